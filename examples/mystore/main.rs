@@ -1,0 +1,2 @@
+//! MyStore.
+fn main() {}
