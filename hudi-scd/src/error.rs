@@ -1,0 +1,150 @@
+//! [`Error`]: what happened, where, and what the caller can do next.
+
+use std::{error::Error as StdError, fmt};
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by what the caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The input cannot be written: a missing column, a null key, a type that the table does not have.
+    /// Nothing was written; correct the input.
+    InvalidInput,
+    /// A definition or an option contradicts itself or the table. Correct it.
+    InvalidDefinition,
+    /// The location holds no table. Create it, or correct the path.
+    NotFound,
+    /// The location holds a table already. Open it instead.
+    AlreadyExists,
+    /// The table uses something that this crate cannot keep right; the error names the property.
+    Unsupported,
+    /// The asked instant lies outside the retained window; the error names the earliest instant that can be read.
+    OutsideRetention,
+    /// A file of the table does not say what its format demands; the error names the file.
+    Corrupt,
+    /// Another writer holds the table, or took it over. Nothing of this write is visible; run it again.
+    Conflict,
+    /// The storage failed. What was not committed is repaired by the next writer; run it again.
+    Storage,
+}
+
+impl ErrorKind {
+    /// A stable name for logs, machines and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid input",
+            Self::InvalidDefinition => "invalid definition",
+            Self::NotFound => "not found",
+            Self::AlreadyExists => "already exists",
+            Self::Unsupported => "unsupported",
+            Self::OutsideRetention => "outside retention",
+            Self::Corrupt => "corrupt table",
+            Self::Conflict => "conflict",
+            Self::Storage => "storage failure",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error with its kind, the things it happened to, and its source.
+///
+/// It prints as one line: `unsupported: table version is not 6 { property: hoodie.table.version, value: 8 }`;
+/// the source, if any, is reached through [`std::error::Error::source`].
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    context: Vec<(&'static str, String)>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`; `message` is lower case and without a full stop.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
+    }
+
+    /// Adds a thing that the error happened to: a path, a column, a property.
+    #[must_use]
+    pub fn with_context(mut self, name: &'static str, value: impl fmt::Display) -> Self {
+        self.0.context.push((name, value.to_string()));
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What went wrong, by what the caller does next.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What went wrong, without kind, context and source.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The value of one thing that the error happened to.
+    pub fn context(&self, name: &str) -> Option<&str> {
+        self.0.context.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.kind, self.0.message)?;
+        for (index, (name, value)) in self.0.context.iter().enumerate() {
+            write!(f, "{}{name}: {value}", if index == 0 { " { " } else { ", " })?;
+        }
+        if self.0.context.is_empty() { Ok(()) } else { f.write_str(" }") }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)?;
+        let mut source = self.source();
+        while let Some(cause) = source {
+            write!(f, "\n  caused by: {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_kind_message_and_context_on_one_line_and_causes_below() {
+        let error = Error::new(ErrorKind::Unsupported, "table version is not 6")
+            .with_context("property", "hoodie.table.version")
+            .with_context("value", 8)
+            .with_source("a cause");
+        assert_eq!(
+            error.to_string(),
+            "unsupported: table version is not 6 { property: hoodie.table.version, value: 8 }"
+        );
+        assert_eq!(format!("{error:?}"), format!("{error}\n  caused by: a cause"));
+        assert_eq!(error.context("value"), Some("8"));
+    }
+}
