@@ -1,5 +1,6 @@
 //! Slowly Changing Dimensions in Apache Hudi copy-on-write tables, without a JVM.
 
+pub mod bloom;
 mod error;
 
 pub use error::{Error, ErrorKind, Result};
