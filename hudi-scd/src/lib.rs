@@ -2,5 +2,6 @@
 
 pub mod bloom;
 mod error;
+pub mod schema;
 
 pub use error::{Error, ErrorKind, Result};
