@@ -3,5 +3,6 @@
 pub mod bloom;
 mod error;
 pub mod schema;
+pub mod timeline;
 
 pub use error::{Error, ErrorKind, Result};

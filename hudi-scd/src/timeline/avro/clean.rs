@@ -1,0 +1,106 @@
+//! The records of a clean: what is to be deleted, and what was.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ocf::container;
+
+/// What a clean is going to delete: `{instant}.clean.requested`, and the same in `.clean.inflight`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "HoodieCleanerPlan", rename_all = "camelCase")]
+pub struct CleanPlan {
+    /// The oldest commit that stays readable; `None` for a policy that counts file versions.
+    pub earliest_instant_to_retain: Option<ActionInstant>,
+    /// The newest commit that was completed when the plan was made.
+    #[serde(default)]
+    pub last_completed_commit_timestamp: String,
+    /// `KEEP_LATEST_COMMITS`, `KEEP_LATEST_BY_HOURS` or `KEEP_LATEST_FILE_VERSIONS`.
+    pub policy: String,
+    /// How version 1 listed the files; version 2 writes an empty map.
+    #[serde(default)]
+    pub files_to_be_deleted_per_partition: Option<BTreeMap<String, Vec<String>>>,
+    /// The version of the plan: 2.
+    #[serde(default)]
+    pub version: Option<i32>,
+    /// The files, by partition path.
+    #[serde(default)]
+    pub file_paths_to_be_deleted_per_partition: Option<BTreeMap<String, Vec<CleanFileInfo>>>,
+    /// Partitions that vanish altogether.
+    #[serde(default)]
+    pub partitions_to_be_deleted: Option<Vec<String>>,
+    /// Anything else; 0.14 does not write it.
+    #[serde(default)]
+    pub extra_metadata: Option<BTreeMap<String, String>>,
+}
+
+/// An instant with its action and state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "HoodieActionInstant", rename_all = "camelCase")]
+pub struct ActionInstant {
+    /// The instant.
+    pub timestamp: String,
+    /// `commit`, `replacecommit`, ...
+    pub action: String,
+    /// `COMPLETED`, ...
+    pub state: String,
+}
+
+/// A file to delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "HoodieCleanFileInfo", rename_all = "camelCase")]
+pub struct CleanFileInfo {
+    /// Its absolute path, as a URL: `file:/lake/t/a.parquet`, `s3://lake/t/a.parquet`.
+    pub file_path: Option<String>,
+    /// Whether it is the file of another table that a bootstrap points to.
+    pub is_bootstrap_base_file: Option<bool>,
+}
+
+/// What a clean has deleted: `{instant}.clean`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "HoodieCleanMetadata", rename_all = "camelCase")]
+pub struct CleanMetadata {
+    /// The instant of the clean.
+    pub start_clean_time: String,
+    /// How long it took, in milliseconds.
+    pub time_taken_in_millis: i64,
+    /// How many files are gone by it.
+    pub total_files_deleted: i32,
+    /// The oldest commit that stays readable; empty for a policy that counts file versions.
+    pub earliest_commit_to_retain: String,
+    /// The newest commit that was completed when the plan was made.
+    #[serde(default)]
+    pub last_completed_commit_timestamp: String,
+    /// What happened, by partition path.
+    pub partition_metadata: BTreeMap<String, CleanPartitionMetadata>,
+    /// The version of the metadata: 2.
+    #[serde(default)]
+    pub version: Option<i32>,
+    /// What happened to files of other tables that a bootstrap points to.
+    #[serde(default)]
+    pub bootstrap_partition_metadata: Option<BTreeMap<String, CleanPartitionMetadata>>,
+    /// Anything else; 0.14 does not write it.
+    #[serde(default)]
+    pub extra_metadata: Option<BTreeMap<String, String>>,
+}
+
+/// What a clean has done in a partition. Files are bare names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "HoodieCleanPartitionMetadata", rename_all = "camelCase")]
+pub struct CleanPartitionMetadata {
+    /// The partition path; empty in an unpartitioned table.
+    pub partition_path: String,
+    /// The policy of the plan.
+    pub policy: String,
+    /// The files that were to be deleted.
+    pub delete_path_patterns: Vec<String>,
+    /// The files that were deleted.
+    pub success_delete_files: Vec<String>,
+    /// The files that were not, or were gone already.
+    pub failed_delete_files: Vec<String>,
+    /// Whether the partition itself was deleted.
+    pub is_partition_deleted: Option<bool>,
+}
+
+container!(CleanPlan, "clean_plan.avsc");
+container!(CleanMetadata, "clean_metadata.avsc");

@@ -1,0 +1,36 @@
+//! The record of a savepoint: the files that a clean leaves alone.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ocf::container;
+
+/// A commit that was protected against cleaning: `{instant}.savepoint`, under the instant of the commit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "HoodieSavepointMetadata", rename_all = "camelCase")]
+pub struct SavepointMetadata {
+    /// Who made it.
+    pub savepointed_by: String,
+    /// When, in milliseconds since 1970.
+    pub savepointed_at: i64,
+    /// Why.
+    pub comments: String,
+    /// The files of the commit, by partition path.
+    pub partition_metadata: BTreeMap<String, SavepointPartitionMetadata>,
+    /// The version of the record: 1.
+    #[serde(default)]
+    pub version: Option<i32>,
+}
+
+/// The files of a partition that a savepoint protects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "HoodieSavepointPartitionMetadata", rename_all = "camelCase")]
+pub struct SavepointPartitionMetadata {
+    /// The partition path; empty in an unpartitioned table.
+    pub partition_path: String,
+    /// Bare names.
+    pub savepoint_data_file: Vec<String>,
+}
+
+container!(SavepointMetadata, "savepoint.avsc");

@@ -1,0 +1,3 @@
+//! The timeline: what was done to a table, when, and how far it got.
+
+pub mod avro;
