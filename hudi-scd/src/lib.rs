@@ -2,7 +2,11 @@
 
 pub mod bloom;
 mod error;
+mod key;
+mod layout;
+mod properties;
 pub mod schema;
+mod storage;
 pub mod timeline;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,370 @@
+//! Record keys and partition paths, as Hudi's key generators make them of a row's columns.
+//!
+//! | generator | record key | partition path |
+//! |---|---|---|
+//! | Nonpartitioned | one field: its value; several: `a:1,b:2` | empty |
+//! | Simple | the value | one field |
+//! | Complex | one field: its value; several: `a:1,b:2` | several fields, joined by `/` |
+
+use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder},
+    compute::cast,
+    datatypes::{DataType, Schema},
+};
+
+use crate::{Error, ErrorKind, Result, properties::TableProperties};
+
+const KEY_GENERATOR_PACKAGE: &str = "org.apache.hudi.keygen.";
+/// The partition value of a null and of an empty text.
+pub(crate) const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+const NULL_KEY: &str = "__null__";
+const EMPTY_KEY: &str = "__empty__";
+
+/// Which of Hudi's generators makes a table's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyGenerator {
+    Nonpartitioned,
+    Simple,
+    Complex,
+}
+
+impl KeyGenerator {
+    /// The one that Spark infers.
+    pub(crate) fn of(record_key_fields: usize, partition_fields: usize) -> Self {
+        match (record_key_fields, partition_fields) {
+            (_, 0) => Self::Nonpartitioned,
+            (1, 1) => Self::Simple,
+            _ => Self::Complex,
+        }
+    }
+
+    /// The value of `hoodie.table.keygenerator.class`.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::Nonpartitioned => "org.apache.hudi.keygen.NonpartitionedKeyGenerator",
+            Self::Simple => "org.apache.hudi.keygen.SimpleKeyGenerator",
+            Self::Complex => "org.apache.hudi.keygen.ComplexKeyGenerator",
+        }
+    }
+
+    pub(crate) fn from_class(class: &str) -> Option<Self> {
+        match class.strip_prefix(KEY_GENERATOR_PACKAGE)? {
+            "NonpartitionedKeyGenerator" | "NonpartitionedAvroKeyGenerator" => Some(Self::Nonpartitioned),
+            "SimpleKeyGenerator" | "SimpleAvroKeyGenerator" => Some(Self::Simple),
+            "ComplexKeyGenerator" | "ComplexAvroKeyGenerator" => Some(Self::Complex),
+            _ => None,
+        }
+    }
+
+    /// The value of `hoodie.table.keygenerator.type`, which 1.x writes.
+    pub(crate) fn from_type(kind: &str) -> Option<Self> {
+        match kind {
+            "NON_PARTITION" | "NON_PARTITION_AVRO" => Some(Self::Nonpartitioned),
+            "SIMPLE" | "SIMPLE_AVRO" => Some(Self::Simple),
+            "COMPLEX" | "COMPLEX_AVRO" => Some(Self::Complex),
+            _ => None,
+        }
+    }
+}
+
+/// The record key of each row.
+///
+/// `named` writes a single field as `id:1` too, as Hudi 0.14's complex generator did.
+pub(crate) fn record_keys(batch: &RecordBatch, fields: &[String], named: bool) -> Result<StringArray> {
+    let columns = fields.iter().map(|field| key_column(batch, field)).collect::<Result<Vec<_>>>()?;
+    if let ([column], false) = (columns.as_slice(), named) {
+        for row in 0..column.len() {
+            if column.is_null(row) || column.value(row).is_empty() {
+                return Err(invalid("the record key is null or empty")
+                    .with_context("column", &fields[0])
+                    .with_context("row", row));
+            }
+        }
+        return Ok(column.clone());
+    }
+    let mut keys = StringBuilder::with_capacity(batch.num_rows(), batch.num_rows() * 16 * fields.len());
+    let mut key = String::new();
+    for row in 0..batch.num_rows() {
+        if columns.iter().all(|column| column.is_null(row)) {
+            return Err(invalid("every field of the record key is null")
+                .with_context("columns", fields.join(","))
+                .with_context("row", row));
+        }
+        key.clear();
+        for (field, column) in fields.iter().zip(&columns) {
+            let separator = if key.is_empty() { "" } else { "," };
+            let value = match column.is_valid(row).then(|| column.value(row)) {
+                None => NULL_KEY,
+                Some("") => EMPTY_KEY,
+                Some(value) => value,
+            };
+            // Writing to a text cannot fail.
+            let _ = write!(key, "{separator}{field}:{value}");
+        }
+        keys.append_value(&key);
+    }
+    Ok(keys.finish())
+}
+
+fn key_column(batch: &RecordBatch, field: &str) -> Result<StringArray> {
+    let column = batch
+        .column_by_name(field)
+        .ok_or_else(|| invalid("the batch lacks a column of the record key").with_context("column", field))?;
+    as_text(column, field)
+}
+
+/// A column's values as Java prints them.
+fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
+    let failed = |cause| {
+        invalid("a key column cannot be written as text").with_context("column", name).with_source(cause)
+    };
+    let column = match column.data_type() {
+        // The number behind the timestamp: Hudi takes the logical type away first.
+        DataType::Timestamp(..) => cast(column, &DataType::Int64).map_err(failed)?,
+        _ => column.clone(),
+    };
+    let text = cast(&column, &DataType::Utf8).map_err(failed)?;
+    Ok(text.as_string::<i32>().clone())
+}
+
+/// Refuses columns that cannot be part of a key or a partition path.
+pub(crate) fn check_columns(schema: &Schema, fields: &[String], role: &str) -> Result<()> {
+    for field in fields {
+        let found = schema.field_with_name(field).map_err(|_| {
+            Error::new(ErrorKind::InvalidDefinition, format!("there is no such {role} column"))
+                .with_context("column", field)
+        })?;
+        let allowed = matches!(
+            found.data_type(),
+            DataType::Boolean
+                | DataType::Int32
+                | DataType::Int64
+                | DataType::Decimal128(..)
+                | DataType::Utf8
+                | DataType::Date32
+                | DataType::Timestamp(..)
+        );
+        if !allowed {
+            let message = format!("a column of this type cannot be a {role} column");
+            return Err(Error::new(ErrorKind::InvalidDefinition, message)
+                .with_context("column", field)
+                .with_context("type", found.data_type()));
+        }
+    }
+    Ok(())
+}
+
+/// The partition path of each row, as an index into the distinct paths.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions {
+    pub(crate) paths: Vec<String>,
+    pub(crate) row_to_path: Vec<u32>,
+}
+
+impl Partitions {
+    pub(crate) fn of(batch: &RecordBatch, table: &TableProperties) -> Result<Self> {
+        if table.partition_fields.is_empty() {
+            return Ok(Self { paths: vec![String::new()], row_to_path: vec![0; batch.num_rows()] });
+        }
+        let columns = table
+            .partition_fields
+            .iter()
+            .map(|field| {
+                let column = batch.column_by_name(field).ok_or_else(|| {
+                    invalid("the batch lacks a partition column").with_context("column", field)
+                })?;
+                as_text(column, field)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut partitions = Self { paths: Vec::new(), row_to_path: Vec::with_capacity(batch.num_rows()) };
+        let mut known: HashMap<String, u32> = HashMap::new();
+        let mut path = String::new();
+        for row in 0..batch.num_rows() {
+            path.clear();
+            for (field, column) in table.partition_fields.iter().zip(&columns) {
+                if !path.is_empty() {
+                    path.push('/');
+                }
+                if table.hive_style {
+                    path.push_str(field);
+                    path.push('=');
+                }
+                let value = if column.is_valid(row) { column.value(row) } else { "" };
+                path.push_str(&partition_value(value, table.url_encode));
+            }
+            let id = match known.get(path.as_str()) {
+                Some(id) => *id,
+                None => {
+                    check_path(&path, table)?;
+                    let id = partitions.paths.len() as u32;
+                    partitions.paths.push(path.clone());
+                    known.insert(path.clone(), id);
+                    id
+                }
+            };
+            partitions.row_to_path.push(id);
+        }
+        Ok(partitions)
+    }
+
+    pub(crate) fn path(&self, row: usize) -> &str {
+        &self.paths[self.row_to_path[row] as usize]
+    }
+}
+
+fn partition_value(value: &str, url_encode: bool) -> Cow<'_, str> {
+    if value.is_empty() {
+        return Cow::Borrowed(DEFAULT_PARTITION);
+    }
+    if !url_encode || !value.contains(is_escaped) {
+        return Cow::Borrowed(value);
+    }
+    let mut encoded = String::with_capacity(value.len() + 8);
+    for character in value.chars() {
+        if is_escaped(character) {
+            let _ = write!(encoded, "%{:02X}", u32::from(character));
+        } else {
+            encoded.push(character);
+        }
+    }
+    Cow::Owned(encoded)
+}
+
+/// The characters that Hive's, and so Hudi's, path encoding escapes: not those of a URL.
+fn is_escaped(character: char) -> bool {
+    character.is_ascii_control()
+        || matches!(
+            character,
+            '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^'
+        )
+}
+
+/// A partition path has to be one that every storage can keep and every reader can take apart.
+fn check_path(path: &str, table: &TableProperties) -> Result<()> {
+    let refused = |message: &str| {
+        invalid(message).with_context("partition", path).with_context("way out", "URL encode partition paths")
+    };
+    if path.contains(':') || path.chars().any(|character| character.is_ascii_control()) {
+        return Err(refused("a partition value holds a character that Hadoop cannot store"));
+    }
+    let fields = table.partition_fields.len();
+    if fields > 1 && path.split('/').count() != fields {
+        return Err(refused(
+            "a partition value holds a slash, which readers cannot tell from the next field",
+        ));
+    }
+    if path.split('/').any(|part| matches!(part, "" | "." | "..") || part.starts_with(".hoodie")) {
+        return Err(refused("a partition value cannot be a folder's name"));
+    }
+    Ok(())
+}
+
+fn invalid(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Date32Array, Decimal128Array, Int32Array, TimestampMicrosecondArray};
+
+    use super::*;
+    use crate::properties::NewTable;
+
+    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+            .unwrap()
+    }
+
+    fn table(partitions: &[&str], hive_style: bool, url_encode: bool) -> TableProperties {
+        let partitions: Vec<String> = partitions.iter().map(|field| (*field).to_owned()).collect();
+        TableProperties::create(&NewTable {
+            name: "t",
+            database: "",
+            record_key_fields: &["k".to_owned()],
+            ordering_field: None,
+            partition_fields: &partitions,
+            hive_style,
+            url_encode,
+        })
+        .unwrap()
+    }
+
+    fn keys(batch: &RecordBatch, fields: &[&str], named: bool) -> Result<Vec<String>> {
+        let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
+        let keys = record_keys(batch, &fields, named)?;
+        Ok(keys.iter().map(|key| key.unwrap().to_owned()).collect())
+    }
+
+    fn one(value: impl Array + 'static) -> Vec<String> {
+        keys(&batch(vec![("k", Arc::new(value) as ArrayRef)]), &["k"], false).unwrap()
+    }
+
+    #[test]
+    fn a_single_key_is_the_value_as_java_prints_it() {
+        assert_eq!(one(Int32Array::from(vec![1, -7])), ["1", "-7"]);
+        assert_eq!(one(Date32Array::from(vec![20_090])), ["2025-01-02"]);
+        let decimal = Decimal128Array::from(vec![150]).with_precision_and_scale(9, 2).unwrap();
+        assert_eq!(one(decimal), ["1.50"]);
+        assert_eq!(one(arrow::array::BooleanArray::from(vec![true])), ["true"]);
+        let time = TimestampMicrosecondArray::from(vec![1_735_787_045_678_901]).with_timezone("UTC");
+        assert_eq!(one(time), ["1735787045678901"]);
+    }
+
+    #[test]
+    fn several_fields_are_named_in_their_order_with_marks_for_null_and_empty() {
+        let batch = batch(vec![
+            ("tenant", Arc::new(StringArray::from(vec![Some("a"), Some(""), None])) as ArrayRef),
+            ("code", Arc::new(Int32Array::from(vec![Some(1), None, Some(3)]))),
+        ]);
+        let expected = ["tenant:a,code:1", "tenant:__empty__,code:__null__", "tenant:__null__,code:3"];
+        assert_eq!(keys(&batch, &["tenant", "code"], false).unwrap(), expected);
+        let named = keys(&batch.slice(0, 1), &["tenant"], true).unwrap();
+        assert_eq!(named, ["tenant:a"], "as Hudi 0.14 named a single field");
+    }
+
+    #[test]
+    fn a_null_key_is_an_error_that_names_column_and_row() {
+        let batch = batch(vec![("k", Arc::new(StringArray::from(vec![Some("a"), None])) as ArrayRef)]);
+        let error = keys(&batch, &["k"], false).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.context("column"), error.context("row")),
+            (ErrorKind::InvalidInput, Some("k"), Some("1"))
+        );
+        assert_eq!(keys(&batch, &["other"], false).unwrap_err().context("column"), Some("other"));
+    }
+
+    fn paths(values: Vec<Option<&str>>, table: &TableProperties) -> Result<Vec<String>> {
+        let batch = batch(vec![("p", Arc::new(StringArray::from(values)) as ArrayRef)]);
+        let partitions = Partitions::of(&batch, table)?;
+        Ok((0..batch.num_rows()).map(|row| partitions.path(row).to_owned()).collect())
+    }
+
+    #[test]
+    fn partition_paths_are_those_of_spark() {
+        let default = format!("p={DEFAULT_PARTITION}");
+        let plain =
+            paths(vec![Some("b c=ü%"), None, Some(""), Some("b c=ü%")], &table(&["p"], true, false)).unwrap();
+        assert_eq!(plain, ["p=b c=ü%", &default, &default, "p=b c=ü%"]);
+        let encoded = paths(vec![Some("a/b"), Some("x y=é:%+")], &table(&["p"], true, true)).unwrap();
+        assert_eq!(encoded, ["p=a%2Fb", "p=x y%3Dé%3A%25+"]);
+        assert_eq!(paths(vec![Some("2025/01")], &table(&["p"], false, false)).unwrap(), ["2025/01"]);
+        let batch = batch(vec![
+            ("region", Arc::new(StringArray::from(vec!["us"])) as ArrayRef),
+            ("day", Arc::new(Date32Array::from(vec![20_090]))),
+        ]);
+        let two = Partitions::of(&batch, &table(&["region", "day"], true, false)).unwrap();
+        assert_eq!(two.path(0), "region=us/day=2025-01-02");
+    }
+
+    #[test]
+    fn partition_values_that_nobody_could_read_again_are_refused() {
+        for value in ["a:b", "a\u{1}b", "/a", "a//b", "..", "a/../b", ".hoodie"] {
+            let error = paths(vec![Some(value)], &table(&["p"], false, false)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{value}");
+        }
+    }
+}

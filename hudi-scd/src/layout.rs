@@ -1,0 +1,227 @@
+//! Every path and file name of the format (table version 6, timeline layout 1), in one place.
+//!
+//! ```text
+//! hoodie.properties, {ts}.commit.requested, {ts}.inflight, {ts}.commit ...   under .hoodie/
+//! .temp/{ts}/{partition}/{file}.marker.CREATE                                under .hoodie/
+//! {partition}/.hoodie_partition_metadata
+//! {partition}/{file id}_{write token}_{ts}.parquet
+//! ```
+
+use object_store::path::Path;
+
+use crate::{
+    Error, ErrorKind, Result,
+    timeline::{Action, Instant, State},
+};
+
+/// The file in each partition that says it is one.
+pub(crate) const PARTITION_METADATA: &str = ".hoodie_partition_metadata";
+/// The folder of all that is not data.
+pub(crate) const META_FOLDER: &str = ".hoodie";
+/// The folder under [`META_FOLDER`] of the markers of unfinished writes.
+const TEMP_FOLDER: &str = ".temp";
+/// The folder under [`META_FOLDER`] where this crate keeps which keys a commit deleted; other engines ignore it.
+const TOMBSTONE_FOLDER: &str = ".aux/tombstones";
+const BASE_FILE_EXTENSION: &str = ".parquet";
+const MARKER: &str = ".marker.";
+
+/// Where the files of one table are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    root: Path,
+}
+
+impl Layout {
+    pub(crate) fn new(root: Path) -> Self {
+        Self { root }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path below the root, taken as it is: a partition path may already be URL encoded, and `Path::child`
+    /// would encode its `%` again.
+    pub(crate) fn resolve(&self, relative: &str) -> Result<Path> {
+        let text = match (self.root.as_ref(), relative) {
+            (root, "") => root.to_owned(),
+            ("", relative) => relative.to_owned(),
+            (root, relative) => format!("{root}/{relative}"),
+        };
+        Path::parse(&text).map_err(|cause| {
+            Error::new(ErrorKind::InvalidInput, "not a path that can be stored")
+                .with_context("path", relative)
+                .with_source(cause)
+        })
+    }
+
+    /// The part of a path below the root.
+    pub(crate) fn relative<'a>(&self, path: &'a Path) -> &'a str {
+        let text = path.as_ref();
+        text.strip_prefix(self.root.as_ref()).map_or(text, |rest| rest.strip_prefix('/').unwrap_or(rest))
+    }
+
+    pub(crate) fn meta_folder(&self) -> Result<Path> {
+        self.resolve(META_FOLDER)
+    }
+
+    pub(crate) fn properties(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/hoodie.properties"))
+    }
+
+    pub(crate) fn instant_file(&self, instant: Instant, action: Action, state: State) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{}", instant_file_name(instant, action, state)))
+    }
+
+    /// The folder of a write's markers.
+    pub(crate) fn marker_folder(&self, instant: Instant) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}"))
+    }
+
+    /// The marker of a base file, given by its path below the root; `operation` is CREATE or MERGE.
+    pub(crate) fn marker(&self, instant: Instant, file: &str, operation: &str) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}/{file}{MARKER}{operation}"))
+    }
+
+    pub(crate) fn tombstone_folder(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}"))
+    }
+
+    pub(crate) fn tombstones(&self, instant: Instant) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{BASE_FILE_EXTENSION}"))
+    }
+
+    pub(crate) fn partition_metadata(&self, partition: &str) -> Result<Path> {
+        self.resolve(&in_partition(partition, PARTITION_METADATA))
+    }
+}
+
+/// The path below the root of a file in a partition; an unpartitioned table has the one partition `""`.
+pub(crate) fn in_partition(partition: &str, name: &str) -> String {
+    if partition.is_empty() { name.to_owned() } else { format!("{partition}/{name}") }
+}
+
+/// Partition and name of a path below the root.
+pub(crate) fn split_partition(relative: &str) -> (&str, &str) {
+    relative.rsplit_once('/').unwrap_or(("", relative))
+}
+
+/// The checksum that Hadoop's local file system keeps beside a file, and believes.
+pub(crate) fn local_checksum(relative: &str) -> String {
+    let (partition, name) = split_partition(relative);
+    in_partition(partition, &format!(".{name}.crc"))
+}
+
+/// The file on the timeline that says that an action reached a state.
+///
+/// An inflight commit is the odd one: it is called `{ts}.inflight`.
+pub(crate) fn instant_file_name(instant: Instant, action: Action, state: State) -> String {
+    match (action, state) {
+        (Action::Commit, State::Inflight) => format!("{instant}.inflight"),
+        (action, State::Requested) => format!("{instant}.{action}.requested"),
+        (action, State::Inflight) => format!("{instant}.{action}.inflight"),
+        (action, State::Completed) => format!("{instant}.{action}"),
+    }
+}
+
+/// What a file on the timeline says; `None` for the other things that lie in `.hoodie`.
+pub(crate) fn parse_instant_file_name(name: &str) -> Option<(Instant, Action, State)> {
+    let (digits, rest) = name.split_once('.')?;
+    let instant = digits.parse().ok()?;
+    let (action, state) = match rest.split_once('.') {
+        None if rest == "inflight" => (Action::Commit, State::Inflight),
+        None => (Action::parse(rest)?, State::Completed),
+        Some((action, "requested")) => (Action::parse(action)?, State::Requested),
+        Some((action, "inflight")) => (Action::parse(action)?, State::Inflight),
+        Some(_) => return None,
+    };
+    Some((instant, action, state))
+}
+
+/// The name of a base file: which file group, which writing task, which commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BaseFileName {
+    pub(crate) file_id: String,
+    pub(crate) write_token: String,
+    pub(crate) instant: Instant,
+}
+
+impl BaseFileName {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let stem = name.strip_suffix(BASE_FILE_EXTENSION)?;
+        let (rest, digits) = stem.rsplit_once('_')?;
+        let (file_id, write_token) = rest.rsplit_once('_')?;
+        let instant = digits.parse().ok()?;
+        (!file_id.is_empty()).then(|| Self {
+            file_id: file_id.to_owned(),
+            write_token: write_token.to_owned(),
+            instant,
+        })
+    }
+}
+
+impl std::fmt::Display for BaseFileName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}_{}_{}{BASE_FILE_EXTENSION}", self.file_id, self.write_token, self.instant)
+    }
+}
+
+/// A log file belongs to merge-on-read.
+pub(crate) fn is_log_file(name: &str) -> bool {
+    name.starts_with('.') && name.contains(".log.")
+}
+
+/// The base file, below the root, that a marker below its write's folder stands for.
+pub(crate) fn marked_file(marker: &str) -> Option<&str> {
+    marker.rsplit_once(MARKER).map(|(file, _)| file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeline_file_names_say_what_they_said() {
+        for (name, action, state) in [
+            ("20261123042633497.commit.requested", Action::Commit, State::Requested),
+            ("20261123042633497.inflight", Action::Commit, State::Inflight),
+            ("20261123042633497.commit", Action::Commit, State::Completed),
+            ("20261123042633497.clean.requested", Action::Clean, State::Requested),
+            ("20261123042633497.clean.inflight", Action::Clean, State::Inflight),
+            ("20261123042633497.clean", Action::Clean, State::Completed),
+            ("20261123042633497.rollback", Action::Rollback, State::Completed),
+            ("20261123042633497.savepoint.inflight", Action::Savepoint, State::Inflight),
+            ("20261123042633497.replacecommit", Action::ReplaceCommit, State::Completed),
+        ] {
+            let instant = "20261123042633497".parse().unwrap();
+            assert_eq!(parse_instant_file_name(name), Some((instant, action, state)), "{name}");
+            assert_eq!(instant_file_name(instant, action, state), name);
+        }
+        for other in ["hoodie.properties", ".temp", "archived", "20261123042633497.commit.crc", "1.commit"] {
+            assert_eq!(parse_instant_file_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn base_file_names_round_trip() {
+        let name = "a500d299-865f-44ad-b540-24db40f98230-0_0-154-173_20261123042633497.parquet";
+        let parsed = BaseFileName::parse(name).unwrap();
+        assert_eq!(parsed.file_id, "a500d299-865f-44ad-b540-24db40f98230-0");
+        assert_eq!(parsed.write_token, "0-154-173");
+        assert_eq!(parsed.to_string(), name);
+        for other in ["x.parquet", ".hoodie_partition_metadata", "a_b_c.parquet", "a_b_20261123042633497.orc"]
+        {
+            assert_eq!(BaseFileName::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_partition_path_is_not_encoded_again() {
+        let layout = Layout::new(Path::from("lake/t"));
+        let file = layout.resolve("p=a%2Fb c/x.parquet").unwrap();
+        assert_eq!(file.as_ref(), "lake/t/p=a%2Fb c/x.parquet");
+        assert_eq!(layout.relative(&file), "p=a%2Fb c/x.parquet");
+        assert_eq!(Layout::new(Path::default()).resolve("a").unwrap().as_ref(), "a");
+        assert!(layout.resolve("../x").is_err());
+    }
+}

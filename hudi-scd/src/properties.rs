@@ -1,0 +1,387 @@
+//! `hoodie.properties`: what a table says about itself, typed, and refused where this crate could not keep it right.
+
+mod java;
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::{Error, ErrorKind, Result, key::KeyGenerator};
+
+const NAME: &str = "hoodie.table.name";
+const DATABASE: &str = "hoodie.database.name";
+const TYPE: &str = "hoodie.table.type";
+const VERSION: &str = "hoodie.table.version";
+const LAYOUT_VERSION: &str = "hoodie.timeline.layout.version";
+const RECORD_KEYS: &str = "hoodie.table.recordkey.fields";
+const ORDERING: &str = "hoodie.table.precombine.field";
+const PARTITIONS: &str = "hoodie.table.partition.fields";
+const HIVE_STYLE: &str = "hoodie.datasource.write.hive_style_partitioning";
+const URL_ENCODE: &str = "hoodie.datasource.write.partitionpath.urlencode";
+const DROP_PARTITION_COLUMNS: &str = "hoodie.datasource.write.drop.partition.columns";
+const KEY_GENERATOR_CLASS: &str = "hoodie.table.keygenerator.class";
+const KEY_GENERATOR_TYPE: &str = "hoodie.table.keygenerator.type";
+const META_FIELDS: &str = "hoodie.populate.meta.fields";
+const BASE_FORMAT: &str = "hoodie.table.base.file.format";
+const ARCHIVE_FOLDER: &str = "hoodie.archivelog.folder";
+const TIME_ZONE: &str = "hoodie.table.timeline.timezone";
+const CHECKSUM: &str = "hoodie.table.checksum";
+const CHANGE_DATA_CAPTURE: &str = "hoodie.table.cdc.enabled";
+const METAFILE_FORMAT: &str = "hoodie.partition.metafile.use.base.format";
+const METADATA_PARTITIONS: [&str; 2] =
+    ["hoodie.table.metadata.partitions", "hoodie.table.metadata.partitions.inflight"];
+const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
+const MERGE_STRATEGY: &str = "hoodie.record.merge.strategy.id";
+const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
+
+const PACKAGE: &str = "org.apache.hudi.common.model.";
+/// The strategy that 1.x writes for a table whose newest event wins.
+const EVENT_TIME_STRATEGY: &str = "eeb8d96f-b1e4-49fd-bbf8-28ac514178e5";
+/// The strategy that 1.x writes for a table whose latest write wins.
+const COMMIT_TIME_STRATEGY: &str = "ce9acb64-bde0-424c-9b91-f6ebba25356d";
+
+/// Which of two rows of a key stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// The one with the higher ordering value, the incoming one on a tie: `DefaultHoodieRecordPayload`.
+    EventTime,
+    /// The incoming one; the ordering value only decides within a batch: `OverwriteWithLatestAvroPayload`.
+    CommitTime,
+}
+
+/// What a table says about itself.
+///
+/// The file is kept whole: a property that this crate does not know, and does not need to know, survives.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TableProperties {
+    raw: BTreeMap<String, String>,
+    pub(crate) name: String,
+    pub(crate) record_key_fields: Vec<String>,
+    pub(crate) ordering_field: Option<String>,
+    pub(crate) partition_fields: Vec<String>,
+    pub(crate) hive_style: bool,
+    pub(crate) url_encode: bool,
+    pub(crate) key_generator: KeyGenerator,
+    pub(crate) merge: Merge,
+    pub(crate) zone: TimeZone,
+    pub(crate) archive_folder: String,
+}
+
+/// What a new table is to say about itself.
+#[derive(Clone, Debug)]
+pub(crate) struct NewTable<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) record_key_fields: &'a [String],
+    pub(crate) ordering_field: Option<&'a str>,
+    pub(crate) partition_fields: &'a [String],
+    pub(crate) hive_style: bool,
+    pub(crate) url_encode: bool,
+}
+
+impl TableProperties {
+    /// The properties of a new table: those that Hudi 0.15 writes, with the time zone fixed to UTC, and with the
+    /// payload class, without which Spark 0.x would let a late row win.
+    pub(crate) fn create(table: &NewTable<'_>) -> Result<Self> {
+        let key_generator = KeyGenerator::of(table.record_key_fields.len(), table.partition_fields.len());
+        let payload = if table.ordering_field.is_some() {
+            "DefaultHoodieRecordPayload"
+        } else {
+            "OverwriteWithLatestAvroPayload"
+        };
+        let text = |flag: bool| flag.to_string();
+        let mut raw = BTreeMap::from(
+            [
+                (NAME, table.name.to_owned()),
+                (DATABASE, table.database.to_owned()),
+                (TYPE, "COPY_ON_WRITE".to_owned()),
+                (VERSION, "6".to_owned()),
+                (LAYOUT_VERSION, "1".to_owned()),
+                (RECORD_KEYS, table.record_key_fields.join(",")),
+                (PARTITIONS, table.partition_fields.join(",")),
+                (HIVE_STYLE, text(table.hive_style)),
+                (URL_ENCODE, text(table.url_encode)),
+                (DROP_PARTITION_COLUMNS, text(false)),
+                (KEY_GENERATOR_CLASS, key_generator.class().to_owned()),
+                (META_FIELDS, text(true)),
+                (BASE_FORMAT, "PARQUET".to_owned()),
+                (ARCHIVE_FOLDER, "archived".to_owned()),
+                (TIME_ZONE, "UTC".to_owned()),
+                (CHECKSUM, checksum(table.database, table.name).to_string()),
+                (CHANGE_DATA_CAPTURE, text(false)),
+                (METAFILE_FORMAT, text(false)),
+                (PAYLOAD_CLASS, format!("{PACKAGE}{payload}")),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+        if let Some(field) = table.ordering_field {
+            raw.insert(ORDERING.to_owned(), field.to_owned());
+        }
+        Self::from_raw(raw)
+    }
+
+    /// Reads a file, and refuses a table that this crate cannot keep right.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+        Self::from_raw(java::parse(bytes)?)
+    }
+
+    /// The file, as Java writes it, saved `now`.
+    pub(crate) fn to_bytes(&self, now: Timestamp) -> Vec<u8> {
+        java::write(&self.raw, now)
+    }
+
+    /// Every property, those too that this crate does not read.
+    pub(crate) fn raw(&self) -> &BTreeMap<String, String> {
+        &self.raw
+    }
+
+    fn from_raw(raw: BTreeMap<String, String>) -> Result<Self> {
+        let text = |key: &str| raw.get(key).map_or("", |value| value.trim());
+        let flag = |key: &str, default: bool| match text(key) {
+            "" => Ok(default),
+            value if value.eq_ignore_ascii_case("true") => Ok(true),
+            value if value.eq_ignore_ascii_case("false") => Ok(false),
+            value => Err(refused(ErrorKind::Corrupt, "a property is neither true nor false", key, value)),
+        };
+        let fields = |key: &str| -> Vec<String> {
+            text(key).split(',').map(str::trim).filter(|field| !field.is_empty()).map(str::to_owned).collect()
+        };
+        let must_be = |key: &str, message: &str, supported: &[&str]| {
+            let value = text(key);
+            if supported.iter().any(|known| known.eq_ignore_ascii_case(value)) {
+                return Ok(());
+            }
+            Err(refused(ErrorKind::Unsupported, message, key, value))
+        };
+
+        must_be(TYPE, "only copy-on-write tables are supported", &["COPY_ON_WRITE"])?;
+        must_be(VERSION, "only table version 6 is supported", &["6"])?;
+        must_be(LAYOUT_VERSION, "only timeline layout 1 is supported", &["1", ""])?;
+        must_be(BASE_FORMAT, "only Parquet base files are supported", &["PARQUET", ""])?;
+        must_be(BOOTSTRAP, "bootstrapped tables are not supported", &[""])?;
+        for key in METADATA_PARTITIONS {
+            must_be(
+                key,
+                "a table with a metadata table is not supported; switch it off in Spark first",
+                &[""],
+            )?;
+        }
+        let must_be_off = [
+            (DROP_PARTITION_COLUMNS, "partition columns that are left out of the files are not supported"),
+            (CHANGE_DATA_CAPTURE, "change data capture is not supported"),
+            (METAFILE_FORMAT, "partition metadata in base file format is not supported"),
+        ];
+        for (key, message) in must_be_off {
+            if flag(key, false)? {
+                return Err(refused(ErrorKind::Unsupported, message, key, "true"));
+            }
+        }
+        if !flag(META_FIELDS, true)? {
+            let message = "tables without Hudi's meta columns are not supported";
+            return Err(refused(ErrorKind::Unsupported, message, META_FIELDS, "false"));
+        }
+
+        let name = text(NAME).to_owned();
+        if name.is_empty() {
+            return Err(refused(ErrorKind::Corrupt, "the table has no name", NAME, ""));
+        }
+        let expected = checksum(text(DATABASE), &name).to_string();
+        if !matches!(text(CHECKSUM), "" | "null") && text(CHECKSUM) != expected {
+            let message = "the checksum of the table's name is wrong";
+            return Err(refused(ErrorKind::Corrupt, message, CHECKSUM, text(CHECKSUM))
+                .with_context("expected", expected));
+        }
+        let record_key_fields = fields(RECORD_KEYS);
+        if record_key_fields.is_empty() {
+            let message = "tables without a record key are not supported";
+            return Err(refused(ErrorKind::Unsupported, message, RECORD_KEYS, ""));
+        }
+        // The partition fields of 1.x may carry a type, as in `day:SIMPLE`.
+        let mut partition_fields = fields(PARTITIONS);
+        for field in &mut partition_fields {
+            if let Some((bare, kind)) = field.split_once(':') {
+                if !kind.eq_ignore_ascii_case("simple") {
+                    let message = "only partition fields taken as they are, are supported";
+                    return Err(refused(ErrorKind::Unsupported, message, PARTITIONS, text(PARTITIONS)));
+                }
+                *field = bare.to_owned();
+            }
+        }
+        let key_generator = match (text(KEY_GENERATOR_CLASS), text(KEY_GENERATOR_TYPE)) {
+            ("", "") => KeyGenerator::of(record_key_fields.len(), partition_fields.len()),
+            ("", kind) => KeyGenerator::from_type(kind).ok_or_else(|| {
+                refused(ErrorKind::Unsupported, "unknown key generator", KEY_GENERATOR_TYPE, kind)
+            })?,
+            (class, _) => KeyGenerator::from_class(class).ok_or_else(|| {
+                refused(ErrorKind::Unsupported, "unknown key generator", KEY_GENERATOR_CLASS, class)
+            })?,
+        };
+        let ordering = fields(ORDERING);
+        let ordering_field = match ordering.as_slice() {
+            [] => None,
+            [field] => Some(field.clone()),
+            _ => {
+                let message = "several ordering fields are not supported";
+                return Err(refused(ErrorKind::Unsupported, message, ORDERING, text(ORDERING)));
+            }
+        };
+        let merge =
+            match (text(PAYLOAD_CLASS).strip_prefix(PACKAGE), text(PAYLOAD_CLASS), text(MERGE_STRATEGY)) {
+                (Some("DefaultHoodieRecordPayload" | "EventTimeAvroPayload"), ..) => Merge::EventTime,
+                (Some("OverwriteWithLatestAvroPayload"), ..) => Merge::CommitTime,
+                // 0.x does not store its payload class. A table with an ordering field is kept by it, which is what
+                // 1.x makes of such a table, and what its owner meant by naming the field.
+                (None, "", "" | EVENT_TIME_STRATEGY) if ordering_field.is_some() => Merge::EventTime,
+                (None, "", "" | COMMIT_TIME_STRATEGY) => Merge::CommitTime,
+                (_, "", strategy) => {
+                    return Err(refused(
+                        ErrorKind::Unsupported,
+                        "unknown merge strategy",
+                        MERGE_STRATEGY,
+                        strategy,
+                    ));
+                }
+                (_, class, _) => {
+                    return Err(refused(
+                        ErrorKind::Unsupported,
+                        "unknown payload class",
+                        PAYLOAD_CLASS,
+                        class,
+                    ));
+                }
+            };
+        let zone = match text(TIME_ZONE) {
+            zone if zone.eq_ignore_ascii_case("utc") => TimeZone::UTC,
+            zone if zone.is_empty() || zone.eq_ignore_ascii_case("local") => TimeZone::system(),
+            zone => return Err(refused(ErrorKind::Unsupported, "unknown time zone", TIME_ZONE, zone)),
+        };
+        let archive_folder = match text(ARCHIVE_FOLDER) {
+            "" => "archived",
+            folder => folder,
+        };
+        Ok(Self {
+            name,
+            record_key_fields,
+            ordering_field,
+            partition_fields,
+            hive_style: flag(HIVE_STYLE, false)?,
+            url_encode: flag(URL_ENCODE, false)?,
+            key_generator,
+            merge,
+            zone,
+            archive_folder: archive_folder.to_owned(),
+            raw,
+        })
+    }
+}
+
+fn refused(kind: ErrorKind, message: &str, property: &str, value: &str) -> Error {
+    Error::new(kind, message).with_context("property", property).with_context("value", value)
+}
+
+/// Hudi's check that a file was not cut short: the CRC32 of `{database}.{table}`.
+fn checksum(database: &str, name: &str) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in format!("{database}.{name}").bytes() {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 };
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN_BY_0_15: &str = "\
+#Properties saved on 2026-11-23T04:25:49.079382449Z
+#Mon Nov 23 04:25:49 UTC 2026
+hoodie.table.type=COPY_ON_WRITE
+hoodie.table.precombine.field=updated_at
+hoodie.table.partition.fields=
+hoodie.table.checksum=2299942910
+hoodie.table.timeline.timezone=LOCAL
+hoodie.table.recordkey.fields=customer_id
+hoodie.table.name=layout
+hoodie.table.keygenerator.class=org.apache.hudi.keygen.NonpartitionedKeyGenerator
+hoodie.database.name=
+hoodie.timeline.layout.version=1
+hoodie.table.version=6
+";
+
+    fn with(extra: &str) -> Result<TableProperties> {
+        TableProperties::parse(format!("{WRITTEN_BY_0_15}{extra}\n").as_bytes())
+    }
+
+    #[test]
+    fn reads_what_java_wrote() {
+        let properties = with("").unwrap();
+        assert_eq!(properties.name, "layout");
+        assert_eq!(properties.record_key_fields, ["customer_id"]);
+        assert_eq!(properties.ordering_field.as_deref(), Some("updated_at"));
+        assert_eq!(properties.key_generator, KeyGenerator::Nonpartitioned);
+        assert!(properties.partition_fields.is_empty());
+        assert_eq!(properties.archive_folder, "archived");
+    }
+
+    #[test]
+    fn what_it_writes_it_reads_again() {
+        let created = TableProperties::create(&NewTable {
+            name: "address",
+            database: "lake",
+            record_key_fields: &["tenant".to_owned(), "code".to_owned()],
+            ordering_field: Some("at"),
+            partition_fields: &["day".to_owned()],
+            hive_style: true,
+            url_encode: true,
+        })
+        .unwrap();
+        assert_eq!(created.key_generator, KeyGenerator::Complex);
+        assert_eq!(created.merge, Merge::EventTime);
+        let bytes = created.to_bytes("2026-11-23T04:25:49.079Z".parse().unwrap());
+        assert_eq!(TableProperties::parse(&bytes).unwrap(), created);
+    }
+
+    #[test]
+    fn refuses_by_property_what_it_cannot_keep_right() {
+        for (line, property) in [
+            ("hoodie.table.type=MERGE_ON_READ", TYPE),
+            ("hoodie.table.version=8", VERSION),
+            ("hoodie.timeline.layout.version=2", LAYOUT_VERSION),
+            ("hoodie.table.metadata.partitions=files", METADATA_PARTITIONS[0]),
+            ("hoodie.compaction.payload.class=com.example.Mine", PAYLOAD_CLASS),
+            ("hoodie.record.merge.strategy.id=00000000-0000-0000-0000-000000000000", MERGE_STRATEGY),
+            (
+                "hoodie.table.keygenerator.class=org.apache.hudi.keygen.CustomKeyGenerator",
+                KEY_GENERATOR_CLASS,
+            ),
+            ("hoodie.populate.meta.fields=false", META_FIELDS),
+            ("hoodie.table.base.file.format=ORC", BASE_FORMAT),
+            ("hoodie.table.cdc.enabled=true", CHANGE_DATA_CAPTURE),
+            ("hoodie.datasource.write.drop.partition.columns=true", DROP_PARTITION_COLUMNS),
+            ("hoodie.table.recordkey.fields=", RECORD_KEYS),
+            ("hoodie.table.precombine.field=a,b", ORDERING),
+        ] {
+            let error = with(line).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.context("property")),
+                (ErrorKind::Unsupported, Some(property)),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_cut_short_or_changed_is_corrupt() {
+        for (line, property) in [("hoodie.table.checksum=1", CHECKSUM), ("hoodie.table.name=", NAME)] {
+            let error = with(line).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.context("property")),
+                (ErrorKind::Corrupt, Some(property)),
+                "{error}"
+            );
+        }
+    }
+}
