@@ -5,6 +5,7 @@ mod error;
 mod key;
 mod layout;
 mod properties;
+pub mod retention;
 pub mod schema;
 mod storage;
 pub mod timeline;
