@@ -24,6 +24,7 @@ use crate::{ExecutionMode, PageToken, Result, ResultPage, SessionId, Statement, 
 ///   [`Throttled`](crate::ErrorKind::Throttled).
 /// * When the future of any method is dropped, the request may or may not have taken effect.
 /// * `wait` is a wish: the executor may answer sooner, with the status of that moment.
+#[cfg_attr(any(test, feature = "mock"), mockall::automock)]
 #[async_trait]
 pub trait StatementExecutor: fmt::Debug + Send + Sync {
     /// Submits a statement. With `wait` the answer is held back until the statement ended or the time is over.

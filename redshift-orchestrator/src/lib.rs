@@ -1,17 +1,36 @@
 //! Submit SQL and stored procedures to Amazon Redshift exactly once, wait for them well, run graphs of them, resume after a crash.
 
+mod backoff;
+mod clock;
 mod error;
 mod executor;
+mod failure;
+pub mod journal;
+mod key;
+mod observer;
+mod orchestrator;
+mod outcome;
 mod rows;
+mod seconds;
 mod statement;
 mod status;
 mod target;
+pub mod wait;
 
+pub use backoff::Backoff;
+pub use clock::{Clock, SystemClock, TokioClock};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(any(test, feature = "mock"))]
+pub use executor::MockStatementExecutor;
 pub use executor::{
     Description, StatementExecutor, StatementFilter, StatementPage, StatementSummary, SubStatement,
     Submitted, WaitTime,
 };
+pub use failure::FailureKind;
+pub use key::StepKey;
+pub use observer::{Observer, Progressed};
+pub use orchestrator::Orchestrator;
+pub use outcome::{Conclusion, Origin, Outcome, Unknown, UnknownReason};
 pub use rows::{Column, Field, PageData, ResultPage};
 pub use statement::{
     ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, Statement,
