@@ -2,6 +2,8 @@
 
 mod backoff;
 mod clock;
+#[cfg(feature = "data-api")]
+pub mod data_api;
 mod error;
 mod executor;
 mod failure;
@@ -19,6 +21,8 @@ pub mod wait;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock, TokioClock};
+#[cfg(feature = "data-api")]
+pub use data_api::DataApiExecutor;
 pub use error::{Error, ErrorKind, Result};
 #[cfg(any(test, feature = "mock"))]
 pub use executor::MockStatementExecutor;

@@ -1,0 +1,317 @@
+//! From an answer of the service, or a failure on the way to it, to an [`ErrorKind`]: the table, and nothing else decides.
+
+use std::{
+    error::Error as StdError,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_sdk_redshiftdata::{
+    config::{
+        ConfigBag, Intercept, RuntimeComponents, http::HttpResponse,
+        interceptors::BeforeTransmitInterceptorContextRef,
+    },
+    error::{BoxError, ProvideErrorMetadata, SdkError},
+    operation::RequestId,
+};
+
+use crate::{Auth, Error, ErrorKind, Statement, StatementId, Target};
+
+/// What an answer means: a row's right-hand side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Row {
+    Kind(ErrorKind),
+    /// A cancellation came too late: the statement ended before.
+    AlreadyEnded,
+}
+
+/// What an answer means to the executor.
+#[derive(Debug)]
+pub(super) enum Meaning {
+    /// The statement that was to be cancelled had ended.
+    AlreadyEnded,
+    /// Everything else is an error of the call.
+    Error(Error),
+}
+
+use ErrorKind as K;
+use Row::{AlreadyEnded, Kind};
+
+/// The service's code; pieces that its message must contain, whatever their case; what it means. The first row that fits counts.
+///
+/// The texts are not documented by AWS. They were seen in real answers: wrapped throttles (jitsucom/jitsu#1464), expired records
+/// (hashicorp/terraform-provider-aws#26343), sessions (awslabs/mcp#4587), late cancellations (grafana/redshift-datasource). Codes that no operation
+/// models are the ones common to all AWS services.
+#[rustfmt::skip]
+const TABLE: &[(&str, &[&str], Row)] = &[
+    ("ValidationException",                  &["throttlingexception"],               Kind(K::Throttled)),
+    ("ValidationException",                  &["rate exceeded"],                     Kind(K::Throttled)),
+    ("ValidationException",                  &["has expired after"],                 Kind(K::Expired)),
+    ("ValidationException",                  &["cancel", "already in", "state"],     AlreadyEnded),
+    ("ValidationException",                  &["session", "busy"],                   Kind(K::SessionBusy)),
+    ("ValidationException",                  &["session is not available"],          Kind(K::SessionGone)),
+    ("ValidationException",                  &["session with id", "is invalid"],     Kind(K::SessionGone)),
+    ("ValidationException",                  &[],                                    Kind(K::Invalid)),
+    ("ActiveStatementsExceededException",    &[],                                    Kind(K::TooManyStatements)),
+    ("ActiveSessionsExceededException",      &[],                                    Kind(K::TooManySessions)),
+    ("ActiveWaitingRequestsExceededException", &[],                                  Kind(K::TooManyWaiters)),
+    ("ResourceNotFoundException",            &[],                                    Kind(K::NotFound)),
+    ("DatabaseConnectionException",          &[],                                    Kind(K::Database)),
+    ("QueryTimeoutException",                &[],                                    Kind(K::Database)),
+    ("ExecuteStatementException",            &[],                                    Kind(K::ServiceFault)),
+    ("BatchExecuteStatementException",       &[],                                    Kind(K::ServiceFault)),
+    ("InternalServerException",              &[],                                    Kind(K::ServiceFault)),
+    ("InternalFailure",                      &[],                                    Kind(K::ServiceFault)),
+    ("ServiceUnavailable",                   &[],                                    Kind(K::ServiceFault)),
+    ("ServiceUnavailableException",          &[],                                    Kind(K::ServiceFault)),
+    ("ThrottlingException",                  &[],                                    Kind(K::Throttled)),
+    ("Throttling",                           &[],                                    Kind(K::Throttled)),
+    ("ThrottledException",                   &[],                                    Kind(K::Throttled)),
+    ("RequestLimitExceeded",                 &[],                                    Kind(K::Throttled)),
+    ("RequestThrottled",                     &[],                                    Kind(K::Throttled)),
+    ("RequestThrottledException",            &[],                                    Kind(K::Throttled)),
+    ("TooManyRequestsException",             &[],                                    Kind(K::Throttled)),
+    ("SlowDown",                             &[],                                    Kind(K::Throttled)),
+    ("AccessDenied",                         &[],                                    Kind(K::Denied)),
+    ("AccessDeniedException",                &[],                                    Kind(K::Denied)),
+    ("NotAuthorized",                        &[],                                    Kind(K::Denied)),
+    ("UnrecognizedClientException",          &[],                                    Kind(K::Denied)),
+    ("InvalidClientTokenId",                 &[],                                    Kind(K::Denied)),
+    ("InvalidSignatureException",            &[],                                    Kind(K::Denied)),
+    ("SignatureDoesNotMatch",                &[],                                    Kind(K::Denied)),
+    ("IncompleteSignature",                  &[],                                    Kind(K::Denied)),
+    ("IncompleteSignatureException",         &[],                                    Kind(K::Denied)),
+    ("MissingAuthenticationToken",           &[],                                    Kind(K::Denied)),
+    ("MissingAuthenticationTokenException",  &[],                                    Kind(K::Denied)),
+    ("ExpiredToken",                         &[],                                    Kind(K::Denied)),
+    ("ExpiredTokenException",                &[],                                    Kind(K::Denied)),
+    ("RequestExpired",                       &[],                                    Kind(K::Denied)),
+    ("OptInRequired",                        &[],                                    Kind(K::Denied)),
+    ("SerializationException",               &[],                                    Kind(K::Invalid)),
+    ("UnknownOperationException",            &[],                                    Kind(K::Unsupported)),
+];
+
+/// Of an answer whose code the table does not know, or that has none, the HTTP status is all that can be trusted.
+fn by_status(status: u16) -> ErrorKind {
+    match status {
+        // Accepted, and then the answer was not what it should be.
+        200..300 => ErrorKind::Disconnected,
+        401 | 403 => ErrorKind::Denied,
+        429 => ErrorKind::Throttled,
+        500.. => ErrorKind::ServiceFault,
+        _ => ErrorKind::Other,
+    }
+}
+
+fn classify(code: Option<&str>, message: &str, status: u16) -> Row {
+    let message = message.to_ascii_lowercase();
+    TABLE
+        .iter()
+        .find(|(known, pieces, _)| code == Some(known) && pieces.iter().all(|piece| message.contains(piece)))
+        .map_or_else(|| Kind(by_status(status)), |(_, _, row)| *row)
+}
+
+/// What failures of one call are reported with.
+#[derive(Debug)]
+pub(super) struct Call {
+    operation: &'static str,
+    statement_id: Option<StatementId>,
+    sending: Sending,
+    /// Texts that the service may quote and that must not reach an error.
+    withheld: Vec<String>,
+}
+
+impl Call {
+    pub(super) fn new(operation: &'static str) -> Self {
+        Self { operation, statement_id: None, sending: Sending::default(), withheld: Vec::new() }
+    }
+
+    /// What the request must carry, so that this call knows how far it came.
+    pub(super) fn sending(&self) -> impl Intercept + 'static {
+        self.sending.clone()
+    }
+
+    /// Names the statement that the call is about.
+    pub(super) fn about(mut self, id: &StatementId) -> Self {
+        self.statement_id = Some(id.clone());
+        self
+    }
+
+    /// Takes the statement's SQL and parameter values and the target's secret out of the service's messages, which quote members that
+    /// they refuse.
+    pub(super) fn withholding(mut self, statement: &Statement, target: &Target) -> Self {
+        self.withheld.extend(statement.sqls().iter().cloned());
+        // A value is withheld where it is quoted as one: a value `1` must not blacken every 1 of a message.
+        self.withheld.extend(statement.parameters().iter().map(|parameter| format!("'{}'", parameter.value)));
+        if let Auth::Secret(arn) = target.auth() {
+            self.withheld.push(arn.clone());
+        }
+        self.withheld.retain(|text| !text.trim().is_empty());
+        self
+    }
+
+    /// The error that `failure` is. `statement_id`: the statement that the service named in it.
+    pub(super) fn error<E>(&self, failure: SdkError<E, HttpResponse>, statement_id: Option<String>) -> Error
+    where
+        E: StdError + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
+    {
+        match self.meaning(failure, statement_id) {
+            Meaning::Error(error) => error,
+            Meaning::AlreadyEnded => {
+                self.describe(ErrorKind::Invalid, "the statement has already ended", None)
+            }
+        }
+    }
+
+    /// What `failure` means, for the one operation where it need not be an error.
+    pub(super) fn meaning<E>(
+        &self,
+        failure: SdkError<E, HttpResponse>,
+        statement_id: Option<String>,
+    ) -> Meaning
+    where
+        E: StdError + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
+    {
+        let service = match failure {
+            SdkError::ServiceError(service) => service,
+            failure => return Meaning::Error(self.on_the_way(failure)),
+        };
+        let answer = service.err();
+        let message = answer.message().unwrap_or_default();
+        let status = service.raw().status().as_u16();
+        let kind = match classify(answer.code(), message, status) {
+            AlreadyEnded => return Meaning::AlreadyEnded,
+            Kind(kind) => kind,
+        };
+        // The SDK's error quotes the service's message word for word, so it is not kept as the source.
+        let mut error = match message {
+            "" if kind == ErrorKind::Disconnected => {
+                self.describe(kind, "the answer could not be read", statement_id)
+            }
+            "" => self.describe(kind, format!("HTTP status {status} without a message"), statement_id),
+            message => self.describe(kind, self.withhold(message), statement_id),
+        };
+        if let Some(id) = answer.request_id() {
+            error = error.with_context("request_id", id);
+        }
+        if let Some(code) = answer.code() {
+            error = error.with_code(code);
+        }
+        if let Some(pause) = retry_after(service.raw()) {
+            error = error.with_retry_after(pause);
+        }
+        Meaning::Error(error)
+    }
+
+    /// A failure between the caller and the service.
+    fn on_the_way<E>(&self, failure: SdkError<E, HttpResponse>) -> Error
+    where
+        E: StdError + Send + Sync + 'static,
+    {
+        let (kind, message) = match &failure {
+            _ if !self.sending.began() => (ErrorKind::NotSent, "the request could not be built or signed"),
+            SdkError::DispatchFailure(failure)
+                if failure.as_connector_error().is_some_and(|e| unconnected(e)) =>
+            {
+                (ErrorKind::NotSent, "no connection to the service")
+            }
+            SdkError::DispatchFailure(_) => {
+                (ErrorKind::Disconnected, "the connection broke before an answer")
+            }
+            SdkError::TimeoutError(_) => (ErrorKind::Disconnected, "no answer in time"),
+            SdkError::ResponseError(_) => (ErrorKind::Disconnected, "the answer could not be read"),
+            _ => (ErrorKind::Other, "the SDK failed in a way that this version does not know"),
+        };
+        let error = self.describe(kind, message, None);
+        match failure.into_source() {
+            Ok(source) => error.with_source(source),
+            Err(failure) => error.with_source(failure.to_string()),
+        }
+    }
+
+    fn describe(&self, kind: ErrorKind, message: impl Into<String>, statement_id: Option<String>) -> Error {
+        let error = Error::new(kind, message).with_context("operation", self.operation);
+        let named = statement_id.filter(|id| !id.is_empty()).map(StatementId::new);
+        match self.statement_id.clone().or(named) {
+            Some(id) => error.with_context("statement_id", id),
+            None => error,
+        }
+    }
+
+    fn withhold(&self, message: &str) -> String {
+        self.withheld.iter().fold(message.to_owned(), |message, text| message.replace(text, "[withheld]"))
+    }
+}
+
+/// Notes when the SDK hands the request to the HTTP client. Before that come credentials, endpoint and signature, and whatever fails
+/// there was certainly not sent; the SDK's errors do not tell these from a broken connection.
+#[derive(Clone, Debug, Default)]
+struct Sending(Arc<AtomicBool>);
+
+impl Sending {
+    fn began(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Intercept for Sending {
+    fn name(&self) -> &'static str {
+        "Sending"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Whether there never was a connection: the name did not resolve, nobody listened, or no keys were agreed on. Again the SDK does not
+/// tell; the HTTP client's own error does, and it is in the chain.
+fn unconnected(error: &(dyn StdError + 'static)) -> bool {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+            return true;
+        }
+        link = error.source();
+    }
+    false
+}
+
+/// In seconds; the other form of the header, a date, is not used by AWS.
+fn retry_after(response: &HttpResponse) -> Option<Duration> {
+    response.headers().get("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_row_is_hidden_by_one_before_it() {
+        for (code, pieces, row) in TABLE {
+            assert_eq!(
+                classify(Some(code), &pieces.join(" … ").to_uppercase(), 400),
+                *row,
+                "{code} {pieces:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_means_something_only_with_its_code() {
+        assert_eq!(
+            classify(Some("WeatherException"), "Session is not available", 400),
+            Kind(ErrorKind::Other)
+        );
+        assert_eq!(classify(None, "rate exceeded", 400), Kind(ErrorKind::Other));
+    }
+}

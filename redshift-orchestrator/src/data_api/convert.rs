@@ -1,0 +1,340 @@
+//! Between this crate's types and the SDK's, both ways. What the service leaves out, or fills with its signs for "no value" (`-1`, `0`),
+//! is `None` here; words that the SDK does not know are kept.
+
+use std::time::Duration;
+
+use aws_sdk_redshiftdata::{
+    operation::{
+        batch_execute_statement::{
+            BatchExecuteStatementOutput, builders::BatchExecuteStatementFluentBuilder,
+        },
+        describe_statement::DescribeStatementOutput,
+        execute_statement::{ExecuteStatementOutput, builders::ExecuteStatementFluentBuilder},
+        get_statement_result::GetStatementResultOutput,
+        get_statement_result_v2::GetStatementResultV2Output,
+        list_statements::ListStatementsOutput,
+    },
+    primitives::DateTime,
+    types::{
+        ColumnMetadata, ExecutionMode as SdkExecutionMode, Field as SdkField, QueryRecords,
+        ResultFormatString, SqlParameter, StatementData, StatementStatusString, StatusString,
+        SubStatementData,
+    },
+};
+use jiff::Timestamp;
+
+use super::CSV_PAGE;
+use crate::{
+    Auth, Column, Compute, Description, Error, ErrorKind, ExecutionMode, Field, PageData, PageToken, Result,
+    ResultFormat, ResultPage, SessionId, Statement, StatementId, StatementPage, StatementSummary, Status,
+    SubStatement, Submitted, Target, WaitTime,
+};
+
+/// The request, filled in for a single statement.
+pub(super) fn execute(
+    request: ExecuteStatementFluentBuilder,
+    statement: &Statement,
+    target: &Target,
+    wait: Option<WaitTime>,
+) -> Result<ExecuteStatementFluentBuilder> {
+    let place = Place::of(statement, target);
+    Ok(request
+        .set_sql(statement.sqls().first().cloned())
+        .set_cluster_identifier(place.cluster)
+        .set_workgroup_name(place.workgroup)
+        .set_database(place.database)
+        .set_db_user(place.db_user)
+        .set_secret_arn(place.secret_arn)
+        .set_session_id(place.session_id)
+        .set_session_keep_alive_seconds(keep_alive(statement)?)
+        .set_parameters(parameters(statement)?)
+        .set_statement_name(statement.name().map(str::to_owned))
+        .set_client_token(statement.client_token().map(|token| token.as_str().to_owned()))
+        .set_with_event(statement.event().then_some(true))
+        .set_result_format(result_format(statement))
+        .set_wait_time_seconds(wait_seconds(wait)))
+}
+
+/// The request, filled in for a batch.
+pub(super) fn batch(
+    request: BatchExecuteStatementFluentBuilder,
+    statement: &Statement,
+    target: &Target,
+    wait: Option<WaitTime>,
+) -> Result<BatchExecuteStatementFluentBuilder> {
+    let place = Place::of(statement, target);
+    Ok(request
+        .set_sqls(Some(statement.sqls().to_vec()))
+        .set_cluster_identifier(place.cluster)
+        .set_workgroup_name(place.workgroup)
+        .set_database(place.database)
+        .set_db_user(place.db_user)
+        .set_secret_arn(place.secret_arn)
+        .set_session_id(place.session_id)
+        .set_session_keep_alive_seconds(keep_alive(statement)?)
+        .set_parameters(parameters(statement)?)
+        .set_statement_name(statement.name().map(str::to_owned))
+        .set_client_token(statement.client_token().map(|token| token.as_str().to_owned()))
+        .set_with_event(statement.event().then_some(true))
+        .set_result_format(result_format(statement))
+        .set_execution_mode(match statement.execution_mode() {
+            Some(ExecutionMode::AutoCommit) => Some(SdkExecutionMode::AutoCommit),
+            // The service's default, also of an endpoint that is too old to know the member.
+            Some(ExecutionMode::Transaction) | None => None,
+        })
+        .set_wait_time_seconds(wait_seconds(wait)))
+}
+
+/// Where a statement runs. A session knows its target: naming both is refused by the service.
+#[derive(Default)]
+struct Place {
+    cluster: Option<String>,
+    workgroup: Option<String>,
+    database: Option<String>,
+    db_user: Option<String>,
+    secret_arn: Option<String>,
+    session_id: Option<String>,
+}
+
+impl Place {
+    fn of(statement: &Statement, target: &Target) -> Self {
+        if let Some(session) = statement.session() {
+            return Self { session_id: Some(session.as_str().to_owned()), ..Self::default() };
+        }
+        let (cluster, workgroup) = match target.compute() {
+            Compute::Cluster(identifier) => (Some(identifier.clone()), None),
+            Compute::Workgroup(name) => (None, Some(name.clone())),
+        };
+        let (db_user, secret_arn) = match target.auth() {
+            Auth::Iam => (None, None),
+            Auth::DatabaseUser(user) => (Some(user.clone()), None),
+            Auth::Secret(arn) => (None, Some(arn.clone())),
+        };
+        let database = Some(target.database().to_owned());
+        Self { cluster, workgroup, database, db_user, secret_arn, session_id: None }
+    }
+}
+
+pub(super) fn wait_seconds(wait: Option<WaitTime>) -> Option<i32> {
+    wait.map(|wait| wait.seconds().into())
+}
+
+/// Whole seconds, rounded up: a session must not end before the caller wanted it to.
+fn keep_alive(statement: &Statement) -> Result<Option<i32>> {
+    let Some(idle) = statement.session_keep_alive() else { return Ok(None) };
+    let seconds = idle.as_secs() + u64::from(idle.subsec_nanos() > 0);
+    i32::try_from(seconds).map(Some).map_err(|_| {
+        Error::new(ErrorKind::Invalid, "a session is kept open for at most 24 hours")
+            .with_context("session_keep_alive_seconds", seconds)
+    })
+}
+
+/// `None` for no parameters: the service takes a list of one or more.
+fn parameters(statement: &Statement) -> Result<Option<Vec<SqlParameter>>> {
+    if statement.parameters().is_empty() {
+        return Ok(None);
+    }
+    let convert = |parameter: &crate::Parameter| {
+        SqlParameter::builder().name(&parameter.name).value(&parameter.value).build().map_err(|source| {
+            Error::new(ErrorKind::Invalid, "a parameter has a name and a value")
+                .with_context("parameter", &parameter.name)
+                .with_source(source)
+        })
+    };
+    statement.parameters().iter().map(convert).collect::<Result<_>>().map(Some)
+}
+
+fn result_format(statement: &Statement) -> Option<ResultFormatString> {
+    match statement.result_format() {
+        ResultFormat::Json => None,
+        ResultFormat::Csv => Some(ResultFormatString::Csv),
+    }
+}
+
+pub(super) fn status_filter(status: Option<&Status>) -> StatusString {
+    status.map_or(StatusString::All, |status| StatusString::from(status.as_str()))
+}
+
+/// The answer to a single statement.
+pub(super) fn executed(output: ExecuteStatementOutput) -> Result<Submitted> {
+    submitted("ExecuteStatement", output.id, output.status, output.session_id, output.created_at)
+}
+
+/// The answer to a batch.
+pub(super) fn batch_executed(output: BatchExecuteStatementOutput) -> Result<Submitted> {
+    submitted("BatchExecuteStatement", output.id, output.status, output.session_id, output.created_at)
+}
+
+fn submitted(
+    operation: &'static str,
+    id: Option<String>,
+    status: Option<StatementStatusString>,
+    session_id: Option<String>,
+    created_at: Option<DateTime>,
+) -> Result<Submitted> {
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
+        // Something was accepted, and nobody knows under which id: the same as a lost answer.
+        Error::new(ErrorKind::Disconnected, "the service accepted a statement and did not name its id")
+            .with_context("operation", operation)
+    })?;
+    let mut submitted = Submitted::new(StatementId::new(id));
+    submitted.status = status.map(|status| Status::from(status.as_str()));
+    submitted.session_id = session(session_id);
+    submitted.created_at = timestamp(created_at);
+    Ok(submitted)
+}
+
+/// The answer to a describe.
+pub(super) fn description(output: DescribeStatementOutput) -> Description {
+    let status = status(output.status.as_ref().map(StatusString::as_str));
+    let ended = status.is_terminal();
+    let sub_statements: Vec<_> =
+        output.sub_statements.unwrap_or_default().into_iter().map(sub_statement).collect();
+    let mut description = Description::new(StatementId::new(output.id), status);
+    description.error = text(output.error);
+    description.duration = duration(output.duration, ended);
+    description.result_rows = amount(output.result_rows, ended);
+    description.result_size = amount(output.result_size, ended);
+    description.has_result_set = output.has_result_set.unwrap_or(false);
+    description.redshift_pid = number(output.redshift_pid);
+    description.redshift_query_id = number(output.redshift_query_id);
+    description.query_uuid = text(output.redshift_query_uuid);
+    description.session_id = session(output.session_id);
+    description.created_at = timestamp(output.created_at);
+    description.updated_at = timestamp(output.updated_at);
+    description.execution_mode = match output.execution_mode {
+        Some(SdkExecutionMode::AutoCommit) => Some(ExecutionMode::AutoCommit),
+        Some(SdkExecutionMode::Transaction) => Some(ExecutionMode::Transaction),
+        Some(_) => None,
+        None => (!sub_statements.is_empty()).then_some(ExecutionMode::Transaction),
+    };
+    description.sub_statements = sub_statements;
+    description
+}
+
+fn sub_statement(data: SubStatementData) -> SubStatement {
+    let status = status(data.status.as_ref().map(StatementStatusString::as_str));
+    let ended = status.is_terminal();
+    let mut sub = SubStatement::new(StatementId::new(data.id), status);
+    sub.error = text(data.error);
+    sub.duration = duration(data.duration, ended);
+    sub.result_rows = amount(data.result_rows, ended);
+    sub.result_size = amount(data.result_size, ended);
+    sub.has_result_set = data.has_result_set.unwrap_or(false);
+    sub
+}
+
+/// A page of typed fields.
+pub(super) fn json_page(output: GetStatementResultOutput) -> Result<ResultPage> {
+    let rows = output
+        .records
+        .into_iter()
+        .map(|row| row.into_iter().map(field).collect::<Result<Vec<_>>>())
+        .collect::<Result<_>>()?;
+    let mut page = ResultPage::new(columns(output.column_metadata), PageData::Records(rows));
+    page.total_rows = amount(output.total_num_rows, true);
+    page.next = output.next_token.filter(|token| !token.is_empty()).map(PageToken::new);
+    Ok(page)
+}
+
+/// A page of CSV text.
+pub(super) fn csv_page(output: GetStatementResultV2Output) -> Result<ResultPage> {
+    let piece = |record| match record {
+        QueryRecords::CsvRecords(text) => Ok(text),
+        _ => Err(unknown("a kind of record")),
+    };
+    let pieces = output.records.into_iter().map(piece).collect::<Result<_>>()?;
+    let mut page = ResultPage::new(columns(output.column_metadata), PageData::Csv(pieces));
+    page.total_rows = amount(output.total_num_rows, true);
+    let next = output.next_token.filter(|token| !token.is_empty());
+    page.next = next.map(|token| PageToken::new(format!("{CSV_PAGE}{token}")));
+    Ok(page)
+}
+
+fn columns(metadata: Option<Vec<ColumnMetadata>>) -> Vec<Column> {
+    metadata.unwrap_or_default().into_iter().map(column).collect()
+}
+
+fn column(data: ColumnMetadata) -> Column {
+    let name = text(data.label).or(text(data.name)).unwrap_or_default();
+    let mut column = Column::new(name, data.type_name.unwrap_or_default());
+    column.precision = u32::try_from(data.precision).ok().filter(|precision| *precision > 0);
+    column.scale = u32::try_from(data.scale).ok();
+    // As JDBC counts: columnNoNulls, columnNullable, columnNullableUnknown.
+    column.nullable = match data.nullable {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    };
+    column
+}
+
+fn field(field: SdkField) -> Result<Field> {
+    match field {
+        SdkField::IsNull(_) => Ok(Field::Null),
+        SdkField::BooleanValue(value) => Ok(Field::Boolean(value)),
+        SdkField::LongValue(value) => Ok(Field::Long(value)),
+        SdkField::DoubleValue(value) => Ok(Field::Double(value)),
+        SdkField::StringValue(value) => Ok(Field::String(value)),
+        SdkField::BlobValue(value) => Ok(Field::Blob(value.into_inner())),
+        _ => Err(unknown("a kind of field")),
+    }
+}
+
+fn unknown(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "the result has {what} that this version of the SDK does not know; update aws-sdk-redshiftdata"
+        ),
+    )
+}
+
+/// The answer to a listing.
+pub(super) fn statement_page(output: ListStatementsOutput) -> StatementPage {
+    StatementPage {
+        statements: output.statements.into_iter().map(summary).collect(),
+        next: output.next_token.filter(|token| !token.is_empty()).map(PageToken::new),
+    }
+}
+
+fn summary(data: StatementData) -> StatementSummary {
+    let status = status(data.status.as_ref().map(StatusString::as_str));
+    let mut summary = StatementSummary::new(StatementId::new(data.id), status);
+    summary.name = text(data.statement_name);
+    summary.created_at = timestamp(data.created_at);
+    summary.updated_at = timestamp(data.updated_at);
+    summary.is_batch = data.is_batch_statement.unwrap_or(false);
+    summary
+}
+
+/// A status that is left out is as good as one that nobody knows: the statement may still be running.
+fn status(word: Option<&str>) -> Status {
+    Status::from(word.unwrap_or("UNKNOWN"))
+}
+
+fn text(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn session(id: Option<String>) -> Option<SessionId> {
+    text(id).map(SessionId::new)
+}
+
+fn number(number: i64) -> Option<i64> {
+    (number > 0).then_some(number)
+}
+
+/// `-1` is the service's NULL, and `0` of a statement that still runs is the SDK's filler.
+fn amount(amount: i64, ended: bool) -> Option<u64> {
+    u64::try_from(amount).ok().filter(|amount| ended || *amount > 0)
+}
+
+fn duration(nanoseconds: i64, ended: bool) -> Option<Duration> {
+    amount(nanoseconds, ended).map(Duration::from_nanos)
+}
+
+fn timestamp(time: Option<DateTime>) -> Option<Timestamp> {
+    let time = time?;
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}

@@ -1,0 +1,298 @@
+//! [`DataApiExecutor`]: the Amazon Redshift Data API over `aws-sdk-redshiftdata`.
+//!
+//! ```no_run
+//! use redshift_orchestrator::{DataApiExecutor, Statement, StatementExecutor, Target};
+//!
+//! # async fn run() -> redshift_orchestrator::Result<()> {
+//! let sdk = aws_config::load_from_env().await;
+//! let target = Target::cluster("dwh", "mystore").with_secret("arn:aws:secretsmanager:eu-west-1:111122223333:secret:dwh");
+//! let executor = DataApiExecutor::new(&sdk, target);
+//! let submitted = executor.submit(&Statement::sql("CALL mystore.load_sales()"), None).await?;
+//! println!("{}", submitted.id);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How the SDK is set up
+//!
+//! [`DataApiExecutor::config`] differs from the SDK's defaults in three points, each needed by this service:
+//!
+//! | setting | here | why |
+//! |---|---|---|
+//! | attempt timeout | 40 s; 150 s for a listing | by default there is none, and a reply that never comes is waited for without end. A long poll takes up to 30 s; a listing of a busy account took 120 s |
+//! | stalled-stream protection | off | it takes a long poll whose headers came early for a dead connection, after about 6 s |
+//! | retries | off | the SDK's do not know a throttle that is wrapped in a `ValidationException`, nor the three `Active…ExceededException`; and those of the layers above would multiply with them |
+//!
+//! Region, endpoint, credentials, HTTP client, connect timeout and interceptors stay as the [`SdkConfig`](aws_config::SdkConfig) has them.
+//!
+//! # Errors
+//!
+//! A request that was certainly not sent (no credentials, no connection) is told from one that may have taken effect (the connection
+//! broke, no answer in time), however the SDK mixes them.
+//!
+//! Every answer of the service and every failure on the way to it becomes an [`ErrorKind`](crate::ErrorKind) by one table,
+//! `classify.rs`. A code that the table does not know is kept in [`Error::code`](crate::Error::code). SQL text, parameter values and the
+//! secret's ARN are taken out of the service's messages.
+
+mod classify;
+mod convert;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_redshiftdata::{
+    Client,
+    config::{self, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig},
+    operation::{
+        batch_execute_statement::BatchExecuteStatementError as BatchError,
+        execute_statement::ExecuteStatementError as ExecuteError,
+    },
+    types::ResultFormatString,
+};
+
+use self::classify::{Call, Meaning};
+use crate::{
+    Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
+    StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime,
+};
+
+/// How long one request may take: the longest long poll (30 s) and time for the way.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// How long a request for a listing may take: they took up to 120 s in accounts with 20,000 statements a day.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// What a page token of a CSV result begins with. The service's own tokens have no colon, and the two result formats have
+/// operations of their own: the token says which one goes on.
+const CSV_PAGE: &str = "csv:";
+
+/// The Amazon Redshift Data API, as one caller sees one database.
+///
+/// Cheap to clone: clones share connections and credentials.
+#[derive(Clone)]
+pub struct DataApiExecutor {
+    client: Client,
+    target: Target,
+    listing_timeout: Option<Duration>,
+}
+
+impl DataApiExecutor {
+    /// An executor on this target, with the SDK set up as [`config`](Self::config) does.
+    pub fn new(sdk: &SdkConfig, target: Target) -> Self {
+        Self { listing_timeout: Some(LISTING_TIMEOUT), ..Self::from_conf(Self::config(sdk).build(), target) }
+    }
+
+    /// An executor with a configuration of the caller's own. Begin with [`config`](Self::config) and change what must differ.
+    ///
+    /// # Panics
+    /// As [`Client::from_conf`] does, when the configuration lacks what the SDK cannot do without (a behaviour version; a sleep
+    /// implementation while timeouts are set).
+    pub fn from_conf(conf: aws_sdk_redshiftdata::Config, target: Target) -> Self {
+        Self::from_client(Client::from_conf(conf), target)
+    }
+
+    /// An executor over a client of the caller's own, which is used as it is.
+    ///
+    /// A client with the SDK's defaults works, except that it retries by itself, and that a lost connection in the middle of a long
+    /// poll may be noticed late or never.
+    pub fn from_client(client: Client, target: Target) -> Self {
+        Self { client, target, listing_timeout: None }
+    }
+
+    /// The SDK's configuration for this service: what `sdk` says, with the timeouts, stalled-stream protection and retries that the
+    /// module's documentation explains.
+    pub fn config(sdk: &SdkConfig) -> config::Builder {
+        let connect_timeout = sdk.timeout_config().and_then(TimeoutConfig::connect_timeout);
+        config::Builder::from(sdk)
+            .timeout_config(timeouts(connect_timeout, ATTEMPT_TIMEOUT))
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .retry_config(RetryConfig::disabled())
+    }
+
+    /// The database that statements run in, and as whom.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The SDK's client, for operations that this executor does not offer.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn execute(&self, statement: &Statement, wait: Option<WaitTime>, call: &Call) -> Result<Submitted> {
+        let request = convert::execute(self.client.execute_statement(), statement, &self.target, wait)?;
+        let sent = request.customize().interceptor(call.sending()).send().await;
+        let output = sent.map_err(|error| {
+            let statement_id = match error.as_service_error() {
+                Some(ExecuteError::ExecuteStatementException(e)) => Some(e.statement_id().to_owned()),
+                _ => None,
+            };
+            call.error(error, statement_id)
+        })?;
+        convert::executed(output)
+    }
+
+    async fn batch_execute(
+        &self,
+        statement: &Statement,
+        wait: Option<WaitTime>,
+        call: &Call,
+    ) -> Result<Submitted> {
+        let request = convert::batch(self.client.batch_execute_statement(), statement, &self.target, wait)?;
+        let sent = request.customize().interceptor(call.sending()).send().await;
+        let output = sent.map_err(|error| {
+            let statement_id = match error.as_service_error() {
+                Some(BatchError::BatchExecuteStatementException(e)) => Some(e.statement_id().to_owned()),
+                _ => None,
+            };
+            call.error(error, statement_id)
+        })?;
+        convert::batch_executed(output)
+    }
+
+    async fn json_result(&self, id: &StatementId, page: Option<String>) -> Result<ResultPage> {
+        let call = Call::new("GetStatementResult").about(id);
+        let output = self
+            .client
+            .get_statement_result()
+            .id(id.as_str())
+            .set_next_token(page)
+            .customize()
+            .interceptor(call.sending())
+            .send()
+            .await
+            .map_err(|error| call.error(error, None))?;
+        convert::json_page(output)
+    }
+
+    async fn csv_result(&self, id: &StatementId, page: Option<String>) -> Result<ResultPage> {
+        let call = Call::new("GetStatementResultV2").about(id);
+        let output = self
+            .client
+            .get_statement_result_v2()
+            .id(id.as_str())
+            .set_next_token(page)
+            .customize()
+            .interceptor(call.sending())
+            .send()
+            .await
+            .map_err(|error| call.error(error, None))?;
+        convert::csv_page(output)
+    }
+
+    /// The format that was chosen at submit, which is the batch's for a sub-statement.
+    async fn result_format(&self, id: &StatementId) -> Result<ResultFormatString> {
+        let call = Call::new("DescribeStatement").about(id);
+        let statement = id.as_str().split(':').next().unwrap_or_default();
+        let request = self.client.describe_statement().id(statement).customize();
+        let output =
+            request.interceptor(call.sending()).send().await.map_err(|error| call.error(error, None))?;
+        Ok(output.result_format.unwrap_or(ResultFormatString::Json))
+    }
+}
+
+fn timeouts(connect: Option<Duration>, attempt: Duration) -> TimeoutConfig {
+    let mut builder = TimeoutConfig::builder();
+    builder.set_connect_timeout(connect);
+    builder.operation_attempt_timeout(attempt).disable_operation_timeout().disable_read_timeout().build()
+}
+
+#[async_trait]
+impl StatementExecutor for DataApiExecutor {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let single = statement.execution_mode().is_none();
+        let operation = if single { "ExecuteStatement" } else { "BatchExecuteStatement" };
+        let call = Call::new(operation).withholding(statement, &self.target);
+        if single {
+            self.execute(statement, wait, &call).await
+        } else {
+            self.batch_execute(statement, wait, &call).await
+        }
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        let call = Call::new("DescribeStatement").about(id);
+        let output = self
+            .client
+            .describe_statement()
+            .id(id.as_str())
+            .set_wait_time_seconds(convert::wait_seconds(wait))
+            .customize()
+            .interceptor(call.sending())
+            .send()
+            .await
+            .map_err(|error| call.error(error, None))?;
+        Ok(convert::description(output))
+    }
+
+    /// `false` also when the statement has ended already, which the service reports as an invalid request.
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        let call = Call::new("CancelStatement").about(id);
+        let request = self.client.cancel_statement().id(id.as_str()).customize();
+        match request.interceptor(call.sending()).send().await {
+            Ok(output) => Ok(output.status.unwrap_or(false)),
+            Err(error) => match call.meaning(error, None) {
+                Meaning::AlreadyEnded => Ok(false),
+                Meaning::Error(error) => Err(error),
+            },
+        }
+    }
+
+    /// The first page takes one more request, which asks for the format that was chosen at submit.
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        if let Some(page) = page {
+            return match page.as_str().strip_prefix(CSV_PAGE) {
+                Some(token) => self.csv_result(id, Some(token.to_owned())).await,
+                None => self.json_result(id, Some(page.as_str().to_owned())).await,
+            };
+        }
+        match self.result_format(id).await? {
+            ResultFormatString::Json => self.json_result(id, None).await,
+            ResultFormatString::Csv => self.csv_result(id, None).await,
+            other => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this version cannot read the result's format; submit with JSON or CSV",
+            )
+            .with_context("format", other.as_str())
+            .with_context("statement_id", id)),
+        }
+    }
+
+    /// Lists what the caller's role submitted to *any* target: a filter that the service applied differently than we expect could
+    /// hide a statement, and what is looked for here is mostly whether one exists.
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        let call = Call::new("ListStatements");
+        let request = self
+            .client
+            .list_statements()
+            .status(convert::status_filter(filter.status.as_ref()))
+            .set_statement_name(filter.name_prefix.clone())
+            .role_level(!filter.own_session_only)
+            .set_max_results(filter.page_size.map(i32::from))
+            .set_next_token(page.map(|page| page.as_str().to_owned()))
+            .customize()
+            .interceptor(call.sending());
+        let request = match self.listing_timeout {
+            Some(limit) => {
+                let connect = self.client.config().timeout_config().and_then(TimeoutConfig::connect_timeout);
+                request.config_override(config::Config::builder().timeout_config(timeouts(connect, limit)))
+            }
+            None => request,
+        };
+        let output = request.send().await.map_err(|error| call.error(error, None))?;
+        Ok(convert::statement_page(output))
+    }
+}
+
+impl fmt::Debug for DataApiExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataApiExecutor").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for DataApiExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataApi")
+    }
+}

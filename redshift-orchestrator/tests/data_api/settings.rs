@@ -1,0 +1,66 @@
+//! How the SDK is set up for this service, seen from outside.
+
+use std::time::Duration;
+
+use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_http_client::test_util::NeverClient;
+use redshift_orchestrator::{
+    DataApiExecutor, ErrorKind, Statement, StatementExecutor, StatementFilter, StatementId, WaitTime,
+};
+use tokio::time::Instant;
+
+use crate::{ID, SECRET, executor, sdk, target};
+
+/// A user's own settings that would kill long polls, double retries or wait without end.
+fn hostile() -> aws_config::SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .read_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(Duration::from_secs(3))
+        .operation_timeout(Duration::from_secs(4));
+    sdk("http://127.0.0.1:1")
+        .into_builder()
+        .http_client(NeverClient::new())
+        .timeout_config(timeouts.build())
+        .retry_config(RetryConfig::standard().with_max_attempts(5))
+        .build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_never_comes_is_given_up_after_the_longest_long_poll() {
+    let executor = DataApiExecutor::new(&hostile(), target());
+    let id = StatementId::new(ID);
+    let start = Instant::now();
+    let error = executor.describe(&id, Some(WaitTime::MAX)).await.unwrap_err();
+    assert_eq!(start.elapsed().as_secs(), 40);
+    assert_eq!(error.kind(), ErrorKind::Disconnected);
+
+    let start = Instant::now();
+    let error = executor.submit(&Statement::sql("SELECT 1"), None).await.unwrap_err();
+    assert_eq!(start.elapsed().as_secs(), 40);
+    assert!(error.kind().may_have_taken_effect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_is_given_more_time() {
+    let executor = DataApiExecutor::new(&hostile(), target());
+    let start = Instant::now();
+    executor.list(&StatementFilter::default(), None).await.unwrap_err();
+    assert_eq!(start.elapsed().as_secs(), 150);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_of_ones_own_is_used_as_it_is() {
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(7)).build();
+    let conf = DataApiExecutor::config(&hostile()).timeout_config(timeouts).build();
+    let executor = DataApiExecutor::from_conf(conf, target());
+    let start = Instant::now();
+    executor.list(&StatementFilter::default(), None).await.unwrap_err();
+    assert_eq!(start.elapsed().as_secs(), 7);
+}
+
+#[test]
+fn debug_prints_the_target_without_its_secret() {
+    let printed = format!("{:?}", executor("http://127.0.0.1:1"));
+    assert!(printed.contains("mystore") && !printed.contains(SECRET), "{printed}");
+}
