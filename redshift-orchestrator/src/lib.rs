@@ -9,6 +9,7 @@ mod executor;
 mod failure;
 pub mod journal;
 mod key;
+pub mod local;
 mod observer;
 mod orchestrator;
 mod outcome;

@@ -1,0 +1,110 @@
+//! [`Backend`]: what really runs the statements of a [`LocalExecutor`](super::LocalExecutor).
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::record::{Outcome, Part, Record};
+use crate::{PageToken, Result, ResultPage, Statement, StatementId, Status};
+
+/// What really runs the statements of a [`LocalExecutor`](super::LocalExecutor): [`Scripted`](super::Scripted) or
+/// `Postgres`. It cannot be implemented elsewhere.
+#[async_trait]
+#[expect(private_interfaces, reason = "sealed: the records are the state machine's own")]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Makes a new record durable, or says which statement its client token already stands for.
+    #[doc(hidden)]
+    async fn admit(&self, record: &Record) -> Result<Admission>;
+
+    /// Runs the statement, unless it ran: at most one effect, however often this is called. Returns how it ended.
+    #[doc(hidden)]
+    async fn run(&self, job: &Job<'_>) -> Outcome;
+
+    /// Asks for a statement to be stopped that runs or will run. `false`: that cannot be done.
+    #[doc(hidden)]
+    async fn cancel(&self, id: &StatementId) -> Result<bool>;
+
+    /// One page of the result of a part (counted from 0) that has one.
+    #[doc(hidden)]
+    async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage>;
+
+    /// The record of a statement that somebody else submitted.
+    #[doc(hidden)]
+    async fn find(&self, id: &StatementId) -> Result<Option<Record>>;
+
+    /// All records that somebody else submitted and `known` does not know.
+    #[doc(hidden)]
+    async fn news(&self, known: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Vec<Record>>;
+}
+
+/// The answer to a submit.
+pub(crate) enum Admission {
+    /// The statement is new, and now on record.
+    New,
+    /// The client token stands for this statement.
+    Known(StatementId),
+}
+
+/// A statement to run, and where to report to.
+pub(crate) struct Job<'a> {
+    pub(crate) id: &'a StatementId,
+    pub(crate) statement: &'a Statement,
+    /// What is known of its parts, from an earlier process.
+    pub(crate) parts: Vec<Part>,
+    /// Turns true when a cancel was accepted.
+    pub(crate) cancelled: watch::Receiver<bool>,
+    /// Called with what changed while it runs.
+    pub(crate) report: &'a (dyn Fn(Report) + Send + Sync),
+}
+
+/// What changed while a statement runs.
+pub(crate) enum Report {
+    /// The database process with this number works on it from now on.
+    Started(Option<i64>),
+    /// The part (counted from 0) is as told.
+    Part(usize, Part),
+}
+
+impl Job<'_> {
+    /// Waits until a cancel was accepted; for ever, if none is.
+    pub(crate) async fn cancelled(&self) {
+        let mut cancelled = self.cancelled.clone();
+        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Outcome {
+    /// Aborted before or while it ran; parts that did not end are aborted too.
+    pub(crate) fn aborted(mut parts: Vec<Part>, duration: Option<Duration>) -> Self {
+        for part in &mut parts {
+            if !part.status.is_terminal() {
+                *part = Part::new(Status::Aborted);
+            }
+        }
+        Self { status: Status::Aborted, error: None, duration, parts }
+    }
+
+    /// Failed with this text; parts that did not end are aborted.
+    pub(crate) fn failed(parts: Vec<Part>, error: impl Into<String>, duration: Option<Duration>) -> Self {
+        Self { status: Status::Failed, error: Some(error.into()), ..Self::aborted(parts, duration) }
+    }
+
+    /// How a batch ended, from how its parts did: the first failure names the whole.
+    pub(crate) fn of_parts(parts: Vec<Part>, is_batch: bool, duration: Option<Duration>) -> Self {
+        let worst = (1..).zip(&parts).find(|(_, part)| part.status != Status::Finished);
+        let (status, error) = match worst {
+            None => (Status::Finished, None),
+            Some((number, part)) => {
+                let error = part.error.as_deref().map(|error| match is_batch {
+                    true => format!("Query #{number} failed with {error}"),
+                    false => error.to_owned(),
+                });
+                (part.status.clone(), error)
+            }
+        };
+        Self { status, error, duration, parts }
+    }
+}

@@ -1,0 +1,265 @@
+//! [`Faulty`]: an executor to which things happen, from one seed.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::time::sleep;
+
+use crate::{
+    Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
+    StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
+};
+
+/// What happens to a request, or to its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The connection cannot be made: nothing is sent, and the caller knows it ([`ErrorKind::NotSent`]).
+    DroppedConnection,
+    /// The request is lost on its way: nothing happens, and the caller cannot know it ([`ErrorKind::Disconnected`]).
+    LostRequest,
+    /// The request takes effect and its answer is lost: the caller cannot know it ([`ErrorKind::Disconnected`]).
+    LostReply,
+    /// The service asks to slow down; nothing happens ([`ErrorKind::Throttled`], code `ThrottlingException`).
+    Throttle,
+    /// The same, wrapped in a `ValidationException`, as a serverless workgroup's comes
+    /// ([`ErrorKind::Throttled`], code `ValidationException`).
+    WrappedThrottle,
+    /// The answer comes late, by this much.
+    Delay(Duration),
+}
+
+impl Fault {
+    /// A stable name, the same for every delay.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DroppedConnection => "dropped connection",
+            Self::LostRequest => "lost request",
+            Self::LostReply => "lost reply",
+            Self::Throttle => "throttle",
+            Self::WrappedThrottle => "wrapped throttle",
+            Self::Delay(_) => "delay",
+        }
+    }
+}
+
+/// A method of [`StatementExecutor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// [`StatementExecutor::submit`].
+    Submit,
+    /// [`StatementExecutor::describe`].
+    Describe,
+    /// [`StatementExecutor::cancel`].
+    Cancel,
+    /// [`StatementExecutor::result`].
+    Result,
+    /// [`StatementExecutor::list`].
+    List,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Submit, Self::Describe, Self::Cancel, Self::Result, Self::List];
+
+    /// The service's name of it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "ExecuteStatement",
+            Self::Describe => "DescribeStatement",
+            Self::Cancel => "CancelStatement",
+            Self::Result => "GetStatementResult",
+            Self::List => "ListStatements",
+        }
+    }
+}
+
+/// How often which fault happens, and the seed that decides when.
+///
+/// ```
+/// use redshift_orchestrator::local::{Fault, Faults, Operation};
+///
+/// let faults = Faults::seeded(42)
+///     .with(Operation::Submit, Fault::LostReply, 0.05)
+///     .with(Operation::Describe, Fault::Throttle, 0.10);
+/// # let _ = faults;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Faults {
+    seed: u64,
+    rates: Vec<(Operation, Fault, f64)>,
+}
+
+impl Faults {
+    /// No faults yet. Requests that come in the same order meet the same ones.
+    pub fn seeded(seed: u64) -> Self {
+        Self { seed, rates: Vec::new() }
+    }
+
+    /// Adds a fault to an operation. `rate` is the share of requests that meet it, from 0 to 1; the faults of an operation exclude each
+    /// other, so that their rates add up.
+    #[must_use]
+    pub fn with(mut self, operation: Operation, fault: Fault, rate: f64) -> Self {
+        self.rates.push((operation, fault, rate));
+        self
+    }
+
+    /// Adds a fault to every operation.
+    #[must_use]
+    pub fn with_everywhere(self, fault: Fault, rate: f64) -> Self {
+        Operation::ALL.into_iter().fold(self, |faults, operation| faults.with(operation, fault, rate))
+    }
+}
+
+/// How many faults were met, by operation and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Injected(BTreeMap<(Operation, &'static str), u64>);
+
+impl Injected {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Those of one operation.
+    pub fn of(&self, operation: Operation) -> u64 {
+        self.iter().filter(|(of, ..)| *of == operation).map(|(.., count)| count).sum()
+    }
+
+    /// Operation, name of the fault ([`Fault::as_str`]), count.
+    pub fn iter(&self) -> impl Iterator<Item = (Operation, &'static str, u64)> + '_ {
+        self.0.iter().map(|((operation, fault), count)| (*operation, *fault, *count))
+    }
+}
+
+/// Called when a submit has taken effect, before anybody hears of it.
+type OnSubmitted = Arc<dyn Fn(&Statement, &Submitted) + Send + Sync>;
+
+/// An executor whose requests and answers meet faults. It stands between a caller and any executor, as a network does.
+pub struct Faulty<E> {
+    inner: E,
+    rates: Vec<(Operation, Fault, f64)>,
+    drawn: Mutex<(fastrand::Rng, Injected)>,
+    on_submitted: Option<OnSubmitted>,
+}
+
+impl<E> Faulty<E> {
+    /// Puts `faults` in front of `inner`.
+    pub fn new(inner: E, faults: Faults) -> Self {
+        let drawn = Mutex::new((fastrand::Rng::with_seed(faults.seed), Injected::default()));
+        Self { inner, rates: faults.rates, drawn, on_submitted: None }
+    }
+
+    /// Calls `hook` right after a submit took effect, before its answer (or the loss of it) reaches the caller. A process that aborts in it
+    /// dies at the worst moment there is.
+    #[must_use]
+    pub fn with_on_submitted(
+        mut self,
+        hook: impl Fn(&Statement, &Submitted) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_submitted = Some(Arc::new(hook));
+        self
+    }
+
+    /// What was met so far.
+    pub fn injected(&self) -> Injected {
+        self.drawn().1.clone()
+    }
+
+    /// What the faults stand in front of.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
+    fn drawn(&self) -> MutexGuard<'_, (fastrand::Rng, Injected)> {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides what happens to the next request of this operation.
+    fn draw(&self, operation: Operation) -> Option<Fault> {
+        let mut drawn = self.drawn();
+        let mut point = drawn.0.f64();
+        let rates = self.rates.iter().filter(|(of, ..)| *of == operation);
+        let fault = rates
+            .map(|(_, fault, rate)| (*fault, *rate))
+            .find(|(_, rate)| {
+                point -= rate;
+                point < 0.0
+            })?
+            .0;
+        *drawn.1.0.entry((operation, fault.as_str())).or_default() += 1;
+        Some(fault)
+    }
+
+    /// Takes a request through what happens to it. A hook in `request` runs even if the answer is lost.
+    async fn pass<T>(&self, operation: Operation, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let error = |kind, message: &str| {
+            Err(Error::new(kind, message).with_context("operation", operation.as_str()))
+        };
+        match self.draw(operation) {
+            None => request.await,
+            Some(Fault::Delay(delay)) => {
+                let answer = request.await;
+                sleep(delay).await;
+                answer
+            }
+            Some(Fault::DroppedConnection) => error(ErrorKind::NotSent, "connection refused"),
+            Some(Fault::LostRequest) => error(ErrorKind::Disconnected, "connection reset"),
+            Some(Fault::LostReply) => {
+                // An answer that is an error had no effect; it is lost all the same.
+                let _ = request.await;
+                error(ErrorKind::Disconnected, "connection reset")
+            }
+            Some(Fault::Throttle) => error(ErrorKind::Throttled, "Rate exceeded")
+                .map_err(|error: Error| error.with_code("ThrottlingException")),
+            Some(Fault::WrappedThrottle) => error(
+                ErrorKind::Throttled,
+                "Rate exceeded (Service: RedshiftServerless; Status Code: 400; Error Code: ThrottlingException)",
+            )
+            .map_err(|error: Error| error.with_code("ValidationException")),
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: StatementExecutor> StatementExecutor for Faulty<E> {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let request = async {
+            let submitted = self.inner.submit(statement, wait).await?;
+            if let Some(hook) = &self.on_submitted {
+                hook(statement, &submitted);
+            }
+            Ok(submitted)
+        };
+        self.pass(Operation::Submit, request).await
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.pass(Operation::Describe, self.inner.describe(id, wait)).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.pass(Operation::Cancel, self.inner.cancel(id)).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.pass(Operation::Result, self.inner.result(id, page)).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.pass(Operation::List, self.inner.list(filter, page)).await
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Faulty<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Faulty").field(&self.inner).finish()
+    }
+}

@@ -1,0 +1,177 @@
+//! The service's limits and refusals: what it accepts, and what it says when it does not.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::sql;
+use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, Status};
+
+/// How much of everything the service takes, and how long it remembers.
+///
+/// The defaults are the service's own (Amazon Redshift Management Guide, "Using the Amazon Redshift Data API" and its quotas).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Statements that may be active (submitted and not ended) at a time. 500.
+    pub active_statements: usize,
+    /// Long polls that may wait for one statement at a time. The service has such a limit and does not publish it; 10 here.
+    pub waiters_per_statement: usize,
+    /// Bytes of one SQL text. 100 KB.
+    pub sql_bytes: usize,
+    /// Bytes of one result. 500 MB.
+    pub result_bytes: u64,
+    /// Rows of one page of a result. The service pages by size; 1,000 here.
+    pub rows_per_page: usize,
+    /// How long a client token stands for its statement. 8 hours.
+    pub token_retention: Duration,
+    /// How long an ended statement is remembered. 24 hours.
+    pub record_retention: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            active_statements: 500,
+            waiters_per_statement: 10,
+            sql_bytes: 100 * 1024,
+            result_bytes: 500 * 1024 * 1024,
+            rows_per_page: 1_000,
+            token_retention: Duration::from_hours(8),
+            record_retention: Duration::from_hours(24),
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses what the service refuses before it accepts a statement.
+    pub(super) fn check(&self, statement: &Statement) -> Result<()> {
+        let sqls = statement.sqls();
+        if statement.execution_mode().is_some() && !(1..=MAX_BATCH).contains(&sqls.len()) {
+            let text = format!("a batch has 1 to {MAX_BATCH} statements, this one has {}", sqls.len());
+            return Err(validation(text));
+        }
+        for sql in sqls {
+            if sql.len() > self.sql_bytes {
+                return Err(validation(format!(
+                    "the SQL text has {} bytes, more than the {} allowed",
+                    sql.len(),
+                    self.sql_bytes
+                )));
+            }
+            match sql::count(sql) {
+                0 => return Err(validation("the SQL text is empty")),
+                1 => {}
+                _ => {
+                    return Err(validation(
+                        "Multiple SQL statements are not allowed in one text; submit them as a batch",
+                    ));
+                }
+            }
+        }
+        if statement.name().is_some_and(|name| name.chars().count() > 2048) {
+            return Err(validation("a statement name has at most 2048 characters"));
+        }
+        if statement.session_keep_alive().is_some_and(|idle| idle > Duration::from_hours(24)) {
+            return Err(validation("a session is kept alive for at most 86400 seconds"));
+        }
+        check_parameters(statement)
+    }
+}
+
+fn check_parameters(statement: &Statement) -> Result<()> {
+    let parameters = statement.parameters();
+    for (index, parameter) in parameters.iter().enumerate() {
+        let name = &parameter.name;
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Err(validation("a parameter name consists of letters, digits and _")
+                .with_context("parameter", name));
+        }
+        if parameter.value.is_empty() {
+            return Err(validation(
+                "a parameter value has at least one character; the service has no empty one",
+            )
+            .with_context("parameter", name));
+        }
+        if parameters[..index].iter().any(|earlier| earlier.name == *name) {
+            return Err(validation("a parameter is given twice").with_context("parameter", name));
+        }
+    }
+    let used: Vec<_> = statement.sqls().iter().flat_map(|sql| sql::placeholders(sql)).collect();
+    if let Some(unused) = parameters.iter().find(|parameter| !used.contains(&parameter.name.as_str())) {
+        return Err(
+            validation("Parameters list contains unused parameters").with_context("parameter", &unused.name)
+        );
+    }
+    // Without parameters the service does not look for placeholders at all, so neither do we.
+    let known = |name: &&str| parameters.iter().any(|parameter| parameter.name == **name);
+    match used.iter().find(|name| !parameters.is_empty() && !known(name)) {
+        Some(missing) => Err(validation("the SQL names a parameter that the list does not have")
+            .with_context("parameter", missing)),
+        None => Ok(()),
+    }
+}
+
+/// The service's `ValidationException`.
+pub(super) fn validation(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, message).with_code("ValidationException")
+}
+
+/// A statement id is a UUID, of a sub-statement with `:N` behind it.
+pub(super) fn check_id(id: &StatementId) -> Result<()> {
+    let (uuid, number) = id.as_str().split_once(':').unwrap_or((id.as_str(), "1"));
+    let well_formed = uuid.len() == 36
+        && uuid::Uuid::try_parse(uuid).is_ok()
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit());
+    if well_formed {
+        return Ok(());
+    }
+    Err(validation("id must satisfy regex pattern: ^[a-z0-9]{8}(-[a-z0-9]{4}){3}-[a-z0-9]{12}(:\\d+)?$")
+        .with_context("statement_id", id))
+}
+
+pub(super) fn not_found(id: &StatementId) -> Error {
+    Error::new(ErrorKind::NotFound, "Query does not exist.")
+        .with_code("ResourceNotFoundException")
+        .with_context("statement_id", id)
+}
+
+pub(super) fn expired(id: &StatementId, at: Timestamp) -> Error {
+    let text = format!("Could not retrieve the query result as it has expired after {}", at.as_second());
+    Error::new(ErrorKind::Expired, text).with_code("ValidationException").with_context("statement_id", id)
+}
+
+pub(super) fn no_result(id: &StatementId) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        "Query does not have result. Please check query status with DescribeStatement.",
+    )
+    .with_code("ResourceNotFoundException")
+    .with_context("statement_id", id)
+}
+
+pub(super) fn result_of_batch(id: &StatementId) -> Error {
+    validation("the result of a batch can only be retrieved with a sub-statement id")
+        .with_context("statement_id", id)
+}
+
+pub(super) fn already_ended(id: &StatementId, status: &Status) -> Error {
+    validation(format!("Could not cancel a query that is already in {status} state with ID: {id}"))
+        .with_context("statement_id", id)
+}
+
+pub(super) fn too_many_statements(active: usize) -> Error {
+    Error::new(ErrorKind::TooManyStatements, format!("Active statements limit exceeded: {active} are active"))
+        .with_code("ActiveStatementsExceededException")
+}
+
+pub(super) fn too_many_waiters(id: &StatementId) -> Error {
+    Error::new(ErrorKind::TooManyWaiters, "Active waiting requests limit exceeded for the statement")
+        .with_code("ActiveWaitingRequestsExceededException")
+        .with_context("statement_id", id)
+}
+
+pub(super) fn bad_page() -> Error {
+    validation("the page token is not one that this executor gave")
+}

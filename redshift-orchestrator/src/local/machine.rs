@@ -1,0 +1,523 @@
+//! The state machine: records, their way through the states, and those who wait for them.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Limits,
+    backend::{Admission, Backend, Job, Report},
+    clock::{Clock, later},
+    limits,
+    record::{Outcome, Record, split},
+};
+use crate::{
+    ClientToken, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
+    StatementFilter, StatementId, StatementPage, Status, Submitted, WaitTime,
+};
+
+/// The Redshift Data API's state machine in process; see the [module](crate::local).
+///
+/// Clones share one service. When the last clone is dropped the service stops as a killed process does: at once, whatever runs.
+/// Statements on record in a PostgreSQL server go on with the next start.
+pub struct LocalExecutor<B: Backend> {
+    service: Arc<Service<B>>,
+    tasks: Arc<Tasks>,
+}
+
+/// How long a statement stays in the states before it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dwell {
+    /// In `SUBMITTED`, once there is room for it.
+    pub submitted: Duration,
+    /// In `PICKED`.
+    pub picked: Duration,
+}
+
+/// What the tasks share. It does not own them: when the owner goes, they go.
+struct Service<B> {
+    backend: B,
+    limits: Limits,
+    dwell: Dwell,
+    clock: Clock,
+    /// Statements that may run at a time; the others wait in `SUBMITTED`, in the order in which they came.
+    slots: Option<Arc<Semaphore>>,
+    state: Mutex<State>,
+}
+
+/// One task for each statement on its way.
+#[derive(Default)]
+struct Tasks(Mutex<JoinSet<()>>);
+
+struct State {
+    ids: fastrand::Rng,
+    known: HashMap<StatementId, Known>,
+    /// In the order of their submit.
+    order: BTreeMap<u64, StatementId>,
+    tokens: HashMap<ClientToken, (StatementId, Timestamp)>,
+    active: usize,
+    next: u64,
+    /// Ended records, the next one to be forgotten first.
+    expiring: BinaryHeap<Reverse<(Timestamp, StatementId)>>,
+    /// What was forgotten, and when.
+    expired: HashMap<StatementId, Timestamp>,
+}
+
+/// What this process knows of a statement.
+struct Known {
+    record: Record,
+    /// Its place in the order.
+    place: u64,
+    cancel: watch::Sender<bool>,
+    /// Rings whenever the statement or a part of it ended.
+    ended: Arc<Notify>,
+    waiters: usize,
+}
+
+/// What a [`LocalExecutor`] is made of.
+pub(super) struct Parts<B> {
+    pub(super) backend: B,
+    pub(super) limits: Limits,
+    pub(super) dwell: Dwell,
+    pub(super) clock: Clock,
+    pub(super) concurrency: Option<usize>,
+    pub(super) ids: fastrand::Rng,
+}
+
+impl<B: Backend> LocalExecutor<B> {
+    pub(super) fn assemble(parts: Parts<B>) -> Self {
+        let state = State {
+            ids: parts.ids,
+            known: HashMap::new(),
+            order: BTreeMap::new(),
+            tokens: HashMap::new(),
+            active: 0,
+            next: 0,
+            expiring: BinaryHeap::new(),
+            expired: HashMap::new(),
+        };
+        let service = Service {
+            backend: parts.backend,
+            limits: parts.limits,
+            dwell: parts.dwell,
+            clock: parts.clock,
+            slots: parts.concurrency.map(|slots| Arc::new(Semaphore::new(slots.max(1)))),
+            state: Mutex::new(state),
+        };
+        Self { service: Arc::new(service), tasks: Arc::default() }
+    }
+
+    pub(super) fn backend(&self) -> &B {
+        &self.service.backend
+    }
+
+    /// Takes over what an earlier process, or another one, has on record, and goes on with what has not ended.
+    pub(super) fn adopt(&self, records: Vec<Record>) {
+        for record in records {
+            let (id, ended) = (record.id.clone(), record.status.is_terminal());
+            if self.service.lock().insert(record, &self.service.limits) && !ended {
+                self.tasks.spawn(drive(self.service.clone(), id));
+            }
+        }
+    }
+
+    /// Makes sure that the statement is known here, if it is on record anywhere.
+    async fn look_up(&self, id: &StatementId) -> Result<()> {
+        limits::check_id(id)?;
+        let (whole, _) = split(id);
+        self.service.forget_expired();
+        if !self.service.lock().known.contains_key(&whole)
+            && let Some(record) = self.service.backend.find(&whole).await?
+        {
+            self.adopt(vec![record]);
+        }
+        Ok(())
+    }
+
+    /// Waits until the statement or sub-statement ended, at most as long as allowed.
+    async fn await_end(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<()> {
+        let Some(wait) = wait else { return Ok(()) };
+        let Some(_waiter) = Waiter::of(&self.service, id)? else { return Ok(()) };
+        let until_ended = async {
+            loop {
+                let Some(ended) = self.service.lock().not_ended(id) else { break };
+                let ring = ended.notified();
+                tokio::pin!(ring);
+                ring.as_mut().enable();
+                // It may have ended before the bell was set.
+                if self.service.lock().not_ended(id).is_none() {
+                    break;
+                }
+                ring.await;
+            }
+        };
+        // Time over or not, the answer is the status of that moment.
+        let _ = timeout(wait.duration(), until_ended).await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<B: Backend> StatementExecutor for LocalExecutor<B> {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        self.service.limits.check(statement)?;
+        let (answer, answered) = oneshot::channel();
+        // The task outlives this future: once the record is durable the statement runs, whoever still listens.
+        self.tasks.spawn(accept(self.service.clone(), statement.clone(), answer));
+        let id = answered.await.map_err(|_| stopped())??;
+        self.look_up(&id).await?;
+        self.await_end(&id, wait).await?;
+        let state = self.service.lock();
+        let record = state.record(&id)?;
+        let mut submitted = Submitted::new(id);
+        submitted.status = wait.map(|_| record.status.clone());
+        submitted.session_id = record.statement.session().cloned();
+        submitted.created_at = Some(record.created_at);
+        Ok(submitted)
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.look_up(id).await?;
+        self.await_end(id, wait).await?;
+        let (whole, number) = split(id);
+        let state = self.service.lock();
+        let record = state.record(&whole)?;
+        match number {
+            None => Ok(record.describe()),
+            Some(number) => record.describe_part(number).ok_or_else(|| limits::not_found(id)),
+        }
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.look_up(id).await?;
+        let (whole, _) = split(id);
+        {
+            let state = self.service.lock();
+            let record = state.record(&whole)?;
+            if record.status.is_terminal() {
+                return Err(limits::already_ended(&whole, &record.status));
+            }
+        }
+        let accepted = self.service.backend.cancel(&whole).await?;
+        if accepted && let Some(known) = self.service.lock().known.get(&whole) {
+            known.cancel.send_replace(true);
+        }
+        Ok(accepted)
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.look_up(id).await?;
+        let (whole, number) = split(id);
+        let record = self.service.lock().record(&whole)?.clone();
+        if record.is_batch() && number.is_none() {
+            return Err(limits::result_of_batch(id));
+        }
+        let part = record.part(number).ok_or_else(|| limits::not_found(id))?;
+        if part.status != Status::Finished || !part.has_result_set {
+            return Err(limits::no_result(id));
+        }
+        self.service.backend.page(&record, number.unwrap_or(1) - 1, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.service.forget_expired();
+        let known = |id: &str| self.service.lock().known.contains_key(&StatementId::new(id));
+        let news = self.service.backend.news(&known).await?;
+        self.adopt(news);
+        let before = match page {
+            None => u64::MAX,
+            Some(page) => page.as_str().parse().map_err(|_| limits::bad_page())?,
+        };
+        let size = usize::from(filter.page_size.unwrap_or(100).clamp(1, 100));
+        let state = self.service.lock();
+        let mut matching = state.order.range(..before).rev().filter_map(|(at, id)| {
+            let record = &state.known.get(id)?.record;
+            let named = filter
+                .name_prefix
+                .as_deref()
+                .is_none_or(|prefix| record.statement.name().is_some_and(|name| name.starts_with(prefix)));
+            let in_status = filter.status.as_ref().is_none_or(|status| record.status == *status);
+            (named && in_status).then_some((*at, record))
+        });
+        let mut statements = Vec::new();
+        let mut last = None;
+        for (at, record) in matching.by_ref().take(size) {
+            statements.push(record.summary());
+            last = Some(at);
+        }
+        let more = matching.next().is_some();
+        let next = last.filter(|_| more).map(|at| PageToken::new(at.to_string()));
+        Ok(StatementPage { statements, next })
+    }
+}
+
+/// The first part of a statement's way: its record becomes durable, then its submitter gets an answer, then it runs.
+async fn accept<B: Backend>(
+    service: Arc<Service<B>>,
+    statement: Statement,
+    answer: oneshot::Sender<Result<StatementId>>,
+) {
+    // Nobody listens any more: as if the answer was lost.
+    match service.admit(statement).await {
+        Err(error) => drop(answer.send(Err(error))),
+        Ok((id, Admission::Known(_))) => drop(answer.send(Ok(id))),
+        Ok((id, Admission::New)) => {
+            drop(answer.send(Ok(id.clone())));
+            drive(service, id).await;
+        }
+    }
+}
+
+/// The way of a statement from its record to its end.
+async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
+    let Some(record) = service.lock().known.get(&id).map(|known| known.record.clone()) else { return };
+    let Some(cancelled) = service.lock().known.get(&id).map(|known| known.cancel.subscribe()) else { return };
+    let report = |report| service.take(&id, report);
+    let job = Job {
+        id: &id,
+        statement: &record.statement,
+        parts: record.parts.clone(),
+        cancelled,
+        report: &report,
+    };
+    let picked = async {
+        let slot = service.slot().await;
+        sleep(service.dwell.submitted).await;
+        service.set_status(&id, Status::Picked);
+        sleep(service.dwell.picked).await;
+        slot
+    };
+    // A statement that is cancelled before it runs goes to the back end too: the end of it is to be kept on record.
+    let _slot = tokio::select! {
+        biased;
+        () = job.cancelled() => None,
+        slot = picked => slot,
+    };
+    let outcome = service.backend.run(&job).await;
+    service.end(&id, outcome);
+}
+
+impl<B: Backend> Service<B> {
+    /// The state. A panic elsewhere leaves it whole: every change of it is one assignment or insertion.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        match &self.slots {
+            Some(slots) => slots.clone().acquire_owned().await.ok(),
+            None => None,
+        }
+    }
+
+    async fn admit(&self, statement: Statement) -> Result<(StatementId, Admission)> {
+        self.forget_expired();
+        let now = self.clock.now();
+        let record = {
+            let mut state = self.lock();
+            if let Some(known) = state.token(&statement, now) {
+                return Ok((known.clone(), Admission::Known(known)));
+            }
+            if state.active >= self.limits.active_statements {
+                return Err(limits::too_many_statements(state.active));
+            }
+            let id = uuid::Builder::from_random_bytes(state.ids.u128(..).to_be_bytes()).into_uuid();
+            Record::new(StatementId::new(id.to_string()), statement, now)
+        };
+        if let Admission::Known(known) = self.backend.admit(&record).await? {
+            return Ok((known.clone(), Admission::Known(known)));
+        }
+        let id = record.id.clone();
+        let mut state = self.lock();
+        if let Some(known) = state.token(&record.statement, now) {
+            return Ok((known.clone(), Admission::Known(known)));
+        }
+        state.insert(record, &self.limits);
+        Ok((id, Admission::New))
+    }
+
+    fn set_status(&self, id: &StatementId, status: Status) {
+        let now = self.clock.now();
+        if let Some(known) = self.lock().known.get_mut(id) {
+            known.record.status = status;
+            known.record.updated_at = now;
+        }
+    }
+
+    fn take(&self, id: &StatementId, report: Report) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let Some(known) = state.known.get_mut(id) else { return };
+        let record = &mut known.record;
+        record.updated_at = now;
+        match report {
+            Report::Started(pid) => {
+                record.status = Status::Started;
+                record.pid = pid;
+            }
+            Report::Part(index, part) => {
+                let ended = part.status.is_terminal();
+                if let Some(slot) = record.parts.get_mut(index) {
+                    *slot = part;
+                }
+                if ended {
+                    known.ended.notify_waiters();
+                }
+            }
+        }
+    }
+
+    fn end(&self, id: &StatementId, outcome: Outcome) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        if let Some(known) = state.known.get_mut(id) {
+            known.record.end(outcome, now);
+            known.ended.notify_waiters();
+            state.active -= 1;
+            state.expires(id.clone(), later(now, self.limits.record_retention));
+        }
+    }
+
+    fn forget_expired(&self) {
+        let now = self.clock.now();
+        self.lock().forget_expired(now);
+    }
+}
+
+impl State {
+    /// Takes in a record, unless it is known.
+    fn insert(&mut self, record: Record, limits: &Limits) -> bool {
+        if self.known.contains_key(&record.id) {
+            return false;
+        }
+        if let Some(token) = record.statement.client_token() {
+            let until = later(record.created_at, limits.token_retention);
+            self.tokens.insert(token.clone(), (record.id.clone(), until));
+        }
+        if record.status.is_terminal() {
+            self.expires(record.id.clone(), later(record.updated_at, limits.record_retention));
+        } else {
+            self.active += 1;
+        }
+        let place = self.next;
+        self.next += 1;
+        self.order.insert(place, record.id.clone());
+        let (cancel, ended) = (watch::Sender::new(false), Arc::default());
+        self.known.insert(record.id.clone(), Known { record, place, cancel, ended, waiters: 0 });
+        true
+    }
+
+    /// The statement that this one's client token stands for.
+    fn token(&self, statement: &Statement, now: Timestamp) -> Option<StatementId> {
+        let (id, until) = self.tokens.get(statement.client_token()?)?;
+        (now < *until).then(|| id.clone())
+    }
+
+    fn record(&self, id: &StatementId) -> Result<&Record> {
+        match (self.known.get(id), self.expired.get(id)) {
+            (Some(known), _) => Ok(&known.record),
+            (None, Some(at)) => Err(limits::expired(id, *at)),
+            (None, None) => Err(limits::not_found(id)),
+        }
+    }
+
+    /// The bell of a statement or sub-statement, unless it ended or is not known.
+    fn not_ended(&self, id: &StatementId) -> Option<Arc<Notify>> {
+        let (whole, number) = split(id);
+        let known = self.known.get(&whole)?;
+        let status = match number {
+            None => &known.record.status,
+            Some(_) => &known.record.part(number)?.status,
+        };
+        (!status.is_terminal()).then(|| known.ended.clone())
+    }
+
+    /// Notes when an ended record is to be forgotten.
+    fn expires(&mut self, id: StatementId, at: Timestamp) {
+        self.expiring.push(Reverse((at, id)));
+    }
+
+    fn forget_expired(&mut self, now: Timestamp) {
+        while let Some(Reverse((at, _))) = self.expiring.peek()
+            && *at <= now
+            && let Some(Reverse((at, id))) = self.expiring.pop()
+        {
+            let Some(known) = self.known.remove(&id) else { continue };
+            self.order.remove(&known.place);
+            if let Some(token) = known.record.statement.client_token()
+                && self.tokens.get(token).is_some_and(|(of, _)| *of == id)
+            {
+                self.tokens.remove(token);
+            }
+            self.expired.insert(id, at);
+        }
+    }
+}
+
+/// A held request. It counts against the statement's limit until it is dropped.
+struct Waiter<'a, B: Backend> {
+    service: &'a Service<B>,
+    id: StatementId,
+}
+
+impl<'a, B: Backend> Waiter<'a, B> {
+    /// Takes a place; `None` when there is nothing to wait for.
+    fn of(service: &'a Service<B>, id: &StatementId) -> Result<Option<Self>> {
+        let mut state = service.lock();
+        if state.not_ended(id).is_none() {
+            return Ok(None);
+        }
+        let (whole, _) = split(id);
+        let Some(known) = state.known.get_mut(&whole) else { return Ok(None) };
+        if known.waiters >= service.limits.waiters_per_statement {
+            return Err(limits::too_many_waiters(id));
+        }
+        known.waiters += 1;
+        Ok(Some(Self { service, id: whole }))
+    }
+}
+
+impl<B: Backend> Drop for Waiter<'_, B> {
+    fn drop(&mut self) {
+        if let Some(known) = self.service.lock().known.get_mut(&self.id) {
+            known.waiters -= 1;
+        }
+    }
+}
+
+impl Tasks {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Disconnected, "the local executor stopped before it answered")
+}
+
+impl<B: Backend> Clone for LocalExecutor<B> {
+    fn clone(&self) -> Self {
+        Self { service: self.service.clone(), tasks: self.tasks.clone() }
+    }
+}
+
+impl<B: Backend> fmt::Debug for LocalExecutor<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LocalExecutor").field(&self.service.backend).finish()
+    }
+}

@@ -1,0 +1,44 @@
+//! [`LocalExecutor`]: the Redshift Data API's state machine, in process.
+//!
+//! It accepts statements as the service does and takes them through the service's states: `SUBMITTED`, `PICKED`, `STARTED`, then
+//! `FINISHED`, `FAILED` or `ABORTED`. Batches with sub-statements, client tokens, long polls, cancels, paged results, listings, the
+//! service's limits and its refusals are all there. What runs the statements is one of two back ends:
+//!
+//! | back end | a statement is | for |
+//! |---|---|---|
+//! | [`Scripted`] | a duration and an outcome that were declared | unit tests and simulation, on tokio's (paused) clock |
+//! | `Postgres` (feature `postgres`) | SQL on a PostgreSQL server, which also keeps the records | laptops and integration tests |
+//!
+//! [`Faulty`] puts throttles, lost replies and the like in front of any executor, from one seed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use redshift_orchestrator::{Statement, StatementExecutor, Status, WaitTime, local::{LocalExecutor, Script, Run}};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> redshift_orchestrator::Result<()> {
+//! let script = Script::new().on("CALL load_sales", Run::finished(Duration::from_secs(90)).with_affected_rows(17));
+//! let service = LocalExecutor::scripted(script);
+//!
+//! let id = service.submit(&Statement::sql("CALL load_sales(7)"), None).await?.id;
+//! assert_eq!(service.describe(&id, Some(WaitTime::MAX)).await?.status, Status::Started);
+//! tokio::time::sleep(Duration::from_secs(45)).await;
+//! assert_eq!(service.describe(&id, Some(WaitTime::MAX)).await?.result_rows, Some(17));
+//! assert_eq!(service.effects().len(), 1);
+//! # Ok(()) }
+//! ```
+
+mod backend;
+mod clock;
+mod faults;
+mod limits;
+mod machine;
+mod record;
+mod scripted;
+mod sql;
+mod table;
+
+pub use backend::Backend;
+pub use faults::{Fault, Faults, Faulty, Injected, Operation};
+pub use limits::Limits;
+pub use machine::{Dwell, LocalExecutor};
+pub use scripted::{Effect, Run, Script, Scripted};

@@ -1,0 +1,152 @@
+//! [`Record`]: what the service remembers of a statement.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{Description, Statement, StatementId, StatementSummary, Status, SubStatement};
+
+/// What the service remembers of a statement, from its submit to its expiry.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) id: StatementId,
+    pub(crate) statement: Statement,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) status: Status,
+    pub(crate) error: Option<String>,
+    /// How long the database worked on it.
+    pub(crate) duration: Option<Duration>,
+    pub(crate) pid: Option<i64>,
+    /// One for each SQL text.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// How one SQL text of a statement fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) status: Status,
+    pub(crate) error: Option<String>,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) rows: Option<u64>,
+    pub(crate) size: Option<u64>,
+    pub(crate) has_result_set: bool,
+}
+
+impl Part {
+    pub(crate) fn new(status: Status) -> Self {
+        Self { status, error: None, duration: None, rows: None, size: None, has_result_set: false }
+    }
+}
+
+/// How a statement ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) status: Status,
+    pub(crate) error: Option<String>,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) parts: Vec<Part>,
+}
+
+impl Record {
+    pub(crate) fn new(id: StatementId, statement: Statement, created_at: Timestamp) -> Self {
+        let parts = vec![Part::new(Status::Submitted); statement.sqls().len()];
+        Self {
+            id,
+            statement,
+            created_at,
+            updated_at: created_at,
+            status: Status::Submitted,
+            error: None,
+            duration: None,
+            pid: None,
+            parts,
+        }
+    }
+
+    pub(crate) fn is_batch(&self) -> bool {
+        self.statement.execution_mode().is_some()
+    }
+
+    /// Takes over how it ended, at `now`.
+    pub(crate) fn end(&mut self, outcome: Outcome, now: Timestamp) {
+        self.status = outcome.status;
+        self.error = outcome.error;
+        self.duration = outcome.duration;
+        self.parts = outcome.parts;
+        self.updated_at = now;
+    }
+
+    /// The answer to a describe of the whole.
+    pub(crate) fn describe(&self) -> Description {
+        let mut description = Description::new(self.id.clone(), self.status.clone());
+        description.error = self.error.clone();
+        description.duration = self.duration;
+        description.redshift_pid = self.pid;
+        description.query_uuid = Some(self.id.as_str().to_owned());
+        description.session_id = self.statement.session().cloned();
+        description.created_at = Some(self.created_at);
+        description.updated_at = Some(self.updated_at);
+        description.execution_mode = self.statement.execution_mode();
+        description.has_result_set = self.parts.iter().any(|part| part.has_result_set);
+        if self.is_batch() {
+            description.sub_statements = (1..).zip(&self.parts).map(|(n, part)| self.sub(n, part)).collect();
+        } else if let Some(part) = self.parts.first() {
+            description.result_rows = part.rows;
+            description.result_size = part.size;
+        }
+        description
+    }
+
+    /// The answer to a describe of the sub-statement `number`, counted from 1; `None` when there is none.
+    pub(crate) fn describe_part(&self, number: usize) -> Option<Description> {
+        let part = self.part(Some(number))?;
+        let mut description = Description::new(self.id.sub_statement(number), part.status.clone());
+        description.error = part.error.clone();
+        description.duration = part.duration;
+        description.result_rows = part.rows;
+        description.result_size = part.size;
+        description.has_result_set = part.has_result_set;
+        description.redshift_pid = self.pid;
+        description.created_at = Some(self.created_at);
+        description.updated_at = Some(self.updated_at);
+        Some(description)
+    }
+
+    fn sub(&self, number: usize, part: &Part) -> SubStatement {
+        let mut sub = SubStatement::new(self.id.sub_statement(number), part.status.clone());
+        sub.error = part.error.clone();
+        sub.duration = part.duration;
+        sub.result_rows = part.rows;
+        sub.result_size = part.size;
+        sub.has_result_set = part.has_result_set;
+        sub
+    }
+
+    /// The sub-statement `number`, counted from 1; without a number, the only SQL text of a single statement.
+    pub(crate) fn part(&self, number: Option<usize>) -> Option<&Part> {
+        match number {
+            None => self.parts.first(),
+            Some(number) if self.is_batch() => self.parts.get(number.checked_sub(1)?),
+            Some(_) => None,
+        }
+    }
+
+    /// The line of a listing.
+    pub(crate) fn summary(&self) -> StatementSummary {
+        let mut summary = StatementSummary::new(self.id.clone(), self.status.clone());
+        summary.name = self.statement.name().map(str::to_owned);
+        summary.created_at = Some(self.created_at);
+        summary.updated_at = Some(self.updated_at);
+        summary.is_batch = self.is_batch();
+        summary
+    }
+}
+
+/// Splits `uuid:N` into the statement's id and the number of the sub-statement.
+pub(crate) fn split(id: &StatementId) -> (StatementId, Option<usize>) {
+    match id.as_str().split_once(':') {
+        Some((whole, number)) => (StatementId::new(whole), Some(number.parse().unwrap_or(0))),
+        None => (id.clone(), None),
+    }
+}

@@ -1,0 +1,345 @@
+//! [`Scripted`]: statements with a declared duration and outcome, on tokio's clock.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Dwell, Limits, LocalExecutor,
+    backend::{Admission, Backend, Job, Report},
+    clock::Clock,
+    limits,
+    machine::Parts,
+    record::{Outcome, Part, Record},
+    table::Table,
+};
+use crate::{ClientToken, Column, ExecutionMode, Field, PageToken, Result, ResultPage, StatementId, Status};
+
+/// What a [`LocalExecutor`] without a database is to do with the statements it gets.
+///
+/// A statement runs as the first rule says whose text its SQL contains; a statement that no rule fits finishes at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use redshift_orchestrator::local::{Run, Script};
+///
+/// let script = Script::new()
+///     .on("CALL load_sales", Run::finished(Duration::from_secs(90)))
+///     // The first run of it fails, every later one finishes.
+///     .on_each("CALL load_items", [
+///         Run::failed(Duration::from_secs(2), "ERROR: 1023 Serializable isolation violation on table"),
+///         Run::finished(Duration::from_secs(3)),
+///     ]);
+/// # let _ = script;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Script {
+    rules: Vec<(String, Vec<Run>)>,
+    otherwise: Run,
+    limits: Limits,
+    dwell: Dwell,
+    concurrency: Option<usize>,
+    epoch: Timestamp,
+    seed: u64,
+}
+
+/// One run of a scripted statement: how long it takes, and how it ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    duration: Duration,
+    error: Option<String>,
+    affected: Option<u64>,
+    result: Option<Arc<Table>>,
+}
+
+impl Run {
+    /// Takes `duration` and finishes.
+    pub fn finished(duration: Duration) -> Self {
+        Self { duration, error: None, affected: None, result: None }
+    }
+
+    /// Takes `duration` and fails, in these words of the database.
+    pub fn failed(duration: Duration, error: impl Into<String>) -> Self {
+        Self { duration, error: Some(error.into()), affected: None, result: None }
+    }
+
+    /// Affects this many rows.
+    #[must_use]
+    pub fn with_affected_rows(mut self, rows: u64) -> Self {
+        self.affected = Some(rows);
+        self
+    }
+
+    /// Has a result.
+    #[must_use]
+    pub fn with_result(mut self, columns: Vec<Column>, rows: Vec<Vec<Field>>) -> Self {
+        self.result = Some(Arc::new(Table { columns, rows }));
+        self
+    }
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Script {
+    /// Every statement finishes at once. The time of day begins at 2026-01-01 00:00 UTC, ids come from seed 0.
+    pub fn new() -> Self {
+        Self {
+            rules: Vec::new(),
+            otherwise: Run::finished(Duration::ZERO),
+            limits: Limits::default(),
+            dwell: Dwell::default(),
+            concurrency: None,
+            epoch: jiff::civil::date(2026, 1, 1)
+                .to_zoned(jiff::tz::TimeZone::UTC)
+                .map_or(Timestamp::UNIX_EPOCH, |zoned| zoned.timestamp()),
+            seed: 0,
+        }
+    }
+
+    /// Statements whose SQL contains `text` run like this.
+    #[must_use]
+    pub fn on(self, text: impl Into<String>, run: Run) -> Self {
+        self.on_each(text, [run])
+    }
+
+    /// Statements whose SQL contains `text` run like these: the first one like the first, and so on; all after the last one like
+    /// the last.
+    #[must_use]
+    pub fn on_each(mut self, text: impl Into<String>, runs: impl IntoIterator<Item = Run>) -> Self {
+        self.rules.push((text.into(), runs.into_iter().collect()));
+        self
+    }
+
+    /// Statements that no rule fits run like this.
+    #[must_use]
+    pub fn otherwise(mut self, run: Run) -> Self {
+        self.otherwise = run;
+        self
+    }
+
+    /// Stay in `SUBMITTED` and `PICKED` for this long. Not at all, if not set.
+    #[must_use]
+    pub fn with_dwell(mut self, dwell: Dwell) -> Self {
+        self.dwell = dwell;
+        self
+    }
+
+    /// At most this many statements run at a time. As many as there are, if not set.
+    #[must_use]
+    pub fn with_concurrency(mut self, statements: usize) -> Self {
+        self.concurrency = Some(statements);
+        self
+    }
+
+    /// Replaces the service's limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The time of day to begin with.
+    #[must_use]
+    pub fn starting_at(mut self, epoch: Timestamp) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    /// What the statement ids are drawn from.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The number of the rule that fits.
+    fn rule(&self, sql: &str) -> Option<usize> {
+        self.rules.iter().position(|(text, runs)| !runs.is_empty() && sql.contains(text.as_str()))
+    }
+}
+
+/// The back end that runs a [`Script`].
+pub struct Scripted {
+    script: Script,
+    clock: Clock,
+    played: Mutex<Played>,
+}
+
+#[derive(Default)]
+struct Played {
+    /// How often each rule was used.
+    uses: HashMap<usize, usize>,
+    effects: Vec<Effect>,
+    results: HashMap<StatementId, HashMap<usize, Arc<Table>>>,
+}
+
+/// That a statement took effect: it ran to its end, and was not rolled back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Effect {
+    /// The statement.
+    pub statement_id: StatementId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its client token.
+    pub client_token: Option<ClientToken>,
+    /// Which SQL text of it, counted from 1.
+    pub number: usize,
+    /// That SQL text.
+    pub sql: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl LocalExecutor<Scripted> {
+    /// A service that does what the script says.
+    pub fn scripted(script: Script) -> Self {
+        let clock = Clock::starting_at(script.epoch);
+        Self::assemble(Parts {
+            limits: script.limits.clone(),
+            dwell: script.dwell,
+            clock,
+            concurrency: script.concurrency,
+            ids: fastrand::Rng::with_seed(script.seed),
+            backend: Scripted { script, clock, played: Mutex::default() },
+        })
+    }
+
+    /// Everything that took effect so far, in order. A statement that ran twice is in it twice.
+    pub fn effects(&self) -> Vec<Effect> {
+        self.backend().played().effects.clone()
+    }
+
+    /// How often a statement of this name took effect.
+    pub fn effects_of(&self, name: &str) -> usize {
+        self.backend().played().effects.iter().filter(|effect| effect.name.as_deref() == Some(name)).count()
+    }
+}
+
+impl Scripted {
+    fn played(&self) -> MutexGuard<'_, Played> {
+        self.played.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the script says about the next run of this SQL.
+    fn next(&self, sql: &str) -> &Run {
+        let Some(rule) = self.script.rule(sql) else { return &self.script.otherwise };
+        let runs = &self.script.rules[rule].1;
+        let mut played = self.played();
+        let used = played.uses.entry(rule).or_default();
+        let run = &runs[(*used).min(runs.len() - 1)];
+        *used += 1;
+        run
+    }
+
+    /// Runs one SQL text to its end.
+    async fn play(&self, job: &Job<'_>, index: usize) -> Part {
+        let run = self.next(&job.statement.sqls()[index]);
+        (job.report)(Report::Part(index, Part::new(Status::Started)));
+        sleep(run.duration).await;
+        let mut part = Part::new(Status::Finished);
+        part.duration = Some(run.duration);
+        if let Some(error) = &run.error {
+            part.status = Status::Failed;
+            part.error = Some(error.clone());
+            return part;
+        }
+        part.rows = run.affected;
+        if let Some(result) = &run.result {
+            part.rows = Some(result.rows.len() as u64);
+            part.size = Some(result.size());
+            part.has_result_set = true;
+            self.played().results.entry(job.id.clone()).or_default().insert(index, result.clone());
+        }
+        part
+    }
+
+    fn take_effect(&self, job: &Job<'_>, index: usize) {
+        let effect = Effect {
+            statement_id: job.id.clone(),
+            name: job.statement.name().map(str::to_owned),
+            client_token: job.statement.client_token().cloned(),
+            number: index + 1,
+            sql: job.statement.sqls()[index].clone(),
+            at: self.clock.now(),
+        };
+        self.played().effects.push(effect);
+    }
+}
+
+#[async_trait]
+#[expect(private_interfaces, reason = "sealed: the records are the state machine's own")]
+impl Backend for Scripted {
+    async fn admit(&self, _: &Record) -> Result<Admission> {
+        Ok(Admission::New)
+    }
+
+    async fn run(&self, job: &Job<'_>) -> Outcome {
+        if *job.cancelled.borrow() {
+            return Outcome::aborted(job.parts.clone(), None);
+        }
+        let begin = Instant::now();
+        (job.report)(Report::Started(None));
+        let mut parts = job.parts.clone();
+        let atomic = job.statement.execution_mode() != Some(ExecutionMode::AutoCommit);
+        for index in 0..parts.len() {
+            let part = tokio::select! {
+                biased;
+                () = job.cancelled() => return Outcome::aborted(parts, Some(begin.elapsed())),
+                part = self.play(job, index) => part,
+            };
+            parts[index] = part.clone();
+            if atomic && part.status != Status::Finished {
+                for later in &mut parts[index + 1..] {
+                    *later = Part::new(Status::Aborted);
+                }
+                break;
+            }
+            if !atomic {
+                self.take_effect(job, index);
+            }
+            (job.report)(Report::Part(index, part));
+        }
+        let is_batch = job.statement.execution_mode().is_some();
+        let outcome = Outcome::of_parts(parts, is_batch, Some(begin.elapsed()));
+        if atomic && outcome.status == Status::Finished {
+            (0..outcome.parts.len()).for_each(|index| self.take_effect(job, index));
+        }
+        outcome
+    }
+
+    async fn cancel(&self, _: &StatementId) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage> {
+        let table = self.played().results.get(&record.id).and_then(|results| results.get(&part)).cloned();
+        let table = table.ok_or_else(|| limits::no_result(&record.id))?;
+        table.page(record.statement.result_format(), self.script.limits.rows_per_page, page)
+    }
+
+    async fn find(&self, _: &StatementId) -> Result<Option<Record>> {
+        Ok(None)
+    }
+
+    async fn news(&self, _: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Vec<Record>> {
+        Ok(Vec::new())
+    }
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scripted").field("rules", &self.script.rules.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+//! A small SQL tokenizer: enough to tell words, placeholders and ends of statements from strings, quoted names and comments.
+
+/// A piece of SQL text; the pieces of a text, one after the other, are the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token<'a> {
+    /// White space or a comment.
+    Blank(&'a str),
+    /// An unquoted word or number.
+    Word(&'a str),
+    /// A string, a dollar-quoted string, or a quoted name, with its quotes.
+    Quoted(&'a str),
+    /// `:name`, with its colon.
+    Placeholder(&'a str),
+    /// `;`.
+    Semicolon,
+    /// Anything else: one character, or `::`.
+    Symbol(&'a str),
+}
+
+impl<'a> Token<'a> {
+    /// The text of the token.
+    pub(crate) fn text(self) -> &'a str {
+        match self {
+            Self::Blank(text)
+            | Self::Word(text)
+            | Self::Quoted(text)
+            | Self::Placeholder(text)
+            | Self::Symbol(text) => text,
+            Self::Semicolon => ";",
+        }
+    }
+}
+
+/// Cuts SQL into tokens. What is not closed (a string, a comment) reaches to the end, for the server to complain about.
+pub(crate) fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
+    let mut rest = sql;
+    let mut before = ' ';
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let (length, make): (usize, fn(&str) -> Token<'_>) = measure(rest, first, before);
+        let (text, left) = rest.split_at(length);
+        rest = left;
+        before = text.chars().next_back().unwrap_or(' ');
+        Some(make(text))
+    })
+}
+
+fn measure(rest: &str, first: char, before: char) -> (usize, fn(&str) -> Token<'_>) {
+    let bytes = rest.as_bytes();
+    let after = bytes.get(1).copied();
+    match first {
+        ';' => (1, |_| Token::Semicolon),
+        '\'' => (quoted(rest, 0, '\'', false), |text| Token::Quoted(text)),
+        '"' => (quoted(rest, 0, '"', false), |text| Token::Quoted(text)),
+        'e' | 'E' if after == Some(b'\'') => (quoted(rest, 1, '\'', true), |text| Token::Quoted(text)),
+        '-' if after == Some(b'-') => {
+            (rest.find('\n').map_or(rest.len(), |at| at + 1), |text| Token::Blank(text))
+        }
+        '/' if after == Some(b'*') => (comment(rest), |text| Token::Blank(text)),
+        '$' if !is_word(before) => match dollar(rest) {
+            Some(length) => (length, |text| Token::Quoted(text)),
+            None => (1, |text| Token::Symbol(text)),
+        },
+        ':' if after == Some(b':') => (2, |text| Token::Symbol(text)),
+        ':' if after.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+            let name = rest[1..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            // A slice of an array, `a[1:2]`, is no placeholder.
+            if is_word(before) || before == ']' {
+                (1, |text| Token::Symbol(text))
+            } else {
+                (name.map_or(rest.len(), |at| at + 1), |text| Token::Placeholder(text))
+            }
+        }
+        c if c.is_whitespace() => {
+            (rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len()), |text| Token::Blank(text))
+        }
+        c if is_word(c) => (rest.find(|c| !is_word(c)).unwrap_or(rest.len()), |text| Token::Word(text)),
+        c => (c.len_utf8(), |text| Token::Symbol(text)),
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '$'
+}
+
+/// The length of a quoted text that opens at `open`; a doubled quote is part of it.
+fn quoted(rest: &str, open: usize, quote: char, escapes: bool) -> usize {
+    let mut characters = rest[open + 1..].char_indices().peekable();
+    while let Some((at, c)) = characters.next() {
+        if escapes && c == '\\' {
+            characters.next();
+        } else if c == quote && characters.next_if(|(_, next)| *next == quote).is_none() {
+            return open + 1 + at + quote.len_utf8();
+        }
+    }
+    rest.len()
+}
+
+/// The length of a block comment; they nest.
+fn comment(rest: &str) -> usize {
+    let bytes = rest.as_bytes();
+    let (mut depth, mut at) = (0_usize, 0);
+    while at + 1 < bytes.len() {
+        match &bytes[at..at + 2] {
+            b"/*" => (depth, at) = (depth + 1, at + 2),
+            b"*/" => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    rest.len()
+}
+
+/// The length of a dollar-quoted string, `$tag$ … $tag$`; `None` if this is no opening.
+fn dollar(rest: &str) -> Option<usize> {
+    let end = rest[1..].find('$')? + 2;
+    let tag = &rest[..end];
+    let name = &tag[1..end - 1];
+    if !name.chars().all(|c| c.is_alphanumeric() || c == '_')
+        || name.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return None;
+    }
+    Some(rest[end..].find(tag).map_or(rest.len(), |at| end + at + tag.len()))
+}
+
+/// How many statements a text holds: its parts between semicolons that are more than blanks.
+pub(crate) fn count(sql: &str) -> usize {
+    let (mut statements, mut begun) = (0, false);
+    for token in tokens(sql) {
+        match token {
+            Token::Semicolon => begun = false,
+            Token::Blank(_) => {}
+            _ if !begun => (statements, begun) = (statements + 1, true),
+            _ => {}
+        }
+    }
+    statements
+}
+
+/// The names of the placeholders of a text, in order, as often as they occur.
+pub(crate) fn placeholders(sql: &str) -> Vec<&str> {
+    tokens(sql)
+        .filter_map(|token| match token {
+            Token::Placeholder(text) => text.strip_prefix(':'),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn finds_placeholders_outside_of_strings_comments_and_casts_only() {
+        let sql = "SELECT :a, ':b', \":c\", E'it\\':d', $$ :e $$, $t$ :f $$ :g $t$, x::text, y[1:2] -- :h\n, :a /* :i /* :j */ :k */ + :l";
+        assert_eq!(placeholders(sql), ["a", "a", "l"]);
+    }
+
+    #[test]
+    fn a_placeholder_may_touch_brackets_and_casts() {
+        assert_eq!(placeholders("CALL load(:cycle::int,:day)"), ["cycle", "day"]);
+        assert_eq!(placeholders("SELECT a=:x||:y"), ["x", "y"]);
+    }
+
+    #[test]
+    fn counts_statements_and_not_semicolons() {
+        assert_eq!(count(" ;; -- nothing\n"), 0);
+        assert_eq!(count("SELECT ';' ; -- the end;\n"), 1);
+        assert_eq!(count("CREATE FUNCTION f() AS $$ BEGIN; END; $$"), 1);
+        assert_eq!(count("DELETE FROM a; COMMIT"), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn the_tokens_of_a_text_are_the_text(sql in "[ -~\n'\"$:;/*ä]{0,60}") {
+            let whole: String = tokens(&sql).map(Token::text).collect();
+            prop_assert_eq!(whole, sql);
+        }
+    }
+}

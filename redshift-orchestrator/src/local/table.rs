@@ -1,0 +1,149 @@
+//! [`Table`]: a result, and its pages.
+
+use std::fmt::Write;
+
+use super::limits;
+use crate::{Column, Field, PageData, PageToken, Result, ResultFormat, ResultPage};
+
+/// A whole result.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Table {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rows: Vec<Vec<Field>>,
+}
+
+impl Table {
+    /// Bytes of the values, as text.
+    pub(crate) fn size(&self) -> u64 {
+        let size = |field: &Field| match field {
+            Field::Null | Field::Boolean(_) => 1,
+            Field::Long(_) | Field::Double(_) => 8,
+            Field::String(text) => text.len(),
+            Field::Blob(bytes) => bytes.len(),
+        };
+        self.rows.iter().flatten().map(|field| size(field) as u64).sum()
+    }
+
+    /// One page of it; the first one without a token.
+    pub(crate) fn page(
+        &self,
+        format: ResultFormat,
+        rows_per_page: usize,
+        page: Option<PageToken>,
+    ) -> Result<ResultPage> {
+        let begin = page_number(page)?;
+        let rows_per_page = rows_per_page.max(1);
+        let rows = self.rows.chunks(rows_per_page).nth(begin).unwrap_or_default();
+        let more = self.rows.len() > (begin + 1) * rows_per_page;
+        Ok(page_of(self.columns.clone(), rows.to_vec(), format, begin, more, self.rows.len() as u64))
+    }
+}
+
+/// The number, from 0, of the page that a token stands for.
+pub(crate) fn page_number(page: Option<PageToken>) -> Result<usize> {
+    match page {
+        None => Ok(0),
+        Some(page) => page.as_str().parse().map_err(|_| limits::bad_page()),
+    }
+}
+
+/// The page `number` of a result, in its format.
+pub(crate) fn page_of(
+    columns: Vec<Column>,
+    rows: Vec<Vec<Field>>,
+    format: ResultFormat,
+    number: usize,
+    more: bool,
+    total: u64,
+) -> ResultPage {
+    let data = match format {
+        ResultFormat::Json => PageData::Records(rows),
+        ResultFormat::Csv => PageData::Csv(vec![csv(&columns, &rows, number == 0)]),
+    };
+    let mut page = ResultPage::new(columns, data);
+    page.total_rows = Some(total);
+    page.next = more.then(|| PageToken::new((number + 1).to_string()));
+    page
+}
+
+/// The rows as CSV: RFC 4180, NULL is nothing and an empty text is `""`.
+fn csv(columns: &[Column], rows: &[Vec<Field>], header: bool) -> String {
+    let mut text = String::new();
+    if header {
+        line(&mut text, columns.iter().map(|column| Some(column.name.clone())));
+    }
+    for row in rows {
+        line(&mut text, row.iter().map(printed));
+    }
+    text
+}
+
+fn line(text: &mut String, values: impl Iterator<Item = Option<String>>) {
+    for (index, value) in values.enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        match value {
+            None => {}
+            Some(value) if value.is_empty() || value.contains([',', '"', '\n', '\r']) => {
+                text.push('"');
+                text.push_str(&value.replace('"', "\"\""));
+                text.push('"');
+            }
+            Some(value) => text.push_str(&value),
+        }
+    }
+    text.push('\n');
+}
+
+fn printed(field: &Field) -> Option<String> {
+    match field {
+        Field::Null => None,
+        Field::Boolean(value) => Some(value.to_string()),
+        Field::Long(value) => Some(value.to_string()),
+        Field::Double(value) => Some(value.to_string()),
+        Field::String(value) => Some(value.clone()),
+        Field::Blob(bytes) => Some(bytes.iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a String does not fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: i64) -> Table {
+        let rows = (0..rows).map(|n| vec![Field::Long(n), Field::Null]).collect();
+        Table { columns: vec![Column::new("n", "int8"), Column::new("nothing", "text")], rows }
+    }
+
+    #[test]
+    fn every_row_is_on_exactly_one_page() {
+        for rows in [0, 1, 2, 3, 4, 7] {
+            let (table, mut seen, mut page) = (table(rows), Vec::new(), None);
+            loop {
+                let answer = table.page(ResultFormat::Json, 3, page).unwrap();
+                let PageData::Records(records) = answer.data else { panic!("not records") };
+                seen.extend(records);
+                page = answer.next;
+                if page.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, table.rows, "{rows}");
+        }
+    }
+
+    #[test]
+    fn csv_tells_null_from_an_empty_text_and_quotes_what_needs_it() {
+        let columns = vec![Column::new("a", "text"), Column::new("b", "text")];
+        let text = |text: &str| Field::String(text.to_owned());
+        let rows = vec![vec![Field::Null, text("")], vec![text("x,\"y\""), Field::Blob(vec![0, 255])]];
+        let table = Table { columns, rows };
+        let page = table.page(ResultFormat::Csv, 10, None).unwrap();
+        assert_eq!(page.data, PageData::Csv(vec!["a,b\n,\"\"\n\"x,\"\"y\"\"\",00ff\n".to_owned()]));
+    }
+}
