@@ -6,6 +6,7 @@ mod key;
 mod layout;
 mod properties;
 pub mod retention;
+pub mod scd;
 pub mod schema;
 mod storage;
 pub mod timeline;

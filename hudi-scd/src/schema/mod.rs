@@ -153,7 +153,7 @@ const ENTRIES: &str = "key_value";
 const KEY: &str = "key";
 const VALUE: &str = "value";
 
-fn list_of(item: DataType) -> DataType {
+pub(crate) fn list_of(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new(ELEMENT, item, true)))
 }
 

@@ -1,0 +1,299 @@
+//! [`Scd2`]: which columns make a history, and what its rows look like.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+
+use crate::{
+    Error, ErrorKind, Result,
+    schema::{IS_DELETED_COLUMN, canonical, list_of, reconcile},
+};
+
+/// Instants at which a row's state was reported again.
+pub(super) const SEEN_AGAIN: &str = "_scd_seen_again";
+/// The instant of the change that the untracked columns come from, where the row itself does not tell.
+pub(super) const UNTRACKED_AT: &str = "_scd_untracked_at";
+
+/// How changes of a key become rows of its history (SCD type 2).
+///
+/// ```
+/// use hudi_scd::scd::Scd2;
+///
+/// let customers = Scd2::new(["customer_id"], "updated_at")
+///     .track(["tier", "city"])
+///     .with_delete_marker("is_gone")
+///     .with_names("valid_from", "valid_to", "is_current");
+/// ```
+///
+/// # What the rows say
+/// A row holds a state of a key and the half-open interval `valid_from <= t < valid_to` in which it was valid;
+/// `valid_to` is null and `is_current` is true while it still is. The sequence column of the changes becomes
+/// `valid_from`, and its type that of both bounds (a timestamp, a date or an integer).
+/// - A change whose tracked columns differ opens a row and closes the one before; one that repeats them opens none.
+/// - A late change splits the interval that it falls into.
+/// - A delete closes the row; the key may come back, and then there is a gap.
+/// - Untracked columns are of type 1: all rows of a key show their newest values.
+/// - Two changes of a key at the same instant have no order. A delete wins over a state, else the greater values win,
+///   compared column by column (null is least), the tracked columns and the untracked ones each for themselves.
+///
+/// # Any order, any batches
+/// The history depends on the set of changes alone, not on the order in which they arrive or on how they are cut into
+/// batches. This takes more memory than the intervals have: after A at 1 and A at 5, a late B at 3 is valid until 5,
+/// although A showed no change then. So a row remembers in the column `_scd_seen_again` when its state was reported
+/// again, and a delete that closes nothing (of a key unknown so far, or of one already deleted) is kept as a row with
+/// an empty interval, `valid_from = valid_to`, which no reader of a point in time ever meets. With untracked columns
+/// there is also `_scd_untracked_at`, null but for one case: the newest state was deleted at its very instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scd2 {
+    keys: Vec<String>,
+    sequence: String,
+    tracked: Tracked,
+    delete_marker: Option<String>,
+    valid_from: String,
+    valid_to: String,
+    is_current: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Tracked {
+    All,
+    Only(Vec<String>),
+    AllBut(Vec<String>),
+}
+
+impl Scd2 {
+    /// A history of the rows with the same `keys`, in the order of the column `sequence`; all other columns are
+    /// tracked.
+    pub fn new(keys: impl IntoIterator<Item = impl Into<String>>, sequence: impl Into<String>) -> Self {
+        Self {
+            keys: names(keys),
+            sequence: sequence.into(),
+            tracked: Tracked::All,
+            delete_marker: None,
+            valid_from: "valid_from".to_owned(),
+            valid_to: "valid_to".to_owned(),
+            is_current: "is_current".to_owned(),
+        }
+    }
+
+    /// Only a change of these columns opens a row; the others are of type 1.
+    #[must_use]
+    pub fn track(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tracked = Tracked::Only(names(columns));
+        self
+    }
+
+    /// A change of any column but these opens a row; these are of type 1.
+    #[must_use]
+    pub fn track_all_but(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tracked = Tracked::AllBut(names(columns));
+        self
+    }
+
+    /// Rows with true in this boolean column are deletes. The default is Hudi's `_hoodie_is_deleted`, if a batch has it.
+    #[must_use]
+    pub fn with_delete_marker(mut self, column: impl Into<String>) -> Self {
+        self.delete_marker = Some(column.into());
+        self
+    }
+
+    /// Names the columns of the interval; `valid_from`, `valid_to`, `is_current` by default.
+    #[must_use]
+    pub fn with_names(
+        mut self,
+        valid_from: impl Into<String>,
+        valid_to: impl Into<String>,
+        is_current: impl Into<String>,
+    ) -> Self {
+        self.valid_from = valid_from.into();
+        self.valid_to = valid_to.into();
+        self.is_current = is_current.into();
+        self
+    }
+
+    /// The columns that tell one thing from another.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The column that orders the changes of a key.
+    pub fn sequence(&self) -> &str {
+        &self.sequence
+    }
+
+    /// The column that says from when a row is valid, inclusive.
+    pub fn valid_from(&self) -> &str {
+        &self.valid_from
+    }
+
+    /// The column that says until when a row is valid, exclusive.
+    pub fn valid_to(&self) -> &str {
+        &self.valid_to
+    }
+
+    /// The column that says whether a row is valid still.
+    pub fn is_current(&self) -> &str {
+        &self.is_current
+    }
+
+    pub(super) fn delete_marker(&self) -> &str {
+        self.delete_marker.as_deref().unwrap_or(IS_DELETED_COLUMN)
+    }
+
+    pub(super) fn is_key(&self, column: &str) -> bool {
+        self.keys.iter().any(|key| key == column)
+    }
+
+    pub(super) fn is_tracked(&self, column: &str) -> bool {
+        match &self.tracked {
+            Tracked::All => true,
+            Tracked::Only(columns) => columns.iter().any(|tracked| tracked == column),
+            Tracked::AllBut(columns) => columns.iter().all(|untracked| untracked != column),
+        }
+    }
+
+    /// Whether there may be untracked columns, now or after an evolution of the schema.
+    pub(super) fn has_untracked(&self) -> bool {
+        self.tracked != Tracked::All
+    }
+
+    /// The columns that the history adds to the data.
+    pub(super) fn is_added(&self, column: &str) -> bool {
+        [self.valid_from.as_str(), &self.valid_to, &self.is_current, SEEN_AGAIN, UNTRACKED_AT]
+            .contains(&column)
+    }
+
+    /// The columns that only [`Scd2::merge`] needs.
+    pub(super) fn is_hidden(column: &str) -> bool {
+        [SEEN_AGAIN, UNTRACKED_AT].contains(&column)
+    }
+
+    /// The schema of the history of changes with the schema `changes`: their columns but for the sequence and the
+    /// delete marker, then `valid_from`, `valid_to`, `is_current` and what [`Scd2::merge`] has to remember.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidDefinition`] if columns that the definition names are missing or of no use there, or if a
+    /// column has the name of one that the history adds; [`ErrorKind::InvalidInput`] for types that a table cannot
+    /// keep.
+    pub fn history_schema(&self, changes: &Schema) -> Result<SchemaRef> {
+        let changes = canonical(changes)?;
+        let named = match &self.tracked {
+            Tracked::All => [].as_slice(),
+            Tracked::Only(columns) | Tracked::AllBut(columns) => columns,
+        };
+        if self.keys.is_empty() {
+            return Err(invalid("a history needs at least one key column"));
+        }
+        for column in self.keys.iter().chain(named) {
+            if changes.column_with_name(column).is_none() {
+                return Err(invalid("changes lack a column of the history").with_context("column", column));
+            }
+            if *column == self.sequence || column == self.delete_marker() {
+                return Err(invalid("column cannot be sequence or delete marker, and data too")
+                    .with_context("column", column));
+            }
+        }
+        let bound = self.bound_type(&changes)?;
+        if let Some((_, marker)) = changes.column_with_name(self.delete_marker()) {
+            if *marker.data_type() != DataType::Boolean {
+                return Err(invalid("delete marker is not boolean")
+                    .with_context("column", self.delete_marker())
+                    .with_context("type", marker.data_type()));
+            }
+        } else if self.delete_marker.is_some() {
+            return Err(
+                invalid("changes lack the delete marker").with_context("column", self.delete_marker())
+            );
+        }
+        let mut fields: Vec<FieldRef> = Vec::with_capacity(changes.fields().len() + 4);
+        for field in changes.fields() {
+            if *field.name() == self.sequence || field.name() == self.delete_marker() {
+                continue;
+            }
+            if self.is_added(field.name()) {
+                return Err(invalid(
+                    "changes have a column with a name that the history needs, choose other names",
+                )
+                .with_context("column", field.name()));
+            }
+            fields.push(field.clone());
+        }
+        let mut add =
+            |name: &str, data_type: DataType| fields.push(Arc::new(Field::new(name, data_type, true)));
+        add(&self.valid_from, bound.clone());
+        add(&self.valid_to, bound.clone());
+        add(&self.is_current, DataType::Boolean);
+        add(SEEN_AGAIN, list_of(bound.clone()));
+        if self.has_untracked() {
+            add(UNTRACKED_AT, bound);
+        }
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    fn bound_type(&self, changes: &Schema) -> Result<DataType> {
+        let Some((_, field)) = changes.column_with_name(&self.sequence) else {
+            return Err(invalid("changes lack the sequence").with_context("column", &self.sequence));
+        };
+        match field.data_type() {
+            DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Timestamp(..) => {
+                Ok(field.data_type().clone())
+            }
+            other => Err(invalid("sequence is neither timestamp nor date nor integer")
+                .with_context("column", &self.sequence)
+                .with_context("type", other)),
+        }
+    }
+
+    /// The schema of a stored history once changes with the schema `changes` are in it (see
+    /// [`reconcile`](crate::schema::reconcile)).
+    pub fn evolve(&self, history: &Schema, changes: &Schema) -> Result<SchemaRef> {
+        reconcile(history, &*self.history_schema(changes)?)
+    }
+}
+
+fn names(columns: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {
+    columns.into_iter().map(Into::into).collect()
+}
+
+fn invalid(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidDefinition, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::TimeUnit;
+
+    fn changes() -> Schema {
+        Schema::new(vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("updated_at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+            Field::new("tier", DataType::LargeUtf8, true),
+            Field::new("_hoodie_is_deleted", DataType::Boolean, true),
+        ])
+    }
+
+    #[test]
+    fn the_sequence_becomes_the_bounds() {
+        let schema = Scd2::new(["id"], "updated_at").track(["tier"]).history_schema(&changes()).unwrap();
+        let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let expected =
+            ["id", "tier", "valid_from", "valid_to", "is_current", "_scd_seen_again", "_scd_untracked_at"];
+        assert_eq!(names, expected);
+        assert_eq!(schema.field(3).data_type(), changes().field(1).data_type());
+    }
+
+    #[rstest::rstest]
+    #[case(Scd2::new(["nr"], "updated_at"), "nr")]
+    #[case(Scd2::new(["id"], "when"), "when")]
+    #[case(Scd2::new(["id"], "tier"), "tier")]
+    #[case(Scd2::new(["id"], "updated_at").track(["town"]), "town")]
+    #[case(Scd2::new(["id"], "updated_at").track(["updated_at"]), "updated_at")]
+    #[case(Scd2::new(["id"], "updated_at").with_delete_marker("tier"), "tier")]
+    #[case(Scd2::new(["id"], "updated_at").with_names("tier", "to", "cur"), "tier")]
+    fn a_definition_that_does_not_fit_names_the_column(#[case] scd: Scd2, #[case] column: &str) {
+        let error = scd.history_schema(&changes()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidDefinition);
+        assert_eq!(error.context("column"), Some(column));
+    }
+}

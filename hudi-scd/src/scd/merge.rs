@@ -1,0 +1,560 @@
+//! [`Scd2::merge`]: the history after a batch of changes, as the rows that differ.
+
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, RecordBatch, UInt32Array,
+        make_array,
+    },
+    buffer::{NullBuffer, OffsetBuffer},
+    compute::{concat_batches, filter_record_batch, take},
+    datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, Schema, SchemaRef},
+    row::{RowConverter, Rows, SortField},
+};
+
+use super::{
+    Scd2,
+    definition::{SEEN_AGAIN, UNTRACKED_AT},
+    history::{Change, Row, changes as changes_of, rows as rows_of},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    schema::{canonical, conform, without_meta_columns},
+};
+
+/// What changes a history: rows to write, rows to take away, and what that amounts to.
+///
+/// A row is identified by its keys and `valid_from`.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    /// New rows, and stored ones that differ from what was stored.
+    pub upserts: RecordBatch,
+    /// Stored rows that are no more, as they were stored.
+    pub deletes: RecordBatch,
+    /// What that amounts to.
+    pub counts: Scd2Counts,
+}
+
+impl Merged {
+    /// Whether the history stays as it is.
+    pub fn is_empty(&self) -> bool {
+        self.upserts.num_rows() == 0 && self.deletes.num_rows() == 0
+    }
+}
+
+/// What a merge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Scd2Counts {
+    /// Changes that came in.
+    pub changes: usize,
+    /// Keys that they are of.
+    pub keys: usize,
+    /// Changes older than what was known of their key.
+    pub late: usize,
+    /// States that were not in the history before.
+    pub opened: usize,
+    /// Rows that were current and are not any more.
+    pub closed: usize,
+    /// Rows that ended already, and now end earlier.
+    pub split: usize,
+    /// Rows that were taken away: their state turned out to begin earlier, or lost against another of its instant.
+    pub removed: usize,
+    /// Rows with other values in untracked columns, and otherwise as before.
+    pub overwritten: usize,
+}
+
+impl Scd2 {
+    /// Brings `changes` into a history.
+    ///
+    /// `stored` holds all stored rows of the keys that change (more do no harm), under the schema of the history,
+    /// with the columns of [`Scd2::history_schema`] in any order and Hudi's meta columns or not; it may lack columns
+    /// that are new. The batches of `changes` may have different columns; one that consists of deletes needs only
+    /// keys, sequence and delete marker.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a null in a key or in the sequence, and for columns that do not fit (see
+    /// [`reconcile`](crate::schema::reconcile)); [`ErrorKind::InvalidDefinition`] if the changes lack columns of the
+    /// definition; [`ErrorKind::Corrupt`] if stored rows are no history.
+    pub fn merge(&self, stored: &RecordBatch, changes: &[RecordBatch]) -> Result<Merged> {
+        let mut schema = without_meta_columns(stored.schema_ref());
+        let changes: Vec<Incoming> = changes
+            .iter()
+            .filter(|batch| batch.num_rows() > 0)
+            .map(|batch| Incoming::read(self, batch))
+            .collect::<Result<_>>()?;
+        // A first batch of nothing but deletes gives no schema to store; whatever comes later brings its columns.
+        for batch in changes.iter().filter(|batch| !batch.is_deletes_only) {
+            schema = if schema.fields().is_empty() {
+                self.history_schema(batch.rows.schema_ref())?
+            } else {
+                self.evolve(&schema, batch.rows.schema_ref())?
+            };
+        }
+        if schema.fields().is_empty() {
+            match changes.first() {
+                Some(batch) => schema = self.history_schema(batch.rows.schema_ref())?,
+                None => return Ok(Merged::nothing(schema)),
+            }
+        }
+        let stored = stored.project(&data_columns(stored.schema_ref())).map_err(impossible)?;
+        let stored = if stored.num_columns() == 0 {
+            RecordBatch::new_empty(schema.clone())
+        } else {
+            conform(&stored, &schema)?
+        };
+        Merge::new(self, schema, &stored, &changes)?.run()
+    }
+
+    /// The history without what only [`Scd2::merge`] needs: rows of deletes, and remembered instants.
+    pub fn visible(&self, history: &RecordBatch) -> Result<RecordBatch> {
+        let shown: Vec<usize> = (0..history.num_columns())
+            .filter(|index| !Self::is_hidden(history.schema_ref().field(*index).name()))
+            .collect();
+        let shown = history.project(&shown).map_err(impossible)?;
+        let from = bound(history, self.valid_from())?;
+        let to = bound(history, self.valid_to())?;
+        let is_state: BooleanArray =
+            from.iter().zip(to.iter()).map(|(from, to)| Some(to.is_none() || from != to)).collect();
+        filter_record_batch(&shown, &is_state).map_err(impossible)
+    }
+}
+
+impl Merged {
+    fn nothing(schema: SchemaRef) -> Self {
+        let empty = RecordBatch::new_empty(schema);
+        Self { upserts: empty.clone(), deletes: empty, counts: Scd2Counts::default() }
+    }
+}
+
+/// A batch of changes that was looked at.
+struct Incoming {
+    rows: RecordBatch,
+    is_delete: Vec<bool>,
+    is_deletes_only: bool,
+}
+
+impl Incoming {
+    fn read(scd: &Scd2, batch: &RecordBatch) -> Result<Self> {
+        let batch = batch.project(&data_columns(batch.schema_ref())).map_err(impossible)?;
+        let schema = canonical(batch.schema_ref())?;
+        let rows = conform(&batch, &schema)?;
+        let is_delete: Vec<bool> = match rows.column_by_name(scd.delete_marker()) {
+            Some(marker) => {
+                let marker = marker.as_boolean_opt().ok_or_else(|| {
+                    invalid("delete marker is not boolean").with_context("column", scd.delete_marker())
+                })?;
+                marker.iter().map(|deleted| deleted == Some(true)).collect()
+            }
+            None => vec![false; rows.num_rows()],
+        };
+        let is_deletes_only = is_delete.iter().all(|deleted| *deleted);
+        for key in scd.keys() {
+            no_nulls(column(&rows, key)?, key, "key")?;
+        }
+        let sequence = column(&rows, scd.sequence())?;
+        no_nulls(sequence, scd.sequence(), "sequence")?;
+        Ok(Self { rows, is_delete, is_deletes_only })
+    }
+
+    /// The instants, in the unit of the history.
+    fn at(&self, scd: &Scd2, history: &Schema) -> Result<Int64Array> {
+        let field = history.field_with_name(scd.valid_from()).map_err(impossible)?;
+        let sequence = column(&self.rows, scd.sequence())?;
+        let name = scd.sequence();
+        let alone = RecordBatch::try_from_iter([(name, sequence.clone())]).map_err(impossible)?;
+        let wanted = Arc::new(Schema::new(vec![Field::new(name, field.data_type().clone(), true)]));
+        numbers(conform(&alone, &wanted)?.column(0)).ok_or_else(|| no_history(name))
+    }
+
+    /// The data columns, under `schema`. Deletes bring no data with them.
+    fn data(&self, scd: &Scd2, schema: &SchemaRef) -> Result<RecordBatch> {
+        let wanted = |name: &str| {
+            name != scd.sequence()
+                && name != scd.delete_marker()
+                && (!self.is_deletes_only || scd.is_key(name))
+        };
+        let indices: Vec<usize> = (0..self.rows.num_columns())
+            .filter(|index| wanted(self.rows.schema_ref().field(*index).name()))
+            .collect();
+        conform(&self.rows.project(&indices).map_err(impossible)?, schema)
+    }
+}
+
+/// Stored rows and changes side by side: rows `0..stored` of `data` are stored, the others came in.
+struct Merge<'a> {
+    scd: &'a Scd2,
+    schema: SchemaRef,
+    /// Keys, tracked and untracked columns.
+    data: RecordBatch,
+    tracked: Rows,
+    /// Of no columns if there are no untracked ones.
+    untracked: Option<Rows>,
+    stored: Stored<'a>,
+    /// The instants and kinds of the rows that came in.
+    at: Vec<i64>,
+    is_delete: Vec<bool>,
+}
+
+/// The interval columns of the stored rows.
+struct Stored<'a> {
+    batch: &'a RecordBatch,
+    from: Int64Array,
+    to: Int64Array,
+    seen_again: &'a ListArray,
+    seen_again_values: Int64Array,
+    untracked_at: Option<Int64Array>,
+}
+
+/// A row to be written: where its parts come from.
+struct NewRow {
+    /// A row of `data` with this key.
+    key: u32,
+    row: Row<u32>,
+    untracked: Option<u32>,
+    untracked_at: Option<i64>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(scd: &'a Scd2, schema: SchemaRef, stored: &'a RecordBatch, changes: &[Incoming]) -> Result<Self> {
+        let is_data = |field: &&FieldRef| !scd.is_added(field.name());
+        let data_schema =
+            Arc::new(Schema::new(schema.fields().iter().filter(is_data).cloned().collect::<Vec<_>>()));
+        let indices: Vec<usize> =
+            (0..schema.fields().len()).filter(|index| !scd.is_added(schema.field(*index).name())).collect();
+        let mut parts = vec![stored.project(&indices).map_err(impossible)?];
+        let mut at = Vec::new();
+        let mut is_delete = Vec::new();
+        for batch in changes {
+            parts.push(batch.data(scd, &data_schema)?);
+            at.extend_from_slice(batch.at(scd, &schema)?.values());
+            is_delete.extend_from_slice(&batch.is_delete);
+        }
+        let data = concat_batches(&data_schema, &parts).map_err(impossible)?;
+        let rows = |wanted: &dyn Fn(&str) -> bool| -> Result<Option<Rows>> {
+            let columns: Vec<ArrayRef> = data_schema
+                .fields()
+                .iter()
+                .zip(data.columns())
+                .filter(|(field, _)| wanted(field.name()))
+                .map(|(_, column)| column.clone())
+                .collect();
+            sortable(&columns)
+        };
+        let tracked = rows(&|name| scd.is_key(name) || scd.is_tracked(name))?;
+        let untracked = rows(&|name| !scd.is_key(name) && !scd.is_tracked(name))?;
+        Ok(Self {
+            scd,
+            tracked: tracked.ok_or_else(|| invalid("a history needs at least one key column"))?,
+            untracked,
+            stored: Stored::read(scd, stored)?,
+            schema,
+            data,
+            at,
+            is_delete,
+        })
+    }
+
+    fn run(&self) -> Result<Merged> {
+        let mut counts = Scd2Counts { changes: self.at.len(), ..Default::default() };
+        let mut written: Vec<NewRow> = Vec::new();
+        let mut removed: Vec<u32> = Vec::new();
+        let first_change = self.stored.batch.num_rows();
+        for key_rows in self.by_key()? {
+            let split = key_rows.partition_point(|row| (*row as usize) < first_change);
+            let (stored, changes) = key_rows.split_at(split);
+            if !changes.is_empty() {
+                counts.keys += 1;
+                self.merge_key(stored, changes, &mut written, &mut removed, &mut counts)?;
+            }
+        }
+        let deletes = arrow::compute::take_record_batch(self.stored.batch, &UInt32Array::from(removed));
+        Ok(Merged { upserts: self.write(&written)?, deletes: deletes.map_err(impossible)?, counts })
+    }
+
+    /// The rows of `data` by key, each ascending.
+    fn by_key(&self) -> Result<Vec<Vec<u32>>> {
+        let keys: Vec<ArrayRef> =
+            self.scd.keys().iter().map(|key| column(&self.data, key).cloned()).collect::<Result<_>>()?;
+        let Some(keys) = sortable(&keys)? else { return Ok(Vec::new()) };
+        let mut ids: HashMap<&[u8], usize> = HashMap::new();
+        let mut groups: Vec<Vec<u32>> = Vec::new();
+        for row in 0..keys.num_rows() {
+            let id = *ids.entry(keys.row(row).data()).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+            groups[id].push(row as u32);
+        }
+        Ok(groups)
+    }
+
+    fn merge_key(
+        &self,
+        stored: &[u32],
+        incoming: &[u32],
+        written: &mut Vec<NewRow>,
+        removed: &mut Vec<u32>,
+        counts: &mut Scd2Counts,
+    ) -> Result<()> {
+        let mut stored: Vec<(u32, Row<u32>)> =
+            stored.iter().map(|row| Ok((*row, self.stored.row(*row)?))).collect::<Result<_>>()?;
+        stored.sort_by_key(|(_, row)| row.valid_from);
+        let stored_rows: Vec<Row<u32>> = stored.iter().map(|(_, row)| row.clone()).collect();
+
+        let mut changes: Vec<Change<u32>> = Vec::with_capacity(stored.len() + incoming.len());
+        changes_of(&stored_rows, &mut changes);
+        let newest_known = changes.iter().map(|(at, _)| *at).max();
+        let mut untracked = self.stored_untracked(&stored, &changes);
+        let first_change = self.stored.batch.num_rows();
+        for row in incoming {
+            let change = *row as usize - first_change;
+            let (at, state) = (self.at[change], (!self.is_delete[change]).then_some(*row));
+            counts.late += usize::from(newest_known.is_some_and(|newest| at < newest));
+            changes.push((at, state));
+            if state.is_some() && untracked.is_none_or(|known| self.newer(known, (at, *row)).is_lt()) {
+                untracked = Some((at, *row));
+            }
+        }
+        let rows =
+            rows_of(&mut changes, |a, b| self.tracked.row(a as usize).cmp(&self.tracked.row(b as usize)));
+
+        let newest_state = rows
+            .iter()
+            .filter(|row| row.state.is_some())
+            .map(|row| row.seen_again.last().copied().unwrap_or(row.valid_from))
+            .max();
+        let untracked_at = untracked.map(|(at, _)| at).filter(|at| Some(*at) != newest_state);
+        let count = rows.len();
+        let mut kept = vec![false; stored.len()];
+        for (index, row) in rows.into_iter().enumerate() {
+            let before = stored.binary_search_by_key(&row.valid_from, |(_, row)| row.valid_from).ok();
+            let new = NewRow {
+                key: incoming[0],
+                untracked: untracked.map(|(_, row)| row),
+                untracked_at: untracked_at.filter(|_| index + 1 == count && self.scd.has_untracked()),
+                row,
+            };
+            if let Some(before) = before {
+                kept[before] = true;
+            }
+            if self.count(before.map(|index| &stored[index]), &new, counts) {
+                written.push(new);
+            }
+        }
+        for ((row, _), _) in stored.iter().zip(&kept).filter(|(_, kept)| !**kept) {
+            counts.removed += 1;
+            removed.push(*row);
+        }
+        Ok(())
+    }
+
+    /// Whether a row differs from the stored one, and how.
+    fn count(&self, before: Option<&(u32, Row<u32>)>, new: &NewRow, counts: &mut Scd2Counts) -> bool {
+        let Some((index, before)) = before else {
+            counts.opened += usize::from(new.row.state.is_some());
+            return true;
+        };
+        let same_state = match (before.state, new.row.state) {
+            (Some(a), Some(b)) => self.tracked.row(a as usize) == self.tracked.row(b as usize),
+            (a, b) => a.is_none() == b.is_none(),
+        };
+        let same_untracked = match (&self.untracked, new.untracked) {
+            (Some(rows), Some(row)) => rows.row(*index as usize) == rows.row(row as usize),
+            _ => true,
+        };
+        let same_ends = before.valid_to == new.row.valid_to
+            && before.seen_again == new.row.seen_again
+            && self.stored.untracked_at(*index) == new.untracked_at;
+        if same_state && same_ends && same_untracked {
+            return false;
+        }
+        counts.opened += usize::from(!same_state && new.row.state.is_some());
+        counts.closed += usize::from(before.valid_to.is_none() && new.row.valid_to.is_some());
+        let ends_earlier = before.valid_to.is_some_and(|end| new.row.valid_to.is_some_and(|new| new < end));
+        counts.split += usize::from(ends_earlier && before.state.is_some() && new.row.state.is_some());
+        counts.overwritten +=
+            usize::from(same_state && before.valid_to == new.row.valid_to && !same_untracked);
+        true
+    }
+
+    /// The change that the untracked columns of a key come from: its instant, and a stored row that shows them.
+    fn stored_untracked(&self, stored: &[(u32, Row<u32>)], changes: &[Change<u32>]) -> Option<(i64, u32)> {
+        let (row, _) = stored.last()?;
+        let newest_state = changes.iter().filter(|(_, state)| state.is_some()).map(|(at, _)| *at).max();
+        self.stored.untracked_at(*row).or(newest_state).map(|at| (at, *row))
+    }
+
+    fn newer(&self, (a_at, a): (i64, u32), (b_at, b): (i64, u32)) -> Ordering {
+        a_at.cmp(&b_at).then_with(|| match &self.untracked {
+            Some(rows) => rows.row(a as usize).cmp(&rows.row(b as usize)),
+            None => Ordering::Equal,
+        })
+    }
+
+    /// The rows under the schema of the history.
+    fn write(&self, rows: &[NewRow]) -> Result<RecordBatch> {
+        let keys: UInt32Array = rows.iter().map(|new| Some(new.key)).collect();
+        let states: UInt32Array = rows.iter().map(|new| new.row.state).collect();
+        let untracked: UInt32Array = rows.iter().map(|new| new.untracked).collect();
+        let columns =
+            self.schema.fields().iter().map(|field| {
+                let name = field.name();
+                let numbers = |values: Int64Array| of_numbers(values, field.data_type());
+                if name == self.scd.valid_from() {
+                    numbers(rows.iter().map(|new| Some(new.row.valid_from)).collect())
+                } else if name == self.scd.valid_to() {
+                    numbers(rows.iter().map(|new| new.row.valid_to).collect())
+                } else if name == self.scd.is_current() {
+                    Ok(Arc::new(
+                        rows.iter().map(|new| Some(new.row.valid_to.is_none())).collect::<BooleanArray>(),
+                    ) as ArrayRef)
+                } else if name == UNTRACKED_AT {
+                    numbers(rows.iter().map(|new| new.untracked_at).collect())
+                } else if name == SEEN_AGAIN {
+                    seen_again(rows, field)
+                } else {
+                    let from = match () {
+                        () if self.scd.is_key(name) => &keys,
+                        () if self.scd.is_tracked(name) => &states,
+                        () => &untracked,
+                    };
+                    take(column(&self.data, name)?, from, None).map_err(impossible)
+                }
+            });
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(impossible)
+    }
+}
+
+impl<'a> Stored<'a> {
+    fn read(scd: &Scd2, batch: &'a RecordBatch) -> Result<Self> {
+        let seen_again = column(batch, SEEN_AGAIN)?;
+        let seen_again = seen_again.as_list_opt::<i32>().ok_or_else(|| no_history(SEEN_AGAIN))?;
+        let from = bound(batch, scd.valid_from())?;
+        if from.null_count() > 0 {
+            return Err(no_history(scd.valid_from()));
+        }
+        Ok(Self {
+            batch,
+            from,
+            to: bound(batch, scd.valid_to())?,
+            seen_again,
+            seen_again_values: numbers(seen_again.values()).ok_or_else(|| no_history(SEEN_AGAIN))?,
+            untracked_at: scd.has_untracked().then(|| bound(batch, UNTRACKED_AT)).transpose()?,
+        })
+    }
+
+    fn row(&self, row: u32) -> Result<Row<u32>> {
+        let index = row as usize;
+        let valid_from = self.from.value(index);
+        let valid_to = self.to.is_valid(index).then(|| self.to.value(index));
+        let seen_again = if self.seen_again.is_valid(index) {
+            let offsets = self.seen_again.value_offsets();
+            self.seen_again_values.values()[offsets[index] as usize..offsets[index + 1] as usize].to_vec()
+        } else {
+            Vec::new()
+        };
+        let state = (valid_to != Some(valid_from)).then_some(row);
+        if valid_to.is_some_and(|end| end < valid_from) {
+            return Err(Error::new(ErrorKind::Corrupt, "a row of the history ends before it begins")
+                .with_context("valid_from", valid_from)
+                .with_context("valid_to", valid_to.unwrap_or_default()));
+        }
+        Ok(Row { valid_from, valid_to, state, seen_again })
+    }
+
+    fn untracked_at(&self, row: u32) -> Option<i64> {
+        let column = self.untracked_at.as_ref()?;
+        column.is_valid(row as usize).then(|| column.value(row as usize))
+    }
+}
+
+/// Rows that compare as the values of these columns do, null first.
+fn sortable(columns: &[ArrayRef]) -> Result<Option<Rows>> {
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let converter = RowConverter::new(fields).map_err(impossible)?;
+    converter.convert_columns(columns).map(Some).map_err(impossible)
+}
+
+/// A column of a sequence as plain numbers, in its own unit.
+pub(super) fn numbers(array: &ArrayRef) -> Option<Int64Array> {
+    let data = array.to_data();
+    match array.data_type() {
+        DataType::Int64 | DataType::Timestamp(..) => {
+            Some(data.into_builder().data_type(DataType::Int64).build().ok()?.into())
+        }
+        DataType::Int32 | DataType::Date32 => {
+            let narrow: Int32Array = data.into_builder().data_type(DataType::Int32).build().ok()?.into();
+            Some(narrow.unary::<_, Int64Type>(i64::from))
+        }
+        _ => None,
+    }
+}
+
+/// The way back.
+fn of_numbers(values: Int64Array, data_type: &DataType) -> Result<ArrayRef> {
+    let data = match data_type {
+        DataType::Int32 | DataType::Date32 => values.unary::<_, Int32Type>(|value| value as i32).into_data(),
+        _ => values.into_data(),
+    };
+    data.into_builder().data_type(data_type.clone()).build().map(make_array).map_err(impossible)
+}
+
+fn seen_again(rows: &[NewRow], field: &FieldRef) -> Result<ArrayRef> {
+    let DataType::List(item) = field.data_type() else { return Err(no_history(SEEN_AGAIN)) };
+    let lengths = rows.iter().map(|new| new.row.seen_again.len());
+    let values: Int64Array =
+        rows.iter().flat_map(|new| new.row.seen_again.iter().copied()).collect::<Vec<_>>().into();
+    let nulls: NullBuffer = rows.iter().map(|new| !new.row.seen_again.is_empty()).collect::<Vec<_>>().into();
+    let values = of_numbers(values, item.data_type())?;
+    ListArray::try_new(item.clone(), OffsetBuffer::from_lengths(lengths), values, Some(nulls))
+        .map(|list| Arc::new(list) as ArrayRef)
+        .map_err(impossible)
+}
+
+pub(super) fn bound(batch: &RecordBatch, name: &str) -> Result<Int64Array> {
+    numbers(column(batch, name)?).ok_or_else(|| no_history(name))
+}
+
+pub(super) fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    batch.column_by_name(name).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, "a column is missing").with_context("column", name)
+    })
+}
+
+fn data_columns(schema: &Schema) -> Vec<usize> {
+    (0..schema.fields().len())
+        .filter(|index| !crate::schema::is_meta_column(schema.field(*index).name()))
+        .collect()
+}
+
+fn no_nulls(array: &ArrayRef, name: &str, role: &str) -> Result<()> {
+    match (0..array.len()).find(|row| array.is_null(*row)) {
+        None => Ok(()),
+        Some(row) => Err(invalid("a change has a null where it has to say what it is of, and when")
+            .with_context("column", name)
+            .with_context("role", role)
+            .with_context("row", row)),
+    }
+}
+
+fn no_history(name: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, "stored rows are no history of this definition")
+        .with_context("column", name)
+}
+
+fn invalid(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+fn impossible(e: arrow::error::ArrowError) -> Error {
+    invalid("changes and history do not fit together").with_source(e)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,20 @@
+//! Slowly changing dimensions.
+//!
+//! Type 1, only the latest row of a key, is what every table of this crate is. Type 2 keeps the history in rows:
+//! [`Scd2`] says how, and [`Scd2::merge`] works it out on plain Arrow batches.
+//!
+//! | here | dbt snapshots | Databricks `AUTO CDC ... SCD TYPE 2` |
+//! |---|---|---|
+//! | keys | `unique_key` | `KEYS` |
+//! | sequence | `updated_at` | `SEQUENCE BY` |
+//! | [`Scd2::track`] | `check_cols` | `TRACK HISTORY ON` |
+//! | [`Scd2::with_delete_marker`] | `hard_deletes='invalidate'` | `APPLY AS DELETE WHEN` |
+//! | `valid_from`, `valid_to` | `dbt_valid_from`, `dbt_valid_to` | `__START_AT`, `__END_AT` |
+//! | `is_current` | `dbt_valid_to is null` | `__END_AT is null` |
+
+mod definition;
+mod history;
+mod merge;
+
+pub use definition::Scd2;
+pub use merge::{Merged, Scd2Counts};
