@@ -13,6 +13,7 @@ pub mod local;
 mod observer;
 mod orchestrator;
 mod outcome;
+pub mod pipeline;
 mod rows;
 mod seconds;
 mod statement;
@@ -36,6 +37,7 @@ pub use key::StepKey;
 pub use observer::{Observer, Progressed};
 pub use orchestrator::Orchestrator;
 pub use outcome::{Conclusion, Origin, Outcome, Unknown, UnknownReason};
+pub use pipeline::{Pipeline, Report, Run};
 pub use rows::{Column, Field, PageData, ResultPage};
 pub use statement::{
     ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, Statement,

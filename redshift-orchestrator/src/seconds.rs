@@ -9,10 +9,6 @@ pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Re
     serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
-}
-
 /// The same for a duration that may be missing.
 pub(crate) mod optional {
     use super::*;

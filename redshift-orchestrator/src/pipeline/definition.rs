@@ -1,0 +1,356 @@
+//! Pipelines from files: TOML and JSON with the same keys; errors that name line, step and way out.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::{
+    DEFAULT_CONCURRENCY, OnFailure, Pipeline, PipelineBuilder, Problem, Retry, Step, Work, script, suggest,
+};
+use crate::{Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result};
+
+impl Pipeline {
+    /// Reads a pipeline from a TOML text. Steps with `file` need [`from_toml_file`](Self::from_toml_file).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Definition`] with the line, the step, what is wrong with it, and the way out.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        read(text, Format::Toml, None)
+    }
+
+    /// Reads a pipeline from a JSON text with the keys of the TOML one.
+    ///
+    /// # Errors
+    /// As [`from_toml`](Self::from_toml).
+    pub fn from_json(text: &str) -> Result<Self> {
+        read(text, Format::Json, None)
+    }
+
+    /// Reads a pipeline from a TOML file. The SQL files it names are looked for beside it.
+    ///
+    /// # Errors
+    /// As [`from_toml`](Self::from_toml), also if a file cannot be read.
+    pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Self> {
+        read_file(path.as_ref(), Format::Toml)
+    }
+
+    /// Reads a pipeline from a JSON file. The SQL files it names are looked for beside it.
+    ///
+    /// # Errors
+    /// As [`from_toml_file`](Self::from_toml_file).
+    pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
+        read_file(path.as_ref(), Format::Json)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Toml,
+    Json,
+}
+
+fn read_file(path: &Path, format: Format) -> Result<Pipeline> {
+    fs::read_to_string(path)
+        .map_err(|error| {
+            Error::new(ErrorKind::Definition, "the pipeline file cannot be read").with_source(error)
+        })
+        .and_then(|text| read(&text, format, path.parent()))
+        .map_err(|error| error.with_context("file", path.display()))
+}
+
+fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline> {
+    let definition: Definition = match format {
+        Format::Toml => toml::from_str(text)
+            .map_err(|error| malformed(text, error.span().map(|span| span.start), error.message().trim())),
+        Format::Json => serde_json::from_str(text).map_err(|error| {
+            let offset = offset_of(text, error.line(), error.column());
+            let message = error.to_string();
+            // The place is told apart from the message.
+            let end = message.rfind(" at line ").unwrap_or(message.len());
+            malformed(text, Some(offset), &message[..end])
+        }),
+    }?;
+    definition.build(directory).and_then(PipelineBuilder::checked).map_err(|problem| {
+        let line = line_of(text, &problem);
+        let error = problem.into_error();
+        match line {
+            Some(line) => error.with_context("line", line),
+            None => error,
+        }
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Definition {
+    name: String,
+    concurrency: Option<usize>,
+    timeout: Option<Text<Duration>>,
+    retry: Option<RetryDefinition>,
+    on_failure: Option<OnFailure>,
+    #[serde(default)]
+    parameters: BTreeMap<String, ParameterDefinition>,
+    #[serde(default)]
+    steps: Vec<StepDefinition>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParameterDefinition {
+    default: Option<Scalar>,
+    /// For people; nothing is done with it.
+    #[serde(rename = "description")]
+    _description: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepDefinition {
+    name: String,
+    /// For people; nothing is done with it.
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    sql: Option<String>,
+    call: Option<String>,
+    batch: Option<Vec<String>>,
+    file: Option<String>,
+    execution_mode: Option<Mode>,
+    #[serde(default)]
+    parameters: BTreeMap<String, Scalar>,
+    #[serde(default)]
+    after: Vec<String>,
+    timeout: Option<Text<Duration>>,
+    retry: Option<RetryDefinition>,
+    on_failure: Option<OnFailure>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryDefinition {
+    attempts: u32,
+    #[serde(default)]
+    on: Vec<FailureKind>,
+    backoff: Option<Text<Duration>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Mode {
+    Transaction,
+    AutoCommit,
+}
+
+/// A value that a person writes as text, number or truth, and the service takes as text.
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Text(String),
+            Whole(i64),
+            Number(f64),
+            Truth(bool),
+        }
+        Ok(Self(match Written::deserialize(deserializer) {
+            Ok(Written::Text(text)) => text,
+            Ok(Written::Whole(number)) => number.to_string(),
+            Ok(Written::Number(number)) => number.to_string(),
+            Ok(Written::Truth(truth)) => truth.to_string(),
+            Err(_) => return Err(D::Error::custom("a value is a text, a number, true or false")),
+        }))
+    }
+}
+
+/// Something that is written as a text, such as `90s` or `1h 30m`.
+struct Text<T>(T);
+
+impl<'de> Deserialize<'de> for Text<Duration> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed =
+            text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+        parsed.map(Text).ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is no duration; write it like \"90s\", \"10m\" or \"1h 30m\""))
+        })
+    }
+}
+
+impl Definition {
+    fn build(self, directory: Option<&Path>) -> Result<PipelineBuilder, Problem> {
+        let mut steps = Vec::new();
+        for (number, step) in self.steps.into_iter().enumerate() {
+            let name = step.name.clone();
+            steps.push(
+                step.build(directory)
+                    .map_err(|(needle, message)| Problem::of_step(&name, number, needle, message))?,
+            );
+        }
+        Ok(PipelineBuilder {
+            name: self.name,
+            concurrency: self.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
+            timeout: self.timeout.map(|timeout| timeout.0),
+            retry: self.retry.map(RetryDefinition::build),
+            on_failure: self.on_failure,
+            parameters: self
+                .parameters
+                .into_iter()
+                .map(|(name, parameter)| (name, parameter.default.map(|default| default.0)))
+                .collect(),
+            steps,
+        })
+    }
+}
+
+impl StepDefinition {
+    fn build(self, directory: Option<&Path>) -> Result<Step, (&'static str, String)> {
+        let mode = match self.execution_mode {
+            None | Some(Mode::Transaction) => ExecutionMode::Transaction,
+            Some(Mode::AutoCommit) => ExecutionMode::AutoCommit,
+        };
+        let work = match (self.sql, self.call, self.batch, self.file) {
+            (Some(sql), None, None, None) => Work::Sql(sql),
+            (None, Some(call), None, None) => Work::Call(call),
+            (None, None, Some(sqls), None) => Work::Batch(sqls, mode),
+            (None, None, None, Some(file)) => work_of_file(&file, directory, mode)?,
+            (None, None, None, None) => {
+                return Err((
+                    "",
+                    "it runs nothing; give it one of `sql`, `call`, `batch`, `file`".to_owned(),
+                ));
+            }
+            _ => {
+                return Err((
+                    "",
+                    "it has more than one of `sql`, `call`, `batch`, `file`; keep one".to_owned(),
+                ));
+            }
+        };
+        if self.execution_mode.is_some() && !matches!(work, Work::Batch(..)) {
+            return Err((
+                "execution_mode",
+                "a single statement has no execution mode; take it away, or make it a `batch`".to_owned(),
+            ));
+        }
+        let mut built = Step::new(self.name, work);
+        built.parameters =
+            self.parameters.into_iter().map(|(name, value)| Parameter { name, value: value.0 }).collect();
+        built.after = self.after;
+        built.timeout = self.timeout.map(|timeout| timeout.0);
+        built.retry = self.retry.map(RetryDefinition::build);
+        built.on_failure = self.on_failure;
+        Ok(built)
+    }
+}
+
+fn work_of_file(
+    file: &str,
+    directory: Option<&Path>,
+    mode: ExecutionMode,
+) -> Result<Work, (&'static str, String)> {
+    let Some(directory) = directory else {
+        return Err((
+            "file",
+            "a text has no place beside which a file could be; read the pipeline from a file".into(),
+        ));
+    };
+    let text = fs::read_to_string(directory.join(file))
+        .map_err(|error| ("file", format!("the SQL file `{file}` cannot be read: {error}")))?;
+    let mut statements = script::split(&text);
+    match statements.len() {
+        0 => Err(("file", format!("the SQL file `{file}` has no statement"))),
+        1 => Ok(Work::Sql(statements.remove(0))),
+        _ => Ok(Work::Batch(statements, mode)),
+    }
+}
+
+impl RetryDefinition {
+    fn build(self) -> Retry {
+        let retry = Retry::new(self.attempts).on(self.on);
+        match self.backoff {
+            Some(backoff) => retry.with_backoff(backoff.0),
+            None => retry,
+        }
+    }
+}
+
+/// An error of the format, or of a key or value that is not known.
+fn malformed(text: &str, offset: Option<usize>, message: &str) -> Error {
+    let message = message.replace('\n', " ");
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let way_out = match quoted.split_first() {
+        Some((wrong, known)) if message.starts_with("unknown ") => {
+            let similar = suggest::among(wrong, known.iter().copied());
+            if similar.contains("did you mean") { similar } else { String::new() }
+        }
+        _ => String::new(),
+    };
+    let error = Error::new(ErrorKind::Definition, format!("{message}{way_out}"));
+    let Some(offset) = offset else { return error };
+    let error = match step_around(text, offset) {
+        Some(step) => error.with_context("step", step),
+        None => error,
+    };
+    error.with_context("line", line_at(text, offset))
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn offset_of(text: &str, line: usize, column: usize) -> usize {
+    let begin: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    (begin + column.saturating_sub(1)).min(text.len())
+}
+
+/// The line of a problem: where its needle first stands behind its step's name, else the name's own line.
+///
+/// Texts are searched instead of keeping spans, because serde_json has none; a wrong guess is a line of the same step.
+fn line_of(text: &str, problem: &Problem) -> Option<usize> {
+    let Some((name, number)) = &problem.step else {
+        return text.find(&problem.needle).map(|offset| line_at(text, offset));
+    };
+    let steps = text.find("[[steps]]").or_else(|| text.find("\"steps\"")).unwrap_or(0);
+    let names: Vec<_> = names(text).filter(|(at, _)| *at > steps).collect();
+    let step = names
+        .iter()
+        .filter(|(_, found)| found == name)
+        .nth(if problem.needle == *name { 1 } else { 0 })
+        .or_else(|| names.get(*number))?;
+    let end = names.iter().map(|(offset, _)| *offset).find(|offset| *offset > step.0).unwrap_or(text.len());
+    let within = &text[step.0..end];
+    let key = within.find(&format!("\"{}\"", problem.needle)).or_else(|| within.find(&problem.needle));
+    let offset = key.filter(|_| !problem.needle.is_empty() && problem.needle != *name).unwrap_or(0);
+    Some(line_at(text, step.0 + offset))
+}
+
+/// The name of the step that contains this offset.
+fn step_around(text: &str, offset: usize) -> Option<String> {
+    let steps = text.find("[[steps]]").or_else(|| text.find("\"steps\"")).or_else(|| text.find("steps"))?;
+    if offset < steps {
+        return None;
+    }
+    // A name usually opens its step; a key before it belongs to it when a new table begins in between.
+    let before = names(text).take_while(|(at, _)| *at <= offset).last().filter(|(at, _)| *at > steps);
+    let begun = text[..offset].rfind("[[steps]]");
+    match (before, begun) {
+        (Some((at, _)), Some(begun)) if at < begun => {
+            names(text).find(|(at, _)| *at > offset).map(|(_, name)| name)
+        }
+        (Some((_, name)), _) => Some(name),
+        (None, _) => names(text).find(|(at, _)| *at > offset).map(|(_, name)| name),
+    }
+}
+
+/// Each `name = "…"` or `"name": "…"` of a text, by its offset.
+fn names(text: &str) -> impl Iterator<Item = (usize, String)> {
+    text.match_indices("name").filter_map(|(at, word)| {
+        let rest = text[at + word.len()..].trim_start_matches('"').trim_start();
+        let value = rest.strip_prefix(['=', ':'])?.trim_start();
+        let quote = value.chars().next().filter(|quote| *quote == '"' || *quote == '\'')?;
+        let end = value[1..].find(quote)?;
+        Some((at, value[1..=end].to_owned()))
+    })
+}

@@ -1,0 +1,90 @@
+//! The graph of a pipeline's steps: its order, or the circle that it contains.
+
+use petgraph::{
+    algo::{astar, toposort},
+    graph::{DiGraph, NodeIndex},
+};
+
+/// Steps by number, with an edge from each step to every step that comes after it.
+#[derive(Clone, Debug)]
+pub(super) struct Graph {
+    dependents: Vec<Vec<usize>>,
+    dependencies: Vec<usize>,
+    levels: Vec<usize>,
+}
+
+impl Graph {
+    /// The graph of `count` steps with these (earlier, later) pairs; otherwise the shortest circle through one of them, its
+    /// first step repeated at its end.
+    pub(super) fn new(count: usize, edges: &[(usize, usize)]) -> Result<Self, Vec<usize>> {
+        let mut graph = DiGraph::<(), (), usize>::default();
+        for _ in 0..count {
+            graph.add_node(());
+        }
+        for (earlier, later) in edges {
+            graph.add_edge(NodeIndex::new(*earlier), NodeIndex::new(*later), ());
+        }
+        let order = toposort(&graph, None).map_err(|found| circle(&graph, found.node_id()))?;
+        let mut levels = vec![0; count];
+        let mut dependents = vec![Vec::new(); count];
+        let mut dependencies = vec![0; count];
+        for node in order {
+            for later in graph.neighbors(node) {
+                levels[later.index()] = levels[later.index()].max(levels[node.index()] + 1);
+                dependents[node.index()].push(later.index());
+                dependencies[later.index()] += 1;
+            }
+        }
+        for later in &mut dependents {
+            later.sort_unstable();
+        }
+        Ok(Self { dependents, dependencies, levels })
+    }
+
+    /// The steps that come directly after this one.
+    pub(super) fn dependents(&self, step: usize) -> &[usize] {
+        &self.dependents[step]
+    }
+
+    /// For each step, how many steps it comes directly after.
+    pub(super) fn dependencies(&self) -> &[usize] {
+        &self.dependencies
+    }
+
+    /// How many steps at least come one after the other before this one.
+    pub(super) fn level(&self, step: usize) -> usize {
+        self.levels[step]
+    }
+}
+
+fn circle(graph: &DiGraph<(), (), usize>, node: NodeIndex<usize>) -> Vec<usize> {
+    let back = graph
+        .neighbors(node)
+        .filter_map(|next| astar(graph, next, |end| end == node, |_| 1, |_| 0))
+        .min_by_key(|(length, _)| *length);
+    let mut steps = vec![node.index()];
+    steps.extend(back.into_iter().flat_map(|(_, path)| path).map(NodeIndex::index));
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_shortest_circle() {
+        let circle = Graph::new(5, &[(0, 1), (1, 2), (2, 3), (3, 1), (3, 4)]).unwrap_err();
+        assert_eq!(circle.len(), 4);
+        assert_eq!(circle.first(), circle.last());
+        assert!(!circle.contains(&0) && !circle.contains(&4));
+        assert_eq!(Graph::new(1, &[(0, 0)]).unwrap_err(), [0, 0]);
+    }
+
+    #[test]
+    fn a_level_is_the_longest_way_to_a_step() {
+        let graph = Graph::new(4, &[(0, 1), (1, 3), (0, 3), (2, 3)]).unwrap();
+        assert_eq!((0..4).map(|step| graph.level(step)).collect::<Vec<_>>(), [0, 1, 0, 2]);
+        assert_eq!(graph.dependencies(), [0, 1, 0, 3]);
+        assert_eq!(graph.dependents(0), [1, 3]);
+    }
+}

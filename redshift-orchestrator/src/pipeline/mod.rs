@@ -1,0 +1,423 @@
+//! Pipelines: graphs of steps from a file or a builder, run and resumed.
+//!
+//! A pipeline in TOML; JSON has the same keys:
+//!
+//! ```
+//! # use redshift_orchestrator::pipeline::Pipeline;
+//! let pipeline = Pipeline::from_toml(r#"
+//! name = "mystore-cycle"
+//! concurrency = 4                     # statements at a time; 8 unless said otherwise
+//! timeout = "10m"                     # for every step that says nothing else
+//! on_failure = "skip-dependents"      # or stop, continue
+//!
+//! [parameters.cycle]                  # every run gives it a value
+//! [parameters.schema]
+//! default = "mystore"                 # unless a run gives another one
+//!
+//! [[steps]]
+//! name = "dim-customer"
+//! call = "${schema}.load_dim_customer(:cycle)"
+//! parameters = { cycle = "${cycle}" }
+//!
+//! [[steps]]
+//! name = "fact-sales"
+//! call = "${schema}.load_fact_sales(:cycle)"
+//! parameters = { cycle = "${cycle}" }
+//! after = ["dim-customer"]
+//! timeout = "2m"
+//! retry = { attempts = 3, on = ["serialization-conflict", "deadlock"], backoff = "500ms" }
+//!
+//! [[steps]]
+//! name = "statistics"
+//! batch = ["ANALYZE ${schema}.dim_customer", "ANALYZE ${schema}.fact_sales"]
+//! execution_mode = "auto-commit"      # or transaction, the default
+//! after = ["fact-sales"]
+//! on_failure = "continue"
+//! "#)?;
+//! assert_eq!(pipeline.steps().len(), 3);
+//! println!("{}", pipeline.plan());
+//! # Ok::<(), redshift_orchestrator::Error>(())
+//! ```
+//!
+//! A step has one of `sql`, `call`, `batch`, and, in files, `file` (a path beside the pipeline file). `${name}` stands for
+//! a parameter of the run: anything within the values of `parameters`, which the service keeps apart from the SQL; within the SQL
+//! itself only words, numbers and qualified names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    time::Duration,
+};
+
+use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, key::MAX_NAME};
+
+mod definition;
+mod gantt;
+mod graph;
+mod parameters;
+mod plan;
+mod report;
+mod run;
+mod script;
+mod step;
+mod suggest;
+
+pub use plan::Plan;
+pub use report::{AttemptReport, Report, StepReport, StepStatus, Totals};
+pub use run::Run;
+pub use step::{OnFailure, Retry, Step, Work};
+
+use graph::Graph;
+
+/// A graph of steps, checked: its names are unique, its dependencies known, and it contains no circle.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    name: String,
+    concurrency: usize,
+    parameters: BTreeMap<String, Option<String>>,
+    steps: Vec<Step>,
+    graph: Graph,
+}
+
+/// How many statements run at a time unless a pipeline says otherwise.
+const DEFAULT_CONCURRENCY: usize = 8;
+
+impl Pipeline {
+    /// A pipeline to be built in code.
+    ///
+    /// ```
+    /// use redshift_orchestrator::pipeline::{Pipeline, Step};
+    ///
+    /// let pipeline = Pipeline::builder("nightly")
+    ///     .with_parameter("day", None)
+    ///     .with_step(Step::call("load", "load_day(:day)").with_parameter("day", "${day}"))
+    ///     .with_step(Step::sql("statistics", "ANALYZE sales").after(["load"]))
+    ///     .build()?;
+    /// assert_eq!(pipeline.name(), "nightly");
+    /// # Ok::<(), redshift_orchestrator::Error>(())
+    /// ```
+    pub fn builder(name: impl Into<String>) -> PipelineBuilder {
+        PipelineBuilder {
+            name: name.into(),
+            concurrency: DEFAULT_CONCURRENCY,
+            timeout: None,
+            retry: None,
+            on_failure: None,
+            parameters: BTreeMap::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many statements run at a time.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    /// The parameters of a run, with their defaults.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.parameters.iter().map(|(name, default)| (name.as_str(), default.as_deref()))
+    }
+
+    /// The steps, in the order in which they were defined.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The statements of all steps for a run with these parameters, in the order of the steps.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Definition`] if a parameter is missing or unknown, or if a value may not stand where it is used.
+    pub fn statements(&self, run: &Run) -> Result<Vec<Statement>> {
+        let mut values: BTreeMap<String, String> = self
+            .parameters
+            .iter()
+            .filter_map(|(name, default)| default.clone().map(|default| (name.clone(), default)))
+            .collect();
+        for (name, value) in run.parameters() {
+            if !self.parameters.contains_key(name) {
+                let known = self.parameters.keys().map(String::as_str);
+                return Err(Error::new(
+                    ErrorKind::Definition,
+                    format!("the pipeline has no parameter `{name}`{}", suggest::among(name, known)),
+                )
+                .with_context("pipeline", &self.name));
+            }
+            values.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(missing) = self.parameters.keys().find(|name| !values.contains_key(*name)) {
+            return Err(Error::new(
+                ErrorKind::Definition,
+                format!("the run gives no value to the parameter `{missing}`, which has no default"),
+            )
+            .with_context("pipeline", &self.name));
+        }
+        self.steps.iter().map(|step| self.statement(step, &values)).collect()
+    }
+
+    fn statement(&self, step: &Step, values: &BTreeMap<String, String>) -> Result<Statement> {
+        let problem = |message: String| {
+            Error::new(ErrorKind::Definition, message)
+                .with_context("pipeline", &self.name)
+                .with_context("step", &step.name)
+        };
+        let unknown = |name: &str| problem(format!("`${{{name}}}` is no parameter of the pipeline"));
+        let mut sqls = Vec::new();
+        for sql in step.work.sqls() {
+            if let Some(name) = parameters::mentioned(&sql)
+                .find(|name| values.get(*name).is_some_and(|value| !parameters::is_plain(value)))
+            {
+                return Err(problem(format!(
+                    "the value of `{name}` may not stand in SQL: write `:{name}` there, and `{name} = \"${{{name}}}\"` \
+                     among the step's parameters"
+                )));
+            }
+            sqls.push(parameters::replace(&sql, values).map_err(unknown)?);
+        }
+        let mut statement = match &step.work {
+            Work::Batch(_, mode) => Statement::batch(sqls).with_execution_mode(*mode),
+            Work::Sql(_) | Work::Call(_) => Statement::sql(sqls.remove(0)),
+        };
+        for parameter in &step.parameters {
+            let value = parameters::replace(&parameter.value, values).map_err(unknown)?;
+            if value.is_empty() {
+                return Err(problem(format!(
+                    "the value of `:{}` is empty, which the service refuses: write '' in the SQL instead",
+                    parameter.name
+                )));
+            }
+            statement = statement.with_parameter(&parameter.name, value);
+        }
+        Ok(statement)
+    }
+}
+
+/// A pipeline being built. What it is given is checked by [`build`](Self::build).
+#[derive(Clone, Debug)]
+pub struct PipelineBuilder {
+    name: String,
+    concurrency: usize,
+    timeout: Option<Duration>,
+    retry: Option<Retry>,
+    on_failure: Option<OnFailure>,
+    parameters: BTreeMap<String, Option<String>>,
+    steps: Vec<Step>,
+}
+
+impl PipelineBuilder {
+    /// How many statements run at a time.
+    #[must_use]
+    pub fn with_concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+
+    /// The timeout of steps that have none.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The retry of steps that have none.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// What the failure of steps means that do not say.
+    #[must_use]
+    pub fn with_on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = Some(on_failure);
+        self
+    }
+
+    /// A parameter of each run, with its value for runs that give none.
+    #[must_use]
+    pub fn with_parameter(mut self, name: impl Into<String>, default: Option<&str>) -> Self {
+        self.parameters.insert(name.into(), default.map(str::to_owned));
+        self
+    }
+
+    /// Adds a step.
+    #[must_use]
+    pub fn with_step(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Definition`] with the step, what is wrong with it, and the way out.
+    pub fn build(self) -> Result<Pipeline> {
+        self.checked().map_err(Problem::into_error)
+    }
+
+    fn checked(mut self) -> Result<Pipeline, Problem> {
+        check_name("pipeline", &self.name).map_err(|message| Problem::of_pipeline("name", message))?;
+        if self.concurrency == 0 {
+            return Err(Problem::of_pipeline(
+                "concurrency",
+                "a concurrency of 0 would run nothing; give 1 or more",
+            ));
+        }
+        if self.steps.is_empty() {
+            return Err(Problem::of_pipeline("steps", "the pipeline has no steps; add `[[steps]]`"));
+        }
+        let mut numbers = HashMap::new();
+        for (number, step) in self.steps.iter_mut().enumerate() {
+            let at = |needle: &str, message: String| Problem::of_step(&step.name, number, needle, message);
+            check_name("step", &step.name).map_err(|message| at("name", message))?;
+            if let Some(first) = numbers.insert(step.name.clone(), number) {
+                return Err(at(
+                    &step.name,
+                    format!("step {} has the same name; give each its own", first + 1),
+                ));
+            }
+            check_work(&step.work).map_err(|message| at("", message))?;
+            check_parameters(step, &self.parameters).map_err(|(needle, message)| at(&needle, message))?;
+            let retry = step.retry.as_ref().or(self.retry.as_ref());
+            if let Some(retry) = retry {
+                check_retry(retry).map_err(|message| at("retry", message))?;
+            }
+            let retry = retry.cloned();
+            let timeout = step.timeout.or(self.timeout);
+            if timeout == Some(Duration::ZERO) {
+                return Err(at("timeout", "a timeout of zero cancels every statement at once".to_owned()));
+            }
+            step.retry = retry;
+            step.timeout = timeout;
+            step.on_failure = step.on_failure.or(self.on_failure);
+        }
+        let mut edges = Vec::new();
+        for (number, step) in self.steps.iter().enumerate() {
+            let mut seen = BTreeSet::new();
+            for dependency in &step.after {
+                let at = |message: String| Problem::of_step(&step.name, number, dependency, message);
+                if !seen.insert(dependency) {
+                    return Err(at(format!("`{dependency}` is named twice in `after`; once is enough")));
+                }
+                let Some(earlier) = numbers.get(dependency) else {
+                    let known = self.steps.iter().map(Step::name).filter(|name| *name != step.name);
+                    return Err(at(format!(
+                        "it comes after `{dependency}`, which is no step of this pipeline{}",
+                        suggest::among(dependency, known)
+                    )));
+                };
+                edges.push((*earlier, number));
+            }
+        }
+        let graph = Graph::new(self.steps.len(), &edges).map_err(|circle| {
+            let names: Vec<_> = circle.iter().map(|number| self.steps[*number].name.as_str()).collect();
+            let (number, step) = (circle[0], &self.steps[circle[0]]);
+            let message =
+                format!("the steps wait for each other: {}; take one `after` away", names.join(" -> "));
+            Problem::of_step(&step.name, number, "after", message)
+        })?;
+        let Self { name, concurrency, parameters, steps, .. } = self;
+        Ok(Pipeline { name, concurrency, parameters, steps, graph })
+    }
+}
+
+/// What is wrong with a definition, and where: a file adds the line.
+#[derive(Debug)]
+struct Problem {
+    message: String,
+    /// The step's name and its number in the definition.
+    step: Option<(String, usize)>,
+    /// A text to look for in the step, or in the head of the file.
+    needle: String,
+}
+
+impl Problem {
+    fn of_pipeline(needle: &str, message: impl Into<String>) -> Self {
+        Self { message: message.into(), step: None, needle: needle.to_owned() }
+    }
+
+    fn of_step(name: &str, number: usize, needle: &str, message: String) -> Self {
+        Self { message, step: Some((name.to_owned(), number)), needle: needle.to_owned() }
+    }
+
+    fn into_error(self) -> Error {
+        let error = Error::new(ErrorKind::Definition, self.message);
+        match self.step {
+            Some((name, _)) if !name.is_empty() => error.with_context("step", name),
+            Some((_, number)) => error.with_context("step", format_args!("number {}", number + 1)),
+            None => error,
+        }
+    }
+}
+
+fn check_name(what: impl fmt::Display, name: &str) -> Result<(), String> {
+    let length = name.chars().count();
+    if (1..=MAX_NAME).contains(&length) && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(format!("the name of a {what} has 1 to {MAX_NAME} characters, none of them a control character"))
+}
+
+fn check_work(work: &Work) -> Result<(), String> {
+    let sqls = work.sqls();
+    if sqls.is_empty() || sqls.len() > MAX_BATCH {
+        return Err(format!(
+            "a batch has 1 to {MAX_BATCH} statements, not {}; split it into steps that come after each other",
+            sqls.len()
+        ));
+    }
+    let empty = match work {
+        Work::Call(call) => call.trim().is_empty() || call.trim().starts_with('('),
+        Work::Sql(_) | Work::Batch(..) => sqls.iter().any(|sql| sql.trim().is_empty()),
+    };
+    if empty { Err("a statement is empty; write the SQL or take it away".to_owned()) } else { Ok(()) }
+}
+
+fn check_parameters(
+    step: &Step,
+    declared: &BTreeMap<String, Option<String>>,
+) -> Result<(), (String, String)> {
+    let sqls = step.work.sqls();
+    let mut seen = BTreeSet::new();
+    for parameter in &step.parameters {
+        let name = &parameter.name;
+        let fail = |message| Err((name.clone(), message));
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return fail(format!("the name of a parameter has letters, digits and `_` only, not `{name}`"));
+        }
+        if !seen.insert(name) {
+            return fail(format!("the parameter `{name}` has two values"));
+        }
+        if !sqls.iter().any(|sql| script::names_placeholder(sql, name)) {
+            return fail(format!(
+                "no statement names `:{name}`, and the service refuses values without a place"
+            ));
+        }
+    }
+    let values = step.parameters.iter().map(|parameter| &parameter.value);
+    for text in sqls.iter().chain(values) {
+        if let Some(name) = parameters::mentioned(text).find(|name| !declared.contains_key(*name)) {
+            let known = declared.keys().map(String::as_str);
+            let message = format!(
+                "`${{{name}}}` is no parameter of the pipeline; declare `[parameters.{name}]`{}",
+                suggest::among(name, known)
+            );
+            return Err((format!("${{{name}}}"), message));
+        }
+    }
+    Ok(())
+}
+
+fn check_retry(retry: &Retry) -> Result<(), String> {
+    if retry.attempts == 0 {
+        return Err("0 attempts would run nothing; give 1 or more".to_owned());
+    }
+    if retry.attempts > 1 && retry.on.is_empty() {
+        return Err("say with `on` after which failures another attempt is safe for this step".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,388 @@
+//! [`Report`]: what a run of a pipeline did, for people and machines.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Step;
+use crate::{Conclusion, Error, FailureKind, Origin, Outcome, Result, StatementId, StepKey};
+
+/// What a run of a pipeline did. Prints as a table with what to do next; [`to_json`](Self::to_json) is for machines,
+/// [`to_svg`](Self::to_svg) draws it.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The run's name.
+    pub run: String,
+    /// Whether the journal knew the run already.
+    pub resumed: bool,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, in seconds.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub elapsed: Duration,
+    /// Its steps, in the order of the definition.
+    pub steps: Vec<StepReport>,
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// The step's name.
+    pub name: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub status: StepStatus,
+    /// The steps it came after.
+    pub after: Vec<String>,
+    /// Its attempts in this run, in order. Those of earlier processes are in the journal.
+    pub attempts: Vec<AttemptReport>,
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StepStatus {
+    /// It did its work.
+    Finished,
+    /// The database ended its last attempt with an error.
+    Failed,
+    /// Its last attempt was cancelled by somebody else.
+    Aborted,
+    /// Its last attempt took too long, and was cancelled.
+    TimedOut,
+    /// What became of it cannot be proved.
+    Unknown,
+    /// Its last attempt certainly did not run.
+    NotSubmitted,
+    /// It was not run, because a step that it comes after did not finish.
+    Skipped {
+        /// That step.
+        because_of: String,
+    },
+    /// It was not begun, because the run was stopped.
+    NotStarted {
+        /// The step that stopped the run.
+        because_of: String,
+    },
+}
+
+impl StepStatus {
+    /// A word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+            Self::TimedOut => "timed out",
+            Self::Unknown => "unknown",
+            Self::NotSubmitted => "not submitted",
+            Self::Skipped { .. } => "skipped",
+            Self::NotStarted { .. } => "not started",
+        }
+    }
+
+    pub(super) fn of(self, step: &Step, attempts: Vec<AttemptReport>) -> StepReport {
+        StepReport {
+            name: step.name().to_owned(),
+            status: self,
+            after: step.dependencies().to_vec(),
+            attempts,
+        }
+    }
+}
+
+/// One attempt at a step. Times are counted from the beginning of the run, in seconds.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct AttemptReport {
+    /// Its number, counted from 1 over all processes.
+    pub number: u32,
+    /// The service's id of its statement, if that became known.
+    pub statement_id: Option<StatementId>,
+    /// The name that its statement bears in the service.
+    pub statement_name: Option<String>,
+    /// How this run came by it: `submitted`, `reattached`, `journal`.
+    pub origin: &'static str,
+    /// When it began.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub started: Duration,
+    /// When its ending was known.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub ended: Duration,
+    /// How long the database worked on it.
+    #[serde(serialize_with = "crate::seconds::optional::serialize")]
+    pub executing: Option<Duration>,
+    /// How long it took beyond that: on its way, in the service's queue, and until its ending was noticed.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub waiting: Duration,
+    /// How it ended, as one word.
+    pub result: &'static str,
+    /// Why it did not succeed, by what a retry can do about it.
+    pub failure: Option<FailureKind>,
+    /// Why it did not succeed: the database's words, or the service's.
+    pub error: Option<String>,
+    /// What a person can look at, if what became of it cannot be proved.
+    pub check: Option<String>,
+    /// Rows in its result, or rows that it affected.
+    pub rows: Option<u64>,
+    /// Submits sent.
+    pub submits: u32,
+    /// Questions asked about it.
+    pub describes: u32,
+    /// Errors that were survived, by kind.
+    pub faults: BTreeMap<&'static str, u32>,
+}
+
+impl AttemptReport {
+    pub(super) fn new(key: &StepKey, started: Duration, ended: Duration, result: Result<Outcome>) -> Self {
+        let mut report = Self {
+            number: key.attempt,
+            statement_id: None,
+            statement_name: None,
+            origin: "submitted",
+            started,
+            ended,
+            executing: None,
+            waiting: ended.saturating_sub(started),
+            result: "not submitted",
+            failure: Some(FailureKind::NotSubmitted),
+            error: None,
+            check: None,
+            rows: None,
+            submits: 0,
+            describes: 0,
+            faults: BTreeMap::new(),
+        };
+        match result {
+            Ok(outcome) => report.fill(outcome),
+            Err(error) => report.fill_error(&error),
+        }
+        report
+    }
+
+    fn fill(&mut self, outcome: Outcome) {
+        self.executing = outcome.executing();
+        self.waiting = (self.ended - self.started).saturating_sub(self.executing.unwrap_or_default());
+        self.failure = outcome.failure();
+        self.rows = outcome.description.and_then(|description| description.result_rows);
+        self.submits = outcome.effort.submits;
+        self.describes = outcome.effort.describes;
+        self.faults = outcome.effort.faults.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect();
+        self.origin = match outcome.origin {
+            Origin::Submitted => "submitted",
+            Origin::Reattached => "reattached",
+            Origin::Journal => "journal",
+        };
+        self.result = match &outcome.result {
+            Conclusion::Finished => "finished",
+            Conclusion::Failed { .. } => "failed",
+            Conclusion::Aborted => "aborted",
+            Conclusion::TimedOut { .. } => "timed out",
+            Conclusion::Unknown(_) => "unknown",
+        };
+        match outcome.result {
+            Conclusion::Finished => {}
+            Conclusion::Failed { error, .. } => self.error = Some(error),
+            Conclusion::Aborted => {
+                self.error = Some("cancelled by somebody else, or by the service".to_owned())
+            }
+            Conclusion::TimedOut { limit } => self.error = Some(format!("cancelled after {limit:?}")),
+            Conclusion::Unknown(unknown) => {
+                self.error = Some(unknown.to_string());
+                self.check = Some(unknown.what_to_check());
+            }
+        }
+        self.statement_id = outcome.id;
+        self.statement_name = Some(outcome.name);
+    }
+
+    fn fill_error(&mut self, error: &Error) {
+        self.error = Some(error.to_string());
+        if let Some(id) = error.context("statement_id") {
+            self.statement_id = Some(StatementId::new(id));
+            (self.result, self.failure) = ("unknown", None);
+        }
+    }
+
+    /// Errors that were survived, in all.
+    pub fn faults_survived(&self) -> u32 {
+        self.faults.values().sum()
+    }
+}
+
+/// Sums over a run, or over several.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Attempts of this run that reached the service, not counting endings that were in the journal already.
+    pub statements: u32,
+    /// Attempts beyond the first of a step.
+    pub retries: u32,
+    /// Submits sent.
+    pub submits: u32,
+    /// Questions asked.
+    pub describes: u32,
+    /// Errors that were survived.
+    pub faults_survived: u32,
+    /// How long the database worked, in seconds, statements that ran side by side added up.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub executing: Duration,
+    /// How long statements took beyond that, in seconds.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub waiting: Duration,
+}
+
+impl Totals {
+    /// Adds the sums of something else.
+    pub fn add(&mut self, other: &Self) {
+        self.statements += other.statements;
+        self.retries += other.retries;
+        self.submits += other.submits;
+        self.describes += other.describes;
+        self.faults_survived += other.faults_survived;
+        self.executing += other.executing;
+        self.waiting += other.waiting;
+    }
+}
+
+impl Report {
+    /// Whether every step finished.
+    pub fn is_success(&self) -> bool {
+        self.steps.iter().all(|step| step.status == StepStatus::Finished)
+    }
+
+    /// What became of the steps, in the order of the definition.
+    pub fn steps(&self) -> &[StepReport] {
+        &self.steps
+    }
+
+    /// What became of the step of this name.
+    pub fn step(&self, name: &str) -> Option<&StepReport> {
+        self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// The steps that ran and did not finish.
+    pub fn failures(&self) -> impl Iterator<Item = &StepReport> {
+        self.steps.iter().filter(|step| {
+            !matches!(
+                step.status,
+                StepStatus::Finished | StepStatus::Skipped { .. } | StepStatus::NotStarted { .. }
+            )
+        })
+    }
+
+    /// Sums over all steps.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for step in &self.steps {
+            totals.retries += (step.attempts.len() as u32).saturating_sub(1);
+            for attempt in step.attempts.iter().filter(|attempt| attempt.origin != "journal") {
+                totals.statements += u32::from(attempt.statement_id.is_some());
+                totals.submits += attempt.submits;
+                totals.describes += attempt.describes;
+                totals.faults_survived += attempt.faults_survived();
+                totals.executing += attempt.executing.unwrap_or_default();
+                totals.waiting += attempt.waiting;
+            }
+        }
+        totals
+    }
+
+    /// The report as JSON, durations in seconds.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+impl StepReport {
+    /// Its last attempt in this run.
+    pub fn last_attempt(&self) -> Option<&AttemptReport> {
+        self.attempts.last()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut counts = BTreeMap::<&str, usize>::new();
+        for step in &self.steps {
+            *counts.entry(step.status.as_str()).or_default() += 1;
+        }
+        let counts: Vec<_> = counts.iter().map(|(status, count)| format!("{count} {status}")).collect();
+        let verb = if self.resumed { "resumed, " } else { "" };
+        writeln!(
+            f,
+            "{}, run {}: {verb}{} in {:.2} s",
+            self.pipeline,
+            self.run,
+            counts.join(", "),
+            self.elapsed.as_secs_f64()
+        )?;
+        let width = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0).max(4);
+        writeln!(
+            f,
+            "\n  {:width$}  {:13}  {:>8}  {:>9}  {:>9}  {:>6}  statement",
+            "step", "status", "attempts", "waiting", "executing", "faults"
+        )?;
+        for step in &self.steps {
+            let sum = |part: fn(&AttemptReport) -> Duration| {
+                step.attempts.iter().map(part).sum::<Duration>().as_secs_f64()
+            };
+            let faults: u32 = step.attempts.iter().map(AttemptReport::faults_survived).sum();
+            let statement = match (&step.status, step.last_attempt()) {
+                (StepStatus::Skipped { because_of } | StepStatus::NotStarted { because_of }, _) => {
+                    format!("because of {because_of}")
+                }
+                (_, Some(attempt)) => {
+                    let id = attempt.statement_id.as_ref().map_or("-", StatementId::as_str);
+                    let origin = if attempt.origin == "journal" { " (done before)" } else { "" };
+                    format!("{id}{origin}")
+                }
+                (_, None) => String::new(),
+            };
+            let line = format!(
+                "  {:width$}  {:13}  {:>8}  {:>7.2} s  {:>7.2} s  {faults:>6}  {statement}",
+                step.name,
+                step.status.as_str(),
+                step.attempts.len(),
+                sum(|attempt| attempt.waiting),
+                sum(|attempt| attempt.executing.unwrap_or_default()),
+            );
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        for step in self.failures() {
+            let Some(attempt) = step.last_attempt() else { continue };
+            let id = attempt.statement_id.as_ref().map_or("no statement", StatementId::as_str);
+            writeln!(
+                f,
+                "\n{} {}, attempt {}, {id}\n  {}",
+                step.name,
+                step.status.as_str(),
+                attempt.number,
+                attempt.error.as_deref().unwrap_or("no reason given").trim_end().replace('\n', "\n  ")
+            )?;
+            if let Some(check) = &attempt.check {
+                writeln!(f, "  look at\n    {}", check.replace('\n', "\n    "))?;
+            }
+        }
+        if self.failures().any(|step| step.status == StepStatus::Unknown) {
+            writeln!(
+                f,
+                "\nWhat is unknown is not submitted again: settle it in the journal, then run `{}` again.",
+                self.run
+            )?;
+        } else if !self.is_success() {
+            writeln!(
+                f,
+                "\nCorrect the cause and run `{}` again: it goes on with the steps that have not finished.",
+                self.run
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,258 @@
+//! [`Run`]: one run of a pipeline, begun or resumed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    OnFailure, Pipeline, Step,
+    report::{AttemptReport, Report, StepReport, StepStatus},
+};
+use crate::{
+    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Progressed, Result, Statement, StepKey,
+    journal::{Entry, Settlement, Standing},
+};
+
+/// One run of a pipeline: its name, and the values of its parameters.
+///
+/// The name says which work it is (`sales-2026-11-23T06:30`): a second run of the same name *is* the first one, and goes on
+/// where that stopped. Steps that finished are not run again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Run {
+    name: String,
+    parameters: BTreeMap<String, String>,
+}
+
+impl Run {
+    /// The run of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), parameters: BTreeMap::new() }
+    }
+
+    /// Gives a parameter of the pipeline a value.
+    #[must_use]
+    pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The values of parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Pipeline {
+    /// Runs the pipeline, or resumes the run of this name where the orchestrator's journal says it stopped.
+    ///
+    /// A step that finished is not run again. A step whose statement was submitted is waited for. A step that failed gets new
+    /// attempts. A step whose outcome is unknown is looked for again, and stays unknown until it is
+    /// [settled](Orchestrator::settle).
+    ///
+    /// Steps that fail are part of the report, not errors. Dropping the future leaves submitted statements running; a further run
+    /// of the same name finds them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Definition`] if the run's parameters do not fit, and [`ErrorKind::Journal`] if the journal cannot be read; nothing
+    /// was submitted then.
+    pub async fn run(&self, orchestrator: &Orchestrator, run: Run) -> Result<Report> {
+        StepKey::new(run.name(), "step").check()?;
+        let statements = self.statements(&run)?;
+        let known = orchestrator.journal().run(run.name()).await?;
+        let mut walk = Walk {
+            pipeline: self,
+            orchestrator,
+            run: run.name(),
+            begun: Instant::now(),
+            first_attempts: self.steps.iter().map(|step| first_attempt(&known, step.name())).collect(),
+            statements,
+            waiting_for: self.graph.dependencies().to_vec(),
+            ready: BTreeSet::new(),
+            reports: self.steps.iter().map(|_| None).collect(),
+            stopped_by: None,
+        };
+        let started_at = orchestrator.now();
+        walk.walk().await;
+        let (begun, stopped_by) = (walk.begun, walk.stopped_by);
+        let unreached = |step: &Step| {
+            StepStatus::NotStarted {
+                because_of: stopped_by.map_or_else(String::new, |number| self.steps[number].name.clone()),
+            }
+            .of(step, Vec::new())
+        };
+        let steps = walk
+            .reports
+            .into_iter()
+            .zip(&self.steps)
+            .map(|(report, step)| report.unwrap_or_else(|| unreached(step)))
+            .collect();
+        Ok(Report {
+            pipeline: self.name.clone(),
+            run: run.name,
+            resumed: !known.is_empty(),
+            started_at,
+            elapsed: begun.elapsed(),
+            steps,
+        })
+    }
+}
+
+/// The attempt that a step begins with: one that is open is taken up, one that failed is left behind.
+fn first_attempt(known: &[Entry], step: &str) -> u32 {
+    let last = known.iter().filter(|entry| entry.key.step == step).max_by_key(|entry| entry.key.attempt);
+    last.map_or(1, |entry| {
+        let failed = match &entry.standing {
+            Standing::Ended(ended) => ended.status != crate::Status::Finished,
+            Standing::Settled(found) => *found == Settlement::Failed,
+            Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
+        };
+        entry.key.attempt + u32::from(failed)
+    })
+}
+
+/// A pipeline being walked.
+struct Walk<'a> {
+    pipeline: &'a Pipeline,
+    orchestrator: &'a Orchestrator,
+    run: &'a str,
+    begun: Instant,
+    first_attempts: Vec<u32>,
+    statements: Vec<Statement>,
+    /// For each step, how many steps it still waits for.
+    waiting_for: Vec<usize>,
+    ready: BTreeSet<usize>,
+    reports: Vec<Option<StepReport>>,
+    stopped_by: Option<usize>,
+}
+
+impl Walk<'_> {
+    async fn walk(&mut self) {
+        let mut running: FuturesUnordered<BoxFuture<'_, (usize, StepReport)>> = FuturesUnordered::new();
+        self.ready = (0..self.waiting_for.len()).filter(|step| self.waiting_for[*step] == 0).collect();
+        loop {
+            while self.stopped_by.is_none() && running.len() < self.pipeline.concurrency {
+                let Some(number) = self.ready.pop_first() else { break };
+                let attempts = StepAttempts {
+                    orchestrator: self.orchestrator,
+                    step: &self.pipeline.steps[number],
+                    statement: self.statements[number].clone(),
+                    key: StepKey::new(self.run, self.pipeline.steps[number].name())
+                        .with_attempt(self.first_attempts[number]),
+                    begun: self.begun,
+                };
+                running.push(Box::pin(async move { (number, attempts.run().await) }));
+            }
+            let Some((number, report)) = running.next().await else { return };
+            self.ended(number, report);
+        }
+    }
+
+    /// Notes how a step ended, and what that means to others.
+    fn ended(&mut self, number: usize, report: StepReport) {
+        let step = &self.pipeline.steps[number];
+        let on_failure = match &report.status {
+            StepStatus::Finished => OnFailure::Continue,
+            // Its dependents count on something that nobody knows to be there.
+            StepStatus::Unknown if step.on_failure() == OnFailure::Continue => OnFailure::SkipDependents,
+            _ => step.on_failure(),
+        };
+        self.reports[number] = Some(report);
+        match on_failure {
+            OnFailure::Continue => {
+                for &later in self.pipeline.graph.dependents(number) {
+                    self.waiting_for[later] -= 1;
+                    if self.waiting_for[later] == 0 && self.reports[later].is_none() {
+                        self.ready.insert(later);
+                    }
+                }
+            }
+            OnFailure::SkipDependents => self.skip_dependents(number),
+            OnFailure::Stop => self.stopped_by = self.stopped_by.or(Some(number)),
+        }
+    }
+
+    fn skip_dependents(&mut self, failed: usize) {
+        let because_of = self.pipeline.steps[failed].name();
+        let mut open = self.pipeline.graph.dependents(failed).to_vec();
+        while let Some(number) = open.pop() {
+            if self.reports[number].is_some() {
+                continue;
+            }
+            let step = &self.pipeline.steps[number];
+            let status = StepStatus::Skipped { because_of: because_of.to_owned() };
+            self.reports[number] = Some(status.of(step, Vec::new()));
+            let key = StepKey::new(self.run, step.name());
+            self.orchestrator.observe(&key, &Progressed::Skipped { because_of });
+            open.extend_from_slice(self.pipeline.graph.dependents(number));
+        }
+    }
+}
+
+/// The attempts at one step.
+struct StepAttempts<'a> {
+    orchestrator: &'a Orchestrator,
+    step: &'a Step,
+    statement: Statement,
+    key: StepKey,
+    begun: Instant,
+}
+
+impl StepAttempts<'_> {
+    async fn run(mut self) -> StepReport {
+        let mut attempts = Vec::new();
+        let most = self.step.retry.as_ref().map_or(1, |retry| retry.attempts);
+        for tried in 1..=most {
+            let started = self.begun.elapsed();
+            let result = self.orchestrator.run(&self.key, self.statement.clone(), self.step.timeout).await;
+            let (status, failure) = judge(&result);
+            attempts.push(AttemptReport::new(&self.key, started, self.begun.elapsed(), result));
+            let retry = self.step.retry.as_ref().filter(|_| tried < most);
+            let (Some(failure), Some(retry)) = (failure, retry) else {
+                return status.of(self.step, attempts);
+            };
+            if !retry.on.contains(&failure) {
+                return status.of(self.step, attempts);
+            }
+            let pause = retry.pause(tried);
+            self.orchestrator.observe(&self.key, &Progressed::Retried { failure, pause });
+            sleep(pause).await;
+            // What certainly did not run needs no new token.
+            if failure != FailureKind::NotSubmitted {
+                self.key.attempt += 1;
+            }
+        }
+        StepStatus::Failed.of(self.step, attempts)
+    }
+}
+
+/// What an attempt means to its step, and the kind of failure that a retry may name.
+fn judge(result: &Result<crate::Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
+    match result {
+        Ok(outcome) => {
+            let status = match outcome.result {
+                Conclusion::Finished => StepStatus::Finished,
+                Conclusion::Failed { .. } => StepStatus::Failed,
+                Conclusion::Aborted => StepStatus::Aborted,
+                Conclusion::TimedOut { .. } => StepStatus::TimedOut,
+                Conclusion::Unknown(_) => StepStatus::Unknown,
+            };
+            (status, outcome.failure())
+        }
+        // Submitted, and then the journal failed: only the next run can tell.
+        Err(error) if error.context("statement_id").is_some() => (StepStatus::Unknown, None),
+        Err(error) if error.kind() == ErrorKind::Journal => (StepStatus::NotSubmitted, None),
+        Err(_) => (StepStatus::NotSubmitted, Some(FailureKind::NotSubmitted)),
+    }
+}
