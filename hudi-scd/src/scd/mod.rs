@@ -1,7 +1,8 @@
 //! Slowly changing dimensions.
 //!
 //! Type 1, only the latest row of a key, is what every table of this crate is. Type 2 keeps the history in rows:
-//! [`Scd2`] says how, and [`Scd2::merge`] works it out on plain Arrow batches.
+//! [`Scd2`] says how, and [`Scd2::merge`] works it out on plain Arrow batches. A [`Dimension`] finds the row of either
+//! kind for each fact.
 //!
 //! | here | dbt snapshots | Databricks `AUTO CDC ... SCD TYPE 2` |
 //! |---|---|---|
@@ -14,7 +15,9 @@
 
 mod definition;
 mod history;
+mod lookup;
 mod merge;
 
 pub use definition::Scd2;
+pub use lookup::{At, Dimension, Lookup};
 pub use merge::{Merged, Scd2Counts};
