@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecutionMode, PageToken, Result, ResultPage, SessionId, Statement, StatementId, Status};
+use crate::{
+    Compute, ExecutionMode, PageToken, Parameter, Result, ResultFormat, ResultPage, SessionId, SqlText,
+    Statement, StatementId, Status, Target,
+};
 
 /// Something that runs statements asynchronously, as the Redshift Data API does: it accepts a statement, answers at once,
 /// and tells its status when asked.
@@ -103,8 +106,16 @@ pub struct Submitted {
     pub id: StatementId,
     /// Where the statement is on its way; only told by a submit with a wait. It carries no error text: a `FAILED` needs a describe.
     pub status: Option<Status>,
+    /// The database's process; only told by a submit with a wait.
+    pub redshift_pid: Option<i64>,
+    /// Whether there is a result to fetch; only told by a submit with a wait.
+    pub has_result_set: Option<bool>,
     /// The session that the statement runs in, if it is kept.
     pub session_id: Option<SessionId>,
+    /// The database it runs in, and as whom.
+    pub target: Option<Target>,
+    /// The database groups that its user belongs to.
+    pub database_groups: Vec<String>,
     /// When the service accepted it.
     pub created_at: Option<Timestamp>,
 }
@@ -112,7 +123,16 @@ pub struct Submitted {
 impl Submitted {
     /// The answer that names the id and nothing more.
     pub fn new(id: StatementId) -> Self {
-        Self { id, status: None, session_id: None, created_at: None }
+        Self {
+            id,
+            status: None,
+            redshift_pid: None,
+            has_result_set: None,
+            session_id: None,
+            target: None,
+            database_groups: Vec::new(),
+            created_at: None,
+        }
     }
 
     /// Adds the status, as a submit with a wait does.
@@ -155,6 +175,14 @@ pub struct Description {
     pub updated_at: Option<Timestamp>,
     /// How the batch commits; `None` for a single statement.
     pub execution_mode: Option<ExecutionMode>,
+    /// The database it runs in, and as whom.
+    pub target: Option<Target>,
+    /// The SQL; a batch has it in its sub-statements.
+    pub sql: Option<SqlText>,
+    /// The named parameters.
+    pub parameters: Vec<Parameter>,
+    /// How the result is kept for fetching.
+    pub result_format: Option<ResultFormat>,
     /// The statements of a batch, in order.
     pub sub_statements: Vec<SubStatement>,
 }
@@ -177,6 +205,10 @@ impl Description {
             created_at: None,
             updated_at: None,
             execution_mode: None,
+            target: None,
+            sql: None,
+            parameters: Vec::new(),
+            result_format: None,
             sub_statements: Vec::new(),
         }
     }
@@ -207,6 +239,16 @@ pub struct SubStatement {
     pub result_size: Option<u64>,
     /// Whether there is a result to fetch.
     pub has_result_set: bool,
+    /// The database's number of the query.
+    pub redshift_query_id: Option<i64>,
+    /// The key of the statement in the system views (`SYS_QUERY_HISTORY.query_uuid`).
+    pub query_uuid: Option<String>,
+    /// When the service accepted it.
+    pub created_at: Option<Timestamp>,
+    /// When the service last changed it.
+    pub updated_at: Option<Timestamp>,
+    /// The SQL.
+    pub sql: Option<SqlText>,
 }
 
 impl SubStatement {
@@ -220,6 +262,11 @@ impl SubStatement {
             result_rows: None,
             result_size: None,
             has_result_set: false,
+            redshift_query_id: None,
+            query_uuid: None,
+            created_at: None,
+            updated_at: None,
+            sql: None,
         }
     }
 }
@@ -234,6 +281,10 @@ pub struct StatementFilter {
     pub status: Option<Status>,
     /// Only what this very session of the role submitted, instead of everything of the role.
     pub own_session_only: bool,
+    /// Only what runs on this cluster or workgroup.
+    pub compute: Option<Compute>,
+    /// Only what runs in this database.
+    pub database: Option<String>,
     /// Rows to a page, at most 100.
     pub page_size: Option<u8>,
 }
@@ -255,7 +306,9 @@ pub struct StatementPage {
 }
 
 /// What a listing says about a statement. It has no error text: that needs a describe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Serialized, it leaves out what was sent: SQL, parameters and secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StatementSummary {
     /// The statement's id.
@@ -270,12 +323,52 @@ pub struct StatementSummary {
     pub updated_at: Option<Timestamp>,
     /// Whether it is a batch.
     pub is_batch: bool,
+    /// How the result is kept for fetching.
+    #[serde(default)]
+    pub result_format: Option<ResultFormat>,
+    /// The session it runs in, if that is kept.
+    #[serde(default)]
+    pub session_id: Option<SessionId>,
+    /// The SQL texts, in the order in which they run.
+    #[serde(skip)]
+    pub sqls: Vec<SqlText>,
+    /// The named parameters.
+    #[serde(skip)]
+    pub parameters: Vec<Parameter>,
+    /// The ARN of the secret it runs with; `Debug` does not print it.
+    #[serde(skip)]
+    pub secret_arn: Option<String>,
 }
 
 impl StatementSummary {
     /// The summary that says this status and nothing more.
     pub fn new(id: StatementId, status: Status) -> Self {
-        Self { id, status, name: None, created_at: None, updated_at: None, is_batch: false }
+        Self {
+            id,
+            status,
+            name: None,
+            created_at: None,
+            updated_at: None,
+            is_batch: false,
+            result_format: None,
+            session_id: None,
+            sqls: Vec::new(),
+            parameters: Vec::new(),
+            secret_arn: None,
+        }
+    }
+}
+
+impl fmt::Debug for StatementSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatementSummary")
+            .field("id", &self.id)
+            .field("status", &self.status)
+            .field("name", &self.name)
+            .field("created_at", &self.created_at)
+            .field("updated_at", &self.updated_at)
+            .field("is_batch", &self.is_batch)
+            .finish_non_exhaustive()
     }
 }
 

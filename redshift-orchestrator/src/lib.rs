@@ -40,7 +40,7 @@ pub use outcome::{Conclusion, Origin, Outcome, Unknown, UnknownReason};
 pub use pipeline::{Pipeline, Report, Run};
 pub use rows::{Column, Field, PageData, ResultPage};
 pub use statement::{
-    ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, Statement,
+    ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, SqlText, Statement,
     StatementId,
 };
 pub use status::Status;

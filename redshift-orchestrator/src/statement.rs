@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Target};
 
 /// The most SQL statements that one batch takes (`BatchExecuteStatement`, member `Sqls`).
 pub const MAX_BATCH: usize = 40;
@@ -27,6 +27,7 @@ pub struct Statement {
     client_token: Option<ClientToken>,
     with_event: bool,
     result_format: ResultFormat,
+    target: Option<Target>,
     session: Option<SessionId>,
     session_keep_alive: Option<Duration>,
 }
@@ -96,6 +97,7 @@ impl Statement {
             client_token: None,
             with_event: false,
             result_format: ResultFormat::default(),
+            target: None,
             session: None,
             session_keep_alive: None,
         }
@@ -142,6 +144,13 @@ impl Statement {
         if let Body::Batch(_, current) = &mut self.body {
             *current = mode;
         }
+        self
+    }
+
+    /// Runs in this database, and as this user, instead of the executor's own. A session has its own target, which counts.
+    #[must_use]
+    pub fn with_target(mut self, target: Target) -> Self {
+        self.target = Some(target);
         self
     }
 
@@ -200,6 +209,11 @@ impl Statement {
         self.result_format
     }
 
+    /// The database to run in, if not the executor's own.
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
     /// The session to run in, if not a fresh one.
     pub fn session(&self) -> Option<&SessionId> {
         self.session.as_ref()
@@ -220,6 +234,28 @@ impl fmt::Debug for Statement {
             .field("parameters", &self.parameters)
             .field("client_token", &self.client_token)
             .finish_non_exhaustive()
+    }
+}
+
+/// The text of an SQL statement, as an executor tells it. `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SqlText(String);
+
+impl SqlText {
+    /// This text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SqlText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SqlText(..)")
     }
 }
 

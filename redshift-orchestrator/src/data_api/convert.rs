@@ -25,9 +25,9 @@ use jiff::Timestamp;
 
 use super::CSV_PAGE;
 use crate::{
-    Auth, Column, Compute, Description, Error, ErrorKind, ExecutionMode, Field, PageData, PageToken, Result,
-    ResultFormat, ResultPage, SessionId, Statement, StatementId, StatementPage, StatementSummary, Status,
-    SubStatement, Submitted, Target, WaitTime,
+    Auth, Column, Compute, Description, Error, ErrorKind, ExecutionMode, Field, PageData, PageToken,
+    Parameter, Result, ResultFormat, ResultPage, SessionId, SqlText, Statement, StatementId, StatementPage,
+    StatementSummary, Status, SubStatement, Submitted, Target, WaitTime,
 };
 
 /// The request, filled in for a single statement.
@@ -101,10 +101,8 @@ impl Place {
         if let Some(session) = statement.session() {
             return Self { session_id: Some(session.as_str().to_owned()), ..Self::default() };
         }
-        let (cluster, workgroup) = match target.compute() {
-            Compute::Cluster(identifier) => (Some(identifier.clone()), None),
-            Compute::Workgroup(name) => (None, Some(name.clone())),
-        };
+        let target = statement.target().unwrap_or(target);
+        let (cluster, workgroup) = compute(Some(target.compute()));
         let (db_user, secret_arn) = match target.auth() {
             Auth::Iam => (None, None),
             Auth::DatabaseUser(user) => (Some(user.clone()), None),
@@ -112,6 +110,15 @@ impl Place {
         };
         let database = Some(target.database().to_owned());
         Self { cluster, workgroup, database, db_user, secret_arn, session_id: None }
+    }
+}
+
+/// Cluster and workgroup, of which there is one at most.
+pub(super) fn compute(compute: Option<&Compute>) -> (Option<String>, Option<String>) {
+    match compute {
+        Some(Compute::Cluster(identifier)) => (Some(identifier.clone()), None),
+        Some(Compute::Workgroup(name)) => (None, Some(name.clone())),
+        None => (None, None),
     }
 }
 
@@ -155,33 +162,64 @@ pub(super) fn status_filter(status: Option<&Status>) -> StatusString {
     status.map_or(StatusString::All, |status| StatusString::from(status.as_str()))
 }
 
+/// The two operations answer with the same members, of types that have nothing else in common.
+macro_rules! submitted {
+    ($operation:literal, $output:ident) => {{
+        let mut submitted = Submitted::new(accepted($operation, $output.id)?);
+        submitted.status = $output.status.map(|status| Status::from(status.as_str()));
+        submitted.redshift_pid = $output.redshift_pid.and_then(number);
+        submitted.has_result_set = $output.has_result_set;
+        submitted.session_id = session($output.session_id);
+        submitted.target = target(
+            $output.cluster_identifier,
+            $output.workgroup_name,
+            $output.database,
+            $output.db_user,
+            $output.secret_arn,
+        );
+        submitted.database_groups = $output.db_groups.unwrap_or_default();
+        submitted.created_at = timestamp($output.created_at);
+        Ok(submitted)
+    }};
+}
+
 /// The answer to a single statement.
 pub(super) fn executed(output: ExecuteStatementOutput) -> Result<Submitted> {
-    submitted("ExecuteStatement", output.id, output.status, output.session_id, output.created_at)
+    submitted!("ExecuteStatement", output)
 }
 
 /// The answer to a batch.
 pub(super) fn batch_executed(output: BatchExecuteStatementOutput) -> Result<Submitted> {
-    submitted("BatchExecuteStatement", output.id, output.status, output.session_id, output.created_at)
+    submitted!("BatchExecuteStatement", output)
 }
 
-fn submitted(
-    operation: &'static str,
-    id: Option<String>,
-    status: Option<StatementStatusString>,
-    session_id: Option<String>,
-    created_at: Option<DateTime>,
-) -> Result<Submitted> {
-    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
+fn accepted(operation: &'static str, id: Option<String>) -> Result<StatementId> {
+    text(id).map(StatementId::new).ok_or_else(|| {
         // Something was accepted, and nobody knows under which id: the same as a lost answer.
         Error::new(ErrorKind::Disconnected, "the service accepted a statement and did not name its id")
             .with_context("operation", operation)
-    })?;
-    let mut submitted = Submitted::new(StatementId::new(id));
-    submitted.status = status.map(|status| Status::from(status.as_str()));
-    submitted.session_id = session(session_id);
-    submitted.created_at = timestamp(created_at);
-    Ok(submitted)
+    })
+}
+
+/// The target, if the answer names as much of it as a target has.
+fn target(
+    cluster: Option<String>,
+    workgroup: Option<String>,
+    database: Option<String>,
+    db_user: Option<String>,
+    secret_arn: Option<String>,
+) -> Option<Target> {
+    let database = text(database)?;
+    let target = match (text(cluster), text(workgroup)) {
+        (Some(identifier), _) => Target::cluster(identifier, database),
+        (None, Some(name)) => Target::workgroup(name, database),
+        (None, None) => return None,
+    };
+    Some(match (text(secret_arn), text(db_user)) {
+        (Some(arn), _) => target.with_secret(arn),
+        (None, Some(user)) => target.with_database_user(user),
+        (None, None) => target,
+    })
 }
 
 /// The answer to a describe.
@@ -208,6 +246,16 @@ pub(super) fn description(output: DescribeStatementOutput) -> Description {
         Some(_) => None,
         None => (!sub_statements.is_empty()).then_some(ExecutionMode::Transaction),
     };
+    description.target = target(
+        output.cluster_identifier,
+        output.workgroup_name,
+        output.database,
+        output.db_user,
+        output.secret_arn,
+    );
+    description.sql = text(output.query_string).map(SqlText::new);
+    description.parameters = sent_parameters(output.query_parameters);
+    description.result_format = format(output.result_format.as_ref());
     description.sub_statements = sub_statements;
     description
 }
@@ -221,6 +269,11 @@ fn sub_statement(data: SubStatementData) -> SubStatement {
     sub.result_rows = amount(data.result_rows, ended);
     sub.result_size = amount(data.result_size, ended);
     sub.has_result_set = data.has_result_set.unwrap_or(false);
+    sub.redshift_query_id = number(data.redshift_query_id);
+    sub.query_uuid = text(data.redshift_query_uuid);
+    sub.created_at = timestamp(data.created_at);
+    sub.updated_at = timestamp(data.updated_at);
+    sub.sql = text(data.query_string).map(SqlText::new);
     sub
 }
 
@@ -260,6 +313,10 @@ fn column(data: ColumnMetadata) -> Column {
     let mut column = Column::new(name, data.type_name.unwrap_or_default());
     column.precision = u32::try_from(data.precision).ok().filter(|precision| *precision > 0);
     column.scale = u32::try_from(data.scale).ok();
+    column.length = u32::try_from(data.length).ok().filter(|length| *length > 0);
+    column.schema = text(data.schema_name);
+    column.table = text(data.table_name);
+    column.default = text(data.column_default);
     // As JDBC counts: columnNoNulls, columnNullable, columnNullableUnknown.
     column.nullable = match data.nullable {
         0 => Some(false),
@@ -305,7 +362,28 @@ fn summary(data: StatementData) -> StatementSummary {
     summary.created_at = timestamp(data.created_at);
     summary.updated_at = timestamp(data.updated_at);
     summary.is_batch = data.is_batch_statement.unwrap_or(false);
+    summary.result_format = format(data.result_format.as_ref());
+    summary.session_id = session(data.session_id);
+    let sqls = data.query_strings.filter(|sqls| !sqls.is_empty());
+    let sqls = sqls.unwrap_or_else(|| text(data.query_string).into_iter().collect());
+    summary.sqls = sqls.into_iter().map(SqlText::new).collect();
+    summary.parameters = sent_parameters(data.query_parameters);
+    summary.secret_arn = text(data.secret_arn);
     summary
+}
+
+fn sent_parameters(parameters: Option<Vec<SqlParameter>>) -> Vec<Parameter> {
+    let parameters = parameters.unwrap_or_default().into_iter();
+    parameters.map(|parameter| Parameter { name: parameter.name, value: parameter.value }).collect()
+}
+
+/// `None` for one that this version does not know, too.
+fn format(format: Option<&ResultFormatString>) -> Option<ResultFormat> {
+    match format? {
+        ResultFormatString::Json => Some(ResultFormat::Json),
+        ResultFormatString::Csv => Some(ResultFormat::Csv),
+        _ => None,
+    }
 }
 
 /// A status that is left out is as good as one that nobody knows: the statement may still be running.

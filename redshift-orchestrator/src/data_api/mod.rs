@@ -203,7 +203,7 @@ impl StatementExecutor for DataApiExecutor {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let single = statement.execution_mode().is_none();
         let operation = if single { "ExecuteStatement" } else { "BatchExecuteStatement" };
-        let call = Call::new(operation).withholding(statement, &self.target);
+        let call = Call::new(operation).withholding(statement, statement.target().unwrap_or(&self.target));
         if single {
             self.execute(statement, wait, &call).await
         } else {
@@ -259,16 +259,20 @@ impl StatementExecutor for DataApiExecutor {
         }
     }
 
-    /// Lists what the caller's role submitted to *any* target: a filter that the service applied differently than we expect could
-    /// hide a statement, and what is looked for here is mostly whether one exists.
+    /// Lists what the caller's role submitted to *any* target, unless the filter names one: a filter that the service applied
+    /// differently than we expect could hide a statement, and what is looked for here is mostly whether one exists.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         let call = Call::new("ListStatements");
+        let (cluster, workgroup) = convert::compute(filter.compute.as_ref());
         let request = self
             .client
             .list_statements()
             .status(convert::status_filter(filter.status.as_ref()))
             .set_statement_name(filter.name_prefix.clone())
             .role_level(!filter.own_session_only)
+            .set_cluster_identifier(cluster)
+            .set_workgroup_name(workgroup)
+            .set_database(filter.database.clone())
             .set_max_results(filter.page_size.map(i32::from))
             .set_next_token(page.map(|page| page.as_str().to_owned()))
             .customize()

@@ -184,7 +184,10 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         let record = state.record(&id)?;
         let mut submitted = Submitted::new(id);
         submitted.status = wait.map(|_| record.status.clone());
+        submitted.redshift_pid = wait.and(record.pid);
+        submitted.has_result_set = wait.map(|_| record.parts.iter().any(|part| part.has_result_set));
         submitted.session_id = record.statement.session().cloned();
+        submitted.target = record.statement.target().cloned();
         submitted.created_at = Some(record.created_at);
         Ok(submitted)
     }
@@ -250,7 +253,16 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
                 .as_deref()
                 .is_none_or(|prefix| record.statement.name().is_some_and(|name| name.starts_with(prefix)));
             let in_status = filter.status.as_ref().is_none_or(|status| record.status == *status);
-            (named && in_status).then_some((*at, record))
+            let target = record.statement.target();
+            let on_compute = filter
+                .compute
+                .as_ref()
+                .is_none_or(|compute| target.is_some_and(|target| target.compute() == compute));
+            let in_database = filter
+                .database
+                .as_deref()
+                .is_none_or(|database| target.is_some_and(|target| target.database() == database));
+            (named && in_status && on_compute && in_database).then_some((*at, record))
         });
         let mut statements = Vec::new();
         let mut last = None;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{Description, Statement, StatementId, StatementSummary, Status, SubStatement};
+use crate::{
+    Auth, Description, SqlText, Statement, StatementId, StatementSummary, Status, SubStatement, Target,
+};
 
 /// What the service remembers of a statement, from its submit to its expiry.
 #[derive(Clone, Debug)]
@@ -88,12 +90,16 @@ impl Record {
         description.created_at = Some(self.created_at);
         description.updated_at = Some(self.updated_at);
         description.execution_mode = self.statement.execution_mode();
+        description.target = self.statement.target().cloned();
+        description.parameters = self.statement.parameters().to_vec();
+        description.result_format = Some(self.statement.result_format());
         description.has_result_set = self.parts.iter().any(|part| part.has_result_set);
         if self.is_batch() {
             description.sub_statements = (1..).zip(&self.parts).map(|(n, part)| self.sub(n, part)).collect();
         } else if let Some(part) = self.parts.first() {
             description.result_rows = part.rows;
             description.result_size = part.size;
+            description.sql = self.sql(1);
         }
         description
     }
@@ -110,7 +116,16 @@ impl Record {
         description.redshift_pid = self.pid;
         description.created_at = Some(self.created_at);
         description.updated_at = Some(self.updated_at);
+        description.target = self.statement.target().cloned();
+        description.parameters = self.statement.parameters().to_vec();
+        description.result_format = Some(self.statement.result_format());
+        description.sql = self.sql(number);
         Some(description)
+    }
+
+    /// The SQL text `number`, counted from 1.
+    fn sql(&self, number: usize) -> Option<SqlText> {
+        self.statement.sqls().get(number.checked_sub(1)?).map(SqlText::new)
     }
 
     fn sub(&self, number: usize, part: &Part) -> SubStatement {
@@ -120,6 +135,9 @@ impl Record {
         sub.result_rows = part.rows;
         sub.result_size = part.size;
         sub.has_result_set = part.has_result_set;
+        sub.created_at = Some(self.created_at);
+        sub.updated_at = Some(self.updated_at);
+        sub.sql = self.sql(number);
         sub
     }
 
@@ -139,6 +157,14 @@ impl Record {
         summary.created_at = Some(self.created_at);
         summary.updated_at = Some(self.updated_at);
         summary.is_batch = self.is_batch();
+        summary.result_format = Some(self.statement.result_format());
+        summary.session_id = self.statement.session().cloned();
+        summary.sqls = self.statement.sqls().iter().map(SqlText::new).collect();
+        summary.parameters = self.statement.parameters().to_vec();
+        summary.secret_arn = match self.statement.target().map(Target::auth) {
+            Some(Auth::Secret(arn)) => Some(arn.clone()),
+            _ => None,
+        };
         summary
     }
 }

@@ -65,11 +65,29 @@ pub struct Column {
     pub scale: Option<u32>,
     /// Whether the column may hold NULL; `None` when the database does not know.
     pub nullable: Option<bool>,
+    /// Bytes that a value takes, or characters that a text may have.
+    pub length: Option<u32>,
+    /// The table that the column comes from, if it comes from one.
+    pub table: Option<String>,
+    /// The schema of that table.
+    pub schema: Option<String>,
+    /// The expression for rows that do not name the column; only a table's own columns have one.
+    pub default: Option<String>,
 }
 
 impl Column {
     /// A column of this name and type.
     pub fn new(name: impl Into<String>, type_name: impl Into<String>) -> Self {
-        Self { name: name.into(), type_name: type_name.into(), precision: None, scale: None, nullable: None }
+        Self {
+            name: name.into(),
+            type_name: type_name.into(),
+            precision: None,
+            scale: None,
+            nullable: None,
+            length: None,
+            table: None,
+            schema: None,
+            default: None,
+        }
     }
 }
