@@ -1,0 +1,283 @@
+//! [`Error`]: what `ErrorEquals` in a state machine can match on, and nothing else.
+
+use std::borrow::Cow;
+
+use lambda_runtime::Diagnostic;
+use redshift_orchestrator::{Error as ServiceError, ErrorKind};
+use thiserror::Error as ThisError;
+
+/// Why an invocation failed. A statement that failed is not among it: that is a [`Reply`](crate::Reply).
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// The event is not one of the two that the function knows. Correct the state machine's input.
+    #[error("{0}")]
+    BadInput(String),
+    /// The function's environment is incomplete or contradicts itself. Correct the deployment.
+    #[error("{0}")]
+    Config(String),
+    /// The service did not answer before the function's time was over. Invoke again, with the same event: a submit is not doubled if its
+    /// token came from the event. Give the function a longer timeout.
+    #[error(
+        "no answer before the function's timeout; invoke again with the same event, or set a longer timeout"
+    )]
+    Deadline,
+    /// A defect of the function itself. Its log has the details.
+    #[error("the function panicked; its log says where")]
+    Internal,
+    /// The service, or the way to it.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// Which names the service's errors are reported under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ErrorNames {
+    /// The bare class names that a Python handler over boto3 raises, such as `ValidationException`; `ClientError` for codes that the
+    /// service's model does not have. A state machine that was written for the reference solution matches on these.
+    #[default]
+    Boto3,
+    /// The names that Step Functions itself uses when it calls the service directly, such as `RedshiftData.ValidationException`, and more
+    /// precise ones where this library knows better. Use it in new state machines.
+    Qualified,
+}
+
+/// The errors of the service's model, for which SDKs have classes of their own.
+const MODELLED: [&str; 10] = [
+    "ActiveSessionsExceededException",
+    "ActiveStatementsExceededException",
+    "ActiveWaitingRequestsExceededException",
+    "BatchExecuteStatementException",
+    "DatabaseConnectionException",
+    "ExecuteStatementException",
+    "InternalServerException",
+    "QueryTimeoutException",
+    "ResourceNotFoundException",
+    "ValidationException",
+];
+
+impl Error {
+    /// The name that `ErrorEquals` matches on. [`ErrorNames::all`] lists all of them.
+    pub fn name(&self, names: ErrorNames) -> Cow<'static, str> {
+        match self {
+            Self::BadInput(_) => "SfnAdapter.BadInput".into(),
+            Self::Config(_) => "SfnAdapter.Config".into(),
+            Self::Deadline => "SfnAdapter.Deadline".into(),
+            Self::Internal => "SfnAdapter.Internal".into(),
+            Self::Service(error) => match names {
+                ErrorNames::Boto3 => boto3(error).into(),
+                ErrorNames::Qualified => format!("RedshiftData.{}", qualified(error)).into(),
+            },
+        }
+    }
+}
+
+fn modelled(error: &ServiceError) -> Option<&'static str> {
+    MODELLED.into_iter().find(|name| error.code() == Some(*name))
+}
+
+fn boto3(error: &ServiceError) -> &'static str {
+    match (modelled(error), error.code(), error.kind()) {
+        (Some(name), _, _) => name,
+        (None, Some(_), _) => "ClientError",
+        (None, None, ErrorKind::NotSent) => "EndpointConnectionError",
+        (None, None, ErrorKind::Disconnected) => "ConnectionClosedError",
+        (None, None, _) => "ClientError",
+    }
+}
+
+fn qualified(error: &ServiceError) -> &'static str {
+    match (error.kind(), modelled(error)) {
+        // Where the code says less than is known.
+        (ErrorKind::Throttled, _) => "ThrottlingException",
+        (ErrorKind::Expired, _) => "StatementExpired",
+        (ErrorKind::Denied, _) => "AccessDeniedException",
+        (_, Some(name)) => name,
+        (ErrorKind::NotSent, None) => "NotSent",
+        (ErrorKind::Disconnected, None) => "Disconnected",
+        (ErrorKind::ServiceFault, None) => "InternalServerException",
+        // As Step Functions calls a code that has no class.
+        (_, None) => "RedshiftDataException",
+    }
+}
+
+impl ErrorNames {
+    /// Every name that can reach a state machine.
+    pub fn all(self) -> Vec<String> {
+        let own = ["BadInput", "Config", "Deadline", "Internal"].map(|name| format!("SfnAdapter.{name}"));
+        let (prefix, more): (_, &[&str]) = match self {
+            Self::Boto3 => ("", &["ClientError", "ConnectionClosedError", "EndpointConnectionError"]),
+            Self::Qualified => (
+                "RedshiftData.",
+                &[
+                    "AccessDeniedException",
+                    "Disconnected",
+                    "NotSent",
+                    "RedshiftDataException",
+                    "StatementExpired",
+                    "ThrottlingException",
+                ],
+            ),
+        };
+        let mut service: Vec<_> = MODELLED.iter().chain(more).map(|name| format!("{prefix}{name}")).collect();
+        service.sort();
+        own.into_iter().chain(service).collect()
+    }
+}
+
+/// An error and the names under which it is reported.
+#[derive(Debug)]
+pub struct Reported {
+    /// The error.
+    pub error: Error,
+    /// The choice of names.
+    pub names: ErrorNames,
+}
+
+impl From<Reported> for Diagnostic {
+    fn from(Reported { error, names }: Reported) -> Self {
+        Self { error_type: error.name(names).into_owned(), error_message: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn answered(kind: ErrorKind, code: &str) -> Error {
+        Error::Service(ServiceError::new(kind, "message").with_code(code))
+    }
+
+    #[rstest]
+    #[case(Error::BadInput(String::new()), "SfnAdapter.BadInput", "SfnAdapter.BadInput")]
+    #[case(Error::Config(String::new()), "SfnAdapter.Config", "SfnAdapter.Config")]
+    #[case(Error::Deadline, "SfnAdapter.Deadline", "SfnAdapter.Deadline")]
+    #[case(Error::Internal, "SfnAdapter.Internal", "SfnAdapter.Internal")]
+    #[case(
+        answered(ErrorKind::Invalid, "ValidationException"),
+        "ValidationException",
+        "RedshiftData.ValidationException"
+    )]
+    #[case(
+        answered(ErrorKind::NotFound, "ResourceNotFoundException"),
+        "ResourceNotFoundException",
+        "RedshiftData.ResourceNotFoundException"
+    )]
+    #[case(
+        answered(ErrorKind::TooManyStatements, "ActiveStatementsExceededException"),
+        "ActiveStatementsExceededException",
+        "RedshiftData.ActiveStatementsExceededException"
+    )]
+    #[case(
+        answered(ErrorKind::ServiceFault, "ExecuteStatementException"),
+        "ExecuteStatementException",
+        "RedshiftData.ExecuteStatementException"
+    )]
+    #[case(
+        answered(ErrorKind::Expired, "ValidationException"),
+        "ValidationException",
+        "RedshiftData.StatementExpired"
+    )]
+    #[case(
+        answered(ErrorKind::Throttled, "ValidationException"),
+        "ValidationException",
+        "RedshiftData.ThrottlingException"
+    )]
+    #[case(
+        answered(ErrorKind::Throttled, "ThrottlingException"),
+        "ClientError",
+        "RedshiftData.ThrottlingException"
+    )]
+    #[case(
+        answered(ErrorKind::Denied, "ExpiredTokenException"),
+        "ClientError",
+        "RedshiftData.AccessDeniedException"
+    )]
+    #[case(
+        answered(ErrorKind::ServiceFault, "InternalFailure"),
+        "ClientError",
+        "RedshiftData.InternalServerException"
+    )]
+    #[case(
+        answered(ErrorKind::Other, "WeatherException"),
+        "ClientError",
+        "RedshiftData.RedshiftDataException"
+    )]
+    #[case(ServiceError::new(ErrorKind::NotSent, "").into(), "EndpointConnectionError", "RedshiftData.NotSent")]
+    #[case(ServiceError::new(ErrorKind::Disconnected, "").into(), "ConnectionClosedError", "RedshiftData.Disconnected")]
+    #[case(ServiceError::new(ErrorKind::ServiceFault, "").into(), "ClientError", "RedshiftData.InternalServerException")]
+    fn every_error_has_its_names(#[case] error: Error, #[case] boto3: &str, #[case] qualified: &str) {
+        for (names, name) in [(ErrorNames::Boto3, boto3), (ErrorNames::Qualified, qualified)] {
+            assert_eq!(error.name(names), name);
+            assert!(names.all().contains(&name.to_owned()), "{name} is not listed");
+        }
+    }
+
+    #[test]
+    fn the_names_are_these() {
+        assert_eq!(
+            ErrorNames::Boto3.all(),
+            [
+                "SfnAdapter.BadInput",
+                "SfnAdapter.Config",
+                "SfnAdapter.Deadline",
+                "SfnAdapter.Internal",
+                "ActiveSessionsExceededException",
+                "ActiveStatementsExceededException",
+                "ActiveWaitingRequestsExceededException",
+                "BatchExecuteStatementException",
+                "ClientError",
+                "ConnectionClosedError",
+                "DatabaseConnectionException",
+                "EndpointConnectionError",
+                "ExecuteStatementException",
+                "InternalServerException",
+                "QueryTimeoutException",
+                "ResourceNotFoundException",
+                "ValidationException",
+            ]
+        );
+        assert_eq!(
+            ErrorNames::Qualified.all(),
+            [
+                "SfnAdapter.BadInput",
+                "SfnAdapter.Config",
+                "SfnAdapter.Deadline",
+                "SfnAdapter.Internal",
+                "RedshiftData.AccessDeniedException",
+                "RedshiftData.ActiveSessionsExceededException",
+                "RedshiftData.ActiveStatementsExceededException",
+                "RedshiftData.ActiveWaitingRequestsExceededException",
+                "RedshiftData.BatchExecuteStatementException",
+                "RedshiftData.DatabaseConnectionException",
+                "RedshiftData.Disconnected",
+                "RedshiftData.ExecuteStatementException",
+                "RedshiftData.InternalServerException",
+                "RedshiftData.NotSent",
+                "RedshiftData.QueryTimeoutException",
+                "RedshiftData.RedshiftDataException",
+                "RedshiftData.ResourceNotFoundException",
+                "RedshiftData.StatementExpired",
+                "RedshiftData.ThrottlingException",
+                "RedshiftData.ValidationException",
+            ]
+        );
+    }
+
+    #[test]
+    fn step_functions_can_match_on_every_name() {
+        for name in ErrorNames::Boto3.all().into_iter().chain(ErrorNames::Qualified.all()) {
+            assert!(!name.starts_with("States.") && name.len() <= 256, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_diagnostic_carries_name_and_message() {
+        let error = Error::BadInput("the event is not a JSON object".to_owned());
+        let diagnostic = Diagnostic::from(Reported { error, names: ErrorNames::Qualified });
+        assert_eq!(diagnostic.error_type, "SfnAdapter.BadInput");
+        assert_eq!(diagnostic.error_message, "the event is not a JSON object");
+    }
+}

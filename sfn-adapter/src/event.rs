@@ -1,0 +1,179 @@
+//! The wire contract of the drop-in: what the state machine sends, and what it reads.
+
+use std::collections::BTreeMap;
+
+use redshift_orchestrator::{Description, StatementId, Status};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::Error;
+
+/// What the state machine asks for.
+///
+/// The presence of the key `QueryId` alone decides; every other key of a status request is passed over, because Step Functions sends its
+/// whole accumulated state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Call the procedure. The event has no key `QueryId`.
+    Submit {
+        /// The unique id of the event that EventBridge sent, if it is one.
+        event_id: Option<String>,
+    },
+    /// Tell where the statement is on its way. The event has a key `QueryId`.
+    Status {
+        /// The statement's id.
+        id: StatementId,
+    },
+}
+
+impl Request {
+    /// Reads a request from an event's text.
+    ///
+    /// Only the top level is looked at: whatever else the event carries, however deep or odd, is not parsed.
+    ///
+    /// # Errors
+    /// [`Error::BadInput`] for text that is not a JSON object, and for a `QueryId` that is not a non-empty string.
+    pub fn parse(event: &str) -> Result<Self, Error> {
+        let members: BTreeMap<String, &RawValue> = serde_json::from_str(event)
+            .map_err(|error| Error::BadInput(format!("the event is not a JSON object: {error}")))?;
+        let Some(id) = members.get("QueryId") else {
+            return Ok(Self::Submit { event_id: event_id(&members) });
+        };
+        match text(id) {
+            Some(id) if !id.is_empty() => Ok(Self::Status { id: StatementId::new(id) }),
+            _ => Err(Error::BadInput(
+                "QueryId must be the text that a submit answered; for a submit leave the key out".to_owned(),
+            )),
+        }
+    }
+}
+
+/// EventBridge's own id, which no two events share. An `id` without the rest of the envelope is the sender's business and might come
+/// twice on purpose.
+fn event_id(members: &BTreeMap<String, &RawValue>) -> Option<String> {
+    let is_event = ["source", "detail-type", "detail"].iter().all(|key| members.contains_key(*key));
+    members.get("id").filter(|_| is_event).and_then(|id| text(id)).filter(|id| !id.is_empty())
+}
+
+fn text(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// What the state machine gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// `{"QueryId": "…"}`, exactly: it becomes the whole state.
+    Submitted {
+        /// The statement's id.
+        #[serde(rename = "QueryId")]
+        query_id: String,
+    },
+    /// `{"Status": "…", "Error": "…"}`.
+    Status {
+        /// `SUBMITTED`, `PICKED`, `STARTED`, `FINISHED` or `FAILED`, or a word that is newer than this version.
+        #[serde(rename = "Status")]
+        status: String,
+        /// Why the statement failed; the four letters `null` if the database said nothing.
+        #[serde(rename = "Error")]
+        error: String,
+    },
+}
+
+impl Reply {
+    /// The reply that tells a description.
+    ///
+    /// `ABORTED` is told as `FAILED`: the existing state machine knows two ends, and goes on polling at any other word.
+    pub fn status(description: Description) -> Self {
+        let error = description.error.filter(|error| !error.is_empty());
+        let (status, error) = match description.status {
+            Status::Aborted => {
+                let reason = error.unwrap_or_else(|| "it was cancelled".to_owned());
+                (Status::Failed, Some(format!("statement aborted: {reason}")))
+            }
+            status => (status, error),
+        };
+        let error = error.unwrap_or_else(|| "null".to_owned());
+        Self::Status { status: status.as_str().to_owned(), error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const SCHEDULED: &str = r#"{"version":"0","id":"53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa","detail-type":"Scheduled Event",
+        "source":"aws.events","account":"123456789012","time":"2026-11-23T06:30:00Z","region":"eu-west-1",
+        "resources":["arn:aws:events:eu-west-1:123456789012:rule/load"],"detail":{}}"#;
+
+    #[rstest]
+    #[case("{}", None)]
+    #[case(SCHEDULED, Some("53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa"))]
+    // An id of a person's own making may come twice on purpose.
+    #[case(r#"{"id":"again"}"#, None)]
+    #[case(r#"{"queryid":"x","Query":1}"#, None)]
+    fn an_object_without_the_key_is_a_submit(#[case] event: &str, #[case] id: Option<&str>) {
+        assert_eq!(Request::parse(event).unwrap(), Request::Submit { event_id: id.map(str::to_owned) });
+    }
+
+    #[rstest]
+    #[case(r#"{"QueryId":"q-1"}"#)]
+    #[case(r#"{"QueryId":"q-1","Result":{"Status":"STARTED","Error":"null"}}"#)]
+    #[case(r#"{"Big":1e400,"Lone":"\ud800","QueryId":"q-1"}"#)]
+    fn an_object_with_the_key_is_a_status_whatever_else_it_has(#[case] event: &str) {
+        assert_eq!(Request::parse(event).unwrap(), Request::Status { id: StatementId::new("q-1") });
+    }
+
+    #[test]
+    fn deep_nesting_is_passed_over() {
+        let event = format!(r#"{{"State":{}{},"QueryId":"q-1"}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        assert!(matches!(Request::parse(&event), Ok(Request::Status { .. })));
+    }
+
+    #[rstest]
+    #[case(r#"{"QueryId":null}"#)]
+    #[case(r#"{"QueryId":""}"#)]
+    #[case(r#"{"QueryId":7}"#)]
+    #[case(r#"{"QueryId":"\ud800"}"#)]
+    #[case(r#"{"QueryId":"#)]
+    #[case("")]
+    #[case("null")]
+    #[case("[]")]
+    #[case(r#""text""#)]
+    fn anything_else_is_bad_input(#[case] event: &str) {
+        assert!(matches!(Request::parse(event), Err(Error::BadInput(_))), "{event}");
+    }
+
+    fn reply(status: &str, error: Option<&str>) -> String {
+        let mut description = Description::new(StatementId::new("q-1"), Status::from(status));
+        description.error = error.map(str::to_owned);
+        serde_json::to_string(&Reply::status(description)).unwrap()
+    }
+
+    #[test]
+    fn replies_have_exactly_the_reference_shape() {
+        let submitted = Reply::Submitted { query_id: "q-1".to_owned() };
+        assert_eq!(serde_json::to_string(&submitted).unwrap(), r#"{"QueryId":"q-1"}"#);
+        for status in ["SUBMITTED", "PICKED", "STARTED", "FINISHED", "FAILED", "HIBERNATING"] {
+            assert_eq!(reply(status, None), format!(r#"{{"Status":"{status}","Error":"null"}}"#));
+        }
+        assert_eq!(
+            reply("FAILED", Some("ERROR: relation \"sale\" does not exist")),
+            r#"{"Status":"FAILED","Error":"ERROR: relation \"sale\" does not exist"}"#
+        );
+    }
+
+    #[test]
+    fn an_aborted_statement_ends_the_existing_state_machine() {
+        assert_eq!(
+            reply("ABORTED", None),
+            r#"{"Status":"FAILED","Error":"statement aborted: it was cancelled"}"#
+        );
+        assert_eq!(
+            reply("ABORTED", Some("Query cancelled on user's request")),
+            r#"{"Status":"FAILED","Error":"statement aborted: Query cancelled on user's request"}"#
+        );
+    }
+}

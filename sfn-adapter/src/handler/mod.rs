@@ -1,0 +1,5 @@
+//! The handlers: plain async functions over the libraries' traits, one a file.
+
+mod redshift;
+
+pub use redshift::redshift;

@@ -1,0 +1,183 @@
+//! The drop-in for the reference solution's Lambda.
+
+use redshift_orchestrator::{ClientToken, Statement, StatementExecutor};
+use sha2::{Digest, Sha256};
+
+use crate::{Call, Error, Invocation, Reply, Request};
+
+/// Submits the call of the procedure, or tells where an earlier one is on its way, as the event asks.
+///
+/// # At most once
+///
+/// Every submit has a client token, so that trying again within the invocation cannot run the procedure twice. If the event came from
+/// EventBridge, the token is made of its id, and whoever sends the same event again within 8 hours (the `Retry` of a state machine does)
+/// gets the first statement's id. For any other event each invocation is a run of its own.
+///
+/// # Errors
+/// [`Error::BadInput`] for an event that is neither; [`Error::Service`] for what the service answers; [`Error::Deadline`] when it does not.
+pub async fn redshift<E>(
+    executor: &E,
+    call: &Call,
+    invocation: &Invocation,
+    event: &str,
+) -> Result<Reply, Error>
+where
+    E: StatementExecutor + ?Sized,
+{
+    match Request::parse(event)? {
+        Request::Submit { event_id } => {
+            let source = match &event_id {
+                Some(id) => ("event", id.as_str()),
+                None => ("invocation", invocation.request_id()),
+            };
+            let statement =
+                Statement::sql(call.as_str()).with_client_token(token(source, call).map_err(Error::Service)?);
+            let submitted = invocation.request(|| executor.submit(&statement, None)).await?;
+            tracing::info!(statement_id = submitted.id.as_str(), token_from = source.0, "submitted");
+            Ok(Reply::Submitted { query_id: submitted.id.as_str().to_owned() })
+        }
+        Request::Status { id } => {
+            // No wait: the function would be paid for while the service holds the answer back.
+            let description = invocation.request(|| executor.describe(&id, None)).await?;
+            tracing::info!(
+                statement_id = id.as_str(),
+                status = description.status.as_str(),
+                duration_ms = description.duration.map(|duration| duration.as_millis() as u64),
+                rows = description.result_rows,
+                "described"
+            );
+            Ok(Reply::status(description))
+        }
+    }
+}
+
+/// 64 hexadecimal digits, the longest token that the service takes. The SQL is part of it: the service does not say what it does with an
+/// old token and another statement.
+fn token((kind, id): (&str, &str), call: &Call) -> Result<ClientToken, redshift_orchestrator::Error> {
+    let mut hash = Sha256::new();
+    for part in [kind, id, call.as_str()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let token: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    ClientToken::new(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use redshift_orchestrator::{
+        Description, Error as ServiceError, ErrorKind, MockStatementExecutor, StatementId, Status, Submitted,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "d9b6c0c9-0747-4bf4-b142-e8883122f766";
+
+    fn call() -> Call {
+        Call::new("mystore", "sp_run_incremental_load").unwrap()
+    }
+
+    fn invocation(request_id: &str) -> Invocation {
+        Invocation::new(request_id, Duration::from_secs(30))
+    }
+
+    fn scheduled(id: &str) -> String {
+        json!({ "id": id, "source": "aws.events", "detail-type": "Scheduled Event", "detail": {} })
+            .to_string()
+    }
+
+    /// The client tokens of the submits that these events lead to, each in an invocation of its own.
+    async fn tokens(invocations: &[(&str, &str)]) -> Vec<String> {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut executor = MockStatementExecutor::new();
+        let tokens = seen.clone();
+        executor.expect_submit().returning(move |statement, wait| {
+            assert_eq!(wait, None, "a function does not pay for waiting");
+            assert_eq!(statement.sqls(), ["CALL mystore.sp_run_incremental_load();"]);
+            tokens.lock().unwrap().push(statement.client_token().unwrap().to_string());
+            Ok(Submitted::new(StatementId::new(ID)))
+        });
+        for (request_id, event) in invocations {
+            let reply = redshift(&executor, &call(), &invocation(request_id), event).await.unwrap();
+            assert_eq!(reply, Reply::Submitted { query_id: ID.to_owned() });
+        }
+        Arc::try_unwrap(seen)
+            .map(Mutex::into_inner)
+            .map_or_else(|seen| seen.lock().unwrap().clone(), Result::unwrap)
+    }
+
+    #[tokio::test]
+    async fn a_scheduled_event_sent_again_gets_the_same_token() {
+        let event = scheduled("53dc4d37");
+        let tokens = tokens(&[("r-1", &event), ("r-2", &event), ("r-3", &scheduled("another"))]).await;
+        assert_eq!(tokens[0], tokens[1]);
+        assert_ne!(tokens[0], tokens[2]);
+        assert_eq!(tokens[0].len(), 64);
+    }
+
+    #[tokio::test]
+    async fn an_empty_event_is_a_run_of_its_own_every_time() {
+        let tokens = tokens(&[("r-1", "{}"), ("r-2", "{}"), ("r-2", "{}")]).await;
+        assert_ne!(tokens[0], tokens[1]);
+        assert_eq!(
+            tokens[1], tokens[2],
+            "Lambda delivers an asynchronous invocation again under the same id"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_to_a_submit_is_asked_for_with_the_same_token() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let tokens = seen.clone();
+        let mut executor = MockStatementExecutor::new();
+        executor.expect_submit().times(2).returning(move |statement, _| {
+            let mut tokens = tokens.lock().unwrap();
+            tokens.push(statement.client_token().cloned());
+            match tokens.len() {
+                1 => Err(ServiceError::new(ErrorKind::Disconnected, "no answer in time")),
+                _ => Ok(Submitted::new(StatementId::new(ID))),
+            }
+        });
+        redshift(&executor, &call(), &invocation("r-1"), "{}").await.unwrap();
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen[0], seen[1]);
+    }
+
+    #[tokio::test]
+    async fn a_status_is_asked_for_once_and_without_a_wait() {
+        let mut executor = MockStatementExecutor::new();
+        executor
+            .expect_describe()
+            .times(1)
+            .withf(|id, wait| id.as_str() == ID && wait.is_none())
+            .returning(|id, _| Ok(Description::new(id.clone(), Status::Started)));
+        let event = json!({ "QueryId": ID, "Result": { "Status": "PICKED", "Error": "null" } }).to_string();
+        let reply = redshift(&executor, &call(), &invocation("r-1"), &event).await.unwrap();
+        assert_eq!(serde_json::to_value(reply).unwrap(), json!({ "Status": "STARTED", "Error": "null" }));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_at_once() {
+        let mut executor = MockStatementExecutor::new();
+        executor
+            .expect_describe()
+            .times(1)
+            .returning(|_, _| Err(ServiceError::new(ErrorKind::NotFound, "Query does not exist.")));
+        let event = json!({ "QueryId": ID }).to_string();
+        let error = redshift(&executor, &call(), &invocation("r-1"), &event).await.unwrap_err();
+        assert!(matches!(error, Error::Service(error) if error.kind() == ErrorKind::NotFound));
+    }
+
+    #[tokio::test]
+    async fn bad_input_reaches_nobody() {
+        let executor = MockStatementExecutor::new();
+        let outcome = redshift(&executor, &call(), &invocation("r-1"), r#"{"QueryId":null}"#).await;
+        assert!(matches!(outcome, Err(Error::BadInput(_))));
+    }
+}

@@ -1,0 +1,164 @@
+//! The shell between the handlers and `lambda_runtime`: set-up, logs, panics, and errors by name.
+
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
+use futures::FutureExt;
+use lambda_runtime::{
+    Diagnostic, LambdaEvent, LambdaInvocation, Runtime,
+    layers::TracingLayer,
+    service_fn,
+    tower::util::MapRequestLayer,
+    tracing::subscriber::{
+        self,
+        filter::{LevelFilter, Targets},
+        layer::SubscriberExt,
+        util::SubscriberInitExt,
+    },
+};
+use redshift_orchestrator::{Clock, DataApiExecutor, StatementExecutor, SystemClock};
+
+use crate::{Config, Error, ErrorNames, Invocation, Reply, Reported, handler};
+
+/// The drop-in, set up once and invoked many times.
+///
+/// A set-up that failed is kept, and told to every invocation: a function that dies while starting tells its state machine nothing.
+#[derive(Clone)]
+pub struct Function {
+    names: ErrorNames,
+    ready: Result<(Config, Arc<dyn StatementExecutor>), Arc<str>>,
+}
+
+impl Function {
+    /// The function as these variables, usually the environment's, say. Credentials come from AWS's own places.
+    pub async fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let names = ErrorNames::from_variables(&variable);
+        let config = names.as_ref().map(|_| ()).map_err(ToString::to_string);
+        let config =
+            config.and_then(|()| Config::from_variables(&variable).map_err(|error| error.to_string()));
+        let names = names.unwrap_or_default();
+        match config {
+            Ok(config) => {
+                let region = Region::new(config.region.clone());
+                let sdk = aws_config::defaults(BehaviorVersion::latest()).region(region).load().await;
+                let conf = DataApiExecutor::config(&sdk).timeout_config(attempt_timeout()).build();
+                let executor = DataApiExecutor::from_conf(conf, config.target.clone());
+                Self::new(config, Arc::new(executor), names)
+            }
+            Err(message) => Self { names, ready: Err(message.into()) },
+        }
+    }
+
+    /// The function over an executor of the caller's own.
+    pub fn new(config: Config, executor: Arc<dyn StatementExecutor>, names: ErrorNames) -> Self {
+        Self { names, ready: Ok((config, executor)) }
+    }
+
+    /// Answers one event.
+    ///
+    /// # Errors
+    /// Every error and every panic as the name and the message that Step Functions gets.
+    pub async fn invoke(&self, event: &str, invocation: &Invocation) -> Result<Reply, Diagnostic> {
+        let outcome = AssertUnwindSafe(self.handle(event, invocation)).catch_unwind().await;
+        outcome.unwrap_or(Err(Error::Internal)).map_err(|error| {
+            let diagnostic = Diagnostic::from(Reported { error, names: self.names });
+            tracing::error!(error = diagnostic.error_type, "{}", diagnostic.error_message);
+            diagnostic
+        })
+    }
+
+    async fn handle(&self, event: &str, invocation: &Invocation) -> Result<Reply, Error> {
+        let (config, executor) =
+            self.ready.as_ref().map_err(|message| Error::Config(message.as_ref().to_owned()))?;
+        handler::redshift(executor.as_ref(), &config.call, invocation, event).await
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function").field("names", &self.names).field("ready", &self.ready.is_ok()).finish()
+    }
+}
+
+/// Without long polls an answer takes well under a second. One that is lost is noticed early enough to ask again.
+fn attempt_timeout() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(Duration::from_secs(8))
+        .build()
+}
+
+/// Serves a function through the Lambda Runtime API until the process is ended.
+///
+/// # Errors
+/// When the Runtime API cannot be reached.
+pub async fn serve(function: Function) -> Result<(), lambda_runtime::Error> {
+    let function = &function;
+    let handler = service_fn(move |event: LambdaEvent<String>| async move {
+        let (event, context) = event.into_parts();
+        let now = SystemClock.now().as_millisecond();
+        let remaining = context.deadline.saturating_sub(u64::try_from(now).unwrap_or_default());
+        let invocation = Invocation::new(context.request_id, Duration::from_millis(remaining));
+        function.invoke(&event, &invocation).await
+    });
+    Runtime::new(handler).layer(TracingLayer::new()).layer(MapRequestLayer::new(as_text)).run().await
+}
+
+/// Hands the event to the handler as the text that it is. The runtime would parse it first, and report what it cannot parse under a name
+/// that is a Rust type.
+fn as_text(mut invocation: LambdaInvocation) -> LambdaInvocation {
+    let text = String::from_utf8_lossy(&invocation.body);
+    invocation.body = serde_json::Value::from(text).to_string().into();
+    invocation
+}
+
+/// Writes logs as JSON lines to the standard output, at the level of `AWS_LAMBDA_LOG_LEVEL` (by default INFO).
+///
+/// Below WARN only this project's own lines are written: at DEBUG and TRACE the SDK and the HTTP client log requests, with SQL and secrets'
+/// names in them.
+pub fn init_logs(level: Option<&str>) {
+    let level: LevelFilter = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
+    let ours = ["sfn_adapter", "redshift_orchestrator", "bootstrap"].map(|target| (target, level));
+    let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
+    let lines = subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).without_time();
+    // A second call changes nothing.
+    let _ = subscriber::registry().with(lines).with(filter).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use redshift_orchestrator::{MockStatementExecutor, Target};
+
+    use super::*;
+    use crate::Call;
+
+    fn invocation() -> Invocation {
+        Invocation::new("r-1", Duration::from_secs(30))
+    }
+
+    #[tokio::test]
+    async fn a_panic_has_a_name() {
+        let mut executor = MockStatementExecutor::new();
+        executor.expect_submit().returning(|_, _| panic!("out of cheese"));
+        let config = Config {
+            region: "eu-west-1".to_owned(),
+            target: Target::cluster("dwh", "mystore"),
+            call: Call::new("etl", "load").unwrap(),
+        };
+        let function = Function::new(config, Arc::new(executor), ErrorNames::Boto3);
+        let diagnostic = function.invoke("{}", &invocation()).await.unwrap_err();
+        assert_eq!(diagnostic.error_type, "SfnAdapter.Internal");
+        assert!(!diagnostic.error_message.contains("cheese"));
+    }
+
+    #[tokio::test]
+    async fn a_set_up_that_failed_is_told_to_every_invocation() {
+        let function =
+            Function::from_variables(|name| (name == "REGION").then(|| "eu-west-1".to_owned())).await;
+        for event in ["{}", r#"{"QueryId":"q-1"}"#] {
+            let diagnostic = function.invoke(event, &invocation()).await.unwrap_err();
+            assert_eq!(diagnostic.error_type, "SfnAdapter.Config");
+            assert!(diagnostic.error_message.contains("SECRET_ARN"), "{}", diagnostic.error_message);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What is written for people says what the code does.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use sfn_adapter::{ErrorNames, VARIABLES};
+
+const README: &str = include_str!("../README.md");
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn actions(statements: &Value) -> Vec<String> {
+    let all = statements.as_array().unwrap().iter().map(|statement| &statement["Action"]);
+    all.flat_map(|action| match action {
+        Value::Array(actions) => actions.iter().map(|action| action.as_str().unwrap().to_owned()).collect(),
+        action => vec![action.as_str().unwrap().to_owned()],
+    })
+    .collect()
+}
+
+#[test]
+fn the_readme_names_every_variable_and_every_error() {
+    for variable in VARIABLES {
+        assert!(README.contains(&format!("`{variable}`")), "{variable}");
+    }
+    for name in ErrorNames::Boto3.all() {
+        assert!(README.contains(&format!("`{name}`")), "{name}");
+    }
+    for name in ErrorNames::Qualified.all() {
+        // Where both choices differ by the prefix alone, the table says so.
+        let bare = name.trim_start_matches("RedshiftData.");
+        assert!(README.contains(&format!("`{name}`")) || README.contains(&format!("`{bare}`")), "{name}");
+    }
+}
+
+#[test]
+fn the_role_may_do_what_the_function_does_and_no_more() {
+    let policy = parsed(include_str!("../deploy/policy.json"));
+    assert_eq!(
+        actions(&policy["Statement"]),
+        [
+            "redshift-data:ExecuteStatement",
+            "redshift-data:DescribeStatement",
+            "secretsmanager:GetSecretValue",
+            "logs:CreateLogStream",
+            "logs:PutLogEvents",
+        ]
+    );
+    let anywhere =
+        policy["Statement"].as_array().unwrap().iter().filter(|statement| statement["Resource"] == "*");
+    assert!(anywhere.into_iter().all(|statement| statement["Condition"].is_object()));
+}
+
+#[test]
+fn the_template_sets_every_variable_that_the_function_needs() {
+    let template = parsed(include_str!("../deploy/template.json"));
+    let function = &template["Resources"]["Function"]["Properties"];
+    let policy = parsed(include_str!("../deploy/policy.json"));
+    // SAM adds the permission to write logs.
+    let allowed = actions(&function["Policies"][0]["Statement"]);
+    assert_eq!(allowed, actions(&policy["Statement"])[..3]);
+    let variables = &function["Environment"]["Variables"];
+    for name in ["REGION", "CLUSTER_NAME", "PROCEDURE", "SECRET_ARN", "DATABASE", "SCHEMA"] {
+        assert!(variables[name]["Ref"].is_string(), "{name}");
+    }
+    for reference in variables.as_object().unwrap().values().map(|variable| variable["Ref"].as_str().unwrap())
+    {
+        assert!(
+            reference.starts_with("AWS::") || template["Parameters"][reference].is_object(),
+            "{reference}"
+        );
+    }
+}
