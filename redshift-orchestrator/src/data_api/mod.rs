@@ -23,15 +23,15 @@
 //! | stalled-stream protection | off | it takes a long poll whose headers came early for a dead connection, after about 6 s |
 //! | retries | off | the SDK's do not know a throttle that is wrapped in a `ValidationException`, nor the three `Active…ExceededException`; and those of the layers above would multiply with them |
 //!
-//! Region, endpoint, credentials, HTTP client, connect timeout and interceptors stay as the [`SdkConfig`](aws_config::SdkConfig) has them.
+//! Region, endpoint, credentials, HTTP client, connect timeout and interceptors stay as the [`SdkConfig`] has them.
 //!
 //! # Errors
 //!
 //! A request that was certainly not sent (no credentials, no connection) is told from one that may have taken effect (the connection
 //! broke, no answer in time), however the SDK mixes them.
 //!
-//! Every answer of the service and every failure on the way to it becomes an [`ErrorKind`](crate::ErrorKind) by one table,
-//! `classify.rs`. A code that the table does not know is kept in [`Error::code`](crate::Error::code). SQL text, parameter values and the
+//! Every answer of the service and every failure on the way to it becomes an [`ErrorKind`] by one table,
+//! `classify.rs`. A code that the table does not know is kept in [`Error::code`]. SQL text, parameter values and the
 //! secret's ARN are taken out of the service's messages.
 
 mod classify;
