@@ -4,6 +4,7 @@ pub mod bloom;
 mod error;
 mod key;
 mod layout;
+pub mod lock;
 mod properties;
 pub mod retention;
 pub mod scd;

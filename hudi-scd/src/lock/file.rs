@@ -1,0 +1,135 @@
+//! [`FileLock`]: a lock among the processes of one machine.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep};
+
+use super::{HeldLock, TableLock};
+use crate::{Error, ErrorKind, Result};
+
+/// How long to wait between two attempts: short, as an attempt is one call of the operating system.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A lock on a table in a folder of a local disk: the operating system's lock on the file `.hoodie/.locks/table_lock`.
+///
+/// It is let go when its process ends, however that happens. It works among processes and within one. On file systems
+/// that are shared over a network it is as good as their file locks are. Hudi itself has no lock for local disks.
+#[derive(Clone, Debug)]
+pub struct FileLock {
+    path: PathBuf,
+}
+
+impl FileLock {
+    /// The lock of the table in this folder.
+    pub fn new(table: impl AsRef<Path>) -> Self {
+        Self { path: table.as_ref().join(".hoodie").join(".locks").join("table_lock") }
+    }
+
+    /// `None` if another holds it.
+    fn attempt(&self) -> Result<Option<HeldFile>> {
+        let failed = |doing: &str, cause: std::io::Error| {
+            Error::new(ErrorKind::Storage, format!("cannot {doing} the lock file"))
+                .with_context("file", self.path.display())
+                .with_source(cause)
+        };
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| failed("create", e))?;
+        }
+        // The file is never deleted: a lock on a deleted file is one on nothing.
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+        let mut file = options.map_err(|e| failed("open", e))?;
+        match file.try_lock() {
+            Ok(()) => {
+                // For people who look, and for the message of those who wait in vain; nothing depends on it.
+                let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
+                Ok(Some(HeldFile { file }))
+            }
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(failed("lock", e)),
+        }
+    }
+
+    fn holder(&self) -> String {
+        std::fs::read_to_string(&self.path)
+            .ok()
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| "unknown".to_owned())
+    }
+}
+
+#[async_trait]
+impl TableLock for FileLock {
+    async fn acquire(&self, wait: Duration) -> Result<Box<dyn HeldLock>> {
+        let begun = Instant::now();
+        loop {
+            if let Some(held) = self.attempt()? {
+                return Ok(Box::new(held));
+            }
+            if begun.elapsed() >= wait {
+                return Err(Error::new(ErrorKind::Conflict, "another writer holds the table")
+                    .with_context("holder", self.holder())
+                    .with_context("file", self.path.display())
+                    .with_context("waited", format!("{wait:?}")));
+            }
+            sleep(PAUSE.min(wait)).await;
+        }
+    }
+}
+
+/// The open file is the lock.
+#[derive(Debug)]
+struct HeldFile {
+    file: File,
+}
+
+#[async_trait]
+impl HeldLock for HeldFile {
+    async fn verify(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn release(self: Box<Self>) -> Result<()> {
+        self.file
+            .unlock()
+            .map_err(|e| Error::new(ErrorKind::Storage, "cannot unlock the lock file").with_source(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_writer_at_a_time_and_the_next_when_it_lets_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = FileLock::new(folder.path());
+        let held = lock.acquire(Duration::ZERO).await.unwrap();
+        held.verify().await.unwrap();
+
+        let begun = Instant::now();
+        let error = lock.acquire(Duration::from_secs(3)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!(error.context("holder"), Some(format!("process {}", std::process::id()).as_str()));
+        assert!(begun.elapsed() >= Duration::from_secs(3));
+
+        held.release().await.unwrap();
+        let again = lock.acquire(Duration::ZERO).await.unwrap();
+        drop(again);
+        lock.acquire(Duration::ZERO).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(".hoodie"), "a file").unwrap();
+        let error = FileLock::new(folder.path()).acquire(Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Storage);
+        assert!(error.context("file").unwrap().ends_with("table_lock"));
+    }
+}

@@ -1,0 +1,53 @@
+//! The lock that lets one writer at a time change a table, among processes and machines.
+//!
+//! | lock | for | a writer that died |
+//! |---|---|---|
+//! | [`StorageLock`] | S3 and every store with conditional puts | blocks the others until its lease ends |
+//! | [`FileLock`] | a local disk, which has none | lets go at once: the operating system sees to it |
+//!
+//! Readers need no lock.
+
+mod file;
+mod storage;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::Result;
+
+pub use file::FileLock;
+pub use storage::{LeaseTimes, StorageLock};
+
+/// Something that only one writer of a table can hold.
+///
+/// For implementors: of all that compete for one table, on whatever machine, at most one may get through
+/// [`acquire`](Self::acquire) before it lets go, dies, or its lease ends; one whose lease ended must learn it from
+/// [`HeldLock::verify`]. For callers: pass it to the options of a table; the table does the rest.
+#[async_trait]
+pub trait TableLock: fmt::Debug + Send + Sync {
+    /// Waits for the lock, at most so long. If the future is dropped, the lock is not held.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if others held it all the time, naming the holder if it is known;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the storage cannot lock;
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage).
+    async fn acquire(&self, wait: Duration) -> Result<Box<dyn HeldLock>>;
+}
+
+/// A lock that is held until it is released or dropped. Releasing is better: what is dropped may only be let go later.
+#[async_trait]
+pub trait HeldLock: fmt::Debug + Send + Sync {
+    /// Makes sure that the lock is held still; to be asked right before a commit completes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if another writer took over, or may have: the commit must not complete;
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if nobody knows.
+    async fn verify(&self) -> Result<()>;
+
+    /// Lets go.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if that could not be written down; the lease then ends by itself.
+    async fn release(self: Box<Self>) -> Result<()>;
+}

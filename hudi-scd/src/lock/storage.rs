@@ -1,0 +1,485 @@
+//! [`StorageLock`]: a lease in a file on the table's own storage.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, UpdateVersion, path::Path};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Mutex, task::JoinHandle, time::Instant, time::sleep};
+
+use super::{HeldLock, TableLock};
+use crate::{Error, ErrorKind, Result, timeline::Clock};
+
+/// The times of a lease; the defaults are those of Hudi's `StorageBasedLockProvider`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// How long a lease lasts: so long does a writer that died block the others. Default: 5 minutes.
+    pub validity: Duration,
+    /// How often the lease is renewed. Default: 30 seconds.
+    pub heartbeat: Duration,
+    /// How far the clocks of two machines may be apart. Default: 500 ms.
+    pub clock_drift: Duration,
+    /// How long to wait between two attempts to get the lock. Default: 1 second.
+    pub pause: Duration,
+}
+
+impl Default for LeaseTimes {
+    fn default() -> Self {
+        Self {
+            validity: Duration::from_secs(300),
+            heartbeat: Duration::from_secs(30),
+            clock_drift: Duration::from_millis(500),
+            pause: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A lock on the storage itself: the file `.hoodie/.locks/table_lock.json`, the same as that of Hudi's
+/// `StorageBasedLockProvider` (1.1 and later), with which Spark's writers take turns with ours.
+///
+/// The file says who holds the table, and until when. It is only ever replaced by a put that fails if someone else
+/// replaced it meanwhile, so the storage must have conditional puts: S3 does, and the in-memory store; the local file
+/// system of `object_store` does not ([`FileLock`](super::FileLock)).
+///
+/// ```text
+///               create, or replace an expired one
+///      free  ------------------------------------->  held  --- heartbeat: replace, later end ---.
+///       ^                                           |    ^------------------------------------'
+///       '------- release: replace, "expired" -------'
+///       '------- the lease ends ---------------------> the next one replaces it; ours learns it from `verify`
+/// ```
+#[derive(Clone)]
+pub struct StorageLock {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    clock: Arc<dyn Clock>,
+    random: Arc<std::sync::Mutex<fastrand::Rng>>,
+    times: LeaseTimes,
+}
+
+impl fmt::Debug for StorageLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageLock")
+            .field("path", &self.path.as_ref())
+            .field("times", &self.times)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StorageLock {
+    /// The lock of the table under `root` in `store`. `random` names the leases: two writers must not draw the same names.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        root: &Path,
+        clock: Arc<dyn Clock>,
+        random: fastrand::Rng,
+    ) -> Self {
+        let path = root.clone().join(".hoodie").join(".locks").join("table_lock.json");
+        let random = Arc::new(std::sync::Mutex::new(random));
+        Self { store, path, clock, random, times: LeaseTimes::default() }
+    }
+
+    /// Other times than Hudi's.
+    #[must_use]
+    pub fn with_times(mut self, times: LeaseTimes) -> Self {
+        self.times = times;
+        self
+    }
+
+    fn new_owner(&self) -> String {
+        let bits = self.random.lock().unwrap_or_else(std::sync::PoisonError::into_inner).u128(..);
+        uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid().to_string()
+    }
+}
+
+/// What the file says, in Hudi's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LockFile {
+    expired: bool,
+    /// In milliseconds since 1970.
+    valid_until: i64,
+    owner: String,
+}
+
+/// The file as one has to know it to replace it.
+#[derive(Clone, Debug)]
+struct Known {
+    file: LockFile,
+    version: UpdateVersion,
+}
+
+/// What came of a conditional put.
+enum Put {
+    Done(Known),
+    Overtaken,
+}
+
+/// The file of one table, as one owner sees it.
+#[derive(Clone)]
+struct Lease {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    clock: Arc<dyn Clock>,
+    times: LeaseTimes,
+    owner: String,
+}
+
+impl Lease {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn read(&self) -> Result<Option<Known>> {
+        let got = match self.store.get(&self.path).await {
+            Ok(got) => got,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(self.failed("read", e)),
+        };
+        let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
+        let bytes = got.bytes().await.map_err(|e| self.failed("read", e))?;
+        let file = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::new(
+                ErrorKind::Corrupt,
+                "the table's lock file is none, remove it if nobody writes to the table",
+            )
+            .with_context("file", &self.path)
+            .with_source(e)
+        })?;
+        Ok(Some(Known { file, version }))
+    }
+
+    /// Whether the holder has let go, or is certainly overdue.
+    fn is_free(&self, file: &LockFile) -> bool {
+        let drift = self.times.clock_drift.as_millis() as i64;
+        file.expired || self.now().as_millisecond() > file.valid_until.saturating_add(drift)
+    }
+
+    /// Replaces what is known with a lease of ours, or with the end of it.
+    ///
+    /// The store may know more of us than we do: a reply got lost, or a future was dropped while it waited for one. A
+    /// file that names us as the owner is ours, so that the put is tried again on top of it.
+    async fn put(&self, known: Option<&Known>, expired: bool) -> Result<Put> {
+        let mut known = known.cloned();
+        for _ in 0..3 {
+            let file = LockFile {
+                expired,
+                valid_until: self.end(known.as_ref(), expired),
+                owner: self.owner.clone(),
+            };
+            match self.replace(known.as_ref(), &file).await? {
+                Some(version) => return Ok(Put::Done(Known { file, version })),
+                None => match self.read().await? {
+                    Some(found) if found.file == file => return Ok(Put::Done(found)),
+                    Some(found) if found.file.owner == self.owner && !found.file.expired => {
+                        known = Some(found)
+                    }
+                    _ => return Ok(Put::Overtaken),
+                },
+            }
+        }
+        Ok(Put::Overtaken)
+    }
+
+    fn end(&self, known: Option<&Known>, expired: bool) -> i64 {
+        match known {
+            Some(known) if expired => known.file.valid_until,
+            _ => self.now().as_millisecond().saturating_add(self.times.validity.as_millis() as i64),
+        }
+    }
+
+    /// `None` if the file is not as it was known.
+    async fn replace(&self, known: Option<&Known>, file: &LockFile) -> Result<Option<UpdateVersion>> {
+        let bytes = serde_json::to_vec(file).map_err(|e| {
+            Error::new(ErrorKind::Storage, "cannot write the table's lock file").with_source(e)
+        })?;
+        let mode = known.map_or(PutMode::Create, |known| PutMode::Update(known.version.clone()));
+        match self.store.put_opts(&self.path, bytes.into(), PutOptions::from(mode)).await {
+            Ok(PutResult { e_tag, version, .. }) => Ok(Some(UpdateVersion { e_tag, version })),
+            Err(
+                object_store::Error::Precondition { .. }
+                | object_store::Error::AlreadyExists { .. }
+                | object_store::Error::NotFound { .. },
+            ) => Ok(None),
+            Err(e @ object_store::Error::NotImplemented { .. }) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the storage has no conditional put, use a file lock on a local disk",
+            )
+            .with_context("file", &self.path)
+            .with_source(e)),
+            Err(e) => Err(self.failed("write", e)),
+        }
+    }
+
+    /// Takes the lock if it is free; who has it else.
+    async fn attempt(&self) -> Result<Result<Known, String>> {
+        let known = match self.read().await? {
+            Some(known) if !self.is_free(&known.file) => return Ok(Err(known.file.owner)),
+            free => free,
+        };
+        let Put::Done(taken) = self.put(known.as_ref(), false).await? else {
+            return Ok(Err("unknown".to_owned()));
+        };
+        if known.is_some() {
+            return Ok(Ok(taken));
+        }
+        // Every store can create. One that cannot replace must not leave a lock behind which nobody can ever open.
+        match self.put(Some(&taken), false).await {
+            Ok(Put::Done(taken)) => Ok(Ok(taken)),
+            Ok(Put::Overtaken) => Ok(Err("unknown".to_owned())),
+            Err(error) => {
+                if error.kind() == ErrorKind::Unsupported {
+                    self.store.delete(&self.path).await.map_err(|e| self.failed("delete", e))?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn failed(&self, doing: &str, e: object_store::Error) -> Error {
+        Error::new(ErrorKind::Storage, format!("cannot {doing} the table's lock file"))
+            .with_context("file", &self.path)
+            .with_source(e)
+    }
+}
+
+#[async_trait]
+impl TableLock for StorageLock {
+    async fn acquire(&self, wait: Duration) -> Result<Box<dyn HeldLock>> {
+        let begun = Instant::now();
+        let lease = Lease {
+            store: self.store.clone(),
+            path: self.path.clone(),
+            clock: self.clock.clone(),
+            times: self.times,
+            owner: self.new_owner(),
+        };
+        loop {
+            let holder = match lease.attempt().await? {
+                Ok(known) => return Ok(Box::new(HeldLease::new(lease, known))),
+                Err(holder) => holder,
+            };
+            if begun.elapsed() >= wait {
+                return Err(Error::new(ErrorKind::Conflict, "another writer holds the table")
+                    .with_context("holder", holder)
+                    .with_context("file", &self.path)
+                    .with_context("waited", format!("{wait:?}")));
+            }
+            sleep(self.times.pause.min(wait)).await;
+        }
+    }
+}
+
+/// A lease with its heart beating.
+struct HeldLease {
+    lease: Lease,
+    /// `None`: lost, or given back.
+    known: Arc<Mutex<Option<Known>>>,
+    heartbeat: JoinHandle<()>,
+}
+
+impl HeldLease {
+    fn new(lease: Lease, known: Known) -> Self {
+        let known = Arc::new(Mutex::new(Some(known)));
+        let heartbeat = tokio::spawn(beat(lease.clone(), Arc::clone(&known)));
+        Self { lease, known, heartbeat }
+    }
+}
+
+/// Renews until the lease is lost or given back.
+async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>) {
+    loop {
+        sleep(lease.times.heartbeat).await;
+        let mut known = known.lock().await;
+        match renew(&lease, &mut known).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                tracing::error!(path = %lease.path, "lost the lock of the table");
+                return;
+            }
+            // The lease lasts for several beats: a later one may go through.
+            Err(error) => tracing::warn!(path = %lease.path, %error, "cannot renew the lock of the table"),
+        }
+    }
+}
+
+/// Moves the end of the lease. Succeeding proves that nobody else held the table since the last time.
+async fn renew(lease: &Lease, known: &mut Option<Known>) -> Result<()> {
+    if let Some(current) = known.as_ref() {
+        match lease.put(Some(current), false).await? {
+            Put::Done(renewed) => {
+                *known = Some(renewed);
+                return Ok(());
+            }
+            Put::Overtaken => *known = None,
+        }
+    }
+    Err(Error::new(ErrorKind::Conflict, "another writer took the table over, as the lease had ended")
+        .with_context("file", &lease.path))
+}
+
+impl fmt::Debug for HeldLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldLease")
+            .field("path", &self.lease.path.as_ref())
+            .field("owner", &self.lease.owner)
+            .finish()
+    }
+}
+
+#[async_trait]
+impl HeldLock for HeldLease {
+    /// A renewal is the proof: it goes through only if the file is still as we left it.
+    async fn verify(&self) -> Result<()> {
+        renew(&self.lease, &mut *self.known.lock().await).await
+    }
+
+    async fn release(self: Box<Self>) -> Result<()> {
+        // Not in the midst of a beat.
+        let mut known = self.known.lock().await;
+        self.heartbeat.abort();
+        match known.take() {
+            Some(known) => self.lease.put(Some(&known), true).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A write that is dropped in its midst lets go as well as it can; if that fails, the lease ends by itself.
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        self.heartbeat.abort();
+        let (lease, known) = (self.lease.clone(), Arc::clone(&self.known));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Some(known) = known.lock().await.take() {
+                    let _ = lease.put(Some(&known), true).await;
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::FnClock;
+    use object_store::{local::LocalFileSystem, memory::InMemory};
+
+    /// A clock that goes with tokio's, from 1 January 2026.
+    fn clock() -> Arc<dyn Clock> {
+        let begun = Instant::now();
+        Arc::new(FnClock(move || Timestamp::from_second(1_767_225_600).unwrap() + begun.elapsed()))
+    }
+
+    fn lock(store: &Arc<dyn ObjectStore>, clock: &Arc<dyn Clock>, seed: u64) -> StorageLock {
+        StorageLock::new(store.clone(), &Path::from("lake/t"), clock.clone(), fastrand::Rng::with_seed(seed))
+    }
+
+    fn in_memory() -> Arc<dyn ObjectStore> {
+        Arc::new(InMemory::new())
+    }
+
+    async fn file(store: &Arc<dyn ObjectStore>) -> String {
+        let got = store.get(&Path::from("lake/t/.hoodie/.locks/table_lock.json")).await.unwrap();
+        String::from_utf8(got.bytes().await.unwrap().to_vec()).unwrap()
+    }
+
+    const WAIT: Duration = Duration::from_secs(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_file_says_what_hudi_says() {
+        let (store, clock) = (in_memory(), clock());
+        let held = lock(&store, &clock, 1).acquire(WAIT).await.unwrap();
+        let held_text = file(&store).await;
+        assert!(
+            held_text.starts_with(r#"{"expired":false,"validUntil":1767225900000,"owner":""#),
+            "{held_text}"
+        );
+        held.release().await.unwrap();
+        assert_eq!(file(&store).await, held_text.replace("false", "true"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_holder_at_a_time_and_waiting_ends_in_time() {
+        let (store, clock) = (in_memory(), clock());
+        let held = lock(&store, &clock, 1).acquire(WAIT).await.unwrap();
+        let other = lock(&store, &clock, 2);
+        let begun = Instant::now();
+        let error = other.acquire(WAIT).await.unwrap_err();
+        assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::Conflict, WAIT));
+        assert!(error.context("holder").is_some_and(|owner| owner.len() == 36));
+
+        let waiting = tokio::spawn(async move { other.acquire(Duration::from_secs(60)).await });
+        sleep(Duration::from_secs(10)).await;
+        held.release().await.unwrap();
+        waiting.await.unwrap().unwrap().verify().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beating_heart_keeps_the_lease() {
+        let (store, clock) = (in_memory(), clock());
+        let held = lock(&store, &clock, 1).acquire(WAIT).await.unwrap();
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!(lock(&store, &clock, 2).acquire(WAIT).await.unwrap_err().kind(), ErrorKind::Conflict);
+        held.verify().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lease_of_the_dead_ends_and_who_was_only_asleep_learns_it() {
+        let (store, clock) = (in_memory(), clock());
+        let never = LeaseTimes { heartbeat: Duration::from_secs(1_000_000), ..LeaseTimes::default() };
+        let asleep = lock(&store, &clock, 1).with_times(never).acquire(WAIT).await.unwrap();
+        let begun = Instant::now();
+        let next = lock(&store, &clock, 2).acquire(Duration::from_secs(1000)).await.unwrap();
+        // Not before the validity and the drift of clocks are over.
+        assert_eq!(begun.elapsed(), Duration::from_secs(301));
+        assert_eq!(asleep.verify().await.unwrap_err().kind(), ErrorKind::Conflict);
+        asleep.release().await.unwrap();
+        next.verify().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_put_whose_reply_was_lost_is_ours() {
+        let (store, clock) = (in_memory(), clock());
+        let held = lock(&store, &clock, 1).acquire(WAIT).await.unwrap();
+        // The same owner renews behind our back, as a dropped future may have done.
+        let renewed = file(&store).await.replace("1767225900000", "1767225999000");
+        store.put(&Path::from("lake/t/.hoodie/.locks/table_lock.json"), renewed.into()).await.unwrap();
+        held.verify().await.unwrap();
+        held.release().await.unwrap();
+        lock(&store, &clock, 2).acquire(Duration::ZERO).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_lock_is_let_go() {
+        let (store, clock) = (in_memory(), clock());
+        drop(lock(&store, &clock, 1).acquire(WAIT).await.unwrap());
+        lock(&store, &clock, 2).acquire(WAIT).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_that_start_at_once_one_wins() {
+        let (store, clock) = (in_memory(), clock());
+        let attempts = (0..16).map(|seed| {
+            let lock = lock(&store, &clock, seed);
+            tokio::spawn(async move { lock.acquire(Duration::ZERO).await })
+        });
+        let held: Vec<_> = futures::future::join_all(attempts)
+            .await
+            .into_iter()
+            .filter_map(|attempt| attempt.unwrap().ok())
+            .collect();
+        assert_eq!(held.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_storage_without_conditional_puts_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+        let lock = lock(&store, &clock(), 1);
+        assert_eq!(lock.acquire(WAIT).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(store.head(&lock.path).await.is_err(), "no lock is left behind");
+    }
+}
