@@ -289,6 +289,7 @@ mod tests {
             partition_fields: &partitions,
             hive_style,
             url_encode,
+            schema: "",
         })
         .unwrap()
     }

@@ -1,15 +1,99 @@
 //! Slowly Changing Dimensions in Apache Hudi copy-on-write tables, without a JVM.
+//!
+//! A dimension is a [`Table`] of the latest row of each key. Batches of Arrow rows are upserted into it; it keeps the
+//! last commits readable and cleans the rest; Spark, Athena, Redshift Spectrum and other readers of Hudi see what is
+//! written here, and Spark may go on writing it.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use arrow::{
+//!     array::{Int64Array, RecordBatch, StringArray},
+//!     datatypes::{DataType, Field, Schema},
+//! };
+//! use hudi_scd::{Query, Table, TableDefinition};
+//! use object_store::memory::InMemory;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let schema = Arc::new(Schema::new(vec![
+//!     Field::new("customer_id", DataType::Int64, false),
+//!     Field::new("city", DataType::Utf8, true),
+//!     Field::new("updated_at", DataType::Int64, false),
+//! ]));
+//! let rows = |ids: Vec<i64>, cities: Vec<&str>, at: Vec<i64>| {
+//!     let columns: [Arc<dyn arrow::array::Array>; 3] =
+//!         [Arc::new(Int64Array::from(ids)), Arc::new(StringArray::from(cities)), Arc::new(Int64Array::from(at))];
+//!     RecordBatch::try_new(schema.clone(), columns.to_vec())
+//! };
+//!
+//! let definition = TableDefinition::new("customer", schema.clone(), ["customer_id"]).with_ordering_field("updated_at");
+//! let table = Table::create(Arc::new(InMemory::new()), "lake/customer".into(), definition).await?;
+//!
+//! let first = table.upsert(&[rows(vec![1, 2], vec!["Oslo", "Rome"], vec![10, 10])?]).await?;
+//! assert_eq!(first.inserted, 2);
+//!
+//! // Customer 2 moved; what comes about customer 1 is older than what is known.
+//! let second = table.upsert(&[rows(vec![1, 2], vec!["Bergen", "Kyiv"], vec![9, 11])?]).await?;
+//! assert_eq!((second.updated, second.late), (1, 1));
+//!
+//! // The same batch again changes nothing, so it makes no commit.
+//! let again = table.upsert(&[rows(vec![1, 2], vec!["Bergen", "Kyiv"], vec![9, 11])?]).await?;
+//! assert_eq!(again.instant, None);
+//!
+//! let cities = |batches: Vec<RecordBatch>| -> Vec<String> {
+//!     use arrow::array::AsArray;
+//!     batches.iter().flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().map(String::from)).collect()
+//! };
+//! assert_eq!(cities(table.read(Query::snapshot().with_columns(["city"])).await?), ["Oslo", "Kyiv"]);
+//! let before = first.instant.ok_or("the first upsert committed")?;
+//! assert_eq!(cities(table.read(Query::as_of(before).with_columns(["city"])).await?), ["Oslo", "Rome"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is where
+//!
+//! | to | look at |
+//! |---|---|
+//! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`TableOptions`] |
+//! | write | [`Table::upsert`], [`Table::insert`], [`Table::delete`], [`CommitReport`] |
+//! | read | [`Table::read`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
+//! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`] |
+//! | see what happened | [`Table::timeline`], [`Table::file_groups`] |
+//! | keep history in rows (SCD type 2), look facts up | [`scd`] |
+//!
+//! # What it keeps
+//!
+//! - The format is Hudi's table version 6 with timeline layout 1, copy-on-write, without a metadata table. Tables that
+//!   use anything else are refused, naming the property.
+//! - A reader sees the last completed commit. What a writer that died has left, the next one undoes first.
+//! - Any [`object_store::ObjectStore`] does: memory, a local folder, S3 and so on.
 
+mod base_file;
 pub mod bloom;
 mod error;
+mod index;
 mod key;
 mod layout;
 pub mod lock;
+mod options;
 mod properties;
+mod read;
 pub mod retention;
 pub mod scd;
 pub mod schema;
 mod storage;
+mod table;
 pub mod timeline;
+mod view;
+mod write;
 
 pub use error::{Error, ErrorKind, Result};
+pub use options::{Codec, TableOptions};
+pub use read::{KeyChange, KeyVersion, Query};
+pub use retention::RetentionPolicy;
+pub use table::{Table, TableDefinition};
+pub use timeline::{Clock, FnClock, Instant, SystemClock, Timeline};
+pub use view::{FileGroup, FileVersion};
+pub use write::{CommitReport, Phases};

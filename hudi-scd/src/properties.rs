@@ -2,6 +2,8 @@
 
 mod java;
 
+pub(crate) use self::java::java_date;
+
 use std::collections::BTreeMap;
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -32,6 +34,7 @@ const METADATA_PARTITIONS: [&str; 2] =
     ["hoodie.table.metadata.partitions", "hoodie.table.metadata.partitions.inflight"];
 const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
 const MERGE_STRATEGY: &str = "hoodie.record.merge.strategy.id";
+const CREATE_SCHEMA: &str = "hoodie.table.create.schema";
 const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
 
 const PACKAGE: &str = "org.apache.hudi.common.model.";
@@ -77,6 +80,8 @@ pub(crate) struct NewTable<'a> {
     pub(crate) partition_fields: &'a [String],
     pub(crate) hive_style: bool,
     pub(crate) url_encode: bool,
+    /// The data columns in Avro, for the time before the first commit.
+    pub(crate) schema: &'a str,
 }
 
 impl TableProperties {
@@ -111,6 +116,7 @@ impl TableProperties {
                 (CHANGE_DATA_CAPTURE, text(false)),
                 (METAFILE_FORMAT, text(false)),
                 (PAYLOAD_CLASS, format!("{PACKAGE}{payload}")),
+                (CREATE_SCHEMA, table.schema.to_owned()),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
@@ -128,6 +134,11 @@ impl TableProperties {
     /// The file, as Java writes it, saved `now`.
     pub(crate) fn to_bytes(&self, now: Timestamp) -> Vec<u8> {
         java::write(&self.raw, now)
+    }
+
+    /// The data columns in Avro, as the table was created with.
+    pub(crate) fn create_schema(&self) -> Option<&str> {
+        self.raw.get(CREATE_SCHEMA).map(String::as_str).filter(|schema| !schema.is_empty())
     }
 
     /// Every property, those too that this crate does not read.
@@ -336,6 +347,7 @@ hoodie.table.version=6
             partition_fields: &["day".to_owned()],
             hive_style: true,
             url_encode: true,
+            schema: "{}",
         })
         .unwrap();
         assert_eq!(created.key_generator, KeyGenerator::Complex);

@@ -2,9 +2,11 @@
 //!
 //! A [`RetentionPolicy`] says what to keep, [`plan`] says, without touching anything, what therefore goes.
 
+mod apply;
 mod plan;
 mod policy;
 
+pub use apply::CleanReport;
 pub use plan::{
     CommitView, Deletion, FileGroupView, PartitionView, Plan, SavepointView, Scope, SliceView, TimelineView,
     plan, scope,

@@ -28,6 +28,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, Tim
 
 use crate::{Error, ErrorKind, Result};
 
+pub(crate) use avro::decimal_bytes;
 pub use avro::{from_avro, sanitize_name, to_avro};
 pub use conform::conform;
 pub use evolve::reconcile;

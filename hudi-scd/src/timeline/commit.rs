@@ -34,7 +34,7 @@ pub struct WriteStat {
     pub file_id: String,
     /// The new base file, relative to the table.
     pub path: Option<String>,
-    cdc_stats: Option<serde_json::Value>,
+    pub(crate) cdc_stats: Option<serde_json::Value>,
     /// The instant of the version before, or the text `null` for a new file group.
     pub prev_commit: Option<String>,
     /// Rows in the new file.
@@ -47,21 +47,21 @@ pub struct WriteStat {
     pub num_inserts: i64,
     /// Size of the new file.
     pub total_write_bytes: i64,
-    total_write_errors: i64,
-    temp_path: Option<String>,
+    pub(crate) total_write_errors: i64,
+    pub(crate) temp_path: Option<String>,
     /// The partition path.
     pub partition_path: Option<String>,
-    total_log_records: i64,
-    total_log_files_compacted: i64,
-    total_log_size_compacted: i64,
-    total_updated_records_compacted: i64,
-    total_log_blocks: i64,
-    total_corrupt_log_block: i64,
-    total_rollback_blocks: i64,
+    pub(crate) total_log_records: i64,
+    pub(crate) total_log_files_compacted: i64,
+    pub(crate) total_log_size_compacted: i64,
+    pub(crate) total_updated_records_compacted: i64,
+    pub(crate) total_log_blocks: i64,
+    pub(crate) total_corrupt_log_block: i64,
+    pub(crate) total_rollback_blocks: i64,
     /// Size of the new file.
     pub file_size_in_bytes: i64,
-    min_event_time: Option<i64>,
-    max_event_time: Option<i64>,
+    pub(crate) min_event_time: Option<i64>,
+    pub(crate) max_event_time: Option<i64>,
     /// How long it took.
     pub runtime_stats: Option<RuntimeStats>,
 }

@@ -1,0 +1,357 @@
+//! Base files as they are stored: opening one, its footer, and reading rows of it.
+
+use std::{
+    cmp::Ordering,
+    fs::File,
+    io::{BufReader, Read},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{RecordBatch, RecordBatchOptions},
+    datatypes::{Field, FieldRef, Schema, SchemaRef},
+};
+use bytes::{Bytes, buf};
+use futures::TryStreamExt;
+use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, path::Path};
+use parquet::{
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{
+            ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+            RowSelector,
+        },
+    },
+    errors::ParquetError,
+    file::{
+        metadata::{ParquetMetaData, ParquetMetaDataReader},
+        reader::{ChunkReader, Length},
+    },
+};
+
+use crate::{
+    Error, ErrorKind, Result,
+    bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
+    schema, storage,
+};
+
+/// Footer entries of record keys: the smallest and the largest, in Java's order of texts.
+pub(crate) const FOOTER_MIN_KEY: &str = "hoodie_min_record_key";
+/// See [`FOOTER_MIN_KEY`].
+pub(crate) const FOOTER_MAX_KEY: &str = "hoodie_max_record_key";
+/// Enough of a file's end for the footer of a table of a few dozen columns without its bloom filter.
+const FOOTER_GUESS: u64 = 64 * 1024;
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 8 * 1024;
+
+/// The bytes of a base file: a file that is open, or its content.
+#[derive(Debug)]
+pub(crate) enum Source {
+    File(File),
+    Memory(Bytes),
+}
+
+pub(crate) enum SourceReader {
+    File(BufReader<File>),
+    Memory(buf::Reader<Bytes>),
+}
+
+impl Read for SourceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Memory(bytes) => bytes.read(buffer),
+        }
+    }
+}
+
+impl Length for Source {
+    fn len(&self) -> u64 {
+        match self {
+            Self::File(file) => Length::len(file),
+            Self::Memory(bytes) => Length::len(bytes),
+        }
+    }
+}
+
+impl ChunkReader for Source {
+    type T = SourceReader;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        match self {
+            Self::File(file) => file.get_read(start).map(SourceReader::File),
+            Self::Memory(bytes) => bytes.get_read(start).map(SourceReader::Memory),
+        }
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        match self {
+            Self::File(file) => file.get_bytes(start, length),
+            Self::Memory(bytes) => bytes.get_bytes(start, length),
+        }
+    }
+}
+
+/// What the end of a base file says.
+#[derive(Clone, Debug)]
+pub(crate) struct Footer {
+    path: Path,
+    metadata: Arc<ParquetMetaData>,
+    /// The smallest and the largest record key, if the file says so; an empty file has none.
+    pub(crate) key_range: Option<(String, String)>,
+}
+
+impl Footer {
+    /// Reads the end of a file: of a remote one not more than the footer.
+    pub(crate) async fn load(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
+        let options = GetOptions { range: Some(GetRange::Suffix(FOOTER_GUESS)), ..GetOptions::default() };
+        let failed = |cause| storage::failed("read", path, cause);
+        let found = store.get_opts(path, options).await.map_err(failed)?;
+        let (size, range) = (found.meta.size, found.range.clone());
+        let metadata = match found.payload {
+            GetResultPayload::File(file, _) => {
+                let path = path.clone();
+                blocking(move || {
+                    ParquetMetaDataReader::new()
+                        .parse_and_finish(&Source::File(file))
+                        .map_err(|cause| corrupt(&path, cause))
+                })
+                .await?
+            }
+            GetResultPayload::Stream(stream) => {
+                let parts: Vec<Bytes> = stream.try_collect().await.map_err(failed)?;
+                let mut end = Bytes::from(parts.concat());
+                let mut start = range.start;
+                let mut reader = ParquetMetaDataReader::new();
+                loop {
+                    match reader.try_parse_sized(&end, size) {
+                        Ok(()) => break,
+                        Err(ParquetError::NeedMoreData(needed))
+                            if (needed as u64) > size - start && needed as u64 <= size =>
+                        {
+                            start = size - needed as u64;
+                            let options = GetOptions {
+                                range: Some(GetRange::Bounded(start..size)),
+                                ..GetOptions::default()
+                            };
+                            let more = async { store.get_opts(path, options).await?.bytes().await };
+                            end = more.await.map_err(failed)?;
+                        }
+                        Err(cause) => return Err(corrupt(path, cause)),
+                    }
+                }
+                reader.finish().map_err(|cause| corrupt(path, cause))?
+            }
+        };
+        Ok(Self::of(path.clone(), metadata))
+    }
+
+    fn of(path: Path, metadata: ParquetMetaData) -> Self {
+        let mut footer = Self { path, metadata: Arc::new(metadata), key_range: None };
+        footer.key_range = footer
+            .entry(FOOTER_MIN_KEY)
+            .zip(footer.entry(FOOTER_MAX_KEY))
+            .map(|(min, max)| (min.to_owned(), max.to_owned()));
+        footer
+    }
+
+    /// One of the texts in the footer.
+    pub(crate) fn entry(&self, key: &str) -> Option<&str> {
+        let entries = self.metadata.file_metadata().key_value_metadata()?;
+        entries.iter().find(|entry| entry.key == key)?.value.as_deref()
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        u64::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    pub(crate) fn metadata(&self) -> &ParquetMetaData {
+        &self.metadata
+    }
+
+    /// The bloom filter of record keys, if there is one. It is large, so it is decoded only when asked for.
+    pub(crate) fn bloom_filter(&self) -> Result<Option<BloomFilter>> {
+        let Some(text) = self.entry(FOOTER_BLOOM_FILTER) else { return Ok(None) };
+        BloomFilter::parse(text, self.entry(FOOTER_BLOOM_FILTER_TYPE))
+            .map(Some)
+            .map_err(|error| error.with_context("file", &self.path))
+    }
+
+    /// The Arrow schema of the file, meta columns included.
+    pub(crate) fn schema(&self) -> Result<SchemaRef> {
+        Ok(self.arrow_metadata()?.schema().clone())
+    }
+
+    fn arrow_metadata(&self) -> Result<ArrowReaderMetadata> {
+        // What Arrow may have written about itself into a footer is not part of the format.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        ArrowReaderMetadata::try_new(self.metadata.clone(), options)
+            .map_err(|cause| corrupt(&self.path, cause))
+    }
+}
+
+/// A base file that is open for reading.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    footer: Footer,
+    source: Source,
+}
+
+impl OpenFile {
+    /// Opens a file: a local one stays where it is, a remote one is fetched whole.
+    pub(crate) async fn open(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
+        let failed = |cause| storage::failed("read", path, cause);
+        let found = store.get_opts(path, GetOptions::default()).await.map_err(failed)?;
+        let source = match found.payload {
+            GetResultPayload::File(file, _) => Source::File(file),
+            GetResultPayload::Stream(stream) => {
+                let parts: Vec<Bytes> = stream.try_collect().await.map_err(failed)?;
+                Source::Memory(if parts.len() == 1 { parts[0].clone() } else { Bytes::from(parts.concat()) })
+            }
+        };
+        let metadata =
+            ParquetMetaDataReader::new().parse_and_finish(&source).map_err(|cause| corrupt(path, cause))?;
+        Ok(Self { footer: Footer::of(path.clone(), metadata), source })
+    }
+
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// Reads rows in order: of the named columns that the file has, in the order of the file; and of the rows at
+    /// `positions`, which ascend, or of all.
+    ///
+    /// This is work for a thread that may block.
+    pub(crate) fn read(
+        self,
+        columns: &dyn Fn(&str) -> bool,
+        positions: Option<&[u64]>,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        let path = self.footer.path.clone();
+        let metadata = self.footer.arrow_metadata()?;
+        let wanted: Vec<usize> = metadata
+            .schema()
+            .fields()
+            .iter()
+            .enumerate()
+            .filter_map(|(index, field)| columns(field.name()).then_some(index))
+            .collect();
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.source, metadata)
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS);
+        if let Some(positions) = positions {
+            builder = builder.with_row_selection(selection(positions));
+        }
+        let reader = builder.build().map_err(|cause| corrupt(&path, cause))?;
+        Ok(reader.map(move |batch| {
+            batch.map_err(|cause| {
+                Error::new(ErrorKind::Corrupt, "a base file cannot be decoded")
+                    .with_context("file", &path)
+                    .with_source(cause)
+            })
+        }))
+    }
+}
+
+/// The rows at ascending positions.
+fn selection(positions: &[u64]) -> RowSelection {
+    let mut selectors: Vec<RowSelector> = Vec::new();
+    let mut next = 0;
+    for &position in positions {
+        if position > next {
+            selectors.push(RowSelector::skip((position - next) as usize));
+        }
+        match selectors.last_mut() {
+            Some(last) if !last.skip => last.row_count += 1,
+            _ => selectors.push(RowSelector::select(1)),
+        }
+        next = position + 1;
+    }
+    selectors.into()
+}
+
+/// Brings a batch of a base file to the table's schema: the meta columns that it has, in front, as they are; then the
+/// data columns in their order and type, null where the file is older than the column.
+pub(crate) fn conform_stored(batch: &RecordBatch, data: &SchemaRef, path: &Path) -> Result<RecordBatch> {
+    let named = |error: Error| error.with_context("file", path);
+    let is_meta = |field: &FieldRef| schema::is_meta_column(field.name());
+    let stored = batch.schema();
+    let project = |keep: &dyn Fn(&FieldRef) -> bool| {
+        let indices: Vec<usize> =
+            (0..stored.fields().len()).filter(|index| keep(&stored.fields()[*index])).collect();
+        batch.project(&indices).map_err(|cause| {
+            Error::new(ErrorKind::Corrupt, "a base file has columns that do not fit").with_source(cause)
+        })
+    };
+    let meta = project(&is_meta).map_err(named)?;
+    let known = |field: &FieldRef| data.field_with_name(field.name()).is_ok();
+    let rows = schema::conform(&project(&known).map_err(named)?, data).map_err(named)?;
+    let fields: Vec<FieldRef> = meta
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| Arc::new(Field::new(field.name(), field.data_type().clone(), true)))
+        .chain(data.fields().iter().cloned())
+        .collect();
+    let columns = meta.columns().iter().chain(rows.columns()).cloned().collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(|cause| {
+        named(Error::new(ErrorKind::Corrupt, "a base file does not fit the table").with_source(cause))
+    })
+}
+
+fn corrupt(path: &Path, cause: ParquetError) -> Error {
+    Error::new(ErrorKind::Corrupt, "a base file is not the Parquet that it should be")
+        .with_context("file", path)
+        .with_source(cause)
+}
+
+/// Runs work that keeps a core busy or waits for a local disk on a thread for such.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => match panicked.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => {
+                Err(Error::new(ErrorKind::Storage, "the runtime is shutting down").with_source(cancelled))
+            }
+        },
+    }
+}
+
+/// Java's order of texts, by UTF-16 units: the one of bytes but for characters beyond the basic plane, which sort
+/// before the last 8192 of it.
+pub(crate) fn java_order(left: &str, right: &str) -> Ordering {
+    let differ = left.bytes().zip(right.bytes()).find(|(left, right)| left != right);
+    match differ {
+        None => left.len().cmp(&right.len()),
+        Some((0xF0.., 0xEE..=0xEF)) => Ordering::Less,
+        Some((0xEE..=0xEF, 0xF0..)) => Ordering::Greater,
+        Some((left, right)) => left.cmp(&right),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn java_sorts_texts_by_utf_16_units() {
+        let mut texts = ["b", "", "9", "25", "\u{FFFD}", "\u{1D11E}", "é", "a\u{E000}", "a\u{10FFFF}", "a"];
+        texts.sort_by(|left, right| java_order(left, right));
+        let mut expected = texts;
+        expected.sort_by_key(|text| text.encode_utf16().collect::<Vec<u16>>());
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn positions_become_runs() {
+        let runs: Vec<RowSelector> = selection(&[0, 1, 5, 7, 8]).into();
+        let expected = [(2, false), (3, true), (1, false), (1, true), (2, false)]
+            .map(|(row_count, skip)| RowSelector { row_count, skip });
+        assert_eq!(runs, expected);
+    }
+}

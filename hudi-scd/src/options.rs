@@ -1,0 +1,133 @@
+//! [`TableOptions`]: how a table is written, as far as `hoodie.properties` does not say.
+
+use std::sync::Arc;
+
+use crate::{
+    retention::RetentionPolicy,
+    timeline::{Clock, SystemClock},
+};
+
+/// How a table is written, as far as the table itself does not keep it: give the same options to every writer.
+///
+/// The defaults are Hudi's unless said otherwise.
+#[derive(Clone, Debug)]
+pub struct TableOptions {
+    pub(crate) retention: Option<RetentionPolicy>,
+    pub(crate) codec: Codec,
+    pub(crate) bloom_entries: Option<u32>,
+    pub(crate) bloom_fpp: f64,
+    pub(crate) bloom_max_entries: u32,
+    pub(crate) small_file_bytes: u64,
+    pub(crate) max_file_bytes: u64,
+    pub(crate) parallelism: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) base_url: Option<String>,
+}
+
+/// How the pages of base files are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codec {
+    /// GZIP: what Hudi writes. Smallest and slowest.
+    Gzip,
+    /// Snappy: the default, several times faster to write than GZIP for a file a little larger; every reader of
+    /// Parquet has it.
+    #[default]
+    Snappy,
+    /// Zstandard: small and fast, but unknown to old readers.
+    Zstd,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        Self {
+            retention: Some(RetentionPolicy::default()),
+            codec: Codec::default(),
+            bloom_entries: None,
+            bloom_fpp: 1e-9,
+            bloom_max_entries: 100_000,
+            small_file_bytes: 100 * 1024 * 1024,
+            max_file_bytes: 120 * 1024 * 1024,
+            parallelism: std::thread::available_parallelism().map_or(2, usize::from),
+            clock: Arc::new(SystemClock),
+            seed: None,
+            base_url: None,
+        }
+    }
+}
+
+impl TableOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is kept of the past: after each commit the rest is cleaned. Default: the last 10 commits.
+    #[must_use]
+    pub fn with_retention(mut self, policy: RetentionPolicy) -> Self {
+        self.retention = Some(policy);
+        self
+    }
+
+    /// Cleans only on demand.
+    #[must_use]
+    pub fn without_automatic_clean(mut self) -> Self {
+        self.retention = None;
+        self
+    }
+
+    /// How pages are compressed.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// How many record keys the bloom filter of a base file is made for. Default: as many as the file has, but at
+    /// least 1,000 and at most 60,000, where Hudi always takes 60,000, which is 430 KB in every file.
+    #[must_use]
+    pub fn with_bloom_entries(mut self, entries: u32) -> Self {
+        self.bloom_entries = Some(entries.max(1));
+        self
+    }
+
+    /// Base files smaller than `small` bytes take new rows until they reach about `max`.
+    /// Default: 100 and 120 MiB.
+    #[must_use]
+    pub fn with_file_sizes(mut self, small: u64, max: u64) -> Self {
+        self.small_file_bytes = small.min(max);
+        self.max_file_bytes = max.max(1);
+        self
+    }
+
+    /// How many files are read and written at a time. Default: one for each core.
+    #[must_use]
+    pub fn with_parallelism(mut self, files: usize) -> Self {
+        self.parallelism = files.max(1);
+        self
+    }
+
+    /// Where instants take their time from. Default: [`SystemClock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Draws the ids of new file groups from a seed, so that a run can be repeated. Two writers of one table must
+    /// not share a seed. Default: from the machine's entropy.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The table's URL as other engines know it, as in `s3://lake/customer`: Hudi's plans of cleans and rollbacks name
+    /// files absolutely. Default: `/` and the path in the store, which is right for a local disk.
+    #[must_use]
+    pub fn with_base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into().trim_end_matches('/').to_owned());
+        self
+    }
+}

@@ -1,0 +1,146 @@
+//! The history of a key: what the retained commits did to it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch, StringArray},
+    datatypes::SchemaRef,
+};
+use object_store::path::Path;
+
+use crate::{
+    Result,
+    base_file::{Footer, OpenFile, blocking, conform_stored, java_order},
+    index::{RECORD_KEY, key_column},
+    schema::{self, META_COLUMNS},
+    table::Table,
+    timeline::Instant,
+};
+
+/// What a commit did to a key.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct KeyVersion {
+    /// The commit.
+    pub instant: Instant,
+    /// What it did.
+    pub change: KeyChange,
+}
+
+/// A change of a key.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum KeyChange {
+    /// The row was written: one row of the data columns.
+    Written(RecordBatch),
+    /// The row was deleted.
+    Deleted,
+}
+
+impl Table {
+    /// The versions of a key that the retained commits show, oldest first: the row as the window's first commit found
+    /// it, and each change since.
+    ///
+    /// The key is given as Hudi writes it: the value of a single record key column, `a:1,b:2` for several.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage), [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt).
+    pub async fn history(&self, key: &str) -> Result<Vec<KeyVersion>> {
+        let view = self.view().await?;
+        let data = self.schema_of(&view)?;
+        // What each file says about the key; a file is read once, though several commits show it.
+        let mut found: BTreeMap<&str, Option<(Instant, RecordBatch)>> = BTreeMap::new();
+        let mut history: Vec<KeyVersion> = Vec::new();
+        let mut current: Option<Instant> = None;
+        for commit in view.timeline.completed_commits().map(|entry| entry.instant) {
+            if view.check_retained(commit).is_err() {
+                continue;
+            }
+            let mut row = None;
+            for (group, version) in view.files_at(commit) {
+                let said = match found.get(version.file.as_str()) {
+                    Some(said) => said.clone(),
+                    None => {
+                        let path = self.inner.layout.resolve(&group.path(version))?;
+                        let said = self.find_row(&path, key, &data).await?;
+                        found.insert(&version.file, said.clone());
+                        said
+                    }
+                };
+                row = row.or(said);
+            }
+            match row {
+                Some((written, row)) if current != Some(written) => {
+                    current = Some(written);
+                    history.push(KeyVersion { instant: written, change: KeyChange::Written(row) });
+                }
+                None if current.is_some() => {
+                    current = None;
+                    history.push(KeyVersion { instant: commit, change: KeyChange::Deleted });
+                }
+                _ => {}
+            }
+        }
+        Ok(history)
+    }
+
+    async fn find_row(
+        &self,
+        path: &Path,
+        key: &str,
+        data: &SchemaRef,
+    ) -> Result<Option<(Instant, RecordBatch)>> {
+        let footer = Footer::load(self.store(), path).await?;
+        let outside = footer
+            .key_range
+            .as_ref()
+            .is_some_and(|(min, max)| java_order(key, min).is_lt() || java_order(key, max).is_gt());
+        if footer.rows() == 0 || outside || footer.bloom_filter()?.is_some_and(|filter| !filter.contains(key))
+        {
+            return Ok(None);
+        }
+        let open = OpenFile::open(self.store(), path).await?;
+        let again = OpenFile::open(self.store(), path).await?;
+        let (key, data, path) = (key.to_owned(), data.clone(), path.clone());
+        blocking(move || row_of(open, again, &key, &data, &path)).await
+    }
+}
+
+/// The row of a key in a file, and when it was written: first its position by the key column alone, then the row.
+fn row_of(
+    keys: OpenFile,
+    rows: OpenFile,
+    key: &str,
+    data: &SchemaRef,
+    path: &Path,
+) -> Result<Option<(Instant, RecordBatch)>> {
+    let mut start = 0;
+    let mut position = None;
+    for batch in keys.read(&|name| name == RECORD_KEY, None)? {
+        let batch = batch?;
+        let stored: &StringArray = key_column(&batch, path)?;
+        if let Some(row) = stored.iter().position(|stored| stored == Some(key)) {
+            position = Some(start + row as u64);
+            break;
+        }
+        start += batch.num_rows() as u64;
+    }
+    let Some(position) = position else { return Ok(None) };
+    let columns = |name: &str| name == META_COLUMNS[0] || !schema::is_meta_column(name);
+    for batch in rows.read(&columns, Some(&[position]))? {
+        let batch = conform_stored(&batch?, data, path)?;
+        let written = batch.column_by_name(META_COLUMNS[0]).and_then(|times| times.as_string_opt::<i32>());
+        let Some(written) = written.filter(|times| !times.is_empty()).map(|times| times.value(0)) else {
+            continue;
+        };
+        let written: Instant = written.parse()?;
+        let columns = batch.columns()[batch.num_columns() - data.fields().len()..].to_vec();
+        let row = RecordBatch::try_new(Arc::clone(data), columns).map_err(|cause| {
+            crate::Error::new(crate::ErrorKind::Corrupt, "a stored row does not fit the table")
+                .with_context("file", path)
+                .with_source(cause)
+        })?;
+        return Ok(Some((written, row)));
+    }
+    Ok(None)
+}

@@ -1,0 +1,218 @@
+//! Carrying out a clean: requested, inflight, the deletions, completed. A clean that died goes on from its plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    CommitView, FileGroupView, PartitionView, Plan, RetentionPolicy, SavepointView, SliceView, TimelineView,
+    plan,
+};
+use crate::{
+    Result, layout, storage,
+    table::Table,
+    timeline::{
+        Action, Instant, State,
+        avro::{CleanMetadata, CleanPartitionMetadata, CleanPlan, SavepointMetadata},
+    },
+    view::View,
+    write::{CommitReport, tombstones},
+};
+
+/// What a clean did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CleanReport {
+    /// The clean.
+    pub instant: Instant,
+    /// Files deleted.
+    pub files: u64,
+    /// The earliest commit that can be read from now on, if the policy sets one.
+    pub earliest: Option<Instant>,
+}
+
+impl Table {
+    /// What a clean would delete now, by this handle's policy (without one: by Hudi's default); nothing is touched.
+    ///
+    /// # Errors
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt).
+    pub async fn clean_plan(&self) -> Result<Plan> {
+        let policy = self.inner.options.retention.unwrap_or_default();
+        self.plan_clean(&*self.view().await?, policy).await
+    }
+
+    /// Deletes what the policy does not keep, after finishing what cleans that died have left. `None` if there was
+    /// nothing to delete.
+    ///
+    /// # Errors
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). A clean that fails half way is finished by the next write.
+    pub async fn clean(&self) -> Result<Option<CleanReport>> {
+        let _turn = self.inner.writing.lock().await;
+        self.finish_pending_cleans().await?;
+        self.clean_now(self.inner.options.retention.unwrap_or_default()).await
+    }
+
+    /// The automatic clean. The commit stands whatever becomes of it.
+    pub(crate) async fn clean_after_commit(&self, report: &mut CommitReport) -> Result<()> {
+        let Some(policy) = self.inner.options.retention else { return Ok(()) };
+        match self.clean_now(policy).await {
+            Ok(cleaned) => report.cleaned = cleaned,
+            // The next write finishes it; to fail this one would tell the caller that its rows are not there.
+            Err(error) => tracing::warn!(table = self.name(), %error, "the clean after a commit failed"),
+        }
+        Ok(())
+    }
+
+    /// Finishes cleans that are on the timeline without having completed, under their own instants.
+    pub(crate) async fn finish_pending_cleans(&self) -> Result<()> {
+        let view = self.view().await?;
+        for entry in view.timeline.pending(Action::Clean) {
+            let requested = self.inner.layout.instant_file(entry.instant, Action::Clean, State::Requested)?;
+            let bytes = storage::read_if_exists(self.store(), &requested).await?;
+            match bytes.filter(|bytes| !bytes.is_empty()) {
+                Some(bytes) => {
+                    let plan =
+                        CleanPlan::decode(&bytes).map_err(|error| error.with_context("file", &requested))?;
+                    if !entry.has_file(State::Inflight) {
+                        self.begin(entry.instant, &bytes).await?;
+                    }
+                    self.carry_out(&view, entry.instant, &plan).await?;
+                }
+                None => {
+                    // Without a plan nothing was done, and nothing can be.
+                    for state in [State::Inflight, State::Requested] {
+                        let file = self.inner.layout.instant_file(entry.instant, Action::Clean, state)?;
+                        storage::delete(self.store(), &file).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn clean_now(&self, policy: RetentionPolicy) -> Result<Option<CleanReport>> {
+        let view = self.view().await?;
+        let planned = self.plan_clean(&view, policy).await?;
+        if planned.is_empty() {
+            return Ok(None);
+        }
+        let plan = planned.to_avro(&self.file_url());
+        let instant = self.mint(view.timeline.newest())?;
+        let bytes = plan.encode();
+        let requested = self.inner.layout.instant_file(instant, Action::Clean, State::Requested)?;
+        storage::create(self.store(), &requested, bytes.clone()).await?;
+        self.begin(instant, &bytes).await?;
+        self.carry_out(&view, instant, &plan).await.map(Some)
+    }
+
+    /// Plans of cleans name files by URL, where those of rollbacks have plain paths.
+    fn file_url(&self) -> String {
+        let base = self.base_url();
+        if base.contains(':') { base } else { format!("file:{base}") }
+    }
+
+    /// Hudi 0.14 to 1.0 repeat the plan in the inflight file.
+    async fn begin(&self, instant: Instant, plan: &[u8]) -> Result<()> {
+        let inflight = self.inner.layout.instant_file(instant, Action::Clean, State::Inflight)?;
+        storage::create(self.store(), &inflight, plan.to_vec()).await
+    }
+
+    async fn carry_out(&self, view: &View, instant: Instant, plan: &CleanPlan) -> Result<CleanReport> {
+        self.forget_view();
+        let watch = tokio::time::Instant::now();
+        let mut partitions: BTreeMap<String, CleanPartitionMetadata> = BTreeMap::new();
+        let mut files = 0;
+        for (partition, planned) in plan.file_paths_to_be_deleted_per_partition.iter().flatten() {
+            let mut done = CleanPartitionMetadata {
+                partition_path: partition.clone(),
+                policy: plan.policy.clone(),
+                delete_path_patterns: Vec::new(),
+                success_delete_files: Vec::new(),
+                failed_delete_files: Vec::new(),
+                is_partition_deleted: Some(
+                    plan.partitions_to_be_deleted.iter().flatten().any(|gone| gone == partition),
+                ),
+            };
+            for path in planned.iter().filter_map(|file| file.file_path.as_deref()) {
+                // The plan's paths are those of the machine that made it: only the name holds here.
+                let name = layout::split_partition(path).1.to_owned();
+                done.delete_path_patterns.push(name.clone());
+                if self.delete_file(view, &layout::in_partition(partition, &name)).await? {
+                    files += 1;
+                    done.success_delete_files.push(name);
+                } else {
+                    done.failed_delete_files.push(name);
+                }
+            }
+            partitions.insert(partition.clone(), done);
+        }
+        let earliest = plan.earliest_instant_to_retain.as_ref().map(|retained| retained.timestamp.clone());
+        let metadata = CleanMetadata {
+            start_clean_time: instant.to_string(),
+            time_taken_in_millis: i64::try_from(watch.elapsed().as_millis()).unwrap_or(i64::MAX),
+            total_files_deleted: files,
+            earliest_commit_to_retain: earliest.clone().unwrap_or_default(),
+            last_completed_commit_timestamp: plan.last_completed_commit_timestamp.clone(),
+            partition_metadata: partitions,
+            version: Some(2),
+            bootstrap_partition_metadata: Some(BTreeMap::new()),
+            extra_metadata: Some(BTreeMap::new()),
+        };
+        let completed = self.inner.layout.instant_file(instant, Action::Clean, State::Completed)?;
+        storage::create(self.store(), &completed, metadata.encode()).await?;
+        let earliest = earliest.and_then(|text| text.parse().ok());
+        if let Some(earliest) = earliest {
+            tombstones::remove_before(self, earliest).await?;
+        }
+        Ok(CleanReport { instant, files: u64::try_from(files).unwrap_or(0), earliest })
+    }
+
+    async fn plan_clean(&self, view: &View, policy: RetentionPolicy) -> Result<Plan> {
+        let timeline = &view.timeline;
+        let mut savepoints = Vec::new();
+        for entry in timeline.completed(Action::Savepoint) {
+            let path = self.inner.layout.instant_file(entry.instant, Action::Savepoint, State::Completed)?;
+            let bytes = storage::read(self.store(), &path).await?;
+            let saved =
+                SavepointMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))?;
+            let files: BTreeSet<String> = saved
+                .partition_metadata
+                .into_values()
+                .flat_map(|partition| partition.savepoint_data_file)
+                .collect();
+            savepoints.push(SavepointView { instant: entry.instant, files });
+        }
+        let pending =
+            timeline.entries().iter().find(|entry| entry.action.writes_rows() && entry.is_pending());
+        let commits = timeline.completed_commits();
+        let known = TimelineView {
+            commits: commits
+                .map(|entry| CommitView { instant: entry.instant, action: entry.action })
+                .collect(),
+            earliest_pending: pending.map(|entry| entry.instant),
+            savepoints,
+            last_earliest_to_retain: view.earliest,
+            now: self.inner.options.clock.now(),
+            zone: self.inner.properties.zone.clone(),
+        };
+        // Everything is in the view, so there is nothing to be won by looking at the partitions of `scope` alone.
+        let mut partitions: BTreeMap<&str, PartitionView> = BTreeMap::new();
+        for group in view.groups.values() {
+            let partition = partitions.entry(&group.partition).or_insert_with(|| PartitionView {
+                path: group.partition.clone(),
+                groups: Vec::new(),
+                has_pending_files: view.pending.iter().any(|file| file.partition == group.partition),
+            });
+            let slice = |version: &crate::FileVersion| SliceView {
+                instant: version.instant,
+                file: version.file.clone(),
+                bytes: version.bytes,
+            };
+            partition.groups.push(FileGroupView {
+                file_id: group.file_id.clone(),
+                slices: group.versions.iter().map(slice).collect(),
+                replaced_at: group.replaced_at,
+            });
+        }
+        let partitions: Vec<PartitionView> = partitions.into_values().collect();
+        Ok(plan(policy, &known, &partitions))
+    }
+}

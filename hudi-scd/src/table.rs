@@ -1,0 +1,366 @@
+//! [`Table`]: the entrance. Creating and opening; what is done to a table is in `write`, `read` and `retention`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::{Schema, SchemaRef};
+use object_store::{ObjectStore, path::Path};
+
+use crate::{
+    Error, ErrorKind, Result, key,
+    layout::Layout,
+    options::TableOptions,
+    properties::{NewTable, TableProperties},
+    schema, storage,
+    timeline::{Instant, Timeline},
+    view::{FileGroup, View},
+};
+
+/// What a new table is.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+/// # use hudi_scd::TableDefinition;
+/// # let schema = Arc::new(Schema::empty());
+/// let definition = TableDefinition::new("store_customer_address", schema, ["ca_address_id"])
+///     .with_ordering_field("updated_at")
+///     .with_partition_fields(["valid_on"]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct TableDefinition {
+    name: String,
+    database: String,
+    schema: SchemaRef,
+    record_key_fields: Vec<String>,
+    ordering_field: Option<String>,
+    partition_fields: Vec<String>,
+    hive_style: bool,
+    url_encode: bool,
+}
+
+impl TableDefinition {
+    /// A table of these data columns, in which the record key columns tell rows apart.
+    pub fn new<K: Into<String>>(
+        name: impl Into<String>,
+        schema: SchemaRef,
+        record_key: impl IntoIterator<Item = K>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            database: String::new(),
+            schema,
+            record_key_fields: record_key.into_iter().map(Into::into).collect(),
+            ordering_field: None,
+            partition_fields: Vec::new(),
+            hive_style: true,
+            url_encode: false,
+        }
+    }
+
+    /// The column that says which of two rows of a key is newer. Without one the later write wins.
+    #[must_use]
+    pub fn with_ordering_field(mut self, column: impl Into<String>) -> Self {
+        self.ordering_field = Some(column.into());
+        self
+    }
+
+    /// The columns by whose values rows are put into folders, outermost first. Default: none.
+    #[must_use]
+    pub fn with_partition_fields<F: Into<String>>(mut self, columns: impl IntoIterator<Item = F>) -> Self {
+        self.partition_fields = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether folders are called `column=value` or just `value`. Default: the first, which Athena, Spectrum and Glue
+    /// crawlers understand; Hudi's own default is the second.
+    #[must_use]
+    pub fn with_hive_style_partitioning(mut self, hive_style: bool) -> Self {
+        self.hive_style = hive_style;
+        self
+    }
+
+    /// Whether characters that trouble paths are URL encoded in folder names. Default: no, as in Hudi.
+    #[must_use]
+    pub fn with_url_encoding(mut self, url_encode: bool) -> Self {
+        self.url_encode = url_encode;
+        self
+    }
+
+    /// The database that the table belongs to in a catalog. Default: none.
+    #[must_use]
+    pub fn with_database(mut self, database: impl Into<String>) -> Self {
+        self.database = database.into();
+        self
+    }
+
+    fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
+        let schema = schema::canonical(&self.schema)?;
+        let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidDefinition, message));
+        if self.record_key_fields.is_empty() {
+            return invalid("a table needs a record key");
+        }
+        if self.name.is_empty() || self.name.contains(['/', '\n', '\r']) {
+            return invalid("a table needs a name of one line without slashes");
+        }
+        check_columns(
+            &schema,
+            &self.record_key_fields,
+            &self.partition_fields,
+            self.ordering_field.as_deref(),
+        )?;
+        let properties = TableProperties::create(&NewTable {
+            name: &self.name,
+            database: &self.database,
+            record_key_fields: &self.record_key_fields,
+            ordering_field: self.ordering_field.as_deref(),
+            partition_fields: &self.partition_fields,
+            hive_style: self.hive_style,
+            url_encode: self.url_encode,
+            schema: &schema::to_avro(&schema, &self.name)?,
+        })?;
+        Ok((properties, schema))
+    }
+}
+
+fn check_columns(
+    schema: &Schema,
+    record_key: &[String],
+    partitions: &[String],
+    ordering: Option<&str>,
+) -> Result<()> {
+    key::check_columns(schema, record_key, "record key")?;
+    key::check_columns(schema, partitions, "partition")?;
+    if let Some(ordering) = ordering {
+        let field = schema.field_with_name(ordering).map_err(|_| {
+            Error::new(ErrorKind::InvalidDefinition, "there is no such ordering column")
+                .with_context("column", ordering)
+        })?;
+        if field.data_type().is_nested() {
+            return Err(Error::new(
+                ErrorKind::InvalidDefinition,
+                "values of the ordering column have no order",
+            )
+            .with_context("column", ordering)
+            .with_context("type", field.data_type()));
+        }
+    }
+    Ok(())
+}
+
+/// A Hudi table: copy-on-write, table version 6.
+///
+/// A handle is cheap to clone, and clones share what they learn of the table. It may be used from many tasks at a time:
+/// reads run side by side, writes of one handle queue.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) layout: Layout,
+    pub(crate) properties: TableProperties,
+    pub(crate) options: TableOptions,
+    /// Held by the one write that is under way.
+    pub(crate) writing: tokio::sync::Mutex<()>,
+    random: Mutex<fastrand::Rng>,
+    view: Mutex<Option<Arc<View>>>,
+    pub(crate) footers: crate::index::FooterCache,
+}
+
+impl Table {
+    /// Creates a table with the default [options](TableOptions), and opens it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if there is a table already; [`ErrorKind::InvalidDefinition`] if the definition
+    /// names columns that are not there, or whose type does not do.
+    pub async fn create(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        definition: TableDefinition,
+    ) -> Result<Self> {
+        Self::create_with(store, root, definition, TableOptions::default()).await
+    }
+
+    /// Creates a table, and opens it under these options.
+    ///
+    /// # Errors
+    /// As [`Table::create`].
+    pub async fn create_with(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        definition: TableDefinition,
+        options: TableOptions,
+    ) -> Result<Self> {
+        let (properties, _) = definition.properties()?;
+        let layout = Layout::new(root);
+        let bytes = properties.to_bytes(options.clock.now());
+        let created = storage::create(store.as_ref(), &layout.properties()?, bytes).await;
+        match created {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                Err(Error::new(ErrorKind::AlreadyExists, "there is a table already")
+                    .with_context("path", layout.root()))
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(Self::with_properties(store, layout, properties, options)),
+        }
+    }
+
+    /// Opens a table with the default [options](TableOptions).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Unsupported`] if it uses what this crate cannot keep
+    /// right, naming the property.
+    pub async fn open(store: Arc<dyn ObjectStore>, root: Path) -> Result<Self> {
+        Self::open_with(store, root, TableOptions::default()).await
+    }
+
+    /// Opens a table under these options.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    pub async fn open_with(store: Arc<dyn ObjectStore>, root: Path, options: TableOptions) -> Result<Self> {
+        let layout = Layout::new(root);
+        let path = layout.properties()?;
+        let bytes = storage::read_if_exists(store.as_ref(), &path).await?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
+        })?;
+        let properties = TableProperties::parse(&bytes).map_err(|error| error.with_context("file", &path))?;
+        Ok(Self::with_properties(store, layout, properties, options))
+    }
+
+    fn with_properties(
+        store: Arc<dyn ObjectStore>,
+        layout: Layout,
+        properties: TableProperties,
+        options: TableOptions,
+    ) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place that draws from the machine's entropy")]
+        let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let inner = Inner {
+            store,
+            layout,
+            properties,
+            options,
+            writing: tokio::sync::Mutex::default(),
+            random: Mutex::new(random),
+            view: Mutex::default(),
+            footers: crate::index::FooterCache::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        &self.inner.properties.name
+    }
+
+    /// Where the table is in its store.
+    pub fn root(&self) -> &Path {
+        self.inner.layout.root()
+    }
+
+    /// The columns of the record key.
+    pub fn record_key_fields(&self) -> &[String] {
+        &self.inner.properties.record_key_fields
+    }
+
+    /// The column that says which of two rows is newer, if there is one.
+    pub fn ordering_field(&self) -> Option<&str> {
+        self.inner.properties.ordering_field.as_deref()
+    }
+
+    /// The partition columns, outermost first.
+    pub fn partition_fields(&self) -> &[String] {
+        &self.inner.properties.partition_fields
+    }
+
+    /// The options of this handle.
+    pub fn options(&self) -> &TableOptions {
+        &self.inner.options
+    }
+
+    /// The data columns as of the latest commit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if another engine created the table without a schema and nothing was written yet.
+    pub async fn schema(&self) -> Result<SchemaRef> {
+        self.schema_of(&*self.view().await?)
+    }
+
+    /// The active timeline.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`].
+    pub async fn timeline(&self) -> Result<Timeline> {
+        Timeline::load(self.store(), &self.inner.layout).await
+    }
+
+    /// The file groups and their versions, by partition and id: what the table occupies.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`].
+    pub async fn file_groups(&self) -> Result<Vec<FileGroup>> {
+        Ok(self.view().await?.groups.values().cloned().collect())
+    }
+
+    /// The earliest instant that can be read, once cleaning has set one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`].
+    pub async fn earliest_instant(&self) -> Result<Option<Instant>> {
+        Ok(self.view().await?.earliest)
+    }
+
+    pub(crate) fn store(&self) -> &dyn ObjectStore {
+        self.inner.store.as_ref()
+    }
+
+    /// The table as it is now.
+    pub(crate) async fn view(&self) -> Result<Arc<View>> {
+        let known = self.cached_view().clone();
+        let view = View::load(self.store(), &self.inner.layout, known).await?;
+        *self.cached_view() = Some(view.clone());
+        Ok(view)
+    }
+
+    /// Forgets what was learnt: files came or went that the timeline does not tell of.
+    pub(crate) fn forget_view(&self) {
+        *self.cached_view() = None;
+    }
+
+    fn cached_view(&self) -> std::sync::MutexGuard<'_, Option<Arc<View>>> {
+        self.inner.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn schema_of(&self, view: &View) -> Result<SchemaRef> {
+        match (&view.schema, self.inner.properties.create_schema()) {
+            (Some(schema), _) => Ok(schema.clone()),
+            (None, Some(text)) => schema::canonical(&*schema::from_avro(text)?),
+            (None, None) => {
+                Err(Error::new(ErrorKind::NotFound, "the table has no schema before its first commit")
+                    .with_context("path", self.root()))
+            }
+        }
+    }
+
+    /// A new instant, newer than everything on the timeline.
+    pub(crate) fn mint(&self, newest: Option<Instant>) -> Result<Instant> {
+        Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)
+    }
+
+    /// The id of a new file group.
+    pub(crate) fn new_file_id(&self) -> String {
+        let bits = self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
+        format!("{}-0", uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
+    }
+
+    /// The table's URL, as Hudi's plans name it.
+    pub(crate) fn base_url(&self) -> String {
+        match &self.inner.options.base_url {
+            Some(url) => url.clone(),
+            None => format!("/{}", self.root()),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What a table consists of at the moment: its timeline, its file groups and their versions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use arrow::datatypes::SchemaRef;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{ObjectMeta, ObjectStore};
+
+use crate::{
+    Error, ErrorKind, Result,
+    layout::{self, BaseFileName, Layout},
+    schema, storage,
+    timeline::{Action, CommitMetadata, Instant, State, Timeline, avro::CleanMetadata},
+};
+
+const LISTS_AT_A_TIME: usize = 16;
+
+/// A file group: the versions of one set of rows, of which each commit that touches it writes a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileGroup {
+    /// The path of its partition; empty in an unpartitioned table.
+    pub partition: String,
+    /// Its id.
+    pub file_id: String,
+    /// Its versions of completed commits, oldest first.
+    pub versions: Vec<FileVersion>,
+    /// The commit that put others in its place, if one did.
+    pub replaced_at: Option<Instant>,
+}
+
+/// A version of a file group: a base file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileVersion {
+    /// The commit that wrote it.
+    pub instant: Instant,
+    /// The name of its file.
+    pub file: String,
+    /// The size of its file.
+    pub bytes: u64,
+}
+
+impl FileGroup {
+    /// The version that a read as of `instant` sees.
+    pub fn version_at(&self, instant: Instant) -> Option<&FileVersion> {
+        if self.replaced_at.is_some_and(|replaced| replaced <= instant) {
+            return None;
+        }
+        self.versions.iter().rev().find(|version| version.instant <= instant)
+    }
+
+    /// The path of a version's file, below the table.
+    pub(crate) fn path(&self, version: &FileVersion) -> String {
+        layout::in_partition(&self.partition, &version.file)
+    }
+}
+
+/// The base file of a commit that is not completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PendingFile {
+    pub(crate) partition: String,
+    pub(crate) name: BaseFileName,
+}
+
+/// A table at the moment of loading.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) timeline: Timeline,
+    /// By partition and id.
+    pub(crate) groups: BTreeMap<(String, String), FileGroup>,
+    /// Files of commits that are not completed.
+    pub(crate) pending: Vec<PendingFile>,
+    /// The partitions that have their metadata file.
+    pub(crate) partitions: BTreeSet<String>,
+    /// Checksums of Hadoop's local file system, which have to go with their files.
+    pub(crate) checksums: BTreeSet<String>,
+    /// The data columns as of the latest commit, if there is one that says them.
+    pub(crate) schema: Option<SchemaRef>,
+    /// The earliest commit that can be read, if cleaning has set one.
+    pub(crate) earliest: Option<Instant>,
+}
+
+impl View {
+    /// Loads the table; `known`, an earlier view, is taken over if the timeline has not moved since.
+    pub(crate) async fn load(
+        store: &dyn ObjectStore,
+        table: &Layout,
+        known: Option<Arc<Self>>,
+    ) -> Result<Arc<Self>> {
+        // The timeline comes first: every file of a commit that is completed in it exists by then.
+        let timeline = Timeline::load(store, table).await?;
+        if let Some(known) = known.filter(|known| known.timeline.entries() == timeline.entries()) {
+            return Ok(known);
+        }
+        let files = list_files(store, table).await?;
+        let replaced = replaced_groups(store, table, &timeline).await?;
+        let mut view = Self {
+            groups: BTreeMap::new(),
+            pending: Vec::new(),
+            partitions: BTreeSet::new(),
+            checksums: BTreeSet::new(),
+            schema: latest_schema(store, table, &timeline).await?,
+            earliest: earliest_retained(store, table, &timeline).await?,
+            timeline,
+        };
+        for file in &files {
+            view.add(table.relative(&file.location), file.size, &replaced)?;
+        }
+        for group in view.groups.values_mut() {
+            group.versions.sort_by_key(|version| version.instant);
+        }
+        Ok(Arc::new(view))
+    }
+
+    fn add(&mut self, path: &str, bytes: u64, replaced: &BTreeMap<String, Instant>) -> Result<()> {
+        let (partition, file) = layout::split_partition(path);
+        if layout::is_log_file(file) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the table has log files, as merge-on-read tables do",
+            )
+            .with_context("file", path));
+        }
+        if file == layout::PARTITION_METADATA {
+            self.partitions.insert(partition.to_owned());
+        } else if file.starts_with('.') && file.ends_with(".crc") {
+            self.checksums.insert(path.to_owned());
+        }
+        let Some(name) = BaseFileName::parse(file) else { return Ok(()) };
+        if !self.timeline.is_committed(name.instant) {
+            self.pending.push(PendingFile { partition: partition.to_owned(), name });
+            return Ok(());
+        }
+        let group =
+            self.groups.entry((partition.to_owned(), name.file_id)).or_insert_with_key(|(partition, id)| {
+                FileGroup {
+                    partition: partition.clone(),
+                    file_id: id.clone(),
+                    versions: Vec::new(),
+                    replaced_at: replaced.get(id).copied(),
+                }
+            });
+        group.versions.push(FileVersion { instant: name.instant, file: file.to_owned(), bytes });
+        Ok(())
+    }
+
+    /// The files that a read as of `instant` sees.
+    pub(crate) fn files_at(&self, instant: Instant) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
+        self.groups.values().filter_map(move |group| Some((group, group.version_at(instant)?)))
+    }
+
+    /// The files of the latest snapshot.
+    pub(crate) fn latest_files(&self) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
+        self.timeline.latest_commit().into_iter().flat_map(|latest| self.files_at(latest))
+    }
+
+    /// Refuses an instant before the retained window, naming where the window begins.
+    pub(crate) fn check_retained(&self, instant: Instant) -> Result<()> {
+        match self.earliest {
+            Some(earliest) if instant < earliest => {
+                Err(Error::new(ErrorKind::OutsideRetention, "the files of that time were cleaned")
+                    .with_context("instant", instant)
+                    .with_context("earliest", earliest))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn list_files(store: &dyn ObjectStore, table: &Layout) -> Result<Vec<ObjectMeta>> {
+    let top = storage::list_folder(store, table.root()).await?;
+    let folders =
+        top.common_prefixes.into_iter().filter(|folder| folder.filename() != Some(layout::META_FOLDER));
+    let below: Vec<Vec<ObjectMeta>> = stream::iter(folders)
+        .map(|folder| async move { storage::list_below(store, &folder).await })
+        .buffer_unordered(LISTS_AT_A_TIME)
+        .try_collect()
+        .await?;
+    Ok(top.objects.into_iter().chain(below.into_iter().flatten()).collect())
+}
+
+/// Reads the metadata of a completed commit.
+pub(crate) async fn read_commit(
+    store: &dyn ObjectStore,
+    table: &Layout,
+    instant: Instant,
+    action: Action,
+) -> Result<CommitMetadata> {
+    let path = table.instant_file(instant, action, State::Completed)?;
+    CommitMetadata::parse(&storage::read(store, &path).await?, &path)
+}
+
+/// The file groups that replace commits put others in the place of.
+async fn replaced_groups(
+    store: &dyn ObjectStore,
+    table: &Layout,
+    timeline: &Timeline,
+) -> Result<BTreeMap<String, Instant>> {
+    let mut replaced = BTreeMap::new();
+    for entry in timeline.completed(Action::ReplaceCommit) {
+        let commit = read_commit(store, table, entry.instant, entry.action).await?;
+        for file_id in commit.partition_to_replace_file_ids.into_values().flatten() {
+            replaced.entry(file_id).or_insert(entry.instant);
+        }
+    }
+    Ok(replaced)
+}
+
+/// The schema that the newest commit says which says one.
+async fn latest_schema(
+    store: &dyn ObjectStore,
+    table: &Layout,
+    timeline: &Timeline,
+) -> Result<Option<SchemaRef>> {
+    for entry in timeline.completed_commits().rev() {
+        let commit = read_commit(store, table, entry.instant, entry.action).await?;
+        if let Some(text) = commit.schema() {
+            let named = |error: Error| error.with_context("commit", entry.instant);
+            let found = schema::from_avro(text).map_err(named)?;
+            return schema::canonical(&found).map(Some).map_err(named);
+        }
+    }
+    Ok(None)
+}
+
+/// Where the retained window begins, by the last clean that says so.
+async fn earliest_retained(
+    store: &dyn ObjectStore,
+    table: &Layout,
+    timeline: &Timeline,
+) -> Result<Option<Instant>> {
+    for entry in timeline.completed(Action::Clean).rev() {
+        let path = table.instant_file(entry.instant, Action::Clean, State::Completed)?;
+        let bytes = storage::read(store, &path).await?;
+        let clean = CleanMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))?;
+        if let Ok(instant) = clean.earliest_commit_to_retain.parse() {
+            return Ok(Some(instant));
+        }
+    }
+    Ok(None)
+}

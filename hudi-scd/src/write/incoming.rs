@@ -1,0 +1,238 @@
+//! What comes in: rows under the table's schema, their keys and partitions, and the one row of each key that counts.
+
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array, make_comparator},
+    compute::{SortOptions, concat_batches, take, take_record_batch},
+    datatypes::{DataType, Schema, SchemaRef},
+};
+
+use crate::{
+    Error, ErrorKind, Result, index,
+    key::{self, KeyGenerator, Partitions},
+    properties::{Merge, TableProperties},
+    schema,
+    table::Table,
+    view::View,
+};
+
+/// What the caller wants of the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    Upsert,
+    Insert,
+    Delete,
+}
+
+/// Rows to be written, at most one of each key.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) intent: Intent,
+    /// The table's data columns after this write, or for [`Intent::Delete`] the record key columns.
+    pub(crate) rows: RecordBatch,
+    /// The data columns of the table after this write.
+    pub(crate) schema: SchemaRef,
+    pub(crate) keys: Arc<StringArray>,
+    pub(crate) partitions: Partitions,
+    /// The ordering values, if the table has an ordering column and they matter against stored rows.
+    pub(crate) ordering: Option<ArrayRef>,
+    deletes: Option<BooleanArray>,
+    /// Rows that the caller gave, superseded ones too.
+    pub(crate) total_rows: u64,
+}
+
+impl Incoming {
+    pub(crate) async fn prepare(
+        table: &Table,
+        view: &View,
+        batches: &[RecordBatch],
+        intent: Intent,
+    ) -> Result<Self> {
+        let properties = &table.inner.properties;
+        let stored = table.schema_of(view);
+        let named = names_single_field(table, view).await?;
+        let (schema, rows) = if intent == Intent::Delete {
+            let schema = stored?;
+            let columns = key_schema(&schema, &properties.record_key_fields)?;
+            let rows = gather(batches, &columns, true)?;
+            (schema, rows)
+        } else {
+            let mut schema = match stored {
+                Ok(schema) => schema,
+                // A table of another engine, without any commit: the first batch says what it is.
+                Err(error) if error.kind() == ErrorKind::NotFound => match batches.first() {
+                    Some(batch) => schema::canonical(batch.schema_ref())?,
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            };
+            for batch in batches {
+                schema = schema::reconcile(&schema, batch.schema_ref())?;
+            }
+            let rows = gather(batches, &schema, false)?;
+            (schema, rows)
+        };
+        let total_rows = rows.num_rows() as u64;
+        let keys = key::record_keys(&rows, &properties.record_key_fields, named)?;
+        let ordering = match intent {
+            Intent::Delete => None,
+            _ => ordering_column(&rows, properties)?,
+        };
+        let winners = winners(&keys, ordering.as_ref())?;
+        let failed =
+            |cause| Error::new(ErrorKind::InvalidInput, "the rows cannot be put in order").with_source(cause);
+        // A batch without superseded rows is left as it is.
+        let all = winners.len() == rows.num_rows();
+        let rows = if all { rows } else { take_record_batch(&rows, &winners).map_err(failed)? };
+        let keys =
+            if all { keys } else { take(&keys, &winners, None).map_err(failed)?.as_string::<i32>().clone() };
+        let ordering = match ordering {
+            // Under commit time the incoming row wins, and the ordering value was for the batch alone.
+            _ if properties.merge == Merge::CommitTime => None,
+            Some(ordering) if !all => Some(take(&ordering, &winners, None).map_err(failed)?),
+            ordering => ordering,
+        };
+        let (partitions, deletes) = match intent {
+            Intent::Delete => (Partitions::default(), None),
+            _ => (Partitions::of(&rows, properties)?, deletes_column(&rows)),
+        };
+        Ok(Self { intent, rows, schema, keys: Arc::new(keys), partitions, ordering, deletes, total_rows })
+    }
+
+    /// The number of distinct keys.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(crate) fn is_delete(&self, row: usize) -> bool {
+        match &self.deletes {
+            Some(deletes) => deletes.is_valid(row) && deletes.value(row),
+            None => self.intent == Intent::Delete,
+        }
+    }
+}
+
+/// Hudi 0.14's complex generator wrote a single field as `id:1`, later ones write `1`: a stored key tells.
+async fn names_single_field(table: &Table, view: &View) -> Result<bool> {
+    let properties = &table.inner.properties;
+    let ([field], KeyGenerator::Complex) =
+        (properties.record_key_fields.as_slice(), properties.key_generator)
+    else {
+        return Ok(false);
+    };
+    let prefix = format!("{field}:");
+    let files = index::latest_files(table, view).await?;
+    let mut ranges = files.iter().filter_map(|file| file.footer.key_range.as_ref()).peekable();
+    Ok(ranges.peek().is_some()
+        && ranges.all(|(min, max)| min.starts_with(&prefix) && max.starts_with(&prefix)))
+}
+
+fn key_schema(schema: &Schema, fields: &[String]) -> Result<SchemaRef> {
+    let fields =
+        fields.iter().map(|field| schema.field_with_name(field).cloned()).collect::<Result<Vec<_>, _>>();
+    let fields = fields.map_err(|cause| {
+        Error::new(ErrorKind::Corrupt, "the table's schema lacks a record key column").with_source(cause)
+    })?;
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// All rows in one batch under the schema; Hudi's own columns, if a caller passes rows that were read, are left out.
+fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Result<RecordBatch> {
+    let conformed = batches
+        .iter()
+        .map(|batch| {
+            let keep =
+                |name: &str| !schema::is_meta_column(name) && (!keys_only || schema.index_of(name).is_ok());
+            let fields = batch.schema_ref().fields();
+            let indices: Vec<usize> = (0..fields.len()).filter(|index| keep(fields[*index].name())).collect();
+            let projected = if indices.len() == fields.len() {
+                batch.clone()
+            } else {
+                batch.project(&indices).map_err(|cause| {
+                    Error::new(ErrorKind::InvalidInput, "the batch is broken").with_source(cause)
+                })?
+            };
+            if keys_only {
+                // A column that a delete lacks must not be read as null.
+                for field in schema.fields() {
+                    if projected.column_by_name(field.name()).is_none() {
+                        return Err(Error::new(
+                            ErrorKind::InvalidInput,
+                            "the batch lacks a column of the record key",
+                        )
+                        .with_context("column", field.name()));
+                    }
+                }
+            }
+            schema::conform(&projected, schema)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    match conformed.as_slice() {
+        [one] => Ok(one.clone()),
+        many => concat_batches(schema, many).map_err(|cause| {
+            Error::new(ErrorKind::InvalidInput, "the batches do not fit together").with_source(cause)
+        }),
+    }
+}
+
+fn ordering_column(rows: &RecordBatch, properties: &TableProperties) -> Result<Option<ArrayRef>> {
+    let Some(name) = &properties.ordering_field else { return Ok(None) };
+    let column = rows.column_by_name(name).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, "the batch lacks the ordering column")
+            .with_context("column", name)
+    })?;
+    if let Some(row) = (0..column.len()).find(|row| column.is_null(*row)) {
+        return Err(Error::new(ErrorKind::InvalidInput, "the ordering value is null")
+            .with_context("column", name)
+            .with_context("row", row));
+    }
+    Ok(Some(column.clone()))
+}
+
+fn deletes_column(rows: &RecordBatch) -> Option<BooleanArray> {
+    let column = rows.column_by_name(schema::IS_DELETED_COLUMN)?;
+    (column.data_type() == &DataType::Boolean).then(|| column.as_boolean().clone())
+}
+
+/// The row of each key that counts, in the order in which the keys first came.
+fn winners(keys: &StringArray, ordering: Option<&ArrayRef>) -> Result<UInt32Array> {
+    let compare = ordering
+        .map(|ordering| make_comparator(ordering, ordering, SortOptions::default()))
+        .transpose()
+        .map_err(|cause| {
+            Error::new(ErrorKind::InvalidInput, "values of the ordering column have no order")
+                .with_source(cause)
+        })?;
+    let mut slots: HashMap<&str, u32> = HashMap::with_capacity(keys.len());
+    let mut winners: Vec<u32> = Vec::with_capacity(keys.len());
+    for row in 0..keys.len() {
+        let next = winners.len() as u32;
+        let slot = *slots.entry(keys.value(row)).or_insert(next);
+        if slot == next {
+            winners.push(row as u32);
+            continue;
+        }
+        let known = &mut winners[slot as usize];
+        let order = compare.as_ref().map_or(Ordering::Equal, |compare| compare(row, *known as usize));
+        if order.is_ge() {
+            *known = row as u32;
+        }
+    }
+    Ok(winners.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    #[test]
+    fn of_the_rows_of_a_key_the_highest_ordering_counts_and_of_equal_ones_the_last() {
+        let keys = StringArray::from(vec!["a", "b", "a", "c", "b", "a"]);
+        let ordering: ArrayRef = Arc::new(Int64Array::from(vec![5, 1, 7, 0, 1, 6]));
+        assert_eq!(winners(&keys, Some(&ordering)).unwrap().values(), &[2, 4, 3]);
+        assert_eq!(winners(&keys, None).unwrap().values(), &[5, 4, 3]);
+    }
+}

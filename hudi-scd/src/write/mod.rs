@@ -1,0 +1,127 @@
+//! The way of a batch into the table:
+//!
+//! ```text
+//! batches -> incoming (keys, partitions, newest of each key)
+//!         -> tag      (where is the key stored, and which row is newer)
+//!         -> pack     (which file groups take the new rows)
+//!         -> merge    (the old file's rows and the changes, streamed into a new base file)
+//!         -> commit   (requested, inflight, markers, files, completed)
+//! ```
+//!
+//! Before all that, what a dead writer left is [rolled back](rollback); after it, the table is cleaned.
+
+mod base_file;
+mod commit;
+mod incoming;
+mod merge;
+mod pack;
+mod report;
+pub(crate) mod rollback;
+mod tag;
+pub(crate) mod tombstones;
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use tokio::time::Instant as Stopwatch;
+
+pub use self::report::{CommitReport, Phases};
+use self::{
+    commit::Operation,
+    incoming::{Incoming, Intent},
+};
+use crate::{Result, table::Table, view::View};
+
+impl Table {
+    /// Writes rows: new keys are added, known keys get the newer of the stored and the incoming row.
+    ///
+    /// - The ordering column decides which row is newer, and a tie goes to the incoming one; a late row changes
+    ///   nothing, not even if its key was deleted in the meantime, as long as that deletion is inside the retained window.
+    /// - Of several rows of a key, the one with the highest ordering value counts, of equal ones the last.
+    /// - A key lives in one place: if its partition changed, the row moves.
+    /// - A row whose `_hoodie_is_deleted` is true deletes its key, unless it is late.
+    /// - New nullable columns and wider types are taken into the table's schema.
+    ///
+    /// If nothing changes, there is no commit, and the report's instant is `None`.
+    ///
+    /// If the future is dropped, the write is as if the process had died: nothing of it is visible, and the next write
+    /// removes what it left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the rows do not fit the table, before anything is
+    /// written; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) or [`ErrorKind::Storage`](crate::ErrorKind::Storage)
+    /// if the commit did not come about.
+    pub async fn upsert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.write(batches, Intent::Upsert).await
+    }
+
+    /// Writes the rows whose key is new, and leaves stored rows as they are (they count as unchanged).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`].
+    pub async fn insert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.write(batches, Intent::Insert).await
+    }
+
+    /// Deletes keys, whatever their ordering value: the batches need the record key columns only. Keys that are not
+    /// stored count as unchanged.
+    ///
+    /// # Errors
+    /// As [`Table::upsert`].
+    pub async fn delete(&self, keys: &[RecordBatch]) -> Result<CommitReport> {
+        self.write(keys, Intent::Delete).await
+    }
+
+    async fn write(&self, batches: &[RecordBatch], intent: Intent) -> Result<CommitReport> {
+        let _turn = self.inner.writing.lock().await;
+        let mut watch = Watch::start();
+        let mut report = CommitReport::default();
+
+        report.rolled_back = self.repair().await?;
+        let view = self.view().await?;
+        report.time.repair = watch.lap();
+
+        let incoming = Incoming::prepare(self, &view, batches, intent).await?;
+        report.rows = incoming.total_rows;
+        report.superseded = incoming.total_rows - incoming.len() as u64;
+        report.time.prepare = watch.lap();
+
+        let tagged = tag::tag(self, &view, &incoming, &mut report).await?;
+        report.time.find = watch.lap();
+
+        if tagged.is_empty() {
+            return Ok(report);
+        }
+        let tasks = pack::pack(self, &view, tagged, &incoming)?;
+        self.commit(&view, incoming, tasks, Operation::of(intent), &mut report, &mut watch).await?;
+        self.clean_after_commit(&mut report).await?;
+        report.time.clean = watch.lap();
+        Ok(report)
+    }
+
+    /// Finishes or undoes what writers that died have left.
+    async fn repair(&self) -> Result<Vec<crate::timeline::Instant>> {
+        let rolled_back = rollback::roll_back_pending(self).await?;
+        self.finish_pending_cleans().await?;
+        Ok(rolled_back)
+    }
+}
+
+/// Takes the time of one phase after the other.
+pub(crate) struct Watch(Stopwatch);
+
+impl Watch {
+    pub(crate) fn start() -> Self {
+        Self(Stopwatch::now())
+    }
+
+    pub(crate) fn lap(&mut self) -> Duration {
+        let now = Stopwatch::now();
+        now.duration_since(std::mem::replace(&mut self.0, now))
+    }
+}
+
+/// The paths of files that a commit wrote, for those who need the view only.
+pub(crate) fn is_known(view: &View, partition: &str) -> bool {
+    view.partitions.contains(partition)
+}

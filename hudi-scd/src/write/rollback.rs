@@ -1,0 +1,219 @@
+//! Rollback: undoing what a writer that died has left, in Hudi's own form.
+//!
+//! ```text
+//! {ts2}.rollback.requested  the plan: which files of which dead instant go
+//! {ts2}.rollback.inflight
+//! (files, tombstones, markers, then the dead instant itself)
+//! {ts2}.rollback            what was done
+//! ```
+//!
+//! A rollback that died itself goes on from its plan: each step may be done twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    Error, ErrorKind, Result,
+    layout::{self, BaseFileName},
+    storage,
+    table::Table,
+    timeline::{
+        Action, Instant, State, TimelineEntry,
+        avro::{InstantInfo, RollbackMetadata, RollbackPartitionMetadata, RollbackPlan, RollbackRequest},
+    },
+    view::View,
+};
+
+/// The names under which Hudi's markers that were collected by its timeline server lie.
+const MARKERS: &str = "MARKERS";
+
+/// Rolls back every write that did not complete. The instants of those writes.
+///
+/// Whoever calls this is the only writer: what is pending is dead.
+pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
+    let mut view = table.view().await?;
+    refuse_foreign_pending(&view)?;
+    let mut done = Vec::new();
+    let resumed: Vec<TimelineEntry> = view.timeline.pending(Action::Rollback).cloned().collect();
+    for entry in resumed {
+        done.extend(resume(table, &view, &entry).await?);
+    }
+    if !done.is_empty() {
+        table.forget_view();
+        view = table.view().await?;
+    }
+    loop {
+        let dead =
+            view.timeline.entries().iter().find(|entry| entry.action.writes_rows() && entry.is_pending());
+        let Some(dead) = dead.cloned() else { return Ok(done) };
+        let plan = plan(table, &view, &dead).await?;
+        let instant = table.mint(view.timeline.newest())?;
+        let file = |state| table.inner.layout.instant_file(instant, Action::Rollback, state);
+        storage::create(table.store(), &file(State::Requested)?, plan.encode()).await?;
+        storage::create(table.store(), &file(State::Inflight)?, Vec::new()).await?;
+        carry_out(table, &view, instant, &plan).await?;
+        done.push(dead.instant);
+        table.forget_view();
+        view = table.view().await?;
+    }
+}
+
+/// Undone is what this crate writes; a clustering, a compaction or a restore that is under way is another engine's.
+fn refuse_foreign_pending(view: &View) -> Result<()> {
+    let foreign = view.timeline.entries().iter().find(|entry| {
+        let ours =
+            matches!(entry.action, Action::Commit | Action::Clean | Action::Rollback | Action::Savepoint);
+        entry.is_pending() && !ours
+    });
+    match foreign {
+        None => Ok(()),
+        Some(entry) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "another engine has begun something that only it can finish; finish it there first",
+        )
+        .with_context("action", entry.action)
+        .with_context("instant", entry.instant)),
+    }
+}
+
+async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<RollbackPlan> {
+    let base = table.base_url();
+    // Plans of rollbacks have paths without a scheme, unlike those of cleans.
+    let base =
+        base.split_once("://").map_or(base.as_str(), |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
+    let requests = files_of(table, view, dead.instant)
+        .await?
+        .into_iter()
+        .map(|(partition, name)| {
+            let file = name.to_string();
+            RollbackRequest {
+                file_id: Some(name.file_id),
+                latest_base_instant: Some(dead.instant.to_string()),
+                files_to_be_deleted: vec![format!("{base}/{}", layout::in_partition(&partition, &file))],
+                log_blocks_to_be_deleted: Some(BTreeMap::new()),
+                partition_path: partition,
+            }
+        })
+        .collect();
+    Ok(RollbackPlan {
+        instant_to_rollback: Some(InstantInfo {
+            commit_time: dead.instant.to_string(),
+            action: dead.action.as_str().to_owned(),
+        }),
+        rollback_requests: Some(requests),
+        version: Some(1),
+    })
+}
+
+/// The base files that a dead write left or was about to leave: those that are listed, and those that have a marker.
+async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(String, BaseFileName)>> {
+    let mut paths: BTreeSet<String> = view
+        .pending
+        .iter()
+        .filter(|file| file.name.instant == dead)
+        .map(|file| layout::in_partition(&file.partition, &file.name.to_string()))
+        .collect();
+    let folder = table.inner.layout.marker_folder(dead)?;
+    let prefix = table.inner.layout.relative(&folder).to_owned();
+    for object in storage::list_below(table.store(), &folder).await? {
+        let relative = table.inner.layout.relative(&object.location);
+        let below = relative.strip_prefix(&prefix).map_or(relative, |rest| rest.trim_start_matches('/'));
+        if below.starts_with(MARKERS) {
+            let text = storage::read(table.store(), &object.location).await?;
+            let text = String::from_utf8_lossy(&text);
+            paths.extend(text.lines().filter_map(|line| layout::marked_file(line.trim())).map(str::to_owned));
+        } else if let Some(file) = layout::marked_file(below) {
+            paths.insert(file.to_owned());
+        }
+    }
+    let named = paths.iter().filter_map(|path| {
+        let (partition, file) = layout::split_partition(path);
+        Some((partition.to_owned(), BaseFileName::parse(file).filter(|name| name.instant == dead)?))
+    });
+    Ok(named.collect())
+}
+
+async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Option<Instant>> {
+    let requested = table.inner.layout.instant_file(entry.instant, Action::Rollback, State::Requested)?;
+    let bytes = storage::read_if_exists(table.store(), &requested).await?;
+    let plan = match bytes.filter(|bytes| !bytes.is_empty()) {
+        Some(bytes) => {
+            RollbackPlan::decode(&bytes).map_err(|error| error.with_context("file", &requested))?
+        }
+        None => {
+            // It died before its plan was there, so it has done nothing: what it was to undo is found again.
+            for state in [State::Inflight, State::Requested] {
+                let file = table.inner.layout.instant_file(entry.instant, Action::Rollback, state)?;
+                storage::delete(table.store(), &file).await?;
+            }
+            return Ok(None);
+        }
+    };
+    if !entry.has_file(State::Inflight) {
+        let inflight = table.inner.layout.instant_file(entry.instant, Action::Rollback, State::Inflight)?;
+        storage::create(table.store(), &inflight, Vec::new()).await?;
+    }
+    carry_out(table, view, entry.instant, &plan).await?;
+    Ok(plan.instant_to_rollback.and_then(|dead| dead.commit_time.parse().ok()))
+}
+
+async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &RollbackPlan) -> Result<()> {
+    let layout = &table.inner.layout;
+    let watch = tokio::time::Instant::now();
+    let dead = plan.instant_to_rollback.clone().ok_or_else(|| {
+        Error::new(ErrorKind::Corrupt, "the plan of a rollback does not say of what")
+            .with_context("instant", instant)
+    })?;
+    let dead_instant: Instant = dead.commit_time.parse()?;
+    let mut partitions: BTreeMap<String, RollbackPartitionMetadata> = BTreeMap::new();
+    for request in plan.rollback_requests.iter().flatten() {
+        let partition = &request.partition_path;
+        let done = partitions.entry(partition.clone()).or_insert_with(|| RollbackPartitionMetadata {
+            partition_path: partition.clone(),
+            success_delete_files: Vec::new(),
+            failed_delete_files: Vec::new(),
+            rollback_log_files: Some(BTreeMap::new()),
+            log_files_from_failed_commit: Some(BTreeMap::new()),
+        });
+        for file in &request.files_to_be_deleted {
+            // The plan's paths are those of the machine that made it: only the name holds here.
+            let relative = layout::in_partition(partition, layout::split_partition(file).1);
+            if table.delete_file(view, &relative).await? {
+                done.success_delete_files.push(file.clone());
+            } else {
+                done.failed_delete_files.push(file.clone());
+            }
+        }
+    }
+    storage::delete(table.store(), &layout.tombstones(dead_instant)?).await?;
+    storage::delete_below(table.store(), &layout.marker_folder(dead_instant)?).await?;
+    if let Some(action) = Action::parse(&dead.action) {
+        for state in [State::Inflight, State::Requested] {
+            let file = layout.instant_file(dead_instant, action, state)?;
+            table.delete_file(view, layout.relative(&file)).await?;
+        }
+    }
+    let metadata = RollbackMetadata {
+        start_rollback_time: instant.to_string(),
+        time_taken_in_millis: i64::try_from(watch.elapsed().as_millis()).unwrap_or(i64::MAX),
+        total_files_deleted: partitions.values().map(|done| done.success_delete_files.len() as i32).sum(),
+        commits_rollback: vec![dead.commit_time.clone()],
+        partition_metadata: partitions,
+        version: Some(1),
+        instants_rollback: vec![dead],
+    };
+    let completed = layout.instant_file(instant, Action::Rollback, State::Completed)?;
+    storage::create(table.store(), &completed, metadata.encode()).await
+}
+
+impl Table {
+    /// Deletes a file of the table, with the checksum that Hadoop may have put beside it. Whether it was there.
+    pub(crate) async fn delete_file(&self, view: &View, relative: &str) -> Result<bool> {
+        let layout = &self.inner.layout;
+        let deleted = storage::delete(self.store(), &layout.resolve(relative)?).await?;
+        let checksum = layout::local_checksum(relative);
+        if view.checksums.contains(&checksum) {
+            storage::delete(self.store(), &layout.resolve(&checksum)?).await?;
+        }
+        Ok(deleted)
+    }
+}

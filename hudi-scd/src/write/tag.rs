@@ -1,0 +1,279 @@
+//! Tagging: where each incoming key is stored, and whether the incoming row changes anything there.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Array, ArrayRef, RecordBatch, make_comparator},
+    compute::{SortOptions, interleave},
+    datatypes::SchemaRef,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+
+use super::{
+    incoming::{Incoming, Intent},
+    report::CommitReport,
+    tombstones,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    base_file::{OpenFile, blocking, conform_stored},
+    index::{self, FileHits, IndexedFile, Wanted},
+    properties::Merge,
+    schema,
+    table::Table,
+    view::View,
+};
+
+/// What happens to a stored row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The incoming row takes its place.
+    Replace(u32),
+    /// It goes: deleted, or moved away.
+    Drop,
+}
+
+/// A change of the row at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edit {
+    pub(crate) position: u64,
+    pub(crate) change: Change,
+}
+
+/// What a write changes.
+#[derive(Debug, Default)]
+pub(crate) struct Tagged {
+    /// The files of the latest snapshot.
+    pub(crate) files: Vec<IndexedFile>,
+    /// Changes of stored rows, by the index of the file, then by position.
+    pub(crate) edits: BTreeMap<usize, Vec<Edit>>,
+    /// Incoming rows that are new to their partition, by partition path.
+    pub(crate) new_rows: BTreeMap<String, Vec<u32>>,
+    /// Keys that this write deletes.
+    pub(crate) deleted: tombstones::Deleted,
+}
+
+impl Tagged {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.new_rows.is_empty()
+    }
+}
+
+/// Looks every key up and decides.
+pub(crate) async fn tag(
+    table: &Table,
+    view: &View,
+    incoming: &Incoming,
+    report: &mut CommitReport,
+) -> Result<Tagged> {
+    let mut tagged = Tagged::default();
+    if incoming.len() == 0 {
+        return Ok(tagged);
+    }
+    tagged.files = index::latest_files(table, view).await?;
+    let properties = &table.inner.properties;
+    let ordering = match (properties.merge, &properties.ordering_field) {
+        (Merge::EventTime, Some(name)) => {
+            incoming.schema.field_with_name(name).ok().map(|field| (name.clone(), field.data_type().clone()))
+        }
+        _ => None,
+    };
+    let has_ordering = ordering.is_some();
+    let wanted = Wanted { keys: incoming.keys.clone(), ordering };
+    let found = index::find(table, &tagged.files, &wanted).await?;
+
+    let stored: HashSet<u32> = found.iter().flat_map(|file| file.hits.iter().map(|hit| hit.key)).collect();
+    if incoming.intent == Intent::Insert {
+        report.unchanged += stored.len() as u64;
+    } else {
+        let verdicts: Vec<(FileHits, Vec<Verdict>)> = stream::iter(found)
+            .map(|hits| {
+                let file = &tagged.files[hits.file];
+                async move {
+                    let verdicts = judge(table, file, incoming, &hits).await?;
+                    Ok::<_, Error>((hits, verdicts))
+                }
+            })
+            .buffered(table.inner.options.parallelism)
+            .try_collect()
+            .await?;
+        for (hits, verdicts) in &verdicts {
+            apply(&mut tagged, incoming, hits, verdicts, report);
+        }
+    }
+
+    let new: Vec<u32> = (0..incoming.len() as u32).filter(|row| !stored.contains(row)).collect();
+    let (unknown, new): (Vec<u32>, Vec<u32>) =
+        new.into_iter().partition(|row| incoming.is_delete(*row as usize));
+    report.unchanged += unknown.len() as u64;
+    let late = match &incoming.ordering {
+        Some(ordering) if has_ordering && !new.is_empty() => {
+            tombstones::older_than_deletion(table, view, &incoming.keys, ordering, &new).await?
+        }
+        _ => HashSet::new(),
+    };
+    report.late += late.len() as u64;
+    for row in new.into_iter().filter(|row| !late.contains(row)) {
+        report.inserted += 1;
+        let partition = incoming.partitions.path(row as usize).to_owned();
+        tagged.new_rows.entry(partition).or_default().push(row);
+    }
+    Ok(tagged)
+}
+
+/// What becomes of an incoming row whose key is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Wins,
+    Late,
+    Unchanged,
+}
+
+async fn judge(
+    table: &Table,
+    file: &IndexedFile,
+    incoming: &Incoming,
+    hits: &FileHits,
+) -> Result<Vec<Verdict>> {
+    let unordered =
+        || Error::new(ErrorKind::Corrupt, "stored and incoming ordering values cannot be compared");
+    let mut verdicts = Vec::with_capacity(hits.hits.len());
+    // Hits whose rows have to be compared whole.
+    let mut doubtful: Vec<usize> = Vec::new();
+    let compare = match (&incoming.ordering, &hits.ordering) {
+        (Some(incoming), Some(stored)) => Some(
+            make_comparator(incoming, stored, SortOptions::default())
+                .map_err(|cause| unordered().with_context("file", &file.path).with_source(cause))?,
+        ),
+        _ => None,
+    };
+    for (index, hit) in hits.hits.iter().enumerate() {
+        let order = compare.as_ref().map_or(Ordering::Equal, |compare| compare(hit.key as usize, index));
+        let is_null = hits.ordering.as_ref().is_some_and(|stored| stored.is_null(index));
+        verdicts.push(if order == Ordering::Less && !is_null { Verdict::Late } else { Verdict::Wins });
+        if order == Ordering::Equal && !incoming.is_delete(hit.key as usize) {
+            doubtful.push(index);
+        }
+    }
+    if !doubtful.is_empty() {
+        let open = OpenFile::open(table.store(), &file.path).await?;
+        let (path, schema, rows) = (file.path.clone(), incoming.schema.clone(), incoming.rows.clone());
+        let pairs: Vec<(u64, u32)> =
+            doubtful.iter().map(|index| (hits.hits[*index].position, hits.hits[*index].key)).collect();
+        let equal = blocking(move || equal_rows(open, &path, &schema, &rows, &pairs)).await?;
+        for (index, equal) in doubtful.into_iter().zip(equal) {
+            if equal {
+                verdicts[index] = Verdict::Unchanged;
+            }
+        }
+    }
+    Ok(verdicts)
+}
+
+/// Whether the stored row at each position equals the incoming row beside it.
+fn equal_rows(
+    open: OpenFile,
+    path: &Path,
+    schema: &SchemaRef,
+    rows: &RecordBatch,
+    pairs: &[(u64, u32)],
+) -> Result<Vec<bool>> {
+    let failed = |cause| {
+        Error::new(ErrorKind::Corrupt, "stored and incoming rows cannot be compared")
+            .with_context("file", path)
+            .with_source(cause)
+    };
+    let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
+    let mut equal = vec![true; pairs.len()];
+    let mut start = 0;
+    for batch in open.read(&|name| !schema::is_meta_column(name), Some(&positions))? {
+        let stored = conform_stored(&batch?, schema, path)?;
+        for (field, stored) in schema.fields().iter().zip(stored.columns()) {
+            // Not a value of the row, but a word about it: a row that says it is not deleted says nothing new.
+            if field.name() == schema::IS_DELETED_COLUMN {
+                continue;
+            }
+            let Some(column) = rows.column_by_name(field.name()) else { continue };
+            let compare = make_comparator(stored, column, SortOptions::default()).map_err(failed)?;
+            for row in 0..stored.len() {
+                let pair = start + row;
+                equal[pair] = equal[pair] && compare(row, pairs[pair].1 as usize).is_eq();
+            }
+        }
+        start += stored.num_rows();
+    }
+    Ok(equal)
+}
+
+fn apply(
+    tagged: &mut Tagged,
+    incoming: &Incoming,
+    hits: &FileHits,
+    verdicts: &[Verdict],
+    report: &mut CommitReport,
+) {
+    let partition = tagged.files[hits.file].group.partition.clone();
+    let mut edits = Vec::new();
+    for (index, (hit, verdict)) in hits.hits.iter().zip(verdicts).enumerate() {
+        let row = hit.key as usize;
+        let change = match verdict {
+            Verdict::Late => {
+                report.late += 1;
+                continue;
+            }
+            Verdict::Unchanged => {
+                report.unchanged += 1;
+                continue;
+            }
+            Verdict::Wins if incoming.is_delete(row) => {
+                report.deleted += 1;
+                // A delete by key has no ordering value of its own: it takes the row's.
+                let ordering = match &incoming.ordering {
+                    Some(ordering) => Some((ordering.clone(), row)),
+                    None => hits.ordering.as_ref().map(|ordering| (ordering.clone(), index)),
+                };
+                tagged.deleted.push(incoming.keys.value(row), ordering);
+                Change::Drop
+            }
+            Verdict::Wins if incoming.partitions.path(row) == partition => {
+                report.updated += 1;
+                Change::Replace(hit.key)
+            }
+            Verdict::Wins => {
+                report.moved += 1;
+                let target = incoming.partitions.path(row).to_owned();
+                tagged.new_rows.entry(target).or_default().push(hit.key);
+                Change::Drop
+            }
+        };
+        edits.push(Edit { position: hit.position, change });
+    }
+    if !edits.is_empty() {
+        tagged.edits.insert(hits.file, edits);
+    }
+}
+
+/// Picks values from several arrays.
+pub(crate) fn pick(values: &[(ArrayRef, usize)]) -> Result<Option<ArrayRef>> {
+    let mut arrays: Vec<&dyn Array> = Vec::new();
+    let mut indices = Vec::with_capacity(values.len());
+    for (array, row) in values {
+        let known = arrays.iter().position(|known| std::ptr::addr_eq(*known, array.as_ref()));
+        let source = known.unwrap_or_else(|| {
+            arrays.push(array.as_ref());
+            arrays.len() - 1
+        });
+        indices.push((source, *row));
+    }
+    if arrays.is_empty() {
+        return Ok(None);
+    }
+    interleave(&arrays, &indices).map(Some).map_err(|cause| {
+        Error::new(ErrorKind::Corrupt, "ordering values do not fit together").with_source(Arc::new(cause))
+    })
+}

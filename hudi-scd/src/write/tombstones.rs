@@ -1,0 +1,138 @@
+//! Tombstones: which keys a commit deleted, and when by the ordering column, so that a late row does not bring a
+//! deleted key back.
+//!
+//! Hudi keeps no such thing: after a delete, an older row re-inserts the key. Here each commit that deletes keys
+//! leaves a small Parquet file `.hoodie/.aux/tombstones/{ts}.parquet` of record keys and ordering values, written
+//! before the commit completes and counted only if it did. Other engines ignore the folder. Tombstones last as long
+//! as their commit is inside the retained window: the clean that ends it removes them. Deletes by other engines leave
+//! none.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, make_comparator},
+    compute::{SortOptions, cast},
+    datatypes::{DataType, Field, Schema},
+};
+use bytes::Bytes;
+use object_store::path::Path;
+use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
+
+use super::tag::pick;
+use crate::{Error, ErrorKind, Result, storage, table::Table, timeline::Instant, view::View};
+
+const KEY: &str = "record_key";
+const ORDERING: &str = "ordering";
+
+/// Keys that a write deletes, with the ordering value of the deletion, where there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Deleted {
+    keys: Vec<String>,
+    ordering: Vec<(ArrayRef, usize)>,
+}
+
+impl Deleted {
+    /// A deletion; without an ordering value nothing can be late, so it is not kept.
+    pub(crate) fn push(&mut self, key: &str, ordering: Option<(ArrayRef, usize)>) {
+        if let Some((array, row)) = ordering.filter(|(array, row)| array.is_valid(*row)) {
+            self.keys.push(key.to_owned());
+            self.ordering.push((array, row));
+        }
+    }
+
+    /// Writes the tombstones of a commit, if it has any.
+    pub(crate) async fn write(&self, table: &Table, instant: Instant) -> Result<()> {
+        let Some(ordering) = pick(&self.ordering)? else { return Ok(()) };
+        let fields = vec![
+            Field::new(KEY, DataType::Utf8, false),
+            Field::new(ORDERING, ordering.data_type().clone(), false),
+        ];
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(&self.keys));
+        let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(ErrorKind::InvalidInput, "the deleted keys cannot be written").with_source(cause)
+        };
+        let schema = Arc::new(Schema::new(fields));
+        let batch =
+            RecordBatch::try_new(schema.clone(), vec![keys, ordering]).map_err(|e| failed(e.into()))?;
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).map_err(|e| failed(e.into()))?;
+        writer.write(&batch).map_err(|e| failed(e.into()))?;
+        writer.close().map_err(|e| failed(e.into()))?;
+        storage::write(table.store(), &table.inner.layout.tombstones(instant)?, bytes).await
+    }
+}
+
+/// Which of the rows are older than the last deletion of their key.
+pub(crate) async fn older_than_deletion(
+    table: &Table,
+    view: &View,
+    keys: &StringArray,
+    ordering: &ArrayRef,
+    rows: &[u32],
+) -> Result<HashSet<u32>> {
+    let by_key: HashMap<&str, u32> = rows.iter().map(|row| (keys.value(*row as usize), *row)).collect();
+    let mut late = HashSet::new();
+    for (instant, path) in stored(table).await? {
+        let counts =
+            view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest);
+        if !counts {
+            continue;
+        }
+        let bytes = storage::read(table.store(), &path).await?;
+        late_in(bytes, &path, &by_key, ordering, &mut late)?;
+    }
+    Ok(late)
+}
+
+fn late_in(
+    bytes: Bytes,
+    path: &Path,
+    by_key: &HashMap<&str, u32>,
+    ordering: &ArrayRef,
+    late: &mut HashSet<u32>,
+) -> Result<()> {
+    let corrupt =
+        || Error::new(ErrorKind::Corrupt, "the file of deleted keys is broken").with_context("file", path);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .map_err(|cause| corrupt().with_source(cause))?;
+    for batch in reader {
+        let batch = batch.map_err(|cause| corrupt().with_source(cause))?;
+        let keys =
+            batch.column_by_name(KEY).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(corrupt)?;
+        let deleted = batch.column_by_name(ORDERING).ok_or_else(corrupt)?;
+        let deleted = cast(deleted, ordering.data_type()).map_err(|cause| corrupt().with_source(cause))?;
+        let compare = make_comparator(ordering, &deleted, SortOptions::default())
+            .map_err(|cause| corrupt().with_source(cause))?;
+        for (index, key) in keys.iter().enumerate() {
+            if let Some(&row) = key.and_then(|key| by_key.get(key)) {
+                if compare(row as usize, index).is_lt() {
+                    late.insert(row);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the tombstones of commits before the retained window.
+pub(crate) async fn remove_before(table: &Table, earliest: Instant) -> Result<()> {
+    for (_, path) in stored(table).await?.into_iter().filter(|(instant, _)| *instant < earliest) {
+        storage::delete(table.store(), &path).await?;
+    }
+    Ok(())
+}
+
+async fn stored(table: &Table) -> Result<Vec<(Instant, Path)>> {
+    let folder = table.inner.layout.tombstone_folder()?;
+    let listed = storage::list_folder(table.store(), &folder).await?;
+    let instant = |path: &Path| path.filename()?.strip_suffix(".parquet")?.parse::<Instant>().ok();
+    Ok(listed
+        .objects
+        .into_iter()
+        .filter_map(|file| Some((instant(&file.location)?, file.location)))
+        .collect())
+}

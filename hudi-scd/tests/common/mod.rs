@@ -1,0 +1,214 @@
+//! What the tests of tables share: rows as JSON in and out, clocks that can be set, tables of other engines.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "not every test uses everything; a test may panic"
+)]
+
+use std::{
+    path::Path as FilePath,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
+        Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    },
+    datatypes::{
+        DataType, Date32Type, Decimal128Type, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef,
+        TimeUnit, TimestampMicrosecondType,
+    },
+    util::display::{ArrayFormatter, FormatOptions},
+};
+use hudi_scd::{FnClock, TableOptions};
+use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory};
+use serde_json::{Map, Value};
+
+/// A memory to keep tables in.
+pub fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
+
+/// A folder to keep tables in.
+pub fn folder(path: &FilePath) -> Arc<dyn ObjectStore> {
+    Arc::new(LocalFileSystem::new_with_prefix(path).unwrap())
+}
+
+/// Options under which a run can be repeated: each look at the clock is a second later than the last.
+pub fn repeatable() -> TableOptions {
+    let seconds = Arc::new(AtomicI64::new(0));
+    let now = move || {
+        let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        start + jiff::SignedDuration::from_secs(seconds.fetch_add(1, Ordering::Relaxed))
+    };
+    TableOptions::new().with_clock(FnClock(now)).with_seed(7).with_parallelism(2)
+}
+
+/// A schema from Spark's words, as in `id bigint, name string`.
+pub fn schema(ddl: &str) -> SchemaRef {
+    let mut fields = Vec::new();
+    let mut rest = ddl;
+    while !rest.trim().is_empty() {
+        let (name, tail) = rest.trim().split_once(' ').unwrap();
+        // A comma inside of parentheses belongs to the type.
+        let mut depth = 0;
+        let end = tail
+            .char_indices()
+            .find(|(_, c)| {
+                depth += match c {
+                    '(' => 1,
+                    ')' => -1,
+                    _ => 0,
+                };
+                *c == ',' && depth == 0
+            })
+            .map_or(tail.len(), |(index, _)| index);
+        fields.push(Field::new(name, data_type(tail[..end].trim()), true));
+        rest = tail.get(end + 1..).unwrap_or("");
+    }
+    Arc::new(Schema::new(fields))
+}
+
+fn data_type(word: &str) -> DataType {
+    match word {
+        "bigint" => DataType::Int64,
+        "int" => DataType::Int32,
+        "string" => DataType::Utf8,
+        "double" => DataType::Float64,
+        "boolean" => DataType::Boolean,
+        "date" => DataType::Date32,
+        "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        decimal => {
+            let (precision, scale) =
+                decimal.strip_prefix("decimal(").unwrap().trim_end_matches(')').split_once(',').unwrap();
+            DataType::Decimal128(precision.trim().parse().unwrap(), scale.trim().parse().unwrap())
+        }
+    }
+}
+
+/// Rows of JSON lines under a schema; what a row does not say is null.
+pub fn batch(schema: &SchemaRef, lines: &str) -> RecordBatch {
+    let rows: Vec<Map<String, Value>> = lines
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let values = || rows.iter().map(|row| row.get(field.name()).filter(|value| !value.is_null()));
+            column(field.data_type(), &values().collect::<Vec<_>>())
+        })
+        .collect();
+    RecordBatch::try_new(schema.clone(), columns).unwrap()
+}
+
+fn column(data_type: &DataType, values: &[Option<&Value>]) -> ArrayRef {
+    let values = values.iter().copied();
+    match data_type {
+        DataType::Int64 => Arc::new(values.map(|v| v.map(|v| v.as_i64().unwrap())).collect::<Int64Array>()),
+        DataType::Int32 => {
+            Arc::new(values.map(|v| v.map(|v| v.as_i64().unwrap() as i32)).collect::<Int32Array>())
+        }
+        DataType::Utf8 => Arc::new(values.map(|v| v.map(|v| v.as_str().unwrap())).collect::<StringArray>()),
+        DataType::Float64 => {
+            Arc::new(values.map(|v| v.map(|v| v.as_f64().unwrap())).collect::<Float64Array>())
+        }
+        DataType::Boolean => {
+            Arc::new(values.map(|v| v.map(|v| v.as_bool().unwrap())).collect::<BooleanArray>())
+        }
+        DataType::Date32 => {
+            let days = |v: &Value| {
+                let date: jiff::civil::Date = v.as_str().unwrap().parse().unwrap();
+                (date - jiff::civil::date(1970, 1, 1)).get_days()
+            };
+            Arc::new(values.map(|v| v.map(days)).collect::<Date32Array>())
+        }
+        DataType::Timestamp(..) => {
+            let micros = |v: &Value| match v {
+                Value::Number(number) => number.as_i64().unwrap(),
+                other => {
+                    let text = other.as_str().unwrap().replace(' ', "T");
+                    let text = if text.ends_with('Z') { text } else { format!("{text}Z") };
+                    text.parse::<jiff::Timestamp>().unwrap().as_microsecond()
+                }
+            };
+            Arc::new(
+                values.map(|v| v.map(micros)).collect::<TimestampMicrosecondArray>().with_timezone("UTC"),
+            )
+        }
+        DataType::Decimal128(precision, scale) => {
+            let unscaled = |v: &Value| {
+                let text = v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+                let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+                format!("{whole}{fraction:0<width$}", width = *scale as usize).parse::<i128>().unwrap()
+            };
+            let values: Decimal128Array = values.map(|v| v.map(unscaled)).collect();
+            Arc::new(values.with_precision_and_scale(*precision, *scale).unwrap())
+        }
+        other => panic!("no values of {other}"),
+    }
+}
+
+/// Rows as JSON lines: columns by name, sorted, in the form of the golden tables.
+pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let mut object = Map::new();
+            for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+                object.insert(field.name().clone(), value(column, row));
+            }
+            lines.push(Value::Object(object).to_string());
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn value(column: &ArrayRef, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Int32 => column.as_primitive::<Int32Type>().value(row).into(),
+        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
+        DataType::Boolean => column.as_boolean().value(row).into(),
+        DataType::Utf8 => column.as_string::<i32>().value(row).into(),
+        DataType::Timestamp(..) => {
+            let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
+            let time = jiff::Timestamp::from_microsecond(micros).unwrap();
+            time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string().into()
+        }
+        DataType::Date32 => {
+            let _ = column.as_primitive::<Date32Type>();
+            printed(column, row)
+        }
+        DataType::Decimal128(..) => {
+            let _ = column.as_primitive::<Decimal128Type>();
+            printed(column, row)
+        }
+        other => panic!("no form for {other}"),
+    }
+}
+
+fn printed(column: &ArrayRef, row: usize) -> Value {
+    ArrayFormatter::try_new(column, &FormatOptions::default()).unwrap().value(row).to_string().into()
+}
+
+/// The lines of a file of the golden tables, in the form of [`lines`].
+pub fn expected(path: &FilePath) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines: Vec<String> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap().to_string()).collect();
+    lines.sort();
+    lines
+}

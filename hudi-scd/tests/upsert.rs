@@ -1,0 +1,261 @@
+//! Writing to a table and reading it back.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use arrow::datatypes::SchemaRef;
+use common::{batch, lines, memory, repeatable, schema};
+use hudi_scd::{CommitReport, ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
+
+const CUSTOMER: &str = "id bigint, name string, balance decimal(15,2), at int";
+
+async fn customer(options: TableOptions) -> (Table, SchemaRef) {
+    let schema = schema(CUSTOMER);
+    let definition = TableDefinition::new("customer", schema.clone(), ["id"]).with_ordering_field("at");
+    (Table::create_with(memory(), "lake/customer".into(), definition, options).await.unwrap(), schema)
+}
+
+fn row(id: i64, name: &str, at: i32) -> String {
+    format!(r#"{{"id":{id},"name":"{name}","balance":"{id}.50","at":{at}}}"#)
+}
+
+async fn upsert(table: &Table, schema: &SchemaRef, rows: &[String]) -> CommitReport {
+    table.upsert(&[batch(schema, &rows.join("\n"))]).await.unwrap()
+}
+
+async fn names(table: &Table) -> Vec<String> {
+    let read = table.read(Query::snapshot().with_columns(["id", "name"])).await.unwrap();
+    lines(&read)
+}
+
+#[tokio::test]
+async fn new_keys_are_added_and_known_keys_get_the_newer_row() {
+    let (table, schema) = customer(repeatable()).await;
+    let first = upsert(&table, &schema, &[row(1, "Ada", 1), row(2, "Bob", 1)]).await;
+    assert_eq!((first.inserted, first.updated, first.files), (2, 0, 1));
+    let second = upsert(&table, &schema, &[row(2, "Bert", 2), row(3, "Cleo", 2)]).await;
+    assert_eq!((second.inserted, second.updated, second.files), (1, 1, 1));
+    assert_eq!(
+        names(&table).await,
+        [r#"{"id":1,"name":"Ada"}"#, r#"{"id":2,"name":"Bert"}"#, r#"{"id":3,"name":"Cleo"}"#]
+    );
+    assert_eq!(
+        table.file_groups().await.unwrap().len(),
+        1,
+        "new rows are packed into the file that is there"
+    );
+}
+
+#[tokio::test]
+async fn a_late_row_never_overwrites_and_a_tie_goes_to_the_incoming_row() {
+    let (table, schema) = customer(repeatable()).await;
+    upsert(&table, &schema, &[row(1, "Ada", 5)]).await;
+    let late = upsert(&table, &schema, &[row(1, "Old", 4)]).await;
+    assert_eq!((late.instant, late.late), (None, 1));
+    let tie = upsert(&table, &schema, &[row(1, "Tie", 5)]).await;
+    assert_eq!(tie.updated, 1);
+    assert_eq!(names(&table).await, [r#"{"id":1,"name":"Tie"}"#]);
+}
+
+#[tokio::test]
+async fn a_batch_that_changes_nothing_makes_no_file_and_no_commit() {
+    let (table, schema) = customer(repeatable()).await;
+    let rows = [row(1, "Ada", 1), row(2, "Bob", 1)];
+    upsert(&table, &schema, &rows).await;
+    let before = table.timeline().await.unwrap().entries().to_vec();
+    let again = upsert(&table, &schema, &rows).await;
+    assert_eq!((again.instant, again.unchanged, again.files), (None, 2, 0));
+    let empty = table.upsert(&[]).await.unwrap();
+    assert_eq!((empty.instant, empty.rows), (None, 0));
+    assert_eq!(table.timeline().await.unwrap().entries(), before);
+}
+
+#[tokio::test]
+async fn within_a_batch_the_highest_ordering_wins() {
+    let (table, schema) = customer(repeatable()).await;
+    let report =
+        upsert(&table, &schema, &[row(1, "b", 2), row(1, "c", 3), row(1, "a", 1), row(1, "d", 3)]).await;
+    assert_eq!((report.inserted, report.superseded), (1, 3));
+    assert_eq!(names(&table).await, [r#"{"id":1,"name":"d"}"#]);
+}
+
+#[tokio::test]
+async fn a_key_whose_partition_changes_moves() {
+    let schema = schema("id bigint, name string, day date, at int");
+    let definition = TableDefinition::new("address", schema.clone(), ["id"])
+        .with_ordering_field("at")
+        .with_partition_fields(["day"]);
+    let table = Table::create_with(memory(), "address".into(), definition, repeatable()).await.unwrap();
+    let row =
+        |id: i64, day: &str, at: i32| format!(r#"{{"id":{id},"name":"n{at}","day":"{day}","at":{at}}}"#);
+    upsert(&table, &schema, &[row(1, "2025-01-01", 1), row(2, "2025-01-01", 1), row(3, "2025-01-02", 1)])
+        .await;
+    let report = upsert(&table, &schema, &[row(1, "2025-01-02", 2), row(2, "2025-01-03", 0)]).await;
+    assert_eq!((report.moved, report.late, report.inserted, report.updated), (1, 1, 0, 0));
+    let read = table.read(Query::snapshot().with_meta_columns().with_columns(["id"])).await.unwrap();
+    let places: Vec<String> = lines(&read)
+        .iter()
+        .map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            format!("{} {}", row["id"], row["_hoodie_partition_path"].as_str().unwrap())
+        })
+        .collect();
+    let mut places = places;
+    places.sort();
+    assert_eq!(places, ["1 day=2025-01-02", "2 day=2025-01-01", "3 day=2025-01-02"]);
+}
+
+#[tokio::test]
+async fn deleted_keys_are_gone_and_late_rows_do_not_bring_them_back() {
+    let (table, schema) = customer(repeatable()).await;
+    upsert(&table, &schema, &[row(1, "Ada", 5), row(2, "Bob", 5), row(3, "Cleo", 5)]).await;
+    let flagged = common::schema(&format!("{CUSTOMER}, _hoodie_is_deleted boolean"));
+    let delete = r#"{"id":1,"at":6,"_hoodie_is_deleted":true}
+{"id":2,"at":4,"_hoodie_is_deleted":true}
+{"id":9,"at":4,"_hoodie_is_deleted":true}"#;
+    let report = table.upsert(&[batch(&flagged, delete)]).await.unwrap();
+    assert_eq!((report.deleted, report.late, report.unchanged), (1, 1, 1));
+    let by_key = table.delete(&[batch(&common::schema("id bigint"), r#"{"id":3}"#)]).await.unwrap();
+    assert_eq!(by_key.deleted, 1);
+    assert_eq!(names(&table).await, [r#"{"id":2,"name":"Bob"}"#]);
+    let late = table
+        .upsert(&[batch(&schema, &[row(1, "Zombie", 5), row(3, "Zombie", 4)].join("\n"))])
+        .await
+        .unwrap();
+    assert_eq!((late.instant, late.late), (None, 2));
+    let newer = table.upsert(&[batch(&schema, &row(1, "Ada again", 7))]).await.unwrap();
+    assert_eq!(newer.inserted, 1);
+    assert_eq!(names(&table).await, [r#"{"id":1,"name":"Ada again"}"#, r#"{"id":2,"name":"Bob"}"#]);
+}
+
+#[tokio::test]
+async fn insert_leaves_stored_rows_as_they_are() {
+    let (table, schema) = customer(repeatable()).await;
+    upsert(&table, &schema, &[row(1, "Ada", 1)]).await;
+    let report =
+        table.insert(&[batch(&schema, &[row(1, "x", 9), row(2, "Bob", 1)].join("\n"))]).await.unwrap();
+    assert_eq!((report.inserted, report.unchanged), (1, 1));
+    assert_eq!(names(&table).await, [r#"{"id":1,"name":"Ada"}"#, r#"{"id":2,"name":"Bob"}"#]);
+}
+
+#[tokio::test]
+async fn ten_commits_stay_readable_and_a_file_group_has_at_most_eleven_versions() {
+    let (table, schema) = customer(repeatable()).await;
+    let mut instants = Vec::new();
+    for at in 0..30 {
+        let report = upsert(&table, &schema, &[row(1, &format!("v{at}"), at)]).await;
+        instants.push(report.instant.unwrap());
+        assert!(table.file_groups().await.unwrap()[0].versions.len() <= 11);
+        // Hudi cleans for the first time after the twelfth commit.
+        assert_eq!(report.cleaned.is_some(), at >= 11, "commit {}", at + 1);
+    }
+    assert_eq!(table.earliest_instant().await.unwrap(), Some(instants[20]));
+    for (at, instant) in instants.iter().enumerate() {
+        let read = table.read(Query::as_of(*instant).with_columns(["name"])).await;
+        if at >= 20 {
+            assert_eq!(lines(&read.unwrap()), [format!(r#"{{"name":"v{at}"}}"#)]);
+        } else {
+            let error = read.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::OutsideRetention);
+            assert_eq!(error.context("earliest"), Some(instants[20].to_string().as_str()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_policy_keeps_as_much_as_it_says() {
+    let (table, schema) = customer(repeatable().with_retention(RetentionPolicy::file_versions(2))).await;
+    for at in 0..5 {
+        upsert(&table, &schema, &[row(1, &format!("v{at}"), at)]).await;
+    }
+    assert_eq!(table.file_groups().await.unwrap()[0].versions.len(), 2);
+}
+
+#[tokio::test]
+async fn incremental_reads_show_what_commits_in_the_range_wrote() {
+    let (table, schema) = customer(repeatable()).await;
+    let mut at = Vec::new();
+    for commit in 1..=4 {
+        let rows = [row(i64::from(commit), "new", commit), row(100, &format!("v{commit}"), commit)];
+        at.push(upsert(&table, &schema, &rows).await.instant.unwrap());
+    }
+    let changes =
+        |query: Query| async { lines(&table.read(query.with_columns(["name", "id"])).await.unwrap()) };
+    assert_eq!(changes(Query::since(at[2])).await, [r#"{"id":100,"name":"v4"}"#, r#"{"id":4,"name":"new"}"#]);
+    assert_eq!(
+        changes(Query::since(at[0]).until(at[2])).await,
+        [r#"{"id":100,"name":"v3"}"#, r#"{"id":2,"name":"new"}"#, r#"{"id":3,"name":"new"}"#]
+    );
+    assert!(changes(Query::since(at[3])).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_history_of_a_key_shows_each_change_and_its_end() {
+    let (table, schema) = customer(repeatable()).await;
+    upsert(&table, &schema, &[row(1, "a", 1), row(2, "x", 1)]).await;
+    upsert(&table, &schema, &[row(2, "y", 2)]).await;
+    upsert(&table, &schema, &[row(1, "b", 3)]).await;
+    table.delete(&[batch(&common::schema("id bigint"), r#"{"id":1}"#)]).await.unwrap();
+    let history = table.history("1").await.unwrap();
+    let told: Vec<String> = history
+        .iter()
+        .map(|version| match &version.change {
+            hudi_scd::KeyChange::Written(row) => lines(std::slice::from_ref(row)).remove(0),
+            _ => "deleted".to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#"{"at":1,"balance":"1.50","id":1,"name":"a"}"#,
+            r#"{"at":3,"balance":"1.50","id":1,"name":"b"}"#,
+            "deleted"
+        ]
+    );
+    assert!(table.history("404").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_schema_grows_and_stored_rows_follow() {
+    let (table, schema) = customer(repeatable()).await;
+    upsert(&table, &schema, &[row(1, "Ada", 1)]).await;
+    let wider = common::schema("id bigint, name string, balance decimal(15,2), at bigint, email string");
+    table.upsert(&[batch(&wider, r#"{"id":2,"name":"Bob","at":5000000000,"email":"b@x"}"#)]).await.unwrap();
+    assert_eq!(
+        lines(&table.read(Query::snapshot()).await.unwrap()),
+        [
+            r#"{"at":1,"balance":"1.50","email":null,"id":1,"name":"Ada"}"#,
+            r#"{"at":5000000000,"balance":null,"email":"b@x","id":2,"name":"Bob"}"#
+        ]
+    );
+}
+
+#[tokio::test]
+async fn input_that_does_not_fit_is_refused_before_anything_is_written() {
+    let (table, schema) = customer(repeatable()).await;
+    let null_key = table.upsert(&[batch(&schema, r#"{"name":"x","at":1}"#)]).await.unwrap_err();
+    assert_eq!((null_key.kind(), null_key.context("column")), (ErrorKind::InvalidInput, Some("id")));
+    let null_ordering = table.upsert(&[batch(&schema, r#"{"id":1,"name":"x"}"#)]).await.unwrap_err();
+    assert_eq!(
+        (null_ordering.kind(), null_ordering.context("column")),
+        (ErrorKind::InvalidInput, Some("at"))
+    );
+    let column = table.upsert(&[batch(&common::schema("id bigint, at int"), r#"{"id":1,"at":1}"#)]).await;
+    assert_eq!(column.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert!(table.timeline().await.unwrap().entries().is_empty());
+}
+
+#[tokio::test]
+async fn a_table_is_created_once_and_opened_as_it_was_made() {
+    let store = memory();
+    let schema = schema(CUSTOMER);
+    let definition = || TableDefinition::new("customer", schema.clone(), ["id"]).with_ordering_field("at");
+    Table::create(store.clone(), "t".into(), definition()).await.unwrap();
+    let twice = Table::create(store.clone(), "t".into(), definition()).await.unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::AlreadyExists);
+    let table = Table::open(store.clone(), "t".into()).await.unwrap();
+    assert_eq!(table.schema().await.unwrap(), hudi_scd::schema::canonical(&schema).unwrap());
+    assert_eq!(table.read(Query::snapshot()).await.unwrap()[0].num_rows(), 0);
+    assert_eq!(Table::open(store, "elsewhere".into()).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
