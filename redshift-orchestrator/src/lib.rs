@@ -38,7 +38,7 @@ pub use observer::{Observer, Progressed};
 pub use orchestrator::Orchestrator;
 pub use outcome::{Conclusion, Origin, Outcome, Unknown, UnknownReason};
 pub use pipeline::{Pipeline, Report, Run};
-pub use rows::{Column, Field, PageData, ResultPage};
+pub use rows::{Column, Field, PageData, ResultPage, StatementExecutorExt};
 pub use statement::{
     ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, SqlText, Statement,
     StatementId,

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{Description, FailureKind, StatementId, StepKey, wait::Effort};
+use crate::{Description, FailureKind, StatementId, StepKey, seconds::human, wait::Effort};
 
 /// How a submitted statement ended. Every one of them ends as one of these.
 #[derive(Clone, Debug)]
@@ -177,7 +177,7 @@ impl fmt::Display for Conclusion {
             Self::Finished => f.write_str("finished"),
             Self::Failed { kind, error } => write!(f, "failed ({kind}): {error}"),
             Self::Aborted => f.write_str("aborted"),
-            Self::TimedOut { limit } => write!(f, "timed out after {limit:?} and was cancelled"),
+            Self::TimedOut { limit } => write!(f, "timed out after {} and was cancelled", human(*limit)),
             Self::Unknown(unknown) => write!(f, "unknown: {unknown}"),
         }
     }

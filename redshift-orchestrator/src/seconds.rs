@@ -1,6 +1,8 @@
-//! Durations in files and reports: seconds, as a decimal number.
+//! Durations in files and reports: seconds, as a decimal number; and in texts for people.
 
 use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
@@ -9,7 +11,13 @@ pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Re
     serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
 }
 
-/// The same for a duration that may be missing.
+/// The duration as a person would write it into a pipeline file: `1h 30m`, `90s`.
+pub(crate) fn human(duration: Duration) -> String {
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
+}
+
+/// Seconds of a duration that may be missing.
 pub(crate) mod optional {
     use super::*;
 

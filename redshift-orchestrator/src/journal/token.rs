@@ -70,7 +70,7 @@ mod tests {
         let key = StepKey::new("cycle-007", "load-sales");
         let statement = Statement::sql("CALL load_sales(:cycle)").with_parameter("cycle", "7");
         let token = token(&key, &statement);
-        assert_eq!(token, "PINNED");
+        assert_eq!(token, "8bb6522cb76680d962e34311a6ca7de46937876fe758a1eca47be63eb538d134");
         assert_eq!(token.len(), 64);
     }
 

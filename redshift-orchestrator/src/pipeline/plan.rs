@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{OnFailure, Pipeline};
+use crate::seconds::human;
 
 /// What a pipeline would run, in which order. Prints as a table; shows no SQL and no values.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +55,7 @@ impl fmt::Display for Plan<'_> {
                 notes.push(format!("after {}", step.after.join(", ")));
             }
             if let Some(timeout) = step.timeout {
-                notes.push(format!("at most {timeout:?}"));
+                notes.push(format!("at most {}", human(timeout)));
             }
             if let Some(retry) = step.retry.as_ref().filter(|retry| retry.attempts > 1) {
                 let kinds: Vec<_> = retry.kinds().map(|kind| kind.as_str()).collect();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Step;
-use crate::{Conclusion, Error, FailureKind, Origin, Outcome, Result, StatementId, StepKey};
+use crate::{Conclusion, Error, FailureKind, Origin, Outcome, Result, StatementId, StepKey, seconds::human};
 
 /// What a run of a pipeline did. Prints as a table with what to do next; [`to_json`](Self::to_json) is for machines,
 /// [`to_svg`](Self::to_svg) draws it.
@@ -192,7 +192,7 @@ impl AttemptReport {
             Conclusion::Aborted => {
                 self.error = Some("cancelled by somebody else, or by the service".to_owned())
             }
-            Conclusion::TimedOut { limit } => self.error = Some(format!("cancelled after {limit:?}")),
+            Conclusion::TimedOut { limit } => self.error = Some(format!("cancelled after {}", human(limit))),
             Conclusion::Unknown(unknown) => {
                 self.error = Some(unknown.to_string());
                 self.check = Some(unknown.what_to_check());

@@ -2,6 +2,11 @@
 
 use crate::PageToken;
 
+mod de;
+mod ext;
+
+pub use ext::StatementExecutorExt;
+
 /// One page of a result.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

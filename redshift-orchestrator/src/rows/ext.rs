@@ -1,0 +1,99 @@
+//! [`StatementExecutorExt`]: what callers of an executor usually want of a result.
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+
+use super::{Column, Field, PageData, de};
+use crate::{Error, ErrorKind, PageToken, Result, ResultPage, StatementExecutor, StatementId};
+
+/// Conveniences for callers of any [`StatementExecutor`].
+#[async_trait]
+pub trait StatementExecutorExt: StatementExecutor {
+    /// All rows of a result, over all pages, as values of `T`.
+    ///
+    /// A struct takes columns by name, a tuple by position, a single value from the only column. `Option` takes NULL, and an
+    /// empty text is not NULL. Decimals, dates and timestamps come as text, digit for digit: take them as a `String`, or as a
+    /// type that reads itself from one (`jiff::civil::Date`, a decimal type).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use redshift_orchestrator::{*, local::{LocalExecutor, Run, Script}};
+    /// #[derive(serde::Deserialize, PartialEq, Debug)]
+    /// struct Sale { ticket: i64, price: String, coupon: Option<String> }
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<()> {
+    /// # let columns = vec![Column::new("ticket", "int8"), Column::new("price", "numeric"), Column::new("coupon", "varchar")];
+    /// # let row = vec![Field::Long(1), Field::String("12345678901234567.89".into()), Field::Null];
+    /// # let run = Run::finished(Duration::ZERO).with_result(columns, vec![row]);
+    /// # let executor = LocalExecutor::scripted(Script::new().otherwise(run));
+    /// let id = executor.submit(&Statement::sql("SELECT ticket, price, coupon FROM sales"), None).await?.id;
+    /// # executor.describe(&id, Some(WaitTime::MAX)).await?;
+    /// let sales: Vec<Sale> = executor.rows(&id).await?;
+    /// assert_eq!(sales, [Sale { ticket: 1, price: "12345678901234567.89".into(), coupon: None }]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the executor; [`ErrorKind::Invalid`] with row and column if a value does not fit `T`, and
+    /// [`ErrorKind::Unsupported`] for a result that was asked for as CSV.
+    async fn rows<T: DeserializeOwned + Send>(&self, id: &StatementId) -> Result<Vec<T>> {
+        let mut rows = Vec::new();
+        self.each_page(id, &mut |columns, records| {
+            for record in records {
+                let number = rows.len() + 1;
+                let row = de::from_row(columns, &record).map_err(|error: de::RowError| {
+                    let error = Error::new(ErrorKind::Invalid, error.to_string()).with_context("row", number);
+                    error.with_context("statement_id", id)
+                })?;
+                rows.push(row);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    /// All records of a result, over all pages, with its columns.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    async fn records(&self, id: &StatementId) -> Result<(Vec<Column>, Vec<Vec<Field>>)> {
+        let (mut columns, mut rows) = (Vec::new(), Vec::new());
+        self.each_page(id, &mut |described, records| {
+            columns = described.to_vec();
+            rows.extend(records);
+            Ok(())
+        })
+        .await?;
+        Ok((columns, rows))
+    }
+
+    /// Hands each page of a result to `take`, in order.
+    ///
+    /// # Errors
+    /// Those of the executor and of `take`; [`ErrorKind::Unsupported`] for a result that was asked for as CSV.
+    async fn each_page(
+        &self,
+        id: &StatementId,
+        take: &mut (dyn for<'p> FnMut(&'p [Column], Vec<Vec<Field>>) -> Result<()> + Send),
+    ) -> Result<()> {
+        let mut page: Option<PageToken> = None;
+        loop {
+            let ResultPage { columns, data, next, .. } = self.result(id, page).await?;
+            let PageData::Records(records) = data else {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "the result is CSV; submit the statement with ResultFormat::Json to read it as rows",
+                )
+                .with_context("statement_id", id));
+            };
+            take(&columns, records)?;
+            match next {
+                None => return Ok(()),
+                next => page = next,
+            }
+        }
+    }
+}
+
+impl<E: StatementExecutor + ?Sized> StatementExecutorExt for E {}

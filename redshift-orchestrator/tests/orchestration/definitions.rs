@@ -1,0 +1,116 @@
+//! What a pipeline file may say, and what is answered when it says something else.
+
+use redshift_orchestrator::{
+    Error, ErrorKind, ExecutionMode, Pipeline, Run,
+    pipeline::{Step, Work},
+};
+
+fn error(text: &str) -> Error {
+    let error = Pipeline::from_toml(text).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Definition);
+    error
+}
+
+#[test]
+fn an_error_in_a_file_names_line_step_and_way_out() {
+    let step = |lines: &str| format!("name = \"p\"\n\n[[steps]]\nname = \"a\"\nsql = \"SELECT 1\"\n{lines}");
+    let two = |one: &str, other: &str| {
+        format!(
+            "name = \"p\"\n[[steps]]\nname = \"a\"\nsql = \"SELECT 1\"\n{one}\n[[steps]]\nname = \"b\"\nsql = \"SELECT 2\"\n{other}"
+        )
+    };
+    let cases = [
+        ("an unknown key", step("tiemout = \"2m\"")),
+        ("an unknown key of the pipeline", "name = \"p\"\nconcurency = 3\n".to_owned()),
+        ("a bad duration", step("timeout = \"2 fortnights\"")),
+        ("an unknown failure kind", step("retry = { attempts = 2, on = [\"serialisation-conflict\"] }")),
+        ("an unknown dependency", two("", "after = [\n  \"a\",\n  \"aa\",\n]")),
+        ("a circle", two("after = [\"b\"]", "after = [\"a\"]")),
+        ("a step that waits for itself", step("after = [\"a\"]")),
+        ("a dependency named twice", two("", "after = [\"a\", \"a\"]")),
+        ("a name used twice", two("", "").replace("\"b\"", "\"a\"")),
+        ("no steps", "name = \"p\"\n".to_owned()),
+        ("nothing to run", "name = \"p\"\n[[steps]]\nname = \"a\"\n".to_owned()),
+        ("two things to run", step("call = \"load()\"")),
+        ("an undeclared parameter", step("").replace("SELECT 1", "SELECT ${cycle}")),
+        ("a value without a place", step("parameters = { cycle = 7 }")),
+        ("a retry without failures", step("retry = { attempts = 3 }")),
+        ("an empty statement", step("").replace("SELECT 1", " ")),
+        ("an execution mode of one statement", step("execution_mode = \"auto-commit\"")),
+        ("an empty batch", "name = \"p\"\n[[steps]]\nname = \"a\"\nbatch = []\n".to_owned()),
+        ("a file in a text", "name = \"p\"\n[[steps]]\nname = \"a\"\nfile = \"a.sql\"\n".to_owned()),
+        ("no concurrency", "name = \"p\"\nconcurrency = 0\n".to_owned()),
+        ("no TOML", "name = \"p\n".to_owned()),
+    ];
+    let printed: Vec<_> = cases.iter().map(|(what, text)| format!("{what}\n  {}", error(text))).collect();
+    insta::assert_snapshot!(printed.join("\n"));
+}
+
+#[test]
+fn json_says_the_same_as_toml() {
+    let toml = Pipeline::from_toml(include_str!("../data/cycle.toml")).unwrap();
+    let value: toml::Value = toml::from_str(include_str!("../data/cycle.toml")).unwrap();
+    let text = serde_json::to_string_pretty(&value).unwrap();
+    let json = Pipeline::from_json(&text).unwrap();
+    assert_eq!(toml.steps(), json.steps());
+    let error = Pipeline::from_json(&text.replace("\"dim-item\"\n", "\"dim-itm\"\n")).unwrap_err();
+    assert!(error.to_string().contains("did you mean `dim-item`?"), "{error}");
+    assert!(error.context("line").is_some(), "{error}");
+    let error = Pipeline::from_json(&text.replace("\"retry\"", "\"retri\"")).unwrap_err();
+    assert!(
+        error.to_string().contains("did you mean `retry`?") && error.context("line").is_some(),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_sql_file_is_one_statement_or_a_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("one.sql", "-- loads\nCALL load();\n");
+    write("two.sql", "DELETE FROM t;\nINSERT INTO t SELECT 1;\n");
+    write(
+        "p.toml",
+        "name = \"p\"\n[[steps]]\nname = \"one\"\nfile = \"one.sql\"\n[[steps]]\nname = \"two\"\nfile = \"two.sql\"\n",
+    );
+    let pipeline = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap();
+    assert!(matches!(pipeline.steps()[0].work(), Work::Sql(sql) if sql.ends_with("CALL load()")));
+    assert!(
+        matches!(pipeline.steps()[1].work(), Work::Batch(sqls, ExecutionMode::Transaction) if sqls.len() == 2)
+    );
+    write("p.toml", "name = \"p\"\n[[steps]]\nname = \"gone\"\nfile = \"gone.sql\"\n");
+    let error = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap_err().to_string();
+    assert!(error.contains("`gone.sql` cannot be read") && error.contains("line: 4"), "{error}");
+    assert!(error.contains("p.toml"), "{error}");
+}
+
+#[test]
+fn parameters_stand_apart_from_the_sql() {
+    let pipeline = Pipeline::builder("p")
+        .with_parameter("who", None)
+        .with_parameter("schema", Some("mystore"))
+        .with_step(Step::call("greet", "${schema}.greet(:who)").with_parameter("who", "dear ${who}"))
+        .build()
+        .unwrap();
+    let run = Run::new("r").with_parameter("who", "O'Brien; DROP TABLE t");
+    let statement = pipeline.statements(&run).unwrap().remove(0);
+    assert_eq!(statement.sqls(), ["CALL mystore.greet(:who)"]);
+    assert_eq!(statement.parameters()[0].value, "dear O'Brien; DROP TABLE t");
+
+    let refused = |run: Run| pipeline.statements(&run).unwrap_err().to_string();
+    assert!(refused(Run::new("r")).contains("the run gives no value to the parameter `who`"));
+    let text = refused(Run::new("r").with_parameter("who", "x").with_parameter("schema", "a; DROP TABLE t"));
+    assert!(text.contains("may not stand in SQL"), "{text}");
+    let text = refused(Run::new("r").with_parameter("whom", "x"));
+    assert!(text.contains("did you mean `who`?"), "{text}");
+}
+
+#[test]
+fn debug_and_plan_show_no_sql_and_no_values() {
+    let pipeline = Pipeline::builder("p")
+        .with_step(Step::sql("a", "SELECT 'classified' WHERE 1 = :x").with_parameter("x", "secret"))
+        .build()
+        .unwrap();
+    let printed = format!("{pipeline:?} {}", pipeline.plan());
+    assert!(!printed.contains("classified") && !printed.contains("secret"), "{printed}");
+}

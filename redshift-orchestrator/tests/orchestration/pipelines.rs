@@ -1,0 +1,180 @@
+//! Pipelines: definitions, runs, resumption, reports.
+
+use std::time::Duration;
+
+use redshift_orchestrator::{
+    FailureKind, Orchestrator, Pipeline, Report, Run, TokioClock,
+    journal::MemoryJournal,
+    local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script},
+    pipeline::{OnFailure, Retry, Step},
+};
+
+const CYCLE: &str = include_str!("../data/cycle.toml");
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_reported_as_text_json_and_picture() {
+    let conflict = "ERROR: 1023 DETAIL: Serializable isolation violation on table - 107";
+    let script = Script::new()
+        .on("dim_customer", local::Run::finished(seconds(4.2)).with_affected_rows(120))
+        .on("dim_item", local::Run::finished(seconds(2.1)))
+        .on("dim_store", local::Run::failed(seconds(0.4), "ERROR: column \"region\" does not exist"))
+        .on_each(
+            "fact_sales",
+            [local::Run::failed(seconds(3.0), conflict), local::Run::finished(seconds(5.5))],
+        );
+    let service = LocalExecutor::scripted(script);
+    let faults = Faults::seeded(3).with(Operation::Submit, Fault::LostReply, 0.3).with(
+        Operation::Describe,
+        Fault::Throttle,
+        0.3,
+    );
+    let journal = MemoryJournal::new();
+    let orchestrator = Orchestrator::new(Faulty::new(service.clone(), faults))
+        .with_journal(journal.clone())
+        .with_clock(TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap()));
+    let pipeline = Pipeline::from_toml(CYCLE).unwrap();
+    insta::assert_snapshot!("plan", pipeline.plan());
+    let report =
+        pipeline.run(&orchestrator, Run::new("cycle-007").with_parameter("cycle", "7")).await.unwrap();
+    insta::assert_snapshot!("report", report);
+    insta::assert_json_snapshot!("report_json", report.to_json());
+    insta::assert_snapshot!("report_svg", report.to_svg());
+    if let Some(path) = std::env::var_os("SAVE_SVG") {
+        std::fs::write(path, report.to_svg()).unwrap();
+    }
+}
+
+/// Three steps in a row, the second of which takes five minutes.
+fn row() -> Pipeline {
+    Pipeline::builder("row")
+        .with_step(Step::sql("one", "SELECT 'one'"))
+        .with_step(Step::sql("two", "SELECT 'two'").after(["one"]))
+        .with_step(Step::sql("three", "SELECT 'three'").after(["two"]))
+        .build()
+        .unwrap()
+}
+
+fn slow_row() -> LocalExecutor<local::Scripted> {
+    LocalExecutor::scripted(Script::new().on("two", local::Run::finished(seconds(300.0))))
+}
+
+fn statuses(report: &Report) -> Vec<&'static str> {
+    report.steps().iter().map(|step| step.status.as_str()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_run_goes_on_where_it_stopped() {
+    let service = slow_row();
+    let journal = MemoryJournal::new();
+    let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+    let orchestrator = || Orchestrator::new(service.clone()).with_journal(journal.clone()).with_clock(clock);
+    let killed = tokio::time::timeout(seconds(100.0), row().run(&orchestrator(), Run::new("r"))).await;
+    assert!(killed.is_err());
+    let report = row().run(&orchestrator(), Run::new("r")).await.unwrap();
+    assert!(report.is_success() && report.resumed);
+    let origins: Vec<_> = report.steps().iter().map(|step| step.attempts[0].origin).collect();
+    assert_eq!(origins, ["journal", "reattached", "submitted"]);
+    assert_eq!(report.elapsed, seconds(200.0));
+    assert_eq!(service.effects().len(), 3);
+    // Once more: everything is in the journal.
+    let again = row().run(&orchestrator(), Run::new("r")).await.unwrap();
+    assert_eq!((again.totals().statements, again.is_success()), (0, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_run_goes_on_with_a_new_attempt_at_the_step_that_failed() {
+    let script = Script::new().on_each(
+        "two",
+        [local::Run::failed(seconds(1.0), "ERROR: no such table"), local::Run::finished(seconds(1.0))],
+    );
+    let service = LocalExecutor::scripted(script);
+    let orchestrator = Orchestrator::new(service.clone());
+    let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
+    assert_eq!(statuses(&report), ["finished", "failed", "skipped"]);
+    let failed = report.failures().next().unwrap().last_attempt().unwrap();
+    assert_eq!(failed.error.as_deref(), Some("ERROR: no such table"));
+    assert!(failed.statement_id.is_some());
+    let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
+    assert_eq!(statuses(&report), ["finished", "finished", "finished"]);
+    assert_eq!(report.step("two").unwrap().attempts[0].number, 2);
+    assert_eq!(service.effects().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_named_failures_are_tried_again() {
+    let conflict = "ERROR: 1023 Serializable isolation violation";
+    let script = Script::new().on_each(
+        "work",
+        [
+            local::Run::failed(seconds(1.0), conflict),
+            local::Run::failed(seconds(1.0), conflict),
+            local::Run::failed(seconds(1.0), "ERROR: division by zero"),
+            local::Run::finished(seconds(1.0)),
+        ],
+    );
+    let pipeline =
+        Pipeline::builder("p")
+            .with_step(Step::sql("work", "SELECT 'work'").with_retry(
+                Retry::new(9).on([FailureKind::SerializationConflict]).with_backoff(seconds(2.0)),
+            ))
+            .build()
+            .unwrap();
+    let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
+    let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
+    let attempts = &report.step("work").unwrap().attempts;
+    let kinds: Vec<_> = attempts.iter().map(|attempt| attempt.failure.unwrap().as_str()).collect();
+    assert_eq!(kinds, ["serialization-conflict", "serialization-conflict", "sql"]);
+    // Pauses of 2 and 4 seconds.
+    let started: Vec<_> = attempts.iter().map(|attempt| attempt.started.as_secs()).collect();
+    assert_eq!(started, [0, 3, 8]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_means_to_others_what_its_step_says() {
+    let run = async |on_failure: OnFailure| {
+        let script = Script::new()
+            .on("bad", local::Run::failed(seconds(1.0), "ERROR: bad"))
+            .otherwise(local::Run::finished(seconds(2.0)));
+        let pipeline = Pipeline::builder("p")
+            .with_concurrency(2)
+            .with_on_failure(on_failure)
+            .with_step(Step::sql("bad", "SELECT 'bad'"))
+            .with_step(Step::sql("beside", "SELECT 'beside'"))
+            .with_step(Step::sql("behind", "SELECT 'behind'").after(["bad"]))
+            .with_step(Step::sql("far-behind", "SELECT 'far'").after(["behind"]))
+            .with_step(Step::sql("apart", "SELECT 'apart'").after(["beside"]))
+            .build()
+            .unwrap();
+        let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
+        let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
+        statuses(&report)
+    };
+    assert_eq!(
+        run(OnFailure::SkipDependents).await,
+        ["failed", "finished", "skipped", "skipped", "finished"]
+    );
+    assert_eq!(
+        run(OnFailure::Stop).await,
+        ["failed", "finished", "not started", "not started", "not started"]
+    );
+    assert_eq!(run(OnFailure::Continue).await, ["failed", "finished", "finished", "finished", "finished"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_statements_run_at_a_time_than_allowed() {
+    let script = Script::new().otherwise(local::Run::finished(seconds(10.0)));
+    let pipeline = (0..7)
+        .fold(Pipeline::builder("p").with_concurrency(3), |builder, n| {
+            builder.with_step(Step::sql(format!("s{n}"), format!("SELECT {n}")))
+        })
+        .build()
+        .unwrap();
+    let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
+    let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
+    let started: Vec<_> = report.steps().iter().map(|step| step.attempts[0].started.as_secs()).collect();
+    assert_eq!(started, [0, 0, 0, 10, 10, 10, 20]);
+}

@@ -1,0 +1,180 @@
+//! Executors to test with: one that answers as it is told, and one that notes the instants of requests.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use redshift_orchestrator::{
+    Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
+    StatementFilter, StatementId, StatementPage, Status, Submitted, WaitTime,
+};
+use tokio::time::{Instant, sleep};
+
+/// An executor that answers questions and cancellations as it is told, the last answer for ever, and notes when it was asked.
+#[derive(Debug)]
+pub(crate) struct Told {
+    start: Instant,
+    describes: Mutex<VecDeque<Answer<Status>>>,
+    cancels: Mutex<VecDeque<Answer<bool>>>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// An answer, and how long it takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer<T> {
+    after: Duration,
+    answer: std::result::Result<T, ErrorKind>,
+}
+
+/// A question or cancellation: when it came, and the wait it asked for in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Asked {
+    Describe(f64, u8),
+    Cancel(f64),
+}
+
+/// An answer at once.
+pub(crate) fn now<T>(answer: T) -> Answer<T> {
+    after(0.0, answer)
+}
+
+/// An answer after so many seconds.
+pub(crate) fn after<T>(seconds: f64, answer: T) -> Answer<T> {
+    Answer { after: Duration::from_secs_f64(seconds), answer: Ok(answer) }
+}
+
+/// An error at once.
+pub(crate) fn fails<T>(kind: ErrorKind) -> Answer<T> {
+    Answer { after: Duration::ZERO, answer: Err(kind) }
+}
+
+impl Told {
+    pub(crate) fn new(
+        describes: impl IntoIterator<Item = Answer<Status>>,
+        cancels: impl IntoIterator<Item = Answer<bool>>,
+    ) -> Self {
+        Self {
+            start: Instant::now(),
+            describes: Mutex::new(describes.into_iter().collect()),
+            cancels: Mutex::new(cancels.into_iter().collect()),
+            asked: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// The instants of questions, in seconds.
+    pub(crate) fn instants(&self) -> Vec<f64> {
+        let describe = |asked: &Asked| match asked {
+            Asked::Describe(at, _) => Some(*at),
+            Asked::Cancel(_) => None,
+        };
+        self.asked().iter().filter_map(describe).collect()
+    }
+
+    fn elapsed(&self) -> f64 {
+        // Milliseconds, so that instants can be compared.
+        self.start.elapsed().as_millis() as f64 / 1e3
+    }
+
+    async fn give<T: Clone>(&self, answers: &Mutex<VecDeque<Answer<T>>>) -> Result<T> {
+        let next = {
+            let mut answers = answers.lock().unwrap();
+            if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
+        };
+        let Answer { after, answer } = next.expect("an answer");
+        sleep(after).await;
+        answer.map_err(|kind| Error::new(kind, "as told"))
+    }
+}
+
+#[async_trait]
+impl StatementExecutor for Told {
+    async fn submit(&self, _: &Statement, _: Option<WaitTime>) -> Result<Submitted> {
+        Ok(Submitted::new(StatementId::new("told")))
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.asked.lock().unwrap().push(Asked::Describe(self.elapsed(), wait.map_or(0, WaitTime::seconds)));
+        self.give(&self.describes).await.map(|status| Description::new(id.clone(), status))
+    }
+
+    async fn cancel(&self, _: &StatementId) -> Result<bool> {
+        self.asked.lock().unwrap().push(Asked::Cancel(self.elapsed()));
+        self.give(&self.cancels).await
+    }
+
+    async fn result(&self, _: &StatementId, _: Option<PageToken>) -> Result<ResultPage> {
+        Err(Error::new(ErrorKind::Unsupported, "no results here"))
+    }
+
+    async fn list(&self, _: &StatementFilter, _: Option<PageToken>) -> Result<StatementPage> {
+        Ok(StatementPage::default())
+    }
+}
+
+/// Notes the instants of questions, and can leave out or refuse their waits.
+#[derive(Debug)]
+pub(crate) struct Noted<E> {
+    pub(crate) inner: E,
+    pub(crate) waits: Waits,
+    start: Instant,
+    asked: Arc<Mutex<Vec<(f64, u8)>>>,
+}
+
+/// What becomes of waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Waits {
+    Kept,
+    /// As a service before long polling: the field is ignored.
+    Ignored,
+    /// As a strict service before long polling: the field is an error.
+    Refused,
+}
+
+impl<E> Noted<E> {
+    pub(crate) fn new(inner: E, waits: Waits) -> Self {
+        Self { inner, waits, start: Instant::now(), asked: Arc::default() }
+    }
+
+    /// When questions came, and the waits they asked for, in seconds.
+    pub(crate) fn asked(&self) -> Vec<(f64, u8)> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl<E: StatementExecutor> StatementExecutor for Noted<E> {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        self.inner.submit(statement, wait).await
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        let at = self.start.elapsed().as_millis() as f64 / 1e3;
+        self.asked.lock().unwrap().push((at, wait.map_or(0, WaitTime::seconds)));
+        match self.waits {
+            Waits::Refused if wait.is_some() => {
+                Err(Error::new(ErrorKind::Invalid, "unknown field WaitTimeSeconds"))
+            }
+            Waits::Ignored => self.inner.describe(id, None).await,
+            _ => self.inner.describe(id, wait).await,
+        }
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.inner.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.inner.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.inner.list(filter, page).await
+    }
+}

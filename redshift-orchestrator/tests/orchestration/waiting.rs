@@ -1,0 +1,242 @@
+//! When questions are asked, what is survived, and how a wait ends.
+
+use std::time::Duration;
+
+use redshift_orchestrator::{
+    Backoff, ErrorKind, Statement, StatementExecutor, StatementId, Status,
+    local::{Limits, LocalExecutor, Run, Script},
+    wait::{
+        Cancellation, Effort, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait,
+    },
+};
+
+use super::support::{Answer, Asked, Noted, Told, Waits, after, fails, now};
+
+fn secs(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+/// Waits for a statement that takes so long; returns when it was asked for.
+async fn asked_for(
+    seconds: f64,
+    strategy: impl PollStrategy,
+    waits: Waits,
+    limits: Limits,
+) -> Vec<(f64, u8)> {
+    let script = Script::new().otherwise(Run::finished(secs(seconds))).with_limits(limits);
+    let service = Noted::new(LocalExecutor::scripted(script), waits);
+    let id = service.submit(&Statement::sql("CALL work()"), None).await.unwrap().id;
+    let mut effort = Effort::default();
+    let ending = Wait::new(&service, &id, &strategy).until_ended(&mut effort).await;
+    assert!(
+        matches!(&ending, Ending::Ended(description) if description.status == Status::Finished),
+        "{ending:?}"
+    );
+    assert_eq!(effort.describes as usize, service.asked().len());
+    service.asked()
+}
+
+async fn instants(seconds: f64, strategy: impl PollStrategy) -> Vec<f64> {
+    asked_for(seconds, strategy, Waits::Kept, Limits::default()).await.into_iter().map(|(at, _)| at).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_asks_once_in_30_seconds_and_knows_the_ending_when_it_happens() {
+    for (takes, asked) in [(0.3, 1), (29.9, 1), (45.0, 2), (95.0, 4)] {
+        let begun = tokio::time::Instant::now();
+        let questions = asked_for(takes, LongPoll::default(), Waits::Kept, Limits::default()).await;
+        assert_eq!(questions, (0..asked).map(|n| (f64::from(n) * 30.0, 30)).collect::<Vec<_>>());
+        let late = begun.elapsed() - secs(takes);
+        assert!(late < Duration::from_millis(2), "{late:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_falls_back_to_growing_pauses_while_waiters_are_refused() {
+    let mut limits = Limits::default();
+    limits.waiters_per_statement = 0;
+    let asked = asked_for(60.0, LongPoll::default(), Waits::Kept, limits).await;
+    // 30 seconds after the refusal a wait is tried again.
+    assert_eq!(
+        asked.iter().take(9).map(|(at, _)| *at).collect::<Vec<_>>(),
+        [0.0, 0.25, 0.625, 1.188, 2.032, 3.298, 5.197, 8.045, 12.317]
+    );
+    let waits: Vec<_> = asked.iter().filter(|(_, wait)| *wait > 0).map(|(at, _)| *at).collect();
+    assert_eq!(waits, [0.0, 38.336, 68.336]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_does_not_know_the_field_is_asked_without_it() {
+    let asked = asked_for(10.0, LongPoll::default(), Waits::Refused, Limits::default()).await;
+    assert_eq!(asked[0], (0.0, 30));
+    assert!(asked[1..].iter().all(|(_, wait)| *wait == 0), "{asked:?}");
+    assert_eq!(asked.len(), 9, "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_ignores_the_field_is_not_asked_in_a_loop() {
+    let asked = asked_for(600.0, LongPoll::default(), Waits::Ignored, Limits::default()).await;
+    assert!(asked.len() < 80, "{}", asked.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn strategies_ask_at_these_instants() {
+    assert_eq!(instants(25.0, Fixed::new(secs(10.0))).await, [10.0, 20.0, 30.0]);
+    let exponential = Exponential::new(secs(1.0)).with_factor(2.0).with_max(secs(5.0));
+    assert_eq!(instants(20.0, exponential).await, [1.0, 3.0, 7.0, 12.0, 17.0, 22.0]);
+    // Without experience, the fallback.
+    assert_eq!(instants(2.5, Learned::new(exponential)).await, [1.0, 3.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_decides_about_the_first_question() {
+    let told = Told::new([now(Status::Started), now(Status::Started), now(Status::Finished)], []);
+    let id = StatementId::new("told");
+    let ending = Wait::new(&told, &id, &Learned::default())
+        .with_expected(Some(secs(60.0)))
+        .until_ended(&mut Effort::default())
+        .await;
+    assert!(matches!(ending, Ending::Ended(_)));
+    // A twentieth of a minute later, then growing.
+    assert_eq!(told.instants(), [60.0, 63.0, 67.5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_stays_within_its_share_and_repeats_itself() {
+    let strategy = || Jittered::new(Fixed::new(secs(10.0)), 42).with_share(0.2);
+    let first = instants(300.0, strategy()).await;
+    assert_eq!(first, instants(300.0, strategy()).await);
+    let pauses: Vec<_> = first.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.iter().all(|pause| (7.99..=12.01).contains(pause)), "{pauses:?}");
+    assert!(
+        pauses.iter().any(|pause| *pause < 9.0) && pauses.iter().any(|pause| *pause > 11.0),
+        "{pauses:?}"
+    );
+}
+
+/// Waits for a statement of a told service with a limit of 60 seconds.
+async fn limited(told: &Told) -> (Ending, Effort) {
+    let mut effort = Effort::default();
+    let ending = Wait::new(told, &StatementId::new("told"), &LongPoll::default())
+        .with_limit(secs(60.0))
+        .with_grace(secs(20.0))
+        .with_backoff(Backoff::new(secs(1.0)))
+        .until_ended(&mut effort)
+        .await;
+    (ending, effort)
+}
+
+fn held() -> Answer<Status> {
+    after(30.0, Status::Started)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_whose_time_is_over_is_cancelled() {
+    let told = Told::new([held(), held(), now(Status::Aborted)], [now(true)]);
+    let (ending, effort) = limited(&told).await;
+    assert!(
+        matches!(&ending, Ending::TimedOut { limit, cancellation: Cancellation::Cancelled(_) } if *limit == secs(60.0)),
+        "{ending:?}"
+    );
+    assert_eq!(
+        told.asked(),
+        [Asked::Describe(0.0, 30), Asked::Describe(30.0, 30), Asked::Cancel(60.0), Asked::Describe(60.0, 20)]
+    );
+    assert_eq!(effort.cancels, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_finished_just_before_its_cancellation_is_finished() {
+    let told = Told::new([held(), held(), now(Status::Finished)], [fails(ErrorKind::Invalid)]);
+    let (ending, _) = limited(&told).await;
+    assert!(
+        matches!(&ending, Ending::TimedOut { cancellation: Cancellation::EndedBefore(description), .. }
+            if description.status == Status::Finished),
+        "{ending:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancellation_is_repeated_while_the_statement_waits_in_the_queue() {
+    let told = Told::new(
+        [held(), held(), now(Status::Submitted), now(Status::Submitted), now(Status::Aborted)],
+        [now(false), fails(ErrorKind::Throttled), now(true)],
+    );
+    let (ending, effort) = limited(&told).await;
+    assert!(
+        matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. }),
+        "{ending:?}"
+    );
+    assert_eq!((effort.cancels, effort.faults_survived()), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_cannot_be_cancelled_is_said_to_run_on() {
+    let told = Told::new([after(20.0, Status::Started)], [now(false)]);
+    let (ending, _) = limited(&told).await;
+    assert!(
+        matches!(&ending, Ending::TimedOut { cancellation: Cancellation::NotCancelled(_), .. }),
+        "{ending:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_are_survived_for_as_long_as_the_limit_allows() {
+    let told = Told::new(
+        [
+            fails(ErrorKind::Throttled),
+            fails(ErrorKind::Disconnected),
+            fails(ErrorKind::ServiceFault),
+            fails(ErrorKind::NotSent),
+            now(Status::Finished),
+        ],
+        [],
+    );
+    let (ending, effort) = limited(&told).await;
+    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert_eq!((effort.describes, effort.faults_survived()), (5, 4));
+    let pauses: Vec<_> = told.instants().windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (pause, least) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0]) {
+        assert!((least..=2.0 * least).contains(pause), "{pauses:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_never_answered_is_asked_again() {
+    let told = Told::new([after(86_400.0, Status::Started), now(Status::Finished)], []);
+    let (ending, effort) = limited(&told).await;
+    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert_eq!(told.instants()[0], 0.0);
+    assert!((41.0..=43.0).contains(&told.instants()[1]), "{:?}", told.instants());
+    assert_eq!(effort.faults[&ErrorKind::Disconnected], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_the_service_forgot_is_lost() {
+    for kind in [ErrorKind::Expired, ErrorKind::NotFound, ErrorKind::Denied, ErrorKind::Other] {
+        let told = Told::new([fails(kind)], []);
+        let (ending, _) = limited(&told).await;
+        assert!(matches!(&ending, Ending::Lost(error) if error.kind() == kind), "{ending:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
+    let told = Told::new([now(Status::Finished)], [now(true)]);
+    let id = StatementId::new("told");
+    let strategy = Fixed::new(secs(10.0));
+    // Over for long, and finished: not cancelled.
+    let wait = Wait::new(&told, &id, &strategy).with_limit(secs(60.0)).attached_after(secs(7_200.0));
+    let ending = wait.until_ended(&mut Effort::default()).await;
+    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert_eq!(told.asked(), [Asked::Describe(0.0, 0)]);
+
+    let told = Told::new([now(Status::Started), now(Status::Started), now(Status::Aborted)], [now(true)]);
+    let wait = Wait::new(&told, &id, &strategy).with_limit(secs(60.0)).attached_after(secs(45.0));
+    let ending = wait.until_ended(&mut Effort::default()).await;
+    assert!(matches!(ending, Ending::TimedOut { .. }), "{ending:?}");
+    assert_eq!(
+        told.asked(),
+        [Asked::Describe(0.0, 0), Asked::Describe(10.0, 0), Asked::Cancel(15.0), Asked::Describe(15.0, 0)]
+    );
+}
