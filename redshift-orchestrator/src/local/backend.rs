@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::record::{Outcome, Part, Record};
+use super::record::{Ending, Part, Record};
 use crate::{PageToken, Result, ResultPage, Statement, StatementId, Status};
 
 /// What really runs the statements of a [`LocalExecutor`](super::LocalExecutor): [`Scripted`](super::Scripted) or
@@ -17,9 +17,10 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn admit(&self, record: &Record) -> Result<Admission>;
 
-    /// Runs the statement, unless it ran: at most one effect, however often this is called. Returns how it ended.
+    /// Runs the statement, unless it ran: at most one effect, however often this is called. Returns how it ended; `None` when that is
+    /// not known yet, because another process runs it: ask again later.
     #[doc(hidden)]
-    async fn run(&self, job: &Job<'_>) -> Outcome;
+    async fn run(&self, job: &Job<'_>) -> Option<Ending>;
 
     /// Asks for a statement to be stopped that runs or will run. `false`: that cannot be done.
     #[doc(hidden)]
@@ -76,7 +77,7 @@ impl Job<'_> {
     }
 }
 
-impl Outcome {
+impl Ending {
     /// Aborted before or while it ran; parts that did not end are aborted too.
     pub(crate) fn aborted(mut parts: Vec<Part>, duration: Option<Duration>) -> Self {
         for part in &mut parts {

@@ -19,13 +19,12 @@ use tokio::{
 use super::{
     Limits,
     backend::{Admission, Backend, Job, Report},
-    clock::{Clock, later},
     limits,
-    record::{Outcome, Record, split},
+    record::{Ending, Record, split},
 };
 use crate::{
-    ClientToken, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
-    StatementFilter, StatementId, StatementPage, Status, Submitted, WaitTime,
+    ClientToken, Clock, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement,
+    StatementExecutor, StatementFilter, StatementId, StatementPage, Status, Submitted, WaitTime,
 };
 
 /// The Redshift Data API's state machine in process; see the [module](crate::local).
@@ -51,7 +50,7 @@ struct Service<B> {
     backend: B,
     limits: Limits,
     dwell: Dwell,
-    clock: Clock,
+    clock: Arc<dyn Clock>,
     /// Statements that may run at a time; the others wait in `SUBMITTED`, in the order in which they came.
     slots: Option<Arc<Semaphore>>,
     state: Mutex<State>,
@@ -91,7 +90,7 @@ pub(super) struct Parts<B> {
     pub(super) backend: B,
     pub(super) limits: Limits,
     pub(super) dwell: Dwell,
-    pub(super) clock: Clock,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) concurrency: Option<usize>,
     pub(super) ids: fastrand::Rng,
 }
@@ -138,7 +137,7 @@ impl<B: Backend> LocalExecutor<B> {
         limits::check_id(id)?;
         let (whole, _) = split(id);
         self.service.forget_expired();
-        if !self.service.lock().known.contains_key(&whole)
+        if !self.service.lock().knows(&whole)
             && let Some(record) = self.service.backend.find(&whole).await?
         {
             self.adopt(vec![record]);
@@ -237,7 +236,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.service.forget_expired();
-        let known = |id: &str| self.service.lock().known.contains_key(&StatementId::new(id));
+        let known = |id: &str| self.service.lock().knows(&StatementId::new(id));
         let news = self.service.backend.news(&known).await?;
         self.adopt(news);
         let before = match page {
@@ -305,21 +304,29 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
         cancelled,
         report: &report,
     };
-    let picked = async {
-        let slot = service.slot().await;
-        sleep(service.dwell.submitted).await;
-        service.set_status(&id, Status::Picked);
-        sleep(service.dwell.picked).await;
-        slot
+    let mut pause = Duration::from_millis(50);
+    let ending = loop {
+        let picked = async {
+            let slot = service.slot().await;
+            sleep(service.dwell.submitted).await;
+            service.set_status(&id, Status::Picked);
+            sleep(service.dwell.picked).await;
+            slot
+        };
+        // A statement that is cancelled before it runs goes to the back end too: its end is to be kept on record.
+        let slot = tokio::select! {
+            biased;
+            () = job.cancelled() => None,
+            slot = picked => slot,
+        };
+        if let Some(ending) = service.backend.run(&job).await {
+            break ending;
+        }
+        drop(slot);
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
     };
-    // A statement that is cancelled before it runs goes to the back end too: the end of it is to be kept on record.
-    let _slot = tokio::select! {
-        biased;
-        () = job.cancelled() => None,
-        slot = picked => slot,
-    };
-    let outcome = service.backend.run(&job).await;
-    service.end(&id, outcome);
+    service.end(&id, ending);
 }
 
 impl<B: Backend> Service<B> {
@@ -392,11 +399,11 @@ impl<B: Backend> Service<B> {
         }
     }
 
-    fn end(&self, id: &StatementId, outcome: Outcome) {
+    fn end(&self, id: &StatementId, ending: Ending) {
         let now = self.clock.now();
         let mut state = self.lock();
         if let Some(known) = state.known.get_mut(id) {
-            known.record.end(outcome, now);
+            known.record.end(ending, now);
             known.ended.notify_waiters();
             state.active -= 1;
             state.expires(id.clone(), later(now, self.limits.record_retention));
@@ -430,6 +437,11 @@ impl State {
         let (cancel, ended) = (watch::Sender::new(false), Arc::default());
         self.known.insert(record.id.clone(), Known { record, place, cancel, ended, waiters: 0 });
         true
+    }
+
+    /// Whether the statement is known, or was.
+    fn knows(&self, id: &StatementId) -> bool {
+        self.known.contains_key(id) || self.expired.contains_key(id)
     }
 
     /// The statement that this one's client token stands for.
@@ -516,6 +528,11 @@ impl Tasks {
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
+}
+
+/// `moment + duration`, at most the end of time.
+pub(super) fn later(moment: Timestamp, duration: Duration) -> Timestamp {
+    moment.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
 fn stopped() -> Error {

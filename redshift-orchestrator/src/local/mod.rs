@@ -28,10 +28,11 @@
 //! ```
 
 mod backend;
-mod clock;
 mod faults;
 mod limits;
 mod machine;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 mod scripted;
 mod sql;
@@ -41,4 +42,6 @@ pub use backend::Backend;
 pub use faults::{Fault, Faults, Faulty, Injected, Operation};
 pub use limits::Limits;
 pub use machine::{Dwell, LocalExecutor};
+#[cfg(feature = "postgres")]
+pub use postgres::{Notice, Postgres, PostgresBuilder};
 pub use scripted::{Effect, Run, Script, Scripted};

@@ -43,7 +43,7 @@ impl Part {
 
 /// How a statement ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct Ending {
     pub(crate) status: Status,
     pub(crate) error: Option<String>,
     pub(crate) duration: Option<Duration>,
@@ -71,11 +71,11 @@ impl Record {
     }
 
     /// Takes over how it ended, at `now`.
-    pub(crate) fn end(&mut self, outcome: Outcome, now: Timestamp) {
-        self.status = outcome.status;
-        self.error = outcome.error;
-        self.duration = outcome.duration;
-        self.parts = outcome.parts;
+    pub(crate) fn end(&mut self, ending: Ending, now: Timestamp) {
+        self.status = ending.status;
+        self.error = ending.error;
+        self.duration = ending.duration;
+        self.parts = ending.parts;
         self.updated_at = now;
     }
 

@@ -14,13 +14,15 @@ use tokio::time::{Instant, sleep};
 use super::{
     Dwell, Limits, LocalExecutor,
     backend::{Admission, Backend, Job, Report},
-    clock::Clock,
     limits,
     machine::Parts,
-    record::{Outcome, Part, Record},
+    record::{Ending, Part, Record},
     table::Table,
 };
-use crate::{ClientToken, Column, ExecutionMode, Field, PageToken, Result, ResultPage, StatementId, Status};
+use crate::{
+    ClientToken, Clock, Column, ExecutionMode, Field, PageToken, Result, ResultPage, StatementId, Status,
+    TokioClock,
+};
 
 /// What a [`LocalExecutor`] without a database is to do with the statements it gets.
 ///
@@ -172,7 +174,7 @@ impl Script {
 /// The back end that runs a [`Script`].
 pub struct Scripted {
     script: Script,
-    clock: Clock,
+    clock: TokioClock,
     played: Mutex<Played>,
 }
 
@@ -205,11 +207,11 @@ pub struct Effect {
 impl LocalExecutor<Scripted> {
     /// A service that does what the script says.
     pub fn scripted(script: Script) -> Self {
-        let clock = Clock::starting_at(script.epoch);
+        let clock = TokioClock::starting_at(script.epoch);
         Self::assemble(Parts {
             limits: script.limits.clone(),
             dwell: script.dwell,
-            clock,
+            clock: Arc::new(clock),
             concurrency: script.concurrency,
             ids: fastrand::Rng::with_seed(script.seed),
             backend: Scripted { script, clock, played: Mutex::default() },
@@ -285,9 +287,9 @@ impl Backend for Scripted {
         Ok(Admission::New)
     }
 
-    async fn run(&self, job: &Job<'_>) -> Outcome {
+    async fn run(&self, job: &Job<'_>) -> Option<Ending> {
         if *job.cancelled.borrow() {
-            return Outcome::aborted(job.parts.clone(), None);
+            return Some(Ending::aborted(job.parts.clone(), None));
         }
         let begin = Instant::now();
         (job.report)(Report::Started(None));
@@ -296,7 +298,7 @@ impl Backend for Scripted {
         for index in 0..parts.len() {
             let part = tokio::select! {
                 biased;
-                () = job.cancelled() => return Outcome::aborted(parts, Some(begin.elapsed())),
+                () = job.cancelled() => return Some(Ending::aborted(parts, Some(begin.elapsed()))),
                 part = self.play(job, index) => part,
             };
             parts[index] = part.clone();
@@ -312,11 +314,11 @@ impl Backend for Scripted {
             (job.report)(Report::Part(index, part));
         }
         let is_batch = job.statement.execution_mode().is_some();
-        let outcome = Outcome::of_parts(parts, is_batch, Some(begin.elapsed()));
-        if atomic && outcome.status == Status::Finished {
-            (0..outcome.parts.len()).for_each(|index| self.take_effect(job, index));
+        let ending = Ending::of_parts(parts, is_batch, Some(begin.elapsed()));
+        if atomic && ending.status == Status::Finished {
+            (0..ending.parts.len()).for_each(|index| self.take_effect(job, index));
         }
-        outcome
+        Some(ending)
     }
 
     async fn cancel(&self, _: &StatementId) -> Result<bool> {

@@ -1,0 +1,195 @@
+//! [`Pool`]: the connections to the server, and who may use which.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    task::JoinHandle,
+    time::sleep,
+};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls};
+
+use super::{Notice, errors};
+use crate::{Error, Result};
+
+/// The connections to the server.
+///
+/// With two and more, one keeps the records and the others run statements. A single one does both, one thing after the other: an embedded
+/// engine has no second.
+pub(super) struct Pool {
+    config: Config,
+    connections: usize,
+    /// The connection that keeps the records; with a single connection, that one.
+    records: Arc<AsyncMutex<Option<Link>>>,
+    /// Those that run statements and do not right now.
+    idle: Arc<Mutex<Vec<Link>>>,
+}
+
+/// A connection. It is closed at once when this is dropped, whatever runs on it.
+pub(super) struct Link {
+    client: Client,
+    /// What the server said since somebody last asked.
+    notices: Arc<Mutex<Vec<Notice>>>,
+    driver: JoinHandle<()>,
+}
+
+/// A connection for one use.
+pub(super) enum Lease {
+    /// The one for records, or the only one.
+    Records(OwnedMutexGuard<Option<Link>>),
+    /// One that runs statements; it goes back to the idle ones unless it was discarded.
+    Worker(Option<Link>, Arc<Mutex<Vec<Link>>>),
+}
+
+impl Pool {
+    pub(super) fn new(mut config: Config, connections: usize) -> Self {
+        if config.get_application_name().is_none() {
+            config.application_name("redshift-orchestrator");
+        }
+        if connections > 1 {
+            // A server whose client was killed notices it while a statement runs, instead of running on for nobody.
+            let options = config.get_options().map(str::to_owned).unwrap_or_default();
+            config.options(format!("{options} -c client_connection_check_interval=1000"));
+        }
+        Self { config, connections: connections.max(1), records: Arc::default(), idle: Arc::default() }
+    }
+
+    /// Whether one connection does everything.
+    pub(super) fn is_single(&self) -> bool {
+        self.connections == 1
+    }
+
+    /// How many statements may run at a time.
+    pub(super) fn workers(&self) -> usize {
+        (self.connections - 1).max(1)
+    }
+
+    /// The connection for the records. Fails if the server cannot be reached.
+    pub(super) async fn records(&self) -> Result<Lease> {
+        let mut link = self.records.clone().lock_owned().await;
+        if link.as_ref().is_none_or(|link| link.client.is_closed()) {
+            *link = Some(Link::open(&self.config).await?);
+        }
+        Ok(Lease::Records(link))
+    }
+
+    /// A connection to run a statement on. Fails if the server cannot be reached.
+    async fn worker(&self) -> Result<Lease> {
+        if self.is_single() {
+            return self.records().await;
+        }
+        loop {
+            let link = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match link {
+                Some(link) if link.client.is_closed() => {}
+                Some(link) => return Ok(Lease::Worker(Some(link), self.idle.clone())),
+                None => return Ok(Lease::Worker(Some(Link::open(&self.config).await?), self.idle.clone())),
+            }
+        }
+    }
+
+    /// A connection to run a statement on, as soon as the server can be reached.
+    pub(super) async fn next_worker(&self) -> Lease {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.worker().await {
+                Ok(lease) => return lease,
+                Err(error) => {
+                    tracing::warn!(%error, "the database of the local executor is away; trying again")
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+impl Link {
+    async fn open(config: &Config) -> Result<Self> {
+        let (client, mut connection) =
+            config.connect(NoTls).await.map_err(|error| errors::unreachable(config, error))?;
+        let notices = Arc::<Mutex<Vec<Notice>>>::default();
+        let heard = notices.clone();
+        let driver = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message {
+                    heard.lock().unwrap_or_else(PoisonError::into_inner).push(Notice::from(&notice));
+                }
+            }
+        });
+        Ok(Self { client, notices, driver })
+    }
+
+    /// What the server said since the last call.
+    pub(super) fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks the server again and again to stop what runs here, for as long as this is polled.
+    pub(super) async fn keep_cancelling(token: CancelToken) -> std::convert::Infallible {
+        loop {
+            // An error is a request that did not arrive; the next one may.
+            let _ = token.cancel_query(NoTls).await;
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+impl Deref for Link {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Lease {
+    /// The connection; an error if it was discarded.
+    pub(super) fn link(&self) -> Result<&Link> {
+        let link = match self {
+            Self::Records(link) => link.as_ref(),
+            Self::Worker(link, _) => link.as_ref(),
+        };
+        link.ok_or_else(|| Error::new(crate::ErrorKind::Database, "the connection was given up"))
+    }
+
+    /// Closes the connection: the next user gets a fresh one.
+    pub(super) fn discard(&mut self) {
+        match self {
+            Self::Records(link) => **link = None,
+            Self::Worker(link, _) => *link = None,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Self::Worker(link, idle) = self
+            && let Some(link) = link.take()
+        {
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The rest of the configuration has the password.
+        f.debug_struct("Pool")
+            .field("database", &self.config.get_dbname())
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,276 @@
+//! [`Postgres`]: the back end that runs real SQL on a PostgreSQL server, and keeps its records there.
+//!
+//! # What it promises
+//!
+//! A statement's record is committed before its submit is answered. A statement runs in one transaction with the record of its end, so
+//! that a process or server that dies leaves either both or neither; with the next start what has no end runs again. A statement that
+//! cannot run in a transaction (a procedure that commits, `VACUUM`) is tried in one, which rolls it back, and then runs outside; if *that* is
+//! interrupted, it ends `FAILED` with a text that says so, and does not run again. Several processes may share one database.
+//!
+//! ```text
+//! found on start, or after a lost connection       what happens
+//! -----------------------------------------------  ------------------------------------------------------------
+//! no record                                        the submit was not answered; nothing ran
+//! record, no end, nobody runs it                   everything it did was rolled back: it runs (at most 3 times)
+//! record, no end, a server process still runs it   its end is awaited: that process commits, or rolls back
+//! record, no end, was outside of a transaction     FAILED: interrupted; not run again
+//! record and end                                   that is how it ended
+//! ```
+
+use std::{
+    collections::HashMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use tokio_postgres::{Config, error::DbError};
+
+use super::{
+    Dwell, Limits, LocalExecutor,
+    backend::{Admission, Backend, Job},
+    limits,
+    machine::Parts,
+    record::{Ending, Record},
+    table::{page_number, page_of},
+};
+use crate::{Clock, Error, ErrorKind, PageToken, Result, ResultPage, StatementId, SystemClock};
+use link::Pool;
+use records::Records;
+
+mod bind;
+mod errors;
+mod fields;
+mod link;
+mod records;
+mod run;
+
+/// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`].
+pub struct Postgres {
+    pool: Pool,
+    records: Records,
+    clock: Arc<dyn Clock>,
+    notices: Mutex<HashMap<StatementId, Vec<Notice>>>,
+}
+
+/// How a [`LocalExecutor`] uses a PostgreSQL server; made by [`LocalExecutor::postgres`].
+#[derive(Clone)]
+pub struct PostgresBuilder {
+    url: String,
+    schema: String,
+    connections: usize,
+    limits: Limits,
+    dwell: Dwell,
+    clock: Arc<dyn Clock>,
+    seed: Option<u64>,
+}
+
+/// What the server said while a statement ran (`RAISE NOTICE` and the like).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Notice {
+    /// `NOTICE`, `WARNING`, `INFO`, …
+    pub severity: String,
+    /// The text.
+    pub message: String,
+}
+
+impl From<&DbError> for Notice {
+    fn from(notice: &DbError) -> Self {
+        Self { severity: notice.severity().to_owned(), message: notice.message().to_owned() }
+    }
+}
+
+impl LocalExecutor<Postgres> {
+    /// A service on the PostgreSQL server (15 or newer) at `url`, `postgresql://user:password@host:port/database`.
+    ///
+    /// TLS is not spoken: it is meant for a server on the same machine.
+    ///
+    /// ```no_run
+    /// # async fn doc() -> redshift_orchestrator::Result<()> {
+    /// use redshift_orchestrator::local::LocalExecutor;
+    ///
+    /// let service = LocalExecutor::postgres("postgresql://postgres@127.0.0.1:5432/mystore")
+    ///     .with_connections(5)
+    ///     .start()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn postgres(url: impl Into<String>) -> PostgresBuilder {
+        PostgresBuilder {
+            url: url.into(),
+            schema: "redshift_data_local".to_owned(),
+            connections: 5,
+            limits: Limits::default(),
+            dwell: Dwell::default(),
+            clock: Arc::new(SystemClock),
+            seed: None,
+        }
+    }
+
+    /// What the server said while the statement ran in this process, in order.
+    pub fn notices(&self, id: &StatementId) -> Vec<Notice> {
+        self.backend().notices().get(id).cloned().unwrap_or_default()
+    }
+}
+
+impl PostgresBuilder {
+    /// Uses at most this many connections; 5 unless said otherwise. One keeps the records, the others run statements. A single one does
+    /// both, one thing after the other: for an embedded engine that has no second. Nothing can be cancelled then that runs.
+    #[must_use]
+    pub fn with_connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// Keeps the records in this schema, which is made if it is not there; `redshift_data_local` unless said otherwise.
+    #[must_use]
+    pub fn with_schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// Replaces the service's limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Stays in `SUBMITTED` and `PICKED` for this long. Not at all, if not set.
+    #[must_use]
+    pub fn with_dwell(mut self, dwell: Dwell) -> Self {
+        self.dwell = dwell;
+        self
+    }
+
+    /// The time of day by which tokens and records expire. The machine's, if not set.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What the statement ids are drawn from. The machine's entropy, if not set; two processes on one database need different ones.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Connects, makes the tables for the records if they are not there, and goes on with what an earlier process left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a URL that is none, [`ErrorKind::Database`] when the server cannot be reached,
+    /// [`ErrorKind::Unsupported`] when the records are of another version.
+    pub async fn start(self) -> Result<LocalExecutor<Postgres>> {
+        let config = Config::from_str(&self.url).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "this is no URL of a PostgreSQL server").with_source(error)
+        })?;
+        let pool = Pool::new(config, self.connections);
+        let records = Records::new(&self.schema, self.limits.clone())?;
+        let found = {
+            let lease = pool.records().await?;
+            records.create(lease.link()?, self.clock.now()).await?;
+            records.load_all(lease.link()?).await?
+        };
+        let concurrency = Some(pool.workers());
+        let executor = LocalExecutor::assemble(Parts {
+            limits: self.limits,
+            dwell: self.dwell,
+            clock: self.clock.clone(),
+            concurrency,
+            ids: self.seed.map_or_else(entropy, fastrand::Rng::with_seed),
+            backend: Postgres { pool, records, clock: self.clock, notices: Mutex::default() },
+        });
+        executor.adopt(found);
+        Ok(executor)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "ids that two processes draw must differ; tests hand in a seed"
+)]
+fn entropy() -> fastrand::Rng {
+    fastrand::Rng::new()
+}
+
+impl Postgres {
+    fn notices(&self) -> MutexGuard<'_, HashMap<StatementId, Vec<Notice>>> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+#[expect(private_interfaces, reason = "sealed: the records are the state machine's own")]
+impl Backend for Postgres {
+    async fn admit(&self, record: &Record) -> Result<Admission> {
+        let lease = self.pool.records().await?;
+        self.records.admit(lease.link()?, record).await
+    }
+
+    async fn run(&self, job: &Job<'_>) -> Option<Ending> {
+        self.take_to_end(job).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        let lease = self.pool.records().await?;
+        match self.pool.is_single() {
+            true => self.records.cancel_queued(lease.link()?, id).await,
+            false => self.records.cancel(lease.link()?, id).await,
+        }
+    }
+
+    async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage> {
+        let number = page_number(page)?;
+        let lease = self.pool.records().await?;
+        let (columns, rows, total) = self
+            .records
+            .page(lease.link()?, &record.id, part, number)
+            .await?
+            .ok_or_else(|| limits::no_result(&record.id))?;
+        let more = ((number + 1) * self.records.limits.rows_per_page.max(1)) < total as usize;
+        Ok(page_of(columns, rows, record.statement.result_format(), number, more, total))
+    }
+
+    async fn find(&self, id: &StatementId) -> Result<Option<Record>> {
+        // With a single connection there is nobody else.
+        if self.pool.is_single() {
+            return Ok(None);
+        }
+        let lease = self.pool.records().await?;
+        self.records.load(lease.link()?, id).await
+    }
+
+    async fn news(&self, known: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Vec<Record>> {
+        if self.pool.is_single() {
+            return Ok(Vec::new());
+        }
+        let lease = self.pool.records().await?;
+        let mut news = Vec::new();
+        for id in self.records.ids(lease.link()?).await? {
+            if !known(&id) {
+                news.extend(self.records.load(lease.link()?, &StatementId::new(id)).await?);
+            }
+        }
+        Ok(news)
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Postgres").field(&self.pool).finish()
+    }
+}
+
+impl fmt::Debug for PostgresBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL has the password.
+        f.debug_struct("PostgresBuilder")
+            .field("schema", &self.schema)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}

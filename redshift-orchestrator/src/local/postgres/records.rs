@@ -1,0 +1,565 @@
+//! The records of statements, in tables of the database itself.
+//!
+//! ```text
+//! statement     one row a submit: what was submitted, where it is on its way, how it ended
+//! part          one row for each SQL text that ended (one of a single statement, one for each of a batch)
+//! result_page   the rows of results, a page a row, as JSON
+//! client_token  which statement a token stands for, and until when
+//! version       the version of these tables
+//! ```
+//!
+//! The rows that say how a statement ended are written in the transaction of its effect: there is no effect without them, and none of
+//! them without it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::{Row, types::Type};
+
+use super::{errors, link::Link};
+use crate::{
+    ClientToken, Column, Error, ErrorKind, ExecutionMode, Field, Result, ResultFormat, Statement,
+    StatementId, Status,
+    local::{
+        Limits,
+        backend::Admission,
+        machine::later,
+        record::{Ending, Part, Record},
+        table::Table,
+    },
+};
+
+/// The version of the tables that this code writes.
+const VERSION: i32 = 1;
+
+/// The advisory lock under which the tables are made.
+const MAKING: i64 = 0x7265_6473_6869_6674;
+
+/// Ended records, and results, are dropped from the tables on a start this long after they expired.
+const KEEP_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
+/// The tables, by the name of their schema.
+#[derive(Clone, Debug)]
+pub(super) struct Records {
+    name: String,
+    /// The name, quoted.
+    schema: String,
+    pub(super) limits: Limits,
+}
+
+/// What a claim for a statement found.
+pub(super) enum Claim {
+    /// It is ours to run, for the `attempt`th time. `outside`: the part (from 0) that was running outside of a transaction when an
+    /// earlier attempt was interrupted.
+    Ours { attempt: i32, outside: Option<usize>, cancelled: bool, ended: Vec<(usize, Part)> },
+    /// It ended.
+    Ended(Box<Record>),
+    /// Somebody else runs it.
+    Elsewhere,
+    /// There is no such record.
+    Gone,
+}
+
+type Params<'a> = &'a [(&'a (dyn tokio_postgres::types::ToSql + Sync), Type)];
+
+impl Records {
+    /// Fails on a name that is not made of letters, digits and `_`.
+    pub(super) fn new(name: &str, limits: Limits) -> Result<Self> {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the name of a schema for records is made of letters, digits and _",
+            )
+            .with_context("schema", name));
+        }
+        Ok(Self { name: name.to_owned(), schema: format!("\"{name}\""), limits })
+    }
+
+    /// `sql` with `~` standing for the schema.
+    fn sql(&self, sql: &str) -> String {
+        sql.replace('~', &self.schema)
+    }
+
+    async fn execute(&self, link: &Link, sql: &str, params: Params<'_>) -> Result<u64> {
+        link.execute_typed(&self.sql(sql), params).await.map_err(errors::records)
+    }
+
+    async fn query(&self, link: &Link, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
+        link.query_typed(&self.sql(sql), params).await.map_err(errors::records)
+    }
+
+    /// Makes the tables, unless they are there.
+    pub(super) async fn create(&self, link: &Link, now: Timestamp) -> Result<()> {
+        // Of several processes one makes them, and the others wait for it.
+        self.query(link, "SELECT pg_advisory_lock($1)", &[(&MAKING, Type::INT8)]).await?;
+        let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+        let there: bool = one(&self.query(link, exists, &[(&self.name, Type::TEXT)]).await?, 0)?;
+        if !there {
+            link.batch_execute(&self.sql(TABLES)).await.map_err(errors::records)?;
+        }
+        self.query(link, "SELECT pg_advisory_unlock($1)", &[(&MAKING, Type::INT8)]).await?;
+        let version: i32 = one(&self.query(link, "SELECT version FROM ~.version", &[]).await?, 0)?;
+        if version != VERSION {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the records in schema {} are of version {version}, this program knows version {VERSION}; let it use another schema (`with_schema`) or use the program that made them",
+                    self.schema
+                ),
+            ));
+        }
+        let (now, old) = (now, now.saturating_sub(KEEP_EXPIRED).unwrap_or(Timestamp::MIN));
+        let (tokens, results) = (
+            "DELETE FROM ~.client_token WHERE expires_at <= $1",
+            "DELETE FROM ~.result_page WHERE statement_id IN (SELECT id FROM ~.statement WHERE ended_at < $1)",
+        );
+        let forgotten = now.checked_sub(self.limits.record_retention).unwrap_or(Timestamp::MIN);
+        self.execute(link, tokens, &[(&now, Type::TIMESTAMPTZ)]).await?;
+        self.execute(link, results, &[(&forgotten, Type::TIMESTAMPTZ)]).await?;
+        self.execute(link, "DELETE FROM ~.statement WHERE ended_at < $1", &[(&old, Type::TIMESTAMPTZ)])
+            .await?;
+        Ok(())
+    }
+
+    /// Puts a new statement on record, unless its token stands for another one. One request: it happens or not.
+    pub(super) async fn admit(&self, link: &Link, record: &Record) -> Result<Admission> {
+        const INSERT: &str = "
+            WITH token AS (
+                INSERT INTO ~.client_token AS known (token, statement_id, expires_at) SELECT $2, $1, $4 WHERE $2 IS NOT NULL
+                ON CONFLICT (token) DO UPDATE SET statement_id = $1, expires_at = $4 WHERE known.expires_at <= $3
+                RETURNING token)
+            INSERT INTO ~.statement (id, client_token, created_at, updated_at, name, sqls, execution_mode, parameters, result_format, with_event, status)
+            SELECT $1, $2, $3, $3, $5, $6, $7, $8, $9, $10, 'SUBMITTED'
+            WHERE $2 IS NULL OR EXISTS (SELECT FROM token)";
+        let statement = &record.statement;
+        let token = statement.client_token().map(ClientToken::as_str);
+        let expires = later(record.created_at, self.limits.token_retention);
+        let (mode, format) = (statement.execution_mode().map(word), word(statement.result_format()));
+        let parameters =
+            json(&statement.parameters().iter().map(|p| (&p.name, &p.value)).collect::<Vec<_>>())?;
+        let inserted = self
+            .execute(
+                link,
+                INSERT,
+                &[
+                    (&record.id.as_str(), Type::TEXT),
+                    (&token, Type::TEXT),
+                    (&record.created_at, Type::TIMESTAMPTZ),
+                    (&expires, Type::TIMESTAMPTZ),
+                    (&statement.name(), Type::TEXT),
+                    (&statement.sqls(), Type::TEXT_ARRAY),
+                    (&mode, Type::TEXT),
+                    (&parameters, Type::TEXT),
+                    (&format, Type::TEXT),
+                    (&statement.event(), Type::BOOL),
+                ],
+            )
+            .await?;
+        if inserted == 1 {
+            return Ok(Admission::New);
+        }
+        let known = self
+            .query(link, "SELECT statement_id FROM ~.client_token WHERE token = $1", &[(&token, Type::TEXT)])
+            .await?;
+        Ok(Admission::Known(StatementId::new(one::<String>(&known, 0)?)))
+    }
+
+    /// Claims a statement for this connection, which keeps it until it is reset or closed.
+    pub(super) async fn claim(&self, link: &Link, id: &StatementId, now: Timestamp) -> Result<Claim> {
+        // The lock keeps a second process from starting what the first one runs. What keeps a statement from taking effect twice is that
+        // its end is written only where there is none, in the transaction of its effect.
+        const CLAIM: &str = "
+            UPDATE ~.statement SET status = 'STARTED', attempts = attempts + 1, pid = pg_backend_pid(), updated_at = $2
+            WHERE id = $1 AND ended_at IS NULL
+              AND pg_try_advisory_lock('~'::regnamespace::oid::int, number::int)
+            RETURNING attempts, outside, cancel_requested";
+        let claimed =
+            self.query(link, CLAIM, &[(&id.as_str(), Type::TEXT), (&now, Type::TIMESTAMPTZ)]).await?;
+        if claimed.is_empty() {
+            return Ok(match self.load(link, id).await? {
+                None => Claim::Gone,
+                Some(record) if record.status.is_terminal() => Claim::Ended(Box::new(record)),
+                Some(_) => Claim::Elsewhere,
+            });
+        }
+        let outside: Option<i32> = one(&claimed, 1)?;
+        Ok(Claim::Ours {
+            attempt: one(&claimed, 0)?,
+            outside: outside.and_then(|part| usize::try_from(part).ok()),
+            cancelled: one(&claimed, 2)?,
+            ended: self.parts(link, id).await?,
+        })
+    }
+
+    /// Notes that a part is about to run outside of a transaction. `false`: it ended, or was noted before.
+    pub(super) async fn leave_transaction(&self, link: &Link, id: &StatementId, part: usize) -> Result<bool> {
+        let sql = "UPDATE ~.statement SET outside = $2 WHERE id = $1 AND ended_at IS NULL AND outside IS DISTINCT FROM $2";
+        Ok(self.execute(link, sql, &[(&id.as_str(), Type::TEXT), (&(part as i32), Type::INT4)]).await? == 1)
+    }
+
+    /// Writes how a part ended, and its result. Fails where it was written before.
+    pub(super) async fn end_part(
+        &self,
+        link: &Link,
+        id: &StatementId,
+        index: usize,
+        part: &Part,
+        result: Option<&Table>,
+    ) -> Result<()> {
+        const PART: &str = "INSERT INTO ~.part (statement_id, part, status, error, duration_us, rows, size, has_result_set, columns)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let columns = result
+            .map(|table| json(&table.columns.iter().map(StoredColumn::from).collect::<Vec<_>>()))
+            .transpose()?;
+        let (id, index) = (id.as_str(), index as i32);
+        self.execute(
+            link,
+            PART,
+            &[
+                (&id, Type::TEXT),
+                (&index, Type::INT4),
+                (&part.status.as_str(), Type::TEXT),
+                (&part.error, Type::TEXT),
+                (&part.duration.map(micros), Type::INT8),
+                (&part.rows.map(|rows| rows as i64), Type::INT8),
+                (&part.size.map(|size| size as i64), Type::INT8),
+                (&part.has_result_set, Type::BOOL),
+                (&columns, Type::TEXT),
+            ],
+        )
+        .await?;
+        let Some(result) = result else { return Ok(()) };
+        for (page, rows) in (0_i32..).zip(result.rows.chunks(self.limits.rows_per_page.max(1))) {
+            let rows = json(
+                &rows.iter().map(|row| row.iter().map(Stored::from).collect()).collect::<Vec<Vec<_>>>(),
+            )?;
+            self.execute(
+                link,
+                "INSERT INTO ~.result_page (statement_id, part, page, rows) VALUES ($1, $2, $3, $4)",
+                &[(&id, Type::TEXT), (&index, Type::INT4), (&page, Type::INT4), (&rows, Type::TEXT)],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Writes how a statement ended. `false`: it had ended before, and what this transaction did must be undone.
+    pub(super) async fn end(
+        &self,
+        link: &Link,
+        id: &StatementId,
+        ending: &Ending,
+        now: Timestamp,
+    ) -> Result<bool> {
+        const END: &str =
+            "UPDATE ~.statement SET status = $2, error = $3, duration_us = $4, updated_at = $5, ended_at = $5
+            WHERE id = $1 AND ended_at IS NULL";
+        let ended = self
+            .execute(
+                link,
+                END,
+                &[
+                    (&id.as_str(), Type::TEXT),
+                    (&ending.status.as_str(), Type::TEXT),
+                    (&ending.error, Type::TEXT),
+                    (&ending.duration.map(micros), Type::INT8),
+                    (&now, Type::TIMESTAMPTZ),
+                ],
+            )
+            .await?;
+        Ok(ended == 1)
+    }
+
+    /// Asks for a statement to be cancelled, on record, and the connection that runs it to stop. `false`: it has ended.
+    pub(super) async fn cancel(&self, link: &Link, id: &StatementId) -> Result<bool> {
+        const CANCEL: &str = "
+            WITH asked AS (UPDATE ~.statement SET cancel_requested = true WHERE id = $1 AND ended_at IS NULL RETURNING number)
+            SELECT (SELECT bool_or(pg_cancel_backend(pid)) FROM pg_locks
+                    WHERE locktype = 'advisory' AND granted AND objsubid = 2
+                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                      AND classid = '~'::regnamespace AND objid::bigint = number)
+            FROM asked";
+        Ok(!self.query(link, CANCEL, &[(&id.as_str(), Type::TEXT)]).await?.is_empty())
+    }
+
+    /// Cancels a statement that has not started. `false`: it has.
+    pub(super) async fn cancel_queued(&self, link: &Link, id: &StatementId) -> Result<bool> {
+        let sql = "UPDATE ~.statement SET cancel_requested = true WHERE id = $1 AND status = 'SUBMITTED'";
+        Ok(self.execute(link, sql, &[(&id.as_str(), Type::TEXT)]).await? == 1)
+    }
+
+    /// The record of one statement.
+    pub(super) async fn load(&self, link: &Link, id: &StatementId) -> Result<Option<Record>> {
+        let sql = format!("{SELECT} WHERE id = $1");
+        let Some(row) = self.query(link, &sql, &[(&id.as_str(), Type::TEXT)]).await?.pop() else {
+            return Ok(None);
+        };
+        let mut record = record(&row)?;
+        for (index, part) in self.parts(link, id).await? {
+            take_part(&mut record, index, part);
+        }
+        Ok(Some(record))
+    }
+
+    /// All records, in the order of their submit.
+    pub(super) async fn load_all(&self, link: &Link) -> Result<Vec<Record>> {
+        let rows = self.query(link, &format!("{SELECT} ORDER BY number"), &[]).await?;
+        let mut records = rows.iter().map(record).collect::<Result<Vec<_>>>()?;
+        let places: std::collections::HashMap<_, _> = records
+            .iter()
+            .enumerate()
+            .map(|(place, record)| (record.id.as_str().to_owned(), place))
+            .collect();
+        for row in self.query(link, PARTS, &[]).await? {
+            let id: String = column(&row, 0)?;
+            if let Some(place) = places.get(&id) {
+                let (index, part) = part(&row)?;
+                take_part(&mut records[*place], index, part);
+            }
+        }
+        Ok(records)
+    }
+
+    /// The ids on record, in the order of their submit.
+    pub(super) async fn ids(&self, link: &Link) -> Result<Vec<String>> {
+        let rows = self.query(link, "SELECT id FROM ~.statement ORDER BY number", &[]).await?;
+        rows.iter().map(|row| column(row, 0)).collect()
+    }
+
+    async fn parts(&self, link: &Link, id: &StatementId) -> Result<Vec<(usize, Part)>> {
+        let sql = format!("{PARTS} WHERE statement_id = $1");
+        let rows = self.query(link, &sql, &[(&id.as_str(), Type::TEXT)]).await?;
+        rows.iter().map(part).collect()
+    }
+
+    /// One page of a result: its columns, its rows, rows in all.
+    pub(super) async fn page(
+        &self,
+        link: &Link,
+        id: &StatementId,
+        part: usize,
+        page: usize,
+    ) -> Result<Option<(Vec<Column>, Vec<Vec<Field>>, u64)>> {
+        let sql = "SELECT part.columns, part.rows, page.rows FROM ~.part AS part
+            LEFT JOIN ~.result_page AS page ON page.statement_id = part.statement_id AND page.part = part.part AND page.page = $3
+            WHERE part.statement_id = $1 AND part.part = $2 AND part.has_result_set";
+        let (part, page) = (part as i32, i32::try_from(page).unwrap_or(i32::MAX));
+        let params: Params<'_> = &[(&id.as_str(), Type::TEXT), (&part, Type::INT4), (&page, Type::INT4)];
+        let Some(row) = self.query(link, sql, params).await?.pop() else { return Ok(None) };
+        let (columns, total, rows): (String, i64, Option<String>) =
+            (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?);
+        let columns: Vec<StoredColumn> = from_json(&columns)?;
+        let rows: Vec<Vec<Stored>> = rows.as_deref().map(from_json).transpose()?.unwrap_or_default();
+        let rows = rows.into_iter().map(|row| row.into_iter().map(Field::from).collect()).collect();
+        Ok(Some((columns.into_iter().map(Column::from).collect(), rows, total as u64)))
+    }
+}
+
+const TABLES: &str = "
+BEGIN;
+CREATE SCHEMA ~;
+CREATE TABLE ~.version (version int NOT NULL);
+INSERT INTO ~.version VALUES (1);
+CREATE TABLE ~.statement (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text NOT NULL UNIQUE,
+    name text,
+    client_token text,
+    sqls text[] NOT NULL,
+    execution_mode text,
+    parameters text NOT NULL,
+    result_format text NOT NULL,
+    with_event boolean NOT NULL,
+    status text NOT NULL,
+    error text,
+    pid int,
+    attempts int NOT NULL DEFAULT 0,
+    outside int,
+    cancel_requested boolean NOT NULL DEFAULT false,
+    duration_us bigint,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    ended_at timestamptz);
+COMMENT ON COLUMN ~.statement.outside IS 'the part (from 0) that ran outside of a transaction last';
+CREATE TABLE ~.part (
+    statement_id text NOT NULL REFERENCES ~.statement (id) ON DELETE CASCADE,
+    part int NOT NULL,
+    status text NOT NULL,
+    error text,
+    duration_us bigint,
+    rows bigint,
+    size bigint,
+    has_result_set boolean NOT NULL,
+    columns text,
+    PRIMARY KEY (statement_id, part));
+CREATE TABLE ~.result_page (
+    statement_id text NOT NULL,
+    part int NOT NULL,
+    page int NOT NULL,
+    rows text NOT NULL,
+    PRIMARY KEY (statement_id, part, page),
+    FOREIGN KEY (statement_id, part) REFERENCES ~.part (statement_id, part) ON DELETE CASCADE);
+CREATE TABLE ~.client_token (token text PRIMARY KEY, statement_id text NOT NULL, expires_at timestamptz NOT NULL);
+COMMIT";
+
+const SELECT: &str =
+    "SELECT id, name, client_token, sqls, execution_mode, parameters, result_format, with_event,
+    status, error, pid, duration_us, created_at, updated_at FROM ~.statement";
+
+const PARTS: &str =
+    "SELECT statement_id, part, status, error, duration_us, rows, size, has_result_set FROM ~.part";
+
+fn record(row: &Row) -> Result<Record> {
+    let sqls: Vec<String> = column(row, 3)?;
+    let mode: Option<String> = column(row, 4)?;
+    let mut statement = match (mode, sqls.as_slice()) {
+        (None, [sql]) => Statement::sql(sql),
+        (None, _) => return Err(damaged("a single statement has one SQL text")),
+        (Some(mode), _) => {
+            Statement::batch(sqls.clone()).with_execution_mode(from_word::<ExecutionMode>(&mode)?)
+        }
+    };
+    for (name, value) in from_json::<Vec<(String, String)>>(&column::<String>(row, 5)?)? {
+        statement = statement.with_parameter(name, value);
+    }
+    if let Some(name) = column::<Option<String>>(row, 1)? {
+        statement = statement.with_name(name);
+    }
+    if let Some(token) = column::<Option<String>>(row, 2)? {
+        statement = statement.with_client_token(ClientToken::new(token)?);
+    }
+    statement = statement
+        .with_result_format(from_word::<ResultFormat>(&column::<String>(row, 6)?)?)
+        .with_event(column(row, 7)?);
+    let mut record = Record::new(StatementId::new(column::<String>(row, 0)?), statement, column(row, 12)?);
+    record.status = Status::from(column::<String>(row, 8)?.as_str());
+    record.error = column(row, 9)?;
+    record.pid = column::<Option<i32>>(row, 10)?.map(i64::from);
+    record.duration = column::<Option<i64>>(row, 11)?.map(from_micros);
+    record.updated_at = column(row, 13)?;
+    if record.status.is_terminal() {
+        for part in &mut record.parts {
+            *part = Part::new(Status::Aborted);
+        }
+    }
+    Ok(record)
+}
+
+fn part(row: &Row) -> Result<(usize, Part)> {
+    let mut part = Part::new(Status::from(column::<String>(row, 2)?.as_str()));
+    part.error = column(row, 3)?;
+    part.duration = column::<Option<i64>>(row, 4)?.map(from_micros);
+    part.rows = column::<Option<i64>>(row, 5)?.map(|rows| rows as u64);
+    part.size = column::<Option<i64>>(row, 6)?.map(|size| size as u64);
+    part.has_result_set = column(row, 7)?;
+    Ok((column::<i32>(row, 1)? as usize, part))
+}
+
+fn take_part(record: &mut Record, index: usize, part: Part) {
+    if let Some(slot) = record.parts.get_mut(index) {
+        *slot = part;
+    }
+}
+
+fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
+    row.try_get(index).map_err(|error| damaged("a record cannot be read").with_source(error))
+}
+
+fn one<'a, T: tokio_postgres::types::FromSql<'a>>(rows: &'a [Row], index: usize) -> Result<T> {
+    column(rows.first().ok_or_else(|| damaged("a row is missing"))?, index)
+}
+
+fn damaged(message: &str) -> Error {
+    Error::new(ErrorKind::Other, format!("the records of the local executor are damaged: {message}"))
+}
+
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn from_micros(micros: i64) -> std::time::Duration {
+    std::time::Duration::from_micros(micros.unsigned_abs())
+}
+
+/// The one word that serde makes of a plain enum.
+fn word<T: Serialize>(value: T) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn from_word<T: for<'de> Deserialize<'de>>(word: &str) -> Result<T> {
+    serde_json::from_value(word.into()).map_err(|error| damaged("a word is not known").with_source(error))
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| Error::new(ErrorKind::Other, "a result cannot be kept").with_source(error))
+}
+
+fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| damaged("a result cannot be read").with_source(error))
+}
+
+/// A field as JSON. Floats are text, so that NaN and the infinities survive; so are bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Null,
+    Boolean(bool),
+    Long(i64),
+    String(String),
+    Double { double: String },
+    Blob { blob: Vec<u8> },
+}
+
+impl From<&Field> for Stored {
+    fn from(field: &Field) -> Self {
+        match field {
+            Field::Null => Self::Null,
+            Field::Boolean(value) => Self::Boolean(*value),
+            Field::Long(value) => Self::Long(*value),
+            Field::Double(value) => Self::Double { double: value.to_string() },
+            Field::String(value) => Self::String(value.clone()),
+            Field::Blob(value) => Self::Blob { blob: value.clone() },
+        }
+    }
+}
+
+impl From<Stored> for Field {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::Null => Self::Null,
+            Stored::Boolean(value) => Self::Boolean(value),
+            Stored::Long(value) => Self::Long(value),
+            Stored::Double { double } => Self::Double(double.parse().unwrap_or(f64::NAN)),
+            Stored::String(value) => Self::String(value),
+            Stored::Blob { blob } => Self::Blob(blob),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredColumn {
+    name: String,
+    type_name: String,
+    precision: Option<u32>,
+    scale: Option<u32>,
+}
+
+impl From<&Column> for StoredColumn {
+    fn from(column: &Column) -> Self {
+        Self {
+            name: column.name.clone(),
+            type_name: column.type_name.clone(),
+            precision: column.precision,
+            scale: column.scale,
+        }
+    }
+}
+
+impl From<StoredColumn> for Column {
+    fn from(stored: StoredColumn) -> Self {
+        let mut column = Self::new(stored.name, stored.type_name);
+        column.precision = stored.precision;
+        column.scale = stored.scale;
+        column
+    }
+}

@@ -1,0 +1,448 @@
+//! Running a statement on a connection: in a transaction that also holds its end, or, where SQL does not allow that, outside of one.
+
+use std::time::Duration;
+
+use futures::{StreamExt, pin_mut};
+use tokio::time::Instant;
+use tokio_postgres::error::{DbError, Severity};
+
+use super::{
+    Postgres, bind, errors, fields,
+    fields::Raw,
+    link::{Lease, Link},
+    records::Claim,
+};
+use crate::{
+    ExecutionMode, Result, Status,
+    local::{
+        backend::{Job, Report},
+        record::{Ending, Part},
+        sql::{Token, tokens},
+        table::Table,
+    },
+};
+
+/// How often a statement is started whose runs are interrupted by the end of the process or of the database. A statement that brings
+/// down either must not do so for ever.
+const MAX_ATTEMPTS: i32 = 3;
+
+/// How one run of some SQL ended.
+enum Ran {
+    Finished(Part, Option<Table>),
+    Failed(Failure),
+}
+
+/// Why some SQL did not finish.
+enum Failure {
+    /// The server said no.
+    Server(Box<DbError>),
+    /// This executor said no, in these words.
+    Refused(String),
+    /// The connection broke; nobody knows what was done on it.
+    Lost,
+}
+
+/// How an attempt at the whole statement ended.
+enum Attempt {
+    Ended(Ending),
+    /// Another process runs it.
+    Elsewhere,
+    /// It found another one's end: look again.
+    Again,
+    /// The server ended the connection and said why: this is the end, to be written on another one.
+    Broken(Ending),
+}
+
+impl Postgres {
+    /// Takes a statement to its end, or finds that another process does.
+    pub(super) async fn take_to_end(&self, job: &Job<'_>) -> Option<Ending> {
+        let mut verdict = None;
+        loop {
+            let mut lease = self.pool.next_worker().await;
+            let attempt = self.attempt(job, &lease, verdict.take()).await;
+            // The session is the statement's own, as in the service: nothing of it is left to the next one, locks included. A connection
+            // that was asked to cancel may still get to hear it, so it is given up.
+            let keep = attempt.is_ok() && (self.pool.is_single() || !*job.cancelled.borrow());
+            if !keep || !self.reset(job, &lease).await {
+                lease.discard();
+            }
+            drop(lease);
+            match attempt {
+                Ok(Attempt::Ended(ending)) => return Some(ending),
+                Ok(Attempt::Elsewhere) => return None,
+                Ok(Attempt::Again) => {}
+                Ok(Attempt::Broken(ending)) => verdict = Some(ending),
+                Err(error) => {
+                    tracing::warn!(statement_id = %job.id, %error, "a statement was interrupted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Makes the connection as good as new. `false`: it is not.
+    async fn reset(&self, job: &Job<'_>, lease: &Lease) -> bool {
+        let Ok(link) = lease.link() else { return false };
+        let reset = link.batch_execute("DISCARD ALL").await.is_ok();
+        let notices = link.take_notices();
+        if !notices.is_empty() {
+            self.notices().entry(job.id.clone()).or_default().extend(notices);
+        }
+        reset
+    }
+
+    /// `verdict`: how it ended, from a connection on which that could not be written.
+    async fn attempt(&self, job: &Job<'_>, lease: &Lease, verdict: Option<Ending>) -> Result<Attempt> {
+        let link = lease.link()?;
+        let mut parts = job.parts.clone();
+        match self.records.claim(link, job.id, self.clock.now()).await? {
+            Claim::Ended(record) => {
+                let (status, error, duration, parts) =
+                    (record.status, record.error, record.duration, record.parts);
+                return Ok(Attempt::Ended(Ending { status, error, duration, parts }));
+            }
+            Claim::Elsewhere => return Ok(Attempt::Elsewhere),
+            Claim::Gone => {
+                return Ok(Attempt::Ended(Ending::failed(
+                    parts,
+                    "ERROR: the record of the statement was removed from the database",
+                    None,
+                )));
+            }
+            Claim::Ours { attempt, outside, cancelled, ended } => {
+                for (index, part) in ended {
+                    if let Some(slot) = parts.get_mut(index) {
+                        *slot = part;
+                    }
+                }
+                if cancelled {
+                    return self.end(link, job, Ending::aborted(parts, None)).await;
+                }
+                if let Some(index) = outside
+                    && parts.get(index).is_some_and(|part| !part.status.is_terminal())
+                {
+                    return self.end(link, job, Ending::failed(parts, INTERRUPTED_OUTSIDE, None)).await;
+                }
+                if let Some(ending) = verdict {
+                    return self.end(link, job, ending).await;
+                }
+                if attempt > MAX_ATTEMPTS {
+                    let text = format!(
+                        "ERROR: interrupted {MAX_ATTEMPTS} times by the end of the database or of the executor while it ran; each time everything was rolled back"
+                    );
+                    return self.end(link, job, Ending::failed(parts, text, None)).await;
+                }
+            }
+        }
+        let pid = link.query_typed("SELECT pg_backend_pid()", &[]).await.ok();
+        let pid = pid.and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
+        (job.report)(Report::Started(pid.map(i64::from)));
+        match job.statement.execution_mode() {
+            Some(ExecutionMode::AutoCommit) => self.one_by_one(link, job, parts).await,
+            _ => self.all_or_nothing(link, job, parts).await,
+        }
+    }
+
+    /// All SQL texts in one transaction, together with their end.
+    async fn all_or_nothing(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
+        let begin = Instant::now();
+        let is_batch = job.statement.execution_mode().is_some();
+        link.batch_execute("BEGIN").await.map_err(errors::records)?;
+        let mut results = Vec::new();
+        for (index, sql) in job.statement.sqls().iter().enumerate() {
+            (job.report)(Report::Part(index, Part::new(Status::Started)));
+            match self.run_sql(link, job, sql).await {
+                Ran::Finished(part, result) => {
+                    parts[index] = part;
+                    results.push(result);
+                }
+                Ran::Failed(Failure::Lost) => return Err(lost()),
+                Ran::Failed(failure) if failure.is_fatal() => {
+                    return Ok(Attempt::Broken(fail(parts, index, is_batch, &failure, begin.elapsed())));
+                }
+                Ran::Failed(failure) => {
+                    link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+                    if let Failure::Server(error) = &failure
+                        && errors::wants_no_transaction(error)
+                        && !is_batch
+                    {
+                        return self.outside(link, job, parts, begin).await;
+                    }
+                    let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
+                    return self.end(link, job, ending).await;
+                }
+            }
+        }
+        let ending = Ending::of_parts(parts, is_batch, Some(begin.elapsed()));
+        self.write_end(link, job, &ending, &results).await?;
+        self.commit(link, ending).await
+    }
+
+    /// Each SQL text in a transaction of its own, together with its own end. What an earlier process did is not done again.
+    async fn one_by_one(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
+        let begin = Instant::now();
+        for (index, sql) in job.statement.sqls().iter().enumerate() {
+            if parts[index].status.is_terminal() {
+                continue;
+            }
+            if *job.cancelled.borrow() {
+                return self.end(link, job, Ending::aborted(parts, Some(begin.elapsed()))).await;
+            }
+            (job.report)(Report::Part(index, Part::new(Status::Started)));
+            let started = Instant::now();
+            link.batch_execute("BEGIN").await.map_err(errors::records)?;
+            let mut ran = self.run_sql(link, job, sql).await;
+            let mut in_transaction = true;
+            if !matches!(ran, Ran::Finished(..)) {
+                if let Ran::Failed(Failure::Lost) = ran {
+                    return Err(lost());
+                }
+                link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+                in_transaction = false;
+                if let Ran::Failed(Failure::Server(error)) = &ran
+                    && errors::wants_no_transaction(error)
+                {
+                    if !self.records.leave_transaction(link, job.id, index).await? {
+                        return Ok(Attempt::Again);
+                    }
+                    ran = self.run_sql(link, job, sql).await;
+                    if let Ran::Failed(Failure::Lost) = ran {
+                        return Err(lost());
+                    }
+                }
+            }
+            let (part, result) = match ran {
+                Ran::Finished(part, result) => (part, result),
+                Ran::Failed(failure) if is_abort(&failure) => {
+                    return self.end(link, job, Ending::aborted(parts, Some(begin.elapsed()))).await;
+                }
+                Ran::Failed(failure) => (failed_part(&failure, started.elapsed()), None),
+            };
+            if !in_transaction {
+                link.batch_execute("BEGIN").await.map_err(errors::records)?;
+            }
+            self.records.end_part(link, job.id, index, &part, result.as_ref()).await?;
+            link.batch_execute("COMMIT").await.map_err(errors::records)?;
+            parts[index] = part.clone();
+            (job.report)(Report::Part(index, part));
+        }
+        self.end(link, job, Ending::of_parts(parts, true, Some(begin.elapsed()))).await
+    }
+
+    /// A statement that commits on its own, or forbids a transaction. Its end is on record only after it, so that an interruption leaves
+    /// a gap, which is told.
+    async fn outside(
+        &self,
+        link: &Link,
+        job: &Job<'_>,
+        mut parts: Vec<Part>,
+        begin: Instant,
+    ) -> Result<Attempt> {
+        if !self.records.leave_transaction(link, job.id, 0).await? {
+            return Ok(Attempt::Again);
+        }
+        let Some(sql) = job.statement.sqls().first() else { return Ok(Attempt::Again) };
+        match self.run_sql(link, job, sql).await {
+            Ran::Finished(part, result) => {
+                parts[0] = part;
+                let ending = Ending::of_parts(parts, false, Some(begin.elapsed()));
+                link.batch_execute("BEGIN").await.map_err(errors::records)?;
+                self.write_end(link, job, &ending, &[result]).await?;
+                self.commit(link, ending).await
+            }
+            Ran::Failed(Failure::Lost) => Err(lost()),
+            Ran::Failed(failure) => {
+                let ending = fail(parts, 0, false, &failure, begin.elapsed());
+                self.end(link, job, ending).await
+            }
+        }
+    }
+
+    /// Writes an end that has no effect to go with.
+    async fn end(&self, link: &Link, job: &Job<'_>, ending: Ending) -> Result<Attempt> {
+        link.batch_execute("BEGIN").await.map_err(errors::records)?;
+        let parts = self.records.load(link, job.id).await?.map(|record| record.parts).unwrap_or_default();
+        for (index, part) in ending.parts.iter().enumerate() {
+            let written = parts.get(index).is_some_and(|part| part.status.is_terminal());
+            if !written && part.status.is_terminal() {
+                self.records.end_part(link, job.id, index, part, None).await?;
+            }
+        }
+        if !self.records.end(link, job.id, &ending, self.clock.now()).await? {
+            link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+            return Ok(Attempt::Again);
+        }
+        self.commit(link, ending).await
+    }
+
+    async fn write_end(
+        &self,
+        link: &Link,
+        job: &Job<'_>,
+        ending: &Ending,
+        results: &[Option<Table>],
+    ) -> Result<()> {
+        for (index, part) in ending.parts.iter().enumerate() {
+            let result = results.get(index).and_then(Option::as_ref);
+            self.records.end_part(link, job.id, index, part, result).await?;
+        }
+        match self.records.end(link, job.id, ending, self.clock.now()).await? {
+            true => Ok(()),
+            // Closing the connection undoes what this one did.
+            false => Err(lost()),
+        }
+    }
+
+    async fn commit(&self, link: &Link, ending: Ending) -> Result<Attempt> {
+        link.batch_execute("COMMIT").await.map_err(errors::records)?;
+        Ok(Attempt::Ended(ending))
+    }
+
+    /// Runs one SQL text, and asks the server to stop once the statement is cancelled.
+    async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> Ran {
+        if let Some(word) = transaction_control(sql) {
+            return Ran::Failed(Failure::Refused(format!(
+                "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction"
+            )));
+        }
+        let token = link.cancel_token();
+        let cancelling = async {
+            job.cancelled().await;
+            Link::keep_cancelling(token).await
+        };
+        let limit = self.records.limits.result_bytes;
+        let begin = Instant::now();
+        tokio::select! {
+            biased;
+            ran = fetch(link, job, sql, limit) => match ran {
+                Ok((mut part, result)) => {
+                    part.duration = Some(begin.elapsed());
+                    Ran::Finished(part, result)
+                }
+                Err(failure) => Ran::Failed(failure),
+            },
+            never = cancelling => match never {},
+        }
+    }
+}
+
+/// Runs SQL and takes its rows.
+async fn fetch(link: &Link, job: &Job<'_>, sql: &str, limit: u64) -> Result<(Part, Option<Table>), Failure> {
+    let bound = bind::bind(sql, job.statement.parameters());
+    let prepared = link.prepare(&bound.sql).await.map_err(Failure::from)?;
+    if prepared.params().len() != bound.values.len() {
+        let text = format!(
+            "ERROR: the SQL needs {} numbered parameters; use named ones, `:name`",
+            prepared.params().len()
+        );
+        return Err(Failure::Refused(text));
+    }
+    let columns = fields::columns(&prepared).map_err(Failure::Refused)?;
+    let rows = link.query_raw(&prepared, &bound.values).await.map_err(Failure::from)?;
+    pin_mut!(rows);
+    let mut table = Table { columns, rows: Vec::new() };
+    let mut size = 0;
+    while let Some(row) = rows.next().await {
+        let row = row.map_err(Failure::from)?;
+        size += row.raw_size_bytes() as u64;
+        if size > limit {
+            return Err(Failure::Refused(format!(
+                "ERROR: the result is larger than the {limit} bytes allowed"
+            )));
+        }
+        let field = |(index, column): (usize, &tokio_postgres::Column)| {
+            let raw: Raw<'_> = row.try_get(index).map_err(Failure::from)?;
+            raw.field(column.type_()).ok_or_else(|| {
+                Failure::Refused(format!(
+                    "ERROR: column \"{}\" has a value that a result cannot carry; cast it to text",
+                    column.name()
+                ))
+            })
+        };
+        table.rows.push(row.columns().iter().enumerate().map(field).collect::<Result<_, _>>()?);
+    }
+    let mut part = Part::new(Status::Finished);
+    part.rows = rows.rows_affected();
+    if table.columns.is_empty() {
+        return Ok((part, None));
+    }
+    part.rows = Some(table.rows.len() as u64);
+    part.size = Some(table.size());
+    part.has_result_set = true;
+    Ok((part, Some(table)))
+}
+
+impl Failure {
+    /// Whether the server ended the connection with it.
+    fn is_fatal(&self) -> bool {
+        matches!(self, Self::Server(error) if matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)))
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(refusal) => Self::Server(Box::new(refusal.clone())),
+            None if error.is_closed() => Self::Lost,
+            // A value that cannot be sent or read is ours to tell; anything else is the connection's end.
+            None => match std::error::Error::source(&error) {
+                Some(source) if source.downcast_ref::<std::io::Error>().is_none() => {
+                    Self::Refused(format!("ERROR: {error}: {source}"))
+                }
+                _ => Self::Lost,
+            },
+        }
+    }
+}
+
+const INTERRUPTED_OUTSIDE: &str = "ERROR: interrupted while it ran outside of a transaction (it commits on its own, or forbids one): what it committed before stays, the rest does not; whether it ended is not known";
+
+fn fail(mut parts: Vec<Part>, index: usize, is_batch: bool, failure: &Failure, duration: Duration) -> Ending {
+    if is_abort(failure) {
+        for part in &mut parts {
+            *part = Part::new(Status::Aborted);
+        }
+        return Ending::aborted(parts, Some(duration));
+    }
+    parts[index] = failed_part(failure, duration);
+    for later in &mut parts[index + 1..] {
+        *later = Part::new(Status::Aborted);
+    }
+    Ending::of_parts(parts, is_batch, Some(duration))
+}
+
+fn failed_part(failure: &Failure, duration: Duration) -> Part {
+    let mut part = Part::new(Status::Failed);
+    part.duration = Some(duration);
+    part.error = Some(match failure {
+        Failure::Server(error) if errors::wants_no_transaction(error) => {
+            format!(
+                "{}\n  Way out: submit it by itself, or in a batch with the execution mode AUTO_COMMIT",
+                errors::text(error)
+            )
+        }
+        Failure::Server(error) => errors::text(error),
+        Failure::Refused(text) => text.clone(),
+        Failure::Lost => "ERROR: the connection to the database was lost".to_owned(),
+    });
+    part
+}
+
+fn is_abort(failure: &Failure) -> bool {
+    matches!(failure, Failure::Server(error) if errors::is_cancel(error))
+}
+
+fn lost() -> crate::Error {
+    crate::Error::new(crate::ErrorKind::Disconnected, "the connection to the database was lost")
+}
+
+/// The word with which a text would end or begin the transaction that it runs in.
+fn transaction_control(sql: &str) -> Option<String> {
+    let mut words = tokens(sql).filter(|token| !matches!(token, Token::Blank(_) | Token::Semicolon));
+    let Token::Word(first) = words.next()? else { return None };
+    let first = first.to_ascii_uppercase();
+    let control = ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
+    let prepares = first == "PREPARE"
+        && matches!(words.next(), Some(Token::Word(second)) if second.eq_ignore_ascii_case("TRANSACTION"));
+    (control.contains(&first.as_str()) || prepares).then_some(first)
+}

@@ -1,0 +1,7 @@
+//! `LocalExecutor` on a real PostgreSQL server: `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`, which `scripts/postgres start` prints.
+//!
+//! Each test has a database of its own, so that they run side by side.
+
+mod harness;
+mod recovery;
+mod statements;

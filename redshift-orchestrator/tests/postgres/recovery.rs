@@ -1,0 +1,166 @@
+//! What happens to statements when a process, a connection or the server goes.
+
+use redshift_orchestrator::{Statement, StatementExecutor, Status};
+
+use crate::harness::{Database, ended, run};
+
+/// A statement that takes effect, once another session lets go of the table `gate`.
+fn gated(what: &str) -> Statement {
+    Statement::sql("CALL gated(:what)").with_parameter("what", what)
+}
+
+async fn with_gate(database: &Database) {
+    let sql = "CREATE TABLE gate (n int);
+        CREATE PROCEDURE gated(what text) LANGUAGE plpgsql AS $$
+            BEGIN INSERT INTO effects VALUES (what); LOCK TABLE gate IN SHARE MODE; END $$";
+    database.client.batch_execute(sql).await.unwrap();
+}
+
+const AT_THE_GATE: &str =
+    "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted";
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn what_was_accepted_and_did_not_run_runs_after_a_restart() {
+    let database = Database::new("accepted").await;
+    with_gate(&database).await;
+    database.client.batch_execute("BEGIN; LOCK TABLE gate").await.unwrap();
+    let service = database.service().with_connections(2).start().await.unwrap();
+    let running = service.submit(&gated("running"), None).await.unwrap().id;
+    let waiting =
+        service.submit(&Statement::sql("INSERT INTO effects VALUES ('waiting')"), None).await.unwrap().id;
+    database.until(AT_THE_GATE).await;
+    // As a killed process: the connections are closed without a word.
+    drop(service);
+
+    let service = database.start().await;
+    database.client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(ended(&service, &waiting).await.status, Status::Finished);
+    assert_eq!(ended(&service, &running).await.status, Status::Finished);
+    assert_eq!((database.effects("running").await, database.effects("waiting").await), (1, 1));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_terminated_backend_fails_the_statement_and_undoes_it() {
+    let database = Database::new("terminated").await;
+    with_gate(&database).await;
+    database.client.batch_execute("BEGIN; LOCK TABLE gate").await.unwrap();
+    let service = database.start().await;
+    let id = service.submit(&gated("a"), None).await.unwrap().id;
+    database.until(AT_THE_GATE).await;
+    let kill = "SELECT bool_and(pg_terminate_backend(pid)) FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted";
+    database.until(kill).await;
+    let done = ended(&service, &id).await;
+    assert_eq!(done.status, Status::Failed);
+    assert!(
+        done.error.as_deref().unwrap().contains("terminating connection due to administrator command"),
+        "{:?}",
+        done.error
+    );
+    database.client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(database.effects("a").await, 0);
+    assert_eq!(run(&service, &gated("a")).await.status, Status::Finished);
+    assert_eq!(database.effects("a").await, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn what_was_interrupted_outside_of_a_transaction_is_not_run_again() {
+    let database = Database::new("outside").await;
+    with_gate(&database).await;
+    let create = "CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO effects VALUES ('first'); COMMIT; INSERT INTO effects VALUES ('second'); LOCK TABLE gate IN SHARE MODE; COMMIT; END $$";
+    database.client.batch_execute(create).await.unwrap();
+    database.client.batch_execute("BEGIN; LOCK TABLE gate").await.unwrap();
+    let service = database.start().await;
+    let id = service.submit(&Statement::sql("CALL commits()"), None).await.unwrap().id;
+    database.until(AT_THE_GATE).await;
+    drop(service);
+
+    let service = database.start().await;
+    database
+        .until("SELECT count(*) = 0 FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted")
+        .await;
+    database.client.batch_execute("COMMIT").await.unwrap();
+    let done = ended(&service, &id).await;
+    assert_eq!(done.status, Status::Failed);
+    assert!(
+        done.error.as_deref().unwrap().contains("interrupted while it ran outside of a transaction"),
+        "{:?}",
+        done.error
+    );
+    assert_eq!((database.effects("first").await, database.effects("second").await), (1, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn two_processes_on_one_database_run_each_statement_once() {
+    let database = Database::new("shared").await;
+    let services = [database.start().await, database.start().await];
+    let mut ids = Vec::new();
+    for n in 0..40 {
+        let statement =
+            Statement::sql("INSERT INTO effects VALUES (:what)").with_parameter("what", format!("e{n}"));
+        ids.push(services[n % 2].submit(&statement, None).await.unwrap().id);
+    }
+    // The other one is asked, so that both know of it and want to run it.
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(ended(&services[(n + 1) % 2], id).await.status, Status::Finished);
+        assert_eq!(ended(&services[n % 2], id).await.status, Status::Finished);
+    }
+    for n in 0..40 {
+        assert_eq!(database.effects(&format!("e{n}")).await, 1, "e{n}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn another_process_can_cancel() {
+    let database = Database::new("foreign_cancel").await;
+    let (one, other) = (database.start().await, database.start().await);
+    let id = one.submit(&Statement::sql("SELECT pg_sleep(600)"), None).await.unwrap().id;
+    database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await;
+    assert!(other.cancel(&id).await.unwrap());
+    assert_eq!(ended(&one, &id).await.status, Status::Aborted);
+    assert_eq!(ended(&other, &id).await.status, Status::Aborted);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_submit_whose_caller_went_away_runs_all_the_same() {
+    let database = Database::new("gone").await;
+    let service = database.start().await;
+    let statement = Statement::sql("INSERT INTO effects VALUES ('gone')").with_name("gone");
+    {
+        let mut submit = Box::pin(service.submit(&statement, None));
+        // One poll sends it on its way.
+        assert!(futures::poll!(&mut submit).is_pending());
+    }
+    database.until("SELECT count(*) = 1 FROM effects WHERE what = 'gone'").await;
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn an_auto_commit_batch_goes_on_where_it_was() {
+    let database = Database::new("goes_on").await;
+    with_gate(&database).await;
+    database.client.batch_execute("BEGIN; LOCK TABLE gate").await.unwrap();
+    let batch = Statement::batch([
+        "INSERT INTO effects VALUES ('1')",
+        "CALL gated('2')",
+        "INSERT INTO effects VALUES ('3')",
+    ])
+    .with_execution_mode(redshift_orchestrator::ExecutionMode::AutoCommit);
+    let service = database.start().await;
+    let id = service.submit(&batch, None).await.unwrap().id;
+    database.until(AT_THE_GATE).await;
+    assert_eq!(database.effects("1").await, 1);
+    drop(service);
+    let service = database.start().await;
+    database.client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(ended(&service, &id).await.status, Status::Finished);
+    for what in ["1", "2", "3"] {
+        assert_eq!(database.effects(what).await, 1, "{what}");
+    }
+}

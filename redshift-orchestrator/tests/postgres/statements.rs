@@ -1,0 +1,356 @@
+//! What happens to statements while the process lives.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use redshift_orchestrator::{
+    ClientToken, ErrorKind, ExecutionMode, Field, PageData, ResultFormat, Statement, StatementExecutor,
+    StatementFilter, StatementId, Status, TokioClock, WaitTime, local::Limits,
+};
+
+use crate::harness::{Database, ended, rows, run};
+
+fn text(text: &str) -> Field {
+    Field::String(text.to_owned())
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_query_gives_typed_exact_fields() {
+    let service = Database::new("typed").await.start().await;
+    let sql = "SELECT 1::int2 AS small, 7000000000::int8 AS big, true AS yes, 0.5::float4 AS half, NULL::text AS nothing,
+        123456789012345678901234567890.12345::numeric AS exact, (-0.00010)::numeric(10,5) AS tiny, 10000::numeric AS even,
+        date '2026-02-28' AS day, timestamp '2026-02-28 23:59:59.12' AS moment, timestamptz '2026-02-28 00:00:00+02' AS zoned,
+        time '01:02:03' AS clock, interval '1 mon 2 days 03:04:05.5' AS span, '\\x00ff'::bytea AS bytes, '' AS empty,
+        ARRAY['a','b c',NULL] AS list, '{\"a\": 1}'::jsonb AS json";
+    let done = run(&service, &Statement::sql(sql)).await;
+    assert_eq!((done.status, done.error), (Status::Finished, None));
+    assert_eq!((done.result_rows, done.has_result_set), (Some(1), true));
+    assert_eq!(
+        rows(&service, &done.id).await,
+        [vec![
+            Field::Long(1),
+            Field::Long(7_000_000_000),
+            Field::Boolean(true),
+            Field::Double(0.5),
+            Field::Null,
+            text("123456789012345678901234567890.12345"),
+            text("-0.00010"),
+            text("10000"),
+            text("2026-02-28"),
+            text("2026-02-28 23:59:59.12"),
+            text("2026-02-27 22:00:00+00"),
+            text("01:02:03"),
+            text("1 mon 2 days 03:04:05.5"),
+            Field::Blob(vec![0, 255]),
+            text(""),
+            text("{a,\"b c\",NULL}"),
+            text("{\"a\": 1}"),
+        ]]
+    );
+    let page = service.result(&done.id, None).await.unwrap();
+    let tiny = page.columns.iter().find(|column| column.name == "tiny").unwrap();
+    assert_eq!((tiny.type_name.as_str(), tiny.precision, tiny.scale), ("numeric", Some(10), Some(5)));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn numerics_and_dates_are_printed_as_the_server_prints_them() {
+    let service = Database::new("printed").await.start().await;
+    let sql = "SELECT n, n::text, d, d::text, t, t::text, i, i::text FROM (
+        SELECT (CASE WHEN k % 2 = 0 THEN 1 ELSE -1 END) * round((k * 7919 % 100003)::numeric * power(10::numeric, k % 13 - 6), k % 8) AS n,
+               date '0001-01-01' + k * 1461 AS d, timestamp '1990-01-01' + k * interval '12345.678901 seconds' * k AS t,
+               k * interval '1 mon 3 days 04:05:06.7' AS i
+        FROM generate_series(0, 2000) AS k) AS x";
+    let done = run(&service, &Statement::sql(sql)).await;
+    assert_eq!(done.error, None);
+    let rows = rows(&service, &done.id).await;
+    assert_eq!(rows.len(), 2001);
+    for row in rows {
+        for pair in row.chunks(2) {
+            assert_eq!(pair[0], pair[1]);
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn named_parameters_are_cast_to_what_the_place_needs() {
+    let database = Database::new("parameters").await;
+    let service = database.start().await;
+    let create = "CREATE PROCEDURE load(n int, day date, what text) LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO effects SELECT what || ' ' || n + 1 || ' ' || day; RAISE NOTICE 'loaded %', what; END $$";
+    assert_eq!(run(&service, &Statement::sql(create)).await.error, None);
+    let call = Statement::sql("CALL load(:n, :day, :what) -- not :this")
+        .with_parameter("n", "41")
+        .with_parameter("day", "2026-02-28")
+        .with_parameter("what", "it's :n; --");
+    let done = run(&service, &call).await;
+    assert_eq!((done.error, done.has_result_set), (None, false));
+    assert_eq!(database.effects("it's :n; -- 42 2026-02-28").await, 1);
+    assert_eq!(service.notices(&done.id)[0].message, "loaded it's :n; --");
+    let twice = Statement::sql("SELECT :x::int + 1, :x || '!'").with_parameter("x", "1");
+    let done = run(&service, &twice).await;
+    assert_eq!(rows(&service, &done.id).await, [vec![Field::Long(2), text("1!")]]);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_failure_tells_the_servers_words_code_and_place() {
+    let service = Database::new("failures").await.start().await;
+    let unknown = run(&service, &Statement::sql("CALL load_nothing(1)")).await;
+    assert_eq!(unknown.status, Status::Failed);
+    let error = unknown.error.unwrap();
+    assert!(
+        error.starts_with("ERROR: procedure load_nothing(integer) does not exist [SQLSTATE 42883]"),
+        "{error}"
+    );
+
+    let create = "CREATE PROCEDURE divide() LANGUAGE plpgsql AS $$ BEGIN PERFORM 1 / 0; END $$";
+    assert_eq!(run(&service, &Statement::sql(create)).await.status, Status::Finished);
+    let error = run(&service, &Statement::sql("CALL divide()")).await.error.unwrap();
+    assert!(error.starts_with("ERROR: division by zero [SQLSTATE 22012]"), "{error}");
+    assert!(error.contains("Where: ") && error.contains("PL/pgSQL function divide() line 1"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_client_token_stands_for_one_statement_for_8_hours() {
+    let database = Database::new("tokens").await;
+    let epoch: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let clock = |hours| Arc::new(TokioClock::starting_at(epoch + Duration::from_hours(hours)));
+    let statement = Statement::sql("INSERT INTO effects VALUES ('once')")
+        .with_client_token(ClientToken::new("run-1/load/1").unwrap());
+    let service = database.service().with_clock(clock(0)).start().await.unwrap();
+    let first = run(&service, &statement).await;
+    assert_eq!(service.submit(&statement, None).await.unwrap().id, first.id);
+    drop(service);
+
+    let service = database.service().with_clock(clock(7)).start().await.unwrap();
+    assert_eq!(service.submit(&statement, None).await.unwrap().id, first.id);
+    assert_eq!(database.effects("once").await, 1);
+    drop(service);
+
+    let service = database.service().with_clock(clock(9)).start().await.unwrap();
+    assert_ne!(run(&service, &statement).await.id, first.id);
+    assert_eq!(database.effects("once").await, 2);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn racing_submits_with_one_token_are_one_statement() {
+    let database = Database::new("racing").await;
+    let services = [database.start().await, database.start().await];
+    let statement = Statement::sql("INSERT INTO effects VALUES ('once')")
+        .with_client_token(ClientToken::new("token").unwrap());
+    let submits = (0..20).map(|n| services[n % 2].submit(&statement, None));
+    let ids: Vec<StatementId> =
+        futures::future::join_all(submits).await.into_iter().map(|submitted| submitted.unwrap().id).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    for service in &services {
+        assert_eq!(ended(service, &ids[0]).await.status, Status::Finished);
+    }
+    assert_eq!(database.effects("once").await, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn records_are_remembered_for_24_hours() {
+    let database = Database::new("expiry").await;
+    let epoch: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let clock = |hours| Arc::new(TokioClock::starting_at(epoch + Duration::from_hours(hours)));
+    let service = database.service().with_clock(clock(0)).start().await.unwrap();
+    let done = run(&service, &Statement::sql("SELECT 1 AS one").with_name("mystore/1")).await;
+    drop(service);
+    let service = database.service().with_clock(clock(23)).start().await.unwrap();
+    assert_eq!(rows(&service, &done.id).await, [vec![Field::Long(1)]]);
+    let listed = service.list(&StatementFilter::named("mystore/"), None).await.unwrap();
+    assert_eq!(listed.statements.len(), 1);
+    drop(service);
+    let service = database.service().with_clock(clock(25)).start().await.unwrap();
+    let error = service.describe(&done.id, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Expired);
+    assert_eq!(error.message(), "Could not retrieve the query result as it has expired after 1767312000");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_transaction_batch_is_all_or_nothing() {
+    let database = Database::new("batch").await;
+    let service = database.start().await;
+    let good = Statement::batch(["INSERT INTO effects VALUES ('a')", "SELECT count(*) FROM effects"]);
+    let done = run(&service, &good).await;
+    assert_eq!((done.status, done.has_result_set), (Status::Finished, true));
+    assert_eq!(done.sub_statements[0].result_rows, Some(1));
+    let second = done.id.sub_statement(2);
+    assert_eq!(rows(&service, &second).await, [vec![Field::Long(1)]]);
+    assert_eq!(service.describe(&second, None).await.unwrap().status, Status::Finished);
+    assert_eq!(service.result(&done.id, None).await.unwrap_err().kind(), ErrorKind::Invalid);
+
+    let bad = Statement::batch([
+        "INSERT INTO effects VALUES ('b')",
+        "SELECT 1 / 0",
+        "INSERT INTO effects VALUES ('c')",
+    ]);
+    let done = run(&service, &bad).await;
+    assert_eq!(done.status, Status::Failed);
+    assert!(done.error.unwrap().starts_with("Query #2 failed with ERROR: division by zero"));
+    let statuses: Vec<_> = done.sub_statements.iter().map(|sub| sub.status.as_str()).collect();
+    assert_eq!(statuses, ["FINISHED", "FAILED", "ABORTED"]);
+    assert_eq!((database.effects("b").await, database.effects("c").await), (0, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn an_auto_commit_batch_commits_each_statement() {
+    let database = Database::new("auto_commit").await;
+    let service = database.start().await;
+    let batch = Statement::batch([
+        "INSERT INTO effects VALUES ('a')",
+        "SELECT 1 / 0",
+        "INSERT INTO effects VALUES (:what)",
+        "VACUUM effects",
+    ])
+    .with_parameter("what", "c")
+    .with_execution_mode(ExecutionMode::AutoCommit);
+    let done = run(&service, &batch).await;
+    let statuses: Vec<_> = done.sub_statements.iter().map(|sub| sub.status.as_str()).collect();
+    assert_eq!(statuses, ["FINISHED", "FAILED", "FINISHED", "FINISHED"]);
+    assert_eq!(done.status, Status::Failed);
+    assert_eq!((database.effects("a").await, database.effects("c").await), (1, 1));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_procedure_that_commits_runs_outside_of_a_transaction() {
+    let database = Database::new("commits").await;
+    let service = database.start().await;
+    let create = "CREATE PROCEDURE commits(what text) LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO effects VALUES (what); COMMIT; INSERT INTO effects VALUES (what || '!'); PERFORM 1 / 0; END $$";
+    assert_eq!(run(&service, &Statement::sql(create)).await.status, Status::Finished);
+    let done = run(&service, &Statement::sql("CALL commits(:w)").with_parameter("w", "x")).await;
+    assert!(done.error.unwrap().contains("division by zero"));
+    assert_eq!((database.effects("x").await, database.effects("x!").await), (1, 0));
+    let done = run(&service, &Statement::batch(["CALL commits('y')"])).await;
+    assert!(done.error.unwrap().contains("AUTO_COMMIT"), "tells the way out");
+    assert_eq!(database.effects("y").await, 0);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_cancel_interrupts_what_runs_and_keeps_what_waits_from_running() {
+    let database = Database::new("cancels").await;
+    let service = database.service().with_connections(2).start().await.unwrap();
+    let running =
+        Statement::sql("WITH nap AS (SELECT pg_sleep(600)) INSERT INTO effects SELECT 'ran' FROM nap");
+    let running = service.submit(&running, None).await.unwrap().id;
+    let waiting =
+        service.submit(&Statement::sql("INSERT INTO effects VALUES ('waited')"), None).await.unwrap().id;
+    database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await;
+    assert_eq!(service.describe(&running, None).await.unwrap().status, Status::Started);
+    assert_eq!(service.describe(&waiting, None).await.unwrap().status, Status::Submitted);
+    assert!(service.cancel(&waiting).await.unwrap());
+    assert!(service.cancel(&running).await.unwrap());
+    for id in [&running, &waiting] {
+        assert_eq!(ended(&service, id).await.status, Status::Aborted);
+        let again = service.cancel(id).await.unwrap_err();
+        assert_eq!(
+            again.message(),
+            format!("Could not cancel a query that is already in ABORTED state with ID: {id}")
+        );
+    }
+    assert_eq!(
+        run(&service, &Statement::sql("INSERT INTO effects VALUES ('next')")).await.status,
+        Status::Finished
+    );
+    assert_eq!((database.effects("ran").await, database.effects("waited").await), (0, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn statements_run_side_by_side_and_as_many_as_there_are_connections() {
+    let database = Database::new("side_by_side").await;
+    let service = database.service().with_connections(4).start().await.unwrap();
+    let meet = "DO $$ BEGIN INSERT INTO effects VALUES ('here'); PERFORM pg_sleep(600); END $$";
+    let ids: Vec<_> = futures::future::join_all(
+        (0..5).map(|_| async { service.submit(&Statement::sql(meet), None).await.unwrap().id }),
+    )
+    .await;
+    database.until("SELECT count(*) = 3 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await;
+    let mut started = 0;
+    for id in &ids {
+        started += usize::from(service.describe(id, None).await.unwrap().status == Status::Started);
+    }
+    assert_eq!(started, 3);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn results_come_in_pages_and_as_csv() {
+    let database = Database::new("pages").await;
+    let mut limits = Limits::default();
+    limits.rows_per_page = 100;
+    let service = database.service().with_limits(limits).start().await.unwrap();
+    let done = run(&service, &Statement::sql("SELECT n FROM generate_series(1, 250) AS n")).await;
+    let numbers: Vec<_> = rows(&service, &done.id).await.into_iter().flatten().collect();
+    assert_eq!(numbers, (1..=250).map(Field::Long).collect::<Vec<_>>());
+
+    let csv = Statement::sql("SELECT 1 AS a, 'x,y' AS b, NULL AS c").with_result_format(ResultFormat::Csv);
+    let done = run(&service, &csv).await;
+    let page = service.result(&done.id, None).await.unwrap();
+    assert_eq!(page.data, PageData::Csv(vec!["a,b,c\n1,\"x,y\",\n".to_owned()]));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_statement_leaves_nothing_of_its_session_to_the_next() {
+    let service = Database::new("sessions").await.service().with_connections(2).start().await.unwrap();
+    run(&service, &Statement::sql("SET search_path TO nowhere")).await;
+    run(&service, &Statement::sql("CREATE TEMPORARY TABLE leftover (n int)")).await;
+    let done =
+        run(&service, &Statement::sql("SELECT to_regclass('leftover') IS NULL, current_schema()")).await;
+    assert_eq!(rows(&service, &done.id).await, [vec![Field::Boolean(true), text("public")]]);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn transaction_control_is_refused() {
+    let database = Database::new("control").await;
+    let service = database.start().await;
+    let done = run(
+        &service,
+        &Statement::batch(["INSERT INTO effects VALUES ('a')", "/* ! */ commit", "SELECT 1 / 0"]),
+    )
+    .await;
+    assert!(done.error.unwrap().starts_with("Query #2 failed with ERROR: COMMIT cannot be submitted"));
+    assert_eq!(database.effects("a").await, 0);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn one_connection_does_everything() {
+    let database = Database::new("single").await;
+    let service = database.service().with_connections(1).start().await.unwrap();
+    let first = service.submit(&Statement::sql("SELECT pg_sleep(1)"), None).await.unwrap().id;
+    let second = Statement::sql("INSERT INTO effects VALUES ('second')");
+    let second = service.submit(&second, Some(WaitTime::MAX)).await.unwrap();
+    assert_eq!(second.status, Some(Status::Finished));
+    assert_eq!(service.describe(&first, None).await.unwrap().status, Status::Finished);
+    assert_eq!(database.effects("second").await, 1);
+    let connections = "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'redshift-orchestrator' AND datname = current_database()";
+    database.until(connections).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn an_unreachable_server_and_a_bad_url_say_so() {
+    let error =
+        redshift_orchestrator::local::LocalExecutor::postgres("postgresql://me:secret@127.0.0.1:1/db")
+            .start()
+            .await
+            .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database);
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    let error = redshift_orchestrator::local::LocalExecutor::postgres("not a url").start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
