@@ -1,5 +1,6 @@
 //! The timeline: what was done to a table, when, and how far it got.
 
+pub mod archive;
 pub mod avro;
 mod clock;
 pub(crate) mod commit;

@@ -4,11 +4,12 @@
 //! written with, so records of other releases are read too: what they lack is `None`.
 
 mod clean;
-mod ocf;
+pub(in crate::timeline) mod ocf;
 mod rollback;
 mod savepoint;
 
 pub use clean::{ActionInstant, CleanFileInfo, CleanMetadata, CleanPartitionMetadata, CleanPlan};
+pub(in crate::timeline) use ocf::RecordSchema;
 pub use rollback::{InstantInfo, RollbackMetadata, RollbackPartitionMetadata, RollbackPlan, RollbackRequest};
 pub use savepoint::{SavepointMetadata, SavepointPartitionMetadata};
 

@@ -8,14 +8,14 @@ use crate::{Error, ErrorKind, Result};
 const MAGIC: &[u8] = b"Obj\x01";
 
 /// The schema of a record, in the form in which the header of a file holds it.
-pub(super) struct RecordSchema {
-    text: String,
+pub(in crate::timeline) struct RecordSchema {
+    pub(in crate::timeline) text: String,
     parsed: Schema,
 }
 
 impl RecordSchema {
     /// From one of this folder's `.avsc` files.
-    pub(super) fn new(avsc: &str) -> Self {
+    pub(in crate::timeline) fn new(avsc: &str) -> Self {
         let text = without_layout(avsc);
         let parsed = Schema::parse_str(&text).expect("the .avsc files of this crate are schemas");
         Self { text, parsed }
@@ -25,10 +25,7 @@ impl RecordSchema {
     ///
     /// The sync marker is drawn from the content, not by lot, so that the same record makes the same file.
     pub(super) fn encode<T: Serialize>(&self, record: &T) -> Vec<u8> {
-        let datum = GenericDatumWriter::builder(&self.parsed)
-            .build()
-            .and_then(|writer| writer.write_ser_to_vec(record))
-            .expect("the records of this crate have the shape of their schema");
+        let datum = self.encode_datum(record);
         let marker = marker(&datum);
         let mut out = Vec::with_capacity(self.text.len() + datum.len() + 80);
         out.extend_from_slice(MAGIC);
@@ -41,6 +38,16 @@ impl RecordSchema {
         put_bytes(&mut out, &datum);
         out.extend_from_slice(&marker);
         out
+    }
+}
+
+impl RecordSchema {
+    /// The record alone, without a container.
+    pub(in crate::timeline) fn encode_datum<T: Serialize>(&self, record: &T) -> Vec<u8> {
+        GenericDatumWriter::builder(&self.parsed)
+            .build()
+            .and_then(|writer| writer.write_ser_to_vec(record))
+            .expect("the records of this crate have the shape of their schema")
     }
 }
 
