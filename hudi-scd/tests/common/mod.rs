@@ -212,3 +212,69 @@ pub fn expected(path: &FilePath) -> Vec<String> {
     lines.sort();
     lines
 }
+
+/// A table that Spark wrote, unpacked into a folder: `table/`, `inputs/`, `about.json` and what reading it must give.
+pub struct Golden {
+    pub about: Value,
+    folder: tempfile::TempDir,
+    name: String,
+}
+
+impl Golden {
+    pub fn unpack(name: &str) -> Self {
+        let archive = format!("{}/tests/data/tables/{name}.tar", env!("CARGO_MANIFEST_DIR"));
+        let folder = tempfile::tempdir().unwrap();
+        untar(&std::fs::read(archive).unwrap(), folder.path());
+        let about = std::fs::read(folder.path().join(name).join("about.json")).unwrap();
+        Self { about: serde_json::from_slice(&about).unwrap(), folder, name: name.to_owned() }
+    }
+
+    pub fn path(&self, below: &str) -> std::path::PathBuf {
+        self.folder.path().join(&self.name).join(below)
+    }
+
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        folder(&self.path(""))
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        schema(self.about["schema"].as_str().unwrap())
+    }
+
+    /// The batches that were written, in order: the operation, and the file below the folder.
+    pub fn inputs(&self) -> Vec<(String, String)> {
+        let steps = self.about["steps"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        steps
+            .filter(|step| step.get("failed").is_none())
+            .map(|step| (text(&step["operation"]), text(&step["input"])))
+            .collect()
+    }
+
+    pub fn batch(&self, input: &str) -> RecordBatch {
+        batch(&self.schema(), &std::fs::read_to_string(self.path(input)).unwrap())
+    }
+}
+
+/// Unpacks plain files of a ustar archive: blocks of 512 bytes, a header before each file.
+fn untar(archive: &[u8], into: &FilePath) {
+    let text = |bytes: &[u8]| {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8(bytes[..end].to_vec()).unwrap()
+    };
+    let mut rest = archive;
+    while rest.len() >= 512 && rest[0] != 0 {
+        let (header, content) = rest.split_at(512);
+        let (name, prefix) = (text(&header[..100]), text(&header[345..500]));
+        let path = into.join(if prefix.is_empty() { name } else { format!("{prefix}/{name}") });
+        let size = usize::from_str_radix(text(&header[124..136]).trim(), 8).unwrap();
+        match header[156] {
+            b'5' => std::fs::create_dir_all(&path).unwrap(),
+            _ => {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, &content[..size]).unwrap();
+            }
+        }
+        rest = &content[size.div_ceil(512) * 512..];
+    }
+}
