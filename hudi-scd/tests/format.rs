@@ -26,7 +26,9 @@ fn parquet_files(folder: &Path) -> Vec<std::path::PathBuf> {
             found.push(path);
         }
     }
-    found.sort_by_key(|path| path.file_name().unwrap().to_string_lossy().rsplit('_').next().unwrap().to_owned());
+    found.sort_by_key(|path| {
+        path.file_name().unwrap().to_string_lossy().rsplit('_').next().unwrap().to_owned()
+    });
     found
 }
 
@@ -106,7 +108,8 @@ async fn commits_say_what_those_of_spark_say(#[values("customer-0.15", "address-
     let ours = tempfile::tempdir().unwrap();
     let table = first_commit(&golden, ours.path(), Codec::Gzip).await;
     let json = |folder: &Path, instant: &str, state: &str| -> Value {
-        serde_json::from_slice(&std::fs::read(folder.join(format!(".hoodie/{instant}.{state}"))).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(folder.join(format!(".hoodie/{instant}.{state}"))).unwrap())
+            .unwrap()
     };
     let instant = table.timeline().await.unwrap().latest_commit().unwrap().to_string();
     let spark_instant = golden.about["steps"][0]["instants"][0].as_str().unwrap();
@@ -121,7 +124,14 @@ async fn commits_say_what_those_of_spark_say(#[values("customer-0.15", "address-
             for (index, theirs) in stats.as_array().unwrap().iter().enumerate() {
                 let stat = &ours["partitionToWriteStats"][partition][index];
                 assert_eq!(keys(stat), keys(theirs), "{state}");
-                for key in ["numWrites", "numInserts", "numUpdateWrites", "numDeletes", "prevCommit", "partitionPath"] {
+                for key in [
+                    "numWrites",
+                    "numInserts",
+                    "numUpdateWrites",
+                    "numDeletes",
+                    "prevCommit",
+                    "partitionPath",
+                ] {
                     assert_eq!(stat[key], theirs[key], "{state} {partition} {key}");
                 }
             }

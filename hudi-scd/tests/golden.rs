@@ -11,8 +11,12 @@ use serde_json::Value;
 
 /// Spark takes partition columns from the path, where an empty text reads as null; the file says what was written.
 fn as_spark_reads(lines: Vec<String>) -> Vec<String> {
-    let mut lines: Vec<String> =
-        lines.into_iter().map(|line| line.replace(r#""region":"""#, r#""region":null"#).replace(r#""day":"""#, r#""day":null"#)).collect();
+    let mut lines: Vec<String> = lines
+        .into_iter()
+        .map(|line| {
+            line.replace(r#""region":"""#, r#""region":null"#).replace(r#""day":"""#, r#""day":null"#)
+        })
+        .collect();
     lines.sort();
     lines
 }
@@ -49,7 +53,10 @@ async fn reads_as_spark_reads_it(
         let instant = instant.parse().unwrap();
         match says.get("dump") {
             Some(dump) => {
-                assert_eq!(read(&table, Query::as_of(instant)).await, expected(&golden.path(dump.as_str().unwrap())));
+                assert_eq!(
+                    read(&table, Query::as_of(instant)).await,
+                    expected(&golden.path(dump.as_str().unwrap()))
+                );
             }
             None => {
                 let error = table.read(Query::as_of(instant)).await.unwrap_err();
@@ -113,7 +120,8 @@ async fn can_be_written_on(
     name: &str,
 ) {
     let golden = Golden::unpack(name);
-    let options = TableOptions::new().with_clock(hudi_scd::FnClock(|| "2026-11-24T00:00:00Z".parse().unwrap()));
+    let options =
+        TableOptions::new().with_clock(hudi_scd::FnClock(|| "2026-11-24T00:00:00Z".parse().unwrap()));
     let table = Table::open_with(golden.store(), "table".into(), options).await.unwrap();
     let before = read(&table, Query::snapshot()).await;
 
@@ -147,13 +155,18 @@ async fn can_be_written_on(
 
 #[rstest]
 #[tokio::test]
-async fn what_a_dead_writer_left_is_undone_by_the_next(#[values("crashed-0.15", "crashed-direct-0.15")] name: &str) {
+async fn what_a_dead_writer_left_is_undone_by_the_next(
+    #[values("crashed-0.15", "crashed-direct-0.15")] name: &str,
+) {
     let golden = Golden::unpack(name);
     let table = Table::open(golden.store(), "table".into()).await.unwrap();
     let dead = table.timeline().await.unwrap().pending(Action::Commit).next().unwrap().instant;
     let left = || {
         let files = walk(&golden.path("table"));
-        files.into_iter().filter(|file| file.contains(&dead.to_string()) && !file.contains(".rollback")).count()
+        files
+            .into_iter()
+            .filter(|file| file.contains(&dead.to_string()) && !file.contains(".rollback"))
+            .count()
     };
     assert!(left() > 2);
     let report = table.upsert(&[]).await.unwrap();
