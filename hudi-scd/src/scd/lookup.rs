@@ -1,16 +1,14 @@
 //! [`Dimension`]: finding the row of a dimension for each fact, the latest one or the one valid at the fact's time.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array},
-    buffer::NullBuffer,
     compute::{CastOptions, cast_with_options, take},
     datatypes::{DataType, FieldRef, Int64Type, Schema, TimeUnit},
-    row::{RowConverter, Rows, SortField},
 };
 
-use super::merge::numbers;
+use super::keys::{KeyIndex, KeyValues, numbers};
 use crate::{Error, ErrorKind, Result};
 
 /// Which row of a dimension a fact wants.
@@ -154,7 +152,7 @@ impl Dimension {
         let attributes = (0..rows.num_columns())
             .filter(|index| !keys.contains(&rows.schema_ref().field(*index).name().as_str()))
             .collect();
-        let key_values = KeyValues::new(&key_columns)?;
+        let key_values = KeyValues::new(&key_columns).map_err(impossible)?;
         let mut ids = KeyIndex::for_keys(&key_values);
         let mut id_of = Vec::with_capacity(entries.len());
         for entry in &entries {
@@ -242,7 +240,7 @@ impl Dimension {
         }
         let columns =
             on.iter().zip(&self.key_types).map(|(name, wanted)| as_key(column(facts, name)?, wanted, name));
-        let keys = KeyValues::new(&columns.collect::<Result<Vec<_>>>()?)?;
+        let keys = KeyValues::new(&columns.collect::<Result<Vec<_>>>()?).map_err(impossible)?;
         let group = |id: u32| {
             let (from, to) = (self.groups[id as usize], self.groups[id as usize + 1]);
             &self.entries[from as usize..to as usize]
@@ -281,87 +279,6 @@ impl fmt::Debug for Dimension {
             .field("is_history", &self.bound.is_some())
             .finish_non_exhaustive()
     }
-}
-
-/// Key columns in a form to hash: plain numbers if there is one column of them, else bytes.
-enum KeyValues {
-    Numbers(Int64Array),
-    Bytes { rows: Rows, nulls: Option<NullBuffer> },
-}
-
-/// From key to number of the key, in order of first appearance.
-enum KeyIndex {
-    Numbers(HashMap<i64, u32>),
-    Bytes(HashMap<Box<[u8]>, u32>),
-}
-
-impl KeyValues {
-    fn new(columns: &[ArrayRef]) -> Result<Self> {
-        if let [one] = columns
-            && let Some(numbers) = numbers(one)
-        {
-            return Ok(Self::Numbers(numbers));
-        }
-        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-        let rows = RowConverter::new(fields).and_then(|converter| converter.convert_columns(columns));
-        let nulls = columns
-            .iter()
-            .fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref()));
-        Ok(Self::Bytes { rows: rows.map_err(impossible)?, nulls })
-    }
-}
-
-impl KeyIndex {
-    fn for_keys(keys: &KeyValues) -> Self {
-        match keys {
-            KeyValues::Numbers(_) => Self::Numbers(HashMap::new()),
-            KeyValues::Bytes { .. } => Self::Bytes(HashMap::new()),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Numbers(ids) => ids.len(),
-            Self::Bytes(ids) => ids.len(),
-        }
-    }
-
-    /// The number of a key; `None` for a key with a null in it.
-    fn insert(&mut self, keys: &KeyValues, row: usize) -> Option<u32> {
-        let next = self.len() as u32;
-        match (self, keys) {
-            (Self::Numbers(ids), KeyValues::Numbers(keys)) if keys.is_valid(row) => {
-                Some(*ids.entry(keys.value(row)).or_insert(next))
-            }
-            (Self::Bytes(ids), KeyValues::Bytes { rows, nulls }) if is_valid(nulls, row) => {
-                let key = rows.row(row).data();
-                match ids.get(key) {
-                    Some(id) => Some(*id),
-                    None => {
-                        ids.insert(key.into(), next);
-                        Some(next)
-                    }
-                }
-            }
-            _ => None,
-        }
-    }
-
-    fn get(&self, keys: &KeyValues, row: usize) -> Option<u32> {
-        match (self, keys) {
-            (Self::Numbers(ids), KeyValues::Numbers(keys)) if keys.is_valid(row) => {
-                ids.get(&keys.value(row)).copied()
-            }
-            (Self::Bytes(ids), KeyValues::Bytes { rows, nulls }) if is_valid(nulls, row) => {
-                ids.get(rows.row(row).data()).copied()
-            }
-            _ => None,
-        }
-    }
-}
-
-fn is_valid(nulls: &Option<NullBuffer>, row: usize) -> bool {
-    nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
 }
 
 /// A key column of the facts in the type of the dimension's. A number that does not fit there becomes null, as it

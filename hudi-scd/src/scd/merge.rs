@@ -1,6 +1,6 @@
 //! [`Scd2::merge`]: the history after a batch of changes, as the rows that differ.
 
-use std::{cmp::Ordering, collections::HashMap, sync::Arc};
+use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
     array::{
@@ -9,7 +9,7 @@ use arrow::{
     },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{concat_batches, filter_record_batch, take},
-    datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, Schema, SchemaRef},
+    datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef},
     row::{RowConverter, Rows, SortField},
 };
 
@@ -17,6 +17,7 @@ use super::{
     Scd2,
     definition::{SEEN_AGAIN, UNTRACKED_AT},
     history::{Change, Row, changes as changes_of, rows as rows_of},
+    keys::{KeyIndex, KeyValues, numbers},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -277,15 +278,15 @@ impl<'a> Merge<'a> {
     fn by_key(&self) -> Result<Vec<Vec<u32>>> {
         let keys: Vec<ArrayRef> =
             self.scd.keys().iter().map(|key| column(&self.data, key).cloned()).collect::<Result<_>>()?;
-        let Some(keys) = sortable(&keys)? else { return Ok(Vec::new()) };
-        let mut ids: HashMap<&[u8], usize> = HashMap::new();
+        let keys = KeyValues::new(&keys).map_err(impossible)?;
+        let mut ids = KeyIndex::for_keys(&keys);
         let mut groups: Vec<Vec<u32>> = Vec::new();
-        for row in 0..keys.num_rows() {
-            let id = *ids.entry(keys.row(row).data()).or_insert_with(|| {
+        for row in 0..self.data.num_rows() {
+            let Some(id) = ids.insert(&keys, row) else { continue };
+            if id as usize == groups.len() {
                 groups.push(Vec::new());
-                groups.len() - 1
-            });
-            groups[id].push(row as u32);
+            }
+            groups[id as usize].push(row as u32);
         }
         Ok(groups)
     }
@@ -481,22 +482,7 @@ fn sortable(columns: &[ArrayRef]) -> Result<Option<Rows>> {
     converter.convert_columns(columns).map(Some).map_err(impossible)
 }
 
-/// A column of a sequence as plain numbers, in its own unit.
-pub(super) fn numbers(array: &ArrayRef) -> Option<Int64Array> {
-    let data = array.to_data();
-    match array.data_type() {
-        DataType::Int64 | DataType::Timestamp(..) => {
-            Some(data.into_builder().data_type(DataType::Int64).build().ok()?.into())
-        }
-        DataType::Int32 | DataType::Date32 => {
-            let narrow: Int32Array = data.into_builder().data_type(DataType::Int32).build().ok()?.into();
-            Some(narrow.unary::<_, Int64Type>(i64::from))
-        }
-        _ => None,
-    }
-}
-
-/// The way back.
+/// The way back from [`numbers`].
 fn of_numbers(values: Int64Array, data_type: &DataType) -> Result<ArrayRef> {
     let data = match data_type {
         DataType::Int32 | DataType::Date32 => values.unary::<_, Int32Type>(|value| value as i32).into_data(),

@@ -15,6 +15,7 @@
 
 mod definition;
 mod history;
+mod keys;
 mod lookup;
 mod merge;
 
