@@ -377,11 +377,11 @@ fn sent_parameters(parameters: Option<Vec<SqlParameter>>) -> Vec<Parameter> {
     parameters.map(|parameter| Parameter { name: parameter.name, value: parameter.value }).collect()
 }
 
-/// `None` for one that this version does not know, too.
-fn format(format: Option<&ResultFormatString>) -> Option<ResultFormat> {
-    match format? {
-        ResultFormatString::Json => Some(ResultFormat::Json),
-        ResultFormatString::Csv => Some(ResultFormat::Csv),
+/// `None` for one that this version does not know, too. Answers write the word in either case.
+pub(super) fn format(format: Option<&ResultFormatString>) -> Option<ResultFormat> {
+    match format?.as_str().to_ascii_uppercase().as_str() {
+        "JSON" => Some(ResultFormat::Json),
+        "CSV" => Some(ResultFormat::Csv),
         _ => None,
     }
 }

@@ -48,12 +48,11 @@ use aws_sdk_redshiftdata::{
         batch_execute_statement::BatchExecuteStatementError as BatchError,
         execute_statement::ExecuteStatementError as ExecuteError,
     },
-    types::ResultFormatString,
 };
 
 use self::classify::{Call, Meaning};
 use crate::{
-    Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
+    Description, Error, ErrorKind, PageToken, Result, ResultFormat, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime,
 };
 
@@ -182,13 +181,21 @@ impl DataApiExecutor {
     }
 
     /// The format that was chosen at submit, which is the batch's for a sub-statement.
-    async fn result_format(&self, id: &StatementId) -> Result<ResultFormatString> {
+    async fn result_format(&self, id: &StatementId) -> Result<ResultFormat> {
         let call = Call::new("DescribeStatement").about(id);
         let statement = id.as_str().split(':').next().unwrap_or_default();
         let request = self.client.describe_statement().id(statement).customize();
         let output =
             request.interceptor(call.sending()).send().await.map_err(|error| call.error(error, None))?;
-        Ok(output.result_format.unwrap_or(ResultFormatString::Json))
+        let Some(format) = &output.result_format else { return Ok(ResultFormat::default()) };
+        convert::format(Some(format)).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "this version cannot read the result's format; submit with JSON or CSV",
+            )
+            .with_context("format", format.as_str())
+            .with_context("statement_id", id)
+        })
     }
 }
 
@@ -248,14 +255,8 @@ impl StatementExecutor for DataApiExecutor {
             };
         }
         match self.result_format(id).await? {
-            ResultFormatString::Json => self.json_result(id, None).await,
-            ResultFormatString::Csv => self.csv_result(id, None).await,
-            other => Err(Error::new(
-                ErrorKind::Unsupported,
-                "this version cannot read the result's format; submit with JSON or CSV",
-            )
-            .with_context("format", other.as_str())
-            .with_context("statement_id", id)),
+            ResultFormat::Json => self.json_result(id, None).await,
+            ResultFormat::Csv => self.csv_result(id, None).await,
         }
     }
 

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use redshift_orchestrator::{
-    ErrorKind, ExecutionMode, Field, PageData, PageToken, Statement, StatementExecutor, StatementFilter,
-    StatementId, Status,
+    ErrorKind, ExecutionMode, Field, PageData, PageToken, ResultFormat, Statement, StatementExecutor,
+    StatementFilter, StatementId, Status, Target,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    ID, executor,
+    ID, SECRET, executor,
     http::{Reply, Server},
+    target,
 };
 
 async fn described(body: Value) -> redshift_orchestrator::Description {
@@ -19,16 +20,27 @@ async fn described(body: Value) -> redshift_orchestrator::Description {
 }
 
 #[tokio::test]
-async fn a_submit_with_a_wait_tells_status_and_session() {
-    let server = Server::replying([Reply::json(
-        200,
-        json!({ "Id": ID, "CreatedAt": 1_790_000_000.25, "Status": "FINISHED", "SessionId": "s-1", "HasResultSet": true }),
-    )])
+async fn a_submit_tells_everything_the_service_says() {
+    let server = Server::start(|_| {
+        Reply::json(
+            200,
+            json!({
+                "Id": ID, "CreatedAt": 1_790_000_000.25, "Status": "FINISHED", "SessionId": "s-1", "HasResultSet": true,
+                "RedshiftPid": 7, "DbGroups": ["loaders"], "ClusterIdentifier": "dwh", "Database": "mystore", "SecretArn": SECRET,
+            }),
+        )
+    })
     .await;
-    let answer = executor(&server.url()).submit(&Statement::sql("SELECT 1"), None).await.unwrap();
-    assert_eq!(answer.status, Some(Status::Finished));
-    assert_eq!(answer.session_id.unwrap().as_str(), "s-1");
-    assert_eq!(answer.created_at.unwrap().as_millisecond(), 1_790_000_000_250);
+    let executor = executor(&server.url());
+    for statement in [Statement::sql("SELECT 1"), Statement::batch(["SELECT 1"])] {
+        let answer = executor.submit(&statement, None).await.unwrap();
+        assert_eq!(answer.status, Some(Status::Finished));
+        assert_eq!(answer.session_id.unwrap().as_str(), "s-1");
+        assert_eq!(answer.created_at.unwrap().as_millisecond(), 1_790_000_000_250);
+        assert_eq!((answer.has_result_set, answer.redshift_pid), (Some(true), Some(7)));
+        assert_eq!(answer.database_groups, ["loaders"]);
+        assert_eq!(answer.target, Some(target()));
+    }
 }
 
 #[tokio::test]
@@ -44,9 +56,12 @@ async fn a_description_of_a_batch_has_everything_the_service_says() {
         "Id": ID, "Status": "FAILED", "Error": "Query #2 failed with ERROR: Divide by zero", "Duration": 1_500_000_000i64,
         "ResultRows": -1, "ResultSize": 0, "HasResultSet": false, "RedshiftPid": 1_073_815_778i64, "RedshiftQueryId": -1,
         "RedshiftQueryUuid": "0d5e1a3c-0000-4000-8000-000000000001", "SessionId": "s-1", "ExecutionMode": "AUTO_COMMIT",
-        "CreatedAt": 1_790_000_000.5, "UpdatedAt": 1_790_000_002, "QueryString": "", "ResultFormat": "json",
+        "CreatedAt": 1_790_000_000.5, "UpdatedAt": 1_790_000_002, "QueryString": "", "ResultFormat": "CSV",
+        "WorkgroupName": "analytics", "Database": "mystore", "DbUser": "loader",
+        "QueryParameters": [{ "name": "cycle", "value": "7" }],
         "SubStatements": [
-            { "Id": format!("{ID}:1"), "Status": "FINISHED", "Duration": 20, "ResultRows": 3, "ResultSize": 96, "HasResultSet": true },
+            { "Id": format!("{ID}:1"), "Status": "FINISHED", "Duration": 20, "ResultRows": 3, "ResultSize": 96, "HasResultSet": true,
+              "RedshiftQueryId": 9, "RedshiftQueryUuid": "u-1", "CreatedAt": 1_790_000_000, "UpdatedAt": 1_790_000_001, "QueryString": "SELECT 1" },
             { "Id": format!("{ID}:2"), "Status": "FAILED", "Error": "ERROR: Divide by zero", "ResultRows": -1, "ResultSize": -1 },
             { "Id": format!("{ID}:3"), "Status": "SUBMITTED" },
         ],
@@ -60,8 +75,22 @@ async fn a_description_of_a_batch_has_everything_the_service_says() {
     assert_eq!(description.query_uuid.as_deref(), Some("0d5e1a3c-0000-4000-8000-000000000001"));
     assert_eq!(description.execution_mode, Some(ExecutionMode::AutoCommit));
     assert_eq!(description.updated_at.unwrap().as_second(), 1_790_000_002);
+    assert_eq!(
+        description.target,
+        Some(Target::workgroup("analytics", "mystore").with_database_user("loader"))
+    );
+    assert_eq!(description.result_format, Some(ResultFormat::Csv));
+    assert_eq!(
+        (description.parameters[0].name.as_str(), description.parameters[0].value.as_str()),
+        ("cycle", "7")
+    );
+    assert_eq!(description.sql, None);
     let [first, second, third] = &description.sub_statements[..] else { panic!("{description:?}") };
     assert_eq!((first.result_rows, first.has_result_set), (Some(3), true));
+    assert_eq!((first.redshift_query_id, first.query_uuid.as_deref()), (Some(9), Some("u-1")));
+    assert_eq!(first.updated_at.unwrap().as_second() - first.created_at.unwrap().as_second(), 1);
+    assert_eq!(first.sql.as_ref().map(|sql| sql.as_str()), Some("SELECT 1"));
+    assert!(!format!("{description:?}").contains("SELECT"), "SQL is not printed");
     assert_eq!(second.error.as_deref(), Some("ERROR: Divide by zero"));
     assert_eq!((second.result_rows, second.result_size), (None, None));
     assert_eq!((third.status.clone(), third.duration, third.result_rows), (Status::Submitted, None, None));
@@ -150,7 +179,7 @@ async fn a_json_result_comes_typed_and_page_by_page() {
 #[tokio::test]
 async fn a_csv_result_comes_from_the_operation_for_csv_on_every_page() {
     let server = Server::replying([
-        Reply::json(200, json!({ "Id": ID, "Status": "FINISHED", "ResultFormat": "CSV" })),
+        Reply::json(200, json!({ "Id": ID, "Status": "FINISHED", "ResultFormat": "csv" })),
         Reply::json(
             200,
             json!({ "Records": [{ "CSVRecords": "a,b\n1," }, { "CSVRecords": "2\n" }], "TotalNumRows": 2, "NextToken": "p2", "ResultFormat": "CSV" }),
@@ -191,18 +220,24 @@ async fn a_listing_comes_page_by_page() {
         200,
         json!({
             "Statements": [
-                { "Id": ID, "Status": "ABORTED", "StatementName": "load-7", "CreatedAt": 1_790_000_000, "IsBatchStatement": true },
-                { "Id": "x" },
+                { "Id": ID, "Status": "ABORTED", "StatementName": "load-7", "CreatedAt": 1_790_000_000, "IsBatchStatement": true,
+                  "QueryStrings": ["SELECT 1", "SELECT 2"], "SessionId": "s-1", "SecretArn": SECRET, "ResultFormat": "JSON" },
+                { "Id": "x", "QueryString": "SELECT 3" },
             ],
             "NextToken": "p2",
         }),
     )])
     .await;
     let page = executor(&server.url()).list(&StatementFilter::named("load-"), None).await.unwrap();
-    assert_eq!(page.next.unwrap().as_str(), "p2");
+    assert_eq!(page.next.as_ref().unwrap().as_str(), "p2");
     assert_eq!((page.statements[0].status.clone(), page.statements[0].is_batch), (Status::Aborted, true));
     assert_eq!(page.statements[0].name.as_deref(), Some("load-7"));
+    let sqls = |n: usize| page.statements[n].sqls.iter().map(|sql| sql.as_str()).collect::<Vec<_>>();
+    assert_eq!((sqls(0), sqls(1)), (vec!["SELECT 1", "SELECT 2"], vec!["SELECT 3"]));
+    assert_eq!(page.statements[0].session_id.as_ref().unwrap().as_str(), "s-1");
+    assert_eq!(page.statements[0].result_format, Some(ResultFormat::Json));
     assert_eq!(page.statements[1].status, Status::Other("UNKNOWN".into()));
+    assert!(!format!("{page:?}").contains("secretsmanager"), "the secret is not printed");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod http;
 
 mod answers;
 mod failures;
+mod garbage;
 mod requests;
 mod settings;
 

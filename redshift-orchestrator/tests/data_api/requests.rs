@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redshift_orchestrator::{
-    ClientToken, DataApiExecutor, ErrorKind, ExecutionMode, PageToken, ResultFormat, SessionId, Statement,
-    StatementExecutor, StatementFilter, StatementId, Status, Target, WaitTime,
+    ClientToken, Compute, DataApiExecutor, ErrorKind, ExecutionMode, PageToken, ResultFormat, SessionId,
+    Statement, StatementExecutor, StatementFilter, StatementId, Status, Target, WaitTime,
 };
 use serde_json::{Value, json};
 
@@ -114,6 +114,18 @@ async fn a_session_is_named_instead_of_the_target() {
 }
 
 #[tokio::test]
+async fn a_statement_may_name_a_target_of_its_own() {
+    let statement = Statement::sql("SELECT 1")
+        .with_target(Target::workgroup("analytics", "other"))
+        .with_client_token(ClientToken::new("t").unwrap());
+    let (_, body) = submitted(target(), statement, None).await;
+    assert_eq!(
+        body,
+        json!({ "Sql": "SELECT 1", "WorkgroupName": "analytics", "Database": "other", "ClientToken": "t" })
+    );
+}
+
+#[tokio::test]
 async fn a_keep_alive_that_no_request_can_carry_is_refused_before_it_is_sent() {
     let statement = Statement::sql("SELECT 1").with_session_keep_alive(Duration::from_secs(u64::MAX / 2));
     let error = executor("http://127.0.0.1:1").submit(&statement, None).await.unwrap_err();
@@ -152,6 +164,8 @@ async fn a_listing_asks_for_every_status_unless_told_otherwise() {
     let mut filter = StatementFilter::named("load-");
     filter.status = Some(Status::Aborted);
     filter.own_session_only = true;
+    filter.compute = Some(Compute::Cluster("dwh".to_owned()));
+    filter.database = Some("mystore".to_owned());
     filter.page_size = Some(50);
     executor.list(&filter, Some(PageToken::new("next"))).await.unwrap();
     let seen: Vec<_> = server.requests().iter().map(|request| request.json()).collect();
@@ -161,6 +175,7 @@ async fn a_listing_asks_for_every_status_unless_told_otherwise() {
             json!({ "Status": "ALL", "RoleLevel": true }),
             json!({
                 "Status": "ABORTED", "RoleLevel": false, "StatementName": "load-", "MaxResults": 50, "NextToken": "next",
+                "ClusterIdentifier": "dwh", "Database": "mystore",
             }),
         ]
     );

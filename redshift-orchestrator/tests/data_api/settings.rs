@@ -60,6 +60,14 @@ async fn a_configuration_of_ones_own_is_used_as_it_is() {
 }
 
 #[test]
+fn the_sdk_neither_retries_nor_takes_a_long_poll_for_a_dead_connection() {
+    let conf = DataApiExecutor::config(&hostile()).build();
+    assert!(!conf.retry_config().unwrap().has_retry());
+    assert!(!conf.stalled_stream_protection().unwrap().is_enabled());
+    assert_eq!(conf.timeout_config().unwrap().connect_timeout(), Some(Duration::from_secs(1)));
+}
+
+#[test]
 fn debug_prints_the_target_without_its_secret() {
     let printed = format!("{:?}", executor("http://127.0.0.1:1"));
     assert!(printed.contains("mystore") && !printed.contains(SECRET), "{printed}");

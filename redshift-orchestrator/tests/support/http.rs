@@ -91,6 +91,7 @@ impl Server {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 tokio::spawn(serve(stream, seen.clone(), answer.clone()));
             }
         });
