@@ -1,11 +1,10 @@
 //! [`Scd2::merge`]: the history after a batch of changes, as the rows that differ.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, RecordBatch, UInt32Array,
-        make_array,
+        Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, RecordBatch, UInt32Array, make_array,
     },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{concat_batches, filter_record_batch, take},
@@ -16,7 +15,7 @@ use arrow::{
 use super::{
     Scd2,
     definition::{SEEN_AGAIN, UNTRACKED_AT},
-    history::{Change, Row, changes as changes_of, rows as rows_of},
+    history::{Change, Row, changes as changes_of, forget, rows as rows_of},
     keys::{KeyIndex, KeyValues, numbers},
 };
 use crate::{
@@ -64,6 +63,17 @@ pub struct Scd2Counts {
     pub removed: usize,
     /// Rows with other values in untracked columns, and otherwise as before.
     pub overwritten: usize,
+}
+
+impl fmt::Display for Scd2Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { changes, keys, late, opened, closed, split, removed, overwritten } = self;
+        write!(
+            f,
+            "{changes} changes of {keys} keys, {late} late: {opened} states opened, {closed} closed, {split} split, "
+        )?;
+        write!(f, "{removed} removed, {overwritten} overwritten")
+    }
 }
 
 impl Scd2 {
@@ -196,6 +206,7 @@ struct Merge<'a> {
     /// The instants and kinds of the rows that came in.
     at: Vec<i64>,
     is_delete: Vec<bool>,
+    lateness: Option<i64>,
 }
 
 /// The interval columns of the stored rows.
@@ -250,6 +261,7 @@ impl<'a> Merge<'a> {
             tracked: tracked.ok_or_else(|| invalid("a history needs at least one key column"))?,
             untracked,
             stored: Stored::read(scd, stored)?,
+            lateness: scd.lateness(column(stored, scd.valid_from())?.data_type())?,
             schema,
             data,
             at,
@@ -318,8 +330,13 @@ impl<'a> Merge<'a> {
                 untracked = Some((at, *row));
             }
         }
-        let rows =
-            rows_of(&mut changes, |a, b| self.tracked.row(a as usize).cmp(&self.tracked.row(b as usize)));
+        let compare = |a: u32, b: u32| self.tracked.row(a as usize).cmp(&self.tracked.row(b as usize));
+        let mut rows = rows_of(&mut changes, compare);
+        let newest = changes.last().map(|(at, _)| *at);
+        let horizon = newest.zip(self.lateness).map(|(newest, lateness)| newest.saturating_sub(lateness));
+        if let Some(horizon) = horizon {
+            forget(&mut rows, horizon);
+        }
 
         let newest_state = rows
             .iter()
@@ -327,6 +344,7 @@ impl<'a> Merge<'a> {
             .map(|row| row.seen_again.last().copied().unwrap_or(row.valid_from))
             .max();
         let untracked_at = untracked.map(|(at, _)| at).filter(|at| Some(*at) != newest_state);
+        let untracked_at = untracked_at.filter(|at| horizon.is_none_or(|horizon| *at > horizon));
         let count = rows.len();
         let mut kept = vec![false; stored.len()];
         for (index, row) in rows.into_iter().enumerate() {
