@@ -3,5 +3,7 @@
 
 mod definitions;
 mod pipelines;
+mod promises;
+mod simulation;
 mod support;
 mod waiting;
