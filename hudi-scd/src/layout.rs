@@ -73,6 +73,11 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{}", instant_file_name(instant, action, state)))
     }
 
+    /// The folder of all writes' markers.
+    pub(crate) fn temp_folder(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}"))
+    }
+
     /// The folder of a write's markers.
     pub(crate) fn marker_folder(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}"))

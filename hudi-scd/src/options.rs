@@ -1,8 +1,9 @@
 //! [`TableOptions`]: how a table is written, as far as `hoodie.properties` does not say.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
+    lock::TableLock,
     retention::RetentionPolicy,
     timeline::{Clock, SystemClock},
 };
@@ -23,6 +24,18 @@ pub struct TableOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seed: Option<u64>,
     pub(crate) base_url: Option<String>,
+    pub(crate) lock: Lock,
+    pub(crate) lock_wait: Duration,
+}
+
+/// How writers keep out of each other's way.
+#[derive(Clone, Debug)]
+pub(crate) enum Lock {
+    /// A file lock for a table on a local disk, a lease on the storage for any other.
+    Automatic,
+    Given(Arc<dyn TableLock>),
+    /// The caller knows that there is one writer.
+    None,
 }
 
 /// How the pages of base files are compressed.
@@ -53,6 +66,8 @@ impl Default for TableOptions {
             clock: Arc::new(SystemClock),
             seed: None,
             base_url: None,
+            lock: Lock::Automatic,
+            lock_wait: Duration::from_secs(60),
         }
     }
 }
@@ -128,6 +143,30 @@ impl TableOptions {
     #[must_use]
     pub fn with_base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into().trim_end_matches('/').to_owned());
+        self
+    }
+
+    /// The lock that keeps writers of other processes out. Default: the operating system's lock on a file for a table
+    /// on a local disk ([`FileLock`](crate::lock::FileLock)), a lease on the storage for any other
+    /// ([`StorageLock`](crate::lock::StorageLock)).
+    #[must_use]
+    pub fn with_lock(mut self, lock: Arc<dyn TableLock>) -> Self {
+        self.lock = Lock::Given(lock);
+        self
+    }
+
+    /// Writes without a lock: for a storage that has no conditional puts, and a caller who knows that there is no
+    /// other writer. Two writers would undo each other's work.
+    #[must_use]
+    pub fn without_lock(mut self) -> Self {
+        self.lock = Lock::None;
+        self
+    }
+
+    /// How long a write waits for other writers. Default: a minute.
+    #[must_use]
+    pub fn with_lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
         self
     }
 }

@@ -8,7 +8,8 @@ use object_store::{ObjectStore, path::Path};
 use crate::{
     Error, ErrorKind, Result, key,
     layout::Layout,
-    options::TableOptions,
+    lock::{FileLock, HeldLock, StorageLock, TableLock},
+    options::{Lock, TableOptions},
     properties::{NewTable, TableProperties},
     schema, storage,
     timeline::{Instant, Timeline},
@@ -162,8 +163,9 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) properties: TableProperties,
     pub(crate) options: TableOptions,
-    /// Held by the one write that is under way.
-    pub(crate) writing: tokio::sync::Mutex<()>,
+    /// Held by the one write of this handle that is under way.
+    writing: tokio::sync::Mutex<()>,
+    lock: Option<Arc<dyn TableLock>>,
     random: Mutex<fastrand::Rng>,
     view: Mutex<Option<Arc<View>>>,
     pub(crate) footers: crate::index::FooterCache,
@@ -203,7 +205,7 @@ impl Table {
                     .with_context("path", layout.root()))
             }
             Err(error) => Err(error),
-            Ok(()) => Ok(Self::with_properties(store, layout, properties, options)),
+            Ok(()) => Self::with_properties(store, layout, properties, options).await,
         }
     }
 
@@ -227,18 +229,37 @@ impl Table {
             Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
         })?;
         let properties = TableProperties::parse(&bytes).map_err(|error| error.with_context("file", &path))?;
-        Ok(Self::with_properties(store, layout, properties, options))
+        Self::with_properties(store, layout, properties, options).await
     }
 
-    fn with_properties(
+    async fn with_properties(
         store: Arc<dyn ObjectStore>,
         layout: Layout,
         properties: TableProperties,
         options: TableOptions,
-    ) -> Self {
+    ) -> Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "the one place that draws from the machine's entropy")]
         let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let mut random = random;
+        let lock = match &options.lock {
+            Lock::Given(lock) => Some(lock.clone()),
+            Lock::None => None,
+            Lock::Automatic => {
+                Some(match storage::local_path(store.as_ref(), &layout.properties()?).await? {
+                    // `.hoodie/hoodie.properties` lies two folders down.
+                    Some(file) => Arc::new(FileLock::new(file.ancestors().nth(2).unwrap_or(&file)))
+                        as Arc<dyn TableLock>,
+                    None => Arc::new(StorageLock::new(
+                        store.clone(),
+                        layout.root(),
+                        options.clock.clone(),
+                        random.fork(),
+                    )),
+                })
+            }
+        };
         let inner = Inner {
+            lock,
             store,
             layout,
             properties,
@@ -248,7 +269,7 @@ impl Table {
             view: Mutex::default(),
             footers: crate::index::FooterCache::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The table's name.
@@ -313,6 +334,16 @@ impl Table {
         Ok(self.view().await?.earliest)
     }
 
+    /// Waits until nobody else changes the table.
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>> {
+        let local = self.inner.writing.lock().await;
+        let held = match &self.inner.lock {
+            Some(lock) => Some(lock.acquire(self.inner.options.lock_wait).await?),
+            None => None,
+        };
+        Ok(Turn { held, _local: local })
+    }
+
     pub(crate) fn store(&self) -> &dyn ObjectStore {
         self.inner.store.as_ref()
     }
@@ -361,6 +392,32 @@ impl Table {
         match &self.inner.options.base_url {
             Some(url) => url.clone(),
             None => format!("/{}", self.root()),
+        }
+    }
+}
+
+/// The right to change a table, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    held: Option<Box<dyn HeldLock>>,
+    _local: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Makes sure that no other writer took over, before something that cannot be undone.
+    pub(crate) async fn verify(&self) -> Result<()> {
+        match &self.held {
+            Some(held) => held.verify().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the next one write. What was done stands, so a failure is only told to the log: the lease ends by itself.
+    pub(crate) async fn end(self) {
+        if let Some(held) = self.held {
+            if let Err(error) = held.release().await {
+                tracing::warn!(%error, "the table's lock could not be released");
+            }
         }
     }
 }

@@ -27,10 +27,14 @@ use tokio::time::Instant as Stopwatch;
 
 pub use self::report::{CommitReport, Phases};
 use self::{
-    commit::Operation,
+    commit::{Commit, Operation},
     incoming::{Incoming, Intent},
 };
-use crate::{Result, table::Table, view::View};
+use crate::{
+    Result,
+    table::{Table, Turn},
+    view::View,
+};
 
 impl Table {
     /// Writes rows: new keys are added, known keys get the newer of the stored and the incoming row.
@@ -73,10 +77,23 @@ impl Table {
     }
 
     async fn write(&self, batches: &[RecordBatch], intent: Intent) -> Result<CommitReport> {
-        let _turn = self.inner.writing.lock().await;
         let mut watch = Watch::start();
+        let turn = self.turn().await?;
         let mut report = CommitReport::default();
+        report.time.wait = watch.lap();
+        let written = self.write_in_turn(&turn, batches, intent, &mut report, &mut watch).await;
+        turn.end().await;
+        written.map(|()| report)
+    }
 
+    async fn write_in_turn(
+        &self,
+        turn: &Turn<'_>,
+        batches: &[RecordBatch],
+        intent: Intent,
+        report: &mut CommitReport,
+        watch: &mut Watch,
+    ) -> Result<()> {
         report.rolled_back = self.repair().await?;
         let view = self.view().await?;
         report.time.repair = watch.lap();
@@ -86,23 +103,25 @@ impl Table {
         report.superseded = incoming.total_rows - incoming.len() as u64;
         report.time.prepare = watch.lap();
 
-        let tagged = tag::tag(self, &view, &incoming, &mut report).await?;
+        let tagged = tag::tag(self, &view, &incoming, report).await?;
         report.time.find = watch.lap();
 
         if tagged.is_empty() {
-            return Ok(report);
+            return Ok(());
         }
-        let tasks = pack::pack(self, &view, tagged, &incoming)?;
-        self.commit(&view, incoming, tasks, Operation::of(intent), &mut report, &mut watch).await?;
-        self.clean_after_commit(&mut report).await?;
+        let packed = pack::pack(self, &view, tagged, &incoming)?;
+        let commit = Commit { table: self, turn, view: &view, operation: Operation::of(intent) };
+        commit.run(incoming, packed, report, watch).await?;
+        self.clean_after_commit(turn, report).await;
         report.time.clean = watch.lap();
-        Ok(report)
+        Ok(())
     }
 
     /// Finishes or undoes what writers that died have left.
     async fn repair(&self) -> Result<Vec<crate::timeline::Instant>> {
         let rolled_back = rollback::roll_back_pending(self).await?;
         self.finish_pending_cleans().await?;
+        rollback::sweep_markers(self).await?;
         Ok(rolled_back)
     }
 }

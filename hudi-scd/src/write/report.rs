@@ -45,6 +45,8 @@ pub struct CommitReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {
+    /// Waiting for other writers.
+    pub wait: Duration,
     /// Looking for, and undoing, what dead writers left.
     pub repair: Duration,
     /// Bringing the input to the table's schema; keys, partitions, the newest row of each key.
@@ -62,7 +64,7 @@ pub struct Phases {
 impl Phases {
     /// All of it.
     pub fn total(&self) -> Duration {
-        self.repair + self.prepare + self.find + self.write + self.commit + self.clean
+        self.wait + self.repair + self.prepare + self.find + self.write + self.commit + self.clean
     }
 }
 
