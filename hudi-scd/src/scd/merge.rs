@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    schema::{canonical, conform, without_meta_columns},
+    schema::{canonical, conform},
 };
 
 /// What changes a history: rows to write, rows to take away, and what that amounts to.
@@ -89,7 +89,8 @@ impl Scd2 {
     /// [`reconcile`](crate::schema::reconcile)); [`ErrorKind::InvalidDefinition`] if the changes lack columns of the
     /// definition; [`ErrorKind::Corrupt`] if stored rows are no history.
     pub fn merge(&self, stored: &RecordBatch, changes: &[RecordBatch]) -> Result<Merged> {
-        let mut schema = without_meta_columns(stored.schema_ref());
+        let stored = stored.project(&self.history_columns(stored.schema_ref())).map_err(impossible)?;
+        let mut schema = stored.schema();
         let changes: Vec<Incoming> = changes
             .iter()
             .filter(|batch| batch.num_rows() > 0)
@@ -109,7 +110,6 @@ impl Scd2 {
                 None => return Ok(Merged::nothing(schema)),
             }
         }
-        let stored = stored.project(&data_columns(stored.schema_ref())).map_err(impossible)?;
         let stored = if stored.num_columns() == 0 {
             RecordBatch::new_empty(schema.clone())
         } else {
@@ -118,11 +118,18 @@ impl Scd2 {
         Merge::new(self, schema, &stored, &changes)?.run()
     }
 
+    /// The columns of stored rows but for Hudi's own: the meta columns, and a delete marker.
+    fn history_columns(&self, stored: &Schema) -> Vec<usize> {
+        let mut columns = data_columns(stored);
+        columns.retain(|index| stored.field(*index).name() != self.delete_marker());
+        columns
+    }
+
     /// The history without what only [`Scd2::merge`] needs: rows of deletes, and remembered instants.
     pub fn visible(&self, history: &RecordBatch) -> Result<RecordBatch> {
-        let shown: Vec<usize> = (0..history.num_columns())
-            .filter(|index| !Self::is_hidden(history.schema_ref().field(*index).name()))
-            .collect();
+        let columns = self.history_columns(history.schema_ref()).into_iter();
+        let shown: Vec<usize> =
+            columns.filter(|index| !Self::is_hidden(history.schema_ref().field(*index).name())).collect();
         let shown = history.project(&shown).map_err(impossible)?;
         let from = bound(history, self.valid_from())?;
         let to = bound(history, self.valid_to())?;

@@ -310,3 +310,22 @@ proptest! {
         prop_assert_eq!(table.visible(), model(&changes));
     }
 }
+
+#[test]
+fn hudis_own_columns_of_stored_rows_do_not_count() {
+    let known = [(1, 10, Some((1, 1)))];
+    let mut table = Table::new(scd());
+    table.apply(&[batch(&known)]);
+    let rows = table.rows.num_rows();
+    let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("_hoodie_commit_time", Arc::new(StringArray::from(vec!["1"; rows])), true),
+        ("gone", Arc::new(BooleanArray::from(vec![false; rows])), true),
+    ];
+    let schema = table.rows.schema();
+    for (field, column) in schema.fields().iter().zip(table.rows.columns()) {
+        columns.push((field.name(), column.clone(), true));
+    }
+    let stored = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    assert!(scd().merge(&stored, &[batch(&known)]).unwrap().is_empty());
+    assert_eq!(scd().visible(&stored).unwrap().schema(), scd().visible(&table.rows).unwrap().schema());
+}
