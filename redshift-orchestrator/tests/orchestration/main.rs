@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod definitions;
+mod endings;
 mod pipelines;
 mod promises;
 mod simulation;
