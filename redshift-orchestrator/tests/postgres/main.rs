@@ -2,6 +2,7 @@
 //!
 //! Each test has a database of its own, so that they run side by side.
 
+mod conformance;
 mod harness;
 mod recovery;
 mod statements;
