@@ -72,6 +72,7 @@
 
 mod base_file;
 pub mod bloom;
+mod concurrent;
 mod error;
 mod index;
 mod key;

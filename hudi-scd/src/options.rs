@@ -130,8 +130,8 @@ impl TableOptions {
         self
     }
 
-    /// Draws the ids of new file groups from a seed, so that a run can be repeated. Two writers of one table must
-    /// not share a seed. Default: from the machine's entropy.
+    /// Draws the ids of new file groups from a seed and the instant of their commit, so that a run can be repeated.
+    /// Default: from the machine's entropy.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);

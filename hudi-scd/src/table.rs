@@ -239,8 +239,7 @@ impl Table {
         options: TableOptions,
     ) -> Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "the one place that draws from the machine's entropy")]
-        let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let mut random = random;
+        let mut random = fastrand::Rng::new();
         let lock = match &options.lock {
             Lock::Given(lock) => Some(lock.clone()),
             Lock::None => None,
@@ -381,10 +380,17 @@ impl Table {
         Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)
     }
 
-    /// The id of a new file group.
-    pub(crate) fn new_file_id(&self) -> String {
-        let bits = self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
-        format!("{}-0", uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
+    /// Where a commit draws the ids of its new file groups from.
+    pub(crate) fn ids(&self, instant: Instant) -> FileIds {
+        // The instant is part of it: a process that begins again with the seed must not draw the same ids again.
+        let digits = instant
+            .as_str()
+            .bytes()
+            .fold(0_u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0'))));
+        FileIds(match self.inner.options.seed {
+            Some(seed) => fastrand::Rng::with_seed(seed.rotate_left(32) ^ digits),
+            None => self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).fork(),
+        })
     }
 
     /// The table's URL, as Hudi's plans name it.
@@ -393,6 +399,16 @@ impl Table {
             Some(url) => url.clone(),
             None => format!("/{}", self.root()),
         }
+    }
+}
+
+/// Ids of new file groups.
+pub(crate) struct FileIds(fastrand::Rng);
+
+impl FileIds {
+    /// A UUID, and the number of the file within it, which is always 0 here.
+    pub(crate) fn draw(&mut self) -> String {
+        format!("{}-0", uuid::Builder::from_random_bytes(self.0.u128(..).to_be_bytes()).into_uuid())
     }
 }
 

@@ -6,14 +6,14 @@ use std::{
 };
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use parquet::basic::Type as PhysicalType;
 
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, blocking, conform_stored, java_order},
+    base_file::{OpenFile, conform_stored, java_order},
     bloom::FOOTER_BLOOM_FILTER,
+    concurrent::{blocking, ordered},
     index::key_column,
     key::{self, KeyGenerator, Partitions},
     layout::{self, BaseFileName},
@@ -128,19 +128,16 @@ impl Table {
         let view = self.view().await?;
         let mut findings = self.check_timeline(&view).await?;
         let stats = self.latest_stats(&view).await?;
-        let checked: Vec<(String, Checked)> = stream::iter(view.latest_files())
-            .map(|(group, version)| {
-                let path = group.path(version);
-                let partition = group.partition.clone();
-                let view = view.clone();
-                async move {
-                    let checked = self.check_file(view, &path, partition).await?;
-                    Ok::<_, Error>((path, checked))
-                }
-            })
-            .buffered(self.inner.options.parallelism)
-            .try_collect()
-            .await?;
+        let checks = view.latest_files().map(|(group, version)| {
+            let path = group.path(version);
+            let partition = group.partition.clone();
+            let view = view.clone();
+            async move {
+                let checked = self.check_file(view, &path, partition).await?;
+                Ok((path, checked))
+            }
+        });
+        let checked = ordered(self.inner.options.parallelism, checks).await?;
         let mut places: HashMap<String, String> = HashMap::new();
         let sizes: HashMap<String, u64> =
             view.latest_files().map(|(group, version)| (group.path(version), version.bytes)).collect();

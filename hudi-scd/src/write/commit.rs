@@ -5,7 +5,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant as Stopwatch;
 
 use super::{
@@ -18,7 +17,8 @@ use super::{
 };
 use crate::{
     Result,
-    base_file::{OpenFile, blocking},
+    base_file::OpenFile,
+    concurrent::{blocking, ordered},
     layout::{self, BaseFileName},
     properties::java_date,
     schema, storage,
@@ -57,7 +57,7 @@ impl Operation {
 pub(crate) struct Commit<'a> {
     pub(crate) table: &'a Table,
     pub(crate) turn: &'a Turn<'a>,
-    pub(crate) view: &'a View,
+    pub(crate) instant: Instant,
     pub(crate) operation: Operation,
 }
 
@@ -70,12 +70,11 @@ impl Commit<'_> {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        let Self { table, turn, view, operation } = self;
+        let Self { table, turn, instant, operation } = self;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
         let schema = incoming.schema.clone();
         let format = Arc::new(FileFormat::new(table.name(), &schema, &table.inner.options)?);
-        let instant = table.mint(view.timeline.newest())?;
         let state_file = |state| layout.instant_file(instant, Action::Commit, state);
         let metadata = |partition_to_write_stats| CommitMetadata {
             partition_to_write_stats,
@@ -88,11 +87,11 @@ impl Commit<'_> {
         report.time.commit += watch.lap();
 
         let incoming = Arc::new(incoming);
-        let stats: Vec<WriteStat> = stream::iter(tasks.into_iter().enumerate())
-            .map(|(number, task)| table.write_file(instant, number, task, format.clone(), incoming.clone()))
-            .buffered(table.inner.options.parallelism)
-            .try_collect()
-            .await?;
+        let files = tasks
+            .into_iter()
+            .enumerate()
+            .map(|(number, task)| table.write_file(instant, number, task, format.clone(), incoming.clone()));
+        let stats = ordered(table.inner.options.parallelism, files).await?;
         deleted.write(table, instant).await?;
         report.time.write += watch.lap();
 

@@ -109,8 +109,9 @@ impl Table {
         if tagged.is_empty() {
             return Ok(());
         }
-        let packed = pack::pack(self, &view, tagged, &incoming)?;
-        let commit = Commit { table: self, turn, view: &view, operation: Operation::of(intent) };
+        let instant = self.mint(view.timeline.newest())?;
+        let packed = pack::pack(self, &view, tagged, &incoming, self.ids(instant));
+        let commit = Commit { table: self, turn, instant, operation: Operation::of(intent) };
         commit.run(incoming, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
         report.time.clean = watch.lap();
