@@ -1,6 +1,9 @@
 //! [`Table`]: the entrance. Creating and opening; what is done to a table is in `write`, `read` and `retention`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use object_store::{ObjectStore, path::Path};
@@ -37,6 +40,7 @@ pub struct TableDefinition {
     partition_fields: Vec<String>,
     hive_style: bool,
     url_encode: bool,
+    others: BTreeMap<String, String>,
 }
 
 impl TableDefinition {
@@ -55,6 +59,7 @@ impl TableDefinition {
             partition_fields: Vec::new(),
             hive_style: true,
             url_encode: false,
+            others: BTreeMap::new(),
         }
     }
 
@@ -94,6 +99,12 @@ impl TableDefinition {
         self
     }
 
+    /// Keeps a property of our own in the table; Hudi's engines leave it as it is.
+    pub(crate) fn with_property(mut self, name: &str, value: String) -> Self {
+        self.others.insert(name.to_owned(), value);
+        self
+    }
+
     fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
         let schema = schema::canonical(&self.schema)?;
         let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidDefinition, message));
@@ -118,6 +129,7 @@ impl TableDefinition {
             hive_style: self.hive_style,
             url_encode: self.url_encode,
             schema: &schema::to_avro(&schema, &self.name)?,
+            others: &self.others,
         })?;
         Ok((properties, schema))
     }

@@ -1,6 +1,7 @@
 //! Reading: the latest rows, the rows as of an instant, the rows that changed since one, the history of a key.
 
 mod history;
+mod matching;
 
 use std::sync::Arc;
 
