@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     lock::TableLock,
     retention::RetentionPolicy,
-    timeline::{Clock, SystemClock},
+    timeline::{Clock, SystemClock, archive::ArchiveLimits},
 };
 
 /// How a table is written, as far as the table itself does not keep it: give the same options to every writer.
@@ -14,6 +14,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     pub(crate) retention: Option<RetentionPolicy>,
+    pub(crate) archive: Option<ArchiveLimits>,
     pub(crate) codec: Codec,
     pub(crate) bloom_entries: Option<u32>,
     pub(crate) bloom_fpp: f64,
@@ -56,6 +57,7 @@ impl Default for TableOptions {
     fn default() -> Self {
         Self {
             retention: Some(RetentionPolicy::default()),
+            archive: Some(ArchiveLimits::default()),
             codec: Codec::default(),
             bloom_entries: None,
             bloom_fpp: 1e-9,
@@ -89,6 +91,21 @@ impl TableOptions {
     #[must_use]
     pub fn without_automatic_clean(mut self) -> Self {
         self.retention = None;
+        self
+    }
+
+    /// How long the active timeline may grow before a commit moves its oldest actions into the archive; never those
+    /// of the retained window. Default: from 30 commits down to 20.
+    #[must_use]
+    pub fn with_archive_limits(mut self, limits: ArchiveLimits) -> Self {
+        self.archive = Some(limits);
+        self
+    }
+
+    /// Archives only on demand.
+    #[must_use]
+    pub fn without_automatic_archive(mut self) -> Self {
+        self.archive = None;
         self
     }
 

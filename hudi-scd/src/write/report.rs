@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{retention::CleanReport, timeline::Instant};
+use crate::{
+    retention::{ArchiveReport, CleanReport},
+    timeline::Instant,
+};
 
 /// What a write did, row by row and file by file.
 ///
@@ -37,6 +40,8 @@ pub struct CommitReport {
     pub rolled_back: Vec<Instant>,
     /// The clean after the commit, if there was anything to clean.
     pub cleaned: Option<CleanReport>,
+    /// The archival after the commit, if there was anything to archive.
+    pub archived: Option<ArchiveReport>,
     /// What took how long.
     pub time: Phases,
 }
@@ -57,7 +62,7 @@ pub struct Phases {
     pub write: Duration,
     /// The timeline.
     pub commit: Duration,
-    /// Cleaning.
+    /// Cleaning and archiving.
     pub clean: Duration,
 }
 
