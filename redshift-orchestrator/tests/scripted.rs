@@ -1,5 +1,7 @@
 //! `LocalExecutor` with a script: the service's state machine, instant by instant.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use redshift_orchestrator::{
@@ -344,7 +346,7 @@ async fn the_hook_sees_the_effect_before_the_caller_hears_of_it() {
         },
     );
     assert!(service.submit(&Statement::sql("CALL load()").with_name("cycle-3:load"), None).await.is_err());
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].0.as_deref(), Some("cycle-3:load"));
     assert_eq!(service.describe(&seen[0].1, wait(1)).await.unwrap().status, Status::Finished);

@@ -200,14 +200,11 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
         self.look_up(id).await?;
         let (whole, _) = split(id);
-        {
-            let state = self.service.lock();
-            let record = state.record(&whole)?;
-            if record.status.is_terminal() {
-                return Err(limits::already_ended(&whole, &record.status));
-            }
+        let record = self.service.lock().record(&whole)?.clone();
+        if record.status.is_terminal() {
+            return Err(limits::already_ended(&whole, &record.status));
         }
-        let accepted = self.service.backend.cancel(&whole).await?;
+        let accepted = self.service.backend.cancel(&record).await?;
         if accepted && let Some(known) = self.service.lock().known.get(&whole) {
             known.cancel.send_replace(true);
         }

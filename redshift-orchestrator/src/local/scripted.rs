@@ -321,7 +321,7 @@ impl Backend for Scripted {
         Some(ending)
     }
 
-    async fn cancel(&self, _: &StatementId) -> Result<bool> {
+    async fn cancel(&self, _: &Record) -> Result<bool> {
         Ok(true)
     }
 
