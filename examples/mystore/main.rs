@@ -1,2 +1,121 @@
-//! MyStore.
-fn main() {}
+//! MyStore: a warehouse with real SQL and real Hudi tables, loaded, updated, cleaned and queried for a working day, and proved.
+//!
+//! ```text
+//! sources -> landing tables -> stored procedures, in a pipeline -> dimensions, fact   (warehouse.rs, sql/, cycle.toml)
+//!         \-> upserts -> Hudi tables, latest and history -> lookups of the new sales  (lake/)
+//!          \-> plain recomputation (model.rs) -> proof against both (proof/) -> report.html (report/)
+//! ```
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+mod changes;
+mod crash;
+mod domain;
+mod embedded;
+mod lake;
+mod landing;
+mod model;
+mod options;
+mod progress;
+mod proof;
+mod record;
+mod report;
+mod run_dir;
+mod tpcds;
+mod warehouse;
+
+use changes::{Changes, Cycle};
+use lake::Lake;
+use model::Model;
+use options::Options;
+use progress::Progress;
+use proof::Proof;
+use record::{CycleRecord, WarehouseRecord};
+use redshift_orchestrator::Pipeline;
+use run_dir::RunDir;
+use warehouse::Warehouse;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match play(Options::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole run, from the options to the report.
+async fn play(options: Options) -> Result<ExitCode> {
+    // What can be wrong with the input is found out before anything is touched.
+    let pipeline = options.pipeline(&landing::procedures())?;
+    let dir = RunDir::look(&options)?;
+    warehouse::check(&options, &dir.manifest).await?;
+    dir.claim()?;
+
+    // The day is computed first, and twice: what the sources send, and what must come out.
+    let changes = Changes::generate(options.scale, options.cycles, options.seed)?;
+    let model = Model::of(&changes);
+
+    let statements = (pipeline.steps().len() * changes.cycles.len()) as u64;
+    let progress = Progress::new(changes.cycles.len() as u64, statements, landing::rows(&changes));
+    progress.say("starting the warehouse");
+    let warehouse = Warehouse::open(&options, &dir, &changes, progress.clone()).await?;
+    let lake = Lake::open(&dir.file("lake")).await?;
+
+    let mut records: Vec<CycleRecord> = dir.cycles()?;
+    for cycle in &changes.cycles {
+        if records.iter().any(|record| record.cycle == cycle.number) {
+            progress.skip(pipeline.steps().len() as u64, cycle.rows());
+            continue;
+        }
+        let record = play_cycle(cycle, &pipeline, &dir, &warehouse, &lake).await?;
+        dir.add_cycle(&record)?;
+        progress.cycle(&record, cycle.rows());
+        records.push(record);
+    }
+
+    progress.say("proving");
+    let proof = Proof::of(&changes, &model, &records, &warehouse, &lake).await?;
+    warehouse.close().await?;
+    progress.end();
+
+    println!("{}", progress::summary(&records));
+    println!("{proof}");
+    proof::write_expected(&dir.file("expected"), &model)?;
+    let report = report::write(&dir, &records, &proof, landing::rows(&changes))?;
+    if proof.failure.is_none() {
+        dir.finish()?;
+    }
+    println!("{}", report.display());
+    Ok(if proof.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One cycle. Cut off at any point, it may be played again: the pipeline goes on where its journal says, and the lake takes the
+/// same changes twice without a difference.
+async fn play_cycle(
+    cycle: &Cycle,
+    pipeline: &Pipeline,
+    dir: &RunDir,
+    warehouse: &Warehouse,
+    lake: &Lake,
+) -> Result<CycleRecord> {
+    let report = warehouse.run(pipeline, dir, cycle).await?;
+    if cycle.number == 0 {
+        warehouse.analyze(dir).await?;
+    }
+    let tables = lake.apply(cycle).await?;
+    let lookups = lake.look_up(cycle).await?;
+    report::keep_gantt(dir, cycle.number, &report)?;
+    Ok(CycleRecord {
+        cycle: cycle.number,
+        resumed: report.resumed,
+        warehouse: WarehouseRecord::of(&report),
+        tables,
+        lookups,
+    })
+}

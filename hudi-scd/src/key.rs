@@ -290,7 +290,6 @@ mod tests {
             hive_style,
             url_encode,
             schema: "",
-            others: &std::collections::BTreeMap::new(),
         })
         .unwrap()
     }

@@ -1,9 +1,6 @@
 //! [`Table`]: the entrance. Creating and opening; what is done to a table is in `write`, `read` and `retention`.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use object_store::{ObjectStore, path::Path};
@@ -11,8 +8,7 @@ use object_store::{ObjectStore, path::Path};
 use crate::{
     Error, ErrorKind, Result, key,
     layout::Layout,
-    lock::{FileLock, HeldLock, StorageLock, TableLock},
-    options::{Lock, TableOptions},
+    options::TableOptions,
     properties::{NewTable, TableProperties},
     schema, storage,
     timeline::{Instant, Timeline},
@@ -40,7 +36,6 @@ pub struct TableDefinition {
     partition_fields: Vec<String>,
     hive_style: bool,
     url_encode: bool,
-    others: BTreeMap<String, String>,
 }
 
 impl TableDefinition {
@@ -59,7 +54,6 @@ impl TableDefinition {
             partition_fields: Vec::new(),
             hive_style: true,
             url_encode: false,
-            others: BTreeMap::new(),
         }
     }
 
@@ -99,12 +93,6 @@ impl TableDefinition {
         self
     }
 
-    /// Keeps a property of our own in the table; Hudi's engines leave it as it is.
-    pub(crate) fn with_property(mut self, name: &str, value: String) -> Self {
-        self.others.insert(name.to_owned(), value);
-        self
-    }
-
     fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
         let schema = schema::canonical(&self.schema)?;
         let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidDefinition, message));
@@ -129,7 +117,6 @@ impl TableDefinition {
             hive_style: self.hive_style,
             url_encode: self.url_encode,
             schema: &schema::to_avro(&schema, &self.name)?,
-            others: &self.others,
         })?;
         Ok((properties, schema))
     }
@@ -175,9 +162,8 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) properties: TableProperties,
     pub(crate) options: TableOptions,
-    /// Held by the one write of this handle that is under way.
-    writing: tokio::sync::Mutex<()>,
-    lock: Option<Arc<dyn TableLock>>,
+    /// Held by the one write that is under way.
+    pub(crate) writing: tokio::sync::Mutex<()>,
     random: Mutex<fastrand::Rng>,
     view: Mutex<Option<Arc<View>>>,
     pub(crate) footers: crate::index::FooterCache,
@@ -217,7 +203,7 @@ impl Table {
                     .with_context("path", layout.root()))
             }
             Err(error) => Err(error),
-            Ok(()) => Self::with_properties(store, layout, properties, options).await,
+            Ok(()) => Ok(Self::with_properties(store, layout, properties, options)),
         }
     }
 
@@ -241,36 +227,18 @@ impl Table {
             Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
         })?;
         let properties = TableProperties::parse(&bytes).map_err(|error| error.with_context("file", &path))?;
-        Self::with_properties(store, layout, properties, options).await
+        Ok(Self::with_properties(store, layout, properties, options))
     }
 
-    async fn with_properties(
+    fn with_properties(
         store: Arc<dyn ObjectStore>,
         layout: Layout,
         properties: TableProperties,
         options: TableOptions,
-    ) -> Result<Self> {
+    ) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that draws from the machine's entropy")]
-        let mut random = fastrand::Rng::new();
-        let lock = match &options.lock {
-            Lock::Given(lock) => Some(lock.clone()),
-            Lock::None => None,
-            Lock::Automatic => {
-                Some(match storage::local_path(store.as_ref(), &layout.properties()?).await? {
-                    // `.hoodie/hoodie.properties` lies two folders down.
-                    Some(file) => Arc::new(FileLock::new(file.ancestors().nth(2).unwrap_or(&file)))
-                        as Arc<dyn TableLock>,
-                    None => Arc::new(StorageLock::new(
-                        store.clone(),
-                        layout.root(),
-                        options.clock.clone(),
-                        random.fork(),
-                    )),
-                })
-            }
-        };
+        let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let inner = Inner {
-            lock,
             store,
             layout,
             properties,
@@ -280,7 +248,7 @@ impl Table {
             view: Mutex::default(),
             footers: crate::index::FooterCache::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// The table's name.
@@ -345,16 +313,6 @@ impl Table {
         Ok(self.view().await?.earliest)
     }
 
-    /// Waits until nobody else changes the table.
-    pub(crate) async fn turn(&self) -> Result<Turn<'_>> {
-        let local = self.inner.writing.lock().await;
-        let held = match &self.inner.lock {
-            Some(lock) => Some(lock.acquire(self.inner.options.lock_wait).await?),
-            None => None,
-        };
-        Ok(Turn { held, _local: local })
-    }
-
     pub(crate) fn store(&self) -> &dyn ObjectStore {
         self.inner.store.as_ref()
     }
@@ -392,17 +350,10 @@ impl Table {
         Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)
     }
 
-    /// Where a commit draws the ids of its new file groups from.
-    pub(crate) fn ids(&self, instant: Instant) -> FileIds {
-        // The instant is part of it: a process that begins again with the seed must not draw the same ids again.
-        let digits = instant
-            .as_str()
-            .bytes()
-            .fold(0_u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0'))));
-        FileIds(match self.inner.options.seed {
-            Some(seed) => fastrand::Rng::with_seed(seed.rotate_left(32) ^ digits),
-            None => self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).fork(),
-        })
+    /// The id of a new file group.
+    pub(crate) fn new_file_id(&self) -> String {
+        let bits = self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
+        format!("{}-0", uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
     }
 
     /// The table's URL, as Hudi's plans name it.
@@ -410,42 +361,6 @@ impl Table {
         match &self.inner.options.base_url {
             Some(url) => url.clone(),
             None => format!("/{}", self.root()),
-        }
-    }
-}
-
-/// Ids of new file groups.
-pub(crate) struct FileIds(fastrand::Rng);
-
-impl FileIds {
-    /// A UUID, and the number of the file within it, which is always 0 here.
-    pub(crate) fn draw(&mut self) -> String {
-        format!("{}-0", uuid::Builder::from_random_bytes(self.0.u128(..).to_be_bytes()).into_uuid())
-    }
-}
-
-/// The right to change a table, for as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    held: Option<Box<dyn HeldLock>>,
-    _local: tokio::sync::MutexGuard<'a, ()>,
-}
-
-impl Turn<'_> {
-    /// Makes sure that no other writer took over, before something that cannot be undone.
-    pub(crate) async fn verify(&self) -> Result<()> {
-        match &self.held {
-            Some(held) => held.verify().await,
-            None => Ok(()),
-        }
-    }
-
-    /// Lets the next one write. What was done stands, so a failure is only told to the log: the lease ends by itself.
-    pub(crate) async fn end(self) {
-        if let Some(held) = self.held {
-            if let Err(error) = held.release().await {
-                tracing::warn!(%error, "the table's lock could not be released");
-            }
         }
     }
 }

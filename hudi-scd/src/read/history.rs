@@ -10,8 +10,7 @@ use object_store::path::Path;
 
 use crate::{
     Result,
-    base_file::{Footer, OpenFile, conform_stored, java_order},
-    concurrent::blocking,
+    base_file::{Footer, OpenFile, blocking, conform_stored, java_order},
     index::{RECORD_KEY, key_column},
     schema::{self, META_COLUMNS},
     table::Table,

@@ -7,11 +7,7 @@ use super::{
     tag::{Change, Edit, Tagged},
     tombstones::Deleted,
 };
-use crate::{
-    index::IndexedFile,
-    table::{FileIds, Table},
-    view::View,
-};
+use crate::{Result, index::IndexedFile, table::Table, view::View};
 
 /// One base file to write.
 #[derive(Debug)]
@@ -53,13 +49,7 @@ pub(crate) struct Packed {
 
 /// Gives new rows to the files of their partition that are rewritten anyway, then to its small files, then to new
 /// file groups.
-pub(crate) fn pack(
-    table: &Table,
-    view: &View,
-    tagged: Tagged,
-    incoming: &Incoming,
-    mut ids: FileIds,
-) -> Packed {
+pub(crate) fn pack(table: &Table, view: &View, tagged: Tagged, incoming: &Incoming) -> Result<Packed> {
     let Tagged { files, edits, new_rows, deleted } = tagged;
     let options = &table.inner.options;
     let bytes_per_row = bytes_per_row(&files, incoming);
@@ -100,7 +90,7 @@ pub(crate) fn pack(
         for rows in rows.chunks(rows_per_file) {
             new_groups.push(FileTask {
                 partition: partition.clone(),
-                file_id: ids.draw(),
+                file_id: table.new_file_id(),
                 old: None,
                 edits: Vec::new(),
                 appends: rows.to_vec(),
@@ -109,7 +99,7 @@ pub(crate) fn pack(
             opens_partition = false;
         }
     }
-    Packed { tasks: tasks.into_values().chain(new_groups).collect(), deleted }
+    Ok(Packed { tasks: tasks.into_values().chain(new_groups).collect(), deleted })
 }
 
 /// The size of a file's rows: without its footer, of which the bloom filter is most in a small file.

@@ -2,10 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{
-    retention::{ArchiveReport, CleanReport},
-    timeline::Instant,
-};
+use crate::{retention::CleanReport, timeline::Instant};
 
 /// What a write did, row by row and file by file.
 ///
@@ -40,8 +37,6 @@ pub struct CommitReport {
     pub rolled_back: Vec<Instant>,
     /// The clean after the commit, if there was anything to clean.
     pub cleaned: Option<CleanReport>,
-    /// The archival after the commit, if there was anything to archive.
-    pub archived: Option<ArchiveReport>,
     /// What took how long.
     pub time: Phases,
 }
@@ -50,8 +45,6 @@ pub struct CommitReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {
-    /// Waiting for other writers.
-    pub wait: Duration,
     /// Looking for, and undoing, what dead writers left.
     pub repair: Duration,
     /// Bringing the input to the table's schema; keys, partitions, the newest row of each key.
@@ -62,14 +55,14 @@ pub struct Phases {
     pub write: Duration,
     /// The timeline.
     pub commit: Duration,
-    /// Cleaning and archiving.
+    /// Cleaning.
     pub clean: Duration,
 }
 
 impl Phases {
     /// All of it.
     pub fn total(&self) -> Duration {
-        self.wait + self.repair + self.prepare + self.find + self.write + self.commit + self.clean
+        self.repair + self.prepare + self.find + self.write + self.commit + self.clean
     }
 }
 

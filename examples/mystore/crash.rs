@@ -1,0 +1,63 @@
+//! An executor in which the process dies, at the worst moment there is.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use redshift_orchestrator::{
+    Description, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter, StatementId,
+    StatementPage, Submitted, WaitTime,
+};
+
+/// Kills the process right after one statement's submit took effect, before its caller hears of it.
+pub(crate) struct Crashing<E> {
+    inner: E,
+    /// What the statement's name begins with.
+    victim: String,
+    /// Not before the statement ended.
+    finished: bool,
+}
+
+impl<E> Crashing<E> {
+    /// Dies at the first attempt at `step` of `run`.
+    pub(crate) fn at(inner: E, run: &str, step: &str, finished: bool) -> Self {
+        Self { inner, victim: format!("{run}/{step}/"), finished }
+    }
+}
+
+#[async_trait]
+impl<E: StatementExecutor> StatementExecutor for Crashing<E> {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let submitted = self.inner.submit(statement, wait).await?;
+        if statement.name().is_some_and(|name| name.starts_with(&self.victim)) {
+            while self.finished
+                && !self.inner.describe(&submitted.id, Some(WaitTime::MAX)).await?.status.is_terminal()
+            {
+            }
+            // No destructor runs, no buffer is flushed, no file is closed: as if the machine had taken the process away.
+            std::process::abort();
+        }
+        Ok(submitted)
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.inner.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.inner.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.inner.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.inner.list(filter, page).await
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Crashing<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Crashing").field(&self.inner).finish()
+    }
+}

@@ -1,0 +1,34 @@
+//! The embedded PostgreSQL: a server in this process, its data in the run's directory. It dies with the process and recovers from
+//! its directory on the next start, as any PostgreSQL does.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pglite_oxide::PgliteServer;
+
+/// A running server. It takes one connection at a time.
+pub(crate) struct Embedded(PgliteServer);
+
+impl Embedded {
+    /// Starts the server on its directory, which is made if it does not exist.
+    pub(crate) async fn start(dir: &Path) -> Result<Self> {
+        let root = dir.to_owned();
+        let start = move || PgliteServer::builder().path(root).start();
+        let server = tokio::task::spawn_blocking(start)
+            .await?
+            .with_context(|| format!("starting the embedded PostgreSQL in {}", dir.display()))?;
+        Ok(Self(server))
+    }
+
+    /// Where to connect.
+    pub(crate) fn url(&self) -> String {
+        self.0.database_url()
+    }
+
+    /// Stops the server. Its connection must be closed before.
+    pub(crate) async fn stop(self) -> Result<()> {
+        tokio::task::spawn_blocking(move || self.0.shutdown())
+            .await?
+            .context("stopping the embedded PostgreSQL")
+    }
+}

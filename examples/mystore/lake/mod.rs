@@ -1,0 +1,163 @@
+//! The lake: customers and addresses in Hudi tables, as Spectrum reads them, and the customers' history.
+//!
+//! Every write may be repeated: an upsert of rows that are stored already changes nothing and makes no commit. So a cycle that a
+//! crash cut off is simply applied again.
+
+use std::{fs, path::Path as Directory, sync::Arc};
+
+use anyhow::{Context, Result};
+use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
+use hudi_scd::{
+    ErrorKind, Query, Table, TableDefinition,
+    scd::{At, Dimension, Lookup},
+};
+use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
+use tokio::time::Instant;
+
+use crate::{
+    changes::Cycle,
+    model::Matches,
+    record::{LookupRecord, TableRecord},
+};
+
+pub(crate) mod batch;
+mod history;
+
+use history::History;
+
+/// 10 commits are retained, and a read as of the oldest of them needs the version before it.
+pub(crate) const VERSIONS_ALLOWED: u64 = 11;
+
+/// The tables of the lake.
+pub(crate) struct Lake {
+    /// Latest rows, by `customer_id`.
+    pub(crate) customers: Table,
+    /// Latest rows, by `address_id`, partitioned by the day of their last change.
+    pub(crate) addresses: Table,
+    /// All rows that customers ever had, and when they held.
+    pub(crate) history: History,
+}
+
+impl Lake {
+    /// Opens the tables below this directory, and creates those that are not there.
+    pub(crate) async fn open(dir: &Directory) -> Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        let dir = dir.canonicalize()?;
+        let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+        let customers = batch::customers(&[]);
+        let addresses = batch::table_schema(&batch::addresses(&[]));
+        Ok(Self {
+            customers: open(&store, &dir, "store_customer", &batch::table_schema(&customers), |definition| {
+                definition(&["customer_id"]).with_ordering_field("customer_datetime")
+            })
+            .await?,
+            addresses: open(&store, &dir, "store_customer_address", &addresses, |definition| {
+                definition(&["address_id"])
+                    .with_ordering_field("address_datetime")
+                    .with_partition_fields(["address_date"])
+            })
+            .await?,
+            history: History::open(&store, &dir, "store_customer_history", &customers.schema()).await?,
+        })
+    }
+
+    /// Brings what a cycle delivered into the tables.
+    pub(crate) async fn apply(&self, cycle: &Cycle) -> Result<Vec<TableRecord>> {
+        let customers = batch::customers(&cycle.customers);
+        let mut records = Vec::new();
+        for (table, rows) in
+            [(&self.customers, &customers), (&self.addresses, &batch::addresses(&cycle.addresses))]
+        {
+            let begun = Instant::now();
+            let report = table
+                .upsert(std::slice::from_ref(rows))
+                .await
+                .with_context(|| format!("upsert into {}", table.name()))?;
+            let changed = report.inserted + report.updated + report.moved + report.deleted;
+            records.push(record(table, changed, begun).await?);
+        }
+        let begun = Instant::now();
+        let changed =
+            self.history.apply(&customers).await.context("bringing the customers' history up to date")?;
+        records.push(record(self.history.table(), changed, begun).await?);
+        Ok(records)
+    }
+
+    /// Finds the customer of each new sale: the latest row, and the row that was valid when the sale happened.
+    pub(crate) async fn look_up(&self, cycle: &Cycle) -> Result<LookupRecord> {
+        let sales = batch::sales(&cycle.sales);
+        let begun = Instant::now();
+        let latest = self.latest(&sales).await?;
+        let latest_took = begun.elapsed();
+        let begun = Instant::now();
+        let as_of_sale = self.as_of_sale(&sales).await?;
+        let matched = |lookup: &Lookup| (lookup.matched.len() - lookup.unmatched()) as u64;
+        let matches = Matches {
+            sales: cycle.sales.len() as u64,
+            latest: matched(&latest),
+            as_of_sale: matched(&as_of_sale),
+        };
+        Ok(LookupRecord { matches, latest: latest_took, as_of_sale: begun.elapsed() })
+    }
+
+    async fn latest(&self, sales: &RecordBatch) -> Result<Lookup> {
+        let columns = ["customer_id", "first_name", "last_name", "email", "address_id"];
+        let rows = one(self.customers.read(Query::snapshot().with_columns(columns)).await?)?;
+        Ok(Dimension::latest(&rows, &["customer_id"])?.lookup(sales, &["customer_id"], At::Latest)?)
+    }
+
+    /// The sales with the columns of the customer's row that was valid when each happened.
+    pub(crate) async fn as_of_sale(&self, sales: &RecordBatch) -> Result<Lookup> {
+        let rows = self.history.rows().await?;
+        let dimension = Dimension::history(&rows, &["customer_id"], "valid_from", "valid_to")?;
+        Ok(dimension.lookup(sales, &["customer_id"], At::Column("sold_at"))?)
+    }
+
+    /// All tables.
+    pub(crate) fn tables(&self) -> [&Table; 3] {
+        [&self.customers, &self.addresses, self.history.table()]
+    }
+}
+
+async fn open(
+    store: &Arc<dyn ObjectStore>,
+    dir: &Directory,
+    name: &'static str,
+    schema: &SchemaRef,
+    define: impl FnOnce(&dyn Fn(&[&str]) -> TableDefinition) -> TableDefinition,
+) -> Result<Table> {
+    let path = dir.join(name);
+    fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+    let root = Path::from_absolute_path(&path)?;
+    let opened = match Table::open(store.clone(), root.clone()).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let definition = define(&|key| TableDefinition::new(name, schema.clone(), key.iter().copied()));
+            Table::create(store.clone(), root, definition).await
+        }
+        opened => opened,
+    };
+    opened.with_context(|| format!("opening the Hudi table {}", path.display()))
+}
+
+async fn record(table: &Table, changed: u64, begun: Instant) -> Result<TableRecord> {
+    let elapsed = begun.elapsed();
+    let timeline = table.timeline().await?;
+    let groups = table.file_groups().await?;
+    let versions = || groups.iter().flat_map(|group| &group.versions);
+    Ok(TableRecord {
+        name: table.name().to_owned(),
+        instant: timeline.latest_commit().map(|instant| instant.to_string()).unwrap_or_default(),
+        changed,
+        commits: timeline.completed_commits().count() as u64,
+        file_groups: groups.len() as u64,
+        versions: groups.iter().map(|group| group.versions.len() as u64).max().unwrap_or(0),
+        bytes: versions().map(|version| version.bytes).sum(),
+        elapsed,
+    })
+}
+
+/// Batches as one; a read gives at least one.
+fn one(batches: Vec<RecordBatch>) -> Result<RecordBatch> {
+    let first = batches.first().context("a read without a batch")?;
+    Ok(concat_batches(first.schema_ref(), &batches)?)
+}

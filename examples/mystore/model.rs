@@ -1,0 +1,335 @@
+//! What must come out: a plain recomputation from the change stream, in maps, deliberately naive. It shares nothing with the SQL
+//! or with the Hudi tables but the stream itself, so that the proof compares two ways to the same answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::{
+    changes::{Changes, Cycle},
+    domain::{Address, Cents, Change, Customer, Item, Keyed, Sale, Store},
+};
+
+/// The end of the run as it must be.
+pub(crate) struct Model<'a> {
+    pub(crate) customers: Kept<'a, Customer>,
+    pub(crate) addresses: Kept<'a, Address>,
+    pub(crate) items: BTreeMap<i64, &'a Item>,
+    pub(crate) stores: BTreeMap<i64, &'a Store>,
+    pub(crate) sales: BTreeMap<(i64, i64), &'a Sale>,
+    /// Rows that each procedure must have reported, by cycle and procedure.
+    pub(crate) audit: BTreeMap<(u32, &'static str), u64>,
+    /// What the lookups of each cycle must have found.
+    pub(crate) lookups: Vec<Matches>,
+}
+
+/// How many of a cycle's new sales found a customer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Matches {
+    pub(crate) sales: u64,
+    /// Matched with the customer's latest row.
+    pub(crate) latest: u64,
+    /// Matched with the row that was valid when the sale happened.
+    pub(crate) as_of_sale: u64,
+}
+
+impl<'a> Model<'a> {
+    /// Plays the whole stream.
+    pub(crate) fn of(changes: &'a Changes) -> Self {
+        let mut model = Self {
+            customers: Kept::default(),
+            addresses: Kept::default(),
+            items: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            sales: BTreeMap::new(),
+            audit: BTreeMap::new(),
+            lookups: Vec::new(),
+        };
+        let mut sales_of: BTreeMap<i64, Vec<&Sale>> = BTreeMap::new();
+        for cycle in &changes.cycles {
+            let touched: BTreeSet<i64> = cycle.customers.iter().map(|change| change.row.id).collect();
+            let old_sales: Vec<&Sale> =
+                touched.iter().filter_map(|id| sales_of.get(id)).flatten().copied().collect();
+            let rows_before: Vec<_> = old_sales.iter().map(|sale| model.customer_row(sale)).collect();
+
+            model.receive(cycle);
+            let rekeyed = (0..old_sales.len())
+                .filter(|&index| rows_before[index] != model.customer_row(old_sales[index]))
+                .count();
+            let days = if cycle.number == 0 { changes.days.len() } else { 0 };
+            model.expect_audit(cycle, rekeyed, days);
+            model.expect_lookups(cycle);
+            for sale in &cycle.sales {
+                sales_of.entry(sale.customer_id.unwrap_or(0)).or_default().push(sale);
+            }
+        }
+        model
+    }
+
+    fn receive(&mut self, cycle: &'a Cycle) {
+        self.customers.receive(&cycle.customers);
+        self.addresses.receive(&cycle.addresses);
+        self.items.extend(cycle.items.iter().map(|item| (item.id, item)));
+        self.stores.extend(cycle.stores.iter().map(|store| (store.id, store)));
+        self.sales.extend(cycle.sales.iter().map(|sale| ((sale.ticket, sale.item_id), sale)));
+    }
+
+    /// The row of the warehouse's customer dimension that a sale belongs to: the customer and since when the row is valid.
+    pub(crate) fn customer_row(&self, sale: &Sale) -> Option<(i64, Timestamp)> {
+        let id = sale.customer_id?;
+        let row = self.customers.history(id, tracked).into_iter().find(|row| row.holds(sale.sold_at))?;
+        Some((id, row.valid_from))
+    }
+
+    fn expect_audit(&mut self, cycle: &Cycle, rekeyed: usize, days: usize) {
+        let customers: BTreeSet<_> = cycle.customers.iter().map(|change| change.row.id).collect();
+        let addresses: BTreeSet<_> = cycle.addresses.iter().map(|change| change.row.id).collect();
+        let store_days: BTreeSet<_> = cycle.sales.iter().map(StoreDay::of).collect();
+        for (procedure, rows) in [
+            ("stage_customer", cycle.customers.len()),
+            ("stage_address", cycle.addresses.len()),
+            ("stage_reference", cycle.items.len() + cycle.stores.len() + days),
+            ("stage_sale", cycle.sales.len()),
+            ("load_date", days),
+            ("load_store", cycle.stores.len()),
+            ("load_item", cycle.items.len()),
+            ("load_address", addresses.len()),
+            ("load_customer", customers.len()),
+            ("load_sale", cycle.sales.len()),
+            ("rekey_sale", rekeyed),
+            ("publish_store_day", store_days.len()),
+        ] {
+            self.audit.insert((cycle.number, procedure), rows as u64);
+        }
+    }
+
+    fn expect_lookups(&mut self, cycle: &Cycle) {
+        let mut matches = Matches { sales: cycle.sales.len() as u64, ..Matches::default() };
+        for sale in &cycle.sales {
+            let Some(id) = sale.customer_id else { continue };
+            matches.latest += u64::from(self.customers.live(id).is_some());
+            matches.as_of_sale += u64::from(self.customers.state_at(id, sale.sold_at).is_some());
+        }
+        self.lookups.push(matches);
+    }
+
+    /// Count, pieces and money of the sales by store and day.
+    pub(crate) fn store_days(&self) -> BTreeMap<StoreDay, Totals> {
+        let mut days: BTreeMap<StoreDay, Totals> = BTreeMap::new();
+        for sale in self.sales.values() {
+            days.entry(StoreDay::of(sale)).or_default().add(sale);
+        }
+        days
+    }
+
+    /// Count, pieces and money of the sales by row of the customer dimension; `None` for the unknown customer.
+    pub(crate) fn customer_totals(&self) -> BTreeMap<Option<(i64, Timestamp)>, Totals> {
+        let histories: BTreeMap<i64, _> =
+            self.customers.keys().map(|id| (id, self.customers.history(id, tracked))).collect();
+        let mut totals: BTreeMap<_, Totals> = BTreeMap::new();
+        for sale in self.sales.values() {
+            let row = sale.customer_id.and_then(|id| {
+                let row = histories.get(&id)?.iter().find(|row| row.holds(sale.sold_at))?;
+                Some((id, row.valid_from))
+            });
+            totals.entry(row).or_default().add(sale);
+        }
+        totals
+    }
+}
+
+/// The columns whose history the warehouse's customer dimension keeps.
+pub(crate) fn tracked(customer: &Customer) -> (i64, bool) {
+    (customer.address_id, customer.preferred)
+}
+
+/// A store and a day, as text; the store that a sale does not name is 0.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StoreDay {
+    pub(crate) store: i64,
+    pub(crate) date: String,
+}
+
+impl StoreDay {
+    fn of(sale: &Sale) -> Self {
+        Self { store: sale.store_id.unwrap_or(0), date: sale.sold_at.strftime("%Y-%m-%d").to_string() }
+    }
+}
+
+/// Sums over sales.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) sales: u64,
+    pub(crate) quantity: i64,
+    pub(crate) net_paid: Cents,
+    pub(crate) net_profit: Cents,
+}
+
+impl Totals {
+    fn add(&mut self, sale: &Sale) {
+        self.sales += 1;
+        self.quantity += i64::from(sale.quantity);
+        self.net_paid += sale.net_paid;
+        self.net_profit += sale.net_profit;
+    }
+}
+
+/// All changes of one kind that were received, by key and time: sent twice is kept once, late is put in its place.
+pub(crate) struct Kept<'a, T>(BTreeMap<i64, BTreeMap<Timestamp, &'a Change<T>>>);
+
+/// A state of a row and when it held: from `valid_from` until before `valid_to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval<'a, T> {
+    pub(crate) valid_from: Timestamp,
+    /// `None`: it still holds.
+    pub(crate) valid_to: Option<Timestamp>,
+    /// The row as it was when the state began.
+    pub(crate) row: &'a T,
+}
+
+impl<T> Interval<'_, T> {
+    pub(crate) fn holds(&self, at: Timestamp) -> bool {
+        self.valid_from <= at && self.valid_to.is_none_or(|end| at < end)
+    }
+}
+
+impl<T> Default for Kept<'_, T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<'a, T: Keyed> Kept<'a, T> {
+    pub(crate) fn of(changes: impl IntoIterator<Item = &'a Change<T>>) -> Self {
+        let mut kept = Self::default();
+        kept.receive(changes);
+        kept
+    }
+
+    fn receive(&mut self, changes: impl IntoIterator<Item = &'a Change<T>>) {
+        for change in changes {
+            self.0.entry(change.row.key()).or_default().insert(change.at, change);
+        }
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = i64> {
+        self.0.keys().copied()
+    }
+
+    /// The newest change of a key, whether it deletes or not.
+    pub(crate) fn newest(&self, key: i64) -> Option<&'a Change<T>> {
+        Some(*self.0.get(&key)?.last_key_value()?.1)
+    }
+
+    /// The row as it is now, unless it is gone or never was.
+    pub(crate) fn live(&self, key: i64) -> Option<&'a Change<T>> {
+        self.newest(key).filter(|change| !change.deleted)
+    }
+
+    /// All rows that are not gone.
+    pub(crate) fn all_live(&self) -> impl Iterator<Item = &'a Change<T>> {
+        self.keys().filter_map(|key| self.live(key))
+    }
+
+    /// The keys that were and are gone.
+    pub(crate) fn deleted(&self) -> impl Iterator<Item = i64> {
+        self.keys().filter(|&key| self.live(key).is_none())
+    }
+
+    /// The row as it was at a time.
+    pub(crate) fn state_at(&self, key: i64, at: Timestamp) -> Option<&'a Change<T>> {
+        let newest = *self.0.get(&key)?.range(..=at).next_back()?.1;
+        (!newest.deleted).then_some(newest)
+    }
+
+    /// The intervals of a key in order: a new one begins where a `tracked` value changes or the row comes (back) into being.
+    pub(crate) fn history<K: PartialEq>(&self, key: i64, tracked: fn(&T) -> K) -> Vec<Interval<'a, T>> {
+        let mut intervals: Vec<Interval<'a, T>> = Vec::new();
+        for change in self.0.get(&key).into_iter().flat_map(BTreeMap::values) {
+            let open = intervals.last_mut().filter(|interval| interval.valid_to.is_none());
+            match open {
+                Some(open) if change.deleted || tracked(open.row) != tracked(&change.row) => {
+                    open.valid_to = Some(change.at);
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            if !change.deleted {
+                intervals.push(Interval { valid_from: change.at, valid_to: None, row: &change.row });
+            }
+        }
+        intervals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::from_second(hour * 3_600).unwrap()
+    }
+
+    fn change(hour: i64, address: i64, email: &str) -> Change<Customer> {
+        let row = Customer {
+            id: 1,
+            salutation: None,
+            first_name: None,
+            last_name: None,
+            preferred: false,
+            birth_country: None,
+            email: Some(email.to_owned()),
+            address_id: address,
+        };
+        Change { at: at(hour), row, deleted: address == 0 }
+    }
+
+    fn hours(history: &[Interval<'_, Customer>]) -> Vec<(i64, i64, Option<i64>)> {
+        let hour = |time: Timestamp| time.as_second() / 3_600;
+        history
+            .iter()
+            .map(|interval| (interval.row.address_id, hour(interval.valid_from), interval.valid_to.map(hour)))
+            .collect()
+    }
+
+    #[test]
+    fn a_late_change_splits_the_interval_that_it_falls_into_and_a_delete_closes() {
+        let changes =
+            [change(1, 10, "a"), change(5, 10, "b"), change(3, 20, "c"), change(9, 0, ""), change(9, 0, "")];
+        let kept = Kept::of(&changes);
+        assert_eq!(hours(&kept.history(1, tracked)), [(10, 1, Some(3)), (20, 3, Some(5)), (10, 5, Some(9))]);
+        assert_eq!((kept.live(1), kept.deleted().count()), (None, 1));
+        assert_eq!(kept.state_at(1, at(4)).unwrap().row.address_id, 20);
+        assert_eq!(kept.state_at(1, at(0)), None);
+        assert_eq!(kept.state_at(1, at(9)), None);
+    }
+
+    #[test]
+    fn what_does_not_change_a_tracked_column_begins_no_interval() {
+        let changes = [change(1, 10, "a"), change(2, 10, "b"), change(3, 10, "c")];
+        assert_eq!(hours(&Kept::of(&changes).history(1, tracked)), [(10, 1, None)]);
+    }
+
+    #[test]
+    fn every_order_of_arrival_gives_the_same_history() {
+        let mut changes = vec![change(1, 10, "a"), change(2, 20, "b"), change(4, 0, ""), change(6, 30, "d")];
+        let expected = hours(&Kept::of(&changes).history(1, tracked));
+        changes.reverse();
+        assert_eq!(hours(&Kept::of(&changes).history(1, tracked)), expected);
+        changes.swap(0, 2);
+        assert_eq!(hours(&Kept::of(&changes).history(1, tracked)), expected);
+    }
+
+    #[test]
+    fn each_sale_belongs_to_one_row_and_old_sales_are_counted_when_they_move() {
+        let changes = Changes::generate(0.01, 4, 5).unwrap();
+        let model = Model::of(&changes);
+        let totals: u64 = model.customer_totals().values().map(|totals| totals.sales).sum();
+        assert_eq!(totals, model.sales.len() as u64);
+        let days: u64 = model.store_days().values().map(|totals| totals.sales).sum();
+        assert_eq!(days, model.sales.len() as u64);
+        let rekeyed: u64 = (1..=4).map(|cycle| model.audit[&(cycle, "rekey_sale")]).sum();
+        assert!(rekeyed > 0, "late changes and early sales move old sales");
+        assert!(model.lookups[1].latest > 0 && model.lookups[1].latest != model.lookups[1].as_of_sale);
+    }
+}

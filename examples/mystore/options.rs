@@ -1,0 +1,191 @@
+//! The command line, and everything about it that can be wrong without anything having been touched.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use redshift_orchestrator::{Pipeline, pipeline::Work};
+
+/// Plays a working day of MyStore: an initial load, then half-hourly cycles, on an embedded PostgreSQL and Hudi tables on disk;
+/// then proves that nothing was lost or done twice. The last line printed is the path of the report.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "mystore")]
+pub(crate) struct Options {
+    /// TPC-DS scale factor: 0.01 has 1,000 customers and 120,527 sales, 0.1 has 10,000 and 240,485
+    #[arg(long, default_value_t = 0.01, value_parser = scale)]
+    pub(crate) scale: f64,
+
+    /// Half-hourly cycles after the initial load
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) cycles: u32,
+
+    /// What the changes, sales and faults of the day are drawn from
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Directory of the run. One that a run left unfinished is gone on with; a finished one is proved again
+    /// [default: `mystore` in the build's target directory, where a finished run makes way for a new one]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// PostgreSQL server to use instead of the embedded one, as in postgresql://user:password@host:5432/database
+    #[arg(long, value_name = "URL", value_parser = postgres_url)]
+    pub(crate) postgres: Option<String>,
+
+    /// Pipeline of a cycle, instead of the example's cycle.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pipeline: Option<PathBuf>,
+
+    /// Share of submits and describes that meet a fault: throttle, lost request, lost reply, dropped connection
+    #[arg(long, default_value_t = 0.1, value_parser = share)]
+    pub(crate) faults: f64,
+
+    /// Kills the process right after this step's submit took effect and before anything is written down, as in 7:load_sale;
+    /// with 7:load_sale:finished, right after its statement finished. Start again without it to go on
+    #[arg(long, value_name = "CYCLE:STEP")]
+    pub(crate) crash_at: Option<CrashAt>,
+}
+
+impl Options {
+    /// The pipeline of a cycle, checked against what the warehouse has.
+    ///
+    /// # Errors
+    /// If the file is no pipeline, if it calls a procedure that does not exist, or if the crash is to happen where the run
+    /// never comes by.
+    pub(crate) fn pipeline(&self, known_procedures: &[&str]) -> Result<Pipeline> {
+        let pipeline = match &self.pipeline {
+            None => Pipeline::from_toml(include_str!("cycle.toml"))?,
+            Some(file) => Pipeline::from_toml_file(file)?,
+        };
+        for step in pipeline.steps() {
+            let Work::Call(call) = step.work() else { continue };
+            let procedure = call.split('(').next().unwrap_or_default().trim();
+            ensure!(
+                known_procedures.contains(&procedure),
+                "step {} calls {procedure}, which the warehouse does not have; it has {}",
+                step.name(),
+                known_procedures.join(", ")
+            );
+        }
+        if let Some(crash) = &self.crash_at {
+            let steps: Vec<_> = pipeline.steps().iter().map(|step| step.name()).collect();
+            ensure!(
+                crash.cycle <= self.cycles,
+                "--crash-at {crash}: the run has the cycles 0 to {}",
+                self.cycles
+            );
+            ensure!(
+                steps.contains(&crash.step.as_str()),
+                "--crash-at {crash}: the pipeline has no such step; it has {}",
+                steps.join(", ")
+            );
+        }
+        Ok(pipeline)
+    }
+
+    /// The directory of the run, and whether a finished run there makes way for a new one.
+    pub(crate) fn directory(&self) -> (PathBuf, bool) {
+        match &self.dir {
+            Some(dir) => (dir.clone(), false),
+            None => (default_directory(std::env::current_exe().ok().as_deref()), true),
+        }
+    }
+}
+
+/// `mystore` beside `debug` and `release`, or in the current directory if the program was moved elsewhere.
+fn default_directory(program: Option<&Path>) -> PathBuf {
+    let examples = program.and_then(Path::parent).filter(|dir| dir.ends_with("examples"));
+    let target = examples.and_then(Path::parent).and_then(Path::parent);
+    target.map_or_else(|| PathBuf::from("mystore"), |target| target.join("mystore"))
+}
+
+/// Where the process kills itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CrashAt {
+    pub(crate) cycle: u32,
+    pub(crate) step: String,
+    /// Not before the statement finished.
+    pub(crate) finished: bool,
+}
+
+impl FromStr for CrashAt {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (cycle, rest) = text.split_once(':').context("write it as CYCLE:STEP, as in 7:load_sale")?;
+        let cycle = cycle.parse().with_context(|| format!("`{cycle}` is no cycle"))?;
+        let (step, finished) = match rest.split_once(':') {
+            None => (rest, false),
+            Some((step, "finished")) => (step, true),
+            Some((_, other)) => bail!("`{other}` is no moment; there is `finished`"),
+        };
+        Ok(Self { cycle, step: step.to_owned(), finished })
+    }
+}
+
+impl fmt::Display for CrashAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}{}", self.cycle, self.step, if self.finished { ":finished" } else { "" })
+    }
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    let scale: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.001..=1.0).contains(&scale) { Ok(scale) } else { Err("give 0.001 to 1".to_owned()) }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("give 0 to 0.5".to_owned()) }
+}
+
+fn postgres_url(text: &str) -> Result<String, String> {
+    text.parse::<tokio_postgres::Config>()
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("{error}; write it as postgresql://user:password@host:5432/database"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from(["mystore"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused() {
+        for wrong in [
+            &["--scale", "0"][..],
+            &["--scale", "many"],
+            &["--cycles", "0"],
+            &["--faults", "0.9"],
+            &["--crash-at", "load_sale"],
+            &["--crash-at", "1:load_sale:later"],
+            &["--postgres", "http://"],
+            &["--sclae", "1"],
+        ] {
+            assert!(options(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_crash_needs_a_step_and_a_cycle_of_the_run() {
+        let known = crate::landing::procedures();
+        let check = |crash| options(&["--crash-at", crash, "--cycles", "3"]).unwrap().pipeline(&known);
+        assert!(check("3:load_sale:finished").is_ok());
+        assert!(check("4:load_sale").unwrap_err().to_string().contains("0 to 3"));
+        assert!(check("3:load_sales").unwrap_err().to_string().contains("load_sale, "));
+    }
+
+    #[test]
+    fn the_default_directory_is_in_the_target_directory() {
+        let dir = default_directory(Some(Path::new("/code/target/debug/examples/mystore")));
+        assert_eq!(dir, Path::new("/code/target/mystore"));
+        assert_eq!(default_directory(Some(Path::new("/usr/bin/mystore"))), Path::new("mystore"));
+    }
+}

@@ -1,0 +1,143 @@
+//! What a person sees in the terminal: bars while the run lasts, a table when it is over.
+
+use std::{
+    io::IsTerminal,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use redshift_orchestrator::{Observer, Progressed, StepKey};
+
+use crate::{
+    lake::VERSIONS_ALLOWED,
+    record::{CycleRecord, Totals, bytes, grouped, seconds},
+};
+
+/// The bars; where nobody watches, a line a cycle instead.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    cycles: ProgressBar,
+    statements: ProgressBar,
+    rows: ProgressBar,
+    faults: Arc<AtomicU64>,
+    watched: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(cycles: u64, statements: u64, rows: u64) -> Self {
+        let bars = MultiProgress::new();
+        let bar = |name: &'static str, length: u64, unit: &str| {
+            let template =
+                format!("{{prefix:>10}} {{bar:32.cyan/black}} {{human_pos}} of {{human_len}} {unit} {{msg}}");
+            let style =
+                ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            bars.add(ProgressBar::new(length).with_style(style).with_prefix(name))
+        };
+        let progress = Self {
+            cycles: bar("cycles", cycles, ""),
+            statements: bar("statements", statements, ""),
+            rows: bar("rows", rows, ""),
+            faults: Arc::default(),
+            watched: std::io::stderr().is_terminal(),
+        };
+        progress.cycles.enable_steady_tick(Duration::from_millis(200));
+        progress
+    }
+
+    /// What is being done.
+    pub(crate) fn say(&self, what: &str) {
+        self.cycles.set_message(what.to_owned());
+        if !self.watched {
+            eprintln!("{what}");
+        }
+    }
+
+    /// A cycle that an earlier process finished.
+    pub(crate) fn skip(&self, statements: u64, rows: u64) {
+        self.cycles.inc(1);
+        self.statements.inc(statements);
+        self.rows.inc(rows);
+    }
+
+    /// A cycle that finished now.
+    pub(crate) fn cycle(&self, record: &CycleRecord, rows: u64) {
+        self.cycles.inc(1);
+        self.rows.inc(rows);
+        if !self.watched {
+            eprintln!(
+                "cycle {:>2}: {} statements in {}, {} faults survived; lake {}, lookups {}",
+                record.cycle,
+                record.warehouse.statements,
+                seconds(record.warehouse.elapsed),
+                record.warehouse.faults_survived(),
+                seconds(record.tables.iter().map(|table| table.elapsed).sum()),
+                seconds(record.lookups.latest + record.lookups.as_of_sale),
+            );
+        }
+    }
+
+    /// Takes the bars away.
+    pub(crate) fn end(&self) {
+        for bar in [&self.cycles, &self.statements, &self.rows] {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn observe(&self, _: &StepKey, event: &Progressed<'_>) {
+        match event {
+            Progressed::Ended { .. } => self.statements.inc(1),
+            Progressed::Survived { .. } => {
+                let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
+                self.statements.set_message(format!("({} faults survived)", grouped(faults)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The closing table.
+pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
+    let totals = Totals::of(cycles);
+    let warehouse = &totals.warehouse;
+    let lookup = |cycle: Option<&CycleRecord>| {
+        cycle.map_or_else(
+            || "-".to_owned(),
+            |cycle| {
+                format!(
+                    "{} latest, {} as of the sale",
+                    seconds(cycle.lookups.latest),
+                    seconds(cycle.lookups.as_of_sale)
+                )
+            },
+        )
+    };
+    let faults: Vec<_> = warehouse.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    for (name, value) in [
+        ("statements", grouped(warehouse.statements.into())),
+        ("retries", grouped(warehouse.retries.into())),
+        (
+            "faults survived",
+            format!("{} ({})", grouped(warehouse.faults_survived().into()), faults.join(", ")),
+        ),
+        ("time waiting", seconds(warehouse.waiting)),
+        ("time executing", seconds(warehouse.executing)),
+        ("Hudi commits", grouped(totals.commits)),
+        ("versions kept", format!("{} of a file group, at most {VERSIONS_ALLOWED}", totals.versions)),
+        ("bytes on disk", bytes(totals.bytes)),
+        // The initial load looks up all sales of the past at once.
+        ("lookup, first cycle", lookup(cycles.get(1))),
+        ("lookup, last cycle", lookup(cycles.last())),
+    ] {
+        table.add_row([name.to_owned(), value]);
+    }
+    table.to_string()
+}

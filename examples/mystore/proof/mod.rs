@@ -1,0 +1,252 @@
+//! The proof: what warehouse and lake hold against the [model](crate::model), row by row. The first row that differs is named.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use crate::{
+    changes::Changes,
+    lake::Lake,
+    model::Model,
+    record::{CycleRecord, grouped},
+    warehouse::Warehouse,
+};
+
+mod expected;
+mod lake;
+mod warehouse;
+
+pub(crate) use expected::write_expected;
+
+/// What was compared, and what differed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proof {
+    /// Those that held.
+    pub(crate) checks: Vec<Check>,
+    /// The first that did not: which row, what it is, what it must be.
+    pub(crate) failure: Option<String>,
+}
+
+/// A check that held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub(crate) name: String,
+    /// Values that were compared.
+    pub(crate) compared: u64,
+}
+
+impl Proof {
+    /// Compares everything.
+    ///
+    /// # Errors
+    /// If something could not be read. A difference is not an error but the proof's failure.
+    pub(crate) async fn of(
+        changes: &Changes,
+        model: &Model<'_>,
+        cycles: &[CycleRecord],
+        warehouse: &Warehouse,
+        lake: &Lake,
+    ) -> Result<Self> {
+        let mut proof = Self::default();
+        warehouse::check(&mut proof, model, changes, warehouse).await?;
+        if proof.failure.is_none() {
+            lake::check(&mut proof, changes, model, cycles, lake).await?;
+        }
+        Ok(proof)
+    }
+
+    /// How many values were compared.
+    pub(crate) fn compared(&self) -> u64 {
+        self.checks.iter().map(|check| check.compared).sum()
+    }
+
+    /// Compares rows, unless an earlier check failed.
+    fn rows(&mut self, name: &str, expected: Vec<Row>, found: Vec<Row>) {
+        if self.failure.is_none() {
+            match compare(expected, found) {
+                Ok(compared) => self.checks.push(Check { name: name.to_owned(), compared }),
+                Err(difference) => self.failure = Some(format!("{name}: {difference}")),
+            }
+        }
+    }
+
+    /// Notes a comparison that was made elsewhere.
+    fn holds(&mut self, name: &str, compared: u64, difference: Option<String>) {
+        match difference {
+            _ if self.failure.is_some() => {}
+            None => self.checks.push(Check { name: name.to_owned(), compared }),
+            Some(difference) => self.failure = Some(format!("{name}: {difference}")),
+        }
+    }
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.failure {
+            None => write!(
+                f,
+                "proved: {} checks over {} values, nothing lost, nothing twice",
+                self.checks.len(),
+                grouped(self.compared())
+            ),
+            Some(failure) => {
+                write!(f, "THE PROOF FAILED after {} checks that held\n{failure}", self.checks.len())
+            }
+        }
+    }
+}
+
+/// A row as text: what names it, and its other columns; nothing for NULL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    key: String,
+    columns: Vec<(String, Option<String>)>,
+}
+
+impl Row {
+    fn new(key: impl Into<String>) -> Self {
+        Self { key: key.into(), columns: Vec::new() }
+    }
+
+    fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.columns.push((name.to_owned(), Some(value.to_string())));
+        self
+    }
+
+    fn with_text(mut self, name: &str, value: Option<&String>) -> Self {
+        self.columns.push((name.to_owned(), value.cloned()));
+        self
+    }
+
+    /// Rows of columns with names, of which the first `keys` make the key.
+    fn all(names: &[&str], keys: usize, rows: Vec<Vec<Option<String>>>) -> Vec<Self> {
+        rows.into_iter()
+            .map(|values| {
+                let mut named: Vec<(String, Option<String>)> =
+                    names.iter().map(|name| (*name).to_owned()).zip(values).collect();
+                let columns = named.split_off(keys);
+                Self { key: key_of(&named), columns }
+            })
+            .collect()
+    }
+
+    /// Rows of columns with names, of which those named make the key.
+    fn named(keys: &[&str], rows: Vec<Vec<(String, Option<String>)>>) -> Vec<Self> {
+        rows.into_iter()
+            .map(|row| {
+                let (key, columns): (Vec<_>, Vec<_>) =
+                    row.into_iter().partition(|(name, _)| keys.contains(&name.as_str()));
+                Self { key: key_of(&key), columns }
+            })
+            .collect()
+    }
+}
+
+fn key_of(named: &[(String, Option<String>)]) -> String {
+    let parts: Vec<_> =
+        named.iter().map(|(name, value)| format!("{name} {}", value.as_deref().unwrap_or("NULL"))).collect();
+    parts.join(", ")
+}
+
+/// How many values were compared, or the first difference.
+fn compare(mut expected: Vec<Row>, mut found: Vec<Row>) -> Result<u64, String> {
+    expected.sort_by(|one, other| one.key.cmp(&other.key));
+    found.sort_by(|one, other| one.key.cmp(&other.key));
+    if let Some(twice) = found.windows(2).find(|pair| pair[0].key == pair[1].key) {
+        return Err(format!("the row {} is there twice", twice[0].key));
+    }
+    let mut found = found.into_iter().peekable();
+    let mut compared = 0;
+    for row in expected {
+        match found.next_if(|candidate| candidate.key <= row.key) {
+            Some(extra) if extra.key != row.key => {
+                return Err(format!("the row {} must not be there", extra.key));
+            }
+            None => return Err(format!("the row {} is missing", row.key)),
+            Some(same) => {
+                for (name, must) in &row.columns {
+                    let is = same.columns.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+                    if is != Some(must) {
+                        let text = |value: Option<&String>| {
+                            value.map_or("NULL".to_owned(), |text| format!("`{text}`"))
+                        };
+                        return Err(format!(
+                            "in the row {}, {name} is {}, and must be {}",
+                            row.key,
+                            is.map_or("not there".to_owned(), |value| text(value.as_ref())),
+                            text(must.as_ref())
+                        ));
+                    }
+                    compared += 1;
+                }
+                compared += 1;
+            }
+        }
+    }
+    match found.next() {
+        Some(extra) => Err(format!("the row {} must not be there", extra.key)),
+        None => Ok(compared),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(values: &[(&str, &str)]) -> Vec<Row> {
+        values
+            .iter()
+            .map(|(key, value)| Row::new(format!("customer_id {key}")).with("email", value))
+            .collect()
+    }
+
+    #[test]
+    fn equal_rows_in_any_order_hold() {
+        assert_eq!(compare(rows(&[("1", "a"), ("2", "b")]), rows(&[("2", "b"), ("1", "a")])), Ok(4));
+    }
+
+    #[test]
+    fn a_corrupted_row_is_named_with_what_it_is_and_must_be() {
+        let good = rows(&[("1", "a"), ("2", "b"), ("3", "c")]);
+        let mut bad = good.clone();
+        bad[1].columns[0].1 = Some("x".to_owned());
+        assert_eq!(
+            compare(good.clone(), bad.clone()).unwrap_err(),
+            "in the row customer_id 2, email is `x`, and must be `b`"
+        );
+        bad[1].columns[0].1 = None;
+        assert_eq!(
+            compare(good, bad).unwrap_err(),
+            "in the row customer_id 2, email is NULL, and must be `b`"
+        );
+    }
+
+    #[test]
+    fn lost_doubled_and_strange_rows_are_named() {
+        let good = rows(&[("1", "a"), ("2", "b"), ("3", "c")]);
+        let fails = |found: &[(&str, &str)]| compare(good.clone(), rows(found)).unwrap_err();
+        assert_eq!(fails(&[("1", "a"), ("3", "c")]), "the row customer_id 2 is missing");
+        assert_eq!(fails(&[("1", "a"), ("2", "b")]), "the row customer_id 3 is missing");
+        assert_eq!(
+            fails(&[("1", "a"), ("2", "b"), ("2", "b"), ("3", "c")]),
+            "the row customer_id 2 is there twice"
+        );
+        assert_eq!(
+            fails(&[("1", "a"), ("2", "b"), ("2x", "y"), ("3", "c")]),
+            "the row customer_id 2x must not be there"
+        );
+        assert_eq!(
+            fails(&[("1", "a"), ("2", "b"), ("3", "c"), ("4", "d")]),
+            "the row customer_id 4 must not be there"
+        );
+    }
+
+    #[test]
+    fn after_a_failure_nothing_more_counts() {
+        let mut proof = Proof::default();
+        proof.rows("first", rows(&[("1", "a")]), rows(&[("1", "b")]));
+        proof.rows("second", rows(&[("1", "a")]), rows(&[("1", "a")]));
+        assert_eq!(proof.checks, []);
+        assert!(proof.failure.unwrap().starts_with("first: in the row customer_id 1"));
+    }
+}

@@ -1,0 +1,155 @@
+//! What is kept of a finished cycle: one line of `cycles.jsonl`, and all that the closing table and the report show.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use redshift_orchestrator::{Report, pipeline::AttemptReport};
+use serde::{Deserialize, Serialize};
+
+use crate::model::Matches;
+
+/// A finished cycle.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CycleRecord {
+    pub(crate) cycle: u32,
+    /// Whether more than one process worked on it.
+    pub(crate) resumed: bool,
+    pub(crate) warehouse: WarehouseRecord,
+    pub(crate) tables: Vec<TableRecord>,
+    pub(crate) lookups: LookupRecord,
+}
+
+/// What the statements of a cycle took.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WarehouseRecord {
+    pub(crate) statements: u32,
+    pub(crate) retries: u32,
+    /// Errors that were survived, by kind.
+    pub(crate) faults: BTreeMap<String, u32>,
+    /// Statements that ran side by side are added up.
+    pub(crate) waiting: Duration,
+    pub(crate) executing: Duration,
+    pub(crate) elapsed: Duration,
+}
+
+/// What a cycle did to a Hudi table, and what the table was then.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TableRecord {
+    pub(crate) name: String,
+    /// The newest commit after the cycle: the table as of then is the table as of the cycle.
+    pub(crate) instant: String,
+    /// Rows that the cycle inserted, updated or deleted. 0 when an earlier process had done it already.
+    pub(crate) changed: u64,
+    pub(crate) commits: u64,
+    pub(crate) file_groups: u64,
+    /// Versions of the file group that has most of them.
+    pub(crate) versions: u64,
+    pub(crate) bytes: u64,
+    pub(crate) elapsed: Duration,
+}
+
+/// The lookups of a cycle's new sales.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct LookupRecord {
+    pub(crate) matches: Matches,
+    /// Reading the latest rows and matching with them.
+    pub(crate) latest: Duration,
+    /// Reading the history and matching with the row of the sale's time.
+    pub(crate) as_of_sale: Duration,
+}
+
+impl WarehouseRecord {
+    pub(crate) fn of(report: &Report) -> Self {
+        let totals = report.totals();
+        let mut faults: BTreeMap<String, u32> = BTreeMap::new();
+        let attempts = report.steps().iter().flat_map(|step| &step.attempts);
+        for (kind, count) in attempts.flat_map(|attempt: &AttemptReport| &attempt.faults) {
+            *faults.entry((*kind).to_owned()).or_default() += count;
+        }
+        Self {
+            statements: totals.statements,
+            retries: totals.retries,
+            faults,
+            waiting: totals.waiting,
+            executing: totals.executing,
+            elapsed: report.elapsed,
+        }
+    }
+
+    pub(crate) fn faults_survived(&self) -> u32 {
+        self.faults.values().sum()
+    }
+}
+
+/// Sums over a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) warehouse: WarehouseRecord,
+    pub(crate) commits: u64,
+    pub(crate) versions: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Totals {
+    pub(crate) fn of(cycles: &[CycleRecord]) -> Self {
+        let mut totals = Self::default();
+        for cycle in cycles {
+            let (sum, one) = (&mut totals.warehouse, &cycle.warehouse);
+            sum.statements += one.statements;
+            sum.retries += one.retries;
+            sum.waiting += one.waiting;
+            sum.executing += one.executing;
+            sum.elapsed += one.elapsed;
+            for (kind, count) in &one.faults {
+                *sum.faults.entry(kind.clone()).or_default() += count;
+            }
+        }
+        for table in cycles.last().into_iter().flat_map(|cycle| &cycle.tables) {
+            totals.commits += table.commits;
+            totals.versions = totals.versions.max(table.versions);
+            totals.bytes += table.bytes;
+        }
+        totals
+    }
+}
+
+/// 1,234,567 bytes as `1.2 MB`.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
+        _ => format!("{:.1} GB", count as f64 / 1e9),
+    }
+}
+
+/// A duration as a person says it.
+pub(crate) fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
+}
+
+/// 1234567 as `1,234,567`.
+pub(crate) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([999, 1_500, 2_500_000].map(bytes), ["999 B", "1.5 kB", "2.5 MB"]);
+        assert_eq!(seconds(Duration::from_micros(12_340)), "12.3 ms");
+        assert_eq!(seconds(Duration::from_millis(2_340)), "2.3 s");
+    }
+}

@@ -1,0 +1,286 @@
+//! `report.html`: one page with everything in it, to be opened in any browser without network.
+
+use std::{fmt::Write, fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+
+mod chart;
+
+use chart::{Chart, Series, escape};
+
+use crate::{
+    lake::VERSIONS_ALLOWED,
+    proof::Proof,
+    record::{CycleRecord, Totals, bytes, grouped, seconds},
+    run_dir::{Manifest, RunDir},
+};
+
+/// Keeps the picture of a cycle's statements.
+pub(crate) fn keep_gantt(dir: &RunDir, cycle: u32, report: &redshift_orchestrator::Report) -> Result<()> {
+    let pictures = dir.file("gantt");
+    fs::create_dir_all(&pictures)?;
+    fs::write(pictures.join(format!("{cycle:02}.svg")), report.to_svg())
+        .context("keeping the Gantt chart of a cycle")
+}
+
+/// Writes `report.html`, and says where it is.
+pub(crate) fn write(dir: &RunDir, cycles: &[CycleRecord], proof: &Proof, rows: u64) -> Result<PathBuf> {
+    let mut gantts = Vec::new();
+    // The cycle that went through most trouble is the most interesting one.
+    let tried = cycles.iter().skip(1).filter(|cycle| !cycle.resumed);
+    let tried = tried.max_by_key(|cycle| cycle.warehouse.faults_survived());
+    for (title, cycle) in [("The initial load", cycles.first()), ("The cycle with the most faults", tried)] {
+        let Some(cycle) = cycle else { continue };
+        let svg = fs::read_to_string(dir.file("gantt").join(format!("{:02}.svg", cycle.cycle)))?;
+        gantts.push((title.to_owned(), svg));
+    }
+    let story = Story { manifest: &dir.manifest, cycles, proof, gantts, rows };
+    let path = dir.file("report.html");
+    fs::write(&path, story.to_html()).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path.canonicalize()?)
+}
+
+const STYLE: &str = include_str!("style.css");
+
+/// What a report is made of.
+struct Story<'a> {
+    manifest: &'a Manifest,
+    cycles: &'a [CycleRecord],
+    proof: &'a Proof,
+    /// Gantt charts of the initial load and of one cycle: title, SVG.
+    gantts: Vec<(String, String)>,
+    /// Rows that the sources delivered.
+    rows: u64,
+}
+
+impl Story<'_> {
+    /// The page.
+    fn to_html(&self) -> String {
+        let mut html = String::new();
+        // Writing to a text cannot fail.
+        let _ = self.write(&mut html);
+        html
+    }
+
+    fn write(&self, html: &mut String) -> std::fmt::Result {
+        write!(
+            html,
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+             content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light\">\
+             <title>MyStore: a working day</title><style>{STYLE}</style></head><body><main>"
+        )?;
+        self.head(html)?;
+        self.tiles(html)?;
+        self.gantt(html)?;
+        self.storage(html)?;
+        self.lookups(html)?;
+        self.proof(html)?;
+        self.facts(html)?;
+        html.push_str("</main></body></html>\n");
+        Ok(())
+    }
+
+    fn head(&self, html: &mut String) -> std::fmt::Result {
+        let checks = self.proof.checks.len();
+        let badge = match &self.proof.failure {
+            None => format!(
+                "<p class=\"badge good\">Proved: {checks} checks over {} values, nothing lost, nothing twice</p>",
+                grouped(self.proof.compared())
+            ),
+            Some(failure) => format!("<p class=\"badge bad\">The proof failed: {}</p>", escape(failure)),
+        };
+        let cycles = self.manifest.cycles;
+        write!(
+            html,
+            "<header><h1>MyStore: a working day</h1><p class=\"lead\">An initial load and {cycles} half-hourly cycles: {} rows \
+             through SQL procedures into a warehouse, customers and addresses into Hudi tables.</p>{badge}</header>",
+            grouped(self.rows)
+        )
+    }
+
+    fn tiles(&self, html: &mut String) -> std::fmt::Result {
+        let totals = Totals::of(self.cycles);
+        let warehouse = &totals.warehouse;
+        let faults: Vec<_> =
+            warehouse.faults.iter().map(|(kind, count)| format!("{count} {}", escape(kind))).collect();
+        let lookup = |cycle: Option<&CycleRecord>| {
+            cycle.map_or_else(String::new, |cycle| seconds(cycle.lookups.latest + cycle.lookups.as_of_sale))
+        };
+        // The initial load looks up all sales of the past at once.
+        let (first, last) = (self.cycles.get(1), self.cycles.last());
+        let tiles = [
+            ("Statements", grouped(warehouse.statements.into()), format!("{} retried", warehouse.retries)),
+            ("Faults survived", grouped(warehouse.faults_survived().into()), faults.join(", ")),
+            (
+                "Executing",
+                seconds(warehouse.executing),
+                format!("waiting {}, statements added up", seconds(warehouse.waiting)),
+            ),
+            ("Hudi commits", grouped(totals.commits), format!("{} on disk", bytes(totals.bytes))),
+            (
+                "Versions kept",
+                totals.versions.to_string(),
+                format!("at most {VERSIONS_ALLOWED} of a file group"),
+            ),
+            ("Lookup, last cycle", lookup(last), format!("{} in the first one", lookup(first))),
+        ];
+        html.push_str("<section class=\"tiles\">");
+        for (name, value, more) in tiles {
+            write!(
+                html,
+                "<div><h3>{name}</h3><p class=\"value\">{value}</p><p class=\"more\">{more}</p></div>"
+            )?;
+        }
+        html.push_str("</section>");
+        Ok(())
+    }
+
+    fn gantt(&self, html: &mut String) -> std::fmt::Result {
+        html.push_str("<section><h2>The statements of a cycle</h2><p>Dimensions before facts; what does not depend on one another runs side by side, as far as \
+                       the warehouse has connections. Every statement is submitted once, through faults.</p>");
+        for (title, svg) in &self.gantts {
+            write!(html, "<figure class=\"wide\"><figcaption>{}</figcaption>{svg}</figure>", escape(title))?;
+        }
+        html.push_str("</section>");
+        Ok(())
+    }
+
+    fn storage(&self, html: &mut String) -> std::fmt::Result {
+        let versions = Chart {
+            label: "Versions of the file group that has most of them, by table and cycle",
+            unit: "versions of a file group",
+            series: self.tables(|table| table.versions as f64),
+            limit: Some((VERSIONS_ALLOWED as f64, "10 commits retained: at most 11 versions")),
+            digits: 0,
+        };
+        let sizes = Chart {
+            label: "Size of each table on disk by cycle",
+            unit: "MB on disk",
+            series: self.tables(|table| table.bytes as f64 / 1e6),
+            limit: None,
+            digits: 3,
+        };
+        write!(
+            html,
+            "<section><h2>Storage is bounded</h2><p>Each cycle commits; the cleaner keeps what the last 10 commits need. Once that \
+             is reached, storage grows with the data only.</p><div class=\"pair\"><figure><figcaption>Versions kept</figcaption>{}</figure>\
+             <figure><figcaption>Bytes</figcaption>{}</figure></div></section>",
+            versions.draw(),
+            sizes.draw()
+        )
+    }
+
+    fn tables(&self, value: fn(&crate::record::TableRecord) -> f64) -> Vec<Series> {
+        let names = self.cycles.first().into_iter().flat_map(|cycle| &cycle.tables);
+        names
+            .map(|named| Series {
+                name: named.name.clone(),
+                points: self
+                    .cycles
+                    .iter()
+                    .flat_map(|cycle| cycle.tables.iter().map(move |table| (cycle.cycle, table)))
+                    .filter(|(_, table)| table.name == named.name)
+                    .map(|(cycle, table)| (cycle, value(table)))
+                    .collect(),
+            })
+            .collect()
+    }
+
+    fn lookups(&self, html: &mut String) -> std::fmt::Result {
+        let series = |name: &str, value: fn(&CycleRecord) -> Duration| Series {
+            name: name.to_owned(),
+            points: self
+                .cycles
+                .iter()
+                .skip(1)
+                .map(|cycle| (cycle.cycle, value(cycle).as_secs_f64() * 1e3))
+                .collect(),
+        };
+        let times = Chart {
+            label: "Time of the lookups by cycle",
+            unit: "ms a cycle",
+            series: vec![
+                series("latest row", |cycle| cycle.lookups.latest),
+                series("row of the sale's time", |cycle| cycle.lookups.as_of_sale),
+            ],
+            limit: None,
+            digits: 1,
+        };
+        let statements = Chart {
+            label: "Time of the statements by cycle",
+            unit: "s a cycle, statements added up",
+            series: vec![
+                Series {
+                    name: "executing".to_owned(),
+                    points: self.after_initial_load(|cycle| cycle.warehouse.executing.as_secs_f64()),
+                },
+                Series {
+                    name: "waiting".to_owned(),
+                    points: self.after_initial_load(|cycle| cycle.warehouse.waiting.as_secs_f64()),
+                },
+            ],
+            limit: None,
+            digits: 2,
+        };
+        write!(
+            html,
+            "<section><h2>Lookups stay fast</h2><p>Each cycle reads the customers from the lake and finds the customer of every \
+             new sale: the latest row, and the row that was valid when the sale happened. The number of updates so far does not matter.</p>\
+             <div class=\"pair\"><figure><figcaption>Lookup time</figcaption>{}</figure><figure><figcaption>Statement time</figcaption>{}</figure></div></section>",
+            times.draw(),
+            statements.draw()
+        )
+    }
+
+    fn after_initial_load(&self, value: fn(&CycleRecord) -> f64) -> Vec<(u32, f64)> {
+        self.cycles.iter().skip(1).map(|cycle| (cycle.cycle, value(cycle))).collect()
+    }
+
+    fn proof(&self, html: &mut String) -> std::fmt::Result {
+        html.push_str("<section><h2>The proof</h2><p>Everything is computed a second time from the generated change stream, by plain means, and compared \
+                       with what warehouse and lake hold.</p><table><thead><tr><th>check</th><th class=\"number\">values compared</th></tr></thead><tbody>");
+        for check in &self.proof.checks {
+            write!(
+                html,
+                "<tr><td>{}</td><td class=\"number\">{}</td></tr>",
+                escape(&check.name),
+                grouped(check.compared)
+            )?;
+        }
+        if let Some(failure) = &self.proof.failure {
+            write!(html, "<tr class=\"bad\"><td colspan=\"2\">{}</td></tr>", escape(failure))?;
+        }
+        html.push_str("</tbody></table></section>");
+        Ok(())
+    }
+
+    fn facts(&self, html: &mut String) -> std::fmt::Result {
+        let manifest = self.manifest;
+        let resumed: Vec<_> =
+            self.cycles.iter().filter(|cycle| cycle.resumed).map(|cycle| cycle.cycle.to_string()).collect();
+        let resumed =
+            if resumed.is_empty() { "none".to_owned() } else { format!("in cycle {}", resumed.join(", ")) };
+        let facts = [
+            ("Run", manifest.run_id.clone()),
+            (
+                "Scale factor, cycles, seed",
+                format!("{}, {}, {}", manifest.scale, manifest.cycles, manifest.seed),
+            ),
+            ("Warehouse", manifest.warehouse.clone()),
+            ("Crashes gone on after", resumed),
+            (
+                "Repeat it",
+                format!(
+                    "cargo run --example mystore -- --scale {} --cycles {} --seed {}",
+                    manifest.scale, manifest.cycles, manifest.seed
+                ),
+            ),
+        ];
+        html.push_str("<section><h2>The run</h2><table class=\"facts\"><tbody>");
+        for (name, value) in facts {
+            write!(html, "<tr><th>{name}</th><td>{}</td></tr>", escape(&value))?;
+        }
+        html.push_str("</tbody></table></section>");
+        Ok(())
+    }
+}

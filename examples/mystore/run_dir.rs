@@ -1,0 +1,262 @@
+//! The run's directory: which run it belongs to, and the record of its cycles.
+//!
+//! | in it | what |
+//! |---|---|
+//! | `manifest.json` | which run this is; written first |
+//! | `warehouse/` | the embedded PostgreSQL's data |
+//! | `journal.jsonl` | intents, ids and endings of all statements |
+//! | `lake/` | the Hudi tables |
+//! | `cycles.jsonl` | one line a finished cycle: what the report shows |
+//! | `expected/` | what the Hudi tables must hold, one JSON object a row, for other readers |
+//! | `finished` | empty; written when the proof held |
+//! | `report.html` | the report |
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::options::Options;
+
+/// Which run a directory belongs to. Runs that differ in any of this cannot go on with one another's data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// Drawn once. All names in the service and in the database contain it, so that no run meets another's statements.
+    pub(crate) run_id: String,
+    pub(crate) scale: f64,
+    pub(crate) cycles: u32,
+    pub(crate) seed: u64,
+    /// `embedded`, or the server and database without user and password.
+    pub(crate) warehouse: String,
+}
+
+impl Manifest {
+    /// The run that these options ask for, under a fresh id.
+    pub(crate) fn fresh(options: &Options) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a run's id must differ from that of every other run")]
+        let id = fastrand::Rng::new().u32(..);
+        Self {
+            run_id: format!("mystore-{id:08x}"),
+            scale: options.scale,
+            cycles: options.cycles,
+            seed: options.seed,
+            warehouse: options.postgres.as_deref().map_or_else(|| "embedded".to_owned(), without_secrets),
+        }
+    }
+
+    fn is_same_run(&self, other: &Self) -> bool {
+        Self { run_id: other.run_id.clone(), ..self.clone() } == *other
+    }
+
+    /// The name of the run of a cycle's pipeline.
+    pub(crate) fn cycle_run(&self, cycle: u32) -> String {
+        format!("{}-cycle-{cycle:02}", self.run_id)
+    }
+
+    fn options(&self) -> String {
+        let postgres = if self.warehouse == "embedded" {
+            String::new()
+        } else {
+            format!(" --postgres … ({})", self.warehouse)
+        };
+        format!("--scale {} --cycles {} --seed {}{postgres}", self.scale, self.cycles, self.seed)
+    }
+}
+
+fn without_secrets(url: &str) -> String {
+    let Ok(config) = url.parse::<tokio_postgres::Config>() else { return "a server".to_owned() };
+    let hosts: Vec<_> = config
+        .get_hosts()
+        .iter()
+        .zip(config.get_ports().iter().chain(std::iter::repeat(&5432)))
+        .map(|(host, port)| match host {
+            tokio_postgres::config::Host::Tcp(host) => format!("{host}:{port}"),
+            #[cfg(unix)]
+            tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+        })
+        .collect();
+    format!("{}/{}", hosts.join(","), config.get_dbname().unwrap_or("postgres"))
+}
+
+/// What was found where the run is to be.
+#[derive(Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+    pub(crate) manifest: Manifest,
+    /// Whether an earlier process began this run.
+    pub(crate) resumed: bool,
+    replace: bool,
+}
+
+impl RunDir {
+    /// Looks at the directory without touching anything.
+    ///
+    /// # Errors
+    /// If it holds another run's data or anything else's, or is no directory.
+    pub(crate) fn look(options: &Options) -> Result<Self> {
+        let (path, makes_way) = options.directory();
+        let wanted = Manifest::fresh(options);
+        let fresh = |manifest, replace| Self { path: path.clone(), manifest, resumed: false, replace };
+        let mut entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(fresh(wanted, false)),
+            Err(error) => {
+                return Err(error).with_context(|| format!("reading the directory {}", path.display()));
+            }
+        };
+        let Some(found) = read_manifest(&path)? else {
+            if entries.next().is_none() {
+                return Ok(fresh(wanted, false));
+            }
+            bail!("{} holds something that is no run of MyStore; give another --dir", path.display());
+        };
+        if makes_way && path.join("finished").exists() {
+            return Ok(fresh(wanted, true));
+        }
+        if !found.is_same_run(&wanted) {
+            bail!(
+                "{} holds another run's data: it was begun with {}. Go on with that by the same options, give another \
+                 --dir, or remove the directory",
+                path.display(),
+                found.options()
+            );
+        }
+        Ok(Self { path, manifest: found, resumed: true, replace: false })
+    }
+
+    /// Makes the directory this run's.
+    ///
+    /// # Errors
+    /// If it cannot be written to.
+    pub(crate) fn claim(&self) -> Result<()> {
+        let claimed = || -> Result<()> {
+            if self.replace {
+                // First of all what makes it a finished run: a crash in between must not leave one that looks like it.
+                fs::remove_file(self.file("manifest.json"))?;
+                fs::remove_dir_all(&self.path)?;
+            }
+            fs::create_dir_all(&self.path)?;
+            if self.resumed {
+                File::create(self.file(".writable"))?;
+                fs::remove_file(self.file(".writable"))?;
+                return Ok(());
+            }
+            let text = serde_json::to_vec_pretty(&self.manifest)?;
+            let (temporary, manifest) = (self.file("manifest.json.new"), self.file("manifest.json"));
+            fs::write(&temporary, text)?;
+            File::open(&temporary)?.sync_all()?;
+            fs::rename(temporary, manifest)?;
+            Ok(())
+        };
+        claimed().with_context(|| format!("{} cannot be written to; give another --dir", self.path.display()))
+    }
+
+    /// A file or directory in it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The records of the cycles that finished, in order.
+    pub(crate) fn cycles<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        let path = self.file("cycles.jsonl");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        };
+        // What stands behind the last line break was cut off by a crash; the cycle counts as not finished.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        if whole.len() + 1 < text.len() {
+            fs::write(&path, format!("{whole}{}", if whole.is_empty() { "" } else { "\n" }))?;
+        }
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("reading {}", path.display())))
+            .collect()
+    }
+
+    /// Adds the record of a finished cycle, durably.
+    pub(crate) fn add_cycle(&self, record: &impl Serialize) -> Result<()> {
+        let path = self.file("cycles.jsonl");
+        let written = || -> Result<()> {
+            let mut line = serde_json::to_vec(record)?;
+            line.push(b'\n');
+            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            file.write_all(&line)?;
+            Ok(file.sync_data()?)
+        };
+        written().with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Notes that the run is complete and proved.
+    pub(crate) fn finish(&self) -> Result<()> {
+        fs::write(self.file("finished"), "").context("noting that the run finished")
+    }
+}
+
+fn read_manifest(dir: &Path) -> Result<Option<Manifest>> {
+    let path = dir.join("manifest.json");
+    match fs::read(&path) {
+        Ok(text) => {
+            serde_json::from_slice(&text).map(Some).with_context(|| format!("reading {}", path.display()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn options(dir: &Path, seed: &str) -> Options {
+        Options::parse_from(["mystore", "--dir", &dir.display().to_string(), "--seed", seed])
+    }
+
+    #[test]
+    fn a_run_goes_on_in_its_own_directory_and_in_no_other() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("a/b");
+        let first = RunDir::look(&options(&dir, "1")).unwrap();
+        assert!(!first.resumed && !dir.exists(), "looking touches nothing");
+        first.claim().unwrap();
+        let again = RunDir::look(&options(&dir, "1")).unwrap();
+        assert!(again.resumed);
+        assert_eq!(again.manifest, first.manifest);
+        let error = RunDir::look(&options(&dir, "2")).unwrap_err().to_string();
+        assert!(error.contains("another run's data") && error.contains("--seed 1"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_left_alone() {
+        let temporary = tempfile::tempdir().unwrap();
+        fs::write(temporary.path().join("thesis.txt"), "years").unwrap();
+        let error = RunDir::look(&options(temporary.path(), "1")).unwrap_err().to_string();
+        assert!(error.contains("no run of MyStore"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_a_crash_cut_off_is_no_cycle() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = RunDir::look(&options(temporary.path(), "1")).unwrap();
+        dir.claim().unwrap();
+        assert_eq!(dir.cycles::<u32>().unwrap(), [0; 0]);
+        dir.add_cycle(&7).unwrap();
+        fs::OpenOptions::new().append(true).open(dir.file("cycles.jsonl")).unwrap().write_all(b"8").unwrap();
+        assert_eq!(dir.cycles::<u32>().unwrap(), [7]);
+        dir.add_cycle(&9).unwrap();
+        assert_eq!(dir.cycles::<u32>().unwrap(), [7, 9]);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_url_has_no_secret() {
+        let kept = without_secrets("postgresql://bob:hunter2@db.example.com:6000/shop");
+        assert_eq!(kept, "db.example.com:6000/shop");
+    }
+}
