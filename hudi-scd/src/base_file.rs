@@ -32,6 +32,7 @@ use parquet::{
 use crate::{
     Error, ErrorKind, Result,
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
+    concurrent::blocking,
     schema, storage,
 };
 
@@ -177,11 +178,6 @@ impl Footer {
             .map_err(|error| error.with_context("file", &self.path))
     }
 
-    /// The Arrow schema of the file, meta columns included.
-    pub(crate) fn schema(&self) -> Result<SchemaRef> {
-        Ok(self.arrow_metadata()?.schema().clone())
-    }
-
     fn arrow_metadata(&self) -> Result<ArrowReaderMetadata> {
         // What Arrow may have written about itself into a footer is not part of the format.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
@@ -305,21 +301,6 @@ fn corrupt(path: &Path, cause: ParquetError) -> Error {
     Error::new(ErrorKind::Corrupt, "a base file is not the Parquet that it should be")
         .with_context("file", path)
         .with_source(cause)
-}
-
-/// Runs work that keeps a core busy or waits for a local disk on a thread for such.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panicked) => match panicked.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(cancelled) => {
-                Err(Error::new(ErrorKind::Storage, "the runtime is shutting down").with_source(cancelled))
-            }
-        },
-    }
 }
 
 /// Java's order of texts, by UTF-16 units: the one of bytes but for characters beyond the basic plane, which sort

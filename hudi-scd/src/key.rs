@@ -290,6 +290,7 @@ mod tests {
             hive_style,
             url_encode,
             schema: "",
+            others: &std::collections::BTreeMap::new(),
         })
         .unwrap()
     }

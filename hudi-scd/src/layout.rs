@@ -73,6 +73,16 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{}", instant_file_name(instant, action, state)))
     }
 
+    /// The folder of all writes' markers.
+    pub(crate) fn temp_folder(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}"))
+    }
+
+    /// The folder of the archive, whose name the table says.
+    pub(crate) fn archive_folder(&self, name: &str) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{name}"))
+    }
+
     /// The folder of a write's markers.
     pub(crate) fn marker_folder(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}"))

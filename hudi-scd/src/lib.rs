@@ -60,7 +60,7 @@
 //! | write | [`Table::upsert`], [`Table::insert`], [`Table::delete`], [`CommitReport`] |
 //! | read | [`Table::read`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
 //! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`] |
-//! | see what happened | [`Table::timeline`], [`Table::file_groups`] |
+//! | see what happened, and whether all is well | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | keep history in rows (SCD type 2), look facts up | [`scd`] |
 //!
 //! # What it keeps
@@ -72,6 +72,7 @@
 
 mod base_file;
 pub mod bloom;
+mod concurrent;
 mod error;
 mod index;
 mod key;
@@ -86,6 +87,7 @@ pub mod schema;
 mod storage;
 mod table;
 pub mod timeline;
+mod validate;
 mod view;
 mod write;
 
@@ -95,5 +97,6 @@ pub use read::{KeyChange, KeyVersion, Query};
 pub use retention::RetentionPolicy;
 pub use table::{Table, TableDefinition};
 pub use timeline::{Clock, FnClock, Instant, SystemClock, Timeline};
+pub use validate::{Finding, Invariant};
 pub use view::{FileGroup, FileVersion};
 pub use write::{CommitReport, Phases};

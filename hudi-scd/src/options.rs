@@ -1,10 +1,11 @@
 //! [`TableOptions`]: how a table is written, as far as `hoodie.properties` does not say.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
+    lock::TableLock,
     retention::RetentionPolicy,
-    timeline::{Clock, SystemClock},
+    timeline::{Clock, SystemClock, archive::ArchiveLimits},
 };
 
 /// How a table is written, as far as the table itself does not keep it: give the same options to every writer.
@@ -13,6 +14,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     pub(crate) retention: Option<RetentionPolicy>,
+    pub(crate) archive: Option<ArchiveLimits>,
     pub(crate) codec: Codec,
     pub(crate) bloom_entries: Option<u32>,
     pub(crate) bloom_fpp: f64,
@@ -23,6 +25,18 @@ pub struct TableOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seed: Option<u64>,
     pub(crate) base_url: Option<String>,
+    pub(crate) lock: Lock,
+    pub(crate) lock_wait: Duration,
+}
+
+/// How writers keep out of each other's way.
+#[derive(Clone, Debug)]
+pub(crate) enum Lock {
+    /// A file lock for a table on a local disk, a lease on the storage for any other.
+    Automatic,
+    Given(Arc<dyn TableLock>),
+    /// The caller knows that there is one writer.
+    None,
 }
 
 /// How the pages of base files are compressed.
@@ -43,6 +57,7 @@ impl Default for TableOptions {
     fn default() -> Self {
         Self {
             retention: Some(RetentionPolicy::default()),
+            archive: Some(ArchiveLimits::default()),
             codec: Codec::default(),
             bloom_entries: None,
             bloom_fpp: 1e-9,
@@ -53,6 +68,8 @@ impl Default for TableOptions {
             clock: Arc::new(SystemClock),
             seed: None,
             base_url: None,
+            lock: Lock::Automatic,
+            lock_wait: Duration::from_secs(60),
         }
     }
 }
@@ -74,6 +91,21 @@ impl TableOptions {
     #[must_use]
     pub fn without_automatic_clean(mut self) -> Self {
         self.retention = None;
+        self
+    }
+
+    /// How long the active timeline may grow before a commit moves its oldest actions into the archive; never those
+    /// of the retained window. Default: from 30 commits down to 20.
+    #[must_use]
+    pub fn with_archive_limits(mut self, limits: ArchiveLimits) -> Self {
+        self.archive = Some(limits);
+        self
+    }
+
+    /// Archives only on demand.
+    #[must_use]
+    pub fn without_automatic_archive(mut self) -> Self {
+        self.archive = None;
         self
     }
 
@@ -115,8 +147,8 @@ impl TableOptions {
         self
     }
 
-    /// Draws the ids of new file groups from a seed, so that a run can be repeated. Two writers of one table must
-    /// not share a seed. Default: from the machine's entropy.
+    /// Draws the ids of new file groups from a seed and the instant of their commit, so that a run can be repeated.
+    /// Default: from the machine's entropy.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -128,6 +160,30 @@ impl TableOptions {
     #[must_use]
     pub fn with_base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into().trim_end_matches('/').to_owned());
+        self
+    }
+
+    /// The lock that keeps writers of other processes out. Default: the operating system's lock on a file for a table
+    /// on a local disk ([`FileLock`](crate::lock::FileLock)), a lease on the storage for any other
+    /// ([`StorageLock`](crate::lock::StorageLock)).
+    #[must_use]
+    pub fn with_lock(mut self, lock: Arc<dyn TableLock>) -> Self {
+        self.lock = Lock::Given(lock);
+        self
+    }
+
+    /// Writes without a lock: for a storage that has no conditional puts, and a caller who knows that there is no
+    /// other writer. Two writers would undo each other's work.
+    #[must_use]
+    pub fn without_lock(mut self) -> Self {
+        self.lock = Lock::None;
+        self
+    }
+
+    /// How long a write waits for other writers. Default: a minute.
+    #[must_use]
+    pub fn with_lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
         self
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct NewTable<'a> {
     pub(crate) url_encode: bool,
     /// The data columns in Avro, for the time before the first commit.
     pub(crate) schema: &'a str,
+    /// Properties of which Hudi knows nothing.
+    pub(crate) others: &'a BTreeMap<String, String>,
 }
 
 impl TableProperties {
@@ -123,6 +125,7 @@ impl TableProperties {
         if let Some(field) = table.ordering_field {
             raw.insert(ORDERING.to_owned(), field.to_owned());
         }
+        raw.extend(table.others.iter().map(|(key, value)| (key.clone(), value.clone())));
         Self::from_raw(raw)
     }
 
@@ -139,11 +142,6 @@ impl TableProperties {
     /// The data columns in Avro, as the table was created with.
     pub(crate) fn create_schema(&self) -> Option<&str> {
         self.raw.get(CREATE_SCHEMA).map(String::as_str).filter(|schema| !schema.is_empty())
-    }
-
-    /// Every property, those too that this crate does not read.
-    pub(crate) fn raw(&self) -> &BTreeMap<String, String> {
-        &self.raw
     }
 
     fn from_raw(raw: BTreeMap<String, String>) -> Result<Self> {
@@ -348,6 +346,7 @@ hoodie.table.version=6
             hive_style: true,
             url_encode: true,
             schema: "{}",
+            others: &BTreeMap::new(),
         })
         .unwrap();
         assert_eq!(created.key_generator, KeyGenerator::Complex);

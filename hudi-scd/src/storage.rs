@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{
-    ListResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path,
+    GetResultPayload, ListResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    path::Path,
 };
 
 use crate::{Error, ErrorKind, Result};
@@ -44,6 +45,15 @@ pub(crate) async fn read_if_exists(store: &dyn ObjectStore, path: &Path) -> Resu
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Where a file is on a local disk, if it is on one.
+pub(crate) async fn local_path(store: &dyn ObjectStore, path: &Path) -> Result<Option<std::path::PathBuf>> {
+    let found = store.get(path).await.map_err(|cause| failed("read", path, cause))?;
+    Ok(match found.payload {
+        GetResultPayload::File(_, path) => Some(path),
+        GetResultPayload::Stream(_) => None,
+    })
 }
 
 /// Writes a file, over an older one.

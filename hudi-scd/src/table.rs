@@ -1,6 +1,9 @@
 //! [`Table`]: the entrance. Creating and opening; what is done to a table is in `write`, `read` and `retention`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use object_store::{ObjectStore, path::Path};
@@ -8,7 +11,8 @@ use object_store::{ObjectStore, path::Path};
 use crate::{
     Error, ErrorKind, Result, key,
     layout::Layout,
-    options::TableOptions,
+    lock::{FileLock, HeldLock, StorageLock, TableLock},
+    options::{Lock, TableOptions},
     properties::{NewTable, TableProperties},
     schema, storage,
     timeline::{Instant, Timeline},
@@ -36,6 +40,7 @@ pub struct TableDefinition {
     partition_fields: Vec<String>,
     hive_style: bool,
     url_encode: bool,
+    others: BTreeMap<String, String>,
 }
 
 impl TableDefinition {
@@ -54,6 +59,7 @@ impl TableDefinition {
             partition_fields: Vec::new(),
             hive_style: true,
             url_encode: false,
+            others: BTreeMap::new(),
         }
     }
 
@@ -93,6 +99,12 @@ impl TableDefinition {
         self
     }
 
+    /// Keeps a property of our own in the table; Hudi's engines leave it as it is.
+    pub(crate) fn with_property(mut self, name: &str, value: String) -> Self {
+        self.others.insert(name.to_owned(), value);
+        self
+    }
+
     fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
         let schema = schema::canonical(&self.schema)?;
         let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidDefinition, message));
@@ -117,6 +129,7 @@ impl TableDefinition {
             hive_style: self.hive_style,
             url_encode: self.url_encode,
             schema: &schema::to_avro(&schema, &self.name)?,
+            others: &self.others,
         })?;
         Ok((properties, schema))
     }
@@ -162,8 +175,9 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) properties: TableProperties,
     pub(crate) options: TableOptions,
-    /// Held by the one write that is under way.
-    pub(crate) writing: tokio::sync::Mutex<()>,
+    /// Held by the one write of this handle that is under way.
+    writing: tokio::sync::Mutex<()>,
+    lock: Option<Arc<dyn TableLock>>,
     random: Mutex<fastrand::Rng>,
     view: Mutex<Option<Arc<View>>>,
     pub(crate) footers: crate::index::FooterCache,
@@ -203,7 +217,7 @@ impl Table {
                     .with_context("path", layout.root()))
             }
             Err(error) => Err(error),
-            Ok(()) => Ok(Self::with_properties(store, layout, properties, options)),
+            Ok(()) => Self::with_properties(store, layout, properties, options).await,
         }
     }
 
@@ -227,18 +241,36 @@ impl Table {
             Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
         })?;
         let properties = TableProperties::parse(&bytes).map_err(|error| error.with_context("file", &path))?;
-        Ok(Self::with_properties(store, layout, properties, options))
+        Self::with_properties(store, layout, properties, options).await
     }
 
-    fn with_properties(
+    async fn with_properties(
         store: Arc<dyn ObjectStore>,
         layout: Layout,
         properties: TableProperties,
         options: TableOptions,
-    ) -> Self {
+    ) -> Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "the one place that draws from the machine's entropy")]
-        let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let mut random = fastrand::Rng::new();
+        let lock = match &options.lock {
+            Lock::Given(lock) => Some(lock.clone()),
+            Lock::None => None,
+            Lock::Automatic => {
+                Some(match storage::local_path(store.as_ref(), &layout.properties()?).await? {
+                    // `.hoodie/hoodie.properties` lies two folders down.
+                    Some(file) => Arc::new(FileLock::new(file.ancestors().nth(2).unwrap_or(&file)))
+                        as Arc<dyn TableLock>,
+                    None => Arc::new(StorageLock::new(
+                        store.clone(),
+                        layout.root(),
+                        options.clock.clone(),
+                        random.fork(),
+                    )),
+                })
+            }
+        };
         let inner = Inner {
+            lock,
             store,
             layout,
             properties,
@@ -248,7 +280,7 @@ impl Table {
             view: Mutex::default(),
             footers: crate::index::FooterCache::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The table's name.
@@ -313,6 +345,16 @@ impl Table {
         Ok(self.view().await?.earliest)
     }
 
+    /// Waits until nobody else changes the table.
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>> {
+        let local = self.inner.writing.lock().await;
+        let held = match &self.inner.lock {
+            Some(lock) => Some(lock.acquire(self.inner.options.lock_wait).await?),
+            None => None,
+        };
+        Ok(Turn { held, _local: local })
+    }
+
     pub(crate) fn store(&self) -> &dyn ObjectStore {
         self.inner.store.as_ref()
     }
@@ -350,10 +392,17 @@ impl Table {
         Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)
     }
 
-    /// The id of a new file group.
-    pub(crate) fn new_file_id(&self) -> String {
-        let bits = self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
-        format!("{}-0", uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
+    /// Where a commit draws the ids of its new file groups from.
+    pub(crate) fn ids(&self, instant: Instant) -> FileIds {
+        // The instant is part of it: a process that begins again with the seed must not draw the same ids again.
+        let digits = instant
+            .as_str()
+            .bytes()
+            .fold(0_u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0'))));
+        FileIds(match self.inner.options.seed {
+            Some(seed) => fastrand::Rng::with_seed(seed.rotate_left(32) ^ digits),
+            None => self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).fork(),
+        })
     }
 
     /// The table's URL, as Hudi's plans name it.
@@ -361,6 +410,42 @@ impl Table {
         match &self.inner.options.base_url {
             Some(url) => url.clone(),
             None => format!("/{}", self.root()),
+        }
+    }
+}
+
+/// Ids of new file groups.
+pub(crate) struct FileIds(fastrand::Rng);
+
+impl FileIds {
+    /// A UUID, and the number of the file within it, which is always 0 here.
+    pub(crate) fn draw(&mut self) -> String {
+        format!("{}-0", uuid::Builder::from_random_bytes(self.0.u128(..).to_be_bytes()).into_uuid())
+    }
+}
+
+/// The right to change a table, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    held: Option<Box<dyn HeldLock>>,
+    _local: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Makes sure that no other writer took over, before something that cannot be undone.
+    pub(crate) async fn verify(&self) -> Result<()> {
+        match &self.held {
+            Some(held) => held.verify().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the next one write. What was done stands, so a failure is only told to the log: the lease ends by itself.
+    pub(crate) async fn end(self) {
+        if let Some(held) = self.held {
+            if let Err(error) = held.release().await {
+                tracing::warn!(%error, "the table's lock could not be released");
+            }
         }
     }
 }

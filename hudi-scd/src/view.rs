@@ -6,11 +6,11 @@ use std::{
 };
 
 use arrow::datatypes::SchemaRef;
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::{
     Error, ErrorKind, Result,
+    concurrent::ordered,
     layout::{self, BaseFileName, Layout},
     schema, storage,
     timeline::{Action, CommitMetadata, Instant, State, Timeline, avro::CleanMetadata},
@@ -175,11 +175,8 @@ async fn list_files(store: &dyn ObjectStore, table: &Layout) -> Result<Vec<Objec
     let top = storage::list_folder(store, table.root()).await?;
     let folders =
         top.common_prefixes.into_iter().filter(|folder| folder.filename() != Some(layout::META_FOLDER));
-    let below: Vec<Vec<ObjectMeta>> = stream::iter(folders)
-        .map(|folder| async move { storage::list_below(store, &folder).await })
-        .buffer_unordered(LISTS_AT_A_TIME)
-        .try_collect()
-        .await?;
+    let lists = folders.map(|folder| async move { storage::list_below(store, &folder).await });
+    let below: Vec<Vec<ObjectMeta>> = ordered(LISTS_AT_A_TIME, lists).await?;
     Ok(top.objects.into_iter().chain(below.into_iter().flatten()).collect())
 }
 

@@ -190,3 +190,25 @@ fn walk(folder: &std::path::Path) -> Vec<String> {
     }
     files
 }
+
+#[rstest]
+#[tokio::test]
+async fn keeps_every_invariant(
+    #[values(
+        "address-0.15",
+        "address-1.0-v6",
+        "archived-0.15",
+        "complexkey-0.15",
+        "complexkey-part-0.15",
+        "customer-0.14",
+        "customer-0.15",
+        "deletes-0.15",
+        "rolledback-0.15",
+        "singlecomplex-0.15"
+    )]
+    name: &str,
+) {
+    let golden = Golden::unpack(name);
+    let table = Table::open(golden.store(), "table".into()).await.unwrap();
+    assert_eq!(table.validate().await.unwrap(), []);
+}

@@ -66,3 +66,33 @@ async fn replay(name: &str, into: &Path) {
     about["instants"] = json!(instants);
     std::fs::write(into.join("about.json"), about.to_string()).unwrap();
 }
+
+/// After another engine has written on: what it reads (`theirs.jsonl`) we read too, sound, and can write on.
+#[tokio::test]
+#[ignore = "reads the folder that HUDI_SCD_INTEROP_DIR names, after another engine has written to it"]
+async fn reads_and_goes_on_with_what_other_engines_wrote() {
+    let folders = PathBuf::from(std::env::var("HUDI_SCD_INTEROP_DIR").unwrap());
+    for entry in std::fs::read_dir(folders).unwrap() {
+        let of = entry.unwrap().path();
+        if !of.join("theirs.jsonl").exists() {
+            continue;
+        }
+        let table = Table::open(folder(&of), "table".into()).await.unwrap();
+        let ours = lines(&table.read(Query::snapshot()).await.unwrap());
+        assert_eq!(ours, common::expected(&of.join("theirs.jsonl")), "{}", of.display());
+        assert_eq!(table.validate().await.unwrap(), [], "{}", of.display());
+        // The oldest row again, newer: for the other engine to see.
+        let stored = table.read(Query::snapshot()).await.unwrap();
+        let again = table.upsert(&stored).await.unwrap();
+        assert_eq!(again.instant, None, "{}: {again}", of.display());
+        let about: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(of.join("about.json")).unwrap()).unwrap();
+        let schema = common::schema(about["schema"].as_str().unwrap());
+        let mut row: serde_json::Value = serde_json::from_str(&ours[0]).unwrap();
+        row[about["ordering"].as_str().unwrap()] = "2040-01-01T00:00:00.000000Z".into();
+        let report = table.upsert(&[common::batch(&schema, &row.to_string())]).await.unwrap();
+        assert_eq!(report.updated, 1, "{}: {report}", of.display());
+        let rows = lines(&table.read(Query::snapshot()).await.unwrap());
+        std::fs::write(of.join("expected.jsonl"), rows.join("\n") + "\n").unwrap();
+    }
+}

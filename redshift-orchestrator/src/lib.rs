@@ -2,6 +2,8 @@
 
 mod backoff;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "data-api")]
 pub mod data_api;
 mod error;

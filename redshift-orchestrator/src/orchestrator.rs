@@ -289,7 +289,7 @@ impl Call<'_> {
     /// Submits until the service has answered, with one and the same token, as long as that is remembered.
     async fn submit(&mut self, entry: &Entry, mut may_have_taken_effect: bool) -> Submission {
         let orchestrator = self.orchestrator;
-        let deadline = Instant::now() + orchestrator.patience.min(self.limit);
+        let begun = Instant::now();
         let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
         loop {
             self.effort.submits += 1;
@@ -301,8 +301,13 @@ impl Call<'_> {
                 };
             may_have_taken_effect |= error.kind().may_have_taken_effect();
             let pause = pauses.after(&error);
+            // The statement's own time does not cut short the proof that it was submitted, or was not.
+            let patience = match may_have_taken_effect {
+                true => orchestrator.patience,
+                false => orchestrator.patience.min(self.limit),
+            };
             let again = error.kind().is_transient()
-                && Instant::now() + pause < deadline
+                && begun.elapsed() + pause < patience
                 && self.age(entry) + pause < TOKEN_WINDOW;
             if !again {
                 return if may_have_taken_effect {

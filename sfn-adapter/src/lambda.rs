@@ -5,9 +5,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
 use futures::FutureExt;
 use lambda_runtime::{
-    Diagnostic, LambdaEvent, LambdaInvocation, Runtime,
-    layers::TracingLayer,
-    service_fn,
+    Diagnostic, LambdaEvent, LambdaInvocation, Runtime, service_fn,
     tower::util::MapRequestLayer,
     tracing::subscriber::{
         self,
@@ -17,6 +15,7 @@ use lambda_runtime::{
     },
 };
 use redshift_orchestrator::{Clock, DataApiExecutor, StatementExecutor, SystemClock};
+use tracing::Instrument;
 
 use crate::{Config, Error, ErrorNames, Invocation, Reply, Reported, handler};
 
@@ -59,12 +58,16 @@ impl Function {
     /// # Errors
     /// Every error and every panic as the name and the message that Step Functions gets.
     pub async fn invoke(&self, event: &str, invocation: &Invocation) -> Result<Reply, Diagnostic> {
-        let outcome = AssertUnwindSafe(self.handle(event, invocation)).catch_unwind().await;
-        outcome.unwrap_or(Err(Error::Internal)).map_err(|error| {
-            let diagnostic = Diagnostic::from(Reported { error, names: self.names });
-            tracing::error!(error = diagnostic.error_type, "{}", diagnostic.error_message);
-            diagnostic
-        })
+        let span = tracing::error_span!("invocation", request_id = invocation.request_id());
+        let answer = async {
+            let outcome = AssertUnwindSafe(self.handle(event, invocation)).catch_unwind().await;
+            outcome.unwrap_or(Err(Error::Internal)).map_err(|error| {
+                let diagnostic = Diagnostic::from(Reported { error, names: self.names });
+                tracing::error!(error = diagnostic.error_type, "{}", diagnostic.error_message);
+                diagnostic
+            })
+        };
+        answer.instrument(span).await
     }
 
     async fn handle(&self, event: &str, invocation: &Invocation) -> Result<Reply, Error> {
@@ -101,7 +104,7 @@ pub async fn serve(function: Function) -> Result<(), lambda_runtime::Error> {
         let invocation = Invocation::new(context.request_id, Duration::from_millis(remaining));
         function.invoke(&event, &invocation).await
     });
-    Runtime::new(handler).layer(TracingLayer::new()).layer(MapRequestLayer::new(as_text)).run().await
+    Runtime::new(handler).layer(MapRequestLayer::new(as_text)).run().await
 }
 
 /// Hands the event to the handler as the text that it is. The runtime would parse it first, and report what it cannot parse under a name
@@ -120,7 +123,7 @@ pub fn init_logs(level: Option<&str>) {
     let level: LevelFilter = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
     let ours = ["sfn_adapter", "redshift_orchestrator", "bootstrap"].map(|target| (target, level));
     let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
-    let lines = subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).without_time();
+    let lines = subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).without_time();
     // A second call changes nothing.
     let _ = subscriber::registry().with(lines).with(filter).try_init();
 }

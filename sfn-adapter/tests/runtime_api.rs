@@ -218,7 +218,10 @@ async fn an_existing_state_machine_gets_what_the_reference_handler_gave_it() {
     }
     let lines: Vec<Value> = played.logs.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(
-        lines.iter().any(|line| line["message"] == "submitted" && line["statement_id"] == ID),
+        lines.iter().any(|line| {
+            let span = &line["span"];
+            line["message"] == "submitted" && line["statement_id"] == ID && span["request_id"] == "request-0"
+        }),
         "{}",
         played.logs
     );

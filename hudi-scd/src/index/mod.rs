@@ -13,12 +13,12 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, StringArray},
     datatypes::DataType,
 };
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{Footer, OpenFile, blocking, java_order},
+    base_file::{Footer, OpenFile, java_order},
+    concurrent::{blocking, ordered},
     schema,
     table::Table,
     view::{FileGroup, FileVersion, View},
@@ -69,21 +69,18 @@ pub(crate) async fn latest_files(table: &Table, view: &View) -> Result<Vec<Index
         files.push((group.clone(), version.clone(), table.inner.layout.resolve(&group.path(version))?));
     }
     cache.retain(&files.iter().map(|(_, _, path)| path.clone()).collect());
-    stream::iter(files)
-        .map(|(group, version, path)| async move {
-            let footer = match cache.get(&path) {
-                Some(footer) => footer,
-                None => {
-                    let footer = Arc::new(Footer::load(table.store(), &path).await?);
-                    cache.insert(path.clone(), footer.clone());
-                    footer
-                }
-            };
-            Ok(IndexedFile { group, version, path, footer })
-        })
-        .buffered(table.inner.options.parallelism.max(8))
-        .try_collect()
-        .await
+    let load = files.into_iter().map(|(group, version, path)| async move {
+        let footer = match cache.get(&path) {
+            Some(footer) => footer,
+            None => {
+                let footer = Arc::new(Footer::load(table.store(), &path).await?);
+                cache.insert(path.clone(), footer.clone());
+                footer
+            }
+        };
+        Ok(IndexedFile { group, version, path, footer })
+    });
+    ordered(table.inner.options.parallelism.max(8), load).await
 }
 
 /// A stored row of a key that was looked for.
@@ -123,22 +120,19 @@ pub(crate) async fn find(table: &Table, files: &[IndexedFile], wanted: &Wanted) 
     if wanted.keys.is_empty() {
         return Ok(Vec::new());
     }
-    let found: Vec<FileHits> = stream::iter(files.iter().enumerate())
-        .map(|(index, file)| async move {
-            let (footer, keys) = (file.footer.clone(), wanted.keys.clone());
-            let candidates = blocking(move || candidates(&footer, &keys)).await?;
-            if candidates.is_empty() {
-                return Ok(None);
-            }
-            let open = OpenFile::open(table.store(), &file.path).await?;
-            let (wanted, path) = (wanted.clone(), file.path.clone());
-            let (hits, ordering) = blocking(move || search(open, &path, &wanted, &candidates)).await?;
-            Ok::<_, Error>((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }))
-        })
-        .buffered(table.inner.options.parallelism)
-        .try_filter_map(|hits| async move { Ok(hits) })
-        .try_collect()
-        .await?;
+    let look = files.iter().enumerate().map(|(index, file)| async move {
+        let (footer, keys) = (file.footer.clone(), wanted.keys.clone());
+        let candidates = blocking(move || candidates(&footer, &keys)).await?;
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+        let open = OpenFile::open(table.store(), &file.path).await?;
+        let (wanted, path) = (wanted.clone(), file.path.clone());
+        let (hits, ordering) = blocking(move || search(open, &path, &wanted, &candidates)).await?;
+        Ok::<_, Error>((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }))
+    });
+    let found = ordered(table.inner.options.parallelism, look).await?;
+    let found: Vec<FileHits> = found.into_iter().flatten().collect();
     let mut seen: HashMap<u32, usize> = HashMap::new();
     for in_file in &found {
         for hit in &in_file.hits {

@@ -10,7 +10,8 @@ use object_store::path::Path;
 
 use crate::{
     Result,
-    base_file::{Footer, OpenFile, blocking, conform_stored, java_order},
+    base_file::{Footer, OpenFile, conform_stored, java_order},
+    concurrent::blocking,
     index::{RECORD_KEY, key_column},
     schema::{self, META_COLUMNS},
     table::Table,

@@ -1,6 +1,7 @@
 //! Reading: the latest rows, the rows as of an instant, the rows that changed since one, the history of a key.
 
 mod history;
+mod matching;
 
 use std::sync::Arc;
 
@@ -9,13 +10,13 @@ use arrow::{
     compute::filter_record_batch,
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
 };
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 
 pub use self::history::{KeyChange, KeyVersion};
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, blocking, conform_stored},
+    base_file::{OpenFile, conform_stored},
+    concurrent::{blocking, ordered},
     schema::{self, META_COLUMNS},
     table::Table,
     timeline::Instant,
@@ -131,17 +132,14 @@ impl Table {
             }
         }
         let scan = Arc::new(Scan { output: output.clone(), data, since });
-        let batches: Vec<Vec<RecordBatch>> = stream::iter(files)
-            .map(|path| {
-                let scan = scan.clone();
-                async move {
-                    let open = OpenFile::open(self.store(), &path).await?;
-                    blocking(move || scan.read(open, &path)).await
-                }
-            })
-            .buffered(self.inner.options.parallelism)
-            .try_collect()
-            .await?;
+        let scans = files.into_iter().map(|path| {
+            let scan = scan.clone();
+            async move {
+                let open = OpenFile::open(self.store(), &path).await?;
+                blocking(move || scan.read(open, &path)).await
+            }
+        });
+        let batches = ordered(self.inner.options.parallelism, scans).await?;
         let mut batches: Vec<RecordBatch> = batches.into_iter().flatten().collect();
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(output));

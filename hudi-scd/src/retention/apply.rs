@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Result, layout, storage,
-    table::Table,
+    table::{Table, Turn},
     timeline::{
         Action, Instant, State,
         avro::{CleanMetadata, CleanPartitionMetadata, CleanPlan, SavepointMetadata},
@@ -45,20 +45,24 @@ impl Table {
     /// # Errors
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). A clean that fails half way is finished by the next write.
     pub async fn clean(&self) -> Result<Option<CleanReport>> {
-        let _turn = self.inner.writing.lock().await;
-        self.finish_pending_cleans().await?;
-        self.clean_now(self.inner.options.retention.unwrap_or_default()).await
+        let turn = self.turn().await?;
+        let cleaned = async {
+            self.finish_pending_cleans().await?;
+            self.clean_now(&turn, self.inner.options.retention.unwrap_or_default()).await
+        };
+        let cleaned = cleaned.await;
+        turn.end().await;
+        cleaned
     }
 
     /// The automatic clean. The commit stands whatever becomes of it.
-    pub(crate) async fn clean_after_commit(&self, report: &mut CommitReport) -> Result<()> {
-        let Some(policy) = self.inner.options.retention else { return Ok(()) };
-        match self.clean_now(policy).await {
+    pub(crate) async fn clean_after_commit(&self, turn: &Turn<'_>, report: &mut CommitReport) {
+        let Some(policy) = self.inner.options.retention else { return };
+        match self.clean_now(turn, policy).await {
             Ok(cleaned) => report.cleaned = cleaned,
             // The next write finishes it; to fail this one would tell the caller that its rows are not there.
             Err(error) => tracing::warn!(table = self.name(), %error, "the clean after a commit failed"),
         }
-        Ok(())
     }
 
     /// Finishes cleans that are on the timeline without having completed, under their own instants.
@@ -88,12 +92,13 @@ impl Table {
         Ok(())
     }
 
-    async fn clean_now(&self, policy: RetentionPolicy) -> Result<Option<CleanReport>> {
+    async fn clean_now(&self, turn: &Turn<'_>, policy: RetentionPolicy) -> Result<Option<CleanReport>> {
         let view = self.view().await?;
         let planned = self.plan_clean(&view, policy).await?;
         if planned.is_empty() {
             return Ok(None);
         }
+        turn.verify().await?;
         let plan = planned.to_avro(&self.file_url());
         let instant = self.mint(view.timeline.newest())?;
         let bytes = plan.encode();

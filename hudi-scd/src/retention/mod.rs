@@ -3,10 +3,12 @@
 //! A [`RetentionPolicy`] says what to keep, [`plan`] says, without touching anything, what therefore goes.
 
 mod apply;
+mod archive;
 mod plan;
 mod policy;
 
 pub use apply::CleanReport;
+pub use archive::ArchiveReport;
 pub use plan::{
     CommitView, Deletion, FileGroupView, PartitionView, Plan, SavepointView, Scope, SliceView, TimelineView,
     plan, scope,

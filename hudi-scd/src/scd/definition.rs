@@ -1,8 +1,9 @@
 //! [`Scd2`]: which columns make a history, and what its rows look like.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, ErrorKind, Result,
@@ -43,18 +44,21 @@ pub(super) const UNTRACKED_AT: &str = "_scd_untracked_at";
 /// again, and a delete that closes nothing (of a key unknown so far, or of one already deleted) is kept as a row with
 /// an empty interval, `valid_from = valid_to`, which no reader of a point in time ever meets. With untracked columns
 /// there is also `_scd_untracked_at`, null but for one case: the newest state was deleted at its very instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// [`Scd2::with_lateness`] bounds what is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scd2 {
     keys: Vec<String>,
     sequence: String,
     tracked: Tracked,
     delete_marker: Option<String>,
+    lateness: Option<Duration>,
     valid_from: String,
     valid_to: String,
     is_current: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Tracked {
     All,
     Only(Vec<String>),
@@ -70,6 +74,7 @@ impl Scd2 {
             sequence: sequence.into(),
             tracked: Tracked::All,
             delete_marker: None,
+            lateness: None,
             valid_from: "valid_from".to_owned(),
             valid_to: "valid_to".to_owned(),
             is_current: "is_current".to_owned(),
@@ -94,6 +99,19 @@ impl Scd2 {
     #[must_use]
     pub fn with_delete_marker(mut self, column: impl Into<String>) -> Self {
         self.delete_marker = Some(column.into());
+        self
+    }
+
+    /// Promises that a change is at most so much older than the newest one of its key, so that what only an older one
+    /// could ask for need not be remembered: repetitions of a state that are older than that are forgotten, and a
+    /// change that nevertheless falls among them is valid until the next one that is known.
+    ///
+    /// Without it every repetition is remembered, which is right whatever comes, and grows where a source reports
+    /// unchanged rows again and again, as full extracts do. With [`Duration::ZERO`], when the changes of a key come in
+    /// order, such reports change nothing at all. The sequence must be a timestamp or a date.
+    #[must_use]
+    pub fn with_lateness(mut self, lateness: Duration) -> Self {
+        self.lateness = Some(lateness);
         self
     }
 
@@ -168,6 +186,22 @@ impl Scd2 {
         [SEEN_AGAIN, UNTRACKED_AT].contains(&column)
     }
 
+    /// How far back from the newest change of a key repetitions are remembered, in the unit of the bounds.
+    pub(super) fn lateness(&self, bound: &DataType) -> Result<Option<i64>> {
+        let Some(lateness) = self.lateness else { return Ok(None) };
+        let unit = match bound {
+            DataType::Timestamp(TimeUnit::Millisecond, _) => Duration::from_millis(1),
+            DataType::Timestamp(..) => Duration::from_micros(1),
+            DataType::Date32 => Duration::from_secs(24 * 60 * 60),
+            other => {
+                return Err(invalid("lateness is a time, but the sequence is not")
+                    .with_context("column", &self.sequence)
+                    .with_context("type", other));
+            }
+        };
+        Ok(Some(i64::try_from(lateness.as_nanos().div_ceil(unit.as_nanos())).unwrap_or(i64::MAX)))
+    }
+
     /// The schema of the history of changes with the schema `changes`: their columns but for the sequence and the
     /// delete marker, then `valid_from`, `valid_to`, `is_current` and what [`Scd2::merge`] has to remember.
     ///
@@ -194,6 +228,7 @@ impl Scd2 {
             }
         }
         let bound = self.bound_type(&changes)?;
+        self.lateness(&bound)?;
         if let Some((_, marker)) = changes.column_with_name(self.delete_marker()) {
             if *marker.data_type() != DataType::Boolean {
                 return Err(invalid("delete marker is not boolean")
@@ -262,7 +297,6 @@ fn invalid(message: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::TimeUnit;
 
     fn changes() -> Schema {
         Schema::new(vec![
@@ -291,6 +325,7 @@ mod tests {
     #[case(Scd2::new(["id"], "updated_at").track(["updated_at"]), "updated_at")]
     #[case(Scd2::new(["id"], "updated_at").with_delete_marker("tier"), "tier")]
     #[case(Scd2::new(["id"], "updated_at").with_names("tier", "to", "cur"), "tier")]
+    #[case(Scd2::new(["tier"], "id").with_lateness(Duration::ZERO), "id")]
     fn a_definition_that_does_not_fit_names_the_column(#[case] scd: Scd2, #[case] column: &str) {
         let error = scd.history_schema(&changes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidDefinition);

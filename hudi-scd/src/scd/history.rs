@@ -57,14 +57,26 @@ pub(super) fn rows<S: Copy>(
         let valid_to = state.is_none().then_some(at);
         rows.push(Row { valid_from: at, valid_to, state, seen_again: Vec::new() });
     }
-    // A delete that was reported once and closed a row is that row's end; it needs no row of its own.
+    drop_needless(&mut rows);
+    rows
+}
+
+/// A delete that was reported once and closed a row is that row's end; it needs no row of its own.
+fn drop_needless<S>(rows: &mut Vec<Row<S>>) {
     let mut follows_state = false;
     rows.retain(|row| {
         let keep = row.state.is_some() || !row.seen_again.is_empty() || !follows_state;
         follows_state = row.state.is_some();
         keep
     });
-    rows
+}
+
+/// Forgets repetitions that are not newer than `horizon`, and the rows that stood for nothing else.
+pub(super) fn forget<S>(rows: &mut Vec<Row<S>>, horizon: i64) {
+    for row in rows.iter_mut() {
+        row.seen_again.retain(|at| *at > horizon);
+    }
+    drop_needless(rows);
 }
 
 #[cfg(test)]
@@ -123,6 +135,14 @@ mod tests {
     fn at_one_instant_a_delete_wins_and_else_the_greater_state() {
         assert_eq!(history(&[(1, Some('b')), (1, Some('a'))]), [row(1, None, 'b', &[])]);
         assert_eq!(history(&[(1, None), (1, Some('a'))]), [tombstone(1, &[])]);
+    }
+
+    #[test]
+    fn old_repetitions_are_forgotten_with_the_rows_that_stood_for_them() {
+        let mut rows =
+            history(&[(1, Some('a')), (2, Some('a')), (3, None), (4, None), (5, Some('b')), (6, Some('b'))]);
+        forget(&mut rows, 5);
+        assert_eq!(rows, [row(1, 3, 'a', &[]), row(5, None, 'b', &[6])]);
     }
 
     #[test]

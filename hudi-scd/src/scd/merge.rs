@@ -1,11 +1,10 @@
 //! [`Scd2::merge`]: the history after a batch of changes, as the rows that differ.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, RecordBatch, UInt32Array,
-        make_array,
+        Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, RecordBatch, UInt32Array, make_array,
     },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{concat_batches, filter_record_batch, take},
@@ -16,12 +15,12 @@ use arrow::{
 use super::{
     Scd2,
     definition::{SEEN_AGAIN, UNTRACKED_AT},
-    history::{Change, Row, changes as changes_of, rows as rows_of},
+    history::{Change, Row, changes as changes_of, forget, rows as rows_of},
     keys::{KeyIndex, KeyValues, numbers},
 };
 use crate::{
     Error, ErrorKind, Result,
-    schema::{canonical, conform, without_meta_columns},
+    schema::{canonical, conform},
 };
 
 /// What changes a history: rows to write, rows to take away, and what that amounts to.
@@ -66,6 +65,17 @@ pub struct Scd2Counts {
     pub overwritten: usize,
 }
 
+impl fmt::Display for Scd2Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { changes, keys, late, opened, closed, split, removed, overwritten } = self;
+        write!(
+            f,
+            "{changes} changes of {keys} keys, {late} late: {opened} states opened, {closed} closed, {split} split, "
+        )?;
+        write!(f, "{removed} removed, {overwritten} overwritten")
+    }
+}
+
 impl Scd2 {
     /// Brings `changes` into a history.
     ///
@@ -79,7 +89,8 @@ impl Scd2 {
     /// [`reconcile`](crate::schema::reconcile)); [`ErrorKind::InvalidDefinition`] if the changes lack columns of the
     /// definition; [`ErrorKind::Corrupt`] if stored rows are no history.
     pub fn merge(&self, stored: &RecordBatch, changes: &[RecordBatch]) -> Result<Merged> {
-        let mut schema = without_meta_columns(stored.schema_ref());
+        let stored = stored.project(&self.history_columns(stored.schema_ref())).map_err(impossible)?;
+        let mut schema = stored.schema();
         let changes: Vec<Incoming> = changes
             .iter()
             .filter(|batch| batch.num_rows() > 0)
@@ -99,7 +110,6 @@ impl Scd2 {
                 None => return Ok(Merged::nothing(schema)),
             }
         }
-        let stored = stored.project(&data_columns(stored.schema_ref())).map_err(impossible)?;
         let stored = if stored.num_columns() == 0 {
             RecordBatch::new_empty(schema.clone())
         } else {
@@ -108,11 +118,18 @@ impl Scd2 {
         Merge::new(self, schema, &stored, &changes)?.run()
     }
 
+    /// The columns of stored rows but for Hudi's own: the meta columns, and a delete marker.
+    fn history_columns(&self, stored: &Schema) -> Vec<usize> {
+        let mut columns = data_columns(stored);
+        columns.retain(|index| stored.field(*index).name() != self.delete_marker());
+        columns
+    }
+
     /// The history without what only [`Scd2::merge`] needs: rows of deletes, and remembered instants.
     pub fn visible(&self, history: &RecordBatch) -> Result<RecordBatch> {
-        let shown: Vec<usize> = (0..history.num_columns())
-            .filter(|index| !Self::is_hidden(history.schema_ref().field(*index).name()))
-            .collect();
+        let columns = self.history_columns(history.schema_ref()).into_iter();
+        let shown: Vec<usize> =
+            columns.filter(|index| !Self::is_hidden(history.schema_ref().field(*index).name())).collect();
         let shown = history.project(&shown).map_err(impossible)?;
         let from = bound(history, self.valid_from())?;
         let to = bound(history, self.valid_to())?;
@@ -196,6 +213,7 @@ struct Merge<'a> {
     /// The instants and kinds of the rows that came in.
     at: Vec<i64>,
     is_delete: Vec<bool>,
+    lateness: Option<i64>,
 }
 
 /// The interval columns of the stored rows.
@@ -250,6 +268,7 @@ impl<'a> Merge<'a> {
             tracked: tracked.ok_or_else(|| invalid("a history needs at least one key column"))?,
             untracked,
             stored: Stored::read(scd, stored)?,
+            lateness: scd.lateness(column(stored, scd.valid_from())?.data_type())?,
             schema,
             data,
             at,
@@ -318,8 +337,13 @@ impl<'a> Merge<'a> {
                 untracked = Some((at, *row));
             }
         }
-        let rows =
-            rows_of(&mut changes, |a, b| self.tracked.row(a as usize).cmp(&self.tracked.row(b as usize)));
+        let compare = |a: u32, b: u32| self.tracked.row(a as usize).cmp(&self.tracked.row(b as usize));
+        let mut rows = rows_of(&mut changes, compare);
+        let newest = changes.last().map(|(at, _)| *at);
+        let horizon = newest.zip(self.lateness).map(|(newest, lateness)| newest.saturating_sub(lateness));
+        if let Some(horizon) = horizon {
+            forget(&mut rows, horizon);
+        }
 
         let newest_state = rows
             .iter()
@@ -327,6 +351,7 @@ impl<'a> Merge<'a> {
             .map(|row| row.seen_again.last().copied().unwrap_or(row.valid_from))
             .max();
         let untracked_at = untracked.map(|(at, _)| at).filter(|at| Some(*at) != newest_state);
+        let untracked_at = untracked_at.filter(|at| horizon.is_none_or(|horizon| *at > horizon));
         let count = rows.len();
         let mut kept = vec![false; stored.len()];
         for (index, row) in rows.into_iter().enumerate() {

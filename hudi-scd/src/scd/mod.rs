@@ -1,8 +1,8 @@
 //! Slowly changing dimensions.
 //!
 //! Type 1, only the latest row of a key, is what every table of this crate is. Type 2 keeps the history in rows:
-//! [`Scd2`] says how, and [`Scd2::merge`] works it out on plain Arrow batches. A [`Dimension`] finds the row of either
-//! kind for each fact.
+//! [`Scd2`] says how, and [`Scd2::merge`] works it out on plain Arrow batches. [`Scd2Table`] keeps such a history in a Hudi table. A
+//! [`Dimension`] finds the row of either kind for each fact.
 //!
 //! | here | dbt snapshots | Databricks `AUTO CDC ... SCD TYPE 2` |
 //! |---|---|---|
@@ -18,7 +18,9 @@ mod history;
 mod keys;
 mod lookup;
 mod merge;
+mod table;
 
 pub use definition::Scd2;
 pub use lookup::{At, Dimension, Lookup};
 pub use merge::{Merged, Scd2Counts};
+pub use table::{Scd2Report, Scd2Table};

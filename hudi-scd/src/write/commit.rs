@@ -5,7 +5,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant as Stopwatch;
 
 use super::{
@@ -18,11 +17,12 @@ use super::{
 };
 use crate::{
     Result,
-    base_file::{OpenFile, blocking},
+    base_file::OpenFile,
+    concurrent::{blocking, ordered},
     layout::{self, BaseFileName},
     properties::java_date,
     schema, storage,
-    table::Table,
+    table::{Table, Turn},
     timeline::{Action, CommitMetadata, Instant, State, WriteStat},
     view::View,
 };
@@ -53,65 +53,69 @@ impl Operation {
     }
 }
 
-impl Table {
-    pub(crate) async fn commit(
-        &self,
-        view: &View,
+/// A commit about to be made.
+pub(crate) struct Commit<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) turn: &'a Turn<'a>,
+    pub(crate) instant: Instant,
+    pub(crate) operation: Operation,
+}
+
+impl Commit<'_> {
+    /// Writes the files and completes the commit, or leaves a pending one to the next writer's rollback.
+    pub(crate) async fn run(
+        self,
         incoming: Incoming,
         packed: Packed,
-        operation: Operation,
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
+        let Self { table, turn, instant, operation } = self;
         let Packed { tasks, deleted } = packed;
-        let layout = &self.inner.layout;
+        let (layout, store) = (&table.inner.layout, table.store());
         let schema = incoming.schema.clone();
-        let format = Arc::new(FileFormat::new(self.name(), &schema, &self.inner.options)?);
-        let instant = self.mint(view.timeline.newest())?;
+        let format = Arc::new(FileFormat::new(table.name(), &schema, &table.inner.options)?);
         let state_file = |state| layout.instant_file(instant, Action::Commit, state);
-
-        storage::create(self.store(), &state_file(State::Requested)?, Vec::new()).await?;
-        let plan = CommitMetadata {
-            partition_to_write_stats: planned(&tasks),
+        let metadata = |partition_to_write_stats| CommitMetadata {
+            partition_to_write_stats,
             operation_type: Some(operation.as_str().to_owned()),
             ..CommitMetadata::default()
         };
-        storage::create(self.store(), &state_file(State::Inflight)?, plan.to_json()?).await?;
-        // From here on there are files that only a rollback removes, should this write end early.
-        self.forget_view();
+
+        storage::create(store, &state_file(State::Requested)?, Vec::new()).await?;
+        storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
         report.time.commit += watch.lap();
 
         let incoming = Arc::new(incoming);
-        let stats: Vec<WriteStat> = stream::iter(tasks.into_iter().enumerate())
-            .map(|(number, task)| self.write_file(instant, number, task, format.clone(), incoming.clone()))
-            .buffered(self.inner.options.parallelism)
-            .try_collect()
-            .await?;
-        deleted.write(self, instant).await?;
+        let files = tasks
+            .into_iter()
+            .enumerate()
+            .map(|(number, task)| table.write_file(instant, number, task, format.clone(), incoming.clone()));
+        let stats = ordered(table.inner.options.parallelism, files).await?;
+        deleted.write(table, instant).await?;
         report.time.write += watch.lap();
 
-        report.files = stats.len() as u64;
-        report.bytes = stats.iter().map(|stat| stat.file_size_in_bytes.unsigned_abs()).sum();
+        let (files, bytes) =
+            (stats.len() as u64, stats.iter().map(|stat| stat.file_size_in_bytes.unsigned_abs()).sum());
         let mut by_partition: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
         for stat in stats {
             by_partition.entry(stat.partition_path.clone().unwrap_or_default()).or_default().push(stat);
         }
-        let metadata = CommitMetadata {
-            partition_to_write_stats: by_partition,
-            operation_type: Some(operation.as_str().to_owned()),
-            ..CommitMetadata::default()
-        };
-        let metadata = metadata.with_schema(schema::to_avro(&schema, self.name())?);
-        storage::create(self.store(), &state_file(State::Completed)?, metadata.to_json()?).await?;
-        report.instant = Some(instant);
+        let metadata = metadata(by_partition).with_schema(schema::to_avro(&schema, table.name())?);
+        // Past the next line the rows are there for everybody.
+        turn.verify().await?;
+        storage::create(store, &state_file(State::Completed)?, metadata.to_json()?).await?;
+        (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
         // The commit stands; markers that stay behind after an error here would only be litter.
-        if let Err(error) = storage::delete_below(self.store(), &layout.marker_folder(instant)?).await {
+        if let Err(error) = storage::delete_below(store, &layout.marker_folder(instant)?).await {
             tracing::warn!(%instant, %error, "markers of a completed commit stay behind");
         }
         report.time.commit += watch.lap();
         Ok(())
     }
+}
 
+impl Table {
     async fn write_file(
         &self,
         instant: Instant,

@@ -37,7 +37,7 @@ pub(crate) struct Incoming {
     pub(crate) partitions: Partitions,
     /// The ordering values, if the table has an ordering column and they matter against stored rows.
     pub(crate) ordering: Option<ArrayRef>,
-    deletes: Option<BooleanArray>,
+    pub(super) deletes: Option<BooleanArray>,
     /// Rows that the caller gave, superseded ones too.
     pub(crate) total_rows: u64,
 }

@@ -22,15 +22,19 @@ pub(crate) mod tombstones;
 
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
 use tokio::time::Instant as Stopwatch;
 
 pub use self::report::{CommitReport, Phases};
 use self::{
-    commit::Operation,
+    commit::{Commit, Operation},
     incoming::{Incoming, Intent},
 };
-use crate::{Result, table::Table, view::View};
+use crate::{
+    Result,
+    table::{Table, Turn},
+    view::View,
+};
 
 impl Table {
     /// Writes rows: new keys are added, known keys get the newer of the stored and the incoming row.
@@ -73,38 +77,80 @@ impl Table {
     }
 
     async fn write(&self, batches: &[RecordBatch], intent: Intent) -> Result<CommitReport> {
-        let _turn = self.inner.writing.lock().await;
         let mut watch = Watch::start();
+        let turn = self.turn().await?;
         let mut report = CommitReport::default();
+        report.time.wait = watch.lap();
+        let rows = Input { batches, deletes: None, intent };
+        let written = self.write_in_turn(&turn, rows, &mut report, &mut watch).await;
+        turn.end().await;
+        written.map(|()| report)
+    }
 
-        report.rolled_back = self.repair().await?;
+    /// Writes rows whose keys differ, and deletes those of them that are marked, in one commit.
+    pub(crate) async fn change_in_turn(
+        &self,
+        turn: &Turn<'_>,
+        rows: RecordBatch,
+        deletes: BooleanArray,
+        report: &mut CommitReport,
+        watch: &mut Watch,
+    ) -> Result<()> {
+        let rows = Input { batches: &[rows], deletes: Some(deletes), intent: Intent::Upsert };
+        self.write_in_turn(turn, rows, report, watch).await
+    }
+
+    async fn write_in_turn(
+        &self,
+        turn: &Turn<'_>,
+        input: Input<'_>,
+        report: &mut CommitReport,
+        watch: &mut Watch,
+    ) -> Result<()> {
+        report.rolled_back.extend(self.repair().await?);
         let view = self.view().await?;
         report.time.repair = watch.lap();
 
-        let incoming = Incoming::prepare(self, &view, batches, intent).await?;
+        let Input { batches, deletes, intent } = input;
+        let mut incoming = Incoming::prepare(self, &view, batches, intent).await?;
+        if deletes.is_some() {
+            incoming.deletes = deletes;
+        }
         report.rows = incoming.total_rows;
         report.superseded = incoming.total_rows - incoming.len() as u64;
         report.time.prepare = watch.lap();
 
-        let tagged = tag::tag(self, &view, &incoming, &mut report).await?;
+        let tagged = tag::tag(self, &view, &incoming, report).await?;
         report.time.find = watch.lap();
 
         if tagged.is_empty() {
-            return Ok(report);
+            return Ok(());
         }
-        let tasks = pack::pack(self, &view, tagged, &incoming)?;
-        self.commit(&view, incoming, tasks, Operation::of(intent), &mut report, &mut watch).await?;
-        self.clean_after_commit(&mut report).await?;
+        let instant = self.mint(view.timeline.newest())?;
+        let packed = pack::pack(self, &view, tagged, &incoming, self.ids(instant));
+        let commit = Commit { table: self, turn, instant, operation: Operation::of(intent) };
+        commit.run(incoming, packed, report, watch).await?;
+        self.clean_after_commit(turn, report).await;
+        self.archive_after_commit(turn, report).await;
         report.time.clean = watch.lap();
-        Ok(report)
+        Ok(())
     }
 
     /// Finishes or undoes what writers that died have left.
-    async fn repair(&self) -> Result<Vec<crate::timeline::Instant>> {
+    pub(crate) async fn repair(&self) -> Result<Vec<crate::timeline::Instant>> {
         let rolled_back = rollback::roll_back_pending(self).await?;
         self.finish_pending_cleans().await?;
+        rollback::sweep_markers(self).await?;
         Ok(rolled_back)
     }
+}
+
+/// What is to be written.
+struct Input<'a> {
+    batches: &'a [RecordBatch],
+    /// Which rows are deletes, if no column says so. The keys of all rows differ then, as rows are not counted twice.
+    deletes: Option<BooleanArray>,
+    intent: Intent,
 }
 
 /// Takes the time of one phase after the other.

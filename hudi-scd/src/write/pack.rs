@@ -7,7 +7,11 @@ use super::{
     tag::{Change, Edit, Tagged},
     tombstones::Deleted,
 };
-use crate::{Result, index::IndexedFile, table::Table, view::View};
+use crate::{
+    index::IndexedFile,
+    table::{FileIds, Table},
+    view::View,
+};
 
 /// One base file to write.
 #[derive(Debug)]
@@ -49,7 +53,13 @@ pub(crate) struct Packed {
 
 /// Gives new rows to the files of their partition that are rewritten anyway, then to its small files, then to new
 /// file groups.
-pub(crate) fn pack(table: &Table, view: &View, tagged: Tagged, incoming: &Incoming) -> Result<Packed> {
+pub(crate) fn pack(
+    table: &Table,
+    view: &View,
+    tagged: Tagged,
+    incoming: &Incoming,
+    mut ids: FileIds,
+) -> Packed {
     let Tagged { files, edits, new_rows, deleted } = tagged;
     let options = &table.inner.options;
     let bytes_per_row = bytes_per_row(&files, incoming);
@@ -90,7 +100,7 @@ pub(crate) fn pack(table: &Table, view: &View, tagged: Tagged, incoming: &Incomi
         for rows in rows.chunks(rows_per_file) {
             new_groups.push(FileTask {
                 partition: partition.clone(),
-                file_id: table.new_file_id(),
+                file_id: ids.draw(),
                 old: None,
                 edits: Vec::new(),
                 appends: rows.to_vec(),
@@ -99,7 +109,7 @@ pub(crate) fn pack(table: &Table, view: &View, tagged: Tagged, incoming: &Incomi
             opens_partition = false;
         }
     }
-    Ok(Packed { tasks: tasks.into_values().chain(new_groups).collect(), deleted })
+    Packed { tasks: tasks.into_values().chain(new_groups).collect(), deleted }
 }
 
 /// The size of a file's rows: without its footer, of which the bloom filter is most in a small file.

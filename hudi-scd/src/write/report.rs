@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{retention::CleanReport, timeline::Instant};
+use crate::{
+    retention::{ArchiveReport, CleanReport},
+    timeline::Instant,
+};
 
 /// What a write did, row by row and file by file.
 ///
@@ -37,6 +40,8 @@ pub struct CommitReport {
     pub rolled_back: Vec<Instant>,
     /// The clean after the commit, if there was anything to clean.
     pub cleaned: Option<CleanReport>,
+    /// The archival after the commit, if there was anything to archive.
+    pub archived: Option<ArchiveReport>,
     /// What took how long.
     pub time: Phases,
 }
@@ -45,6 +50,8 @@ pub struct CommitReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {
+    /// Waiting for other writers.
+    pub wait: Duration,
     /// Looking for, and undoing, what dead writers left.
     pub repair: Duration,
     /// Bringing the input to the table's schema; keys, partitions, the newest row of each key.
@@ -55,14 +62,14 @@ pub struct Phases {
     pub write: Duration,
     /// The timeline.
     pub commit: Duration,
-    /// Cleaning.
+    /// Cleaning and archiving.
     pub clean: Duration,
 }
 
 impl Phases {
     /// All of it.
     pub fn total(&self) -> Duration {
-        self.repair + self.prepare + self.find + self.write + self.commit + self.clean
+        self.wait + self.repair + self.prepare + self.find + self.write + self.commit + self.clean
     }
 }
 

@@ -32,6 +32,11 @@ const MARKERS: &str = "MARKERS";
 pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
     let mut view = table.view().await?;
     refuse_foreign_pending(&view)?;
+    if view.timeline.entries().iter().any(TimelineEntry::is_pending) {
+        // What is pending may have left files since the view was loaded, without the timeline having moved.
+        table.forget_view();
+        view = table.view().await?;
+    }
     let mut done = Vec::new();
     let resumed: Vec<TimelineEntry> = view.timeline.pending(Action::Rollback).cloned().collect();
     for entry in resumed {
@@ -55,6 +60,27 @@ pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
         table.forget_view();
         view = table.view().await?;
     }
+}
+
+/// Deletes the markers of writes that completed, and died before they tidied up.
+pub(crate) async fn sweep_markers(table: &Table) -> Result<()> {
+    let folder = table.inner.layout.temp_folder()?;
+    let listed = storage::list_folder(table.store(), &folder).await?;
+    if listed.common_prefixes.is_empty() {
+        return Ok(());
+    }
+    let view = table.view().await?;
+    for markers in listed.common_prefixes {
+        let Some(instant) = markers.filename().and_then(|name| name.parse::<Instant>().ok()) else {
+            continue;
+        };
+        let is_over =
+            view.timeline.entries().iter().any(|entry| entry.instant == instant && !entry.is_pending());
+        if is_over {
+            storage::delete_below(table.store(), &markers).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Undone is what this crate writes; a clustering, a compaction or a restore that is under way is another engine's.

@@ -11,7 +11,6 @@ use arrow::{
     compute::{SortOptions, interleave},
     datatypes::SchemaRef,
 };
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 
 use super::{
@@ -21,7 +20,8 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, blocking, conform_stored},
+    base_file::{OpenFile, conform_stored},
+    concurrent::{blocking, ordered},
     index::{self, FileHits, IndexedFile, Wanted},
     properties::Merge,
     schema,
@@ -91,17 +91,15 @@ pub(crate) async fn tag(
     if incoming.intent == Intent::Insert {
         report.unchanged += stored.len() as u64;
     } else {
-        let verdicts: Vec<(FileHits, Vec<Verdict>)> = stream::iter(found)
-            .map(|hits| {
-                let file = &tagged.files[hits.file];
-                async move {
-                    let verdicts = judge(table, file, incoming, &hits).await?;
-                    Ok::<_, Error>((hits, verdicts))
-                }
-            })
-            .buffered(table.inner.options.parallelism)
-            .try_collect()
-            .await?;
+        let judged = found.into_iter().map(|hits| {
+            let file = &tagged.files[hits.file];
+            async move {
+                let verdicts = judge(table, file, incoming, &hits).await?;
+                Ok((hits, verdicts))
+            }
+        });
+        let verdicts: Vec<(FileHits, Vec<Verdict>)> =
+            ordered(table.inner.options.parallelism, judged).await?;
         for (hits, verdicts) in &verdicts {
             apply(&mut tagged, incoming, hits, verdicts, report);
         }

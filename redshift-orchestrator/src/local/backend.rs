@@ -24,7 +24,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Asks for a statement to be stopped that runs or will run. `false`: that cannot be done.
     #[doc(hidden)]
-    async fn cancel(&self, id: &StatementId) -> Result<bool>;
+    async fn cancel(&self, record: &Record) -> Result<bool>;
 
     /// One page of the result of a part (counted from 0) that has one.
     #[doc(hidden)]

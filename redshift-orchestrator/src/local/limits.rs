@@ -72,8 +72,9 @@ impl Limits {
         if statement.name().is_some_and(|name| name.chars().count() > 2048) {
             return Err(validation("a statement name has at most 2048 characters"));
         }
-        if statement.session_keep_alive().is_some_and(|idle| idle > Duration::from_hours(24)) {
-            return Err(validation("a session is kept alive for at most 86400 seconds"));
+        if statement.session().is_some() || statement.session_keep_alive().is_some() {
+            let text = "the local executor keeps no sessions; submit what belongs together as one batch";
+            return Err(Error::new(ErrorKind::Unsupported, text));
         }
         check_parameters(statement)
     }

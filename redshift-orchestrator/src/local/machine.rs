@@ -178,17 +178,11 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         self.tasks.spawn(accept(self.service.clone(), statement.clone(), answer));
         let id = answered.await.map_err(|_| stopped())??;
         self.look_up(&id).await?;
-        self.await_end(&id, wait).await?;
+        // It is submitted, whether there is a place to wait or not.
+        let _ = self.await_end(&id, wait).await;
         let state = self.service.lock();
         let record = state.record(&id)?;
-        let mut submitted = Submitted::new(id);
-        submitted.status = wait.map(|_| record.status.clone());
-        submitted.redshift_pid = wait.and(record.pid);
-        submitted.has_result_set = wait.map(|_| record.parts.iter().any(|part| part.has_result_set));
-        submitted.session_id = record.statement.session().cloned();
-        submitted.target = record.statement.target().cloned();
-        submitted.created_at = Some(record.created_at);
-        Ok(submitted)
+        Ok(record.submitted(wait.is_some()))
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
@@ -206,14 +200,11 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
         self.look_up(id).await?;
         let (whole, _) = split(id);
-        {
-            let state = self.service.lock();
-            let record = state.record(&whole)?;
-            if record.status.is_terminal() {
-                return Err(limits::already_ended(&whole, &record.status));
-            }
+        let record = self.service.lock().record(&whole)?.clone();
+        if record.status.is_terminal() {
+            return Err(limits::already_ended(&whole, &record.status));
         }
-        let accepted = self.service.backend.cancel(&whole).await?;
+        let accepted = self.service.backend.cancel(&record).await?;
         if accepted && let Some(known) = self.service.lock().known.get(&whole) {
             known.cancel.send_replace(true);
         }
@@ -247,21 +238,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         let state = self.service.lock();
         let mut matching = state.order.range(..before).rev().filter_map(|(at, id)| {
             let record = &state.known.get(id)?.record;
-            let named = filter
-                .name_prefix
-                .as_deref()
-                .is_none_or(|prefix| record.statement.name().is_some_and(|name| name.starts_with(prefix)));
-            let in_status = filter.status.as_ref().is_none_or(|status| record.status == *status);
-            let target = record.statement.target();
-            let on_compute = filter
-                .compute
-                .as_ref()
-                .is_none_or(|compute| target.is_some_and(|target| target.compute() == compute));
-            let in_database = filter
-                .database
-                .as_deref()
-                .is_none_or(|database| target.is_some_and(|target| target.database() == database));
-            (named && in_status && on_compute && in_database).then_some((*at, record))
+            record.matches(filter).then_some((*at, record))
         });
         let mut statements = Vec::new();
         let mut last = None;

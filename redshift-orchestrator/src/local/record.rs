@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    Auth, Description, SqlText, Statement, StatementId, StatementSummary, Status, SubStatement, Target,
+    Auth, Description, SqlText, Statement, StatementFilter, StatementId, StatementSummary, Status,
+    SubStatement, Submitted, Target,
 };
 
 /// What the service remembers of a statement, from its submit to its expiry.
@@ -93,7 +94,7 @@ impl Record {
         description.target = self.statement.target().cloned();
         description.parameters = self.statement.parameters().to_vec();
         description.result_format = Some(self.statement.result_format());
-        description.has_result_set = self.parts.iter().any(|part| part.has_result_set);
+        description.has_result_set = self.has_result_set();
         if self.is_batch() {
             description.sub_statements = (1..).zip(&self.parts).map(|(n, part)| self.sub(n, part)).collect();
         } else if let Some(part) = self.parts.first() {
@@ -121,6 +122,34 @@ impl Record {
         description.result_format = Some(self.statement.result_format());
         description.sql = self.sql(number);
         Some(description)
+    }
+
+    /// The answer to its submit, at this moment.
+    pub(crate) fn submitted(&self, waited: bool) -> Submitted {
+        let mut submitted = Submitted::new(self.id.clone());
+        if waited {
+            submitted.status = Some(self.status.clone());
+            submitted.redshift_pid = self.pid;
+            submitted.has_result_set = Some(self.has_result_set());
+        }
+        submitted.session_id = self.statement.session().cloned();
+        submitted.target = self.statement.target().cloned();
+        submitted.created_at = Some(self.created_at);
+        submitted
+    }
+
+    /// Whether a listing with this filter shows it.
+    pub(crate) fn matches(&self, filter: &StatementFilter) -> bool {
+        let target = self.statement.target();
+        let named = |prefix: &str| self.statement.name().is_some_and(|name| name.starts_with(prefix));
+        filter.name_prefix.as_deref().is_none_or(named)
+            && filter.status.as_ref().is_none_or(|status| self.status == *status)
+            && filter.compute.as_ref().is_none_or(|compute| target.map(Target::compute) == Some(compute))
+            && filter.database.as_deref().is_none_or(|name| target.map(Target::database) == Some(name))
+    }
+
+    fn has_result_set(&self) -> bool {
+        self.parts.iter().any(|part| part.has_result_set)
     }
 
     /// The SQL text `number`, counted from 1.

@@ -308,7 +308,7 @@ impl Backend for Scripted {
                 }
                 break;
             }
-            if !atomic {
+            if !atomic && part.status == Status::Finished {
                 self.take_effect(job, index);
             }
             (job.report)(Report::Part(index, part));
@@ -321,7 +321,7 @@ impl Backend for Scripted {
         Some(ending)
     }
 
-    async fn cancel(&self, _: &StatementId) -> Result<bool> {
+    async fn cancel(&self, _: &Record) -> Result<bool> {
         Ok(true)
     }
 

@@ -132,7 +132,7 @@ impl<'a> Chart<'a> {
         let step = self.rows[number];
         let top = TOP + number as f64 * ROW;
         let baseline = top + ROW / 2.0 + 4.0;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             self.write(format_args!(
                 "<rect x=\"8\" y=\"{top}\" width=\"{}\" height=\"{ROW}\" rx=\"3\" class=\"row\" style=\"mix-blend-mode:multiply\"/>",
                 WIDTH - 16.0

@@ -10,7 +10,7 @@ use super::{
     report::{AttemptReport, Report, StepReport, StepStatus},
 };
 use crate::{
-    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Progressed, Result, Statement, StepKey,
+    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Progressed, Result, Statement, Status, StepKey,
     journal::{Entry, Settlement, Standing},
 };
 
@@ -76,8 +76,9 @@ impl Pipeline {
             orchestrator,
             run: run.name(),
             begun: Instant::now(),
-            first_attempts: self.steps.iter().map(|step| first_attempt(&known, step.name())).collect(),
+            known: self.steps.iter().map(|step| Known::of(step.name(), &known)).collect(),
             statements,
+            started: vec![false; self.steps.len()],
             waiting_for: self.graph.dependencies().to_vec(),
             ready: BTreeSet::new(),
             reports: self.steps.iter().map(|_| None).collect(),
@@ -85,6 +86,7 @@ impl Pipeline {
         };
         let started_at = orchestrator.now();
         walk.walk().await;
+        walk.add_what_finished_before().await;
         let (begun, stopped_by) = (walk.begun, walk.stopped_by);
         let unreached = |step: &Step| {
             StepStatus::NotStarted {
@@ -109,17 +111,36 @@ impl Pipeline {
     }
 }
 
-/// The attempt that a step begins with: one that is open is taken up, one that failed is left behind.
-fn first_attempt(known: &[Entry], step: &str) -> u32 {
-    let last = known.iter().filter(|entry| entry.key.step == step).max_by_key(|entry| entry.key.attempt);
-    last.map_or(1, |entry| {
-        let failed = match &entry.standing {
-            Standing::Ended(ended) => ended.status != crate::Status::Finished,
+/// What the journal knows of a step: its last attempt.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The attempt to begin with: one that is open is taken up, one that failed is left behind.
+    attempt: u32,
+    /// Whether its statement may be on its way in the service.
+    is_open: bool,
+    is_finished: bool,
+}
+
+impl Known {
+    fn of(step: &str, entries: &[Entry]) -> Self {
+        let last =
+            entries.iter().filter(|entry| entry.key.step == step).max_by_key(|entry| entry.key.attempt);
+        let Some(Entry { key, standing, .. }) = last else {
+            return Self { attempt: 1, is_open: false, is_finished: false };
+        };
+        let is_finished = match standing {
+            Standing::Ended(ended) => ended.status == Status::Finished,
+            Standing::Settled(found) => *found == Settlement::Finished,
+            Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
+        };
+        let failed = match standing {
+            Standing::Ended(_) => !is_finished,
             Standing::Settled(found) => *found == Settlement::Failed,
             Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
         };
-        entry.key.attempt + u32::from(failed)
-    })
+        let is_open = matches!(standing, Standing::Open | Standing::Unknown(_));
+        Self { attempt: key.attempt + u32::from(failed), is_open, is_finished }
+    }
 }
 
 /// A pipeline being walked.
@@ -128,7 +149,8 @@ struct Walk<'a> {
     orchestrator: &'a Orchestrator,
     run: &'a str,
     begun: Instant,
-    first_attempts: Vec<u32>,
+    known: Vec<Known>,
+    started: Vec<bool>,
     statements: Vec<Statement>,
     /// For each step, how many steps it still waits for.
     waiting_for: Vec<usize>,
@@ -137,26 +159,49 @@ struct Walk<'a> {
     stopped_by: Option<usize>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     async fn walk(&mut self) {
-        let mut running: FuturesUnordered<BoxFuture<'_, (usize, StepReport)>> = FuturesUnordered::new();
-        self.ready = (0..self.waiting_for.len()).filter(|step| self.waiting_for[*step] == 0).collect();
+        let mut running: FuturesUnordered<BoxFuture<'a, (usize, StepReport)>> = FuturesUnordered::new();
+        // What an earlier process submitted is on its way already: it is waited for, whatever becomes of the other steps.
+        for number in (0..self.known.len()).filter(|step| self.known[*step].is_open).collect::<Vec<_>>() {
+            running.push(self.start(number));
+        }
+        self.ready = (0..self.known.len()).filter(|step| self.is_ready(*step)).collect();
         loop {
             while self.stopped_by.is_none() && running.len() < self.pipeline.concurrency {
                 let Some(number) = self.ready.pop_first() else { break };
-                let attempts = StepAttempts {
-                    orchestrator: self.orchestrator,
-                    step: &self.pipeline.steps[number],
-                    statement: self.statements[number].clone(),
-                    key: StepKey::new(self.run, self.pipeline.steps[number].name())
-                        .with_attempt(self.first_attempts[number]),
-                    begun: self.begun,
-                };
-                running.push(Box::pin(async move { (number, attempts.run().await) }));
+                running.push(self.start(number));
             }
             let Some((number, report)) = running.next().await else { return };
             self.ended(number, report);
         }
+    }
+
+    /// Steps that finished in an earlier process, and that this one did not come to: their endings are in the journal.
+    async fn add_what_finished_before(&mut self) {
+        for number in 0..self.known.len() {
+            if self.known[number].is_finished && !self.started[number] {
+                let (number, report) = self.start(number).await;
+                self.reports[number] = Some(report);
+            }
+        }
+    }
+
+    fn is_ready(&self, number: usize) -> bool {
+        self.waiting_for[number] == 0 && !self.started[number] && self.reports[number].is_none()
+    }
+
+    fn start(&mut self, number: usize) -> BoxFuture<'a, (usize, StepReport)> {
+        self.started[number] = true;
+        let step = &self.pipeline.steps[number];
+        let attempts = StepAttempts {
+            orchestrator: self.orchestrator,
+            step,
+            statement: self.statements[number].clone(),
+            key: StepKey::new(self.run, step.name()).with_attempt(self.known[number].attempt),
+            begun: self.begun,
+        };
+        Box::pin(async move { (number, attempts.run().await) })
     }
 
     /// Notes how a step ended, and what that means to others.
@@ -173,7 +218,7 @@ impl Walk<'_> {
             OnFailure::Continue => {
                 for &later in self.pipeline.graph.dependents(number) {
                     self.waiting_for[later] -= 1;
-                    if self.waiting_for[later] == 0 && self.reports[later].is_none() {
+                    if self.is_ready(later) {
                         self.ready.insert(later);
                     }
                 }
@@ -187,7 +232,7 @@ impl Walk<'_> {
         let because_of = self.pipeline.steps[failed].name();
         let mut open = self.pipeline.graph.dependents(failed).to_vec();
         while let Some(number) = open.pop() {
-            if self.reports[number].is_some() {
+            if self.reports[number].is_some() || self.started[number] {
                 continue;
             }
             let step = &self.pipeline.steps[number];

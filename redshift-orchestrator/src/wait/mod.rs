@@ -138,6 +138,8 @@ pub struct Wait<'a> {
     watch: &'a (dyn Fn(WaitEvent<'_>) + Send + Sync),
 }
 
+/// The least pause before a question that the service does not hold: no strategy may turn a wait into a busy loop.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// How much longer than the wait it asked for a question may take before it is given up and asked again.
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -218,7 +220,7 @@ impl<'a> Wait<'a> {
         let deadline =
             self.limit.map(|limit| self.started + limit.saturating_sub(self.age.unwrap_or_default()));
         match self.poll_until(deadline, self.age.is_some(), &mut state).await {
-            Polled::Ended(description) => Ending::Ended(description),
+            Polled::Ended(description) => Ending::Ended(*description),
             Polled::Lost(error) => Ending::Lost(error),
             Polled::OutOfTime => Ending::TimedOut {
                 limit: self.limit.unwrap_or_default(),
@@ -241,13 +243,19 @@ impl<'a> Wait<'a> {
             let now = Instant::now();
             state.refresh(now, now - self.started + self.age.unwrap_or_default());
             let mut next = self.strategy.next(&state.progress);
-            if std::mem::take(&mut at_once) {
+            let first = std::mem::take(&mut at_once);
+            if first {
                 next.pause = Duration::ZERO;
             } else if deadline.is_some_and(|deadline| deadline <= now) {
                 return Polled::OutOfTime;
             }
-            let instant = now + error_pause.take().unwrap_or(next.pause);
-            if let Some(deadline) = deadline.filter(|deadline| now < *deadline && *deadline <= instant) {
+            let mut instant = now + error_pause.take().unwrap_or(next.pause);
+            if next.wait.is_none() && !first {
+                instant = instant.max(now + LEAST_PAUSE);
+            }
+            // The service holds a question for whole seconds; a rest of the time that is shorter is slept through.
+            let least = if next.wait.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
+            if let Some(deadline) = deadline.filter(|deadline| !first && *deadline <= instant + least) {
                 sleep_until(deadline).await;
                 return Polled::OutOfTime;
             }
@@ -257,11 +265,13 @@ impl<'a> Wait<'a> {
             let wait = next.wait.and_then(|wait| match deadline {
                 None => Some(wait),
                 Some(deadline) => {
-                    WaitTime::at_most(wait.duration().min(deadline.saturating_duration_since(Instant::now())))
+                    WaitTime::at_most(wait.duration().min(deadline.saturating_duration_since(instant)))
                 }
             });
             let error = match self.describe(wait, state).await {
-                Ok(description) if description.status.is_terminal() => return Polled::Ended(description),
+                Ok(description) if description.status.is_terminal() => {
+                    return Polled::Ended(Box::new(description));
+                }
                 Ok(_) => {
                     pauses = None;
                     continue;
@@ -332,9 +342,9 @@ impl<'a> Wait<'a> {
             let until = if accepted { deadline } else { Instant::now() };
             match self.poll_until(Some(until), true, state).await {
                 Polled::Ended(description) if description.status == Status::Aborted => {
-                    return Cancellation::Cancelled(description);
+                    return Cancellation::Cancelled(*description);
                 }
-                Polled::Ended(description) => return Cancellation::EndedBefore(description),
+                Polled::Ended(description) => return Cancellation::EndedBefore(*description),
                 Polled::Lost(error) => return Cancellation::NotCancelled(error),
                 Polled::OutOfTime => {}
             }
@@ -355,7 +365,7 @@ impl<'a> Wait<'a> {
 }
 
 enum Polled {
-    Ended(Description),
+    Ended(Box<Description>),
     OutOfTime,
     Lost(Error),
 }

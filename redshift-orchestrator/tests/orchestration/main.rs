@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod definitions;
+mod endings;
 mod pipelines;
+mod promises;
+mod simulation;
 mod support;
 mod waiting;

@@ -240,3 +240,20 @@ async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
         [Asked::Describe(0.0, 0), Asked::Describe(10.0, 0), Asked::Cancel(15.0), Asked::Describe(15.0, 0)]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_second_before_a_deadline_is_not_a_busy_loop() {
+    // A long poll holds for whole seconds only; asking on without a wait would spin until the deadline.
+    let told = Told::new([after(30.0, Status::Started), now(Status::Started)], [now(true)]);
+    let id = StatementId::new("told");
+    let strategy = LongPoll::default();
+    let wait = Wait::new(&told, &id, &strategy).with_limit(secs(30.5)).with_grace(secs(5.0));
+    let _ = wait.until_ended(&mut Effort::default()).await;
+    assert!(told.asked().len() < 20, "{:?}", told.asked());
+    // Nor is a strategy without pauses.
+    let told = Told::new([now(Status::Started)], [now(true)]);
+    let strategy = Fixed::new(Duration::ZERO);
+    let wait = Wait::new(&told, &id, &strategy).with_limit(secs(1.0)).with_grace(secs(0.1));
+    let _ = wait.until_ended(&mut Effort::default()).await;
+    assert!(told.asked().len() <= 115, "{}", told.asked().len());
+}

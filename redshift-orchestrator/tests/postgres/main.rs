@@ -2,6 +2,9 @@
 //!
 //! Each test has a database of its own, so that they run side by side.
 
+#![allow(clippy::unwrap_used)]
+
+mod conformance;
 mod harness;
 mod recovery;
 mod statements;

@@ -354,3 +354,22 @@ async fn an_unreachable_server_and_a_bad_url_say_so() {
     let error = redshift_orchestrator::local::LocalExecutor::postgres("not a url").start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn one_connection_refuses_to_cancel_what_runs() {
+    let database = Database::new("single_cancel").await;
+    let service = database.service().with_connections(1).start().await.unwrap();
+    let running = service.submit(&Statement::sql("SELECT pg_sleep(1)"), None).await.unwrap().id;
+    database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await;
+    assert!(!service.cancel(&running).await.unwrap());
+    assert_eq!(ended(&service, &running).await.status, Status::Finished);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_copy_through_the_connection_is_refused() {
+    let service = Database::new("copies").await.start().await;
+    let done = run(&service, &Statement::sql("COPY effects FROM STDIN")).await;
+    assert!(done.error.unwrap().starts_with("ERROR: COPY FROM STDIN"));
+}

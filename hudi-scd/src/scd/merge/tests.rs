@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::{
-    array::{Date32Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray},
+    array::{Date32Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray},
     datatypes::TimeUnit,
 };
 use proptest::prelude::*;
@@ -281,4 +281,51 @@ fn bounds_keep_the_type_of_the_sequence() {
     table.apply(&[batch(&[(1, 10, Some((1, 1)))])]);
     let expected = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     assert_eq!(*column(&table.rows, "valid_from").unwrap().data_type(), expected);
+}
+
+#[test]
+fn without_lateness_a_repeated_state_changes_nothing() {
+    let mut table = Table::new(scd().with_lateness(std::time::Duration::ZERO));
+    table.apply(&[batch(&[(1, 10, Some((1, 1)))])]);
+    assert!(table.apply(&[batch(&[(1, 20, Some((1, 1)))])]).is_empty());
+    assert!(table.apply(&[batch(&[(1, 30, Some((1, 1))), (1, 25, Some((1, 1)))])]).is_empty());
+    table.apply(&[batch(&[(1, 40, Some((2, 1)))])]);
+    assert_eq!(table.visible()[&1].len(), 2);
+}
+
+proptest! {
+    /// Within the promised lateness nothing depends on the order.
+    #[test]
+    fn lateness_forgets_nothing_that_a_change_in_time_asks_for(
+        changes in changes(),
+        delays in prop::collection::vec(0_i64..4, 24),
+    ) {
+        let mut arriving: Vec<_> = changes.iter().zip(delays).map(|(change, delay)| (change.1 + delay, *change)).collect();
+        arriving.sort_by_key(|(arrival, _)| *arrival);
+        // A change arrives before any that is younger by four microseconds or more.
+        let mut table = Table::new(scd().with_lateness(std::time::Duration::from_micros(4)));
+        for (_, change) in arriving {
+            table.apply(&[batch(&[change])]);
+        }
+        prop_assert_eq!(table.visible(), model(&changes));
+    }
+}
+
+#[test]
+fn hudis_own_columns_of_stored_rows_do_not_count() {
+    let known = [(1, 10, Some((1, 1)))];
+    let mut table = Table::new(scd());
+    table.apply(&[batch(&known)]);
+    let rows = table.rows.num_rows();
+    let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("_hoodie_commit_time", Arc::new(StringArray::from(vec!["1"; rows])), true),
+        ("gone", Arc::new(BooleanArray::from(vec![false; rows])), true),
+    ];
+    let schema = table.rows.schema();
+    for (field, column) in schema.fields().iter().zip(table.rows.columns()) {
+        columns.push((field.name(), column.clone(), true));
+    }
+    let stored = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    assert!(scd().merge(&stored, &[batch(&known)]).unwrap().is_empty());
+    assert_eq!(scd().visible(&stored).unwrap().schema(), scd().visible(&table.rows).unwrap().schema());
 }

@@ -11,7 +11,7 @@
 //! found on start, or after a lost connection       what happens
 //! -----------------------------------------------  ------------------------------------------------------------
 //! no record                                        the submit was not answered; nothing ran
-//! record, no end, nobody runs it                   everything it did was rolled back: it runs (at most 3 times)
+//! record, no end, nobody runs it                   everything it did was rolled back: it runs (at most 5 times)
 //! record, no end, a server process still runs it   its end is awaited: that process commits, or rolls back
 //! record, no end, was outside of a transaction     FAILED: interrupted; not run again
 //! record and end                                   that is how it ended
@@ -35,7 +35,7 @@ use super::{
     record::{Ending, Record},
     table::{page_number, page_of},
 };
-use crate::{Clock, Error, ErrorKind, PageToken, Result, ResultPage, StatementId, SystemClock};
+use crate::{Clock, Error, ErrorKind, PageToken, Result, ResultPage, StatementId, Status, SystemClock};
 use link::Pool;
 use records::Records;
 
@@ -215,11 +215,15 @@ impl Backend for Postgres {
         self.take_to_end(job).await
     }
 
-    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+    async fn cancel(&self, record: &Record) -> Result<bool> {
+        // The only connection is busy with it.
+        if self.pool.is_single() && record.status == Status::Started {
+            return Ok(false);
+        }
         let lease = self.pool.records().await?;
         match self.pool.is_single() {
-            true => self.records.cancel_queued(lease.link()?, id).await,
-            false => self.records.cancel(lease.link()?, id).await,
+            true => self.records.cancel_queued(lease.link()?, &record.id).await,
+            false => self.records.cancel(lease.link()?, &record.id).await,
         }
     }
 

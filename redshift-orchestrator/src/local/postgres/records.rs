@@ -17,8 +17,8 @@ use tokio_postgres::{Row, types::Type};
 
 use super::{errors, link::Link};
 use crate::{
-    ClientToken, Column, Error, ErrorKind, ExecutionMode, Field, Result, ResultFormat, Statement,
-    StatementId, Status,
+    Auth, ClientToken, Column, Compute, Error, ErrorKind, ExecutionMode, Field, Result, ResultFormat,
+    Statement, StatementId, Status, Target,
     local::{
         Limits,
         backend::Admission,
@@ -127,8 +127,8 @@ impl Records {
                 INSERT INTO ~.client_token AS known (token, statement_id, expires_at) SELECT $2, $1, $4 WHERE $2 IS NOT NULL
                 ON CONFLICT (token) DO UPDATE SET statement_id = $1, expires_at = $4 WHERE known.expires_at <= $3
                 RETURNING token)
-            INSERT INTO ~.statement (id, client_token, created_at, updated_at, name, sqls, execution_mode, parameters, result_format, with_event, status)
-            SELECT $1, $2, $3, $3, $5, $6, $7, $8, $9, $10, 'SUBMITTED'
+            INSERT INTO ~.statement (id, client_token, created_at, updated_at, name, sqls, execution_mode, parameters, result_format, with_event, target, status)
+            SELECT $1, $2, $3, $3, $5, $6, $7, $8, $9, $10, $11, 'SUBMITTED'
             WHERE $2 IS NULL OR EXISTS (SELECT FROM token)";
         let statement = &record.statement;
         let token = statement.client_token().map(ClientToken::as_str);
@@ -136,6 +136,7 @@ impl Records {
         let (mode, format) = (statement.execution_mode().map(word), word(statement.result_format()));
         let parameters =
             json(&statement.parameters().iter().map(|p| (&p.name, &p.value)).collect::<Vec<_>>())?;
+        let target = statement.target().map(|target| json(&StoredTarget::from(target))).transpose()?;
         let inserted = self
             .execute(
                 link,
@@ -151,6 +152,7 @@ impl Records {
                     (&parameters, Type::TEXT),
                     (&format, Type::TEXT),
                     (&statement.event(), Type::BOOL),
+                    (&target, Type::TEXT),
                 ],
             )
             .await?;
@@ -369,6 +371,7 @@ CREATE TABLE ~.statement (
     parameters text NOT NULL,
     result_format text NOT NULL,
     with_event boolean NOT NULL,
+    target text,
     status text NOT NULL,
     error text,
     pid int,
@@ -403,7 +406,7 @@ COMMIT";
 
 const SELECT: &str =
     "SELECT id, name, client_token, sqls, execution_mode, parameters, result_format, with_event,
-    status, error, pid, duration_us, created_at, updated_at FROM ~.statement";
+    status, error, pid, duration_us, created_at, updated_at, target FROM ~.statement";
 
 const PARTS: &str =
     "SELECT statement_id, part, status, error, duration_us, rows, size, has_result_set FROM ~.part";
@@ -430,6 +433,9 @@ fn record(row: &Row) -> Result<Record> {
     statement = statement
         .with_result_format(from_word::<ResultFormat>(&column::<String>(row, 6)?)?)
         .with_event(column(row, 7)?);
+    if let Some(target) = column::<Option<String>>(row, 14)? {
+        statement = statement.with_target(from_json::<StoredTarget>(&target)?.into());
+    }
     let mut record = Record::new(StatementId::new(column::<String>(row, 0)?), statement, column(row, 12)?);
     record.status = Status::from(column::<String>(row, 8)?.as_str());
     record.error = column(row, 9)?;
@@ -561,5 +567,43 @@ impl From<StoredColumn> for Column {
         column.precision = stored.precision;
         column.scale = stored.scale;
         column
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTarget {
+    cluster: Option<String>,
+    workgroup: Option<String>,
+    database: String,
+    database_user: Option<String>,
+    secret: Option<String>,
+}
+
+impl From<&Target> for StoredTarget {
+    fn from(target: &Target) -> Self {
+        let (cluster, workgroup) = match target.compute().clone() {
+            Compute::Cluster(name) => (Some(name), None),
+            Compute::Workgroup(name) => (None, Some(name)),
+        };
+        let (database_user, secret) = match target.auth().clone() {
+            Auth::Iam => (None, None),
+            Auth::DatabaseUser(user) => (Some(user), None),
+            Auth::Secret(arn) => (None, Some(arn)),
+        };
+        Self { cluster, workgroup, database: target.database().to_owned(), database_user, secret }
+    }
+}
+
+impl From<StoredTarget> for Target {
+    fn from(stored: StoredTarget) -> Self {
+        let target = match stored.workgroup {
+            Some(name) => Self::workgroup(name, stored.database),
+            None => Self::cluster(stored.cluster.unwrap_or_default(), stored.database),
+        };
+        match (stored.database_user, stored.secret) {
+            (Some(user), _) => target.with_database_user(user),
+            (None, Some(arn)) => target.with_secret(arn),
+            (None, None) => target,
+        }
     }
 }

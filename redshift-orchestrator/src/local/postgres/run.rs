@@ -24,7 +24,7 @@ use crate::{
 
 /// How often a statement is started whose runs are interrupted by the end of the process or of the database. A statement that brings
 /// down either must not do so for ever.
-const MAX_ATTEMPTS: i32 = 3;
+const MAX_ATTEMPTS: i32 = 5;
 
 /// How one run of some SQL ended.
 enum Ran {
@@ -101,7 +101,13 @@ impl Postgres {
                     (record.status, record.error, record.duration, record.parts);
                 return Ok(Attempt::Ended(Ending { status, error, duration, parts }));
             }
-            Claim::Elsewhere => return Ok(Attempt::Elsewhere),
+            Claim::Elsewhere => {
+                // The request to stop may have come between two SQL texts, where nothing hears it: it is repeated.
+                if *job.cancelled.borrow() {
+                    self.records.cancel(link, job.id).await?;
+                }
+                return Ok(Attempt::Elsewhere);
+            }
             Claim::Gone => {
                 return Ok(Attempt::Ended(Ending::failed(
                     parts,
@@ -305,6 +311,11 @@ impl Postgres {
                 "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction"
             )));
         }
+        if copies_through_the_connection(sql) {
+            let text =
+                "ERROR: COPY FROM STDIN and TO STDOUT cannot be submitted: a statement has no such stream";
+            return Ran::Failed(Failure::Refused(text.to_owned()));
+        }
         let token = link.cancel_token();
         let cancelling = async {
             job.cancelled().await;
@@ -438,11 +449,59 @@ fn lost() -> crate::Error {
 
 /// The word with which a text would end or begin the transaction that it runs in.
 fn transaction_control(sql: &str) -> Option<String> {
-    let mut words = tokens(sql).filter(|token| !matches!(token, Token::Blank(_) | Token::Semicolon));
-    let Token::Word(first) = words.next()? else { return None };
-    let first = first.to_ascii_uppercase();
+    let mut words = words(sql);
+    let first = words.next()?;
     let control = ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
-    let prepares = first == "PREPARE"
-        && matches!(words.next(), Some(Token::Word(second)) if second.eq_ignore_ascii_case("TRANSACTION"));
+    let prepares = first == "PREPARE" && words.next().is_some_and(|second| second == "TRANSACTION");
     (control.contains(&first.as_str()) || prepares).then_some(first)
+}
+
+/// Whether a text is a `COPY` between a table and the connection.
+fn copies_through_the_connection(sql: &str) -> bool {
+    let mut words = words(sql);
+    words.next().is_some_and(|first| first == "COPY") && words.any(|word| word == "STDIN" || word == "STDOUT")
+}
+
+/// The words of a text, in capitals. Where it does not begin with one, the first is empty.
+fn words(sql: &str) -> impl Iterator<Item = String> {
+    let mut begun = false;
+    tokens(sql).filter_map(move |token| match token {
+        Token::Blank(_) | Token::Semicolon => None,
+        Token::Word(word) => {
+            begun = true;
+            Some(word.to_ascii_uppercase())
+        }
+        _ if !begun => {
+            begun = true;
+            Some(String::new())
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_first_word_controls_a_transaction() {
+        for (sql, word) in [
+            (" -- !\n commit;", Some("COMMIT")),
+            ("START TRANSACTION", Some("START")),
+            ("PREPARE TRANSACTION 'x'", Some("PREPARE")),
+            ("PREPARE x AS SELECT 1", None),
+            ("(COMMIT)", None),
+            ("SELECT 'COMMIT'", None),
+            ("CALL commit()", None),
+        ] {
+            assert_eq!(transaction_control(sql).as_deref(), word, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_copy_through_the_connection_is_told_from_others() {
+        assert!(copies_through_the_connection("COPY t (a) FROM STDIN WITH (FORMAT csv)"));
+        assert!(!copies_through_the_connection("COPY t FROM 's3://STDIN/x'"));
+        assert!(!copies_through_the_connection("SELECT STDIN"));
+    }
 }

@@ -1,0 +1,82 @@
+//! Rows with certain values in some columns: those columns are read first, and of the others only the rows that count.
+
+use std::sync::Arc;
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+
+use crate::{
+    Result,
+    base_file::{OpenFile, blocking, conform_stored},
+    table::Table,
+    view::View,
+};
+
+/// Says which rows of some columns count.
+pub(crate) type Choice = dyn Fn(&RecordBatch) -> Result<Vec<bool>> + Send + Sync;
+
+impl Table {
+    /// The rows of the latest snapshot that `choose` takes by the columns of `by`, under the schema `data`, in a stable
+    /// order.
+    pub(crate) async fn rows_where(
+        &self,
+        view: &View,
+        data: &SchemaRef,
+        by: &SchemaRef,
+        choose: Arc<Choice>,
+    ) -> Result<Vec<RecordBatch>> {
+        let paths =
+            view.latest_files().map(|(group, version)| self.inner.layout.resolve(&group.path(version)));
+        let paths: Vec<Path> = paths.collect::<Result<_>>()?;
+        let batches: Vec<Vec<RecordBatch>> = stream::iter(paths)
+            .map(|path| {
+                let scan = Scan { path, data: data.clone(), by: by.clone(), choose: choose.clone() };
+                async move {
+                    let first = OpenFile::open(self.store(), &scan.path).await?;
+                    let (scan, positions) = blocking(move || {
+                        let positions = scan.positions(first)?;
+                        Ok((scan, positions))
+                    })
+                    .await?;
+                    if positions.is_empty() {
+                        return Ok(Vec::new());
+                    }
+                    let again = OpenFile::open(self.store(), &scan.path).await?;
+                    blocking(move || scan.rows(again, &positions)).await
+                }
+            })
+            .buffered(self.inner.options.parallelism)
+            .try_collect()
+            .await?;
+        Ok(batches.into_iter().flatten().collect())
+    }
+}
+
+/// One file.
+struct Scan {
+    path: Path,
+    data: SchemaRef,
+    by: SchemaRef,
+    choose: Arc<Choice>,
+}
+
+impl Scan {
+    fn positions(&self, file: OpenFile) -> Result<Vec<u64>> {
+        let mut positions = Vec::new();
+        let mut start = 0;
+        for batch in file.read(&|name| self.by.field_with_name(name).is_ok(), None)? {
+            let batch = conform_stored(&batch?, &self.by, &self.path)?;
+            let chosen = (self.choose)(&batch)?;
+            positions.extend((start..).zip(&chosen).filter(|(_, chosen)| **chosen).map(|(row, _)| row));
+            start += batch.num_rows() as u64;
+        }
+        Ok(positions)
+    }
+
+    fn rows(&self, file: OpenFile, positions: &[u64]) -> Result<Vec<RecordBatch>> {
+        let wanted = |name: &str| self.data.field_with_name(name).is_ok();
+        let batches = file.read(&wanted, Some(positions))?;
+        batches.map(|batch| conform_stored(&batch?, &self.data, &self.path)).collect()
+    }
+}

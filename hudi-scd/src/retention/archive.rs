@@ -1,0 +1,122 @@
+//! Archiving: moving the oldest actions from the active timeline into the archive.
+
+use jiff::Timestamp;
+use object_store::ObjectStoreExt;
+
+use super::{CommitView, RetentionPolicy, TimelineView, plan};
+use crate::{
+    Result, storage,
+    table::{Table, Turn},
+    timeline::{
+        Instant, State, TimelineEntry,
+        archive::{self, ArchivedEntry, to_archive},
+    },
+    view::View,
+    write::CommitReport,
+};
+
+/// What an archival did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArchiveReport {
+    /// Actions moved.
+    pub actions: u64,
+    /// The name of the archive file, in the table's archive folder.
+    pub file: String,
+}
+
+impl Table {
+    /// Moves the oldest actions into the archive, as far as the limits of this handle's options and the retained window
+    /// allow. `None` if there was nothing to move.
+    ///
+    /// # Errors
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). An archival that fails half way is
+    /// done again by the next one; the archive then says some things twice, which nobody minds.
+    pub async fn archive(&self) -> Result<Option<ArchiveReport>> {
+        let turn = self.turn().await?;
+        let archived = self.archive_now(&turn).await;
+        turn.end().await;
+        archived
+    }
+
+    /// The automatic archival. The commit stands whatever becomes of it.
+    pub(crate) async fn archive_after_commit(&self, turn: &Turn<'_>, report: &mut CommitReport) {
+        if self.inner.options.archive.is_none() {
+            return;
+        }
+        match self.archive_now(turn).await {
+            Ok(archived) => report.archived = archived,
+            Err(error) => tracing::warn!(table = self.name(), %error, "the archival after a commit failed"),
+        }
+    }
+
+    async fn archive_now(&self, turn: &Turn<'_>) -> Result<Option<ArchiveReport>> {
+        let view = self.view().await?;
+        let limits = self.inner.options.archive.unwrap_or_default();
+        let retained = match self.inner.options.retention {
+            // Without cleaning, whatever has files can be read.
+            None => 0,
+            Some(RetentionPolicy::FileVersions(_)) => 1,
+            Some(policy) => self.retained_commits(&view, policy),
+        };
+        let actions = to_archive(limits, retained, &view.timeline);
+        if actions.is_empty() {
+            return Ok(None);
+        }
+        let mut entries = Vec::with_capacity(3 * actions.len());
+        for action in &actions {
+            self.entries_of(action, &mut entries).await?;
+        }
+        let folder = self.inner.layout.archive_folder(&self.inner.properties.archive_folder)?;
+        let listed = storage::list_folder(self.store(), &folder).await?;
+        let numbers =
+            listed.objects.iter().filter_map(|object| archive::file_number(object.location.filename()?));
+        let file = archive::file_name(numbers.max().unwrap_or(0) + 1);
+        turn.verify().await?;
+        storage::create(self.store(), &folder.join(file.as_str()), archive::encode(&entries)).await?;
+        self.forget_view();
+        for action in &actions {
+            // The completed file goes last: without it the others look like a write that died.
+            for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {
+                let path = self.inner.layout.instant_file(action.instant, action.action, state)?;
+                storage::delete(self.store(), &path).await?;
+            }
+        }
+        Ok(Some(ArchiveReport { actions: actions.len() as u64, file }))
+    }
+
+    /// How many of the newest commits the policy keeps readable.
+    fn retained_commits(&self, view: &View, policy: RetentionPolicy) -> usize {
+        let pending =
+            view.timeline.entries().iter().find(|entry| entry.action.writes_rows() && entry.is_pending());
+        let commits = || view.timeline.completed_commits();
+        let timeline = TimelineView {
+            commits: commits()
+                .map(|entry| CommitView { instant: entry.instant, action: entry.action })
+                .collect(),
+            earliest_pending: pending.map(|entry| entry.instant),
+            savepoints: Vec::new(),
+            last_earliest_to_retain: None,
+            now: self.inner.options.clock.now(),
+            zone: self.inner.properties.zone.clone(),
+        };
+        let window = plan(policy, &timeline, &[]).earliest_to_retain();
+        commits().filter(|entry| window.is_none_or(|window| entry.instant >= window)).count()
+    }
+
+    /// What the files of an action say.
+    async fn entries_of(&self, action: &TimelineEntry, entries: &mut Vec<ArchivedEntry>) -> Result<()> {
+        let zone = &self.inner.properties.zone;
+        for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {
+            let path = self.inner.layout.instant_file(action.instant, action.action, state)?;
+            let failed = |cause| storage::failed("read", &path, cause);
+            let found = self.store().get(&path).await.map_err(failed)?;
+            let modified = Timestamp::from_millisecond(found.meta.last_modified.timestamp_millis());
+            let modified = modified.map_or(action.instant, |time| Instant::from_timestamp(time, zone));
+            let content = found.bytes().await.map_err(failed)?;
+            let entry = ArchivedEntry::read(action.instant, action.action, state, &content, modified);
+            entries.push(entry.map_err(|error| error.with_context("file", &path))?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,320 @@
+//! [`Scd2Table`]: a history of changes in a Hudi table.
+
+use std::{fmt, sync::Arc};
+
+use arrow::{
+    array::{AsArray, BooleanArray, RecordBatch, UInt32Array},
+    compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch},
+    datatypes::{Schema, SchemaRef},
+};
+use object_store::{ObjectStore, path::Path};
+
+use super::{
+    Dimension, Merged, Scd2, Scd2Counts,
+    keys::{KeyIndex, KeyValues},
+    merge::column,
+};
+use crate::{
+    CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions, schema::conform,
+    table::Turn, write::Watch,
+};
+
+/// The property of a table that says how it is a history.
+const PROPERTY: &str = "hudi_scd.scd2";
+
+/// The history of a dimension (SCD type 2) in a Hudi table.
+///
+/// Its rows are those of [`Scd2`]: the columns of the changes, `valid_from`, `valid_to` and `is_current`. Every reader of
+/// Hudi sees them; a row's record key is the business key with `valid_from`. How it is a history is kept in the table, so
+/// that opening it needs nothing more.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+/// use hudi_scd::scd::{Scd2, Scd2Table};
+/// use object_store::memory::InMemory;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let changes = |tier: &str, at: i64| {
+///     RecordBatch::try_from_iter([
+///         ("customer_id", Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+///         ("tier", Arc::new(StringArray::from(vec![tier])) as ArrayRef),
+///         ("updated_at", Arc::new(Int64Array::from(vec![at])) as ArrayRef),
+///     ])
+/// };
+/// let first = changes("basic", 10)?;
+/// let history = Scd2::new(["customer_id"], "updated_at");
+/// let (store, root) = (Arc::new(InMemory::new()), "lake/customer_history");
+/// let table = Scd2Table::create(store, root.into(), "customer_history", history, &first.schema()).await?;
+///
+/// table.apply(&[first]).await?;
+/// let report = table.apply(&[changes("gold", 30)?]).await?;
+/// assert_eq!((report.counts.opened, report.counts.closed), (1, 1));
+///
+/// // A late change splits the interval that it falls into.
+/// let report = table.apply(&[changes("silver", 20)?]).await?;
+/// assert_eq!((report.counts.late, report.counts.split), (1, 1));
+/// assert_eq!(table.rows().await?.num_rows(), 3);
+///
+/// // What is known already changes nothing, and makes no commit.
+/// let report = table.apply(&[changes("silver", 20)?]).await?;
+/// assert_eq!(report.commit.instant, None);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scd2Table {
+    table: Table,
+    scd: Scd2,
+}
+
+/// What [`Scd2Table::apply`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Scd2Report {
+    /// What became of the history.
+    pub counts: Scd2Counts,
+    /// What became of the table. Its rows are those of the history.
+    pub commit: CommitReport,
+}
+
+impl fmt::Display for Scd2Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.counts, self.commit)
+    }
+}
+
+impl Scd2Table {
+    /// Creates the table of a history for changes with this schema, and opens it, under the default options.
+    ///
+    /// # Errors
+    /// As [`Scd2::history_schema`] and [`Table::create`].
+    pub async fn create(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        name: impl Into<String>,
+        scd: Scd2,
+        changes: &Schema,
+    ) -> Result<Self> {
+        Self::create_with(store, root, name, scd, changes, TableOptions::default()).await
+    }
+
+    /// Creates the table of a history for changes with this schema, and opens it.
+    ///
+    /// # Errors
+    /// As [`Scd2Table::create`].
+    pub async fn create_with(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        name: impl Into<String>,
+        scd: Scd2,
+        changes: &Schema,
+        options: TableOptions,
+    ) -> Result<Self> {
+        let schema = scd.history_schema(changes)?;
+        let record_key = scd.keys().iter().cloned().chain([scd.valid_from().to_owned()]);
+        let said = serde_json::to_string(&scd).map_err(|e| {
+            Error::new(ErrorKind::InvalidDefinition, "definition cannot be written down").with_source(e)
+        })?;
+        let definition = TableDefinition::new(name, schema, record_key).with_property(PROPERTY, said);
+        let table = Table::create_with(store, root, definition, options).await?;
+        Ok(Self { table, scd })
+    }
+
+    /// Opens a history under the default options.
+    ///
+    /// # Errors
+    /// As [`Table::open`]; [`ErrorKind::InvalidDefinition`] if the table is no history.
+    pub async fn open(store: Arc<dyn ObjectStore>, root: Path) -> Result<Self> {
+        Self::open_with(store, root, TableOptions::default()).await
+    }
+
+    /// Opens a history.
+    ///
+    /// # Errors
+    /// As [`Scd2Table::open`].
+    pub async fn open_with(store: Arc<dyn ObjectStore>, root: Path, options: TableOptions) -> Result<Self> {
+        Self::of(Table::open_with(store, root, options).await?)
+    }
+
+    /// The history that a table is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidDefinition`] if it is none; [`ErrorKind::Corrupt`] if the table says nonsense about it.
+    pub fn of(table: Table) -> Result<Self> {
+        let Some(said) = table.inner.properties.raw().get(PROPERTY) else {
+            return Err(Error::new(
+                ErrorKind::InvalidDefinition,
+                "the table is no SCD type 2 history, open it as a table",
+            )
+            .with_context("path", table.root())
+            .with_context("property", PROPERTY));
+        };
+        let scd = serde_json::from_str(said).map_err(|e| {
+            Error::new(ErrorKind::Corrupt, "the table does not say what history it is")
+                .with_context("property", PROPERTY)
+                .with_source(e)
+        })?;
+        Ok(Self { table, scd })
+    }
+
+    /// The Hudi table: its timeline, retention, time travel. To write to it by other ways than [`Scd2Table::apply`] breaks
+    /// the history.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// How changes become rows.
+    pub fn definition(&self) -> &Scd2 {
+        &self.scd
+    }
+
+    /// Brings changes into the history, in one commit of the rows that differ; if none do, there is no commit.
+    ///
+    /// The changes may come in any order, and in any batches (see [`Scd2`]).
+    ///
+    /// # Errors
+    /// As [`Scd2::merge`] and [`Table::upsert`].
+    pub async fn apply(&self, changes: &[RecordBatch]) -> Result<Scd2Report> {
+        let mut watch = Watch::start();
+        let mut report = Scd2Report::default();
+        // From the first look at the stored rows to the commit: what is merged must be what is replaced.
+        let turn = self.table.turn().await?;
+        report.commit.time.wait = watch.lap();
+        let applied = self.apply_in_turn(&turn, changes, &mut report, &mut watch).await;
+        turn.end().await;
+        applied.map(|()| report)
+    }
+
+    async fn apply_in_turn(
+        &self,
+        turn: &Turn<'_>,
+        changes: &[RecordBatch],
+        report: &mut Scd2Report,
+        watch: &mut Watch,
+    ) -> Result<()> {
+        report.commit.rolled_back = self.table.repair().await?;
+        let stored = self.stored(changes).await?;
+        let Merged { upserts, deletes, counts } = self.scd.merge(&stored, changes)?;
+        report.counts = counts;
+        let is_delete: BooleanArray =
+            (0..upserts.num_rows() + deletes.num_rows()).map(|row| Some(row >= upserts.num_rows())).collect();
+        if is_delete.is_empty() {
+            return Ok(());
+        }
+        let schema = upserts.schema();
+        let rows = concat_batches(&schema, [&upserts, &deletes]).map_err(impossible)?;
+        self.table.change_in_turn(turn, rows, is_delete, &mut report.commit, watch).await
+    }
+
+    /// The whole history: a row for each state of each key, by key and time.
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub async fn rows(&self) -> Result<RecordBatch> {
+        self.read(Query::snapshot()).await
+    }
+
+    /// The history as a read of the table gives it: as of an instant, for one. (This is what was known then; what was
+    /// valid at a time is what [`Scd2Table::dimension`] tells.)
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub async fn read(&self, query: Query) -> Result<RecordBatch> {
+        let batches = self.table.read(query).await?;
+        self.shown(&batches)
+    }
+
+    /// The states that are valid still, by key.
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub async fn current(&self) -> Result<RecordBatch> {
+        let rows = self.rows().await?;
+        let current = column(&rows, self.scd.is_current())?;
+        let current = current.as_boolean_opt().ok_or_else(|| no_history(self.scd.is_current()))?;
+        filter_record_batch(&rows, current).map_err(impossible)
+    }
+
+    /// The states of some keys, by key and time: `keys` has the key columns of the history, and a row for each key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if `keys` lacks a key column or has one of another type; else as [`Table::read`].
+    pub async fn history(&self, keys: &RecordBatch) -> Result<RecordBatch> {
+        let stored = self.stored(std::slice::from_ref(keys)).await?;
+        self.shown(&[stored])
+    }
+
+    /// The history as a dimension to look facts up in. Build it once for a snapshot of the table.
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub async fn dimension(&self) -> Result<Dimension> {
+        let rows = self.rows().await?;
+        let keys: Vec<&str> = self.scd.keys().iter().map(String::as_str).collect();
+        Dimension::history(&rows, &keys, self.scd.valid_from(), self.scd.valid_to())
+    }
+
+    /// All stored rows of the keys that are in these batches.
+    async fn stored(&self, batches: &[RecordBatch]) -> Result<RecordBatch> {
+        let view = self.table.view().await?;
+        let data = self.table.schema_of(&view)?;
+        let by = self.key_schema(&data)?;
+        let wanted = batches
+            .iter()
+            .filter(|batch| batch.num_rows() > 0)
+            .map(|batch| self.keys_of(batch, &by))
+            .collect::<Result<Vec<_>>>()?;
+        let wanted = concat_batches(&by, &wanted).map_err(impossible)?;
+        let values = KeyValues::new(wanted.columns()).map_err(impossible)?;
+        let mut index = KeyIndex::for_keys(&values);
+        for row in 0..wanted.num_rows() {
+            index.insert(&values, row);
+        }
+        let choose = move |keys: &RecordBatch| {
+            let values = KeyValues::new(keys.columns()).map_err(impossible)?;
+            Ok((0..keys.num_rows()).map(|row| index.get(&values, row).is_some()).collect())
+        };
+        let found = self.table.rows_where(&view, &data, &by, Arc::new(choose)).await?;
+        concat_batches(&data, &found).map_err(impossible)
+    }
+
+    fn key_schema(&self, data: &Schema) -> Result<SchemaRef> {
+        let fields = self
+            .scd
+            .keys()
+            .iter()
+            .map(|key| data.field_with_name(key).cloned())
+            .collect::<Result<Vec<_>, _>>();
+        fields.map(|fields| Arc::new(Schema::new(fields))).map_err(impossible)
+    }
+
+    fn keys_of(&self, batch: &RecordBatch, keys: &SchemaRef) -> Result<RecordBatch> {
+        let columns = self.scd.keys().iter().map(|key| Ok((key, column(batch, key)?.clone())));
+        let batch = RecordBatch::try_from_iter(columns.collect::<Result<Vec<_>>>()?).map_err(impossible)?;
+        conform(&batch, keys)
+    }
+
+    /// The visible rows, by key and time.
+    fn shown(&self, stored: &[RecordBatch]) -> Result<RecordBatch> {
+        let schema = stored.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+        let rows = self.scd.visible(&concat_batches(&schema, stored).map_err(impossible)?)?;
+        let columns = self.scd.keys().iter().map(String::as_str).chain([self.scd.valid_from()]);
+        let by = columns
+            .map(|name| Ok(SortColumn { values: column(&rows, name)?.clone(), options: None }))
+            .collect::<Result<Vec<_>>>()?;
+        let order: UInt32Array = lexsort_to_indices(&by, None).map_err(impossible)?;
+        take_record_batch(&rows, &order).map_err(impossible)
+    }
+}
+
+fn no_history(name: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, "stored rows are no history of this definition")
+        .with_context("column", name)
+}
+
+fn impossible(e: arrow::error::ArrowError) -> Error {
+    Error::new(ErrorKind::InvalidInput, "changes and history do not fit together").with_source(e)
+}

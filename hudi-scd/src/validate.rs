@@ -1,0 +1,385 @@
+//! [`Table::validate`]: every invariant of the format that can be checked from outside, each under its name.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use object_store::path::Path;
+use parquet::basic::Type as PhysicalType;
+
+use crate::{
+    Error, ErrorKind, Result,
+    base_file::{OpenFile, conform_stored, java_order},
+    bloom::FOOTER_BLOOM_FILTER,
+    concurrent::{blocking, ordered},
+    index::key_column,
+    key::{self, KeyGenerator, Partitions},
+    layout::{self, BaseFileName},
+    properties::TableProperties,
+    schema::META_COLUMNS,
+    storage,
+    table::Table,
+    timeline::Timeline,
+    view::{View, read_commit},
+};
+
+/// A rule that a table has to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Invariant {
+    /// A write, a clean or a rollback is under way, or died. The next write repairs it.
+    Pending,
+    /// A base file belongs to no completed commit. The next write removes those of dead writers.
+    StrayFile,
+    /// Markers of a write that is over.
+    StrayMarker,
+    /// A file that the latest snapshot needs is not there.
+    MissingFile,
+    /// A file is not as long as its commit says.
+    FileSize,
+    /// A file has not as many rows as its commit says.
+    RowCount,
+    /// A partition lacks its metadata file.
+    PartitionMetadata,
+    /// A file cannot be read.
+    Unreadable,
+    /// A decimal is not kept as fixed-length bytes: the next Java upsert would corrupt it.
+    DecimalEncoding,
+    /// The footer's key range does not hold a key of the file: index lookups miss it.
+    KeyRange,
+    /// The bloom filter is missing, or does not hold a key of the file: index lookups miss it.
+    BloomFilter,
+    /// A record key is not what the key columns say.
+    RecordKey,
+    /// A row is not in the partition that its columns say.
+    PartitionPath,
+    /// A row names another file than the one it is in.
+    FileName,
+    /// A row was written by a commit that is not completed, or that is newer than its file.
+    CommitTime,
+    /// A key is stored twice.
+    DuplicateKey,
+}
+
+impl Invariant {
+    /// A stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::StrayFile => "stray-file",
+            Self::StrayMarker => "stray-marker",
+            Self::MissingFile => "missing-file",
+            Self::FileSize => "file-size",
+            Self::RowCount => "row-count",
+            Self::PartitionMetadata => "partition-metadata",
+            Self::Unreadable => "unreadable",
+            Self::DecimalEncoding => "decimal-encoding",
+            Self::KeyRange => "key-range",
+            Self::BloomFilter => "bloom-filter",
+            Self::RecordKey => "record-key",
+            Self::PartitionPath => "partition-path",
+            Self::FileName => "file-name",
+            Self::CommitTime => "commit-time",
+            Self::DuplicateKey => "duplicate-key",
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A rule that is broken, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The rule.
+    pub invariant: Invariant,
+    /// The file or instant.
+    pub subject: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.invariant, self.subject, self.detail)
+    }
+}
+
+fn finding(invariant: Invariant, subject: impl Into<String>, detail: impl Into<String>) -> Finding {
+    Finding { invariant, subject: subject.into(), detail: detail.into() }
+}
+
+impl Table {
+    /// Checks the table's latest snapshot and timeline, row by row. No findings: all is well.
+    ///
+    /// Of each file and rule only the first offence is told.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`]; what is wrong with the table is not an error but a finding, unless its timeline
+    /// cannot be read at all.
+    pub async fn validate(&self) -> Result<Vec<Finding>> {
+        self.forget_view();
+        let view = self.view().await?;
+        let mut findings = self.check_timeline(&view).await?;
+        let stats = self.latest_stats(&view).await?;
+        let checks = view.latest_files().map(|(group, version)| {
+            let path = group.path(version);
+            let partition = group.partition.clone();
+            let view = view.clone();
+            async move {
+                let checked = self.check_file(view, &path, partition).await?;
+                Ok((path, checked))
+            }
+        });
+        let checked = ordered(self.inner.options.parallelism, checks).await?;
+        let mut places: HashMap<String, String> = HashMap::new();
+        let sizes: HashMap<String, u64> =
+            view.latest_files().map(|(group, version)| (group.path(version), version.bytes)).collect();
+        for (path, checked) in checked {
+            if let Some((bytes, rows)) = stats.get(&path) {
+                let size = sizes.get(&path).copied().unwrap_or(0);
+                if *bytes != size {
+                    let detail = format!("the commit says {bytes} bytes, there are {size}");
+                    findings.push(finding(Invariant::FileSize, &path, detail));
+                }
+                if checked.readable && *rows != checked.keys.len() as u64 {
+                    let detail = format!("the commit says {rows} rows, there are {}", checked.keys.len());
+                    findings.push(finding(Invariant::RowCount, &path, detail));
+                }
+            }
+            findings.extend(checked.findings);
+            for key in checked.keys {
+                if let Some(other) = places.get(&key) {
+                    findings.push(finding(
+                        Invariant::DuplicateKey,
+                        &path,
+                        format!("{key} is in {other} too"),
+                    ));
+                } else {
+                    places.insert(key, path.clone());
+                }
+            }
+        }
+        for path in stats.keys().filter(|path| !sizes.contains_key(*path)) {
+            findings.push(finding(Invariant::MissingFile, path, "the commit wrote it, and it is not there"));
+        }
+        findings.sort();
+        Ok(findings)
+    }
+
+    async fn check_timeline(&self, view: &View) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let mut pending = BTreeSet::new();
+        for entry in view.timeline.entries().iter().filter(|entry| entry.is_pending()) {
+            pending.insert(entry.instant.to_string());
+            let detail = format!("{} is {}", entry.action, entry.state);
+            findings.push(finding(Invariant::Pending, entry.instant.to_string(), detail));
+        }
+        for file in &view.pending {
+            let path = layout::in_partition(&file.partition, &file.name.to_string());
+            findings.push(finding(Invariant::StrayFile, path, "its commit did not complete"));
+        }
+        let folder = self.inner.layout.temp_folder()?;
+        let marked: BTreeSet<String> = storage::list_below(self.store(), &folder)
+            .await?
+            .iter()
+            .filter_map(|file| {
+                file.location.prefix_match(&folder)?.next().map(|part| part.as_ref().to_owned())
+            })
+            .collect();
+        for instant in marked.difference(&pending) {
+            findings.push(finding(Invariant::StrayMarker, instant, "its write is over"));
+        }
+        let partitions: BTreeSet<&str> =
+            view.latest_files().map(|(group, _)| group.partition.as_str()).collect();
+        for partition in partitions.into_iter().filter(|partition| !view.partitions.contains(*partition)) {
+            let subject = if partition.is_empty() { "." } else { partition };
+            findings.push(finding(
+                Invariant::PartitionMetadata,
+                subject,
+                "there is no .hoodie_partition_metadata",
+            ));
+        }
+        Ok(findings)
+    }
+
+    /// Bytes and rows of each file of the latest snapshot, by what the commits on the active timeline say.
+    async fn latest_stats(&self, view: &View) -> Result<HashMap<String, (u64, u64)>> {
+        let mut latest: HashMap<(String, String), Option<(String, u64, u64)>> = HashMap::new();
+        for entry in view.timeline.completed_commits() {
+            let commit = read_commit(self.store(), &self.inner.layout, entry.instant, entry.action).await?;
+            for (partition, stats) in commit.partition_to_write_stats {
+                for stat in stats {
+                    let Some(path) = stat.path else { continue };
+                    let said = (path, stat.file_size_in_bytes.unsigned_abs(), stat.num_writes.unsigned_abs());
+                    latest.insert((partition.clone(), stat.file_id), Some(said));
+                }
+            }
+            for (partition, replaced) in commit.partition_to_replace_file_ids {
+                for file_id in replaced {
+                    latest.insert((partition.clone(), file_id), None);
+                }
+            }
+        }
+        Ok(latest.into_values().flatten().map(|(path, bytes, rows)| (path, (bytes, rows))).collect())
+    }
+
+    async fn check_file(
+        &self,
+        view: std::sync::Arc<View>,
+        relative: &str,
+        partition: String,
+    ) -> Result<Checked> {
+        let path = self.inner.layout.resolve(relative)?;
+        let open = match OpenFile::open(self.store(), &path).await {
+            Ok(open) => open,
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                return Ok(Checked::unreadable(relative, &error));
+            }
+            Err(error) => return Err(error),
+        };
+        let (relative, schema) = (relative.to_owned(), self.schema_of(&view)?);
+        let properties = self.inner.properties.clone();
+        blocking(move || {
+            let mut check = FileCheck {
+                properties: &properties,
+                timeline: &view.timeline,
+                relative: &relative,
+                partition: &partition,
+                checked: Checked { readable: true, ..Checked::default() },
+            };
+            match check.run(open, &schema, &path) {
+                Ok(()) => Ok(check.checked),
+                Err(error) => Ok(Checked::unreadable(&relative, &error)),
+            }
+        })
+        .await
+    }
+}
+
+/// What a file has shown.
+#[derive(Debug, Default)]
+struct Checked {
+    readable: bool,
+    keys: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+impl Checked {
+    fn unreadable(relative: &str, error: &Error) -> Self {
+        Self {
+            findings: vec![finding(Invariant::Unreadable, relative, error.to_string())],
+            ..Self::default()
+        }
+    }
+}
+
+struct FileCheck<'a> {
+    properties: &'a TableProperties,
+    timeline: &'a Timeline,
+    relative: &'a str,
+    partition: &'a str,
+    checked: Checked,
+}
+
+impl FileCheck<'_> {
+    /// Takes a finding, unless the file has shown that already.
+    fn tell(&mut self, invariant: Invariant, detail: impl Into<String>) {
+        if !self.checked.findings.iter().any(|known| known.invariant == invariant) {
+            self.checked.findings.push(finding(invariant, self.relative, detail));
+        }
+    }
+
+    fn run(&mut self, open: OpenFile, schema: &arrow::datatypes::SchemaRef, path: &Path) -> Result<()> {
+        let footer = open.footer().clone();
+        for column in footer.metadata().file_metadata().schema_descr().columns() {
+            let is_bytes = column.physical_type() == PhysicalType::FIXED_LEN_BYTE_ARRAY;
+            if column.type_precision() > 0 && !is_bytes {
+                self.tell(
+                    Invariant::DecimalEncoding,
+                    format!("{} is {}", column.path(), column.physical_type()),
+                );
+            }
+        }
+        let filter = footer.bloom_filter()?;
+        if filter.is_none() {
+            self.tell(Invariant::BloomFilter, format!("the footer has no {FOOTER_BLOOM_FILTER}"));
+        }
+        for batch in open.read(&|_| true, None)? {
+            let stored = batch?;
+            let keys = key_column(&stored, path)?.clone();
+            for key in keys.iter().flatten() {
+                if filter.as_ref().is_some_and(|filter| !filter.contains(key)) {
+                    self.tell(Invariant::BloomFilter, format!("it does not hold {key}"));
+                }
+                let outside = |(min, max): &(String, String)| {
+                    java_order(key, min).is_lt() || java_order(key, max).is_gt()
+                };
+                if footer.key_range.as_ref().is_none_or(outside) {
+                    self.tell(Invariant::KeyRange, format!("it does not hold {key}"));
+                }
+            }
+            self.check_rows(&conform_stored(&stored, schema, path)?, &keys, path)?;
+            self.checked.keys.extend(keys.iter().flatten().map(str::to_owned));
+        }
+        Ok(())
+    }
+
+    fn check_rows(&mut self, rows: &RecordBatch, keys: &StringArray, path: &Path) -> Result<()> {
+        let fields = &self.properties.record_key_fields;
+        let prefix = format!("{}:", fields[0]);
+        let named = self.properties.key_generator == KeyGenerator::Complex
+            && fields.len() == 1
+            && keys.iter().flatten().all(|key| key.starts_with(&prefix));
+        match key::record_keys(rows, fields, named) {
+            Ok(expected) => {
+                if let Some(row) = (0..keys.len()).find(|row| keys.value(*row) != expected.value(*row)) {
+                    let detail = format!("{} should be {}", keys.value(row), expected.value(row));
+                    self.tell(Invariant::RecordKey, detail);
+                }
+            }
+            Err(error) => self.tell(Invariant::RecordKey, error.to_string()),
+        }
+        let partitions = Partitions::of(rows, self.properties)?;
+        let name = layout::split_partition(self.relative).1;
+        let file = BaseFileName::parse(name);
+        let meta = |index: usize| -> Result<&StringArray> {
+            let column = rows.column_by_name(META_COLUMNS[index]);
+            column.and_then(|column| column.as_string_opt::<i32>()).ok_or_else(|| {
+                Error::new(ErrorKind::Corrupt, "a base file lacks a meta column")
+                    .with_context("file", path)
+                    .with_context("column", META_COLUMNS[index])
+            })
+        };
+        let (times, paths, names) = (meta(0)?, meta(3)?, meta(4)?);
+        for row in 0..rows.num_rows() {
+            if paths.value(row) != self.partition || partitions.path(row) != self.partition {
+                let detail = format!(
+                    "{} says {}, its columns {}",
+                    keys.value(row),
+                    paths.value(row),
+                    partitions.path(row)
+                );
+                self.tell(Invariant::PartitionPath, detail);
+            }
+            if names.value(row) != name {
+                self.tell(Invariant::FileName, format!("{} says {}", keys.value(row), names.value(row)));
+            }
+            let written = times.value(row).parse();
+            let sound = written.as_ref().is_ok_and(|written| {
+                self.timeline.is_committed(*written)
+                    && file.as_ref().is_none_or(|file| *written <= file.instant)
+            });
+            if !sound {
+                self.tell(Invariant::CommitTime, format!("{} says {}", keys.value(row), times.value(row)));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! SCD type 2 histories in Hudi tables.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    },
+    datatypes::{Int64Type, Schema},
+};
+use hudi_scd::{
+    ErrorKind, Query, RetentionPolicy, Table, TableDefinition,
+    scd::{At, Scd2, Scd2Table},
+};
+use object_store::ObjectStore;
+
+/// A change: customer, instant, and unless it is a delete, tier (tracked) and phone (not).
+type Change<'a> = (i64, i64, Option<(&'a str, &'a str)>);
+
+fn batch(changes: &[Change<'_>]) -> RecordBatch {
+    let texts = |of: for<'a> fn((&'a str, &'a str)) -> &'a str| -> ArrayRef {
+        Arc::new(changes.iter().map(|(_, _, state)| state.map(of)).collect::<StringArray>())
+    };
+    let at: TimestampMicrosecondArray = changes.iter().map(|(_, at, _)| Some(*at)).collect();
+    RecordBatch::try_from_iter_with_nullable([
+        (
+            "customer_id",
+            Arc::new(changes.iter().map(|change| Some(change.0)).collect::<Int64Array>()) as ArrayRef,
+            true,
+        ),
+        ("tier", texts(|state| state.0), true),
+        ("phone", texts(|state| state.1), true),
+        ("updated_at", Arc::new(at.with_timezone("UTC")), true),
+        (
+            "_hoodie_is_deleted",
+            Arc::new(changes.iter().map(|change| Some(change.2.is_none())).collect::<BooleanArray>()),
+            true,
+        ),
+    ])
+    .unwrap()
+}
+
+fn definition() -> Scd2 {
+    Scd2::new(["customer_id"], "updated_at").track(["tier"])
+}
+
+async fn create(store: &Arc<dyn ObjectStore>) -> Scd2Table {
+    let schema = batch(&[]).schema();
+    let options = common::repeatable();
+    Scd2Table::create_with(store.clone(), "lake/history".into(), "history", definition(), &schema, options)
+        .await
+        .unwrap()
+}
+
+fn printed(rows: &RecordBatch) -> String {
+    common::lines(std::slice::from_ref(rows)).join("\n")
+}
+
+/// What the history of all these changes has to be.
+fn expected(changes: &[Change<'_>]) -> String {
+    let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    let merged = definition().merge(&empty, &[batch(changes)]).unwrap();
+    let rows = definition().visible(&merged.upserts).unwrap();
+    let ids = rows.column_by_name("customer_id").unwrap().as_primitive::<Int64Type>().clone();
+    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    // The rows of a key come in order already.
+    order.sort_by_key(|row| ids.value(*row as usize));
+    printed(&arrow::compute::take_record_batch(&rows, &arrow::array::UInt32Array::from(order)).unwrap())
+}
+
+const DAY: &[Change<'_>] = &[
+    (1, 100, Some(("basic", "1"))),
+    (2, 100, Some(("basic", "2"))),
+    (3, 110, Some(("gold", "3"))),
+    (1, 200, Some(("gold", "1"))),
+    (2, 210, None),
+    (1, 150, Some(("silver", "11"))),
+    (2, 300, Some(("basic", "22"))),
+    (1, 400, Some(("gold", "111"))),
+    (3, 105, None),
+    (1, 300, Some(("basic", "1111"))),
+    (2, 210, None),
+    (3, 90, Some(("silver", "3"))),
+];
+
+#[tokio::test]
+async fn batch_after_batch_makes_the_history_of_all_changes() {
+    let table = create(&common::memory()).await;
+    for (number, change) in DAY.chunks(2).enumerate() {
+        table.apply(&[batch(change)]).await.unwrap();
+        assert_eq!(printed(&table.rows().await.unwrap()), expected(&DAY[..2 * number + 2]));
+    }
+    insta::assert_snapshot!(printed(&table.rows().await.unwrap()), @r#"
+    {"customer_id":1,"is_current":false,"phone":"111","tier":"basic","valid_from":"1970-01-01T00:00:00.000100Z","valid_to":"1970-01-01T00:00:00.000150Z"}
+    {"customer_id":1,"is_current":false,"phone":"111","tier":"basic","valid_from":"1970-01-01T00:00:00.000300Z","valid_to":"1970-01-01T00:00:00.000400Z"}
+    {"customer_id":1,"is_current":false,"phone":"111","tier":"gold","valid_from":"1970-01-01T00:00:00.000200Z","valid_to":"1970-01-01T00:00:00.000300Z"}
+    {"customer_id":1,"is_current":false,"phone":"111","tier":"silver","valid_from":"1970-01-01T00:00:00.000150Z","valid_to":"1970-01-01T00:00:00.000200Z"}
+    {"customer_id":1,"is_current":true,"phone":"111","tier":"gold","valid_from":"1970-01-01T00:00:00.000400Z","valid_to":null}
+    {"customer_id":2,"is_current":false,"phone":"22","tier":"basic","valid_from":"1970-01-01T00:00:00.000100Z","valid_to":"1970-01-01T00:00:00.000210Z"}
+    {"customer_id":2,"is_current":true,"phone":"22","tier":"basic","valid_from":"1970-01-01T00:00:00.000300Z","valid_to":null}
+    {"customer_id":3,"is_current":false,"phone":"3","tier":"silver","valid_from":"1970-01-01T00:00:00.000090Z","valid_to":"1970-01-01T00:00:00.000105Z"}
+    {"customer_id":3,"is_current":true,"phone":"3","tier":"gold","valid_from":"1970-01-01T00:00:00.000110Z","valid_to":null}
+    "#);
+}
+
+#[tokio::test]
+async fn what_is_known_makes_no_commit() {
+    let table = create(&common::memory()).await;
+    let first = table.apply(&[batch(DAY)]).await.unwrap();
+    let again = table.apply(&[batch(DAY), batch(&[])]).await.unwrap();
+    assert!(first.commit.instant.is_some());
+    assert_eq!(again.commit.instant, None);
+    assert_eq!(again.counts.changes, DAY.len());
+    assert_eq!(table.table().timeline().await.unwrap().completed_commits().count(), 1);
+}
+
+#[tokio::test]
+async fn one_commit_writes_the_rows_that_differ_and_no_others() {
+    let table = create(&common::memory()).await;
+    table.apply(&[batch(&[(1, 100, Some(("basic", "1"))), (2, 100, Some(("basic", "2")))])]).await.unwrap();
+    let second = table.apply(&[batch(&[(1, 200, Some(("gold", "1")))])]).await.unwrap();
+    assert_eq!((second.commit.inserted, second.commit.updated, second.commit.deleted), (1, 1, 0));
+    // The state of 200 turns out to have begun at 150: its row gives way to another one.
+    let third = table.apply(&[batch(&[(1, 150, Some(("gold", "1")))])]).await.unwrap();
+    assert_eq!((third.commit.inserted, third.commit.updated, third.commit.deleted), (1, 1, 1));
+    assert_eq!(third.counts.removed, 1);
+    assert_eq!(table.rows().await.unwrap().num_rows(), 3);
+}
+
+#[tokio::test]
+async fn the_table_says_what_history_it_is() {
+    let store = common::memory();
+    create(&store).await.apply(&[batch(DAY)]).await.unwrap();
+    let table = Scd2Table::open(store.clone(), "lake/history".into()).await.unwrap();
+    assert_eq!(*table.definition(), definition());
+    assert_eq!(printed(&table.rows().await.unwrap()), expected(DAY));
+    // To everybody else it is a table of rows, among them one of a delete that closes nothing visible.
+    let plain = Table::open(store.clone(), "lake/history".into()).await.unwrap();
+    let rows: usize = plain.read(Query::snapshot()).await.unwrap().iter().map(RecordBatch::num_rows).sum();
+    assert!(rows >= table.rows().await.unwrap().num_rows());
+    assert_eq!(plain.record_key_fields(), ["customer_id", "valid_from"]);
+
+    let other = TableDefinition::new("other", batch(&[]).schema(), ["customer_id"]);
+    Table::create(store.clone(), "lake/other".into(), other).await.unwrap();
+    let error = Scd2Table::open(store, "lake/other".into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidDefinition);
+}
+
+#[tokio::test]
+async fn current_rows_the_history_of_keys_and_the_lookup_agree() {
+    let table = create(&common::memory()).await;
+    table.apply(&[batch(DAY)]).await.unwrap();
+    let current = table.current().await.unwrap();
+    let tiers = current.column_by_name("tier").unwrap().as_string::<i32>();
+    assert_eq!(tiers.iter().flatten().collect::<Vec<_>>(), ["gold", "basic", "gold"]);
+
+    let keys = |ids: Vec<i32>| {
+        RecordBatch::try_from_iter([(
+            "customer_id",
+            Arc::new(arrow::array::Int32Array::from(ids)) as ArrayRef,
+        )])
+        .unwrap()
+    };
+    assert_eq!(table.history(&keys(vec![2, 7])).await.unwrap().num_rows(), 2);
+    assert_eq!(table.history(&keys(vec![])).await.unwrap().num_rows(), 0);
+
+    let sales = RecordBatch::try_from_iter([
+        ("sold_to", Arc::new(Int64Array::from(vec![1, 1, 2, 2, 3, 9])) as ArrayRef),
+        (
+            "sold_at",
+            Arc::new(TimestampMicrosecondArray::from(vec![149, 150, 250, 300, 109, 1]).with_timezone("UTC"))
+                as ArrayRef,
+        ),
+    ])
+    .unwrap();
+    let dimension = table.dimension().await.unwrap();
+    let found = dimension.lookup(&sales, &["sold_to"], At::Column("sold_at")).unwrap();
+    let tiers = found.rows.column_by_name("tier").unwrap().as_string::<i32>();
+    let expected = [Some("basic"), Some("silver"), None, Some("basic"), None, None];
+    assert_eq!(tiers.iter().collect::<Vec<_>>(), expected);
+    assert_eq!(found.unmatched(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_writers_lose_nothing() {
+    let store = common::memory();
+    create(&store).await;
+    let one = Scd2Table::open(store.clone(), "lake/history".into()).await.unwrap();
+    let other = Scd2Table::open(store, "lake/history".into()).await.unwrap();
+    let (left, right): (Vec<_>, Vec<_>) = DAY.iter().partition(|change| change.1 % 20 == 0);
+    let write = |table: Scd2Table, changes: Vec<&'static Change<'static>>| async move {
+        for change in changes {
+            table.apply(&[batch(&[*change])]).await.unwrap();
+        }
+    };
+    tokio::join!(write(one.clone(), left), write(other, right));
+    assert_eq!(printed(&one.rows().await.unwrap()), expected(DAY));
+}
+
+#[tokio::test]
+async fn retention_bounds_the_versions_not_the_history() {
+    let store = common::memory();
+    let schema = batch(&[]).schema();
+    let options = common::repeatable().with_retention(RetentionPolicy::commits(2));
+    let table = Scd2Table::create_with(store, "t".into(), "t", definition(), &schema, options).await.unwrap();
+    for change in DAY {
+        table.apply(&[batch(std::slice::from_ref(change))]).await.unwrap();
+    }
+    let versions = table.table().file_groups().await.unwrap().iter().map(|group| group.versions.len()).max();
+    assert!(versions <= Some(3), "{versions:?}");
+    assert_eq!(printed(&table.rows().await.unwrap()), expected(DAY));
+}

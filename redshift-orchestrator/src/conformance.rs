@@ -1,0 +1,339 @@
+//! Scenarios that every [`StatementExecutor`] must pass, public so that an executor of your own can be held against them.
+//!
+//! A [`Fixture`] says how the scenarios' needs are written in the executor's SQL and counts effects; [`all`] runs them one after the
+//! other and panics, naming the scenario, at the first that fails. They wait by long polls, so that an executor on a paused clock needs no time.
+//!
+//! ```
+//! use std::time::Duration;
+//! use redshift_orchestrator::{Column, Field, conformance::{self, Fixture, Need}};
+//! use redshift_orchestrator::local::{LocalExecutor, Run, Script, Scripted};
+//!
+//! struct MyFixture(LocalExecutor<Scripted>);
+//!
+//! impl Fixture for MyFixture {
+//!     type Executor = LocalExecutor<Scripted>;
+//!     fn executor(&self) -> &Self::Executor {
+//!         &self.0
+//!     }
+//!     fn sql(&self, need: Need<'_>) -> String {
+//!         match need {
+//!             Need::Rows => "rows".into(),
+//!             Need::Failure => "failure".into(),
+//!             Need::Nap => "nap".into(),
+//!             Need::Effect(what) => format!("effect '{what}'"),
+//!             Need::EffectOf(parameter) => format!("effect :{parameter}"),
+//!         }
+//!     }
+//!     async fn effects(&self, what: &str) -> usize {
+//!         self.0.effects().iter().filter(|effect| effect.sql.contains(what)).count()
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+//! let script = Script::new()
+//!     .on("rows", Run::finished(Duration::ZERO).with_result(
+//!         vec![Column::new("n", "int4")],
+//!         (1..=3).map(|n| vec![Field::Long(n)]).collect(),
+//!     ))
+//!     .on("failure", Run::failed(Duration::ZERO, "ERROR: division by zero"))
+//!     .on("nap", Run::finished(Duration::from_secs(600)));
+//! conformance::all(&MyFixture(LocalExecutor::scripted(script))).await;
+//! # }
+//! ```
+
+use std::{future::Future, time::Duration};
+
+use crate::{
+    ClientToken, Description, ErrorKind, ExecutionMode, Field, PageData, Statement, StatementExecutor,
+    StatementFilter, StatementId, Status, WaitTime,
+};
+
+/// An executor under test, and how to tell it what the scenarios need.
+pub trait Fixture: Sync {
+    /// What is tested.
+    type Executor: StatementExecutor;
+
+    /// The executor.
+    fn executor(&self) -> &Self::Executor;
+
+    /// The SQL that does this.
+    fn sql(&self, need: Need<'_>) -> String;
+
+    /// How often the effect `what` happened.
+    fn effects(&self, what: &str) -> impl Future<Output = usize> + Send;
+
+    /// Goes into names and tokens. One that is run twice against the same service needs a different one each time.
+    fn salt(&self) -> &str {
+        ""
+    }
+}
+
+/// What a scenario wants to be done by SQL. A new one is to be noticed: a fixture matches all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need<'a> {
+    /// A query with the column `n` and the rows 1, 2, 3.
+    Rows,
+    /// A statement that fails with an error in which `division by zero` occurs.
+    Failure,
+    /// A statement that takes much longer than a test.
+    Nap,
+    /// A statement with the effect of this name.
+    Effect(&'a str),
+    /// A statement with the effect that the parameter of this name names, used as `:name`.
+    EffectOf(&'a str),
+}
+
+macro_rules! scenarios {
+    ($($(#[$doc:meta])* async fn $name:ident($fixture:ident) $body:block)*) => {
+        /// Runs every scenario.
+        ///
+        /// # Panics
+        /// At the first scenario that fails.
+        pub async fn all<F: Fixture>(fixture: &F) {
+            $($name(fixture).await;)*
+        }
+
+        /// The names of the scenarios.
+        pub const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
+
+        $($(#[$doc])* pub async fn $name<F: Fixture>($fixture: &F) $body)*
+    };
+}
+
+scenarios! {
+    /// A query ends finished, and its rows can be fetched.
+    async fn a_query_ends_with_its_rows(fixture) {
+        let done = run(fixture, &Statement::sql(fixture.sql(Need::Rows))).await;
+        assert_eq!((&done.status, &done.error), (&Status::Finished, &None));
+        assert!(done.has_result_set);
+        assert_eq!(done.result_rows, Some(3));
+        assert_eq!(numbers(fixture, &done.id).await, [1, 2, 3]);
+    }
+
+    /// A failure is a status with the database's words, and no error of a call.
+    async fn a_failure_is_a_status_with_its_reason(fixture) {
+        let done = run(fixture, &Statement::sql(fixture.sql(Need::Failure))).await;
+        assert_eq!(done.status, Status::Failed);
+        let error = done.error.as_deref().unwrap_or_default();
+        assert!(error.contains("division by zero"), "{error}");
+        let refused = fixture.executor().result(&done.id, None).await.expect_err("a failure has no result");
+        assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
+    }
+
+    /// The same token is the same statement, however often it is submitted.
+    async fn a_repeated_token_is_one_statement(fixture) {
+        let what = format!("token{}", fixture.salt());
+        let statement = Statement::sql(fixture.sql(Need::Effect(&what))).with_client_token(token(&what));
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            ids.push(submit(fixture, &statement).await);
+        }
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert_eq!(end(fixture, &ids[0]).await.status, Status::Finished);
+        assert_eq!(submit(fixture, &statement).await, ids[0], "also after its end");
+        assert_eq!(fixture.effects(&what).await, 1);
+    }
+
+    /// Tokens that differ, and statements without one, are statements of their own.
+    async fn other_tokens_are_other_statements(fixture) {
+        let what = format!("others{}", fixture.salt());
+        let statement = Statement::sql(fixture.sql(Need::Effect(&what)));
+        for (n, statement) in [
+            statement.clone().with_client_token(token(&format!("{what}-1"))),
+            statement.clone().with_client_token(token(&format!("{what}-2"))),
+            statement.clone(),
+            statement,
+        ].iter().enumerate() {
+            assert_eq!(run(fixture, statement).await.status, Status::Finished, "{n}");
+        }
+        assert_eq!(fixture.effects(&what).await, 4);
+    }
+
+    /// A submit that waits tells the end.
+    async fn a_submit_with_a_wait_tells_the_end(fixture) {
+        let statement = Statement::sql(fixture.sql(Need::Rows));
+        let submitted = fixture.executor().submit(&statement, Some(WaitTime::MAX)).await.expect("submit");
+        assert_eq!(submitted.status, Some(Status::Finished));
+        let submitted = fixture.executor().submit(&statement, None).await.expect("submit");
+        assert_eq!(submitted.status, None, "only told with a wait");
+    }
+
+    /// A wait whose time is over is answered with the status of that moment.
+    async fn a_wait_ends_with_its_time(fixture) {
+        let id = submit(fixture, &Statement::sql(fixture.sql(Need::Nap))).await;
+        let wait = WaitTime::at_most(Duration::from_secs(1));
+        let described = fixture.executor().describe(&id, wait).await.expect("describe");
+        assert!(!described.status.is_terminal(), "{described:?}");
+        let early = fixture.executor().result(&id, None).await.expect_err("it has no result yet");
+        assert_eq!(early.kind(), ErrorKind::NotFound, "{early}");
+        cancelled(fixture, &id).await;
+    }
+
+    /// A cancelled statement ends aborted. One that ended cannot be cancelled.
+    async fn a_cancel_aborts_what_runs_and_nothing_else(fixture) {
+        let what = format!("cancel{}", fixture.salt());
+        let nap = fixture.sql(Need::Nap);
+        let batch = Statement::batch([fixture.sql(Need::Effect(&what)), nap]);
+        let id = submit(fixture, &batch).await;
+        cancelled(fixture, &id).await;
+        assert_eq!(fixture.effects(&what).await, 0, "a batch is a transaction");
+        let ended = run(fixture, &Statement::sql(fixture.sql(Need::Rows))).await;
+        match fixture.executor().cancel(&ended.id).await {
+            Ok(accepted) => assert!(!accepted, "it has ended"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid, "{error}"),
+        }
+        assert_eq!(end(fixture, &ended.id).await.status, Status::Finished);
+    }
+
+    /// An id that nobody gave is not found.
+    async fn an_unknown_id_is_not_found(fixture) {
+        let id = StatementId::new("00000000-0000-4000-8000-000000000000");
+        let executor = fixture.executor();
+        for error in [
+            executor.describe(&id, None).await.expect_err("describe"),
+            executor.describe(&id.sub_statement(1), None).await.expect_err("describe a sub-statement"),
+            executor.cancel(&id).await.expect_err("cancel"),
+            executor.result(&id, None).await.expect_err("result"),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        }
+    }
+
+    /// A batch runs its statements in order, each with an id and a result of its own.
+    async fn a_batch_has_sub_statements(fixture) {
+        let what = format!("batch{}", fixture.salt());
+        let batch = Statement::batch([fixture.sql(Need::Effect(&what)), fixture.sql(Need::Rows)]);
+        let done = run(fixture, &batch).await;
+        assert_eq!((&done.status, done.execution_mode), (&Status::Finished, Some(ExecutionMode::Transaction)));
+        let ids: Vec<_> = done.sub_statements.iter().map(|sub| sub.id.clone()).collect();
+        assert_eq!(ids, [done.id.sub_statement(1), done.id.sub_statement(2)]);
+        assert_eq!(numbers(fixture, &ids[1]).await, [1, 2, 3]);
+        let second = end(fixture, &ids[1]).await;
+        assert_eq!((second.status, second.has_result_set), (Status::Finished, true));
+        let whole = fixture.executor().result(&done.id, None).await.expect_err("a batch has no result of its own");
+        assert_eq!(whole.kind(), ErrorKind::Invalid, "{whole}");
+        assert_eq!(fixture.effects(&what).await, 1);
+    }
+
+    /// A failure within a transaction batch leaves no effect of any of its statements.
+    async fn a_failing_transaction_batch_has_no_effect(fixture) {
+        let (first, last) = (format!("undone{}", fixture.salt()), format!("unreached{}", fixture.salt()));
+        let batch = Statement::batch([
+            fixture.sql(Need::Effect(&first)),
+            fixture.sql(Need::Failure),
+            fixture.sql(Need::Effect(&last)),
+        ]);
+        let done = run(fixture, &batch).await;
+        assert_eq!(done.status, Status::Failed);
+        assert!(done.error.as_deref().unwrap_or_default().contains("division by zero"), "{:?}", done.error);
+        assert_eq!(done.sub_statements[1].status, Status::Failed);
+        assert_eq!((fixture.effects(&first).await, fixture.effects(&last).await), (0, 0));
+    }
+
+    /// In an auto-commit batch, a failure leaves the other statements as they are.
+    async fn an_auto_commit_batch_goes_on_after_a_failure(fixture) {
+        let (first, last) = (format!("kept{}", fixture.salt()), format!("reached{}", fixture.salt()));
+        let batch = Statement::batch([
+            fixture.sql(Need::Effect(&first)),
+            fixture.sql(Need::Failure),
+            fixture.sql(Need::Effect(&last)),
+        ]).with_execution_mode(ExecutionMode::AutoCommit);
+        let done = run(fixture, &batch).await;
+        let statuses: Vec<_> = done.sub_statements.iter().map(|sub| sub.status.as_str()).collect();
+        assert_eq!(statuses, ["FINISHED", "FAILED", "FINISHED"]);
+        assert_eq!((fixture.effects(&first).await, fixture.effects(&last).await), (1, 1));
+    }
+
+    /// Named parameters are used, and one that is not named in the SQL is refused before anything runs.
+    async fn parameters_are_named(fixture) {
+        let what = format!("parameter{}", fixture.salt());
+        let sql = fixture.sql(Need::EffectOf("what"));
+        let done = run(fixture, &Statement::sql(&sql).with_parameter("what", &what)).await;
+        assert_eq!((&done.status, &done.error), (&Status::Finished, &None));
+        let unused = Statement::sql(&sql).with_parameter("what", &what).with_parameter("other", "1");
+        let error = fixture.executor().submit(&unused, None).await.expect_err("an unused parameter");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        let empty = Statement::sql(&sql).with_parameter("what", "");
+        let error = fixture.executor().submit(&empty, None).await.expect_err("an empty value");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+
+    /// A listing finds statements by the beginning of their name, newest first, whatever their status, page by page.
+    async fn a_listing_finds_statements_by_name(fixture) {
+        let prefix = format!("conformance{}/", fixture.salt());
+        let mut expected = Vec::new();
+        for (n, need) in [Need::Rows, Need::Failure, Need::Rows].into_iter().enumerate() {
+            let named = Statement::sql(fixture.sql(need)).with_name(format!("{prefix}{n}"));
+            expected.insert(0, run(fixture, &named).await.id);
+        }
+        let running = Statement::sql(fixture.sql(Need::Nap)).with_name(format!("{prefix}nap"));
+        expected.insert(0, submit(fixture, &running).await);
+        let mut filter = StatementFilter::named(&prefix);
+        filter.page_size = Some(3);
+        let (mut found, mut page) = (Vec::new(), None);
+        loop {
+            let answer = fixture.executor().list(&filter, page).await.expect("list");
+            assert!(answer.statements.len() <= 3);
+            assert!(answer.statements.iter().all(|one| one.name.as_deref().is_some_and(|name| name.starts_with(&prefix))));
+            found.extend(answer.statements.into_iter().map(|statement| statement.id));
+            page = answer.next;
+            if page.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected);
+        filter.status = Some(Status::Failed);
+        let failed = fixture.executor().list(&filter, None).await.expect("list");
+        assert_eq!(failed.statements.len(), 1);
+        cancelled(fixture, &expected[0]).await;
+    }
+}
+
+fn token(text: &str) -> ClientToken {
+    ClientToken::new(text).expect("a token of at most 64 characters: use a shorter salt")
+}
+
+async fn submit<F: Fixture>(fixture: &F, statement: &Statement) -> StatementId {
+    fixture.executor().submit(statement, None).await.expect("submit").id
+}
+
+async fn run<F: Fixture>(fixture: &F, statement: &Statement) -> Description {
+    let id = submit(fixture, statement).await;
+    end(fixture, &id).await
+}
+
+/// Waits for the end, at most two minutes.
+async fn end<F: Fixture>(fixture: &F, id: &StatementId) -> Description {
+    for _ in 0..4 {
+        let description = fixture.executor().describe(id, Some(WaitTime::MAX)).await.expect("describe");
+        if description.status.is_terminal() {
+            return description;
+        }
+    }
+    panic!("statement {id} does not end");
+}
+
+/// Cancels what runs, and sees it aborted.
+async fn cancelled<F: Fixture>(fixture: &F, id: &StatementId) {
+    assert!(fixture.executor().cancel(id).await.expect("cancel"), "refused");
+    assert_eq!(end(fixture, id).await.status, Status::Aborted);
+}
+
+/// The rows of a result with one column of whole numbers.
+async fn numbers<F: Fixture>(fixture: &F, id: &StatementId) -> Vec<i64> {
+    let (mut numbers, mut page) = (Vec::new(), None);
+    loop {
+        let answer = fixture.executor().result(id, page).await.expect("result");
+        assert_eq!(answer.columns.len(), 1);
+        assert_eq!(answer.columns[0].name, "n");
+        let PageData::Records(records) = answer.data else { panic!("not the format that was chosen") };
+        numbers.extend(records.into_iter().flatten().map(|field| match field {
+            Field::Long(number) => number,
+            other => panic!("not a whole number: {other:?}"),
+        }));
+        page = answer.next;
+        if page.is_none() {
+            return numbers;
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The journal's table, row by row, and what else may become of a single statement.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redshift_orchestrator::{
+    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, Result, Statement,
+    StatementExecutor, StepKey, TokioClock, UnknownReason,
+    journal::{Entry, Event, Journal, MemoryJournal, Record, Settlement, Standing},
+    local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted},
+};
+use tokio::time::sleep;
+
+/// A scripted service, a journal and a clock that outlive processes.
+struct World {
+    service: LocalExecutor<Scripted>,
+    journal: MemoryJournal,
+    clock: TokioClock,
+}
+
+impl World {
+    fn new(script: Script) -> Self {
+        let epoch = "2026-11-23T06:30:00Z".parse().unwrap();
+        Self {
+            service: LocalExecutor::scripted(script.starting_at(epoch)),
+            journal: MemoryJournal::new(),
+            clock: TokioClock::starting_at(epoch),
+        }
+    }
+
+    /// An orchestrator of a new process.
+    fn orchestrator(&self) -> Orchestrator {
+        self.over(self.service.clone())
+    }
+
+    fn over(&self, executor: impl StatementExecutor + 'static) -> Orchestrator {
+        Orchestrator::new(executor).with_journal(self.journal.clone()).with_clock(self.clock)
+    }
+
+    /// Runs the statement until the process dies at its journal's append number `death`, counted from 0; before the append
+    /// takes effect, or after it.
+    async fn die_at(&self, death: usize, after: bool) {
+        let journal = DyingJournal { inner: self.journal.clone(), left: death.into(), after };
+        let orchestrator =
+            Orchestrator::new(self.service.clone()).with_journal(journal).with_clock(self.clock);
+        let key = key();
+        let run = orchestrator.run(&key, statement(), None);
+        assert!(tokio::time::timeout(Duration::from_secs(3_600), run).await.is_err(), "it did not die");
+    }
+
+    fn effects(&self) -> usize {
+        self.service.effects().len()
+    }
+}
+
+fn key() -> StepKey {
+    StepKey::new("run", "step")
+}
+
+fn statement() -> Statement {
+    Statement::sql("CALL load()")
+}
+
+fn hours(hours: f64) -> Duration {
+    Duration::from_secs_f64(hours * 3_600.0)
+}
+
+fn unknown(outcome: &Outcome) -> Option<UnknownReason> {
+    match &outcome.result {
+        Conclusion::Unknown(unknown) => Some(unknown.reason),
+        _ => None,
+    }
+}
+
+/// A journal whose process dies at one of its appends.
+#[derive(Debug)]
+struct DyingJournal {
+    inner: MemoryJournal,
+    left: std::sync::atomic::AtomicUsize,
+    after: bool,
+}
+
+#[async_trait]
+impl Journal for DyingJournal {
+    async fn append(&self, record: Record) -> Result<()> {
+        if self.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            if self.after {
+                self.inner.append(record).await?;
+            }
+            return std::future::pending().await;
+        }
+        self.inner.append(record).await
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.inner.entry(key).await
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        self.inner.run(run).await
+    }
+}
+
+/// What the next process finds, after a death of so many hours: the unknown's reason, or the origin; and effects in all.
+async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Origin, UnknownReason>, usize) {
+    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(60))));
+    world.die_at(death, after).await;
+    sleep(hours(down)).await;
+    let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+    let found = unknown(&outcome).map_or(Ok(outcome.origin), Err);
+    sleep(hours(1.0)).await;
+    (found, world.effects())
+}
+
+// Appends: 0 the intent, 1 the id, 2 the ending. An hour passes before each death is noticed.
+
+#[tokio::test(start_paused = true)]
+async fn a_death_before_the_intent_was_durable_is_no_event() {
+    for down in [0.0, 10.0, 30.0] {
+        assert_eq!(found(0, false, down).await, (Ok(Origin::Submitted), 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_before_the_submit_is_settled_by_the_token_for_8_hours_and_then_unknown() {
+    assert_eq!(found(0, true, 0.1).await, (Ok(Origin::Reattached), 1));
+    assert_eq!(found(0, true, 6.5).await, (Ok(Origin::Reattached), 1));
+    assert_eq!(found(0, true, 8.0).await, (Err(UnknownReason::NotListed), 0));
+    assert_eq!(found(0, true, 24.0).await, (Err(UnknownReason::TooLate), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown() {
+    assert_eq!(found(1, false, 0.1).await, (Ok(Origin::Reattached), 1));
+    assert_eq!(found(1, false, 8.0).await, (Ok(Origin::Reattached), 1));
+    assert_eq!(found(1, false, 24.0).await, (Err(UnknownReason::TooLate), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours() {
+    for (death, after) in [(1, true), (2, false)] {
+        assert_eq!(found(death, after, 0.1).await, (Ok(Origin::Reattached), 1));
+        assert_eq!(found(death, after, 22.0).await, (Ok(Origin::Reattached), 1));
+        assert_eq!(found(death, after, 26.0).await, (Err(UnknownReason::RecordExpired), 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_after_the_ending_was_durable_needs_nobody() {
+    assert_eq!(found(2, true, 0.1).await, (Ok(Origin::Journal), 1));
+    assert_eq!(found(2, true, 1_000.0).await, (Ok(Origin::Journal), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_answers_run_nothing_twice() {
+    let world = World::new(Script::new());
+    let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 0.9);
+    let outcome =
+        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement(), None).await.unwrap();
+    assert!(outcome.is_finished() && outcome.effort.submits > 1, "{outcome:?}");
+    assert_eq!(world.effects(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_answered_is_looked_up_by_its_name() {
+    // Every answer to a submit is lost for as long as the orchestrator is patient.
+    let world = World::new(Script::new());
+    let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
+    let outcome =
+        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement(), None).await.unwrap();
+    assert!(outcome.is_finished(), "{outcome:?}");
+    assert_eq!((outcome.origin, outcome.effort.lists, world.effects()), (Origin::Reattached, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_look_at() {
+    let world = World::new(Script::new());
+    let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostRequest, 1.0);
+    let outcome =
+        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement(), None).await.unwrap();
+    let Conclusion::Unknown(unknown) = &outcome.result else { panic!("{outcome:?}") };
+    assert_eq!(unknown.reason, UnknownReason::NoAnswer);
+    insta::assert_snapshot!(format!("{}\n{}", outcome.result, unknown.what_to_check()));
+    // The service answers again, and the token still holds: the next process settles it.
+    let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+    assert!(outcome.is_finished(), "{outcome:?}");
+    assert_eq!(world.effects(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_certainly_not_sent_is_an_error_and_may_be_run_again() {
+    let world = World::new(Script::new());
+    let faults = Faults::seeded(1).with(Operation::Submit, Fault::Throttle, 1.0);
+    let error = world
+        .over(Faulty::new(world.service.clone(), faults))
+        .run(&key(), statement(), None)
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind(), error.context("step")), (ErrorKind::Throttled, Some("run/step/1")));
+    let entry = world.journal.entry(&key()).await.unwrap().unwrap();
+    assert!(matches!(entry.standing, Standing::Refused(_)), "{entry:?}");
+    let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+    assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Submitted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_is_settled_by_hand() {
+    for (found, effects) in [(Settlement::Finished, 0), (Settlement::Failed, 0), (Settlement::NeverRan, 1)] {
+        let world = World::new(Script::new());
+        world.die_at(0, true).await;
+        sleep(hours(30.0)).await;
+        let orchestrator = world.orchestrator();
+        for _ in 0..3 {
+            let outcome = orchestrator.run(&key(), statement(), None).await.unwrap();
+            assert_eq!(unknown(&outcome), Some(UnknownReason::TooLate));
+        }
+        orchestrator.settle(&key(), found).await.unwrap();
+        let outcome = orchestrator.run(&key(), statement(), None).await.unwrap();
+        assert_eq!(outcome.is_finished(), found != Settlement::Failed);
+        assert_eq!(world.effects(), effects);
+        let again = orchestrator.settle(&key(), Settlement::Finished).await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::Invalid);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
+    let world = World::new(Script::new());
+    // Submitted under the old definition, its id never written down: found by its old name.
+    world.die_at(1, false).await;
+    let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()"), None).await.unwrap();
+    assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Reattached));
+    assert_eq!(world.service.effects()[0].sql, "CALL load()");
+    assert_eq!(world.effects(), 1);
+    // Perhaps never submitted: nobody can tell.
+    let world = World::new(Script::new());
+    world.die_at(0, true).await;
+    let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()"), None).await.unwrap();
+    assert_eq!(unknown(&outcome), Some(UnknownReason::Redefined));
+    assert_eq!(world.effects(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
+    let world = World::new(Script::new().otherwise(local::Run::finished(hours(2.0))));
+    let limit = Duration::from_secs(90);
+    let outcome = world.orchestrator().run(&key(), statement(), Some(limit)).await.unwrap();
+    assert_eq!(outcome.result, Conclusion::TimedOut { limit });
+    assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
+    sleep(hours(3.0)).await;
+    assert_eq!(world.effects(), 0);
+    // The journal tells the same.
+    let again = world.orchestrator().run(&key(), statement(), Some(limit)).await.unwrap();
+    assert_eq!((again.result, again.origin), (Conclusion::TimedOut { limit }, Origin::Journal));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_carries_the_databases_words_and_its_kind() {
+    let words = "ERROR: 1023 DETAIL: Serializable isolation violation on table - 107";
+    let world = World::new(Script::new().otherwise(local::Run::failed(Duration::from_secs(1), words)));
+    let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+    assert_eq!(
+        outcome.result,
+        Conclusion::Failed { kind: FailureKind::SerializationConflict, error: words.to_owned() }
+    );
+    assert!(outcome.id.is_some());
+}
+
+/// A journal whose appends fail from the `fails_from`th on.
+#[derive(Debug)]
+struct FullJournal {
+    inner: MemoryJournal,
+    appends: std::sync::atomic::AtomicUsize,
+    fails_from: usize,
+}
+
+#[async_trait]
+impl Journal for FullJournal {
+    async fn append(&self, record: Record) -> Result<()> {
+        if self.appends.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= self.fails_from {
+            return Err(Error::new(ErrorKind::Journal, "no space left on device"));
+        }
+        self.inner.append(record).await
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.inner.entry(key).await
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        self.inner.run(run).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_submitted_without_the_journal_and_nothing_submitted_is_forgotten() {
+    for fails_from in 0..3 {
+        let world = World::new(Script::new());
+        let journal = FullJournal { inner: world.journal.clone(), appends: Default::default(), fails_from };
+        let orchestrator =
+            Orchestrator::new(world.service.clone()).with_journal(Arc::new(journal)).with_clock(world.clock);
+        let error = orchestrator.run(&key(), statement(), None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Journal);
+        assert_eq!(error.context("statement_id").is_some(), fails_from > 0, "{error}");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.effects(), usize::from(fails_from > 0));
+        // With room again, the next process finds what there is.
+        let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+        assert!(outcome.is_finished());
+        assert_eq!(world.effects(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_intent_is_written_before_the_submit() {
+    let world = World::new(Script::new());
+    let journal = world.journal.clone();
+    let seen = move |_: &Statement, _: &redshift_orchestrator::Submitted| {
+        let records = journal.records();
+        assert!(matches!(records.as_slice(), [Record { event: Event::Intent { .. }, .. }]), "{records:?}");
+    };
+    let watched = Faulty::new(world.service.clone(), Faults::seeded(0)).with_on_submitted(seen);
+    assert!(world.over(watched).run(&key(), statement(), None).await.unwrap().is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_fit_no_statement_are_refused() {
+    let orchestrator = World::new(Script::new()).orchestrator();
+    for key in [StepKey::new("", "s"), StepKey::new("r", "a\nb"), StepKey::new("r".repeat(300), "s")] {
+        let error = orchestrator.run(&key, statement(), None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+}
