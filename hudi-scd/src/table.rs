@@ -442,10 +442,10 @@ impl Turn<'_> {
 
     /// Lets the next one write. What was done stands, so a failure is only told to the log: the lease ends by itself.
     pub(crate) async fn end(self) {
-        if let Some(held) = self.held {
-            if let Err(error) = held.release().await {
-                tracing::warn!(%error, "the table's lock could not be released");
-            }
+        if let Some(held) = self.held
+            && let Err(error) = held.release().await
+        {
+            tracing::warn!(%error, "the table's lock could not be released");
         }
     }
 }

@@ -211,7 +211,7 @@ impl Table {
 
     /// Bytes and rows of each file of the latest snapshot, by what the commits on the active timeline say.
     async fn latest_stats(&self, view: &View) -> Result<HashMap<String, (u64, u64)>> {
-        let mut latest: HashMap<(String, String), Option<(String, u64, u64)>> = HashMap::new();
+        let mut latest: HashMap<(String, String), Option<Said>> = HashMap::new();
         for entry in view.timeline.completed_commits() {
             let commit = read_commit(self.store(), &self.inner.layout, entry.instant, entry.action).await?;
             for (partition, stats) in commit.partition_to_write_stats {
@@ -262,6 +262,9 @@ impl Table {
         .await
     }
 }
+
+/// Path, bytes and rows of a file, as its commit says.
+type Said = (String, u64, u64);
 
 /// What a file has shown.
 #[derive(Debug, Default)]

@@ -32,7 +32,7 @@ struct Mortal {
 }
 
 impl Mortal {
-    fn new(
+    fn after(
         inner: Arc<dyn ObjectStore>,
         calls: i64,
         last_one_counts: bool,
@@ -190,7 +190,7 @@ async fn dies_everywhere(last_one_counts: bool) -> i64 {
         let (store, schema) = with_history().await;
         let before = read(&Table::open_with(store.clone(), "t".into(), options(2)).await.unwrap()).await;
 
-        let (mortal, left) = Mortal::new(store.clone(), calls, last_one_counts);
+        let (mortal, left) = Mortal::after(store.clone(), calls, last_one_counts);
         let written = match Table::open_with(mortal, "t".into(), options(3)).await {
             Ok(table) => table.upsert(&[rows(&schema, COMMITS_BEFORE)]).await,
             Err(error) => Err(error),
@@ -242,7 +242,7 @@ async fn a_repair_that_dies_is_repaired() {
     // As many calls as it takes to have some files written, but not the commit.
     let (mut died_with_files, mut calls) = (false, 15);
     while !died_with_files {
-        let (mortal, _) = Mortal::new(store.clone(), calls, true);
+        let (mortal, _) = Mortal::after(store.clone(), calls, true);
         if let Ok(table) = Table::open_with(mortal, "t".into(), options(3).without_lock()).await {
             table.upsert(&[rows(&schema, COMMITS_BEFORE)]).await.unwrap_err();
         }
@@ -260,7 +260,7 @@ async fn a_repair_that_dies_is_repaired() {
     for calls in 0..60 {
         // One after the other, so without a lock: nobody waits for leases of the dead.
         let options = || options(4 + (calls / 4) as i8).without_lock();
-        let (mortal, _) = Mortal::new(store.clone(), calls, calls % 2 == 0);
+        let (mortal, _) = Mortal::after(store.clone(), calls, calls % 2 == 0);
         if let Ok(table) = Table::open_with(mortal, "t".into(), options()).await {
             drop(table.upsert(&[]).await);
         }

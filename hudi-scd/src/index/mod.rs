@@ -159,10 +159,9 @@ fn candidates(footer: &Footer, keys: &StringArray) -> Result<Vec<u32>> {
     let mut candidates: Vec<u32> =
         (0..keys.len()).filter(|index| in_range(keys.value(*index))).map(|index| index as u32).collect();
     // Reading the key column costs less than decoding the filter and asking it for as many keys as the file has rows.
-    if !candidates.is_empty() && (candidates.len() as u64) < footer.rows() {
-        if let Some(filter) = footer.bloom_filter()? {
-            candidates.retain(|index| filter.contains(keys.value(*index as usize)));
-        }
+    let is_worth_it = !candidates.is_empty() && (candidates.len() as u64) < footer.rows();
+    if let Some(filter) = is_worth_it.then(|| footer.bloom_filter()).transpose()?.flatten() {
+        candidates.retain(|index| filter.contains(keys.value(*index as usize)));
     }
     Ok(candidates)
 }

@@ -24,7 +24,6 @@ use crate::{
     schema, storage,
     table::{Table, Turn},
     timeline::{Action, CommitMetadata, Instant, State, WriteStat},
-    view::View,
 };
 
 /// What a commit says that it was.

@@ -108,10 +108,10 @@ fn late_in(
         let compare = make_comparator(ordering, &deleted, SortOptions::default())
             .map_err(|cause| corrupt().with_source(cause))?;
         for (index, key) in keys.iter().enumerate() {
-            if let Some(&row) = key.and_then(|key| by_key.get(key)) {
-                if compare(row as usize, index).is_lt() {
-                    late.insert(row);
-                }
+            if let Some(&row) = key.and_then(|key| by_key.get(key))
+                && compare(row as usize, index).is_lt()
+            {
+                late.insert(row);
             }
         }
     }
