@@ -144,6 +144,11 @@ impl TableProperties {
         self.raw.get(CREATE_SCHEMA).map(String::as_str).filter(|schema| !schema.is_empty())
     }
 
+    /// Every property, those too that this crate does not read.
+    pub(crate) fn raw(&self) -> &BTreeMap<String, String> {
+        &self.raw
+    }
+
     fn from_raw(raw: BTreeMap<String, String>) -> Result<Self> {
         let text = |key: &str| raw.get(key).map_or("", |value| value.trim());
         let flag = |key: &str, default: bool| match text(key) {

@@ -8,7 +8,8 @@ use object_store::path::Path;
 
 use crate::{
     Result,
-    base_file::{OpenFile, blocking, conform_stored},
+    base_file::{OpenFile, conform_stored},
+    concurrent::blocking,
     table::Table,
     view::View,
 };
