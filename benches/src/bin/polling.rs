@@ -1,0 +1,307 @@
+//! How late does one know that a statement ended, and how many questions does that cost?
+//!
+//! Our strategies against the published polling schedules of other Redshift Data API clients, on a simulated clock: a round
+//! trip takes 50 ms, the service answers a held question when the statement ends, and statements take 0.3 s to 4 h.
+//! Each cell is `questions / lateness`; a client that gives up before the statement ends shows when.
+//!
+//! `cargo run --release -p benches --bin polling` prints the table and fails if the default strategy is later than one round trip or
+//! asks more often than once in 30 seconds; `--smoke` leaves out the long statements.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use redshift_orchestrator::{
+    Description, Error, ErrorKind, PageToken, ResultPage, Statement, StatementExecutor, StatementFilter,
+    StatementId, StatementPage, Status, Submitted, WaitTime,
+    wait::{Effort, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait},
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+const ROUND_TRIP: Duration = Duration::from_millis(50);
+
+#[derive(Parser)]
+#[command(about = "Lateness and questions of polling strategies, simulated")]
+struct Options {
+    /// Only statements of up to five minutes, for CI.
+    #[arg(long)]
+    smoke: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let mut durations = vec![0.3, 2.0, 8.0, 45.0, 219.0, 300.0];
+    if !options.smoke {
+        durations.extend([1_800.0, 14_400.0]);
+    }
+    let mut table = Table::new(&durations);
+    for peer in peers() {
+        table.row(&peer.name, durations.iter().map(|takes| simulate(peer.clone().watch(seconds(*takes)))));
+    }
+    table.rule();
+    let fixed = Fixed::new(seconds(5.0));
+    for (name, strategy) in [
+        ("Fixed, 5 s", Box::new(fixed) as Box<dyn PollStrategy>),
+        ("Exponential", Box::new(Exponential::default())),
+        ("Exponential, jitter 10 %", Box::new(Jittered::new(Exponential::default(), 1))),
+        ("Learned, 5 % longer than before", Box::new(Learned::default())),
+    ] {
+        table.row(name, durations.iter().map(|takes| simulate(ours(&*strategy, seconds(*takes)))));
+    }
+    let default: Vec<_> =
+        durations.iter().map(|takes| simulate(ours(&LongPoll::default(), seconds(*takes)))).collect();
+    table.row("LongPoll, the default", default.iter().cloned());
+    table.print();
+    for (takes, measured) in durations.iter().zip(&default) {
+        let Measured::Known { questions, late } = measured else {
+            anyhow::bail!("the default strategy gave up");
+        };
+        // A timer of tokio's ticks in milliseconds.
+        ensure!(*late <= ROUND_TRIP + Duration::from_millis(2), "{late:?} late after {takes} s");
+        ensure!(f64::from(*questions) <= (takes / 30.0).ceil(), "{questions} questions for {takes} s");
+    }
+    println!("\nLongPoll: at most one round trip late, at most one question in 30 s.");
+    Ok(())
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+/// What watching a statement came to.
+#[derive(Clone, Debug)]
+enum Measured {
+    Known { questions: u32, late: Duration },
+    GaveUp { questions: u32, after: Duration },
+}
+
+/// Runs a future on a clock of its own.
+fn simulate<T>(future: impl Future<Output = Result<T>>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(future)).unwrap_or_else(
+        |error| {
+            eprintln!("the simulation failed: {error:#}");
+            std::process::exit(1)
+        },
+    )
+}
+
+/// Watches a statement with one of our strategies.
+async fn ours(strategy: &dyn PollStrategy, takes: Duration) -> Result<Measured> {
+    let service = Service::with_statement(takes);
+    let begun = Instant::now();
+    let (id, mut effort) = (StatementId::new("simulated"), Effort::default());
+    let before = takes.div_f64(1.05);
+    let wait = Wait::new(&service, &id, strategy).with_expected(Some(before));
+    let ending = wait.until_ended(&mut effort).await;
+    ensure!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    Ok(Measured::Known { questions: effort.describes, late: begun.elapsed() - takes })
+}
+
+/// Another client's loop: what its source says.
+#[derive(Clone)]
+struct Peer {
+    name: String,
+    /// The pause before the first question.
+    first: Duration,
+    /// The pause before question number `n`, counted from 1.
+    pause: fn(u32) -> Duration,
+    most_questions: Option<u32>,
+    limit: Option<Duration>,
+    /// Questions that it asks again after the ending is known.
+    extra: u32,
+    wait: Option<WaitTime>,
+}
+
+impl Peer {
+    fn new(name: &str, first: f64, pause: fn(u32) -> Duration) -> Self {
+        let (most_questions, limit, wait) = (None, None, None);
+        Self { name: name.to_owned(), first: seconds(first), pause, most_questions, limit, extra: 0, wait }
+    }
+
+    fn giving_up_after(mut self, limit: f64) -> Self {
+        self.limit = Some(seconds(limit));
+        self
+    }
+
+    fn asking_at_most(mut self, questions: u32) -> Self {
+        self.most_questions = Some(questions);
+        self
+    }
+
+    fn asking_again(mut self, extra: u32) -> Self {
+        self.extra = extra;
+        self
+    }
+
+    fn holding(mut self) -> Self {
+        self.wait = Some(WaitTime::MAX);
+        self
+    }
+
+    async fn watch(self, takes: Duration) -> Result<Measured> {
+        let service = Service::with_statement(takes);
+        let begun = Instant::now();
+        let id = StatementId::new("simulated");
+        if self.wait.is_some() {
+            // Its submit waits as well; that is no question.
+            let submitted = service.describe(&id, self.wait).await?;
+            if submitted.status.is_terminal() {
+                sleep(ROUND_TRIP).await;
+                return Ok(Measured::Known { questions: 1, late: begun.elapsed() - ROUND_TRIP - takes });
+            }
+        }
+        let mut questions = 0;
+        loop {
+            sleep(if questions == 0 { self.first } else { (self.pause)(questions) }).await;
+            let given_up = self.limit.is_some_and(|limit| begun.elapsed() > limit);
+            if given_up || self.most_questions.is_some_and(|most| questions >= most) {
+                return Ok(Measured::GaveUp { questions, after: begun.elapsed() });
+            }
+            questions += 1;
+            if service.describe(&id, self.wait).await?.status.is_terminal() {
+                let late = begun.elapsed() - takes;
+                return Ok(Measured::Known { questions: questions + self.extra, late });
+            }
+        }
+    }
+}
+
+/// Growing pauses, as several clients have them.
+fn growing(first: f64, factor: f64, most: f64, number: u32) -> Duration {
+    seconds((first * factor.powf(f64::from(number - 1))).min(most))
+}
+
+/// The published schedules, read from each client's source in November 2026.
+fn peers() -> Vec<Peer> {
+    vec![
+        Peer::new("Airflow operator, 10 s", 0.0, |_| seconds(10.0)).asking_again(1),
+        Peer::new("Airflow deferrable, 10 s", 0.0, |_| seconds(10.0)).asking_again(3),
+        Peer::new("awswrangler, 0.25 x 1.5^n, 16 times", 0.0, |n| growing(0.25, 1.5, f64::MAX, n))
+            .asking_at_most(16)
+            .asking_again(1),
+        Peer::new("mashiike driver, 10 ms", 0.0, |_| seconds(0.01)).giving_up_after(900.0),
+        Peer::new("jitsu, 10 ms x 2^n to 5 s", 0.01, |n| growing(0.02, 2.0, 5.0, n)),
+        Peer::new("Grafana backend, 0.2 x 1.1^n", 0.0, |n| growing(0.2, 1.1, 600.0, n)),
+        Peer::new("Grafana UI, 20 ms x 2^n to 10 s", 0.0, |n| growing(0.02, 2.0, 10.0, n)),
+        Peer::new("Feast, 1 s x 2^n to 30 s", 0.0, |n| growing(1.0, 2.0, 30.0, n)),
+        Peer::new("Terraform, 30 s, then 10 s", 30.0, |_| seconds(10.0))
+            .asking_again(1)
+            .giving_up_after(600.0),
+        Peer::new("CDK, 100 ms, 1 min", 0.1, |_| seconds(0.1)).giving_up_after(60.0),
+        Peer::new("Step Functions sample, 5 s", 5.0, |_| seconds(5.0)),
+        Peer::new("Lambda sample, 10 s", 10.0, |_| seconds(10.0)),
+        Peer::new("AWS quick start, 1 s, 21 times", 0.0, |_| seconds(1.0)).asking_at_most(21),
+        Peer::new("faucet, 50 ms x 2^n to 1 s", 0.0, |n| growing(0.05, 2.0, 1.0, n)),
+        Peer::new("skippr, connector-x, 1 s", 0.0, |_| seconds(1.0)),
+        Peer::new("awslabs MCP server, held 30 s, 1 s", 1.0, |_| seconds(1.0))
+            .holding()
+            .giving_up_after(3_600.0),
+    ]
+}
+
+/// One statement, half a round trip away in each direction.
+#[derive(Debug)]
+struct Service {
+    ends: Instant,
+}
+
+impl Service {
+    fn with_statement(takes: Duration) -> Self {
+        Self { ends: Instant::now() + takes }
+    }
+}
+
+fn unsupported<T>() -> redshift_orchestrator::Result<T> {
+    Err(Error::new(ErrorKind::Unsupported, "the simulation only answers questions"))
+}
+
+#[async_trait::async_trait]
+impl StatementExecutor for Service {
+    async fn submit(&self, _: &Statement, _: Option<WaitTime>) -> redshift_orchestrator::Result<Submitted> {
+        unsupported()
+    }
+
+    async fn describe(
+        &self,
+        id: &StatementId,
+        wait: Option<WaitTime>,
+    ) -> redshift_orchestrator::Result<Description> {
+        sleep(ROUND_TRIP / 2).await;
+        let held = Instant::now() + wait.map_or(Duration::ZERO, WaitTime::duration);
+        sleep_until(held.min(self.ends)).await;
+        let status = if Instant::now() < self.ends { Status::Started } else { Status::Finished };
+        sleep(ROUND_TRIP / 2).await;
+        Ok(Description::new(id.clone(), status))
+    }
+
+    async fn cancel(&self, _: &StatementId) -> redshift_orchestrator::Result<bool> {
+        unsupported()
+    }
+
+    async fn result(
+        &self,
+        _: &StatementId,
+        _: Option<PageToken>,
+    ) -> redshift_orchestrator::Result<ResultPage> {
+        unsupported()
+    }
+
+    async fn list(
+        &self,
+        _: &StatementFilter,
+        _: Option<PageToken>,
+    ) -> redshift_orchestrator::Result<StatementPage> {
+        unsupported()
+    }
+}
+
+/// A table in Markdown.
+struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(durations: &[f64]) -> Self {
+        let head = durations.iter().map(|takes| format!("{takes} s"));
+        let mut table =
+            Self { rows: vec![["questions / lateness".to_owned()].into_iter().chain(head).collect()] };
+        table.rule();
+        table
+    }
+
+    fn row(&mut self, name: &str, cells: impl Iterator<Item = Measured>) {
+        let cells = cells.map(|measured| match measured {
+            Measured::Known { questions, late } => format!("{questions} / {:.2} s", late.as_secs_f64()),
+            Measured::GaveUp { questions, after } => {
+                format!("{questions} / gave up at {:.0} s", after.as_secs_f64())
+            }
+        });
+        self.rows.push([name.to_owned()].into_iter().chain(cells).collect());
+    }
+
+    fn rule(&mut self) {
+        self.rows.push(Vec::new());
+    }
+
+    fn print(&self) {
+        let columns = self.rows[0].len();
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<_> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let cells = widths.iter().enumerate().map(|(column, width)| match row.get(column) {
+                None => "-".repeat(*width),
+                Some(cell) if column == 0 => format!("{cell:width$}"),
+                Some(cell) => format!("{cell:>width$}"),
+            });
+            println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
+        }
+    }
+}
