@@ -1,11 +1,14 @@
 //! Submit SQL and stored procedures to Amazon Redshift exactly once, wait for them well, run graphs of them, resume after a crash.
 
 mod backoff;
+pub mod catalog;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "data-api")]
 pub mod data_api;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 mod error;
 mod executor;
 mod failure;
@@ -24,6 +27,7 @@ mod target;
 pub mod wait;
 
 pub use backoff::Backoff;
+pub use catalog::Catalog;
 pub use clock::{Clock, SystemClock, TokioClock};
 #[cfg(feature = "data-api")]
 pub use data_api::DataApiExecutor;

@@ -243,6 +243,7 @@ struct Call<'a> {
 }
 
 /// How submitting ended.
+#[expect(clippy::large_enum_variant, reason = "made once a submit, and taken apart at once")]
 enum Submission {
     Accepted(Submitted),
     /// It certainly did not run.

@@ -146,10 +146,17 @@ impl Call {
         self.withheld.extend(statement.sqls().iter().cloned());
         // A value is withheld where it is quoted as one: a value `1` must not blacken every 1 of a message.
         self.withheld.extend(statement.parameters().iter().map(|parameter| format!("'{}'", parameter.value)));
-        if let Auth::Secret(arn) = target.auth() {
+        self.withheld.retain(|text| !text.trim().is_empty());
+        self.withholding_secret(target)
+    }
+
+    /// Takes the target's secret out of the service's messages.
+    pub(super) fn withholding_secret(mut self, target: &Target) -> Self {
+        if let Auth::Secret(arn) = target.auth()
+            && !arn.trim().is_empty()
+        {
             self.withheld.push(arn.clone());
         }
-        self.withheld.retain(|text| !text.trim().is_empty());
         self
     }
 

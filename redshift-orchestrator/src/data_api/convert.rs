@@ -87,12 +87,12 @@ pub(super) fn batch(
 
 /// Where a statement runs. A session knows its target: naming both is refused by the service.
 #[derive(Default)]
-struct Place {
-    cluster: Option<String>,
-    workgroup: Option<String>,
+pub(super) struct Place {
+    pub(super) cluster: Option<String>,
+    pub(super) workgroup: Option<String>,
     database: Option<String>,
-    db_user: Option<String>,
-    secret_arn: Option<String>,
+    pub(super) db_user: Option<String>,
+    pub(super) secret_arn: Option<String>,
     session_id: Option<String>,
 }
 
@@ -101,7 +101,10 @@ impl Place {
         if let Some(session) = statement.session() {
             return Self { session_id: Some(session.as_str().to_owned()), ..Self::default() };
         }
-        let target = statement.target().unwrap_or(target);
+        Self::at(statement.target().unwrap_or(target))
+    }
+
+    pub(super) fn at(target: &Target) -> Self {
         let (cluster, workgroup) = compute(Some(target.compute()));
         let (db_user, secret_arn) = match target.auth() {
             Auth::Iam => (None, None),
@@ -120,6 +123,15 @@ pub(super) fn compute(compute: Option<&Compute>) -> (Option<String>, Option<Stri
         Some(Compute::Workgroup(name)) => (None, Some(name.clone())),
         None => (None, None),
     }
+}
+
+/// The cluster or workgroup, if the answer names one.
+pub(super) fn one_compute(cluster: Option<String>, workgroup: Option<String>) -> Option<Compute> {
+    text(cluster).map(Compute::Cluster).or_else(|| text(workgroup).map(Compute::Workgroup))
+}
+
+pub(super) fn seconds(seconds: Option<i32>) -> Option<Duration> {
+    u64::try_from(seconds?).ok().map(Duration::from_secs)
 }
 
 pub(super) fn wait_seconds(wait: Option<WaitTime>) -> Option<i32> {
@@ -210,10 +222,9 @@ fn target(
     secret_arn: Option<String>,
 ) -> Option<Target> {
     let database = text(database)?;
-    let target = match (text(cluster), text(workgroup)) {
-        (Some(identifier), _) => Target::cluster(identifier, database),
-        (None, Some(name)) => Target::workgroup(name, database),
-        (None, None) => return None,
+    let target = match one_compute(cluster, workgroup)? {
+        Compute::Cluster(identifier) => Target::cluster(identifier, database),
+        Compute::Workgroup(name) => Target::workgroup(name, database),
     };
     Some(match (text(secret_arn), text(db_user)) {
         (Some(arn), _) => target.with_secret(arn),
@@ -308,7 +319,7 @@ fn columns(metadata: Option<Vec<ColumnMetadata>>) -> Vec<Column> {
     metadata.unwrap_or_default().into_iter().map(column).collect()
 }
 
-fn column(data: ColumnMetadata) -> Column {
+pub(super) fn column(data: ColumnMetadata) -> Column {
     let name = text(data.label).or(text(data.name)).unwrap_or_default();
     let mut column = Column::new(name, data.type_name.unwrap_or_default());
     column.precision = u32::try_from(data.precision).ok().filter(|precision| *precision > 0);
@@ -391,7 +402,7 @@ fn status(word: Option<&str>) -> Status {
     Status::from(word.unwrap_or("UNKNOWN"))
 }
 
-fn text(text: Option<String>) -> Option<String> {
+pub(super) fn text(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
@@ -412,7 +423,7 @@ fn duration(nanoseconds: i64, ended: bool) -> Option<Duration> {
     amount(nanoseconds, ended).map(Duration::from_nanos)
 }
 
-fn timestamp(time: Option<DateTime>) -> Option<Timestamp> {
+pub(super) fn timestamp(time: Option<DateTime>) -> Option<Timestamp> {
     let time = time?;
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
 }

@@ -34,6 +34,7 @@
 //! `classify.rs`. A code that the table does not know is kept in [`Error::code`]. SQL text, parameter values and the
 //! secret's ARN are taken out of the service's messages.
 
+mod catalog;
 mod classify;
 mod convert;
 

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use tokio::time::sleep;
 
 use crate::{
-    Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
+    Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
+    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
 };
 
 /// What happens to a request, or to its answer.
@@ -100,6 +101,13 @@ impl Faults {
     /// No faults yet. Requests that come in the same order meet the same ones.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, rates: Vec::new() }
+    }
+
+    /// Draws from another seed.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// Adds a fault to an operation. `rate` is the share of requests that meet it, from 0 to 1; the faults of an operation exclude each
@@ -255,6 +263,31 @@ impl<E: StatementExecutor> StatementExecutor for Faulty<E> {
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.pass(Operation::List, self.inner.list(filter, page)).await
+    }
+}
+
+/// The catalog meets no faults.
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: Catalog> Catalog for Faulty<E> {
+    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        self.inner.databases(scope, page).await
+    }
+
+    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        self.inner.schemas(scope, page).await
+    }
+
+    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
+        self.inner.tables(scope, page).await
+    }
+
+    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
+        self.inner.columns(scope, page).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        self.inner.sessions(filter, page).await
     }
 }
 

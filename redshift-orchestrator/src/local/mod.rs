@@ -28,7 +28,9 @@
 //! ```
 
 mod backend;
+mod catalog;
 mod faults;
+mod files;
 mod limits;
 mod machine;
 #[cfg(feature = "postgres")]

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     ClientToken, Clock, Column, ExecutionMode, Field, PageToken, Result, ResultPage, StatementId, Status,
-    TokioClock,
+    TokioClock, catalog::Table as CatalogTable,
 };
 
 /// What a [`LocalExecutor`] without a database is to do with the statements it gets.
@@ -48,6 +48,7 @@ pub struct Script {
     limits: Limits,
     dwell: Dwell,
     concurrency: Option<usize>,
+    tables: Vec<(CatalogTable, Vec<Column>)>,
     epoch: Timestamp,
     seed: u64,
 }
@@ -102,6 +103,7 @@ impl Script {
             limits: Limits::default(),
             dwell: Dwell::default(),
             concurrency: None,
+            tables: Vec::new(),
             epoch: jiff::civil::date(2026, 1, 1)
                 .to_zoned(jiff::tz::TimeZone::UTC)
                 .map_or(Timestamp::UNIX_EPOCH, |zoned| zoned.timestamp()),
@@ -155,6 +157,19 @@ impl Script {
     #[must_use]
     pub fn starting_at(mut self, epoch: Timestamp) -> Self {
         self.epoch = epoch;
+        self
+    }
+
+    /// Shows this table with these columns in the [`Catalog`](crate::Catalog). Statements know nothing of it.
+    #[must_use]
+    pub fn with_table(mut self, table: CatalogTable, columns: impl IntoIterator<Item = Column>) -> Self {
+        let within = |mut column: Column| {
+            column.schema = Some(table.schema.clone());
+            column.table = Some(table.name.clone());
+            column
+        };
+        let columns = columns.into_iter().map(within).collect();
+        self.tables.push((table, columns));
         self
     }
 
@@ -230,6 +245,11 @@ impl LocalExecutor<Scripted> {
 }
 
 impl Scripted {
+    /// What the script declares for the catalog.
+    pub(super) fn tables(&self) -> &[(CatalogTable, Vec<Column>)] {
+        &self.script.tables
+    }
+
     fn played(&self) -> MutexGuard<'_, Played> {
         self.played.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -51,6 +51,15 @@ pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Erro
         .with_source(error)
 }
 
+/// A question about the server's catalog failed; nothing was to take effect.
+pub(super) fn catalog(error: tokio_postgres::Error) -> Error {
+    let message = match error.as_db_error() {
+        Some(refusal) => text(refusal),
+        None => "the connection to the database was lost".to_owned(),
+    };
+    Error::new(ErrorKind::Database, message).with_source(error)
+}
+
 /// A request about the records failed. If the connection broke, what was asked for may have been done.
 pub(super) fn records(error: tokio_postgres::Error) -> Error {
     match error.as_db_error() {

@@ -40,6 +40,7 @@ use link::Pool;
 use records::Records;
 
 mod bind;
+mod catalog;
 mod errors;
 mod fields;
 mod link;

@@ -74,6 +74,11 @@ impl Records {
         Ok(Self { name: name.to_owned(), schema: format!("\"{name}\""), limits })
     }
 
+    /// The name of the schema.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// `sql` with `~` standing for the schema.
     fn sql(&self, sql: &str) -> String {
         sql.replace('~', &self.schema)

@@ -1,0 +1,160 @@
+//! `redshift-data-emulator`: the Redshift Data API on a laptop.
+
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser};
+use redshift_orchestrator::{
+    Clock, Error, ErrorKind, Result, StatementExecutor, SystemClock,
+    catalog::Catalog,
+    emulator::Emulator,
+    local::{Faults, Faulty, LocalExecutor, Script},
+};
+
+/// The Redshift Data API on a laptop: point an AWS SDK's endpoint URL at it. Any credentials are accepted.
+#[derive(Parser)]
+#[command(version, max_term_width = 110)]
+struct Options {
+    /// Address to listen on; port 0 takes a free one. The URL is printed once it is ready
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8192")]
+    listen: SocketAddr,
+
+    #[command(flatten)]
+    back_end: BackEnd,
+
+    /// Connections to the PostgreSQL server: one for the records, each other runs one statement at a time
+    #[arg(long, value_name = "NUMBER", default_value_t = 17)]
+    #[cfg(feature = "postgres")]
+    connections: u16,
+
+    /// Let requests meet the faults of this TOML file (see `Faults::from_toml`)
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+
+    /// Draw the faults and the ids of statements from this seed, instead of the file's and the machine's entropy
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+
+    /// Listen on addresses that other machines can reach. Whoever reaches it can run any SQL
+    #[arg(long)]
+    exposed: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct BackEnd {
+    /// Run the SQL on this PostgreSQL server (15 or newer), which keeps the records, too
+    #[arg(long, value_name = "URL")]
+    #[cfg(feature = "postgres")]
+    postgres: Option<String>,
+
+    /// Run no SQL, but do as this TOML file says (see `Script::from_toml`)
+    #[arg(long, value_name = "FILE")]
+    scripted: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&Error::new(ErrorKind::Other, "no runtime").with_source(error)),
+    };
+    match runtime.block_on(run(options)) {
+        Ok(()) => {
+            // What still runs then is for the next start to go on with.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &Error) -> ExitCode {
+    eprintln!("{error:?}");
+    ExitCode::FAILURE
+}
+
+async fn run(options: Options) -> Result<()> {
+    let faults = match &options.faults {
+        Some(path) => Faults::from_toml(&read(path)?).map_err(|error| in_file(error, path))?,
+        None => Faults::seeded(0),
+    };
+    let faults = match options.seed {
+        Some(seed) => faults.with_seed(seed),
+        None => faults,
+    };
+    let ids = options.seed.unwrap_or_else(entropy);
+    #[cfg(feature = "postgres")]
+    if let Some(url) = &options.back_end.postgres {
+        let executor =
+            LocalExecutor::postgres(url).with_connections(options.connections.into()).with_seed(ids);
+        return serve(&options, ids, Faulty::new(executor.start().await?, faults)).await;
+    }
+    let script = match &options.back_end.scripted {
+        Some(path) => Script::from_toml(&read(path)?).map_err(|error| in_file(error, path))?,
+        None => Script::new(),
+    };
+    let script = script.with_seed(ids).starting_at(SystemClock.now());
+    serve(&options, ids, Faulty::new(LocalExecutor::scripted(script), faults)).await
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| {
+        in_file(Error::new(ErrorKind::Definition, "the file cannot be read").with_source(error), path)
+    })
+}
+
+fn in_file(error: Error, path: &Path) -> Error {
+    error.with_context("file", path.display())
+}
+
+#[expect(clippy::disallowed_methods, reason = "ids of two starts must differ, unless a seed is given")]
+fn entropy() -> u64 {
+    fastrand::u64(..)
+}
+
+async fn serve(
+    options: &Options,
+    seed: u64,
+    executor: impl StatementExecutor + Catalog + 'static,
+) -> Result<()> {
+    let emulator = Emulator::new(executor).with_seed(seed);
+    let emulator = if options.exposed { emulator.exposed() } else { emulator };
+    // Before anything is listened to: a stop that comes early is not lost.
+    let stop =
+        stop().map_err(|error| Error::new(ErrorKind::Other, "signals cannot be heard").with_source(error))?;
+    let listening = emulator.listen(options.listen).await.map_err(|error| {
+        Error::new(ErrorKind::Invalid, "the emulator cannot listen there; see --listen and --exposed")
+            .with_context("address", options.listen)
+            .with_source(error)
+    })?;
+    let mut out = std::io::stdout();
+    // Whoever closed our output is not interested in the line.
+    let _ = writeln!(out, "listening on {}", listening.url()).and_then(|()| out.flush());
+    listening.serve_until(stop).await;
+    Ok(())
+}
+
+/// Ends with SIGINT, and where there is one, SIGTERM.
+#[cfg(unix)]
+fn stop() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn stop() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async { tokio::signal::ctrl_c().await.unwrap_or(()) })
+}

@@ -1,0 +1,142 @@
+//! The catalog over the SDK.
+
+use async_trait::async_trait;
+use aws_sdk_redshiftdata::types::{SessionData, SessionStatusString, TableMember};
+
+use super::{
+    DataApiExecutor,
+    classify::Call,
+    convert::{self, Place},
+};
+use crate::{
+    Column, PageToken, Result, SessionId, StatementId,
+    catalog::{Catalog, Page, Scope, Session, SessionFilter, SessionStatus, Table},
+};
+
+impl DataApiExecutor {
+    fn place(&self, scope: &Scope) -> Place {
+        Place::at(scope.target.as_ref().unwrap_or(&self.target))
+    }
+
+    /// The database whose objects are listed, which the service wants to be told; and the one to connect to, if that is another.
+    fn databases_of(&self, scope: &Scope) -> (String, Option<String>) {
+        let connected = scope.target.as_ref().unwrap_or(&self.target).database().to_owned();
+        match &scope.database {
+            Some(database) if *database != connected => (database.clone(), Some(connected)),
+            _ => (connected, None),
+        }
+    }
+}
+
+/// What the listings of the catalog have in common; their builders have no type in common.
+macro_rules! list {
+    ($self:ident . $operation:ident ($name:literal, $scope:ident, $page:ident) $(. $set:ident ($value:expr))*) => {{
+        let call = Call::new($name).withholding_secret($scope.target.as_ref().unwrap_or(&$self.target));
+        let place = $self.place($scope);
+        $self
+            .client
+            .$operation()
+            .set_cluster_identifier(place.cluster)
+            .set_workgroup_name(place.workgroup)
+            .set_db_user(place.db_user)
+            .set_secret_arn(place.secret_arn)
+            .set_max_results($scope.page_size.map(i32::from))
+            .set_next_token($page.map(|page| page.as_str().to_owned()))
+            $(.$set($value))*
+            .customize()
+            .interceptor(call.sending())
+            .send()
+            .await
+            .map_err(|error| call.error(error, None))?
+    }};
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Catalog for DataApiExecutor {
+    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        let (database, _) = self.databases_of(scope);
+        let output = list!(self.list_databases("ListDatabases", scope, page).database(database));
+        Ok(paged(output.databases, output.next_token, |name| name))
+    }
+
+    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        let (database, connected) = self.databases_of(scope);
+        let output = list!(
+            self.list_schemas("ListSchemas", scope, page)
+                .database(database)
+                .set_connected_database(connected)
+                .set_schema_pattern(scope.schema.clone())
+        );
+        Ok(paged(output.schemas, output.next_token, |name| name))
+    }
+
+    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
+        let (database, connected) = self.databases_of(scope);
+        let output = list!(
+            self.list_tables("ListTables", scope, page)
+                .database(database)
+                .set_connected_database(connected)
+                .set_schema_pattern(scope.schema.clone())
+                .set_table_pattern(scope.table.clone())
+        );
+        Ok(paged(output.tables, output.next_token, table))
+    }
+
+    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
+        let (database, connected) = self.databases_of(scope);
+        let output = list!(
+            self.describe_table("DescribeTable", scope, page)
+                .database(database)
+                .set_connected_database(connected)
+                .set_schema(scope.schema.clone())
+                .set_table(scope.table.clone())
+        );
+        Ok(paged(output.column_list, output.next_token, convert::column))
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        let call = Call::new("ListSessions");
+        let (cluster, workgroup) = convert::compute(filter.compute.as_ref());
+        let request = self
+            .client
+            .list_sessions()
+            .set_session_id(filter.id.as_ref().map(|id| id.as_str().to_owned()))
+            .set_status(filter.status.as_ref().map(|status| SessionStatusString::from(status.as_str())))
+            .role_level(!filter.own_session_only)
+            .set_cluster_identifier(cluster)
+            .set_workgroup_name(workgroup)
+            .set_database(filter.database.clone())
+            .set_max_results(filter.page_size.map(i32::from))
+            .set_next_token(page.map(|page| page.as_str().to_owned()));
+        let sent = request.customize().interceptor(call.sending()).send().await;
+        let output = sent.map_err(|error| call.error(error, None))?;
+        Ok(paged(Some(output.sessions), output.next_token, session))
+    }
+}
+
+fn paged<S, T>(entries: Option<Vec<S>>, next: Option<String>, convert: impl Fn(S) -> T) -> Page<T> {
+    Page {
+        entries: entries.unwrap_or_default().into_iter().map(convert).collect(),
+        next: convert::text(next).map(PageToken::new),
+    }
+}
+
+fn table(data: TableMember) -> Table {
+    Table::new(data.schema.unwrap_or_default(), data.name.unwrap_or_default())
+        .with_kind(data.r#type.unwrap_or_default())
+}
+
+fn session(data: SessionData) -> Session {
+    let created_at = convert::timestamp(Some(data.created_at)).unwrap_or_default();
+    let status = SessionStatus::from(data.status.as_str());
+    let mut session = Session::new(SessionId::new(data.session_id), status, created_at);
+    session.updated_at = convert::timestamp(data.updated_at);
+    session.compute = convert::one_compute(data.cluster_identifier, data.workgroup_name);
+    session.database = convert::text(data.database);
+    session.database_user = convert::text(data.db_user);
+    session.keep_alive = convert::seconds(data.session_alive_seconds);
+    session.expires_at = convert::timestamp(data.session_ttl);
+    session.current_statement = convert::text(data.current_statement_id).map(StatementId::new);
+    session
+}

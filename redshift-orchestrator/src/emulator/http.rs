@@ -1,0 +1,254 @@
+//! [`Emulator`]: the HTTP side.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::{Body, Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{operation::Operation, refusal::Refusal, service::Service};
+use crate::{StatementExecutor, catalog::Catalog};
+
+const CONTENT: &str = "application/x-amz-json-1.1";
+
+/// The longest body that is read: 40 statements of 100 KB, each character of them escaped.
+const LONGEST_BODY: usize = 40 * 100 * 1024 * 6;
+
+/// How long requests may go on after a stop. Those that are held do not use it: they are answered at once.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The Redshift Data API over HTTP in front of an executor; see the [module](crate::emulator).
+#[derive(Debug)]
+pub struct Emulator<E> {
+    executor: E,
+    exposed: bool,
+    seed: u64,
+}
+
+impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
+    /// An emulator in front of this executor.
+    pub fn new(executor: E) -> Self {
+        Self { executor, exposed: false, seed: 0 }
+    }
+
+    /// Also listens on addresses that other machines can reach. Whoever reaches it may run any SQL: it checks no credentials.
+    #[must_use]
+    pub fn exposed(mut self) -> Self {
+        self.exposed = true;
+        self
+    }
+
+    /// What the ids of requests are drawn from.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Takes the address; port 0 stands for a free one. Connections wait from here on, until they are served.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that is not a loopback one, unless [`exposed`](Self::exposed); else what
+    /// the system says, mostly that the port is taken.
+    pub async fn listen(self, address: SocketAddr) -> io::Result<Listening<E>> {
+        if !self.exposed && !address.ip().is_loopback() {
+            let text = format!("{address} is not a loopback address, and the emulator checks no credentials");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Listening { emulator: self, listener, address })
+    }
+}
+
+/// An emulator that has its address.
+#[derive(Debug)]
+pub struct Listening<E> {
+    emulator: Emulator<E>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl<E: StatementExecutor + Catalog + 'static> Listening<E> {
+    /// The address, with its port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The endpoint URL for clients.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Serves until `stop` ends. Then it takes no new connections, answers held requests with the status of that moment, lets running
+    /// requests go on for up to 5 seconds, and drops the executor.
+    ///
+    /// When the future is dropped all connections are closed at once.
+    pub async fn serve_until(self, stop: impl Future<Output = ()>) {
+        let (stopping, watching) = watch::channel(false);
+        let front = Arc::new(Front {
+            service: Service { executor: self.emulator.executor, stopping: watching.clone() },
+            ids: Mutex::new(fastrand::Rng::with_seed(self.emulator.seed)),
+        });
+        let mut connections = JoinSet::new();
+        let mut stop = pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(connection(stream, front.clone(), watching.clone()));
+                    }
+                    // Out of file descriptors, say: those in use come back.
+                    Err(_) => sleep(Duration::from_millis(50)).await,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        drop(self.listener);
+        stopping.send_replace(true);
+        let ended = async { while connections.join_next().await.is_some() {} };
+        // Whatever is left then is closed with the set.
+        let _ = timeout(GRACE, ended).await;
+    }
+}
+
+struct Front<E> {
+    service: Service<E>,
+    ids: Mutex<fastrand::Rng>,
+}
+
+async fn connection<E>(stream: TcpStream, front: Arc<Front<E>>, mut stopping: watch::Receiver<bool>)
+where
+    E: StatementExecutor + Catalog + 'static,
+{
+    // Requests and answers are small and each is waited for.
+    let _ = stream.set_nodelay(true);
+    let answer = service_fn(move |request| {
+        let front = front.clone();
+        async move { front.respond(request).await }
+    });
+    let mut serving = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+    // How a connection ends is the client's affair, or a fault's.
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        _ = stopping.wait_for(|stopping| *stopping) => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = serving.await;
+}
+
+impl<E: StatementExecutor + Catalog> Front<E> {
+    /// The answer; an error makes hyper close the connection without one.
+    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, HangUp> {
+        let (operation, answer) = match operation(request.method(), request.uri().path(), request.headers()) {
+            Err(refusal) => (None, Err(refusal)),
+            Ok(operation) => {
+                let answer = match read(request.into_body()).await {
+                    Ok(body) => self.service.answer(operation, &body).await,
+                    Err(refusal) => Err(refusal),
+                };
+                (Some(operation), answer)
+            }
+        };
+        let name = operation.map_or("unknown", Operation::name);
+        match &answer {
+            Ok(_) => tracing::debug!(operation = name, "answered"),
+            Err(Refusal::Exception { code, .. }) => tracing::debug!(operation = name, code, "refused"),
+            Err(Refusal::HangUp) => tracing::debug!(operation = name, "hung up"),
+        }
+        let mut response = match answer {
+            Ok(answer) => response(StatusCode::OK, answer),
+            Err(refusal) => refused(refusal)?,
+        };
+        response.headers_mut().insert(HeaderName::from_static("x-amzn-requestid"), self.request_id());
+        Ok(response)
+    }
+
+    fn request_id(&self) -> HeaderValue {
+        let random = self.ids.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
+        let id = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid().to_string();
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+}
+
+/// What the request asks for. The content type is insisted on, as by the service: a web page cannot send it to another origin without asking
+/// first, and nobody here says yes.
+fn operation(method: &Method, path: &str, headers: &HeaderMap) -> Result<Operation, Refusal> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let unknown = |text: String| Err(Refusal::exception("UnknownOperationException", text));
+    if method != Method::POST || path != "/" {
+        return unknown(format!("{method} {path}: the Redshift Data API is POST /"));
+    }
+    let content = header("content-type");
+    if content.split(';').next().unwrap_or_default().trim() != CONTENT {
+        return unknown(format!("the content type is '{content}', not '{CONTENT}'"));
+    }
+    let target = header("x-amz-target");
+    match Operation::from_target(target) {
+        Some(operation) => Ok(operation),
+        None => unknown(format!("X-Amz-Target '{target}' names no operation of RedshiftData")),
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    let too_long = || Refusal::validation(format!("the request is longer than {LONGEST_BODY} bytes"));
+    // Said by its head, it need not be waited for.
+    if body.size_hint().lower() > LONGEST_BODY as u64 {
+        return Err(too_long());
+    }
+    match Limited::new(body, LONGEST_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
+        Err(_) => Err(Refusal::HangUp),
+    }
+}
+
+fn response(status: StatusCode, body: serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT));
+    response
+}
+
+fn refused(refusal: Refusal) -> Result<Response<Full<Bytes>>, HangUp> {
+    let worded = refusal.worded().ok_or(HangUp)?;
+    let status = StatusCode::from_u16(worded.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = response(status, worded.body);
+    if let Ok(code) = HeaderValue::try_from(worded.code) {
+        response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), code);
+    }
+    if let Some(pause) = worded.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, pause.as_secs().into());
+    }
+    Ok(response)
+}
+
+/// That the connection is to be closed without an answer.
+#[derive(Debug)]
+struct HangUp;
+
+impl fmt::Display for HangUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hung up")
+    }
+}
+
+impl std::error::Error for HangUp {}
