@@ -1,6 +1,8 @@
 //! What happens to statements when a process, a connection or the server goes.
 
-use redshift_orchestrator::{Statement, StatementExecutor, Status};
+use std::time::Duration;
+
+use redshift_orchestrator::{ClientToken, ExecutionMode, Statement, StatementExecutor, Status};
 
 use crate::harness::{Database, ended, run};
 
@@ -151,7 +153,7 @@ async fn an_auto_commit_batch_goes_on_where_it_was() {
         "CALL gated('2')",
         "INSERT INTO effects VALUES ('3')",
     ])
-    .with_execution_mode(redshift_orchestrator::ExecutionMode::AutoCommit);
+    .with_execution_mode(ExecutionMode::AutoCommit);
     let service = database.start().await;
     let id = service.submit(&batch, None).await.unwrap().id;
     database.until(AT_THE_GATE).await;
@@ -163,4 +165,56 @@ async fn an_auto_commit_batch_goes_on_where_it_was() {
     for what in ["1", "2", "3"] {
         assert_eq!(database.effects(what).await, 1, "{what}");
     }
+}
+
+/// A process is killed at 60 moments drawn from a seed, each time with all it does in the air; its successor submits the same again.
+/// However that goes, a statement that ended `FINISHED` took effect once, and one that did not took none.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn killed_again_and_again_every_statement_takes_effect_once() {
+    const SEED: u64 = 20260101;
+    let database = Database::new("killed").await;
+    let create = "CREATE PROCEDURE load(what text) LANGUAGE plpgsql AS $$ BEGIN INSERT INTO effects VALUES (what); END $$";
+    database.client.batch_execute(create).await.unwrap();
+    let statements: Vec<(String, Statement)> = (0..48)
+        .map(|n| {
+            let what = format!("s{n}");
+            let insert = format!("INSERT INTO effects VALUES ('{what}')");
+            let statement = match n % 3 {
+                0 => Statement::sql("CALL load(:what)").with_parameter("what", &what),
+                1 => Statement::batch([insert, "SELECT count(*) FROM effects".to_owned()]),
+                _ => Statement::batch(["SELECT 1".to_owned(), insert])
+                    .with_execution_mode(ExecutionMode::AutoCommit),
+            };
+            (what.clone(), statement.with_client_token(ClientToken::new(what).unwrap()))
+        })
+        .collect();
+    let mut random = fastrand::Rng::with_seed(SEED);
+    for _ in 0..60 {
+        let life = Duration::from_micros(random.u64(0..40_000));
+        let work = async {
+            let service = database.start().await;
+            for (_, statement) in &statements {
+                service.submit(statement, None).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        assert!(tokio::time::timeout(life, work).await.is_err());
+    }
+    let service = database.start().await;
+    let mut finished = 0;
+    for (what, statement) in &statements {
+        let done = run(&service, statement).await;
+        let expected = i64::from(done.status == Status::Finished);
+        assert_eq!(
+            database.effects(what).await,
+            expected,
+            "seed {SEED}, {what}: {:?} {:?}",
+            done.status,
+            done.error
+        );
+        finished += expected;
+    }
+    // Each of 60 lives can interrupt 4, and after 6 starts one fails.
+    assert!(finished >= 48 - 60 * 4 / 6, "only {finished} of {} finished", statements.len());
 }

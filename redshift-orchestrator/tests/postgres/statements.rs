@@ -307,9 +307,15 @@ async fn a_statement_leaves_nothing_of_its_session_to_the_next() {
     let service = Database::new("sessions").await.service().with_connections(2).start().await.unwrap();
     run(&service, &Statement::sql("SET search_path TO nowhere")).await;
     run(&service, &Statement::sql("CREATE TEMPORARY TABLE leftover (n int)")).await;
-    let done =
-        run(&service, &Statement::sql("SELECT to_regclass('leftover') IS NULL, current_schema()")).await;
-    assert_eq!(rows(&service, &done.id).await, [vec![Field::Boolean(true), text("public")]]);
+    run(&service, &Statement::sql("SET TIME ZONE 'Asia/Tokyo'")).await;
+    let done = run(
+        &service,
+        &Statement::sql(
+            "SELECT to_regclass('leftover') IS NULL, current_schema(), current_setting('TimeZone')",
+        ),
+    )
+    .await;
+    assert_eq!(rows(&service, &done.id).await, [vec![Field::Boolean(true), text("public"), text("UTC")]]);
 }
 
 #[tokio::test]

@@ -132,16 +132,19 @@ impl Postgres {
                 if let Some(ending) = verdict {
                     return self.end(link, job, ending).await;
                 }
-                if attempt > MAX_ATTEMPTS {
+                let at_its_end = parts.iter().all(|part| part.status.is_terminal());
+                if attempt > MAX_ATTEMPTS && !at_its_end {
                     let text = format!(
-                        "ERROR: interrupted {MAX_ATTEMPTS} times by the end of the database or of the executor while it ran; each time everything was rolled back"
+                        "ERROR: interrupted {MAX_ATTEMPTS} times by the end of the database or of the executor while it ran; what it had not committed was rolled back each time"
                     );
                     return self.end(link, job, Ending::failed(parts, text, None)).await;
                 }
             }
         }
-        let pid = link.query_typed("SELECT pg_backend_pid()", &[]).await.ok();
-        let pid = pid.and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
+        // The service's sessions are in UTC.
+        let session =
+            link.query_typed("SELECT pg_backend_pid(), set_config('TimeZone', 'UTC', false)", &[]).await;
+        let pid = session.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
         (job.report)(Report::Started(pid.map(i64::from)));
         match job.statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => self.one_by_one(link, job, parts).await,
