@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 
 use crate::{
     Result,
     base_file::{OpenFile, conform_stored},
-    concurrent::blocking,
+    concurrent::{blocking, ordered},
     table::Table,
     view::View,
 };
@@ -30,27 +29,26 @@ impl Table {
         let paths =
             view.latest_files().map(|(group, version)| self.inner.layout.resolve(&group.path(version)));
         let paths: Vec<Path> = paths.collect::<Result<_>>()?;
-        let batches: Vec<Vec<RecordBatch>> = stream::iter(paths)
-            .map(|path| {
-                let scan = Scan { path, data: data.clone(), by: by.clone(), choose: choose.clone() };
-                async move {
-                    let first = OpenFile::open(self.store(), &scan.path).await?;
-                    let (scan, positions) = blocking(move || {
-                        let positions = scan.positions(first)?;
-                        Ok((scan, positions))
-                    })
-                    .await?;
-                    if positions.is_empty() {
-                        return Ok(Vec::new());
-                    }
-                    let again = OpenFile::open(self.store(), &scan.path).await?;
-                    blocking(move || scan.rows(again, &positions)).await
-                }
-            })
-            .buffered(self.inner.options.parallelism)
-            .try_collect()
-            .await?;
+        let scans = paths.into_iter().map(|path| {
+            let scan = Scan { path, data: data.clone(), by: by.clone(), choose: choose.clone() };
+            self.scan(scan)
+        });
+        let batches = ordered(self.inner.options.parallelism, scans).await?;
         Ok(batches.into_iter().flatten().collect())
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<Vec<RecordBatch>> {
+        let first = OpenFile::open(self.store(), &scan.path).await?;
+        let (scan, positions) = blocking(move || {
+            let positions = scan.positions(first)?;
+            Ok((scan, positions))
+        })
+        .await?;
+        if positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let again = OpenFile::open(self.store(), &scan.path).await?;
+        blocking(move || scan.rows(again, &positions)).await
     }
 }
 
