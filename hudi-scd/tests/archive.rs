@@ -3,8 +3,9 @@
 
 mod common;
 
+use common::mortal::Mortal;
 use hudi_scd::{
-    Query, RetentionPolicy, Table, TableDefinition,
+    FnClock, Query, RetentionPolicy, Table, TableDefinition, TableOptions,
     timeline::archive::{self, ArchiveLimits},
 };
 use object_store::ObjectStoreExt;
@@ -93,4 +94,57 @@ async fn goes_on_with_the_archive_that_spark_began() {
     let report = table.archive().await.unwrap().unwrap();
     assert_eq!((report.actions, report.file.as_str()), (2, ".commits_.archive.3_1-0-1"));
     assert_eq!(common::lines(&table.read(Query::snapshot()).await.unwrap()), before);
+}
+
+/// A commit with a clean and an archival behind it dies at call after call: nothing is lost, and the next one archives.
+#[tokio::test]
+async fn an_archival_that_dies_at_any_call_is_done_again() {
+    let schema = common::schema("id bigint, v string, at bigint");
+    let limits = ArchiveLimits { keep_min: 4, keep_max: 4 };
+    // Each writer begins a day later than the last, when the lease of a dead one has ended.
+    let options = |day: i64| {
+        let seconds = std::sync::atomic::AtomicI64::new(86_400 * day);
+        let now = move || {
+            let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+            start
+                + jiff::SignedDuration::from_secs(seconds.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        };
+        let options = TableOptions::new().with_clock(FnClock(now)).with_seed(day as u64).with_parallelism(1);
+        options.with_retention(RetentionPolicy::commits(2)).with_archive_limits(limits)
+    };
+    for calls in 0.. {
+        let store = common::memory();
+        let definition = TableDefinition::new("t", schema.clone(), ["id"]).with_ordering_field("at");
+        let table = Table::create_with(store.clone(), "t".into(), definition, options(0)).await.unwrap();
+        for commit in 0..6 {
+            table.upsert(&[row(&schema, commit % 4, commit)]).await.unwrap();
+        }
+        let (mortal, left) = Mortal::after(store.clone(), calls, calls % 2 == 0);
+        if let Ok(table) = Table::open_with(mortal, "t".into(), options(1)).await {
+            drop(table.upsert(&[row(&schema, 0, 6)]).await);
+        }
+        let table = Table::open_with(store.clone(), "t".into(), options(2)).await.unwrap();
+        table.upsert(&[row(&schema, 0, 6)]).await.unwrap();
+        table.upsert(&[row(&schema, 1, 7)]).await.unwrap();
+        assert_eq!(table.validate().await.unwrap(), [], "call {calls}");
+        let expected: Vec<String> = [(0, 6), (1, 7), (2, 2), (3, 3)]
+            .map(|(id, at)| format!(r#"{{"at":{at},"id":{id},"v":"v{at}"}}"#))
+            .into();
+        assert_eq!(
+            common::lines(&table.read(Query::snapshot()).await.unwrap()),
+            sorted(expected),
+            "call {calls}"
+        );
+        let active = table.timeline().await.unwrap().completed_commits().count();
+        assert_eq!(active, limits.keep_min, "call {calls}");
+        if left.load(std::sync::atomic::Ordering::SeqCst) >= 0 {
+            assert!(calls > 40, "only {calls} calls");
+            break;
+        }
+    }
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
 }

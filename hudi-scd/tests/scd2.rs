@@ -11,6 +11,7 @@ use arrow::{
     },
     datatypes::{Int64Type, Schema},
 };
+use common::mortal::Mortal;
 use hudi_scd::{
     ErrorKind, Query, RetentionPolicy, Table, TableDefinition,
     scd::{At, Scd2, Scd2Table},
@@ -212,4 +213,40 @@ async fn retention_bounds_the_versions_not_the_history() {
     let versions = table.table().file_groups().await.unwrap().iter().map(|group| group.versions.len()).max();
     assert!(versions <= Some(3), "{versions:?}");
     assert_eq!(printed(&table.rows().await.unwrap()), expected(DAY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_died_at_any_call_are_there_as_a_whole_or_not_at_all() {
+    let (known, new) = DAY.split_at(6);
+    for calls in 0.. {
+        let store = common::memory();
+        create(&store).await.apply(&[batch(known)]).await.unwrap();
+        let (mortal, left) = Mortal::after(store.clone(), calls, calls % 2 == 0);
+        let options = || common::repeatable().without_lock();
+        let said = match Scd2Table::open_with(mortal, "lake/history".into(), options()).await {
+            Ok(table) => table.apply(&[batch(new)]).await.is_ok(),
+            Err(_) => false,
+        };
+        let table = Scd2Table::open_with(store, "lake/history".into(), options()).await.unwrap();
+        let seen = printed(&table.rows().await.unwrap());
+        let is_whole = seen == expected(DAY);
+        assert!(is_whole || (!said && seen == expected(known)), "call {calls}: {seen}");
+        let again = table.apply(&[batch(new)]).await.unwrap();
+        assert_eq!(again.commit.instant.is_none(), is_whole, "call {calls}");
+        assert_eq!(printed(&table.rows().await.unwrap()), expected(DAY), "call {calls}");
+        assert_eq!(table.table().validate().await.unwrap(), [], "call {calls}");
+        if left.load(std::sync::atomic::Ordering::SeqCst) >= 0 {
+            assert!(said && calls > 20);
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_takes_time_may_move_between_threads() {
+    fn moves<T: Send>(_: impl Fn(&'static Scd2Table) -> T) {}
+    moves(|table| table.apply(&[]));
+    moves(|table| table.rows());
+    moves(|table| table.dimension());
+    moves(|table| table.table().archive());
 }

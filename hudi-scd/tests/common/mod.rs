@@ -7,6 +7,8 @@
     reason = "not every test uses everything; a test may panic"
 )]
 
+pub mod mortal;
+
 use std::{
     path::Path as FilePath,
     sync::{
