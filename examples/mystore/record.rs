@@ -1,6 +1,9 @@
 //! What is kept of a finished cycle: one line of `cycles.jsonl`, and all that the closing table and the report show.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use redshift_orchestrator::{Report, pipeline::AttemptReport};
 use serde::{Deserialize, Serialize};
@@ -39,7 +42,6 @@ pub(crate) struct TableRecord {
     pub(crate) instant: String,
     /// Rows that the cycle inserted, updated or deleted. 0 when an earlier process had done it already.
     pub(crate) changed: u64,
-    pub(crate) commits: u64,
     pub(crate) file_groups: u64,
     /// Versions of the file group that has most of them.
     pub(crate) versions: u64,
@@ -103,8 +105,13 @@ impl Totals {
                 *sum.faults.entry(kind.clone()).or_default() += count;
             }
         }
+        let instants: BTreeSet<_> = cycles
+            .iter()
+            .flat_map(|cycle| &cycle.tables)
+            .map(|table| (&table.name, &table.instant))
+            .collect();
+        totals.commits = instants.len() as u64;
         for table in cycles.last().into_iter().flat_map(|cycle| &cycle.tables) {
-            totals.commits += table.commits;
             totals.versions = totals.versions.max(table.versions);
             totals.bytes += table.bytes;
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
 use hudi_scd::{
     ErrorKind, Query, Table, TableDefinition,
-    scd::{At, Dimension, Lookup},
+    scd::{At, Dimension, Lookup, Scd2, Scd2Table},
 };
 use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 use tokio::time::Instant;
@@ -21,9 +21,6 @@ use crate::{
 };
 
 pub(crate) mod batch;
-mod history;
-
-use history::History;
 
 /// 10 commits are retained, and a read as of the oldest of them needs the version before it.
 pub(crate) const VERSIONS_ALLOWED: u64 = 11;
@@ -35,7 +32,7 @@ pub(crate) struct Lake {
     /// Latest rows, by `address_id`, partitioned by the day of their last change.
     pub(crate) addresses: Table,
     /// All rows that customers ever had, and when they held.
-    pub(crate) history: History,
+    pub(crate) history: Scd2Table,
 }
 
 impl Lake {
@@ -57,7 +54,7 @@ impl Lake {
                     .with_partition_fields(["address_date"])
             })
             .await?,
-            history: History::open(&store, &dir, "store_customer_history", &customers.schema()).await?,
+            history: open_history(&store, &dir, "store_customer_history", &customers.schema()).await?,
         })
     }
 
@@ -77,8 +74,9 @@ impl Lake {
             records.push(record(table, changed, begun).await?);
         }
         let begun = Instant::now();
-        let changed =
-            self.history.apply(&customers).await.context("bringing the customers' history up to date")?;
+        let report =
+            self.history.apply(&[customers]).await.context("bringing the customers' history up to date")?;
+        let changed = report.commit.inserted + report.commit.updated + report.commit.deleted;
         records.push(record(self.history.table(), changed, begun).await?);
         Ok(records)
     }
@@ -108,9 +106,7 @@ impl Lake {
 
     /// The sales with the columns of the customer's row that was valid when each happened.
     pub(crate) async fn as_of_sale(&self, sales: &RecordBatch) -> Result<Lookup> {
-        let rows = self.history.rows().await?;
-        let dimension = Dimension::history(&rows, &["customer_id"], "valid_from", "valid_to")?;
-        Ok(dimension.lookup(sales, &["customer_id"], At::Column("sold_at"))?)
+        Ok(self.history.dimension().await?.lookup(sales, &["customer_id"], At::Column("sold_at"))?)
     }
 
     /// All tables.
@@ -139,6 +135,25 @@ async fn open(
     opened.with_context(|| format!("opening the Hudi table {}", path.display()))
 }
 
+async fn open_history(
+    store: &Arc<dyn ObjectStore>,
+    dir: &Directory,
+    name: &'static str,
+    changes: &SchemaRef,
+) -> Result<Scd2Table> {
+    let path = dir.join(name);
+    fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+    let root = Path::from_absolute_path(&path)?;
+    let opened = match Scd2Table::open(store.clone(), root.clone()).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let scd = Scd2::new(["customer_id"], "customer_datetime").track(["is_preferred", "address_id"]);
+            Scd2Table::create(store.clone(), root, name, scd, changes).await
+        }
+        opened => opened,
+    };
+    opened.with_context(|| format!("opening the Hudi table {}", path.display()))
+}
+
 async fn record(table: &Table, changed: u64, begun: Instant) -> Result<TableRecord> {
     let elapsed = begun.elapsed();
     let timeline = table.timeline().await?;
@@ -148,7 +163,6 @@ async fn record(table: &Table, changed: u64, begun: Instant) -> Result<TableReco
         name: table.name().to_owned(),
         instant: timeline.latest_commit().map(|instant| instant.to_string()).unwrap_or_default(),
         changed,
-        commits: timeline.completed_commits().count() as u64,
         file_groups: groups.len() as u64,
         versions: groups.iter().map(|group| group.versions.len() as u64).max().unwrap_or(0),
         bytes: versions().map(|version| version.bytes).sum(),

@@ -46,6 +46,12 @@ pub(super) async fn check(
 
     for table in lake.tables() {
         versions(proof, table)?;
+        let findings = table.validate().await?;
+        proof.holds(
+            &format!("lake: every invariant of the format in {}", table.name()),
+            1,
+            findings.first().map(|finding| finding.to_string()),
+        );
     }
     for (name, table) in [("store_customer", &lake.customers), ("store_customer_address", &lake.addresses)] {
         time_travel(proof, name, table, changes, cycles).await?;

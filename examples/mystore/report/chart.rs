@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 /// Lengths in the picture's own scale; it scales with its container.
-const WIDTH: f64 = 560.0;
+const WIDTH: f64 = 540.0;
 const HEIGHT: f64 = 280.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 18.0;
-const TOP: f64 = 44.0;
-const BOTTOM: f64 = 46.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 42.0;
+const BOTTOM: f64 = 48.0;
 
 /// Colours that stay apart for those who see few.
 const COLOURS: [&str; 3] = ["#2f6fb7", "#d9822b", "#5a9e6f"];
@@ -93,28 +93,35 @@ impl Chart<'_> {
         if let Some((limit, what)) = self.limit {
             write!(
                 svg,
-                "<line class=\"limit\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"limit-text end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                "<line class=\"limit\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"limit-text\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
                 WIDTH - RIGHT,
                 y(limit),
                 y(limit),
-                WIDTH - RIGHT,
-                y(limit) - 6.0,
+                LEFT + 6.0,
+                y(limit) - 7.0,
                 escape(what)
             )?;
         }
-        for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
+        for (number, (series, colour)) in self.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
+            // Earlier lines are wider, so that lines of the same values show as one within the other.
+            let width = 2.0 + 2.5 * (self.series.len() - 1 - number) as f64;
             let line: Vec<_> = series
                 .points
                 .iter()
                 .map(|(cycle, value)| format!("{:.1},{:.1}", x(*cycle), y(*value)))
                 .collect();
-            write!(svg, "<polyline class=\"line\" stroke=\"{colour}\" points=\"{}\"/>", line.join(" "))?;
+            write!(
+                svg,
+                "<polyline class=\"line\" stroke=\"{colour}\" stroke-width=\"{width}\" points=\"{}\"/>",
+                line.join(" ")
+            )?;
             for (cycle, value) in &series.points {
                 write!(
                     svg,
-                    "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"><title>{}, cycle {cycle}: {value:.*}</title></circle>",
+                    "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"{:.1}\" fill=\"{colour}\"><title>{}, cycle {cycle}: {value:.*}</title></circle>",
                     x(*cycle),
                     y(*value),
+                    width / 2.0 + 1.5,
                     escape(&series.name),
                     self.digits
                 )?;
@@ -135,7 +142,7 @@ impl Chart<'_> {
                 x + 26.0,
                 escape(&series.name)
             )?;
-            x += 46.0 + series.name.chars().count() as f64 * 6.6;
+            x += 40.0 + series.name.chars().count() as f64 * 6.9;
         }
         Ok(())
     }

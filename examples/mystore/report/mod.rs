@@ -122,7 +122,7 @@ impl Story<'_> {
                 totals.versions.to_string(),
                 format!("at most {VERSIONS_ALLOWED} of a file group"),
             ),
-            ("Lookup, last cycle", lookup(last), format!("{} in the first one", lookup(first))),
+            ("Lookups of a cycle", lookup(last), format!("the last; the first took {}", lookup(first))),
         ];
         html.push_str("<section class=\"tiles\">");
         for (name, value, more) in tiles {
@@ -198,7 +198,7 @@ impl Story<'_> {
         };
         let times = Chart {
             label: "Time of the lookups by cycle",
-            unit: "ms a cycle",
+            unit: "milliseconds a cycle",
             series: vec![
                 series("latest row", |cycle| cycle.lookups.latest),
                 series("row of the sale's time", |cycle| cycle.lookups.as_of_sale),
@@ -208,7 +208,7 @@ impl Story<'_> {
         };
         let statements = Chart {
             label: "Time of the statements by cycle",
-            unit: "s a cycle, statements added up",
+            unit: "seconds a cycle",
             series: vec![
                 Series {
                     name: "executing".to_owned(),
@@ -225,7 +225,8 @@ impl Story<'_> {
         write!(
             html,
             "<section><h2>Lookups stay fast</h2><p>Each cycle reads the customers from the lake and finds the customer of every \
-             new sale: the latest row, and the row that was valid when the sale happened. The number of updates so far does not matter.</p>\
+             new sale: the latest row, and the row that was valid when the sale happened. The number of updates so far does not matter. \
+             (Times of statements that ran side by side are added up.)</p>\
              <div class=\"pair\"><figure><figcaption>Lookup time</figcaption>{}</figure><figure><figcaption>Statement time</figcaption>{}</figure></div></section>",
             times.draw(),
             statements.draw()
