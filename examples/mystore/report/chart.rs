@@ -103,8 +103,9 @@ impl Chart<'_> {
             )?;
         }
         for (number, (series, colour)) in self.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
-            // Earlier lines are wider, so that lines of the same values show as one within the other.
-            let width = 2.0 + 2.5 * (self.series.len() - 1 - number) as f64;
+            // Lines of the same values show as one within the other.
+            let same = self.series[number + 1..].iter().filter(|later| later.points == series.points).count();
+            let width = 2.0 + 3.0 * same as f64;
             let line: Vec<_> = series
                 .points
                 .iter()
@@ -142,7 +143,7 @@ impl Chart<'_> {
                 x + 26.0,
                 escape(&series.name)
             )?;
-            x += 40.0 + series.name.chars().count() as f64 * 6.9;
+            x += 42.0 + series.name.chars().count() as f64 * 7.0;
         }
         Ok(())
     }

@@ -174,7 +174,7 @@ impl Story<'_> {
         let names = self.cycles.first().into_iter().flat_map(|cycle| &cycle.tables);
         names
             .map(|named| Series {
-                name: named.name.clone(),
+                name: named.name.trim_start_matches("store_").to_owned(),
                 points: self
                     .cycles
                     .iter()
