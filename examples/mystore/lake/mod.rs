@@ -3,7 +3,7 @@
 //! Every write may be repeated: an upsert of rows that are stored already changes nothing and makes no commit. So a cycle that a
 //! crash cut off is simply applied again.
 
-use std::{fs, path::Path as Directory, sync::Arc};
+use std::{fs, path::Path as Directory, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
@@ -84,18 +84,15 @@ impl Lake {
     /// Finds the customer of each new sale: the latest row, and the row that was valid when the sale happened.
     pub(crate) async fn look_up(&self, cycle: &Cycle) -> Result<LookupRecord> {
         let sales = batch::sales(&cycle.sales);
-        let begun = Instant::now();
-        let latest = self.latest(&sales).await?;
-        let latest_took = begun.elapsed();
-        let begun = Instant::now();
-        let as_of_sale = self.as_of_sale(&sales).await?;
+        let (latest, latest_took) = best(|| self.latest(&sales)).await?;
+        let (as_of_sale, as_of_sale_took) = best(|| self.as_of_sale(&sales)).await?;
         let matched = |lookup: &Lookup| (lookup.matched.len() - lookup.unmatched()) as u64;
         let matches = Matches {
             sales: cycle.sales.len() as u64,
             latest: matched(&latest),
             as_of_sale: matched(&as_of_sale),
         };
-        Ok(LookupRecord { matches, latest: latest_took, as_of_sale: begun.elapsed() })
+        Ok(LookupRecord { matches, latest: latest_took, as_of_sale: as_of_sale_took })
     }
 
     async fn latest(&self, sales: &RecordBatch) -> Result<Lookup> {
@@ -113,6 +110,19 @@ impl Lake {
     pub(crate) fn tables(&self) -> [&Table; 3] {
         [&self.customers, &self.addresses, self.history.table()]
     }
+}
+
+/// The best time of three: what else the machine does at the moment is not of interest.
+async fn best<T>(mut run: impl AsyncFnMut() -> Result<T>) -> Result<(T, Duration)> {
+    let mut least = Duration::MAX;
+    for _ in 0..2 {
+        let begun = Instant::now();
+        run().await?;
+        least = least.min(begun.elapsed());
+    }
+    let begun = Instant::now();
+    let value = run().await?;
+    Ok((value, least.min(begun.elapsed())))
 }
 
 async fn open(

@@ -102,27 +102,19 @@ impl Chart<'_> {
                 escape(what)
             )?;
         }
-        for (number, (series, colour)) in self.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
-            // Lines of the same values show as one within the other.
-            let same = self.series[number + 1..].iter().filter(|later| later.points == series.points).count();
-            let width = 2.0 + 3.0 * same as f64;
+        for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
             let line: Vec<_> = series
                 .points
                 .iter()
                 .map(|(cycle, value)| format!("{:.1},{:.1}", x(*cycle), y(*value)))
                 .collect();
-            write!(
-                svg,
-                "<polyline class=\"line\" stroke=\"{colour}\" stroke-width=\"{width}\" points=\"{}\"/>",
-                line.join(" ")
-            )?;
+            write!(svg, "<polyline class=\"line\" stroke=\"{colour}\" points=\"{}\"/>", line.join(" "))?;
             for (cycle, value) in &series.points {
                 write!(
                     svg,
-                    "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"{:.1}\" fill=\"{colour}\"><title>{}, cycle {cycle}: {value:.*}</title></circle>",
+                    "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"><title>{}, cycle {cycle}: {value:.*}</title></circle>",
                     x(*cycle),
                     y(*value),
-                    width / 2.0 + 1.5,
                     escape(&series.name),
                     self.digits
                 )?;

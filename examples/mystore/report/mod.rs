@@ -149,7 +149,7 @@ impl Story<'_> {
         let versions = Chart {
             label: "Versions of the file group that has most of them, by table and cycle",
             unit: "versions of a file group",
-            series: self.tables(|table| table.versions as f64),
+            series: one_if_the_same(self.tables(|table| table.versions as f64)),
             limit: Some((VERSIONS_ALLOWED as f64, "10 commits retained: at most 11 versions")),
             digits: 0,
         };
@@ -283,5 +283,18 @@ impl Story<'_> {
         }
         html.push_str("</tbody></table></section>");
         Ok(())
+    }
+}
+
+/// Lines that hide one another are one line.
+fn one_if_the_same(series: Vec<Series>) -> Vec<Series> {
+    match &series[..] {
+        [first, rest @ ..] if !rest.is_empty() && rest.iter().all(|other| other.points == first.points) => {
+            vec![Series {
+                name: format!("each of the {} tables", series.len()),
+                points: first.points.clone(),
+            }]
+        }
+        _ => series,
     }
 }

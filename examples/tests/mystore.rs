@@ -1,0 +1,188 @@
+//! The MyStore example as a person runs it: a program with options, a directory, output and an exit status.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// What a short day takes: an initial load and three cycles.
+const SHORT: [&str; 2] = ["--cycles", "3"];
+
+struct Ran {
+    ok: bool,
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs the example, which `cargo test` has built.
+fn mystore(dir: &Path, options: &[&str]) -> Ran {
+    let deps = std::env::current_exe().unwrap();
+    let program = deps.parent().unwrap().parent().unwrap().join("examples").join("mystore");
+    assert!(program.with_extension(std::env::consts::EXE_EXTENSION).exists(), "cargo build --examples first");
+    let Output { status, stdout, stderr } = Command::new(program)
+        .arg("--dir")
+        .arg(dir)
+        .args(options)
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    Ran {
+        ok: status.success(),
+        code: status.code(),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+impl Ran {
+    /// The run ended well: proved, and the last line is the path of a page that needs nothing from outside.
+    fn assert_proved(&self) {
+        assert!(self.ok, "{}\n{}", self.out, self.err);
+        assert!(self.out.contains("proved: "), "{}", self.out);
+        let report = PathBuf::from(self.out.trim_end().lines().last().unwrap());
+        let html = std::fs::read_to_string(report).unwrap();
+        assert!(html.contains("nothing lost, nothing twice"));
+        let outside = html.replace("http://www.w3.org/2000/svg", "");
+        assert!(!outside.contains("http") && !outside.contains("<script"), "the page needs no network");
+    }
+
+    /// The input was refused in one line, and nothing was made.
+    fn assert_refused(&self, dir: &Path, because: &[&str]) {
+        assert!(!self.ok && self.out.is_empty(), "{}\n{}", self.out, self.err);
+        for text in because {
+            assert!(self.err.contains(text), "{text} is not in: {}", self.err);
+        }
+        assert!(!dir.exists(), "{} was made", dir.display());
+    }
+}
+
+#[test]
+fn a_day_with_many_faults_is_proved_and_bounded() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("run");
+    let ran = mystore(&dir, &["--cycles", "13", "--seed", "2", "--faults", "0.3"]);
+    ran.assert_proved();
+    assert!(ran.out.contains("as of") && ran.out.contains("11 of a file group"), "{}", ran.out);
+    for name in ["store_customer", "store_customer_address"] {
+        let rows = std::fs::read_to_string(dir.join("expected").join(format!("{name}.jsonl"))).unwrap();
+        assert!(rows.lines().count() > 900);
+    }
+    // A finished run in a directory of one's own is proved again, and nothing else.
+    let again = mystore(&dir, &["--cycles", "13", "--seed", "2"]);
+    again.assert_proved();
+    let other = mystore(&dir, &["--cycles", "13", "--seed", "3"]);
+    assert_eq!(other.code, Some(1));
+    assert!(other.err.contains("another run's data") && other.err.contains("--seed 2"), "{}", other.err);
+}
+
+#[test]
+fn a_killed_run_goes_on_and_nothing_is_lost_or_doubled() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("run");
+    // The embedded server dies with the process: once before the statement ran, once after it took effect, once in the initial load.
+    for crash in ["0:stage_sale:finished", "1:load_customer", "2:load_sale:finished", "3:publish_store_day"] {
+        let ran = mystore(&dir, &[SHORT[0], SHORT[1], "--crash-at", crash]);
+        assert_eq!(ran.code, None, "a process that aborts has no exit status: {}", ran.err);
+    }
+    mystore(&dir, &SHORT).assert_proved();
+}
+
+#[test]
+fn an_error_in_a_procedure_is_shown_with_step_and_statement_and_the_run_goes_on_after_the_correction() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (dir, file) = (temporary.path().join("run"), temporary.path().join("cycle.toml"));
+    let good = include_str!("../mystore/cycle.toml");
+    let bad = good.replace("mystore.load_item(:cycle, :until)", "mystore.load_item(NULL, :until)").replace(
+        "name = \"load_item\"\ncall = \"mystore.load_item(NULL, :until)\"\nparameters = { cycle = \"${cycle}\", until = \"${until}\" }",
+        "name = \"load_item\"\ncall = \"mystore.load_item(NULL, :until)\"\nparameters = { until = \"${until}\" }",
+    );
+    std::fs::write(&file, bad).unwrap();
+    let ran = mystore(&dir, &[SHORT[0], SHORT[1], "--pipeline", file.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    for text in ["load_item failed", "null value in column \"cycle\"", "journal.jsonl", "goes on"] {
+        assert!(ran.err.contains(text), "{text} is not in: {}", ran.err);
+    }
+    let id = ran.err.split("load_item failed, attempt 1, ").nth(1).unwrap();
+    assert_eq!(id[..36].bytes().filter(|byte| *byte == b'-').count(), 4, "a statement id: {id}");
+
+    std::fs::write(&file, good).unwrap();
+    mystore(&dir, &[SHORT[0], SHORT[1], "--pipeline", file.to_str().unwrap()]).assert_proved();
+}
+
+#[test]
+fn bad_input_is_refused_before_anything_is_touched() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("run");
+    let file = temporary.path().join("cycle.toml");
+    let pipeline = ["--pipeline", file.to_str().unwrap()];
+    mystore(&dir, &["--sclae", "1"]).assert_refused(&dir, &["--sclae", "--scale"]);
+    mystore(&dir, &["--crash-at", "2:load_everything"]).assert_refused(&dir, &["no such step", "load_sale"]);
+    mystore(&dir, &pipeline).assert_refused(&dir, &["cycle.toml", "cannot be read"]);
+    let good = include_str!("../mystore/cycle.toml");
+    std::fs::write(&file, good.replace("after = [\"stage_customer\"]", "after = [\"rekey_sale\"]")).unwrap();
+    mystore(&dir, &pipeline).assert_refused(&dir, &["wait for each other", "load_customer"]);
+    std::fs::write(&file, good.replace("mystore.load_item(", "mystore.load_items(")).unwrap();
+    mystore(&dir, &pipeline)
+        .assert_refused(&dir, &["step load_item", "mystore.load_items", "mystore.load_item,"]);
+    mystore(&dir, &["--postgres", "postgresql://nobody@127.0.0.1:1/x"])
+        .assert_refused(&dir, &["cannot be reached"]);
+
+    let below_a_file = file.join("run");
+    let ran = mystore(&below_a_file, &SHORT);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains(below_a_file.to_str().unwrap()), "{}", ran.err);
+}
+
+/// A database of its own on the server of the tests.
+struct Database {
+    runtime: tokio::runtime::Runtime,
+    admin: tokio_postgres::Client,
+    name: String,
+    url: String,
+}
+
+impl Database {
+    fn create(name: &str) -> Self {
+        let server = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL")
+            .expect("REDSHIFT_ORCHESTRATOR_POSTGRES_URL names a PostgreSQL server");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let admin = runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(&server, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        });
+        let name = format!("mystore_{name}_{}", std::process::id());
+        runtime.block_on(admin.batch_execute(&format!("CREATE DATABASE {name}"))).unwrap();
+        let (base, _) = server.rsplit_once('/').unwrap();
+        Self { url: format!("{base}/{name}"), runtime, admin, name }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let _ = self
+            .runtime
+            .block_on(self.admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)));
+    }
+}
+
+#[test]
+#[ignore = "needs a PostgreSQL server: REDSHIFT_ORCHESTRATOR_POSTGRES_URL"]
+fn on_a_real_server_a_killed_run_goes_on_and_its_database_takes_no_other_run() {
+    let database = Database::create("killed");
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("run");
+    let options = ["--cycles", "12", "--seed", "5", "--postgres", &database.url];
+    for crash in ["1:load_customer", "2:load_sale:finished", "4:stage_sale"] {
+        let ran = mystore(&dir, &[&options[..], &["--crash-at", crash]].concat());
+        assert_eq!(ran.code, None, "{}", ran.err);
+    }
+    mystore(&dir, &options).assert_proved();
+
+    let elsewhere = temporary.path().join("other");
+    mystore(&elsewhere, &options).assert_refused(&elsewhere, &["holds another run"]);
+}
