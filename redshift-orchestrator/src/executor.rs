@@ -382,4 +382,22 @@ mod tests {
         assert_eq!(WaitTime::at_most(Duration::from_millis(1_999)).map(WaitTime::seconds), Some(1));
         assert_eq!(WaitTime::at_most(Duration::from_secs(3_600)), Some(WaitTime::MAX));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mock_says_what_it_is_told_and_fails_when_it_is_asked_for_more() {
+        let mut service = MockStatementExecutor::new();
+        service
+            .expect_submit()
+            .withf(|statement, _| statement.sqls() == ["CALL load()"] && statement.client_token().is_some())
+            .times(1)
+            .returning(|_, _| Ok(Submitted::new(StatementId::new("id"))));
+        service
+            .expect_describe()
+            .times(1)
+            .returning(|id, _| Ok(Description::new(id.clone(), Status::Failed).with_error("ERROR: no")));
+        let orchestrator = crate::Orchestrator::new(service);
+        let key = crate::StepKey::new("run", "step");
+        let outcome = orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+        assert_eq!(outcome.failure(), Some(crate::FailureKind::Sql));
+    }
 }

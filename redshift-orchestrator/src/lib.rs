@@ -1,4 +1,83 @@
-//! Submit SQL and stored procedures to Amazon Redshift exactly once, wait for them well, run graphs of them, resume after a crash.
+//! Runs SQL and stored procedures on Amazon Redshift through its Data API: submitted once, waited for well, in graphs, resumed
+//! after a crash. For services and jobs that load a warehouse and may neither lose a statement nor run one twice.
+//!
+//! A pipeline runs on anything that is a [`StatementExecutor`]: the service itself ([`DataApiExecutor`](struct.DataApiExecutor.html)), a PostgreSQL server, or, as
+//! here, a script in memory:
+//!
+//! ```
+//! use std::time::Duration;
+//! use redshift_orchestrator::{Orchestrator, Pipeline, Run, local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script}};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> redshift_orchestrator::Result<()> {
+//! let pipeline = Pipeline::from_toml(r#"
+//!     name = "cycle"
+//!     [parameters.cycle]
+//!
+//!     [[steps]]
+//!     name = "customers"
+//!     call = "load_customers(:cycle)"
+//!     parameters = { cycle = "${cycle}" }
+//!
+//!     [[steps]]
+//!     name = "sales"
+//!     call = "load_sales(:cycle)"
+//!     parameters = { cycle = "${cycle}" }
+//!     after = ["customers"]
+//!     retry = { attempts = 3, on = ["serialization-conflict"] }
+//! "#)?;
+//!
+//! // A service whose first load of sales meets another transaction, behind a network that loses every other answer.
+//! let script = Script::new().on_each("load_sales", [
+//!     local::Run::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
+//!     local::Run::finished(Duration::from_secs(40)),
+//! ]);
+//! let service = LocalExecutor::scripted(script);
+//! let network = Faulty::new(service.clone(), Faults::seeded(7).with(Operation::Submit, Fault::LostReply, 0.5));
+//!
+//! let orchestrator = Orchestrator::new(network);
+//! let report = pipeline.run(&orchestrator, Run::new("cycle-007").with_parameter("cycle", "7")).await?;
+//!
+//! println!("{report}");
+//! assert!(report.is_success());
+//! assert_eq!(report.totals().retries, 1);
+//! assert_eq!(service.effects().len(), 2, "each step took effect once");
+//! # Ok(()) }
+//! ```
+//!
+//! # Where to find what
+//!
+//! | for | see |
+//! |---|---|
+//! | what is sent | [`Statement`], [`Target`] |
+//! | who runs it | [`StatementExecutor`]; [`DataApiExecutor`](struct.DataApiExecutor.html), [`local::LocalExecutor`], [`MockStatementExecutor`](struct.MockStatementExecutor.html) |
+//! | running one statement at most once | [`Orchestrator`], [`Outcome`]; the table in [`journal`] says what a crash can cost |
+//! | running graphs of them | [`pipeline`], [`Report`] |
+//! | when to ask whether it ended | [`wait`] |
+//! | results as your own types | [`StatementExecutorExt::rows`] |
+//! | limits of the account, retries, traces | [`layer`] |
+//! | watching | [`Observer`] |
+//! | what went wrong, and what to do next | [`ErrorKind`] for calls, [`FailureKind`] for statements |
+//! | testing your own executor | [`conformance`](conformance/index.html) |
+//!
+//! # Testing what you build on this
+//!
+//! | your code | test it with |
+//! |---|---|
+//! | calls one or two methods of an executor | [`MockStatementExecutor`](struct.MockStatementExecutor.html): expectations, no behaviour |
+//! | waits, retries, runs pipelines | [`local::LocalExecutor`] with a [`local::Script`]: the service's behaviour on paused time, faults included |
+//! | sends SQL that should be right | [`local::LocalExecutor`] on a PostgreSQL server (feature `postgres`) |
+//!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `data-api` | [`DataApiExecutor`](struct.DataApiExecutor.html) and the AWS SDK | yes |
+//! | `postgres` | [`local::LocalExecutor`] on a PostgreSQL server | no |
+//! | `emulator` | the Data API over HTTP in front of any executor, and the binary `redshift-data-emulator` | no |
+//! | `mock` | [`MockStatementExecutor`](struct.MockStatementExecutor.html), made by mockall | no |
+//! | `conformance` | [`conformance`](conformance/index.html), the scenarios every executor must pass | no |
+//!
+//! Without features the crate has no network code. SQL texts and parameter values appear in no `Debug`, error, log or report.
 
 mod backoff;
 pub mod catalog;
@@ -14,6 +93,7 @@ mod executor;
 mod failure;
 pub mod journal;
 mod key;
+pub mod layer;
 pub mod local;
 mod observer;
 mod orchestrator;

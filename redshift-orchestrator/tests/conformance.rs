@@ -5,6 +5,7 @@ use std::time::Duration;
 use redshift_orchestrator::{
     Column, Field, StatementExecutor,
     conformance::{self, Fixture, Need},
+    layer::{Limit, Rate, RequestRates, Retry, Traced},
     local::{Dwell, Effect, Fault, Faults, Faulty, LocalExecutor, Run, Script, Scripted},
 };
 
@@ -75,6 +76,17 @@ async fn faulty_with_late_answers_conforms() {
     let fixture = over(|service| Faulty::new(service, Faults::seeded(1).with_everywhere(late, 0.5)));
     conformance::all(&fixture).await;
     assert!(fixture.executor.injected().total() > 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_layer_conforms() {
+    conformance::all(&over(Retry::new)).await;
+    conformance::all(&over(|service| Limit::new(service, 50))).await;
+    conformance::all(&over(|service| Rate::new(service, RequestRates::default()))).await;
+    conformance::all(&over(Traced::new)).await;
+    let stack =
+        |service| Retry::new(Limit::new(Rate::new(Traced::new(service), RequestRates::default()), 50));
+    conformance::all(&over(stack)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 
 mod definitions;
 mod endings;
+mod layers;
 mod pipelines;
 mod promises;
 mod simulation;

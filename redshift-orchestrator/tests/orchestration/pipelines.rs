@@ -1,9 +1,12 @@
 //! Pipelines: definitions, runs, resumption, reports.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use redshift_orchestrator::{
-    FailureKind, Orchestrator, Pipeline, Report, Run, TokioClock,
+    FailureKind, Observer, Orchestrator, Pipeline, Progressed, Report, Run, StepKey, TokioClock,
     journal::MemoryJournal,
     local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script},
     pipeline::{OnFailure, Retry, Step},
@@ -177,4 +180,45 @@ async fn no_more_statements_run_at_a_time_than_allowed() {
     let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
     let started: Vec<_> = report.steps().iter().map(|step| step.attempts[0].started.as_secs()).collect();
     assert_eq!(started, [0, 0, 0, 10, 10, 10, 20]);
+}
+
+/// Notes what it sees.
+#[derive(Clone, Debug, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Notes {
+    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+        let note = match event {
+            Progressed::Submitted { .. } => "submitted".to_owned(),
+            Progressed::Polled { status } => format!("polled {status}"),
+            Progressed::Survived { error } => format!("survived {}", error.kind()),
+            Progressed::Ended { outcome } => format!("ended {}", outcome.result),
+            Progressed::Retried { failure, pause } => format!("retried after {failure} in {pause:?}"),
+            Progressed::Skipped { because_of } => format!("skipped because of {because_of}"),
+            other => format!("{other:?}"),
+        };
+        self.0.lock().unwrap().push(format!("{}/{} {note}", key.step, key.attempt));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_sees_a_run_as_it_goes() {
+    let script = Script::new().on_each(
+        "two",
+        [
+            local::Run::failed(seconds(40.0), "ERROR: deadlock detected"),
+            local::Run::failed(seconds(1.0), "ERROR: no such table"),
+        ],
+    );
+    let pipeline = Pipeline::builder("p")
+        .with_step(Step::sql("two", "SELECT 'two'").with_retry(Retry::new(3).on([FailureKind::Deadlock])))
+        .with_step(Step::sql("three", "SELECT 'three'").after(["two"]))
+        .build()
+        .unwrap();
+    let notes = Notes::default();
+    let faults = Faults::seeded(5).with(Operation::Describe, Fault::Throttle, 0.4);
+    let orchestrator =
+        Orchestrator::new(Faulty::new(LocalExecutor::scripted(script), faults)).with_observer(notes.clone());
+    pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
+    insta::assert_snapshot!(notes.0.lock().unwrap().join("\n"));
 }

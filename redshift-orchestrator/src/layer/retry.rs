@@ -1,0 +1,108 @@
+//! [`Retry`]: repeats requests after transient errors.
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Backoff, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
+    StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
+};
+
+/// Repeats requests after transient errors, with growing pauses, for as long as its patience lasts.
+///
+/// A submit that may have taken effect is repeated only if the statement bears a client token; without one the error is
+/// handed on, and nothing runs twice. A refused long poll is handed on too: who asked for it falls back to plain questions.
+pub struct Retry<E> {
+    inner: E,
+    backoff: Backoff,
+    patience: Duration,
+}
+
+impl<E> Retry<E> {
+    /// Repeats requests to `inner` for up to five minutes each.
+    pub fn new(inner: E) -> Self {
+        Self { inner, backoff: Backoff::default(), patience: Duration::from_secs(300) }
+    }
+
+    /// The pauses between repetitions.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// How long to go on with one request.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// What requests are repeated to.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
+    async fn repeat<T, F: Future<Output = Result<T>> + Send>(
+        &self,
+        salt: impl Hash,
+        is_safe: impl Fn(&Error) -> bool,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T> {
+        let mut hasher = DefaultHasher::new();
+        salt.hash(&mut hasher);
+        let mut pauses = self.backoff.pauses(hasher.finish());
+        let begun = Instant::now();
+        loop {
+            let error = match request().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let pause = pauses.after(&error);
+            if !error.kind().is_transient() || !is_safe(&error) || begun.elapsed() + pause > self.patience {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: StatementExecutor> StatementExecutor for Retry<E> {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let token = statement.client_token();
+        let is_safe = |error: &Error| token.is_some() || !error.kind().may_have_taken_effect();
+        self.repeat(token, is_safe, || self.inner.submit(statement, wait)).await
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        let is_safe = |error: &Error| wait.is_none() || error.kind() != ErrorKind::TooManyWaiters;
+        self.repeat(id, is_safe, || self.inner.describe(id, wait)).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.repeat(id, |_| true, || self.inner.cancel(id)).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.repeat(id, |_| true, || self.inner.result(id, page.clone())).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        let prefix = &filter.name_prefix;
+        self.repeat(prefix, |_| true, || self.inner.list(filter, page.clone())).await
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Retry<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Retry({:?})", self.inner)
+    }
+}

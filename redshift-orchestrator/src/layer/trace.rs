@@ -1,0 +1,74 @@
+//! [`Traced`]: tells `tracing` of each request.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tracing::{Instrument, Span, debug, debug_span, warn};
+
+use crate::{
+    Description, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter, StatementId,
+    StatementPage, Submitted, WaitTime,
+};
+
+/// Tells `tracing` of each request: a span at level debug with the operation and the statement's name or id, and an event with
+/// the time it took; errors at level warn. SQL and parameter values are never part of it.
+pub struct Traced<E> {
+    inner: E,
+}
+
+impl<E> Traced<E> {
+    /// Traces the requests to `inner`.
+    pub fn new(inner: E) -> Self {
+        Self { inner }
+    }
+}
+
+async fn traced<T>(span: Span, request: impl Future<Output = Result<T>>) -> Result<T> {
+    async {
+        let begun = Instant::now();
+        let answer = request.await;
+        let seconds = begun.elapsed().as_secs_f64();
+        match &answer {
+            Ok(_) => debug!(seconds, "answered"),
+            Err(error) => warn!(seconds, kind = %error.kind(), %error, "refused or lost"),
+        }
+        answer
+    }
+    .instrument(span)
+    .await
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: StatementExecutor> StatementExecutor for Traced<E> {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let span =
+            debug_span!("submit", statement.name = statement.name(), wait = wait.map(WaitTime::seconds));
+        traced(span, self.inner.submit(statement, wait)).await
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        let span = debug_span!("describe", statement.id = %id, wait = wait.map(WaitTime::seconds));
+        traced(span, self.inner.describe(id, wait)).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        traced(debug_span!("cancel", statement.id = %id), self.inner.cancel(id)).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        traced(debug_span!("result", statement.id = %id), self.inner.result(id, page)).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        let span = debug_span!("list", name_prefix = filter.name_prefix.as_deref());
+        traced(span, self.inner.list(filter, page)).await
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Traced<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Traced({:?})", self.inner)
+    }
+}

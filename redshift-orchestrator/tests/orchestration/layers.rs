@@ -1,0 +1,95 @@
+//! What each decorator adds. That it takes nothing away is what `tests/conformance.rs` says.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use redshift_orchestrator::{
+    ClientToken, ErrorKind, Statement, StatementExecutor, StatementId, Status, WaitTime,
+    layer::{Limit, Rate, RequestRates, Retry, Traced},
+    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Run, Script},
+};
+use tokio::time::Instant;
+
+use super::support::{Told, now};
+
+fn statement() -> Statement {
+    Statement::sql("CALL work()")
+}
+
+fn service(seconds: u64) -> LocalExecutor<redshift_orchestrator::local::Scripted> {
+    LocalExecutor::scripted(Script::new().otherwise(Run::finished(Duration::from_secs(seconds))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_submit_is_repeated_only_with_a_client_token() {
+    let lossy =
+        |service| Faulty::new(service, Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 0.7));
+    let service = service(1);
+    let executor = Retry::new(lossy(service.clone()));
+    let token = ClientToken::new("token").unwrap();
+    let submitted = executor.submit(&statement().with_client_token(token), None).await.unwrap();
+    executor.describe(&submitted.id, Some(WaitTime::MAX)).await.unwrap();
+    assert_eq!(service.effects().len(), 1);
+
+    let executor = Retry::new(Faulty::new(
+        service.clone(),
+        Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0),
+    ));
+    let error = executor.submit(&statement(), None).await.unwrap_err();
+    assert_eq!((error.kind(), executor.inner().injected().total()), (ErrorKind::Disconnected, 1));
+    let error =
+        Retry::new(Faulty::new(service, Faults::seeded(1).with(Operation::Submit, Fault::Throttle, 1.0)));
+    let begun = Instant::now();
+    assert_eq!(error.submit(&statement(), None).await.unwrap_err().kind(), ErrorKind::Throttled);
+    assert!(begun.elapsed() > Duration::from_secs(240), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_keep_to_the_rate_in_the_order_in_which_they_came() {
+    let told = Arc::new(Told::new([now(Status::Started)], []));
+    let rates = RequestRates::default().with_describes(10);
+    // Clones share the rate, as do executors of one account.
+    let executors = [Rate::new(told.clone(), rates.clone()), Rate::new(told.clone(), rates)];
+    let id = StatementId::new("told");
+    join_all((0..35).map(|n| executors[n % 2].describe(&id, None))).await;
+    let instants = told.instants();
+    assert_eq!(instants[..10], [0.0; 10]);
+    let expected: Vec<_> = (1..=25).map(|n| f64::from(n) / 10.0).collect();
+    assert!(instants[10..].iter().zip(&expected).all(|(at, due)| (at - due).abs() < 0.002), "{instants:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_lives_as_long_as_its_statement() {
+    let service = service(10);
+    let executor = Arc::new(Limit::new(service.clone(), 2));
+    let begun = Instant::now();
+    let run = |_| {
+        let executor = executor.clone();
+        async move {
+            let id = executor.submit(&statement(), None).await.unwrap().id;
+            executor.describe(&id, Some(WaitTime::MAX)).await.unwrap();
+        }
+    };
+    join_all((0..5).map(run)).await;
+    // Two at a time, ten seconds each.
+    assert!((30..31).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert_eq!(executor.active(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submit_in_doubt_keeps_its_permit_for_its_token() {
+    let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
+    let executor = Limit::new(Faulty::new(service(10), faults), 1);
+    let token = ClientToken::new("token").unwrap();
+    for _ in 0..3 {
+        assert!(executor.submit(&statement().with_client_token(token.clone()), None).await.is_err());
+        assert_eq!(executor.active(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_prints_as_it_is_nested() {
+    let told = Told::new([], []);
+    let stack = Retry::new(Limit::new(Rate::new(Traced::new(told), RequestRates::default()), 200));
+    assert!(format!("{stack:?}").starts_with("Retry(Limit(200, Rate(Traced(Told"), "{stack:?}");
+}
