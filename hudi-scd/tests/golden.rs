@@ -4,22 +4,10 @@
 
 mod common;
 
-use common::{Golden, expected, lines, memory, repeatable};
+use common::{Golden, as_spark_reads, expected, lines, memory, repeatable};
 use hudi_scd::{ErrorKind, Query, Table, TableDefinition, TableOptions, timeline::Action};
 use rstest::rstest;
 use serde_json::Value;
-
-/// Spark takes partition columns from the path, where an empty text reads as null; the file says what was written.
-fn as_spark_reads(lines: Vec<String>) -> Vec<String> {
-    let mut lines: Vec<String> = lines
-        .into_iter()
-        .map(|line| {
-            line.replace(r#""region":"""#, r#""region":null"#).replace(r#""day":"""#, r#""day":null"#)
-        })
-        .collect();
-    lines.sort();
-    lines
-}
 
 async fn read(table: &Table, query: Query) -> Vec<String> {
     as_spark_reads(lines(&table.read(query).await.unwrap()))
