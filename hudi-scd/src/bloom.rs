@@ -111,6 +111,17 @@ impl BloomFilter {
         }
     }
 
+    /// For how many keys a row is made, and about how many keys were added; `None` for a simple filter, which does
+    /// not count.
+    pub(crate) fn fill(&self) -> Option<(u32, u64)> {
+        let growth = self.growth?;
+        let full_rows = self.rows.len() as u64 - 1;
+        Some((
+            growth.keys_per_row,
+            full_rows * u64::from(growth.keys_per_row) + u64::from(growth.keys_in_last_row),
+        ))
+    }
+
     /// The text of the footer entry [`FOOTER_BLOOM_FILTER`].
     pub fn to_base64(&self) -> String {
         let mut out = Vec::with_capacity(32 + self.rows.len() * (16 + self.shape.bytes()));

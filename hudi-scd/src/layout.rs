@@ -69,6 +69,11 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/hoodie.properties"))
     }
 
+    /// The copy that Java makes before it replaces the file.
+    pub(crate) fn properties_backup(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/hoodie.properties.backup"))
+    }
+
     pub(crate) fn instant_file(&self, instant: Instant, action: Action, state: State) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{}", instant_file_name(instant, action, state)))
     }

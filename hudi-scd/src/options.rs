@@ -116,8 +116,8 @@ impl TableOptions {
         self
     }
 
-    /// How many record keys the bloom filter of a base file is made for. Default: as many as the file has, but at
-    /// least 1,000 and at most 60,000, where Hudi always takes 60,000, which is 430 KB in every file.
+    /// How many record keys the bloom filter of a base file is made for. Default: a quarter more than the file has,
+    /// but at least 1,000 and at most 60,000, where Hudi always takes 60,000, which is 430 KB in every file.
     #[must_use]
     pub fn with_bloom_entries(mut self, entries: u32) -> Self {
         self.bloom_entries = Some(entries.max(1));

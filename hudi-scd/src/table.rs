@@ -237,7 +237,12 @@ impl Table {
     pub async fn open_with(store: Arc<dyn ObjectStore>, root: Path, options: TableOptions) -> Result<Self> {
         let layout = Layout::new(root);
         let path = layout.properties()?;
-        let bytes = storage::read_if_exists(store.as_ref(), &path).await?.ok_or_else(|| {
+        let bytes = match storage::read_if_exists(store.as_ref(), &path).await? {
+            Some(bytes) => Some(bytes),
+            // Java replaces the file in two steps, and reads the copy if it died between them.
+            None => storage::read_if_exists(store.as_ref(), &layout.properties_backup()?).await?,
+        };
+        let bytes = bytes.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
         })?;
         let properties = TableProperties::parse(&bytes).map_err(|error| error.with_context("file", &path))?;

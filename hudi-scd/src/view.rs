@@ -113,6 +113,9 @@ impl View {
         for group in view.groups.values_mut() {
             group.versions.sort_by_key(|version| version.instant);
         }
+        if view.is_cleaned_by_versions(store, table).await? {
+            view.earliest = view.earliest.max(view.earliest_whole(store, table).await?);
+        }
         Ok(Arc::new(view))
     }
 
@@ -146,6 +149,29 @@ impl View {
             });
         group.versions.push(FileVersion { instant: name.instant, file: file.to_owned(), bytes });
         Ok(())
+    }
+
+    /// Whether the last clean kept numbers of versions, and so set no earliest commit.
+    async fn is_cleaned_by_versions(&self, store: &dyn ObjectStore, table: &Layout) -> Result<bool> {
+        let Some(last) = self.timeline.completed(Action::Clean).next_back() else { return Ok(false) };
+        Ok(read_clean(store, table, last.instant).await?.earliest_commit_to_retain.is_empty())
+    }
+
+    /// The earliest instant as of which every file group still has the version of that time: the newest of the
+    /// groups' oldest versions that had a version before.
+    async fn earliest_whole(&self, store: &dyn ObjectStore, table: &Layout) -> Result<Option<Instant>> {
+        let mut firsts: BTreeSet<(Instant, String)> = BTreeSet::new();
+        for entry in self.timeline.completed_commits() {
+            let commit = read_commit(store, table, entry.instant, entry.action).await?;
+            let created = commit.stats().filter(|stat| stat.previous().is_none());
+            firsts.extend(created.map(|stat| (entry.instant, stat.file_id.clone())));
+        }
+        let oldest =
+            self.groups.values().filter_map(|group| Some((group.versions.first()?.instant, &group.file_id)));
+        Ok(oldest
+            .filter(|(instant, id)| !firsts.contains(&(*instant, (*id).clone())))
+            .map(|(instant, _)| instant)
+            .max())
     }
 
     /// The files that a read as of `instant` sees.
@@ -191,6 +217,12 @@ pub(crate) async fn read_commit(
     CommitMetadata::parse(&storage::read(store, &path).await?, &path)
 }
 
+async fn read_clean(store: &dyn ObjectStore, table: &Layout, instant: Instant) -> Result<CleanMetadata> {
+    let path = table.instant_file(instant, Action::Clean, State::Completed)?;
+    let bytes = storage::read(store, &path).await?;
+    CleanMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))
+}
+
 /// The file groups that replace commits put others in the place of.
 async fn replaced_groups(
     store: &dyn ObjectStore,
@@ -231,9 +263,7 @@ async fn earliest_retained(
     timeline: &Timeline,
 ) -> Result<Option<Instant>> {
     for entry in timeline.completed(Action::Clean).rev() {
-        let path = table.instant_file(entry.instant, Action::Clean, State::Completed)?;
-        let bytes = storage::read(store, &path).await?;
-        let clean = CleanMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))?;
+        let clean = read_clean(store, table, entry.instant).await?;
         if let Ok(instant) = clean.earliest_commit_to_retain.parse() {
             return Ok(Some(instant));
         }

@@ -107,6 +107,39 @@ async fn a_key_whose_partition_changes_moves() {
 }
 
 #[tokio::test]
+async fn odd_partition_values_survive_a_local_disk() {
+    for (url_encode, values) in
+        [(true, vec!["a/b", "x y=é:%+", "100%", "..", "~#"]), (false, vec!["x y=é", "100%25", "a~b"])]
+    {
+        let disk = tempfile::tempdir().unwrap();
+        let schema = schema("id bigint, place string, at int");
+        let definition = TableDefinition::new("t", schema.clone(), ["id"])
+            .with_ordering_field("at")
+            .with_partition_fields(["place"])
+            .with_url_encoding(url_encode);
+        let table = Table::create_with(common::folder(disk.path()), "t".into(), definition, repeatable())
+            .await
+            .unwrap();
+        for at in 0..4 {
+            let rows: Vec<String> = values
+                .iter()
+                .enumerate()
+                .map(|(id, place)| serde_json::json!({"id": id, "place": place, "at": at}).to_string())
+                .collect();
+            upsert(&table, &schema, &rows).await;
+            let table = Table::open(common::folder(disk.path()), "t".into()).await.unwrap();
+            assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()), {
+                let mut rows = lines(&[batch(&schema, &rows.join("\n"))]);
+                rows.sort();
+                rows
+            });
+            assert_eq!(table.validate().await.unwrap(), []);
+            assert_eq!(table.file_groups().await.unwrap().len(), values.len());
+        }
+    }
+}
+
+#[tokio::test]
 async fn deleted_keys_are_gone_and_late_rows_do_not_bring_them_back() {
     let (table, schema) = customer(repeatable()).await;
     upsert(&table, &schema, &[row(1, "Ada", 5), row(2, "Bob", 5), row(3, "Cleo", 5)]).await;
@@ -170,6 +203,17 @@ async fn another_policy_keeps_as_much_as_it_says() {
         upsert(&table, &schema, &[row(1, &format!("v{at}"), at)]).await;
     }
     assert_eq!(table.file_groups().await.unwrap()[0].versions.len(), 2);
+    let commits: Vec<_> =
+        table.timeline().await.unwrap().completed_commits().map(|entry| entry.instant).collect();
+    let name = |read: Vec<arrow::array::RecordBatch>| lines(&read);
+    let as_of = |instant| table.read(Query::as_of(instant).with_columns(["name"]));
+    assert_eq!(name(as_of(commits[3]).await.unwrap()), [r#"{"name":"v3"}"#]);
+    let error = as_of(commits[2]).await.unwrap_err();
+    assert_eq!(
+        error.context("earliest"),
+        Some(commits[3].to_string().as_str()),
+        "never 0 rows without a word"
+    );
 }
 
 #[tokio::test]

@@ -164,8 +164,10 @@ impl Table {
         let completed = self.inner.layout.instant_file(instant, Action::Clean, State::Completed)?;
         storage::create(self.store(), &completed, metadata.encode()).await?;
         let earliest = earliest.and_then(|text| text.parse().ok());
-        if let Some(earliest) = earliest {
-            tombstones::remove_before(self, earliest).await?;
+        // Where the policy sets no window, what is archived is past for tombstones too.
+        let first_active = view.timeline.completed_commits().next().map(|entry| entry.instant);
+        if let Some(horizon) = earliest.or(first_active) {
+            tombstones::remove_before(self, horizon).await?;
         }
         Ok(CleanReport { instant, files: u64::try_from(files).unwrap_or(0), earliest })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, StringArray},
+    compute::{max_string, min_string},
     datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef},
 };
 use parquet::{
@@ -80,8 +81,31 @@ pub(crate) struct BaseFileWriter {
     schema: SchemaRef,
     name: Arc<StringArray>,
     bloom: BloomFilter,
+    /// Whether the filter held the stored rows' keys from the start.
+    bloom_has_stored: bool,
     range: Option<(String, String)>,
+    /// Whether the range is that of the stored rows from the start.
+    range_has_stored: bool,
     rows: u64,
+}
+
+/// What the version before knew of its keys, which need not be found out again.
+#[derive(Debug, Default)]
+pub(crate) struct KnownKeys {
+    pub(crate) bloom: Option<BloomFilter>,
+    /// How many keys come to them.
+    pub(crate) new: u64,
+    /// Only if no row of it goes: a range too wide costs others a look into the file, but it would never shrink.
+    pub(crate) range: Option<(String, String)>,
+}
+
+/// Where rows that are written come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// From the version before: the same keys, though a row may be new.
+    Stored,
+    /// They are new to this file.
+    New,
 }
 
 /// A base file that was written.
@@ -100,8 +124,8 @@ pub(crate) struct MetaColumns {
 }
 
 impl BaseFileWriter {
-    /// Begins a file of about `rows` rows.
-    pub(crate) fn new(format: &FileFormat, name: &str, rows: u64) -> Result<Self> {
+    /// Begins a file of `rows` rows.
+    pub(crate) fn new(format: &FileFormat, name: &str, rows: u64, known: KnownKeys) -> Result<Self> {
         let properties = WriterProperties::builder()
             .set_compression(format.codec)
             .set_key_value_metadata(Some(vec![
@@ -116,14 +140,24 @@ impl BaseFileWriter {
         let writer = ArrowWriter::try_new_with_options(Vec::new(), format.schema.clone(), options)
             .map_err(unsupported)?;
         let entries = format.bloom_entries.unwrap_or_else(|| {
-            u32::try_from(rows).unwrap_or(u32::MAX).clamp(*BLOOM_ENTRIES.start(), *BLOOM_ENTRIES.end())
+            u32::try_from(rows + rows / 4)
+                .unwrap_or(u32::MAX)
+                .clamp(*BLOOM_ENTRIES.start(), *BLOOM_ENTRIES.end())
         });
+        let max_entries = format.bloom_max_entries.max(entries);
+        let new = known.new;
+        let carried = known.bloom.filter(|filter| is_good_for(filter, entries, rows, new));
         Ok(Self {
             writer,
             schema: format.schema.clone(),
             name: Arc::new(StringArray::from(vec![name])),
-            bloom: BloomFilter::dynamic(entries, format.bloom_fpp, format.bloom_max_entries.max(entries)),
-            range: None,
+            bloom_has_stored: carried.is_some(),
+            bloom: match carried {
+                Some(filter) => filter.with_max_entries(max_entries),
+                None => BloomFilter::dynamic(entries, format.bloom_fpp, max_entries),
+            },
+            range_has_stored: known.range.is_some(),
+            range: known.range,
             rows: 0,
         })
     }
@@ -134,12 +168,16 @@ impl BaseFileWriter {
     }
 
     /// Adds rows; `data` are the data columns.
-    pub(crate) fn write(&mut self, meta: MetaColumns, data: &[ArrayRef]) -> Result<()> {
+    pub(crate) fn write(&mut self, keys: Keys, meta: MetaColumns, data: &[ArrayRef]) -> Result<()> {
         let rows = meta.record_key.len();
-        for key in meta.record_key.iter().flatten() {
-            self.bloom.insert(key);
+        if keys == Keys::New || !self.bloom_has_stored {
+            for key in meta.record_key.iter().flatten() {
+                self.bloom.insert(key);
+            }
         }
-        self.widen_range(&meta.record_key);
+        if keys == Keys::New || !self.range_has_stored {
+            self.widen_range(&meta.record_key);
+        }
         let names = DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0; rows]), self.name.clone());
         let meta: [ArrayRef; 5] = [
             meta.commit_time,
@@ -159,19 +197,21 @@ impl BaseFileWriter {
     }
 
     fn widen_range(&mut self, keys: &StringArray) {
-        let Some(first) = keys.iter().flatten().next() else { return };
-        let (mut min, mut max) = match &self.range {
-            Some((min, max)) => (min.as_str(), max.as_str()),
-            None => (first, first),
+        // Java's order is that of bytes as long as all is ASCII, and for that Arrow has a kernel.
+        let (min, max) = if keys.value_data().is_ascii() {
+            (min_string(keys), max_string(keys))
+        } else {
+            let by_java = |left: &&str, right: &&str| java_order(left, right);
+            (keys.iter().flatten().min_by(by_java), keys.iter().flatten().max_by(by_java))
         };
-        for key in keys.iter().flatten() {
-            if java_order(key, min).is_lt() {
-                min = key;
-            } else if java_order(key, max).is_gt() {
-                max = key;
-            }
-        }
-        self.range = Some((min.to_owned(), max.to_owned()));
+        let Some((min, max)) = min.zip(max) else { return };
+        self.range = Some(match self.range.take() {
+            None => (min.to_owned(), max.to_owned()),
+            Some((known_min, known_max)) => (
+                if java_order(min, &known_min).is_lt() { min.to_owned() } else { known_min },
+                if java_order(max, &known_max).is_gt() { max.to_owned() } else { known_max },
+            ),
+        });
     }
 
     /// Ends the file with its footer.
@@ -187,6 +227,16 @@ impl BaseFileWriter {
         let bytes = self.writer.into_inner().map_err(unsupported)?;
         Ok(EncodedFile { bytes, rows: self.rows })
     }
+}
+
+/// Whether the filter of the version before will do: it has room for the new keys, a lookup asks few rows of it, and
+/// most of its keys are still there.
+fn is_good_for(filter: &BloomFilter, entries: u32, rows: u64, new: u64) -> bool {
+    const ROWS_ASKED: u32 = 4;
+    let Some((per_row, keys)) = filter.fill() else { return false };
+    let room = keys.div_ceil(u64::from(per_row)).max(1) * u64::from(per_row);
+    let has_room = keys + new <= room || per_row >= *BLOOM_ENTRIES.end();
+    has_room && per_row >= entries / ROWS_ASKED && keys <= 2 * rows.max(u64::from(entries))
 }
 
 fn entry(key: &str, value: String) -> KeyValue {

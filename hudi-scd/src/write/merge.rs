@@ -14,7 +14,7 @@ use arrow::{
 use object_store::path::Path;
 
 use super::{
-    base_file::{BaseFileWriter, EncodedFile, FileFormat, MetaColumns},
+    base_file::{BaseFileWriter, EncodedFile, FileFormat, Keys, KnownKeys, MetaColumns},
     incoming::Incoming,
     tag::{Change, Edit},
 };
@@ -54,8 +54,16 @@ impl Merge {
     /// Does the work. It keeps a core busy, so it is for a thread that may block.
     pub(crate) fn run(self) -> Result<EncodedFile> {
         let Self { format, incoming, instant, task, partition, name, old, edits, appends, rows } = self;
+        let known = match &old {
+            Some((file, _)) => {
+                let drops = edits.iter().any(|edit| edit.change == Change::Drop);
+                let range = file.footer().key_range.clone().filter(|_| !drops);
+                KnownKeys { bloom: file.footer().bloom_filter()?, new: appends.len() as u64, range }
+            }
+            None => KnownKeys::default(),
+        };
         let mut output = Output {
-            writer: BaseFileWriter::new(&format, &name, rows)?,
+            writer: BaseFileWriter::new(&format, &name, rows, known)?,
             incoming: &incoming,
             schema: incoming.schema.clone(),
             time: instant.to_string(),
@@ -107,7 +115,7 @@ impl Output<'_> {
         };
         let data = &batch.columns()[batch.num_columns() - self.schema.fields().len()..];
         if edits.is_empty() {
-            return self.writer.write(carried, data);
+            return self.writer.write(Keys::Stored, carried, data);
         }
 
         // For each row of the output: the stored row that it takes its place from, and where its values come from.
@@ -166,7 +174,7 @@ impl Output<'_> {
                 false => stay(stored.as_ref()),
             })
             .collect::<Result<Vec<ArrayRef>>>()?;
-        self.writer.write(meta, &columns)
+        self.writer.write(Keys::Stored, meta, &columns)
     }
 
     /// Writes incoming rows that are new here.
@@ -192,7 +200,7 @@ impl Output<'_> {
             record_key: keys.as_string::<i32>().clone(),
             partition_path: constant(&self.partition),
         };
-        self.writer.write(meta, &columns)
+        self.writer.write(Keys::New, meta, &columns)
     }
 
     /// The sequence number of a row that comes so many rows after those already written.
