@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use redshift_orchestrator::{
-    ClientToken, Column, ErrorKind, ExecutionMode, Field, PageData, PageToken, Statement, StatementExecutor,
-    StatementFilter, StatementId, Status, WaitTime,
+    Catalog, ClientToken, Column, ErrorKind, ExecutionMode, Field, PageData, PageToken, Statement,
+    StatementExecutor, StatementFilter, StatementId, Status, WaitTime,
+    catalog::SessionFilter,
     local::{Dwell, Fault, Faults, Faulty, Limits, LocalExecutor, Operation, Run, Script, Scripted},
 };
 use tokio::time::{Instant, sleep};
@@ -350,4 +351,51 @@ async fn the_hook_sees_the_effect_before_the_caller_hears_of_it() {
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].0.as_deref(), Some("cycle-3:load"));
     assert_eq!(service.describe(&seen[0].1, wait(1)).await.unwrap().status, Status::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_busy_then_available_then_closed_by_its_keep_alive() {
+    let service = LocalExecutor::scripted(Script::new().otherwise(Run::finished(secs(10))));
+    let statement = Statement::sql("SELECT 1");
+    let first = service.submit(&statement.clone().with_session_keep_alive(secs(60)), None).await.unwrap();
+    let session = first.session_id.unwrap();
+    let within = statement.clone().in_session(session.clone());
+    let seen = async || {
+        let sessions = service.sessions(&SessionFilter::default(), None).await.unwrap().entries;
+        sessions.into_iter().map(|session| session.status.to_string()).collect::<Vec<_>>()
+    };
+    let refused = async |kind| assert_eq!(service.submit(&within, None).await.unwrap_err().kind(), kind);
+
+    refused(ErrorKind::SessionBusy).await;
+    assert_eq!(seen().await, ["BUSY"]);
+    sleep(secs(10) + secs(59)).await;
+    assert_eq!(seen().await, ["AVAILABLE"]);
+    let second = service.submit(&within, wait(30)).await.unwrap();
+    assert_eq!((second.status, second.session_id), (Some(Status::Finished), Some(session.clone())));
+    sleep(secs(59)).await;
+    assert_eq!(seen().await, ["AVAILABLE"], "counted from the end of the last statement");
+    sleep(secs(1)).await;
+    assert!(seen().await.is_empty());
+    refused(ErrorKind::SessionGone).await;
+    assert_eq!(service.submit(&statement, None).await.unwrap().session_id, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_sessions_as_allowed_are_open() {
+    let mut limits = Limits::default();
+    limits.active_sessions = 2;
+    let service = LocalExecutor::scripted(Script::new().with_limits(limits));
+    let statement = Statement::sql("SELECT 1").with_session_keep_alive(secs(60));
+    for _ in 0..2 {
+        service.submit(&statement, None).await.unwrap();
+    }
+    let error = service.submit(&statement, None).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::TooManySessions, Some("ActiveSessionsExceededException"))
+    );
+    sleep(secs(60)).await;
+    service.submit(&statement, None).await.unwrap();
+    let day = statement.with_session_keep_alive(Duration::from_hours(25));
+    assert_eq!(service.submit(&day, None).await.unwrap_err().kind(), ErrorKind::Invalid);
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::record::{Ending, Part, Record};
-use crate::{PageToken, Result, ResultPage, Statement, StatementId, Status};
+use crate::{PageToken, Result, ResultPage, SessionId, Statement, StatementId, Status};
 
 /// What really runs the statements of a [`LocalExecutor`](super::LocalExecutor): [`Scripted`](super::Scripted) or
 /// `Postgres`. It cannot be implemented elsewhere.
@@ -25,6 +25,18 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Asks for a statement to be stopped that runs or will run. `false`: that cannot be done.
     #[doc(hidden)]
     async fn cancel(&self, record: &Record) -> Result<bool>;
+
+    /// Whether it can keep sessions.
+    #[doc(hidden)]
+    fn keeps_sessions(&self) -> bool;
+
+    /// Opens a session.
+    #[doc(hidden)]
+    async fn open_session(&self, id: &SessionId) -> Result<()>;
+
+    /// Closes a session, if it is open.
+    #[doc(hidden)]
+    async fn close_session(&self, id: &SessionId);
 
     /// One page of the result of a part (counted from 0) that has one.
     #[doc(hidden)]

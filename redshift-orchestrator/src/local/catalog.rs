@@ -21,9 +21,14 @@ pub(super) fn cut<T>(entries: Vec<T>, scope: &Scope, page: Option<PageToken>) ->
 }
 
 impl<B: Backend> LocalExecutor<B> {
-    /// No session outlives its statement here, so that none is ever open.
-    pub(super) fn open_sessions(&self, _: &SessionFilter) -> Page<Session> {
-        Page::whole(Vec::new())
+    /// The sessions of this process.
+    pub(super) fn page_of_sessions(
+        &self,
+        filter: &SessionFilter,
+        page: Option<PageToken>,
+    ) -> Result<Page<Session>> {
+        let size = filter.page_size.filter(|size| *size > 0).unwrap_or(100).min(100);
+        Page::cut(self.sessions(filter), size.into(), page)
     }
 }
 
@@ -67,7 +72,7 @@ impl Catalog for LocalExecutor<Scripted> {
         cut(columns.flat_map(|(_, columns)| columns.clone()).collect(), scope, page)
     }
 
-    async fn sessions(&self, filter: &SessionFilter, _: Option<PageToken>) -> Result<Page<Session>> {
-        Ok(self.open_sessions(filter))
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        self.page_of_sessions(filter, page)
     }
 }

@@ -125,6 +125,7 @@ struct DwellFile {
 #[serde(deny_unknown_fields, default)]
 struct LimitsFile {
     active_statements: Option<usize>,
+    active_sessions: Option<usize>,
     waiters_per_statement: Option<usize>,
     sql_bytes: Option<usize>,
     result_bytes: Option<u64>,
@@ -230,6 +231,7 @@ impl LimitsFile {
         let usual = Limits::default();
         Limits {
             active_statements: self.active_statements.unwrap_or(usual.active_statements),
+            active_sessions: self.active_sessions.unwrap_or(usual.active_sessions),
             waiters_per_statement: self.waiters_per_statement.unwrap_or(usual.waiters_per_statement),
             sql_bytes: self.sql_bytes.unwrap_or(usual.sql_bytes),
             result_bytes: self.result_bytes.unwrap_or(usual.result_bytes),

@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, Status}
 pub struct Limits {
     /// Statements that may be active (submitted and not ended) at a time. 500.
     pub active_statements: usize,
+    /// Sessions that may be open at a time. 500.
+    pub active_sessions: usize,
     /// Long polls that may wait for one statement at a time. The service has such a limit and does not publish it; 10 here.
     pub waiters_per_statement: usize,
     /// Bytes of one SQL text. 100 KB.
@@ -33,6 +35,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             active_statements: 500,
+            active_sessions: 500,
             waiters_per_statement: 10,
             sql_bytes: 100 * 1024,
             result_bytes: 500 * 1024 * 1024,
@@ -72,10 +75,7 @@ impl Limits {
         if statement.name().is_some_and(|name| name.chars().count() > 2048) {
             return Err(validation("a statement name has at most 2048 characters"));
         }
-        if statement.session().is_some() || statement.session_keep_alive().is_some() {
-            let text = "the local executor keeps no sessions; submit what belongs together as one batch";
-            return Err(Error::new(ErrorKind::Unsupported, text));
-        }
+        super::session::check_keep_alive(statement.session_keep_alive())?;
         check_parameters(statement)
     }
 }

@@ -21,10 +21,12 @@ use super::{
     backend::{Admission, Backend, Job, Report},
     limits,
     record::{Ending, Record, split},
+    session::{self, Sessions},
 };
 use crate::{
-    ClientToken, Clock, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement,
+    ClientToken, Clock, Description, Error, ErrorKind, PageToken, Result, ResultPage, SessionId, Statement,
     StatementExecutor, StatementFilter, StatementId, StatementPage, Status, Submitted, WaitTime,
+    catalog::{Session, SessionFilter},
 };
 
 /// The Redshift Data API's state machine in process; see the [module](crate::local).
@@ -70,6 +72,7 @@ struct State {
     next: u64,
     /// Ended records, the next one to be forgotten first.
     expiring: BinaryHeap<Reverse<(Timestamp, StatementId)>>,
+    sessions: Sessions,
     /// What was forgotten, and when.
     expired: HashMap<StatementId, Timestamp>,
 }
@@ -105,6 +108,7 @@ impl<B: Backend> LocalExecutor<B> {
             active: 0,
             next: 0,
             expiring: BinaryHeap::new(),
+            sessions: Sessions::default(),
             expired: HashMap::new(),
         };
         let service = Service {
@@ -120,6 +124,12 @@ impl<B: Backend> LocalExecutor<B> {
 
     pub(super) fn backend(&self) -> &B {
         &self.service.backend
+    }
+
+    /// The sessions of this process, newest first.
+    pub(super) fn sessions(&self, filter: &SessionFilter) -> Vec<Session> {
+        let now = self.service.clock.now();
+        self.service.lock().sessions.list(filter, now)
     }
 
     /// Takes over what an earlier process, or another one, has on record, and goes on with what has not ended.
@@ -303,7 +313,15 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     };
-    service.end(&id, ending);
+    let idle = service.end(&id, ending);
+    if let (Some(session), Some(idle)) = (record.statement.session(), idle) {
+        sleep(idle).await;
+        let now = service.clock.now();
+        let closed = service.lock().sessions.close_if_idle(session, now);
+        if closed {
+            service.backend.close_session(session).await;
+        }
+    }
 }
 
 impl<B: Backend> Service<B> {
@@ -322,7 +340,7 @@ impl<B: Backend> Service<B> {
     async fn admit(&self, statement: Statement) -> Result<(StatementId, Admission)> {
         self.forget_expired();
         let now = self.clock.now();
-        let record = {
+        let (record, opened) = {
             let mut state = self.lock();
             if let Some(known) = state.token(&statement, now) {
                 return Ok((known.clone(), Admission::Known(known)));
@@ -330,19 +348,71 @@ impl<B: Backend> Service<B> {
             if state.active >= self.limits.active_statements {
                 return Err(limits::too_many_statements(state.active));
             }
-            let id = uuid::Builder::from_random_bytes(state.ids.u128(..).to_be_bytes()).into_uuid();
-            Record::new(StatementId::new(id.to_string()), statement, now)
+            let id = StatementId::new(state.next_uuid());
+            let (statement, opened) = self.enter_session(&mut state, statement, &id, now)?;
+            (Record::new(id, statement, now), opened)
         };
-        if let Admission::Known(known) = self.backend.admit(&record).await? {
-            return Ok((known.clone(), Admission::Known(known)));
-        }
-        let id = record.id.clone();
+        let admission = self.put_on_record(&record, opened).await;
         let mut state = self.lock();
-        if let Some(known) = state.token(&record.statement, now) {
-            return Ok((known.clone(), Admission::Known(known)));
+        let id = record.id.clone();
+        match admission {
+            Ok(Admission::New) if state.token(&record.statement, now).is_none() => {
+                state.insert(record, &self.limits);
+                Ok((id, Admission::New))
+            }
+            other => {
+                if let Some(session) = record.statement.session() {
+                    state.sessions.release(session, &id, now);
+                }
+                let known = match other? {
+                    Admission::Known(known) => Some(known),
+                    // Another submit with this token was faster.
+                    Admission::New => state.token(&record.statement, now),
+                };
+                let known = known.unwrap_or(id);
+                Ok((known.clone(), Admission::Known(known)))
+            }
         }
-        state.insert(record, &self.limits);
-        Ok((id, Admission::New))
+    }
+
+    async fn put_on_record(&self, record: &Record, opened: bool) -> Result<Admission> {
+        if let (true, Some(session)) = (opened, record.statement.session()) {
+            self.backend.open_session(session).await?;
+        }
+        self.backend.admit(record).await
+    }
+
+    /// Takes the session that the statement is to run in, or opens the one that it is to leave behind; and whether it did that.
+    fn enter_session(
+        &self,
+        state: &mut State,
+        statement: Statement,
+        id: &StatementId,
+        now: Timestamp,
+    ) -> Result<(Statement, bool)> {
+        let keep_alive = statement.session_keep_alive();
+        let wants_one = statement.session().is_some() || keep_alive.is_some_and(|idle| !idle.is_zero());
+        if !wants_one {
+            return Ok((statement, false));
+        }
+        if !self.backend.keeps_sessions() {
+            return Err(session::unsupported());
+        }
+        if let Some(session) = statement.session() {
+            state.sessions.occupy(session, id, keep_alive, now)?;
+            return Ok((statement, false));
+        }
+        let session = SessionId::new(state.next_uuid());
+        let target = statement.target().cloned();
+        state.sessions.open(
+            session.clone(),
+            id,
+            keep_alive.unwrap_or_default(),
+            target,
+            now,
+            &self.limits,
+        )?;
+        Ok((statement.in_session(session), true))
     }
 
     fn set_status(&self, id: &StatementId, status: Status) {
@@ -376,15 +446,17 @@ impl<B: Backend> Service<B> {
         }
     }
 
-    fn end(&self, id: &StatementId, ending: Ending) {
+    /// Ends a statement; returns for how long its session may be idle now.
+    fn end(&self, id: &StatementId, ending: Ending) -> Option<Duration> {
         let now = self.clock.now();
         let mut state = self.lock();
-        if let Some(known) = state.known.get_mut(id) {
-            known.record.end(ending, now);
-            known.ended.notify_waiters();
-            state.active -= 1;
-            state.expires(id.clone(), later(now, self.limits.record_retention));
-        }
+        let known = state.known.get_mut(id)?;
+        known.record.end(ending, now);
+        known.ended.notify_waiters();
+        let session = known.record.statement.session().cloned();
+        state.active -= 1;
+        state.expires(id.clone(), later(now, self.limits.record_retention));
+        state.sessions.release(&session?, id, now)
     }
 
     fn forget_expired(&self) {
@@ -394,6 +466,10 @@ impl<B: Backend> Service<B> {
 }
 
 impl State {
+    fn next_uuid(&mut self) -> String {
+        uuid::Builder::from_random_bytes(self.ids.u128(..).to_be_bytes()).into_uuid().to_string()
+    }
+
     /// Takes in a record, unless it is known.
     fn insert(&mut self, record: Record, limits: &Limits) -> bool {
         if self.known.contains_key(&record.id) {

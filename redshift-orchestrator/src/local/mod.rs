@@ -1,7 +1,7 @@
 //! [`LocalExecutor`]: the Redshift Data API's state machine, in process.
 //!
 //! It accepts statements as the service does and takes them through the service's states: `SUBMITTED`, `PICKED`, `STARTED`, then
-//! `FINISHED`, `FAILED` or `ABORTED`. Batches with sub-statements, client tokens, long polls, cancels, paged results, listings, the
+//! `FINISHED`, `FAILED` or `ABORTED`. Batches with sub-statements, sessions, client tokens, long polls, cancels, paged results, listings, the
 //! service's limits and its refusals are all there. What runs the statements is one of two back ends:
 //!
 //! | back end | a statement is | for |
@@ -37,6 +37,7 @@ mod machine;
 mod postgres;
 mod record;
 mod scripted;
+mod session;
 mod sql;
 mod table;
 

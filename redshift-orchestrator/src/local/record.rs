@@ -51,6 +51,12 @@ pub(crate) struct Ending {
     pub(crate) parts: Vec<Part>,
 }
 
+impl From<Record> for Ending {
+    fn from(record: Record) -> Self {
+        Self { status: record.status, error: record.error, duration: record.duration, parts: record.parts }
+    }
+}
+
 impl Record {
     pub(crate) fn new(id: StatementId, statement: Statement, created_at: Timestamp) -> Self {
         let parts = vec![Part::new(Status::Submitted); statement.sqls().len()];

@@ -20,8 +20,8 @@ use super::{
     table::Table,
 };
 use crate::{
-    ClientToken, Clock, Column, ExecutionMode, Field, PageToken, Result, ResultPage, StatementId, Status,
-    TokioClock, catalog::Table as CatalogTable,
+    ClientToken, Clock, Column, ExecutionMode, Field, PageToken, Result, ResultPage, SessionId, StatementId,
+    Status, TokioClock, catalog::Table as CatalogTable,
 };
 
 /// What a [`LocalExecutor`] without a database is to do with the statements it gets.
@@ -344,6 +344,16 @@ impl Backend for Scripted {
     async fn cancel(&self, _: &Record) -> Result<bool> {
         Ok(true)
     }
+
+    fn keeps_sessions(&self) -> bool {
+        true
+    }
+
+    async fn open_session(&self, _: &SessionId) -> Result<()> {
+        Ok(())
+    }
+
+    async fn close_session(&self, _: &SessionId) {}
 
     async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage> {
         let table = self.played().results.get(&record.id).and_then(|results| results.get(&part)).cloned();

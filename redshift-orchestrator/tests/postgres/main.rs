@@ -7,4 +7,5 @@
 mod conformance;
 mod harness;
 mod recovery;
+mod sessions;
 mod statements;

@@ -379,3 +379,27 @@ async fn a_copy_through_the_connection_is_refused() {
     let done = run(&service, &Statement::sql("COPY effects FROM STDIN")).await;
     assert!(done.error.unwrap().starts_with("ERROR: COPY FROM STDIN"));
 }
+
+/// The end of a statement is written in its transaction. What the server refuses there is the statement's failure, and not a reason to run it
+/// again.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn what_cannot_be_committed_fails_once_and_at_once() {
+    let database = Database::new("uncommittable").await;
+    let sql = "CREATE TABLE owner (id int PRIMARY KEY);
+        CREATE TABLE owned (id int REFERENCES owner DEFERRABLE INITIALLY DEFERRED);";
+    database.client.batch_execute(sql).await.unwrap();
+    let service = database.start().await;
+    let deferred = run(&service, &Statement::sql("INSERT INTO owned VALUES (1)")).await;
+    assert!(deferred.error.unwrap().contains("violates foreign key constraint"));
+    let read_only = Statement::batch(["SET TRANSACTION READ ONLY", "SELECT 1"]);
+    let read_only = run(&service, &read_only).await;
+    assert!(read_only.error.unwrap().contains("read-only transaction"));
+    let parts = Statement::batch(["INSERT INTO owned VALUES (2)", "INSERT INTO effects VALUES ('next')"])
+        .with_execution_mode(ExecutionMode::AutoCommit);
+    let parts = run(&service, &parts).await;
+    let statuses: Vec<_> = parts.sub_statements.iter().map(|sub| sub.status.as_str()).collect();
+    assert_eq!(statuses, ["FAILED", "FINISHED"]);
+    let attempts = "SELECT max(attempts) = 1 FROM redshift_data_local.statement";
+    database.until(attempts).await;
+}

@@ -90,8 +90,8 @@ impl Catalog for LocalExecutor<Postgres> {
         cut(rows.iter().map(column).collect::<Result<_>>()?, scope, page)
     }
 
-    async fn sessions(&self, filter: &SessionFilter, _: Option<PageToken>) -> Result<Page<Session>> {
-        Ok(self.open_sessions(filter))
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        self.page_of_sessions(filter, page)
     }
 }
 

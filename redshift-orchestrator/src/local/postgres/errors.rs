@@ -1,6 +1,6 @@
 //! What PostgreSQL's errors are called, as the text of a failed statement and as an error of a call.
 
-use std::fmt::Write;
+use std::{error::Error as _, fmt::Write};
 
 use tokio_postgres::{
     Config,
@@ -25,6 +25,15 @@ pub(super) fn text(error: &DbError) -> String {
         }
     }
     text
+}
+
+/// What the server said no with, if it was the server that did.
+pub(super) fn refusal(error: Error) -> Result<Box<DbError>, Error> {
+    let source = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+    match source.and_then(tokio_postgres::Error::as_db_error) {
+        Some(refusal) => Ok(Box::new(refusal.clone())),
+        None => Err(error),
+    }
 }
 
 /// Whether a statement that met this needs to run outside of a transaction: it commits itself, or forbids one.

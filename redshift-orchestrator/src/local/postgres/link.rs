@@ -13,10 +13,10 @@ use tokio::{
     task::JoinHandle,
     time::sleep,
 };
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, types::Type};
 
 use super::{Notice, errors};
-use crate::{Error, Result};
+use crate::{Error, Result, SessionId};
 
 /// The connections to the server.
 ///
@@ -77,6 +77,18 @@ impl Pool {
             *link = Some(Link::open(&self.config).await?);
         }
         Ok(Lease::Records(link))
+    }
+
+    /// A connection of its own, for a session. While it lives it holds a lock that says so to other processes.
+    pub(super) async fn open_session(&self, id: &SessionId) -> Result<Link> {
+        let link = Link::open(&self.config).await?;
+        link.query_typed(
+            "SELECT pg_advisory_lock(hashtextextended($1, 0)), set_config('TimeZone', 'UTC', false)",
+            &[(&id.as_str(), Type::TEXT)],
+        )
+        .await
+        .map_err(errors::records)?;
+        Ok(link)
     }
 
     /// A connection to run a statement on. Fails if the server cannot be reached.

@@ -7,6 +7,9 @@
 //! cannot run in a transaction (a procedure that commits, `VACUUM`) is tried in one, which rolls it back, and then runs outside; if *that* is
 //! interrupted, it ends `FAILED` with a text that says so, and does not run again. Several processes may share one database.
 //!
+//! A statement in a kept session runs in whatever transaction that session is in, so its end is written after it, as of one outside of a
+//! transaction. Sessions end with the process that holds them.
+//!
 //! ```text
 //! found on start, or after a lost connection       what happens
 //! -----------------------------------------------  ------------------------------------------------------------
@@ -35,8 +38,10 @@ use super::{
     record::{Ending, Record},
     table::{page_number, page_of},
 };
-use crate::{Clock, Error, ErrorKind, PageToken, Result, ResultPage, StatementId, Status, SystemClock};
-use link::Pool;
+use crate::{
+    Clock, Error, ErrorKind, PageToken, Result, ResultPage, SessionId, StatementId, Status, SystemClock,
+};
+use link::{Link, Pool};
 use records::Records;
 
 mod bind;
@@ -53,6 +58,7 @@ pub struct Postgres {
     records: Records,
     clock: Arc<dyn Clock>,
     notices: Mutex<HashMap<StatementId, Vec<Notice>>>,
+    sessions: Mutex<HashMap<SessionId, Arc<Link>>>,
 }
 
 /// How a [`LocalExecutor`] uses a PostgreSQL server; made by [`LocalExecutor::postgres`].
@@ -183,7 +189,13 @@ impl PostgresBuilder {
             clock: self.clock.clone(),
             concurrency,
             ids: self.seed.map_or_else(entropy, fastrand::Rng::with_seed),
-            backend: Postgres { pool, records, clock: self.clock, notices: Mutex::default() },
+            backend: Postgres {
+                pool,
+                records,
+                clock: self.clock,
+                notices: Mutex::default(),
+                sessions: Mutex::default(),
+            },
         });
         executor.adopt(found);
         Ok(executor)
@@ -199,6 +211,10 @@ fn entropy() -> fastrand::Rng {
 }
 
 impl Postgres {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Link>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn notices(&self) -> MutexGuard<'_, HashMap<StatementId, Vec<Notice>>> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,6 +242,20 @@ impl Backend for Postgres {
             true => self.records.cancel_queued(lease.link()?, &record.id).await,
             false => self.records.cancel(lease.link()?, &record.id).await,
         }
+    }
+
+    fn keeps_sessions(&self) -> bool {
+        !self.pool.is_single()
+    }
+
+    async fn open_session(&self, id: &SessionId) -> Result<()> {
+        let link = self.pool.open_session(id).await?;
+        self.sessions().insert(id.clone(), Arc::new(link));
+        Ok(())
+    }
+
+    async fn close_session(&self, id: &SessionId) {
+        self.sessions().remove(id);
     }
 
     async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage> {

@@ -18,7 +18,7 @@ use tokio_postgres::{Row, types::Type};
 use super::{errors, link::Link};
 use crate::{
     Auth, ClientToken, Column, Compute, Error, ErrorKind, ExecutionMode, Field, Result, ResultFormat,
-    Statement, StatementId, Status, Target,
+    SessionId, Statement, StatementId, Status, Target,
     local::{
         Limits,
         backend::Admission,
@@ -132,8 +132,8 @@ impl Records {
                 INSERT INTO ~.client_token AS known (token, statement_id, expires_at) SELECT $2, $1, $4 WHERE $2 IS NOT NULL
                 ON CONFLICT (token) DO UPDATE SET statement_id = $1, expires_at = $4 WHERE known.expires_at <= $3
                 RETURNING token)
-            INSERT INTO ~.statement (id, client_token, created_at, updated_at, name, sqls, execution_mode, parameters, result_format, with_event, target, status)
-            SELECT $1, $2, $3, $3, $5, $6, $7, $8, $9, $10, $11, 'SUBMITTED'
+            INSERT INTO ~.statement (id, client_token, created_at, updated_at, name, sqls, execution_mode, parameters, result_format, with_event, target, session_id, status)
+            SELECT $1, $2, $3, $3, $5, $6, $7, $8, $9, $10, $11, $12, 'SUBMITTED'
             WHERE $2 IS NULL OR EXISTS (SELECT FROM token)";
         let statement = &record.statement;
         let token = statement.client_token().map(ClientToken::as_str);
@@ -158,6 +158,7 @@ impl Records {
                     (&format, Type::TEXT),
                     (&statement.event(), Type::BOOL),
                     (&target, Type::TEXT),
+                    (&statement.session().map(SessionId::as_str), Type::TEXT),
                 ],
             )
             .await?;
@@ -195,6 +196,12 @@ impl Records {
             cancelled: one(&claimed, 2)?,
             ended: self.parts(link, id).await?,
         })
+    }
+
+    /// Whether the process that holds a session lives: its connection has the lock. The lock is given back with the connection's reset.
+    pub(super) async fn session_lives(&self, link: &Link, id: &SessionId) -> Result<bool> {
+        let sql = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
+        Ok(!one::<bool>(&self.query(link, sql, &[(&id.as_str(), Type::TEXT)]).await?, 0)?)
     }
 
     /// Notes that a part is about to run outside of a transaction. `false`: it ended, or was noted before.
@@ -377,6 +384,7 @@ CREATE TABLE ~.statement (
     result_format text NOT NULL,
     with_event boolean NOT NULL,
     target text,
+    session_id text,
     status text NOT NULL,
     error text,
     pid int,
@@ -411,7 +419,7 @@ COMMIT";
 
 const SELECT: &str =
     "SELECT id, name, client_token, sqls, execution_mode, parameters, result_format, with_event,
-    status, error, pid, duration_us, created_at, updated_at, target FROM ~.statement";
+    status, error, pid, duration_us, created_at, updated_at, target, session_id FROM ~.statement";
 
 const PARTS: &str =
     "SELECT statement_id, part, status, error, duration_us, rows, size, has_result_set FROM ~.part";
@@ -440,6 +448,9 @@ fn record(row: &Row) -> Result<Record> {
         .with_event(column(row, 7)?);
     if let Some(target) = column::<Option<String>>(row, 14)? {
         statement = statement.with_target(from_json::<StoredTarget>(&target)?.into());
+    }
+    if let Some(session) = column::<Option<String>>(row, 15)? {
+        statement = statement.in_session(SessionId::new(session));
     }
     let mut record = Record::new(StatementId::new(column::<String>(row, 0)?), statement, column(row, 12)?);
     record.status = Status::from(column::<String>(row, 8)?.as_str());

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_postgres::error::{DbError, Severity};
 
 use super::{
-    Postgres, bind, errors, fields,
+    Notice, Postgres, bind, errors, fields,
     fields::Raw,
     link::{Lease, Link},
     records::Claim,
@@ -84,22 +84,34 @@ impl Postgres {
     async fn reset(&self, job: &Job<'_>, lease: &Lease) -> bool {
         let Ok(link) = lease.link() else { return false };
         let reset = link.batch_execute("DISCARD ALL").await.is_ok();
-        let notices = link.take_notices();
+        self.keep_notices(job, link.take_notices());
+        reset
+    }
+
+    fn keep_notices(&self, job: &Job<'_>, notices: Vec<Notice>) {
         if !notices.is_empty() {
             self.notices().entry(job.id.clone()).or_default().extend(notices);
         }
-        reset
     }
 
     /// `verdict`: how it ended, from a connection on which that could not be written.
     async fn attempt(&self, job: &Job<'_>, lease: &Lease, verdict: Option<Ending>) -> Result<Attempt> {
         let link = lease.link()?;
         let mut parts = job.parts.clone();
+        let session = job.statement.session();
+        let held = session.and_then(|session| self.sessions().get(session).cloned());
+        if let (Some(session), None) = (session, &held)
+            && self.records.session_lives(link, session).await?
+        {
+            // Another process has the session, and runs the statement in it.
+            return Ok(match self.records.load(link, job.id).await? {
+                Some(record) if record.status.is_terminal() => Attempt::Ended(record.into()),
+                _ => Attempt::Elsewhere,
+            });
+        }
         match self.records.claim(link, job.id, self.clock.now()).await? {
             Claim::Ended(record) => {
-                let (status, error, duration, parts) =
-                    (record.status, record.error, record.duration, record.parts);
-                return Ok(Attempt::Ended(Ending { status, error, duration, parts }));
+                return Ok(Attempt::Ended((*record).into()));
             }
             Claim::Elsewhere => {
                 // The request to stop may have come between two SQL texts, where nothing hears it: it is repeated.
@@ -142,10 +154,20 @@ impl Postgres {
             }
         }
         // The service's sessions are in UTC.
-        let session =
+        let started =
             link.query_typed("SELECT pg_backend_pid(), set_config('TimeZone', 'UTC', false)", &[]).await;
-        let pid = session.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
+        let pid = started.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
         (job.report)(Report::Started(pid.map(i64::from)));
+        match (session, held) {
+            (None, _) => {}
+            (Some(_), Some(held)) => return self.in_session(link, &held, job, parts).await,
+            (Some(session), None) => {
+                let text = format!(
+                    "ERROR: session {session} ended with the process that held it; the statement did not run"
+                );
+                return self.end(link, job, Ending::failed(parts, text, None)).await;
+            }
+        }
         match job.statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => self.one_by_one(link, job, parts).await,
             _ => self.all_or_nothing(link, job, parts).await,
@@ -183,8 +205,21 @@ impl Postgres {
             }
         }
         let ending = Ending::of_parts(parts, is_batch, Some(begin.elapsed()));
-        self.write_end(link, job, &ending, &results).await?;
-        self.commit(link, ending).await
+        let sealed = async {
+            self.write_end(link, job, &ending, &results).await?;
+            link.batch_execute("COMMIT").await.map_err(errors::records)
+        };
+        match sealed.await {
+            Ok(()) => Ok(Attempt::Ended(ending)),
+            Err(error) => {
+                // A deferred constraint, or a transaction that the statement made read-only or another role's: that is its failure.
+                let failure = errors::refusal(error)?;
+                link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+                let last = job.statement.sqls().len() - 1;
+                let ending = fail(ending.parts, last, is_batch, &Failure::Server(failure), begin.elapsed());
+                self.end(link, job, ending).await
+            }
+        }
     }
 
     /// Each SQL text in a transaction of its own, together with its own end. What an earlier process did is not done again.
@@ -230,12 +265,32 @@ impl Postgres {
             if !in_transaction {
                 link.batch_execute("BEGIN").await.map_err(errors::records)?;
             }
-            self.records.end_part(link, job.id, index, &part, result.as_ref()).await?;
-            link.batch_execute("COMMIT").await.map_err(errors::records)?;
+            let part = self.seal_part(link, job, index, part, result).await?;
             parts[index] = part.clone();
             (job.report)(Report::Part(index, part));
         }
         self.end(link, job, Ending::of_parts(parts, true, Some(begin.elapsed()))).await
+    }
+
+    /// Commits a part with its end. What the server refuses then is the part's failure.
+    async fn seal_part(
+        &self,
+        link: &Link,
+        job: &Job<'_>,
+        index: usize,
+        part: Part,
+        result: Option<Table>,
+    ) -> Result<Part> {
+        let sealed = async {
+            self.records.end_part(link, job.id, index, &part, result.as_ref()).await?;
+            link.batch_execute("COMMIT").await.map_err(errors::records)
+        };
+        let Err(error) = sealed.await else { return Ok(part) };
+        let failed =
+            failed_part(&Failure::Server(errors::refusal(error)?), part.duration.unwrap_or_default());
+        link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+        self.records.end_part(link, job.id, index, &failed, None).await?;
+        Ok(failed)
     }
 
     /// A statement that commits on its own, or forbids a transaction. Its end is on record only after it, so that an interruption leaves
@@ -265,6 +320,66 @@ impl Postgres {
                 self.end(link, job, ending).await
             }
         }
+    }
+
+    /// In a kept session, whose transaction is the caller's own: as in the service a session may span one over several statements. So the end
+    /// cannot be part of it; an interruption leaves a gap, which is told.
+    async fn in_session(
+        &self,
+        link: &Link,
+        session: &Link,
+        job: &Job<'_>,
+        mut parts: Vec<Part>,
+    ) -> Result<Attempt> {
+        let begin = Instant::now();
+        if !self.records.leave_transaction(link, job.id, 0).await? {
+            return Ok(Attempt::Again);
+        }
+        let mode = job.statement.execution_mode();
+        let atomic = mode == Some(ExecutionMode::Transaction);
+        let mut results = vec![None; parts.len()];
+        let mut ending = None;
+        if atomic && session.batch_execute("BEGIN").await.is_err() {
+            ending = Some(fail(parts.clone(), 0, true, &Failure::Lost, begin.elapsed()));
+        }
+        for (index, sql) in job.statement.sqls().iter().enumerate() {
+            if ending.is_some() {
+                break;
+            }
+            (job.report)(Report::Part(index, Part::new(Status::Started)));
+            let started = Instant::now();
+            match self.run_sql(session, job, sql).await {
+                Ran::Finished(part, result) => (parts[index], results[index]) = (part, result),
+                Ran::Failed(failure) if mode == Some(ExecutionMode::AutoCommit) && !is_abort(&failure) => {
+                    parts[index] = failed_part(&failure, started.elapsed());
+                }
+                Ran::Failed(failure) => {
+                    ending = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
+                    if atomic {
+                        // A connection that is gone has rolled back.
+                        let _ = session.batch_execute("ROLLBACK").await;
+                    }
+                }
+            }
+        }
+        let mut ending =
+            ending.unwrap_or_else(|| Ending::of_parts(parts, mode.is_some(), Some(begin.elapsed())));
+        if atomic
+            && ending.status == Status::Finished
+            && let Err(error) = session.batch_execute("COMMIT").await
+        {
+            let last = ending.parts.len() - 1;
+            ending = fail(ending.parts, last, true, &Failure::from(error), begin.elapsed());
+        }
+        self.keep_notices(job, session.take_notices());
+        if session.is_closed()
+            && let Some(id) = job.statement.session()
+        {
+            self.sessions().remove(id);
+        }
+        link.batch_execute("BEGIN").await.map_err(errors::records)?;
+        self.write_end(link, job, &ending, &results).await?;
+        self.commit(link, ending).await
     }
 
     /// Writes an end that has no effect to go with.
@@ -309,7 +424,10 @@ impl Postgres {
 
     /// Runs one SQL text, and asks the server to stop once the statement is cancelled.
     async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> Ran {
-        if let Some(word) = transaction_control(sql) {
+        // In a session the transaction is the caller's.
+        if job.statement.session().is_none()
+            && let Some(word) = transaction_control(sql)
+        {
             return Ran::Failed(Failure::Refused(format!(
                 "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction"
             )));
