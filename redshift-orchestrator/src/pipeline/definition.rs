@@ -302,7 +302,8 @@ fn line_at(text: &str, offset: usize) -> usize {
 
 fn offset_of(text: &str, line: usize, column: usize) -> usize {
     let begin: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    (begin + column.saturating_sub(1)).min(text.len())
+    // serde_json counts bytes, and an error within a letter is an error at it.
+    text.floor_char_boundary(begin + column.saturating_sub(1))
 }
 
 /// The line of a problem: where its needle first stands behind its step's name, else the name's own line.
@@ -329,6 +330,7 @@ fn line_of(text: &str, problem: &Problem) -> Option<usize> {
 /// The name of the step that contains this offset.
 fn step_around(text: &str, offset: usize) -> Option<String> {
     let steps = text.find("[[steps]]").or_else(|| text.find("\"steps\"")).or_else(|| text.find("steps"))?;
+    let offset = text.floor_char_boundary(offset);
     if offset < steps {
         return None;
     }

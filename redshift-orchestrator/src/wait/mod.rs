@@ -330,8 +330,11 @@ impl<'a> Wait<'a> {
             let accepted = match timeout_at(deadline, self.executor.cancel(self.id)).await {
                 Ok(Ok(accepted)) => accepted,
                 Ok(Err(error)) => {
-                    state.effort.survived(error.kind());
-                    (self.watch)(WaitEvent::Survived(&error));
+                    // Others say that the statement ended, which the next answer tells better.
+                    if error.kind().is_transient() {
+                        state.effort.survived(error.kind());
+                        (self.watch)(WaitEvent::Survived(&error));
+                    }
                     last = error;
                     false
                 }

@@ -3,6 +3,7 @@
 
 mod definitions;
 mod endings;
+mod garbage;
 mod layers;
 mod pipelines;
 mod promises;

@@ -8,7 +8,7 @@ fn no_schedule_doubles_or_loses_a_statement() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(1_000),
+        None => 0..number("SCHEDULES").unwrap_or(400),
     };
     let mut tally = Tally::default();
     for seed in seeds {
@@ -18,7 +18,7 @@ fn no_schedule_doubles_or_loses_a_statement() {
         }
     }
     println!("{tally:?}");
-    if tally.schedules > 500 {
+    if tally.schedules >= 400 {
         assert!(
             tally.deaths > tally.schedules / 2 && tally.unknown > 0 && tally.faults > tally.schedules,
             "{tally:?}"
