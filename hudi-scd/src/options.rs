@@ -69,7 +69,7 @@ impl Default for TableOptions {
             seed: None,
             base_url: None,
             lock: Lock::Automatic,
-            lock_wait: Duration::from_secs(60),
+            lock_wait: Duration::from_secs(360),
         }
     }
 }
@@ -180,7 +180,8 @@ impl TableOptions {
         self
     }
 
-    /// How long a write waits for other writers. Default: a minute.
+    /// How long a write waits for other writers. Default: six minutes, since the lease of one that died on a remote
+    /// storage lasts five.
     #[must_use]
     pub fn with_lock_wait(mut self, wait: Duration) -> Self {
         self.lock_wait = wait;

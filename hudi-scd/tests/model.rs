@@ -216,8 +216,14 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
+/// 64 cases, or as many as `PROPTEST_CASES` says. A failure prints its steps, so nothing is written down.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.unwrap_or(64)) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_table_plays_like_a_map(
