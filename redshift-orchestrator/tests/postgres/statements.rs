@@ -403,3 +403,20 @@ async fn what_cannot_be_committed_fails_once_and_at_once() {
     let attempts = "SELECT max(attempts) = 1 FROM redshift_data_local.statement";
     database.until(attempts).await;
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn redshifts_words_are_understood() {
+    let service = Database::new("dialect").await.start().await;
+    let create = "CREATE TABLE sale (id BIGINT IDENTITY(5, 5), what VARCHAR(10) ENCODE zstd, at TIMESTAMP DEFAULT SYSDATE)
+        DISTSTYLE KEY DISTKEY (id) COMPOUND SORTKEY (at, id)";
+    let procedure = "CREATE PROCEDURE sell() LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO sale (what) SELECT NVL(NULL, 'x') WHERE GETDATE() < SYSDATE + INTERVAL '1 day'; END $$";
+    for sql in [create, procedure, "CALL sell()", "CALL sell()"] {
+        assert_eq!(run(&service, &Statement::sql(sql)).await.error, None);
+    }
+    let sql = "SELECT id, what, ABS(EXTRACT(epoch FROM at - GETDATE())) < 60 FROM sale ORDER BY id";
+    let done = run(&service, &Statement::sql(sql)).await;
+    let row = |id| vec![Field::Long(id), text("x"), Field::Boolean(true)];
+    assert_eq!(rows(&service, &done.id).await, [row(5), row(10)]);
+}

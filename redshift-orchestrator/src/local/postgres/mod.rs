@@ -46,6 +46,7 @@ use records::Records;
 
 mod bind;
 mod catalog;
+mod dialect;
 mod errors;
 mod fields;
 mod link;

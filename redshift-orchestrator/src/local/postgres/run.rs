@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_postgres::error::{DbError, Severity};
 
 use super::{
-    Notice, Postgres, bind, errors, fields,
+    Notice, Postgres, bind, dialect, errors, fields,
     fields::Raw,
     link::{Lease, Link},
     records::Claim,
@@ -460,7 +460,8 @@ impl Postgres {
 
 /// Runs SQL and takes its rows.
 async fn fetch(link: &Link, job: &Job<'_>, sql: &str, limit: u64) -> Result<(Part, Option<Table>), Failure> {
-    let bound = bind::bind(sql, job.statement.parameters());
+    let sql = dialect::translate(sql);
+    let bound = bind::bind(&sql, job.statement.parameters());
     let prepared = link.prepare(&bound.sql).await.map_err(Failure::from)?;
     if prepared.params().len() != bound.values.len() {
         let text = format!(
