@@ -86,7 +86,7 @@ async fn play(options: Options) -> Result<ExitCode> {
 
     println!("{}", progress::summary(&records));
     println!("{proof}");
-    proof::write_expected(&dir.file("expected"), &model)?;
+    proof::expected::write_expected(&dir.file("expected"), &model)?;
     let report = report::write(&dir, &records, &proof, landing::rows(&changes))?;
     if proof.failure.is_none() {
         dir.finish()?;

@@ -12,11 +12,9 @@ use crate::{
     warehouse::Warehouse,
 };
 
-mod expected;
+pub(crate) mod expected;
 mod lake;
 mod warehouse;
-
-pub(crate) use expected::write_expected;
 
 /// What was compared, and what differed.
 #[derive(Clone, Debug, Default)]
