@@ -373,7 +373,8 @@ impl fmt::Display for Report {
         if self.failures().any(|step| step.status == StepStatus::Unknown) {
             writeln!(
                 f,
-                "\nWhat is unknown is not submitted again: settle it in the journal, then run `{}` again.",
+                "\nWhat is unknown is not run anew. Run `{}` again to look for it once more, or settle it after a look \
+                 (`Orchestrator::settle`).",
                 self.run
             )?;
         } else if !self.is_success() {

@@ -7,7 +7,7 @@ use std::{
 
 use redshift_orchestrator::{
     FailureKind, Observer, Orchestrator, Pipeline, Progressed, Report, Run, StepKey, TokioClock,
-    journal::MemoryJournal,
+    journal::{FileJournal, MemoryJournal},
     local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script},
     pipeline::{OnFailure, Retry, Step},
 };
@@ -221,4 +221,40 @@ async fn an_observer_sees_a_run_as_it_goes() {
         Orchestrator::new(Faulty::new(LocalExecutor::scripted(script), faults)).with_observer(notes.clone());
     pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
     insta::assert_snapshot!(notes.0.lock().unwrap().join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_on_disk_carries_a_run_from_process_to_process() {
+    let service = slow_row();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.jsonl");
+    let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+    let orchestrator = || {
+        Orchestrator::new(service.clone()).with_journal(FileJournal::open(&path).unwrap()).with_clock(clock)
+    };
+    let killed = tokio::time::timeout(seconds(100.0), row().run(&orchestrator(), Run::new("r"))).await;
+    assert!(killed.is_err());
+    // The power went while the last line was being written.
+    let mut text = std::fs::read(&path).unwrap();
+    text.extend_from_slice(b"{\"at\":\"2026-11-23T06:31");
+    std::fs::write(&path, text).unwrap();
+    let report = row().run(&orchestrator(), Run::new("r")).await.unwrap();
+    assert!(report.is_success() && report.resumed);
+    assert_eq!(service.effects().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_step_says_what_to_look_at_and_holds_its_dependents_back() {
+    let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostRequest, 1.0);
+    let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+    let orchestrator = Orchestrator::new(Faulty::new(slow_row(), faults)).with_clock(clock);
+    let pipeline = Pipeline::builder("row")
+        .with_on_failure(OnFailure::Continue)
+        .with_step(Step::sql("one", "SELECT 'one'").with_retry(Retry::new(5).on(FailureKind::ALL)))
+        .with_step(Step::sql("two", "SELECT 'two'").after(["one"]))
+        .build()
+        .unwrap();
+    let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
+    assert_eq!(report.step("one").unwrap().attempts.len(), 1, "an unknown is not retried");
+    insta::assert_snapshot!(report);
 }
