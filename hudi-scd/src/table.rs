@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -177,6 +178,8 @@ pub(crate) struct Inner {
     pub(crate) options: TableOptions,
     /// Held by the one write of this handle that is under way.
     writing: tokio::sync::Mutex<()>,
+    /// The table's folder, if it is on a local disk.
+    local_folder: Option<PathBuf>,
     lock: Option<Arc<dyn TableLock>>,
     random: Mutex<fastrand::Rng>,
     view: Mutex<Option<Arc<View>>>,
@@ -257,24 +260,25 @@ impl Table {
     ) -> Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "the one place that draws from the machine's entropy")]
         let mut random = fastrand::Rng::new();
+        // `.hoodie/hoodie.properties` lies two folders down. A table of which only Java's copy is left is not looked for.
+        let local_folder = match storage::local_path(store.as_ref(), &layout.properties()?).await {
+            Ok(file) => file.and_then(|file| file.ancestors().nth(2).map(PathBuf::from)),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
         let lock = match &options.lock {
             Lock::Given(lock) => Some(lock.clone()),
             Lock::None => None,
-            Lock::Automatic => {
-                Some(match storage::local_path(store.as_ref(), &layout.properties()?).await? {
-                    // `.hoodie/hoodie.properties` lies two folders down.
-                    Some(file) => Arc::new(FileLock::new(file.ancestors().nth(2).unwrap_or(&file)))
-                        as Arc<dyn TableLock>,
-                    None => Arc::new(StorageLock::new(
-                        store.clone(),
-                        layout.root(),
-                        options.clock.clone(),
-                        random.fork(),
-                    )),
-                })
-            }
+            Lock::Automatic => Some(match &local_folder {
+                Some(folder) => Arc::new(FileLock::new(folder)) as Arc<dyn TableLock>,
+                None => {
+                    let (root, clock) = (layout.root(), options.clock.clone());
+                    Arc::new(StorageLock::new(store.clone(), root, clock, random.fork()))
+                }
+            }),
         };
         let inner = Inner {
+            local_folder,
             lock,
             store,
             layout,
@@ -348,6 +352,22 @@ impl Table {
     /// [`ErrorKind::Storage`].
     pub async fn earliest_instant(&self) -> Result<Option<Instant>> {
         Ok(self.view().await?.earliest)
+    }
+
+    /// Deletes the markers of a write that is over.
+    pub(crate) async fn remove_markers(&self, instant: Instant) -> Result<()> {
+        let folder = self.inner.layout.marker_folder(instant)?;
+        storage::delete_below(self.store(), &folder).await?;
+        if let Some(table) = &self.inner.local_folder {
+            // A local disk keeps the empty folders, one a commit, and every listing would go through them.
+            let folder = table.join(self.inner.layout.relative(&folder));
+            if let Err(error) = std::fs::remove_dir_all(&folder)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(folder = %folder.display(), %error, "an empty folder stays behind");
+            }
+        }
+        Ok(())
     }
 
     /// Waits until nobody else changes the table.

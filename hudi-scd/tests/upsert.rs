@@ -135,6 +135,8 @@ async fn odd_partition_values_survive_a_local_disk() {
             });
             assert_eq!(table.validate().await.unwrap(), []);
             assert_eq!(table.file_groups().await.unwrap().len(), values.len());
+            let left = std::fs::read_dir(disk.path().join("t/.hoodie/.temp")).unwrap().count();
+            assert_eq!(left, 0, "no folders of markers stay behind");
         }
     }
 }

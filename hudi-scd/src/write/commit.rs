@@ -106,7 +106,7 @@ impl Commit<'_> {
         storage::create(store, &state_file(State::Completed)?, metadata.to_json()?).await?;
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
         // The commit stands; markers that stay behind after an error here would only be litter.
-        if let Err(error) = storage::delete_below(store, &layout.marker_folder(instant)?).await {
+        if let Err(error) = table.remove_markers(instant).await {
             tracing::warn!(%instant, %error, "markers of a completed commit stay behind");
         }
         report.time.commit += watch.lap();

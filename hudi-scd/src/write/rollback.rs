@@ -77,7 +77,7 @@ pub(crate) async fn sweep_markers(table: &Table) -> Result<()> {
         let is_over =
             view.timeline.entries().iter().any(|entry| entry.instant == instant && !entry.is_pending());
         if is_over {
-            storage::delete_below(table.store(), &markers).await?;
+            table.remove_markers(instant).await?;
         }
     }
     Ok(())
@@ -211,7 +211,7 @@ async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &Rollback
         }
     }
     storage::delete(table.store(), &layout.tombstones(dead_instant)?).await?;
-    storage::delete_below(table.store(), &layout.marker_folder(dead_instant)?).await?;
+    table.remove_markers(dead_instant).await?;
     if let Some(action) = Action::parse(&dead.action) {
         for state in [State::Inflight, State::Requested] {
             let file = layout.instant_file(dead_instant, action, state)?;
