@@ -315,6 +315,7 @@ def main(program, postgres=None):
         with emulator(program, "--postgres", postgres) as url:
             described = connect(url).describe_statement(Id=insert)
             assert (described["Status"], described["ResultRows"]) == ("FINISHED", 1), described
+            assert (described["ClusterIdentifier"], described["Database"]) == ("dwh", "dev"), described
         print(f"boto3 {boto3.__version__}: PostgreSQL: SQL, cancel, catalog, restart")
 
 
