@@ -1,4 +1,4 @@
-"""boto3 against the emulator: every operation, paginators, errors. Usage: emulator_boto3.py PROGRAM [POSTGRESQL_URL]"""
+"""boto3 against the emulator: every operation, paginators, errors. Usage: with_boto3.py PROGRAM [POSTGRESQL_URL]"""
 
 import contextlib
 import datetime
