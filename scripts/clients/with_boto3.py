@@ -187,7 +187,11 @@ def listings(client):
     table = client.get_paginator("describe_table").paginate(Schema="mystore", Table="dim_item", **PLACE).build_full_result()
     assert table["TableName"] == "dim_item" and [c["name"] for c in table["ColumnList"]] == ["id", "name"], table
     assert table["ColumnList"][1]["columnDefault"] == "''", table
-    assert client.get_paginator("list_sessions").paginate().build_full_result()["Sessions"] == []
+    opened = client.execute_statement(Sql="UPDATE a", SessionKeepAliveSeconds=60, WaitTimeSeconds=10, **PLACE)
+    again = client.batch_execute_statement(Sqls=["UPDATE a", "SELECT 1"], SessionId=opened["SessionId"], WaitTimeSeconds=10)
+    assert (again["Status"], again["SessionId"], again["Database"]) == ("FINISHED", opened["SessionId"], "dev"), again
+    (session,) = client.get_paginator("list_sessions").paginate(Status="AVAILABLE").build_full_result()["Sessions"]
+    assert (session["SessionId"], session["Status"], session["SessionAliveSeconds"]) == (opened["SessionId"], "AVAILABLE", 60)
 
 
 def errors(client, url):
@@ -273,6 +277,11 @@ def real_sql(client):
         time.sleep(0.05)
     assert client.cancel_statement(Id=nap)["Status"] is True
     assert client.describe_statement(Id=nap, WaitTimeSeconds=20)["Status"] == "ABORTED"
+
+    opened = run("CREATE TEMPORARY TABLE mine (n int)", SessionKeepAliveSeconds=60)
+    session = client.describe_statement(Id=opened)["SessionId"]
+    kept = client.execute_statement(Sql="SELECT count(*) FROM mine", SessionId=session, WaitTimeSeconds=20)
+    assert kept["Status"] == "FINISHED", client.describe_statement(Id=kept["Id"])
 
     assert "postgres" in client.list_databases(**PLACE)["Databases"]
     assert client.list_schemas(SchemaPattern="boto3\\_%", **PLACE)["Schemas"].count(schema) == 1

@@ -191,9 +191,7 @@ fn statement(members: Members) -> Result<Statement> {
     if let Some(session) = members.session_id {
         statement = statement.in_session(SessionId::new(session));
     }
-    // Zero keeps no session.
-    if let Some(seconds) =
-        members.session_keep_alive_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0)
+    if let Some(seconds) = members.session_keep_alive_seconds.and_then(|seconds| u64::try_from(seconds).ok())
     {
         statement = statement.with_session_keep_alive(Duration::from_secs(seconds));
     }

@@ -399,7 +399,11 @@ impl<B: Backend> Service<B> {
             return Err(session::unsupported());
         }
         if let Some(session) = statement.session() {
-            state.sessions.occupy(session, id, keep_alive, now)?;
+            let target = state.sessions.occupy(session, id, keep_alive, now)?;
+            let statement = match target {
+                Some(target) => statement.with_target(target),
+                None => statement,
+            };
             return Ok((statement, false));
         }
         let session = SessionId::new(state.next_uuid());

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::{Limits, limits, machine::later};
 use crate::{
-    Error, ErrorKind, Result, SessionId, StatementId, Target,
+    Auth, Error, ErrorKind, Result, SessionId, StatementId, Target,
     catalog::{Session, SessionFilter, SessionStatus},
 };
 
@@ -73,7 +73,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Takes an open session for this statement.
+    /// Takes an open session for this statement. Returns the target that it was opened with.
     ///
     /// # Errors
     /// [`ErrorKind::SessionGone`] and [`ErrorKind::SessionBusy`].
@@ -83,7 +83,7 @@ impl Sessions {
         statement: &StatementId,
         keep_alive: Option<Duration>,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<Option<Target>> {
         self.close_idle(now);
         let gone = || of_session(ErrorKind::SessionGone, "Session is not available", id);
         let session = self.known.get_mut(id).ok_or_else(gone)?;
@@ -97,7 +97,7 @@ impl Sessions {
         session.state = State::Busy(statement.clone());
         session.updated_at = now;
         session.keep_alive = keep_alive.unwrap_or(session.keep_alive);
-        Ok(())
+        Ok(session.target.clone())
     }
 
     /// The statement ended, or was not accepted after all: from now on its session is idle. Returns for how long it may be.
@@ -160,6 +160,10 @@ impl Known {
         session.current_statement = current;
         session.compute = self.target.as_ref().map(|target| target.compute().clone());
         session.database = self.target.as_ref().map(|target| target.database().to_owned());
+        session.database_user = match self.target.as_ref().map(Target::auth) {
+            Some(Auth::DatabaseUser(user)) => Some(user.clone()),
+            _ => None,
+        };
         session
     }
 }

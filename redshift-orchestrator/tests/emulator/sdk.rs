@@ -317,6 +317,32 @@ async fn the_catalog_is_listed_by_pattern_and_page() {
 }
 
 #[tokio::test]
+async fn a_session_is_opened_used_listed_and_refused_while_it_is_busy() {
+    let served = Served::scripted(SCRIPT).await;
+    let client = served.client();
+    let opened = client.execute_statement().workgroup_name("my-workgroup").database("dev").sql("UPDATE a");
+    let opened = opened.session_keep_alive_seconds(600).wait_time_seconds(10).send().await.unwrap();
+    let session = opened.session_id().unwrap();
+    let again = client.execute_statement().session_id(session).sql("CALL slow()").send().await.unwrap();
+    assert_eq!((again.session_id(), again.workgroup_name()), (Some(session), Some("my-workgroup")));
+
+    let listed = client.list_sessions().workgroup_name("my-workgroup").database("dev").send().await.unwrap();
+    let [data] = listed.sessions() else { panic!("{listed:?}") };
+    assert_eq!((data.session_id(), data.status().as_str()), (session, "BUSY"));
+    assert_eq!((data.current_statement_id(), data.session_alive_seconds()), (again.id(), Some(600)));
+    assert!(data.session_ttl().is_some() && data.updated_at().is_some());
+
+    let busy = client.execute_statement().session_id(session).sql("UPDATE a").send().await.unwrap_err();
+    assert!(busy.into_service_error().is_validation_exception());
+    client.cancel_statement().id(again.id().unwrap()).send().await.unwrap();
+    client.describe_statement().id(again.id().unwrap()).wait_time_seconds(10).send().await.unwrap();
+    let listed = client.list_sessions().session_id(session).send().await.unwrap();
+    assert_eq!(listed.sessions()[0].status().as_str(), "AVAILABLE");
+    let both = client.list_sessions().session_id(session).database("dev").send().await.unwrap_err();
+    assert!(both.into_service_error().is_validation_exception());
+}
+
+#[tokio::test]
 async fn every_limit_has_the_services_own_error() {
     let served = Served::scripted(
         "limits = { active_statements = 1, waiters_per_statement = 1 }\n[[statement]]\ncontains = 'slow'\ntakes = '10m'",
