@@ -62,7 +62,8 @@ impl Postgres {
             let attempt = self.attempt(job, &lease, verdict.take()).await;
             // The session is the statement's own, as in the service: nothing of it is left to the next one, locks included. A connection
             // that was asked to cancel may still get to hear it, so it is given up.
-            let keep = attempt.is_ok() && (self.pool.is_single() || !*job.cancelled.borrow());
+            let keep = attempt.as_ref().is_ok_and(|attempt| !matches!(attempt, Attempt::Broken(_)))
+                && (self.pool.is_single() || !*job.cancelled.borrow());
             if !keep || !self.reset(job, &lease).await {
                 lease.discard();
             }
@@ -192,7 +193,11 @@ impl Postgres {
                     return Ok(Attempt::Broken(fail(parts, index, is_batch, &failure, begin.elapsed())));
                 }
                 Ran::Failed(failure) => {
-                    link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+                    if link.batch_execute("ROLLBACK").await.is_err() {
+                        // Its end undoes it, too. The embedded engine is left like this by an `EXCEPTION` block.
+                        let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
+                        return Ok(Attempt::Broken(ending));
+                    }
                     if let Failure::Server(error) = &failure
                         && errors::wants_no_transaction(error)
                         && !is_batch
