@@ -41,7 +41,8 @@ struct Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    let (rows, changes, turns) = if options.smoke { (20_000, 200, 1) } else { (1_000_000, 10_000, options.turns) };
+    let (rows, changes, turns) =
+        if options.smoke { (20_000, 200, 1) } else { (1_000_000, 10_000, options.turns) };
     ensure!(turns > 0, "--turns: at least one");
 
     let directory = tempfile::tempdir()?;
@@ -115,7 +116,8 @@ fn batch(keys: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch
                 .with_precision_and_scale(15, 2)?,
         ),
         Arc::new(
-            TimestampMicrosecondArray::from_iter_values(keys.iter().map(|_| time * 1_000_000)).with_timezone("UTC"),
+            TimestampMicrosecondArray::from_iter_values(keys.iter().map(|_| time * 1_000_000))
+                .with_timezone("UTC"),
         ),
     ];
     Ok(RecordBatch::try_new(schema(), columns)?)
@@ -148,7 +150,8 @@ async fn rewrite(files: &[PathBuf], directory: &Path) -> Result<()> {
                 .set_compression(codec)
                 .set_writer_version(WriterVersion::PARQUET_1_0)
                 .build();
-            let mut writer = ArrowWriter::try_new(File::create(target)?, reader.schema().clone(), Some(properties))?;
+            let mut writer =
+                ArrowWriter::try_new(File::create(target)?, reader.schema().clone(), Some(properties))?;
             for batch in reader.with_batch_size(8_192).build()? {
                 writer.write(&batch?)?;
             }
