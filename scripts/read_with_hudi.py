@@ -1,9 +1,10 @@
-"""Reads the Hudi tables of a MyStore run with the official Hudi reader and compares every row with what the run expected.
+"""Reads Hudi tables that we wrote with the official Hudi reader, and compares every row with what it must be.
 
-    read_with_hudi.py RUN_DIRECTORY
+    read_with_hudi.py DIRECTORY...
 
-A run leaves, for each table of `lake/`, the rows it must hold in `expected/NAME.jsonl`: one JSON object a row, decimals
-as text, dates and timestamps in ISO 8601. Exits with 1 and names the first differing row if a table differs.
+A directory is that of a MyStore run (`lake/NAME` and its rows in `expected/NAME.jsonl`), or holds folders of `table/`, `expected.jsonl` and,
+for each instant that can be read, `expected.asof-INSTANT.jsonl`. Rows are one JSON object a line: decimals as text, dates and
+timestamps in ISO 8601. Exits with 1 and names the first differing row if a table differs.
 """
 
 import datetime
@@ -15,8 +16,16 @@ import sys
 import hudi
 import pyarrow
 
+META_COLUMNS = {
+    "_hoodie_commit_time",
+    "_hoodie_commit_seqno",
+    "_hoodie_record_key",
+    "_hoodie_partition_path",
+    "_hoodie_file_name",
+}
 
-def canonical(value):
+
+def canonical(value, type):
     match value:
         case decimal.Decimal():
             return str(value)
@@ -25,41 +34,52 @@ def canonical(value):
             return value.replace(tzinfo=None).isoformat(timespec="microseconds") + zone
         case datetime.date():
             return value.isoformat()
+        case float() if pyarrow.types.is_float32(type):
+            # The shortest text that is this float32, not that of its double.
+            return float(str(pyarrow.scalar(value, type).cast(pyarrow.string())))
     return value
 
 
-def rows_of(path):
-    table = hudi.HudiTableBuilder.from_base_uri(str(path)).build()
-    batches = table.read()
-    if not batches:
-        return []
-    data = pyarrow.Table.from_batches(batches)
-    names = [name for name in data.column_names if not name.startswith("_hoodie_")]
-    return [
-        json.dumps({name: canonical(row[name]) for name in names}, sort_keys=True)
-        for row in data.select(names).to_pylist()
-    ]
+def found_rows(table, instant):
+    options = hudi.HudiReadOptions()
+    if instant:
+        options = options.with_as_of_timestamp(instant)
+    batches = hudi.HudiTableBuilder.from_base_uri(str(table)).build().read(options)
+    rows = []
+    for batch in batches:
+        fields = [field for field in batch.schema if field.name not in META_COLUMNS]
+        for row in batch.to_pylist():
+            rows.append({field.name: canonical(row[field.name], field.type) for field in fields})
+    return sorted(json.dumps(row, sort_keys=True) for row in rows)
 
 
-def main(run):
-    run = pathlib.Path(run)
-    expectations = sorted((run / "expected").glob("*.jsonl"))
-    if not expectations:
-        sys.exit(f"{run / 'expected'} holds no expectations: is it the directory of a finished run?")
-    for expectation in expectations:
-        name = expectation.stem
-        expected = sorted(
-            json.dumps(json.loads(line), sort_keys=True) for line in expectation.read_text().splitlines()
-        )
-        found = sorted(rows_of(run / "lake" / name))
-        for want, have in zip(expected, found):
-            if want != have:
-                sys.exit(f"{name}: first difference\n  expected {want}\n  found    {have}")
-        if len(expected) != len(found):
-            sys.exit(f"{name}: expected {len(expected)} rows, found {len(found)}")
-        if not expected:
-            sys.exit(f"{name}: no rows, so nothing was compared")
-        print(f"{name}: {len(found)} rows, the same in the official Hudi reader")
+def expectations(directory):
+    """(what to call it, table, instant or None, file of its rows)"""
+    for rows in sorted((directory / "expected").glob("*.jsonl")):
+        yield rows.stem, directory / "lake" / rows.stem, None, rows
+    for rows in sorted(directory.glob("*/expected*.jsonl")):
+        if rows.parent.name == "expected":
+            continue
+        _, _, instant = rows.stem.partition("asof-")
+        name = rows.parent.name + (f" as of {instant}" if instant else "")
+        yield name, rows.parent / "table", instant or None, rows
+
+
+def main(*directories):
+    for directory in directories:
+        compared = 0
+        for name, table, instant, rows in expectations(pathlib.Path(directory)):
+            expected = sorted(json.dumps(json.loads(line), sort_keys=True) for line in rows.read_text().splitlines() if line)
+            found = found_rows(table, instant)
+            for want, have in zip(expected, found):
+                if want != have:
+                    sys.exit(f"{name}: first difference\n  expected {want}\n  found    {have}")
+            if len(expected) != len(found):
+                sys.exit(f"{name}: expected {len(expected)} rows, found {len(found)}")
+            print(f"{name}: {len(found)} rows, the same in the official Hudi reader")
+            compared += len(found)
+        if not compared:
+            sys.exit(f"{directory}: no rows were compared: is it the directory of a finished run?")
 
 
 if __name__ == "__main__":
