@@ -47,7 +47,7 @@ pub(crate) struct Cycle {
 }
 
 impl Cycle {
-    /// How many rows arrive.
+    /// How many rows arrive, without the days of the calendar.
     pub(crate) fn rows(&self) -> u64 {
         (self.customers.len()
             + self.addresses.len()

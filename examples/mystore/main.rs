@@ -61,8 +61,9 @@ async fn play(options: Options) -> Result<ExitCode> {
     let changes = Changes::generate(options.scale, options.cycles, options.seed)?;
     let model = Model::of(&changes);
 
-    let statements = (pipeline.steps().len() * changes.cycles.len()) as u64;
-    let progress = Progress::new(changes.cycles.len() as u64, statements, landing::rows(&changes));
+    // The initial load is followed by one statement more.
+    let statements = pipeline.steps().len() * changes.cycles.len() + 1;
+    let progress = Progress::new(&changes, statements);
     progress.say("starting the warehouse");
     let warehouse = Warehouse::open(&options, &dir, &changes, progress.clone()).await?;
     let lake = Lake::open(&dir.file("lake")).await?;
@@ -70,19 +71,20 @@ async fn play(options: Options) -> Result<ExitCode> {
     let mut records: Vec<CycleRecord> = dir.cycles()?;
     for cycle in &changes.cycles {
         if records.iter().any(|record| record.cycle == cycle.number) {
-            progress.skip(pipeline.steps().len() as u64, cycle.rows());
+            progress.skip(cycle, pipeline.steps().len());
             continue;
         }
+        progress.begin(cycle);
         let record = play_cycle(cycle, &pipeline, &dir, &warehouse, &lake).await?;
         dir.add_cycle(&record)?;
-        progress.cycle(&record, cycle.rows());
+        progress.end_cycle(cycle, &record);
         records.push(record);
     }
 
     progress.say("proving");
     let proof = Proof::of(&changes, &model, &records, &warehouse, &lake).await?;
     warehouse.close().await?;
-    progress.end();
+    progress.clear();
 
     println!("{}", progress::summary(&records));
     println!("{proof}");
@@ -105,17 +107,12 @@ async fn play_cycle(
     lake: &Lake,
 ) -> Result<CycleRecord> {
     let report = warehouse.run(pipeline, dir, cycle).await?;
+    let mut statements = WarehouseRecord::of(&report);
     if cycle.number == 0 {
-        warehouse.analyze(dir).await?;
+        statements.add(&warehouse.analyze(dir).await?);
     }
     let tables = lake.apply(cycle).await?;
     let lookups = lake.look_up(cycle).await?;
     report::keep_gantt(dir, cycle.number, &report)?;
-    Ok(CycleRecord {
-        cycle: cycle.number,
-        resumed: report.resumed,
-        warehouse: WarehouseRecord::of(&report),
-        tables,
-        lookups,
-    })
+    Ok(CycleRecord { cycle: cycle.number, resumed: report.resumed, warehouse: statements, tables, lookups })
 }

@@ -14,6 +14,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use redshift_orchestrator::{Observer, Progressed, StepKey};
 
 use crate::{
+    changes::{Changes, Cycle},
     lake::VERSIONS_ALLOWED,
     record::{CycleRecord, Totals, bytes, grouped, seconds},
 };
@@ -29,7 +30,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(cycles: u64, statements: u64, rows: u64) -> Self {
+    pub(crate) fn new(changes: &Changes, statements: usize) -> Self {
+        let rows = changes.cycles.iter().map(Cycle::rows).sum();
         let bars = MultiProgress::new();
         let bar = |name: &'static str, length: u64, unit: &str| {
             let template =
@@ -39,8 +41,8 @@ impl Progress {
             bars.add(ProgressBar::new(length).with_style(style).with_prefix(name))
         };
         let progress = Self {
-            cycles: bar("cycles", cycles, ""),
-            statements: bar("statements", statements, ""),
+            cycles: bar("cycles", changes.cycles.len() as u64, ""),
+            statements: bar("statements", statements as u64, ""),
             rows: bar("rows", rows, ""),
             faults: Arc::default(),
             watched: std::io::stderr().is_terminal(),
@@ -58,16 +60,24 @@ impl Progress {
     }
 
     /// A cycle that an earlier process finished.
-    pub(crate) fn skip(&self, statements: u64, rows: u64) {
+    pub(crate) fn skip(&self, cycle: &Cycle, statements: usize) {
         self.cycles.inc(1);
-        self.statements.inc(statements);
-        self.rows.inc(rows);
+        self.statements.inc(statements as u64 + u64::from(cycle.number == 0));
+        self.rows.inc(cycle.rows());
+    }
+
+    /// A cycle that begins now.
+    pub(crate) fn begin(&self, cycle: &Cycle) {
+        self.cycles.set_message(match cycle.number {
+            0 => "initial load".to_owned(),
+            _ => format!("up to {}", cycle.until.strftime("%H:%M")),
+        });
     }
 
     /// A cycle that finished now.
-    pub(crate) fn cycle(&self, record: &CycleRecord, rows: u64) {
+    pub(crate) fn end_cycle(&self, cycle: &Cycle, record: &CycleRecord) {
         self.cycles.inc(1);
-        self.rows.inc(rows);
+        self.rows.inc(cycle.rows());
         if !self.watched {
             eprintln!(
                 "cycle {:>2}: {} statements in {}, {} faults survived; lake {}, lookups {}",
@@ -82,7 +92,7 @@ impl Progress {
     }
 
     /// Takes the bars away.
-    pub(crate) fn end(&self) {
+    pub(crate) fn clear(&self) {
         for bar in [&self.cycles, &self.statements, &self.rows] {
             bar.finish_and_clear();
         }

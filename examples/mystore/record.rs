@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use redshift_orchestrator::{Report, pipeline::AttemptReport};
+use redshift_orchestrator::{Outcome, Report, pipeline::AttemptReport};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Matches;
@@ -74,6 +74,17 @@ impl WarehouseRecord {
             waiting: totals.waiting,
             executing: totals.executing,
             elapsed: report.elapsed,
+        }
+    }
+
+    /// Adds a statement that was run beside the pipeline.
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        let executing = outcome.executing().unwrap_or_default();
+        self.statements += 1;
+        self.executing += executing;
+        self.waiting += outcome.elapsed.saturating_sub(executing);
+        for (kind, count) in &outcome.effort.faults {
+            *self.faults.entry(kind.to_string()).or_default() += count;
         }
     }
 

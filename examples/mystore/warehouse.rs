@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use redshift_orchestrator::{
-    Backoff, Field, Observer, Orchestrator, Pipeline, Report, Run, Statement, StatementExecutor,
+    Backoff, Field, Observer, Orchestrator, Outcome, Pipeline, Report, Run, Statement, StatementExecutor,
     StatementExecutorExt, Status, StepKey, WaitTime,
     journal::FileJournal,
     local::{Fault, Faults, Faulty, LocalExecutor, Operation, Postgres},
@@ -111,13 +111,13 @@ impl Warehouse {
     }
 
     /// Brings the database's statistics up to date, once, after the initial load: the plans of the cycles depend on it.
-    pub(crate) async fn analyze(&self, dir: &RunDir) -> Result<()> {
+    pub(crate) async fn analyze(&self, dir: &RunDir) -> Result<Outcome> {
         let key = StepKey::new(dir.manifest.cycle_run(0), "analyze");
         let outcome = self.orchestrator.run(&key, Statement::sql("ANALYZE"), None).await?;
         if !outcome.is_finished() {
             bail!("ANALYZE {}", outcome.result);
         }
-        Ok(())
+        Ok(outcome)
     }
 
     /// The rows of a query as text, NULL as nothing. The proof asks past the faults: it is no part of the run.

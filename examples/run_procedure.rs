@@ -1,0 +1,53 @@
+//! Runs a stored procedure once, although the network loses an answer and the program is started a second time.
+//!
+//! ```text
+//! first run: finished after 0.5 s; 2 submits, 1 fault survived, 340 rows
+//! second run: finished; 0 submits, taken from the journal
+//! the warehouse ran it 1 time
+//! ```
+//!
+//! The warehouse is a scripted one. For the real one, take
+//! `DataApiExecutor::new(&config, Target::workgroup("dwh", "mystore"))` instead, and a `FileJournal`.
+
+use std::{sync::Arc, time::Duration};
+
+use redshift_orchestrator::{
+    Orchestrator, Result, Statement, StepKey,
+    journal::MemoryJournal,
+    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Run, Script},
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let call = Run::finished(Duration::from_millis(500)).with_affected_rows(340);
+    let warehouse = LocalExecutor::scripted(Script::new().on("CALL mystore.load_sale", call));
+    // The first answer is lost: nobody can know whether the procedure was submitted.
+    let network =
+        Faulty::new(warehouse.clone(), Faults::seeded(SEED).with(Operation::Submit, Fault::LostReply, 0.5));
+    let journal = Arc::new(MemoryJournal::new());
+    let orchestrator = Orchestrator::new(network).with_journal(journal.clone());
+
+    // The key says which work this is. The same key never runs twice.
+    let key = StepKey::new("sales-2025-03-01T12:30", "load_sale");
+    let statement = Statement::sql("CALL mystore.load_sale(:cycle)").with_parameter("cycle", "25");
+
+    let first = orchestrator.run(&key, statement.clone(), None).await?;
+    println!(
+        "first run: {} after {:.1} s; {} submits, {} fault survived, {} rows",
+        first.result,
+        first.executing().unwrap_or_default().as_secs_f64(),
+        first.effort.submits,
+        first.effort.faults_survived(),
+        first.description.and_then(|description| description.result_rows).unwrap_or_default(),
+    );
+
+    // As if the process had been killed and started again: only the journal is left.
+    let restarted = Orchestrator::new(warehouse.clone()).with_journal(journal);
+    let second = restarted.run(&key, statement, None).await?;
+    println!("second run: {}; {} submits, taken from the journal", second.result, second.effort.submits);
+    println!("the warehouse ran it {} time", warehouse.effects().len());
+    Ok(())
+}
+
+/// A seed with which the first answer is lost, and the second is not.
+const SEED: u64 = 2;
