@@ -57,6 +57,8 @@
 //! | limits of the account, retries, traces | [`layer`] |
 //! | watching | [`Observer`] |
 //! | what went wrong, and what to do next | [`ErrorKind`] for calls, [`FailureKind`] for statements |
+//! | databases, schemas, tables, columns, sessions | [`Catalog`] |
+//! | a Data API for other programs, on a laptop | [`emulator`](emulator/index.html) |
 //! | testing your own executor | [`conformance`](conformance/index.html) |
 //!
 //! # Testing what you build on this
@@ -66,6 +68,7 @@
 //! | calls one or two methods of an executor | [`MockStatementExecutor`](struct.MockStatementExecutor.html): expectations, no behaviour |
 //! | waits, retries, runs pipelines | [`local::LocalExecutor`] with a [`local::Script`]: the service's behaviour on paused time, faults included |
 //! | sends SQL that should be right | [`local::LocalExecutor`] on a PostgreSQL server (feature `postgres`) |
+//! | is not in Rust, or calls the AWS SDK itself | the [`emulator`](emulator/index.html) in front of either (feature `emulator`) |
 //!
 //! # Features
 //!

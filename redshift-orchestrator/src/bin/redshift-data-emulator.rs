@@ -61,6 +61,8 @@ struct BackEnd {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    #[cfg(unix)]
+    raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&Error::new(ErrorKind::Other, "no runtime").with_source(error)),
@@ -73,6 +75,15 @@ fn main() -> ExitCode {
         }
         Err(error) => failed(&error),
     }
+}
+
+/// Each held long poll is an open connection, and the usual soft limit is 1,024. The hard one is what the system means.
+#[cfg(unix)]
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, the limit stays; with fewer connections that does no harm.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn failed(error: &Error) -> ExitCode {

@@ -8,7 +8,8 @@ use super::{operation::Operation, refusal::Refusal};
 
 /// The members of all operations' requests. No two operations give a name different types, so that one structure reads them all.
 /// A member that is `null` is not there, and one that nobody knows is passed over, as with the service.
-#[derive(Debug, Default, Deserialize)]
+// No `Debug`: SQL and parameter values are in it.
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Members {
     pub(super) client_token: Option<String>,
@@ -40,7 +41,7 @@ pub(super) struct Members {
 }
 
 /// An entry of `Parameters`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Member {
     pub(super) name: Option<String>,
     pub(super) value: Option<String>,

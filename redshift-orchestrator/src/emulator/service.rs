@@ -273,3 +273,93 @@ fn scope(members: Members) -> Scope {
         table: members.table.or(members.table_pattern).filter(|text| !text.is_empty()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::btree_map, prelude::*, sample::select};
+    use serde_json::json;
+
+    use super::*;
+    use crate::local::{LocalExecutor, Script};
+
+    const NAMES: [&str; 28] = [
+        "Sql",
+        "Sqls",
+        "ClusterIdentifier",
+        "WorkgroupName",
+        "Database",
+        "ConnectedDatabase",
+        "SecretArn",
+        "DbUser",
+        "WithEvent",
+        "StatementName",
+        "Parameters",
+        "ClientToken",
+        "ResultFormat",
+        "SessionKeepAliveSeconds",
+        "SessionId",
+        "ExecutionMode",
+        "WaitTimeSeconds",
+        "Id",
+        "NextToken",
+        "MaxResults",
+        "Status",
+        "RoleLevel",
+        "Schema",
+        "Table",
+        "SchemaPattern",
+        "TablePattern",
+        "Unheard",
+        "",
+    ];
+
+    /// Values of which many fit, so that requests come far.
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            select(vec![
+                json!(null),
+                json!(true),
+                json!(-1),
+                json!(0),
+                json!(1),
+                json!(30),
+                json!(1e300),
+                json!(u64::MAX),
+                json!([]),
+                json!({}),
+                json!(""),
+                json!("dwh"),
+                json!("dev"),
+                json!("ALL"),
+                json!("CSV"),
+                json!("AUTO_COMMIT"),
+                json!("SELECT :a"),
+                json!(["SELECT 1", "SELECT ';"]),
+                json!([{"name": "a", "value": "1"}]),
+                json!([{"name": null}]),
+                json!("d9b6c0c9-0747-4bf4-b142-e8883122f766"),
+                json!("d9b6c0c9-0747-4bf4-b142-e8883122f766:99"),
+            ]),
+            "[ -~äß%_\\\\':;$]{0,40}".prop_map(Value::from),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_request_is_answered_or_refused(
+            requests in proptest::collection::vec((select(Operation::ALL.to_vec()), btree_map(select(NAMES.to_vec()), value(), 0..8)), 1..6)
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let (_stop, stopping) = watch::channel(false);
+                let service = Service { executor: LocalExecutor::scripted(Script::new()), stopping };
+                for (operation, members) in requests {
+                    if let Err(refusal) = service.answer(operation, json!(members).to_string().as_bytes()).await {
+                        let worded = refusal.worded().expect("nothing was lost");
+                        assert_eq!(worded.status, 400, "{}", worded.body);
+                    }
+                }
+            });
+        }
+    }
+}

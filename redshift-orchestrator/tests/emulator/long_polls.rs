@@ -20,9 +20,19 @@ async fn submit(served: &Served, sql: &str) -> String {
     request.send().await.unwrap().id.unwrap()
 }
 
+/// Both ends of each connection are in this process, and the usual soft limit is 1,024.
+#[cfg(unix)]
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_are_held_on_one_process_and_answered_at_once() {
     const HELD: usize = 1_000;
+    #[cfg(unix)]
+    raise_open_files();
     let script = "limits = { waiters_per_statement = 1000 }\n[[statement]]\ncontains = 'slow'\ntakes = '3s'";
     let served = Served::scripted(script).await;
     let id = submit(&served, "CALL slow()").await;

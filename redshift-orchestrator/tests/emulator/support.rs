@@ -1,5 +1,7 @@
 //! An emulator for one test.
 
+#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
+
 use std::net::SocketAddr;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};

@@ -1,19 +1,19 @@
 //! The scenarios, over PostgreSQL.
 
 use redshift_orchestrator::{
+    StatementExecutor,
     conformance::{self, Fixture, Need},
-    local::{LocalExecutor, Postgres},
 };
 
 use crate::harness::Database;
 
-struct OnPostgres {
+struct OnPostgres<E> {
     database: Database,
-    executor: LocalExecutor<Postgres>,
+    executor: E,
 }
 
-impl Fixture for OnPostgres {
-    type Executor = LocalExecutor<Postgres>;
+impl<E: StatementExecutor> Fixture for OnPostgres<E> {
+    type Executor = E;
 
     fn executor(&self) -> &Self::Executor {
         &self.executor
@@ -39,5 +39,14 @@ impl Fixture for OnPostgres {
 async fn postgres_conforms() {
     let database = Database::new("conforms").await;
     let executor = database.start().await;
+    conformance::all(&OnPostgres { database, executor }).await;
+}
+
+#[cfg(all(feature = "data-api", feature = "emulator"))]
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn the_data_api_over_the_emulator_on_postgres_conforms() {
+    let database = Database::new("conforms_over_the_wire").await;
+    let executor = crate::emulator::Served::new(database.start().await).await.into_executor();
     conformance::all(&OnPostgres { database, executor }).await;
 }

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod conformance;
+#[cfg(all(feature = "data-api", feature = "emulator"))]
+#[path = "../emulator/support.rs"]
+mod emulator;
 mod harness;
 mod recovery;
 mod sessions;
