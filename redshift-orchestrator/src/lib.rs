@@ -104,6 +104,7 @@ mod outcome;
 pub mod pipeline;
 mod rows;
 mod seconds;
+mod sql;
 mod statement;
 mod status;
 mod target;

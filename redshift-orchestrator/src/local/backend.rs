@@ -101,6 +101,7 @@ impl Ending {
     }
 
     /// Failed with this text; parts that did not end are aborted.
+    #[cfg(feature = "postgres")]
     pub(crate) fn failed(parts: Vec<Part>, error: impl Into<String>, duration: Option<Duration>) -> Self {
         Self { status: Status::Failed, error: Some(error.into()), ..Self::aborted(parts, duration) }
     }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::sql;
-use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, Status};
+use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, Status, sql};
 
 /// How much of everything the service takes, and how long it remembers.
 ///

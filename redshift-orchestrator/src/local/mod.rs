@@ -38,7 +38,6 @@ mod postgres;
 mod record;
 mod scripted;
 mod session;
-mod sql;
 mod table;
 
 pub use backend::Backend;

@@ -5,10 +5,8 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{
-    DEFAULT_CONCURRENCY, OnFailure, Pipeline, PipelineBuilder, Problem, Retry, Step, Work, script, suggest,
-};
-use crate::{Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result};
+use super::{DEFAULT_CONCURRENCY, OnFailure, Pipeline, PipelineBuilder, Problem, Retry, Step, Work, suggest};
+use crate::{Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, sql};
 
 impl Pipeline {
     /// Reads a pipeline from a TOML text. Steps with `file` need [`from_toml_file`](Self::from_toml_file).
@@ -258,7 +256,7 @@ fn work_of_file(
     };
     let text = fs::read_to_string(directory.join(file))
         .map_err(|error| ("file", format!("the SQL file `{file}` cannot be read: {error}")))?;
-    let mut statements = script::split(&text);
+    let mut statements = sql::split(&text);
     match statements.len() {
         0 => Err(("file", format!("the SQL file `{file}` has no statement"))),
         1 => Ok(Work::Sql(statements.remove(0))),

@@ -49,7 +49,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, key::MAX_NAME};
+use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, key::MAX_NAME, sql};
 
 mod definition;
 mod gantt;
@@ -58,7 +58,6 @@ mod parameters;
 mod plan;
 mod report;
 mod run;
-mod script;
 mod step;
 mod suggest;
 
@@ -392,7 +391,7 @@ fn check_parameters(
         if !seen.insert(name) {
             return fail(format!("the parameter `{name}` has two values"));
         }
-        if !sqls.iter().any(|sql| script::names_placeholder(sql, name)) {
+        if !sqls.iter().any(|text| sql::placeholders(text).contains(&name.as_str())) {
             return fail(format!(
                 "no statement names `:{name}`, and the service refuses values without a place"
             ));

@@ -7,7 +7,7 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::{
     Parameter,
-    local::sql::{Token, tokens},
+    sql::{Token, tokens},
 };
 
 /// SQL with numbered placeholders, and the value of each.

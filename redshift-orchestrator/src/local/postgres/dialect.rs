@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 
-use crate::local::sql::{Token, tokens};
+use crate::sql::{Token, tokens};
 
 const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC')";
 const SYSDATE: &str = "(transaction_timestamp() AT TIME ZONE 'UTC')";

@@ -17,9 +17,9 @@ use crate::{
     local::{
         backend::{Job, Report},
         record::{Ending, Part},
-        sql::{Token, tokens},
         table::Table,
     },
+    sql::{Token, tokens},
 };
 
 /// How often a statement is started whose runs are interrupted by the end of the process or of the database. A statement that brings

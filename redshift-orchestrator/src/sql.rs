@@ -140,6 +140,26 @@ pub(crate) fn count(sql: &str) -> usize {
     statements
 }
 
+/// The statements of a script, in order, without their semicolons; those that are only blanks and comments are left out.
+pub(crate) fn split(script: &str) -> Vec<String> {
+    let (mut statements, mut statement, mut begun) = (Vec::new(), String::new(), false);
+    for token in tokens(script).chain([Token::Semicolon]) {
+        match token {
+            Token::Semicolon => {
+                if std::mem::take(&mut begun) {
+                    statements.push(statement.trim().to_owned());
+                }
+                statement.clear();
+            }
+            token => {
+                begun |= !matches!(token, Token::Blank(_));
+                statement.push_str(token.text());
+            }
+        }
+    }
+    statements
+}
+
 /// The names of the placeholders of a text, in order, as often as they occur.
 pub(crate) fn placeholders(sql: &str) -> Vec<&str> {
     tokens(sql)
@@ -169,6 +189,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_semicolon_between_statements_ends_one() {
+        let script = "
+            -- a comment; with a semicolon
+            CREATE TABLE t (a varchar DEFAULT ';', \"odd;name\" int);
+            ;
+            /* nothing; here */
+            CREATE PROCEDURE p() AS $body$ BEGIN DELETE FROM t; INSERT INTO t VALUES ('it''s; fine'); END; $body$ LANGUAGE plpgsql;
+            SELECT 'größe;' -- last";
+        let statements = split(script);
+        assert_eq!(statements.len(), 3, "{statements:#?}");
+        assert!(statements[0].ends_with("\"odd;name\" int)"));
+        assert!(statements[1].ends_with("LANGUAGE plpgsql"));
+        assert!(statements[2].starts_with("SELECT"));
+        assert_eq!(split("-- only a comment\n ; ;"), Vec::<String>::new());
+    }
+
+    #[test]
     fn counts_statements_and_not_semicolons() {
         assert_eq!(count(" ;; -- nothing\n"), 0);
         assert_eq!(count("SELECT ';' ; -- the end;\n"), 1);
@@ -181,6 +218,11 @@ mod tests {
         fn the_tokens_of_a_text_are_the_text(sql in "[ -~\n'\"$:;/*ä]{0,60}") {
             let whole: String = tokens(&sql).map(Token::text).collect();
             prop_assert_eq!(whole, sql);
+        }
+
+        #[test]
+        fn as_many_statements_are_split_as_counted(sql in "[ -~\n'\"$:;/*ä]{0,60}") {
+            prop_assert_eq!(split(&sql).len(), count(&sql));
         }
     }
 }
