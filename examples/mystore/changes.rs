@@ -10,12 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use fastrand::Rng;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    domain::{Address, Cents, Change, Customer, Day, Item, Keyed, Sale, Store},
+    domain::{Address, Cents, Change, Customer, Day, Item, Sale, Store},
     tpcds::Stock,
 };
+
+mod book;
+
+use book::Book;
 
 /// When the working day begins, and the initial load ends.
 const DAY_BEGINS: &str = "2003-01-06T08:00:00Z";
@@ -82,14 +86,6 @@ struct Shop {
     tickets_a_cycle: usize,
     /// Customers that were new or changed today; they are the ones who buy.
     active: Vec<i64>,
-}
-
-/// The rows of one kind that are true at the moment, and which were and are no more.
-struct Book<T> {
-    live: BTreeMap<i64, T>,
-    gone: BTreeMap<i64, T>,
-    last_change: BTreeMap<i64, Timestamp>,
-    next_id: i64,
 }
 
 /// How many of a hundred thousand rows do something in half an hour.
@@ -186,10 +182,11 @@ impl Shop {
             let row = Address { id: self.addresses.new_id(), ..self.addresses.any(&mut self.rng).clone() };
             changes.push(self.addresses.put(row, moment(&mut self.rng, begin)));
         }
-        for id in self.addresses.pick_some(&mut self.rng, Rates::of(ADDRESSES.delete, live)) {
+        for id in self.addresses.pick_known(&mut self.rng, Rates::of(ADDRESSES.delete, live), number) {
             changes.push(self.addresses.remove(id, moment(&mut self.rng, begin)));
         }
         for (cycle, change) in deliver(&mut self.rng, changes, number, self.cycles.len() - 1) {
+            self.addresses.arrives(change.row.id, cycle);
             self.cycles[cycle].addresses.push(change);
         }
     }
@@ -217,7 +214,7 @@ impl Shop {
             self.customers.next_id += 1;
             changes.push(self.customers.put(row, moment(&mut self.rng, begin)));
         }
-        for id in self.customers.pick_some(&mut self.rng, Rates::of(CUSTOMERS.delete, live)) {
+        for id in self.customers.pick_known(&mut self.rng, Rates::of(CUSTOMERS.delete, live), number) {
             changes.push(self.customers.remove(id, moment(&mut self.rng, begin)));
         }
         // Now and then one that went comes back.
@@ -229,6 +226,7 @@ impl Shop {
         }
         self.active.extend(changes.iter().filter(|change| !change.deleted).map(|change| change.row.id));
         for (cycle, change) in deliver(&mut self.rng, changes, number, self.cycles.len() - 1) {
+            self.customers.arrives(change.row.id, cycle);
             self.cycles[cycle].customers.push(change);
         }
     }
@@ -259,64 +257,6 @@ impl Shop {
             let cycle = (number + delay).min(self.cycles.len() - 1);
             self.cycles[cycle].sales.extend(lines);
         }
-    }
-}
-
-impl<T: Keyed + Clone> Book<T> {
-    fn new(rows: Vec<T>, since: Timestamp) -> Self {
-        let last_change = rows.iter().map(|row| (row.key(), since)).collect();
-        let live: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key(), row)).collect();
-        let next_id = live.last_key_value().map_or(1, |(id, _)| id + 1);
-        Self { live, gone: BTreeMap::new(), last_change, next_id }
-    }
-
-    fn new_id(&mut self) -> i64 {
-        self.next_id += 1;
-        self.next_id - 1
-    }
-
-    fn any(&self, rng: &mut Rng) -> &T {
-        let index = rng.usize(0..self.live.len());
-        self.live.values().nth(index).unwrap_or_else(|| unreachable!("the index is below the length"))
-    }
-
-    /// Every `nth` row on average.
-    fn pick(&self, rng: &mut Rng, nth: u32) -> Vec<i64> {
-        self.live.keys().copied().filter(|_| rng.u32(0..nth) == 0).collect()
-    }
-
-    /// Up to `count` different rows.
-    fn pick_some(&self, rng: &mut Rng, count: usize) -> BTreeSet<i64> {
-        (0..count).map(|_| self.any(rng).key()).collect()
-    }
-
-    fn gone_before(&self, rng: &mut Rng, time: Timestamp) -> Option<i64> {
-        let gone: Vec<_> = self.gone.keys().filter(|id| self.last_change[id] < time).collect();
-        (!gone.is_empty()).then(|| *gone[rng.usize(0..gone.len())])
-    }
-
-    fn put(&mut self, row: T, at: Timestamp) -> Change<T> {
-        let at = self.stamp(row.key(), at);
-        self.gone.remove(&row.key());
-        self.live.insert(row.key(), row.clone());
-        Change { at, row, deleted: false }
-    }
-
-    fn remove(&mut self, id: i64, at: Timestamp) -> Change<T> {
-        let at = self.stamp(id, at);
-        let row = self.live.remove(&id).unwrap_or_else(|| unreachable!("only live rows are picked"));
-        self.gone.insert(id, row.clone());
-        Change { at, row, deleted: true }
-    }
-
-    /// Changes of a key follow one another: no two at the same time.
-    fn stamp(&mut self, id: i64, at: Timestamp) -> Timestamp {
-        let at = match self.last_change.get(&id) {
-            Some(last) if *last >= at => *last + 1.second(),
-            _ => at,
-        };
-        self.last_change.insert(id, at);
-        at
     }
 }
 
@@ -404,6 +344,19 @@ mod tests {
             late > 0 && out_of_order > 0 && twice > 0 && deleted > 0 && several > 0,
             "{late} {out_of_order} {twice} {deleted} {several}"
         );
+    }
+
+    #[test]
+    fn nothing_goes_away_before_it_came() {
+        for seed in 0..3 {
+            let changes = Changes::generate(0.01, 12, seed).unwrap();
+            let mut known = BTreeSet::new();
+            for cycle in &changes.cycles {
+                let deleted = cycle.addresses.iter().filter(|change| change.deleted);
+                assert!(deleted.map(|change| change.row.id).all(|id| known.contains(&id)), "seed {seed}");
+                known.extend(cycle.addresses.iter().map(|change| change.row.id));
+            }
+        }
     }
 
     #[test]
