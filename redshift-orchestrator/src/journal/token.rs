@@ -2,9 +2,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::{ClientToken, ExecutionMode, Result, Statement, StepKey};
+use crate::{ClientToken, Compute, ExecutionMode, Result, Statement, StepKey};
 
-/// The client token of an attempt at a step: SHA-256 of the key, the SQL texts, how they commit, and the parameters.
+/// The client token of an attempt at a step: SHA-256 of the key, the SQL texts, how they commit, the parameters, and the
+/// database if the statement names one. As whom it runs is left out: the same work by another user is not other work.
 ///
 /// The service says nothing about a token that comes again with another SQL, so the SQL is part of it.
 pub(crate) fn client_token(key: &StepKey, statement: &Statement) -> Result<ClientToken> {
@@ -17,6 +18,13 @@ pub(crate) fn client_token(key: &StepKey, statement: &Statement) -> Result<Clien
     });
     digest.list(statement.sqls().iter().map(String::as_str));
     digest.list(statement.parameters().iter().flat_map(|p| [p.name.as_str(), p.value.as_str()]));
+    if let Some(target) = statement.target() {
+        let (kind, compute) = match target.compute() {
+            Compute::Cluster(identifier) => ("cluster", identifier),
+            Compute::Workgroup(name) => ("workgroup", name),
+        };
+        digest.text(kind).text(compute).text(target.database());
+    }
     // 32 bytes in hexadecimal are exactly the 64 characters that the service allows.
     ClientToken::new(digest.finish())
 }
@@ -59,6 +67,7 @@ impl Digester {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Target;
 
     fn token(key: &StepKey, statement: &Statement) -> String {
         client_token(key, statement).unwrap().to_string()
@@ -93,6 +102,9 @@ mod tests {
                     .with_execution_mode(ExecutionMode::AutoCommit),
             ),
             token(&key, &Statement::batch(["SELECT", ":a"]).with_parameter("a", "1")),
+            token(&key, &base.clone().with_target(Target::cluster("dwh", "mystore"))),
+            token(&key, &base.clone().with_target(Target::workgroup("dwh", "mystore"))),
+            token(&key, &base.clone().with_target(Target::cluster("dwh", "other"))),
         ];
         let distinct: std::collections::BTreeSet<_> = tokens.iter().collect();
         assert_eq!(distinct.len(), tokens.len());
