@@ -121,21 +121,6 @@ impl<'a> Model<'a> {
         }
         days
     }
-
-    /// Count, pieces and money of the sales by row of the customer dimension; `None` for the unknown customer.
-    pub(crate) fn customer_totals(&self) -> BTreeMap<Option<(i64, Timestamp)>, Totals> {
-        let histories: BTreeMap<i64, _> =
-            self.customers.keys().map(|id| (id, self.customers.history(id, tracked))).collect();
-        let mut totals: BTreeMap<_, Totals> = BTreeMap::new();
-        for sale in self.sales.values() {
-            let row = sale.customer_id.and_then(|id| {
-                let row = histories.get(&id)?.iter().find(|row| row.holds(sale.sold_at))?;
-                Some((id, row.valid_from))
-            });
-            totals.entry(row).or_default().add(sale);
-        }
-        totals
-    }
 }
 
 /// The columns whose history the warehouse's customer dimension keeps.
@@ -321,11 +306,9 @@ mod tests {
     }
 
     #[test]
-    fn each_sale_belongs_to_one_row_and_old_sales_are_counted_when_they_move() {
+    fn each_sale_belongs_to_one_day_and_old_sales_are_counted_when_they_move() {
         let changes = Changes::generate(0.01, 4, 5).unwrap();
         let model = Model::of(&changes);
-        let totals: u64 = model.customer_totals().values().map(|totals| totals.sales).sum();
-        assert_eq!(totals, model.sales.len() as u64);
         let days: u64 = model.store_days().values().map(|totals| totals.sales).sum();
         assert_eq!(days, model.sales.len() as u64);
         let rekeyed: u64 = (1..=4).map(|cycle| model.audit[&(cycle, "rekey_sale")]).sum();
