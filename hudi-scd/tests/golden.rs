@@ -132,8 +132,8 @@ async fn can_be_written_on(
     let report = table.upsert(&[common::batch(&golden.schema(), &format!("{known}\n{new}"))]).await.unwrap();
     assert_eq!((report.inserted, report.updated, report.moved), (1, 1, 0), "{report}");
     let mut expected = before;
-    expected[0] = known.to_string();
-    expected.push(new.to_string());
+    expected[0] = common::canonical(&known);
+    expected.push(common::canonical(&new));
     expected.sort();
     assert_eq!(read(&table, Query::snapshot()).await, expected);
 

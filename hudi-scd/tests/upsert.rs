@@ -124,7 +124,9 @@ async fn odd_partition_values_survive_a_local_disk() {
             let rows: Vec<String> = values
                 .iter()
                 .enumerate()
-                .map(|(id, place)| serde_json::json!({"id": id, "place": place, "at": at}).to_string())
+                .map(|(id, place)| {
+                    common::canonical(&serde_json::json!({"id": id, "place": place, "at": at}))
+                })
                 .collect();
             upsert(&table, &schema, &rows).await;
             let table = Table::open(common::folder(disk.path()), "t".into()).await.unwrap();

@@ -164,15 +164,20 @@ pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let mut object = Map::new();
-            for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-                object.insert(field.name().clone(), value(column, row));
-            }
-            lines.push(Value::Object(object).to_string());
+            let fields = batch.schema_ref().fields().iter().zip(batch.columns());
+            let object: Map<_, _> =
+                fields.map(|(field, column)| (field.name().clone(), value(column, row))).collect();
+            lines.push(canonical(&Value::Object(object)));
         }
     }
     lines.sort();
     lines
+}
+
+/// A row as text with its columns in the order of their names, whatever order JSON objects keep in this build.
+pub fn canonical(row: &Value) -> String {
+    let columns: std::collections::BTreeMap<_, _> = row.as_object().unwrap().iter().collect();
+    serde_json::to_string(&columns).unwrap()
 }
 
 fn value(column: &ArrayRef, row: usize) -> Value {
@@ -210,7 +215,7 @@ fn printed(column: &ArrayRef, row: usize) -> Value {
 pub fn expected(path: &FilePath) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines: Vec<String> =
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap().to_string()).collect();
+        text.lines().map(|line| canonical(&serde_json::from_str(line).unwrap())).collect();
     lines.sort();
     lines
 }
