@@ -60,7 +60,7 @@ def expectations(directory):
 def main(*directories):
     for directory in directories:
         compared = 0
-        for name, table, instant, rows in expectations(pathlib.Path(directory)):
+        for name, table, instant, rows in expectations(pathlib.Path(directory).resolve()):
             expected = [json.loads(line) for line in rows.read_text().splitlines() if line]
             columns = {name for row in expected for name in row}
             expected = sorted(json.dumps(row, sort_keys=True) for row in expected)
