@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
 async fn play(options: Options) -> Result<ExitCode> {
     // What can be wrong with the input is found out before anything is touched.
     let pipeline = options.pipeline(&landing::procedures())?;
-    let dir = RunDir::look(&options)?;
+    let mut dir = RunDir::look(&options)?;
     warehouse::check(&options, &dir.manifest).await?;
     dir.claim()?;
 
@@ -82,6 +82,7 @@ async fn play(options: Options) -> Result<ExitCode> {
     }
 
     progress.say("proving");
+    dir.not_finished()?;
     let proof = Proof::of(&changes, &model, &records, &warehouse, &lake).await?;
     warehouse.close().await?;
     progress.clear();

@@ -2,6 +2,7 @@
 //!
 //! | in it | what |
 //! |---|---|
+//! | `lock` | locked as long as a process works here |
 //! | `manifest.json` | which run this is; written first |
 //! | `warehouse/` | the embedded PostgreSQL's data |
 //! | `journal.jsonl` | intents, ids and endings of all statements |
@@ -12,7 +13,7 @@
 //! | `report.html` | the report |
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
@@ -90,7 +91,15 @@ pub(crate) struct RunDir {
     /// Whether an earlier process began this run.
     pub(crate) resumed: bool,
     replace: bool,
+    /// Held from the claim to the end of the process, however that comes.
+    lock: Option<File>,
 }
+
+const MANIFEST: &str = "manifest.json";
+/// A manifest under this name belongs to a run that is being removed.
+const MAKES_WAY: &str = "manifest.json.old";
+/// A manifest that is being written.
+const BEGINS: &str = "manifest.json.new";
 
 impl RunDir {
     /// Looks at the directory without touching anything.
@@ -100,17 +109,23 @@ impl RunDir {
     pub(crate) fn look(options: &Options) -> Result<Self> {
         let (path, makes_way) = options.directory();
         let wanted = Manifest::fresh(options);
-        let fresh = |manifest, replace| Self { path: path.clone(), manifest, resumed: false, replace };
-        let mut entries = match fs::read_dir(&path) {
+        let fresh =
+            |manifest, replace| Self { path: path.clone(), manifest, resumed: false, replace, lock: None };
+        let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(fresh(wanted, false)),
             Err(error) => {
                 return Err(error).with_context(|| format!("reading the directory {}", path.display()));
             }
         };
-        let Some(found) = read_manifest(&path)? else {
-            if entries.next().is_none() {
+        let Some(found) = read_manifest(&path, MANIFEST)? else {
+            let names: Vec<_> =
+                entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<_>>()?;
+            if names.iter().all(|name| name == "lock" || name == BEGINS) {
                 return Ok(fresh(wanted, false));
+            }
+            if read_manifest(&path, MAKES_WAY).is_ok_and(|removed| removed.is_some()) {
+                return Ok(fresh(wanted, true));
             }
             bail!("{} holds something that is no run of MyStore; give another --dir", path.display());
         };
@@ -125,34 +140,71 @@ impl RunDir {
                 found.options()
             );
         }
-        Ok(Self { path, manifest: found, resumed: true, replace: false })
+        Ok(Self { path, manifest: found, resumed: true, replace: false, lock: None })
     }
 
-    /// Makes the directory this run's.
+    /// Makes the directory this run's, and this process the only one that works in it.
     ///
     /// # Errors
-    /// If it cannot be written to.
-    pub(crate) fn claim(&self) -> Result<()> {
-        let claimed = || -> Result<()> {
-            if self.replace {
-                // First of all what makes it a finished run: a crash in between must not leave one that looks like it.
-                fs::remove_file(self.file("manifest.json"))?;
-                fs::remove_dir_all(&self.path)?;
+    /// If another process works in it or did so since it was looked at, or if it cannot be written to.
+    pub(crate) fn claim(&mut self) -> Result<()> {
+        let unwritable = || format!("{} cannot be written to; give another --dir", self.path.display());
+        fs::create_dir_all(&self.path).with_context(unwritable)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(self.file("lock"));
+        let lock = lock.with_context(unwritable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!(
+                    "another process is running in {}; wait for its end, or give another --dir",
+                    self.path.display()
+                );
             }
-            fs::create_dir_all(&self.path)?;
-            if self.resumed {
-                File::create(self.file(".writable"))?;
-                fs::remove_file(self.file(".writable"))?;
-                return Ok(());
-            }
-            let text = serde_json::to_vec_pretty(&self.manifest)?;
-            let (temporary, manifest) = (self.file("manifest.json.new"), self.file("manifest.json"));
-            fs::write(&temporary, text)?;
-            File::open(&temporary)?.sync_all()?;
-            fs::rename(temporary, manifest)?;
-            Ok(())
+            Err(TryLockError::Error(error)) => return Err(error).with_context(unwritable),
+        }
+        // What was looked at without the lock may have changed until it was taken.
+        let found = read_manifest(&self.path, MANIFEST)?;
+        let as_looked_at = match &found {
+            Some(found) if self.resumed => *found == self.manifest,
+            Some(_) => self.replace && self.file("finished").exists(),
+            None => !self.resumed,
         };
-        claimed().with_context(|| format!("{} cannot be written to; give another --dir", self.path.display()))
+        if !as_looked_at {
+            bail!("another process was running in {} just now; start again", self.path.display());
+        }
+        self.prepare(found.is_some()).with_context(unwritable)?;
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    fn prepare(&self, occupied: bool) -> Result<()> {
+        if self.resumed {
+            File::create(self.file(".writable"))?;
+            return Ok(fs::remove_file(self.file(".writable"))?);
+        }
+        if self.replace {
+            // Cut off at any point, the removal is neither taken for a run nor for something else's data.
+            if occupied {
+                fs::rename(self.file(MANIFEST), self.file(MAKES_WAY))?;
+            }
+            for entry in fs::read_dir(&self.path)? {
+                let entry = entry?;
+                if entry.file_name() == "lock" || entry.file_name() == MAKES_WAY {
+                    continue;
+                }
+                if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(entry.path())?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            remove_if_there(&self.file(MAKES_WAY))?;
+        }
+        remove_if_there(&self.file(BEGINS))?;
+        let mut begins = File::create_new(self.file(BEGINS))?;
+        begins.write_all(&serde_json::to_vec_pretty(&self.manifest)?)?;
+        begins.sync_all()?;
+        Ok(fs::rename(self.file(BEGINS), self.file(MANIFEST))?)
     }
 
     /// A file or directory in it.
@@ -192,14 +244,26 @@ impl RunDir {
         written().with_context(|| format!("writing {}", path.display()))
     }
 
+    /// Takes back what an earlier proof said, before the run is proved again.
+    pub(crate) fn not_finished(&self) -> Result<()> {
+        remove_if_there(&self.file("finished")).context("noting that the run is being proved")
+    }
+
     /// Notes that the run is complete and proved.
     pub(crate) fn finish(&self) -> Result<()> {
         fs::write(self.file("finished"), "").context("noting that the run finished")
     }
 }
 
-fn read_manifest(dir: &Path) -> Result<Option<Manifest>> {
-    let path = dir.join("manifest.json");
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn read_manifest(dir: &Path, name: &str) -> Result<Option<Manifest>> {
+    let path = dir.join(name);
     match fs::read(&path) {
         Ok(text) => {
             serde_json::from_slice(&text).map(Some).with_context(|| format!("reading {}", path.display()))
@@ -223,7 +287,7 @@ mod tests {
     fn a_run_goes_on_in_its_own_directory_and_in_no_other() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().join("a/b");
-        let first = RunDir::look(&options(&dir, "1")).unwrap();
+        let mut first = RunDir::look(&options(&dir, "1")).unwrap();
         assert!(!first.resumed && !dir.exists(), "looking touches nothing");
         first.claim().unwrap();
         let again = RunDir::look(&options(&dir, "1")).unwrap();
@@ -231,6 +295,52 @@ mod tests {
         assert_eq!(again.manifest, first.manifest);
         let error = RunDir::look(&options(&dir, "2")).unwrap_err().to_string();
         assert!(error.contains("another run's data") && error.contains("--seed 1"), "{error}");
+    }
+
+    #[test]
+    fn only_one_process_at_a_time_works_in_a_directory() {
+        let temporary = tempfile::tempdir().unwrap();
+        let options = options(temporary.path(), "1");
+        let [mut first, mut late] = [RunDir::look(&options).unwrap(), RunDir::look(&options).unwrap()];
+        first.claim().unwrap();
+        let mut second = RunDir::look(&options).unwrap();
+        for other in [&mut second, &mut late] {
+            let error = other.claim().unwrap_err().to_string();
+            assert!(error.contains("another process is running in"), "{error}");
+        }
+        drop(first);
+        let error = late.claim().unwrap_err().to_string();
+        assert!(error.contains("just now"), "a manifest came since it was looked: {error}");
+        drop(late);
+        second.claim().unwrap();
+    }
+
+    #[test]
+    fn what_is_left_of_an_interrupted_beginning_or_removal_makes_way() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = |name: &str| temporary.path().join(name);
+        let begin = || {
+            let mut dir = RunDir::look(&options(temporary.path(), "1")).unwrap();
+            assert!(!dir.resumed);
+            dir.claim().unwrap();
+            let mut names: Vec<_> =
+                fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            assert_eq!(names, ["lock", MANIFEST]);
+        };
+        fs::write(path(BEGINS), "{").unwrap();
+        begin();
+        fs::rename(path(MANIFEST), path(MAKES_WAY)).unwrap();
+        fs::create_dir_all(path("warehouse/base")).unwrap();
+        fs::write(path("finished"), "").unwrap();
+        begin();
+    }
+
+    #[test]
+    fn what_only_sounds_like_a_removed_run_is_left_alone() {
+        let temporary = tempfile::tempdir().unwrap();
+        fs::write(temporary.path().join(MAKES_WAY), "{}").unwrap();
+        assert!(RunDir::look(&options(temporary.path(), "1")).is_err());
     }
 
     #[test]
@@ -244,7 +354,7 @@ mod tests {
     #[test]
     fn a_line_that_a_crash_cut_off_is_no_cycle() {
         let temporary = tempfile::tempdir().unwrap();
-        let dir = RunDir::look(&options(temporary.path(), "1")).unwrap();
+        let mut dir = RunDir::look(&options(temporary.path(), "1")).unwrap();
         dir.claim().unwrap();
         assert_eq!(dir.cycles::<u32>().unwrap(), [0; 0]);
         dir.add_cycle(&7).unwrap();
