@@ -54,8 +54,8 @@ impl Options {
     /// The pipeline of a cycle, checked against what the warehouse has.
     ///
     /// # Errors
-    /// If the file is no pipeline, if it calls a procedure that does not exist, or if the crash is to happen where the run
-    /// never comes by.
+    /// If the file is no pipeline, if it calls a procedure that does not exist or leaves one out, if it has a parameter that
+    /// nothing gives a value to, or if the crash is to happen where the run never comes by.
     pub(crate) fn pipeline(&self, known_procedures: &[&str]) -> Result<Pipeline> {
         let pipeline = match &self.pipeline {
             None => Pipeline::from_toml(include_str!("cycle.toml"))?,
@@ -71,6 +71,22 @@ impl Options {
                 known_procedures.join(", ")
             );
         }
+        let left_out: Vec<_> =
+            known_procedures.iter().filter(|name| !calls(&pipeline, name)).copied().collect();
+        ensure!(
+            left_out.is_empty(),
+            "the pipeline does not call {}: without it a cycle is not complete",
+            left_out.join(", ")
+        );
+        let mut parameters = pipeline.parameters();
+        if let Some((name, _)) = parameters.find(|(name, default)| default.is_none() && !GIVEN.contains(name))
+        {
+            bail!(
+                "the pipeline's parameter `{name}` has no default, and a cycle gives values to {} only",
+                GIVEN.join(" and ")
+            );
+        }
+        drop(parameters);
         if let Some(crash) = &self.crash_at {
             let steps: Vec<_> = pipeline.steps().iter().map(|step| step.name()).collect();
             ensure!(
@@ -94,6 +110,20 @@ impl Options {
             None => (default_directory(std::env::current_exe().ok().as_deref()), true),
         }
     }
+}
+
+/// The parameters that each cycle gives a value to.
+const GIVEN: [&str; 2] = ["cycle", "until"];
+
+/// Whether a step calls the procedure, as such or in SQL.
+fn calls(pipeline: &Pipeline, procedure: &str) -> bool {
+    let call = format!("{procedure}(");
+    pipeline.steps().iter().any(|step| match step.work() {
+        Work::Call(text) => text.split('(').next().is_some_and(|name| name.trim() == procedure),
+        Work::Sql(sql) => sql.contains(&call),
+        Work::Batch(sqls, _) => sqls.iter().any(|sql| sql.contains(&call)),
+        _ => false,
+    })
 }
 
 /// `mystore` beside `debug` and `release`, or in the current directory if the program was moved elsewhere.

@@ -127,6 +127,13 @@ fn bad_input_is_refused_before_anything_is_touched() {
     std::fs::write(&file, good.replace("mystore.load_item(", "mystore.load_items(")).unwrap();
     mystore(&dir, &pipeline)
         .assert_refused(&dir, &["step load_item", "mystore.load_items", "mystore.load_item,"]);
+    std::fs::write(&file, good.replace("[parameters.until]", "[parameters.region]\n[parameters.until]"))
+        .unwrap();
+    mystore(&dir, &pipeline).assert_refused(&dir, &["`region` has no default", "cycle and until"]);
+    let (without_last, _) = good.split_once("[[steps]]\nname = \"rekey_sale\"").unwrap();
+    std::fs::write(&file, without_last).unwrap();
+    mystore(&dir, &pipeline)
+        .assert_refused(&dir, &["does not call mystore.rekey_sale, mystore.publish_store_day"]);
     mystore(&dir, &["--postgres", "postgresql://nobody@127.0.0.1:1/x"])
         .assert_refused(&dir, &["cannot be reached"]);
 
