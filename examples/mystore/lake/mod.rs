@@ -22,8 +22,10 @@ use crate::{
 
 pub(crate) mod batch;
 
-/// 10 commits are retained, and a read as of the oldest of them needs the version before it.
-pub(crate) const VERSIONS_ALLOWED: u64 = 11;
+/// As of how many commits a table can be read.
+pub(crate) const COMMITS_RETAINED: usize = 10;
+/// A read as of the oldest commit that is retained needs the version before it.
+pub(crate) const VERSIONS_ALLOWED: u64 = COMMITS_RETAINED as u64 + 1;
 
 /// The tables of the lake.
 pub(crate) struct Lake {

@@ -15,7 +15,7 @@ use crate::{
     changes::Changes,
     domain::Sale,
     lake::{
-        Lake, VERSIONS_ALLOWED,
+        COMMITS_RETAINED, Lake, VERSIONS_ALLOWED,
         batch::{self, texts_of},
     },
     model::{Kept, Model},
@@ -106,7 +106,7 @@ fn count_versions(dir: &Path, files: &mut BTreeMap<String, u64>) -> std::io::Res
     Ok(())
 }
 
-/// The table as of each cycle's commit: right inside the retained window, an error before it.
+/// The table as of each cycle's commit: right for the commits that must be retained, no fewer and no more; an error before them.
 async fn time_travel(
     proof: &mut Proof,
     name: &str,
@@ -115,29 +115,27 @@ async fn time_travel(
     cycles: &[CycleRecord],
 ) -> Result<()> {
     let earliest = table.earliest_instant().await?;
-    let (mut inside, mut compared, mut outside) = (0, 0, 0);
-    let mut wrong = None;
+    let (mut inside, mut outside) = (BTreeSet::new(), BTreeSet::new());
+    let mut compared = 0;
+    let (mut wrong_inside, mut wrong_outside) = (None, None);
     for record in cycles {
         let recorded = record.tables.iter().find(|table| table.name == name);
         let recorded = recorded.with_context(|| format!("cycle {} has no record of {name}", record.cycle))?;
         let instant: Instant = recorded.instant.parse()?;
         if earliest.is_some_and(|earliest| instant < earliest) {
-            outside += 1;
+            outside.insert(instant);
             match table.read(Query::as_of(instant)).await {
                 Err(error) if error.kind() == ErrorKind::OutsideRetention => {}
                 Err(error) => return Err(error).with_context(|| format!("reading {name} as of {instant}")),
                 Ok(_) => {
-                    wrong = wrong.or_else(|| {
-                        Some(format!(
-                            "cycle {} ({instant}) is before {earliest:?} and was read",
-                            record.cycle
-                        ))
+                    wrong_outside = wrong_outside.or_else(|| {
+                        Some(format!("cycle {} ({instant}) is not retained and was read", record.cycle))
                     });
                 }
             }
             continue;
         }
-        inside += 1;
+        inside.insert(instant);
         let until = &changes.cycles[..=record.cycle as usize];
         let rows = if name == "store_customer" {
             expected::customers(&Kept::of(until.iter().flat_map(|cycle| &cycle.customers)))
@@ -147,18 +145,28 @@ async fn time_travel(
         match super::compare(rows, read(table, Query::as_of(instant)).await?) {
             Ok(values) => compared += values,
             Err(difference) => {
-                wrong =
-                    wrong.or_else(|| Some(format!("as of cycle {} ({instant}), {difference}", record.cycle)));
+                wrong_inside = wrong_inside
+                    .or_else(|| Some(format!("as of cycle {} ({instant}), {difference}", record.cycle)));
             }
         }
     }
+    // A cycle without a change to the table made no commit.
+    let commits = inside.len() + outside.len();
+    let must = commits.min(COMMITS_RETAINED);
+    let miscounted = (inside.len() != must)
+        .then(|| format!("{} of {commits} commits can be read, and {must} must be", inside.len()));
     proof.holds(
-        &format!("lake: {name} as of {inside} cycles inside the retained window"),
+        &format!("lake: {name} as of the {must} newest of {commits} commits, which are retained"),
         compared,
-        wrong.clone(),
+        wrong_inside.or(miscounted),
     );
-    if outside > 0 {
-        proof.holds(&format!("lake: {name} as of {outside} cycles before it is an error"), outside, wrong);
+    if commits > must {
+        // At least one was tried: else more than must be could be read, which has failed above.
+        proof.holds(
+            &format!("lake: {name} as of the {} commits before them is an error", commits - must),
+            outside.len() as u64,
+            wrong_outside,
+        );
     }
     Ok(())
 }
