@@ -9,7 +9,7 @@ mod chart;
 use chart::{Chart, Series, escape};
 
 use crate::{
-    lake::VERSIONS_ALLOWED,
+    lake::{LOOKUP_RUNS, VERSIONS_ALLOWED},
     proof::Proof,
     record::{CycleRecord, Totals, bytes, grouped, seconds},
     run_dir::{Manifest, RunDir},
@@ -109,7 +109,11 @@ impl Story<'_> {
         // The initial load looks up all sales of the past at once.
         let (first, last) = (self.cycles.get(1), self.cycles.last());
         let tiles = [
-            ("Statements", grouped(warehouse.statements.into()), format!("{} retried", warehouse.retries)),
+            (
+                "Statements",
+                grouped(warehouse.statements.into()),
+                format!("{} steps retried", warehouse.retries),
+            ),
             ("Faults survived", grouped(warehouse.faults_survived().into()), faults.join(", ")),
             (
                 "Executing",
@@ -139,7 +143,11 @@ impl Story<'_> {
         html.push_str("<section><h2>The statements of a cycle</h2><p>Dimensions before facts; what does not depend on one another runs side by side, as far as \
                        the warehouse has connections. Every statement is submitted once, through faults.</p>");
         for (title, svg) in &self.gantts {
-            write!(html, "<figure class=\"wide\"><figcaption>{}</figcaption>{svg}</figure>", escape(title))?;
+            write!(
+                html,
+                "<figure class=\"wide\"><figcaption>{}</figcaption><div>{svg}</div></figure>",
+                escape(title)
+            )?;
         }
         html.push_str("</section>");
         Ok(())
@@ -174,7 +182,7 @@ impl Story<'_> {
         let names = self.cycles.first().into_iter().flat_map(|cycle| &cycle.tables);
         names
             .map(|named| Series {
-                name: named.name.trim_start_matches("store_").to_owned(),
+                name: named.name.clone(),
                 points: self
                     .cycles
                     .iter()
@@ -224,12 +232,32 @@ impl Story<'_> {
         };
         write!(
             html,
-            "<section><h2>Lookups stay fast</h2><p>Each cycle reads the customers from the lake and finds the customer of every \
-             new sale: the latest row, and the row that was valid when the sale happened. The number of updates so far does not matter. \
+            "<section><h2>Lookups and statements</h2><p>Each cycle reads the customers from the lake and finds the customer of every \
+             new sale: the latest row, and the row that was valid when the sale happened. Each time is the best of {LOOKUP_RUNS}. {} \
              (Times of statements that ran side by side are added up.)</p>\
              <div class=\"pair\"><figure><figcaption>Lookup time</figcaption>{}</figure><figure><figcaption>Statement time</figcaption>{}</figure></div></section>",
+            self.lookup_medians(),
             times.draw(),
             statements.draw()
+        )
+    }
+
+    /// What the lookups took at the day's begin and at its end.
+    fn lookup_medians(&self) -> String {
+        let after_load = self.cycles.get(1..).unwrap_or_default();
+        let count = (after_load.len() / 2).min(5);
+        if count == 0 {
+            return String::new();
+        }
+        let text = |value: fn(&CycleRecord) -> Duration| {
+            let first = median(after_load[..count].iter().map(value).collect());
+            let last = median(after_load[after_load.len() - count..].iter().map(value).collect());
+            format!("{} and {}", seconds(first), seconds(last))
+        };
+        format!(
+            "Median of the first and of the last {count} cycles: {} for the latest row, {} for the row of the sale's time.",
+            text(|cycle| cycle.lookups.latest),
+            text(|cycle| cycle.lookups.as_of_sale)
         )
     }
 
@@ -284,6 +312,12 @@ impl Story<'_> {
         html.push_str("</tbody></table></section>");
         Ok(())
     }
+}
+
+/// The middle one; of an even number, the higher of the two in the middle.
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 /// Lines that hide one another are one line.
