@@ -33,7 +33,6 @@ use self::{
 use crate::{
     Result,
     table::{Table, Turn},
-    view::View,
 };
 
 impl Table {
@@ -165,9 +164,4 @@ impl Watch {
         let now = Stopwatch::now();
         now.duration_since(std::mem::replace(&mut self.0, now))
     }
-}
-
-/// The paths of files that a commit wrote, for those who need the view only.
-pub(crate) fn is_known(view: &View, partition: &str) -> bool {
-    view.partitions.contains(partition)
 }

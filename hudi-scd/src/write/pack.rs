@@ -96,7 +96,7 @@ pub(crate) fn pack(
         }
         let rows_per_file =
             usize::try_from(options.max_file_bytes / bytes_per_row).unwrap_or(usize::MAX).max(1);
-        let mut opens_partition = !super::is_known(view, &partition);
+        let mut opens_partition = !view.partitions.contains(&partition);
         for rows in rows.chunks(rows_per_file) {
             new_groups.push(FileTask {
                 partition: partition.clone(),
