@@ -1,0 +1,3 @@
+//! What every benchmark shares: the page that its figures go to.
+
+pub mod results;
