@@ -38,7 +38,10 @@ pub trait StatementExecutor: fmt::Debug + Send + Sync {
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description>;
 
     /// Asks to cancel a statement. `true`: the service took note, and the statement will be `ABORTED` unless it ends first;
-    /// `false`: the service refused.
+    /// `false`: it cannot be cancelled, because it has ended or for a reason that the executor has. A describe tells which.
+    ///
+    /// That a statement has ended is no error, although the service words it as one (a `ValidationException`): a cancel that
+    /// comes too late is a race that every caller can lose.
     async fn cancel(&self, id: &StatementId) -> Result<bool>;
 
     /// One page of the result of a finished statement or sub-statement; the first one without a `page`.

@@ -120,7 +120,7 @@ async fn a_cancelled_statement_has_no_effect_whatever_its_state() {
         assert_eq!(begin.elapsed(), Duration::ZERO, "at once");
         sleep(secs(60)).await;
         assert_eq!(service.effects(), []);
-        assert_eq!(service.cancel(&id).await.unwrap_err().kind(), ErrorKind::Invalid);
+        assert!(!service.cancel(&id).await.unwrap());
     }
 }
 

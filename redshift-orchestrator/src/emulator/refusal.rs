@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde_json::{Map, Value, json};
 
 use super::operation::Operation;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, StatementId, Status};
 
 /// What a request gets instead of its answer.
 #[derive(Debug)]
@@ -42,6 +42,11 @@ impl Refusal {
 
     pub(super) fn not_found(id: &str, message: impl Into<String>) -> Self {
         Self::exception("ResourceNotFoundException", message).with_member("ResourceId", id)
+    }
+
+    /// A cancellation that came too late, in the service's words.
+    pub(super) fn already_ended(id: &StatementId, status: &Status) -> Self {
+        Self::validation(format!("Could not cancel a query that is already in {status} state with ID: {id}"))
     }
 
     fn with_member(mut self, name: &'static str, value: impl Into<String>) -> Self {

@@ -39,11 +39,7 @@ impl<E: StatementExecutor + Catalog> Service<E> {
                 let described = described.map_err(|error| Refusal::of(operation, &error))?;
                 Ok(answer::description(&described))
             }
-            Operation::CancelStatement => {
-                let cancelled = self.executor.cancel(&id(&members)).await;
-                let cancelled = cancelled.map_err(|error| Refusal::of(operation, &error))?;
-                Ok(Object::default().with("Status", cancelled).into())
-            }
+            Operation::CancelStatement => self.cancel(operation, &id(&members)).await,
             _ => self.list(operation, members).await.map_err(|error| Refusal::of(operation, &error)),
         }
     }
@@ -71,6 +67,21 @@ impl<E: StatementExecutor + Catalog> Service<E> {
             }
         }
         self.executor.describe(id, None).await
+    }
+
+    /// An executor says `false` of a statement that has ended; the service refuses the request.
+    async fn cancel(&self, operation: Operation, id: &StatementId) -> Result<Value, Refusal> {
+        let accepted = self.executor.cancel(id).await.map_err(|error| Refusal::of(operation, &error))?;
+        if !accepted {
+            // What is cancelled is the batch, of whichever of its statements the id is.
+            let whole = StatementId::new(id.as_str().split(':').next().unwrap_or_default());
+            if let Ok(described) = self.executor.describe(&whole, None).await
+                && described.status.is_terminal()
+            {
+                return Err(Refusal::already_ended(&whole, &described.status));
+            }
+        }
+        Ok(Object::default().with("Status", accepted).into())
     }
 
     async fn result(&self, operation: Operation, members: Members) -> Result<Value, Refusal> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, Status, sql};
+use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, sql};
 
 /// How much of everything the service takes, and how long it remembers.
 ///
@@ -153,11 +153,6 @@ pub(super) fn no_result(id: &StatementId) -> Error {
 
 pub(super) fn result_of_batch(id: &StatementId) -> Error {
     validation("the result of a batch can only be retrieved with a sub-statement id")
-        .with_context("statement_id", id)
-}
-
-pub(super) fn already_ended(id: &StatementId, status: &Status) -> Error {
-    validation(format!("Could not cancel a query that is already in {status} state with ID: {id}"))
         .with_context("statement_id", id)
 }
 

@@ -212,7 +212,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         let (whole, _) = split(id);
         let record = self.service.lock().record(&whole)?.clone();
         if record.status.is_terminal() {
-            return Err(limits::already_ended(&whole, &record.status));
+            return Ok(false);
         }
         let accepted = self.service.backend.cancel(&record).await?;
         if accepted && let Some(known) = self.service.lock().known.get(&whole) {

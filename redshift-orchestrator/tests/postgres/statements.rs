@@ -253,11 +253,7 @@ async fn a_cancel_interrupts_what_runs_and_keeps_what_waits_from_running() {
     assert!(service.cancel(&running).await.unwrap());
     for id in [&running, &waiting] {
         assert_eq!(ended(&service, id).await.status, Status::Aborted);
-        let again = service.cancel(id).await.unwrap_err();
-        assert_eq!(
-            again.message(),
-            format!("Could not cancel a query that is already in ABORTED state with ID: {id}")
-        );
+        assert!(!service.cancel(id).await.unwrap());
     }
     assert_eq!(
         run(&service, &Statement::sql("INSERT INTO effects VALUES ('next')")).await.status,
