@@ -1,0 +1,64 @@
+"""Times upserts of Parquet files by Spark with Hudi, in one session: the first is cold, those after it are warm.
+
+    python=$(scripts/spark/install --python 0.15.0)
+    $python scripts/spark/bench_upsert.py --key id --ordering ts --create BASE.parquet=TABLE UPSERT.parquet=TABLE ...
+
+A FILE may be a folder of Parquet files. Tables that --create names are bulk-inserted first (the option may be repeated; or copy
+them: an upsert into a table that holds its rows already is another thing). Prints one JSON object a line: of the start of the session,
+of each step (`seconds`), and the peak memory of the JVM after each (`peak_bytes`, the kernel's VmHWM).
+"""
+
+import argparse
+import json
+import os
+import time
+
+import spark_hudi
+
+
+def peak_bytes(spark):
+    """Of the JVM and of this Python."""
+    total = 0
+    for pid in (spark.sparkContext._gateway.proc.pid, os.getpid()):
+        for line in open(f"/proc/{pid}/status"):
+            if line.startswith("VmHWM:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hudi", default="0.15.0", choices=spark_hudi.SPARK)
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--memory", default="4g", help="the JVM's heap at most")
+    parser.add_argument("--name", default="t", help="the tables' hoodie.table.name")
+    parser.add_argument("--key", required=True)
+    parser.add_argument("--ordering", required=True)
+    parser.add_argument("--partition", default="")
+    parser.add_argument("--option", action="append", default=[], metavar="K=V", help="a further option of Hudi")
+    parser.add_argument("--create", action="append", default=[], metavar="FILE=TABLE")
+    parser.add_argument("upserts", nargs="*", metavar="FILE=TABLE")
+    a = parser.parse_args()
+
+    def say(step, begin, **more):
+        seconds = round(time.monotonic() - begin, 3)
+        print(json.dumps({"step": step, "seconds": seconds, "peak_bytes": peak_bytes(spark)} | more), flush=True)
+
+    begin = time.monotonic()
+    spark = spark_hudi.start(a.hudi, a.cores, a.memory)
+    say("start", begin, hudi=a.hudi, spark=spark.version)
+    steps = [("bulk_insert", pair) for pair in a.create] + [("upsert", pair) for pair in a.upserts]
+    for operation, pair in steps:
+        file, _, table = pair.partition("=")
+        others = dict(option.split("=", 1) for option in a.option)
+        options = spark_hudi.write_options(a.hudi, a.name, a.key, a.ordering, a.partition, operation, others)
+        begin = time.monotonic()
+        mode = "overwrite" if operation == "bulk_insert" else "append"
+        rows = spark.read.parquet(os.path.abspath(file))
+        rows.write.format("hudi").options(**options).mode(mode).save(os.path.abspath(table))
+        say(operation, begin, table=table)
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()
