@@ -2,7 +2,11 @@
 
 use std::future::Future;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::sync::mpsc;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -30,4 +34,23 @@ pub(crate) async fn blocking<T: Send + 'static>(
             }
         },
     }
+}
+
+/// What blocking work produces, as a stream: the work waits when it is `ahead` items ahead, and learns from the function
+/// it gives items to that nobody takes them any more.
+pub(crate) fn produced<T: Send + 'static>(
+    ahead: usize,
+    work: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
+) -> BoxStream<'static, Result<T>> {
+    let (give, take) = mpsc::channel(ahead.max(1));
+    let working = tokio::spawn(async move {
+        let last_words = give.clone();
+        let work = move || work(&mut |item| give.blocking_send(Ok(item)).is_ok());
+        if let Err(error) = blocking(work).await {
+            // Nobody is left to hear it if the stream was dropped.
+            let _ = last_words.send(Err(error)).await;
+        }
+    });
+    drop(working);
+    stream::unfold(take, |mut take| async move { Some((take.recv().await?, take)) }).boxed()
 }

@@ -57,8 +57,8 @@
 //! | to | look at |
 //! |---|---|
 //! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`TableOptions`] |
-//! | write | [`Table::upsert`], [`Table::insert`], [`Table::delete`], [`CommitReport`] |
-//! | read | [`Table::read`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
+//! | write | [`Table::upsert`], [`Table::insert`], [`Table::delete`], [`CommitReport`]; of streams: [`Table::upsert_stream`] |
+//! | read | [`Table::read`] or [`Table::read_stream`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
 //! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`] |
 //! | see what happened, and whether all is well | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | keep history in rows (SCD type 2), look facts up | [`scd`] |

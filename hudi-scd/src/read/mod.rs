@@ -2,21 +2,21 @@
 
 mod history;
 mod matching;
+mod scan;
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{AsArray, BooleanArray, RecordBatch},
-    compute::filter_record_batch,
+    array::RecordBatch,
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
 };
+use futures::{TryStreamExt, stream::BoxStream};
 use object_store::path::Path;
 
 pub use self::history::{KeyChange, KeyVersion};
+use self::scan::Scan;
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, conform_stored},
-    concurrent::{blocking, ordered},
     schema::{self, META_COLUMNS},
     table::Table,
     timeline::Instant,
@@ -100,8 +100,8 @@ impl Table {
     pub async fn read(&self, query: Query) -> Result<Vec<RecordBatch>> {
         let mut attempt = 1;
         loop {
-            let view = self.view().await?;
-            match self.read_view(&view, &query).await {
+            let read = async { self.read_stream(query.clone()).await?.try_collect::<Vec<_>>().await };
+            match read.await {
                 // A clean that ran meanwhile: look again, and read or refuse by what is there now.
                 Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {
                     self.forget_view();
@@ -112,11 +112,26 @@ impl Table {
         }
     }
 
-    async fn read_view(&self, view: &View, query: &Query) -> Result<Vec<RecordBatch>> {
+    /// Reads rows as [`Table::read`] does, a batch at a time: of a table larger than memory, a few batches are in memory.
+    ///
+    /// The stream reads as many files ahead as the [options](crate::TableOptions::with_parallelism) allow, some batches of
+    /// each, and stops reading when it is dropped.
+    ///
+    /// # Errors
+    /// As [`Table::read`]; and the stream ends with [`ErrorKind::NotFound`] if a clean takes a file away before the stream
+    /// has come to it: a stream that takes longer than the retained window has to begin again.
+    pub async fn read_stream(&self, query: Query) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let view = self.view().await?;
+        let (files, scan) = self.plan_read(&view, &query)?;
+        Ok(scan::stream(self, files, scan))
+    }
+
+    /// The files that a query reads, and what it takes of each.
+    fn plan_read(&self, view: &View, query: &Query) -> Result<(Vec<Path>, Scan)> {
         let data = self.schema_of(view)?;
         let output = output_schema(&data, query)?;
         let Some(latest) = view.timeline.latest_commit() else {
-            return Ok(vec![RecordBatch::new_empty(output)]);
+            return Ok((Vec::new(), Scan { output, data, since: None }));
         };
         let (at, since) = match query.rows {
             Rows::Snapshot => (latest, None),
@@ -131,20 +146,7 @@ impl Table {
                 files.push(self.inner.layout.resolve(&group.path(version))?);
             }
         }
-        let scan = Arc::new(Scan { output: output.clone(), data, since });
-        let scans = files.into_iter().map(|path| {
-            let scan = scan.clone();
-            async move {
-                let open = OpenFile::open(self.store(), &path).await?;
-                blocking(move || scan.read(open, &path)).await
-            }
-        });
-        let batches = ordered(self.inner.options.parallelism, scans).await?;
-        let mut batches: Vec<RecordBatch> = batches.into_iter().flatten().collect();
-        if batches.is_empty() {
-            batches.push(RecordBatch::new_empty(output));
-        }
-        Ok(batches)
+        Ok((files, Scan { output, data, since }))
     }
 }
 
@@ -166,71 +168,4 @@ fn output_schema(data: &SchemaRef, query: &Query) -> Result<SchemaRef> {
     let mut fields = meta.map(|name| field(&name)).collect::<Result<Vec<FieldRef>>>()?;
     fields.extend(chosen);
     Ok(Arc::new(Schema::new(fields)))
-}
-
-/// What is read of each file.
-struct Scan {
-    output: SchemaRef,
-    data: SchemaRef,
-    since: Option<Instant>,
-}
-
-impl Scan {
-    fn read(&self, open: OpenFile, path: &Path) -> Result<Vec<RecordBatch>> {
-        let wanted = |name: &str| {
-            self.output.field_with_name(name).is_ok() || (self.since.is_some() && name == META_COLUMNS[0])
-        };
-        let data: Vec<FieldRef> = self
-            .data
-            .fields()
-            .iter()
-            .filter(|field| self.output.field_with_name(field.name()).is_ok())
-            .cloned()
-            .collect();
-        let data = Arc::new(Schema::new(data));
-        let mut batches = Vec::new();
-        for batch in open.read(&wanted, None)? {
-            let mut batch = conform_stored(&batch?, &data, path)?;
-            if let Some(since) = self.since {
-                batch = written_after(&batch, since, path)?;
-            }
-            if batch.num_rows() > 0 {
-                batches.push(self.arrange(&batch, path)?);
-            }
-        }
-        Ok(batches)
-    }
-
-    /// Puts the columns into the order that was asked for.
-    fn arrange(&self, batch: &RecordBatch, path: &Path) -> Result<RecordBatch> {
-        let failed = |cause| {
-            Error::new(ErrorKind::Corrupt, "a base file lacks a meta column")
-                .with_context("file", path)
-                .with_source(cause)
-        };
-        let schema = batch.schema_ref();
-        let indices = self
-            .output
-            .fields()
-            .iter()
-            .map(|field| schema.index_of(field.name()))
-            .collect::<Result<Vec<_>, _>>();
-        let batch = batch.project(&indices.map_err(failed)?).map_err(failed)?;
-        batch.with_schema(self.output.clone()).map_err(failed)
-    }
-}
-
-fn written_after(batch: &RecordBatch, since: Instant, path: &Path) -> Result<RecordBatch> {
-    let times = batch.column_by_name(META_COLUMNS[0]).and_then(|column| column.as_string_opt::<i32>());
-    let times = times.ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, "a base file lacks the column of commit times")
-            .with_context("file", path)
-    })?;
-    let newer: BooleanArray =
-        times.iter().map(|time| Some(time.is_some_and(|time| time > since.as_str()))).collect();
-    filter_record_batch(batch, &newer).map_err(|cause| {
-        Error::new(ErrorKind::Corrupt, "a base file cannot be filtered")
-            .with_context("file", path)
-            .with_source(cause)
-    })
 }

@@ -23,6 +23,7 @@ pub(crate) mod tombstones;
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch};
+use futures::{Stream, TryStreamExt};
 use tokio::time::Instant as Stopwatch;
 
 pub use self::report::{CommitReport, Phases};
@@ -73,6 +74,49 @@ impl Table {
     /// As [`Table::upsert`].
     pub async fn delete(&self, keys: &[RecordBatch]) -> Result<CommitReport> {
         self.write(keys, Intent::Delete).await
+    }
+
+    /// [`Table::upsert`] of a stream of batches. Nothing is written before the stream has ended; if it ends with an error,
+    /// that is the result, and nothing was written.
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and what the stream says.
+    pub async fn upsert_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        self.write_stream(rows, Intent::Upsert).await
+    }
+
+    /// [`Table::insert`] of a stream of batches; see [`Table::upsert_stream`].
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and what the stream says.
+    pub async fn insert_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        self.write_stream(rows, Intent::Insert).await
+    }
+
+    /// [`Table::delete`] of a stream of batches; see [`Table::upsert_stream`].
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and what the stream says.
+    pub async fn delete_stream(
+        &self,
+        keys: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        self.write_stream(keys, Intent::Delete).await
+    }
+
+    async fn write_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+        intent: Intent,
+    ) -> Result<CommitReport> {
+        let batches: Vec<RecordBatch> = rows.try_collect().await?;
+        self.write(&batches, intent).await
     }
 
     async fn write(&self, batches: &[RecordBatch], intent: Intent) -> Result<CommitReport> {

@@ -1,0 +1,120 @@
+//! Scanning: the rows of some files, streamed.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{AsArray, BooleanArray, RecordBatch},
+    compute::filter_record_batch,
+    datatypes::{FieldRef, Schema, SchemaRef},
+};
+use futures::{
+    StreamExt, TryStreamExt, future,
+    stream::{self, BoxStream},
+};
+use object_store::path::Path;
+
+use crate::{
+    Error, ErrorKind, Result,
+    base_file::{OpenFile, conform_stored},
+    concurrent::produced,
+    schema::META_COLUMNS,
+    table::Table,
+    timeline::Instant,
+};
+
+/// Batches of a file that are decoded before they are asked for.
+const AHEAD: usize = 2;
+
+/// What is read of each file.
+#[derive(Debug)]
+pub(super) struct Scan {
+    pub(super) output: SchemaRef,
+    pub(super) data: SchemaRef,
+    /// Only rows of commits after this one.
+    pub(super) since: Option<Instant>,
+}
+
+/// The rows of the files, one file after the other: at least one batch, if only to tell the columns.
+pub(super) fn stream(table: &Table, files: Vec<Path>, scan: Scan) -> BoxStream<'static, Result<RecordBatch>> {
+    let (table, scan) = (table.clone(), Arc::new(scan));
+    let width = table.inner.options.parallelism;
+    let empty = RecordBatch::new_empty(scan.output.clone());
+    let mut any = false;
+    let opened = stream::iter(files).map(move |path| {
+        let (table, scan) = (table.clone(), scan.clone());
+        async move {
+            let open = OpenFile::open(table.store(), &path).await?;
+            Ok::<_, Error>(produced(AHEAD, move |give| scan.read(open, &path, give)))
+        }
+    });
+    let batches = opened.buffered(width).try_flatten().map(Some).chain(stream::once(async { None }));
+    let at_least_one = batches.filter_map(move |next| {
+        let batch = match next {
+            None if !any => Some(Ok(empty.clone())),
+            next => next,
+        };
+        any = true;
+        future::ready(batch)
+    });
+    at_least_one.boxed()
+}
+
+impl Scan {
+    /// Reads a file, handing batches over as long as they are taken.
+    fn read(&self, open: OpenFile, path: &Path, give: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
+        let wanted = |name: &str| {
+            self.output.field_with_name(name).is_ok() || (self.since.is_some() && name == META_COLUMNS[0])
+        };
+        let data: Vec<FieldRef> = self
+            .data
+            .fields()
+            .iter()
+            .filter(|field| self.output.field_with_name(field.name()).is_ok())
+            .cloned()
+            .collect();
+        let data = Arc::new(Schema::new(data));
+        for batch in open.read(&wanted, None)? {
+            let mut batch = conform_stored(&batch?, &data, path)?;
+            if let Some(since) = self.since {
+                batch = written_after(&batch, since, path)?;
+            }
+            if batch.num_rows() > 0 && !give(self.arrange(&batch, path)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the columns into the order that was asked for.
+    fn arrange(&self, batch: &RecordBatch, path: &Path) -> Result<RecordBatch> {
+        let failed = |cause| {
+            Error::new(ErrorKind::Corrupt, "a base file lacks a meta column")
+                .with_context("file", path)
+                .with_source(cause)
+        };
+        let schema = batch.schema_ref();
+        let indices = self
+            .output
+            .fields()
+            .iter()
+            .map(|field| schema.index_of(field.name()))
+            .collect::<Result<Vec<_>, _>>();
+        let batch = batch.project(&indices.map_err(failed)?).map_err(failed)?;
+        batch.with_schema(self.output.clone()).map_err(failed)
+    }
+}
+
+fn written_after(batch: &RecordBatch, since: Instant, path: &Path) -> Result<RecordBatch> {
+    let times = batch.column_by_name(META_COLUMNS[0]).and_then(|column| column.as_string_opt::<i32>());
+    let times = times.ok_or_else(|| {
+        Error::new(ErrorKind::Corrupt, "a base file lacks the column of commit times")
+            .with_context("file", path)
+    })?;
+    let newer: BooleanArray =
+        times.iter().map(|time| Some(time.is_some_and(|time| time > since.as_str()))).collect();
+    filter_record_batch(batch, &newer).map_err(|cause| {
+        Error::new(ErrorKind::Corrupt, "a base file cannot be filtered")
+            .with_context("file", path)
+            .with_source(cause)
+    })
+}
