@@ -35,7 +35,7 @@ pub enum Invariant {
     StrayFile,
     /// Markers of a write that is over.
     StrayMarker,
-    /// A file that the latest snapshot needs is not there.
+    /// A file that the latest snapshot, or a read inside the retained window, needs is not there.
     MissingFile,
     /// A file is not as long as its commit says.
     FileSize,
@@ -166,8 +166,13 @@ impl Table {
                 }
             }
         }
-        for path in stats.keys().filter(|path| !sizes.contains_key(*path)) {
-            findings.push(finding(Invariant::MissingFile, path, "the commit wrote it, and it is not there"));
+        // Reads inside the window need it; what was superseded before the window was cleaned.
+        let lost = view.missing.iter().filter(|missing| {
+            missing.until.is_none_or(|until| view.earliest.is_none_or(|earliest| until > earliest))
+        });
+        for missing in lost {
+            let detail = format!("commit {} wrote it, and it is not there", missing.from);
+            findings.push(finding(Invariant::MissingFile, &missing.path, detail));
         }
         findings.sort();
         Ok(findings)
@@ -183,7 +188,7 @@ impl Table {
         }
         for file in &view.pending {
             let path = layout::in_partition(&file.partition, &file.name.to_string());
-            findings.push(finding(Invariant::StrayFile, path, "its commit did not complete"));
+            findings.push(finding(Invariant::StrayFile, path, "no completed commit wrote it"));
         }
         let folder = self.inner.layout.temp_folder()?;
         let marked: BTreeSet<String> = storage::list_below(self.store(), &folder)

@@ -1,5 +1,7 @@
 //! What a table consists of at the moment: its timeline, its file groups and their versions.
 
+mod written;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -13,10 +15,18 @@ use crate::{
     concurrent::ordered,
     layout::{self, BaseFileName, Layout},
     schema, storage,
-    timeline::{Action, CommitMetadata, Instant, State, Timeline, avro::CleanMetadata},
+    timeline::{
+        Action, CommitMetadata, Instant, State, Timeline,
+        avro::{CleanMetadata, CleanPlan},
+    },
 };
 
+pub(crate) use self::written::Missing;
+use self::written::Written;
+
 const LISTS_AT_A_TIME: usize = 16;
+/// How often a listing begins again because the timeline moved under it.
+const ATTEMPTS: usize = 5;
 
 /// A file group: the versions of one set of rows, of which each commit that touches it writes a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +92,9 @@ pub(crate) struct View {
     pub(crate) schema: Option<SchemaRef>,
     /// The earliest commit that can be read, if cleaning has set one.
     pub(crate) earliest: Option<Instant>,
+    /// Files that commits of the active timeline wrote and that are not there: most of them were cleaned.
+    pub(crate) missing: Vec<Missing>,
+    written: Written,
 }
 
 impl View {
@@ -92,34 +105,61 @@ impl View {
         known: Option<Arc<Self>>,
     ) -> Result<Arc<Self>> {
         // The timeline comes first: every file of a commit that is completed in it exists by then.
-        let timeline = Timeline::load(store, table).await?;
-        if let Some(known) = known.filter(|known| known.timeline.entries() == timeline.entries()) {
-            return Ok(known);
+        let mut timeline = Timeline::load(store, table).await?;
+        if let Some(known) = known.as_ref().filter(|known| known.timeline.entries() == timeline.entries()) {
+            return Ok(known.clone());
         }
+        let mut attempt = 1;
+        loop {
+            let written = known.as_ref().map(|known| &known.written);
+            let view = Self::load_at(store, table, timeline.clone(), written).await?;
+            if view.missing.iter().all(|missing| missing.until.is_some()) || attempt == ATTEMPTS {
+                return Ok(Arc::new(view));
+            }
+            // Either it is gone, or a commit and a clean came between the two listings.
+            timeline = Timeline::load(store, table).await?;
+            if timeline.entries() == view.timeline.entries() {
+                return Ok(Arc::new(view));
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn load_at(
+        store: &dyn ObjectStore,
+        table: &Layout,
+        timeline: Timeline,
+        known: Option<&Written>,
+    ) -> Result<Self> {
         let files = list_files(store, table).await?;
-        let replaced = replaced_groups(store, table, &timeline).await?;
+        let written = Written::load(store, table, &timeline, known).await?;
         let mut view = Self {
             groups: BTreeMap::new(),
             pending: Vec::new(),
             partitions: BTreeSet::new(),
             checksums: BTreeSet::new(),
-            schema: latest_schema(store, table, &timeline).await?,
+            schema: latest_schema(&written)?,
             earliest: earliest_retained(store, table, &timeline).await?,
+            missing: Vec::new(),
             timeline,
+            written,
         };
         for file in &files {
-            view.add(table.relative(&file.location), file.size, &replaced)?;
+            view.add(table.relative(&file.location), file.size)?;
         }
-        for group in view.groups.values_mut() {
+        let replaced = view.written.replaced();
+        for (key, group) in &mut view.groups {
             group.versions.sort_by_key(|version| version.instant);
+            group.replaced_at = replaced.get(key).copied();
         }
+        view.missing = view.written.missing(&view.groups);
         if view.is_cleaned_by_versions(store, table).await? {
-            view.earliest = view.earliest.max(view.earliest_whole(store, table).await?);
+            view.earliest = view.earliest.max(view.earliest_whole());
         }
-        Ok(Arc::new(view))
+        Ok(view)
     }
 
-    fn add(&mut self, path: &str, bytes: u64, replaced: &BTreeMap<String, Instant>) -> Result<()> {
+    fn add(&mut self, path: &str, bytes: u64) -> Result<()> {
         let (partition, file) = layout::split_partition(path);
         if layout::is_log_file(file) {
             return Err(Error::new(
@@ -138,15 +178,17 @@ impl View {
             self.pending.push(PendingFile { partition: partition.to_owned(), name });
             return Ok(());
         }
-        let group =
-            self.groups.entry((partition.to_owned(), name.file_id)).or_insert_with_key(|(partition, id)| {
-                FileGroup {
-                    partition: partition.clone(),
-                    file_id: id.clone(),
-                    versions: Vec::new(),
-                    replaced_at: replaced.get(id).copied(),
-                }
-            });
+        let key = (partition.to_owned(), name.file_id.clone());
+        if self.written.names_another(name.instant, &key, file) {
+            self.pending.push(PendingFile { partition: key.0, name });
+            return Ok(());
+        }
+        let group = self.groups.entry(key).or_insert_with_key(|(partition, id)| FileGroup {
+            partition: partition.clone(),
+            file_id: id.clone(),
+            versions: Vec::new(),
+            replaced_at: None,
+        });
         group.versions.push(FileVersion { instant: name.instant, file: file.to_owned(), bytes });
         Ok(())
     }
@@ -157,21 +199,15 @@ impl View {
         Ok(read_clean(store, table, last.instant).await?.earliest_commit_to_retain.is_empty())
     }
 
-    /// The earliest instant as of which every file group still has the version of that time: the newest of the
-    /// groups' oldest versions that had a version before.
-    async fn earliest_whole(&self, store: &dyn ObjectStore, table: &Layout) -> Result<Option<Instant>> {
-        let mut firsts: BTreeSet<(Instant, String)> = BTreeSet::new();
-        for entry in self.timeline.completed_commits() {
-            let commit = read_commit(store, table, entry.instant, entry.action).await?;
-            let created = commit.stats().filter(|stat| stat.previous().is_none());
-            firsts.extend(created.map(|stat| (entry.instant, stat.file_id.clone())));
-        }
-        let oldest =
-            self.groups.values().filter_map(|group| Some((group.versions.first()?.instant, &group.file_id)));
-        Ok(oldest
-            .filter(|(instant, id)| !firsts.contains(&(*instant, (*id).clone())))
-            .map(|(instant, _)| instant)
-            .max())
+    /// The earliest instant as of which every file group still has the version of that time: where the last of the
+    /// versions that are gone was superseded.
+    fn earliest_whole(&self) -> Option<Instant> {
+        // A group whose first versions were archived and cleaned shows it by its oldest one, which had one before it.
+        let oldest = self.groups.iter().filter_map(|(key, group)| {
+            let oldest = group.versions.first()?.instant;
+            (!self.written.is_first(oldest, key)).then_some(oldest)
+        });
+        oldest.chain(self.missing.iter().filter_map(|missing| missing.until)).max()
     }
 
     /// The files that a read as of `instant` sees.
@@ -182,6 +218,30 @@ impl View {
     /// The files of the latest snapshot.
     pub(crate) fn latest_files(&self) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
         self.timeline.latest_commit().into_iter().flat_map(|latest| self.files_at(latest))
+    }
+
+    /// Refuses an instant whose files are not all there: an older version in the place of a lost one would be wrong
+    /// rows without a word.
+    pub(crate) fn check_whole(&self, instant: Instant) -> Result<()> {
+        let lost =
+            |missing: &&Missing| missing.from <= instant && missing.until.is_none_or(|until| instant < until);
+        match self.missing.iter().find(lost) {
+            None => Ok(()),
+            Some(missing) => {
+                let error = Error::new(ErrorKind::Corrupt, "a base file that a commit wrote is gone")
+                    .with_context("file", &missing.path)
+                    .with_context("commit", missing.from);
+                Err(error.with_context(
+                    "way out",
+                    "put the file back, or roll back or restore the table to before that commit",
+                ))
+            }
+        }
+    }
+
+    /// As [`View::check_whole`], of the latest snapshot.
+    pub(crate) fn check_latest_whole(&self) -> Result<()> {
+        self.timeline.latest_commit().map_or(Ok(()), |latest| self.check_whole(latest))
     }
 
     /// Refuses an instant before the retained window, naming where the window begins.
@@ -223,50 +283,35 @@ async fn read_clean(store: &dyn ObjectStore, table: &Layout, instant: Instant) -
     CleanMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))
 }
 
-/// The file groups that replace commits put others in the place of.
-async fn replaced_groups(
-    store: &dyn ObjectStore,
-    table: &Layout,
-    timeline: &Timeline,
-) -> Result<BTreeMap<String, Instant>> {
-    let mut replaced = BTreeMap::new();
-    for entry in timeline.completed(Action::ReplaceCommit) {
-        let commit = read_commit(store, table, entry.instant, entry.action).await?;
-        for file_id in commit.partition_to_replace_file_ids.into_values().flatten() {
-            replaced.entry(file_id).or_insert(entry.instant);
-        }
-    }
-    Ok(replaced)
-}
-
 /// The schema that the newest commit says which says one.
-async fn latest_schema(
-    store: &dyn ObjectStore,
-    table: &Layout,
-    timeline: &Timeline,
-) -> Result<Option<SchemaRef>> {
-    for entry in timeline.completed_commits().rev() {
-        let commit = read_commit(store, table, entry.instant, entry.action).await?;
-        if let Some(text) = commit.schema() {
-            let named = |error: Error| error.with_context("commit", entry.instant);
-            let found = schema::from_avro(text).map_err(named)?;
-            return schema::canonical(&found).map(Some).map_err(named);
-        }
-    }
-    Ok(None)
+fn latest_schema(written: &Written) -> Result<Option<SchemaRef>> {
+    let Some((instant, text)) = written.latest_schema() else { return Ok(None) };
+    let named = |error: Error| error.with_context("commit", instant);
+    let found = schema::from_avro(text).map_err(named)?;
+    schema::canonical(&found).map(Some).map_err(named)
 }
 
-/// Where the retained window begins, by the last clean that says so.
+/// Where the retained window begins, by the last clean that says so, or by one that is under way: it may have deleted
+/// some of its files already.
 async fn earliest_retained(
     store: &dyn ObjectStore,
     table: &Layout,
     timeline: &Timeline,
 ) -> Result<Option<Instant>> {
+    let mut earliest = None;
+    for entry in timeline.pending(Action::Clean) {
+        let path = table.instant_file(entry.instant, Action::Clean, State::Requested)?;
+        let bytes = storage::read_if_exists(store, &path).await?.filter(|bytes| !bytes.is_empty());
+        let plan = bytes.map(|bytes| CleanPlan::decode(&bytes)).transpose();
+        let plan = plan.map_err(|error| error.with_context("file", &path))?;
+        let retained = plan.and_then(|plan| plan.earliest_instant_to_retain?.timestamp.parse().ok());
+        earliest = earliest.max(retained);
+    }
     for entry in timeline.completed(Action::Clean).rev() {
         let clean = read_clean(store, table, entry.instant).await?;
         if let Ok(instant) = clean.earliest_commit_to_retain.parse() {
-            return Ok(Some(instant));
+            return Ok(earliest.max(Some(instant)));
         }
     }
-    Ok(None)
+    Ok(earliest)
 }

@@ -64,6 +64,7 @@ struct Counts {
     moved: u64,
     deleted: u64,
     late: u64,
+    remembered: u64,
     unchanged: u64,
     superseded: u64,
 }
@@ -102,7 +103,13 @@ impl Model {
                     }
                     self.rows.insert(row.id, row.clone());
                 }
-                None if row.deleted => counts.unchanged += 1,
+                None if row.deleted => match self.deleted.get(&row.id) {
+                    Some(at) if row.at <= *at => counts.unchanged += 1,
+                    _ => {
+                        counts.remembered += 1;
+                        self.deleted.insert(row.id, row.at);
+                    }
+                },
                 None if self.deleted.get(&row.id).is_some_and(|at| row.at < *at) => counts.late += 1,
                 None => {
                     counts.inserted += 1;
@@ -151,6 +158,7 @@ fn counts(report: &CommitReport) -> Counts {
         moved: report.moved,
         deleted: report.deleted,
         late: report.late,
+        remembered: report.remembered,
         unchanged: report.unchanged,
         superseded: report.superseded,
     }
@@ -205,7 +213,9 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
             }
         };
         assert_eq!(counts(&report), expected);
-        let changed = expected.inserted + expected.updated + expected.moved + expected.deleted > 0;
+        let changed =
+            expected.inserted + expected.updated + expected.moved + expected.deleted + expected.remembered
+                > 0;
         assert_eq!(report.instant.is_some(), changed);
         assert_eq!(lines(&table.read(data(Query::snapshot())).await.unwrap()), model.lines());
         past.extend(report.instant.map(|instant| (instant, model.lines())));

@@ -152,7 +152,7 @@ async fn deleted_keys_are_gone_and_late_rows_do_not_bring_them_back() {
 {"id":2,"at":4,"_hoodie_is_deleted":true}
 {"id":9,"at":4,"_hoodie_is_deleted":true}"#;
     let report = table.upsert(&[batch(&flagged, delete)]).await.unwrap();
-    assert_eq!((report.deleted, report.late, report.unchanged), (1, 1, 1));
+    assert_eq!((report.deleted, report.late, report.remembered), (1, 1, 1));
     let by_key = table.delete(&[batch(&common::schema("id bigint"), r#"{"id":3}"#)]).await.unwrap();
     assert_eq!(by_key.deleted, 1);
     assert_eq!(names(&table).await, [r#"{"id":2,"name":"Bob"}"#]);
@@ -164,6 +164,65 @@ async fn deleted_keys_are_gone_and_late_rows_do_not_bring_them_back() {
     let newer = table.upsert(&[batch(&schema, &row(1, "Ada again", 7))]).await.unwrap();
     assert_eq!(newer.inserted, 1);
     assert_eq!(names(&table).await, [r#"{"id":1,"name":"Ada again"}"#, r#"{"id":2,"name":"Bob"}"#]);
+}
+
+#[tokio::test]
+async fn a_row_that_comes_after_its_deletion_is_late() {
+    let (table, schema) = customer(repeatable()).await;
+    upsert(&table, &schema, &[row(1, "Ada", 1)]).await;
+    let flagged = common::schema(&format!("{CUSTOMER}, _hoodie_is_deleted boolean"));
+    let delete = |at: i32| batch(&flagged, &format!(r#"{{"id":2,"at":{at},"_hoodie_is_deleted":true}}"#));
+    let first = table.upsert(&[delete(5)]).await.unwrap();
+    assert_eq!((first.remembered, first.files, first.instant.is_some()), (1, 0, true));
+    for at in [5, 4] {
+        let again = table.upsert(&[delete(at)]).await.unwrap();
+        assert_eq!((again.unchanged, again.instant), (1, None), "nothing that was not known");
+    }
+    let late = table.upsert(&[batch(&schema, &row(2, "Bob", 4))]).await.unwrap();
+    assert_eq!((late.late, late.instant), (1, None));
+    assert_eq!(names(&table).await, [r#"{"id":1,"name":"Ada"}"#]);
+    let later = table.upsert(&[delete(7)]).await.unwrap();
+    assert_eq!(later.remembered, 1);
+    assert_eq!(upsert(&table, &schema, &[row(2, "Bob", 6)]).await.late, 1);
+    assert_eq!(upsert(&table, &schema, &[row(2, "Bob", 8)]).await.inserted, 1);
+    assert_eq!(table.validate().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_lost_base_file_is_an_error_that_names_it_and_never_the_older_version() {
+    let store = memory();
+    let schema = schema(CUSTOMER);
+    let definition = TableDefinition::new("customer", schema.clone(), ["id"]).with_ordering_field("at");
+    let table = Table::create_with(store.clone(), "t".into(), definition, repeatable()).await.unwrap();
+    let mut instants = Vec::new();
+    for at in 0..3 {
+        instants.extend(upsert(&table, &schema, &[row(1, &format!("v{at}"), at)]).await.instant);
+    }
+    let versions = table.file_groups().await.unwrap().remove(0).versions;
+    let lose = |version: usize| format!("t/{}", versions[version].file);
+    object_store::ObjectStoreExt::delete(store.as_ref(), &lose(2).into()).await.unwrap();
+    let table = Table::open_with(store.clone(), "t".into(), repeatable()).await.unwrap();
+    let told = |error: hudi_scd::Error| {
+        assert_eq!(
+            (error.kind(), error.context("file")),
+            (ErrorKind::Corrupt, Some(versions[2].file.as_str())),
+            "{error}"
+        );
+        assert!(error.context("way out").is_some());
+    };
+    told(table.read(Query::snapshot()).await.unwrap_err());
+    told(table.upsert(&[batch(&schema, &row(1, "v3", 3))]).await.unwrap_err());
+    told(table.history("1").await.unwrap_err());
+    assert_eq!(lines(&table.read(Query::as_of(instants[1])).await.unwrap()).len(), 1, "the past is whole");
+    let found = table.validate().await.unwrap();
+    let found: Vec<_> = found.iter().map(|found| (found.invariant, found.subject.as_str())).collect();
+    assert_eq!(found, [(hudi_scd::Invariant::MissingFile, versions[2].file.as_str())]);
+
+    object_store::ObjectStoreExt::delete(store.as_ref(), &lose(1).into()).await.unwrap();
+    let table = Table::open_with(store, "t".into(), repeatable()).await.unwrap();
+    let error = table.read(Query::as_of(instants[1])).await.unwrap_err();
+    assert_eq!(error.context("file"), Some(versions[1].file.as_str()), "inside the window too");
+    table.read(Query::as_of(instants[0])).await.unwrap();
 }
 
 #[tokio::test]

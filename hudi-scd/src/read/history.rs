@@ -57,6 +57,7 @@ impl Table {
             if view.check_retained(commit).is_err() {
                 continue;
             }
+            view.check_whole(commit)?;
             let mut row = None;
             for (group, version) in view.files_at(commit) {
                 let said = match found.get(version.file.as_str()) {

@@ -26,6 +26,7 @@ impl Table {
         by: &SchemaRef,
         choose: Arc<Choice>,
     ) -> Result<Vec<RecordBatch>> {
+        view.check_latest_whole()?;
         let paths =
             view.latest_files().map(|(group, version)| self.inner.layout.resolve(&group.path(version)));
         let paths: Vec<Path> = paths.collect::<Result<_>>()?;

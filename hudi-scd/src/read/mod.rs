@@ -139,6 +139,7 @@ impl Table {
             Rows::Changes { since, until } => (until.unwrap_or(latest), Some(since)),
         };
         view.check_retained(since.map_or(at, |since| since.min(at)))?;
+        view.check_whole(at)?;
         let mut files: Vec<Path> = Vec::new();
         for (group, version) in view.files_at(at) {
             // A file that is older than the range has no row in it.

@@ -152,6 +152,7 @@ impl Table {
     ) -> Result<()> {
         report.rolled_back.extend(self.repair().await?);
         let view = self.view().await?;
+        view.check_latest_whole()?;
         report.time.repair = watch.lap();
 
         let Input { batches, deletes, intent } = input;

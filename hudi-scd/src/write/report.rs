@@ -10,7 +10,7 @@ use crate::{
 /// What a write did, row by row and file by file.
 ///
 /// Each row of the input is counted once: `rows` is the sum of `inserted`, `updated`, `moved`, `deleted`, `late`,
-/// `unchanged` and `superseded`.
+/// `remembered`, `unchanged` and `superseded`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommitReport {
@@ -28,7 +28,10 @@ pub struct CommitReport {
     pub deleted: u64,
     /// Rows that are older than what is stored, or than the deletion of their key: they changed nothing.
     pub late: u64,
-    /// Rows that equal what is stored, and deletions of keys that are not stored.
+    /// Deletions of keys that are not stored: they are kept in mind, since the row that they delete may only be late.
+    pub remembered: u64,
+    /// Rows that equal what is stored, and deletions of keys of which that is known already, or that have no ordering
+    /// value by which a row could be late.
     pub unchanged: u64,
     /// Rows that lost to another row of the same key in the same input.
     pub superseded: u64,
@@ -81,13 +84,14 @@ impl fmt::Display for CommitReport {
         }
         write!(
             f,
-            "{} rows: {} inserted, {} updated, {} moved, {} deleted, {} late, {} unchanged, {} superseded; {} files, {} bytes in {:.3} s",
+            "{} rows: {} inserted, {} updated, {} moved, {} deleted, {} late, {} remembered, {} unchanged, {} superseded; {} files, {} bytes in {:.3} s",
             self.rows,
             self.inserted,
             self.updated,
             self.moved,
             self.deleted,
             self.late,
+            self.remembered,
             self.unchanged,
             self.superseded,
             self.files,

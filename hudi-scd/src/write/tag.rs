@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -60,7 +60,7 @@ pub(crate) struct Tagged {
 
 impl Tagged {
     pub(crate) fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.new_rows.is_empty()
+        self.edits.is_empty() && self.new_rows.is_empty() && self.deleted.is_empty()
     }
 }
 
@@ -106,20 +106,32 @@ pub(crate) async fn tag(
     }
 
     let new: Vec<u32> = (0..incoming.len() as u32).filter(|row| !stored.contains(row)).collect();
-    let (unknown, new): (Vec<u32>, Vec<u32>) =
-        new.into_iter().partition(|row| incoming.is_delete(*row as usize));
-    report.unchanged += unknown.len() as u64;
-    let late = match &incoming.ordering {
-        Some(ordering) if has_ordering && !new.is_empty() => {
-            tombstones::older_than_deletion(table, view, &incoming.keys, ordering, &new).await?
+    let deletions = match &incoming.ordering {
+        Some(ordering) if has_ordering => {
+            tombstones::compare(table, view, &incoming.keys, ordering, &new).await?
         }
-        _ => HashSet::new(),
+        _ => HashMap::new(),
     };
-    report.late += late.len() as u64;
-    for row in new.into_iter().filter(|row| !late.contains(row)) {
-        report.inserted += 1;
-        let partition = incoming.partitions.path(row as usize).to_owned();
-        tagged.new_rows.entry(partition).or_default().push(row);
+    for row in new {
+        let deletion = deletions.get(&row).copied();
+        if incoming.is_delete(row as usize) {
+            match &incoming.ordering {
+                // The row that it deletes may only be late: it is kept out by what is remembered here.
+                Some(ordering) if has_ordering && deletion.is_none_or(Ordering::is_gt) => {
+                    report.remembered += 1;
+                    tagged
+                        .deleted
+                        .push(incoming.keys.value(row as usize), Some((ordering.clone(), row as usize)));
+                }
+                _ => report.unchanged += 1,
+            }
+        } else if deletion == Some(Ordering::Less) {
+            report.late += 1;
+        } else {
+            report.inserted += 1;
+            let partition = incoming.partitions.path(row as usize).to_owned();
+            tagged.new_rows.entry(partition).or_default().push(row);
+        }
     }
     Ok(tagged)
 }

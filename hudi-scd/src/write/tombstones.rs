@@ -6,11 +6,12 @@
 //! before the commit completes and counted only if it did. Other engines ignore the folder. Tombstones last as long
 //! as their commit is inside the retained window: the clean that ends it removes them. Deletes by other engines leave
 //! none.
+//!
+//! A deletion of a key that is not stored leaves a tombstone too, as the row that it deletes may only be late. If a
+//! batch brings nothing else, its commit has no base files, which is what Hudi makes of an empty batch. A tombstone
+//! that is there already, for the same time or a later one, is not written again.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, make_comparator},
@@ -35,6 +36,10 @@ pub(crate) struct Deleted {
 }
 
 impl Deleted {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// A deletion; without an ordering value nothing can be late, so it is not kept.
     pub(crate) fn push(&mut self, key: &str, ordering: Option<(ArrayRef, usize)>) {
         if let Some((array, row)) = ordering.filter(|(array, row)| array.is_valid(*row)) {
@@ -65,16 +70,19 @@ impl Deleted {
     }
 }
 
-/// Which of the rows are older than the last deletion of their key.
-pub(crate) async fn older_than_deletion(
+/// How rows compare with the last deletion of their key, by the ordering column; those without one are left out.
+pub(crate) async fn compare(
     table: &Table,
     view: &View,
     keys: &StringArray,
     ordering: &ArrayRef,
     rows: &[u32],
-) -> Result<HashSet<u32>> {
+) -> Result<HashMap<u32, Ordering>> {
+    let mut compared = HashMap::new();
+    if rows.is_empty() {
+        return Ok(compared);
+    }
     let by_key: HashMap<&str, u32> = rows.iter().map(|row| (keys.value(*row as usize), *row)).collect();
-    let mut late = HashSet::new();
     for (instant, path) in stored(table).await? {
         let counts =
             view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest);
@@ -82,17 +90,17 @@ pub(crate) async fn older_than_deletion(
             continue;
         }
         let bytes = storage::read(table.store(), &path).await?;
-        late_in(bytes, &path, &by_key, ordering, &mut late)?;
+        compare_in(bytes, &path, &by_key, ordering, &mut compared)?;
     }
-    Ok(late)
+    Ok(compared)
 }
 
-fn late_in(
+fn compare_in(
     bytes: Bytes,
     path: &Path,
     by_key: &HashMap<&str, u32>,
     ordering: &ArrayRef,
-    late: &mut HashSet<u32>,
+    compared: &mut HashMap<u32, Ordering>,
 ) -> Result<()> {
     let corrupt =
         || Error::new(ErrorKind::Corrupt, "the file of deleted keys is broken").with_context("file", path);
@@ -108,10 +116,10 @@ fn late_in(
         let compare = make_comparator(ordering, &deleted, SortOptions::default())
             .map_err(|cause| corrupt().with_source(cause))?;
         for (index, key) in keys.iter().enumerate() {
-            if let Some(&row) = key.and_then(|key| by_key.get(key))
-                && compare(row as usize, index).is_lt()
-            {
-                late.insert(row);
+            if let Some(&row) = key.and_then(|key| by_key.get(key)) {
+                let order = compare(row as usize, index);
+                // The latest deletion counts: the one that the row compares worst with.
+                compared.entry(row).and_modify(|known| *known = order.min(*known)).or_insert(order);
             }
         }
     }
