@@ -214,6 +214,43 @@ impl Partitions {
     }
 }
 
+/// The values that a partition path was made of, one a partition field; none where the path does not tell: the folder of
+/// null and empty values, a name that is not the field's, another number of folders.
+#[cfg(feature = "datafusion")]
+pub(crate) fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<String>> {
+    let fields = &table.partition_fields;
+    let parts: Vec<&str> = if fields.len() == 1 { vec![path] } else { path.split('/').collect() };
+    if parts.len() != fields.len() {
+        return vec![None; fields.len()];
+    }
+    let value = |(part, field): (&str, &String)| {
+        let value = match table.hive_style {
+            true => part.strip_prefix(field.as_str())?.strip_prefix('=')?,
+            false => part,
+        };
+        match value {
+            DEFAULT_PARTITION => None,
+            value if table.url_encode => unescaped(value),
+            value => Some(value.to_owned()),
+        }
+    };
+    parts.into_iter().zip(fields).map(value).collect()
+}
+
+/// A partition value without its escapes.
+#[cfg(feature = "datafusion")]
+fn unescaped(value: &str) -> Option<String> {
+    let mut parts = value.split('%');
+    let mut text = parts.next()?.to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        // What is escaped is ASCII.
+        text.push(char::from(u8::from_str_radix(code, 16).ok()?));
+        text.push_str(rest);
+    }
+    Some(text)
+}
+
 fn partition_value(value: &str, url_encode: bool) -> Cow<'_, str> {
     if value.is_empty() {
         return Cow::Borrowed(DEFAULT_PARTITION);
@@ -360,6 +397,25 @@ mod tests {
         ]);
         let two = Partitions::of(&batch, &table(&["region", "day"], true, false)).unwrap();
         assert_eq!(two.path(0), "region=us/day=2025-01-02");
+    }
+
+    #[cfg(feature = "datafusion")]
+    #[test]
+    fn a_partition_path_tells_its_values() {
+        let one = |text: &str| vec![Some(text.to_owned())];
+        for (value, hive, encoded) in
+            [("b c=ü", true, false), ("a/b%é:", true, true), ("2025/01", false, false)]
+        {
+            let table = table(&["p"], hive, encoded);
+            let path = paths(vec![Some(value)], &table).unwrap().remove(0);
+            assert_eq!(partition_values(&path, &table), one(value), "{path}");
+        }
+        let two = table(&["p", "q"], true, false);
+        assert_eq!(partition_values("p=1/q=__HIVE_DEFAULT_PARTITION__", &two), [Some("1".into()), None]);
+        for other in ["p=1", "", "p=1/r=2", "%zz"] {
+            assert_eq!(partition_values(other, &two)[1], None, "{other}");
+        }
+        assert_eq!(partition_values("p=%é", &table(&["p"], true, true)), [None]);
     }
 
     #[test]

@@ -61,6 +61,7 @@
 //! | read | [`Table::read`] or [`Table::read_stream`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
 //! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`] |
 //! | see what happened, and whether all is well | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
+//! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
 //! | keep history in rows (SCD type 2), look facts up | [`scd`] |
 //!
 //! # What it keeps
@@ -73,6 +74,8 @@
 mod base_file;
 pub mod bloom;
 mod concurrent;
+#[cfg(feature = "datafusion")]
+pub mod datafusion;
 mod error;
 mod index;
 mod key;

@@ -1,0 +1,251 @@
+//! Tables in [DataFusion](::datafusion): SQL over the latest rows, over those as of an instant, and over what the
+//! retained commits did to each row.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use arrow::{array::{Int64Array, RecordBatch}, datatypes::{DataType, Field, Schema}};
+//! # use hudi_scd::{Table, TableDefinition};
+//! # use object_store::memory::InMemory;
+//! use datafusion::prelude::{SessionContext, col, lit};
+//! use hudi_scd::datafusion::HudiTable;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+//! # let definition = TableDefinition::new("customer", schema.clone(), ["id"]);
+//! # let table = Table::create(Arc::new(InMemory::new()), "lake/customer".into(), definition).await?;
+//! # table.upsert(&[RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1, 2, 3]))])?]).await?;
+//! let context = SessionContext::new();
+//! context.register_table("customer", Arc::new(HudiTable::snapshot(table).await?))?;
+//! let some = context.table("customer").await?.filter(col("id").gt(lit(1)))?;
+//! assert_eq!(some.count().await?, 2);
+//! # Ok(()) }
+//! ```
+//!
+//! A scan prunes partitions by their paths and row groups by their statistics, reads only the columns that the query
+//! needs, and streams. Its files are chosen when the query is planned; if a clean takes one away before it is read, the
+//! query fails and may be asked again.
+
+mod history;
+mod prune;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use ::datafusion::{
+    catalog::{Session, TableProvider},
+    common::{DFSchema, DataFusionError, Result as DataFusionResult},
+    datasource::{
+        listing::PartitionedFile,
+        physical_plan::{FileGroup as ScanGroup, FileScanConfigBuilder, ParquetSource},
+        source::DataSourceExec,
+    },
+    execution::object_store::ObjectStoreUrl,
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
+    physical_plan::{ExecutionPlan, streaming::StreamingTableExec},
+};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use object_store::ObjectMeta;
+
+use crate::{
+    Result,
+    schema::META_COLUMNS,
+    table::Table,
+    timeline::Instant,
+    view::{FileGroup, FileVersion, View},
+};
+
+/// The column of [`HudiTable::history`] that says which commit replaced or deleted a row's version; null while it is
+/// the latest.
+pub const SUPERSEDED_AT: &str = "_superseded_at";
+
+/// Each provider's store goes by a URL of its own, so that two tables with one path in two stores stay two.
+static PROVIDERS: AtomicU64 = AtomicU64::new(0);
+
+/// A table as DataFusion's [`TableProvider`].
+#[derive(Clone, Debug)]
+pub struct HudiTable {
+    table: Table,
+    rows: Rows,
+    schema: SchemaRef,
+    store: ObjectStoreUrl,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Rows {
+    Latest,
+    AsOf(Instant),
+    History,
+}
+
+impl HudiTable {
+    /// The latest rows, as of the moment at which a query is planned.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the table has no schema yet;
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage).
+    pub async fn snapshot(table: Table) -> Result<Self> {
+        Self::of(table, Rows::Latest).await
+    }
+
+    /// The rows as they were at an instant.
+    ///
+    /// # Errors
+    /// As [`HudiTable::snapshot`]; [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention) if the files of
+    /// that time were cleaned, also from a query that is planned after a later clean.
+    pub async fn as_of(table: Table, instant: Instant) -> Result<Self> {
+        table.view().await?.check_retained(instant)?;
+        Self::of(table, Rows::AsOf(instant)).await
+    }
+
+    /// Every version of every row that the retained commits show, each once: after `_hoodie_commit_time`, the commit
+    /// that wrote it, and [`SUPERSEDED_AT`], the commit that replaced or deleted it, come the data columns.
+    ///
+    /// # Errors
+    /// As [`HudiTable::snapshot`].
+    pub async fn history(table: Table) -> Result<Self> {
+        let mut history = Self::of(table, Rows::History).await?;
+        let text = |name, nullable| Arc::new(Field::new(name, DataType::Utf8, nullable));
+        history.put_in_front([text(META_COLUMNS[0], false), text(SUPERSEDED_AT, true)]);
+        Ok(history)
+    }
+
+    /// With Hudi's own five columns in front. A [history](HudiTable::history) has the one that matters there already
+    /// and stays as it is.
+    #[must_use]
+    pub fn with_meta_columns(mut self) -> Self {
+        let known = self.schema.field_with_name(META_COLUMNS[0]).is_ok();
+        if !known {
+            self.put_in_front(META_COLUMNS.map(|name| Arc::new(Field::new(name, DataType::Utf8, true))));
+        }
+        self
+    }
+
+    async fn of(table: Table, rows: Rows) -> Result<Self> {
+        let schema = table.schema().await?;
+        let number = PROVIDERS.fetch_add(1, Ordering::Relaxed);
+        let store = ObjectStoreUrl::parse(format!("hudi-scd://table-{number}")).map_err(|cause| {
+            crate::Error::new(crate::ErrorKind::InvalidInput, "a table's URL cannot be parsed")
+                .with_source(cause)
+        })?;
+        Ok(Self { table, rows, schema, store })
+    }
+
+    fn put_in_front(&mut self, columns: impl IntoIterator<Item = FieldRef>) {
+        let data = self.schema.fields().iter().cloned();
+        self.schema = Arc::new(Schema::new(columns.into_iter().chain(data).collect::<Vec<_>>()));
+    }
+
+    /// The files of a moment, in partitions that may hold rows that pass the filters.
+    fn scan_files(
+        &self,
+        state: &dyn Session,
+        view: &View,
+        at: Instant,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let slices: Vec<(&FileGroup, &FileVersion)> = view.files_at(at).collect();
+        let kept = self.prune(state, slices.iter().map(|(group, _)| group.partition.as_str()), filters)?;
+        let mut files = Vec::new();
+        for ((group, version), kept) in slices.into_iter().zip(kept) {
+            if kept {
+                let location = self.table.inner.layout.resolve(&group.path(version)).map_err(external)?;
+                files.push(PartitionedFile::new_from_meta(ObjectMeta {
+                    location,
+                    last_modified: Default::default(),
+                    size: version.bytes,
+                    e_tag: None,
+                    version: None,
+                }));
+            }
+        }
+        let mut source = ParquetSource::new(self.schema.clone())
+            .with_table_parquet_options(state.table_options().parquet.clone());
+        if let Some(filter) = conjunction(filters.to_vec()) {
+            let schema = DFSchema::try_from(self.schema.clone())?;
+            source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
+        }
+        let groups = ScanGroup::new(files).split_files(state.config().target_partitions().max(1));
+        let scan = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+
+    /// For each partition path, whether it may hold rows that pass the filters.
+    fn prune<'a>(
+        &self,
+        state: &dyn Session,
+        partitions: impl Iterator<Item = &'a str>,
+        filters: &[Expr],
+    ) -> DataFusionResult<Vec<bool>> {
+        prune::matching(&self.table.inner.properties, &self.schema, state, partitions, filters)
+    }
+}
+
+#[async_trait]
+impl TableProvider for HudiTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        // Whole partitions and row groups are left out; the rows of the others are filtered by DataFusion.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let view = self.table.view().await.map_err(external)?;
+        state.runtime_env().register_object_store(self.store.as_ref(), self.table.inner.store.clone());
+        // Before the first commit no instant sees a file.
+        let latest = view.timeline.latest_commit();
+        let at = match self.rows {
+            Rows::History => {
+                let streams = history::streams(self, state, &view, projection, filters)?;
+                let projected = match projection {
+                    Some(columns) => Arc::new(self.schema.project(columns)?),
+                    None => self.schema.clone(),
+                };
+                let scan = StreamingTableExec::try_new(projected, streams, None, [], false, limit)?;
+                return Ok(Arc::new(scan));
+            }
+            Rows::AsOf(instant) => {
+                view.check_retained(instant).map_err(external)?;
+                latest.map(|_| instant)
+            }
+            Rows::Latest => latest,
+        };
+        match at {
+            Some(at) => self.scan_files(state, &view, at, projection, filters, limit),
+            None => {
+                let nothing =
+                    StreamingTableExec::try_new(self.schema.clone(), vec![], projection, [], false, None)?;
+                Ok(Arc::new(nothing))
+            }
+        }
+    }
+}
+
+fn external(error: crate::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

@@ -1,0 +1,201 @@
+//! Tables through DataFusion: the same rows as our own reader, less read.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use common::{Golden, batch, lines, memory, repeatable, schema};
+use datafusion::{
+    physical_plan::displayable,
+    prelude::{DataFrame, Expr, SessionConfig, SessionContext, col, lit},
+};
+use hudi_scd::{
+    ErrorKind, Query, RetentionPolicy, Table, TableDefinition,
+    datafusion::{HudiTable, SUPERSEDED_AT},
+};
+use rstest::rstest;
+
+async fn sorted(frame: DataFrame) -> Vec<String> {
+    let mut rows = lines(&frame.collect().await.unwrap());
+    rows.sort();
+    rows
+}
+
+fn frame(table: HudiTable) -> DataFrame {
+    SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2))
+        .read_table(Arc::new(table))
+        .unwrap()
+}
+
+async fn read(table: &Table, query: Query) -> Vec<String> {
+    let mut rows = lines(&table.read(query).await.unwrap());
+    rows.sort();
+    rows
+}
+
+#[rstest]
+#[tokio::test]
+async fn gives_the_rows_of_spark_s_tables_as_our_reader_does(
+    #[values(
+        "address-0.15",
+        "address-1.0-v6",
+        "archived-0.15",
+        "complexkey-0.15",
+        "complexkey-part-0.15",
+        "customer-0.14",
+        "customer-0.15",
+        "deletes-0.15",
+        "rolledback-0.15"
+    )]
+    name: &str,
+) {
+    let golden = Golden::unpack(name);
+    let table = Table::open(golden.store(), "table".into()).await.unwrap();
+    let snapshot = HudiTable::snapshot(table.clone()).await.unwrap().with_meta_columns();
+    assert_eq!(sorted(frame(snapshot)).await, read(&table, Query::snapshot().with_meta_columns()).await);
+    for entry in table.timeline().await.unwrap().completed_commits() {
+        match table.read(Query::as_of(entry.instant)).await {
+            Ok(_) => {
+                let then = HudiTable::as_of(table.clone(), entry.instant).await.unwrap();
+                assert_eq!(sorted(frame(then)).await, read(&table, Query::as_of(entry.instant)).await);
+            }
+            Err(refused) => {
+                let error = HudiTable::as_of(table.clone(), entry.instant).await.unwrap_err();
+                assert_eq!(error.kind(), refused.kind());
+            }
+        }
+    }
+}
+
+/// Addresses in four partitions, three times upserted.
+async fn addresses() -> Table {
+    let schema = schema("id bigint, country string, day date, city string, at int");
+    let definition = TableDefinition::new("address", schema.clone(), ["id"])
+        .with_ordering_field("at")
+        .with_partition_fields(["country", "day"]);
+    let table = Table::create_with(memory(), "lake/address".into(), definition, repeatable()).await.unwrap();
+    let row = |id: u32, country: &str, day: u32, city: &str, at: u32| {
+        format!(r#"{{"id":{id},"country":{country},"day":"2026-01-0{day}","city":"{city}","at":{at}}}"#)
+    };
+    let rounds = [
+        vec![
+            row(1, "\"no\"", 1, "Oslo", 1),
+            row(2, "\"no\"", 2, "Bergen", 1),
+            row(3, "\"it\"", 1, "Rome", 1),
+            row(4, "null", 1, "?", 1),
+        ],
+        vec![row(1, "\"no\"", 1, "Tromsø", 2), row(3, "\"no\"", 1, "Moss", 2)],
+        vec![row(5, "\"it\"", 1, "Bari", 3)],
+    ];
+    for rows in rounds {
+        table.upsert(&[batch(&schema, &rows.join("\n"))]).await.unwrap();
+    }
+    table
+}
+
+/// The base files that a query's plan reads.
+async fn files(frame: &DataFrame) -> usize {
+    let plan = frame.clone().create_physical_plan().await.unwrap();
+    displayable(plan.as_ref()).indent(true).to_string().matches(".parquet").count()
+}
+
+#[rstest]
+#[case::all(lit(true), 4, 5)]
+#[case::equal(col("country").eq(lit("it")), 2, 1)]
+#[case::a_null_is_told_from_no_path(col("country").is_null(), 1, 1)]
+#[case::of_another_type(col("day").gt(lit("2026-01-01")), 1, 1)]
+#[case::two_columns(col("country").eq(lit("no")).and(col("day").eq(lit("2026-01-01"))), 2, 2)]
+#[case::with_others(col("country").eq(lit("no")).and(col("city").eq(lit("Moss"))), 3, 1)]
+#[case::either(col("country").eq(lit("it")).or(col("city").eq(lit("Moss"))), 4, 2)]
+#[tokio::test]
+async fn leaves_out_partitions_whose_paths_say_that_no_row_passes(
+    #[case] filter: Expr,
+    #[case] read: usize,
+    #[case] rows: usize,
+) {
+    let all = frame(HudiTable::snapshot(addresses().await).await.unwrap());
+    let some = all.filter(filter).unwrap();
+    assert_eq!((files(&some).await, some.count().await.unwrap()), (read, rows));
+}
+
+#[tokio::test]
+async fn reads_only_the_columns_that_are_asked_for() {
+    let all = frame(HudiTable::snapshot(addresses().await).await.unwrap());
+    let cities = all.filter(col("at").gt(lit(1))).unwrap().select_columns(&["city"]).unwrap();
+    let plan = cities.clone().create_physical_plan().await.unwrap();
+    let plan = displayable(plan.as_ref()).indent(true).to_string();
+    assert!(plan.contains("projection=[city, at]") || plan.contains("projection=[city]"), "{plan}");
+    assert_eq!(sorted(cities).await, [r#"{"city":"Bari"}"#, r#"{"city":"Moss"}"#, r#"{"city":"Tromsø"}"#]);
+}
+
+#[tokio::test]
+async fn history_shows_every_version_once_and_what_ended_it() {
+    let table = addresses().await;
+    let commits: Vec<String> =
+        table.timeline().await.unwrap().completed_commits().map(|entry| entry.instant.to_string()).collect();
+    let names: BTreeMap<&str, &str> =
+        commits.iter().map(String::as_str).zip(["first", "second", "third"]).collect();
+    let history = frame(HudiTable::history(table.clone()).await.unwrap())
+        .select_columns(&["_hoodie_commit_time", SUPERSEDED_AT, "city"])
+        .unwrap();
+    let mut found: Vec<String> = sorted(history).await;
+    for (instant, name) in names {
+        found = found.into_iter().map(|line| line.replace(instant, name)).collect();
+    }
+    found.sort();
+    let line = |city: &str, from: &str, to: &str| {
+        format!(r#"{{"_hoodie_commit_time":"{from}","_superseded_at":{to},"city":"{city}"}}"#)
+    };
+    let mut expected = vec![
+        line("?", "first", "null"),
+        line("Bergen", "first", "null"),
+        line("Oslo", "first", "\"second\""),
+        line("Rome", "first", "\"second\""),
+        line("Moss", "second", "null"),
+        line("Tromsø", "second", "null"),
+        line("Bari", "third", "null"),
+    ];
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn the_history_as_of_each_commit_is_the_table_as_of_it() {
+    let golden = Golden::unpack("archived-0.15");
+    let table = Table::open(golden.store(), "table".into()).await.unwrap();
+    let earliest = table.earliest_instant().await.unwrap();
+    for entry in table.timeline().await.unwrap().completed_commits() {
+        if earliest.is_some_and(|earliest| entry.instant < earliest) {
+            continue;
+        }
+        let at = lit(entry.instant.to_string());
+        let then = col("_hoodie_commit_time")
+            .lt_eq(at.clone())
+            .and(col(SUPERSEDED_AT).is_null().or(col(SUPERSEDED_AT).gt(at)));
+        let history = frame(HudiTable::history(table.clone()).await.unwrap()).filter(then).unwrap();
+        let data: Vec<String> =
+            table.schema().await.unwrap().fields().iter().map(|field| field.name().clone()).collect();
+        let data: Vec<&str> = data.iter().map(String::as_str).collect();
+        let rows = sorted(history.select_columns(&data).unwrap()).await;
+        assert_eq!(rows, read(&table, Query::as_of(entry.instant)).await, "{}", entry.instant);
+    }
+}
+
+#[tokio::test]
+async fn an_instant_outside_the_window_is_refused_and_an_empty_table_is_empty() {
+    let schema = schema("id bigint, at int");
+    let definition = TableDefinition::new("t", schema.clone(), ["id"]).with_ordering_field("at");
+    let options = repeatable().with_retention(RetentionPolicy::commits(1));
+    let table = Table::create_with(memory(), "t".into(), definition, options).await.unwrap();
+    assert_eq!(frame(HudiTable::snapshot(table.clone()).await.unwrap()).count().await.unwrap(), 0);
+    let mut first = None;
+    for at in 1..=4 {
+        let row = format!(r#"{{"id":1,"at":{at}}}"#);
+        let report = table.upsert(&[batch(&schema, &row)]).await.unwrap();
+        first = first.or(report.instant);
+    }
+    let error = HudiTable::as_of(table, first.unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutsideRetention);
+}
