@@ -1,0 +1,73 @@
+//! An AWS SDK: retries of its own, with one client token for all tries of a call and a fresh one for every call.
+
+use std::time::Duration;
+
+use redshift_orchestrator::{
+    ClientToken, Description, Error, ErrorKind, Result, Statement, StatementExecutor, StatementId,
+};
+use tokio::time::{sleep, timeout};
+
+use super::Process;
+
+/// A client of an SDK.
+pub(super) struct Client<'a> {
+    pub(super) process: &'a Process,
+    attempts: u32,
+    read_timeout: Option<Duration>,
+}
+
+impl<'a> Client<'a> {
+    /// botocore's defaults: 5 attempts, a read timeout of 60 s.
+    pub(super) fn boto3(process: &'a Process) -> Self {
+        Self { process, attempts: 5, read_timeout: Some(Duration::from_secs(60)) }
+    }
+
+    /// The Rust SDK's defaults: 3 attempts, no read timeout.
+    pub(super) fn rust(process: &'a Process) -> Self {
+        Self { process, attempts: 3, read_timeout: None }
+    }
+
+    pub(super) async fn submit(&self, sql: &str) -> Result<StatementId> {
+        let token = self.process.fate.draw(|draw| format!("{:032x}", draw.u128(..)));
+        let statement = Statement::sql(sql).with_client_token(ClientToken::new(token)?);
+        let submitted = self.call(async || self.process.submit(&statement, None).await).await?;
+        Ok(submitted.id)
+    }
+
+    pub(super) async fn describe(&self, id: &StatementId) -> Result<Description> {
+        self.call(async || self.process.describe(id, None).await).await
+    }
+
+    pub(super) async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.call(async || self.process.cancel(id).await).await
+    }
+
+    async fn call<T>(&self, request: impl AsyncFn() -> Result<T>) -> Result<T> {
+        let mut tried = 1;
+        loop {
+            let answer = match self.read_timeout {
+                None => request().await,
+                Some(limit) => timeout(limit, request())
+                    .await
+                    .unwrap_or_else(|_| Err(Error::new(ErrorKind::Disconnected, "read timed out"))),
+            };
+            match answer {
+                Err(error) if tried < self.attempts && is_retried(&error) => {
+                    let pause = self.process.fate.draw(|draw| draw.f64()) * f64::from(1 << tried);
+                    sleep(Duration::from_secs_f64(pause.min(20.0))).await;
+                    tried += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
+/// Both SDKs retry broken connections and plain throttles. A throttle that a `ValidationException` wraps is none to them.
+fn is_retried(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Disconnected | ErrorKind::NotSent | ErrorKind::ServiceFault => true,
+        ErrorKind::Throttled => error.code() == Some("ThrottlingException"),
+        _ => false,
+    }
+}

@@ -1,0 +1,51 @@
+//! The reference solution: a Lambda function submits, the state machine waits 30 s and has it ask, until FINISHED or FAILED. The machine
+//! retries what the Lambda service failed at (2 s, doubling, 6 times), not what the function failed at; it ends after 30 minutes and cancels
+//! nothing. What failed is started anew, with its next schedule or by hand.
+
+use std::time::Duration;
+
+use redshift_orchestrator::{Error, ErrorKind, Result, Status, pipeline::Step};
+use tokio::time::{sleep, timeout};
+
+use super::{Books, Process, sdk::Client, sql_of};
+
+pub(super) async fn run(process: &Process, books: &Books, step: &Step) -> Result<bool> {
+    timeout(Duration::from_secs(1_800), execution(process, books, step))
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "States.Timeout")))
+}
+
+async fn execution(process: &Process, books: &Books, step: &Step) -> Result<bool> {
+    let function = Client::boto3(process);
+    let sql = &sql_of(step.name());
+    let id = invoked(process, async || function.submit(sql).await).await?;
+    loop {
+        sleep(Duration::from_secs(30)).await;
+        let status = invoked(process, async || function.describe(&id).await).await?.status;
+        if matches!(status, Status::Finished | Status::Failed) {
+            let mut pages = books.open();
+            if status == Status::Finished {
+                pages.done.insert(step.name().to_owned());
+            }
+            let is_done = status == Status::Finished;
+            pages.told.insert(id, status);
+            return Ok(is_done);
+        }
+    }
+}
+
+/// A task of the state machine. When the function's environment dies, the Lambda service has failed as often as the function has.
+async fn invoked<T>(process: &Process, function: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let mut pause = Duration::from_secs(2);
+    for _ in 0..=6 {
+        if let Some(answer) = process.fate.live(function()).await {
+            return answer;
+        }
+        if process.fate.draw(|draw| draw.bool()) {
+            return Err(Error::new(ErrorKind::Other, "Lambda.Unknown"));
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+    Err(Error::new(ErrorKind::Other, "Lambda.SdkClientException"))
+}
