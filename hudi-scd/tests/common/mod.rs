@@ -8,6 +8,7 @@
 )]
 
 pub mod mortal;
+pub mod unreliable;
 
 use std::{
     path::Path as FilePath,
