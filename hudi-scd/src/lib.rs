@@ -59,7 +59,8 @@
 //! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`TableOptions`] |
 //! | write | [`Table::upsert`], [`Table::insert`], [`Table::delete`], [`CommitReport`]; of streams: [`Table::upsert_stream`] |
 //! | read | [`Table::read`] or [`Table::read_stream`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
-//! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`] |
+//! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`], [`Table::archive`], [`Table::savepoint`] |
+//! | undo a commit | [`Table::rollback`] |
 //! | see what happened, and whether all is well | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
 //! | keep history in rows (SCD type 2), look facts up | [`scd`] |
@@ -73,6 +74,8 @@
 
 mod base_file;
 pub mod bloom;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod concurrent;
 #[cfg(feature = "datafusion")]
 pub mod datafusion;
@@ -102,4 +105,4 @@ pub use table::{Table, TableDefinition};
 pub use timeline::{Clock, FnClock, Instant, SystemClock, Timeline};
 pub use validate::{Finding, Invariant};
 pub use view::{FileGroup, FileVersion};
-pub use write::{CommitReport, Phases};
+pub use write::{CommitReport, Phases, RollbackReport};

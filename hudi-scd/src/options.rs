@@ -14,6 +14,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     pub(crate) retention: Option<RetentionPolicy>,
+    /// Nobody said otherwise, so that what the table says of itself counts.
+    pub(crate) retention_is_default: bool,
     pub(crate) archive: Option<ArchiveLimits>,
     pub(crate) codec: Codec,
     pub(crate) bloom_entries: Option<u32>,
@@ -57,6 +59,7 @@ impl Default for TableOptions {
     fn default() -> Self {
         Self {
             retention: Some(RetentionPolicy::default()),
+            retention_is_default: true,
             archive: Some(ArchiveLimits::default()),
             codec: Codec::default(),
             bloom_entries: None,
@@ -80,10 +83,12 @@ impl TableOptions {
         Self::default()
     }
 
-    /// What is kept of the past: after each commit the rest is cleaned. Default: the last 10 commits.
+    /// What is kept of the past: after each commit the rest is cleaned. Default: what the table says
+    /// ([`TableDefinition::with_retention`](crate::TableDefinition::with_retention)), else the last 10 commits.
     #[must_use]
     pub fn with_retention(mut self, policy: RetentionPolicy) -> Self {
         self.retention = Some(policy);
+        self.retention_is_default = false;
         self
     }
 
@@ -91,6 +96,7 @@ impl TableOptions {
     #[must_use]
     pub fn without_automatic_clean(mut self) -> Self {
         self.retention = None;
+        self.retention_is_default = false;
         self
     }
 

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::{Error, ErrorKind, Result, key::KeyGenerator};
+use crate::{
+    Error, ErrorKind, Result,
+    key::KeyGenerator,
+    retention::{POLICY, RetentionPolicy},
+};
 
 const NAME: &str = "hoodie.table.name";
 const DATABASE: &str = "hoodie.database.name";
@@ -68,6 +72,8 @@ pub(crate) struct TableProperties {
     pub(crate) merge: Merge,
     pub(crate) zone: TimeZone,
     pub(crate) archive_folder: String,
+    /// What every writer is to keep of the past, if the table says so.
+    pub(crate) retention: Option<RetentionPolicy>,
 }
 
 /// What a new table is to say about itself.
@@ -284,6 +290,10 @@ impl TableProperties {
             merge,
             zone,
             archive_folder: archive_folder.to_owned(),
+            retention: RetentionPolicy::of_properties(
+                |name| text(name).parse().ok(),
+                Some(text(POLICY)).filter(|name| !name.is_empty()),
+            ),
             raw,
         })
     }

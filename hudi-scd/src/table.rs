@@ -15,6 +15,7 @@ use crate::{
     lock::{FileLock, HeldLock, StorageLock, TableLock},
     options::{Lock, TableOptions},
     properties::{NewTable, TableProperties},
+    retention::{POLICY, RetentionPolicy},
     schema, storage,
     timeline::{Instant, Timeline},
     view::{FileGroup, View},
@@ -97,6 +98,17 @@ impl TableDefinition {
     #[must_use]
     pub fn with_database(mut self, database: impl Into<String>) -> Self {
         self.database = database.into();
+        self
+    }
+
+    /// What is kept of the past, for every writer of the table: kept in its properties under Hudi's own names.
+    /// [`TableOptions::with_retention`] overrides it for one handle. Default: nothing is said, and Hudi's writers and
+    /// ours keep ten commits.
+    #[must_use]
+    pub fn with_retention(mut self, policy: RetentionPolicy) -> Self {
+        let (name, number) = policy.property();
+        self.others.insert(POLICY.to_owned(), policy.name().to_owned());
+        self.others.insert(name.to_owned(), number.to_string());
         self
     }
 
@@ -266,6 +278,10 @@ impl Table {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
+        let mut options = options;
+        if let (true, Some(policy)) = (options.retention_is_default, properties.retention) {
+            options.retention = Some(policy);
+        }
         let lock = match &options.lock {
             Lock::Given(lock) => Some(lock.clone()),
             Lock::None => None,

@@ -156,6 +156,9 @@ impl View {
         if view.is_cleaned_by_versions(store, table).await? {
             view.earliest = view.earliest.max(view.earliest_whole());
         }
+        // The latest commit can always be read, also if the one at which a clean let the window begin was rolled back.
+        view.earliest =
+            view.earliest.map(|earliest| earliest.min(view.timeline.latest_commit().unwrap_or(earliest)));
         Ok(view)
     }
 

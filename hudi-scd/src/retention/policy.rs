@@ -24,6 +24,12 @@ pub enum RetentionPolicy {
     FileVersions(u32),
 }
 
+/// The property of a table that names its policy.
+pub(crate) const POLICY: &str = "hoodie.cleaner.policy";
+const COMMITS: &str = "hoodie.cleaner.commits.retained";
+const HOURS: &str = "hoodie.cleaner.hours.retained";
+const FILE_VERSIONS: &str = "hoodie.cleaner.fileversions.retained";
+
 impl RetentionPolicy {
     /// Keeps the last `commits` commits readable (at least one). Hudi's `hoodie.cleaner.commits.retained`.
     pub fn commits(commits: u32) -> Self {
@@ -42,6 +48,26 @@ impl RetentionPolicy {
     /// There is no commit of which one could say that it stays readable as a whole, only the newest one.
     pub fn file_versions(versions: u32) -> Self {
         Self::FileVersions(versions.max(1))
+    }
+
+    /// The property that says how much is kept, and that.
+    pub(crate) fn property(self) -> (&'static str, u32) {
+        match self {
+            Self::Commits(n) => (COMMITS, n),
+            Self::Hours(n) => (HOURS, n),
+            Self::FileVersions(n) => (FILE_VERSIONS, n),
+        }
+    }
+
+    /// The policy that properties of a table name; without a name it is that whose number is there, as in Hudi. What is
+    /// no number is passed over: it is another engine's setting, and no reason to refuse the table.
+    pub(crate) fn of_properties(get: impl Fn(&str) -> Option<u32>, name: Option<&str>) -> Option<Self> {
+        let policies = [
+            get(COMMITS).map(Self::commits),
+            get(HOURS).map(Self::hours),
+            get(FILE_VERSIONS).map(Self::file_versions),
+        ];
+        policies.into_iter().flatten().find(|policy| name.is_none_or(|name| policy.name() == name))
     }
 
     /// Hudi's name of the policy, as in `hoodie.cleaner.policy` and in the plans of cleans.
@@ -75,6 +101,20 @@ impl fmt::Display for RetentionPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_says_its_policy_in_hudis_words() {
+        for policy in
+            [RetentionPolicy::commits(3), RetentionPolicy::hours(5), RetentionPolicy::file_versions(7)]
+        {
+            let (property, number) = policy.property();
+            let get = |name: &str| (name == property).then_some(number);
+            assert_eq!(RetentionPolicy::of_properties(get, Some(policy.name())), Some(policy));
+            assert_eq!(RetentionPolicy::of_properties(get, None), Some(policy));
+            assert_eq!(RetentionPolicy::of_properties(get, Some("KEEP_EVERYTHING")), None);
+        }
+        assert_eq!(RetentionPolicy::of_properties(|_| None, None), None);
+    }
 
     #[test]
     fn keeps_ten_commits_unless_told_otherwise_and_never_nothing() {

@@ -154,7 +154,7 @@ impl Scd2 {
         &self.is_current
     }
 
-    pub(super) fn delete_marker(&self) -> &str {
+    pub(crate) fn delete_marker(&self) -> &str {
         self.delete_marker.as_deref().unwrap_or(IS_DELETED_COLUMN)
     }
 
@@ -182,7 +182,7 @@ impl Scd2 {
     }
 
     /// The columns that only [`Scd2::merge`] needs.
-    pub(super) fn is_hidden(column: &str) -> bool {
+    pub(crate) fn is_hidden(column: &str) -> bool {
         [SEEN_AGAIN, UNTRACKED_AT].contains(&column)
     }
 
@@ -265,6 +265,25 @@ impl Scd2 {
         Ok(Arc::new(Schema::new(fields)))
     }
 
+    /// The schema of changes that make a history with the schema `history`, the other way round of
+    /// [`Scd2::history_schema`]: the data, the sequence under the type of the bounds, the delete marker.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if it is no history of this definition.
+    pub fn changes_schema(&self, history: &Schema) -> Result<SchemaRef> {
+        let bound = history.field_with_name(&self.valid_from).map_err(|cause| {
+            Error::new(ErrorKind::Corrupt, "stored rows are no history of this definition")
+                .with_context("column", &self.valid_from)
+                .with_source(cause)
+        })?;
+        let is_data =
+            |field: &&FieldRef| !self.is_added(field.name()) && field.name() != self.delete_marker();
+        let mut fields: Vec<FieldRef> = history.fields().iter().filter(is_data).cloned().collect();
+        fields.push(Arc::new(Field::new(&self.sequence, bound.data_type().clone(), true)));
+        fields.push(Arc::new(Field::new(self.delete_marker(), DataType::Boolean, true)));
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
     fn bound_type(&self, changes: &Schema) -> Result<DataType> {
         let Some((_, field)) = changes.column_with_name(&self.sequence) else {
             return Err(invalid("changes lack the sequence").with_context("column", &self.sequence));
@@ -310,6 +329,9 @@ mod tests {
     #[test]
     fn the_sequence_becomes_the_bounds() {
         let schema = Scd2::new(["id"], "updated_at").track(["tier"]).history_schema(&changes()).unwrap();
+        let back = Scd2::new(["id"], "updated_at").track(["tier"]).changes_schema(&schema).unwrap();
+        let names: Vec<_> = back.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["id", "tier", "updated_at", "_hoodie_is_deleted"]);
         let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         let expected =
             ["id", "tier", "valid_from", "valid_to", "is_current", "_scd_seen_again", "_scd_untracked_at"];

@@ -130,12 +130,17 @@ impl Scd2 {
         let columns = self.history_columns(history.schema_ref()).into_iter();
         let shown: Vec<usize> =
             columns.filter(|index| !Self::is_hidden(history.schema_ref().field(*index).name())).collect();
-        let shown = history.project(&shown).map_err(impossible)?;
+        self.states(history)?.project(&shown).map_err(impossible)
+    }
+
+    /// The rows that are states of a key, and not a delete that closes nothing; with all their columns, among which must
+    /// be the bounds.
+    pub(crate) fn states(&self, history: &RecordBatch) -> Result<RecordBatch> {
         let from = bound(history, self.valid_from())?;
         let to = bound(history, self.valid_to())?;
         let is_state: BooleanArray =
             from.iter().zip(to.iter()).map(|(from, to)| Some(to.is_none() || from != to)).collect();
-        filter_record_batch(&shown, &is_state).map_err(impossible)
+        filter_record_batch(history, &is_state).map_err(impossible)
     }
 }
 

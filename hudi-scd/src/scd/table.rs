@@ -113,14 +113,25 @@ impl Scd2Table {
         changes: &Schema,
         options: TableOptions,
     ) -> Result<Self> {
-        let schema = scd.history_schema(changes)?;
-        let record_key = scd.keys().iter().cloned().chain([scd.valid_from().to_owned()]);
-        let said = serde_json::to_string(&scd).map_err(|e| {
-            Error::new(ErrorKind::InvalidDefinition, "definition cannot be written down").with_source(e)
-        })?;
-        let definition = TableDefinition::new(name, schema, record_key).with_property(PROPERTY, said);
+        let definition = Self::definition_of(name, &scd, changes)?;
         let table = Table::create_with(store, root, definition, options).await?;
         Ok(Self { table, scd })
+    }
+
+    /// The definition of the table of a history for changes with this schema, for more than [`Scd2Table::create`] asks:
+    /// partitions, a database, a retention. [`Table::create`] makes the table, and [`Scd2Table::of`] it is the history.
+    ///
+    /// A partition column may be any column of the history: rows move when its value does, as with `is_current`.
+    ///
+    /// # Errors
+    /// As [`Scd2::history_schema`].
+    pub fn definition_of(name: impl Into<String>, scd: &Scd2, changes: &Schema) -> Result<TableDefinition> {
+        let schema = scd.history_schema(changes)?;
+        let record_key = scd.keys().iter().cloned().chain([scd.valid_from().to_owned()]);
+        let said = serde_json::to_string(scd).map_err(|e| {
+            Error::new(ErrorKind::InvalidDefinition, "definition cannot be written down").with_source(e)
+        })?;
+        Ok(TableDefinition::new(name, schema, record_key).with_property(PROPERTY, said))
     }
 
     /// Opens a history under the default options.
@@ -307,6 +318,13 @@ impl Scd2Table {
             .collect::<Result<Vec<_>>>()?;
         let order: UInt32Array = lexsort_to_indices(&by, None).map_err(impossible)?;
         take_record_batch(&rows, &order).map_err(impossible)
+    }
+}
+
+impl Table {
+    /// Whether this is the table of a history (SCD type 2), which [`Scd2Table::of`] opens.
+    pub fn is_history(&self) -> bool {
+        self.inner.properties.raw().contains_key(PROPERTY)
     }
 }
 

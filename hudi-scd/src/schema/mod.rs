@@ -158,7 +158,7 @@ pub(crate) fn list_of(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new(ELEMENT, item, true)))
 }
 
-fn map_of(value: DataType, nullable: bool) -> DataType {
+pub(crate) fn map_of(value: DataType, nullable: bool) -> DataType {
     let entry = vec![Field::new(KEY, DataType::Utf8, false), Field::new(VALUE, value, nullable)];
     DataType::Map(Arc::new(Field::new(ENTRIES, DataType::Struct(entry.into()), false)), false)
 }

@@ -19,6 +19,7 @@ mod report;
 pub(crate) mod rollback;
 mod tag;
 pub(crate) mod tombstones;
+mod undo;
 
 use std::time::Duration;
 
@@ -26,10 +27,13 @@ use arrow::array::{BooleanArray, RecordBatch};
 use futures::{Stream, TryStreamExt};
 use tokio::time::Instant as Stopwatch;
 
-pub use self::report::{CommitReport, Phases};
 use self::{
     commit::{Commit, Operation},
     incoming::{Incoming, Intent},
+};
+pub use self::{
+    report::{CommitReport, Phases},
+    undo::RollbackReport,
 };
 use crate::{
     Result,

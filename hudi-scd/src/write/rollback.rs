@@ -50,16 +50,22 @@ pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
         let dead =
             view.timeline.entries().iter().find(|entry| entry.action.writes_rows() && entry.is_pending());
         let Some(dead) = dead.cloned() else { return Ok(done) };
-        let plan = plan(table, &view, &dead).await?;
-        let instant = table.mint(view.timeline.newest())?;
-        let file = |state| table.inner.layout.instant_file(instant, Action::Rollback, state);
-        storage::create(table.store(), &file(State::Requested)?, plan.encode()).await?;
-        storage::create(table.store(), &file(State::Inflight)?, Vec::new()).await?;
-        carry_out(table, &view, instant, &plan).await?;
+        roll_back(table, &view, &dead).await?;
         done.push(dead.instant);
         table.forget_view();
         view = table.view().await?;
     }
+}
+
+/// Rolls back one write, completed or not. The instant of the rollback, and how many files it deleted.
+pub(crate) async fn roll_back(table: &Table, view: &View, dead: &TimelineEntry) -> Result<(Instant, u64)> {
+    let plan = plan(table, view, dead).await?;
+    let instant = table.mint(view.timeline.newest())?;
+    let file = |state| table.inner.layout.instant_file(instant, Action::Rollback, state);
+    storage::create(table.store(), &file(State::Requested)?, plan.encode()).await?;
+    storage::create(table.store(), &file(State::Inflight)?, Vec::new()).await?;
+    let files = carry_out(table, view, instant, &plan).await?;
+    Ok((instant, files))
 }
 
 /// Deletes the markers of writes that completed, and died before they tidied up.
@@ -130,7 +136,7 @@ async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<Rollba
     })
 }
 
-/// The base files that a dead write left or was about to leave: those that are listed, and those that have a marker.
+/// The base files that a write left or was about to leave: those that are listed, and those that have a marker.
 async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(String, BaseFileName)>> {
     let mut paths: BTreeSet<String> = view
         .pending
@@ -138,6 +144,11 @@ async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(Stri
         .filter(|file| file.name.instant == dead)
         .map(|file| layout::in_partition(&file.partition, &file.name.to_string()))
         .collect();
+    // Of a completed write the files count as versions of their groups.
+    for group in view.groups.values() {
+        let written = group.versions.iter().filter(|version| version.instant == dead);
+        paths.extend(written.map(|version| group.path(version)));
+    }
     let folder = table.inner.layout.marker_folder(dead)?;
     let prefix = table.inner.layout.relative(&folder).to_owned();
     for object in storage::list_below(table.store(), &folder).await? {
@@ -182,7 +193,8 @@ async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Opt
     Ok(plan.instant_to_rollback.and_then(|dead| dead.commit_time.parse().ok()))
 }
 
-async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &RollbackPlan) -> Result<()> {
+/// Carries out a plan, from its beginning; how many files it deleted.
+async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &RollbackPlan) -> Result<u64> {
     let layout = &table.inner.layout;
     let watch = tokio::time::Instant::now();
     let dead = plan.instant_to_rollback.clone().ok_or_else(|| {
@@ -190,6 +202,11 @@ async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &Rollback
             .with_context("instant", instant)
     })?;
     let dead_instant: Instant = dead.commit_time.parse()?;
+    if let Some(action) = Action::parse(&dead.action) {
+        // A commit that completed is unpublished first: no reader may look for files that are about to go.
+        let completed = layout.instant_file(dead_instant, action, State::Completed)?;
+        table.delete_file(view, layout.relative(&completed)).await?;
+    }
     let mut partitions: BTreeMap<String, RollbackPartitionMetadata> = BTreeMap::new();
     for request in plan.rollback_requests.iter().flatten() {
         let partition = &request.partition_path;
@@ -228,7 +245,8 @@ async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &Rollback
         instants_rollback: vec![dead],
     };
     let completed = layout.instant_file(instant, Action::Rollback, State::Completed)?;
-    storage::create(table.store(), &completed, metadata.encode()).await
+    storage::create(table.store(), &completed, metadata.encode()).await?;
+    Ok(metadata.total_files_deleted.unsigned_abs().into())
 }
 
 impl Table {

@@ -1,0 +1,224 @@
+//! `upsert`, `insert`, `bulk-insert`, `delete`.
+
+use std::{io::Write, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, BooleanArray, RecordBatch},
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
+};
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use serde_json::{Value, json};
+
+use crate::{
+    CommitReport, Error, ErrorKind, Result, Table, TableOptions,
+    cli::{
+        Context,
+        args::{Delete, Write as WriteArgs},
+        failure::Failure,
+        input::Input,
+        output,
+        progress::Progress,
+        schema_file,
+    },
+    concurrent::produced,
+    scd::{Scd2Report, Scd2Table},
+};
+
+/// Batches that are read before they are asked for.
+const BATCHES_AHEAD: usize = 2;
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Upsert,
+    Insert,
+    BulkInsert,
+}
+
+pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result<(), Failure> {
+    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let input = Input::open(&args.input)?;
+    let mut known = columns_of_input(&table).await.map_err(|error| Failure::from(error).of(&location))?;
+    if let Some(file) = &args.schema {
+        known = with_new_columns(&known, &*schema_file::read(file)?);
+    }
+    let named = |error: Error| Failure::from(error).of(&location);
+    if table.is_history() {
+        if kind != Kind::Upsert {
+            let message = format!("{location} keeps history (SCD type 2): give it changes by `upsert`");
+            return Err(Failure::usage(message));
+        }
+        let history = Scd2Table::of(table)?;
+        let changes: Vec<RecordBatch> = rows(context, input, known).try_collect().await?;
+        let _wheel = Progress::wheel(context, "writing");
+        let report = history.apply(&changes).await.map_err(named)?;
+        return tell_history(context, &report);
+    }
+    let rows = rows(context, input, known);
+    let report = match kind {
+        Kind::Upsert => table.upsert_stream(rows).await,
+        Kind::Insert | Kind::BulkInsert => table.insert_stream(rows).await,
+    };
+    tell(context, &report.map_err(named)?)
+}
+
+pub(super) async fn delete(context: Context, args: Delete) -> Result<(), Failure> {
+    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let named = |error: Error| Failure::from(error).of(&location);
+    let known = columns_of_input(&table).await.map_err(named)?;
+    let input = Input::open(&args.keys)?;
+    if !table.is_history() {
+        let keys = only(context, input, &known, table.record_key_fields().to_vec());
+        return tell(context, &table.delete_stream(keys).await.map_err(named)?);
+    }
+    let history = Scd2Table::of(table)?;
+    let definition = history.definition();
+    let wanted = definition.keys().iter().cloned().chain([definition.sequence().to_owned()]);
+    let keys = only(context, input, &known, wanted.collect());
+    let deletes = keys.map(|batch| with_marker(&batch?, definition.delete_marker()));
+    let deletes: Vec<RecordBatch> = deletes.try_collect().await?;
+    tell_history(context, &history.apply(&deletes).await.map_err(named)?)
+}
+
+/// The columns that rows for a table have: its own, or those of the changes that make its history.
+async fn columns_of_input(table: &Table) -> Result<SchemaRef> {
+    let schema = match table.schema().await {
+        // Another engine made it, and nothing was written yet: the rows tell the columns.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Arc::new(Schema::empty())),
+        schema => schema?,
+    };
+    if !table.is_history() {
+        return Ok(schema);
+    }
+    Scd2Table::of(table.clone())?.definition().changes_schema(&schema)
+}
+
+fn with_new_columns(known: &Schema, given: &Schema) -> SchemaRef {
+    let new = given.fields().iter().filter(|field| known.field_with_name(field.name()).is_err());
+    Arc::new(Schema::new(known.fields().iter().chain(new).cloned().collect::<Vec<FieldRef>>()))
+}
+
+/// The rows of files, read on a thread for such while they are written, with a bar of how far that is.
+fn rows(context: Context, input: Input, known: SchemaRef) -> BoxStream<'static, Result<RecordBatch>> {
+    let progress = Progress::bytes(context, input.bytes(), "reading");
+    produced(BATCHES_AHEAD, move |give| {
+        let add = |bytes| progress.add(bytes);
+        for batch in input.batches(&known, &add) {
+            if !give(batch?) {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Some columns of files, which must have them all.
+fn only(
+    context: Context,
+    input: Input,
+    known: &Schema,
+    wanted: Vec<String>,
+) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
+    let fields: Vec<FieldRef> =
+        known.fields().iter().filter(|field| wanted.contains(field.name())).cloned().collect();
+    rows(context, input, Arc::new(Schema::new(fields))).map(move |batch| {
+        let batch = batch?;
+        let index = |name: &String| {
+            batch.schema_ref().index_of(name).map_err(|_| {
+                Error::new(ErrorKind::InvalidInput, "a file lacks a column that says what to delete")
+                    .with_context("column", name)
+                    .with_context("needs", wanted.join(", "))
+            })
+        };
+        let indices = wanted.iter().map(index).collect::<Result<Vec<_>>>()?;
+        batch.project(&indices).map_err(unfit)
+    })
+}
+
+/// The rows as deletes.
+fn with_marker(batch: &RecordBatch, marker: &str) -> Result<RecordBatch> {
+    let mut fields: Vec<FieldRef> = batch.schema_ref().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(marker, DataType::Boolean, true)));
+    let deleted: ArrayRef = Arc::new(BooleanArray::from(vec![true; batch.num_rows()]));
+    let columns = batch.columns().iter().cloned().chain([deleted]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(unfit)
+}
+
+fn unfit(cause: arrow::error::ArrowError) -> Error {
+    Error::new(ErrorKind::InvalidInput, "the rows do not fit together").with_source(cause)
+}
+
+fn tell(context: Context, report: &CommitReport) -> Result<(), Failure> {
+    let mut out = output::stdout();
+    if context.json {
+        writeln!(out, "{}", commit(report))?;
+    } else {
+        writeln!(out, "{report}")?;
+        if let Some(cleaned) = &report.cleaned {
+            writeln!(out, "clean {}: {} files deleted", cleaned.instant, cleaned.files)?;
+        }
+        if let Some(archived) = &report.archived {
+            writeln!(out, "archive: {} actions moved to {}", archived.actions, archived.file)?;
+        }
+        for dead in &report.rolled_back {
+            writeln!(out, "rolled back {dead}, a write that died")?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn tell_history(context: Context, report: &Scd2Report) -> Result<(), Failure> {
+    if !context.json {
+        let mut out = output::stdout();
+        writeln!(out, "{}", report.counts)?;
+        out.flush()?;
+        return tell(context, &report.commit);
+    }
+    let counts = &report.counts;
+    let mut object = commit(&report.commit);
+    object["history"] = json!({
+        "changes": counts.changes,
+        "keys": counts.keys,
+        "late": counts.late,
+        "opened": counts.opened,
+        "closed": counts.closed,
+        "split": counts.split,
+        "removed": counts.removed,
+        "overwritten": counts.overwritten,
+    });
+    let mut out = output::stdout();
+    writeln!(out, "{object}")?;
+    Ok(out.flush()?)
+}
+
+fn commit(report: &CommitReport) -> Value {
+    let time = &report.time;
+    let instant = |instant: &crate::Instant| instant.to_string();
+    json!({
+        "instant": report.instant.as_ref().map(instant),
+        "rows": report.rows,
+        "inserted": report.inserted,
+        "updated": report.updated,
+        "moved": report.moved,
+        "deleted": report.deleted,
+        "late": report.late,
+        "remembered": report.remembered,
+        "unchanged": report.unchanged,
+        "superseded": report.superseded,
+        "files": report.files,
+        "bytes": report.bytes,
+        "rolled_back": report.rolled_back.iter().map(instant).collect::<Vec<_>>(),
+        "cleaned": report.cleaned.as_ref().map(super::maintain::clean_report),
+        "archived": report.archived.as_ref().map(super::maintain::archive_report),
+        "seconds": {
+            "wait": time.wait.as_secs_f64(),
+            "repair": time.repair.as_secs_f64(),
+            "prepare": time.prepare.as_secs_f64(),
+            "find": time.find.as_secs_f64(),
+            "write": time.write.as_secs_f64(),
+            "commit": time.commit.as_secs_f64(),
+            "clean": time.clean.as_secs_f64(),
+            "total": time.total().as_secs_f64(),
+        },
+    })
+}

@@ -1,0 +1,245 @@
+//! [`Cell`]: a value in a text file, and how it is read as one of the types of a table. Exact or an error, never about.
+
+use std::borrow::Cow;
+
+use arrow::datatypes::TimeUnit;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::{SignedDuration, Timestamp, civil};
+use serde_json::value::RawValue;
+
+/// A value as the file says it.
+#[derive(Clone, Debug)]
+pub(super) enum Cell<'a> {
+    Null,
+    Bool(bool),
+    /// The digits, as they are written: JSON's numbers would lose those of a decimal on the way through a double.
+    Number(&'a str),
+    Text(Cow<'a, str>),
+    /// An array or an object of JSON.
+    Nested(&'a RawValue),
+}
+
+/// Why a value cannot be read; file, line and column come to it later.
+pub(super) type Refusal = String;
+
+impl<'a> Cell<'a> {
+    pub(super) fn of_json(raw: &'a RawValue) -> Result<Self, Refusal> {
+        let text = raw.get();
+        Ok(match text.as_bytes().first() {
+            Some(b'n') => Self::Null,
+            Some(b't') => Self::Bool(true),
+            Some(b'f') => Self::Bool(false),
+            Some(b'[' | b'{') => Self::Nested(raw),
+            Some(b'"') => {
+                let inner = &text[1..text.len() - 1];
+                if inner.contains('\\') {
+                    Self::Text(Cow::Owned(serde_json::from_str(text).map_err(|error| error.to_string())?))
+                } else {
+                    Self::Text(Cow::Borrowed(inner))
+                }
+            }
+            _ => Self::Number(text),
+        })
+    }
+
+    /// The text of a single value.
+    pub(super) fn text(&self) -> Result<&str, Refusal> {
+        match self {
+            Self::Null => Ok(""),
+            Self::Bool(true) => Ok("true"),
+            Self::Bool(false) => Ok("false"),
+            Self::Number(text) => Ok(text),
+            Self::Text(text) => Ok(text),
+            Self::Nested(_) => Err("an array or object where a single value belongs".to_owned()),
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool, Refusal> {
+        match self.text()? {
+            "1" => Ok(true),
+            "0" => Ok(false),
+            text if text.eq_ignore_ascii_case("true") => Ok(true),
+            text if text.eq_ignore_ascii_case("false") => Ok(false),
+            text => Err(format!("{text:?} is neither true nor false")),
+        }
+    }
+
+    pub(super) fn integer(&self) -> Result<i64, Refusal> {
+        let text = self.text()?;
+        if let Ok(number) = text.parse() {
+            return Ok(number);
+        }
+        // `12.0` and `1e3` are whole numbers too.
+        let number = exact(text, 0).ok_or_else(|| format!("{text:?} is not a whole number"))?;
+        i64::try_from(number).map_err(|_| format!("{text} is too large for 64 bits"))
+    }
+
+    pub(super) fn float(&self) -> Result<f64, Refusal> {
+        let text = self.text()?;
+        text.parse().map_err(|_| format!("{text:?} is not a number"))
+    }
+
+    pub(super) fn decimal(&self, precision: u8, scale: i8) -> Result<i128, Refusal> {
+        let text = self.text()?;
+        let unfit = || format!("{text:?} does not fit decimal({precision},{scale}) exactly");
+        let number = exact(text, i32::from(scale)).ok_or_else(unfit)?;
+        let limit = 10_u128.checked_pow(u32::from(precision)).unwrap_or(u128::MAX);
+        if number.unsigned_abs() < limit { Ok(number) } else { Err(unfit()) }
+    }
+
+    pub(super) fn binary(&self) -> Result<Vec<u8>, Refusal> {
+        STANDARD.decode(self.text()?).map_err(|error| format!("not base64: {error}"))
+    }
+
+    /// Days since 1970.
+    pub(super) fn date(&self) -> Result<i32, Refusal> {
+        let text = self.text()?;
+        let date = parse_date(text).ok_or_else(|| format!("{text:?} is not a date, as 2025-03-01 is"))?;
+        let days = date.since(civil::date(1970, 1, 1)).map_err(|error| error.to_string())?;
+        Ok(days.get_days())
+    }
+
+    /// The number behind a timestamp, in its unit: of the instant if the type has a zone (a text without one is UTC),
+    /// else of the time on the clock. A number is taken as it is.
+    pub(super) fn timestamp(&self, unit: TimeUnit, zoned: bool) -> Result<i64, Refusal> {
+        if let Self::Number(_) = self {
+            return self.integer();
+        }
+        let text = self.text()?;
+        let nanos = match (parse_instant(text), zoned) {
+            (Some(instant), true) => instant.as_nanosecond(),
+            (Some(_), false) => {
+                return Err(format!("{text:?} has a zone, which the column's type has not"));
+            }
+            (None, _) => {
+                let time = parse_clock(text)
+                    .ok_or_else(|| format!("{text:?} is not a timestamp, as 2025-03-01T12:30:00.5Z is"))?;
+                let since: SignedDuration = time.duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
+                since.as_nanos()
+            }
+        };
+        let (per_unit, name) = match unit {
+            TimeUnit::Second => (1_000_000_000, "seconds"),
+            TimeUnit::Millisecond => (1_000_000, "milliseconds"),
+            TimeUnit::Microsecond => (1_000, "microseconds"),
+            TimeUnit::Nanosecond => (1, "nanoseconds"),
+        };
+        if nanos % per_unit != 0 {
+            return Err(format!("{text:?} is more exact than the {name} that the column keeps"));
+        }
+        i64::try_from(nanos / per_unit).map_err(|_| format!("{text:?} is too far away"))
+    }
+}
+
+pub(super) fn parse_date(text: &str) -> Option<civil::Date> {
+    let shape = text.len() == 10
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    if shape { text.parse().ok() } else { None }
+}
+
+/// A text that says its zone by an offset.
+pub(super) fn parse_instant(text: &str) -> Option<Timestamp> {
+    if text.contains('[') { None } else { text.parse().ok() }
+}
+
+/// A text without a zone.
+pub(super) fn parse_clock(text: &str) -> Option<civil::DateTime> {
+    // Behind the date a sign or a zone would be ignored, not understood.
+    let (date, time) = text.split_at_checked(10)?;
+    let plain = time.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'T' | b' ' | b':' | b'.'));
+    if plain && parse_date(date).is_some() { text.parse().ok() } else { None }
+}
+
+/// A decimal number as a whole number of `10^-scale`; `None` if it is none, or too large, or has more digits.
+fn exact(text: &str, scale: i32) -> Option<i128> {
+    let (number, exponent) = match text.split_once(['e', 'E']) {
+        Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (negative, digits) = match number.as_bytes().first()? {
+        b'-' => (true, &number[1..]),
+        b'+' => (false, &number[1..]),
+        _ => (false, number),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = || whole.bytes().chain(fraction.bytes());
+    if all().next().is_none() || !all().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let mut unscaled: i128 = 0;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        unscaled = unscaled.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
+    }
+    let mut shift = scale.checked_add(exponent)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    while shift < 0 && unscaled != 0 {
+        if unscaled % 10 != 0 {
+            return None;
+        }
+        unscaled /= 10;
+        shift += 1;
+    }
+    if unscaled != 0 {
+        unscaled = unscaled.checked_mul(10_i128.checked_pow(u32::try_from(shift).ok()?)?)?;
+    }
+    Some(if negative { -unscaled } else { unscaled })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Cell<'_> {
+        Cell::Text(text.into())
+    }
+
+    #[test]
+    fn decimals_are_exact_or_refused() {
+        let as_money = |value: &str| text(value).decimal(18, 2).ok();
+        assert_eq!(as_money("12.30"), Some(1230));
+        assert_eq!(as_money("-0.07"), Some(-7));
+        assert_eq!(as_money("1e3"), Some(100_000));
+        assert_eq!(as_money("12.3000"), Some(1230));
+        assert_eq!(as_money("9999999999999999.99"), Some(999_999_999_999_999_999));
+        for refused in ["12.345", "10000000000000000", "", "-", ".", "1.2.3", "0x1", "1e999999999", "NaN"] {
+            assert_eq!(as_money(refused), None, "{refused}");
+        }
+        let widest = "99999999999999999999999999999999999999";
+        assert_eq!(text(widest).decimal(38, 0), Ok(widest.parse().unwrap()));
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_as_others_write_them() {
+        assert_eq!(text("12.0").integer(), Ok(12));
+        assert_eq!(text("-9223372036854775808").integer(), Ok(i64::MIN));
+        assert!(text("9223372036854775808").integer().is_err());
+        assert!(text("1.5").integer().is_err());
+    }
+
+    #[test]
+    fn timestamps_with_and_without_a_zone() {
+        let micros = |value: &str, zoned| text(value).timestamp(TimeUnit::Microsecond, zoned);
+        assert_eq!(micros("1970-01-01T00:00:01.000001Z", true), Ok(1_000_001));
+        assert_eq!(micros("1970-01-01 02:00:01+02:00", true), Ok(1_000_000));
+        assert_eq!(micros("1970-01-01T00:00:01", true), Ok(1_000_000), "UTC if nothing else is said");
+        assert_eq!(micros("1970-01-02", false), Ok(86_400_000_000));
+        assert!(micros("1970-01-01T00:00:01Z", false).unwrap_err().contains("zone"));
+        assert!(micros("1970-01-01T00:00:00.0000001Z", true).unwrap_err().contains("exact"));
+        for refused in ["", "yesterday", "1970-13-01", "1970-01-01T25:00:00", "1970-01-01T00:00:00 Berlin"] {
+            assert!(micros(refused, true).is_err(), "{refused}");
+        }
+        assert_eq!(Cell::Number("17").timestamp(TimeUnit::Microsecond, true), Ok(17));
+    }
+
+    #[test]
+    fn dates_are_days() {
+        assert_eq!(text("1970-01-11").date(), Ok(10));
+        assert_eq!(text("1969-12-31").date(), Ok(-1));
+        for refused in ["1970-1-1", "01/02/1970", "1970-02-30", "1970-01-01T00:00:00"] {
+            assert!(text(refused).date().is_err(), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! [`Input`]: the rows of a file, or of a folder of files, batch by batch under the schema of a table.
+//!
+//! | ending | what it holds | NULL |
+//! |---|---|---|
+//! | `.parquet` | typed columns | null |
+//! | `.csv` | a line of column names, then rows (RFC 4180) | nothing between two commas; `""` is the empty text |
+//! | `.jsonl`, `.ndjson`, `.json` | a JSON object a line | `null`, and a column that a line leaves out |
+//!
+//! Text gets the types of the table. Columns that the table lacks, and files read without a table, get the narrowest
+//! type that holds all their values, which takes a first pass over the file.
+
+mod cell;
+mod column;
+mod csv;
+mod guess;
+mod parquet;
+mod text;
+
+use std::{
+    fmt,
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Field, FieldRef, Schema, SchemaRef},
+};
+
+use self::{cell::Cell, column::Column};
+use crate::{Error, ErrorKind, Result, schema};
+
+/// Rows of a batch.
+const BATCH_ROWS: usize = 8 * 1024;
+/// Bytes of text that end a batch before it has its rows.
+const BATCH_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How a file keeps its rows, by the ending of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Parquet,
+    Csv,
+    JsonLines,
+}
+
+impl Format {
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "parquet" => Some(Self::Parquet),
+            "csv" => Some(Self::Csv),
+            "jsonl" | "ndjson" | "json" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+}
+
+/// One file.
+#[derive(Clone, Debug)]
+struct InputFile {
+    path: PathBuf,
+    format: Format,
+    bytes: u64,
+}
+
+/// Files with rows, in the order of their paths.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    files: Vec<InputFile>,
+}
+
+impl Input {
+    /// A file, or all files with rows in and below a folder. Names that begin with a dot or `_` are passed over there,
+    /// as Spark does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if there is none.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let failed = |cause| failed(path, "cannot be read", cause);
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        let mut files = Vec::new();
+        if metadata.is_dir() {
+            collect(path, &mut files).map_err(failed)?;
+        } else if let Some(format) = Format::of(path) {
+            files.push(InputFile { path: path.to_owned(), format, bytes: metadata.len() });
+        }
+        if files.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, "there is nothing to read rows from")
+                .with_context("file", path.display())
+                .with_context(
+                    "way out",
+                    "name files *.parquet, *.csv, *.jsonl, *.ndjson or *.json (a JSON object a line)",
+                ));
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self { files })
+    }
+
+    /// The bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// The columns of all files: those of `known` that are there, then the others under guessed types.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if a file cannot be read.
+    pub(super) fn schema(&self, known: &Schema) -> Result<SchemaRef> {
+        let mut found: Vec<FieldRef> = Vec::new();
+        for file in &self.files {
+            for field in file.columns(known)?.fields() {
+                match found.iter().find(|known| known.name() == field.name()) {
+                    None => found.push(field.clone()),
+                    Some(other) if other.data_type() == field.data_type() => {}
+                    Some(other) => {
+                        return Err(invalid(
+                            "files do not agree on the type of a column, give it by --schema",
+                        )
+                        .with_context("file", file.path.display())
+                        .with_context("column", field.name())
+                        .with_context("type", field.data_type())
+                        .with_context("elsewhere", other.data_type()));
+                    }
+                }
+            }
+        }
+        Ok(Arc::new(Schema::new(found)))
+    }
+
+    /// All rows, file by file. Text files are read under the types of `known`.
+    pub(super) fn batches<'a>(
+        &'a self,
+        known: &'a Schema,
+        progress: &'a dyn Fn(u64),
+    ) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
+        self.files.iter().flat_map(move |file| match file.batches(known, progress) {
+            Ok(batches) => batches,
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        })
+    }
+}
+
+type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>;
+
+impl InputFile {
+    fn open(&self) -> Result<BufReader<File>> {
+        let file = File::open(&self.path).map_err(|cause| failed(&self.path, "cannot be read", cause))?;
+        Ok(BufReader::with_capacity(256 * 1024, file))
+    }
+
+    /// The columns of this file, under the types of `known` where that has them.
+    fn columns(&self, known: &Schema) -> Result<SchemaRef> {
+        match self.format {
+            Format::Parquet => parquet::columns(self),
+            Format::Csv => text::csv_columns(self, known),
+            Format::JsonLines => text::json_columns(self, known),
+        }
+    }
+
+    fn batches<'a>(&'a self, known: &Schema, progress: &'a dyn Fn(u64)) -> Result<Batches<'a>> {
+        match self.format {
+            Format::Parquet => parquet::batches(self, progress),
+            Format::Csv => text::csv_batches(self, known, progress),
+            Format::JsonLines => text::json_batches(self, known, progress),
+        }
+    }
+
+    /// An error at a line of this file.
+    fn at_line(&self, line: u64, message: impl fmt::Display) -> Error {
+        invalid(message.to_string()).with_context("file", self.path.display()).with_context("line", line)
+    }
+}
+
+fn collect(folder: &Path, files: &mut Vec<InputFile>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with('.') || name.starts_with('_')
+        });
+        if hidden {
+            continue;
+        }
+        let metadata = std::fs::metadata(&path)?;
+        if metadata.is_dir() {
+            collect(&path, files)?;
+        } else if let Some(format) = Format::of(&path) {
+            files.push(InputFile { path, format, bytes: metadata.len() });
+        }
+    }
+    Ok(())
+}
+
+/// Columns to fill row by row.
+struct Rows {
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    rows: usize,
+}
+
+impl Rows {
+    fn new(schema: SchemaRef) -> Result<Self> {
+        let column = |field: &FieldRef| {
+            Column::new(field.data_type())
+                .map_err(|refusal| invalid(refusal).with_context("column", field.name()))
+        };
+        let columns = schema.fields().iter().map(column).collect::<Result<_>>()?;
+        Ok(Self { schema, columns, rows: 0 })
+    }
+
+    fn append(&mut self, column: usize, cell: &Cell<'_>) -> Result<(), cell::Refusal> {
+        self.columns[column].append(cell)
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        self.rows = 0;
+        let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<_, _>>();
+        arrays
+            .and_then(|arrays| RecordBatch::try_new(self.schema.clone(), arrays))
+            .map_err(|cause| invalid("the rows cannot be put into columns").with_source(cause))
+    }
+}
+
+/// A row of texts under the types of a schema.
+pub(super) fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch> {
+    let mut rows = Rows::new(schema.clone())?;
+    for (index, value) in values.iter().enumerate() {
+        rows.append(index, &Cell::Text((*value).into()))
+            .map_err(|refusal| invalid(refusal).with_context("column", schema.field(index).name()))?;
+    }
+    rows.finish()
+}
+
+/// The schema in which text is read: the types of a table, every column nullable.
+fn text_schema(fields: Vec<Field>) -> Result<SchemaRef> {
+    let schema = Schema::new(fields);
+    // Columns that Hudi adds are read as what they are, and left out when the rows are written.
+    schema::canonical(&schema)?;
+    Ok(Arc::new(schema))
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+fn failed(path: &Path, what: &str, cause: std::io::Error) -> Error {
+    invalid(format!("the file {what}")).with_context("file", path.display()).with_source(cause)
+}

@@ -1,0 +1,253 @@
+//! Reading CSV and JSON lines into columns.
+
+use std::{borrow::Cow, collections::HashMap, fmt, io::BufRead};
+
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Field, Schema, SchemaRef},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    BATCH_BYTES, BATCH_ROWS, Batches, InputFile, Rows,
+    cell::Cell,
+    csv::{Broken, Records, Value},
+    failed,
+    guess::Guess,
+    text_schema,
+};
+use crate::{Error, Result};
+
+impl InputFile {
+    fn broken(&self, broken: Broken) -> Error {
+        match broken {
+            Broken::Io(cause) => failed(&self.path, "cannot be read", cause),
+            Broken::At(line, message) => self.at_line(line, message),
+        }
+    }
+}
+
+/// The names in the first line of a CSV file, and the records that follow.
+fn csv_open(file: &InputFile) -> Result<(Vec<String>, Records<impl BufRead + use<>>)> {
+    let mut records = Records::new(file.open()?);
+    let mut names = Vec::new();
+    let line = records.read(&mut names).map_err(|broken| file.broken(broken))?;
+    let Some(line) = line else {
+        return Err(file.at_line(1, "the file is empty: its first line has to name the columns"));
+    };
+    let names: Vec<String> = names.into_iter().map(|name| name.text.trim().to_owned()).collect();
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
+            return Err(file.at_line(line, "a column is there twice").with_context("column", name));
+        }
+    }
+    Ok((names, records))
+}
+
+fn check_width(file: &InputFile, line: u64, names: &[String], values: &[Value]) -> Result<()> {
+    if values.len() == names.len() {
+        return Ok(());
+    }
+    let message =
+        format!("the line has {} values, and the first line names {} columns", values.len(), names.len());
+    Err(file.at_line(line, message))
+}
+
+pub(super) fn csv_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef> {
+    let (names, mut records) = csv_open(file)?;
+    let mut guesses: Vec<Option<Guess>> =
+        names.iter().map(|name| known.field_with_name(name).is_err().then(Guess::default)).collect();
+    let mut values = Vec::new();
+    // Only unknown columns ask for a look at the rows.
+    while guesses.iter().any(Option::is_some) {
+        let Some(line) = records.read(&mut values).map_err(|broken| file.broken(broken))? else { break };
+        check_width(file, line, &names, &values)?;
+        for (guess, value) in guesses.iter_mut().zip(&values) {
+            if let Some(guess) = guess.as_mut().filter(|_| !value.is_null()) {
+                *guess = std::mem::take(guess).or(Guess::of_text(&value.text));
+            }
+        }
+    }
+    let field = |(name, guess): (&String, Option<Guess>)| match (known.field_with_name(name), guess) {
+        (Ok(field), _) => field.clone(),
+        (Err(_), guess) => Field::new(name, guess.unwrap_or_default().data_type(), true),
+    };
+    text_schema(names.iter().zip(guesses).map(field).collect())
+}
+
+pub(super) fn csv_batches<'a>(
+    file: &'a InputFile,
+    known: &Schema,
+    progress: &'a dyn Fn(u64),
+) -> Result<Batches<'a>> {
+    let schema = csv_columns(file, known)?;
+    let (names, mut records) = csv_open(file)?;
+    let mut rows = Rows::new(schema)?;
+    let mut values = Vec::new();
+    Ok(Box::new(until_error(move || {
+        let mut bytes = 0;
+        while rows.rows < BATCH_ROWS && bytes < BATCH_BYTES {
+            let Some(line) = records.read(&mut values).map_err(|broken| file.broken(broken))? else { break };
+            check_width(file, line, &names, &values)?;
+            for (index, value) in values.iter().enumerate() {
+                bytes += value.text.len() as u64 + 1;
+                let is_text = matches!(rows.columns[index], super::Column::Text(_));
+                let cell = if value.is_null() || (value.text.is_empty() && !is_text) {
+                    Cell::Null
+                } else {
+                    Cell::Text(Cow::Borrowed(&value.text))
+                };
+                rows.append(index, &cell)
+                    .map_err(|refusal| file.at_line(line, refusal).with_context("column", &names[index]))?;
+            }
+            rows.rows += 1;
+        }
+        progress(bytes);
+        if rows.rows == 0 { Ok(None) } else { rows.finish().map(Some) }
+    })))
+}
+
+/// The lines of a file, without empty ones, and their numbers.
+struct Lines<R> {
+    input: R,
+    line: u64,
+    buffer: String,
+}
+
+impl<R: BufRead> Lines<R> {
+    fn next(&mut self, file: &InputFile) -> Result<Option<(u64, &str)>> {
+        loop {
+            self.buffer.clear();
+            let read = self.input.read_line(&mut self.buffer).map_err(|cause| match cause.kind() {
+                std::io::ErrorKind::InvalidData => file.at_line(self.line + 1, "the text is not UTF-8"),
+                _ => failed(&file.path, "cannot be read", cause),
+            })?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.line += 1;
+            if !self.buffer.trim_start_matches('\u{feff}').trim().is_empty() {
+                break;
+            }
+        }
+        Ok(Some((self.line, self.buffer.trim_start_matches('\u{feff}').trim())))
+    }
+}
+
+fn json_open(file: &InputFile) -> Result<Lines<impl BufRead + use<>>> {
+    Ok(Lines { input: file.open()?, line: 0, buffer: String::new() })
+}
+
+/// The members of a JSON object, in the order in which they are written; of a name that is there twice the last counts.
+struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(known, _)| known == name).map(|(_, raw)| *raw)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Members).map(Object)
+    }
+}
+
+fn object<'a>(file: &InputFile, line: u64, text: &'a str) -> Result<Object<'a>> {
+    serde_json::from_str(text).map_err(|cause| {
+        let error = file.at_line(line, "the line is not a JSON object");
+        if text.starts_with('[') {
+            error.with_context("way out", "write one object a line, without an array around them")
+        } else {
+            error.with_source(cause)
+        }
+    })
+}
+
+pub(super) fn json_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef> {
+    let mut lines = json_open(file)?;
+    let mut order: Vec<String> = Vec::new();
+    let mut guesses: HashMap<String, Guess> = HashMap::new();
+    while let Some((line, text)) = lines.next(file)? {
+        for (name, raw) in object(file, line, text)?.0 {
+            if known.field_with_name(&name).is_ok() {
+                continue;
+            }
+            let cell = Cell::of_json(raw)
+                .map_err(|refusal| file.at_line(line, refusal).with_context("column", &name))?;
+            let guess = Guess::of_json(&cell);
+            match guesses.get_mut(&name) {
+                Some(known) => *known = std::mem::take(known).or(guess),
+                None => {
+                    order.push(name.clone());
+                    guesses.insert(name, guess);
+                }
+            }
+        }
+    }
+    let guessed = order.iter().map(|name| Field::new(name, guesses[name].data_type(), true));
+    // A column that no line has is null in all of them.
+    text_schema(known.fields().iter().map(|field| field.as_ref().clone()).chain(guessed).collect())
+}
+
+pub(super) fn json_batches<'a>(
+    file: &'a InputFile,
+    known: &Schema,
+    progress: &'a dyn Fn(u64),
+) -> Result<Batches<'a>> {
+    let schema = json_columns(file, known)?;
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let mut lines = json_open(file)?;
+    let mut rows = Rows::new(schema)?;
+    Ok(Box::new(until_error(move || {
+        let mut bytes = 0;
+        while rows.rows < BATCH_ROWS && bytes < BATCH_BYTES {
+            let Some((line, text)) = lines.next(file)? else { break };
+            bytes += text.len() as u64 + 1;
+            let object = object(file, line, text)?;
+            for (index, name) in names.iter().enumerate() {
+                let cell = object.get(name).map_or(Ok(Cell::Null), |raw| Cell::of_json(raw));
+                cell.and_then(|cell| rows.append(index, &cell))
+                    .map_err(|refusal| file.at_line(line, refusal).with_context("column", name))?;
+            }
+            rows.rows += 1;
+        }
+        progress(bytes);
+        if rows.rows == 0 { Ok(None) } else { rows.finish().map(Some) }
+    })))
+}
+
+/// Batches until there are no more, or one fails.
+fn until_error(
+    mut next: impl FnMut() -> Result<Option<RecordBatch>>,
+) -> impl Iterator<Item = Result<RecordBatch>> {
+    let mut over = false;
+    std::iter::from_fn(move || {
+        if over {
+            return None;
+        }
+        let batch = next().transpose();
+        over = !matches!(batch, Some(Ok(_)));
+        batch
+    })
+}

@@ -1,0 +1,114 @@
+//! Undoing a commit that completed: Hudi's rollback, on demand.
+//!
+//! Only the latest commit can be undone: what others have written on top of it would be built on nothing. It is
+//! unpublished before its files go, so that no reader meets half of it, and a death in between is finished by the next
+//! writer, as with any [rollback](super::rollback).
+
+use super::rollback;
+use crate::{
+    Error, ErrorKind, Result,
+    table::{Table, Turn},
+    timeline::{Action, Instant, TimelineEntry},
+    view::{View, read_commit},
+};
+
+/// What a rollback did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RollbackReport {
+    /// The rollback.
+    pub instant: Instant,
+    /// The commit that is no more.
+    pub undone: Instant,
+    /// Files deleted.
+    pub files: u64,
+}
+
+impl Table {
+    /// Undoes the latest completed commit, or a write that did not complete: the table is as it was before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if there is no such commit on the active timeline, if later commits are built on it
+    /// (undo these first), or if it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean took what the table was
+    /// before.
+    pub async fn rollback(&self, instant: Instant) -> Result<RollbackReport> {
+        let turn = self.turn().await?;
+        let undone = self.rollback_in_turn(&turn, instant).await;
+        turn.end().await;
+        undone
+    }
+
+    async fn rollback_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<RollbackReport> {
+        // What is listed decides what is deleted: nothing of it may be of yesterday.
+        self.forget_view();
+        let mut view = self.view().await?;
+        let mut entry = find(&view, instant)?;
+        if !entry.is_pending() {
+            // Of dead writes the latest commit is told apart by undoing them, as every write does.
+            self.repair().await?;
+            view = self.view().await?;
+            entry = find(&view, instant)?;
+            self.check_undoable(&view, &entry).await?;
+        }
+        turn.verify().await?;
+        let (rollback, files) = rollback::roll_back(self, &view, &entry).await?;
+        self.forget_view();
+        Ok(RollbackReport { instant: rollback, undone: instant, files })
+    }
+
+    async fn check_undoable(&self, view: &View, entry: &TimelineEntry) -> Result<()> {
+        let refused =
+            |kind, message: &str| Err(Error::new(kind, message).with_context("instant", entry.instant));
+        if let Some(latest) = view.timeline.latest_commit().filter(|latest| *latest != entry.instant) {
+            return refused(
+                ErrorKind::InvalidInput,
+                "later commits are built on this one; roll these back first, the latest before the others",
+            )
+            .map_err(|error| error.with_context("latest", latest));
+        }
+        let saved = view.timeline.entries().iter();
+        if saved.clone().any(|other| other.action == Action::Savepoint && other.instant == entry.instant) {
+            return refused(ErrorKind::InvalidInput, "the commit has a savepoint; delete that first");
+        }
+        let commit = read_commit(self.store(), &self.inner.layout, entry.instant, entry.action).await?;
+        for stat in commit.stats() {
+            let Some(previous) = stat.previous() else { continue };
+            let mut groups = view.groups.values().filter(|group| group.file_id == stat.file_id);
+            if !groups.any(|group| group.versions.iter().any(|version| version.instant == previous)) {
+                return refused(
+                    ErrorKind::OutsideRetention,
+                    "a clean took the files that the table had before this commit",
+                )
+                .map_err(|error| {
+                    error.with_context("file group", &stat.file_id).with_context("before", previous)
+                });
+            }
+        }
+        for file_id in commit.partition_to_replace_file_ids.values().flatten() {
+            if !view.groups.values().any(|group| group.file_id == *file_id) {
+                return refused(
+                    ErrorKind::OutsideRetention,
+                    "a clean took the file groups that this commit replaced",
+                )
+                .map_err(|error| error.with_context("file group", file_id));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The write of this instant.
+fn find(view: &View, instant: Instant) -> Result<TimelineEntry> {
+    let mut entries = view.timeline.entries().iter();
+    entries.find(|entry| entry.instant == instant && entry.action.writes_rows()).cloned().ok_or_else(|| {
+        let error =
+            Error::new(ErrorKind::InvalidInput, "there is no commit of this instant on the active timeline")
+                .with_context("instant", instant);
+        match view.timeline.completed_commits().next() {
+            Some(first) if instant < first.instant => {
+                error.with_context("way out", "what is older than the first commit was archived, and stands")
+            }
+            _ => error,
+        }
+    })
+}
