@@ -119,7 +119,7 @@ impl TableDefinition {
     }
 
     fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
-        let schema = schema::canonical(&self.schema)?;
+        let schema = schema::stored(&self.schema)?;
         let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidDefinition, message));
         if self.record_key_fields.is_empty() {
             return invalid("a table needs a record key");

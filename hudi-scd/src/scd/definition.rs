@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, ErrorKind, Result,
-    schema::{IS_DELETED_COLUMN, canonical, list_of, reconcile},
+    schema::{IS_DELETED_COLUMN, list_of, reconcile, stored},
 };
 
 /// Instants at which a row's state was reported again.
@@ -210,7 +210,7 @@ impl Scd2 {
     /// column has the name of one that the history adds; [`ErrorKind::InvalidInput`] for types that a table cannot
     /// keep.
     pub fn history_schema(&self, changes: &Schema) -> Result<SchemaRef> {
-        let changes = canonical(changes)?;
+        let changes = stored(changes)?;
         let named = match &self.tracked {
             Tracked::All => [].as_slice(),
             Tracked::Only(columns) | Tracked::AllBut(columns) => columns,
@@ -336,7 +336,8 @@ mod tests {
         let expected =
             ["id", "tier", "valid_from", "valid_to", "is_current", "_scd_seen_again", "_scd_untracked_at"];
         assert_eq!(names, expected);
-        assert_eq!(schema.field(3).data_type(), changes().field(1).data_type());
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        assert_eq!(*schema.field(3).data_type(), micros, "as every timestamp of a table");
     }
 
     #[rstest::rstest]

@@ -326,7 +326,8 @@ fn instants(array: &ArrayRef, name: &str) -> Result<Int64Array> {
 
 fn comparable(bound: &DataType, time: &DataType, name: &str) -> Result<()> {
     let same = match (bound, time) {
-        (DataType::Timestamp(_, a), DataType::Timestamp(_, b)) => a.is_some() == b.is_some(),
+        // Without a zone it is taken for UTC, as in a table.
+        (DataType::Timestamp(..), DataType::Timestamp(..)) => true,
         (a, b) => a == b || (a.is_integer() && b.is_integer()),
     };
     if same {

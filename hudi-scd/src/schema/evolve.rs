@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 
-use super::{IS_DELETED_COLUMN, canonical, invalid, join, list_of, map_of, without_meta_columns};
+use super::{
+    IS_DELETED_COLUMN, canonical, invalid, join, list_of, map_of, stored_field, without_meta_columns,
+};
 use crate::Result;
 
 /// The schema of the table after a batch with the schema `incoming`: the table's columns in their order, then the
@@ -47,7 +49,7 @@ fn merge_fields(table: &Fields, incoming: &Fields, path: &str) -> Result<Fields>
                 .with_context("column", join(path, field.name()))
                 .with_context("other", join(path, other.name())));
         }
-        out.push(Arc::new(Field::new(field.name(), field.data_type().clone(), true)));
+        out.push(stored_field(field));
     }
     Ok(out.into())
 }
@@ -80,7 +82,8 @@ pub(super) fn holds(table: &DataType, incoming: &DataType) -> bool {
         (T::Decimal128(precision, scale), T::Decimal128(p, s)) => {
             scale >= s && i16::from(*precision) - i16::from(*scale) >= i16::from(*p) - i16::from(*s)
         }
-        (T::Timestamp(unit, zone), T::Timestamp(u, z)) => zone.is_some() == z.is_some() && unit >= u,
+        // Without a zone it is taken for UTC, which is what engines show of it.
+        (T::Timestamp(unit, zone), T::Timestamp(u, z)) => (zone.is_some() || z.is_none()) && unit >= u,
         _ => table == incoming,
     }
 }
@@ -101,7 +104,7 @@ pub(super) fn incompatible(table: &DataType, incoming: &DataType, path: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::TimeUnit;
+    use arrow::datatypes::{Field, TimeUnit};
 
     fn schema(fields: &[(&str, DataType)]) -> Schema {
         let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);

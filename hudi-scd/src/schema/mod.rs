@@ -11,12 +11,18 @@
 //! | `Utf8` | `LargeUtf8`, `Utf8View`, dictionaries of them | `string` |
 //! | `Binary` | `LargeBinary`, `BinaryView`, `FixedSizeBinary` | `bytes` |
 //! | `Date32` | `Date64` | `int`, `date` |
-//! | `Timestamp(µs or ms, "UTC")` | any zone; seconds and nanoseconds become µs | `long`, `timestamp-micros`/`-millis` |
-//! | `Timestamp(µs or ms)` | the same without a zone | `long`, `local-timestamp-micros`/`-millis` |
+//! | `Timestamp(µs, "UTC")` | any unit and zone; without a zone it is taken for UTC | `long`, `timestamp-micros` |
 //! | `List`, `Map`, `Struct` | `LargeList`, `FixedSizeList` | `array`, `map`, `record` |
 //!
 //! Refused, because no column of Hudi keeps them whole: `UInt64` (use `Decimal128(20, 0)`), times of day, intervals,
 //! unions, and a nanosecond timestamp that is not a whole microsecond.
+//!
+//! Tables of other writers may hold timestamps in milliseconds or of no zone; these are read, and written on as they are.
+//! Tables of our own do not ([`stored`]): Spark's next upsert takes stored milliseconds for microseconds, and of the other
+//! kind (`local-timestamp-micros`) Hudi knows nothing up to 1.0: reads fail or show a number.
+//!
+//! Lists may hold nulls here. Spark refuses to write such a list unless `parquet.avro.write-old-list-structure` is
+//! false, and, with Hudi 0.x, to rewrite a file with two lists of decimals or structs, its own files too.
 
 mod avro;
 mod conform;
@@ -81,6 +87,31 @@ pub fn canonical(schema: &Schema) -> Result<SchemaRef> {
         return Err(invalid("schema has no columns"));
     }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The schema that a new table of ours gets: [`canonical`], with all timestamps in microseconds and in UTC.
+///
+/// # Errors
+/// As [`canonical`].
+pub fn stored(schema: &Schema) -> Result<SchemaRef> {
+    Ok(Arc::new(Schema::new(stored_fields(canonical(schema)?.fields()))))
+}
+
+fn stored_fields(fields: &Fields) -> Fields {
+    fields.iter().map(|field| stored_field(field)).collect()
+}
+
+/// As a canonical column that is new in a table is kept.
+fn stored_field(field: &FieldRef) -> FieldRef {
+    use DataType as T;
+    let data_type = match field.data_type() {
+        T::Timestamp(..) => T::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
+        T::List(item) => T::List(stored_field(item)),
+        T::Map(entries, sorted) => T::Map(stored_field(entries), *sorted),
+        T::Struct(fields) => T::Struct(stored_fields(fields)),
+        other => other.clone(),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
 }
 
 fn canonical_fields(fields: &Fields, path: &str) -> Result<Fields> {
@@ -200,6 +231,24 @@ mod tests {
         let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let expected = [DataType::Int32, DataType::Int64, DataType::Utf8, micros, list_of(DataType::Date32)];
         assert_eq!(types, expected);
+    }
+
+    #[test]
+    fn a_new_table_keeps_times_as_every_engine_reads_them() {
+        let coarse = DataType::Timestamp(TimeUnit::Millisecond, None);
+        let place = DataType::Struct(vec![Field::new("since", coarse.clone(), true)].into());
+        let schema = Schema::new(vec![
+            Field::new("a", coarse.clone(), true),
+            Field::new("b", DataType::new_list(place, true), true),
+            Field::new("c", map_of(coarse, true), true),
+        ]);
+        let kept = stored(&schema).unwrap();
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let place = DataType::Struct(vec![Field::new("since", micros.clone(), true)].into());
+        let expected = [micros.clone(), list_of(place), map_of(micros, true)];
+        let types: Vec<_> = kept.fields().iter().map(|field| field.data_type().clone()).collect();
+        assert_eq!(types, expected);
+        assert_eq!(reconcile(&kept, &schema).unwrap(), kept, "batches go on as they came");
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Incoming {
                 Ok(schema) => schema,
                 // A table of another engine, without any commit: the first batch says what it is.
                 Err(error) if error.kind() == ErrorKind::NotFound => match batches.first() {
-                    Some(batch) => schema::canonical(batch.schema_ref())?,
+                    Some(batch) => schema::stored(batch.schema_ref())?,
                     None => return Err(error),
                 },
                 Err(error) => return Err(error),
