@@ -9,6 +9,8 @@ mod conformance;
 #[path = "../emulator/support.rs"]
 mod emulator;
 mod harness;
+#[cfg(all(unix, feature = "data-api", feature = "emulator"))]
+mod kill;
 mod recovery;
 mod sessions;
 mod statements;

@@ -1,0 +1,222 @@
+//! Killed with SIGKILL, and resumed: every step takes effect exactly once.
+//!
+//! A child process runs pipelines with a file journal, over the real SDK and the program `redshift-data-emulator`, on PostgreSQL. It is
+//! killed 200 times, at moments drawn from a seed: by itself before, within or after an interaction with journal or service, or from outside
+//! once it has printed so many lines; and in some rounds the emulator is killed, too. The next child goes on with the same journal. What took
+//! effect is read from a table that can only be appended to.
+//!
+//! `SEED` plays other moments, `KILLS` another number of them.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use redshift_orchestrator::{
+    DataApiExecutor, StatementExecutor, StatementFilter, Target,
+    journal::{FileJournal, Journal, Standing},
+};
+
+use crate::{emulator::sdk_config, harness::Database};
+
+mod child;
+
+use child::{Moment, STEPS};
+
+const PREPARE: &str = "
+    CREATE TABLE ledger (run text NOT NULL, step text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'the ledger is only appended to'; END $$;
+    CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger EXECUTE FUNCTION refuse();
+    CREATE PROCEDURE book(run text, step text, seconds float) LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO ledger VALUES (run, step); PERFORM pg_sleep(seconds); END $$;";
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_pipeline_killed_at_any_moment_does_every_step_exactly_once() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (seed, kills) = (number("SEED").unwrap_or(1), number("KILLS").unwrap_or(200));
+    let played = play("kill", seed, kills, false).await;
+    for (run, booked) in &played.ledger {
+        let once: Vec<(String, i64)> = STEPS.iter().map(|step| ((*step).to_owned(), 1)).collect();
+        assert_eq!(*booked, once, "{run}; play it again with SEED={seed} KILLS={kills}");
+    }
+    no_statement_is_lost(&played).await;
+    println!(
+        "{kills} kills of the child and {} of the emulator in {} runs, seed {seed}",
+        played.emulators_killed,
+        played.ledger.len()
+    );
+}
+
+/// The suite is worth as much as what it finds: with a token of its own for each submit, as SDKs make them, steps take effect twice.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn without_tokens_that_repeat_the_same_kills_double_steps() {
+    let played = play("kill_flawed", 1, 40, true).await;
+    let doubled = played.ledger.iter().flat_map(|(_, booked)| booked).filter(|(_, count)| *count > 1);
+    assert!(doubled.count() > 0, "{:?}", played.ledger);
+}
+
+/// What is left when all runs came to their ends.
+struct Played {
+    /// Of each run, its steps and how often they took effect.
+    ledger: Vec<(String, Vec<(String, i64)>)>,
+    emulators_killed: u64,
+    emulator: Emulator,
+    directory: tempfile::TempDir,
+}
+
+async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
+    let mut draw = fastrand::Rng::with_seed(seed);
+    let database = Database::new(name).await;
+    database.client.batch_execute(PREPARE).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut emulator = Emulator::start(&database.url, 0);
+    let (mut killed, mut emulators_killed, mut runs) = (0, 0, 0);
+    while killed < kills {
+        let run = format!("run-{runs}");
+        // At most so many deaths, then it may end.
+        let mut deaths = draw.u64(1..10).min(kills - killed);
+        loop {
+            let moment = (deaths > 0).then(|| Moment::drawn(&mut draw));
+            let mut child = Run::start(&emulator.url, &directory.path().join(JOURNAL), &run, moment, flawed);
+            if draw.u8(0..8) == 0 {
+                // While the child is at work, as far as it says.
+                child.read_lines(draw.usize(1..20));
+                emulator = emulator.kill_and_start_again(&database.url);
+                emulators_killed += 1;
+            }
+            if child.end(moment) {
+                break;
+            }
+            (killed, deaths) = (killed + 1, deaths - 1);
+        }
+        runs += 1;
+    }
+    // At the very end: what came late would show, too.
+    let mut ledger = Vec::new();
+    for run in (0..runs).map(|run| format!("run-{run}")) {
+        let query = "SELECT step, count(*) FROM ledger WHERE run = $1 GROUP BY step ORDER BY step";
+        let rows = database.client.query(query, &[&run]).await.unwrap();
+        ledger.push((run, rows.iter().map(|row| (row.get(0), row.get(1))).collect()));
+    }
+    Played { ledger, emulators_killed, emulator, directory }
+}
+
+const JOURNAL: &str = "journal.jsonl";
+
+/// The journal knows how every statement ended that the service has on record.
+async fn no_statement_is_lost(played: &Played) {
+    let executor = DataApiExecutor::new(&sdk_config(&played.emulator.url), Target::cluster("dwh", "dev"));
+    let journal = FileJournal::open(played.directory.path().join(JOURNAL)).unwrap();
+    for (run, _) in &played.ledger {
+        let entries = journal.run(run).await.unwrap();
+        assert!(entries.iter().all(|entry| matches!(entry.standing, Standing::Ended(_))), "{entries:?}");
+        let known: BTreeSet<_> = entries.into_iter().filter_map(|entry| entry.id).collect();
+        let filter = StatementFilter::named(format!("{run}/"));
+        let (mut recorded, mut page) = (BTreeSet::new(), None);
+        loop {
+            let answer = executor.list(&filter, page).await.unwrap();
+            recorded.extend(answer.statements.into_iter().map(|statement| statement.id));
+            page = answer.next;
+            if page.is_none() {
+                break;
+            }
+        }
+        assert_eq!(known, recorded, "{run}");
+    }
+}
+
+/// The emulator, in a process of its own.
+struct Emulator {
+    process: Child,
+    url: String,
+}
+
+impl Emulator {
+    fn start(database: &str, port: u16) -> Self {
+        let listen = format!("127.0.0.1:{port}");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_redshift-data-emulator"))
+            .args(["--listen", &listen, "--postgres", database])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim_end().strip_prefix("listening on ").expect("the emulator listens").to_owned();
+        Self { process, url }
+    }
+
+    fn kill_and_start_again(mut self, database: &str) -> Self {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap();
+        Self::start(database, port)
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A child that runs a pipeline: this program, with one test to run.
+struct Run {
+    process: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Run {
+    fn start(url: &str, journal: &Path, run: &str, moment: Option<Moment>, flawed: bool) -> Self {
+        let own = |moment: &Moment| match moment {
+            Moment::Interaction { .. } => Some(moment.to_string()),
+            Moment::Line(_) => None,
+        };
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kill::child::is_killed", "--ignored", "--nocapture"])
+            .env("KILL_URL", url)
+            .env("KILL_JOURNAL", journal)
+            .env("KILL_RUN", run)
+            .env("KILL_FLAWED", flawed.to_string())
+            .env("KILL_AT", moment.as_ref().and_then(own).unwrap_or_default())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap());
+        Self { process, lines }
+    }
+
+    /// Reads so many lines, or up to the end.
+    fn read_lines(&mut self, count: usize) {
+        let mut line = String::new();
+        for _ in 0..count {
+            line.clear();
+            if self.lines.read_line(&mut line).unwrap() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Whether it came to its end: every step is finished then. Else it was killed.
+    fn end(mut self, moment: Option<Moment>) -> bool {
+        if let Some(Moment::Line(number)) = moment {
+            self.read_lines(number);
+            self.process.kill().unwrap();
+        }
+        self.read_lines(usize::MAX);
+        let status = self.process.wait().unwrap();
+        if status.signal() == Some(9) {
+            return false;
+        }
+        let mut words = String::new();
+        self.process.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+        assert!(status.success(), "the child ended with {status}: {words}");
+        true
+    }
+}
