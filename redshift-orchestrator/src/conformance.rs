@@ -44,8 +44,9 @@
 use std::{future::Future, time::Duration};
 
 use crate::{
-    ClientToken, Description, ErrorKind, ExecutionMode, Field, PageData, Statement, StatementExecutor,
-    StatementFilter, StatementId, Status, WaitTime,
+    ClientToken, Description, ErrorKind, ExecutionMode, Field, PageData, PageToken, ResultFormat, SessionId,
+    Statement, StatementExecutor, StatementFilter, StatementId, Status, WaitTime,
+    catalog::{Catalog, Scope, SessionFilter, SessionStatus},
 };
 
 /// An executor under test, and how to tell it what the scenarios need.
@@ -183,6 +184,87 @@ scenarios! {
         assert_eq!(end(fixture, &ended.id).await.status, Status::Finished);
     }
 
+    /// A result that was asked for as CSV comes as text, page by page, with the same rows.
+    async fn a_result_comes_as_csv_if_asked_for(fixture) {
+        let statement = Statement::sql(fixture.sql(Need::Rows)).with_result_format(ResultFormat::Csv);
+        let done = run(fixture, &statement).await;
+        assert_eq!(done.result_format, Some(ResultFormat::Csv));
+        let (mut text, mut page) = (String::new(), None);
+        loop {
+            let answer = fixture.executor().result(&done.id, page).await.expect("result");
+            assert_eq!(answer.columns[0].name, "n");
+            let PageData::Csv(pieces) = answer.data else { panic!("not the format that was chosen") };
+            text.extend(pieces);
+            page = answer.next;
+            if page.is_none() {
+                break;
+            }
+        }
+        let lines: Vec<_> = text.lines().map(|line| line.trim_matches('"')).collect();
+        assert_eq!(lines, ["n", "1", "2", "3"]);
+    }
+
+    /// What the service does not take is refused before anything runs.
+    async fn what_breaks_a_rule_is_refused(fixture) {
+        let what = format!("refused{}", fixture.salt());
+        let sql = fixture.sql(Need::Effect(&what));
+        for statement in [
+            Statement::sql(format!("{sql}; {sql}")),
+            Statement::sql(" -- nothing\n"),
+            Statement::sql(format!("{sql} -- {}", "x".repeat(100 * 1024))),
+            Statement::batch(vec![sql.clone(); 41]),
+            Statement::batch(Vec::<String>::new()),
+            Statement::sql(&sql).with_name("n".repeat(2049)),
+            Statement::sql(&sql).with_session_keep_alive(Duration::from_secs(86_401)),
+        ] {
+            let error = fixture.executor().submit(&statement, None).await.expect_err("it breaks a rule");
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        }
+        assert_eq!(fixture.effects(&what).await, 0);
+    }
+
+    /// A kept session takes one statement at a time, and one that nobody opened takes none. An executor without sessions says so.
+    async fn a_session_takes_one_statement_at_a_time(fixture) {
+        let opens = Statement::sql(fixture.sql(Need::Rows)).with_session_keep_alive(Duration::from_secs(3600));
+        let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => return,
+            opened => opened.expect("submit"),
+        };
+        let session = opened.session_id.expect("the session that was asked for");
+        let what = format!("session{}", fixture.salt());
+        let within = |sql: String| Statement::sql(sql).in_session(session.clone());
+        let done = run(fixture, &within(fixture.sql(Need::Effect(&what)))).await;
+        assert_eq!((&done.status, &done.session_id), (&Status::Finished, &Some(session.clone())));
+        assert_eq!(fixture.effects(&what).await, 1);
+
+        let nap = submit(fixture, &within(fixture.sql(Need::Nap))).await;
+        let next = within(fixture.sql(Need::Effect(&what)));
+        let busy = fixture.executor().submit(&next, None).await.expect_err("it runs another statement");
+        assert_eq!(busy.kind(), ErrorKind::SessionBusy, "{busy}");
+        cancelled(fixture, &nap).await;
+        assert_eq!(run(fixture, &next).await.status, Status::Finished);
+        assert_eq!(fixture.effects(&what).await, 2);
+
+        let unknown = SessionId::new("00000000-0000-4000-8000-000000000000");
+        let next = Statement::sql(fixture.sql(Need::Effect(&what))).in_session(unknown);
+        let gone = fixture.executor().submit(&next, None).await.expect_err("nobody opened it");
+        assert_eq!(gone.kind(), ErrorKind::SessionGone, "{gone}");
+    }
+
+    /// A sub-statement of a running batch can be waited for, and its result fetched, by itself.
+    async fn a_sub_statement_can_be_waited_for(fixture) {
+        let batch = Statement::batch([fixture.sql(Need::Rows), fixture.sql(Need::Nap)]).with_execution_mode(ExecutionMode::AutoCommit);
+        let id = submit(fixture, &batch).await;
+        let first = end(fixture, &id.sub_statement(1)).await;
+        assert_eq!((first.status, first.result_rows), (Status::Finished, Some(3)));
+        assert_eq!(numbers(fixture, &id.sub_statement(1)).await, [1, 2, 3]);
+        let whole = fixture.executor().describe(&id, None).await.expect("describe");
+        assert!(!whole.status.is_terminal(), "{whole:?}");
+        cancelled(fixture, &id).await;
+        let missing = fixture.executor().describe(&id.sub_statement(3), None).await.expect_err("there are two");
+        assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+    }
+
     /// An id that nobody gave is not found.
     async fn an_unknown_id_is_not_found(fixture) {
         let id = StatementId::new("00000000-0000-4000-8000-000000000000");
@@ -285,6 +367,60 @@ scenarios! {
         assert_eq!(failed.statements.len(), 1);
         cancelled(fixture, &expected[0]).await;
     }
+}
+
+/// The scenarios of executors that also list what a database holds: pages, patterns, sessions.
+///
+/// # Panics
+/// At the first one that fails.
+pub async fn catalog<F>(fixture: &F)
+where
+    F: Fixture,
+    F::Executor: Catalog,
+{
+    let executor = fixture.executor();
+    let databases = executor.databases(&Scope::all(), None).await.expect("databases");
+    assert!(!databases.entries.is_empty(), "there is the one that it runs in");
+
+    let whole = executor.tables(&Scope::all(), None).await.expect("tables");
+    let (mut found, mut page) = (Vec::new(), None);
+    let mut scope = Scope::all();
+    scope.page_size = Some(7);
+    while found.len() < 50 {
+        let answer = executor.tables(&scope, page).await.expect("tables");
+        assert!(answer.entries.len() <= 7);
+        found.extend(answer.entries);
+        page = answer.next;
+        if page.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found[..], whole.entries[..found.len()], "page by page as at once");
+    let nothing = executor.tables(&Scope::schema("no such schema"), None).await.expect("tables");
+    assert!(nothing.entries.is_empty());
+    for scope in [Scope::schema("no such schema"), Scope::all()] {
+        let forged =
+            executor.schemas(&scope, Some(PageToken::new("forged"))).await.expect_err("no page has it");
+        assert_eq!(forged.kind(), ErrorKind::Invalid, "{forged}");
+    }
+
+    let opens = Statement::sql(fixture.sql(Need::Rows)).with_session_keep_alive(Duration::from_secs(3600));
+    let session = match executor.submit(&opens, Some(WaitTime::MAX)).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return,
+        opened => opened.expect("submit").session_id.expect("the session that was asked for"),
+    };
+    let of = |id: &SessionId| SessionFilter { id: Some(id.clone()), ..SessionFilter::default() };
+    let listed = executor.sessions(&of(&session), None).await.expect("sessions").entries;
+    let described: Vec<_> = listed.iter().map(|session| (&session.id, &session.status)).collect();
+    assert_eq!(described, [(&session, &SessionStatus::Available)]);
+    let nap = Statement::sql(fixture.sql(Need::Nap)).in_session(session.clone());
+    let nap = submit(fixture, &nap).await;
+    let listed = executor.sessions(&of(&session), None).await.expect("sessions").entries;
+    assert_eq!((&listed[0].status, &listed[0].current_statement), (&SessionStatus::Busy, &Some(nap.clone())));
+    cancelled(fixture, &nap).await;
+    let closed = SessionFilter { status: Some(SessionStatus::Closed), ..SessionFilter::default() };
+    let listed = executor.sessions(&closed, None).await.expect("sessions").entries;
+    assert!(listed.iter().all(|one| one.id != session), "it is open");
 }
 
 fn token(text: &str) -> ClientToken {

@@ -63,6 +63,8 @@
 //!
 //! # Testing what you build on this
 //!
+//! In short; the page [`testing`](testing/index.html) shows each of them at work:
+//!
 //! | your code | test it with |
 //! |---|---|
 //! | calls one or two methods of an executor | [`MockStatementExecutor`](struct.MockStatementExecutor.html): expectations, no behaviour |
@@ -108,6 +110,9 @@ mod sql;
 mod statement;
 mod status;
 mod target;
+#[doc = include_str!("../docs/testing.md")]
+#[cfg(all(feature = "data-api", feature = "emulator", feature = "mock", feature = "postgres"))]
+pub mod testing {}
 pub mod wait;
 
 pub use backoff::Backoff;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use redshift_orchestrator::{
     Column, Field, StatementExecutor,
+    catalog::Table,
     conformance::{self, Fixture, Need},
     layer::{Limit, Rate, RequestRates, Retry, Traced},
-    local::{Dwell, Effect, Fault, Faults, Faulty, LocalExecutor, Run, Script, Scripted},
+    local::{Dwell, Effect, Fault, Faults, Faulty, Limits, LocalExecutor, Run, Script, Scripted},
 };
 
 /// An executor in front of a script; `effects` gets at the script's.
@@ -39,7 +40,11 @@ impl<E: StatementExecutor> Fixture for Over<E> {
 
 fn scripted() -> LocalExecutor<Scripted> {
     let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
+    let mut limits = Limits::default();
+    limits.rows_per_page = 2;
     let script = Script::new()
+        .with_limits(limits)
+        .with_table(Table::new("mystore", "fact_sales"), [Column::new("id", "int8")])
         .with_dwell(Dwell { submitted: Duration::from_millis(100), picked: Duration::from_millis(100) })
         .on(
             "SELECT n",
@@ -60,6 +65,7 @@ fn over<E: StatementExecutor>(wrap: impl FnOnce(LocalExecutor<Scripted>) -> E) -
 #[tokio::test(start_paused = true)]
 async fn scripted_conforms() {
     conformance::all(&over(|service| service)).await;
+    conformance::catalog(&over(|service| service)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,6 +73,7 @@ async fn faulty_without_faults_conforms() {
     let fixture =
         over(|service| Faulty::new(service, Faults::seeded(1).with_everywhere(Fault::LostReply, 0.0)));
     conformance::all(&fixture).await;
+    conformance::catalog(&fixture).await;
     assert_eq!(fixture.executor.injected().total(), 0);
 }
 

@@ -38,6 +38,10 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn close_session(&self, id: &SessionId);
 
+    /// Whether a session that was opened here is still open.
+    #[doc(hidden)]
+    fn holds_session(&self, id: &SessionId) -> bool;
+
     /// One page of the result of a part (counted from 0) that has one.
     #[doc(hidden)]
     async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage>;

@@ -49,7 +49,7 @@ impl Fault {
     }
 }
 
-/// A method of [`StatementExecutor`].
+/// A method of [`StatementExecutor`] or [`Catalog`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Operation {
@@ -63,11 +63,32 @@ pub enum Operation {
     Result,
     /// [`StatementExecutor::list`].
     List,
+    /// [`Catalog::databases`].
+    Databases,
+    /// [`Catalog::schemas`].
+    Schemas,
+    /// [`Catalog::tables`].
+    Tables,
+    /// [`Catalog::columns`].
+    Columns,
+    /// [`Catalog::sessions`].
+    Sessions,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Submit, Self::Describe, Self::Cancel, Self::Result, Self::List];
+    pub const ALL: [Self; 10] = [
+        Self::Submit,
+        Self::Describe,
+        Self::Cancel,
+        Self::Result,
+        Self::List,
+        Self::Databases,
+        Self::Schemas,
+        Self::Tables,
+        Self::Columns,
+        Self::Sessions,
+    ];
 
     /// The service's name of it.
     pub fn as_str(self) -> &'static str {
@@ -77,6 +98,11 @@ impl Operation {
             Self::Cancel => "CancelStatement",
             Self::Result => "GetStatementResult",
             Self::List => "ListStatements",
+            Self::Databases => "ListDatabases",
+            Self::Schemas => "ListSchemas",
+            Self::Tables => "ListTables",
+            Self::Columns => "DescribeTable",
+            Self::Sessions => "ListSessions",
         }
     }
 }
@@ -266,28 +292,27 @@ impl<E: StatementExecutor> StatementExecutor for Faulty<E> {
     }
 }
 
-/// The catalog meets no faults.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: Catalog> Catalog for Faulty<E> {
     async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.inner.databases(scope, page).await
+        self.pass(Operation::Databases, self.inner.databases(scope, page)).await
     }
 
     async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.inner.schemas(scope, page).await
+        self.pass(Operation::Schemas, self.inner.schemas(scope, page)).await
     }
 
     async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        self.inner.tables(scope, page).await
+        self.pass(Operation::Tables, self.inner.tables(scope, page)).await
     }
 
     async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        self.inner.columns(scope, page).await
+        self.pass(Operation::Columns, self.inner.columns(scope, page)).await
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
-        self.inner.sessions(filter, page).await
+        self.pass(Operation::Sessions, self.inner.sessions(filter, page)).await
     }
 }
 

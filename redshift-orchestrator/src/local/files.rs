@@ -129,6 +129,7 @@ struct LimitsFile {
     waiters_per_statement: Option<usize>,
     sql_bytes: Option<usize>,
     result_bytes: Option<u64>,
+    row_bytes: Option<u64>,
     rows_per_page: Option<usize>,
     #[serde(deserialize_with = "optional_duration")]
     token_retention: Option<Duration>,
@@ -235,6 +236,7 @@ impl LimitsFile {
             waiters_per_statement: self.waiters_per_statement.unwrap_or(usual.waiters_per_statement),
             sql_bytes: self.sql_bytes.unwrap_or(usual.sql_bytes),
             result_bytes: self.result_bytes.unwrap_or(usual.result_bytes),
+            row_bytes: self.row_bytes.unwrap_or(usual.row_bytes),
             rows_per_page: self.rows_per_page.unwrap_or(usual.rows_per_page),
             token_retention: self.token_retention.unwrap_or(usual.token_retention),
             record_retention: self.record_retention.unwrap_or(usual.record_retention),
@@ -414,7 +416,7 @@ mod tests {
         assert!(faults("[[fault]]\nfault = 'flood'\nrate = 0.1").contains("there is no fault `flood`"));
         assert!(faults("[[fault]]\nfault = 'throttle'\nrate = 10").contains("from 0 to 1"));
         assert!(
-            faults("[[fault]]\nfault = 'throttle'\nrate = 0.1\noperation = 'ListTables'")
+            faults("[[fault]]\nfault = 'throttle'\nrate = 0.1\noperation = 'BatchExecuteStatement'")
                 .contains("no faults")
         );
     }

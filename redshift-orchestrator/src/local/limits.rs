@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::table::Table;
 use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, sql};
 
 /// How much of everything the service takes, and how long it remembers.
@@ -22,6 +23,8 @@ pub struct Limits {
     pub sql_bytes: usize,
     /// Bytes of one result. 500 MB.
     pub result_bytes: u64,
+    /// Bytes of one row of a result. 64 KB.
+    pub row_bytes: u64,
     /// Rows of one page of a result. The service pages by size; 1,000 here.
     pub rows_per_page: usize,
     /// How long a client token stands for its statement. 8 hours.
@@ -38,6 +41,7 @@ impl Default for Limits {
             waiters_per_statement: 10,
             sql_bytes: 100 * 1024,
             result_bytes: 500 * 1024 * 1024,
+            row_bytes: 64 * 1024,
             rows_per_page: 1_000,
             token_retention: Duration::from_hours(8),
             record_retention: Duration::from_hours(24),
@@ -64,10 +68,10 @@ impl Limits {
             match sql::count(sql) {
                 0 => return Err(validation("the SQL text is empty")),
                 1 => {}
-                _ => {
-                    return Err(validation(
-                        "Multiple SQL statements are not allowed in one text; submit them as a batch",
-                    ));
+                count => {
+                    return Err(validation(format!(
+                        "Multiple SQL statements are not allowed: Sql must be a single SQL statement, and this text has {count}; submit them with BatchExecuteStatement"
+                    )));
                 }
             }
         }
@@ -76,6 +80,30 @@ impl Limits {
         }
         super::session::check_keep_alive(statement.session_keep_alive())?;
         check_parameters(statement)
+    }
+}
+
+impl Limits {
+    /// Why a result is larger than the service keeps.
+    pub(super) fn refuse(&self, result: &Table) -> Option<String> {
+        let row = result.rows.iter().map(|row| Table::row_size(row)).max().unwrap_or_default();
+        self.refuse_row(row).or_else(|| self.refuse_result(result.size()))
+    }
+
+    /// Why a row of so many bytes is larger than the service keeps.
+    pub(super) fn refuse_row(&self, bytes: u64) -> Option<String> {
+        let limit = self.row_bytes;
+        (bytes > limit).then(|| {
+            format!("ERROR: Packet for query is too large: a row of the result has {bytes} bytes, more than the {limit} allowed")
+        })
+    }
+
+    /// Why a result of so many bytes is larger than the service keeps.
+    pub(super) fn refuse_result(&self, bytes: u64) -> Option<String> {
+        let limit = self.result_bytes;
+        (bytes > limit).then(|| {
+            format!("ERROR: Database response exceeded size limit: the result is larger than the {limit} bytes allowed; UNLOAD it, or ask for less")
+        })
     }
 }
 

@@ -399,6 +399,9 @@ impl<B: Backend> Service<B> {
             return Err(session::unsupported());
         }
         if let Some(session) = statement.session() {
+            if !self.backend.holds_session(session) {
+                state.sessions.lose(session, now);
+            }
             let target = state.sessions.occupy(session, id, keep_alive, now)?;
             let statement = match target {
                 Some(target) => statement.with_target(target),

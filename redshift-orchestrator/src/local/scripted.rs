@@ -278,6 +278,11 @@ impl Scripted {
             return part;
         }
         part.rows = run.affected;
+        if let Some(refused) = run.result.as_ref().and_then(|result| self.script.limits.refuse(result)) {
+            part.status = Status::Failed;
+            part.error = Some(refused);
+            return part;
+        }
         if let Some(result) = &run.result {
             part.rows = Some(result.rows.len() as u64);
             part.size = Some(result.size());
@@ -354,6 +359,10 @@ impl Backend for Scripted {
     }
 
     async fn close_session(&self, _: &SessionId) {}
+
+    fn holds_session(&self, _: &SessionId) -> bool {
+        true
+    }
 
     async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage> {
         let table = self.played().results.get(&record.id).and_then(|results| results.get(&part)).cloned();

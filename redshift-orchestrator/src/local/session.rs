@@ -100,6 +100,16 @@ impl Sessions {
         Ok(session.target.clone())
     }
 
+    /// The connection of a session is gone.
+    pub(super) fn lose(&mut self, id: &SessionId, now: Timestamp) {
+        if let Some(session) = self.known.get_mut(id)
+            && session.state == State::Available
+        {
+            session.state = State::Closed;
+            session.updated_at = now;
+        }
+    }
+
     /// The statement ended, or was not accepted after all: from now on its session is idle. Returns for how long it may be.
     pub(super) fn release(
         &mut self,

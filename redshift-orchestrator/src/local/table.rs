@@ -15,13 +15,18 @@ pub(crate) struct Table {
 impl Table {
     /// Bytes of the values, as text.
     pub(crate) fn size(&self) -> u64 {
+        self.rows.iter().map(|row| Self::row_size(row)).sum()
+    }
+
+    /// Bytes of the values of a row.
+    pub(crate) fn row_size(row: &[Field]) -> u64 {
         let size = |field: &Field| match field {
             Field::Null | Field::Boolean(_) => 1,
             Field::Long(_) | Field::Double(_) => 8,
             Field::String(text) => text.len(),
             Field::Blob(bytes) => bytes.len(),
         };
-        self.rows.iter().flatten().map(|field| size(field) as u64).sum()
+        row.iter().map(|field| size(field) as u64).sum()
     }
 
     /// One page of it; the first one without a token.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redshift_orchestrator::{
     Column, DataApiExecutor, Field,
     conformance::{self, Fixture, Need},
-    local::{LocalExecutor, Run, Script, Scripted},
+    local::{Limits, LocalExecutor, Run, Script, Scripted},
 };
 
 use crate::support::Served;
@@ -41,12 +41,17 @@ impl Fixture for OverTheWire {
 async fn the_data_api_over_the_emulator_conforms() {
     let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
     let short = Duration::from_millis(5);
+    let mut limits = Limits::default();
+    limits.rows_per_page = 2;
     let script = Script::new()
+        .with_limits(limits)
         .on("SELECT n", Run::finished(short).with_result(vec![Column::new("n", "int4")], rows))
         .on("1 / 0", Run::failed(short, "ERROR: division by zero"))
         .on("nap", Run::finished(Duration::from_hours(1)))
         .otherwise(Run::finished(short));
     let service = LocalExecutor::scripted(script);
     let executor = Served::new(service.clone()).await.into_executor();
-    conformance::all(&OverTheWire { executor, service }).await;
+    let fixture = OverTheWire { executor, service };
+    conformance::all(&fixture).await;
+    conformance::catalog(&fixture).await;
 }

@@ -3,6 +3,7 @@
 use redshift_orchestrator::{
     StatementExecutor,
     conformance::{self, Fixture, Need},
+    local::Limits,
 };
 
 use crate::harness::Database;
@@ -38,8 +39,12 @@ impl<E: StatementExecutor> Fixture for OnPostgres<E> {
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn postgres_conforms() {
     let database = Database::new("conforms").await;
-    let executor = database.start().await;
-    conformance::all(&OnPostgres { database, executor }).await;
+    let mut limits = Limits::default();
+    limits.rows_per_page = 2;
+    let executor = database.service().with_limits(limits).start().await.unwrap();
+    let fixture = OnPostgres { database, executor };
+    conformance::all(&fixture).await;
+    conformance::catalog(&fixture).await;
 }
 
 #[cfg(all(feature = "data-api", feature = "emulator"))]
@@ -48,5 +53,7 @@ async fn postgres_conforms() {
 async fn the_data_api_over_the_emulator_on_postgres_conforms() {
     let database = Database::new("conforms_over_the_wire").await;
     let executor = crate::emulator::Served::new(database.start().await).await.into_executor();
-    conformance::all(&OnPostgres { database, executor }).await;
+    let fixture = OnPostgres { database, executor };
+    conformance::all(&fixture).await;
+    conformance::catalog(&fixture).await;
 }

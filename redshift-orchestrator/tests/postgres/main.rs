@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod conformance;
+mod dialect;
 #[cfg(all(feature = "data-api", feature = "emulator"))]
 #[path = "../emulator/support.rs"]
 mod emulator;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use redshift_orchestrator::{
-    Catalog, ErrorKind, Field, Statement, StatementExecutor, Status, WaitTime, catalog::SessionFilter,
+    Catalog, ErrorKind, ExecutionMode, Field, Statement, StatementExecutor, Status, WaitTime,
+    catalog::SessionFilter,
 };
 
 use crate::harness::{Database, ended, rows, run};
@@ -65,4 +66,84 @@ async fn a_session_ends_with_its_process() {
     drop(service);
     let next = Statement::sql("SELECT 1 AS n").in_session(session);
     assert_eq!(other.submit(&next, None).await.unwrap_err().kind(), ErrorKind::SessionGone);
+}
+
+/// A statement in a session used to be committed before its end was on record: a process that died between the two left a statement that
+/// took effect and was told to have failed.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_statement_in_a_session_and_its_end_are_one() {
+    let database = Database::new("session_atomic").await;
+    let service = database.start().await;
+    let first = Statement::sql("SELECT 1 AS n").with_session_keep_alive(HOUR);
+    let session = service.submit(&first, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
+    let within = |sql: &str| Statement::sql(sql).in_session(session.clone());
+    // Who writes the end of a statement is its own transaction: that of the session, and not another one.
+    let sql = "CREATE TABLE seen (id text, by_effect boolean);
+        CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.ended_at IS NOT NULL THEN
+                INSERT INTO public.seen SELECT NEW.id, EXISTS (SELECT FROM public.effects WHERE xmin = pg_current_xact_id()::xid);
+            END IF;
+            RETURN NEW; END $$;
+        CREATE TRIGGER watch BEFORE UPDATE ON redshift_data_local.statement FOR EACH ROW EXECUTE FUNCTION watch()";
+    database.client.batch_execute(sql).await.unwrap();
+    let single = run(&service, &within("INSERT INTO effects VALUES ('single')")).await;
+    let batch = Statement::batch(["INSERT INTO effects VALUES ('batch')"]).in_session(session.clone());
+    let batch = run(&service, &batch).await;
+    assert_eq!(run(&service, &within("BEGIN")).await.error, None);
+    let inside = run(&service, &within("INSERT INTO effects VALUES ('inside')")).await;
+    let commit = run(&service, &within("COMMIT")).await;
+    for (done, together) in [(&single, true), (&batch, true), (&inside, false), (&commit, true)] {
+        assert_eq!((&done.status, &done.error), (&Status::Finished, &None));
+        let seen = "SELECT by_effect FROM seen WHERE id = $1";
+        let row = database.client.query_one(seen, &[&done.id.as_str()]).await.unwrap();
+        assert_eq!(row.get::<_, bool>(0), together, "{done:?}");
+    }
+    for what in ["single", "batch", "inside"] {
+        assert_eq!(database.effects(what).await, 1);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_failed_transaction_of_a_session_goes_on_until_it_is_rolled_back() {
+    let database = Database::new("session_failed").await;
+    let service = database.start().await;
+    let begin = Statement::sql("BEGIN").with_session_keep_alive(HOUR);
+    let session = service.submit(&begin, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
+    let within = |sql: &str| Statement::sql(sql).in_session(session.clone());
+    assert_eq!(run(&service, &within("INSERT INTO effects VALUES ('lost')")).await.status, Status::Finished);
+    assert!(run(&service, &within("SELECT 1 / 0")).await.error.unwrap().contains("division by zero"));
+    let next = run(&service, &within("INSERT INTO effects VALUES ('later')")).await;
+    assert!(next.error.unwrap().contains("current transaction is aborted"));
+    // As in the database itself, this COMMIT is a ROLLBACK.
+    assert_eq!(run(&service, &within("COMMIT")).await.status, Status::Finished);
+    assert_eq!((database.effects("lost").await, database.effects("later").await), (0, 0));
+    // What transactions a batch needs, it may begin itself.
+    let batch = Statement::batch(["BEGIN", "INSERT INTO effects VALUES ('kept')", "COMMIT"])
+        .in_session(session.clone());
+    let refused = run(&service, &batch).await;
+    assert!(refused.error.unwrap().contains("AUTO_COMMIT"), "a transaction batch is one itself");
+    let batch = batch.with_execution_mode(ExecutionMode::AutoCommit);
+    assert_eq!(run(&service, &batch).await.error, None);
+    assert_eq!(database.effects("kept").await, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_session_whose_connection_breaks_is_gone_and_loses_what_was_not_committed() {
+    let database = Database::new("session_breaks").await;
+    let service = database.start().await;
+    let begin = Statement::sql("BEGIN").with_session_keep_alive(HOUR);
+    let session = service.submit(&begin, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
+    let within = |sql: &str| Statement::sql(sql).in_session(session.clone());
+    run(&service, &within("INSERT INTO effects VALUES ('lost')")).await;
+    let nap = service.submit(&within("SELECT pg_sleep(600)"), None).await.unwrap().id;
+    let kill = "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    database.until(kill).await;
+    let done = ended(&service, &nap).await;
+    assert_eq!(done.status, Status::Failed);
+    let next = service.submit(&within("SELECT 1"), None).await.unwrap_err();
+    assert_eq!(next.kind(), ErrorKind::SessionGone);
+    assert_eq!(database.effects("lost").await, 0);
 }

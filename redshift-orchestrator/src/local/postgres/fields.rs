@@ -85,6 +85,7 @@ fn can_print(kind: &Type) -> bool {
                 | Type::TIMESTAMPTZ
                 | Type::INTERVAL
                 | Type::VOID
+                | Type::REFCURSOR
                 | Type::REGPROC
                 | Type::REGCLASS
                 | Type::REGTYPE

@@ -7,8 +7,9 @@
 //! cannot run in a transaction (a procedure that commits, `VACUUM`) is tried in one, which rolls it back, and then runs outside; if *that* is
 //! interrupted, it ends `FAILED` with a text that says so, and does not run again. Several processes may share one database.
 //!
-//! A statement in a kept session runs in whatever transaction that session is in, so its end is written after it, as of one outside of a
-//! transaction. Sessions end with the process that holds them.
+//! A statement in a kept session is no different, unless the session is in a transaction that the caller began there: then its end is on
+//! record before its effect, which is there only after the caller's `COMMIT`; and the end of that one is written in the same transaction.
+//! Sessions end with the process that holds them, or with their connection, and what was not committed in them is rolled back.
 //!
 //! ```text
 //! found on start, or after a lost connection       what happens
@@ -28,7 +29,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio_postgres::{Config, error::DbError};
+use tokio_postgres::{
+    Config,
+    config::{Host, SslMode},
+    error::DbError,
+};
 
 use super::{
     Dwell, Limits, LocalExecutor,
@@ -49,9 +54,11 @@ mod catalog;
 mod dialect;
 mod errors;
 mod fields;
+mod in_session;
 mod link;
 mod records;
 mod run;
+mod words;
 
 /// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`].
 pub struct Postgres {
@@ -173,9 +180,7 @@ impl PostgresBuilder {
     /// [`ErrorKind::Invalid`] for a URL that is none, [`ErrorKind::Database`] when the server cannot be reached,
     /// [`ErrorKind::Unsupported`] when the records are of another version.
     pub async fn start(self) -> Result<LocalExecutor<Postgres>> {
-        let config = Config::from_str(&self.url).map_err(|error| {
-            Error::new(ErrorKind::Invalid, "this is no URL of a PostgreSQL server").with_source(error)
-        })?;
+        let config = read(&self.url)?;
         let pool = Pool::new(config, self.connections);
         let records = Records::new(&self.schema, self.limits.clone())?;
         let found = {
@@ -201,6 +206,23 @@ impl PostgresBuilder {
         executor.adopt(found);
         Ok(executor)
     }
+}
+
+fn read(url: &str) -> Result<Config> {
+    let invalid = |text: &str| Error::new(ErrorKind::Invalid, text);
+    let form = "write it like postgresql://user:password@127.0.0.1:5432/database";
+    let config = Config::from_str(url).map_err(|error| {
+        invalid(&format!("this is no URL of a PostgreSQL server; {form}")).with_source(error)
+    })?;
+    let names_host = |host: &Host| !matches!(host, Host::Tcp(name) if name.is_empty());
+    if !config.get_hosts().iter().any(names_host) && config.get_hostaddrs().is_empty() {
+        return Err(invalid(&format!("the URL of the PostgreSQL server names no host; {form}")));
+    }
+    if config.get_ssl_mode() == SslMode::Require {
+        let text = "the URL asks for TLS (sslmode=require), which is not spoken here; leave it out, and use a server on this machine";
+        return Err(invalid(text));
+    }
+    Ok(config)
 }
 
 #[expect(
@@ -257,6 +279,10 @@ impl Backend for Postgres {
 
     async fn close_session(&self, id: &SessionId) {
         self.sessions().remove(id);
+    }
+
+    fn holds_session(&self, id: &SessionId) -> bool {
+        self.sessions().get(id).is_some_and(|link| !link.is_closed())
     }
 
     async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage> {

@@ -13,9 +13,10 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio_postgres::{Row, types::Type};
 
-use super::{errors, link::Link};
+use super::{dialect, errors, link::Link};
 use crate::{
     Auth, ClientToken, Column, Compute, Error, ErrorKind, ExecutionMode, Field, Result, ResultFormat,
     SessionId, Statement, StatementId, Status, Target,
@@ -79,6 +80,11 @@ impl Records {
         &self.name
     }
 
+    /// The name of the schema, quoted.
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// `sql` with `~` standing for the schema.
     fn sql(&self, sql: &str) -> String {
         sql.replace('~', &self.schema)
@@ -101,6 +107,7 @@ impl Records {
         if !there {
             link.batch_execute(&self.sql(TABLES)).await.map_err(errors::records)?;
         }
+        self.create_functions(link).await?;
         self.query(link, "SELECT pg_advisory_unlock($1)", &[(&MAKING, Type::INT8)]).await?;
         let version: i32 = one(&self.query(link, "SELECT version FROM ~.version", &[]).await?, 0)?;
         if version != VERSION {
@@ -122,6 +129,22 @@ impl Records {
         self.execute(link, results, &[(&forgotten, Type::TIMESTAMPTZ)]).await?;
         self.execute(link, "DELETE FROM ~.statement WHERE ended_at < $1", &[(&old, Type::TIMESTAMPTZ)])
             .await?;
+        Ok(())
+    }
+
+    /// Makes the functions that Redshift's SQL calls, unless these very ones are there. The comment of the schema tells which are.
+    async fn create_functions(&self, link: &Link) -> Result<()> {
+        let digest = Sha256::digest(dialect::LIBRARY);
+        let print: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let comment = format!("statements of the local Redshift Data API, functions {print}");
+        let found = "SELECT obj_description('~'::regnamespace, 'pg_namespace')";
+        if one::<Option<String>>(&self.query(link, found, &[]).await?, 0)? != Some(comment.clone()) {
+            let sql = format!(
+                "BEGIN; {}; GRANT USAGE ON SCHEMA ~ TO PUBLIC; COMMENT ON SCHEMA ~ IS '{comment}'; COMMIT",
+                dialect::LIBRARY
+            );
+            link.batch_execute(&self.sql(&sql)).await.map_err(errors::records)?;
+        }
         Ok(())
     }
 

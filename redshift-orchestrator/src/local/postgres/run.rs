@@ -10,7 +10,8 @@ use super::{
     Notice, Postgres, bind, dialect, errors, fields,
     fields::Raw,
     link::{Lease, Link},
-    records::Claim,
+    records::{Claim, Records},
+    words::{copies_through_the_connection, transaction_control},
 };
 use crate::{
     ExecutionMode, Result, Status,
@@ -19,7 +20,6 @@ use crate::{
         record::{Ending, Part},
         table::Table,
     },
-    sql::{Token, tokens},
 };
 
 /// How often a statement is started whose runs are interrupted by the end of the process or of the database. A statement that brings
@@ -27,13 +27,13 @@ use crate::{
 const MAX_ATTEMPTS: i32 = 5;
 
 /// How one run of some SQL ended.
-enum Ran {
+pub(super) enum Ran {
     Finished(Part, Option<Table>),
     Failed(Failure),
 }
 
 /// Why some SQL did not finish.
-enum Failure {
+pub(super) enum Failure {
     /// The server said no.
     Server(Box<DbError>),
     /// This executor said no, in these words.
@@ -43,7 +43,7 @@ enum Failure {
 }
 
 /// How an attempt at the whole statement ended.
-enum Attempt {
+pub(super) enum Attempt {
     Ended(Ending),
     /// Another process runs it.
     Elsewhere,
@@ -89,7 +89,7 @@ impl Postgres {
         reset
     }
 
-    fn keep_notices(&self, job: &Job<'_>, notices: Vec<Notice>) {
+    pub(super) fn keep_notices(&self, job: &Job<'_>, notices: Vec<Notice>) {
         if !notices.is_empty() {
             self.notices().entry(job.id.clone()).or_default().extend(notices);
         }
@@ -164,11 +164,16 @@ impl Postgres {
             (Some(_), Some(held)) => return self.in_session(link, &held, job, parts).await,
             (Some(session), None) => {
                 let text = format!(
-                    "ERROR: session {session} ended with the process that held it; the statement did not run"
+                    "ERROR: session {session} ended with its connection; what was not committed in it was rolled back"
                 );
                 return self.end(link, job, Ending::failed(parts, text, None)).await;
             }
         }
+        self.run_on(link, job, parts).await
+    }
+
+    /// Runs the statement on a connection that is in no transaction, each part of it in one together with its end.
+    pub(super) async fn run_on(&self, link: &Link, job: &Job<'_>, parts: Vec<Part>) -> Result<Attempt> {
         match job.statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => self.one_by_one(link, job, parts).await,
             _ => self.all_or_nothing(link, job, parts).await,
@@ -327,66 +332,6 @@ impl Postgres {
         }
     }
 
-    /// In a kept session, whose transaction is the caller's own: as in the service a session may span one over several statements. So the end
-    /// cannot be part of it; an interruption leaves a gap, which is told.
-    async fn in_session(
-        &self,
-        link: &Link,
-        session: &Link,
-        job: &Job<'_>,
-        mut parts: Vec<Part>,
-    ) -> Result<Attempt> {
-        let begin = Instant::now();
-        if !self.records.leave_transaction(link, job.id, 0).await? {
-            return Ok(Attempt::Again);
-        }
-        let mode = job.statement.execution_mode();
-        let atomic = mode == Some(ExecutionMode::Transaction);
-        let mut results = vec![None; parts.len()];
-        let mut ending = None;
-        if atomic && session.batch_execute("BEGIN").await.is_err() {
-            ending = Some(fail(parts.clone(), 0, true, &Failure::Lost, begin.elapsed()));
-        }
-        for (index, sql) in job.statement.sqls().iter().enumerate() {
-            if ending.is_some() {
-                break;
-            }
-            (job.report)(Report::Part(index, Part::new(Status::Started)));
-            let started = Instant::now();
-            match self.run_sql(session, job, sql).await {
-                Ran::Finished(part, result) => (parts[index], results[index]) = (part, result),
-                Ran::Failed(failure) if mode == Some(ExecutionMode::AutoCommit) && !is_abort(&failure) => {
-                    parts[index] = failed_part(&failure, started.elapsed());
-                }
-                Ran::Failed(failure) => {
-                    ending = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
-                    if atomic {
-                        // A connection that is gone has rolled back.
-                        let _ = session.batch_execute("ROLLBACK").await;
-                    }
-                }
-            }
-        }
-        let mut ending =
-            ending.unwrap_or_else(|| Ending::of_parts(parts, mode.is_some(), Some(begin.elapsed())));
-        if atomic
-            && ending.status == Status::Finished
-            && let Err(error) = session.batch_execute("COMMIT").await
-        {
-            let last = ending.parts.len() - 1;
-            ending = fail(ending.parts, last, true, &Failure::from(error), begin.elapsed());
-        }
-        self.keep_notices(job, session.take_notices());
-        if session.is_closed()
-            && let Some(id) = job.statement.session()
-        {
-            self.sessions().remove(id);
-        }
-        link.batch_execute("BEGIN").await.map_err(errors::records)?;
-        self.write_end(link, job, &ending, &results).await?;
-        self.commit(link, ending).await
-    }
-
     /// Writes an end that has no effect to go with.
     async fn end(&self, link: &Link, job: &Job<'_>, ending: Ending) -> Result<Attempt> {
         link.batch_execute("BEGIN").await.map_err(errors::records)?;
@@ -404,7 +349,7 @@ impl Postgres {
         self.commit(link, ending).await
     }
 
-    async fn write_end(
+    pub(super) async fn write_end(
         &self,
         link: &Link,
         job: &Job<'_>,
@@ -422,19 +367,20 @@ impl Postgres {
         }
     }
 
-    async fn commit(&self, link: &Link, ending: Ending) -> Result<Attempt> {
+    pub(super) async fn commit(&self, link: &Link, ending: Ending) -> Result<Attempt> {
         link.batch_execute("COMMIT").await.map_err(errors::records)?;
         Ok(Attempt::Ended(ending))
     }
 
     /// Runs one SQL text, and asks the server to stop once the statement is cancelled.
-    async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> Ran {
-        // In a session the transaction is the caller's.
-        if job.statement.session().is_none()
+    pub(super) async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> Ran {
+        // In a session the transaction may be the caller's, except for a batch that is one.
+        let is_transaction = job.statement.execution_mode() == Some(ExecutionMode::Transaction);
+        if (job.statement.session().is_none() || is_transaction)
             && let Some(word) = transaction_control(sql)
         {
             return Ran::Failed(Failure::Refused(format!(
-                "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction"
+                "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction\n  Way out: submit it in a session (SessionKeepAliveSeconds), by itself or in a batch with the execution mode AUTO_COMMIT"
             )));
         }
         if copies_through_the_connection(sql) {
@@ -447,11 +393,10 @@ impl Postgres {
             job.cancelled().await;
             Link::keep_cancelling(token).await
         };
-        let limit = self.records.limits.result_bytes;
         let begin = Instant::now();
         tokio::select! {
             biased;
-            ran = fetch(link, job, sql, limit) => match ran {
+            ran = fetch(link, job, sql, &self.records) => match ran {
                 Ok((mut part, result)) => {
                     part.duration = Some(begin.elapsed());
                     Ran::Finished(part, result)
@@ -464,8 +409,13 @@ impl Postgres {
 }
 
 /// Runs SQL and takes its rows.
-async fn fetch(link: &Link, job: &Job<'_>, sql: &str, limit: u64) -> Result<(Part, Option<Table>), Failure> {
-    let sql = dialect::translate(sql);
+async fn fetch(
+    link: &Link,
+    job: &Job<'_>,
+    sql: &str,
+    records: &Records,
+) -> Result<(Part, Option<Table>), Failure> {
+    let sql = dialect::translate(sql, records.schema()).map_err(Failure::Refused)?;
     let bound = bind::bind(&sql, job.statement.parameters());
     let prepared = link.prepare(&bound.sql).await.map_err(Failure::from)?;
     if prepared.params().len() != bound.values.len() {
@@ -482,11 +432,11 @@ async fn fetch(link: &Link, job: &Job<'_>, sql: &str, limit: u64) -> Result<(Par
     let mut size = 0;
     while let Some(row) = rows.next().await {
         let row = row.map_err(Failure::from)?;
-        size += row.raw_size_bytes() as u64;
-        if size > limit {
-            return Err(Failure::Refused(format!(
-                "ERROR: the result is larger than the {limit} bytes allowed"
-            )));
+        let row_size = row.raw_size_bytes() as u64;
+        size += row_size;
+        let limits = &records.limits;
+        if let Some(refused) = limits.refuse_row(row_size).or_else(|| limits.refuse_result(size)) {
+            return Err(Failure::Refused(refused));
         }
         let field = |(index, column): (usize, &tokio_postgres::Column)| {
             let raw: Raw<'_> = row.try_get(index).map_err(Failure::from)?;
@@ -535,7 +485,13 @@ impl From<tokio_postgres::Error> for Failure {
 
 const INTERRUPTED_OUTSIDE: &str = "ERROR: interrupted while it ran outside of a transaction (it commits on its own, or forbids one): what it committed before stays, the rest does not; whether it ended is not known";
 
-fn fail(mut parts: Vec<Part>, index: usize, is_batch: bool, failure: &Failure, duration: Duration) -> Ending {
+pub(super) fn fail(
+    mut parts: Vec<Part>,
+    index: usize,
+    is_batch: bool,
+    failure: &Failure,
+    duration: Duration,
+) -> Ending {
     if is_abort(failure) {
         for part in &mut parts {
             *part = Part::new(Status::Aborted);
@@ -549,7 +505,7 @@ fn fail(mut parts: Vec<Part>, index: usize, is_batch: bool, failure: &Failure, d
     Ending::of_parts(parts, is_batch, Some(duration))
 }
 
-fn failed_part(failure: &Failure, duration: Duration) -> Part {
+pub(super) fn failed_part(failure: &Failure, duration: Duration) -> Part {
     let mut part = Part::new(Status::Failed);
     part.duration = Some(duration);
     part.error = Some(match failure {
@@ -566,69 +522,10 @@ fn failed_part(failure: &Failure, duration: Duration) -> Part {
     part
 }
 
-fn is_abort(failure: &Failure) -> bool {
+pub(super) fn is_abort(failure: &Failure) -> bool {
     matches!(failure, Failure::Server(error) if errors::is_cancel(error))
 }
 
-fn lost() -> crate::Error {
+pub(super) fn lost() -> crate::Error {
     crate::Error::new(crate::ErrorKind::Disconnected, "the connection to the database was lost")
-}
-
-/// The word with which a text would end or begin the transaction that it runs in.
-fn transaction_control(sql: &str) -> Option<String> {
-    let mut words = words(sql);
-    let first = words.next()?;
-    let control = ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
-    let prepares = first == "PREPARE" && words.next().is_some_and(|second| second == "TRANSACTION");
-    (control.contains(&first.as_str()) || prepares).then_some(first)
-}
-
-/// Whether a text is a `COPY` between a table and the connection.
-fn copies_through_the_connection(sql: &str) -> bool {
-    let mut words = words(sql);
-    words.next().is_some_and(|first| first == "COPY") && words.any(|word| word == "STDIN" || word == "STDOUT")
-}
-
-/// The words of a text, in capitals. Where it does not begin with one, the first is empty.
-fn words(sql: &str) -> impl Iterator<Item = String> {
-    let mut begun = false;
-    tokens(sql).filter_map(move |token| match token {
-        Token::Blank(_) | Token::Semicolon => None,
-        Token::Word(word) => {
-            begun = true;
-            Some(word.to_ascii_uppercase())
-        }
-        _ if !begun => {
-            begun = true;
-            Some(String::new())
-        }
-        _ => None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_first_word_controls_a_transaction() {
-        for (sql, word) in [
-            (" -- !\n commit;", Some("COMMIT")),
-            ("START TRANSACTION", Some("START")),
-            ("PREPARE TRANSACTION 'x'", Some("PREPARE")),
-            ("PREPARE x AS SELECT 1", None),
-            ("(COMMIT)", None),
-            ("SELECT 'COMMIT'", None),
-            ("CALL commit()", None),
-        ] {
-            assert_eq!(transaction_control(sql).as_deref(), word, "{sql}");
-        }
-    }
-
-    #[test]
-    fn a_copy_through_the_connection_is_told_from_others() {
-        assert!(copies_through_the_connection("COPY t (a) FROM STDIN WITH (FORMAT csv)"));
-        assert!(!copies_through_the_connection("COPY t FROM 's3://STDIN/x'"));
-        assert!(!copies_through_the_connection("SELECT STDIN"));
-    }
 }

@@ -1,0 +1,145 @@
+-- The names that Redshift has for the parts of a date.
+CREATE OR REPLACE FUNCTION ~.date_part_name(part text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN lower(part) IN ('millennium', 'millennia', 'mil', 'mils') THEN 'millennium'
+        WHEN lower(part) IN ('century', 'centuries', 'c', 'cent', 'cents') THEN 'century'
+        WHEN lower(part) IN ('decade', 'decades', 'dec', 'decs') THEN 'decade'
+        WHEN lower(part) IN ('year', 'years', 'y', 'yr', 'yrs') THEN 'year'
+        WHEN lower(part) IN ('quarter', 'quarters', 'qtr', 'qtrs') THEN 'quarter'
+        WHEN lower(part) IN ('month', 'months', 'mon', 'mons') THEN 'month'
+        WHEN lower(part) IN ('week', 'weeks', 'w') THEN 'week'
+        WHEN lower(part) IN ('day', 'days', 'd') THEN 'day'
+        WHEN lower(part) IN ('dow', 'dayofweek', 'dw', 'weekday') THEN 'dow'
+        WHEN lower(part) IN ('doy', 'dayofyear', 'dy', 'yearday') THEN 'doy'
+        WHEN lower(part) IN ('hour', 'hours', 'h', 'hr', 'hrs') THEN 'hour'
+        WHEN lower(part) IN ('minute', 'minutes', 'm', 'min', 'mins') THEN 'minute'
+        WHEN lower(part) IN ('second', 'seconds', 's', 'sec', 'secs') THEN 'second'
+        WHEN lower(part) IN ('millisecond', 'milliseconds', 'ms', 'msec', 'msecs', 'msecond', 'mseconds', 'millisec', 'millisecs', 'millisecon') THEN 'millisecond'
+        WHEN lower(part) IN ('microsecond', 'microseconds', 'us', 'usec', 'usecs', 'usecond', 'useconds', 'microsec', 'microsecs') THEN 'microsecond'
+        ELSE lower(part) END
+$$;
+
+-- So many of a part, as an interval.
+CREATE OR REPLACE FUNCTION ~.date_parts(part text, number bigint) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE ~.date_part_name(part)
+        WHEN 'quarter' THEN make_interval(months => (3 * number)::int)
+        WHEN 'week' THEN make_interval(days => (7 * number)::int)
+        WHEN 'millisecond' THEN number * INTERVAL '1 millisecond'
+        WHEN 'microsecond' THEN number * INTERVAL '1 microsecond'
+        WHEN 'second' THEN number * INTERVAL '1 second'
+        WHEN 'minute' THEN number * INTERVAL '1 minute'
+        ELSE (number || ' ' || ~.date_part_name(part))::interval END
+$$;
+
+CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at timestamp) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT at + ~.date_parts(part, number)
+$$;
+CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at date) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT at::timestamp + ~.date_parts(part, number)
+$$;
+CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT at + ~.date_parts(part, number)
+$$;
+CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at time) RETURNS time LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT at + ~.date_parts(part, number)
+$$;
+
+-- How many boundaries of a part lie between two times.
+CREATE OR REPLACE FUNCTION ~.datediff(part text, begins timestamp, ends timestamp) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (CASE ~.date_part_name(part)
+        WHEN 'millennium' THEN extract(millennium FROM ends) - extract(millennium FROM begins)
+        WHEN 'century' THEN extract(century FROM ends) - extract(century FROM begins)
+        WHEN 'decade' THEN extract(decade FROM ends) - extract(decade FROM begins)
+        WHEN 'year' THEN extract(year FROM ends) - extract(year FROM begins)
+        WHEN 'quarter' THEN 4 * (extract(year FROM ends) - extract(year FROM begins)) + extract(quarter FROM ends) - extract(quarter FROM begins)
+        WHEN 'month' THEN 12 * (extract(year FROM ends) - extract(year FROM begins)) + extract(month FROM ends) - extract(month FROM begins)
+        WHEN 'week' THEN (date_trunc('week', ends)::date - date_trunc('week', begins)::date) / 7
+        WHEN 'day' THEN ends::date - begins::date
+        WHEN 'hour' THEN (extract(epoch FROM date_trunc('hour', ends)) - extract(epoch FROM date_trunc('hour', begins))) / 3600
+        WHEN 'minute' THEN (extract(epoch FROM date_trunc('minute', ends)) - extract(epoch FROM date_trunc('minute', begins))) / 60
+        WHEN 'second' THEN extract(epoch FROM date_trunc('second', ends)) - extract(epoch FROM date_trunc('second', begins))
+        WHEN 'millisecond' THEN floor(1000 * extract(epoch FROM ends)) - floor(1000 * extract(epoch FROM begins))
+        WHEN 'microsecond' THEN 1000000 * (extract(epoch FROM ends) - extract(epoch FROM begins))
+        ELSE ('no part of a date: ' || part)::int END)::bigint
+$$;
+CREATE OR REPLACE FUNCTION ~.datediff(part text, begins timestamptz, ends timestamptz) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ~.datediff(part, begins AT TIME ZONE 'UTC', ends AT TIME ZONE 'UTC')
+$$;
+CREATE OR REPLACE FUNCTION ~.datediff(part text, begins time, ends time) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ~.datediff(part, DATE '2000-01-01' + begins, DATE '2000-01-01' + ends)
+$$;
+
+-- The last day of a month stays the last one.
+CREATE OR REPLACE FUNCTION ~.add_months(at timestamp, months bigint) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN extract(month FROM at + INTERVAL '1 day') <> extract(month FROM at)
+        THEN date_trunc('month', at) + make_interval(months => months::int + 1) - INTERVAL '1 day' + (at - date_trunc('day', at))
+        ELSE at + make_interval(months => months::int) END
+$$;
+CREATE OR REPLACE FUNCTION ~.last_day(at timestamp) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (date_trunc('month', at) + INTERVAL '1 month' - INTERVAL '1 day')::date
+$$;
+CREATE OR REPLACE FUNCTION ~.next_day(at timestamp, day text) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT at::date + 1 + (strpos('su mo tu we th fr sa', left(lower(day), 2)) / 3 - extract(dow FROM at)::int + 6) % 7
+$$;
+CREATE OR REPLACE FUNCTION ~.months_between(late timestamp, early timestamp) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT 12 * (extract(year FROM late) - extract(year FROM early)) + extract(month FROM late) - extract(month FROM early)
+        + CASE WHEN extract(day FROM late) = extract(day FROM early) OR (late::date = ~.last_day(late) AND early::date = ~.last_day(early)) THEN 0
+          ELSE (extract(day FROM late) - extract(day FROM early) + (extract(epoch FROM late::time) - extract(epoch FROM early::time)) / 86400) / 31 END
+$$;
+CREATE OR REPLACE FUNCTION ~.date_part_year(at date) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT extract(year FROM at)::int $$;
+CREATE OR REPLACE FUNCTION ~.convert_timezone(target text, at timestamp) RETURNS timestamp LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT (at AT TIME ZONE 'UTC') AT TIME ZONE target
+$$;
+CREATE OR REPLACE FUNCTION ~.convert_timezone(source text, target text, at timestamp) RETURNS timestamp LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT (at AT TIME ZONE source) AT TIME ZONE target
+$$;
+
+CREATE OR REPLACE FUNCTION ~.trunc(at timestamp) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT at::date $$;
+CREATE OR REPLACE FUNCTION ~.trunc(at timestamptz) RETURNS date LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT at::date $$;
+CREATE OR REPLACE FUNCTION ~.trunc(x numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT pg_catalog.trunc(x) $$;
+CREATE OR REPLACE FUNCTION ~.trunc(x numeric, digits int) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT pg_catalog.trunc(x, digits) $$;
+CREATE OR REPLACE FUNCTION ~.trunc(x double precision) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT pg_catalog.trunc(x) $$;
+CREATE OR REPLACE FUNCTION ~.trunc(x double precision, digits int) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.trunc(x::numeric, digits)::double precision
+$$;
+CREATE OR REPLACE FUNCTION ~.round(x numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT pg_catalog.round(x) $$;
+CREATE OR REPLACE FUNCTION ~.round(x numeric, digits int) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT pg_catalog.round(x, digits) $$;
+CREATE OR REPLACE FUNCTION ~.round(x double precision) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT pg_catalog.round(x) $$;
+CREATE OR REPLACE FUNCTION ~.round(x double precision, digits int) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.round(x::numeric, digits)::double precision
+$$;
+
+CREATE OR REPLACE FUNCTION ~.sha2(value text, bits int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT encode(CASE bits WHEN 224 THEN sha224(convert_to(value, 'UTF8')) WHEN 384 THEN sha384(convert_to(value, 'UTF8'))
+        WHEN 512 THEN sha512(convert_to(value, 'UTF8')) ELSE sha256(convert_to(value, 'UTF8')) END, 'hex')
+$$;
+CREATE OR REPLACE FUNCTION ~.strtol(digits text, base int) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (CASE WHEN left(digits, 1) = '-' THEN -1 ELSE 1 END
+        * sum((strpos('0123456789abcdefghijklmnopqrstuvwxyz', digit) - 1) * (base::numeric ^ (place - 1))))::bigint
+    FROM regexp_split_to_table(reverse(lower(ltrim(digits, '+-'))), '') WITH ORDINALITY AS digit_at (digit, place)
+$$;
+
+CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, VARIADIC path text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT nullif(document, '')::json #>> path
+$$;
+CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document json, VARIADIC path text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT document #>> path
+$$;
+CREATE OR REPLACE FUNCTION ~.json_extract_array_element_text(document text, place int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT nullif(document, '')::json ->> place
+$$;
+CREATE OR REPLACE FUNCTION ~.json_array_length(document text) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.json_array_length(nullif(document, '')::json)
+$$;
+CREATE OR REPLACE FUNCTION ~.json_array_length(document json) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.json_array_length(document)
+$$;
+CREATE OR REPLACE FUNCTION ~.is_valid_json(document text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    RETURN json_typeof(document::json) = 'object';
+EXCEPTION WHEN invalid_text_representation THEN RETURN false; END $$;
+CREATE OR REPLACE FUNCTION ~.is_valid_json_array(document text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    RETURN json_typeof(document::json) = 'array';
+EXCEPTION WHEN invalid_text_representation THEN RETURN false; END $$;
+
+CREATE OR REPLACE FUNCTION ~.first_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT first $$;
+CREATE OR REPLACE AGGREGATE ~.any_value(anyelement) (SFUNC = ~.first_of, STYPE = anyelement, PARALLEL = SAFE);

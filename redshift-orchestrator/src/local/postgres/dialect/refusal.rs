@@ -1,0 +1,152 @@
+//! What Redshift has and a PostgreSQL server has not: refused by name, with the way out.
+
+use std::ops::Range;
+
+use super::Reader;
+use crate::sql::Token;
+
+/// Words that a statement begins with; what is refused; the way out.
+#[rustfmt::skip]
+const STATEMENTS: &[(&[&str], &str, &str)] = &[
+    (&["UNLOAD"], "UNLOAD", "SELECT the rows and fetch them, as CSV if they are many"),
+    (&["CREATE", "EXTERNAL", "SCHEMA"], "CREATE EXTERNAL SCHEMA", "CREATE SCHEMA, and load the tables that are read from it"),
+    (&["ALTER", "EXTERNAL", "SCHEMA"], "ALTER EXTERNAL SCHEMA", "use an ordinary schema"),
+    (&["CREATE", "EXTERNAL", "TABLE"], "CREATE EXTERNAL TABLE (Redshift Spectrum)", "CREATE TABLE with the same columns, and INSERT the rows"),
+    (&["ALTER", "EXTERNAL", "TABLE"], "ALTER EXTERNAL TABLE (Redshift Spectrum)", "use an ordinary table"),
+    (&["CREATE", "EXTERNAL", "VIEW"], "CREATE EXTERNAL VIEW", "CREATE VIEW over ordinary tables"),
+    (&["CREATE", "EXTERNAL", "FUNCTION"], "CREATE EXTERNAL FUNCTION (a Lambda function)", "CREATE FUNCTION … LANGUAGE sql with the result that a test needs"),
+    (&["CREATE", "OR", "REPLACE", "EXTERNAL", "FUNCTION"], "CREATE EXTERNAL FUNCTION (a Lambda function)", "CREATE FUNCTION … LANGUAGE sql with the result that a test needs"),
+    (&["CREATE", "EXTERNAL", "MODEL"], "CREATE EXTERNAL MODEL", "CREATE FUNCTION … LANGUAGE sql with the result that a test needs"),
+    (&["CREATE", "MODEL"], "CREATE MODEL (Redshift ML)", "CREATE FUNCTION … LANGUAGE sql with the result that a test needs"),
+    (&["CREATE", "DATASHARE"], "a datashare", "grant on the schema itself"),
+    (&["ALTER", "DATASHARE"], "a datashare", "grant on the schema itself"),
+    (&["DROP", "DATASHARE"], "a datashare", "leave it out"),
+    (&["CREATE", "LIBRARY"], "CREATE LIBRARY (Python)", "write the function in SQL or PL/pgSQL"),
+    (&["CREATE", "OR", "REPLACE", "LIBRARY"], "CREATE LIBRARY (Python)", "write the function in SQL or PL/pgSQL"),
+    (&["CREATE", "IDENTITY", "PROVIDER"], "CREATE IDENTITY PROVIDER", "use roles of the PostgreSQL server"),
+    (&["CREATE", "MASKING", "POLICY"], "a masking policy", "mask in a view"),
+    (&["ATTACH", "MASKING", "POLICY"], "a masking policy", "mask in a view"),
+    (&["CREATE", "RLS", "POLICY"], "CREATE RLS POLICY", "use PostgreSQL's CREATE POLICY on the server itself"),
+    (&["ATTACH", "RLS", "POLICY"], "ATTACH RLS POLICY", "use PostgreSQL's CREATE POLICY on the server itself"),
+    (&["ANALYZE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
+    (&["ANALYSE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
+];
+
+/// The refusal of the statement that a part of the text begins with.
+pub(super) fn of_statement(reader: Reader<'_, '_>, part: Range<usize>) -> Option<String> {
+    let (begin, end) = (part.start, part.end);
+    if let Some((_, feature, way_out)) =
+        STATEMENTS.iter().find(|(words, ..)| reader.words(begin, end, words).is_some())
+    {
+        return Some(refused(feature, way_out));
+    }
+    let rest = || statement(reader, begin, end);
+    let has =
+        |word: &str| rest().any(|token| matches!(token, Token::Word(one) if one.eq_ignore_ascii_case(word)));
+    if reader.words(begin, end, &["COPY"]).is_some() {
+        let is_store = |text: &str| {
+            let text = text.trim_start_matches('\'');
+            ["s3:", "dynamodb:", "emr:", "ssh:"]
+                .iter()
+                .any(|store| text.get(..store.len()).is_some_and(|head| head.eq_ignore_ascii_case(store)))
+        };
+        let stores = rest().any(|token| matches!(token, Token::Quoted(text) if is_store(text)));
+        let redshifts = ["IAM_ROLE", "CREDENTIALS", "ACCESS_KEY_ID", "MANIFEST", "JOB"].into_iter().any(has);
+        if stores || redshifts {
+            let way_out =
+                "INSERT the rows, or load them with PostgreSQL's COPY over a connection of your own";
+            return Some(refused("COPY from S3 or another store", way_out));
+        }
+    }
+    if reader.words(begin, end, &["MERGE"]).is_some() && has("DUPLICATES") {
+        return Some(refused(
+            "MERGE … REMOVE DUPLICATES",
+            "write the branches WHEN MATCHED and WHEN NOT MATCHED",
+        ));
+    }
+    if reader.words(begin, end, &["ALTER", "TABLE"]).is_some() && has("APPEND") {
+        return Some(refused(
+            "ALTER TABLE APPEND",
+            "INSERT INTO the target SELECT from the source, then TRUNCATE the source",
+        ));
+    }
+    let creates = reader.words(begin, end, &["CREATE"]).is_some();
+    if creates && ["plpythonu", "plpython3u"].into_iter().any(has) {
+        return Some(refused("LANGUAGE plpythonu", "write the function in SQL or PL/pgSQL"));
+    }
+    if creates && has("DATABASE") && (has("DATASHARE") || has("INTEGRATION")) {
+        return Some(refused(
+            "a database of a datashare or an integration",
+            "CREATE SCHEMA, and load what is read from it",
+        ));
+    }
+    None
+}
+
+/// The refusal of a word inside of a statement.
+pub(super) fn of_word(
+    reader: Reader<'_, '_>,
+    part: Range<usize>,
+    before: Option<Token<'_>>,
+) -> Option<String> {
+    let (at, end) = (part.start, part.end);
+    let Token::Word(word) = reader.tokens[at] else { return None };
+    let calls = || reader.list(at + 1, end).is_some();
+    // A column of that name has a comma or a word such as SELECT before it.
+    let follows_a_table = || match before {
+        Some(Token::Word(word)) => {
+            !["SELECT", "AS", "BY", "ON", "WHERE", "AND", "OR", "INTO", "TABLE", "FUNCTION"]
+                .iter()
+                .any(|one| word.eq_ignore_ascii_case(one))
+        }
+        Some(Token::Symbol(")")) | Some(Token::Quoted(_)) => true,
+        _ => false,
+    };
+    let (feature, way_out) = match word.to_ascii_uppercase().as_str() {
+        "JSON_PARSE"
+        | "JSON_SERIALIZE"
+        | "JSON_SERIALIZE_TO_VARBYTE"
+        | "CAN_JSON_PARSE"
+        | "GET_ARRAY_LENGTH"
+            if calls() =>
+        {
+            ("the type SUPER and its functions", SUPER)
+        }
+        "APPROXIMATE" => return None,
+        "PIVOT" | "UNPIVOT" if calls() && follows_a_table() => {
+            ("PIVOT and UNPIVOT", "write a CASE for each column, with GROUP BY")
+        }
+        "QUALIFY"
+            if follows_a_table()
+                && reader.word(at + 1, end).is_some_and(|(_, next)| reader.list(next, end).is_some()) =>
+        {
+            ("QUALIFY", "put the window function into a subquery, and its condition into WHERE")
+        }
+        _ => return None,
+    };
+    Some(refused(feature, way_out))
+}
+
+const SUPER: &str = "keep the document in a VARCHAR and read it with JSON_EXTRACT_PATH_TEXT";
+
+/// The refusal of a type.
+pub(super) fn of_type(name: &str) -> Option<String> {
+    let (feature, way_out) = match name.to_ascii_uppercase().as_str() {
+        "SUPER" => ("the type SUPER", SUPER),
+        "GEOMETRY" | "GEOGRAPHY" => {
+            ("the types GEOMETRY and GEOGRAPHY", "keep the coordinates as numbers, or the shape as text")
+        }
+        "HLLSKETCH" => ("the type HLLSKETCH", "COUNT(DISTINCT …)"),
+        _ => return None,
+    };
+    Some(refused(feature, way_out))
+}
+
+pub(super) fn refused(feature: &str, way_out: &str) -> String {
+    format!("ERROR: {feature} is Amazon Redshift's, and PostgreSQL has nothing like it\n  Way out: {way_out}")
+}
+
+/// The tokens of a statement, to its semicolon.
+fn statement<'a>(reader: Reader<'a, '_>, begin: usize, end: usize) -> impl Iterator<Item = Token<'a>> {
+    reader.tokens[begin..end].iter().copied().take_while(|token| *token != Token::Semicolon)
+}
