@@ -3,15 +3,16 @@
 use std::{
     cmp::Ordering,
     fs::File,
-    io::{BufReader, Read},
-    sync::Arc,
+    io::{Read, Seek, SeekFrom},
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use arrow::{
     array::{RecordBatch, RecordBatchOptions},
     datatypes::{Field, FieldRef, Schema, SchemaRef},
 };
-use bytes::{Bytes, buf};
+use bytes::{Buf, Bytes, buf};
 use futures::TryStreamExt;
 use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, path::Path};
 use parquet::{
@@ -22,9 +23,11 @@ use parquet::{
             RowSelector,
         },
     },
+    column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
-        metadata::{ParquetMetaData, ParquetMetaDataReader},
+        metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
+        page_index::column_index::ColumnIndexMetaData,
         reader::{ChunkReader, Length},
     },
 };
@@ -44,32 +47,47 @@ pub(crate) const FOOTER_MAX_KEY: &str = "hoodie_max_record_key";
 const FOOTER_GUESS: u64 = 64 * 1024;
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 8 * 1024;
+/// Bytes that are read at a time.
+const READ_AHEAD: u64 = 64 * 1024;
 
-/// The bytes of a base file: a file that is open, or its content.
-#[derive(Debug)]
+/// The bytes of a base file: a file that is open, or its content. Clones read side by side.
+#[derive(Clone, Debug)]
 pub(crate) enum Source {
-    File(File),
+    /// The clones of a file share its cursor, so each read sets it first, under the lock.
+    File(Arc<Mutex<File>>, u64),
     Memory(Bytes),
 }
 
-pub(crate) enum SourceReader {
-    File(BufReader<File>),
-    Memory(buf::Reader<Bytes>),
+impl Source {
+    fn of_file(file: File) -> std::io::Result<Self> {
+        let bytes = file.metadata()?.len();
+        Ok(Self::File(Arc::new(Mutex::new(file)), bytes))
+    }
+}
+
+/// Reads on from a place.
+pub(crate) struct SourceReader {
+    source: Source,
+    start: u64,
+    buffered: buf::Reader<Bytes>,
 }
 
 impl Read for SourceReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::File(file) => file.read(buffer),
-            Self::Memory(bytes) => bytes.read(buffer),
+        if !self.buffered.get_ref().has_remaining() {
+            let left = self.source.len().saturating_sub(self.start);
+            let next = READ_AHEAD.max(buffer.len() as u64).min(left) as usize;
+            self.buffered = self.source.get_bytes(self.start, next).map_err(std::io::Error::other)?.reader();
+            self.start += next as u64;
         }
+        self.buffered.read(buffer)
     }
 }
 
 impl Length for Source {
     fn len(&self) -> u64 {
         match self {
-            Self::File(file) => Length::len(file),
+            Self::File(_, bytes) => *bytes,
             Self::Memory(bytes) => Length::len(bytes),
         }
     }
@@ -79,15 +97,21 @@ impl ChunkReader for Source {
     type T = SourceReader;
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        match self {
-            Self::File(file) => file.get_read(start).map(SourceReader::File),
-            Self::Memory(bytes) => bytes.get_read(start).map(SourceReader::Memory),
-        }
+        Ok(SourceReader { source: self.clone(), start, buffered: Bytes::new().reader() })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
         match self {
-            Self::File(file) => file.get_bytes(start, length),
+            Self::File(file, _) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(start))?;
+                let mut bytes = Vec::with_capacity(length);
+                (&mut *file).take(length as u64).read_to_end(&mut bytes)?;
+                if bytes.len() < length {
+                    return Err(ParquetError::EOF("the file ends before its footer says".to_owned()));
+                }
+                Ok(bytes.into())
+            }
             Self::Memory(bytes) => bytes.get_bytes(start, length),
         }
     }
@@ -113,9 +137,10 @@ impl Footer {
             GetResultPayload::File(file, _) => {
                 let path = path.clone();
                 blocking(move || {
-                    ParquetMetaDataReader::new()
-                        .parse_and_finish(&Source::File(file))
-                        .map_err(|cause| corrupt(&path, cause))
+                    let parsed = Source::of_file(file)
+                        .map_err(ParquetError::from)
+                        .and_then(|source| ParquetMetaDataReader::new().parse_and_finish(&source));
+                    parsed.map_err(|cause| corrupt(&path, cause))
                 })
                 .await?
             }
@@ -186,10 +211,11 @@ impl Footer {
     }
 }
 
-/// A base file that is open for reading.
-#[derive(Debug)]
+/// A base file that is open for reading; clones share it.
+#[derive(Clone, Debug)]
 pub(crate) struct OpenFile {
     footer: Footer,
+    arrow: ArrowReaderMetadata,
     source: Source,
 }
 
@@ -199,19 +225,46 @@ impl OpenFile {
         let failed = |cause| storage::failed("read", path, cause);
         let found = store.get_opts(path, GetOptions::default()).await.map_err(failed)?;
         let source = match found.payload {
-            GetResultPayload::File(file, _) => Source::File(file),
+            GetResultPayload::File(file, _) => {
+                Source::of_file(file).map_err(|cause| corrupt(path, cause.into()))?
+            }
             GetResultPayload::Stream(stream) => {
                 let parts: Vec<Bytes> = stream.try_collect().await.map_err(failed)?;
                 Source::Memory(if parts.len() == 1 { parts[0].clone() } else { Bytes::from(parts.concat()) })
             }
         };
-        let metadata =
-            ParquetMetaDataReader::new().parse_and_finish(&source).map_err(|cause| corrupt(path, cause))?;
-        Ok(Self { footer: Footer::of(path.clone(), metadata), source })
+        // Pages are found by their index where there is one: rows that are not asked for are then not decompressed.
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Optional)
+            .parse_and_finish(&source)
+            .map_err(|cause| corrupt(path, cause))?;
+        let footer = Footer::of(path.clone(), metadata);
+        Ok(Self { arrow: footer.arrow_metadata()?, footer, source })
     }
 
     pub(crate) fn footer(&self) -> &Footer {
         &self.footer
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.footer.path
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The positions of each row group's rows.
+    pub(crate) fn groups(&self) -> Vec<Range<u64>> {
+        let mut end = 0;
+        let groups = self.footer.metadata.row_groups().iter();
+        groups
+            .map(|group| {
+                let start = end;
+                end += u64::try_from(group.num_rows()).unwrap_or(0);
+                start..end
+            })
+            .collect()
     }
 
     /// Reads rows in order: of the named columns that the file has, in the order of the file; and of the rows at
@@ -219,23 +272,32 @@ impl OpenFile {
     ///
     /// This is work for a thread that may block.
     pub(crate) fn read(
-        self,
+        &self,
+        columns: &dyn Fn(&str) -> bool,
+        positions: Option<&[u64]>,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        self.read_groups(None, columns, positions)
+    }
+
+    /// [`OpenFile::read`] of some row groups; `positions` count the rows of these alone.
+    pub(crate) fn read_groups(
+        &self,
+        groups: Option<Vec<usize>>,
         columns: &dyn Fn(&str) -> bool,
         positions: Option<&[u64]>,
     ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
         let path = self.footer.path.clone();
-        let metadata = self.footer.arrow_metadata()?;
-        let wanted: Vec<usize> = metadata
-            .schema()
-            .fields()
-            .iter()
-            .enumerate()
-            .filter_map(|(index, field)| columns(field.name()).then_some(index))
-            .collect();
-        let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.source, metadata)
-            .with_projection(mask)
-            .with_batch_size(BATCH_ROWS);
+        let fields = self.arrow.schema().fields().iter().enumerate();
+        let wanted: Vec<usize> =
+            fields.filter_map(|(index, field)| columns(field.name()).then_some(index)).collect();
+        let mask = ProjectionMask::roots(self.arrow.parquet_schema(), wanted);
+        let mut builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.arrow.clone())
+                .with_projection(mask)
+                .with_batch_size(BATCH_ROWS);
+        if let Some(groups) = groups {
+            builder = builder.with_row_groups(groups);
+        }
         if let Some(positions) = positions {
             builder = builder.with_row_selection(selection(positions));
         }
@@ -247,6 +309,39 @@ impl OpenFile {
                     .with_source(cause)
             })
         }))
+    }
+
+    /// The leaf columns of the Parquet schema that make up a column.
+    pub(crate) fn leaves(&self, column: &str) -> Vec<usize> {
+        let schema = self.arrow.parquet_schema();
+        (0..schema.num_columns()).filter(|leaf| schema.get_column_root(*leaf).name() == column).collect()
+    }
+
+    /// A column chunk as it is stored, to be written again as it is.
+    pub(crate) fn chunk(&self, group: usize, leaf: usize) -> ColumnCloseResult {
+        let metadata = &self.footer.metadata;
+        let (rows, chunk) = (metadata.row_group(group).num_rows(), metadata.row_group(group).column(leaf));
+        ColumnCloseResult {
+            bytes_written: u64::try_from(chunk.compressed_size()).unwrap_or(0),
+            rows_written: u64::try_from(rows).unwrap_or(0),
+            metadata: chunk.clone(),
+            bloom_filter: None,
+            column_index: metadata
+                .column_index()
+                .and_then(|index| index.get(group)?.get(leaf).cloned())
+                .filter(|index| !matches!(index, ColumnIndexMetaData::NONE)),
+            offset_index: metadata.offset_index().and_then(|index| index.get(group)?.get(leaf).cloned()),
+        }
+    }
+
+    /// Whether every column chunk says where its pages are.
+    pub(crate) fn has_offset_index(&self) -> bool {
+        let chunks = |index: &Vec<Vec<_>>| {
+            let groups = self.footer.metadata.row_groups();
+            index.len() == groups.len()
+                && groups.iter().zip(index).all(|(group, chunks)| chunks.len() == group.num_columns())
+        };
+        self.footer.metadata.offset_index().is_some_and(chunks)
     }
 }
 

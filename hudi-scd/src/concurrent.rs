@@ -1,6 +1,9 @@
 //! Doing several things at a time, but not all at once; and work that would hold up the runtime.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::{Mutex, PoisonError},
+};
 
 use futures::{
     StreamExt, TryStreamExt,
@@ -34,6 +37,42 @@ pub(crate) async fn blocking<T: Send + 'static>(
             }
         },
     }
+}
+
+/// Does several pieces of work that keep a core busy on `threads` threads, this one among them; results in the order of the
+/// work, or the first error.
+pub(crate) fn side_by_side<I: Send, T: Send>(
+    threads: usize,
+    work: Vec<I>,
+    run: impl Fn(I) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let threads = threads.min(work.len());
+    if threads <= 1 {
+        return work.into_iter().map(run).collect();
+    }
+    let queue = Mutex::new(work.into_iter().enumerate());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let labour = || -> Result<Vec<(usize, T)>> {
+        let mut done = Vec::new();
+        while let Some((index, item)) = next() {
+            done.push((index, run(item)?));
+        }
+        Ok(done)
+    };
+    let mut done = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&labour)).collect();
+        let mut done = labour();
+        for other in others {
+            let theirs = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            done = done.and_then(|mut done| {
+                done.extend(theirs?);
+                Ok(done)
+            });
+        }
+        done
+    })?;
+    done.sort_unstable_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 /// What blocking work produces, as a stream: the work waits when it is `ahead` items ahead, and learns from the function

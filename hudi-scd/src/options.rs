@@ -1,6 +1,6 @@
 //! [`TableOptions`]: how a table is written, as far as `hoodie.properties` does not say.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     lock::TableLock,
@@ -24,6 +24,8 @@ pub struct TableOptions {
     pub(crate) small_file_bytes: u64,
     pub(crate) max_file_bytes: u64,
     pub(crate) parallelism: usize,
+    pub(crate) memory_budget: usize,
+    pub(crate) spill_folder: Option<PathBuf>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seed: Option<u64>,
     pub(crate) base_url: Option<String>,
@@ -68,6 +70,8 @@ impl Default for TableOptions {
             small_file_bytes: 100 * 1024 * 1024,
             max_file_bytes: 120 * 1024 * 1024,
             parallelism: std::thread::available_parallelism().map_or(2, usize::from),
+            memory_budget: 256 * 1024 * 1024,
+            spill_folder: None,
             clock: Arc::new(SystemClock),
             seed: None,
             base_url: None,
@@ -143,6 +147,22 @@ impl TableOptions {
     #[must_use]
     pub fn with_parallelism(mut self, files: usize) -> Self {
         self.parallelism = files.max(1);
+        self
+    }
+
+    /// How many bytes of incoming rows a write may hold in memory. More than a quarter of it at a time is sorted and kept
+    /// on the local disk. The files that are being written come on top: some row groups for each of
+    /// [`TableOptions::with_parallelism`]. Default: 256 MiB.
+    #[must_use]
+    pub fn with_memory_budget(mut self, bytes: usize) -> Self {
+        self.memory_budget = bytes.max(1);
+        self
+    }
+
+    /// The folder in which incoming rows are kept that do not fit into memory. Default: the system's temporary folder.
+    #[must_use]
+    pub fn with_spill_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.spill_folder = Some(folder.into());
         self
     }
 

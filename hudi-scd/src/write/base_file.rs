@@ -1,24 +1,28 @@
 //! Encoding a base file as Spark's writer does: v1 pages, dictionaries, statistics, the five meta columns, decimals as
 //! fixed-length bytes, and a footer with key range and bloom filter.
 
-use std::sync::Arc;
+use std::{io::Write, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, StringArray},
+    array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray},
     compute::{max_string, min_string},
     datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef},
 };
 use parquet::{
-    arrow::{ArrowSchemaConverter, ArrowWriter, arrow_writer::ArrowWriterOptions},
+    arrow::{
+        ArrowSchemaConverter,
+        arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
+    },
     basic::{Compression, GzipLevel, Type as PhysicalType, ZstdLevel},
+    column::writer::ColumnCloseResult,
     errors::ParquetError,
-    file::{metadata::KeyValue, properties::WriterProperties},
-    schema::types::{SchemaDescriptor, Type, TypePtr},
+    file::{metadata::KeyValue, properties::WriterProperties, writer::SerializedFileWriter},
+    schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr},
 };
 
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{FOOTER_MAX_KEY, FOOTER_MIN_KEY, java_order},
+    base_file::{FOOTER_MAX_KEY, FOOTER_MIN_KEY, OpenFile, Source, java_order},
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
     options::{Codec, TableOptions},
     schema,
@@ -26,7 +30,14 @@ use crate::{
 
 const FOOTER_AVRO_SCHEMA: &str = "parquet.avro.schema";
 const FOOTER_MODEL: &str = "writer.model.name";
+/// Rows of which a dictionary shows whether it pays.
+const DICTIONARY_TRIAL_ROWS: i64 = 32 * 1024;
 const BLOOM_ENTRIES: std::ops::RangeInclusive<u32> = 1_000..=60_000;
+
+/// A row group is ended when it has so many rows, or so many bytes.
+const GROUP_ROWS: usize = 128 * 1024;
+/// See [`GROUP_ROWS`].
+const GROUP_BYTES: usize = 32 * 1024 * 1024;
 
 /// What all files of a commit have in common.
 #[derive(Debug)]
@@ -34,15 +45,24 @@ pub(crate) struct FileFormat {
     /// Meta and data columns as Arrow hands them over.
     schema: SchemaRef,
     parquet: SchemaDescriptor,
+    /// For each column its leaf columns in the Parquet schema.
+    leaves: Vec<Range<usize>>,
     avro: String,
     codec: Compression,
+    /// Columns in which no value comes twice.
+    unique: Vec<String>,
     bloom_entries: Option<u32>,
     bloom_fpp: f64,
     bloom_max_entries: u32,
 }
 
 impl FileFormat {
-    pub(crate) fn new(table_name: &str, data: &Schema, options: &TableOptions) -> Result<Self> {
+    pub(crate) fn new(
+        table_name: &str,
+        data: &Schema,
+        record_key: &[String],
+        options: &TableOptions,
+    ) -> Result<Self> {
         let stored = schema::with_meta_columns(data);
         let avro = schema::to_avro(&stored, table_name)?;
         let name = schema::sanitize_name(table_name);
@@ -63,30 +83,107 @@ impl FileFormat {
             Codec::Snappy => Compression::SNAPPY,
             Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
         };
+        let mut unique = vec![schema::META_COLUMNS[1].to_owned(), schema::META_COLUMNS[2].to_owned()];
+        if let [key] = record_key {
+            unique.push(key.clone());
+        }
         Ok(Self {
+            leaves: leaf_ranges(&parquet, fields.len()),
             schema: Arc::new(Schema::new(fields)),
             parquet,
             avro,
             codec,
+            unique,
             bloom_entries: options.bloom_entries,
             bloom_fpp: options.bloom_fpp,
             bloom_max_entries: options.bloom_max_entries,
         })
     }
+
+    /// The number of meta and data columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.leaves.len()
+    }
+
+    /// The leaf columns of a column.
+    pub(crate) fn leaves(&self, column: usize) -> Range<usize> {
+        self.leaves[column].clone()
+    }
+
+    /// A column as Arrow hands it over.
+    pub(crate) fn field(&self, column: usize) -> &Field {
+        self.schema.field(column)
+    }
+
+    /// Whether a column of a stored file has the leaf columns that it would have here.
+    pub(crate) fn takes_as_is(&self, column: usize, file: &OpenFile, leaves: &[usize]) -> bool {
+        let stored = file.footer().metadata().file_metadata().schema_descr();
+        let range = self.leaves[column].clone();
+        range.len() == leaves.len()
+            && range.zip(leaves).all(|(here, there)| self.parquet.column(here) == stored.column(*there))
+    }
+
+    fn writer_properties(&self, old: Option<&OpenFile>) -> WriterProperties {
+        let mut properties = WriterProperties::builder()
+            .set_compression(self.codec)
+            .set_key_value_metadata(Some(vec![
+                entry(FOOTER_AVRO_SCHEMA, self.avro.clone()),
+                entry(FOOTER_MODEL, "avro".to_owned()),
+            ]))
+            // A file has page offsets for all of its column chunks or for none.
+            .set_offset_index_disabled(old.is_some_and(|old| !old.has_offset_index()));
+        for (column, leaves) in self.schema.fields().iter().zip(&self.leaves) {
+            for leaf in leaves.clone() {
+                let path = self.parquet.column(leaf).path().clone();
+                if self.unique.contains(column.name())
+                    || old.is_some_and(|old| dictionary_was_vain(old, &path))
+                {
+                    properties = properties.set_column_dictionary_enabled(path, false);
+                }
+            }
+        }
+        properties.build()
+    }
 }
 
-/// A base file that is being written, in memory.
-pub(crate) struct BaseFileWriter {
-    writer: ArrowWriter<Vec<u8>>,
-    schema: SchemaRef,
+/// Whether the stored file kept a column without a dictionary, or with one that took most of the column: then the next
+/// version is spared the attempt.
+fn dictionary_was_vain(old: &OpenFile, path: &ColumnPath) -> bool {
+    let groups = old.footer().metadata().row_groups();
+    // The largest group: what a handful of rows says about dictionaries means little.
+    let Some(group) = groups.iter().max_by_key(|group| group.num_rows()) else { return false };
+    let Some(chunk) = group.columns().iter().find(|chunk| chunk.column_path() == path) else { return false };
+    match chunk.dictionary_page_offset() {
+        _ if group.num_rows() < DICTIONARY_TRIAL_ROWS => false,
+        Some(dictionary) => 2 * (chunk.data_page_offset() - dictionary) > chunk.compressed_size(),
+        None => true,
+    }
+}
+
+fn leaf_ranges(parquet: &SchemaDescriptor, columns: usize) -> Vec<Range<usize>> {
+    let mut ranges = vec![0..0; columns];
+    for leaf in 0..parquet.num_columns() {
+        let range = &mut ranges[parquet.get_column_root_idx(leaf)];
+        *range = if range.end == 0 { leaf..leaf + 1 } else { range.start..leaf + 1 };
+    }
+    ranges
+}
+
+/// A base file that is being written.
+pub(crate) struct BaseFileWriter<W: Write + Send> {
+    format: Arc<FileFormat>,
+    file: SerializedFileWriter<W>,
+    groups: ArrowRowGroupWriterFactory,
+    /// The row group that rows are added to.
+    open: Option<OpenGroup>,
     name: Arc<StringArray>,
-    bloom: BloomFilter,
-    /// Whether the filter held the stored rows' keys from the start.
-    bloom_has_stored: bool,
-    range: Option<(String, String)>,
-    /// Whether the range is that of the stored rows from the start.
-    range_has_stored: bool,
+    keys: FileKeys,
     rows: u64,
+}
+
+struct OpenGroup {
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
 }
 
 /// What the version before knew of its keys, which need not be found out again.
@@ -108,13 +205,6 @@ pub(crate) enum Keys {
     New,
 }
 
-/// A base file that was written.
-#[derive(Debug)]
-pub(crate) struct EncodedFile {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) rows: u64,
-}
-
 /// The meta columns of some rows, but for the name of the file.
 pub(crate) struct MetaColumns {
     pub(crate) commit_time: ArrayRef,
@@ -123,41 +213,34 @@ pub(crate) struct MetaColumns {
     pub(crate) partition_path: ArrayRef,
 }
 
-impl BaseFileWriter {
-    /// Begins a file of `rows` rows.
-    pub(crate) fn new(format: &FileFormat, name: &str, rows: u64, known: KnownKeys) -> Result<Self> {
-        let properties = WriterProperties::builder()
-            .set_compression(format.codec)
-            .set_key_value_metadata(Some(vec![
-                entry(FOOTER_AVRO_SCHEMA, format.avro.clone()),
-                entry(FOOTER_MODEL, "avro".to_owned()),
-            ]))
-            .build();
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties)
-            .with_skip_arrow_metadata(true)
-            .with_parquet_schema(format.parquet.clone());
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), format.schema.clone(), options)
+/// A column chunk of a row group that is written whole.
+pub(crate) enum Chunk {
+    Encoded(ArrowColumnChunk),
+    /// One of the version before, as it is.
+    Stored(Source, Box<ColumnCloseResult>),
+}
+
+impl<W: Write + Send> BaseFileWriter<W> {
+    /// Begins a file of `rows` rows, the next version of `old`.
+    pub(crate) fn new(
+        format: Arc<FileFormat>,
+        out: W,
+        name: &str,
+        rows: u64,
+        old: Option<&OpenFile>,
+        known: KnownKeys,
+    ) -> Result<Self> {
+        let properties = Arc::new(format.writer_properties(old));
+        let file = SerializedFileWriter::new(out, format.parquet.root_schema_ptr(), properties)
             .map_err(unsupported)?;
-        let entries = format.bloom_entries.unwrap_or_else(|| {
-            u32::try_from(rows + rows / 4)
-                .unwrap_or(u32::MAX)
-                .clamp(*BLOOM_ENTRIES.start(), *BLOOM_ENTRIES.end())
-        });
-        let max_entries = format.bloom_max_entries.max(entries);
-        let new = known.new;
-        let carried = known.bloom.filter(|filter| is_good_for(filter, entries, rows, new));
+        let groups = ArrowRowGroupWriterFactory::new(&file, format.schema.clone());
         Ok(Self {
-            writer,
-            schema: format.schema.clone(),
+            keys: FileKeys::new(&format, rows, known),
+            format,
+            file,
+            groups,
+            open: None,
             name: Arc::new(StringArray::from(vec![name])),
-            bloom_has_stored: carried.is_some(),
-            bloom: match carried {
-                Some(filter) => filter.with_max_entries(max_entries),
-                None => BloomFilter::dynamic(entries, format.bloom_fpp, max_entries),
-            },
-            range_has_stored: known.range.is_some(),
-            range: known.range,
             rows: 0,
         })
     }
@@ -167,33 +250,148 @@ impl BaseFileWriter {
         self.rows
     }
 
+    pub(crate) fn keys(&mut self) -> &mut FileKeys {
+        &mut self.keys
+    }
+
+    /// The column of file names for so many rows.
+    pub(crate) fn names(&self, rows: usize) -> ArrayRef {
+        Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0; rows]), self.name.clone()))
+    }
+
     /// Adds rows; `data` are the data columns.
     pub(crate) fn write(&mut self, keys: Keys, meta: MetaColumns, data: &[ArrayRef]) -> Result<()> {
         let rows = meta.record_key.len();
+        self.keys.observe(keys, &meta.record_key);
+        let names = self.names(rows);
+        let meta: [ArrayRef; 5] =
+            [meta.commit_time, meta.commit_seqno, Arc::new(meta.record_key), meta.partition_path, names];
+        let mut group = match self.open.take() {
+            Some(group) => group,
+            None => OpenGroup { columns: self.column_writers()?, rows: 0 },
+        };
+        for (column, values) in meta.iter().chain(data).enumerate() {
+            let leaves = compute_leaves(self.format.field(column), values).map_err(unsupported)?;
+            for (leaf, writer) in leaves.iter().zip(&mut group.columns[self.format.leaves[column].clone()]) {
+                writer.write(leaf).map_err(unsupported)?;
+            }
+        }
+        group.rows += rows;
+        self.rows += rows as u64;
+        let bytes: usize = group.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
+        let is_full = group.rows >= GROUP_ROWS || bytes >= GROUP_BYTES;
+        self.open = Some(group);
+        if is_full { self.end_group() } else { Ok(()) }
+    }
+
+    /// Ends the row group that rows were added to.
+    pub(crate) fn end_group(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let chunks: Vec<Chunk> = open
+            .columns
+            .into_iter()
+            .map(|column| column.close().map(Chunk::Encoded))
+            .collect::<Result<_, _>>()
+            .map_err(unsupported)?;
+        self.put_group(chunks)
+    }
+
+    /// Writers of the columns of a row group that is encoded elsewhere, leaf by leaf.
+    pub(crate) fn column_writers(&self) -> Result<Vec<ArrowColumnWriter>> {
+        self.groups.create_column_writers(self.file.flushed_row_groups().len()).map_err(unsupported)
+    }
+
+    /// Adds a whole row group of `rows` rows, whose keys are known.
+    pub(crate) fn add_group(&mut self, chunks: Vec<Chunk>, rows: u64) -> Result<()> {
+        self.end_group()?;
+        self.rows += rows;
+        self.put_group(chunks)
+    }
+
+    fn put_group(&mut self, chunks: Vec<Chunk>) -> Result<()> {
+        let mut group = self.file.next_row_group().map_err(unsupported)?;
+        for chunk in chunks {
+            match chunk {
+                Chunk::Encoded(chunk) => chunk.append_to_row_group(&mut group),
+                Chunk::Stored(source, close) => group.append_column(&source, *close),
+            }
+            .map_err(unsupported)?;
+        }
+        group.close().map(drop).map_err(unsupported)
+    }
+
+    /// Ends the file with its footer; what it was written into, and how many rows it has.
+    pub(crate) fn finish(mut self) -> Result<(W, u64)> {
+        self.end_group()?;
+        for entry in self.keys.footer() {
+            self.file.append_key_value_metadata(entry);
+        }
+        let out = self.file.into_inner().map_err(unsupported)?;
+        Ok((out, self.rows))
+    }
+}
+
+/// Encodes one column of a row group: values of all of its rows, in batches.
+pub(crate) fn encode_column(
+    field: &Field,
+    mut writers: Vec<ArrowColumnWriter>,
+    values: impl Iterator<Item = Result<ArrayRef>>,
+) -> Result<Vec<Chunk>> {
+    for values in values {
+        let leaves = compute_leaves(field, &values?).map_err(unsupported)?;
+        for (leaf, writer) in leaves.iter().zip(&mut writers) {
+            writer.write(leaf).map_err(unsupported)?;
+        }
+    }
+    let closed = writers.into_iter().map(|writer| writer.close().map(Chunk::Encoded));
+    closed.collect::<Result<_, _>>().map_err(unsupported)
+}
+
+/// What the footer says of the record keys.
+pub(crate) struct FileKeys {
+    bloom: BloomFilter,
+    /// Whether the filter held the stored rows' keys from the start.
+    bloom_has_stored: bool,
+    range: Option<(String, String)>,
+    /// Whether the range is that of the stored rows from the start.
+    range_has_stored: bool,
+}
+
+impl FileKeys {
+    fn new(format: &FileFormat, rows: u64, known: KnownKeys) -> Self {
+        let entries = format.bloom_entries.unwrap_or_else(|| {
+            u32::try_from(rows + rows / 4)
+                .unwrap_or(u32::MAX)
+                .clamp(*BLOOM_ENTRIES.start(), *BLOOM_ENTRIES.end())
+        });
+        let max_entries = format.bloom_max_entries.max(entries);
+        let new = known.new;
+        let carried = known.bloom.filter(|filter| is_good_for(filter, entries, rows, new));
+        Self {
+            bloom_has_stored: carried.is_some(),
+            bloom: match carried {
+                Some(filter) => filter.with_max_entries(max_entries),
+                None => BloomFilter::dynamic(entries, format.bloom_fpp, max_entries),
+            },
+            range_has_stored: known.range.is_some(),
+            range: known.range,
+        }
+    }
+
+    /// Whether nothing has to be found out about the stored rows' keys.
+    pub(crate) fn know_stored(&self) -> bool {
+        self.bloom_has_stored && self.range_has_stored
+    }
+
+    pub(crate) fn observe(&mut self, keys: Keys, values: &StringArray) {
         if keys == Keys::New || !self.bloom_has_stored {
-            for key in meta.record_key.iter().flatten() {
+            for key in values.iter().flatten() {
                 self.bloom.insert(key);
             }
         }
         if keys == Keys::New || !self.range_has_stored {
-            self.widen_range(&meta.record_key);
+            self.widen_range(values);
         }
-        let names = DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0; rows]), self.name.clone());
-        let meta: [ArrayRef; 5] = [
-            meta.commit_time,
-            meta.commit_seqno,
-            Arc::new(meta.record_key),
-            meta.partition_path,
-            Arc::new(names),
-        ];
-        let columns = meta.into_iter().chain(data.iter().cloned()).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch =
-            RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|cause| {
-                Error::new(ErrorKind::InvalidInput, "the rows do not fit the table").with_source(cause)
-            })?;
-        self.rows += rows as u64;
-        self.writer.write(&batch).map_err(unsupported)
     }
 
     fn widen_range(&mut self, keys: &StringArray) {
@@ -214,18 +412,16 @@ impl BaseFileWriter {
         });
     }
 
-    /// Ends the file with its footer.
-    pub(crate) fn finish(mut self) -> Result<EncodedFile> {
-        self.writer.append_key_value_metadata(entry(FOOTER_BLOOM_FILTER, self.bloom.to_base64()));
+    fn footer(&self) -> Vec<KeyValue> {
+        let mut entries = vec![entry(FOOTER_BLOOM_FILTER, self.bloom.to_base64())];
         if let Some(code) = self.bloom.type_code() {
-            self.writer.append_key_value_metadata(entry(FOOTER_BLOOM_FILTER_TYPE, code.to_owned()));
+            entries.push(entry(FOOTER_BLOOM_FILTER_TYPE, code.to_owned()));
         }
-        if let Some((min, max)) = self.range {
-            self.writer.append_key_value_metadata(entry(FOOTER_MIN_KEY, min));
-            self.writer.append_key_value_metadata(entry(FOOTER_MAX_KEY, max));
+        if let Some((min, max)) = &self.range {
+            entries.push(entry(FOOTER_MIN_KEY, min.clone()));
+            entries.push(entry(FOOTER_MAX_KEY, max.clone()));
         }
-        let bytes = self.writer.into_inner().map_err(unsupported)?;
-        Ok(EncodedFile { bytes, rows: self.rows })
+        entries
     }
 }
 

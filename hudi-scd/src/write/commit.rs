@@ -5,12 +5,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arrow::datatypes::SchemaRef;
 use tokio::time::Instant as Stopwatch;
 
 use super::{
     Watch,
     base_file::FileFormat,
-    incoming::{Incoming, Intent},
+    incoming::Intent,
     merge::Merge,
     pack::{FileTask, Packed},
     report::CommitReport,
@@ -64,7 +65,7 @@ impl Commit<'_> {
     /// Writes the files and completes the commit, or leaves a pending one to the next writer's rollback.
     pub(crate) async fn run(
         self,
-        incoming: Incoming,
+        schema: SchemaRef,
         packed: Packed,
         report: &mut CommitReport,
         watch: &mut Watch,
@@ -72,8 +73,12 @@ impl Commit<'_> {
         let Self { table, turn, instant, operation } = self;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
-        let schema = incoming.schema.clone();
-        let format = Arc::new(FileFormat::new(table.name(), &schema, &table.inner.options)?);
+        let format = Arc::new(FileFormat::new(
+            table.name(),
+            &schema,
+            &table.inner.properties.record_key_fields,
+            &table.inner.options,
+        )?);
         let state_file = |state| layout.instant_file(instant, Action::Commit, state);
         let metadata = |partition_to_write_stats| CommitMetadata {
             partition_to_write_stats,
@@ -85,11 +90,11 @@ impl Commit<'_> {
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
         report.time.commit += watch.lap();
 
-        let incoming = Arc::new(incoming);
-        let files = tasks
-            .into_iter()
-            .enumerate()
-            .map(|(number, task)| table.write_file(instant, number, task, format.clone(), incoming.clone()));
+        // Cores that files leave idle work on columns.
+        let threads = table.inner.options.parallelism.div_ceil(tasks.len().max(1));
+        let files = tasks.into_iter().enumerate().map(|(number, task)| {
+            table.write_file(instant, number, task, format.clone(), schema.clone(), threads)
+        });
         let stats = ordered(table.inner.options.parallelism, files).await?;
         deleted.write(table, instant).await?;
         report.time.write += watch.lap();
@@ -121,7 +126,8 @@ impl Table {
         number: usize,
         task: FileTask,
         format: Arc<FileFormat>,
-        incoming: Arc<Incoming>,
+        schema: SchemaRef,
+        threads: usize,
     ) -> Result<WriteStat> {
         let began = Stopwatch::now();
         let layout = &self.inner.layout;
@@ -141,21 +147,21 @@ impl Table {
             file_id: task.file_id.clone(),
             path: Some(path.clone()),
             num_writes: task.rows().cast_signed(),
-            num_deletes: task.dropped().cast_signed(),
-            num_update_writes: task.updated().cast_signed(),
-            num_inserts: task.appends.len() as i64,
+            num_deletes: task.edits.dropped.cast_signed(),
+            num_update_writes: task.edits.updated.cast_signed(),
+            num_inserts: task.appends.rows().cast_signed(),
             partition_path: Some(task.partition.clone()),
             ..WriteStat::default()
         }
         .with_previous(task.old.as_ref().map(|old| old.version.instant));
-        let rows = task.rows();
+        let (rows, drops) = (task.rows(), task.edits.dropped > 0);
         let old = match task.old {
-            Some(old) => Some((OpenFile::open(self.store(), &old.path).await?, old.path)),
+            Some(old) => Some(OpenFile::open(self.store(), &old.path).await?),
             None => None,
         };
         let merge = Merge {
             format,
-            incoming,
+            schema,
             instant,
             task: number,
             partition: task.partition,
@@ -163,13 +169,15 @@ impl Table {
             old,
             edits: task.edits,
             appends: task.appends,
+            drops,
             rows,
+            threads,
         };
-        let encoded = blocking(move || merge.run()).await?;
-        debug_assert_eq!(encoded.rows, rows);
-        stat.file_size_in_bytes = encoded.bytes.len() as i64;
+        let (bytes, written) = blocking(move || merge.run(Vec::new())).await?;
+        debug_assert_eq!(written, rows);
+        stat.file_size_in_bytes = bytes.len() as i64;
         stat.total_write_bytes = stat.file_size_in_bytes;
-        storage::write(self.store(), &layout.resolve(&path)?, encoded.bytes).await?;
+        storage::write(self.store(), &layout.resolve(&path)?, bytes).await?;
         Ok(stat.with_runtime(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX), created))
     }
 }
@@ -179,12 +187,12 @@ fn planned(tasks: &[FileTask]) -> BTreeMap<String, Vec<WriteStat>> {
     let mut planned: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
     for task in tasks {
         let stats = planned.entry(task.partition.clone()).or_insert_with(|| vec![WriteStat::default()]);
-        stats[0].num_inserts += task.appends.len() as i64;
+        stats[0].num_inserts += task.appends.rows().cast_signed();
         if let Some(old) = &task.old {
             stats.push(
                 WriteStat {
                     file_id: task.file_id.clone(),
-                    num_update_writes: task.updated().cast_signed(),
+                    num_update_writes: task.edits.updated.cast_signed(),
                     ..WriteStat::default()
                 }
                 .with_previous(Some(old.version.instant)),

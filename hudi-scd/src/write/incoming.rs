@@ -93,6 +93,35 @@ impl Incoming {
             Some(ordering) if !all => Some(take(&ordering, &winners, None).map_err(failed)?),
             ordering => ordering,
         };
+        Self::of_distinct(properties, intent, schema, rows, keys, ordering, total_rows)
+    }
+
+    /// Rows of which no two have the same key, out of `total_rows`.
+    pub(crate) fn distinct(
+        table: &Table,
+        intent: Intent,
+        schema: SchemaRef,
+        rows: RecordBatch,
+        keys: StringArray,
+    ) -> Result<Self> {
+        let properties = &table.inner.properties;
+        let ordering = match (intent, properties.merge) {
+            (Intent::Delete, _) | (_, Merge::CommitTime) => None,
+            _ => ordering_column(&rows, properties)?,
+        };
+        let total = rows.num_rows() as u64;
+        Self::of_distinct(properties, intent, schema, rows, keys, ordering, total)
+    }
+
+    fn of_distinct(
+        properties: &TableProperties,
+        intent: Intent,
+        schema: SchemaRef,
+        rows: RecordBatch,
+        keys: StringArray,
+        ordering: Option<ArrayRef>,
+        total_rows: u64,
+    ) -> Result<Self> {
         let (partitions, deletes) = match intent {
             Intent::Delete => (Partitions::default(), None),
             _ => (Partitions::of(&rows, properties)?, deletes_column(&rows)),
@@ -128,7 +157,7 @@ async fn names_single_field(table: &Table, view: &View) -> Result<bool> {
         && ranges.all(|(min, max)| min.starts_with(&prefix) && max.starts_with(&prefix)))
 }
 
-fn key_schema(schema: &Schema, fields: &[String]) -> Result<SchemaRef> {
+pub(super) fn key_schema(schema: &Schema, fields: &[String]) -> Result<SchemaRef> {
     let fields =
         fields.iter().map(|field| schema.field_with_name(field).cloned()).collect::<Result<Vec<_>, _>>();
     let fields = fields.map_err(|cause| {
@@ -176,7 +205,7 @@ fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Resul
     }
 }
 
-fn ordering_column(rows: &RecordBatch, properties: &TableProperties) -> Result<Option<ArrayRef>> {
+pub(super) fn ordering_column(rows: &RecordBatch, properties: &TableProperties) -> Result<Option<ArrayRef>> {
     let Some(name) = &properties.ordering_field else { return Ok(None) };
     let column = rows.column_by_name(name).ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, "the batch lacks the ordering column")

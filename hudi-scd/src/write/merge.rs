@@ -2,209 +2,360 @@
 //!
 //! Stored rows keep their order, changed rows their place; new rows come at the end. A row that does not change keeps
 //! the commit time and the sequence number of the commit that wrote it.
+//!
+//! The old version is gone through row group by row group, and each of them column by column. What the format allows to
+//! carry over is not computed again:
+//!
+//! | of a row group | is |
+//! |---|---|
+//! | that loses rows | decoded and encoded without them |
+//! | that is small, and followed by other rows | decoded and joined with them |
+//! | else: record keys and partition paths | copied as they are stored: they are what they were |
+//! | a column in which no value changes | copied as it is stored |
+//! | a column in which some do | decoded, patched, encoded |
+//! | file names | one value, encoded as such |
 
-use std::sync::Arc;
+use std::{io::Write, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayBuilder, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder, UInt32Array},
-    compute::{interleave, take},
-    datatypes::SchemaRef,
-    error::ArrowError,
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array},
+    datatypes::{FieldRef, Schema, SchemaRef},
 };
-use object_store::path::Path;
+use parquet::arrow::arrow_writer::ArrowColumnWriter;
 
 use super::{
-    base_file::{BaseFileWriter, EncodedFile, FileFormat, Keys, KnownKeys, MetaColumns},
-    incoming::Incoming,
-    tag::{Change, Edit},
+    base_file::{BaseFileWriter, Chunk, FileFormat, Keys, KnownKeys, MetaColumns, encode_column},
+    patch::{Edits, constant},
+    rows::{Appends, FileEdits},
 };
 use crate::{
     Error, ErrorKind, Result,
     base_file::{OpenFile, conform_stored},
+    concurrent::side_by_side,
     index::key_column,
     schema::META_COLUMNS,
     timeline::Instant,
 };
 
-/// Rows that are appended at a time.
-const APPEND_ROWS: usize = 8 * 1024;
-/// Where the rows of an `interleave` come from.
-const STORED: usize = 0;
-const INCOMING: usize = 1;
+/// A row group with fewer rows and bytes is joined with what follows it.
+const SMALL_GROUP_ROWS: u64 = 32 * 1024;
+/// See [`SMALL_GROUP_ROWS`].
+const SMALL_GROUP_BYTES: i64 = 8 * 1024 * 1024;
+// The places of the meta columns, and where the data columns begin.
+const COMMIT_TIME: usize = 0;
+const COMMIT_SEQNO: usize = 1;
+const RECORD_KEY: usize = 2;
+const PARTITION_PATH: usize = 3;
+const FILE_NAME: usize = 4;
+const DATA: usize = META_COLUMNS.len();
 
 /// Everything that merging one file group takes.
 pub(crate) struct Merge {
     pub(crate) format: Arc<FileFormat>,
-    pub(crate) incoming: Arc<Incoming>,
+    /// The data columns of the table after this commit.
+    pub(crate) schema: SchemaRef,
     pub(crate) instant: Instant,
     /// The number of this task in its commit: part of sequence numbers.
     pub(crate) task: usize,
     pub(crate) partition: String,
     /// The name of the new file.
     pub(crate) name: String,
-    /// The version before, and its path.
-    pub(crate) old: Option<(OpenFile, Path)>,
-    pub(crate) edits: Vec<Edit>,
-    pub(crate) appends: Vec<u32>,
+    /// The version before.
+    pub(crate) old: Option<OpenFile>,
+    pub(crate) edits: FileEdits,
+    pub(crate) appends: Appends,
+    /// Whether any row of the old version goes.
+    pub(crate) drops: bool,
     /// How many rows there will be.
     pub(crate) rows: u64,
+    /// How many cores this may keep busy.
+    pub(crate) threads: usize,
 }
 
 impl Merge {
-    /// Does the work. It keeps a core busy, so it is for a thread that may block.
-    pub(crate) fn run(self) -> Result<EncodedFile> {
-        let Self { format, incoming, instant, task, partition, name, old, edits, appends, rows } = self;
+    /// Does the work, and gives back what the file was written into, and how many rows it has. It keeps cores busy, so
+    /// it is for a thread that may block.
+    pub(crate) fn run<W: Write + Send>(self, out: W) -> Result<(W, u64)> {
+        let Self {
+            format,
+            schema,
+            instant,
+            task,
+            partition,
+            name,
+            old, edits, appends,
+            drops,
+            rows,
+            threads,
+        } = self;
         let known = match &old {
-            Some((file, _)) => {
-                let drops = edits.iter().any(|edit| edit.change == Change::Drop);
+            Some(file) => {
                 let range = file.footer().key_range.clone().filter(|_| !drops);
-                KnownKeys { bloom: file.footer().bloom_filter()?, new: appends.len() as u64, range }
+                KnownKeys { bloom: file.footer().bloom_filter()?, new: appends.rows(), range }
             }
             None => KnownKeys::default(),
         };
-        let mut output = Output {
-            writer: BaseFileWriter::new(&format, &name, rows, known)?,
-            incoming: &incoming,
-            schema: incoming.schema.clone(),
-            time: instant.to_string(),
-            task,
-            partition,
-        };
-        if let Some((file, path)) = old {
-            let mut offset = 0;
-            let mut edits = edits.as_slice();
-            for batch in file.read(&|column| column != META_COLUMNS[4], None)? {
-                let batch = conform_stored(&batch?, &output.schema, &path)?;
-                let end = offset + batch.num_rows() as u64;
-                let (here, later) = edits.split_at(edits.partition_point(|edit| edit.position < end));
-                output.stored(&batch, here, offset, &path)?;
-                (edits, offset) = (later, end);
+        let writer = BaseFileWriter::new(format.clone(), out, &name, rows, old.as_ref(), known)?;
+        let time = instant.to_string();
+        let mut changes = edits.open()?;
+        let target = Target { format, schema, time, task, partition };
+        let mut output = Output { writer, target, threads };
+        if let Some(file) = &old {
+            let groups = file.groups();
+            for (group, positions) in groups.iter().enumerate() {
+                let edits = changes.within(positions)?;
+                let stored = StoredGroup { file, group, positions: positions.clone(), edits };
+                let is_followed = group + 1 < groups.len() || appends.rows() > 0;
+                if is_followed && stored.is_small() {
+                    output.join(&stored)?;
+                } else {
+                    output.carry(&stored)?;
+                }
             }
         }
-        for rows in appends.chunks(APPEND_ROWS) {
-            output.append(rows)?;
+        for batch in appends.batches() {
+            let (keys, rows) = batch?;
+            output.append(keys, &rows)?;
         }
         output.writer.finish()
     }
 }
 
-struct Output<'a> {
-    writer: BaseFileWriter,
-    incoming: &'a Incoming,
+/// A row group of the version before, with its changes.
+struct StoredGroup<'a> {
+    file: &'a OpenFile,
+    group: usize,
+    positions: Range<u64>,
+    edits: Edits,
+}
+
+impl StoredGroup<'_> {
+    /// Rows that will be left of it.
+    fn rows(&self) -> u64 {
+        self.positions.end - self.positions.start - self.edits.drops()
+    }
+
+    fn is_small(&self) -> bool {
+        let bytes = self.file.footer().metadata().row_group(self.group).total_byte_size();
+        self.rows() < SMALL_GROUP_ROWS && bytes < SMALL_GROUP_BYTES
+    }
+
+    /// Batches of some columns, each with the position of its first row.
+    fn read(
+        &self,
+        columns: &dyn Fn(&str) -> bool,
+    ) -> Result<impl Iterator<Item = Result<(u64, RecordBatch)>> + use<>> {
+        let mut next = self.positions.start;
+        let batches = self.file.read_groups(Some(vec![self.group]), columns, None)?;
+        Ok(batches.map(move |batch| {
+            let batch = batch?;
+            let start = next;
+            next += batch.num_rows() as u64;
+            Ok((start, batch))
+        }))
+    }
+
+    fn meta(&self, batch: &RecordBatch, column: usize) -> Result<ArrayRef> {
+        batch.column_by_name(META_COLUMNS[column]).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "a base file lacks a meta column")
+                .with_context("file", self.file.path())
+                .with_context("column", META_COLUMNS[column])
+        })
+    }
+
+    /// A stored column brought to the type that the table has for it.
+    fn column(&self, batch: &RecordBatch, field: &FieldRef) -> Result<ArrayRef> {
+        if batch.num_columns() == 0 {
+            return Ok(new_null_array(field.data_type(), batch.num_rows()));
+        }
+        let schema = Arc::new(Schema::new(vec![field.clone()]));
+        Ok(conform_stored(batch, &schema, self.file.path())?.column(0).clone())
+    }
+}
+
+/// What the new version is.
+struct Target {
+    format: Arc<FileFormat>,
     schema: SchemaRef,
     time: String,
     task: usize,
     partition: String,
 }
 
-impl Output<'_> {
-    /// Writes a stored batch that begins at row `offset` of its file, with the changes of its rows.
-    fn stored(&mut self, batch: &RecordBatch, edits: &[Edit], offset: u64, path: &Path) -> Result<()> {
-        let meta = |index: usize| {
-            batch.column_by_name(META_COLUMNS[index]).cloned().ok_or_else(|| {
-                Error::new(ErrorKind::Corrupt, "a base file lacks a meta column")
-                    .with_context("file", path)
-                    .with_context("column", META_COLUMNS[index])
-            })
+impl Target {
+    /// Encodes a column of a row group, patched.
+    fn encode(
+        &self,
+        stored: &StoredGroup<'_>,
+        column: usize,
+        writers: Vec<ArrowColumnWriter>,
+        numbers: &ArrayRef,
+    ) -> Result<Vec<Chunk>> {
+        let field = self.format.field(column);
+        let patch = match column {
+            COMMIT_TIME => stored.edits.of_value(constant(&self.time)),
+            COMMIT_SEQNO => stored.edits.of_values(numbers.clone()),
+            RECORD_KEY | PARTITION_PATH => stored.edits.of_dropped(),
+            _ => stored.edits.of_column(column - DATA),
         };
-        let carried = MetaColumns {
-            commit_time: meta(0)?,
-            commit_seqno: meta(1)?,
-            record_key: key_column(batch, path)?.clone(),
-            partition_path: meta(3)?,
-        };
-        let data = &batch.columns()[batch.num_columns() - self.schema.fields().len()..];
-        if edits.is_empty() {
-            return self.writer.write(Keys::Stored, carried, data);
-        }
+        let values = stored.read(&|name| name == field.name())?.map(|batch| {
+            let (start, batch) = batch?;
+            let values = match column.checked_sub(DATA) {
+                None => stored.meta(&batch, column)?,
+                Some(data) => stored.column(&batch, &self.schema.fields()[data])?,
+            };
+            patch.apply(&values, start)
+        });
+        encode_column(field, writers, values)
+    }
 
-        // For each row of the output: the stored row that it takes its place from, and where its values come from.
-        let mut places: Vec<u32> = Vec::with_capacity(batch.num_rows());
-        let mut sources: Vec<(usize, usize)> = Vec::with_capacity(batch.num_rows());
-        let mut new_numbers = StringBuilder::new();
-        let mut number_sources: Vec<(usize, usize)> = Vec::with_capacity(batch.num_rows());
-        let mut edits = edits.iter().peekable();
-        for row in 0..batch.num_rows() {
-            let edit = edits.next_if(|edit| edit.position == offset + row as u64);
-            match edit.map(|edit| edit.change) {
-                Some(Change::Drop) => continue,
-                Some(Change::Replace(with)) => {
-                    number_sources.push((INCOMING, new_numbers.len()));
-                    new_numbers.append_value(self.sequence_number(places.len()));
-                    sources.push((INCOMING, with as usize));
-                }
-                None => {
-                    number_sources.push((STORED, row));
-                    sources.push((STORED, row));
-                }
-            }
-            places.push(row as u32);
+    /// The column chunks of a column that need not be written again.
+    fn as_stored(&self, stored: &StoredGroup<'_>, column: usize) -> Result<Option<Vec<Chunk>>> {
+        let (edits, name) = (&stored.edits, self.format.field(column).name());
+        let leaves = stored.file.leaves(name);
+        if edits.drops() > 0 || !self.format.takes_as_is(column, stored.file, &leaves) {
+            return Ok(None);
         }
-        if places.is_empty() {
+        let is_unchanged = match column {
+            RECORD_KEY | PARTITION_PATH => true,
+            COMMIT_TIME | COMMIT_SEQNO => !edits.replaces(),
+            _ => !edits.replaces() || self.changes_nothing(stored, column - DATA)?,
+        };
+        let chunk = |leaf: &usize| {
+            let chunk = stored.file.chunk(stored.group, *leaf);
+            Chunk::Stored(stored.file.source().clone(), Box::new(chunk))
+        };
+        Ok(is_unchanged.then(|| leaves.iter().map(chunk).collect()))
+    }
+
+    /// Whether the new rows bring what is stored in a data column. It stops at the first batch that says no.
+    fn changes_nothing(&self, stored: &StoredGroup<'_>, data: usize) -> Result<bool> {
+        let field = &self.schema.fields()[data];
+        let patch = stored.edits.of_column(data);
+        let positions: Vec<u64> =
+            stored.edits.rows.iter().map(|edit| edit.position - stored.positions.start).collect();
+        let wanted = |name: &str| name == field.name();
+        let mut first = 0;
+        for batch in stored.file.read_groups(Some(vec![stored.group]), &wanted, Some(&positions))? {
+            let values = stored.column(&batch?, field)?;
+            if !patch.changes_nothing(&values, first) {
+                return Ok(false);
+            }
+            first += values.len();
+        }
+        Ok(first == positions.len())
+    }
+}
+
+/// The new version while it is being written.
+struct Output<W: Write + Send> {
+    writer: BaseFileWriter<W>,
+    target: Target,
+    threads: usize,
+}
+
+impl<W: Write + Send> Output<W> {
+    /// Writes a stored row group as one, of which as much as may be is carried over.
+    fn carry(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
+        // The rows before it have to be counted, as sequence numbers do.
+        self.writer.end_group()?;
+        if stored.rows() == 0 {
             return Ok(());
         }
-        let failed = |cause: ArrowError| {
-            Error::new(ErrorKind::Corrupt, "stored and incoming rows do not fit together")
-                .with_context("file", path)
-                .with_source(cause)
-        };
-        let places = UInt32Array::from(places);
-        let stay = |column: &dyn Array| take(column, &places, None).map_err(failed);
-        let time_sources: Vec<(usize, usize)> = sources
-            .iter()
-            .map(|(source, row)| (*source, if *source == INCOMING { 0 } else { *row }))
-            .collect();
-        let time = StringArray::from(vec![self.time.as_str()]);
-        let numbers = new_numbers.finish();
-        let meta = MetaColumns {
-            commit_time: interleave(&[carried.commit_time.as_ref(), &time], &time_sources).map_err(failed)?,
-            commit_seqno: interleave(&[carried.commit_seqno.as_ref(), &numbers], &number_sources)
-                .map_err(failed)?,
-            record_key: stay(&carried.record_key)?.as_string::<i32>().clone(),
-            partition_path: stay(carried.partition_path.as_ref())?,
-        };
-        // A delete by key brings no data columns, and replaces nothing.
-        let replaces = sources.iter().any(|(source, _)| *source == INCOMING);
-        let columns = data
-            .iter()
-            .enumerate()
-            .map(|(index, stored)| match replaces {
-                true => interleave(&[stored.as_ref(), self.incoming.rows.column(index).as_ref()], &sources)
-                    .map_err(failed),
-                false => stay(stored.as_ref()),
-            })
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        self.writer.write(Keys::Stored, meta, &columns)
+        if !self.writer.keys().know_stored() {
+            self.observe_keys(stored)?;
+        }
+        let numbers = self.sequence_numbers(stored);
+        let target = &self.target;
+        let mut writers = self.writer.column_writers()?.into_iter();
+        let work = (0..target.format.columns()).map(|column| {
+            let leaves = target.format.leaves(column);
+            (column, writers.by_ref().take(leaves.len()).collect::<Vec<_>>())
+        });
+        let work: Vec<_> = work.collect();
+        let names = self.writer.names(stored.rows() as usize);
+        let chunks = side_by_side(self.threads, work, |(column, writers)| match column {
+            FILE_NAME => {
+                encode_column(target.format.field(column), writers, std::iter::once(Ok(names.clone())))
+            }
+            _ => match target.as_stored(stored, column)? {
+                Some(chunks) => Ok(chunks),
+                None => target.encode(stored, column, writers, &numbers),
+            },
+        })?;
+        self.writer.add_group(chunks.into_iter().flatten().collect(), stored.rows())
+    }
+
+    fn observe_keys(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
+        for batch in stored.read(&|name| name == META_COLUMNS[RECORD_KEY])? {
+            let (start, batch) = batch?;
+            let keys = stored.edits.of_dropped().apply(&stored.meta(&batch, RECORD_KEY)?, start)?;
+            let keys = keys.as_string_opt::<i32>().ok_or_else(|| no_keys(stored.file))?;
+            self.writer.keys().observe(Keys::Stored, keys);
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of a stored row group as rows among others.
+    fn join(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
+        let numbers = self.sequence_numbers(stored);
+        let edits = &stored.edits;
+        let time = edits.of_value(constant(&self.target.time));
+        let numbers = edits.of_values(numbers);
+        let stay = edits.of_dropped();
+        for batch in stored.read(&|column| column != META_COLUMNS[FILE_NAME])? {
+            let (start, batch) = batch?;
+            let batch = conform_stored(&batch, &self.target.schema, stored.file.path())?;
+            let keys: ArrayRef = Arc::new(key_column(&batch, stored.file.path())?.clone());
+            let meta = MetaColumns {
+                commit_time: time.apply(&stored.meta(&batch, COMMIT_TIME)?, start)?,
+                commit_seqno: numbers.apply(&stored.meta(&batch, COMMIT_SEQNO)?, start)?,
+                record_key: stay.apply(&keys, start)?.as_string::<i32>().clone(),
+                partition_path: stay.apply(&stored.meta(&batch, PARTITION_PATH)?, start)?,
+            };
+            let data =
+                batch.columns()[batch.num_columns() - self.target.schema.fields().len()..].iter().enumerate();
+            let data = data.map(|(column, values)| edits.of_column(column).apply(values, start));
+            let data = data.collect::<Result<Vec<ArrayRef>>>()?;
+            if !meta.record_key.is_empty() {
+                self.writer.write(Keys::Stored, meta, &data)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes incoming rows that are new here.
-    fn append(&mut self, rows: &[u32]) -> Result<()> {
-        let failed = |cause: ArrowError| {
-            Error::new(ErrorKind::InvalidInput, "the incoming rows cannot be taken").with_source(cause)
+    fn append(&mut self, keys: StringArray, rows: &RecordBatch) -> Result<()> {
+        let first = self.writer.rows();
+        let number = |row: usize| format!("{}_{}_{}", self.target.time, self.target.task, first + row as u64);
+        let repeated = |text: &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows.num_rows())))
         };
-        let indices = UInt32Array::from(rows.to_vec());
-        let columns = self
-            .incoming
-            .rows
-            .columns()
-            .iter()
-            .map(|column| take(column, &indices, None).map_err(failed))
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        let keys = take(self.incoming.keys.as_ref(), &indices, None).map_err(failed)?;
-        let constant =
-            |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|_| text))) };
-        let numbers = StringArray::from_iter_values((0..rows.len()).map(|row| self.sequence_number(row)));
         let meta = MetaColumns {
-            commit_time: constant(&self.time),
-            commit_seqno: Arc::new(numbers),
-            record_key: keys.as_string::<i32>().clone(),
-            partition_path: constant(&self.partition),
+            commit_time: repeated(&self.target.time),
+            commit_seqno: Arc::new(StringArray::from_iter_values((0..rows.num_rows()).map(number))),
+            record_key: keys,
+            partition_path: repeated(&self.target.partition),
         };
-        self.writer.write(Keys::New, meta, &columns)
+        self.writer.write(Keys::New, meta, rows.columns())
     }
 
-    /// The sequence number of a row that comes so many rows after those already written.
-    fn sequence_number(&self, ahead: usize) -> String {
-        format!("{}_{}_{}", self.time, self.task, self.writer.rows() + ahead as u64)
+    /// The sequence numbers of the changed rows of a row group that is about to be written: one for each edit.
+    fn sequence_numbers(&self, stored: &StoredGroup<'_>) -> ArrayRef {
+        let mut next = self.writer.rows();
+        let mut seen = stored.positions.start;
+        let numbers = stored.edits.rows.iter().map(|edit| {
+            next += edit.position - seen;
+            seen = edit.position + 1;
+            let number = next;
+            next += u64::from(edit.new.is_some());
+            format!("{}_{}_{number}", self.target.time, self.target.task)
+        });
+        Arc::new(StringArray::from_iter_values(numbers))
     }
+}
+
+fn no_keys(file: &OpenFile) -> Error {
+    Error::new(ErrorKind::Corrupt, "a base file has no column of record keys")
+        .with_context("file", file.path())
 }

@@ -1,22 +1,31 @@
 //! The way of a batch into the table:
 //!
 //! ```text
-//! batches -> incoming (keys, partitions, newest of each key)
+//! batches -> input    (all in memory, or sorted runs on the local disk)
+//!         -> incoming (keys, partitions, newest of each key)
 //!         -> tag      (where is the key stored, and which row is newer)
 //!         -> pack     (which file groups take the new rows)
 //!         -> merge    (the old file's rows and the changes, streamed into a new base file)
 //!         -> commit   (requested, inflight, markers, files, completed)
 //! ```
 //!
+//! Input that is larger than the [memory budget](crate::TableOptions::with_memory_budget) goes this way in chunks up to
+//! `pack`; what is to be written of it waits on the local disk.
+//!
 //! Before all that, what a dead writer left is [rolled back](rollback); after it, the table is cleaned.
 
 mod base_file;
+mod changeset;
 mod commit;
 mod incoming;
+mod input;
 mod merge;
 mod pack;
+mod patch;
 mod report;
 pub(crate) mod rollback;
+mod rows;
+mod spill;
 mod tag;
 pub(crate) mod tombstones;
 mod undo;
@@ -24,12 +33,14 @@ mod undo;
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, stream};
 use tokio::time::Instant as Stopwatch;
 
 use self::{
+    changeset::{Changeset, Collecting},
     commit::{Commit, Operation},
     incoming::{Incoming, Intent},
+    input::Gathered,
 };
 pub use self::{
     report::{CommitReport, Phases},
@@ -37,7 +48,9 @@ pub use self::{
 };
 use crate::{
     Result,
+    concurrent::blocking,
     table::{Table, Turn},
+    view::View,
 };
 
 impl Table {
@@ -60,7 +73,7 @@ impl Table {
     /// written; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) or [`ErrorKind::Storage`](crate::ErrorKind::Storage)
     /// if the commit did not come about.
     pub async fn upsert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
-        self.write(batches, Intent::Upsert).await
+        self.write(at_hand(batches), Intent::Upsert).await
     }
 
     /// Writes the rows whose key is new, and leaves stored rows as they are (they count as unchanged).
@@ -68,7 +81,7 @@ impl Table {
     /// # Errors
     /// As [`Table::upsert`].
     pub async fn insert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
-        self.write(batches, Intent::Insert).await
+        self.write(at_hand(batches), Intent::Insert).await
     }
 
     /// Deletes keys, whatever their ordering value: the batches need the record key columns only. Keys that are not
@@ -77,7 +90,7 @@ impl Table {
     /// # Errors
     /// As [`Table::upsert`].
     pub async fn delete(&self, keys: &[RecordBatch]) -> Result<CommitReport> {
-        self.write(keys, Intent::Delete).await
+        self.write(at_hand(keys), Intent::Delete).await
     }
 
     /// [`Table::upsert`] of a stream of batches. Nothing is written before the stream has ended; if it ends with an error,
@@ -89,7 +102,7 @@ impl Table {
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
     ) -> Result<CommitReport> {
-        self.write_stream(rows, Intent::Upsert).await
+        self.write(rows, Intent::Upsert).await
     }
 
     /// [`Table::insert`] of a stream of batches; see [`Table::upsert_stream`].
@@ -100,7 +113,7 @@ impl Table {
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
     ) -> Result<CommitReport> {
-        self.write_stream(rows, Intent::Insert).await
+        self.write(rows, Intent::Insert).await
     }
 
     /// [`Table::delete`] of a stream of batches; see [`Table::upsert_stream`].
@@ -111,25 +124,22 @@ impl Table {
         &self,
         keys: impl Stream<Item = Result<RecordBatch>> + Send,
     ) -> Result<CommitReport> {
-        self.write_stream(keys, Intent::Delete).await
+        self.write(keys, Intent::Delete).await
     }
 
-    async fn write_stream(
+    async fn write(
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
         intent: Intent,
     ) -> Result<CommitReport> {
-        let batches: Vec<RecordBatch> = rows.try_collect().await?;
-        self.write(&batches, intent).await
-    }
-
-    async fn write(&self, batches: &[RecordBatch], intent: Intent) -> Result<CommitReport> {
         let mut watch = Watch::start();
-        let turn = self.turn().await?;
         let mut report = CommitReport::default();
+        let rows = input::gather(self, rows, intent).await?;
+        report.time.prepare = watch.lap();
+        let turn = self.turn().await?;
         report.time.wait = watch.lap();
-        let rows = Input { batches, deletes: None, intent };
-        let written = self.write_in_turn(&turn, rows, &mut report, &mut watch).await;
+        let input = Input { rows, deletes: None, intent };
+        let written = self.write_in_turn(&turn, input, &mut report, &mut watch).await;
         turn.end().await;
         written.map(|()| report)
     }
@@ -143,14 +153,15 @@ impl Table {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        let rows = Input { batches: &[rows], deletes: Some(deletes), intent: Intent::Upsert };
-        self.write_in_turn(turn, rows, report, watch).await
+        let rows = Gathered::Memory(vec![rows]);
+        let input = Input { rows, deletes: Some(deletes), intent: Intent::Upsert };
+        self.write_in_turn(turn, input, report, watch).await
     }
 
     async fn write_in_turn(
         &self,
         turn: &Turn<'_>,
-        input: Input<'_>,
+        input: Input,
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
@@ -159,29 +170,65 @@ impl Table {
         view.check_latest_whole()?;
         report.time.repair = watch.lap();
 
-        let Input { batches, deletes, intent } = input;
-        let mut incoming = Incoming::prepare(self, &view, batches, intent).await?;
-        if deletes.is_some() {
-            incoming.deletes = deletes;
-        }
-        report.rows = incoming.total_rows;
-        report.superseded = incoming.total_rows - incoming.len() as u64;
-        report.time.prepare = watch.lap();
-
-        let tagged = tag::tag(self, &view, &incoming, report).await?;
-        report.time.find = watch.lap();
-
-        if tagged.is_empty() {
+        let intent = input.intent;
+        let changes = self.changes_of(&view, input, report, watch).await?;
+        if changes.is_empty() {
             return Ok(());
         }
         let instant = self.mint(view.timeline.newest())?;
-        let packed = pack::pack(self, &view, tagged, &incoming, self.ids(instant));
+        let schema = changes.schema.clone();
+        let packed = pack::pack(self, &view, changes, self.ids(instant));
         let commit = Commit { table: self, turn, instant, operation: Operation::of(intent) };
-        commit.run(incoming, packed, report, watch).await?;
+        commit.run(schema, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
         self.archive_after_commit(turn, report).await;
         report.time.clean = watch.lap();
         Ok(())
+    }
+
+    /// Looks all rows up and decides what becomes of them, at once or chunk by chunk.
+    async fn changes_of(
+        &self,
+        view: &View,
+        input: Input,
+        report: &mut CommitReport,
+        watch: &mut Watch,
+    ) -> Result<Changeset> {
+        let Input { rows, deletes, intent } = input;
+        let runs = match rows {
+            Gathered::Memory(batches) => {
+                let mut incoming = Incoming::prepare(self, view, &batches, intent).await?;
+                drop(batches);
+                if deletes.is_some() {
+                    incoming.deletes = deletes;
+                }
+                report.rows = incoming.total_rows;
+                report.superseded = incoming.total_rows - incoming.len() as u64;
+                report.time.prepare += watch.lap();
+                let tagged = tag::tag(self, view, &incoming, report).await?;
+                report.time.find = watch.lap();
+                return Ok(Changeset::in_memory(incoming, tagged));
+            }
+            Gathered::Runs(runs) => runs,
+        };
+        report.rows = runs.rows;
+        report.superseded = runs.rows;
+        let (mut merger, schema) = runs.merge(self, view, intent)?;
+        let mut collecting = Collecting::new(self.inner.options.clone());
+        loop {
+            let (chunk, rest) =
+                blocking(move || merger.next_chunk().map(|chunk| (chunk, merger))).await?;
+            merger = rest;
+            let Some((rows, keys)) = chunk else { break };
+            let incoming = Incoming::distinct(self, intent, schema.clone(), rows, keys)?;
+            report.superseded -= incoming.len() as u64;
+            report.time.prepare += watch.lap();
+            let tagged = tag::tag(self, view, &incoming, report).await?;
+            collecting =
+                blocking(move || collecting.add(&incoming, tagged).map(|()| collecting)).await?;
+            report.time.find += watch.lap();
+        }
+        Ok(collecting.finish(schema))
     }
 
     /// Finishes or undoes what writers that died have left.
@@ -194,11 +241,15 @@ impl Table {
 }
 
 /// What is to be written.
-struct Input<'a> {
-    batches: &'a [RecordBatch],
+struct Input {
+    rows: Gathered,
     /// Which rows are deletes, if no column says so. The keys of all rows differ then, as rows are not counted twice.
     deletes: Option<BooleanArray>,
     intent: Intent,
+}
+
+fn at_hand(batches: &[RecordBatch]) -> impl Stream<Item = Result<RecordBatch>> + Send + use<> {
+    stream::iter(batches.to_vec().into_iter().map(Ok))
 }
 
 /// Takes the time of one phase after the other.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    incoming::Incoming,
-    tag::{Change, Edit, Tagged},
+    changeset::Changeset,
+    rows::{Appends, FileEdits},
     tombstones::Deleted,
 };
 use crate::{
@@ -20,10 +20,10 @@ pub(crate) struct FileTask {
     pub(crate) file_id: String,
     /// The version before, unless the file group is new.
     pub(crate) old: Option<IndexedFile>,
-    /// Changes of its rows, by position.
-    pub(crate) edits: Vec<Edit>,
+    /// Changes of its rows.
+    pub(crate) edits: FileEdits,
     /// Incoming rows that come after its rows.
-    pub(crate) appends: Vec<u32>,
+    pub(crate) appends: Appends,
     /// Whether the partition is new.
     pub(crate) opens_partition: bool,
 }
@@ -32,15 +32,7 @@ impl FileTask {
     /// Rows of the new file.
     pub(crate) fn rows(&self) -> u64 {
         let old = self.old.as_ref().map_or(0, |file| file.footer.rows());
-        old - self.dropped() + self.appends.len() as u64
-    }
-
-    pub(crate) fn dropped(&self) -> u64 {
-        self.edits.iter().filter(|edit| edit.change == Change::Drop).count() as u64
-    }
-
-    pub(crate) fn updated(&self) -> u64 {
-        self.edits.len() as u64 - self.dropped()
+        old - self.edits.dropped + self.appends.rows()
     }
 }
 
@@ -53,28 +45,23 @@ pub(crate) struct Packed {
 
 /// Gives new rows to the files of their partition that are rewritten anyway, then to its small files, then to new
 /// file groups.
-pub(crate) fn pack(
-    table: &Table,
-    view: &View,
-    tagged: Tagged,
-    incoming: &Incoming,
-    mut ids: FileIds,
-) -> Packed {
-    let Tagged { files, edits, new_rows, deleted } = tagged;
+pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: FileIds) -> Packed {
     let options = &table.inner.options;
-    let bytes_per_row = bytes_per_row(&files, incoming);
+    let bytes_per_row = bytes_per_row(&changes);
+    let Changeset { files, edits, new_rows, deleted, .. } = changes;
     let mut tasks: BTreeMap<usize, FileTask> = BTreeMap::new();
     let task = |file: &IndexedFile| FileTask {
         partition: file.group.partition.clone(),
         file_id: file.group.file_id.clone(),
         old: Some(file.clone()),
-        edits: Vec::new(),
-        appends: Vec::new(),
+        edits: FileEdits::default(),
+        appends: Appends::None,
         opens_partition: false,
     };
     for (index, edits) in edits {
         tasks.insert(index, FileTask { edits, ..task(&files[index]) });
     }
+    let rows_per_file = (options.max_file_bytes / bytes_per_row).max(1);
     let mut new_groups = Vec::new();
     for (partition, mut rows) in new_rows {
         // Rewritten files first: they cost nothing more. Then the emptiest, which is filled soonest.
@@ -87,23 +74,19 @@ pub(crate) fn pack(
             .collect();
         small.sort_unstable();
         for (_, bytes, index) in small {
-            let room = options.max_file_bytes.saturating_sub(bytes) / bytes_per_row;
-            let taken = rows.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-            if taken > 0 {
-                let into = tasks.entry(index).or_insert_with(|| task(&files[index]));
-                into.appends.extend(rows.drain(..taken));
+            let taken = rows.take(options.max_file_bytes.saturating_sub(bytes) / bytes_per_row);
+            if taken.rows() > 0 {
+                tasks.entry(index).or_insert_with(|| task(&files[index])).appends = taken;
             }
         }
-        let rows_per_file =
-            usize::try_from(options.max_file_bytes / bytes_per_row).unwrap_or(usize::MAX).max(1);
         let mut opens_partition = !view.partitions.contains(&partition);
-        for rows in rows.chunks(rows_per_file) {
+        while rows.rows() > 0 {
             new_groups.push(FileTask {
                 partition: partition.clone(),
                 file_id: ids.draw(),
                 old: None,
-                edits: Vec::new(),
-                appends: rows.to_vec(),
+                edits: FileEdits::default(),
+                appends: rows.take(rows_per_file),
                 opens_partition,
             });
             opens_partition = false;
@@ -119,11 +102,9 @@ fn data_bytes(file: &IndexedFile) -> u64 {
 }
 
 /// What a row takes: as the stored ones do, or, in an empty table, half of what it takes in memory.
-fn bytes_per_row(files: &[IndexedFile], incoming: &Incoming) -> u64 {
-    let (bytes, rows) = files
-        .iter()
-        .fold((0, 0), |(bytes, rows), file| (bytes + data_bytes(file), rows + file.footer.rows()));
-    let in_memory = incoming.rows.get_array_memory_size() as u64 / incoming.rows.num_rows().max(1) as u64 / 2;
+fn bytes_per_row(changes: &Changeset) -> u64 {
+    let sizes = changes.files.iter().map(|file| (data_bytes(file), file.footer.rows()));
+    let (bytes, rows) = sizes.fold((0, 0), |(bytes, rows), (more, of)| (bytes + more, rows + of));
     // A handful of rows says little: most of their bytes are page headers.
-    if rows >= 1_000 { (bytes / rows).max(1) } else { in_memory.max(16) }
+    if rows >= 1_000 { (bytes / rows).max(1) } else { (changes.row_bytes / 2).max(16) }
 }

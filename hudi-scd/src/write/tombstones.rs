@@ -40,6 +40,12 @@ impl Deleted {
         self.keys.is_empty()
     }
 
+    /// Takes others in.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.keys.extend(other.keys);
+        self.ordering.extend(other.ordering);
+    }
+
     /// A deletion; without an ordering value nothing can be late, so it is not kept.
     pub(crate) fn push(&mut self, key: &str, ordering: Option<(ArrayRef, usize)>) {
         if let Some((array, row)) = ordering.filter(|(array, row)| array.is_valid(*row)) {

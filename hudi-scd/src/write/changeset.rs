@@ -1,0 +1,180 @@
+//! What a write changes, file by file: in memory if the input is one chunk, else on the local disk.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, UInt64Array},
+    compute::take_record_batch,
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
+    error::ArrowError,
+};
+
+use super::{
+    incoming::Incoming,
+    rows::{Appends, EditSource, FileEdits, SPILL_COLUMNS},
+    spill::{Segment, SpillWriter, rows_per_batch, size_of_rows},
+    tag::{Change, Tagged},
+    tombstones::Deleted,
+};
+use crate::{Error, ErrorKind, Result, index::IndexedFile, options::TableOptions};
+
+/// What a write changes.
+#[derive(Debug)]
+pub(crate) struct Changeset {
+    /// The data columns of the table after this write.
+    pub(crate) schema: SchemaRef,
+    /// The files of the latest snapshot.
+    pub(crate) files: Vec<IndexedFile>,
+    /// Changes of stored rows, by the index of the file.
+    pub(crate) edits: BTreeMap<usize, FileEdits>,
+    /// Incoming rows that are new to their partition, by partition path.
+    pub(crate) new_rows: BTreeMap<String, Appends>,
+    /// Keys that this write deletes.
+    pub(crate) deleted: Deleted,
+    /// What an incoming row takes in memory.
+    pub(crate) row_bytes: u64,
+}
+
+impl Changeset {
+    /// The changes that one chunk of rows makes.
+    pub(crate) fn in_memory(incoming: Incoming, tagged: Tagged) -> Self {
+        let incoming = Arc::new(incoming);
+        let Tagged { files, edits, new_rows, deleted } = tagged;
+        let edits = edits.into_iter();
+        let new_rows = new_rows.into_iter();
+        Self {
+            schema: incoming.schema.clone(),
+            files,
+            edits: edits.map(|(file, edits)| (file, FileEdits::in_memory(incoming.clone(), edits))).collect(),
+            new_rows: new_rows
+                .map(|(partition, rows)| (partition, Appends::Memory(incoming.clone(), rows)))
+                .collect(),
+            deleted,
+            row_bytes: row_bytes(&incoming.rows),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.new_rows.is_empty() && self.deleted.is_empty()
+    }
+}
+
+/// A [`Changeset`] that grows chunk by chunk.
+pub(crate) struct Collecting {
+    options: TableOptions,
+    files: Vec<IndexedFile>,
+    edits: BTreeMap<usize, (Vec<Segment>, u64, u64)>,
+    new_rows: BTreeMap<String, Vec<(Segment, u64)>>,
+    deleted: Deleted,
+    row_bytes: u64,
+}
+
+impl Collecting {
+    pub(crate) fn new(options: TableOptions) -> Self {
+        Self {
+            options,
+            files: Vec::new(),
+            edits: BTreeMap::new(),
+            new_rows: BTreeMap::new(),
+            deleted: Deleted::default(),
+            row_bytes: 0,
+        }
+    }
+
+    /// Takes the changes of a chunk, of keys that no other chunk has. This is work for a thread that may block.
+    pub(crate) fn add(&mut self, incoming: &Incoming, tagged: Tagged) -> Result<()> {
+        let Tagged { files, edits, new_rows, deleted } = tagged;
+        self.files = files;
+        self.deleted.append(deleted);
+        self.row_bytes = row_bytes(&incoming.rows);
+        if edits.is_empty() && new_rows.is_empty() {
+            return Ok(());
+        }
+        let mut spill = SpillWriter::create(&self.options, &spilled_schema(incoming.rows.schema_ref()))?;
+        let step = rows_per_batch(&incoming.rows);
+        let mut edited = Vec::new();
+        for (file, edits) in edits {
+            let dropped = edits.iter().filter(|edit| edit.change == Change::Drop).count() as u64;
+            let mut batches = Vec::new();
+            for edits in edits.chunks(step) {
+                let rows = edits.iter().map(|edit| match edit.change {
+                    Change::Replace(row) => Some(row),
+                    Change::Drop => None,
+                });
+                let positions = UInt64Array::from_iter_values(edits.iter().map(|edit| edit.position));
+                batches.push(spill.write(&spilled(incoming, &rows.collect(), positions)?)?);
+            }
+            edited.push((file, range(&batches), edits.len() as u64 - dropped, dropped));
+        }
+        let mut added = Vec::new();
+        for (partition, rows) in new_rows {
+            let mut batches = Vec::new();
+            for rows in rows.chunks(step) {
+                let positions = UInt64Array::from(vec![0; rows.len()]);
+                let rows: UInt32Array = rows.to_vec().into();
+                batches.push(spill.write(&spilled(incoming, &rows, positions)?)?);
+            }
+            added.push((partition, range(&batches), rows.len() as u64));
+        }
+        let spill = spill.finish()?;
+        for (file, batches, updated, dropped) in edited {
+            let (segments, all_updated, all_dropped) = self.edits.entry(file).or_default();
+            segments.push(spill.segment(batches));
+            *all_updated += updated;
+            *all_dropped += dropped;
+        }
+        for (partition, batches, rows) in added {
+            self.new_rows.entry(partition).or_default().push((spill.segment(batches), rows));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self, schema: SchemaRef) -> Changeset {
+        let edits = self.edits.into_iter().map(|(file, (segments, updated, dropped))| {
+            (file, FileEdits { edits: EditSource::Spilled(segments), updated, dropped })
+        });
+        let new_rows = self.new_rows.into_iter().map(|(partition, segments)| {
+            let rows = segments.iter().map(|(_, rows)| rows).sum();
+            (partition, Appends::Spilled(Arc::new(segments), 0..rows))
+        });
+        Changeset {
+            schema,
+            files: self.files,
+            edits: edits.collect(),
+            new_rows: new_rows.collect(),
+            deleted: self.deleted,
+            row_bytes: self.row_bytes,
+        }
+    }
+}
+
+fn range(batches: &[usize]) -> std::ops::Range<usize> {
+    batches.first().map_or(0..0, |first| *first..first + batches.len())
+}
+
+/// What a row takes in memory.
+fn row_bytes(rows: &RecordBatch) -> u64 {
+    (size_of_rows(rows) / rows.num_rows().max(1)) as u64
+}
+
+fn spilled_schema(columns: &Schema) -> Schema {
+    let extra: [FieldRef; SPILL_COLUMNS] = [
+        Arc::new(Field::new("__record_key", DataType::Utf8, true)),
+        Arc::new(Field::new("__position", DataType::UInt64, false)),
+        Arc::new(Field::new("__drop", DataType::Boolean, false)),
+    ];
+    Schema::new(columns.fields().iter().cloned().chain(extra).collect::<Vec<_>>())
+}
+
+/// Incoming rows as they are kept on the local disk: a null row where a stored row goes.
+fn spilled(incoming: &Incoming, rows: &UInt32Array, positions: UInt64Array) -> Result<RecordBatch> {
+    let failed = |cause: ArrowError| {
+        Error::new(ErrorKind::InvalidInput, "the incoming rows cannot be taken").with_source(cause)
+    };
+    let data = take_record_batch(&incoming.rows, rows).map_err(failed)?;
+    let keys = arrow::compute::take(incoming.keys.as_ref(), rows, None).map_err(failed)?;
+    let drops: BooleanArray = (0..rows.len()).map(|row| Some(rows.is_null(row))).collect();
+    let extra: [ArrayRef; SPILL_COLUMNS] = [keys, Arc::new(positions), Arc::new(drops)];
+    let columns = data.columns().iter().cloned().chain(extra).collect();
+    RecordBatch::try_new(Arc::new(spilled_schema(data.schema_ref())), columns).map_err(failed)
+}

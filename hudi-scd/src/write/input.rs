@@ -1,0 +1,352 @@
+//! What comes in: held in memory while it is little, else in sorted runs on the local disk.
+//!
+//! ```text
+//! stream -> hold -> (budget full: sort by record key, newest of each key) -> run
+//!                                                                            run  -> merge -> chunks of distinct rows,
+//!                                                                            run             in the order of their keys
+//! ```
+//!
+//! The stream is taken before the table's lock: nobody waits for a slow source.
+
+use std::{cmp::Ordering, collections::BinaryHeap, pin::pin};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, make_comparator},
+    compute::{SortOptions, interleave_record_batch, sort_to_indices, take_record_batch},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+    error::ArrowError,
+};
+use futures::{Stream, TryStreamExt};
+
+use super::{
+    incoming::{Incoming, Intent, key_schema, ordering_column},
+    spill::{Batches, Spill, SpillWriter, rows_per_batch, size_of_rows},
+};
+use crate::{
+    Error, ErrorKind, Result, concurrent::blocking, options::TableOptions, properties::TableProperties, schema,
+    table::Table, view::View,
+};
+
+/// Runs that are merged at a time: each has a batch in memory.
+const MAX_RUNS: usize = 64;
+/// The parts of the memory budget that a run, and a chunk of merged rows, may take: they are copied on their way.
+const SHARES: usize = 4;
+const KEY: &str = "__record_key";
+
+/// The rows of a write.
+pub(crate) enum Gathered {
+    Memory(Vec<RecordBatch>),
+    Runs(Runs),
+}
+
+/// Rows on the local disk.
+pub(crate) struct Runs {
+    runs: Vec<Run>,
+    /// Rows that came in.
+    pub(crate) rows: u64,
+}
+
+/// Rows of distinct keys, in the order of their keys.
+struct Run {
+    rows: Spill,
+    /// The data columns of the table, as far as the batches until then have made it.
+    schema: SchemaRef,
+}
+
+/// Takes all of a stream.
+pub(crate) async fn gather(
+    table: &Table,
+    rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    intent: Intent,
+) -> Result<Gathered> {
+    let share = table.inner.options.memory_budget / SHARES;
+    let mut rows = pin!(rows);
+    let mut held: Vec<RecordBatch> = Vec::new();
+    let mut bytes = 0;
+    let mut runs = Runs { runs: Vec::new(), rows: 0 };
+    while let Some(batch) = rows.try_next().await? {
+        bytes += size_of_rows(&batch);
+        held.push(batch);
+        if bytes > share {
+            runs.add(table, std::mem::take(&mut held), intent).await?;
+            bytes = 0;
+        }
+    }
+    if runs.runs.is_empty() {
+        return Ok(Gathered::Memory(held));
+    }
+    if !held.is_empty() {
+        runs.add(table, held, intent).await?;
+    }
+    Ok(Gathered::Runs(runs))
+}
+
+impl Runs {
+    async fn add(&mut self, table: &Table, batches: Vec<RecordBatch>, intent: Intent) -> Result<()> {
+        let view = table.view().await?;
+        let incoming = Incoming::prepare(table, &view, &batches, intent).await?;
+        drop(batches);
+        self.rows += incoming.total_rows;
+        let options = table.inner.options.clone();
+        self.runs.push(blocking(move || write_run(&options, &incoming)).await?);
+        if self.runs.len() == MAX_RUNS {
+            let runs = std::mem::take(&mut self.runs);
+            let (options, properties) = (table.inner.options.clone(), table.inner.properties.clone());
+            self.runs.push(blocking(move || join_runs(runs, intent, &options, &properties)).await?);
+        }
+        Ok(())
+    }
+
+    /// The rows as they are to be written: in chunks of distinct rows.
+    pub(crate) fn merge(self, table: &Table, view: &View, intent: Intent) -> Result<(Merger, SchemaRef)> {
+        let properties = &table.inner.properties;
+        let mut schema = match table.schema_of(view) {
+            Ok(schema) => schema,
+            Err(error) if error.kind() == ErrorKind::NotFound => self.runs[0].schema.clone(),
+            Err(error) => return Err(error),
+        };
+        if intent != Intent::Delete {
+            for run in &self.runs {
+                schema = schema::reconcile(&schema, &run.schema)?;
+            }
+        }
+        let columns = incoming_columns(&schema, intent, properties)?;
+        let share = table.inner.options.memory_budget / SHARES;
+        Ok((Merger::new(self.runs, intent, columns, properties.clone(), share)?, schema))
+    }
+}
+
+fn write_run(options: &TableOptions, incoming: &Incoming) -> Result<Run> {
+    let order = sort_to_indices(incoming.keys.as_ref(), None, None).map_err(unsorted)?;
+    let keyed = with_keys(&incoming.rows, &incoming.keys)?;
+    let mut run = SpillWriter::create(options, keyed.schema_ref())?;
+    let step = rows_per_batch(&keyed);
+    for start in (0..order.len()).step_by(step) {
+        let rows: UInt32Array = order.slice(start, step.min(order.len() - start));
+        run.write(&take_record_batch(&keyed, &rows).map_err(unsorted)?)?;
+    }
+    Ok(Run { rows: run.finish()?, schema: incoming.schema.clone() })
+}
+
+fn join_runs(
+    runs: Vec<Run>,
+    intent: Intent,
+    options: &TableOptions,
+    properties: &TableProperties,
+) -> Result<Run> {
+    let mut schema = runs[0].schema.clone();
+    if intent != Intent::Delete {
+        for run in &runs {
+            schema = schema::reconcile(&schema, &run.schema)?;
+        }
+    }
+    let columns = incoming_columns(&schema, intent, properties)?;
+    let mut joined = SpillWriter::create(options, &keyed_schema(&columns))?;
+    let mut merger = Merger::new(runs, intent, columns, properties.clone(), options.memory_budget / SHARES)?;
+    while let Some(keyed) = merger.next_keyed()? {
+        let step = rows_per_batch(&keyed);
+        for start in (0..keyed.num_rows()).step_by(step) {
+            joined.write(&keyed.slice(start, step.min(keyed.num_rows() - start)))?;
+        }
+    }
+    Ok(Run { rows: joined.finish()?, schema })
+}
+
+/// The columns that incoming rows have.
+fn incoming_columns(schema: &SchemaRef, intent: Intent, properties: &TableProperties) -> Result<SchemaRef> {
+    match intent {
+        Intent::Delete => key_schema(schema, &properties.record_key_fields),
+        _ => Ok(schema.clone()),
+    }
+}
+
+/// Takes sorted runs together: the newest row of each key, and of equally new ones that of the last run.
+pub(crate) struct Merger {
+    runs: Vec<RunReader>,
+    heads: BinaryHeap<Head>,
+    intent: Intent,
+    columns: SchemaRef,
+    properties: TableProperties,
+    /// The bytes of a chunk.
+    share: usize,
+}
+
+/// A run, and where one is in it.
+struct RunReader {
+    batches: Batches,
+    current: Option<Current>,
+}
+
+struct Current {
+    keyed: RecordBatch,
+    ordering: Option<ArrayRef>,
+    row_bytes: usize,
+    row: usize,
+    /// Which of the chunk's batches it is, once a row of it is in the chunk.
+    held: Option<usize>,
+}
+
+impl Current {
+    fn keys(&self) -> &StringArray {
+        self.keyed.column(self.keyed.num_columns() - 1).as_string()
+    }
+}
+
+/// The next key of a run. The least key is the greatest head, of equal ones that of the first run.
+#[derive(PartialEq, Eq)]
+struct Head {
+    key: String,
+    run: usize,
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.key.cmp(&self.key).then(other.run.cmp(&self.run))
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Merger {
+    fn new(
+        runs: Vec<Run>,
+        intent: Intent,
+        columns: SchemaRef,
+        properties: TableProperties,
+        share: usize,
+    ) -> Result<Self> {
+        let runs = runs.iter().map(|run| Ok(RunReader { batches: run.rows.all().read()?, current: None }));
+        let runs = runs.collect::<Result<Vec<_>>>()?;
+        let count = runs.len();
+        let heads = BinaryHeap::with_capacity(count);
+        let mut merger = Self { runs, heads, intent, columns, properties, share };
+        for run in 0..count {
+            merger.advance(run)?;
+        }
+        Ok(merger)
+    }
+
+    /// The next chunk of rows and their keys, distinct and in order, or `None` after the last.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<(RecordBatch, StringArray)>> {
+        let Some(keyed) = self.next_keyed()? else { return Ok(None) };
+        let last = keyed.num_columns() - 1;
+        let rows = keyed.project(&(0..last).collect::<Vec<_>>()).map_err(unsorted)?;
+        Ok(Some((rows, keyed.column(last).as_string::<i32>().clone())))
+    }
+
+    fn next_keyed(&mut self) -> Result<Option<RecordBatch>> {
+        let mut held: Vec<RecordBatch> = Vec::new();
+        for run in &mut self.runs {
+            if let Some(current) = &mut run.current {
+                current.held = None;
+            }
+        }
+        let mut rows: Vec<(usize, usize)> = Vec::new();
+        let mut bytes = 0;
+        while bytes < self.share {
+            let Some(head) = self.heads.pop() else { break };
+            let mut best = self.take(head.run, &mut held)?;
+            while self.heads.peek().is_some_and(|next| next.key == head.key)
+                && let Some(next) = self.heads.pop()
+            {
+                let rival = self.take(next.run, &mut held)?;
+                if !rival.is_older_than(&best)? {
+                    best = rival;
+                }
+            }
+            rows.push(best.place);
+            bytes += best.bytes;
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let held: Vec<&RecordBatch> = held.iter().collect();
+        interleave_record_batch(&held, &rows).map(Some).map_err(unsorted)
+    }
+
+    /// The row at which a run is, which then goes on.
+    fn take(&mut self, run: usize, held: &mut Vec<RecordBatch>) -> Result<Candidate> {
+        let current = self.runs[run].current.as_mut().ok_or_else(ended)?;
+        let batch = *current.held.get_or_insert_with(|| {
+            held.push(current.keyed.clone());
+            held.len() - 1
+        });
+        let (place, ordering) = ((batch, current.row), current.ordering.clone());
+        let candidate = Candidate { place, ordering, bytes: current.row_bytes };
+        self.advance(run)?;
+        Ok(candidate)
+    }
+
+    /// Goes to a run's next row.
+    fn advance(&mut self, run: usize) -> Result<()> {
+        let reader = &mut self.runs[run];
+        let next = reader.current.as_ref().map_or(usize::MAX, |current| current.row + 1);
+        let is_there = reader.current.as_ref().is_some_and(|current| next < current.keyed.num_rows());
+        if is_there {
+            if let Some(current) = &mut reader.current {
+                current.row = next;
+            }
+        } else {
+            reader.current = match reader.batches.next().transpose()? {
+                Some(keyed) => Some(self.load(&keyed)?),
+                None => None,
+            };
+        }
+        if let Some(current) = &self.runs[run].current {
+            self.heads.push(Head { key: current.keys().value(current.row).to_owned(), run });
+        }
+        Ok(())
+    }
+
+    /// A batch of a run, under the schema that it is to have.
+    fn load(&self, keyed: &RecordBatch) -> Result<Current> {
+        let last = keyed.num_columns() - 1;
+        let rows = keyed.project(&(0..last).collect::<Vec<_>>()).map_err(unsorted)?;
+        let rows = schema::conform(&rows, &self.columns)?;
+        let ordering = match self.intent {
+            Intent::Delete => None,
+            _ => ordering_column(&rows, &self.properties)?,
+        };
+        let keyed = with_keys(&rows, keyed.column(last).as_string())?;
+        let row_bytes = size_of_rows(&keyed) / keyed.num_rows().max(1);
+        Ok(Current { keyed, ordering, row_bytes, row: 0, held: None })
+    }
+}
+
+/// A row of the key that is being looked at.
+struct Candidate {
+    place: (usize, usize),
+    ordering: Option<ArrayRef>,
+    bytes: usize,
+}
+
+impl Candidate {
+    fn is_older_than(&self, other: &Self) -> Result<bool> {
+        let (Some(ours), Some(theirs)) = (&self.ordering, &other.ordering) else { return Ok(false) };
+        let compare = make_comparator(ours, theirs, SortOptions::default()).map_err(unsorted)?;
+        Ok(compare(self.place.1, other.place.1).is_lt())
+    }
+}
+
+fn keyed_schema(columns: &Schema) -> Schema {
+    let key = Field::new(KEY, DataType::Utf8, false);
+    Schema::new(columns.fields().iter().cloned().chain([key.into()]).collect::<Vec<_>>())
+}
+
+fn with_keys(rows: &RecordBatch, keys: &StringArray) -> Result<RecordBatch> {
+    let key: ArrayRef = std::sync::Arc::new(keys.clone());
+    let columns = rows.columns().iter().cloned().chain([key]).collect();
+    RecordBatch::try_new(keyed_schema(rows.schema_ref()).into(), columns).map_err(unsorted)
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Storage, "a run of rows ended too early")
+}
+
+fn unsorted(cause: ArrowError) -> Error {
+    Error::new(ErrorKind::InvalidInput, "the rows cannot be sorted").with_source(cause)
+}
