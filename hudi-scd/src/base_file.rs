@@ -59,7 +59,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    fn of_file(file: File) -> std::io::Result<Self> {
+    pub(crate) fn of_file(file: File) -> std::io::Result<Self> {
         let bytes = file.metadata()?.len();
         Ok(Self::File(Arc::new(Mutex::new(file)), bytes))
     }

@@ -60,7 +60,7 @@ pub(crate) fn side_by_side<I: Send, T: Send>(
         Ok(done)
     };
     let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&labour)).collect();
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(labour)).collect();
         let mut done = labour();
         for other in others {
             let theirs = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -6,7 +6,7 @@ mod common;
 
 use common::{batch, lines, memory, schema};
 use futures::{StreamExt, TryStreamExt, stream};
-use hudi_scd::{Error, ErrorKind, Query, Table, TableDefinition};
+use hudi_scd::{Error, ErrorKind, Query, Table, TableDefinition, TableOptions};
 
 async fn table() -> (Table, arrow::datatypes::SchemaRef) {
     let schema = schema("id int, at int");
@@ -46,4 +46,69 @@ async fn a_stream_of_rows_may_be_left_early_and_tells_its_columns_even_if_there_
     }
     let mut rows = table.read_stream(Query::snapshot()).await.unwrap();
     assert_eq!(rows.next().await.unwrap().unwrap().num_rows(), 3);
+}
+
+/// Every write of a table, as lines: what it reported, and the rows after it.
+async fn written(options: TableOptions) -> Vec<String> {
+    let schema = schema("id int, day date, at int, v string, _hoodie_is_deleted boolean");
+    let definition = TableDefinition::new("t", schema.clone(), ["id"])
+        .with_ordering_field("at")
+        .with_partition_fields(["day"]);
+    let table = Table::create_with(memory(), "t".into(), definition, options).await.unwrap();
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut all = Vec::new();
+    for turn in 0..5 {
+        let batches: Vec<_> = (0..30)
+            .map(|_| {
+                let rows = (0..40).map(|_| {
+                    let (id, day, at) = (rng.u32(..900), 1 + rng.u32(..3), rng.u32(..6) + turn);
+                    let deleted = rng.u32(..9) == 0;
+                    format!(
+                        r#"{{"id":{id},"day":"2025-01-0{day}","at":{at},"v":"value {id}","_hoodie_is_deleted":{deleted}}}"#
+                    )
+                });
+                Ok(batch(&schema, &rows.collect::<Vec<_>>().join("\n")))
+            })
+            .collect();
+        let rows = stream::iter(batches);
+        let report = match turn {
+            3 => table.insert_stream(rows).await,
+            4 => {
+                table
+                    .delete_stream(rows.map(|rows| {
+                        rows.map(|rows| rows.project(&[0]).unwrap()).map(|rows| rows.slice(0, 9))
+                    }))
+                    .await
+            }
+            _ => table.upsert_stream(rows).await,
+        };
+        let report = report.unwrap();
+        assert!(report.superseded > 0 && report.rows >= 270, "{report:?}");
+        all.push(format!(
+            "{} {} {} {} {} {} {} {} {}",
+            report.rows,
+            report.inserted,
+            report.updated,
+            report.moved,
+            report.deleted,
+            report.late,
+            report.remembered,
+            report.unchanged,
+            report.superseded
+        ));
+        assert_eq!(table.validate().await.unwrap(), []);
+        all.extend(lines(&table.read(Query::snapshot()).await.unwrap()));
+    }
+    all
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_into_memory_are_written_as_rows_that_do() {
+    let in_memory = written(TableOptions::new()).await;
+    // A run every few batches, so that runs are joined, and merged in many chunks.
+    let spilled = written(TableOptions::new().with_memory_budget(4_000)).await;
+    assert_eq!(in_memory, spilled);
+    // And into many files.
+    let split = TableOptions::new().with_memory_budget(30_000).with_file_sizes(1_000, 4_000);
+    assert_eq!(in_memory, written(split).await);
 }

@@ -215,7 +215,7 @@ pub(crate) struct MetaColumns {
 
 /// A column chunk of a row group that is written whole.
 pub(crate) enum Chunk {
-    Encoded(ArrowColumnChunk),
+    Encoded(Box<ArrowColumnChunk>),
     /// One of the version before, as it is.
     Stored(Source, Box<ColumnCloseResult>),
 }
@@ -290,7 +290,7 @@ impl<W: Write + Send> BaseFileWriter<W> {
         let chunks: Vec<Chunk> = open
             .columns
             .into_iter()
-            .map(|column| column.close().map(Chunk::Encoded))
+            .map(|column| column.close().map(Box::new).map(Chunk::Encoded))
             .collect::<Result<_, _>>()
             .map_err(unsupported)?;
         self.put_group(chunks)
@@ -343,7 +343,7 @@ pub(crate) fn encode_column(
             writer.write(leaf).map_err(unsupported)?;
         }
     }
-    let closed = writers.into_iter().map(|writer| writer.close().map(Chunk::Encoded));
+    let closed = writers.into_iter().map(|writer| writer.close().map(Box::new).map(Chunk::Encoded));
     closed.collect::<Result<_, _>>().map_err(unsupported)
 }
 

@@ -11,7 +11,7 @@
 use std::{cmp::Ordering, collections::BinaryHeap, pin::pin};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, make_comparator},
+    array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, make_comparator},
     compute::{SortOptions, interleave_record_batch, sort_to_indices, take_record_batch},
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
@@ -23,8 +23,8 @@ use super::{
     spill::{Batches, Spill, SpillWriter, rows_per_batch, size_of_rows},
 };
 use crate::{
-    Error, ErrorKind, Result, concurrent::blocking, options::TableOptions, properties::TableProperties, schema,
-    table::Table, view::View,
+    Error, ErrorKind, Result, concurrent::blocking, options::TableOptions, properties::TableProperties,
+    schema, table::Table, view::View,
 };
 
 /// Runs that are merged at a time: each has a batch in memory.
@@ -291,10 +291,8 @@ impl Merger {
                 current.row = next;
             }
         } else {
-            reader.current = match reader.batches.next().transpose()? {
-                Some(keyed) => Some(self.load(&keyed)?),
-                None => None,
-            };
+            let next = reader.batches.next().transpose()?;
+            self.runs[run].current = next.map(|keyed| self.load(&keyed)).transpose()?;
         }
         if let Some(current) = &self.runs[run].current {
             self.heads.push(Head { key: current.keys().value(current.row).to_owned(), run });

@@ -216,16 +216,14 @@ impl Table {
         let (mut merger, schema) = runs.merge(self, view, intent)?;
         let mut collecting = Collecting::new(self.inner.options.clone());
         loop {
-            let (chunk, rest) =
-                blocking(move || merger.next_chunk().map(|chunk| (chunk, merger))).await?;
+            let (chunk, rest) = blocking(move || merger.next_chunk().map(|chunk| (chunk, merger))).await?;
             merger = rest;
             let Some((rows, keys)) = chunk else { break };
             let incoming = Incoming::distinct(self, intent, schema.clone(), rows, keys)?;
             report.superseded -= incoming.len() as u64;
             report.time.prepare += watch.lap();
             let tagged = tag::tag(self, view, &incoming, report).await?;
-            collecting =
-                blocking(move || collecting.add(&incoming, tagged).map(|()| collecting)).await?;
+            collecting = blocking(move || collecting.add(&incoming, tagged).map(|()| collecting)).await?;
             report.time.find += watch.lap();
         }
         Ok(collecting.finish(schema))
@@ -248,8 +246,8 @@ struct Input {
     intent: Intent,
 }
 
-fn at_hand(batches: &[RecordBatch]) -> impl Stream<Item = Result<RecordBatch>> + Send + use<> {
-    stream::iter(batches.to_vec().into_iter().map(Ok))
+fn at_hand(batches: &[RecordBatch]) -> impl Stream<Item = Result<RecordBatch>> + Send {
+    stream::iter(batches.iter().cloned().map(Ok))
 }
 
 /// Takes the time of one phase after the other.

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch, StringArray, UInt32Array},
+    array::{AsArray, RecordBatch, StringArray, UInt32Array},
     compute::{take, take_record_batch},
     datatypes::UInt64Type,
     error::ArrowError,

@@ -58,12 +58,6 @@ pub(crate) struct Tagged {
     pub(crate) deleted: tombstones::Deleted,
 }
 
-impl Tagged {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.new_rows.is_empty() && self.deleted.is_empty()
-    }
-}
-
 /// Looks every key up and decides.
 pub(crate) async fn tag(
     table: &Table,
