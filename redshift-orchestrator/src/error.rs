@@ -44,6 +44,8 @@ pub enum ErrorKind {
     Database,
     /// The journal could not be read or written. Nothing is submitted without it.
     Journal,
+    /// The pipeline is active already, here or in another process; nothing was submitted. Begin this run after that one, or queue it.
+    Overlap,
     /// A pipeline's definition, or the parameters of a run, contradict themselves. The message names the place and the way out.
     Definition,
     /// An answer that this version does not know. It is kept as it came, and never retried blindly.
@@ -70,6 +72,7 @@ impl ErrorKind {
             Self::Unsupported => "unsupported",
             Self::Database => "database unreachable",
             Self::Journal => "journal",
+            Self::Overlap => "overlap",
             Self::Definition => "pipeline definition",
             Self::Other => "unknown answer",
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// nothing may be repeated after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum FailureKind {
     /// Two transactions wrote the same tables, and the database undid this one (Redshift's error 1023, SQLSTATE 40001).

@@ -15,7 +15,7 @@ use crate::{
     Submitted, SystemClock, Unknown, UnknownReason,
     clock::age,
     journal::{
-        Ended, Entry, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token,
+        self, Ended, Entry, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token,
         statement_name,
     },
     observer::Unobserved,
@@ -208,13 +208,7 @@ impl Orchestrator {
     /// # Errors
     /// [`ErrorKind::Invalid`] if the journal does not know this attempt, or knows its ending.
     pub async fn settle(&self, key: &StepKey, found: Settlement) -> Result<()> {
-        let standing = self.journal.entry(key).await?.map(|entry| entry.standing);
-        match standing {
-            Some(Standing::Open | Standing::Unknown(_)) => self.record(key, Event::Settled { found }).await,
-            Some(_) => Err(Error::new(ErrorKind::Invalid, "the journal knows how this attempt ended")),
-            None => Err(Error::new(ErrorKind::Invalid, "the journal does not know this attempt")),
-        }
-        .map_err(|error| error.with_context("step", key))
+        journal::settle(&*self.journal, self.clock.now(), key, found, None, None).await
     }
 
     async fn record(&self, key: &StepKey, event: Event) -> Result<()> {

@@ -129,17 +129,22 @@ impl fmt::Display for UnknownReason {
 impl Unknown {
     /// What a person can look at: the service's listing by name (24 hours), and Redshift's own log of queries (7 days).
     pub fn what_to_check(&self) -> String {
-        let listing = format!(
-            "aws redshift-data list-statements --status ALL --statement-name '{}'",
-            self.name.replace('\'', "'\\''")
-        );
-        let log = format!(
-            "SELECT query_id, status, start_time, end_time, error_message, query_text FROM sys_query_history \
-             WHERE start_time >= '{}' ORDER BY start_time",
-            self.intended_at.strftime("%Y-%m-%d %H:%M:%S")
-        );
-        format!("{listing}\n{log}")
+        what_to_check(&self.name, self.intended_at)
     }
+}
+
+/// Where a statement of this name can be seen, that was not submitted before this.
+pub(crate) fn what_to_check(name: &str, intended_at: Timestamp) -> String {
+    let listing = format!(
+        "aws redshift-data list-statements --status ALL --statement-name '{}'",
+        name.replace('\'', "'\\''")
+    );
+    let log = format!(
+        "SELECT query_id, status, start_time, end_time, error_message, query_text FROM sys_query_history \
+         WHERE start_time >= '{}' ORDER BY start_time",
+        intended_at.strftime("%Y-%m-%d %H:%M:%S")
+    );
+    format!("{listing}\n{log}")
 }
 
 impl fmt::Display for Unknown {
@@ -167,6 +172,19 @@ impl Outcome {
             Conclusion::Failed { kind, .. } => Some(*kind),
             Conclusion::Aborted => Some(FailureKind::Aborted),
             Conclusion::TimedOut { .. } => Some(FailureKind::TimedOut),
+        }
+    }
+}
+
+impl Conclusion {
+    /// A word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed { .. } => "failed",
+            Self::Aborted => "aborted",
+            Self::TimedOut { .. } => "timed out",
+            Self::Unknown(_) => "unknown",
         }
     }
 }

@@ -76,7 +76,7 @@ impl Refusal {
             }
             K::Denied => "AccessDeniedException",
             K::Database if operation.connects() => "DatabaseConnectionException",
-            K::Database | K::ServiceFault | K::Journal | K::Other => internal,
+            K::Database | K::ServiceFault | K::Journal | K::Overlap | K::Other => internal,
         };
         let code = error.code().unwrap_or(usual);
         let id = error.context("statement_id").unwrap_or_default();

@@ -5,42 +5,45 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 
-use super::{Entry, Index, Journal, Record};
+use super::{
+    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunEntry, RunRecord,
+    group::{Group, Sink},
+    runs::Claims,
+};
 use crate::{Error, ErrorKind, Result, StepKey};
 
 /// A journal of JSON lines on disk: one record a line, readable by a person, durable when [`append`](Journal::append) returns.
 ///
-/// The file is locked while it is open; a second process is refused. A last line that a crash left unfinished was never
+/// Records that are appended at the same time share one `fsync`. The file is locked while it is open; a second process is refused, and
+/// told which run is active, unless it only wants to [read](Self::open_read_only). A last line that a crash left unfinished was never
 /// acknowledged, and is cut off at the next open; any other line that cannot be read is an error that names it.
 pub struct FileJournal {
     path: PathBuf,
-    state: Arc<Mutex<State>>,
-}
-
-struct State {
-    file: File,
-    index: Index,
-    /// Set by a failed write: the end of the file is then of unknown shape, and the next record must not be put behind it.
-    damaged: bool,
+    group: Group<Disk>,
+    claims: Claims,
+    syncs: Arc<AtomicU64>,
+    /// Opened for reading only: whether another process had it open for writing.
+    read_only: Option<bool>,
 }
 
 impl FileJournal {
     /// Opens the journal at `path`, or begins one there.
     ///
     /// # Errors
-    /// [`ErrorKind::Journal`] when the file cannot be opened, is in use by another process, or has a line that is no record.
+    /// [`ErrorKind::Overlap`] when another process uses it, with the run it is at; [`ErrorKind::Journal`] when the file cannot be opened,
+    /// or has a line that is no record.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let failed = |what: &str, error: io::Error| {
-            Error::new(ErrorKind::Journal, format!("{what}: {error}"))
-                .with_context("journal", path.display())
-                .with_source(error)
-        };
+        let failed = |what: &str, error: io::Error| failed(path, what, error);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -48,95 +51,137 @@ impl FileJournal {
             .truncate(false)
             .open(path)
             .map_err(|error| failed("the journal cannot be opened", error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    ErrorKind::Journal,
-                    "another process uses this journal; let it end, or give this run a journal of its own",
-                )
-                .with_context("journal", path.display()));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("the journal cannot be locked", error)),
+        if !lock(&file).map_err(|error| failed("the journal cannot be locked", error))? {
+            return Err(in_use(path, &mut file));
         }
         sync_directory(path)
             .map_err(|error| failed("the journal's directory cannot be made durable", error))?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).map_err(|error| failed("the journal cannot be read", error))?;
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        if whole < text.len() {
-            file.set_len(whole as u64)
+        let (index, whole) = read(path, &mut file)?;
+        let length = file.metadata().map_err(|error| failed("the journal cannot be read", error))?.len();
+        if whole < length {
+            file.set_len(whole)
                 .and_then(|()| file.sync_all())
                 .map_err(|error| failed("the journal's unfinished last line cannot be cut off", error))?;
         }
-        let mut index = Index::default();
-        for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
-            if line.is_empty() {
-                continue;
-            }
-            index.apply(serde_json::from_slice(line).map_err(|error| {
-                Error::new(
-                    ErrorKind::Journal,
-                    "a line is no record of this version; restore the file, or correct the line by hand",
-                )
-                .with_context("journal", path.display())
-                .with_context("line", number + 1)
-                .with_source(error)
-            })?);
-        }
         file.seek(SeekFrom::End(0)).map_err(|error| failed("the journal cannot be read", error))?;
-        let state = State { file, index, damaged: false };
-        Ok(Self { path: path.to_owned(), state: Arc::new(Mutex::new(state)) })
+        Ok(Self::new(path, Some(file), index, None))
+    }
+
+    /// As [`open`](Self::open), but waits until no other process uses the journal. Asks twice a second; of several that wait, any may be
+    /// next.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), without the overlap.
+    pub async fn open_when_free(path: impl AsRef<Path>) -> Result<Self> {
+        loop {
+            match Self::open(&path) {
+                Err(error) if error.kind() == ErrorKind::Overlap => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Opens the journal at `path` to look at it as it is now, also while another process uses it. What is appended is refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Journal`] when there is none, or when it cannot be read.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let mut file = File::open(path).map_err(|error| failed(path, "the journal cannot be read", error))?;
+        let in_use = match file.try_lock_shared() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(error)) => {
+                return Err(failed(path, "the journal cannot be locked", error));
+            }
+        };
+        let (index, _) = read(path, &mut file)?;
+        Ok(Self::new(path, None, index, Some(in_use)))
+    }
+
+    fn new(path: &Path, file: Option<File>, index: Index, read_only: Option<bool>) -> Self {
+        let syncs = Arc::<AtomicU64>::default();
+        let disk = Disk { file: file.map(Arc::new), syncs: syncs.clone() };
+        Self {
+            path: path.to_owned(),
+            group: Group::new(disk, index),
+            claims: Claims::default(),
+            syncs,
+            read_only,
+        }
     }
 
     /// Where the journal is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// How often it had the disk make records durable: once for records that were appended at the same time.
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    async fn append_line(&self, line: Line) -> Result<()> {
+        self.group.append(line).await.map_err(|message| {
+            Error::new(ErrorKind::Journal, message).with_context("journal", self.path.display())
+        })
+    }
 }
 
-// A panic while the lock was held leaves `damaged` as it was; the state itself is never half changed.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+/// The file; none, if it may only be read.
+struct Disk {
+    file: Option<Arc<File>>,
+    syncs: Arc<AtomicU64>,
 }
 
-impl State {
-    fn append(&mut self, record: Record) -> Result<(), String> {
-        if self.damaged {
-            return Err("an earlier record could not be written; open the journal again".to_owned());
+#[async_trait]
+impl Sink for Disk {
+    async fn write(&mut self, lines: Vec<u8>) -> Result<(), String> {
+        let Some(file) = self.file.clone() else {
+            return Err("the journal was opened for reading only".to_owned());
+        };
+        let written =
+            tokio::task::spawn_blocking(move || (&*file).write_all(&lines).and_then(|()| file.sync_data()));
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        match written.await {
+            Ok(written) => written.map_err(|error| format!("the record could not be written: {error}")),
+            Err(error) => Err(error.to_string()),
         }
-        let mut line = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
-        line.push(b'\n');
-        self.damaged = true;
-        self.file
-            .write_all(&line)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|error| format!("the record could not be written: {error}"))?;
-        self.damaged = false;
-        self.index.apply(record);
-        Ok(())
     }
 }
 
 #[async_trait]
 impl Journal for FileJournal {
     async fn append(&self, record: Record) -> Result<()> {
-        let state = Arc::clone(&self.state);
-        let written = tokio::task::spawn_blocking(move || lock(&state).append(record)).await;
-        let failure = match written {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(message)) => message,
-            Err(error) => error.to_string(),
-        };
-        Err(Error::new(ErrorKind::Journal, failure).with_context("journal", self.path.display()))
+        self.append_line(Line::Step(record)).await
     }
 
     async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        Ok(lock(&self.state).index.entry(key))
+        Ok(self.group.read(|index| index.entry(key)))
     }
 
     async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        Ok(lock(&self.state).index.run(run))
+        Ok(self.group.read(|index| index.run(run)))
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.claims.claim(claim, alone)
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.append_line(Line::Run(record)).await
+    }
+
+    async fn runs(&self) -> Result<Vec<RunEntry>> {
+        Ok(self.group.read(|index| {
+            index.runs(|entry| match self.read_only {
+                // Whoever has the file is at what was begun and has not ended.
+                Some(in_use) => in_use && entry.ended.is_none(),
+                None => self.claims.is_active(&entry.run),
+            })
+        }))
     }
 }
 
@@ -144,6 +189,70 @@ impl fmt::Debug for FileJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileJournal").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+fn failed(path: &Path, what: &str, error: io::Error) -> Error {
+    Error::new(ErrorKind::Journal, format!("{what}: {error}"))
+        .with_context("journal", path.display())
+        .with_source(error)
+}
+
+/// Whether this process has the file to itself now. Readers look for a moment only, so they are waited for.
+fn lock(file: &File) -> io::Result<bool> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock()?,
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// The refusal of a second process, with what the first one is at.
+fn in_use(path: &Path, file: &mut File) -> Error {
+    // What cannot be read is the first one's to complain about.
+    let runs =
+        read(path, file).map(|(index, _)| index.runs(|entry| entry.ended.is_none())).unwrap_or_default();
+    let active = runs.into_iter().rev().find(|entry| entry.is_active);
+    let error = match active {
+        Some(entry) => {
+            Claim { pipeline: entry.begun.pipeline, run: entry.run, since: entry.begun_at }.refusal()
+        }
+        None => Error::new(
+            ErrorKind::Overlap,
+            "another process uses this journal; let it end, or give this run a journal of its own",
+        ),
+    };
+    error.with_context("journal", path.display())
+}
+
+/// What the lines say, and how many bytes whole lines have.
+fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).map_err(|error| failed(path, "the journal cannot be read", error))?;
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let mut index = Index::default();
+    for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        index.apply(Line::read(line).map_err(|error| {
+            Error::new(
+                ErrorKind::Journal,
+                "a line is no record of this version; restore the file, or correct the line by hand",
+            )
+            .with_context("journal", path.display())
+            .with_context("line", number + 1)
+            .with_source(error)
+        })?);
+    }
+    Ok((index, whole as u64))
 }
 
 /// Makes a freshly created file's name durable.
@@ -167,7 +276,7 @@ mod tests {
     use super::*;
     use crate::{
         ClientToken, StatementId, Status,
-        journal::{Ended, Event, Settlement, Standing},
+        journal::{Ended, Event, RunBegun, RunEvent, Settlement, Standing},
     };
 
     fn record(step: &str, event: Event) -> Record {
@@ -200,7 +309,14 @@ mod tests {
                 intent("a"),
                 submitted("a"),
                 record("a", ended),
-                record("a", Event::Settled { found: Settlement::Finished }),
+                record(
+                    "a",
+                    Event::Settled {
+                        found: Settlement::Finished,
+                        by: Some("ada".into()),
+                        because: Some("the rows are there".into()),
+                    },
+                ),
                 intent("b"),
             ] {
                 journal.append(record).await.unwrap();
@@ -258,5 +374,50 @@ mod tests {
         assert!(error.to_string().contains("another process"), "{error}");
         drop(first);
         assert!(FileJournal::open(&path).is_ok());
+    }
+
+    fn begun(run: &str) -> RunRecord {
+        let begun = RunBegun { pipeline: "nightly".into(), ..RunBegun::default() };
+        RunRecord {
+            at: "2026-11-23T06:30:00Z".parse().unwrap(),
+            run: run.to_owned(),
+            event: RunEvent::RunBegun(begun),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_owner_is_told_which_run_is_active_and_since_when() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        let first = FileJournal::open(&path).unwrap();
+        first.append_run(begun("one")).await.unwrap();
+        let error = FileJournal::open(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overlap);
+        assert_eq!(error.context("active_run"), Some("one"));
+        assert_eq!(error.context("active_since"), Some("2026-11-23T06:30:00Z"));
+        let seen = FileJournal::open_read_only(&path).unwrap();
+        assert!(seen.runs().await.unwrap()[0].is_active);
+        // Its process died: the lock went with it.
+        drop(first);
+        let seen = FileJournal::open_read_only(&path).unwrap();
+        let runs = seen.runs().await.unwrap();
+        assert!(!runs[0].is_active && runs[0].ended.is_none());
+        assert!(seen.append(intent("a")).await.unwrap_err().to_string().contains("reading only"));
+        assert!(FileJournal::open(&path).is_ok(), "a reader keeps nobody away");
+    }
+
+    #[tokio::test]
+    async fn appends_at_the_same_time_share_a_sync() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        let journal = FileJournal::open(&path).unwrap();
+        let steps: Vec<_> = (0..200).map(|step| format!("s{step}")).collect();
+        let appends = steps.iter().map(|step| journal.append(intent(step)));
+        futures::future::try_join_all(appends).await.unwrap();
+        assert!(journal.syncs() <= 2, "{} syncs for 200 records", journal.syncs());
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 200);
+        journal.append(intent("a")).await.unwrap();
+        journal.append(submitted("a")).await.unwrap();
+        assert!(journal.syncs() <= 4);
     }
 }

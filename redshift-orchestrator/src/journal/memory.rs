@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Entry, Index, Journal, Record};
+use super::{ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunEntry, RunRecord, runs::Claims};
 use crate::{Result, StepKey};
 
 /// A journal that lives as long as the process, shared by its clones. The default of an orchestrator, and the journal of tests.
@@ -18,6 +18,7 @@ pub struct MemoryJournal(Arc<Mutex<Kept>>);
 struct Kept {
     records: Vec<Record>,
     index: Index,
+    claims: Claims,
 }
 
 impl MemoryJournal {
@@ -42,7 +43,7 @@ impl Journal for MemoryJournal {
     async fn append(&self, record: Record) -> Result<()> {
         self.with(|kept| {
             kept.records.push(record.clone());
-            kept.index.apply(record);
+            kept.index.apply(Line::Step(record));
         });
         Ok(())
     }
@@ -53,5 +54,18 @@ impl Journal for MemoryJournal {
 
     async fn run(&self, run: &str) -> Result<Vec<Entry>> {
         Ok(self.with(|kept| kept.index.run(run)))
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.with(|kept| kept.claims.claim(claim, alone))
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.with(|kept| kept.index.apply(Line::Run(record)));
+        Ok(())
+    }
+
+    async fn runs(&self) -> Result<Vec<RunEntry>> {
+        Ok(self.with(|kept| kept.index.runs(|entry| kept.claims.is_active(&entry.run))))
     }
 }

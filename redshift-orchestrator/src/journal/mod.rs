@@ -24,14 +24,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientToken, Result, StatementId, Status, StepKey};
+use crate::{ClientToken, Error, ErrorKind, Result, StatementId, Status, StepKey, outcome::what_to_check};
 
 mod file;
+mod group;
 mod memory;
+mod runs;
 mod token;
 
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
+pub use runs::{ActiveRun, Claim, RunBegun, RunEntry, RunEvent, RunRecord, RunResult};
 pub(crate) use token::{client_token, statement_name};
 
 /// Where intents, ids and endings are kept.
@@ -52,6 +55,29 @@ pub trait Journal: fmt::Debug + Send + Sync {
 
     /// What is known of a run, by step and attempt.
     async fn run(&self, run: &str) -> Result<Vec<Entry>>;
+
+    /// Makes a run active, until what is returned is dropped or the process dies. With `alone`, other runs of the same pipeline are
+    /// refused meanwhile; a second process at the same run is refused in any case.
+    ///
+    /// A journal that does not do this keeps nobody away.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overlap`](crate::ErrorKind::Overlap) with `active_run` and `active_since` among its context.
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        let _ = (claim, alone);
+        Ok(ActiveRun::unguarded())
+    }
+
+    /// Makes a record about a run as a whole durable. A journal that does not keep them can do without.
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        let _ = record;
+        Ok(())
+    }
+
+    /// The runs it knows, oldest first; none, if it does not keep them.
+    async fn runs(&self) -> Result<Vec<RunEntry>> {
+        Ok(Vec::new())
+    }
 }
 
 #[async_trait]
@@ -66,6 +92,18 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
 
     async fn run(&self, run: &str) -> Result<Vec<Entry>> {
         (**self).run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        (**self).claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        (**self).append_run(record).await
+    }
+
+    async fn runs(&self) -> Result<Vec<RunEntry>> {
+        (**self).runs().await
     }
 }
 
@@ -115,6 +153,12 @@ pub enum Event {
     Settled {
         /// What the person found.
         found: Settlement,
+        /// Who.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Why they think so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
     },
 }
 
@@ -171,6 +215,36 @@ pub struct Entry {
     pub standing: Standing,
 }
 
+impl Entry {
+    /// What a person can look at to find out what became of it: the service's listing, and Redshift's own log of queries.
+    pub fn what_to_check(&self) -> String {
+        what_to_check(&self.name, self.intended_at)
+    }
+}
+
+/// Writes down what a person found out about a statement whose fate is unknown, who, and why they think so.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if the journal does not know this attempt, or knows its ending.
+pub async fn settle(
+    journal: &dyn Journal,
+    at: Timestamp,
+    key: &StepKey,
+    found: Settlement,
+    by: Option<String>,
+    because: Option<String>,
+) -> Result<()> {
+    let refused = |message: &str| Error::new(ErrorKind::Invalid, message).with_context("step", key);
+    match journal.entry(key).await?.map(|entry| entry.standing) {
+        Some(Standing::Open | Standing::Unknown(_)) => {
+            let event = Event::Settled { found, by, because };
+            journal.append(Record { at, key: key.clone(), event }).await
+        }
+        Some(_) => Err(refused("the journal knows how this attempt ended")),
+        None => Err(refused("the journal does not know this attempt")),
+    }
+}
+
 /// Where an attempt at a step stands.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -187,13 +261,55 @@ pub enum Standing {
     Settled(Settlement),
 }
 
+/// A line of a journal.
+#[derive(Clone, Debug)]
+pub(crate) enum Line {
+    Step(Record),
+    Run(RunRecord),
+}
+
+impl Line {
+    /// Reads a line, without its end.
+    pub(crate) fn read(line: &[u8]) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Which {
+            event: String,
+        }
+        let Which { event } = serde_json::from_slice(line)?;
+        match event.starts_with("run-") {
+            true => serde_json::from_slice(line).map(Self::Run),
+            false => serde_json::from_slice(line).map(Self::Step),
+        }
+    }
+
+    /// Appends the line, with its end.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> serde_json::Result<()> {
+        match self {
+            Self::Step(record) => serde_json::to_writer(&mut *bytes, record)?,
+            Self::Run(record) => serde_json::to_writer(&mut *bytes, record)?,
+        }
+        bytes.push(b'\n');
+        Ok(())
+    }
+}
+
 /// Entries by key: what a journal keeps in memory of its records.
 #[derive(Debug, Default)]
-pub(crate) struct Index(BTreeMap<StepKey, Entry>);
+pub(crate) struct Index {
+    steps: BTreeMap<StepKey, Entry>,
+    runs: BTreeMap<String, RunEntry>,
+}
 
 impl Index {
+    pub(crate) fn apply(&mut self, line: Line) {
+        match line {
+            Line::Step(record) => self.apply_step(record),
+            Line::Run(record) => self.apply_run(record),
+        }
+    }
+
     /// Adds a record. A record without an intent before it is left out: it proves nothing that could be acted upon.
-    pub(crate) fn apply(&mut self, record: Record) {
+    fn apply_step(&mut self, record: Record) {
         let Record { at, key, event } = record;
         let standing = match event {
             Event::Intent { token, name } => {
@@ -206,11 +322,11 @@ impl Index {
                     id: None,
                     standing: Standing::Open,
                 };
-                self.0.insert(key, entry);
+                self.steps.insert(key, entry);
                 return;
             }
             Event::Submitted { id } => {
-                if let Some(entry) = self.0.get_mut(&key) {
+                if let Some(entry) = self.steps.get_mut(&key) {
                     entry.id = Some(id);
                 }
                 return;
@@ -218,24 +334,59 @@ impl Index {
             Event::Ended(ended) => Standing::Ended(ended),
             Event::Refused { error } => Standing::Refused(error),
             Event::Unknown { reason } => Standing::Unknown(reason),
-            Event::Settled { found } => Standing::Settled(found),
+            Event::Settled { found, .. } => Standing::Settled(found),
         };
-        if let Some(entry) = self.0.get_mut(&key) {
+        if let Some(entry) = self.steps.get_mut(&key) {
             entry.standing = standing;
         }
     }
 
+    /// Adds a record. An end without a beginning is left out.
+    fn apply_run(&mut self, record: RunRecord) {
+        let RunRecord { at, run, event } = record;
+        match event {
+            RunEvent::RunBegun(begun) => {
+                let first_begun_at = self.runs.get(&run).map_or(at, |entry| entry.first_begun_at);
+                let entry = RunEntry {
+                    run: run.clone(),
+                    first_begun_at,
+                    begun_at: at,
+                    begun,
+                    ended: None,
+                    is_active: false,
+                };
+                self.runs.insert(run, entry);
+            }
+            RunEvent::RunEnded { result } => {
+                if let Some(entry) = self.runs.get_mut(&run) {
+                    entry.ended = Some((at, result));
+                }
+            }
+        }
+    }
+
     pub(crate) fn entry(&self, key: &StepKey) -> Option<Entry> {
-        self.0.get(key).cloned()
+        self.steps.get(key).cloned()
     }
 
     pub(crate) fn run(&self, run: &str) -> Vec<Entry> {
         let first = StepKey { run: run.to_owned(), step: String::new(), attempt: 0 };
-        self.0
+        self.steps
             .range(first..)
             .map(|(_, entry)| entry)
             .take_while(|entry| entry.key.run == run)
             .cloned()
             .collect()
+    }
+
+    /// The runs, oldest first; `is_active` says which of them a process is at.
+    pub(crate) fn runs(&self, is_active: impl Fn(&RunEntry) -> bool) -> Vec<RunEntry> {
+        let mut runs: Vec<_> = self
+            .runs
+            .values()
+            .map(|entry| RunEntry { is_active: is_active(entry), ..entry.clone() })
+            .collect();
+        runs.sort_by_key(|entry| entry.first_begun_at);
+        runs
     }
 }

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{DEFAULT_CONCURRENCY, OnFailure, Pipeline, PipelineBuilder, Problem, Retry, Step, Work, suggest};
-use crate::{Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, sql};
+use super::{
+    DEFAULT_CONCURRENCY, Declared, OnFailure, Overlap, Pipeline, PipelineBuilder, Problem, Retry, Step, Work,
+    suggest,
+};
+use crate::{Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, Target, sql};
 
 impl Pipeline {
     /// Reads a pipeline from a TOML text. Steps with `file` need [`from_toml_file`](Self::from_toml_file).
@@ -79,68 +82,148 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
     })
 }
 
+/// A pipeline of redshift-orchestrator: a graph of SQL statements and stored procedures.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Definition {
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub(super) struct Definition {
+    /// The pipeline's name: 1 to 200 characters.
     name: String,
+    /// For people; nothing is done with it.
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    /// How many statements run at a time; 8 unless said otherwise.
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     concurrency: Option<usize>,
+    /// After how long a step's statement is cancelled, for steps that say nothing else.
     timeout: Option<Text<Duration>>,
+    /// How often, and after which failures, steps are tried again that say nothing else.
     retry: Option<RetryDefinition>,
+    /// What the failure of a step means to others, for steps that say nothing else; skip-dependents unless said otherwise.
     on_failure: Option<OnFailure>,
+    /// What a run does while another run of this pipeline is active.
+    #[serde(default)]
+    overlap: Overlap,
+    /// Where the statements run, for the command line. Its options go before this.
+    target: Option<TargetDefinition>,
+    /// The parameters of each run, by name; `${name}` stands for the value.
     #[serde(default)]
     parameters: BTreeMap<String, ParameterDefinition>,
+    /// The steps. They run in the order that `after` demands, and side by side otherwise.
     #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(required, length(min = 1)))]
     steps: Vec<StepDefinition>,
 }
 
+/// A database of Amazon Redshift, and as whom statements run there: the caller's IAM identity unless said otherwise.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", schemars(extend("oneOf" = [{"required": ["cluster"]}, {"required": ["workgroup"]}])))]
+struct TargetDefinition {
+    /// The AWS region.
+    region: Option<String>,
+    /// The identifier of a provisioned cluster.
+    cluster: Option<String>,
+    /// The name of a serverless workgroup.
+    workgroup: Option<String>,
+    /// The database.
+    database: String,
+    /// As this user of the database, with temporary credentials; clusters only.
+    database_user: Option<String>,
+    /// With the credentials of this secret, by its ARN.
+    secret: Option<String>,
+}
+
+/// A parameter of each run. Without a default, every run gives it a value.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct ParameterDefinition {
+    /// Its value for runs that give none.
     default: Option<Scalar>,
+    /// Whether its values are written down and shown nowhere: a run that goes on needs it again.
+    #[serde(default)]
+    secret: bool,
     /// For people; nothing is done with it.
     #[serde(rename = "description")]
     _description: Option<String>,
 }
 
+/// One statement, or batch, of the pipeline. It has one of `sql`, `call`, `batch`, `file`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "cli",
+    schemars(extend("oneOf" = [
+        {"required": ["sql"]},
+        {"required": ["call"]},
+        {"required": ["batch"]},
+        {"required": ["file"]},
+    ]))
+)]
 struct StepDefinition {
+    /// The step's name, unique in the pipeline: 1 to 200 characters.
     name: String,
     /// For people; nothing is done with it.
     #[serde(rename = "description")]
     _description: Option<String>,
+    /// One SQL statement.
     sql: Option<String>,
+    /// A stored procedure, as it stands behind `CALL`: `mystore.load_sales(:cycle)`.
     call: Option<String>,
+    /// 1 to 40 SQL statements.
+    #[cfg_attr(feature = "cli", schemars(length(min = 1, max = 40)))]
     batch: Option<Vec<String>>,
+    /// A file of SQL statements, looked for beside the pipeline file: one statement, or a batch.
     file: Option<String>,
+    /// How a batch commits; as one transaction unless said otherwise.
     execution_mode: Option<Mode>,
+    /// The values of the placeholders `:name` in the SQL.
     #[serde(default)]
     parameters: BTreeMap<String, Scalar>,
+    /// The steps it comes after.
     #[serde(default)]
     after: Vec<String>,
+    /// Labels, for runs of a part of the pipeline.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// After how long its statement is cancelled.
     timeout: Option<Text<Duration>>,
+    /// How often, and after which failures, it is tried again.
     retry: Option<RetryDefinition>,
+    /// What its failure means to others.
     on_failure: Option<OnFailure>,
 }
 
+/// How often, and after which failures, a step is tried again. Which are safe depends on what the step has committed by then.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct RetryDefinition {
+    /// Attempts in all.
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     attempts: u32,
+    /// The failures after which another attempt is safe.
     #[serde(default)]
     on: Vec<FailureKind>,
+    /// The first pause; it doubles with each attempt. One second unless said otherwise.
     backoff: Option<Text<Duration>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 enum Mode {
+    /// All statements in one transaction; any failure rolls back all of them.
     Transaction,
+    /// Each statement commits on its own; the failure of one leaves the others as they are.
     AutoCommit,
 }
 
 /// A value that a person writes as text, number or truth, and the service takes as text.
-struct Scalar(String);
+pub(super) struct Scalar(String);
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -163,7 +246,7 @@ impl<'de> Deserialize<'de> for Scalar {
 }
 
 /// Something that is written as a text, such as `90s` or `1h 30m`.
-struct Text<T>(T);
+pub(super) struct Text<T>(T);
 
 impl<'de> Deserialize<'de> for Text<Duration> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -192,13 +275,50 @@ impl Definition {
             timeout: self.timeout.map(|timeout| timeout.0),
             retry: self.retry.map(RetryDefinition::build),
             on_failure: self.on_failure,
+            overlap: self.overlap,
+            region: self.target.as_ref().and_then(|target| target.region.clone()),
+            target: self
+                .target
+                .map(TargetDefinition::build)
+                .transpose()
+                .map_err(|message| Problem::of_pipeline("[target]", message))?,
             parameters: self
                 .parameters
                 .into_iter()
-                .map(|(name, parameter)| (name, parameter.default.map(|default| default.0)))
-                .collect(),
+                .map(|(name, parameter)| {
+                    let default = parameter.default.map(|default| default.0);
+                    match parameter.secret && default.is_some() {
+                        true => Err(Problem::of_pipeline(
+                            &name,
+                            format!("the parameter `{name}` is secret, so its value has no place in a file; take the default away"),
+                        )),
+                        false => Ok((name, Declared { default, is_secret: parameter.secret })),
+                    }
+                })
+                .collect::<Result<_, Problem>>()?,
             steps,
         })
+    }
+}
+
+impl TargetDefinition {
+    fn build(self) -> Result<Target, String> {
+        let target = match (self.cluster, self.workgroup) {
+            (Some(cluster), None) => Target::cluster(cluster, self.database),
+            (None, Some(_)) if self.database_user.is_some() => {
+                return Err(
+                    "a workgroup takes no `database_user`; take it away, or give a `secret`".to_owned()
+                );
+            }
+            (None, Some(workgroup)) => Target::workgroup(workgroup, self.database),
+            _ => return Err("a target has either a `cluster` or a `workgroup`".to_owned()),
+        };
+        match (self.database_user, self.secret) {
+            (None, None) => Ok(target),
+            (Some(user), None) => Ok(target.with_database_user(user)),
+            (None, Some(secret)) => Ok(target.with_secret(secret)),
+            _ => Err("a target has a `database_user` or a `secret`, not both".to_owned()),
+        }
     }
 }
 
@@ -236,6 +356,7 @@ impl StepDefinition {
         built.parameters =
             self.parameters.into_iter().map(|(name, value)| Parameter { name, value: value.0 }).collect();
         built.after = self.after;
+        built.tags = self.tags;
         built.timeout = self.timeout.map(|timeout| timeout.0);
         built.retry = self.retry.map(RetryDefinition::build);
         built.on_failure = self.on_failure;

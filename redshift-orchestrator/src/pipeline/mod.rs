@@ -49,21 +49,28 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, key::MAX_NAME, sql};
+use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, Target, key::MAX_NAME, sql};
 
 mod definition;
 mod gantt;
 mod graph;
+mod overlap;
 mod parameters;
 mod plan;
 mod report;
 mod run;
+#[cfg(feature = "cli")]
+mod schema;
+mod selection;
 mod step;
 mod suggest;
 
+pub use overlap::{Overlap, Stop};
 pub use plan::Plan;
 pub use report::{AttemptReport, Report, StepReport, StepStatus, Totals};
 pub use run::Run;
+#[cfg(feature = "cli")]
+pub use schema::json_schema;
 pub use step::{OnFailure, Retry, Step, Work};
 
 use graph::Graph;
@@ -73,9 +80,25 @@ use graph::Graph;
 pub struct Pipeline {
     name: String,
     concurrency: usize,
-    parameters: BTreeMap<String, Option<String>>,
+    overlap: Overlap,
+    target: Option<Target>,
+    region: Option<String>,
+    parameters: BTreeMap<String, Declared>,
     steps: Vec<Step>,
     graph: Graph,
+}
+
+/// A parameter of each run.
+#[derive(Clone, Default)]
+struct Declared {
+    default: Option<String>,
+    is_secret: bool,
+}
+
+impl fmt::Debug for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Declared").field("is_secret", &self.is_secret).finish_non_exhaustive()
+    }
 }
 
 /// How many statements run at a time unless a pipeline says otherwise.
@@ -99,6 +122,9 @@ impl Pipeline {
         PipelineBuilder {
             name: name.into(),
             concurrency: DEFAULT_CONCURRENCY,
+            overlap: Overlap::default(),
+            target: None,
+            region: None,
             timeout: None,
             retry: None,
             on_failure: None,
@@ -117,9 +143,29 @@ impl Pipeline {
         self.concurrency
     }
 
+    /// What a run does while another one is active, unless it says otherwise.
+    pub fn overlap(&self) -> Overlap {
+        self.overlap
+    }
+
+    /// The database that it is meant for. An executor has its own, which counts: this is for whoever makes the executor.
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// The AWS region of that database.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
     /// The parameters of a run, with their defaults.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.parameters.iter().map(|(name, default)| (name.as_str(), default.as_deref()))
+        self.parameters.iter().map(|(name, parameter)| (name.as_str(), parameter.default.as_deref()))
+    }
+
+    /// Whether the values of this parameter are written down and shown nowhere.
+    pub fn is_secret(&self, parameter: &str) -> bool {
+        self.parameters.get(parameter).is_some_and(|parameter| parameter.is_secret)
     }
 
     /// The steps, in the order in which they were defined.
@@ -135,7 +181,7 @@ impl Pipeline {
         let mut values: BTreeMap<String, String> = self
             .parameters
             .iter()
-            .filter_map(|(name, default)| default.clone().map(|default| (name.clone(), default)))
+            .filter_map(|(name, parameter)| Some((name.clone(), parameter.default.clone()?)))
             .collect();
         for (name, value) in run.parameters() {
             if !self.parameters.contains_key(name) {
@@ -203,7 +249,10 @@ pub struct PipelineBuilder {
     timeout: Option<Duration>,
     retry: Option<Retry>,
     on_failure: Option<OnFailure>,
-    parameters: BTreeMap<String, Option<String>>,
+    overlap: Overlap,
+    target: Option<Target>,
+    region: Option<String>,
+    parameters: BTreeMap<String, Declared>,
     steps: Vec<Step>,
 }
 
@@ -239,7 +288,29 @@ impl PipelineBuilder {
     /// A parameter of each run, with its value for runs that give none.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, default: Option<&str>) -> Self {
-        self.parameters.insert(name.into(), default.map(str::to_owned));
+        self.parameters
+            .insert(name.into(), Declared { default: default.map(str::to_owned), is_secret: false });
+        self
+    }
+
+    /// A parameter of each run whose values are written down and shown nowhere: a run that goes on needs it again.
+    #[must_use]
+    pub fn with_secret_parameter(mut self, name: impl Into<String>) -> Self {
+        self.parameters.insert(name.into(), Declared { default: None, is_secret: true });
+        self
+    }
+
+    /// What a run does while another one is active, unless it says otherwise.
+    #[must_use]
+    pub fn with_overlap(mut self, overlap: Overlap) -> Self {
+        self.overlap = overlap;
+        self
+    }
+
+    /// The database that it is meant for, for whoever makes the executor.
+    #[must_use]
+    pub fn with_target(mut self, target: Target) -> Self {
+        self.target = Some(target);
         self
     }
 
@@ -280,6 +351,7 @@ impl PipelineBuilder {
                 ));
             }
             check_work(&step.work).map_err(|message| at("", message))?;
+            check_tags(&step.tags).map_err(|message| at("tags", message))?;
             check_parameters(step, &self.parameters).map_err(|(needle, message)| at(&needle, message))?;
             let retry = step.retry.as_ref().or(self.retry.as_ref());
             if let Some(retry) = retry {
@@ -319,8 +391,28 @@ impl PipelineBuilder {
                 format!("the steps wait for each other: {}; take one `after` away", names.join(" -> "));
             Problem::of_step(&step.name, number, "after", message)
         })?;
-        let Self { name, concurrency, parameters, steps, .. } = self;
-        Ok(Pipeline { name, concurrency, parameters, steps, graph })
+        if let Some(name) = self.unused_parameter() {
+            return Err(Problem::of_pipeline(
+                &name,
+                format!("no step uses the parameter `{name}`; write `${{{name}}}` into one, or take it away"),
+            ));
+        }
+        let Self { name, concurrency, overlap, target, region, parameters, steps, .. } = self;
+        Ok(Pipeline { name, concurrency, overlap, target, region, parameters, steps, graph })
+    }
+}
+
+impl PipelineBuilder {
+    fn unused_parameter(&self) -> Option<String> {
+        let uses = |step: &Step, name: &str| {
+            let values = step.parameters.iter().map(|parameter| parameter.value.clone());
+            step.work
+                .sqls()
+                .into_iter()
+                .chain(values)
+                .any(|text| parameters::mentioned(&text).any(|it| it == name))
+        };
+        self.parameters.keys().find(|name| !self.steps.iter().any(|step| uses(step, name))).cloned()
     }
 }
 
@@ -376,10 +468,7 @@ fn check_work(work: &Work) -> Result<(), String> {
     if empty { Err("a statement is empty; write the SQL or take it away".to_owned()) } else { Ok(()) }
 }
 
-fn check_parameters(
-    step: &Step,
-    declared: &BTreeMap<String, Option<String>>,
-) -> Result<(), (String, String)> {
+fn check_parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (String, String)> {
     let sqls = step.work.sqls();
     let mut seen = BTreeSet::new();
     for parameter in &step.parameters {
@@ -406,6 +495,20 @@ fn check_parameters(
                 suggest::among(name, known)
             );
             return Err((format!("${{{name}}}"), message));
+        }
+    }
+    Ok(())
+}
+
+fn check_tags(tags: &[String]) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for tag in tags {
+        check_name("tag", tag)?;
+        if tag.contains(',') {
+            return Err(format!("a tag has no comma, not `{tag}`: commas stand between tags"));
+        }
+        if !seen.insert(tag) {
+            return Err(format!("the tag `{tag}` is given twice; once is enough"));
         }
     }
     Ok(())

@@ -2,17 +2,30 @@
 
 use std::fmt;
 
-use super::{OnFailure, Pipeline};
-use crate::seconds::human;
+use serde_json::{Value, json};
+
+use super::{OnFailure, Pipeline, Run, Step};
+use crate::{Result, seconds::human};
 
 /// What a pipeline would run, in which order. Prints as a table; shows no SQL and no values.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan<'a>(&'a Pipeline);
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    pipeline: &'a Pipeline,
+    selected: Vec<bool>,
+}
 
 impl Pipeline {
     /// What it would run, in which order.
     pub fn plan(&self) -> Plan<'_> {
-        Plan(self)
+        Plan { pipeline: self, selected: vec![true; self.steps.len()] }
+    }
+
+    /// What this run of it would run, in which order.
+    ///
+    /// # Errors
+    /// As [`selected`](Self::selected).
+    pub fn plan_of(&self, run: &Run) -> Result<Plan<'_>> {
+        Ok(Plan { pipeline: self, selected: self.selected(run)? })
     }
 }
 
@@ -20,8 +33,8 @@ impl Plan<'_> {
     /// Steps by level: each level needs only levels before it.
     pub fn levels(&self) -> Vec<Vec<&str>> {
         let mut levels: Vec<Vec<&str>> = Vec::new();
-        for (number, step) in self.0.steps.iter().enumerate() {
-            let level = self.0.graph.level(number);
+        for (number, step) in self.pipeline.steps.iter().enumerate() {
+            let level = self.pipeline.graph.level(number);
             if levels.len() <= level {
                 levels.resize(level + 1, Vec::new());
             }
@@ -29,16 +42,72 @@ impl Plan<'_> {
         }
         levels
     }
+
+    /// The plan for machines: parameters, and steps in the order of the definition, with their levels counted from 1.
+    pub fn to_json(&self) -> Value {
+        let pipeline = self.pipeline;
+        let step = |(number, step): (usize, &Step)| {
+            json!({
+                "name": step.name,
+                "level": pipeline.graph.level(number) + 1,
+                "selected": self.selected[number],
+                "does": step.work.summary(),
+                "after": step.after,
+                "tags": step.tags,
+                "timeout": step.timeout.map(|timeout| timeout.as_secs_f64()),
+                "attempts": step.retry.as_ref().map_or(1, |retry| retry.attempts),
+                "retried_on": step.retry.iter().flat_map(|retry| retry.kinds()).collect::<Vec<_>>(),
+                "on_failure": step.on_failure(),
+            })
+        };
+        let parameter = |(name, default): (&str, Option<&str>)| json!({"name": name, "required": default.is_none(), "secret": pipeline.is_secret(name)});
+        json!({
+            "pipeline": pipeline.name,
+            "concurrency": pipeline.concurrency,
+            "overlap": pipeline.overlap,
+            "parameters": pipeline.parameters().map(parameter).collect::<Vec<_>>(),
+            "steps": pipeline.steps.iter().enumerate().map(step).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The graph as a Mermaid flowchart, which Markdown viewers draw. Steps that are not selected are dashed.
+    pub fn to_mermaid(&self) -> String {
+        let mut chart = "flowchart LR\n".to_owned();
+        let steps = &self.pipeline.steps;
+        for (number, step) in steps.iter().enumerate() {
+            let name = step.name.replace('#', "#35;").replace('"', "#quot;").replace('<', "#lt;");
+            let class = if self.selected[number] { "" } else { ":::unselected" };
+            chart += &format!("    s{number}[\"{name}\"]{class}\n");
+        }
+        for number in 0..steps.len() {
+            for later in self.pipeline.graph.dependents(number) {
+                chart += &format!("    s{number} --> s{later}\n");
+            }
+        }
+        if self.selected.contains(&false) {
+            chart += "    classDef unselected stroke-dasharray: 4 4, color: #888\n";
+        }
+        chart
+    }
 }
 
 impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pipeline = self.0;
+        let pipeline = self.pipeline;
         let count = pipeline.steps.len();
         let plural = if count == 1 { "" } else { "s" };
-        writeln!(f, "{}: {count} step{plural}, at most {} at a time", pipeline.name, pipeline.concurrency)?;
+        let selected = self.selected.iter().filter(|selected| **selected).count();
+        let part = if selected < count { format!("{selected} of ") } else { String::new() };
+        writeln!(
+            f,
+            "{}: {part}{count} step{plural}, at most {} at a time",
+            pipeline.name, pipeline.concurrency
+        )?;
         for (name, default) in pipeline.parameters() {
             match default {
+                _ if pipeline.is_secret(name) => {
+                    writeln!(f, "  parameter {name}, given by each run, secret")?
+                }
                 Some(default) => writeln!(f, "  parameter {name}, {default} unless a run says otherwise")?,
                 None => writeln!(f, "  parameter {name}, given by each run")?,
             }
@@ -51,8 +120,14 @@ impl fmt::Display for Plan<'_> {
         for number in order {
             let step = &pipeline.steps[number];
             let mut notes = Vec::new();
+            if !self.selected[number] {
+                notes.push("not selected".to_owned());
+            }
             if !step.after.is_empty() {
                 notes.push(format!("after {}", step.after.join(", ")));
+            }
+            if !step.tags.is_empty() {
+                notes.push(format!("tagged {}", step.tags.join(", ")));
             }
             if let Some(timeout) = step.timeout {
                 notes.push(format!("at most {}", human(timeout)));

@@ -67,9 +67,11 @@ pub enum StepStatus {
     },
     /// It was not begun, because the run was stopped.
     NotStarted {
-        /// The step that stopped the run.
+        /// The step that stopped the run, or `the request to stop`.
         because_of: String,
     },
+    /// The run was not about it.
+    NotSelected,
 }
 
 impl StepStatus {
@@ -84,6 +86,7 @@ impl StepStatus {
             Self::NotSubmitted => "not submitted",
             Self::Skipped { .. } => "skipped",
             Self::NotStarted { .. } => "not started",
+            Self::NotSelected => "not selected",
         }
     }
 
@@ -179,13 +182,7 @@ impl AttemptReport {
             Origin::Reattached => "reattached",
             Origin::Journal => "journal",
         };
-        self.result = match &outcome.result {
-            Conclusion::Finished => "finished",
-            Conclusion::Failed { .. } => "failed",
-            Conclusion::Aborted => "aborted",
-            Conclusion::TimedOut { .. } => "timed out",
-            Conclusion::Unknown(_) => "unknown",
-        };
+        self.result = outcome.result.as_str();
         match outcome.result {
             Conclusion::Finished => {}
             Conclusion::Failed { error, .. } => self.error = Some(error),
@@ -252,9 +249,19 @@ impl Totals {
 }
 
 impl Report {
-    /// Whether every step finished.
+    /// Whether every step that was to run finished.
     pub fn is_success(&self) -> bool {
-        self.steps.iter().all(|step| step.status == StepStatus::Finished)
+        self.steps.iter().all(|step| matches!(step.status, StepStatus::Finished | StepStatus::NotSelected))
+    }
+
+    /// Whether the fate of a step cannot be proved.
+    pub fn has_unknown(&self) -> bool {
+        self.steps.iter().any(|step| step.status == StepStatus::Unknown)
+    }
+
+    /// Whether steps were not begun because the run was stopped.
+    pub fn is_cut_short(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.status, StepStatus::NotStarted { .. }))
     }
 
     /// What became of the steps, in the order of the definition.
@@ -272,7 +279,10 @@ impl Report {
         self.steps.iter().filter(|step| {
             !matches!(
                 step.status,
-                StepStatus::Finished | StepStatus::Skipped { .. } | StepStatus::NotStarted { .. }
+                StepStatus::Finished
+                    | StepStatus::Skipped { .. }
+                    | StepStatus::NotStarted { .. }
+                    | StepStatus::NotSelected
             )
         })
     }
@@ -370,7 +380,7 @@ impl fmt::Display for Report {
                 writeln!(f, "  look at\n    {}", check.replace('\n', "\n    "))?;
             }
         }
-        if self.failures().any(|step| step.status == StepStatus::Unknown) {
+        if self.has_unknown() {
             writeln!(
                 f,
                 "\nWhat is unknown is not run anew. Run `{}` again to look for it once more, or settle it after a look \

@@ -6,28 +6,41 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    OnFailure, Pipeline, Step,
+    OnFailure, Overlap, Pipeline, Step, Stop,
     report::{AttemptReport, Report, StepReport, StepStatus},
 };
 use crate::{
     Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Progressed, Result, Statement, Status, StepKey,
-    journal::{Entry, Settlement, Standing},
+    journal::{Claim, Entry, RunBegun, RunEvent, RunRecord, RunResult, Settlement, Standing},
 };
 
 /// One run of a pipeline: its name, and the values of its parameters.
 ///
 /// The name says which work it is (`sales-2026-11-23T06:30`): a second run of the same name *is* the first one, and goes on
 /// where that stopped. Steps that finished are not run again.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Run {
     name: String,
     parameters: BTreeMap<String, String>,
+    tags: Vec<String>,
+    only: Vec<String>,
+    target: Option<String>,
+    overlap: Option<Overlap>,
+    stop: Stop,
 }
 
 impl Run {
     /// The run of this name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), parameters: BTreeMap::new() }
+        Self {
+            name: name.into(),
+            parameters: BTreeMap::new(),
+            tags: Vec::new(),
+            only: Vec::new(),
+            target: None,
+            overlap: None,
+            stop: Stop::new(),
+        }
     }
 
     /// Gives a parameter of the pipeline a value.
@@ -37,9 +50,55 @@ impl Run {
         self
     }
 
+    /// Runs only steps that bear one of these tags, and those [named](Self::with_only).
+    #[must_use]
+    pub fn with_tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Runs only these steps, and those with one of the run's [tags](Self::with_tags).
+    #[must_use]
+    pub fn with_only<S: Into<String>>(mut self, steps: impl IntoIterator<Item = S>) -> Self {
+        self.only.extend(steps.into_iter().map(Into::into));
+        self
+    }
+
+    /// Says where the statements run, in words of the caller's own. A run that was begun on another target is refused: what finished
+    /// there did not finish here.
+    #[must_use]
+    pub fn with_target(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
+
+    /// What to do while another run of the pipeline is active, instead of what the pipeline says.
+    #[must_use]
+    pub fn with_overlap(mut self, overlap: Overlap) -> Self {
+        self.overlap = Some(overlap);
+        self
+    }
+
+    /// Stops early when this is asked to: what runs is waited for, nothing further is begun.
+    #[must_use]
+    pub fn with_stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The tags it is about; all steps, if there are neither tags nor names.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    /// The steps it is about; all steps, if there are neither tags nor names.
+    pub fn only(&self) -> &[String] {
+        &self.only
     }
 
     /// The values of parameters.
@@ -65,12 +124,22 @@ impl Pipeline {
     /// of the same name finds them.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] if the run's parameters do not fit, and [`ErrorKind::Journal`] if the journal cannot be read; nothing
-    /// was submitted then.
+    /// [`ErrorKind::Definition`] if the run's parameters or selection do not fit, [`ErrorKind::Overlap`] if another run of the pipeline is
+    /// active and this one may neither queue nor run beside it, and [`ErrorKind::Journal`] if the journal cannot be used; nothing was
+    /// submitted then.
     pub async fn run(&self, orchestrator: &Orchestrator, run: Run) -> Result<Report> {
         StepKey::new(run.name(), "step").check()?;
         let statements = self.statements(&run)?;
-        let known = orchestrator.journal().run(run.name()).await?;
+        let selected = self.selected(&run)?;
+        let journal = &**orchestrator.journal();
+        let claim = Claim { pipeline: self.name.clone(), run: run.name.clone(), since: orchestrator.now() };
+        let active = run.overlap.unwrap_or(self.overlap).claim(journal, &claim, &run.stop).await?;
+        if let Some(before) = journal.runs().await?.into_iter().find(|before| before.run == run.name) {
+            run.check_against(&self.name, &before.begun)?;
+        }
+        let record = |event| RunRecord { at: orchestrator.now(), run: run.name.clone(), event };
+        journal.append_run(record(RunEvent::RunBegun(self.begun(&run)))).await?;
+        let known = journal.run(run.name()).await?;
         let mut walk = Walk {
             pipeline: self,
             orchestrator,
@@ -78,6 +147,8 @@ impl Pipeline {
             begun: Instant::now(),
             known: self.steps.iter().map(|step| Known::of(step.name(), &known)).collect(),
             statements,
+            selected,
+            stop: &run.stop,
             started: vec![false; self.steps.len()],
             waiting_for: self.graph.dependencies().to_vec(),
             ready: BTreeSet::new(),
@@ -89,10 +160,8 @@ impl Pipeline {
         walk.add_what_finished_before().await;
         let (begun, stopped_by) = (walk.begun, walk.stopped_by);
         let unreached = |step: &Step| {
-            StepStatus::NotStarted {
-                because_of: stopped_by.map_or_else(String::new, |number| self.steps[number].name.clone()),
-            }
-            .of(step, Vec::new())
+            let because_of = stopped_by.map_or(STOP, |number| self.steps[number].name());
+            StepStatus::NotStarted { because_of: because_of.to_owned() }.of(step, Vec::new())
         };
         let steps = walk
             .reports
@@ -100,16 +169,57 @@ impl Pipeline {
             .zip(&self.steps)
             .map(|(report, step)| report.unwrap_or_else(|| unreached(step)))
             .collect();
-        Ok(Report {
+        let report = Report {
             pipeline: self.name.clone(),
-            run: run.name,
+            run: run.name.clone(),
             resumed: !known.is_empty(),
             started_at,
             elapsed: begun.elapsed(),
             steps,
-        })
+        };
+        let result = match &report {
+            report if report.is_success() => RunResult::Finished,
+            report if report.has_unknown() => RunResult::Unknown,
+            report if stopped_by.is_none() && report.is_cut_short() => RunResult::Stopped,
+            _ => RunResult::Failed,
+        };
+        // It is told to whoever looks at the journal later. The endings of the statements, which count, are there already.
+        if let Err(error) = journal.append_run(record(RunEvent::RunEnded { result })).await {
+            tracing::warn!(%error, run = run.name, "the end of the run could not be written down");
+        }
+        drop(active);
+        Ok(report)
+    }
+
+    fn begun(&self, run: &Run) -> RunBegun {
+        let is_open = |name: &str| !self.parameters.get(name).is_some_and(|parameter| parameter.is_secret);
+        RunBegun {
+            pipeline: self.name.clone(),
+            target: run.target.clone(),
+            parameters: run.parameters.clone().into_iter().filter(|(name, _)| is_open(name)).collect(),
+            tags: run.tags.clone(),
+            only: run.only.clone(),
+        }
     }
 }
+
+impl Run {
+    /// Refuses to go on with what was another pipeline's run, or one on another target.
+    fn check_against(&self, pipeline: &str, before: &RunBegun) -> Result<()> {
+        let refused = |what: &str, was: &str| {
+            let message = format!("a run of this name was begun {what} `{was}`; give this run another name");
+            Err(Error::new(ErrorKind::Definition, message).with_context("run", &self.name))
+        };
+        match (&before.target, &self.target) {
+            _ if before.pipeline != pipeline => refused("by the pipeline", &before.pipeline),
+            (Some(was), Some(is)) if was != is => refused("on", was),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a step was not started, if no other step is the reason.
+const STOP: &str = "the request to stop";
 
 /// What the journal knows of a step: its last attempt.
 #[derive(Clone, Copy)]
@@ -150,6 +260,8 @@ struct Walk<'a> {
     run: &'a str,
     begun: Instant,
     known: Vec<Known>,
+    selected: Vec<bool>,
+    stop: &'a Stop,
     started: Vec<bool>,
     statements: Vec<Statement>,
     /// For each step, how many steps it still waits for.
@@ -168,19 +280,34 @@ impl<'a> Walk<'a> {
         }
         self.ready = (0..self.known.len()).filter(|step| self.is_ready(*step)).collect();
         loop {
-            while self.stopped_by.is_none() && running.len() < self.pipeline.concurrency {
+            while !self.is_stopped() && running.len() < self.pipeline.concurrency {
                 let Some(number) = self.ready.pop_first() else { break };
-                running.push(self.start(number));
+                if self.selected[number] {
+                    running.push(self.start(number));
+                } else {
+                    self.pass(number);
+                }
             }
             let Some((number, report)) = running.next().await else { return };
             self.ended(number, report);
         }
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stopped_by.is_some() || self.stop.is_asked()
+    }
+
+    /// A step that is not selected does nothing, and holds nobody up.
+    fn pass(&mut self, number: usize) {
+        let step = &self.pipeline.steps[number];
+        self.reports[number] = Some(StepStatus::NotSelected.of(step, Vec::new()));
+        self.release_dependents(number);
+    }
+
     /// Steps that finished in an earlier process, and that this one did not come to: their endings are in the journal.
     async fn add_what_finished_before(&mut self) {
         for number in 0..self.known.len() {
-            if self.known[number].is_finished && !self.started[number] {
+            if self.known[number].is_finished && self.selected[number] && !self.started[number] {
                 let (number, report) = self.start(number).await;
                 self.reports[number] = Some(report);
             }
@@ -200,6 +327,7 @@ impl<'a> Walk<'a> {
             statement: self.statements[number].clone(),
             key: StepKey::new(self.run, step.name()).with_attempt(self.known[number].attempt),
             begun: self.begun,
+            stop: self.stop,
         };
         Box::pin(async move { (number, attempts.run().await) })
     }
@@ -215,16 +343,18 @@ impl<'a> Walk<'a> {
         };
         self.reports[number] = Some(report);
         match on_failure {
-            OnFailure::Continue => {
-                for &later in self.pipeline.graph.dependents(number) {
-                    self.waiting_for[later] -= 1;
-                    if self.is_ready(later) {
-                        self.ready.insert(later);
-                    }
-                }
-            }
+            OnFailure::Continue => self.release_dependents(number),
             OnFailure::SkipDependents => self.skip_dependents(number),
             OnFailure::Stop => self.stopped_by = self.stopped_by.or(Some(number)),
+        }
+    }
+
+    fn release_dependents(&mut self, number: usize) {
+        for &later in self.pipeline.graph.dependents(number) {
+            self.waiting_for[later] -= 1;
+            if self.is_ready(later) {
+                self.ready.insert(later);
+            }
         }
     }
 
@@ -252,6 +382,7 @@ struct StepAttempts<'a> {
     statement: Statement,
     key: StepKey,
     begun: Instant,
+    stop: &'a Stop,
 }
 
 impl StepAttempts<'_> {
@@ -267,12 +398,15 @@ impl StepAttempts<'_> {
             let (Some(failure), Some(retry)) = (failure, retry) else {
                 return status.of(self.step, attempts);
             };
-            if !retry.on.contains(&failure) {
+            if !retry.on.contains(&failure) || self.stop.is_asked() {
                 return status.of(self.step, attempts);
             }
             let pause = retry.pause(tried);
             self.orchestrator.observe(&self.key, &Progressed::Retried { failure, pause });
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.stop.asked() => return status.of(self.step, attempts),
+            }
             // What certainly did not run needs no new token.
             if failure != FailureKind::NotSubmitted {
                 self.key.attempt += 1;

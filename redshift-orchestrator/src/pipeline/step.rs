@@ -25,6 +25,7 @@ pub struct Step {
     pub(super) work: Work,
     pub(super) parameters: Vec<Parameter>,
     pub(super) after: Vec<String>,
+    pub(super) tags: Vec<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<Retry>,
     pub(super) on_failure: Option<OnFailure>,
@@ -45,6 +46,7 @@ pub enum Work {
 /// What a step's failure means to others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum OnFailure {
     /// Steps that come after it, directly or not, are not run; all others are. The default.
@@ -129,6 +131,7 @@ impl Step {
             work,
             parameters: Vec::new(),
             after: Vec::new(),
+            tags: Vec::new(),
             timeout: None,
             retry: None,
             on_failure: None,
@@ -146,6 +149,13 @@ impl Step {
     #[must_use]
     pub fn after<S: Into<String>>(mut self, steps: impl IntoIterator<Item = S>) -> Self {
         self.after.extend(steps.into_iter().map(Into::into));
+        self
+    }
+
+    /// Labels it, for runs of a [part](super::Run::with_tags) of the pipeline.
+    #[must_use]
+    pub fn with_tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
         self
     }
 
@@ -188,6 +198,11 @@ impl Step {
     /// The steps it comes after.
     pub fn dependencies(&self) -> &[String] {
         &self.after
+    }
+
+    /// Its labels.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
     }
 
     /// After how long its statement is cancelled.

@@ -1,0 +1,165 @@
+//! `cancel`: stops the statements of a run that are on their way.
+
+use std::time::Duration;
+
+use clap::Args;
+use redshift_orchestrator::{
+    Clock, Description, ErrorKind, Result, StatementExecutor, StatementFilter, StatementId, Status,
+    SystemClock,
+    journal::{Ended, Entry, Event, Journal, Record, RunEntry, Standing},
+    wait::{Cancellation, Effort, Ending, LongPoll, Wait},
+};
+use serde_json::json;
+
+use crate::{
+    exit::Exit,
+    journal,
+    options::{JournalOptions, OutputOptions, PipelineOptions, ServiceOptions},
+    show,
+};
+
+#[derive(Args)]
+pub(crate) struct CancelOptions {
+    #[command(flatten)]
+    pipeline: PipelineOptions,
+
+    /// The run; the last one that did not finish, unless given
+    #[arg(long, value_name = "ID")]
+    run_id: Option<String>,
+
+    /// Only the statements of these steps
+    #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
+    only: Vec<String>,
+
+    #[command(flatten)]
+    service: ServiceOptions,
+
+    #[command(flatten)]
+    journal: JournalOptions,
+
+    #[command(flatten)]
+    output: OutputOptions,
+}
+
+pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
+    let pipeline = options.pipeline.read()?;
+    let place = options.journal.place(&options.pipeline.pipeline);
+    // The endings are for the journal, too, unless the run's own process has it: that one writes them then.
+    let journal = match journal::open_existing(&place).await {
+        Err(error) if error.kind() == ErrorKind::Overlap => journal::look(&place).await?,
+        opened => opened?,
+    };
+    let unfinished = |run: &RunEntry| run.begun.pipeline == pipeline.name() && run.ended.is_none();
+    let otherwise = "no run in the journal is active, or died; name one with --run-id";
+    let run = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
+    let entries: Vec<_> = journal
+        .run(&run.run)
+        .await?
+        .into_iter()
+        .filter(|entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_)))
+        .filter(|entry| options.only.is_empty() || options.only.contains(&entry.key.step))
+        .collect();
+    if entries.is_empty() && !options.output.json {
+        show::out(&format!("{}: no statement is on its way", run.run));
+        return Ok(Exit::Success);
+    }
+    let service = options.service.connect(Some(&pipeline)).await?;
+    let mut exit = Exit::Success;
+    for entry in entries {
+        let fate = stop(&*service.executor, &entry).await?;
+        exit = match &fate {
+            Fate::NotCancelled(_) if exit != Exit::Unknown => Exit::Failed,
+            Fate::NotFound => Exit::Unknown,
+            _ => exit,
+        };
+        if let Fate::Cancelled(description) | Fate::EndedBefore(description) = &fate {
+            // Refused where the journal was only looked at.
+            let _ = journal.append(record(&entry, description)).await;
+        }
+        tell(options.output.json, &entry, &fate);
+    }
+    Ok(exit)
+}
+
+/// What came of it.
+enum Fate {
+    Cancelled(Description),
+    EndedBefore(Description),
+    NotCancelled(String),
+    /// No listing shows it, and its id is not known.
+    NotFound,
+}
+
+async fn stop(executor: &dyn StatementExecutor, entry: &Entry) -> Result<Fate> {
+    let id = match &entry.id {
+        Some(id) => id.clone(),
+        None => match find(executor, &entry.name).await? {
+            Some(id) => id,
+            None => return Ok(Fate::NotFound),
+        },
+    };
+    let strategy = LongPoll::default();
+    let wait = Wait::new(executor, &id, &strategy).with_limit(Duration::ZERO);
+    Ok(match wait.until_ended(&mut Effort::default()).await {
+        Ending::Ended(description) => Fate::EndedBefore(description),
+        Ending::TimedOut { cancellation, .. } => match cancellation {
+            Cancellation::Cancelled(description) => Fate::Cancelled(description),
+            Cancellation::EndedBefore(description) => Fate::EndedBefore(description),
+            Cancellation::NotCancelled(error) => Fate::NotCancelled(error.to_string()),
+            other => Fate::NotCancelled(format!("{other:?}")),
+        },
+        Ending::Lost(error) => Fate::NotCancelled(error.to_string()),
+        other => Fate::NotCancelled(format!("{other:?}")),
+    })
+}
+
+async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<StatementId>> {
+    let (filter, mut page) = (StatementFilter::named(name), None);
+    loop {
+        let listed = executor.list(&filter, page).await?;
+        // The service's filter is a prefix.
+        let found = listed.statements.into_iter().find(|statement| statement.name.as_deref() == Some(name));
+        if found.is_some() || listed.next.is_none() {
+            return Ok(found.map(|statement| statement.id));
+        }
+        page = listed.next;
+    }
+}
+
+fn record(entry: &Entry, description: &Description) -> Record {
+    let ended = Ended {
+        status: description.status.clone(),
+        error: description.error.clone(),
+        timed_out: false,
+        executing: description.duration,
+        rows: description.result_rows,
+        has_result_set: description.has_result_set,
+    };
+    Record { at: SystemClock.now(), key: entry.key.clone(), event: Event::Ended(ended) }
+}
+
+fn tell(as_json: bool, entry: &Entry, fate: &Fate) {
+    let (word, text) = match fate {
+        Fate::Cancelled(_) => ("cancelled", "cancelled".to_owned()),
+        Fate::EndedBefore(description) => match description.status {
+            Status::Finished => ("finished-before", "finished just before".to_owned()),
+            Status::Aborted => ("aborted-before", "had been cancelled already".to_owned()),
+            _ => ("failed-before", "failed just before".to_owned()),
+        },
+        Fate::NotCancelled(error) => ("not-cancelled", format!("could not be cancelled: {error}")),
+        Fate::NotFound => ("not-found", "was perhaps never submitted: no listing shows it".to_owned()),
+    };
+    if as_json {
+        show::line(&json!({
+            "event": "cancel",
+            "run": entry.key.run,
+            "step": entry.key.step,
+            "attempt": entry.key.attempt,
+            "statement_id": entry.id.as_ref().map(StatementId::as_str),
+            "fate": word,
+            "text": text,
+        }));
+    } else {
+        show::out(&format!("{}  {text}", entry.key));
+    }
+}

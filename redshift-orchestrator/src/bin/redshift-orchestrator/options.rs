@@ -1,0 +1,172 @@
+//! Options that several commands share.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use redshift_orchestrator::{Error, ErrorKind, Pipeline, Result, Run, Target};
+
+/// Which pipeline.
+#[derive(Args)]
+pub(crate) struct PipelineOptions {
+    /// The pipeline file: TOML, or JSON if its name ends in `.json`
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: PathBuf,
+}
+
+impl PipelineOptions {
+    pub(crate) fn read(&self) -> Result<Pipeline> {
+        match self.pipeline.extension() {
+            Some(extension) if extension.eq_ignore_ascii_case("json") => {
+                Pipeline::from_json_file(&self.pipeline)
+            }
+            _ => Pipeline::from_toml_file(&self.pipeline),
+        }
+    }
+}
+
+/// What a run is given.
+#[derive(Args)]
+pub(crate) struct RunValues {
+    /// A parameter of the run; as often as there are parameters
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) parameters: Vec<(String, String)>,
+
+    /// Only steps with one of these tags
+    #[arg(long, value_name = "TAG,…", value_delimiter = ',')]
+    pub(crate) tags: Vec<String>,
+
+    /// Only these steps
+    #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+}
+
+impl RunValues {
+    pub(crate) fn give(&self, mut run: Run) -> Run {
+        for (name, value) in &self.parameters {
+            run = run.with_parameter(name, value);
+        }
+        run.with_tags(&self.tags).with_only(&self.only)
+    }
+}
+
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Where the journal is.
+#[derive(Args)]
+pub(crate) struct JournalOptions {
+    /// Where the journal is: a file, or `s3://BUCKET/PREFIX`. The pipeline file's name with `.journal` behind it, unless said otherwise
+    #[arg(long, value_name = "PATH|URL")]
+    pub(crate) journal: Option<String>,
+}
+
+impl JournalOptions {
+    pub(crate) fn place(&self, pipeline: &Path) -> String {
+        self.journal.clone().unwrap_or_else(|| format!("{}.journal", pipeline.display()))
+    }
+}
+
+/// Where statements run.
+#[derive(Args)]
+pub(crate) struct ServiceOptions {
+    /// Run the SQL on this PostgreSQL server instead of AWS
+    #[arg(long, value_name = "URL", conflicts_with_all = ["endpoint_url", "profile"])]
+    pub(crate) postgres: Option<String>,
+
+    /// Use the Data API at this URL, such as that of `redshift-data-emulator`
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+
+    /// The AWS region; the pipeline file's, or that of the environment, unless given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+
+    /// The profile of the AWS configuration
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+
+    /// The provisioned cluster
+    #[arg(long, value_name = "ID", conflicts_with = "workgroup")]
+    pub(crate) cluster: Option<String>,
+
+    /// The serverless workgroup
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workgroup: Option<String>,
+
+    /// The database
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Option<String>,
+
+    /// As this user of the database, with temporary credentials; clusters only
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["secret", "workgroup"])]
+    pub(crate) db_user: Option<String>,
+
+    /// With the credentials of this secret, by its ARN
+    #[arg(long, value_name = "ARN")]
+    pub(crate) secret: Option<String>,
+}
+
+impl ServiceOptions {
+    /// The database that statements run in: what the options say, before what the pipeline file says.
+    pub(crate) fn target(&self, pipeline: Option<&Pipeline>) -> Result<Target> {
+        use redshift_orchestrator::{Auth, Compute};
+        let file = pipeline.and_then(Pipeline::target);
+        // The emulator is one database, whatever it is called.
+        let emulator = self.endpoint_url.is_some();
+        let database = self.database.clone().or_else(|| file.map(|target| target.database().to_owned()));
+        let database =
+            database.or_else(|| emulator.then(|| "dev".to_owned())).ok_or_else(|| missing("--database"))?;
+        let target = match (&self.cluster, &self.workgroup, file.map(Target::compute)) {
+            (Some(cluster), _, _) => Target::cluster(cluster, database),
+            (_, Some(workgroup), _) => Target::workgroup(workgroup, database),
+            (_, _, Some(Compute::Cluster(cluster))) => Target::cluster(cluster, database),
+            (_, _, Some(Compute::Workgroup(workgroup))) => Target::workgroup(workgroup, database),
+            _ if emulator => Target::cluster("local", database),
+            _ => return Err(missing("--cluster or --workgroup")),
+        };
+        let auth = match (&self.db_user, &self.secret) {
+            (Some(user), _) => Auth::DatabaseUser(user.clone()),
+            (_, Some(secret)) => Auth::Secret(secret.clone()),
+            _ => file.map(|target| target.auth().clone()).unwrap_or_default(),
+        };
+        match auth {
+            Auth::DatabaseUser(_) if matches!(target.compute(), Compute::Workgroup(_)) => Err(Error::new(
+                ErrorKind::Invalid,
+                "a workgroup takes no database user; give --secret, or run as the IAM identity",
+            )),
+            Auth::DatabaseUser(user) => Ok(target.with_database_user(user)),
+            Auth::Secret(secret) => Ok(target.with_secret(secret)),
+            _ => Ok(target),
+        }
+    }
+}
+
+fn missing(option: &str) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "nothing says where to run; give {option}, a [target] in the pipeline file, or --postgres URL"
+        ),
+    )
+}
+
+/// What to print.
+#[derive(Args)]
+pub(crate) struct OutputOptions {
+    /// Print JSON for machines: one object a line on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What an interrupt (Ctrl-C, SIGTERM) does to statements that run. A second one ends the process at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnInterrupt {
+    /// Begin nothing further, and wait for them
+    Wait,
+    /// Begin nothing further, and cancel them
+    Cancel,
+    /// End at once, and leave them to the service: `resume` finds them
+    Leave,
+}

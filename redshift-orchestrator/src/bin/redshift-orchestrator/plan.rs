@@ -1,0 +1,84 @@
+//! `plan` and `validate`: what a pipeline would do, without a service.
+
+use clap::{Args, ValueEnum};
+use redshift_orchestrator::{Result, Run};
+use serde_json::json;
+
+use crate::{
+    exit::Exit,
+    options::{OutputOptions, PipelineOptions, RunValues},
+    show,
+};
+
+#[derive(Args)]
+pub(crate) struct PlanOptions {
+    #[command(flatten)]
+    pipeline: PipelineOptions,
+
+    #[command(flatten)]
+    values: RunValues,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+
+    /// Print the SQL, too. Values of parameters are put in if they are all given
+    #[arg(long)]
+    show_sql: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table
+    Text,
+    /// One JSON object
+    Json,
+    /// A flowchart for Mermaid, which Markdown viewers draw
+    Mermaid,
+}
+
+#[derive(Args)]
+pub(crate) struct ValidateOptions {
+    #[command(flatten)]
+    pipeline: PipelineOptions,
+
+    #[command(flatten)]
+    output: OutputOptions,
+}
+
+pub(crate) fn plan(options: &PlanOptions) -> Result<Exit> {
+    let pipeline = options.pipeline.read()?;
+    let run = options.values.give(Run::new("plan"));
+    // Values are checked as soon as there are any; without them the plan is that of any run.
+    let statements = match options.values.parameters.is_empty() {
+        true => None,
+        false => Some(pipeline.statements(&run)?),
+    };
+    let plan = pipeline.plan_of(&run)?;
+    match options.format {
+        Format::Text => show::out(plan.to_string().trim_end()),
+        Format::Json => show::out(&plan.to_json().to_string()),
+        Format::Mermaid => show::out(plan.to_mermaid().trim_end()),
+    }
+    if options.show_sql {
+        for (number, step) in pipeline.steps().iter().enumerate() {
+            let sqls = match &statements {
+                Some(statements) => statements[number].sqls().to_vec(),
+                None => step.work().sqls(),
+            };
+            show::out(&format!("\n-- {}", step.name()));
+            sqls.iter().for_each(|sql| show::out(&format!("{sql};")));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+pub(crate) fn validate(options: &ValidateOptions) -> Result<Exit> {
+    let pipeline = options.pipeline.read()?;
+    if options.output.json {
+        show::line(&json!({"event": "valid", "pipeline": pipeline.name(), "steps": pipeline.steps().len()}));
+    } else {
+        show::out(&format!("{}: {} steps, no problem found", pipeline.name(), pipeline.steps().len()));
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,48 @@
+//! Reports as files.
+
+use std::{fs, path::PathBuf};
+
+use redshift_orchestrator::{Error, ErrorKind, Report, Result};
+
+/// A file for the report, in the format that its name says.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportFile(PathBuf);
+
+impl std::str::FromStr for ReportFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = PathBuf::from(text);
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json" | "txt" | "svg" | "html") => Ok(Self(path)),
+            _ => Err("a report's name ends in .json, .txt, .svg or .html".to_owned()),
+        }
+    }
+}
+
+impl ReportFile {
+    pub(crate) fn write(&self, report: &Report) -> Result<()> {
+        let text = match self.0.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => format!("{:#}\n", report.to_json()),
+            Some("svg") => report.to_svg(),
+            Some("html") => html(report),
+            _ => report.to_string(),
+        };
+        fs::write(&self.0, text).map_err(|error| {
+            Error::new(ErrorKind::Other, "the report cannot be written")
+                .with_context("file", self.0.display())
+                .with_source(error)
+        })
+    }
+}
+
+fn html(report: &Report) -> String {
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;");
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{}</title>\n<body style=\"max-width:70rem;margin:1rem auto\">\n\
+         {}\n<pre style=\"overflow-x:auto\">{}</pre>\n</body></html>\n",
+        escape(&format!("{}, run {}", report.pipeline, report.run)),
+        report.to_svg(),
+        escape(&report.to_string())
+    )
+}

@@ -1,0 +1,273 @@
+//! `run` and `resume`.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use clap::Args;
+use redshift_orchestrator::{
+    Clock, Error, ErrorKind, Observer, Orchestrator, Pipeline, Report, Result, Run, StatementExecutor,
+    SystemClock,
+    journal::{Journal, RunEntry, RunResult},
+    pipeline::{Overlap, Stop},
+};
+use serde_json::json;
+
+use crate::{
+    exit::Exit,
+    interrupt::Interrupts,
+    journal,
+    options::{JournalOptions, OnInterrupt, OutputOptions, PipelineOptions, RunValues, ServiceOptions},
+    report::ReportFile,
+    show::{self, Active, Lines, Tracker},
+};
+
+#[derive(Args)]
+pub(crate) struct RunOptions {
+    #[command(flatten)]
+    pipeline: PipelineOptions,
+
+    #[command(flatten)]
+    values: RunValues,
+
+    /// Says which work it is, such as `sales-2026-11-23T06:30`: a second run of the same id is the first one, and goes on where that
+    /// stopped. The pipeline's name and the time, unless given
+    #[arg(long, value_name = "ID")]
+    run_id: Option<String>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub(crate) struct ResumeOptions {
+    #[command(flatten)]
+    pipeline: PipelineOptions,
+
+    /// The run to go on with, with the parameters it was begun with; the last one that did not finish, unless given
+    #[arg(long, value_name = "ID")]
+    run_id: Option<String>,
+
+    /// Another value for a parameter, for statements that are still to be submitted; and values of secret parameters
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = crate::options::pair)]
+    parameters: Vec<(String, String)>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Common {
+    #[command(flatten)]
+    service: ServiceOptions,
+
+    #[command(flatten)]
+    journal: JournalOptions,
+
+    /// Wait while another run of the pipeline is active, instead of being refused
+    #[arg(long)]
+    queue: bool,
+
+    /// What the first Ctrl-C or SIGTERM does about statements that run; the second ends the process at once
+    #[arg(long, value_enum, default_value = "wait")]
+    on_interrupt: OnInterrupt,
+
+    /// Write the report to this file, too (.json, .txt, .svg, .html); more than one may be given
+    #[arg(long = "report", value_name = "FILE")]
+    reports: Vec<ReportFile>,
+
+    /// Print one line an event instead of progress bars
+    #[arg(long)]
+    no_progress: bool,
+
+    #[command(flatten)]
+    output: OutputOptions,
+}
+
+pub(crate) async fn run(options: RunOptions) -> Result<Exit> {
+    let pipeline = options.pipeline.read()?;
+    let id = options.run_id.unwrap_or_else(|| {
+        format!("{}-{}", pipeline.name(), SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    });
+    let run = options.values.give(Run::new(id));
+    // What is wrong with them is said before anything is opened.
+    pipeline.statements(&run)?;
+    pipeline.selected(&run)?;
+    let interrupts = Interrupts::hear()?;
+    let common = &options.common;
+    let path = &options.pipeline.pipeline;
+    let begin = async {
+        let journal = common.open(&pipeline, path).await?;
+        let runs = journal.runs().await?;
+        if let Some(before) = runs.iter().find(|before| before.run == run.name()) {
+            check_values(&pipeline, before, &run)?;
+        }
+        Ok((journal, run))
+    };
+    common.go(&pipeline, begin, interrupts).await
+}
+
+pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
+    let pipeline = options.pipeline.read()?;
+    let interrupts = Interrupts::hear()?;
+    let common = &options.common;
+    let path = &options.pipeline.pipeline;
+    let begin = async {
+        let place = common.journal.place(path);
+        let journal = match common.queue {
+            true => common.open(&pipeline, path).await?,
+            false => journal::open_existing(&place).await?,
+        };
+        let unfinished = |run: &RunEntry| {
+            run.begun.pipeline == pipeline.name()
+                && run.ended.is_none_or(|(_, result)| result != RunResult::Finished)
+        };
+        let otherwise = "every run in the journal finished; name one with --run-id, or begin one with `run`";
+        let before = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
+        let mut run = Run::new(&before.run).with_tags(before.begun.tags).with_only(before.begun.only);
+        for (name, value) in
+            before.begun.parameters.iter().chain(options.parameters.iter().map(|(n, v)| (n, v)))
+        {
+            run = run.with_parameter(name, value);
+        }
+        pipeline.statements(&run)?;
+        pipeline.selected(&run)?;
+        Ok((journal, run))
+    };
+    common.go(&pipeline, begin, interrupts).await
+}
+
+/// A run that is begun again is the same work: other values are another run.
+fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()> {
+    let given: BTreeSet<_> = run.parameters().filter(|(name, _)| !pipeline.is_secret(name)).collect();
+    let was: BTreeSet<_> =
+        before.begun.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    match given.symmetric_difference(&was).next() {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::new(
+            ErrorKind::Definition,
+            format!("the run was begun with another value of `{name}`; give another --run-id, or change it with `resume`"),
+        )
+        .with_context("run", run.name())),
+    }
+}
+
+impl Common {
+    async fn open(&self, pipeline: &Pipeline, path: &Path) -> Result<Arc<dyn Journal>> {
+        let queue = self.queue || pipeline.overlap() == Overlap::Queue;
+        journal::open(&self.journal.place(path), queue).await
+    }
+
+    async fn go(
+        &self,
+        pipeline: &Pipeline,
+        begin: impl Future<Output = Result<(Arc<dyn Journal>, Run)>>,
+        mut interrupts: Interrupts,
+    ) -> Result<Exit> {
+        let ready = async {
+            let (journal, run) = begin.await?;
+            let service = self.service.connect(Some(pipeline)).await?;
+            Ok::<_, Error>((journal, run, service))
+        };
+        let (journal, run, service) = tokio::select! {
+            ready = ready => ready?,
+            () = interrupts.next() => return Ok(Exit::Interrupted),
+        };
+        let stop = Stop::new();
+        let mut run = run.with_target(service.place).with_stop(stop.clone());
+        if self.queue {
+            run = run.with_overlap(Overlap::Queue);
+        }
+        let observer = Tracker::new(self.observer(pipeline));
+        let active = observer.active();
+        let orchestrator =
+            Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
+        if self.output.json {
+            show::line(&json!({"event": "begun", "pipeline": pipeline.name(), "run": run.name()}));
+        } else {
+            eprintln!("run {}", run.name());
+        }
+        let work = pipeline.run(&orchestrator, run);
+        let (report, interrupted) =
+            self.until_done(work, &mut interrupts, &stop, service.executor, active).await?;
+        let Some(report) = report else { return Ok(Exit::Interrupted) };
+        self.tell(&report)?;
+        Ok(Exit::of_report(&report, interrupted))
+    }
+
+    fn observer(&self, _pipeline: &Pipeline) -> Arc<dyn Observer> {
+        Arc::new(Lines::new(self.output.json))
+    }
+
+    /// The report, and whether it was interrupted; no report, if it was left at once.
+    async fn until_done(
+        &self,
+        work: impl Future<Output = Result<Report>>,
+        interrupts: &mut Interrupts,
+        stop: &Stop,
+        executor: Arc<dyn StatementExecutor>,
+        active: Active,
+    ) -> Result<(Option<Report>, bool)> {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            report = &mut work => return Ok((Some(report?), false)),
+            () = interrupts.next() => {}
+        }
+        if self.on_interrupt == OnInterrupt::Leave {
+            eprintln!("interrupted: what was submitted goes on; `resume` finds it");
+            return Ok((None, true));
+        }
+        stop.ask();
+        let cancel = self.on_interrupt == OnInterrupt::Cancel;
+        let what = if cancel { "cancelling" } else { "waiting for" };
+        eprintln!("interrupted: beginning nothing further, {what} what runs; once more to end at once");
+        let cancelling = async {
+            match cancel {
+                true => keep_cancelling(&*executor, &active).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            report = &mut work => Ok((Some(report?), true)),
+            () = cancelling => Ok((None, true)),
+            () = interrupts.next() => {
+                eprintln!("interrupted again: what was submitted goes on; `resume` finds it");
+                Ok((None, true))
+            }
+        }
+    }
+
+    fn tell(&self, report: &Report) -> Result<()> {
+        if self.output.json {
+            show::line(
+                &json!({"event": "report", "success": report.is_success(), "report": report.to_json()}),
+            );
+        } else {
+            show::out(report.to_string().trim_end());
+        }
+        self.reports.iter().try_for_each(|file| file.write(report))
+    }
+}
+
+/// Cancels what is on its way, also what is only just being submitted. Never returns.
+async fn keep_cancelling(executor: &dyn StatementExecutor, active: &Active) {
+    let mut asked = BTreeSet::new();
+    loop {
+        let ids: Vec<_> = active.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for id in ids {
+            if !asked.contains(&id) {
+                match executor.cancel(&id).await {
+                    Ok(_) => {
+                        asked.insert(id);
+                    }
+                    // Asked again in the next round.
+                    Err(error) => eprintln!("{id} could not be cancelled yet: {error}"),
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}

@@ -1,0 +1,147 @@
+//! What is printed while a run is under way: lines for people, or objects for machines.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use redshift_orchestrator::{Clock, Observer, Progressed, StatementId, StepKey, SystemClock};
+use serde_json::{Value, json};
+
+/// Prints a text and a line's end. Whoever closed our output is not interested in it.
+pub(crate) fn out(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints an object as one line, with the time.
+pub(crate) fn line(object: &Value) {
+    let mut stamped = json!({"at": SystemClock.now().to_string()});
+    if let (Some(stamped), Some(object)) = (stamped.as_object_mut(), object.as_object()) {
+        stamped.extend(object.clone());
+    }
+    out(&stamped.to_string());
+}
+
+/// One line an event: on standard error for people, on standard output for machines.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines {
+    json: bool,
+    /// The last status of each step: an unchanged one is no news.
+    seen: Arc<Mutex<BTreeMap<StepKey, String>>>,
+}
+
+impl Lines {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, seen: Arc::default() }
+    }
+
+    fn is_news(&self, key: &StepKey, status: &str) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(key.clone(), status.to_owned()).as_deref() != Some(status)
+    }
+}
+
+impl Observer for Lines {
+    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+        if let Progressed::Polled { status } = event
+            && !self.is_news(key, &status.to_string())
+        {
+            return;
+        }
+        if self.json {
+            let mut object = json!({"run": key.run, "step": key.step, "attempt": key.attempt});
+            if let (Some(object), Some(event)) = (object.as_object_mut(), as_json(event).as_object()) {
+                object.extend(event.clone());
+            }
+            line(&object);
+        } else if let Some(text) = as_text(event) {
+            eprintln!("{}  {}  {text}", SystemClock.now().strftime("%H:%M:%S"), key.step);
+        }
+    }
+}
+
+fn as_json(event: &Progressed<'_>) -> Value {
+    match event {
+        Progressed::Submitted { id, reattached } => {
+            json!({"event": "submitted", "statement_id": id.as_str(), "reattached": reattached})
+        }
+        Progressed::Polled { status } => json!({"event": "status", "status": status.to_string()}),
+        Progressed::Survived { error } => {
+            json!({"event": "survived", "kind": error.kind().as_str(), "error": error.to_string()})
+        }
+        Progressed::Ended { outcome } => json!({
+            "event": "ended",
+            "result": outcome.result.as_str(),
+            "statement_id": outcome.id.as_ref().map(StatementId::as_str),
+            "failure": outcome.failure(),
+            "text": outcome.result.to_string(),
+            "executing": outcome.executing().map(|duration| duration.as_secs_f64()),
+        }),
+        Progressed::Refused { error } => {
+            json!({"event": "refused", "kind": error.kind().as_str(), "error": error.to_string()})
+        }
+        Progressed::Retried { failure, pause } => {
+            json!({"event": "retried", "failure": failure, "pause": pause.as_secs_f64()})
+        }
+        Progressed::Skipped { because_of } => json!({"event": "skipped", "because_of": because_of}),
+        other => json!({"event": "other", "text": format!("{other:?}")}),
+    }
+}
+
+/// `None`: nothing that a person wants to read.
+fn as_text(event: &Progressed<'_>) -> Option<String> {
+    Some(match event {
+        Progressed::Submitted { id, reattached: true } => format!("found again: {id}"),
+        Progressed::Submitted { id, .. } => format!("submitted: {id}"),
+        Progressed::Polled { .. } => return None,
+        Progressed::Survived { error } => format!("survived: {error}"),
+        Progressed::Ended { outcome } => outcome.result.to_string(),
+        Progressed::Refused { error } => format!("not submitted: {error}"),
+        Progressed::Retried { failure, pause } => {
+            format!("tries again after {failure}, in {:.1} s", pause.as_secs_f64())
+        }
+        Progressed::Skipped { because_of } => format!("skipped because of {because_of}"),
+        other => format!("{other:?}"),
+    })
+}
+
+/// Passes everything on, and keeps which statements are on their way.
+#[derive(Debug)]
+pub(crate) struct Tracker<O> {
+    inner: O,
+    active: Active,
+}
+
+/// The statements that are on their way.
+pub(crate) type Active = Arc<Mutex<BTreeMap<StepKey, StatementId>>>;
+
+impl<O> Tracker<O> {
+    pub(crate) fn new(inner: O) -> Self {
+        Self { inner, active: Active::default() }
+    }
+
+    pub(crate) fn active(&self) -> Active {
+        self.active.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StepKey, StatementId>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<O: Observer> Observer for Tracker<O> {
+    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+        match event {
+            Progressed::Submitted { id, .. } => {
+                self.lock().insert(key.clone(), (*id).clone());
+            }
+            Progressed::Ended { .. } | Progressed::Refused { .. } => {
+                self.lock().remove(key);
+            }
+            _ => {}
+        }
+        self.inner.observe(key, event);
+    }
+}

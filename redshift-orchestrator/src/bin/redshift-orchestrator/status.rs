@@ -1,0 +1,169 @@
+//! `status`: runs and their steps, from the journal.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use redshift_orchestrator::{
+    Result, StatementId, Status,
+    journal::{Entry, Journal, RunEntry, Settlement, Standing},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    exit::Exit,
+    journal,
+    options::{JournalOptions, OutputOptions},
+    show,
+};
+
+#[derive(Args)]
+pub(crate) struct StatusOptions {
+    /// The pipeline file, which says where the journal is unless --journal does
+    #[arg(value_name = "PIPELINE", required_unless_present = "journal")]
+    pipeline: Option<PathBuf>,
+
+    /// Only this run, with its steps
+    #[arg(long, value_name = "ID")]
+    run_id: Option<String>,
+
+    /// How many runs to show, the latest ones
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    limit: usize,
+
+    #[command(flatten)]
+    journal: JournalOptions,
+
+    #[command(flatten)]
+    output: OutputOptions,
+}
+
+pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
+    let path = options.pipeline.as_deref().unwrap_or(Path::new(""));
+    let journal = journal::look(&options.journal.place(path)).await?;
+    let runs = match &options.run_id {
+        Some(name) => vec![journal::find_run(&*journal, Some(name), |_| true, "").await?],
+        None => {
+            let runs = journal.runs().await?;
+            let skipped = runs.len().saturating_sub(options.limit);
+            runs.into_iter().skip(skipped).collect()
+        }
+    };
+    if runs.is_empty() && !options.output.json {
+        show::out("no runs");
+    }
+    for run in runs {
+        let steps = journal.run(&run.run).await?;
+        // A list shows the steps of those runs that want something.
+        let whole = options.run_id.is_some() || !is_finished(&run);
+        if options.output.json {
+            show::out(&as_json(&run, &steps).to_string());
+        } else {
+            show::out(&head(&run, &steps));
+            if whole {
+                steps.iter().for_each(|entry| show::out(&step(entry)));
+            }
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn is_finished(run: &RunEntry) -> bool {
+    run.ended.is_some_and(|(_, result)| result.as_str() == "finished")
+}
+
+fn state(run: &RunEntry) -> &'static str {
+    match run.ended {
+        _ if run.is_active => "active",
+        Some((_, result)) => result.as_str(),
+        None => "died",
+    }
+}
+
+fn head(run: &RunEntry, steps: &[Entry]) -> String {
+    let ended = run.ended.map(|(at, _)| format!(", ended {at:.0}")).unwrap_or_default();
+    let unknown = steps.iter().filter(|entry| is_unknown(entry)).count();
+    let unknown = if unknown > 0 { format!(", {unknown} unknown") } else { String::new() };
+    format!(
+        "{}  {}  {}, begun {:.0}{ended}, {} attempts at steps{unknown}",
+        run.run,
+        run.begun.pipeline,
+        state(run),
+        run.begun_at,
+        steps.len()
+    )
+}
+
+fn step(entry: &Entry) -> String {
+    let id = entry.id.as_ref().map_or("-", StatementId::as_str);
+    let mut text = format!("    {}/{}  {}  {id}", entry.key.step, entry.key.attempt, standing(entry));
+    let reason = match &entry.standing {
+        Standing::Ended(ended) => ended.error.as_deref(),
+        Standing::Refused(reason) | Standing::Unknown(reason) => Some(reason.as_str()),
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        text += &format!("\n        {}", reason.trim_end().replace('\n', "\n        "));
+    }
+    if is_unknown(entry) {
+        text += &format!("\n      look at\n        {}", entry.what_to_check().replace('\n', "\n        "));
+        text += "\n      then say with `settle` what became of it";
+    }
+    text
+}
+
+fn is_unknown(entry: &Entry) -> bool {
+    matches!(entry.standing, Standing::Unknown(_))
+}
+
+pub(crate) fn standing(entry: &Entry) -> &'static str {
+    match &entry.standing {
+        Standing::Open if entry.id.is_some() => "submitted",
+        Standing::Open => "intended",
+        Standing::Ended(ended) => match ended.status {
+            Status::Finished => "finished",
+            Status::Aborted if ended.timed_out => "timed out",
+            Status::Aborted => "aborted",
+            _ => "failed",
+        },
+        Standing::Refused(_) => "not submitted",
+        Standing::Unknown(_) => "unknown",
+        Standing::Settled(Settlement::Finished) => "settled as finished",
+        Standing::Settled(Settlement::Failed) => "settled as failed",
+        Standing::Settled(_) => "settled as not run",
+        _ => "other",
+    }
+}
+
+fn as_json(run: &RunEntry, steps: &[Entry]) -> Value {
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|entry| {
+            json!({
+                "step": entry.key.step,
+                "attempt": entry.key.attempt,
+                "standing": standing(entry),
+                "intended_at": entry.intended_at.to_string(),
+                "statement_id": entry.id.as_ref().map(StatementId::as_str),
+                "statement_name": entry.name,
+                "error": match &entry.standing {
+                    Standing::Ended(ended) => ended.error.clone(),
+                    Standing::Refused(reason) | Standing::Unknown(reason) => Some(reason.clone()),
+                    _ => None,
+                },
+                "check": is_unknown(entry).then(|| entry.what_to_check()),
+            })
+        })
+        .collect();
+    json!({
+        "run": run.run,
+        "pipeline": run.begun.pipeline,
+        "target": run.begun.target,
+        "state": state(run),
+        "first_begun_at": run.first_begun_at.to_string(),
+        "begun_at": run.begun_at.to_string(),
+        "ended_at": run.ended.map(|(at, _)| at.to_string()),
+        "tags": run.begun.tags,
+        "only": run.begun.only,
+        "steps": steps,
+    })
+}

@@ -1,0 +1,200 @@
+//! Runs as a whole: what they were begun with, which of them are active, how they ended.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Result};
+
+/// One line of a journal about a run as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// When it was written.
+    pub at: Timestamp,
+    /// The run's name.
+    pub run: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: RunEvent,
+}
+
+/// What happened to a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RunEvent {
+    /// A process began it, or went on with it.
+    RunBegun(RunBegun),
+    /// That process came to an end with it.
+    RunEnded {
+        /// Which end.
+        result: RunResult,
+    },
+}
+
+/// What a run was begun with: enough to go on with it. `Debug` does not print the values of parameters.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunBegun {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Where its statements run, in the words of whoever began it: `aws:eu-west-1:workgroup/dwh/mystore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The values it was given, without those of parameters that are secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// Only steps with one of these tags; with `only` empty, too: all steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Only these steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+}
+
+impl fmt::Debug for RunBegun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunBegun")
+            .field("pipeline", &self.pipeline)
+            .field("target", &self.target)
+            .field("parameters", &self.parameters.keys())
+            .field("tags", &self.tags)
+            .field("only", &self.only)
+            .finish()
+    }
+}
+
+/// How a process came to an end with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RunResult {
+    /// Every step that was to run finished.
+    Finished,
+    /// A step did not finish.
+    Failed,
+    /// What became of a step cannot be proved.
+    Unknown,
+    /// It was asked to stop.
+    Stopped,
+}
+
+impl RunResult {
+    /// A word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is known of a run as a whole.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RunEntry {
+    /// The run's name.
+    pub run: String,
+    /// When it was first begun.
+    pub first_begun_at: Timestamp,
+    /// When a process last began it, or went on with it.
+    pub begun_at: Timestamp,
+    /// What that was given.
+    pub begun: RunBegun,
+    /// When and how that came to an end with it; `None`: it is at it, or died.
+    pub ended: Option<(Timestamp, RunResult)>,
+    /// Whether a process is at it now.
+    pub is_active: bool,
+}
+
+/// A run that this process is at: while it lives, the journal refuses others of the same pipeline.
+pub struct ActiveRun(#[expect(dead_code, reason = "held, and dropped")] Option<Box<dyn Any + Send + Sync>>);
+
+impl ActiveRun {
+    /// A claim that ends when `guard` is dropped.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self(Some(Box::new(guard)))
+    }
+
+    /// A claim that keeps nobody away.
+    pub fn unguarded() -> Self {
+        Self(None)
+    }
+}
+
+impl fmt::Debug for ActiveRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ActiveRun")
+    }
+}
+
+/// Whose claim a run wants to stake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The run's name.
+    pub run: String,
+    /// Since when it is active.
+    pub since: Timestamp,
+}
+
+impl Claim {
+    /// The refusal of another run, because of this one.
+    pub(crate) fn refusal(&self) -> Error {
+        Error::new(
+            ErrorKind::Overlap,
+            "the pipeline is active already; begin this run after that one, or let it queue",
+        )
+        .with_context("pipeline", &self.pipeline)
+        .with_context("active_run", &self.run)
+        .with_context("active_since", self.since)
+    }
+
+    /// Whether this active run keeps `other` away. One run is never active twice.
+    pub(crate) fn excludes(&self, other: &Claim, alone: bool) -> bool {
+        self.run == other.run || (alone && self.pipeline == other.pipeline)
+    }
+}
+
+/// The active runs of a journal that one process has to itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claims(Arc<Mutex<Vec<Claim>>>);
+
+/// Takes its claim back when it is dropped.
+struct Claimed(Claims, Claim);
+
+impl Claims {
+    /// Refused if it may not run beside an active one.
+    pub(crate) fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        let mut active = self.lock();
+        match active.iter().find(|other| other.excludes(claim, alone)) {
+            Some(other) => Err(other.refusal()),
+            None => {
+                active.push(claim.clone());
+                Ok(ActiveRun::new(Claimed(self.clone(), claim.clone())))
+            }
+        }
+    }
+
+    pub(crate) fn is_active(&self, run: &str) -> bool {
+        self.lock().iter().any(|claim| claim.run == run)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Claim>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.0.lock().retain(|claim| *claim != self.1);
+    }
+}

@@ -1,0 +1,41 @@
+//! The JSON Schema of pipeline files, for editors.
+
+use std::{borrow::Cow, time::Duration};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::definition::{Definition, Scalar, Text};
+
+/// The JSON Schema (draft 2020-12) of pipeline files. It is made from what reads them; what it cannot say (unknown steps in `after`,
+/// circles, placeholders without values) is checked when a file is read.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Definition).to_value()
+}
+
+impl JsonSchema for Text<Duration> {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A duration, such as `90s`, `10m` or `1h 30m`.",
+            "type": "string",
+            "pattern": "[0-9]",
+            "examples": ["90s", "10m", "1h 30m"],
+        })
+    }
+}
+
+impl JsonSchema for Scalar {
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A value; the service takes it as text, and the database casts it to what the place needs.",
+            "type": ["string", "number", "boolean"],
+        })
+    }
+}
