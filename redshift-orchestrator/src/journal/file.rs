@@ -197,21 +197,23 @@ fn failed(path: &Path, what: &str, error: io::Error) -> Error {
         .with_source(error)
 }
 
-/// Whether this process has the file to itself now. Readers look for a moment only, so they are waited for.
+/// Whether this process has the file to itself now.
+///
+/// Some hold a lock for a moment only, and are waited for: readers, and a child process that is being started and has not let go of what
+/// it inherits.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a tenth of a second of the machine's time, between calls that block as well"
+)]
 fn lock(file: &File) -> io::Result<bool> {
-    loop {
+    for _ in 0..20 {
         match file.try_lock() {
             Ok(()) => return Ok(true),
             Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
         }
-        match file.try_lock_shared() {
-            Ok(()) => file.unlock()?,
-            Err(TryLockError::WouldBlock) => return Ok(false),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        std::thread::yield_now();
     }
+    Ok(false)
 }
 
 /// The refusal of a second process, with what the first one is at.

@@ -28,14 +28,23 @@ struct State {
     came: u64,
     /// How many of them are durable.
     durable: u64,
+    /// Whether a write is under way. Found by the next one, that one was cut off.
+    is_writing: bool,
     /// Set by a failed write: what is behind the last durable line is then unknown, and nothing may be put after it.
     broken: Option<String>,
 }
 
 impl<S: Sink> Group<S> {
     pub(super) fn new(sink: S, index: Index) -> Self {
-        let state =
-            State { index, waiting: Vec::new(), bytes: Vec::new(), came: 0, durable: 0, broken: None };
+        let state = State {
+            index,
+            waiting: Vec::new(),
+            bytes: Vec::new(),
+            came: 0,
+            durable: 0,
+            is_writing: false,
+            broken: None,
+        };
         Self { state: Arc::new(Mutex::new(state)), sink: Arc::new(AsyncMutex::new(sink)) }
     }
 
@@ -52,10 +61,11 @@ impl<S: Sink> Group<S> {
         let written = tokio::spawn(async move {
             let (lines, bytes) = lock(&state).take();
             let written = sink.write(bytes).await;
-            lock(&state).note(lines, written);
+            lock(&state).note(lines, written.clone());
+            written
         });
         match written.await {
-            Ok(()) => lock(&self.state).verdict(number).unwrap_or_else(|| Err(LOST.to_owned())),
+            Ok(verdict) => verdict,
             Err(error) => Err(error.to_string()),
         }
     }
@@ -82,8 +92,11 @@ impl State {
         Ok(self.came)
     }
 
-    /// Whether the line of this number is durable, or never will be; `None`: it waits.
-    fn verdict(&self, number: u64) -> Option<Result<(), String>> {
+    /// Whether the line of this number is durable, or never will be; `None`: it waits. Asked by whoever has the sink.
+    fn verdict(&mut self, number: u64) -> Option<Result<(), String>> {
+        if self.is_writing {
+            self.broken = Some(LOST.to_owned());
+        }
         match &self.broken {
             _ if number <= self.durable => Some(Ok(())),
             Some(broken) => Some(Err(broken.clone())),
@@ -92,15 +105,14 @@ impl State {
     }
 
     fn take(&mut self) -> (Vec<Line>, Vec<u8>) {
-        // Until the write is over, its end is unknown: a task that is cut off leaves this behind.
-        self.broken = Some(LOST.to_owned());
+        self.is_writing = true;
         (std::mem::take(&mut self.waiting), std::mem::take(&mut self.bytes))
     }
 
     fn note(&mut self, lines: Vec<Line>, written: Result<(), String>) {
+        self.is_writing = false;
         match written {
             Ok(()) => {
-                self.broken = None;
                 self.durable += lines.len() as u64;
                 lines.into_iter().for_each(|line| self.index.apply(line));
             }
