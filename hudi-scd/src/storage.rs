@@ -1,13 +1,20 @@
 //! The few things that a table asks of its object store, with errors that name the file.
 
+use std::io::Write;
+
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{
-    GetResultPayload, ListResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    path::Path,
+    GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, path::Path,
 };
 
-use crate::{Error, ErrorKind, Result};
+use tokio::sync::mpsc;
+
+use crate::{Error, ErrorKind, Result, concurrent::blocking};
+
+/// The parts of a large file; S3 takes none under 5 MiB but the last, and 10,000 of them.
+const PART_BYTES: usize = 8 * 1024 * 1024;
 
 /// The error of a storage call on `path`.
 pub(crate) fn failed(doing: &str, path: &Path, cause: object_store::Error) -> Error {
@@ -61,6 +68,79 @@ pub(crate) async fn write(store: &dyn ObjectStore, path: &Path, bytes: impl Into
     store.put(path, bytes.into()).await.map(drop).map_err(|cause| failed("write", path, cause))
 }
 
+/// Writes a file while it is being made by work that keeps a core busy, over an older one; how many bytes it has, and what
+/// else the work gave back. A file of one part is put at once; of a larger one, three parts are in memory, and readers
+/// see it when it is complete.
+pub(crate) async fn write_made<T: Send + 'static>(
+    store: &dyn ObjectStore,
+    path: &Path,
+    make: impl FnOnce(PartWriter) -> Result<(PartWriter, T)> + Send + 'static,
+) -> Result<(u64, T)> {
+    let failed = |cause| failed("write", path, cause);
+    let (give, take) = mpsc::channel::<Bytes>(1);
+    let making = async {
+        let (rest, made) = blocking(move || make(PartWriter { part: Vec::new(), bytes: 0, give })).await?;
+        Ok((rest.part, rest.bytes, made))
+    };
+    // When it ends, it takes no parts any more, and so ends the work.
+    let storing = async move {
+        let mut take = take;
+        let mut upload: Option<Box<dyn MultipartUpload>> = None;
+        while let Some(part) = take.recv().await {
+            let upload = match &mut upload {
+                Some(upload) => upload,
+                None => upload.insert(store.put_multipart(path).await.map_err(failed)?),
+            };
+            upload.put_part(part.into()).await.map_err(failed)?;
+        }
+        Ok::<_, Error>(upload)
+    };
+    let (made, stored) = futures::join!(making, storing);
+    let mut upload = stored?;
+    let done = async {
+        let (rest, bytes, made) = made?;
+        match &mut upload {
+            None => write(store, path, rest).await?,
+            Some(upload) => {
+                upload.put_part(rest.into()).await.map_err(failed)?;
+                upload.complete().await.map_err(failed)?;
+            }
+        }
+        Ok((bytes, made))
+    }
+    .await;
+    if done.is_err()
+        && let Some(upload) = &mut upload
+        && let Err(error) = upload.abort().await
+    {
+        tracing::warn!(file = %path, %error, "parts of a file that was given up stay behind");
+    }
+    done
+}
+
+/// Hands what is written over in parts.
+pub(crate) struct PartWriter {
+    part: Vec<u8>,
+    bytes: u64,
+    give: mpsc::Sender<Bytes>,
+}
+
+impl Write for PartWriter {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        self.part.extend_from_slice(buffer);
+        self.bytes += buffer.len() as u64;
+        if self.part.len() >= PART_BYTES {
+            let part = std::mem::take(&mut self.part);
+            self.give.blocking_send(part.into()).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+        }
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Writes a file that must not exist yet: an existing one is a [`ErrorKind::Conflict`].
 pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: impl Into<PutPayload>) -> Result<()> {
     let options = PutOptions::from(PutMode::Create);
@@ -82,4 +162,37 @@ pub(crate) async fn delete_below(store: &dyn ObjectStore, folder: &Path) -> Resu
         delete(store, &object.location).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_being_made_is_there_whole_or_not_at_all() {
+        let store = InMemory::new();
+        for bytes in [0, 1_000, 3 * PART_BYTES + 1] {
+            let path = Path::from(format!("file-{bytes}"));
+            let make = move |mut out: PartWriter| {
+                for chunk in vec![7_u8; bytes].chunks(100_000) {
+                    out.write_all(chunk)
+                        .map_err(|cause| Error::new(ErrorKind::Storage, "gone").with_source(cause))?;
+                }
+                Ok((out, "made"))
+            };
+            assert_eq!(write_made(&store, &path, make).await.unwrap(), (bytes as u64, "made"));
+            let stored = read(&store, &path).await.unwrap();
+            assert!(stored.len() == bytes && stored.iter().all(|byte| *byte == 7));
+        }
+        let path = Path::from("broken");
+        let make = |mut out: PartWriter| -> Result<(PartWriter, ())> {
+            let _ = out.write_all(&vec![0; 2 * PART_BYTES]);
+            Err(Error::new(ErrorKind::Corrupt, "the work failed"))
+        };
+        let error = write_made(&store, &path, make).await.unwrap_err();
+        assert_eq!(error.message(), "the work failed");
+        assert_eq!(read_if_exists(&store, &path).await.unwrap(), None);
+    }
 }

@@ -114,10 +114,11 @@ async fn a_write_that_dies_right_after_any_call_leaves_before_or_after() {
 /// Dies while repairing what a dead writer left, at call after call.
 #[tokio::test]
 async fn a_repair_that_dies_is_repaired() {
-    let (store, schema) = with_history().await;
+    let (mut store, mut schema);
     // As many calls as it takes to have some files written, but not the commit.
-    let (mut died_with_files, mut calls) = (false, 15);
-    while !died_with_files {
+    let mut calls = 15;
+    loop {
+        (store, schema) = with_history().await;
         let (mortal, _) = Mortal::after(store.clone(), calls, true);
         if let Ok(table) = Table::open_with(mortal, "t".into(), options(3).without_lock()).await {
             table.upsert(&[rows(&schema, COMMITS_BEFORE)]).await.unwrap_err();
@@ -128,7 +129,9 @@ async fn a_repair_that_dies_is_repaired() {
             .validate()
             .await
             .unwrap();
-        died_with_files = found.iter().any(|finding| finding.invariant == hudi_scd::Invariant::StrayFile);
+        if found.iter().any(|finding| finding.invariant == hudi_scd::Invariant::StrayFile) {
+            break;
+        }
         calls += 1;
     }
     let before =

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Result,
     base_file::OpenFile,
-    concurrent::{blocking, ordered},
+    concurrent::ordered,
     layout::{self, BaseFileName},
     properties::java_date,
     schema, storage,
@@ -173,11 +173,11 @@ impl Table {
             rows,
             threads,
         };
-        let (bytes, written) = blocking(move || merge.run(Vec::new())).await?;
+        let path = layout.resolve(&path)?;
+        let (bytes, written) = storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
         debug_assert_eq!(written, rows);
-        stat.file_size_in_bytes = bytes.len() as i64;
+        stat.file_size_in_bytes = bytes.cast_signed();
         stat.total_write_bytes = stat.file_size_in_bytes;
-        storage::write(self.store(), &layout.resolve(&path)?, bytes).await?;
         Ok(stat.with_runtime(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX), created))
     }
 }
