@@ -1,3 +1,5 @@
-//! What every benchmark shares: the page that its figures go to.
+//! What the benchmarks share: their data, how they measure, and the page that their figures go to.
 
+pub mod customers;
+pub mod measure;
 pub mod results;

@@ -1,146 +1,403 @@
-//! What does an upsert cost beyond writing the files it touches?
+//! What does an upsert cost, against the least that copy-on-write can do, and against what one would use instead?
 //!
-//! A table of one million rows without partitions receives 10,000 rows, half of them new, with keys drawn at random, so that every
-//! file group is touched. The peer is the least that copy-on-write can do: read those same Parquet files and write them again
-//! with the same settings, on as many cores, without looking for keys, merging, or keeping a timeline. Both are measured in
-//! turns in one run, after one turn that is not counted; the figures are medians.
+//! 10,000 rows, half of them new, with keys drawn at random, go into a table of one million rows without partitions, and into one of
+//! ten million rows in 100 partitions, of which they touch five. The same Parquet files of rows are measured with
 //!
-//! `cargo run --release -p benches --bin upsert` prints the table; `--smoke` takes a table of 20,000 rows, for CI.
+//! - us;
+//! - **rewriting**: reading the Parquet files that an upsert touches, and writing them again with the same codec, on as many cores,
+//!   without looking for keys, merging, or keeping a timeline;
+//! - **delta-rs**: MERGE by the PyPI package `deltalake`, into a Delta table of the same rows;
+//! - **Spark**: an upsert by Apache Hudi 0.15.0 on Spark 3.5, `local[2]`, into a copy of our table.
+//!
+//! We and the rewriting take turns, each turn a process of its own, after one turn that is not counted; the peers run in one process
+//! each, whose first upsert is cold. Figures are medians of the others. Reading the Parquet file of incoming rows counts everywhere, the
+//! start of a process does not, but where it is said to.
+//!
+//! `cargo run --release -p benches --bin upsert -- --peers` measures everything, and fails where a limit is broken; without `--peers`
+//! Python and Java are left out; `--smoke` takes small tables, for CI, and holds no limit.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
 use std::{
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
-use arrow::{
-    array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+use anyhow::{Context, Result, bail, ensure};
+use benches::{
+    customers,
+    measure::{cpu_time, json_lines, median, number, peak_bytes},
+    results::Section,
 };
-use clap::Parser;
-use hudi_scd::{RetentionPolicy, Table, TableDefinition, TableOptions};
+use clap::{Parser, Subcommand};
+use futures::{StreamExt, stream};
+use hudi_scd::{Error, ErrorKind, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::local::LocalFileSystem;
-use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
-use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::{
+    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    file::properties::{WriterProperties, WriterVersion},
+};
+use serde_json::{Value, json};
 
 #[derive(Parser)]
-#[command(about = "An upsert against rewriting the files it touches")]
+#[command(about = "An upsert against rewriting the files it touches, delta-rs, and Spark")]
 struct Options {
-    /// A small table, for CI.
+    /// Small tables, for CI.
     #[arg(long)]
     smoke: bool,
+    /// Measures delta-rs and Spark too; installs them into the user's cache.
+    #[arg(long)]
+    peers: bool,
     /// Turns that count.
     #[arg(long, default_value_t = 5)]
     turns: usize,
+    #[command(subcommand)]
+    one: Option<One>,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+/// One turn, in a process of its own.
+#[derive(Subcommand)]
+enum One {
+    /// Makes a table of a Parquet file.
+    #[command(hide = true)]
+    Create {
+        folder: PathBuf,
+        file: PathBuf,
+        #[arg(long)]
+        partitioned: bool,
+    },
+    /// Upserts a Parquet file.
+    #[command(hide = true)]
+    Upsert { folder: PathBuf, file: PathBuf },
+    /// Reads Parquet files and writes them again.
+    #[command(hide = true)]
+    Rewrite { target: PathBuf, files: Vec<PathBuf> },
+}
+
+/// A table, and what is upserted into it.
+struct Case {
+    name: &'static str,
+    rows: i64,
+    /// How many partitions of all are touched; none of an unpartitioned table.
+    touched: Option<i64>,
+    changes: i64,
+}
+
+fn main() -> Result<()> {
     let options = Options::parse();
-    let (rows, changes, turns) =
-        if options.smoke { (20_000, 200, 1) } else { (1_000_000, 10_000, options.turns) };
-    ensure!(turns > 0, "--turns: at least one");
-
-    let directory = tempfile::tempdir()?;
-    let store = Arc::new(LocalFileSystem::new_with_prefix(directory.path())?);
-    let definition = TableDefinition::new("customer", schema(), ["id"]).with_ordering_field("updated_at");
-    let table_options =
-        TableOptions::new().with_retention(RetentionPolicy::commits(2)).with_file_sizes(4 << 20, 6 << 20);
-    let table = Table::create_with(store, "customer".into(), definition, table_options).await?;
-    let mut rng = fastrand::Rng::with_seed(1);
-    table.upsert(&[batch(&(0..rows).collect::<Vec<_>>(), 0, &mut rng)?]).await?;
-
-    let (mut upserts, mut rewrites) = (Vec::new(), Vec::new());
-    let mut next = rows;
-    for turn in 0..=turns {
-        let old = (0..changes / 2).map(|_| rng.i64(0..rows));
-        let keys: Vec<i64> = old.chain(next..next + changes / 2).collect();
-        next += changes / 2;
-        let incoming = batch(&keys, turn as i64 + 1, &mut rng)?;
-
-        let begun = Instant::now();
-        let report = table.upsert(&[incoming]).await?;
-        let upsert = begun.elapsed();
-        ensure!(report.inserted == changes as u64 / 2, "inserted {}: {report:?}", report.inserted);
-
-        let written = newest_files(&table, directory.path()).await?;
-        ensure!(report.files as usize == written.len(), "every file group is touched");
-        let begun = Instant::now();
-        rewrite(&written, directory.path()).await?;
-        let rewritten = begun.elapsed();
-        if turn > 0 {
-            upserts.push(upsert);
-            rewrites.push(rewritten);
-        }
-        println!(
-            "turn {turn}: upsert {upsert:.0?} (find {:.0?}, write {:.0?}, commit {:.0?}, clean {:.0?}; {} files, {:.1} MB), \
-             rewrite {rewritten:.0?}",
-            report.time.find,
-            report.time.write,
-            report.time.commit,
-            report.time.clean,
-            report.files,
-            report.bytes as f64 / 1e6,
-        );
+    if let Some(one) = options.one {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(one.run());
     }
-    let (upsert, rewrite) = (median(&mut upserts), median(&mut rewrites));
-    let cores = std::thread::available_parallelism()?;
-    println!("\n{changes} rows, half new, into {rows}; {cores} cores; median of {turns}");
-    println!("| upsert | rewriting the same files | ratio |\n|---:|---:|---:|");
-    println!("| {upsert:.0?} | {rewrite:.0?} | {:.2} |", upsert.as_secs_f64() / rewrite.as_secs_f64());
-    Ok(())
+    ensure!(options.turns > 0, "--turns: at least one");
+    let cases = match options.smoke {
+        true => [("small", 20_000, None, 200), ("small, 100 partitions", 40_000, Some(5), 200)],
+        false => [
+            ("1 M rows", 1_000_000, None, 10_000),
+            ("10 M rows, 5 of 100 partitions", 10_000_000, Some(5), 10_000),
+        ],
+    };
+    let turns = if options.smoke { 1 } else { options.turns };
+    let (mut rows, mut broken) = (Vec::new(), Vec::new());
+    for (name, all, touched, changes) in cases {
+        let case = Case { name, rows: all, touched, changes };
+        let measured = case.measure(turns, options.peers)?;
+        rows.extend(measured.rows(case.name));
+        broken.extend(measured.broken(case.name));
+    }
+    let missing =
+        if options.peers { "" } else { " Without delta-rs and Spark: they are measured with --peers." };
+    Section::new(
+        "upsert",
+        "What does an upsert cost, against the least that copy-on-write can do, and against what one would use instead?",
+        "10,000 rows, half new, random keys, from a Parquet file; seven columns of which most of each changed row changes",
+    )
+    .with_table(["table", "who", "seconds", "CPU seconds", "peak MB", "against us", "limit"], rows)
+    .with_note(&format!(
+        "Medians of {turns}. `rewriting` reads and writes the touched files on both cores; `with start` is the first upsert of a new \
+         process with its start. `against us` is their time over ours.{missing}"
+    ))
+    .publish(!options.smoke && options.peers)?;
+    match broken.as_slice() {
+        [] => Ok(()),
+        _ if options.smoke => Ok(()),
+        broken => bail!("limits are broken:\n{}", broken.join("\n")),
+    }
 }
 
-fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("name", DataType::Utf8, true),
-        Field::new("city", DataType::Utf8, true),
-        Field::new("balance", DataType::Decimal128(15, 2), true),
-        Field::new("updated_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
-    ]))
+/// The figures of one contestant.
+struct Figures {
+    who: &'static str,
+    seconds: f64,
+    cpu: Option<f64>,
+    peak: f64,
+    /// Their time over ours, at least; for the rewriting, ours over theirs, at most.
+    limit: Limit,
 }
 
-fn batch(keys: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
-    const CITIES: [&str; 6] = ["Austin", "Bergen", "Kyiv", "Lyon", "Oslo", "Rome"];
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from(keys.to_vec())),
-        Arc::new(StringArray::from_iter_values(keys.iter().map(|key| format!("customer {key}")))),
-        Arc::new(StringArray::from_iter_values(keys.iter().map(|_| CITIES[rng.usize(..CITIES.len())]))),
-        Arc::new(
-            Decimal128Array::from_iter_values(keys.iter().map(|_| i128::from(rng.u32(..10_000_000))))
-                .with_precision_and_scale(15, 2)?,
-        ),
-        Arc::new(
-            TimestampMicrosecondArray::from_iter_values(keys.iter().map(|_| time * 1_000_000))
-                .with_timezone("UTC"),
-        ),
-    ];
-    Ok(RecordBatch::try_new(schema(), columns)?)
+enum Limit {
+    None,
+    /// Our time is at most so many times theirs.
+    AtMost(f64),
+    /// Theirs is at least so many times ours, and their memory at least so many times ours.
+    AtLeast(f64, Option<f64>),
 }
 
-/// The newest file of each file group, which the last upsert wrote.
-async fn newest_files(table: &Table, directory: &Path) -> Result<Vec<PathBuf>> {
-    let groups = table.file_groups().await?;
-    groups
-        .iter()
-        .map(|group| {
-            let newest = group.versions.last().context("a file group has a version")?;
-            Ok(directory.join(table.root().as_ref()).join(&group.partition).join(&newest.file))
-        })
-        .collect()
+struct Measured(Vec<Figures>);
+
+impl Measured {
+    fn rows(&self, case: &str) -> Vec<[String; 7]> {
+        let ours = &self.0[0];
+        let row = |one: &Figures| {
+            let limit = match one.limit {
+                Limit::None => String::new(),
+                Limit::AtMost(most) => format!(">= {:.2}", 1.0 / most),
+                Limit::AtLeast(least, None) => format!(">= {least}"),
+                Limit::AtLeast(least, Some(memory)) => format!(">= {least}, memory >= {memory}"),
+            };
+            [
+                case.to_owned(),
+                one.who.to_owned(),
+                format!("{:.3}", one.seconds),
+                one.cpu.map_or_else(String::new, |cpu| format!("{cpu:.2}")),
+                format!("{:.0}", one.peak / 1e6),
+                format!("{:.2}", one.seconds / ours.seconds),
+                limit,
+            ]
+        };
+        self.0.iter().map(row).collect()
+    }
+
+    fn broken(&self, case: &str) -> Vec<String> {
+        let ours = &self.0[0];
+        let broken = |one: &Figures| {
+            let holds = match one.limit {
+                Limit::None => true,
+                Limit::AtMost(most) => ours.seconds <= most * one.seconds,
+                Limit::AtLeast(least, memory) => {
+                    one.seconds >= least * ours.seconds
+                        && memory.is_none_or(|memory| one.peak >= memory * ours.peak)
+                }
+            };
+            (!holds).then(|| {
+                format!(
+                    "{case}: {} {:.3} s, {:.0} MB; ours {:.3} s, {:.0} MB",
+                    one.who,
+                    one.seconds,
+                    one.peak / 1e6,
+                    ours.seconds,
+                    ours.peak / 1e6
+                )
+            })
+        };
+        self.0.iter().filter_map(broken).collect()
+    }
+}
+
+impl Case {
+    fn measure(&self, turns: usize, peers: bool) -> Result<Measured> {
+        let directory = tempfile::tempdir()?;
+        let folder = directory.path();
+        let base = folder.join("base.parquet");
+        customers::write_parquet(&base, customers::base(self.rows))?;
+        let changes = (0..=turns)
+            .map(|turn| {
+                let file = folder.join(format!("changes-{turn}.parquet"));
+                customers::write_parquet(&file, std::iter::once(self.changes(turn as i64)))?;
+                Ok(file)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let ours = folder.join("ours");
+        fs::create_dir(&ours)?;
+        let mut create = this("create")?;
+        create.arg(&ours).arg(&base);
+        if self.touched.is_some() {
+            create.arg("--partitioned");
+        }
+        println!("{}: created {}", self.name, json_lines(&mut create)?[0]);
+        let spark = folder.join("spark");
+        copy(&ours, &spark)?;
+
+        let (mut upserts, mut rewrites) = (Vec::new(), Vec::new());
+        for (turn, file) in changes.iter().enumerate() {
+            let upsert = json_lines(this("upsert")?.arg(&ours).arg(file))?.remove(0);
+            let touched: Vec<String> = serde_json::from_value(upsert["replaced"].clone())?;
+            let mut rewriting = this("rewrite")?;
+            rewriting.arg(folder.join("rewritten")).args(touched.iter().map(|file| ours.join(file)));
+            let rewrite = json_lines(&mut rewriting)?.remove(0);
+            println!("{}: turn {turn}: {upsert}\n  rewrite {rewrite}", self.name);
+            if turn > 0 {
+                upserts.push(upsert);
+                rewrites.push(rewrite);
+            }
+        }
+        let mut figures = vec![
+            Figures::of("us", &upserts, Limit::None)?,
+            Figures::of("rewriting", &rewrites, Limit::AtMost(1.3))?,
+        ];
+        if peers {
+            figures.extend(self.delta(folder, &base, &changes)?);
+            figures.extend(self.spark(&spark, &changes)?);
+        }
+        Ok(Measured(figures))
+    }
+
+    /// Rows of which half are new; of the touched partitions.
+    fn changes(&self, turn: i64) -> Result<arrow::array::RecordBatch> {
+        let mut rng = fastrand::Rng::with_seed(100 + turn as u64);
+        let half = self.changes / 2;
+        let in_touched = |id: i64| match self.touched {
+            // Partitions 0, 20, 40 and so on.
+            Some(touched) => {
+                let width = customers::PARTITIONS / touched;
+                id / customers::PARTITIONS * customers::PARTITIONS + id % touched * width
+            }
+            None => id,
+        };
+        let old: std::collections::BTreeSet<i64> =
+            (0..half).map(|_| in_touched(rng.i64(0..self.rows))).collect();
+        // New keys do not follow one another either.
+        let new = (0..half).map(|row| {
+            let id = self.rows + (turn * half + row) * 1_000 + rng.i64(0..10) * customers::PARTITIONS;
+            in_touched(id + row % customers::PARTITIONS)
+        });
+        let mut ids: Vec<i64> = old.into_iter().chain(new.collect::<Vec<_>>()).collect();
+        rng.shuffle(&mut ids);
+        customers::batch(&ids, turn + 1, &mut rng)
+    }
+
+    fn delta(&self, folder: &Path, base: &Path, changes: &[PathBuf]) -> Result<Vec<Figures>> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = said(&mut Command::new(root.join("peers/install")))?;
+        let mut run = Command::new(python);
+        run.arg(root.join("peers/delta_merge.py"))
+            .arg("--base")
+            .arg(base)
+            .arg("--table")
+            .arg(folder.join("delta"));
+        if self.touched.is_some() {
+            run.args(["--partition", "region"]);
+        }
+        // The table is made by another process: what that takes is not the merge's.
+        json_lines(Command::new(run.get_program()).args(run.get_args()).arg(&changes[0]))?;
+        let steps = json_lines(run.args(&changes[1..]))?;
+        println!("{}: delta-rs {steps:?}", self.name);
+        Ok(vec![Figures::of("delta-rs MERGE", &steps, Limit::AtLeast(1.5, None))?])
+    }
+
+    fn spark(&self, table: &Path, changes: &[PathBuf]) -> Result<Vec<Figures>> {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/spark");
+        let python = said(Command::new(scripts.join("install")).args(["--python", "0.15.0"]))?;
+        let mut run = Command::new(python);
+        run.arg(scripts.join("bench_upsert.py")).args([
+            "--name",
+            NAME,
+            "--key",
+            "id",
+            "--ordering",
+            "updated_at",
+        ]);
+        if self.touched.is_some() {
+            run.args(["--partition", "region"]);
+        }
+        let pairs = changes.iter().map(|file| format!("{}={}", file.display(), table.join(NAME).display()));
+        let steps = json_lines(run.args(pairs))?;
+        println!("{}: Spark {steps:?}", self.name);
+        let [start, cold, warm @ ..] = steps.as_slice() else { bail!("Spark did nothing: {steps:?}") };
+        let with_start = number(start, "seconds")? + number(cold, "seconds")?;
+        let warm = Figures::of("Spark Hudi, warm", warm, Limit::AtLeast(10.0, Some(10.0)))?;
+        let peak = number(cold, "peak_bytes")?;
+        let limit = Limit::AtLeast(30.0, None);
+        Ok(vec![warm, Figures { who: "Spark Hudi, with start", seconds: with_start, cpu: None, peak, limit }])
+    }
+}
+
+impl Figures {
+    fn of(who: &'static str, steps: &[Value], limit: Limit) -> Result<Self> {
+        let all = |name: &str| steps.iter().map(|step| number(step, name)).collect::<Result<Vec<f64>>>();
+        let cpu = all("cpu_seconds").ok().map(|cpu| median(&cpu));
+        let peak = all("peak_bytes")?.into_iter().fold(0.0, f64::max);
+        Ok(Self { who, seconds: median(&all("seconds")?), cpu, peak, limit })
+    }
+}
+
+const NAME: &str = "customer";
+
+impl One {
+    async fn run(self) -> Result<()> {
+        let (begun, cpu) = (Instant::now(), cpu_time());
+        let mut said = match self {
+            Self::Create { folder, file, partitioned } => create(&folder, &file, partitioned).await?,
+            Self::Upsert { folder, file } => upsert(&folder, &file).await?,
+            Self::Rewrite { target, files } => rewrite(&target, files).await?,
+        };
+        said["seconds"] = begun.elapsed().as_secs_f64().into();
+        said["cpu_seconds"] = (cpu_time() - cpu).as_secs_f64().into();
+        said["peak_bytes"] = peak_bytes().into();
+        println!("{said}");
+        Ok(())
+    }
+}
+
+/// Files of a size that gives both cores some in either table.
+fn table_options() -> TableOptions {
+    TableOptions::new().with_retention(RetentionPolicy::commits(2)).with_file_sizes(4 << 20, 6 << 20)
+}
+
+async fn create(folder: &Path, file: &Path, partitioned: bool) -> Result<Value> {
+    let store = Arc::new(LocalFileSystem::new_with_prefix(folder)?);
+    let mut definition =
+        TableDefinition::new(NAME, customers::schema(), ["id"]).with_ordering_field("updated_at");
+    if partitioned {
+        definition = definition.with_partition_fields(["region"]);
+    }
+    let table = Table::create_with(store, NAME.into(), definition, table_options()).await?;
+    let report = table.insert_stream(rows_of(file)?).await?;
+    Ok(json!({ "rows": report.inserted, "files": report.files, "bytes": report.bytes }))
+}
+
+async fn upsert(folder: &Path, file: &Path) -> Result<Value> {
+    let store = Arc::new(LocalFileSystem::new_with_prefix(folder)?);
+    let table = Table::open_with(store, NAME.into(), table_options()).await?;
+    let report = table.upsert_stream(rows_of(file)?).await?;
+    let instant = report.instant.context("the upsert changed something")?;
+    let before = |group: &hudi_scd::FileGroup| {
+        let [.., old, new] = group.versions.as_slice() else { return None };
+        let path = Path::new(NAME).join(&group.partition).join(&old.file);
+        (new.instant == instant).then(|| path.display().to_string())
+    };
+    let replaced: Vec<String> = table.file_groups().await?.iter().filter_map(before).collect();
+    let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e3).round();
+    Ok(json!({
+        "inserted": report.inserted,
+        "updated": report.updated,
+        "files": report.files,
+        "bytes": report.bytes,
+        "find_ms": milliseconds(report.time.find),
+        "write_ms": milliseconds(report.time.write),
+        "replaced": replaced,
+    }))
+}
+
+fn rows_of(
+    file: &Path,
+) -> Result<impl futures::Stream<Item = hudi_scd::Result<arrow::array::RecordBatch>> + Send> {
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(File::open(file)?)?.with_batch_size(8_192).build()?;
+    let broken = |cause| Error::new(ErrorKind::InvalidInput, "the input cannot be read").with_source(cause);
+    Ok(stream::iter(reader).map(move |batch| batch.map_err(broken)))
 }
 
 /// Reads Parquet files and writes them again, side by side.
-async fn rewrite(files: &[PathBuf], directory: &Path) -> Result<()> {
+async fn rewrite(target: &Path, files: Vec<PathBuf>) -> Result<Value> {
     let permits = Arc::new(tokio::sync::Semaphore::new(std::thread::available_parallelism()?.get()));
     let mut tasks = tokio::task::JoinSet::new();
-    for (index, file) in files.iter().enumerate() {
-        let (file, target) = (file.clone(), directory.join(format!("rewritten-{index}.parquet")));
+    let count = files.len();
+    for (index, file) in files.into_iter().enumerate() {
+        let target = target.with_extension(index.to_string());
         let permit = permits.clone().acquire_owned().await?;
         tasks.spawn_blocking(move || {
             let _permit = permit;
@@ -162,10 +419,34 @@ async fn rewrite(files: &[PathBuf], directory: &Path) -> Result<()> {
     while let Some(task) = tasks.join_next().await {
         task??;
     }
-    Ok(())
+    Ok(json!({ "files": count }))
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+/// This program, for one turn.
+fn this(turn: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(turn);
+    Ok(command)
+}
+
+/// What a program prints, without the end of its line.
+fn said(command: &mut Command) -> Result<String> {
+    let output =
+        command.stderr(std::process::Stdio::inherit()).output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", output.status);
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

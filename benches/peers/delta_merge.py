@@ -1,0 +1,60 @@
+"""Times MERGE of Parquet files into a Delta table by delta-rs (PyPI `deltalake`).
+
+    python benches/peers/delta_merge.py --base BASE.parquet --table DIR [--partition COLUMN] CHANGES.parquet ...
+
+Creates the table of the base file, then merges one file after the other: rows of a known key are replaced if they are not older, others
+inserted. Prints one JSON object a step: `seconds`, `cpu_seconds`, and the `peak_bytes` of this process (the kernel's VmHWM). Reading
+the Parquet file is part of the step.
+"""
+
+import argparse
+import json
+import os
+import time
+
+import pyarrow.dataset
+import pyarrow.parquet
+from deltalake import DeltaTable, write_deltalake
+
+
+def peak_bytes():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--table", required=True)
+    parser.add_argument("--partition")
+    parser.add_argument("changes", nargs="+")
+    a = parser.parse_args()
+
+    def timed(step, work):
+        begin, cpu = time.monotonic(), sum(os.times()[:2])
+        work()
+        seconds, cpu = time.monotonic() - begin, sum(os.times()[:2]) - cpu
+        print(json.dumps({"step": step, "seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak_bytes()}), flush=True)
+
+    def create():
+        reader = pyarrow.dataset.dataset(a.base).scanner().to_reader()
+        write_deltalake(a.table, reader, partition_by=[a.partition] if a.partition else None)
+
+    # By the partition too, so that files of others need not be looked at.
+    same = "t.id = s.id" + (f" and t.{a.partition} = s.{a.partition}" if a.partition else "")
+
+    def merge(file):
+        source = pyarrow.parquet.read_table(file)
+        merging = DeltaTable(a.table).merge(source=source, predicate=same, source_alias="s", target_alias="t")
+        merging = merging.when_matched_update_all(predicate="s.updated_at >= t.updated_at")
+        merging.when_not_matched_insert_all().execute()
+
+    if not os.path.exists(a.table):
+        timed("create", create)
+    for file in a.changes:
+        timed("merge", lambda: merge(file))
+
+
+if __name__ == "__main__":
+    main()

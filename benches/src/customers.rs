@@ -1,0 +1,69 @@
+//! The rows that the benchmarks of tables are about.
+
+use std::{fs::File, path::Path, sync::Arc};
+
+use anyhow::Result;
+use arrow::{
+    array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+};
+use parquet::arrow::ArrowWriter;
+
+/// How many partitions [`batch`] spreads rows over.
+pub const PARTITIONS: i64 = 100;
+const CITIES: [&str; 6] = ["Austin", "Bergen", "Kyiv", "Lyon", "Oslo", "Rome"];
+
+/// The columns of a customer.
+pub fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("city", DataType::Utf8, true),
+        Field::new("balance", DataType::Decimal128(15, 2), true),
+        Field::new("updated_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        Field::new("region", DataType::Utf8, true),
+    ]))
+}
+
+/// The partition of a key.
+pub fn region(id: i64) -> String {
+    format!("r{:02}", id % PARTITIONS)
+}
+
+/// A row for each key, written at a time in seconds.
+pub fn batch(ids: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(ids.to_vec())),
+        Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("customer {id}")))),
+        Arc::new(StringArray::from_iter_values(ids.iter().map(|_| CITIES[rng.usize(..CITIES.len())]))),
+        Arc::new(
+            Decimal128Array::from_iter_values(ids.iter().map(|_| i128::from(rng.u32(..10_000_000))))
+                .with_precision_and_scale(15, 2)?,
+        ),
+        Arc::new(
+            TimestampMicrosecondArray::from_iter_values(ids.iter().map(|_| time * 1_000_000))
+                .with_timezone("UTC"),
+        ),
+        Arc::new(StringArray::from_iter_values(ids.iter().map(|id| region(*id)))),
+    ];
+    Ok(RecordBatch::try_new(schema(), columns)?)
+}
+
+/// Rows of the keys `0..rows`, in batches, as they were at time 0.
+pub fn base(rows: i64) -> impl Iterator<Item = Result<RecordBatch>> + Send {
+    const STEP: i64 = 65_536;
+    let mut rng = fastrand::Rng::with_seed(1);
+    (0..rows)
+        .step_by(STEP as usize)
+        .map(move |start| batch(&(start..rows.min(start + STEP)).collect::<Vec<_>>(), 0, &mut rng))
+}
+
+/// Writes batches into a Parquet file.
+pub fn write_parquet(path: &Path, batches: impl Iterator<Item = Result<RecordBatch>>) -> Result<()> {
+    let mut writer = ArrowWriter::try_new(File::create(path)?, schema(), None)?;
+    for batch in batches {
+        writer.write(&batch?)?;
+    }
+    writer.close()?;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Time, processor time and memory of processes, this one and children.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// The processor time that this process has used, on all cores, user and system. Steps of 10 ms.
+pub fn cpu_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// The most memory that this process has had at a time.
+pub fn peak_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// The middle one; of an even number the upper of the two.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Runs a program that prints one JSON object a line; other lines of it are left out.
+pub fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
+    let shown = format!("{command:?}");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let output = child.and_then(std::process::Child::wait_with_output).with_context(|| shown.clone())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = said.lines().rev().take(15).collect();
+    let last: Vec<&str> = last.into_iter().rev().collect();
+    ensure!(output.status.success(), "{shown}: {}\n{}", output.status, last.join("\n"));
+    let lines = String::from_utf8_lossy(&output.stdout);
+    Ok(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// A number of a JSON object.
+pub fn number(object: &Value, name: &str) -> Result<f64> {
+    object[name].as_f64().with_context(|| format!("{object} has no number {name}"))
+}
