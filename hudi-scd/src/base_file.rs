@@ -26,7 +26,7 @@ use parquet::{
     column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
-        metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
+        metadata::{FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
         page_index::column_index::ColumnIndexMetaData,
         reader::{ChunkReader, Length},
     },
@@ -34,7 +34,7 @@ use parquet::{
 
 use crate::{
     Error, ErrorKind, Result,
-    bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
+    bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE, StoredFilter},
     concurrent::blocking,
     schema, storage,
 };
@@ -129,6 +129,15 @@ pub(crate) struct Footer {
 impl Footer {
     /// Reads the end of a file: of a remote one not more than the footer.
     pub(crate) async fn load(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
+        Self::load_and(store, path, Ok).await
+    }
+
+    /// Reads the end of a file, and goes on with work that keeps a core busy.
+    pub(crate) async fn load_and<T: Send + 'static>(
+        store: &dyn ObjectStore,
+        path: &Path,
+        work: impl FnOnce(Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let options = GetOptions { range: Some(GetRange::Suffix(FOOTER_GUESS)), ..GetOptions::default() };
         let failed = |cause| storage::failed("read", path, cause);
         let found = store.get_opts(path, options).await.map_err(failed)?;
@@ -136,13 +145,14 @@ impl Footer {
         let metadata = match found.payload {
             GetResultPayload::File(file, _) => {
                 let path = path.clone();
-                blocking(move || {
+                return blocking(move || {
                     let parsed = Source::of_file(file)
                         .map_err(ParquetError::from)
                         .and_then(|source| ParquetMetaDataReader::new().parse_and_finish(&source));
-                    parsed.map_err(|cause| corrupt(&path, cause))
+                    let metadata = parsed.map_err(|cause| corrupt(&path, cause))?;
+                    work(Self::of(path, metadata))
                 })
-                .await?
+                .await;
             }
             GetResultPayload::Stream(stream) => {
                 let parts: Vec<Bytes> = stream.try_collect().await.map_err(failed)?;
@@ -169,7 +179,8 @@ impl Footer {
                 reader.finish().map_err(|cause| corrupt(path, cause))?
             }
         };
-        Ok(Self::of(path.clone(), metadata))
+        let footer = Self::of(path.clone(), metadata);
+        blocking(move || work(footer)).await
     }
 
     fn of(path: Path, metadata: ParquetMetaData) -> Self {
@@ -199,6 +210,37 @@ impl Footer {
     pub(crate) fn bloom_filter(&self) -> Result<Option<BloomFilter>> {
         let Some(text) = self.entry(FOOTER_BLOOM_FILTER) else { return Ok(None) };
         BloomFilter::parse(text, self.entry(FOOTER_BLOOM_FILTER_TYPE))
+            .map(Some)
+            .map_err(|error| error.with_context("file", &self.path))
+    }
+
+    /// The footer without its filter, which is most of it.
+    pub(crate) fn without_filter(&self) -> Self {
+        let file = self.metadata.file_metadata();
+        let entries = file.key_value_metadata().map(|entries| {
+            entries.iter().filter(|entry| entry.key != FOOTER_BLOOM_FILTER).cloned().collect()
+        });
+        let file = FileMetaData::new(
+            file.version(),
+            file.num_rows(),
+            file.created_by().map(str::to_owned),
+            entries,
+            file.schema_descr_ptr(),
+            file.column_orders().cloned(),
+        );
+        let metadata = ParquetMetaData::new(file, self.metadata.row_groups().to_vec());
+        Self { path: self.path.clone(), metadata: Arc::new(metadata), key_range: self.key_range.clone() }
+    }
+
+    /// The bytes of its filter.
+    pub(crate) fn filter_bytes(&self) -> usize {
+        self.entry(FOOTER_BLOOM_FILTER).map_or(0, str::len)
+    }
+
+    /// The same, to be asked for a few keys.
+    pub(crate) fn stored_filter(&self) -> Result<Option<StoredFilter<'_>>> {
+        let Some(text) = self.entry(FOOTER_BLOOM_FILTER) else { return Ok(None) };
+        StoredFilter::parse(text, self.entry(FOOTER_BLOOM_FILTER_TYPE))
             .map(Some)
             .map_err(|error| error.with_context("file", &self.path))
     }

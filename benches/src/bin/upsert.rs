@@ -378,6 +378,7 @@ async fn upsert(folder: &Path, file: &Path) -> Result<Value> {
         "bytes": report.bytes,
         "find_ms": milliseconds(report.time.find),
         "write_ms": milliseconds(report.time.write),
+        "rest_ms": milliseconds(report.time.total() - report.time.find - report.time.write),
         "replaced": replaced,
     }))
 }

@@ -1,8 +1,9 @@
 //! The global key index: in which file, and in which row of it, a record key is.
 //!
 //! There is no index beside the table. Each base file's footer holds the range of its keys and a bloom filter of them,
-//! where Spark's GLOBAL_BLOOM looks too; only a file that passes both is opened, and then only its key column and its
-//! ordering column are read.
+//! where Spark's GLOBAL_BLOOM looks too; only a file that passes both is opened, and of it the key column and the ordering
+//! column of the row groups whose range has a key. What footers say is kept in memory for the next lookup of the same
+//! handle: base files never change.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,6 +19,7 @@ use object_store::path::Path;
 use crate::{
     Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, java_order},
+    bloom::HashedKeys,
     concurrent::{blocking, ordered},
     schema,
     table::Table,
@@ -27,28 +29,61 @@ use crate::{
 /// The column of the record key, as Hudi writes it.
 pub(crate) const RECORD_KEY: &str = schema::META_COLUMNS[2];
 
-/// Footers that were read; base files never change.
+/// How many bytes of bloom filters a table keeps in memory. A filter is up to 860 KB.
+const FILTER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Footers that were read; base files never change. Filters are kept while there is room.
 #[derive(Debug, Default)]
 pub(crate) struct FooterCache {
-    footers: Mutex<HashMap<Path, Arc<Footer>>>,
+    cached: Mutex<Cached>,
+}
+
+#[derive(Debug, Default)]
+struct Cached {
+    /// Without filters.
+    footers: HashMap<Path, Arc<Footer>>,
+    /// With filters.
+    whole: HashMap<Path, Arc<Footer>>,
+    filter_bytes: usize,
 }
 
 impl FooterCache {
     fn get(&self, path: &Path) -> Option<Arc<Footer>> {
-        self.lock().get(path).cloned()
+        self.lock().footers.get(path).cloned()
     }
 
-    fn insert(&self, path: Path, footer: Arc<Footer>) {
-        self.lock().insert(path, footer);
+    fn get_whole(&self, path: &Path) -> Option<Arc<Footer>> {
+        self.lock().whole.get(path).cloned()
+    }
+
+    /// Keeps a footer, and gives it back without its filter. The filter is kept from the second time on, as far as there
+    /// is room: a process that writes once has no use for it.
+    fn keep(&self, path: &Path, whole: Footer) -> Arc<Footer> {
+        let mut cached = self.lock();
+        if let Some(slim) = cached.footers.get(path).cloned() {
+            let bytes = whole.filter_bytes();
+            if cached.filter_bytes + bytes <= FILTER_BYTES
+                && cached.whole.insert(path.clone(), Arc::new(whole)).is_none()
+            {
+                cached.filter_bytes += bytes;
+            }
+            return slim;
+        }
+        let slim = Arc::new(whole.without_filter());
+        cached.footers.insert(path.clone(), slim.clone());
+        slim
     }
 
     /// Forgets all others.
     fn retain(&self, live: &HashSet<Path>) {
-        self.lock().retain(|path, _| live.contains(path));
+        let mut cached = self.lock();
+        cached.footers.retain(|path, _| live.contains(path));
+        cached.whole.retain(|path, _| live.contains(path));
+        cached.filter_bytes = cached.whole.values().map(|footer| footer.filter_bytes()).sum();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Path, Arc<Footer>>> {
-        self.footers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cached> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,29 +93,14 @@ pub(crate) struct IndexedFile {
     pub(crate) group: FileGroup,
     pub(crate) version: FileVersion,
     pub(crate) path: Path,
+    /// Without its filter.
     pub(crate) footer: Arc<Footer>,
 }
 
 /// The footers of all files of the latest snapshot, in a stable order.
 pub(crate) async fn latest_files(table: &Table, view: &View) -> Result<Vec<IndexedFile>> {
-    let cache = &table.inner.footers;
-    let mut files = Vec::new();
-    for (group, version) in view.latest_files() {
-        files.push((group.clone(), version.clone(), table.inner.layout.resolve(&group.path(version))?));
-    }
-    cache.retain(&files.iter().map(|(_, _, path)| path.clone()).collect());
-    let load = files.into_iter().map(|(group, version, path)| async move {
-        let footer = match cache.get(&path) {
-            Some(footer) => footer,
-            None => {
-                let footer = Arc::new(Footer::load(table.store(), &path).await?);
-                cache.insert(path.clone(), footer.clone());
-                footer
-            }
-        };
-        Ok(IndexedFile { group, version, path, footer })
-    });
-    ordered(table.inner.options.parallelism.max(8), load).await
+    let no_keys = Wanted { keys: Arc::new(StringArray::from(Vec::<&str>::new())), ordering: None };
+    Ok(candidates_in_files(table, view, &no_keys).await?.into_iter().map(|(file, _)| file).collect())
 }
 
 /// A stored row of a key that was looked for.
@@ -112,23 +132,25 @@ pub(crate) struct Wanted {
     pub(crate) ordering: Option<(String, DataType)>,
 }
 
-/// Finds the stored rows of keys: the files that have any, in the order of `files`.
+/// Finds the stored rows of keys: all files of the latest snapshot in a stable order, and what was found in those that
+/// have any.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] if a key is stored twice: the table is broken, and a write would make it worse.
-pub(crate) async fn find(table: &Table, files: &[IndexedFile], wanted: &Wanted) -> Result<Vec<FileHits>> {
-    if wanted.keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let look = files.iter().enumerate().map(|(index, file)| async move {
-        let (footer, keys) = (file.footer.clone(), wanted.keys.clone());
-        let candidates = blocking(move || candidates(&footer, &keys)).await?;
-        if candidates.is_empty() {
-            return Ok(None);
-        }
-        let open = OpenFile::open(table.store(), &file.path).await?;
-        let (wanted, path) = (wanted.clone(), file.path.clone());
-        let (hits, ordering) = blocking(move || search(open, &path, &wanted, &candidates)).await?;
+pub(crate) async fn find(
+    table: &Table,
+    view: &View,
+    wanted: &Wanted,
+) -> Result<(Vec<IndexedFile>, Vec<FileHits>)> {
+    let (files, candidates): (Vec<_>, Vec<_>) =
+        candidates_in_files(table, view, wanted).await?.into_iter().unzip();
+    let with_candidates = candidates.into_iter().enumerate().filter(|(_, candidates)| !candidates.is_empty());
+    let files_at_hand = &files;
+    let look = with_candidates.map(|(index, candidates)| async move {
+        let path = files_at_hand[index].path.clone();
+        let open = OpenFile::open(table.store(), &path).await?;
+        let wanted = wanted.clone();
+        let (hits, ordering) = blocking(move || search(&open, &path, &wanted, &candidates)).await?;
         Ok::<_, Error>((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }))
     });
     let found = ordered(table.inner.options.parallelism, look).await?;
@@ -144,30 +166,81 @@ pub(crate) async fn find(table: &Table, files: &[IndexedFile], wanted: &Wanted) 
             }
         }
     }
-    Ok(found)
+    Ok((files, found))
+}
+
+/// The files of the latest snapshot, each with the keys that it may have by its footer. A filter is in memory while its
+/// file is asked.
+async fn candidates_in_files(
+    table: &Table,
+    view: &View,
+    wanted: &Wanted,
+) -> Result<Vec<(IndexedFile, Vec<u32>)>> {
+    let cache = &table.inner.footers;
+    let mut files = Vec::new();
+    for (group, version) in view.latest_files() {
+        files.push((group.clone(), version.clone(), table.inner.layout.resolve(&group.path(version))?));
+    }
+    cache.retain(&files.iter().map(|(_, _, path)| path.clone()).collect());
+    let mut order: Vec<u32> = (0..wanted.keys.len() as u32).collect();
+    order.sort_unstable_by(|left, right| {
+        java_order(wanted.keys.value(*left as usize), wanted.keys.value(*right as usize))
+    });
+    let order = &Arc::new(order);
+    let hashed = &Arc::new(HashedKeys::new(wanted.keys.clone()));
+    let ask = files.into_iter().map(|(group, version, path)| async move {
+        // What is known of the file may say that nothing of its filter has to be asked.
+        if let Some(footer) = cache.get(&path)
+            && !asks_filter(&footer, in_range(&footer, &wanted.keys, order))
+        {
+            let candidates = in_range(&footer, &wanted.keys, order).to_vec();
+            return Ok((IndexedFile { group, version, path, footer }, candidates));
+        }
+        let (keys, order) = (hashed.clone(), order.clone());
+        let (candidates, footer) = match (cache.get_whole(&path), cache.get(&path)) {
+            (Some(whole), Some(slim)) => {
+                (blocking(move || candidates_of(&whole, &keys, &order)).await?, slim)
+            }
+            _ => {
+                let ask = move |whole: Footer| Ok((candidates_of(&whole, &keys, &order)?, whole));
+                let (candidates, whole) = Footer::load_and(table.store(), &path, ask).await?;
+                (candidates, cache.keep(&path, whole))
+            }
+        };
+        Ok::<_, Error>((IndexedFile { group, version, path, footer }, candidates))
+    });
+    ordered(table.inner.options.parallelism.max(8), ask).await
+}
+
+/// The keys that are in the range of a file's keys. `order` is that of Java.
+fn in_range<'a>(footer: &Footer, keys: &StringArray, order: &'a [u32]) -> &'a [u32] {
+    if footer.rows() == 0 {
+        return &[];
+    }
+    let Some((min, max)) = &footer.key_range else { return order };
+    let key = |index: &u32| keys.value(*index as usize);
+    let start = order.partition_point(|index| java_order(key(index), min).is_lt());
+    let end = order.partition_point(|index| java_order(key(index), max).is_le());
+    &order[start..end.max(start)]
+}
+
+/// Reading the key column costs less than asking the filter for as many keys as the file has rows.
+fn asks_filter(footer: &Footer, in_range: &[u32]) -> bool {
+    !in_range.is_empty() && (in_range.len() as u64) < footer.rows()
 }
 
 /// The keys that a file may have, by its footer.
-fn candidates(footer: &Footer, keys: &StringArray) -> Result<Vec<u32>> {
-    if footer.rows() == 0 {
-        return Ok(Vec::new());
-    }
-    let in_range = |key: &str| match &footer.key_range {
-        Some((min, max)) => java_order(min, key).is_le() && java_order(key, max).is_le(),
-        None => true,
-    };
-    let mut candidates: Vec<u32> =
-        (0..keys.len()).filter(|index| in_range(keys.value(*index))).map(|index| index as u32).collect();
-    // Reading the key column costs less than decoding the filter and asking it for as many keys as the file has rows.
-    let is_worth_it = !candidates.is_empty() && (candidates.len() as u64) < footer.rows();
-    if let Some(filter) = is_worth_it.then(|| footer.bloom_filter()).transpose()?.flatten() {
-        candidates.retain(|index| filter.contains(keys.value(*index as usize)));
-    }
-    Ok(candidates)
+fn candidates_of(footer: &Footer, keys: &HashedKeys, order: &[u32]) -> Result<Vec<u32>> {
+    let in_range = in_range(footer, keys.keys(), order);
+    let filter = if asks_filter(footer, in_range) { footer.stored_filter()? } else { None };
+    Ok(match filter {
+        Some(filter) => filter.having(keys, in_range),
+        None => in_range.to_vec(),
+    })
 }
 
 fn search(
-    open: OpenFile,
+    open: &OpenFile,
     path: &Path,
     wanted: &Wanted,
     candidates: &[u32],
@@ -177,19 +250,31 @@ fn search(
     let ordering = wanted.ordering.as_ref().map(|(name, _)| name.clone());
     let mut hits = Vec::new();
     let mut values: Vec<ArrayRef> = Vec::new();
-    let mut position = 0;
-    let columns = move |name: &str| name == RECORD_KEY || Some(name) == ordering.as_deref();
-    for batch in open.read(&columns, None)? {
+    let columns = |name: &str| name == RECORD_KEY || Some(name) == ordering.as_deref();
+    let groups = open.groups();
+    let wanted_groups = groups_with_keys(open, wanted, candidates);
+    // The positions of the rows that are read, run after run.
+    let runs: Vec<_> = wanted_groups.iter().map(|group| groups[*group].clone()).collect();
+    let mut runs = runs.into_iter();
+    let mut run = runs.next().unwrap_or(0..0);
+    for batch in open.read_groups(Some(wanted_groups), &columns, None)? {
         let batch = batch?;
         let keys = key_column(&batch, path)?;
         let mut rows: Vec<u32> = Vec::new();
         for (row, key) in keys.iter().enumerate() {
+            while run.is_empty() {
+                run = runs.next().ok_or_else(|| {
+                    Error::new(ErrorKind::Corrupt, "a base file has more rows than its footer says")
+                        .with_context("file", path)
+                })?;
+            }
+            let position = run.start;
+            run.start += 1;
             if let Some(&key) = key.and_then(|key| by_key.get(key)) {
-                hits.push(Hit { key, position: position + row as u64 });
+                hits.push(Hit { key, position });
                 rows.push(row as u32);
             }
         }
-        position += batch.num_rows() as u64;
         if rows.is_empty() {
             continue;
         }
@@ -222,6 +307,28 @@ fn search(
         })?)
     };
     Ok((hits, ordering))
+}
+
+/// The row groups that may have any of the candidates, by the least and the greatest key that each says it has.
+fn groups_with_keys(open: &OpenFile, wanted: &Wanted, candidates: &[u32]) -> Vec<usize> {
+    let metadata = open.footer().metadata();
+    let all = 0..metadata.num_row_groups();
+    let [leaf] = *open.leaves(RECORD_KEY) else { return all.collect() };
+    // Parquet orders texts by their bytes, as Rust does.
+    let mut keys: Vec<&str> = candidates.iter().map(|index| wanted.keys.value(*index as usize)).collect();
+    keys.sort_unstable();
+    let may_have = |group: &usize| {
+        // Old writers kept bounds by signed bytes.
+        let statistics = metadata.row_group(*group).column(leaf).statistics();
+        let statistics = statistics.filter(|statistics| !statistics.is_min_max_deprecated());
+        let bounds =
+            statistics.and_then(|statistics| statistics.min_bytes_opt().zip(statistics.max_bytes_opt()));
+        bounds.is_none_or(|(min, max)| {
+            let first = keys.partition_point(|key| key.as_bytes() < min);
+            keys.get(first).is_some_and(|key| key.as_bytes() <= max)
+        })
+    };
+    all.filter(may_have).collect()
 }
 
 /// The record keys of a stored batch.

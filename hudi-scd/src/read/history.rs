@@ -97,7 +97,9 @@ impl Table {
             .key_range
             .as_ref()
             .is_some_and(|(min, max)| java_order(key, min).is_lt() || java_order(key, max).is_gt());
-        if footer.rows() == 0 || outside || footer.bloom_filter()?.is_some_and(|filter| !filter.contains(key))
+        if footer.rows() == 0
+            || outside
+            || footer.stored_filter()?.is_some_and(|filter| !filter.contains(key))
         {
             return Ok(None);
         }

@@ -90,8 +90,9 @@ impl Commit<'_> {
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
         report.time.commit += watch.lap();
 
-        // Cores that files leave idle work on columns.
-        let threads = table.inner.options.parallelism.div_ceil(tasks.len().max(1));
+        // Cores that files leave idle, the last ones above all, work on columns.
+        let parallelism = table.inner.options.parallelism;
+        let threads = (4 * parallelism).div_ceil(tasks.len().max(1)).clamp(1, parallelism);
         let files = tasks.into_iter().enumerate().map(|(number, task)| {
             table.write_file(instant, number, task, format.clone(), schema.clone(), threads)
         });

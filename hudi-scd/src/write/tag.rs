@@ -69,7 +69,6 @@ pub(crate) async fn tag(
     if incoming.len() == 0 {
         return Ok(tagged);
     }
-    tagged.files = index::latest_files(table, view).await?;
     let properties = &table.inner.properties;
     let ordering = match (properties.merge, &properties.ordering_field) {
         (Merge::EventTime, Some(name)) => {
@@ -79,7 +78,8 @@ pub(crate) async fn tag(
     };
     let has_ordering = ordering.is_some();
     let wanted = Wanted { keys: incoming.keys.clone(), ordering };
-    let found = index::find(table, &tagged.files, &wanted).await?;
+    let (files, found) = index::find(table, view, &wanted).await?;
+    tagged.files = files;
 
     let stored: HashSet<u32> = found.iter().flat_map(|file| file.hits.iter().map(|hit| hit.key)).collect();
     if incoming.intent == Intent::Insert {

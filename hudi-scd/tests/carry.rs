@@ -1,0 +1,125 @@
+//! What a merge carries over from the version before, as it is stored: row groups that are too large to be joined.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array, RecordBatch, StringArray},
+    datatypes::{Int32Type, Int64Type},
+};
+use hudi_scd::{Query, Table, TableDefinition};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+/// More than a group that is joined with others has.
+const ROWS: i64 = 40_000;
+
+type Model = BTreeMap<i64, (String, i32, i64, Option<i64>)>;
+
+/// Rows of key, name, ordering and balance; and, if there is one, of a further column.
+fn batch(rows: &Model, with_more: bool) -> RecordBatch {
+    let balances = Decimal128Array::from_iter_values(rows.values().map(|row| i128::from(row.2)));
+    let mut columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int64Array::from_iter_values(rows.keys().copied()))),
+        ("name", Arc::new(StringArray::from_iter_values(rows.values().map(|row| &row.0)))),
+        ("at", Arc::new(Int32Array::from_iter_values(rows.values().map(|row| row.1)))),
+        ("balance", Arc::new(balances.with_precision_and_scale(12, 2).unwrap())),
+    ];
+    if with_more {
+        columns.push(("more", Arc::new(Int64Array::from_iter(rows.values().map(|row| row.3)))));
+    }
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .unwrap()
+}
+
+async fn assert_holds(table: &Table, model: &Model, with_more: bool) {
+    assert_eq!(table.validate().await.unwrap(), []);
+    let mut stored = Model::new();
+    let mut numbers = std::collections::HashSet::new();
+    for rows in table.read(Query::snapshot().with_meta_columns()).await.unwrap() {
+        let column = |name: &str| rows.column_by_name(name).unwrap();
+        let text = |name: &str| column(name).as_string::<i32>();
+        for row in 0..rows.num_rows() {
+            let id = column("id").as_primitive::<Int64Type>().value(row);
+            let balance =
+                column("balance").as_primitive::<arrow::datatypes::Decimal128Type>().value(row) as i64;
+            let at = column("at").as_primitive::<Int32Type>().value(row);
+            let more = with_more.then(|| column("more").as_primitive::<Int64Type>().iter().nth(row).unwrap());
+            stored.insert(id, (text("name").value(row).to_owned(), at, balance, more.flatten()));
+            assert_eq!(text("_hoodie_record_key").value(row), id.to_string());
+            let number = text("_hoodie_commit_seqno").value(row);
+            assert!(number.starts_with(text("_hoodie_commit_time").value(row)));
+            assert!(numbers.insert(number.to_owned()), "{number} twice");
+        }
+    }
+    assert!(stored == *model, "{} rows stored, {} expected", stored.len(), model.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_carried_over_row_group_holds_the_changed_rows_and_the_others() {
+    let store = common::memory();
+    let base: Model = (0..ROWS).map(|id| (id, (format!("name {id}"), 0, id * 7 % 1_000, None))).collect();
+    let definition =
+        TableDefinition::new("t", batch(&base, false).schema(), ["id"]).with_ordering_field("at");
+    let table = Table::create(store.clone(), "t".into(), definition).await.unwrap();
+    table.upsert(&[batch(&base, false)]).await.unwrap();
+    let mut model = base;
+
+    let mut with_more = false;
+    let mut previous = newest(&store, &table).await;
+    for turn in 1..8_i32 {
+        let mut changes = Model::new();
+        for id in (0..ROWS).filter(|id| id % 997 == i64::from(turn)) {
+            // One column changes, in turn 2 two of them; in turn 3 rows that are there already get a further column.
+            let known = &model[&id];
+            let name = if turn == 2 { format!("new name {id}") } else { known.0.clone() };
+            with_more |= turn == 3;
+            changes.insert(id, (name, turn, known.2, with_more.then_some(id * 2)));
+        }
+        for id in 0..20 {
+            // New rows, from turn 5 on.
+            if turn >= 5 {
+                let id = ROWS + i64::from(turn) * 100 + id;
+                changes.insert(id, ("new".into(), turn, 5, Some(1)));
+            }
+        }
+        let report = table.upsert(&[batch(&changes, with_more)]).await.unwrap();
+        assert_eq!(report.updated + report.inserted, changes.len() as u64);
+        model.extend(changes);
+        if turn == 4 || turn == 6 {
+            let gone: Model = model.range(100..200).map(|(id, row)| (*id, row.clone())).collect();
+            let keys = batch(&gone, with_more).project(&[0]).unwrap();
+            assert_eq!(table.delete(&[keys]).await.unwrap().deleted, if turn == 4 { 100 } else { 0 });
+            model.retain(|id, _| !gone.contains_key(id));
+        }
+        assert_holds(&table, &model, with_more).await;
+
+        let file = newest(&store, &table).await;
+        if turn == 1 {
+            // The names were not written again: the very bytes are there.
+            assert_eq!(chunk(&file, "name"), chunk(&previous, "name"));
+            assert_eq!(chunk(&file, "balance"), chunk(&previous, "balance"));
+            assert_ne!(chunk(&file, "at"), chunk(&previous, "at"));
+        }
+        previous = file;
+    }
+}
+
+async fn newest(store: &Arc<dyn object_store::ObjectStore>, table: &Table) -> bytes::Bytes {
+    use object_store::ObjectStoreExt;
+    let groups = table.file_groups().await.unwrap();
+    let [group] = groups.as_slice() else { panic!("{} file groups", groups.len()) };
+    let path = table.root().clone().join(group.versions.last().unwrap().file.as_str());
+    store.get(&path).await.unwrap().bytes().await.unwrap()
+}
+
+/// The bytes of a column in the first row group.
+fn chunk(file: &bytes::Bytes, column: &str) -> bytes::Bytes {
+    let reader = SerializedFileReader::new(file.clone()).unwrap();
+    let group = reader.metadata().row_group(0);
+    let chunk = group.columns().iter().find(|chunk| chunk.column_path().string() == column).unwrap();
+    let (start, length) = chunk.byte_range();
+    file.slice(start as usize..(start + length) as usize)
+}
