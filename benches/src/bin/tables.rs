@@ -1,0 +1,171 @@
+//! Does a table stay as fast and as small as a fresh one, and how much can be asked of it?
+//!
+//! - 1,000 commits of 100 changed rows each go into a table, with cleaning and archival after each as they come by default. Then it is
+//!   opened and read whole, in turns with a fresh table of the same rows. **Limits: 1.05 times the fresh one's time, and 11 times the
+//!   bytes of its newest version** (ten commits that can be read, and the one before).
+//! - Commits a second into a table of 1,000 rows.
+//! - Keys a second that are looked up in a table of one million rows, by a handle that has never seen it, and by one that has.
+//!
+//! `cargo run --release -p benches --bin tables`; `--smoke` takes small tables, for CI, and holds no limit of time.
+
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use anyhow::{Result, bail, ensure};
+use arrow::array::RecordBatch;
+use benches::{customers, measure::median, results::Section};
+use clap::Parser;
+use futures::TryStreamExt;
+use hudi_scd::{Query, Table, TableDefinition, TableOptions};
+use object_store::local::LocalFileSystem;
+
+/// How much more time a read may take after many commits.
+const TIME: f64 = 1.05;
+/// How many versions of a table there may be.
+const VERSIONS: f64 = 11.0;
+
+#[derive(Parser)]
+#[command(about = "A table after 1,000 commits against a fresh one; commits and lookups a second")]
+struct Options {
+    /// Small tables, for CI.
+    #[arg(long)]
+    smoke: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let smoke = Options::parse().smoke;
+    let (rows, commits, keys) = if smoke { (2_000, 40, 20_000) } else { (1_000_000, 1_000, 1_000_000) };
+    let directory = tempfile::tempdir()?;
+
+    let old = create(directory.path(), "old", rows).await?;
+    let begun = Instant::now();
+    for commit in 1..=commits {
+        let mut rng = fastrand::Rng::with_seed(commit as u64);
+        let ids: std::collections::BTreeSet<i64> = (0..100).map(|_| rng.i64(0..rows)).collect();
+        let report =
+            old.upsert(&[customers::batch(&ids.into_iter().collect::<Vec<_>>(), commit, &mut rng)?]).await?;
+        ensure!(report.instant.is_some(), "each of these commits changes something");
+    }
+    let seconds = begun.elapsed().as_secs_f64() / commits as f64;
+    println!("{commits} commits into {rows} rows, {:.1} ms each", seconds * 1e3);
+    let fresh = create(directory.path(), "fresh", 0).await?;
+    fresh.insert(&old.read(Query::snapshot()).await?).await?;
+    let (mut old_seconds, mut fresh_seconds) = (Vec::new(), Vec::new());
+    for turn in 0..if smoke { 3 } else { 41 } {
+        let (old, fresh) = (read(directory.path(), "old").await?, read(directory.path(), "fresh").await?);
+        // The first turn brings both into the system's cache.
+        if turn > 0 {
+            old_seconds.push(old);
+            fresh_seconds.push(fresh);
+        }
+    }
+    let time = median(&old_seconds) / median(&fresh_seconds);
+    let (all, newest) = base_file_bytes(&old).await?;
+    let bytes = all / newest;
+    println!(
+        "read: {:.1} ms after the commits, {:.1} ms fresh",
+        median(&old_seconds) * 1e3,
+        median(&fresh_seconds) * 1e3
+    );
+    ensure!(old.validate().await?.is_empty(), "the table is sound after {commits} commits");
+
+    let small = create(directory.path(), "small", 1_000).await?;
+    let begun = Instant::now();
+    let small_commits = commits.min(500);
+    for commit in 1..=small_commits {
+        let mut rng = fastrand::Rng::with_seed(commit as u64);
+        let ids: Vec<i64> = (0..10).map(|row| row * 100 + rng.i64(0..100)).collect();
+        small.upsert(&[customers::batch(&ids, commit, &mut rng)?]).await?;
+    }
+    let commits_a_second = small_commits as f64 / begun.elapsed().as_secs_f64();
+
+    let large = create(directory.path(), "large", keys).await?;
+    let wanted = keys / 10;
+    let mut lookups = Vec::new();
+    for turn in 0..3 {
+        // Stored keys, which an insert leaves as they are: it only looks for them.
+        let mut rng = fastrand::Rng::with_seed(turn);
+        let ids: std::collections::BTreeSet<i64> = (0..wanted).map(|_| rng.i64(0..keys)).collect();
+        let batch = customers::batch(&ids.into_iter().collect::<Vec<_>>(), 1, &mut rng)?;
+        let handle = if turn == 0 { open(directory.path(), "large").await? } else { large.clone() };
+        let report = handle.insert(std::slice::from_ref(&batch)).await?;
+        ensure!(report.unchanged == batch.num_rows() as u64, "all keys are found");
+        lookups.push(batch.num_rows() as f64 / report.time.find.as_secs_f64());
+    }
+
+    let row = |what: &str, figure: String, limit: &str| [what.to_owned(), figure, limit.to_owned()];
+    Section::new(
+        "tables",
+        "Does a table stay as fast and as small as a fresh one, and how much can be asked of it?",
+        "customers of seven columns, on a local disk, default retention and archival",
+    )
+    .with_table(
+        ["what", "figure", "limit"],
+        [
+            row(
+                &format!("reading {rows} rows after {commits} commits, over reading a fresh table"),
+                format!("{time:.3}"),
+                &format!("<= {TIME}"),
+            ),
+            row(
+                "its base files' bytes, over those of the newest versions",
+                format!("{bytes:.2}"),
+                &format!("<= {VERSIONS}"),
+            ),
+            row(&format!("commits a second, 100 rows into {rows}"), format!("{:.1}", 1.0 / seconds), ""),
+            row("commits a second, 10 rows into 1,000", format!("{commits_a_second:.0}"), ""),
+            row(
+                &format!("keys looked up a second in {keys} rows, {wanted} at a time, new handle"),
+                format!("{:.0}", lookups[0]),
+                "",
+            ),
+            row("the same, a handle that knows the files", format!("{:.0}", lookups[2]), ""),
+        ],
+    )
+    .publish(!smoke)?;
+    if bytes > VERSIONS || (time > TIME && !smoke) {
+        bail!("limits are broken: time {time:.3} of {TIME}, bytes {bytes:.2} of {VERSIONS}");
+    }
+    Ok(())
+}
+
+async fn create(directory: &Path, name: &str, rows: i64) -> Result<Table> {
+    let store = Arc::new(LocalFileSystem::new_with_prefix(directory)?);
+    let definition =
+        TableDefinition::new(name, customers::schema(), ["id"]).with_ordering_field("updated_at");
+    let table = Table::create_with(store, name.into(), definition, TableOptions::new()).await?;
+    if rows > 0 {
+        table.insert(&customers::base(rows).collect::<Result<Vec<_>>>()?).await?;
+    }
+    Ok(table)
+}
+
+async fn open(directory: &Path, name: &str) -> Result<Table> {
+    Ok(Table::open(Arc::new(LocalFileSystem::new_with_prefix(directory)?), name.into()).await?)
+}
+
+/// Opens a table and reads all of it; the seconds that took.
+async fn read(directory: &Path, name: &str) -> Result<f64> {
+    let begun = Instant::now();
+    let table = open(directory, name).await?;
+    let mut batches = table.read_stream(Query::snapshot()).await?;
+    let mut rows = 0;
+    while let Some(batch) = batches.try_next().await? {
+        let batch: RecordBatch = batch;
+        rows += batch.num_rows();
+    }
+    ensure!(rows > 0, "{name} has rows");
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// The bytes of all base files, and of the newest version of each.
+async fn base_file_bytes(table: &Table) -> Result<(f64, f64)> {
+    let groups = table.file_groups().await?;
+    let all = groups.iter().flat_map(|group| &group.versions).map(|version| version.bytes as f64).sum();
+    Ok((
+        all,
+        groups.iter().filter_map(|group| group.versions.last()).map(|version| version.bytes as f64).sum(),
+    ))
+}
