@@ -39,10 +39,8 @@ pub(super) async fn history(context: Context, args: History) -> Result<(), Failu
         history.history(&one_row(Arc::new(Schema::new(columns)), &values)?).await
     };
     let rows = found.await.map_err(|error| Failure::from(error).of(&location))?;
-    if rows.num_rows() == 0 {
-        let error = Error::new(ErrorKind::NotFound, "the table knows nothing of this key")
-            .with_context("key", &args.key);
-        return Err(Failure::from(error).of(&location));
+    if rows.num_rows() == 0 && !context.json {
+        eprintln!("hudi-scd: {location}: nothing is known of the key {}", args.key);
     }
     let mut writer = RowWriter::new(&args.rows, context.json, rows.schema())?;
     writer.write(&rows)?;

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::{
     BATCH_BYTES, BATCH_ROWS, Batches, InputFile, Rows,
     cell::Cell,
+    column::Column,
     csv::{Broken, Records, Value},
     failed,
     guess::Guess,
@@ -95,7 +96,7 @@ pub(super) fn csv_batches<'a>(
             check_width(file, line, &names, &values)?;
             for (index, value) in values.iter().enumerate() {
                 bytes += value.text.len() as u64 + 1;
-                let is_text = matches!(rows.columns[index], super::Column::Text(_));
+                let is_text = matches!(rows.columns[index], Column::Text(_) | Column::Binary(_));
                 let cell = if value.is_null() || (value.text.is_empty() && !is_text) {
                     Cell::Null
                 } else {

@@ -1,0 +1,97 @@
+//! Cleaning, archiving, rollback, savepoints; what `timeline` and `show` say.
+
+use crate::Place;
+
+fn latest(place: &Place) -> String {
+    place.lines("show t --json")[0]["latest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_table_keeps_its_retention() {
+    let place = Place::new();
+    place.table("t", 6);
+    let summary = &place.lines("show t --json")[0];
+    assert_eq!(
+        (&summary["files"], &summary["commits"]),
+        (&3.into(), &6.into()),
+        "two commits, and one version before"
+    );
+    let plan = place.json("clean t --dry-run --retain-commits 1");
+    assert_eq!(plan["files"], 1);
+    assert_eq!(place.json("clean t")["files"], 0);
+    assert_eq!(place.json("clean t --retain-commits 1")["files"], 1);
+    assert_eq!(place.lines("show t --json")[0]["files"], 2);
+    let run = place.run("clean t --retain-commits 1 --retain-hours 1");
+    assert_eq!(run.code, 2, "{}", run.err);
+}
+
+#[test]
+fn archived_actions_leave_the_timeline() {
+    let place = Place::new();
+    place.table("t", 8);
+    assert_eq!(place.json("archive t")["actions"], 0);
+    let moved = place.json("archive t --keep-min 4 --keep-max 5")["actions"].as_u64().unwrap();
+    assert!(moved >= 4, "{moved}");
+    let states = |words: &str, state: &str| {
+        place.lines(words).iter().filter(|line| line["state"] == state).count() as u64
+    };
+    assert_eq!(states("timeline t --archived --json", "ARCHIVED"), moved);
+    assert_eq!(states("timeline t --json", "ARCHIVED"), 0);
+    assert!(place.ok("read t").contains("v8"));
+    place.ok("validate t");
+}
+
+#[test]
+fn the_latest_commit_can_be_undone_and_no_other() {
+    let place = Place::new();
+    place.table("t", 3);
+    let commits: Vec<String> = place
+        .lines("timeline t --json")
+        .iter()
+        .filter(|line| line["action"] == "commit")
+        .map(|line| line["instant"].as_str().unwrap().to_owned())
+        .collect();
+    let run = place.run(&format!("rollback t --instant {}", commits[1]));
+    assert!(run.code == 1 && run.err.contains(&commits[2]), "{}", run.err);
+    let report = place.json(&format!("rollback t --instant {}", commits[2]));
+    assert_eq!((&report["files"], report["undone"].as_str()), (&1.into(), Some(commits[2].as_str())));
+    assert!(place.ok("read t").contains("v2"));
+    place.ok("validate t");
+    let run = place.run("rollback t --instant 20200101000000000");
+    assert!(run.code == 1 && run.err.contains("archived"), "{}", run.err);
+    assert!(place.ok("timeline t").contains("undid"));
+}
+
+#[test]
+fn a_savepoint_keeps_its_files() {
+    let place = Place::new();
+    place.table("t", 1);
+    let saved = latest(&place);
+    assert_eq!(place.json(&format!("savepoint t --instant {saved} --comment before"))["files"], 1);
+    let run = place.run(&format!("rollback t --instant {saved}"));
+    assert!(run.code == 1 && run.err.contains("savepoint"), "{}", run.err);
+    for at in 2..8 {
+        place.write("rows.jsonl", &format!(r#"{{"id":1,"v":"v{at}","at":{at}}}"#));
+        place.ok("upsert t --input rows.jsonl");
+    }
+    let files = |place: &Place| place.lines("show t --json")[0]["files"].as_u64().unwrap();
+    assert_eq!(files(&place), 4, "two commits, the version before, and what is saved");
+    assert_eq!(place.run(&format!("savepoint t --instant {saved}")).code, 1);
+    place.ok(&format!("savepoint t --instant {saved} --delete"));
+    place.ok("clean t");
+    assert_eq!(files(&place), 3);
+    assert_eq!(place.run(&format!("savepoint t --instant {saved} --delete")).code, 1);
+    assert_eq!(place.run(&format!("savepoint t --instant {saved}")).code, 1, "its files are gone");
+}
+
+#[test]
+fn pictures_are_for_people() {
+    let place = Place::new();
+    place.table("t", 3);
+    let shown = place.ok("show t");
+    for part in ["SCD type 1", "record key    id", "latest commit", "█"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let told = place.ok("timeline t");
+    assert!(told.contains("upsert: 1 inserts, 0 updates, 0 deletes; 1 files"), "{told}");
+}
