@@ -6,8 +6,8 @@
 //! | Spark as JSON (`df.schema.json()`) | `{"type":"struct","fields":[{"name":"id","type":"long"}]}` |
 //! | Spark as text | `id bigint, name string, balance decimal(10,2), tags array<string>` |
 //!
-//! Types of the last two: boolean, int, bigint, float, double, decimal(p,s), string, binary, date, timestamp (with a zone: an
-//! instant), timestamp_ntz (without one), array, map with text keys, struct; integer, long and Arrow's names too.
+//! Types of the last two: boolean, int, bigint, float, double, decimal(p,s), string, binary, date, timestamp (an
+//! instant), timestamp_ntz (a clock's time, which a new table keeps as an instant in UTC), array, map with text keys, struct; integer, long and Arrow's names too.
 
 use std::{iter::Peekable, path::Path, str::CharIndices, sync::Arc};
 

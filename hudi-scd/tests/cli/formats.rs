@@ -9,7 +9,7 @@ const COLUMNS: &str = "id bigint, ok boolean, small int, f float, d double, mone
 const ROWS: &str = concat!(
     r#"{"id":1,"ok":true,"small":-7,"f":0.1,"d":1e300,"money":"1234567890123456789012345678.0123456789","cents":"-0.05","#,
     r#""text":"a \"b\", c\nd","bytes":"AP8=","day":"1969-12-31","at":"2025-03-01T12:30:00.000001Z","#,
-    r#""clock":"2025-03-01T12:30:00.000000","tags":["x",null,""],"counts":{"a":1,"b":null},"#,
+    r#""clock":"2025-03-01T12:30:00.000000Z","tags":["x",null,""],"counts":{"a":1,"b":null},"#,
     r#""place":{"city":"Köln","zip":50667,"deep":[{"x":0.5}]}}"#,
     "\n",
     r#"{"id":2,"ok":null,"small":null,"f":null,"d":null,"money":null,"cents":null,"text":null,"bytes":null,"day":null,"#,
@@ -17,7 +17,7 @@ const ROWS: &str = concat!(
     "\n",
     r#"{"id":3,"ok":false,"small":2147483647,"f":-3.0,"d":"NaN","money":"0.0000000000","cents":"999.99","#,
     r#""text":"","bytes":"","day":"9999-12-31","at":"0001-01-01T00:00:00.000000Z","#,
-    r#""clock":"1970-01-01T00:00:00.000000","tags":[],"counts":{},"place":{"city":null,"zip":null,"deep":null}}"#,
+    r#""clock":"1970-01-01T00:00:00.000000Z","tags":[],"counts":{},"place":{"city":null,"zip":null,"deep":null}}"#,
     "\n"
 );
 
