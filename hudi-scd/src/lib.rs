@@ -64,6 +64,7 @@
 //! | see what happened, and whether all is well | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
 //! | keep history in rows (SCD type 2), look facts up | [`scd`] |
+//! | do all this from a shell (feature `cli`) | the program `hudi-scd`: `docs/hudi-scd.md` |
 //!
 //! # What it keeps
 //!

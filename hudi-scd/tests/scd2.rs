@@ -242,6 +242,43 @@ async fn changes_that_died_at_any_call_are_there_as_a_whole_or_not_at_all() {
     }
 }
 
+/// Any order of the same changes, in any batches, makes the same rows in a table too, wherever its partitions put them.
+#[tokio::test]
+async fn partitions_follow_the_rows_in_any_order_of_changes() {
+    let mut random = fastrand::Rng::with_seed(20);
+    for round in 0..40 {
+        let partition = ["is_current", "tier", "phone"][round % 3];
+        let mut changes: Vec<Change<'_>> = (0..random.usize(1..16))
+            .map(|_| {
+                let state = (random.choice(["basic", "gold"]), random.choice(["1", "2", "3"]));
+                let state = state.0.zip(state.1).filter(|_| random.u8(0..10) < 7);
+                (random.i64(0..3), random.i64(0..8), state)
+            })
+            .collect();
+        let expected = expected(&changes);
+        random.shuffle(&mut changes);
+        let schema = batch(&[]).schema();
+        let definition = Scd2Table::definition_of("history", &definition(), &schema).unwrap();
+        let definition = definition.with_partition_fields([partition]);
+        let table = Table::create_with(
+            Arc::new(object_store::memory::InMemory::new()),
+            "lake/history".into(),
+            definition,
+            common::repeatable(),
+        );
+        let table = Scd2Table::of(table.await.unwrap()).unwrap();
+        let mut rest = changes.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(random.usize(1..=rest.len().min(5)));
+            table.apply(&[batch(now)]).await.unwrap();
+            rest = later;
+        }
+        assert_eq!(printed(&table.rows().await.unwrap()), expected, "round {round}: {changes:?}");
+        assert_eq!(table.apply(&[batch(&changes)]).await.unwrap().commit.instant, None, "round {round}");
+        assert_eq!(table.table().validate().await.unwrap(), [], "round {round}");
+    }
+}
+
 #[test]
 fn what_takes_time_may_move_between_threads() {
     fn moves<T: Send>(_: impl Fn(&'static Scd2Table) -> T) {}

@@ -7,11 +7,15 @@
 //! | here | dbt snapshots | Databricks `AUTO CDC ... SCD TYPE 2` |
 //! |---|---|---|
 //! | keys | `unique_key` | `KEYS` |
-//! | sequence | `updated_at` | `SEQUENCE BY` |
-//! | [`Scd2::track`] | `check_cols` | `TRACK HISTORY ON` |
+//! | sequence | `updated_at` of the `timestamp` strategy | `SEQUENCE BY` |
+//! | [`Scd2::track`] | `check_cols` of the `check` strategy | `TRACK HISTORY ON` |
+//! | [`Scd2::track_all_but`] | | `TRACK HISTORY ON * EXCEPT` |
 //! | [`Scd2::with_delete_marker`] | `hard_deletes='invalidate'` | `APPLY AS DELETE WHEN` |
 //! | `valid_from`, `valid_to` | `dbt_valid_from`, `dbt_valid_to` | `__START_AT`, `__END_AT` |
 //! | `is_current` | `dbt_valid_to is null` | `__END_AT is null` |
+//! | [`Scd2::with_names`] | `snapshot_meta_column_names` | |
+//! | record key, keys and `valid_from` | `dbt_scd_id` | |
+//! | type 1: a [`Table`](crate::Table) | `incremental_strategy='merge'` | `STORED AS SCD TYPE 1` |
 
 mod definition;
 mod history;

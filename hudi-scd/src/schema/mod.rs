@@ -98,7 +98,7 @@ pub fn stored(schema: &Schema) -> Result<SchemaRef> {
 }
 
 fn stored_fields(fields: &Fields) -> Fields {
-    fields.iter().map(|field| stored_field(field)).collect()
+    fields.iter().map(stored_field).collect()
 }
 
 /// As a canonical column that is new in a table is kept.

@@ -147,7 +147,7 @@ impl Column {
                 for (field, column) in fields.iter().zip(columns) {
                     let named = |refusal| format!("{}: {refusal}", field.name());
                     let member = members.remove(field.name());
-                    let member = member.map_or(Ok(Cell::Null), |raw| Cell::of_json(raw));
+                    let member = member.map_or(Ok(Cell::Null), Cell::of_json);
                     column.append(&member.map_err(named)?).map_err(named)?;
                 }
                 if let Some(extra) = members.keys().next() {

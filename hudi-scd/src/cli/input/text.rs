@@ -227,7 +227,7 @@ pub(super) fn json_batches<'a>(
             bytes += text.len() as u64 + 1;
             let object = object(file, line, text)?;
             for (index, name) in names.iter().enumerate() {
-                let cell = object.get(name).map_or(Ok(Cell::Null), |raw| Cell::of_json(raw));
+                let cell = object.get(name).map_or(Ok(Cell::Null), Cell::of_json);
                 cell.and_then(|cell| rows.append(index, &cell))
                     .map_err(|refusal| file.at_line(line, refusal).with_context("column", name))?;
             }
