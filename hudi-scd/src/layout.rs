@@ -74,6 +74,12 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/hoodie.properties.backup"))
     }
 
+    /// Our own properties of a table. Spark's `CREATE TABLE … USING hudi LOCATION` writes `hoodie.properties` anew, without
+    /// those that it does not know; this file it leaves alone.
+    pub(crate) fn own_properties(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/.aux/hudi_scd.properties"))
+    }
+
     pub(crate) fn instant_file(&self, instant: Instant, action: Action, state: State) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{}", instant_file_name(instant, action, state)))
     }

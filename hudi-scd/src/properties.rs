@@ -135,9 +135,17 @@ impl TableProperties {
         Self::from_raw(raw)
     }
 
-    /// Reads a file, and refuses a table that this crate cannot keep right.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        Self::from_raw(java::parse(bytes)?)
+    /// Reads a file, and refuses a table that this crate cannot keep right. What is missing there is looked for in `own`,
+    /// the table's own properties.
+    pub(crate) fn parse(bytes: &[u8], own: Option<&[u8]>) -> Result<Self> {
+        let mut raw = own.map_or_else(|| Ok(BTreeMap::new()), java::parse)?;
+        raw.extend(java::parse(bytes)?);
+        Self::from_raw(raw)
+    }
+
+    /// The file of a table's own properties, saved `now`.
+    pub(crate) fn own_bytes(own: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
+        java::write(own, now)
     }
 
     /// The file, as Java writes it, saved `now`.
@@ -336,7 +344,7 @@ hoodie.table.version=6
 ";
 
     fn with(extra: &str) -> Result<TableProperties> {
-        TableProperties::parse(format!("{WRITTEN_BY_0_15}{extra}\n").as_bytes())
+        TableProperties::parse(format!("{WRITTEN_BY_0_15}{extra}\n").as_bytes(), None)
     }
 
     #[test]
@@ -367,7 +375,7 @@ hoodie.table.version=6
         assert_eq!(created.key_generator, KeyGenerator::Complex);
         assert_eq!(created.merge, Merge::EventTime);
         let bytes = created.to_bytes("2026-11-23T04:25:49.079Z".parse().unwrap());
-        assert_eq!(TableProperties::parse(&bytes).unwrap(), created);
+        assert_eq!(TableProperties::parse(&bytes, None).unwrap(), created);
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl TableDefinition {
         self
     }
 
-    /// Keeps a property of our own in the table; Hudi's engines leave it as it is.
+    /// Keeps a property of our own in the table. Hudi's writers leave it as it is; Spark's `CREATE TABLE` on the folder drops
+    /// it from `hoodie.properties`, so that there is a second copy.
     pub(crate) fn with_property(mut self, name: &str, value: String) -> Self {
         self.others.insert(name.to_owned(), value);
         self
@@ -232,7 +233,10 @@ impl Table {
                     .with_context("path", layout.root()))
             }
             Err(error) => Err(error),
-            Ok(()) => Self::with_properties(store, layout, properties, options).await,
+            Ok(()) => {
+                keep_own(store.as_ref(), &layout, &definition.others, &options).await?;
+                Self::with_properties(store, layout, properties, options).await
+            }
         }
     }
 
@@ -260,7 +264,9 @@ impl Table {
         let bytes = bytes.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
         })?;
-        let properties = TableProperties::parse(&bytes).map_err(|error| error.with_context("file", &path))?;
+        let own = storage::read_if_exists(store.as_ref(), &layout.own_properties()?).await?;
+        let properties = TableProperties::parse(&bytes, own.as_deref());
+        let properties = properties.map_err(|error| error.with_context("file", &path))?;
         Self::with_properties(store, layout, properties, options).await
     }
 
@@ -453,6 +459,21 @@ impl Table {
             None => format!("/{}", self.root()),
         }
     }
+}
+
+/// Keeps a new table's own properties a second time, where other engines do not write.
+async fn keep_own(
+    store: &dyn ObjectStore,
+    layout: &Layout,
+    own: &BTreeMap<String, String>,
+    options: &TableOptions,
+) -> Result<()> {
+    let path = layout.own_properties()?;
+    if own.is_empty() {
+        // A table that was here before may have left its own.
+        return storage::delete(store, &path).await.map(drop);
+    }
+    storage::write(store, &path, TableProperties::own_bytes(own, options.clock.now())).await
 }
 
 /// Ids of new file groups.

@@ -242,6 +242,24 @@ async fn changes_that_died_at_any_call_are_there_as_a_whole_or_not_at_all() {
     }
 }
 
+/// Spark's CREATE TABLE on the folder of a table writes `hoodie.properties` anew, and leaves out what it does not know.
+/// A history that then passed for a plain table would be overwritten by the next upsert.
+#[tokio::test]
+async fn a_history_stays_one_though_spark_forgot_its_properties() {
+    let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let table = create(&store).await;
+    table.apply(&[batch(DAY)]).await.unwrap();
+    let path = object_store::path::Path::from("lake/history/.hoodie/hoodie.properties");
+    let text = object_store::ObjectStoreExt::get(&store, &path).await.unwrap().bytes().await.unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let known: Vec<&str> = text.lines().filter(|line| !line.starts_with("hudi_scd.")).collect();
+    assert!(known.len() < text.lines().count());
+    object_store::ObjectStoreExt::put(&store, &path, known.join("\n").into()).await.unwrap();
+    let again = Scd2Table::open(store, "lake/history".into()).await.unwrap();
+    assert_eq!(again.definition(), &definition());
+    assert_eq!(again.rows().await.unwrap(), table.rows().await.unwrap());
+}
+
 /// Any order of the same changes, in any batches, makes the same rows in a table too, wherever its partitions put them.
 #[tokio::test]
 async fn partitions_follow_the_rows_in_any_order_of_changes() {
