@@ -64,7 +64,7 @@ async fn survives(seed: u64, chance: f64) -> u32 {
         .with_ordering_field("at")
         .with_partition_fields(["day"]);
     Table::create_with(reliable.clone(), "t".into(), definition, options(begun, seed)).await.unwrap();
-    let store = Unreliable::new(reliable.clone(), chance, seed);
+    let store = Unreliable::over(reliable.clone(), chance, seed);
     let (mut random, mut model, mut tries) = (fastrand::Rng::with_seed(seed), BTreeMap::new(), 0);
     for at in 1..=6 {
         let rows: BTreeMap<i32, String> = (0..4)

@@ -36,7 +36,7 @@ enum Fate {
 }
 
 impl Unreliable {
-    pub fn new(inner: Arc<dyn ObjectStore>, chance: f64, seed: u64) -> Arc<dyn ObjectStore> {
+    pub fn over(inner: Arc<dyn ObjectStore>, chance: f64, seed: u64) -> Arc<dyn ObjectStore> {
         let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
         Arc::new(Self { inner, chance, random })
     }
