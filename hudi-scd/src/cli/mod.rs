@@ -18,7 +18,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser;
 
-use self::args::Cli;
+use self::{args::Cli, failure::Failure};
 
 /// What every command is told besides its own arguments.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +37,15 @@ const INTERRUPTED: u8 = 130;
 ///
 /// An interrupt ends it as the death of the process would: nothing of an unfinished write is visible, and the next
 /// writer undoes it.
-pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() && arguments.iter().any(|argument| argument == "--json") => {
+            let failure = Failure::usage(error.to_string().trim_end());
+            eprintln!("{}", failure.message(true).unwrap_or_default());
+            return ExitCode::from(failure.exit_code());
+        }
         Err(error) => {
             // Help and version come this way too, with code 0. A closed pipe is nobody's failure.
             let _ = error.print();

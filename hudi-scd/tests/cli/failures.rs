@@ -128,6 +128,9 @@ fn errors_are_json_if_results_are() {
     let run = place.run("read nowhere --json");
     let error: Value = serde_json::from_str(run.err.trim()).unwrap();
     assert_eq!((run.code, &error["error"], &error["subject"]), (1, &"not found".into(), &"nowhere".into()));
+    let run = place.run("read nowhere --as-of yesterday --json");
+    let error: Value = serde_json::from_str(run.err.trim()).unwrap();
+    assert_eq!((run.code, &error["error"]), (2, &"usage".into()));
 }
 
 #[test]
