@@ -33,7 +33,7 @@ pub(super) enum Command {
     Upsert(Write),
     /// Write the rows whose key is new, and leave stored rows as they are
     Insert(Write),
-    /// Write rows without looking for their keys: for the first load of a table
+    /// Write the first load of a table. Until the library has an operation of its own for it, the same as `insert`
     BulkInsert(Write),
     /// Delete keys
     Delete(Delete),
