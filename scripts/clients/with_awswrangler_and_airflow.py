@@ -7,7 +7,7 @@ import tempfile
 import time
 import unittest.mock
 
-from with_boto3 import connect, emulator
+from with_boto3 import connect, emulator, file
 
 KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "eu-west-1"}
 
@@ -70,18 +70,42 @@ def airflow_runs(url, table, home):
     killed.return_sql_result = False
     killed.execute(context)
     killed.on_kill()
-    client = connect(url)
+    client = connect(url, retries={"total_max_attempts": 10, "mode": "standard"})
     assert client.describe_statement(Id=killed.statement_id, WaitTimeSeconds=20)["Status"] == "ABORTED"
     version = importlib.metadata.version("apache-airflow-providers-amazon")
     print(f"Airflow {importlib.metadata.version('apache-airflow')}, amazon provider {version}: hook, operator, batch, kill")
 
 
+FAULTS = """
+seed = 4
+[[fault]]
+fault = "throttle"
+rate = 0.1
+[[fault]]
+fault = "lost reply"
+operation = "ExecuteStatement"
+rate = 0.2
+[[fault]]
+fault = "delay"
+delay = "20ms"
+rate = 0.2
+"""
+
+
 def main(program, postgres):
     os.environ.update(KEYS)
-    with emulator(program, "--postgres", postgres) as url:
+    run_all(program, "--postgres", postgres)
+    # The same on a bad network: the SDK's own retries, with the token that it makes for each call, see them through.
+    os.environ.update({"AWS_MAX_ATTEMPTS": "10", "AWS_RETRY_MODE": "standard"})
+    with file(FAULTS) as faults:
+        run_all(program, "--postgres", postgres, "--faults", faults)
+
+
+def run_all(program, *arguments):
+    with emulator(program, *arguments) as url:
         # All that these clients need to be told.
         os.environ["AWS_ENDPOINT_URL_REDSHIFT_DATA"] = url
-        client = connect(url)
+        client = connect(url, retries={"total_max_attempts": 10, "mode": "standard"})
         schema = f"clients_{time.time_ns()}"
 
         def run(sql):

@@ -82,7 +82,7 @@ def file(text):
 
 
 def connect(url, **options):
-    config = Config(retries={"total_max_attempts": 1}, read_timeout=40, max_pool_connections=20, **options)
+    config = Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 40, "max_pool_connections": 20, **options})
     credentials = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}
     return boto3.client("redshift-data", endpoint_url=url, region_name="eu-west-1", config=config, **credentials)
 

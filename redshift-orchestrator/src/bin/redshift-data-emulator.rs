@@ -135,7 +135,8 @@ async fn serve(
     seed: u64,
     executor: impl StatementExecutor + Catalog + 'static,
 ) -> Result<()> {
-    let emulator = Emulator::new(executor).with_seed(seed);
+    // Ids of statements are drawn from the seed itself.
+    let emulator = Emulator::new(executor).with_seed(!seed);
     let emulator = if options.exposed { emulator.exposed() } else { emulator };
     // Before anything is listened to: a stop that comes early is not lost.
     let stop =

@@ -17,7 +17,7 @@ pub struct Limits {
     pub active_statements: usize,
     /// Sessions that may be open at a time. 500.
     pub active_sessions: usize,
-    /// Long polls that may wait for one statement at a time. The service has such a limit and does not publish it; 10 here.
+    /// Long polls that may wait for one statement at a time. The service has such a limit and does not publish it; 1,000 here.
     pub waiters_per_statement: usize,
     /// Bytes of one SQL text. 100 KB.
     pub sql_bytes: usize,
@@ -38,7 +38,7 @@ impl Default for Limits {
         Self {
             active_statements: 500,
             active_sessions: 500,
-            waiters_per_statement: 10,
+            waiters_per_statement: 1_000,
             sql_bytes: 100 * 1024,
             result_bytes: 500 * 1024 * 1024,
             row_bytes: 64 * 1024,

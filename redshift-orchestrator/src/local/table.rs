@@ -38,8 +38,11 @@ impl Table {
     ) -> Result<ResultPage> {
         let begin = page_number(page)?;
         let rows_per_page = rows_per_page.max(1);
+        if begin > 0 && begin.saturating_mul(rows_per_page) >= self.rows.len() {
+            return Err(limits::bad_page());
+        }
         let rows = self.rows.chunks(rows_per_page).nth(begin).unwrap_or_default();
-        let more = self.rows.len() > (begin + 1) * rows_per_page;
+        let more = self.rows.len() > begin.saturating_add(1).saturating_mul(rows_per_page);
         Ok(page_of(self.columns.clone(), rows.to_vec(), format, begin, more, self.rows.len() as u64))
     }
 }
@@ -140,6 +143,15 @@ mod tests {
             }
             assert_eq!(seen, table.rows, "{rows}");
         }
+    }
+
+    #[test]
+    fn a_token_that_no_page_has_is_refused() {
+        for token in ["2", "-1", "x", "99999999999999999999", "18446744073709551615"] {
+            let answer = table(4).page(ResultFormat::Json, 3, Some(PageToken::new(token)));
+            assert!(answer.is_err(), "{token}");
+        }
+        assert!(table(4).page(ResultFormat::Json, 3, Some(PageToken::new("1"))).is_ok());
     }
 
     #[test]

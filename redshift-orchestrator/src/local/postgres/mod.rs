@@ -293,7 +293,11 @@ impl Backend for Postgres {
             .page(lease.link()?, &record.id, part, number)
             .await?
             .ok_or_else(|| limits::no_result(&record.id))?;
-        let more = ((number + 1) * self.records.limits.rows_per_page.max(1)) < total as usize;
+        let size = self.records.limits.rows_per_page.max(1);
+        if number > 0 && number.saturating_mul(size) >= total as usize {
+            return Err(limits::bad_page());
+        }
+        let more = number.saturating_add(1).saturating_mul(size) < total as usize;
         Ok(page_of(columns, rows, record.statement.result_format(), number, more, total))
     }
 
