@@ -134,14 +134,18 @@ impl Unknown {
 }
 
 /// Where a statement of this name can be seen, that was not submitted before this.
+///
+/// The listing knows it by name. Redshift's own views know no statement names of the Data API, so the query is by time; that a query
+/// ended well proves nothing until its transaction did, so that is shown, too.
 pub(crate) fn what_to_check(name: &str, intended_at: Timestamp) -> String {
     let listing = format!(
         "aws redshift-data list-statements --status ALL --statement-name '{}'",
         name.replace('\'', "'\\''")
     );
     let log = format!(
-        "SELECT query_id, status, start_time, end_time, error_message, query_text FROM sys_query_history \
-         WHERE start_time >= '{}' ORDER BY start_time",
+        "SELECT q.query_id, q.status, t.status AS transaction_status, q.start_time, q.end_time, q.error_message, q.query_text \
+         FROM sys_query_history q LEFT JOIN sys_transaction_history t ON q.transaction_id = t.transaction_id \
+         WHERE q.start_time >= '{}' ORDER BY q.start_time",
         intended_at.strftime("%Y-%m-%d %H:%M:%S")
     );
     format!("{listing}\n{log}")

@@ -11,6 +11,19 @@
 //! | while the statement ran | intent, id | asks for the id, waits on | the same | **unknown** |
 //! | after it ended, before that was durable | intent, id | asks for the id | the same | **unknown** |
 //! | after the ending was durable | all of it | takes the ending from here, asks nobody | the same | the same |
+//! | while a record was written | a torn line, cut off | as before that record | the same | the same |
+//! | a request or its reply was lost, and the process lives | intent | submits again with the same token | lists by name; not there: **unknown** | **unknown** |
+//! | the service certainly did not take it | intent, refused | submits: nothing was sent | the same | the same |
+//! | the time was over, and the cancel was not answered | intent, id, **unknown** | asks for the id | the same | **unknown** |
+//!
+//! Tests of the rows, in `tests/orchestration/endings.rs` unless said otherwise:
+//! `a_death_before_the_intent_was_durable_is_no_event`,
+//! `a_death_before_the_submit_is_settled_by_the_token_for_8_hours_and_then_unknown`,
+//! `a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown`,
+//! `a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours` (two rows),
+//! `a_death_after_the_ending_was_durable_needs_nobody`, `cuts_off_a_last_line_torn_at_any_byte` (`journal/file.rs`),
+//! `lost_answers_run_nothing_twice`, `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`; all rows at once, over drawn schedules:
+//! `no_schedule_doubles_or_loses_a_statement` (`promises.rs`).
 //!
 //! 8 hours is how long the service remembers a client token, 24 hours how long it keeps a statement's record; both are
 //! counted from the intent, less a margin of 15 minutes. A statement that a listing does not show is unknown and not
