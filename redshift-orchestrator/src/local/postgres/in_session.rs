@@ -98,6 +98,12 @@ impl Postgres {
                     parts[index] = failed_part(&failure, started.elapsed());
                 }
                 Ran::Failed(failure) => {
+                    // The server ends the connection after it said so, which may be noticed late.
+                    if failure.is_fatal()
+                        && let Some(id) = job.statement.session()
+                    {
+                        self.sessions().remove(id);
+                    }
                     ending = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
                     if atomic {
                         // A connection that is gone has rolled back.

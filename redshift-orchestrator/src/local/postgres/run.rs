@@ -462,7 +462,7 @@ async fn fetch(
 
 impl Failure {
     /// Whether the server ended the connection with it.
-    fn is_fatal(&self) -> bool {
+    pub(super) fn is_fatal(&self) -> bool {
         matches!(self, Self::Server(error) if matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)))
     }
 }
