@@ -103,6 +103,7 @@ pub mod local;
 mod observer;
 mod orchestrator;
 mod outcome;
+mod patience;
 pub mod pipeline;
 mod rows;
 mod seconds;
@@ -131,7 +132,7 @@ pub use failure::FailureKind;
 pub use key::StepKey;
 pub use observer::{Observer, Progressed};
 pub use orchestrator::Orchestrator;
-pub use outcome::{Conclusion, Origin, Outcome, Unknown, UnknownReason};
+pub use outcome::{Conclusion, Origin, Outcome, Overrun, Unknown, UnknownReason};
 pub use pipeline::{Pipeline, Report, Run};
 pub use rows::{Column, Field, PageData, ResultPage, StatementExecutorExt};
 pub use statement::{

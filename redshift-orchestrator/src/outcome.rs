@@ -20,6 +20,8 @@ pub struct Outcome {
     pub result: Conclusion,
     /// What the service said last. From a journal it holds only what was written there.
     pub description: Option<Description>,
+    /// What became of it when its time was over; `None` if it ended in time, and from a journal that does not say.
+    pub overrun: Option<Overrun>,
     /// What this call took.
     pub effort: Effort,
     /// How long after the beginning of this call the service had accepted it, if this call submitted it.
@@ -52,6 +54,19 @@ pub enum Conclusion {
     },
     /// What became of it cannot be proved. It is never submitted again by itself.
     Unknown(Box<Unknown>),
+}
+
+/// What became of a statement whose time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overrun {
+    /// It was cancelled: the outcome is [`Conclusion::TimedOut`].
+    Cancelled,
+    /// It ended just before the cancellation reached it: the outcome says how.
+    EndedBefore,
+    /// It could not be cancelled, and runs on as far as is known: the outcome is [`Conclusion::Unknown`], because of
+    /// [`UnknownReason::NotCancelled`].
+    NotCancelled,
 }
 
 /// How a call came by an outcome.

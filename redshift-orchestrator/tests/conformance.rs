@@ -6,7 +6,7 @@ use redshift_orchestrator::{
     Column, Field, StatementExecutor,
     catalog::Table,
     conformance::{self, Fixture, Need},
-    layer::{Limit, Rate, RequestRates, Retry, Traced},
+    layer::{Fleet, Limit, Rate, RequestRates, Retry, Traced},
     local::{Dwell, Effect, Fault, Faults, Faulty, Limits, LocalExecutor, Run, Script, Scripted},
 };
 
@@ -91,6 +91,7 @@ async fn every_layer_conforms() {
     conformance::all(&over(|service| Limit::new(service, 50))).await;
     conformance::all(&over(|service| Rate::new(service, RequestRates::default()))).await;
     conformance::all(&over(Traced::new)).await;
+    conformance::all(&over(Fleet::new)).await;
     let stack =
         |service| Retry::new(Limit::new(Rate::new(Traced::new(service), RequestRates::default()), 50));
     conformance::all(&over(stack)).await;

@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Backoff, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
-    StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
+    Backoff, Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement,
+    StatementExecutor, StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
+    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
 };
 
 /// Repeats requests after transient errors, with growing pauses, for as long as its patience lasts.
@@ -37,7 +38,7 @@ impl<E> Retry<E> {
         self
     }
 
-    /// How long to go on with one request.
+    /// How long to go on with one request, from its first error: time in a queue of another layer is no time of failure.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -58,12 +59,13 @@ impl<E> Retry<E> {
         let mut hasher = DefaultHasher::new();
         salt.hash(&mut hasher);
         let mut pauses = self.backoff.pauses(hasher.finish());
-        let begun = Instant::now();
+        let mut failing_since = None;
         loop {
             let error = match request().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            let begun: Instant = *failing_since.get_or_insert_with(Instant::now);
             let pause = pauses.after(&error);
             if !error.kind().is_transient() || !is_safe(&error) || begun.elapsed() + pause > self.patience {
                 return Err(error);
@@ -98,6 +100,36 @@ impl<E: StatementExecutor> StatementExecutor for Retry<E> {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         let prefix = &filter.name_prefix;
         self.repeat(prefix, |_| true, || self.inner.list(filter, page.clone())).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: Catalog> Catalog for Retry<E> {
+    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        self.repeat("databases", |_| true, || self.inner.databases(scope, page.clone())).await
+    }
+
+    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        self.repeat(&scope.schema, |_| true, || self.inner.schemas(scope, page.clone())).await
+    }
+
+    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
+        self.repeat(&scope.table, |_| true, || self.inner.tables(scope, page.clone())).await
+    }
+
+    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
+        self.repeat(&scope.table, |_| true, || self.inner.columns(scope, page.clone())).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        self.repeat(&filter.id, |_| true, || self.inner.sessions(filter, page.clone())).await
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Retry<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Retry({})", self.inner)
     }
 }
 

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
 use crate::{
-    Description, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter, StatementId,
-    StatementPage, Submitted, WaitTime,
+    Column, Description, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter,
+    StatementId, StatementPage, Submitted, WaitTime,
+    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
 };
 
 /// Tells `tracing` of each request: a span at level debug with the operation and the statement's name or id, and an event with
@@ -64,6 +65,39 @@ impl<E: StatementExecutor> StatementExecutor for Traced<E> {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         let span = debug_span!("list", name_prefix = filter.name_prefix.as_deref());
         traced(span, self.inner.list(filter, page)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: Catalog> Catalog for Traced<E> {
+    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        traced(debug_span!("databases"), self.inner.databases(scope, page)).await
+    }
+
+    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        let span = debug_span!("schemas", schema = scope.schema.as_deref());
+        traced(span, self.inner.schemas(scope, page)).await
+    }
+
+    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
+        let span = debug_span!("tables", schema = scope.schema.as_deref(), table = scope.table.as_deref());
+        traced(span, self.inner.tables(scope, page)).await
+    }
+
+    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
+        let span = debug_span!("columns", schema = scope.schema.as_deref(), table = scope.table.as_deref());
+        traced(span, self.inner.columns(scope, page)).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        traced(debug_span!("sessions"), self.inner.sessions(filter, page)).await
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Traced<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Traced({})", self.inner)
     }
 }
 

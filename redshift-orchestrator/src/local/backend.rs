@@ -13,6 +13,10 @@ use crate::{PageToken, Result, ResultPage, SessionId, Statement, StatementId, St
 #[async_trait]
 #[expect(private_interfaces, reason = "sealed: the records are the state machine's own")]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// What it is, in a word.
+    #[doc(hidden)]
+    fn name(&self) -> &'static str;
+
     /// Makes a new record durable, or says which statement its client token already stands for.
     #[doc(hidden)]
     async fn admit(&self, record: &Record) -> Result<Admission>;

@@ -316,6 +316,12 @@ impl<E: Catalog> Catalog for Faulty<E> {
     }
 }
 
+impl<E: fmt::Display> fmt::Display for Faulty<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faulty({})", self.inner)
+    }
+}
+
 impl<E: fmt::Debug> fmt::Debug for Faulty<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Faulty").field(&self.inner).finish()

@@ -605,6 +605,12 @@ impl<B: Backend> Clone for LocalExecutor<B> {
     }
 }
 
+impl<B: Backend> fmt::Display for LocalExecutor<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Local({})", self.service.backend.name())
+    }
+}
+
 impl<B: Backend> fmt::Debug for LocalExecutor<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("LocalExecutor").field(&self.service.backend).finish()

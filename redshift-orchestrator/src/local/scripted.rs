@@ -308,6 +308,10 @@ impl Scripted {
 #[async_trait]
 #[expect(private_interfaces, reason = "sealed: the records are the state machine's own")]
 impl Backend for Scripted {
+    fn name(&self) -> &'static str {
+        "Scripted"
+    }
+
     async fn admit(&self, _: &Record) -> Result<Admission> {
         Ok(Admission::New)
     }

@@ -1,5 +1,7 @@
 //! [`Jittered`]: a little earlier or later than another strategy.
 
+use std::time::Duration;
+
 use super::{NextPoll, PollStrategy, Progress};
 
 /// Asks a little earlier or later than another strategy, so that waits which began together spread out.
@@ -30,7 +32,26 @@ impl<S: PollStrategy> PollStrategy for Jittered<S> {
     fn next(&self, progress: &Progress) -> NextPoll {
         let NextPoll { pause, wait } = self.inner.next(progress);
         let mut draw = fastrand::Rng::with_seed(self.seed ^ progress.salt.rotate_left(progress.polls));
-        let deviation = (draw.f64() * 2.0 - 1.0) * self.share;
-        NextPoll { pause: pause.mul_f64(1.0 + deviation), wait }
+        NextPoll { pause: moved(pause, self.share, draw.f64()), wait }
+    }
+}
+
+/// The pause, moved by where between its earliest and its latest instant it was drawn, 0 to 1.
+fn moved(pause: Duration, share: f64, drawn: f64) -> Duration {
+    pause.mul_f64(1.0 + (drawn * 2.0 - 1.0) * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_middle_and_latest_instant() {
+        let second = Duration::from_secs(1);
+        assert_eq!(moved(second, 0.2, 0.0), Duration::from_millis(800));
+        assert_eq!(moved(second, 0.2, 0.5), second);
+        assert_eq!(moved(second, 0.2, 1.0), Duration::from_millis(1_200));
+        assert_eq!(moved(second, 1.0, 0.0), Duration::ZERO);
+        assert_eq!(moved(Duration::ZERO, 1.0, 1.0), Duration::ZERO);
     }
 }

@@ -8,8 +8,9 @@ use crate::WaitTime;
 /// Lets the service hold each question until the statement ended, for up to 30 seconds. The default.
 ///
 /// An ending is known one round trip after it happened, for one question in 30 seconds. When the service refuses waiters
-/// ([`TooManyWaiters`](crate::ErrorKind::TooManyWaiters)) or answers early, growing pauses take over, and waiting is tried
-/// again 30 seconds later; when it does not know the field, they stay.
+/// ([`TooManyWaiters`](crate::ErrorKind::TooManyWaiters)), ignores the field and answers at once, or two held questions in a row are
+/// lost on the way, growing pauses take over, and waiting is tried again 30 seconds later; when it calls the field invalid, they
+/// stay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LongPoll {
     wait: WaitTime,

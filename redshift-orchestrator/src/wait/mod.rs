@@ -8,10 +8,13 @@
 //!  |         |-------> no waiters taken: ask without a wait
 //!  |         `-------> unknown id, expired, denied ---------> Lost
 //!  |
-//! time is over: cancel, ask again ---> ABORTED -------------> TimedOut, Cancelled
-//!                                 |--> FINISHED, FAILED ----> TimedOut, EndedBefore
+//! time is over: cancel, ask again ---> ABORTED by us -------> TimedOut, Cancelled
+//!                                 |--> ended by itself -----> TimedOut, EndedBefore
 //!                                 `--> still running -------> TimedOut, NotCancelled
 //! ```
+//!
+//! A question that stands in the queue of a [layer](crate::layer) is not on its way yet: that time counts neither as a lost answer nor
+//! against the service, and when the statement's time is over meanwhile, the question is not sent any more.
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +22,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    Backoff, Description, Error, ErrorKind, Result, StatementExecutor, StatementId, Status, WaitTime,
+    Backoff, Description, Error, ErrorKind, FailureKind, Result, StatementExecutor, StatementId, Status,
+    WaitTime,
+    patience::{GivenUp, bounded},
 };
 
+mod durations;
 mod exponential;
 mod fixed;
 mod jittered;
@@ -32,6 +38,7 @@ mod learned;
 mod long_poll;
 mod strategy;
 
+pub use durations::Durations;
 pub use exponential::Exponential;
 pub use fixed::Fixed;
 pub use jittered::Jittered;
@@ -60,9 +67,9 @@ pub enum Ending {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Cancellation {
-    /// The statement was cancelled.
+    /// The statement was cancelled, by this cancellation as far as the service's answers tell.
     Cancelled(Description),
-    /// The statement had ended by itself just before.
+    /// The statement had ended just before: finished, failed, or aborted by somebody else.
     EndedBefore(Description),
     /// The statement could not be cancelled, and runs on as far as is known.
     NotCancelled(Error),
@@ -142,6 +149,8 @@ pub struct Wait<'a> {
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// How much longer than the wait it asked for a question may take before it is given up and asked again.
 const SLACK: Duration = Duration::from_secs(10);
+/// After so many held questions in a row without an answer, something on the way does not let them be held for that long.
+const LOST_IN_A_ROW: u32 = 2;
 
 impl<'a> Wait<'a> {
     /// A wait for a statement that was just submitted, without a limit.
@@ -178,7 +187,7 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// How long a cancellation may take. 60 seconds unless said otherwise.
+    /// How long a cancellation may take, once it was answered for the first time. 60 seconds unless said otherwise.
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -210,13 +219,7 @@ impl<'a> Wait<'a> {
     ///
     /// Throttles, lost answers and faults of the service are survived with growing pauses for as long as the limit allows.
     pub async fn until_ended(self, effort: &mut Effort) -> Ending {
-        let mut hasher = DefaultHasher::new();
-        self.id.hash(&mut hasher);
-        let mut state = State {
-            progress: Progress { expected: self.expected, salt: hasher.finish(), ..Progress::default() },
-            refused_at: None,
-            effort,
-        };
+        let mut state = self.state(effort);
         let deadline =
             self.limit.map(|limit| self.started + limit.saturating_sub(self.age.unwrap_or_default()));
         match self.poll_until(deadline, self.age.is_some(), &mut state).await {
@@ -224,9 +227,22 @@ impl<'a> Wait<'a> {
             Polled::Lost(error) => Ending::Lost(error),
             Polled::OutOfTime => Ending::TimedOut {
                 limit: self.limit.unwrap_or_default(),
-                cancellation: self.cancel(&mut state).await,
+                cancellation: self.cancel_now(&mut state).await,
             },
         }
+    }
+
+    /// Cancels the statement now, and finds out what came of it. Adds what it took to `effort`.
+    pub async fn cancel(self, effort: &mut Effort) -> Cancellation {
+        let mut state = self.state(effort);
+        self.cancel_now(&mut state).await
+    }
+
+    fn state<'s>(&self, effort: &'s mut Effort) -> State<'s> {
+        let mut hasher = DefaultHasher::new();
+        self.id.hash(&mut hasher);
+        let progress = Progress { expected: self.expected, salt: hasher.finish(), ..Progress::default() };
+        State { progress, refused_at: None, lost: 0, effort }
     }
 
     /// Asks until the statement ended or `deadline`. With `at_once`, the first question has no pause and comes even after the
@@ -268,7 +284,11 @@ impl<'a> Wait<'a> {
                     WaitTime::at_most(wait.duration().min(deadline.saturating_duration_since(instant)))
                 }
             });
-            let error = match self.describe(wait, state).await {
+            let answer = match self.describe(wait, deadline.filter(|_| !first), state).await {
+                Some(answer) => answer,
+                None => return Polled::OutOfTime,
+            };
+            let error = match answer {
                 Ok(description) if description.status.is_terminal() => {
                     return Polled::Ended(Box::new(description));
                 }
@@ -297,16 +317,26 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Asks once, and learns whether the service held the question as it was asked to.
-    async fn describe(&self, wait: Option<WaitTime>, state: &mut State<'_>) -> Result<Description> {
-        state.effort.describes += 1;
+    /// Asks once, and learns whether the service held the question as it was asked to. `None` when it was not its turn before the
+    /// deadline.
+    async fn describe(
+        &self,
+        wait: Option<WaitTime>,
+        deadline: Option<Instant>,
+        state: &mut State<'_>,
+    ) -> Option<Result<Description>> {
         let asked = Instant::now();
         let held = wait.map_or(Duration::ZERO, WaitTime::duration);
-        let answer = match timeout(held + SLACK, self.executor.describe(self.id, wait)).await {
+        let answer = match bounded(held + SLACK, deadline, self.executor.describe(self.id, wait)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::new(ErrorKind::Disconnected, "no answer in time")
-                .with_context("statement_id", self.id)),
+            Err(GivenUp::Unsent) => return None,
+            Err(GivenUp::Late) => Err(self.no_answer()),
         };
+        state.effort.describes += 1;
+        if wait.is_some() {
+            let is_lost = matches!(&answer, Err(error) if error.kind() == ErrorKind::Disconnected);
+            state.lost = if is_lost { state.lost + 1 } else { 0 };
+        }
         match &answer {
             Ok(description) => {
                 state.progress.polls += 1;
@@ -315,36 +345,45 @@ impl<'a> Wait<'a> {
                 state.learn(wait.is_some(), early);
             }
             Err(error) if error.kind() == ErrorKind::TooManyWaiters => state.learn(wait.is_some(), true),
+            Err(_) if wait.is_some() && state.lost >= LOST_IN_A_ROW => state.learn(true, true),
             Err(_) => {}
         }
-        answer
+        Some(answer)
     }
 
-    /// Cancels the statement, and finds out what came of it.
-    async fn cancel(&self, state: &mut State<'_>) -> Cancellation {
-        let deadline = Instant::now() + self.grace;
+    fn no_answer(&self) -> Error {
+        Error::new(ErrorKind::Disconnected, "no answer in time").with_context("statement_id", self.id)
+    }
+
+    async fn cancel_now(&self, state: &mut State<'_>) -> Cancellation {
+        let mut deadline = None;
         let mut pauses = self.backoff.pauses(state.progress.salt);
         let mut last = Error::new(ErrorKind::Other, "the service refused to cancel the statement");
+        // Whether an abort may be ours: a cancel was accepted, or its answer was lost.
+        let mut is_ours = false;
         loop {
             state.effort.cancels += 1;
-            let accepted = match timeout_at(deadline, self.executor.cancel(self.id)).await {
-                Ok(Ok(accepted)) => accepted,
-                Ok(Err(error)) => {
-                    // Others say that the statement ended, which the next answer tells better.
+            let answer = bounded(self.grace.min(SLACK), None, self.executor.cancel(self.id)).await;
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.grace);
+            let accepted = match answer.unwrap_or_else(|_| Err(self.no_answer())) {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Others say what is wrong with the statement, which the next answer tells better.
                     if error.kind().is_transient() {
                         state.effort.survived(error.kind());
                         (self.watch)(WaitEvent::Survived(&error));
                     }
+                    is_ours |= error.kind().may_have_taken_effect();
                     last = error;
                     false
                 }
-                Err(_) => false,
             };
+            is_ours |= accepted;
             // The question is asked in any case: a refusal is also the answer to a statement that has ended, and a lost answer
             // to a cancel that worked. Without a clear yes, it is asked once, and the cancel repeated after a pause.
             let until = if accepted { deadline } else { Instant::now() };
             match self.poll_until(Some(until), true, state).await {
-                Polled::Ended(description) if description.status == Status::Aborted => {
+                Polled::Ended(description) if is_ours && is_cancelled(&description) => {
                     return Cancellation::Cancelled(*description);
                 }
                 Polled::Ended(description) => return Cancellation::EndedBefore(*description),
@@ -367,6 +406,18 @@ impl<'a> Wait<'a> {
     }
 }
 
+/// The service says `ABORTED`; a database that was quicker than its service says why it failed.
+fn is_cancelled(description: &Description) -> bool {
+    match &description.status {
+        Status::Aborted => true,
+        Status::Failed => description
+            .error
+            .as_deref()
+            .is_some_and(|text| FailureKind::of_text(text) == FailureKind::Aborted),
+        _ => false,
+    }
+}
+
 enum Polled {
     Ended(Box<Description>),
     OutOfTime,
@@ -377,6 +428,8 @@ enum Polled {
 struct State<'a> {
     progress: Progress,
     refused_at: Option<Instant>,
+    /// Held questions in a row without an answer.
+    lost: u32,
     effort: &'a mut Effort,
 }
 

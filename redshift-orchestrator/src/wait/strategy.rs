@@ -11,7 +11,7 @@ use crate::WaitTime;
 /// | [`LongPoll`](super::LongPoll) | at once, held by the service for up to 30 s | at once, held again | everything; the default |
 /// | [`Fixed`](super::Fixed) | after the interval | after the interval | a known rhythm |
 /// | [`Exponential`](super::Exponential) | after the first pause | after growing pauses, up to a cap | services without long polling |
-/// | [`Learned`](super::Learned) | when this step usually ends | after short, growing pauses | the same work every half hour |
+/// | [`Learned`](super::Learned) | shortly before this step usually ends, held | at once, held again | long work, the same every time |
 /// | [`Jittered`](super::Jittered) | around any of them | around any of them | many waits that began together |
 pub trait PollStrategy: fmt::Debug + Send + Sync {
     /// The next question, given what happened so far.

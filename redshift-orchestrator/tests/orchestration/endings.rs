@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use redshift_orchestrator::{
-    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, Result, Statement,
-    StatementExecutor, StepKey, TokioClock, UnknownReason,
+    Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, Overrun,
+    PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage,
+    StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     journal::{Entry, Event, Journal, MemoryJournal, Record, Settlement, Standing},
     local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted},
+    wait::{Durations, Learned},
 };
 use tokio::time::sleep;
 
@@ -246,12 +248,86 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
     let limit = Duration::from_secs(90);
     let outcome = world.orchestrator().run(&key(), statement(), Some(limit)).await.unwrap();
     assert_eq!(outcome.result, Conclusion::TimedOut { limit });
+    assert_eq!(outcome.overrun, Some(Overrun::Cancelled));
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
     sleep(hours(3.0)).await;
     assert_eq!(world.effects(), 0);
     // The journal tells the same.
     let again = world.orchestrator().run(&key(), statement(), Some(limit)).await.unwrap();
     assert_eq!((again.result, again.origin), (Conclusion::TimedOut { limit }, Origin::Journal));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_and_says_so() {
+    // It ends while the cancel is on its way.
+    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(65))));
+    let slow = Faults::seeded(0).with(Operation::Submit, Fault::Delay(Duration::from_secs(6)), 1.0);
+    let slow = Faulty::new(world.service.clone(), slow);
+    let outcome = world.over(slow).run(&key(), statement(), Some(Duration::from_secs(60))).await.unwrap();
+    assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, None));
+    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(65))));
+    let late = LateCancel(world.service.clone());
+    let outcome = world.over(late).run(&key(), statement(), Some(Duration::from_secs(60))).await.unwrap();
+    assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, Some(Overrun::EndedBefore)));
+    assert_eq!(world.effects(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
+    let world = World::new(Script::new().otherwise(local::Run::finished(hours(1.0))));
+    let throttled = Faults::seeded(0).with(Operation::Cancel, Fault::Throttle, 1.0);
+    let throttled = Faulty::new(world.service.clone(), throttled);
+    let limit = Some(Duration::from_secs(60));
+    let outcome = world.over(throttled).run(&key(), statement(), limit).await.unwrap();
+    assert_eq!(
+        (unknown(&outcome), outcome.overrun),
+        (Some(UnknownReason::NotCancelled), Some(Overrun::NotCancelled))
+    );
+    sleep(hours(2.0)).await;
+    let outcome = world.orchestrator().run(&key(), statement(), limit).await.unwrap();
+    assert_eq!((outcome.result, world.effects()), (Conclusion::Finished, 1));
+}
+
+/// A service whose cancels take ten seconds to arrive.
+#[derive(Debug)]
+struct LateCancel(LocalExecutor<Scripted>);
+
+#[async_trait]
+impl StatementExecutor for LateCancel {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        self.0.submit(statement, wait).await
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.0.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        sleep(Duration::from_secs(9)).await;
+        self.0.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.0.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.0.list(filter, page).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_taught_is_kept_from_process_to_process() {
+    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(90))));
+    let first = world.orchestrator();
+    first.run(&key(), statement(), None).await.unwrap();
+    assert_eq!(first.durations().expected("step"), Some(Duration::from_secs(90)));
+    // From the journal, and as a value.
+    let read = Durations::from_journal(&world.journal, ["run"]).await.unwrap();
+    assert_eq!(read, *first.durations());
+    let second = world.orchestrator().with_strategy(Learned::default()).with_durations(read);
+    let outcome = second.run(&StepKey::new("next", "step"), statement(), None).await.unwrap();
+    assert_eq!((outcome.is_finished(), outcome.effort.describes), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod definitions;
+mod dropping;
 mod endings;
+mod fleet;
 mod garbage;
 mod layers;
 mod pipelines;

@@ -25,8 +25,8 @@ pub(crate) struct Told {
 /// An answer, and how long it takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<T> {
-    after: Duration,
-    answer: std::result::Result<T, ErrorKind>,
+    pub(crate) after: Duration,
+    pub(crate) answer: std::result::Result<T, ErrorKind>,
 }
 
 /// A question or cancellation: when it came, and the wait it asked for in seconds.

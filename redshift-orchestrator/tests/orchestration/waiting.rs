@@ -84,21 +84,21 @@ async fn strategies_ask_at_these_instants() {
     assert_eq!(instants(25.0, Fixed::new(secs(10.0))).await, [10.0, 20.0, 30.0]);
     let exponential = Exponential::new(secs(1.0)).with_factor(2.0).with_max(secs(5.0));
     assert_eq!(instants(20.0, exponential).await, [1.0, 3.0, 7.0, 12.0, 17.0, 22.0]);
-    // Without experience, the fallback.
-    assert_eq!(instants(2.5, Learned::new(exponential)).await, [1.0, 3.0]);
+    // Without experience, as a long poll.
+    assert_eq!(instants(45.0, Learned::default()).await, [0.0, 30.0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_learned_decides_about_the_first_question() {
-    let told = Told::new([now(Status::Started), now(Status::Started), now(Status::Finished)], []);
+    let told = Told::new([after(30.0, Status::Started), after(10.0, Status::Finished)], []);
     let id = StatementId::new("told");
     let ending = Wait::new(&told, &id, &Learned::default())
-        .with_expected(Some(secs(60.0)))
+        .with_expected(Some(secs(600.0)))
         .until_ended(&mut Effort::default())
         .await;
     assert!(matches!(ending, Ending::Ended(_)));
-    // A twentieth of a minute later, then growing.
-    assert_eq!(told.instants(), [60.0, 63.0, 67.5]);
+    // After nine tenths of the usual time, and held.
+    assert_eq!(told.asked(), [Asked::Describe(540.0, 30), Asked::Describe(570.0, 30)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,6 +154,66 @@ async fn a_statement_that_finished_just_before_its_cancellation_is_finished() {
             if description.status == Status::Finished),
         "{ending:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn races_at_the_deadline_are_told_apart() {
+    let cancelled = |ending: &Ending| match ending {
+        Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. } => "cancelled".to_owned(),
+        Ending::TimedOut { cancellation: Cancellation::EndedBefore(description), .. } => {
+            format!("ended before: {}", description.status)
+        }
+        other => format!("{other:?}"),
+    };
+    for (cancels, status, expected) in [
+        // The cancel was taken, and the statement ended all the same.
+        (vec![now(true)], Status::Finished, "ended before: FINISHED"),
+        (vec![now(true)], Status::Failed, "ended before: FAILED"),
+        (vec![now(true)], Status::Aborted, "cancelled"),
+        // The cancel came too late; an abort is somebody else's then.
+        (vec![now(false)], Status::Finished, "ended before: FINISHED"),
+        (vec![now(false)], Status::Aborted, "ended before: ABORTED"),
+        // The answer to the cancel was lost: it may have been ours.
+        (vec![fails(ErrorKind::Disconnected)], Status::Aborted, "cancelled"),
+        (vec![fails(ErrorKind::Disconnected)], Status::Finished, "ended before: FINISHED"),
+        (vec![fails(ErrorKind::Throttled)], Status::Aborted, "ended before: ABORTED"),
+    ] {
+        let told = Told::new([held(), held(), now(status)], cancels);
+        let (ending, effort) = limited(&told).await;
+        assert_eq!((cancelled(&ending).as_str(), effort.cancels), (expected, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_without_an_answer_is_sent_again() {
+    let told = Told::new(
+        [held(), held(), now(Status::Started), now(Status::Aborted)],
+        [after(86_400.0, true), now(true)],
+    );
+    let (ending, effort) = limited(&told).await;
+    let Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. } = ending else {
+        panic!("{ending:?}")
+    };
+    assert_eq!((effort.cancels, effort.faults[&ErrorKind::Disconnected]), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_questions_that_are_lost_on_the_way_are_asked_without_a_wait() {
+    // Something on the way closes every connection after 20 seconds.
+    let cut = Answer { after: secs(20.0), answer: Err(ErrorKind::Disconnected) };
+    let told = Told::new([cut.clone(), cut, now(Status::Started), now(Status::Finished)], []);
+    let id = StatementId::new("told");
+    let ending = Wait::new(&told, &id, &LongPoll::default()).until_ended(&mut Effort::default()).await;
+    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    let waits: Vec<_> = told
+        .asked()
+        .iter()
+        .map(|asked| match asked {
+            Asked::Describe(_, wait) => *wait,
+            Asked::Cancel(_) => panic!("nobody cancels"),
+        })
+        .collect();
+    assert_eq!(waits, [30, 30, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -246,6 +246,10 @@ impl Postgres {
 #[async_trait]
 #[expect(private_interfaces, reason = "sealed: the records are the state machine's own")]
 impl Backend for Postgres {
+    fn name(&self) -> &'static str {
+        "Postgres"
+    }
+
     async fn admit(&self, record: &Record) -> Result<Admission> {
         let lease = self.pool.records().await?;
         self.records.admit(lease.link()?, record).await

@@ -1,0 +1,134 @@
+//! [`Fleet`]: many statements at once, within the limits of the account and of the cluster.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::{Limit, Rate, RequestRates};
+use crate::{
+    Column, Description, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter,
+    StatementId, StatementPage, Submitted, WaitTime,
+    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+};
+
+/// An executor for many statements at once: whoever waits for how many of them, all requests together stay within the rates of
+/// the account, and no more statements and sessions are active than the cluster or workgroup takes.
+///
+/// It is [`Limit`] in front of [`Rate`], set up with the service's own numbers. In front of one, thousands of waits share what there
+/// is: each operation is sent in the order in which it was asked for.
+///
+/// ```
+/// use redshift_orchestrator::{Orchestrator, layer::{Fleet, RequestRates}, local::{LocalExecutor, Script}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # let service = LocalExecutor::scripted(Script::new());
+/// # let another = LocalExecutor::scripted(Script::new());
+/// let orchestrator = Orchestrator::new(Fleet::new(service));
+///
+/// // Two clusters of one account have rooms of their own, and share its rates.
+/// # let service = LocalExecutor::scripted(Script::new());
+/// let rates = RequestRates::default();
+/// let small = Orchestrator::new(Fleet::new(service).with_rates(rates.clone()).with_statements(50));
+/// let large = Orchestrator::new(Fleet::new(another).with_rates(rates));
+/// # let _ = (orchestrator, small, large);
+/// # }
+/// ```
+pub struct Fleet<E>(Limit<Rate<E>>);
+
+/// Active statements that a cluster or workgroup takes. Where it is fewer, that is learned.
+const STATEMENTS: usize = 500;
+
+impl<E> Fleet<E> {
+    /// Sends to `inner` at the service's rates; lets 500 statements be active and 500 sessions be open.
+    pub fn new(inner: E) -> Self {
+        Self(Limit::new(Rate::new(inner, RequestRates::default()), STATEMENTS))
+    }
+
+    /// Sends at these rates; clones of them share what there is.
+    #[must_use]
+    pub fn with_rates(self, rates: RequestRates) -> Self {
+        Self(self.0.map(|rate| rate.with_rates(rates)))
+    }
+
+    /// Lets at most `most` statements be active at a time.
+    #[must_use]
+    pub fn with_statements(self, most: usize) -> Self {
+        Self(self.0.with_statements(most))
+    }
+
+    /// Lets at most `most` sessions be open at a time.
+    #[must_use]
+    pub fn with_sessions(self, most: usize) -> Self {
+        Self(self.0.with_sessions(most))
+    }
+
+    /// Statements that are active, as far as this process knows.
+    pub fn active(&self) -> usize {
+        self.0.active()
+    }
+
+    /// Statements of this process that there is room for, as far as it has learned.
+    pub fn room(&self) -> usize {
+        self.0.room()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: StatementExecutor> StatementExecutor for Fleet<E> {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        self.0.submit(statement, wait).await
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.0.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.0.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.0.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.0.list(filter, page).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: Catalog> Catalog for Fleet<E> {
+    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        self.0.databases(scope, page).await
+    }
+
+    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        self.0.schemas(scope, page).await
+    }
+
+    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
+        self.0.tables(scope, page).await
+    }
+
+    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
+        self.0.columns(scope, page).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        self.0.sessions(filter, page).await
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Fleet<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fleet({})", self.0)
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Fleet<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fleet({:?})", self.0)
+    }
+}

@@ -1,0 +1,374 @@
+//! [`Call`]: one call of [`Orchestrator::run`](super::Orchestrator::run).
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    CancelOnDrop, Orchestrator, RECORD_WINDOW, TOKEN_WINDOW,
+    submit::{self, Answer},
+};
+use crate::{
+    ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Origin, Outcome, Overrun,
+    Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
+    clock::age,
+    journal::{Ended, Entry, Event, Standing},
+    patience::bounded,
+    wait::{Cancellation, Effort, Ending, Wait, WaitEvent},
+};
+
+/// One call of [`Orchestrator::run`].
+pub(super) struct Call<'a> {
+    orchestrator: &'a Orchestrator,
+    key: &'a StepKey,
+    statement: Arc<Statement>,
+    pub(super) limit: Duration,
+    started: Instant,
+    effort: Effort,
+    /// How long after the start the service accepted the statement.
+    submitted: Option<Duration>,
+}
+
+/// How submitting ended.
+enum Submission {
+    /// The service accepted it, and the journal has the id.
+    Accepted(StatementId),
+    /// It certainly did not run.
+    Refused(Error),
+    /// It may have taken effect.
+    Unproved(Error),
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(
+        orchestrator: &'a Orchestrator,
+        key: &'a StepKey,
+        statement: Statement,
+        limit: Duration,
+    ) -> Self {
+        let effort = Effort::default();
+        Self {
+            orchestrator,
+            key,
+            statement: Arc::new(statement),
+            limit,
+            started: Instant::now(),
+            effort,
+            submitted: None,
+        }
+    }
+
+    /// Writes the intent down, submits, waits.
+    pub(super) async fn begin(&mut self, token: ClientToken, name: String) -> Result<Outcome> {
+        let intended_at = self.orchestrator.clock.now();
+        self.record(Event::Intent { token: token.clone(), name: name.clone() }).await?;
+        let entry =
+            Entry { key: self.key.clone(), intended_at, token, name, id: None, standing: Standing::Open };
+        match self.submit(&entry, false).await {
+            Err(error) => Err(error),
+            Ok(Submission::Accepted(id)) => self.accepted(entry, id, Origin::Submitted).await,
+            Ok(Submission::Refused(error)) => {
+                self.record(Event::Refused { error: error.to_string() }).await?;
+                Err(error.with_context("step", self.key))
+            }
+            Ok(Submission::Unproved(error)) => {
+                self.look_up(entry, UnknownReason::NoAnswer, Some(error)).await
+            }
+        }
+    }
+
+    /// Finds out what became of an intent, in the order of what proves most.
+    pub(super) async fn reconcile(&mut self, entry: Entry, token: &ClientToken) -> Result<Outcome> {
+        if entry.id.is_some() {
+            return self.wait(entry, Origin::Reattached).await;
+        }
+        let redefined = entry.token != *token;
+        if !redefined && self.age(&entry) < TOKEN_WINDOW {
+            return match self.submit(&entry, true).await? {
+                Submission::Accepted(id) => self.accepted(entry, id, Origin::Reattached).await,
+                Submission::Refused(error) | Submission::Unproved(error) => {
+                    self.look_up(entry, UnknownReason::NoAnswer, Some(error)).await
+                }
+            };
+        }
+        let reason = if redefined { UnknownReason::Redefined } else { UnknownReason::NotListed };
+        self.look_up(entry, reason, None).await
+    }
+
+    /// Submits until the service has answered, with one and the same token, as long as that is remembered.
+    ///
+    /// # Errors
+    /// Those of the journal, which then does not have the id.
+    async fn submit(&mut self, entry: &Entry, mut may_have_taken_effect: bool) -> Result<Submission> {
+        let orchestrator = self.orchestrator;
+        let mut failing_since = None;
+        let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
+        loop {
+            self.effort.submits += 1;
+            let error = match submit::once(orchestrator, self.key, &self.statement, &entry.name).await {
+                Answer::Accepted(id) => {
+                    self.submitted = Some(self.started.elapsed());
+                    return Ok(Submission::Accepted(id));
+                }
+                Answer::AcceptedUnwritten(error) => return Err(error),
+                Answer::Failed(error) => error,
+            };
+            let begun: Instant = *failing_since.get_or_insert_with(Instant::now);
+            may_have_taken_effect |= error.kind().may_have_taken_effect();
+            let pause = pauses.after(&error);
+            // The statement's own time does not cut short the proof that it was submitted, or was not.
+            let patience = match may_have_taken_effect {
+                true => orchestrator.patience,
+                false => orchestrator.patience.min(self.limit),
+            };
+            let again = error.kind().is_transient()
+                && begun.elapsed() + pause < patience
+                && self.age(entry) + pause < TOKEN_WINDOW;
+            if !again {
+                return Ok(match may_have_taken_effect {
+                    true => Submission::Unproved(error),
+                    false => Submission::Refused(error),
+                });
+            }
+            self.survived(&error);
+            sleep(pause).await;
+        }
+    }
+
+    /// Waits for the statement whose id the journal has since now.
+    async fn accepted(&mut self, mut entry: Entry, id: StatementId, origin: Origin) -> Result<Outcome> {
+        let reattached = origin == Origin::Reattached;
+        self.orchestrator.observe(self.key, &Progressed::Submitted { id: &id, reattached });
+        entry.id = Some(id);
+        self.wait(entry, origin).await
+    }
+
+    /// Looks for the statement by its name; what no listing shows is unknown.
+    async fn look_up(
+        &mut self,
+        entry: Entry,
+        reason: UnknownReason,
+        error: Option<Error>,
+    ) -> Result<Outcome> {
+        if self.age(&entry) >= RECORD_WINDOW {
+            return self.unknown(entry, UnknownReason::TooLate, error).await;
+        }
+        match self.find(&entry).await {
+            Ok(Some(id)) => {
+                submit::write_down(self.orchestrator, self.key, &id, &entry.name).await?;
+                self.submitted = Some(self.started.elapsed());
+                self.accepted(entry, id, Origin::Reattached).await
+            }
+            Ok(None) => self.unknown(entry, reason, error).await,
+            Err(listing) => self.unknown(entry, reason, Some(error.unwrap_or(listing))).await,
+        }
+    }
+
+    /// The id of the one statement that bears the intent's name.
+    async fn find(&mut self, entry: &Entry) -> Result<Option<StatementId>> {
+        let orchestrator = self.orchestrator;
+        let deadline = Instant::now() + orchestrator.patience;
+        let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
+        let filter = StatementFilter::named(&entry.name);
+        let (mut found, mut page) = (None, None);
+        loop {
+            self.effort.lists += 1;
+            let request = orchestrator.executor.list(&filter, page.clone());
+            let answer = bounded(submit::REQUEST_LIMIT, None, request).await;
+            let answer =
+                answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Disconnected, "no answer in time")));
+            match answer {
+                Ok(listed) => {
+                    for statement in listed.statements {
+                        // The service's filter is a prefix.
+                        if statement.name.as_deref() != Some(&entry.name)
+                            || found.as_ref() == Some(&statement.id)
+                        {
+                            continue;
+                        }
+                        if found.replace(statement.id).is_some() {
+                            return Err(Error::new(ErrorKind::Other, "two statements bear the same name")
+                                .with_context("statement_name", &entry.name));
+                        }
+                    }
+                    page = listed.next;
+                    if page.is_none() {
+                        return Ok(found);
+                    }
+                }
+                Err(error) => {
+                    let pause = pauses.after(&error);
+                    if !error.kind().is_transient() || Instant::now() + pause >= deadline {
+                        return Err(error);
+                    }
+                    self.survived(&error);
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the statement that the entry names.
+    async fn wait(&mut self, entry: Entry, origin: Origin) -> Result<Outcome> {
+        let Some(id) = entry.id.clone() else {
+            return self.unknown(entry, UnknownReason::NotTold, None).await;
+        };
+        let (orchestrator, key) = (self.orchestrator, self.key);
+        let watch = move |event: WaitEvent<'_>| match event {
+            WaitEvent::Polled(status) => orchestrator.observe(key, &Progressed::Polled { status }),
+            WaitEvent::Survived(error) => orchestrator.observe(key, &Progressed::Survived { error }),
+        };
+        let mut wait = Wait::new(&*orchestrator.executor, &id, &*orchestrator.strategy)
+            .with_backoff(orchestrator.backoff)
+            .with_limit(self.limit)
+            .with_expected(orchestrator.durations.expected(&key.step))
+            .with_watch(&watch);
+        if origin == Origin::Reattached {
+            wait = wait.attached_after(self.age(&entry));
+        }
+        let waiting = Instant::now();
+        let ending = {
+            let mut on_drop = CancelOnDrop { orchestrator, key, id: Some(&id) };
+            let ending = wait.until_ended(&mut self.effort).await;
+            on_drop.id = None;
+            ending
+        };
+        let (description, overrun) = match ending {
+            Ending::Ended(description) => (description, None),
+            Ending::TimedOut { cancellation, .. } => match cancellation {
+                Cancellation::Cancelled(description) => (description, Some(Overrun::Cancelled)),
+                Cancellation::EndedBefore(description) => (description, Some(Overrun::EndedBefore)),
+                Cancellation::NotCancelled(error) => {
+                    let mut outcome = self.unknown(entry, UnknownReason::NotCancelled, Some(error)).await?;
+                    outcome.overrun = Some(Overrun::NotCancelled);
+                    return Ok(outcome);
+                }
+            },
+            Ending::Lost(error) => {
+                let reason = match error.kind() {
+                    ErrorKind::Expired => UnknownReason::RecordExpired,
+                    ErrorKind::NotFound => UnknownReason::IdNotKnown,
+                    _ => UnknownReason::NotTold,
+                };
+                return self.unknown(entry, reason, Some(error)).await;
+            }
+        };
+        if description.status == Status::Finished {
+            orchestrator.durations.add(&key.step, description.duration.unwrap_or_else(|| waiting.elapsed()));
+        }
+        let ended = ended(&description, overrun == Some(Overrun::Cancelled));
+        let result = conclude(&ended, self.limit);
+        self.record(Event::Ended(ended)).await.map_err(|error| {
+            error.with_context("statement_id", &id).with_context("status", &description.status)
+        })?;
+        let mut outcome = self.outcome(entry.name, Some(id), result, Some(description), origin);
+        outcome.overrun = overrun;
+        Ok(outcome)
+    }
+
+    async fn unknown(
+        &mut self,
+        entry: Entry,
+        reason: UnknownReason,
+        error: Option<Error>,
+    ) -> Result<Outcome> {
+        let unknown = Unknown {
+            reason,
+            error: error.as_ref().map(Error::to_string),
+            name: entry.name.clone(),
+            id: entry.id.clone(),
+            intended_at: entry.intended_at,
+        };
+        self.record(Event::Unknown { reason: unknown.to_string() }).await?;
+        let result = Conclusion::Unknown(Box::new(unknown));
+        Ok(self.outcome(entry.name, entry.id, result, None, Origin::Reattached))
+    }
+
+    pub(super) fn outcome(
+        &mut self,
+        name: String,
+        id: Option<StatementId>,
+        result: Conclusion,
+        description: Option<Description>,
+        origin: Origin,
+    ) -> Outcome {
+        let overrun = matches!(result, Conclusion::TimedOut { .. }).then_some(Overrun::Cancelled);
+        Outcome {
+            key: self.key.clone(),
+            name,
+            id,
+            result,
+            description,
+            overrun,
+            effort: std::mem::take(&mut self.effort),
+            submitted_after: self.submitted,
+            elapsed: self.started.elapsed(),
+            origin,
+        }
+    }
+
+    async fn record(&self, event: Event) -> Result<()> {
+        self.orchestrator.record(self.key, event).await.map_err(|error| error.with_context("step", self.key))
+    }
+
+    fn survived(&mut self, error: &Error) {
+        self.effort.survived(error.kind());
+        self.orchestrator.observe(self.key, &Progressed::Survived { error });
+    }
+
+    fn age(&self, entry: &Entry) -> Duration {
+        age(self.orchestrator.clock.now(), entry.intended_at)
+    }
+}
+
+/// The pauses of different statements should differ, and those of one statement repeat.
+fn salt(token: &ClientToken) -> u64 {
+    token.as_str().get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+}
+
+/// What the journal keeps of it.
+pub(super) fn ended(description: &Description, timed_out: bool) -> Ended {
+    Ended {
+        status: description.status.clone(),
+        error: error_text(description),
+        timed_out,
+        executing: description.duration,
+        rows: description.result_rows,
+        has_result_set: description.has_result_set,
+    }
+}
+
+fn conclude(ended: &Ended, limit: Duration) -> Conclusion {
+    match ended.status {
+        Status::Finished => Conclusion::Finished,
+        _ if ended.timed_out => Conclusion::TimedOut { limit },
+        Status::Aborted => Conclusion::Aborted,
+        _ => {
+            let error = ended.error.clone().unwrap_or_else(|| "the database gave no reason".to_owned());
+            Conclusion::Failed { kind: FailureKind::of_text(&error), error }
+        }
+    }
+}
+
+/// The ending that a journal holds.
+pub(super) fn recorded(entry: &Entry, ended: &Ended, limit: Duration) -> (Conclusion, Option<Description>) {
+    let description = entry.id.clone().map(|id| {
+        let mut description = Description::new(id, ended.status.clone());
+        description.error.clone_from(&ended.error);
+        description.duration = ended.executing;
+        description.result_rows = ended.rows;
+        description.has_result_set = ended.has_result_set;
+        description
+    });
+    (conclude(ended, limit), description)
+}
+
+/// Why a statement failed; of a batch that gives no reason itself, the first reason among its statements.
+fn error_text(description: &Description) -> Option<String> {
+    let own = description.error.clone().filter(|error| !error.is_empty());
+    own.or_else(|| {
+        description.sub_statements.iter().enumerate().find_map(|(index, sub)| {
+            sub.error.as_ref().map(|error| format!("statement {} of the batch: {error}", index + 1))
+        })
+    })
+}

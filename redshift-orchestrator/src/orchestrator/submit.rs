@@ -1,0 +1,82 @@
+//! One submit: in a task of its own, so that no answer is lost with whoever asked for it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::Orchestrator;
+use crate::{Error, ErrorKind, Result, Statement, StatementId, StepKey, journal::Event, patience::Queue};
+
+/// How long a single request without a wait may take before it counts as lost.
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// What came of a submit.
+pub(super) enum Answer {
+    /// The service accepted it, and the journal has the id.
+    Accepted(StatementId),
+    /// The service accepted it, and the journal failed, with this error.
+    AcceptedUnwritten(Error),
+    /// The service did not accept it, or its answer did not come.
+    Failed(Error),
+}
+
+/// Submits, and writes the id down. Once the request is on its way this goes on when its future is dropped.
+pub(super) async fn once(
+    orchestrator: &Orchestrator,
+    key: &StepKey,
+    statement: &Arc<Statement>,
+    name: &str,
+) -> Answer {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(deliver(orchestrator.clone(), key.clone(), statement.clone(), name.to_owned(), tell));
+    let lost = || Error::new(ErrorKind::Disconnected, "the task of the submit ended without an answer");
+    told.await.unwrap_or_else(|_| Answer::Failed(lost()))
+}
+
+async fn deliver(
+    orchestrator: Orchestrator,
+    key: StepKey,
+    statement: Arc<Statement>,
+    name: String,
+    mut tell: oneshot::Sender<Answer>,
+) {
+    let queue = Queue::new();
+    let request = queue.bounded(REQUEST_LIMIT, None, orchestrator.executor.submit(&statement, None));
+    let dropped_unsent = async {
+        tell.closed().await;
+        queue.stands().await;
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = request => answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Disconnected, "no answer in time"))),
+        () = dropped_unsent => return,
+    };
+    let answer = match answer {
+        Err(error) => Answer::Failed(error),
+        Ok(submitted) => match write_down(&orchestrator, &key, &submitted.id, &name).await {
+            Err(error) => Answer::AcceptedUnwritten(error),
+            Ok(()) => Answer::Accepted(submitted.id),
+        },
+    };
+    // An error that nobody hears of needs nothing to be written down: the intent is there, and says that much.
+    if let Err(Answer::Accepted(id)) = tell.send(answer)
+        && orchestrator.cancel_on_drop
+    {
+        // Whatever comes of it, the journal has the id.
+        let _ = orchestrator.cancel_statement(&key, &id).await;
+    }
+}
+
+/// Writes the id down.
+pub(super) async fn write_down(
+    orchestrator: &Orchestrator,
+    key: &StepKey,
+    id: &StatementId,
+    name: &str,
+) -> Result<()> {
+    let written = orchestrator.record(key, Event::Submitted { id: id.clone() }).await;
+    written.map_err(|error| {
+        let error = error.with_context("step", key).with_context("statement_id", id);
+        error.with_context("statement_name", name)
+    })
+}

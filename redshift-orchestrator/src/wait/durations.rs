@@ -1,0 +1,151 @@
+//! [`Durations`]: how long steps took before.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    Result, Status,
+    journal::{Journal, Standing},
+};
+
+/// How long steps took before, for [`Learned`](super::Learned). Clones share what is learned.
+///
+/// An orchestrator learns from every statement that finishes. What it learned outlives the process as a serde value, or is read from the
+/// journal of earlier runs:
+///
+/// ```
+/// # use redshift_orchestrator::{*, journal::*, wait::*};
+/// # async fn example(executor: std::sync::Arc<dyn StatementExecutor>) -> Result<()> {
+/// let journal = FileJournal::open("journal.jsonl")?;
+/// let durations = Durations::from_journal(&journal, ["cycle-006", "cycle-007"]).await?;
+/// let orchestrator = Orchestrator::new(executor)
+///     .with_journal(journal)
+///     .with_strategy(Learned::default())
+///     .with_durations(durations);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Durations(Arc<Mutex<BTreeMap<String, VecDeque<Duration>>>>);
+
+/// How many of the last durations of a step are kept: enough for one that was odd not to count.
+const KEPT: usize = 7;
+
+impl Durations {
+    /// Nothing learned yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the journal says about these runs, the oldest one first.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub async fn from_journal(
+        journal: &(impl Journal + ?Sized),
+        runs: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self> {
+        let durations = Self::new();
+        for run in runs {
+            for entry in journal.run(run.as_ref()).await? {
+                if let Standing::Ended(ended) = entry.standing
+                    && ended.status == Status::Finished
+                    && let Some(took) = ended.executing
+                {
+                    durations.add(&entry.key.step, took);
+                }
+            }
+        }
+        Ok(durations)
+    }
+
+    /// Learns that the step took so long.
+    pub fn add(&self, step: &str, took: Duration) {
+        let mut known = self.known();
+        let last = match known.get_mut(step) {
+            Some(last) => last,
+            None => known.entry(step.to_owned()).or_default(),
+        };
+        if last.len() == KEPT {
+            last.pop_front();
+        }
+        last.push_back(took);
+    }
+
+    /// How long the step usually takes: the median of its last seven durations, the shorter one of two.
+    pub fn expected(&self, step: &str) -> Option<Duration> {
+        let known = self.known();
+        let mut last: Vec<_> = known.get(step)?.iter().copied().collect();
+        last.sort_unstable();
+        last.get(last.len().saturating_sub(1) / 2).copied()
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<Duration>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Durations {
+    fn eq(&self, other: &Self) -> bool {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return true;
+        }
+        let ours = self.known().clone();
+        ours == *other.known()
+    }
+}
+
+/// By step, in seconds, the last one last: `{"load-sales": [61.2, 60.9]}`.
+impl Serialize for Durations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let known = self.known();
+        let seconds = |last: &VecDeque<Duration>| last.iter().map(Duration::as_secs_f64).collect::<Vec<_>>();
+        serializer.collect_map(known.iter().map(|(step, last)| (step, seconds(last))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Durations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let durations = Self::new();
+        for (step, seconds) in BTreeMap::<String, Vec<f64>>::deserialize(deserializer)? {
+            for seconds in seconds {
+                let took = Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)?;
+                durations.add(&step, took);
+            }
+        }
+        Ok(durations)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(seconds: &[u64]) -> Durations {
+        let durations = Durations::new();
+        seconds.iter().for_each(|seconds| durations.add("step", Duration::from_secs(*seconds)));
+        durations
+    }
+
+    #[test]
+    fn one_odd_run_does_not_count_and_old_ones_are_forgotten() {
+        assert_eq!(of(&[]).expected("step"), None);
+        assert_eq!(of(&[10, 600]).expected("step"), Some(Duration::from_secs(10)));
+        assert_eq!(of(&[60, 61, 5, 62, 63]).expected("step"), Some(Duration::from_secs(61)));
+        assert_eq!(of(&[1, 1, 1, 1, 1, 9, 9, 9, 9, 9]).expected("step"), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn what_was_learned_outlives_the_process() {
+        let learned = of(&[60, 61]);
+        let text = serde_json::to_string(&learned).unwrap();
+        assert_eq!(text, r#"{"step":[60.0,61.0]}"#);
+        assert_eq!(serde_json::from_str::<Durations>(&text).unwrap(), learned);
+        assert!(serde_json::from_str::<Durations>(r#"{"step":[-1.0]}"#).is_err());
+        assert!(serde_json::from_str::<Durations>(r#"{"step":[1e300]}"#).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! Many statements at once: within the rates, within the room, oldest first; and what a waiter leaves when it goes.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use redshift_orchestrator::{
+    Catalog, ErrorKind, Orchestrator, Statement, StatementExecutor, StatementId, Status, StepKey, WaitTime,
+    catalog::Scope,
+    layer::{Fleet, Limit, Rate, Request, RequestRates},
+    local::{Dwell, Limits, LocalExecutor, Run, Script, Scripted},
+    wait::{Effort, Ending, Fixed, LongPoll, Wait},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::support::{Told, now};
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn service(seconds: u64) -> LocalExecutor<Scripted> {
+    limited(seconds, 1_000_000, 500)
+}
+
+/// A service that takes only so many statements and sessions.
+fn limited(seconds: u64, statements: usize, sessions: usize) -> LocalExecutor<Scripted> {
+    let mut limits = Limits::default();
+    limits.active_statements = statements;
+    limits.active_sessions = sessions;
+    LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(Run::finished(secs(seconds))))
+}
+
+fn statement() -> Statement {
+    Statement::sql("CALL work()")
+}
+
+/// The most instants within any one second.
+fn most_in_a_second(instants: &[f64]) -> usize {
+    (0..instants.len())
+        .map(|first| instants[first..].iter().take_while(|at| **at < instants[first] + 0.999).count())
+        .max()
+        .unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_second_sees_more_requests_than_the_rate_wherever_it_begins() {
+    let told = Arc::new(Told::new([now(Status::Started)], []));
+    let fleet = Arc::new(Fleet::new(told.clone()));
+    let id = StatementId::new("told");
+    // 300 waits that ask twice a second ask for six times the rate.
+    let strategy = Fixed::new(Duration::from_millis(500));
+    let wait = |_| {
+        let (fleet, id) = (fleet.clone(), id.clone());
+        async move { Wait::new(&fleet, &id, &strategy).until_ended(&mut Effort::default()).await }
+    };
+    assert!(timeout(secs(20), join_all((0..300).map(wait))).await.is_err());
+    let instants = told.instants();
+    assert!((1_900..=2_000).contains(&instants.len()), "{}", instants.len());
+    assert_eq!(most_in_a_second(&instants), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_leaves_its_turn_to_the_next_one() {
+    let told = Arc::new(Told::new([now(Status::Started)], []));
+    let rate = Rate::new(told.clone(), RequestRates::default().with(Request::DescribeStatement, 1));
+    let id = StatementId::new("told");
+    rate.describe(&id, None).await.unwrap();
+    // Nine wait for half a second and give up; the tenth is sent in the next second.
+    let nine = join_all((0..9).map(|_| timeout(Duration::from_millis(500), rate.describe(&id, None))));
+    let (gone, tenth) = tokio::join!(nine, rate.describe(&id, None));
+    assert!(gone.iter().all(Result::is_err) && tenth.is_ok());
+    assert_eq!(told.instants(), [0.0, 1.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_throttle_an_operation_pauses_and_no_other_one() {
+    use super::support::fails;
+    let told = Arc::new(Told::new([fails(ErrorKind::Throttled), now(Status::Started)], [now(true)]));
+    let rate = Rate::new(told.clone(), RequestRates::default().with(Request::DescribeStatement, 10));
+    let id = StatementId::new("told");
+    assert!(rate.describe(&id, None).await.is_err());
+    rate.cancel(&id).await.unwrap();
+    for _ in 0..3 {
+        rate.describe(&id, None).await.unwrap();
+    }
+    // One by one, at the rate, instead of the nine that were left all at once.
+    assert_eq!(told.instants(), [0.0, 0.1, 0.2, 0.3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_catalog_has_its_own_rates() {
+    let rate = Rate::new(service(1), RequestRates::default());
+    let begun = Instant::now();
+    let all = Scope::all();
+    join_all((0..7).map(|_| rate.tables(&all, None))).await;
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    rate.schemas(&all, None).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_submitted_first_runs_first_also_after_a_refusal() {
+    // The service takes three, and nobody told the fleet.
+    let service = limited(10, 3, 500);
+    let fleet = Arc::new(Fleet::new(service.clone()));
+    let run = |number: usize| {
+        let fleet = fleet.clone();
+        async move {
+            let named = statement().with_name(format!("{number:02}"));
+            let id = fleet.submit(&named, None).await.unwrap().id;
+            while !fleet.describe(&id, Some(WaitTime::MAX)).await.unwrap().status.is_terminal() {}
+        }
+    };
+    let begun = Instant::now();
+    join_all((0..12).map(run)).await;
+    let effects = service.effects();
+    let order: Vec<_> = effects.iter().map(|effect| effect.name.clone().unwrap()).collect();
+    for (index, three) in order.chunks(3).enumerate() {
+        let mut three = three.to_vec();
+        three.sort();
+        let expected: Vec<_> = (index * 3..index * 3 + 3).map(|number| format!("{number:02}")).collect();
+        assert_eq!(three, expected, "{order:?}");
+    }
+    assert_eq!(begun.elapsed().as_secs(), 40);
+    assert_eq!(fleet.active(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_learned_from_refusals_and_tried_again() {
+    let fleet = Arc::new(Fleet::new(limited(100, 40, 500)).with_statements(200));
+    let waits: Vec<_> = (0..100)
+        .map(|number| {
+            let orchestrator = Orchestrator::new(fleet.clone());
+            tokio::spawn(async move {
+                let key = StepKey::new("run", number.to_string());
+                orchestrator.run(&key, statement(), None).await.unwrap()
+            })
+        })
+        .collect();
+    sleep(secs(50)).await;
+    assert_eq!(fleet.active(), 40);
+    assert!((40..=41).contains(&fleet.room()), "{}", fleet.room());
+    for outcome in join_all(waits).await {
+        let outcome = outcome.unwrap();
+        // Waiting for room is no fault, and no lost submit.
+        assert!(outcome.is_finished() && outcome.effort.faults.is_empty(), "{outcome:?}");
+        assert_eq!(outcome.effort.submits, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_of_hours_makes_no_statement_unknown() {
+    // 30 statements of an hour, two at a time: the last one waits for 14 hours, longer than any patience.
+    let service = limited(3_600, 2, 500);
+    let orchestrator = Orchestrator::new(Fleet::new(service.clone()));
+    let keys: Vec<_> = (0..30).map(|number| StepKey::new("run", number.to_string())).collect();
+    let outcomes = join_all(keys.iter().map(|key| orchestrator.run(key, statement(), None))).await;
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|outcome| outcome.is_finished())));
+    assert_eq!(service.effects().len(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_of_a_statement_that_nobody_waits_for_comes_back() {
+    let fleet = Limit::new(service(10), 2);
+    for _ in 0..2 {
+        fleet.submit(&statement(), None).await.unwrap();
+    }
+    // Both have long ended, and nobody asked.
+    sleep(secs(30)).await;
+    let begun = Instant::now();
+    fleet.submit(&statement(), None).await.unwrap();
+    assert!((30..32).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert_eq!(fleet.active(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_counted_until_it_was_idle_for_its_keep_alive() {
+    let fleet = Limit::new(service(10), 100).with_sessions(1);
+    let kept = statement().with_session_keep_alive(secs(60));
+    let begun = Instant::now();
+    let first = fleet.submit(&kept, None).await.unwrap();
+    assert_eq!(fleet.open_sessions(), 1);
+    // Into the same session, and beside it: no other one is opened.
+    fleet.describe(&first.id, Some(WaitTime::MAX)).await.unwrap();
+    let again = statement().in_session(first.session_id.unwrap());
+    let again = fleet.submit(&again, None).await.unwrap();
+    fleet.submit(&statement(), None).await.unwrap();
+    fleet.describe(&again.id, Some(WaitTime::MAX)).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 20);
+    fleet.submit(&kept, None).await.unwrap();
+    assert!((80..82).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_of_others_are_waited_for() {
+    let service = limited(1, 500, 2);
+    let other = statement().with_session_keep_alive(secs(30));
+    service.submit(&other, None).await.unwrap();
+    service.submit(&other, None).await.unwrap();
+    let fleet = Fleet::new(service);
+    let begun = Instant::now();
+    fleet.submit(&other, None).await.unwrap();
+    // Tries after 10, 20, 30 and 40 seconds; from 31 on there is room.
+    assert_eq!(begun.elapsed().as_secs(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
+    let told = Arc::new(Told::new([now(Status::Started), now(Status::Aborted)], [now(true)]));
+    let rates = RequestRates::default().with(Request::DescribeStatement, 1);
+    let fleet = Fleet::new(told.clone()).with_rates(rates);
+    let id = StatementId::new("told");
+    // Others are before it, for the next 100 seconds.
+    let others = join_all((0..100).map(|_| fleet.describe(&id, None)));
+    let strategy = LongPoll::default();
+    let mut effort = Effort::default();
+    let wait = Wait::new(&fleet, &id, &strategy).with_limit(secs(20)).until_ended(&mut effort);
+    let begun = Instant::now();
+    let (_, ending) = tokio::join!(others, wait);
+    assert!(matches!(ending, Ending::TimedOut { .. }), "{ending:?}");
+    let cancelled = told.asked().iter().find_map(|asked| match asked {
+        super::support::Asked::Cancel(at) => Some(*at),
+        _ => None,
+    });
+    assert_eq!(cancelled, Some(20.0));
+    assert!(effort.faults.is_empty(), "{effort:?}");
+    assert_eq!(begun.elapsed().as_secs(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_thousand_waits_share_100_questions_a_second() {
+    let dwell = Dwell { submitted: secs(1), picked: secs(1) };
+    let mut limits = Limits::default();
+    limits.active_statements = 10_000;
+    let script = Script::new().with_limits(limits).with_dwell(dwell).otherwise(Run::finished(secs(600)));
+    let service = LocalExecutor::scripted(script);
+    let ids: Vec<_> =
+        join_all((0..3_000).map(|_| async { service.submit(&statement(), None).await.unwrap().id })).await;
+    let fleet = Arc::new(Fleet::new(service));
+    let begun = Instant::now();
+    let waits = ids.iter().map(|id| async {
+        let mut effort = Effort::default();
+        let ending = Wait::new(&fleet, id, &LongPoll::default()).until_ended(&mut effort).await;
+        assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+        (begun.elapsed().as_secs_f64() - 602.0, effort)
+    });
+    let ended = join_all(waits).await;
+    assert!(ended.iter().all(|(_, effort)| effort.faults.is_empty()), "no question was given up");
+    let mean = ended.iter().map(|(late, _)| late).sum::<f64>() / 3_000.0;
+    // All end in the same instant; a question is out for nearly all of them at any time.
+    assert!(mean < 1.0, "{mean}");
+}
