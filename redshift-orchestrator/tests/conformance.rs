@@ -98,6 +98,14 @@ async fn every_layer_conforms() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_layer_shows_the_catalog() {
+    conformance::catalog(&over(Retry::new)).await;
+    conformance::catalog(&over(Traced::new)).await;
+    // Limit and Rate are in it.
+    conformance::catalog(&over(Fleet::new)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_executor_behind_a_pointer_conforms() {
     conformance::all(&over(|service| std::sync::Arc::new(service) as std::sync::Arc<dyn StatementExecutor>))
         .await;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::gate::{Gate, Place, Ticket};
 use crate::{
@@ -34,6 +34,7 @@ pub struct Limit<E> {
     statements: Gate,
     sessions: Gate,
     held: Mutex<Held>,
+    looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -67,13 +68,14 @@ struct Open {
 const LONGEST_RUN: Duration = Duration::from_hours(24);
 /// When a statement that nobody asks about is asked about here.
 const NEGLECTED: Duration = Duration::from_secs(60);
-/// How often those who wait look for places that nobody gave back.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long those who wait for places may leave those unseen that nobody gives back.
+const UNSEEN: Duration = Duration::from_secs(10);
 
 impl<E> Limit<E> {
     /// Lets at most `most` statements be active at a time, at least one, and 500 sessions be open.
     pub fn new(inner: E, most: usize) -> Self {
-        Self { inner, statements: Gate::new(most), sessions: Gate::new(500), held: Mutex::default() }
+        let (statements, sessions) = (Gate::new(most), Gate::new(500));
+        Self { inner, statements, sessions, held: Mutex::default(), looking: tokio::sync::Mutex::default() }
     }
 
     /// Lets at most `most` statements be active at a time, at least one.
@@ -116,6 +118,7 @@ impl<E> Limit<E> {
             statements: self.statements,
             sessions: self.sessions,
             held: self.held,
+            looking: self.looking,
         }
     }
 }
@@ -137,13 +140,16 @@ impl<E: StatementExecutor> Limit<E> {
 
     /// Gives back what is not used any more, for as long as somebody waits.
     async fn look_after_places(&self) -> std::convert::Infallible {
+        // One of them is enough.
+        let _looking = self.looking.lock().await;
         loop {
             let neglected = self.held().neglected(Instant::now());
             for id in neglected {
                 // Its answer gives the place back; an error leaves things as they are.
                 let _ = self.describe(&id, None).await;
             }
-            sleep(LOOK).await;
+            let (now, due) = (Instant::now(), self.held().next_due());
+            sleep_until(due.map_or(now + UNSEEN, |due| due.clamp(now, now + UNSEEN))).await;
         }
     }
 
@@ -235,6 +241,13 @@ impl Held {
         self.active.retain(|_, active| now - active.since < LONGEST_RUN);
         self.doubtful.retain(|_, (_, since)| now - *since < LONGEST_RUN);
         self.open.retain(|_, open| open.idle_since.is_none_or(|since| now - since < open.keep_alive));
+    }
+
+    /// When the next place may come back that nobody gives back.
+    fn next_due(&self) -> Option<Instant> {
+        let neglected = self.active.values().map(|active| active.asked + NEGLECTED);
+        let idle = self.open.values().filter_map(|open| Some(open.idle_since? + open.keep_alive));
+        neglected.chain(idle).min()
     }
 
     /// Statements that nobody asked about for long. They count as asked about now.

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use crate::{
     Backoff, Clock, Conclusion, Error, ErrorKind, FailureKind, Observer, Origin, Outcome, Progressed, Result,
     Statement, StatementExecutor, StatementId, StepKey, SystemClock,
-    journal::{self, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token, statement_name},
+    journal::{
+        self, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token, statement_name,
+    },
     observer::Unobserved,
     wait::{Cancellation, Durations, Effort, LongPoll, PollStrategy, Wait},
 };

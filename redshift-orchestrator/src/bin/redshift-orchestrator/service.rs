@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use redshift_orchestrator::{
-    Compute, DataApiExecutor, Error, ErrorKind, Pipeline, Result, StatementExecutor, Target,
+    Compute, DataApiExecutor, Error, ErrorKind, Pipeline, Result, StatementExecutor, Target, layer::Fleet,
     local::LocalExecutor,
 };
 
@@ -39,7 +39,7 @@ impl ServiceOptions {
                 ));
             }
         };
-        Ok(Service { executor: Arc::new(DataApiExecutor::new(&sdk, target)), place })
+        Ok(Service { executor: Arc::new(Fleet::new(DataApiExecutor::new(&sdk, target))), place })
     }
 
     async fn sdk_config(&self, region: Option<String>) -> SdkConfig {
