@@ -101,7 +101,7 @@ fn main() -> Result<()> {
     Section::new(
         "memory",
         "Does the memory of a write depend on how much is written?",
-        &format!("customers of seven columns, streamed; a memory budget of {} MiB; files of 32 MiB", budget >> 20),
+        &format!("customers of six columns, streamed; a memory budget of {} MiB; files of 32 MiB", budget >> 20),
     )
     .with_table(["write", "rows", "input MB", "peak MB, one arena", "peak MB as it is", "seconds"], rows)
     .with_note(&format!(

@@ -99,7 +99,7 @@ async fn main() -> Result<()> {
     Section::new(
         "tables",
         "Does a table stay as fast and as small as a fresh one, and how much can be asked of it?",
-        "customers of seven columns, on a local disk, default retention and archival",
+        "customers of six columns, on a local disk, default retention and archival",
     )
     .with_table(
         ["what", "figure", "limit"],

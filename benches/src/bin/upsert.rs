@@ -113,7 +113,7 @@ fn main() -> Result<()> {
     Section::new(
         "upsert",
         "What does an upsert cost, against the least that copy-on-write can do, and against what one would use instead?",
-        "10,000 rows, half new, random keys, from a Parquet file; seven columns of which most of each changed row changes",
+        "10,000 rows, half new, random keys, from a Parquet file; six columns of which most of each changed row changes",
     )
     .with_table(["table", "who", "seconds", "CPU seconds", "peak MB", "against us", "limit"], rows)
     .with_note(&format!(
