@@ -392,6 +392,15 @@ impl Table {
         Ok(())
     }
 
+    /// Removes the folder of a partition that is gone, and those above it that are empty then: a local disk keeps them.
+    pub(crate) fn remove_empty_folders(&self, partition: &str) {
+        let Some(table) = &self.inner.local_folder else { return };
+        let mut below = partition;
+        while !below.is_empty() && std::fs::remove_dir(table.join(below)).is_ok() {
+            below = below.rsplit_once('/').map_or("", |(above, _)| above);
+        }
+    }
+
     /// Waits until nobody else changes the table.
     pub(crate) async fn turn(&self) -> Result<Turn<'_>> {
         let local = self.inner.writing.lock().await;

@@ -27,6 +27,9 @@ async fn reads_as_spark_reads_it(
         "customer-0.14",
         "customer-0.15",
         "deletes-0.15",
+        "clusterplan-0.15",
+        "overwritten-0.15",
+        "replaced-0.15",
         "rolledback-0.15",
         "singlecomplex-0.15"
     )]
@@ -191,6 +194,8 @@ async fn keeps_every_invariant(
         "customer-0.14",
         "customer-0.15",
         "deletes-0.15",
+        "overwritten-0.15",
+        "replaced-0.15",
         "rolledback-0.15",
         "singlecomplex-0.15"
     )]

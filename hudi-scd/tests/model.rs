@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{batch, folder, lines, memory, repeatable, schema};
 use hudi_scd::{CommitReport, Instant, Query, RetentionPolicy, Table, TableDefinition};
@@ -26,6 +26,9 @@ enum Step {
     Upsert(Vec<Row>),
     Insert(Vec<Row>),
     Delete(Vec<i32>),
+    Overwrite(Vec<Row>),
+    /// Of keys that are not stored: the caller of a bulk insert sees to that.
+    BulkInsert(Vec<Row>),
     /// The handle is dropped and the table opened again.
     Reopen,
 }
@@ -45,6 +48,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => prop::collection::vec(row(), 0..8).prop_map(Step::Upsert),
         1 => prop::collection::vec(row(), 0..4).prop_map(Step::Insert),
         1 => prop::collection::vec(0..12, 0..3).prop_map(Step::Delete),
+        1 => prop::collection::vec(row(), 0..5).prop_map(Step::Overwrite),
+        1 => prop::collection::vec(row(), 0..5).prop_map(Step::BulkInsert),
         1 => Just(Step::Reopen),
     ]
 }
@@ -65,6 +70,7 @@ struct Counts {
     deleted: u64,
     late: u64,
     remembered: u64,
+    overwritten: u64,
     unchanged: u64,
     superseded: u64,
 }
@@ -72,16 +78,7 @@ struct Counts {
 impl Model {
     fn write(&mut self, rows: &[Row], insert: bool, partitioned: bool) -> Counts {
         let mut counts = Counts::default();
-        let mut newest: BTreeMap<i32, &Row> = BTreeMap::new();
-        for row in rows {
-            if let Some(known) = newest.get(&row.id) {
-                counts.superseded += 1;
-                if row.at < known.at {
-                    continue;
-                }
-            }
-            newest.insert(row.id, row);
-        }
+        let newest = newest(rows, &mut counts);
         for row in newest.into_values() {
             match self.rows.get(&row.id) {
                 Some(_) if insert => counts.unchanged += 1,
@@ -120,6 +117,53 @@ impl Model {
         counts
     }
 
+    fn overwrite(&mut self, rows: &[Row], partitioned: bool) -> Counts {
+        let mut counts = Counts::default();
+        let newest = newest(rows, &mut counts);
+        let partition = |row: &Row| if partitioned { row.day } else { 0 };
+        let says = |row: &Row| (row.id, row.day, row.at, row.text);
+        let before = self.rows.clone();
+        let targets: BTreeSet<i32> = newest.values().map(|row| partition(row)).collect();
+        let targets = targets.into_iter().filter(|target| {
+            let stored: Vec<_> = before.values().filter(|row| partition(row) == *target).map(says).collect();
+            let new = newest.values().filter(|row| partition(row) == *target && !row.deleted);
+            stored != new.map(|row| says(row)).collect::<Vec<_>>()
+        });
+        let targets: BTreeSet<i32> = targets.collect();
+        self.rows.retain(|_, row| !targets.contains(&partition(row)));
+        counts.overwritten = (before.len() - self.rows.len()) as u64;
+        for row in newest.into_values() {
+            let known = before.get(&row.id);
+            counts.overwritten -= u64::from(known.is_some_and(|known| targets.contains(&partition(known))));
+            match known {
+                Some(_) if row.deleted => counts.deleted += 1,
+                None if row.deleted => counts.unchanged += 1,
+                Some(known) if says(known) == says(row) => counts.unchanged += 1,
+                Some(known) if partition(known) == partition(row) => counts.updated += 1,
+                Some(_) => counts.moved += 1,
+                None => counts.inserted += 1,
+            }
+            self.rows.remove(&row.id);
+            if !row.deleted {
+                self.rows.insert(row.id, row.clone());
+            }
+        }
+        counts
+    }
+
+    fn bulk_insert(&mut self, rows: &[Row]) -> Counts {
+        let mut counts = Counts::default();
+        for row in newest(rows, &mut counts).into_values() {
+            if row.deleted {
+                counts.unchanged += 1;
+            } else {
+                counts.inserted += 1;
+                self.rows.insert(row.id, row.clone());
+            }
+        }
+        counts
+    }
+
     fn delete(&mut self, keys: &[i32]) -> Counts {
         let mut counts = Counts::default();
         let mut seen = Vec::new();
@@ -151,6 +195,21 @@ impl Model {
     }
 }
 
+/// The row of each key that counts.
+fn newest<'a>(rows: &'a [Row], counts: &mut Counts) -> BTreeMap<i32, &'a Row> {
+    let mut newest: BTreeMap<i32, &Row> = BTreeMap::new();
+    for row in rows {
+        if let Some(known) = newest.get(&row.id) {
+            counts.superseded += 1;
+            if row.at < known.at {
+                continue;
+            }
+        }
+        newest.insert(row.id, row);
+    }
+    newest
+}
+
 fn counts(report: &CommitReport) -> Counts {
     Counts {
         inserted: report.inserted,
@@ -159,6 +218,7 @@ fn counts(report: &CommitReport) -> Counts {
         deleted: report.deleted,
         late: report.late,
         remembered: report.remembered,
+        overwritten: report.overwritten,
         unchanged: report.unchanged,
         superseded: report.superseded,
     }
@@ -206,6 +266,15 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
                 let report = table.delete(&[batch(&schema("id int"), &lines.join("\n"))]).await.unwrap();
                 (report, model.delete(&keys))
             }
+            Step::Overwrite(rows) => {
+                let report = table.insert_overwrite(&[to_batch(&rows)]).await.unwrap();
+                (report, model.overwrite(&rows, partitioned))
+            }
+            Step::BulkInsert(mut rows) => {
+                rows.retain(|row| !model.rows.contains_key(&row.id));
+                let report = table.bulk_insert(&[to_batch(&rows)]).await.unwrap();
+                (report, model.bulk_insert(&rows))
+            }
             Step::Reopen => {
                 let later = options.clone();
                 table = Table::open_with(store.clone(), "t".into(), later).await.unwrap();
@@ -213,9 +282,8 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
             }
         };
         assert_eq!(counts(&report), expected);
-        let changed =
-            expected.inserted + expected.updated + expected.moved + expected.deleted + expected.remembered
-                > 0;
+        let Counts { inserted, updated, moved, deleted, remembered, overwritten, .. } = expected;
+        let changed = inserted + updated + moved + deleted + remembered + overwritten > 0;
         assert_eq!(report.instant.is_some(), changed);
         assert_eq!(lines(&table.read(data(Query::snapshot())).await.unwrap()), model.lines());
         past.extend(report.instant.map(|instant| (instant, model.lines())));

@@ -33,7 +33,7 @@ pub(super) enum Command {
     Upsert(Write),
     /// Write the rows whose key is new, and leave stored rows as they are
     Insert(Write),
-    /// Write the first load of a table. Until the library has an operation of its own for it, the same as `insert`
+    /// Write the first load of a table: no key is looked up, so none of them may be stored yet
     BulkInsert(Write),
     /// Delete keys
     Delete(Delete),

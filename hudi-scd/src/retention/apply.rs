@@ -149,6 +149,11 @@ impl Table {
             }
             partitions.insert(partition.clone(), done);
         }
+        // Of a partition that goes, what says that it was one goes last.
+        for partition in plan.partitions_to_be_deleted.iter().flatten().filter(|path| !path.is_empty()) {
+            self.delete_file(view, &layout::in_partition(partition, layout::PARTITION_METADATA)).await?;
+            self.remove_empty_folders(partition);
+        }
         let earliest = plan.earliest_instant_to_retain.as_ref().map(|retained| retained.timestamp.clone());
         let metadata = CleanMetadata {
             start_clean_time: instant.to_string(),

@@ -59,7 +59,9 @@ impl Table {
             Some(RetentionPolicy::FileVersions(_)) => 1,
             Some(policy) => self.retained_commits(&view, policy),
         };
-        let actions = to_archive(limits, retained, &view.timeline);
+        // Without the commit that replaced it, a file group that is there still would be read again.
+        let replaced = view.groups.values().filter_map(|group| group.replaced_at).min();
+        let actions = to_archive(limits, retained, replaced, &view.timeline);
         if actions.is_empty() {
             return Ok(None);
         }

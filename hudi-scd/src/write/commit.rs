@@ -24,7 +24,7 @@ use crate::{
     properties::java_date,
     schema, storage,
     table::{Table, Turn},
-    timeline::{Action, CommitMetadata, Instant, State, WriteStat},
+    timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
 };
 
 /// What a commit says that it was.
@@ -32,7 +32,11 @@ use crate::{
 pub(crate) enum Operation {
     Upsert,
     Insert,
+    BulkInsert,
     Delete,
+    InsertOverwrite,
+    InsertOverwriteTable,
+    DeletePartition,
 }
 
 impl Operation {
@@ -40,15 +44,31 @@ impl Operation {
         match intent {
             Intent::Upsert => Self::Upsert,
             Intent::Insert => Self::Insert,
+            Intent::BulkInsert => Self::BulkInsert,
             Intent::Delete => Self::Delete,
+            Intent::Overwrite => Self::InsertOverwrite,
         }
     }
 
+    fn action(self) -> Action {
+        match self {
+            Self::Upsert | Self::Insert | Self::BulkInsert | Self::Delete => Action::Commit,
+            Self::InsertOverwrite | Self::InsertOverwriteTable | Self::DeletePartition => {
+                Action::ReplaceCommit
+            }
+        }
+    }
+
+    /// What Spark writes.
     fn as_str(self) -> &'static str {
         match self {
             Self::Upsert => "UPSERT",
             Self::Insert => "INSERT",
+            Self::BulkInsert => "BULK_INSERT",
             Self::Delete => "DELETE",
+            Self::InsertOverwrite => "INSERT_OVERWRITE",
+            Self::InsertOverwriteTable => "INSERT_OVERWRITE_TABLE",
+            Self::DeletePartition => "DELETE_PARTITION",
         }
     }
 }
@@ -59,7 +79,12 @@ pub(crate) struct Commit<'a> {
     pub(crate) turn: &'a Turn<'a>,
     pub(crate) instant: Instant,
     pub(crate) operation: Operation,
+    /// The file groups in whose place the new ones are put.
+    pub(crate) replaced: Replaced,
 }
+
+/// File groups by partition path.
+pub(crate) type Replaced = BTreeMap<String, Vec<String>>;
 
 impl Commit<'_> {
     /// Writes the files and completes the commit, or leaves a pending one to the next writer's rollback.
@@ -70,7 +95,7 @@ impl Commit<'_> {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        let Self { table, turn, instant, operation } = self;
+        let Self { table, turn, instant, operation, replaced } = self;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
         let format = Arc::new(FileFormat::new(
@@ -79,14 +104,18 @@ impl Commit<'_> {
             &table.inner.properties.record_key_fields,
             &table.inner.options,
         )?);
-        let state_file = |state| layout.instant_file(instant, Action::Commit, state);
+        let state_file = |state| layout.instant_file(instant, operation.action(), state);
         let metadata = |partition_to_write_stats| CommitMetadata {
             partition_to_write_stats,
             operation_type: Some(operation.as_str().to_owned()),
             ..CommitMetadata::default()
         };
 
-        storage::create(store, &state_file(State::Requested)?, Vec::new()).await?;
+        let requested = match operation.action() {
+            Action::ReplaceCommit => RequestedReplace::default().encode(),
+            _ => Vec::new(),
+        };
+        storage::create(store, &state_file(State::Requested)?, requested).await?;
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
         report.time.commit += watch.lap();
 
@@ -106,7 +135,8 @@ impl Commit<'_> {
         for stat in stats {
             by_partition.entry(stat.partition_path.clone().unwrap_or_default()).or_default().push(stat);
         }
-        let metadata = metadata(by_partition).with_schema(schema::to_avro(&schema, table.name())?);
+        let mut metadata = metadata(by_partition).with_schema(schema::to_avro(&schema, table.name())?);
+        metadata.partition_to_replace_file_ids = replaced;
         // Past the next line the rows are there for everybody.
         turn.verify().await?;
         storage::create(store, &state_file(State::Completed)?, metadata.to_json()?).await?;

@@ -22,7 +22,9 @@ use crate::{
 pub(crate) enum Intent {
     Upsert,
     Insert,
+    BulkInsert,
     Delete,
+    Overwrite,
 }
 
 /// Rows to be written, at most one of each key.
@@ -88,8 +90,8 @@ impl Incoming {
         let keys =
             if all { keys } else { take(&keys, &winners, None).map_err(failed)?.as_string::<i32>().clone() };
         let ordering = match ordering {
-            // Under commit time the incoming row wins, and the ordering value was for the batch alone.
-            _ if properties.merge == Merge::CommitTime => None,
+            // Under commit time, and where everything stored goes, the incoming row wins, and the ordering value was for the batch alone.
+            _ if properties.merge == Merge::CommitTime || intent == Intent::Overwrite => None,
             Some(ordering) if !all => Some(take(&ordering, &winners, None).map_err(failed)?),
             ordering => ordering,
         };
@@ -106,7 +108,7 @@ impl Incoming {
     ) -> Result<Self> {
         let properties = &table.inner.properties;
         let ordering = match (intent, properties.merge) {
-            (Intent::Delete, _) | (_, Merge::CommitTime) => None,
+            (Intent::Delete | Intent::Overwrite, _) | (_, Merge::CommitTime) => None,
             _ => ordering_column(&rows, properties)?,
         };
         let total = rows.num_rows() as u64;

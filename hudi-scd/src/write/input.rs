@@ -247,7 +247,7 @@ impl Merger {
         }
         let mut rows: Vec<(usize, usize)> = Vec::new();
         let mut bytes = 0;
-        while bytes < self.share {
+        while rows.is_empty() || bytes < self.share {
             let Some(head) = self.heads.pop() else { break };
             let mut best = self.take(head.run, &mut held)?;
             while self.heads.peek().is_some_and(|next| next.key == head.key)

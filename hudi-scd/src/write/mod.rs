@@ -15,11 +15,13 @@
 //! Before all that, what a dead writer left is [rolled back](rollback); after it, the table is cleaned.
 
 mod base_file;
+mod bulk;
 mod changeset;
 mod commit;
 mod incoming;
 mod input;
 mod merge;
+mod overwrite;
 mod pack;
 mod patch;
 mod report;
@@ -38,9 +40,10 @@ use tokio::time::Instant as Stopwatch;
 
 use self::{
     changeset::{Changeset, Collecting},
-    commit::{Commit, Operation},
+    commit::{Commit, Operation, Replaced},
     incoming::{Incoming, Intent},
     input::Gathered,
+    overwrite::{Overwrite, Tally},
 };
 pub use self::{
     report::{CommitReport, Phases},
@@ -84,6 +87,20 @@ impl Table {
         self.write(at_hand(batches), Intent::Insert).await
     }
 
+    /// Adds rows whose keys the caller knows to be new: no key is looked up, and the rows go, sorted by partition and key,
+    /// into file groups of their own. For the first load of a table; a key that is stored already would be stored twice,
+    /// which [`Table::validate`] finds.
+    ///
+    /// Of several rows of a key in the input one counts, as for [`Table::upsert`]: a key lives in one place. (Hudi's
+    /// own bulk insert keeps them all, unless `hoodie.combine.before.insert` is set.) A row whose `_hoodie_is_deleted`
+    /// is true is left out.
+    ///
+    /// # Errors
+    /// As [`Table::upsert`].
+    pub async fn bulk_insert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.write(at_hand(batches), Intent::BulkInsert).await
+    }
+
     /// Deletes keys, whatever their ordering value: the batches need the record key columns only. Keys that are not
     /// stored count as unchanged.
     ///
@@ -116,6 +133,17 @@ impl Table {
         self.write(rows, Intent::Insert).await
     }
 
+    /// [`Table::bulk_insert`] of a stream of batches; see [`Table::upsert_stream`].
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and what the stream says.
+    pub async fn bulk_insert_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        self.write(rows, Intent::BulkInsert).await
+    }
+
     /// [`Table::delete`] of a stream of batches; see [`Table::upsert_stream`].
     ///
     /// # Errors
@@ -132,13 +160,22 @@ impl Table {
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
         intent: Intent,
     ) -> Result<CommitReport> {
+        self.write_as(rows, intent, None).await
+    }
+
+    async fn write_as(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+        intent: Intent,
+        overwrite: Option<Overwrite>,
+    ) -> Result<CommitReport> {
         let mut watch = Watch::start();
         let mut report = CommitReport::default();
         let rows = input::gather(self, rows, intent).await?;
         report.time.prepare = watch.lap();
         let turn = self.turn().await?;
         report.time.wait = watch.lap();
-        let input = Input { rows, deletes: None, intent };
+        let input = Input { rows, deletes: None, intent, overwrite };
         let written = self.write_in_turn(&turn, input, &mut report, &mut watch).await;
         turn.end().await;
         written.map(|()| report)
@@ -154,14 +191,14 @@ impl Table {
         watch: &mut Watch,
     ) -> Result<()> {
         let rows = Gathered::Memory(vec![rows]);
-        let input = Input { rows, deletes: Some(deletes), intent: Intent::Upsert };
+        let input = Input { rows, deletes: Some(deletes), intent: Intent::Upsert, overwrite: None };
         self.write_in_turn(turn, input, report, watch).await
     }
 
     async fn write_in_turn(
         &self,
         turn: &Turn<'_>,
-        input: Input,
+        mut input: Input,
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
@@ -170,15 +207,20 @@ impl Table {
         view.check_latest_whole()?;
         report.time.repair = watch.lap();
 
-        let intent = input.intent;
-        let changes = self.changes_of(&view, input, report, watch).await?;
-        if changes.is_empty() {
+        let (intent, overwrite) = (input.intent, input.overwrite.take());
+        let mut tally = Tally::default();
+        let mut changes = self.changes_of(&view, input, &mut tally, report, watch).await?;
+        let (operation, replaced) = match overwrite {
+            Some(overwrite) => (overwrite.operation, tally.settle(overwrite.target, &mut changes, report)),
+            None => (Operation::of(intent), Replaced::new()),
+        };
+        if changes.is_empty() && replaced.is_empty() {
             return Ok(());
         }
         let instant = self.mint(view.timeline.newest())?;
         let schema = changes.schema.clone();
         let packed = pack::pack(self, &view, changes, self.ids(instant));
-        let commit = Commit { table: self, turn, instant, operation: Operation::of(intent) };
+        let commit = Commit { table: self, turn, instant, operation, replaced };
         commit.run(schema, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
         self.archive_after_commit(turn, report).await;
@@ -191,10 +233,11 @@ impl Table {
         &self,
         view: &View,
         input: Input,
+        tally: &mut Tally,
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<Changeset> {
-        let Input { rows, deletes, intent } = input;
+        let Input { rows, deletes, intent, .. } = input;
         let runs = match rows {
             Gathered::Memory(batches) => {
                 let mut incoming = Incoming::prepare(self, view, &batches, intent).await?;
@@ -205,7 +248,7 @@ impl Table {
                 report.rows = incoming.total_rows;
                 report.superseded = incoming.total_rows - incoming.len() as u64;
                 report.time.prepare += watch.lap();
-                let tagged = tag::tag(self, view, &incoming, report).await?;
+                let tagged = self.tag(view, &incoming, tally, report).await?;
                 report.time.find = watch.lap();
                 return Ok(Changeset::in_memory(incoming, tagged));
             }
@@ -222,11 +265,25 @@ impl Table {
             let incoming = Incoming::distinct(self, intent, schema.clone(), rows, keys)?;
             report.superseded -= incoming.len() as u64;
             report.time.prepare += watch.lap();
-            let tagged = tag::tag(self, view, &incoming, report).await?;
+            let tagged = self.tag(view, &incoming, tally, report).await?;
             collecting = blocking(move || collecting.add(&incoming, tagged).map(|()| collecting)).await?;
             report.time.find += watch.lap();
         }
         Ok(collecting.finish(schema))
+    }
+
+    async fn tag(
+        &self,
+        view: &View,
+        incoming: &Incoming,
+        tally: &mut Tally,
+        report: &mut CommitReport,
+    ) -> Result<tag::Tagged> {
+        match incoming.intent {
+            Intent::BulkInsert => Ok(bulk::tag(incoming, report)),
+            Intent::Overwrite => overwrite::tag(self, view, incoming, tally, report).await,
+            _ => tag::tag(self, view, incoming, report).await,
+        }
     }
 
     /// Finishes or undoes what writers that died have left.
@@ -244,6 +301,8 @@ struct Input {
     /// Which rows are deletes, if no column says so. The keys of all rows differ then, as rows are not counted twice.
     deletes: Option<BooleanArray>,
     intent: Intent,
+    /// For [`Intent::Overwrite`]: what of the table.
+    overwrite: Option<Overwrite>,
 }
 
 fn at_hand(batches: &[RecordBatch]) -> impl Stream<Item = Result<RecordBatch>> + Send {

@@ -30,6 +30,8 @@ pub struct CommitReport {
     pub late: u64,
     /// Deletions of keys that are not stored: they are kept in mind, since the row that they delete may only be late.
     pub remembered: u64,
+    /// Stored rows that an overwrite took away without another of their key in the input. They are no rows of the input.
+    pub overwritten: u64,
     /// Rows that equal what is stored, and deletions of keys of which that is known already, or that have no ordering
     /// value by which a row could be late.
     pub unchanged: u64,

@@ -18,7 +18,10 @@ use crate::{
     table::Table,
     timeline::{
         Action, Instant, State, TimelineEntry,
-        avro::{InstantInfo, RollbackMetadata, RollbackPartitionMetadata, RollbackPlan, RollbackRequest},
+        avro::{
+            InstantInfo, RequestedReplace, RollbackMetadata, RollbackPartitionMetadata, RollbackPlan,
+            RollbackRequest,
+        },
     },
     view::View,
 };
@@ -31,7 +34,7 @@ const MARKERS: &str = "MARKERS";
 /// Whoever calls this is the only writer: what is pending is dead.
 pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
     let mut view = table.view().await?;
-    refuse_foreign_pending(&view)?;
+    refuse_foreign_pending(table, &view).await?;
     if view.timeline.entries().iter().any(TimelineEntry::is_pending) {
         // What is pending may have left files since the view was loaded, without the timeline having moved.
         table.forget_view();
@@ -90,21 +93,33 @@ pub(crate) async fn sweep_markers(table: &Table) -> Result<()> {
 }
 
 /// Undone is what this crate writes; a clustering, a compaction or a restore that is under way is another engine's.
-fn refuse_foreign_pending(view: &View) -> Result<()> {
-    let foreign = view.timeline.entries().iter().find(|entry| {
-        let ours =
-            matches!(entry.action, Action::Commit | Action::Clean | Action::Rollback | Action::Savepoint);
-        entry.is_pending() && !ours
-    });
-    match foreign {
-        None => Ok(()),
-        Some(entry) => Err(Error::new(
-            ErrorKind::Unsupported,
-            "another engine has begun something that only it can finish; finish it there first",
-        )
-        .with_context("action", entry.action)
-        .with_context("instant", entry.instant)),
+async fn refuse_foreign_pending(table: &Table, view: &View) -> Result<()> {
+    for entry in view.timeline.entries().iter().filter(|entry| entry.is_pending()) {
+        let ours = match entry.action {
+            Action::Commit | Action::Clean | Action::Rollback | Action::Savepoint => true,
+            Action::ReplaceCommit => !is_clustering(table, entry).await?,
+            _ => false,
+        };
+        if !ours {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "another engine has planned or begun something that only it can finish: run it, or roll it back, there first",
+            )
+            .with_context("action", entry.action)
+            .with_context("instant", entry.instant));
+        }
     }
+    Ok(())
+}
+
+/// Whether a replacecommit that is pending is a clustering: it stays planned until an engine carries it out, where an
+/// overwrite that is pending has died.
+async fn is_clustering(table: &Table, entry: &TimelineEntry) -> Result<bool> {
+    let requested = table.inner.layout.instant_file(entry.instant, entry.action, State::Requested)?;
+    let bytes = storage::read_if_exists(table.store(), &requested).await?;
+    let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return Ok(false) };
+    let replace = RequestedReplace::decode(&bytes).map_err(|error| error.with_context("file", &requested))?;
+    Ok(replace.clustering_plan.is_some() || replace.operation_type.as_deref() == Some("CLUSTER"))
 }
 
 async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<RollbackPlan> {

@@ -132,13 +132,13 @@ pub(crate) async fn tag(
 
 /// What becomes of an incoming row whose key is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Wins,
     Late,
     Unchanged,
 }
 
-async fn judge(
+pub(super) async fn judge(
     table: &Table,
     file: &IndexedFile,
     incoming: &Incoming,

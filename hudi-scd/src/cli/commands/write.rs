@@ -57,7 +57,8 @@ pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result
     let rows = rows(context, input, known);
     let report = match kind {
         Kind::Upsert => table.upsert_stream(rows).await,
-        Kind::Insert | Kind::BulkInsert => table.insert_stream(rows).await,
+        Kind::Insert => table.insert_stream(rows).await,
+        Kind::BulkInsert => table.bulk_insert_stream(rows).await,
     };
     tell(context, &report.map_err(named)?)
 }

@@ -9,7 +9,7 @@ use crate::{
     Error, ErrorKind, Result,
     timeline::{
         Action, Instant, State,
-        avro::{CleanMetadata, CleanPlan, RollbackMetadata, SavepointMetadata},
+        avro::{CleanMetadata, CleanPlan, RequestedReplace, RollbackMetadata, SavepointMetadata},
     },
 };
 
@@ -39,6 +39,11 @@ pub struct ArchivedEntry {
     pub action_state: Option<String>,
     /// What a replacecommit did.
     pub hoodie_replace_commit_metadata: Option<ArchivedReplaceCommit>,
+    /// What a replacecommit was going to do.
+    pub hoodie_requested_replace_metadata: Option<RequestedReplace>,
+    /// What a replacecommit had begun to do.
+    #[serde(rename = "HoodieInflightReplaceMetadata")]
+    pub hoodie_inflight_replace_metadata: Option<ArchivedCommit>,
     /// When the file was written, in the form of an instant.
     pub state_transition_time: Option<String>,
 }
@@ -139,6 +144,12 @@ impl ArchivedEntry {
             (Action::Commit, _) => entry.hoodie_commit_metadata = Some(commit(content)?),
             (Action::ReplaceCommit, State::Completed) => {
                 entry.hoodie_replace_commit_metadata = Some(commit(content)?)
+            }
+            (Action::ReplaceCommit, State::Inflight) if !content.is_empty() => {
+                entry.hoodie_inflight_replace_metadata = Some(commit(content)?)
+            }
+            (Action::ReplaceCommit, State::Requested) => {
+                entry.hoodie_requested_replace_metadata = optional(content, RequestedReplace::decode)?
             }
             (Action::Clean, State::Completed) => {
                 entry.hoodie_clean_metadata = Some(CleanMetadata::decode(content)?)

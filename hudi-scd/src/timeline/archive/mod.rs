@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 
 pub use entry::{ArchivedCommit, ArchivedEntry, ArchivedReplaceCommit, ArchivedWriteStat};
 
-use super::{Action, Timeline, TimelineEntry, avro::RecordSchema};
+use super::{Action, Instant, Timeline, TimelineEntry, avro::RecordSchema};
 use crate::Result;
 
 /// Hudi's `hoodie.commits.archival.batch`.
@@ -51,9 +51,14 @@ impl ArchiveLimits {
 /// oldest first. Nothing is touched.
 ///
 /// `retained_commits` says how many of the newest commits must stay readable. Nothing from the first pending write on,
-/// nor from the first savepoint on, is archived. Cleans and rollbacks are counted each for themselves, by the same
-/// limits.
-pub fn to_archive(limits: ArchiveLimits, retained_commits: usize, timeline: &Timeline) -> Vec<TimelineEntry> {
+/// nor from the first savepoint on, nor from `needed` on, is archived: the first replacecommit of which a replaced file
+/// group is still there. Cleans and rollbacks are counted each for themselves, by the same limits.
+pub fn to_archive(
+    limits: ArchiveLimits,
+    retained_commits: usize,
+    needed: Option<Instant>,
+    timeline: &Timeline,
+) -> Vec<TimelineEntry> {
     let limits = limits.outside(retained_commits);
     let excess = |count: usize| if count > limits.keep_max { count - limits.keep_min } else { 0 };
     let mut out = Vec::new();
@@ -69,7 +74,7 @@ pub fn to_archive(limits: ArchiveLimits, retained_commits: usize, timeline: &Tim
         .map(|entry| entry.instant);
     let first_savepoint =
         timeline.entries().iter().find(|entry| entry.action == Action::Savepoint).map(|entry| entry.instant);
-    let barrier = [first_pending, first_savepoint].into_iter().flatten().min();
+    let barrier = [first_pending, first_savepoint, needed].into_iter().flatten().min();
     let commits = timeline.completed_commits();
     let count = timeline.completed_commits().count();
     let old =
@@ -168,7 +173,7 @@ mod tests {
 
     fn archived(limits: ArchiveLimits, retained: usize, timeline: &Timeline) -> Vec<String> {
         let name = |entry: &TimelineEntry| format!("{}.{}", entry.instant, entry.action);
-        to_archive(limits, retained, timeline).iter().map(name).collect()
+        to_archive(limits, retained, None, timeline).iter().map(name).collect()
     }
 
     const SPARK: ArchiveLimits = ArchiveLimits { keep_min: 12, keep_max: 14 };
@@ -197,6 +202,9 @@ mod tests {
         let pending = format!("{}.commit.requested", instant(2));
         let names = commits(0..2).into_iter().chain(commits(3..18)).chain([pending]);
         assert_eq!(archived(SPARK, 10, &timeline(names)), commits(0..2));
+        let needed = instant(1).parse().ok();
+        let held = to_archive(SPARK, 10, needed, &timeline(commits(0..18)));
+        assert_eq!(held.len(), 1, "a replacecommit whose replaced files are there still");
         let savepoint = format!("{}.savepoint", instant(1));
         let names = commits(0..18).into_iter().chain([savepoint]);
         assert_eq!(archived(SPARK, 10, &timeline(names)), commits(0..1));

@@ -1,15 +1,17 @@
-//! What Hudi says in Avro on the timeline: clean, rollback and savepoint, one record to a file.
+//! What Hudi says in Avro on the timeline: clean, rollback, savepoint and requested replacecommit, one record to a file.
 //!
 //! The `.avsc` files beside this one are the writer's schemas of Hudi 0.15 and 1.0. A file carries the schema it was
 //! written with, so records of other releases are read too: what they lack is `None`.
 
 mod clean;
 pub(in crate::timeline) mod ocf;
+mod replace;
 mod rollback;
 mod savepoint;
 
 pub use clean::{ActionInstant, CleanFileInfo, CleanMetadata, CleanPartitionMetadata, CleanPlan};
 pub(in crate::timeline) use ocf::RecordSchema;
+pub use replace::{ClusteringGroup, ClusteringPlan, ClusteringStrategy, RequestedReplace, SliceInfo};
 pub use rollback::{InstantInfo, RollbackMetadata, RollbackPartitionMetadata, RollbackPlan, RollbackRequest};
 pub use savepoint::{SavepointMetadata, SavepointPartitionMetadata};
 

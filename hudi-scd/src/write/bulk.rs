@@ -1,0 +1,24 @@
+//! Bulk insert: every row is new, so nothing is looked up.
+
+use std::collections::BTreeMap;
+
+use super::{incoming::Incoming, report::CommitReport, tag::Tagged};
+use crate::base_file::java_order;
+
+/// The rows by partition, sorted by key: ranges of keys in the footers that overlap little make later lookups cheap.
+pub(crate) fn tag(incoming: &Incoming, report: &mut CommitReport) -> Tagged {
+    let mut new_rows: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for row in 0..incoming.len() {
+        if incoming.is_delete(row) {
+            report.unchanged += 1;
+            continue;
+        }
+        report.inserted += 1;
+        new_rows.entry(incoming.partitions.path(row).to_owned()).or_default().push(row as u32);
+    }
+    let key = |row: &u32| incoming.keys.value(*row as usize);
+    for rows in new_rows.values_mut() {
+        rows.sort_unstable_by(|left, right| java_order(key(left), key(right)));
+    }
+    Tagged { new_rows, ..Tagged::default() }
+}
