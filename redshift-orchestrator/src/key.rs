@@ -33,6 +33,11 @@ impl StepKey {
         self
     }
 
+    /// The same attempt at a part of the step, counted from 1.
+    pub(crate) fn part(&self, number: usize) -> Self {
+        Self { step: format!("{} part {number}", self.step), ..self.clone() }
+    }
+
     /// Refuses what would not fit a statement's name or a line of the journal.
     pub(crate) fn check(&self) -> Result<()> {
         for (what, text) in [("run", &self.run), ("step", &self.step)] {

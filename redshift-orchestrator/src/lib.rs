@@ -137,7 +137,7 @@ pub use pipeline::{Pipeline, Report, Run};
 pub use rows::{Column, Field, PageData, ResultPage, StatementExecutorExt};
 pub use statement::{
     ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, SqlText, Statement,
-    StatementId,
+    StatementId, Value,
 };
 pub use status::Status;
 pub use target::{Auth, Compute, Target};

@@ -75,7 +75,7 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// A journal that does not do this keeps nobody away.
     ///
     /// # Errors
-    /// [`ErrorKind::Overlap`](crate::ErrorKind::Overlap) with `active_run` and `active_since` among its context.
+    /// [`ErrorKind::Overlap`] with `active_run` and `active_since` among its context.
     async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
         let _ = (claim, alone);
         Ok(ActiveRun::unguarded())

@@ -185,6 +185,7 @@ impl Orchestrator {
     /// submitted and the journal failed then; the next call with the same key finds it.
     pub async fn run(&self, key: &StepKey, statement: Statement, limit: Option<Duration>) -> Result<Outcome> {
         key.check()?;
+        statement.check().map_err(|error| error.with_context("step", key))?;
         if statement.client_token().is_some() {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -224,6 +225,41 @@ impl Orchestrator {
             Err(error) => self.observe(key, &Progressed::Refused { error }),
         }
         outcome
+    }
+
+    /// Runs a batch of any length, as [parts](Statement::parts) of at most 40 statements, one after the other: each part at most once, for a
+    /// key of its own (`step part 2`), and all of them at most `limit` long. A batch that is short enough is [run](Self::run) as it is.
+    ///
+    /// As in a single batch, a statement that fails leaves the others to run. The parts end early when the time is over, and where the order
+    /// would be lost: after one that was cancelled, timed out, or is unknown. Run again, parts that ended are taken from the journal.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), of the first part that has one; [`ErrorKind::Invalid`] if the batch is a transaction and too long.
+    pub async fn run_parts(
+        &self,
+        key: &StepKey,
+        statement: Statement,
+        limit: Option<Duration>,
+    ) -> Result<Vec<Outcome>> {
+        let parts = statement.parts().map_err(|error| error.with_context("step", key))?;
+        if parts.len() == 1 {
+            return Ok(vec![self.run(key, statement, limit).await?]);
+        }
+        let deadline = tokio::time::Instant::now() + limit.unwrap_or(LONGEST_RUN);
+        let mut outcomes = Vec::new();
+        for (number, part) in (1..).zip(parts) {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let outcome = self.run(&key.part(number), part, Some(left)).await?;
+            let goes_on = matches!(outcome.result, Conclusion::Finished | Conclusion::Failed { .. });
+            outcomes.push(outcome);
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(outcomes)
     }
 
     /// Writes down what a person found out about a statement whose fate is unknown, so that its run can go on.

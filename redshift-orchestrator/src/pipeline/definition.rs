@@ -195,6 +195,9 @@ struct StepDefinition {
     retry: Option<RetryDefinition>,
     /// What its failure means to others.
     on_failure: Option<OnFailure>,
+    /// Whether it commits by itself, as a procedure with COMMIT or TRUNCATE in it does: it is refused in a batch in one transaction then.
+    /// Unless said so, only what stands in the SQL is seen.
+    commits: Option<bool>,
 }
 
 /// How often, and after which failures, a step is tried again. Which are safe depends on what the step has committed by then.
@@ -360,6 +363,7 @@ impl StepDefinition {
         built.timeout = self.timeout.map(|timeout| timeout.0);
         built.retry = self.retry.map(RetryDefinition::build);
         built.on_failure = self.on_failure;
+        built.commits = self.commits;
         Ok(built)
     }
 }

@@ -49,7 +49,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, Target, key::MAX_NAME, sql};
+use crate::{Error, ErrorKind, ExecutionMode, MAX_BATCH, Result, Statement, Target, key::MAX_NAME, sql};
 
 mod definition;
 mod gantt;
@@ -237,6 +237,9 @@ impl Pipeline {
             }
             statement = statement.with_parameter(&parameter.name, value);
         }
+        if let Some(commits) = step.commits {
+            statement = statement.with_commits(commits);
+        }
         Ok(statement)
     }
 }
@@ -351,6 +354,7 @@ impl PipelineBuilder {
                 ));
             }
             check_work(&step.work).map_err(|message| at("", message))?;
+            check_commits(step).map_err(|message| at("commits", message))?;
             check_tags(&step.tags).map_err(|message| at("tags", message))?;
             check_parameters(step, &self.parameters).map_err(|(needle, message)| at(&needle, message))?;
             let retry = step.retry.as_ref().or(self.retry.as_ref());
@@ -455,17 +459,41 @@ fn check_name(what: impl fmt::Display, name: &str) -> Result<(), String> {
 
 fn check_work(work: &Work) -> Result<(), String> {
     let sqls = work.sqls();
-    if sqls.is_empty() || sqls.len() > MAX_BATCH {
-        return Err(format!(
-            "a batch has 1 to {MAX_BATCH} statements, not {}; split it into steps that come after each other",
-            sqls.len()
-        ));
+    if sqls.is_empty() {
+        return Err("a batch has at least one statement; write one, or take the step away".to_owned());
+    }
+    if sqls.len() > MAX_BATCH {
+        let way_out = match work {
+            Work::Batch(_, ExecutionMode::AutoCommit) | Work::Sql(_) | Work::Call(_) => {
+                "split it into steps that come after each other"
+            }
+            // Steps would be several transactions.
+            Work::Batch(..) => {
+                "put them into a procedure, or split it into steps if each of them may commit on its own"
+            }
+        };
+        return Err(format!("a batch has 1 to {MAX_BATCH} statements, not {}; {way_out}", sqls.len()));
     }
     let empty = match work {
         Work::Call(call) => call.trim().is_empty() || call.trim().starts_with('('),
         Work::Sql(_) | Work::Batch(..) => sqls.iter().any(|sql| sql.trim().is_empty()),
     };
     if empty { Err("a statement is empty; write the SQL or take it away".to_owned()) } else { Ok(()) }
+}
+
+/// What commits by itself is no part of a transaction.
+fn check_commits(step: &Step) -> Result<(), String> {
+    let Work::Batch(sqls, mode) = &step.work else { return Ok(()) };
+    let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
+    let statement = match step.commits {
+        Some(commits) => statement.with_commits(commits),
+        None => statement,
+    };
+    statement.check_commits().map_err(|error| {
+        let text =
+            error.message().replace("`ExecutionMode::AutoCommit`", "`execution_mode = \"auto-commit\"`");
+        text.replace("`with_commits(false)`", "`commits = false`")
+    })
 }
 
 fn check_parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (String, String)> {

@@ -29,6 +29,7 @@ pub struct Step {
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<Retry>,
     pub(super) on_failure: Option<OnFailure>,
+    pub(super) commits: Option<bool>,
 }
 
 /// What a step runs.
@@ -135,6 +136,7 @@ impl Step {
             timeout: None,
             retry: None,
             on_failure: None,
+            commits: None,
         }
     }
 
@@ -177,6 +179,14 @@ impl Step {
     #[must_use]
     pub fn with_on_failure(mut self, on_failure: OnFailure) -> Self {
         self.on_failure = Some(on_failure);
+        self
+    }
+
+    /// Declares whether it commits by itself, as a procedure with `COMMIT` or `TRUNCATE` in it does: that is kept out of a batch in one
+    /// transaction. Unless declared, only what stands in the SQL is seen.
+    #[must_use]
+    pub fn with_commits(mut self, commits: bool) -> Self {
+        self.commits = Some(commits);
         self
     }
 

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, Result, Target};
 
+mod check;
+mod parameter;
+
+pub use parameter::{Parameter, Value};
+
 /// The most SQL statements that one batch takes (`BatchExecuteStatement`, member `Sqls`).
 pub const MAX_BATCH: usize = 40;
 
@@ -30,6 +35,10 @@ pub struct Statement {
     target: Option<Target>,
     session: Option<SessionId>,
     session_keep_alive: Option<Duration>,
+    /// Whether it commits by itself, if that was declared.
+    commits: Option<bool>,
+    /// Names that were bound to NULL or an empty text, and that no placeholder has.
+    unplaced: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -62,21 +71,6 @@ pub enum ResultFormat {
     Csv,
 }
 
-/// A named value for the `:name` placeholders of a statement.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Parameter {
-    /// The placeholder's name, without its colon: letters, digits and `_`.
-    pub name: String,
-    /// The value as text; the database casts it to what the place needs.
-    pub value: String,
-}
-
-impl fmt::Debug for Parameter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parameter").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
 impl Statement {
     /// One SQL statement.
     pub fn sql(sql: impl Into<String>) -> Self {
@@ -100,14 +94,9 @@ impl Statement {
             target: None,
             session: None,
             session_keep_alive: None,
+            commits: None,
+            unplaced: Vec::new(),
         }
-    }
-
-    /// Adds a named parameter. The service casts the text to what the place in the SQL needs.
-    #[must_use]
-    pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.parameters.push(Parameter { name: name.into(), value: value.into() });
-        self
     }
 
     /// Names the statement, so that it can be found by [`StatementExecutor::list`](crate::StatementExecutor::list).

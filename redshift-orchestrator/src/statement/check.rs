@@ -1,0 +1,268 @@
+//! What the service's rules say about a statement before it is sent, and the parts of a batch that is too long.
+
+use super::{Body, ExecutionMode, MAX_BATCH, Parameter, Statement};
+use crate::{
+    Error, ErrorKind, Result,
+    sql::{self, Token, tokens},
+};
+
+impl Statement {
+    /// Declares whether one of its statements commits by itself: a procedure with `COMMIT` or `TRUNCATE` in it, say.
+    ///
+    /// What commits ends the transaction of a batch in its middle, or fails there; so [`check`](Self::check) keeps it out of
+    /// [`ExecutionMode::Transaction`]. Unless declared, `TRUNCATE` and transaction control are recognised by their text; what a procedure
+    /// does inside cannot be seen. `false` lets a batch pass that is recognised.
+    #[must_use]
+    pub fn with_commits(mut self, commits: bool) -> Self {
+        self.commits = Some(commits);
+        self
+    }
+
+    /// Refuses what the service would refuse, or what would not do what it says, with the way out. An orchestrator does this before it
+    /// writes down the intent.
+    ///
+    /// | refused | because |
+    /// |---|---|
+    /// | an empty batch; more than 40 statements | the service takes 1 to 40; [`parts`](Self::parts) says when more can be divided |
+    /// | a parameter whose name is not letters, digits and `_`, or that is given twice | the service's pattern |
+    /// | an empty value | the service has none: [`bind`](Self::bind) writes it into the SQL |
+    /// | a parameter that no statement uses | of a batch, each one must be used by at least one statement |
+    /// | a placeholder without a parameter, beside others that have one | the service refuses it |
+    /// | `TRUNCATE`, transaction control, or a declared commit in a transaction batch | the batch would not be all or nothing |
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], with the parameter's name or the statement's number; never with SQL or a value.
+    pub fn check(&self) -> Result<()> {
+        let count = self.sqls().len();
+        match self.execution_mode() {
+            Some(_) if count == 0 => return Err(invalid("a batch has at least one statement")),
+            Some(ExecutionMode::AutoCommit) if count > MAX_BATCH => {
+                return Err(invalid(format!(
+                    "a batch has at most {MAX_BATCH} statements, and this one has {count}; each commits on its own, so run it with \
+                     `Orchestrator::run_parts`, as several batches"
+                )));
+            }
+            Some(_) if count > MAX_BATCH => return Err(indivisible(count)),
+            _ => {}
+        }
+        self.check_parameters()?;
+        self.check_commits()
+    }
+
+    fn check_parameters(&self) -> Result<()> {
+        let used: Vec<_> = self.sqls().iter().flat_map(|sql| sql::placeholders(sql)).collect();
+        for (index, Parameter { name, value }) in self.parameters.iter().enumerate() {
+            let about = |text: String| Err(invalid(text).with_context("parameter", name.escape_debug()));
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                return about("the name of a parameter consists of letters, digits and `_`; rename it here and in the SQL".into());
+            }
+            if value.is_empty() {
+                return about(
+                    "the service takes no empty value; use `Statement::bind`, which writes '' into the SQL"
+                        .into(),
+                );
+            }
+            if self.parameters[..index].iter().any(|earlier| earlier.name == *name) {
+                return about(
+                    "the parameter is given twice; give it once, for all the places that use it".into(),
+                );
+            }
+        }
+        let given = self.parameters.iter().map(|parameter| &parameter.name).chain(&self.unplaced);
+        for name in given {
+            // A mention that only the service takes for a placeholder is left to it.
+            let mentioned = || self.sqls().iter().any(|sql| sql.contains(&format!(":{name}")));
+            if !used.contains(&name.as_str()) && (self.unplaced.contains(name) || !mentioned()) {
+                let whole =
+                    if self.sqls().len() > 1 { "no statement of the batch" } else { "the SQL does not" };
+                let verb = if self.sqls().len() > 1 { "uses" } else { "use" };
+                return Err(invalid(format!(
+                    "{whole} {verb} `:{name}`; take the parameter away, or name the placeholder like it{}",
+                    listed(&used)
+                ))
+                .with_context("parameter", name.escape_debug()));
+            }
+        }
+        let has = |name: &&str| self.parameters.iter().any(|parameter| parameter.name == **name);
+        // Without parameters the service does not look for placeholders.
+        match used.iter().find(|name| !self.parameters.is_empty() && !has(name)) {
+            Some(missing) => Err(invalid(format!(
+                "the SQL has `:{missing}`, and there is no parameter of this name; add it with `Statement::bind`"
+            ))
+            .with_context("parameter", missing)),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_commits(&self) -> Result<()> {
+        if self.execution_mode() != Some(ExecutionMode::Transaction) {
+            return Ok(());
+        }
+        const OUT: &str = "use `ExecutionMode::AutoCommit` if each statement may commit on its own, or run it as a statement of its own";
+        let found = (1..).zip(self.sqls()).find_map(|(number, sql)| Some((number, commits(sql)?)));
+        match (self.commits, found) {
+            (Some(true), _) => Err(invalid(format!(
+                "a statement that commits by itself is no part of a transaction; {OUT}"
+            ))),
+            (None, Some((number, word))) => Err(invalid(format!(
+                "`{word}` commits or ends the transaction that the batch is; {OUT}, or declare `with_commits(false)`"
+            ))
+            .with_context("statement_number", number)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The batches of at most 40 statements that this one can be divided into, in order: itself, if it is short enough.
+    ///
+    /// A batch whose statements commit on their own may be divided, since nothing holds them together but their order. One that is a
+    /// transaction may not: it would be several. Each part has the parameters that it uses.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] as [`check`](Self::check) says, and for a transaction that is too long.
+    pub fn parts(&self) -> Result<Vec<Self>> {
+        let Body::Batch(sqls, mode) = &self.body else { return self.check().map(|()| vec![self.clone()]) };
+        if sqls.len() <= MAX_BATCH {
+            return self.check().map(|()| vec![self.clone()]);
+        }
+        if *mode != ExecutionMode::AutoCommit {
+            return Err(indivisible(sqls.len()));
+        }
+        self.check_parameters()?;
+        let part = |sqls: &[String]| {
+            let used: Vec<_> = sqls.iter().flat_map(|sql| sql::placeholders(sql)).collect();
+            let mut part = self.clone();
+            part.parameters.retain(|parameter| used.contains(&parameter.name.as_str()));
+            part.body = Body::Batch(sqls.to_vec(), *mode);
+            part
+        };
+        Ok(sqls.chunks(MAX_BATCH).map(part).collect())
+    }
+}
+
+/// The first word of an SQL text, if it is one that commits or ends a transaction. `TRUNCATE` commits the one that it runs in.
+fn commits(sql: &str) -> Option<&str> {
+    const WORDS: [&str; 7] = ["TRUNCATE", "COMMIT", "END", "ROLLBACK", "ABORT", "BEGIN", "START"];
+    let first = tokens(sql).find(|token| !matches!(token, Token::Blank(_)))?;
+    match first {
+        Token::Word(word) if WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)) => Some(word),
+        _ => None,
+    }
+}
+
+fn listed(used: &[&str]) -> String {
+    match used {
+        [] => "; the SQL has no placeholder".to_owned(),
+        used => format!("; the SQL has `:{}`", used.join("`, `:")),
+    }
+}
+
+fn indivisible(count: usize) -> Error {
+    invalid(format!(
+        "a batch has at most {MAX_BATCH} statements, and this one has {count}; as it is one transaction, it cannot be divided: put the \
+         statements into a procedure, or use `ExecutionMode::AutoCommit` if each may commit on its own"
+    ))
+}
+
+fn invalid(text: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(statement: Statement) -> String {
+        let error = statement.check().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let text = error.to_string();
+        assert!(!text.contains("classified"), "{text}");
+        text
+    }
+
+    #[test]
+    fn every_trap_of_parameters_names_the_way_out() {
+        let sql = "SELECT 'classified', :day, :cycle";
+        let base = || Statement::sql(sql).with_parameter("day", "classified").with_parameter("cycle", "7");
+        assert!(base().check().is_ok());
+        for (statement, expected) in [
+            (base().with_parameter("no-name", "1"), "letters, digits and `_`; rename it"),
+            (base().with_parameter("", "1"), "letters, digits and `_`"),
+            (base().with_parameter("day", "1"), "given twice"),
+            (Statement::sql(sql).with_parameter("day", ""), "`Statement::bind`, which writes ''"),
+            (
+                base().with_parameter("night", "1"),
+                "does not use `:night`; take the parameter away, or name the placeholder like it; the SQL has `:day`, `:cycle`",
+            ),
+            (base().bind("night", ""), "does not use `:night`"),
+            (
+                Statement::sql(sql).with_parameter("day", "1"),
+                "the SQL has `:cycle`, and there is no parameter of this name",
+            ),
+            (Statement::sql("SELECT 1").with_parameter("day", "1"), "the SQL has no placeholder"),
+        ] {
+            let text = refused(statement);
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_of_a_batch_is_used_by_at_least_one_statement() {
+        let batch = || Statement::batch(["SELECT :a", "SELECT :a, :b", "SELECT 1"]);
+        assert!(batch().bind("a", 1).bind("b", 2).check().is_ok());
+        assert!(
+            refused(batch().bind("a", 1).bind("b", 2).bind("c", 3))
+                .contains("no statement of the batch uses `:c`")
+        );
+    }
+
+    #[test]
+    fn what_only_the_service_may_take_for_a_placeholder_is_left_to_it() {
+        assert!(Statement::sql("SELECT $$ :day $$").with_parameter("day", "1").check().is_ok());
+        assert!(Statement::sql("SELECT '12:30'::time, a[1:2]").check().is_ok());
+    }
+
+    #[test]
+    fn what_commits_is_no_part_of_a_transaction_batch() {
+        let batch = |sql: &str| Statement::batch(["SELECT 1".to_owned(), sql.to_owned()]);
+        for sql in [
+            "TRUNCATE stage",
+            "-- all of it\ntruncate table stage",
+            "/* x */ COMMIT",
+            "BEGIN",
+            "end",
+            "Rollback",
+        ] {
+            let text = refused(batch(sql));
+            assert!(text.contains("statement_number: 2") && text.contains("AutoCommit"), "{text}");
+            assert!(batch(sql).with_execution_mode(ExecutionMode::AutoCommit).check().is_ok());
+            assert!(batch(sql).with_commits(false).check().is_ok());
+        }
+        assert!(batch("SELECT 'COMMIT'").check().is_ok());
+        assert!(batch("CALL load()").check().is_ok());
+        assert!(refused(batch("CALL load()").with_commits(true)).contains("AutoCommit"));
+        assert!(Statement::sql("CALL load()").with_commits(true).check().is_ok());
+    }
+
+    #[test]
+    fn a_long_batch_is_divided_only_where_each_statement_commits() {
+        let sqls: Vec<_> = (0..95)
+            .map(|n| format!("INSERT INTO t VALUES ({n}, :{})", if n < 40 { "a" } else { "b" }))
+            .collect();
+        let batch = Statement::batch(sqls.clone()).bind("a", 1).bind("b", 2);
+        let text = refused(batch.clone());
+        assert!(text.contains("one transaction") && text.contains("procedure"), "{text}");
+        assert_eq!(batch.parts().unwrap_err().to_string(), text);
+        let batch = batch.with_execution_mode(ExecutionMode::AutoCommit);
+        assert!(refused(batch.clone()).contains("run_parts"));
+        let parts = batch.parts().unwrap();
+        assert_eq!(parts.iter().map(|part| part.sqls().len()).collect::<Vec<_>>(), [40, 40, 15]);
+        assert_eq!(
+            parts.iter().flat_map(Statement::sqls).collect::<Vec<_>>(),
+            sqls.iter().collect::<Vec<_>>()
+        );
+        let names = |part: &Statement| part.parameters().iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        assert_eq!(parts.iter().map(names).collect::<Vec<_>>(), [["a"], ["b"], ["b"]]);
+        assert!(parts.iter().all(|part| part.check().is_ok()));
+        assert_eq!(Statement::sql("SELECT 1").parts().unwrap().len(), 1);
+    }
+}

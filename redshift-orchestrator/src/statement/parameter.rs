@@ -1,0 +1,151 @@
+//! [`Parameter`] and [`Value`]: what stands for the `:name` placeholders of a statement.
+
+use std::fmt;
+
+use super::{Body, Statement};
+use crate::sql::{Token, tokens};
+
+/// A named value for the `:name` placeholders of a statement.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// The placeholder's name, without its colon: letters, digits and `_`.
+    pub name: String,
+    /// The value as text; the database casts it to what the place needs.
+    pub value: String,
+}
+
+impl fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parameter").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A value to [bind](Statement::bind): a text, a number, a truth value, or NULL.
+///
+/// Numbers are sent as their digits. What has no conversion of its own (a decimal, a date) is given as text; the database casts it to
+/// what the place needs. `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Value(Option<String>);
+
+impl Value {
+    /// SQL NULL.
+    pub const NULL: Self = Self(None);
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self(Some(text))
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::NULL, Into::into)
+    }
+}
+
+macro_rules! printed {
+    ($($type:ty)*) => {
+        $(impl From<$type> for Value {
+            fn from(value: $type) -> Self {
+                Self(Some(value.to_string()))
+            }
+        })*
+    };
+}
+
+printed! { &str &String bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 jiff::civil::Date jiff::civil::Time jiff::Timestamp }
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Value(..)" } else { "Value(NULL)" })
+    }
+}
+
+impl Statement {
+    /// Adds a named parameter, as the service takes it: a text that is not empty, and `null` is a text like any other. The service
+    /// casts the text to what the place in the SQL needs. For values that may be NULL or empty there is [`bind`](Self::bind).
+    #[must_use]
+    pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.push(Parameter { name: name.into(), value: value.into() });
+        self
+    }
+
+    /// Gives the placeholder `:name` a value, whatever it is.
+    ///
+    /// The service's parameters carry neither NULL nor an empty text: the first arrives as the text `null`, the second is refused. So these
+    /// two are written into the SQL in the place of the placeholder, and everything else becomes a parameter.
+    ///
+    /// ```
+    /// use redshift_orchestrator::Statement;
+    ///
+    /// let coupon: Option<&str> = None;
+    /// let statement = Statement::sql("UPDATE sales SET coupon = :coupon, note = :note WHERE ticket = :ticket")
+    ///     .bind("coupon", coupon)
+    ///     .bind("note", "")
+    ///     .bind("ticket", 7);
+    /// assert_eq!(statement.sqls(), ["UPDATE sales SET coupon = NULL, note = '' WHERE ticket = :ticket"]);
+    /// assert_eq!(statement.parameters().len(), 1);
+    /// ```
+    #[must_use]
+    pub fn bind(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        let name = name.into();
+        let literal = match value.into().0 {
+            Some(value) if !value.is_empty() => return self.with_parameter(name, value),
+            Some(_) => "''",
+            None => "NULL",
+        };
+        let mut replaced = false;
+        let sqls = match &mut self.body {
+            Body::Single(sql) => sql.as_mut_slice(),
+            Body::Batch(sqls, _) => sqls.as_mut_slice(),
+        };
+        for sql in sqls {
+            if let Some(new) = inline(sql, &name, literal) {
+                (*sql, replaced) = (new, true);
+            }
+        }
+        if !replaced {
+            self.unplaced.push(name);
+        }
+        self
+    }
+}
+
+/// The SQL with a literal in the place of each `:name`, if there is one.
+fn inline(sql: &str, name: &str, literal: &str) -> Option<String> {
+    let is_it =
+        |token: &Token<'_>| matches!(token, Token::Placeholder(text) if text.strip_prefix(':') == Some(name));
+    if !tokens(sql).any(|token| is_it(&token)) {
+        return None;
+    }
+    Some(tokens(sql).map(|token| if is_it(&token) { literal } else { token.text() }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_and_empty_texts_are_written_into_the_sql_and_nowhere_else() {
+        let sql = "CALL load(:a::int, ':a', :ab, x[1:2] /* :a */, :a)";
+        let bound = Statement::sql(sql).bind("a", Value::NULL);
+        assert_eq!(bound.sqls(), ["CALL load(NULL::int, ':a', :ab, x[1:2] /* :a */, NULL)"]);
+        let bound = Statement::batch(["SELECT 1", "SELECT :a || 'x'"]).bind("a", "");
+        assert_eq!(bound.sqls(), ["SELECT 1", "SELECT '' || 'x'"]);
+        assert!(bound.parameters().is_empty());
+    }
+
+    #[test]
+    fn everything_else_is_a_parameter_digit_for_digit() {
+        let statement = Statement::sql("SELECT :n, :d, :t, :b, :s")
+            .bind("n", i64::MIN)
+            .bind("d", 0.1 + 0.2)
+            .bind("t", jiff::civil::date(2026, 11, 23))
+            .bind("b", Some(true))
+            .bind("s", "null");
+        let values: Vec<_> = statement.parameters().iter().map(|p| p.value.as_str()).collect();
+        assert_eq!(values, ["-9223372036854775808", "0.30000000000000004", "2026-11-23", "true", "null"]);
+        assert!(!format!("{:?}", Value::from("classified")).contains("classified"));
+    }
+}
