@@ -5,15 +5,26 @@
 //! | Nonpartitioned | one field: its value; several: `a:1,b:2` | empty |
 //! | Simple | the value | one field |
 //! | Complex | one field: its value; several: `a:1,b:2` | several fields, joined by `/` |
+//! | TimestampBased | the value | one field, a moment written by a date pattern |
+//!
+//! Values are written as Spark's upsert writes them, which is what Hudi makes of their Avro form: a timestamp is the number
+//! of its microseconds. (Spark's bulk insert prints timestamps as text, so that a key that it wrote is another one: Hudi's
+//! own upsert does not find it either.)
+
+mod java;
+mod pattern;
+mod timestamp;
 
 use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder},
     compute::cast,
-    datatypes::{DataType, Schema},
+    datatypes::{DataType, Float32Type, Float64Type, Schema},
 };
 
+pub(crate) use self::timestamp::TimestampKey;
+pub use self::timestamp::{TimestampPartition, TimestampType};
 use crate::{Error, ErrorKind, Result, properties::TableProperties};
 
 const KEY_GENERATOR_PACKAGE: &str = "org.apache.hudi.keygen.";
@@ -28,6 +39,7 @@ pub(crate) enum KeyGenerator {
     Nonpartitioned,
     Simple,
     Complex,
+    TimestampBased,
 }
 
 impl KeyGenerator {
@@ -46,6 +58,7 @@ impl KeyGenerator {
             Self::Nonpartitioned => "org.apache.hudi.keygen.NonpartitionedKeyGenerator",
             Self::Simple => "org.apache.hudi.keygen.SimpleKeyGenerator",
             Self::Complex => "org.apache.hudi.keygen.ComplexKeyGenerator",
+            Self::TimestampBased => "org.apache.hudi.keygen.TimestampBasedKeyGenerator",
         }
     }
 
@@ -54,6 +67,7 @@ impl KeyGenerator {
             "NonpartitionedKeyGenerator" | "NonpartitionedAvroKeyGenerator" => Some(Self::Nonpartitioned),
             "SimpleKeyGenerator" | "SimpleAvroKeyGenerator" => Some(Self::Simple),
             "ComplexKeyGenerator" | "ComplexAvroKeyGenerator" => Some(Self::Complex),
+            "TimestampBasedKeyGenerator" | "TimestampBasedAvroKeyGenerator" => Some(Self::TimestampBased),
             _ => None,
         }
     }
@@ -64,6 +78,7 @@ impl KeyGenerator {
             "NON_PARTITION" | "NON_PARTITION_AVRO" => Some(Self::Nonpartitioned),
             "SIMPLE" | "SIMPLE_AVRO" => Some(Self::Simple),
             "COMPLEX" | "COMPLEX_AVRO" => Some(Self::Complex),
+            "TIMESTAMP" | "TIMESTAMP_AVRO" => Some(Self::TimestampBased),
             _ => None,
         }
     }
@@ -123,6 +138,14 @@ fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
     let column = match column.data_type() {
         // The number behind the timestamp: Hudi takes the logical type away first.
         DataType::Timestamp(..) => cast(column, &DataType::Int64).map_err(failed)?,
+        DataType::Float32 => {
+            let values = column.as_primitive::<Float32Type>().iter();
+            return Ok(values.map(|value| value.map(java::float)).collect());
+        }
+        DataType::Float64 => {
+            let values = column.as_primitive::<Float64Type>().iter();
+            return Ok(values.map(|value| value.map(java::double)).collect());
+        }
         _ => column.clone(),
     };
     let text = cast(&column, &DataType::Utf8).map_err(failed)?;
@@ -141,6 +164,8 @@ pub(crate) fn check_columns(schema: &Schema, fields: &[String], role: &str) -> R
             DataType::Boolean
                 | DataType::Int32
                 | DataType::Int64
+                | DataType::Float32
+                | DataType::Float64
                 | DataType::Decimal128(..)
                 | DataType::Utf8
                 | DataType::Date32
@@ -175,7 +200,10 @@ impl Partitions {
                 let column = batch.column_by_name(field).ok_or_else(|| {
                     invalid("the batch lacks a partition column").with_context("column", field)
                 })?;
-                as_text(column, field)
+                match &table.timestamp_key {
+                    Some(key) => key.values(column, field),
+                    None => as_text(column, field),
+                }
             })
             .collect::<Result<Vec<_>>>()?;
         let mut partitions = Self { paths: Vec::new(), row_to_path: Vec::with_capacity(batch.num_rows()) };
@@ -219,6 +247,9 @@ impl Partitions {
 #[cfg(feature = "datafusion")]
 pub(crate) fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<String>> {
     let fields = &table.partition_fields;
+    if table.timestamp_key.is_some() {
+        return vec![None; fields.len()];
+    }
     let parts: Vec<&str> = if fields.len() == 1 { vec![path] } else { path.split('/').collect() };
     if parts.len() != fields.len() {
         return vec![None; fields.len()];

@@ -100,6 +100,7 @@ mod view;
 mod write;
 
 pub use error::{Error, ErrorKind, Result};
+pub use key::{TimestampPartition, TimestampType};
 pub use options::{Codec, TableOptions};
 pub use read::{KeyChange, KeyVersion, Query};
 pub use retention::RetentionPolicy;

@@ -10,7 +10,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     Error, ErrorKind, Result,
-    key::KeyGenerator,
+    key::{KeyGenerator, TimestampKey},
     retention::{POLICY, RetentionPolicy},
 };
 
@@ -25,7 +25,7 @@ const PARTITIONS: &str = "hoodie.table.partition.fields";
 const HIVE_STYLE: &str = "hoodie.datasource.write.hive_style_partitioning";
 const URL_ENCODE: &str = "hoodie.datasource.write.partitionpath.urlencode";
 const DROP_PARTITION_COLUMNS: &str = "hoodie.datasource.write.drop.partition.columns";
-const KEY_GENERATOR_CLASS: &str = "hoodie.table.keygenerator.class";
+pub(crate) const KEY_GENERATOR_CLASS: &str = "hoodie.table.keygenerator.class";
 const KEY_GENERATOR_TYPE: &str = "hoodie.table.keygenerator.type";
 const META_FIELDS: &str = "hoodie.populate.meta.fields";
 const BASE_FORMAT: &str = "hoodie.table.base.file.format";
@@ -69,6 +69,8 @@ pub(crate) struct TableProperties {
     pub(crate) hive_style: bool,
     pub(crate) url_encode: bool,
     pub(crate) key_generator: KeyGenerator,
+    /// For [`KeyGenerator::TimestampBased`].
+    pub(crate) timestamp_key: Option<TimestampKey>,
     pub(crate) merge: Merge,
     pub(crate) zone: TimeZone,
     pub(crate) archive_folder: String,
@@ -244,6 +246,24 @@ impl TableProperties {
                 refused(ErrorKind::Unsupported, "unknown key generator", KEY_GENERATOR_CLASS, class)
             })?,
         };
+        let (keys, partitions) = (record_key_fields.len(), partition_fields.len());
+        let fits = match key_generator {
+            KeyGenerator::Nonpartitioned => partitions == 0,
+            KeyGenerator::Simple | KeyGenerator::TimestampBased => keys == 1 && partitions == 1,
+            KeyGenerator::Complex => true,
+        };
+        if !fits {
+            let message = "the key generator does not go with the record key and partition fields";
+            let property =
+                if text(KEY_GENERATOR_CLASS).is_empty() { KEY_GENERATOR_TYPE } else { KEY_GENERATOR_CLASS };
+            return Err(refused(ErrorKind::Unsupported, message, property, text(property))
+                .with_context("record key", record_key_fields.join(","))
+                .with_context("partition", partition_fields.join(",")));
+        }
+        let timestamp_key = match key_generator {
+            KeyGenerator::TimestampBased => Some(TimestampKey::of(&raw)?),
+            _ => None,
+        };
         let ordering = fields(ORDERING);
         let ordering_field = match ordering.as_slice() {
             [] => None,
@@ -295,6 +315,7 @@ impl TableProperties {
             hive_style: flag(HIVE_STYLE, false)?,
             url_encode: flag(URL_ENCODE, false)?,
             key_generator,
+            timestamp_key,
             merge,
             zone,
             archive_folder: archive_folder.to_owned(),
@@ -391,6 +412,11 @@ hoodie.table.version=6
                 "hoodie.table.keygenerator.class=org.apache.hudi.keygen.CustomKeyGenerator",
                 KEY_GENERATOR_CLASS,
             ),
+            (
+                "hoodie.table.keygenerator.class=org.apache.hudi.keygen.SimpleKeyGenerator",
+                KEY_GENERATOR_CLASS,
+            ),
+            ("hoodie.table.partition.fields=day", KEY_GENERATOR_CLASS),
             ("hoodie.populate.meta.fields=false", META_FIELDS),
             ("hoodie.table.base.file.format=ORC", BASE_FORMAT),
             ("hoodie.table.cdc.enabled=true", CHANGE_DATA_CAPTURE),

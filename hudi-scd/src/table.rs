@@ -10,11 +10,12 @@ use arrow::datatypes::{Schema, SchemaRef};
 use object_store::{ObjectStore, path::Path};
 
 use crate::{
-    Error, ErrorKind, Result, key,
+    Error, ErrorKind, Result,
+    key::{self, KeyGenerator, TimestampPartition},
     layout::Layout,
     lock::{FileLock, HeldLock, StorageLock, TableLock},
     options::{Lock, TableOptions},
-    properties::{NewTable, TableProperties},
+    properties::{KEY_GENERATOR_CLASS, NewTable, TableProperties},
     retention::{POLICY, RetentionPolicy},
     schema, storage,
     timeline::{Instant, Timeline},
@@ -76,6 +77,21 @@ impl TableDefinition {
     #[must_use]
     pub fn with_partition_fields<F: Into<String>>(mut self, columns: impl IntoIterator<Item = F>) -> Self {
         self.partition_fields = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The column by whose values rows are put into folders, as moments written by a date pattern: Hudi's
+    /// `TimestampBasedKeyGenerator`. The table keeps the pattern under Hudi's own names.
+    #[must_use]
+    pub fn with_timestamp_partition(
+        mut self,
+        column: impl Into<String>,
+        partition: &TimestampPartition,
+    ) -> Self {
+        self.partition_fields = vec![column.into()];
+        let class = KeyGenerator::TimestampBased.class().to_owned();
+        self.others.insert(KEY_GENERATOR_CLASS.to_owned(), class);
+        self.others.extend(partition.properties().map(|(name, value)| (name.clone(), value.clone())));
         self
     }
 

@@ -84,6 +84,7 @@ fn data_type(word: &str) -> DataType {
         "int" => DataType::Int32,
         "string" => DataType::Utf8,
         "double" => DataType::Float64,
+        "float" => DataType::Float32,
         "boolean" => DataType::Boolean,
         "date" => DataType::Date32,
         "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
@@ -124,6 +125,9 @@ fn column(data_type: &DataType, values: &[Option<&Value>]) -> ArrayRef {
         DataType::Float64 => {
             Arc::new(values.map(|v| v.map(|v| v.as_f64().unwrap())).collect::<Float64Array>())
         }
+        DataType::Float32 => Arc::new(
+            values.map(|v| v.map(|v| v.as_f64().unwrap() as f32)).collect::<arrow::array::Float32Array>(),
+        ),
         DataType::Boolean => {
             Arc::new(values.map(|v| v.map(|v| v.as_bool().unwrap())).collect::<BooleanArray>())
         }
@@ -203,6 +207,27 @@ fn value(column: &ArrayRef, row: usize) -> Value {
         DataType::Decimal128(..) => {
             let _ = column.as_primitive::<Decimal128Type>();
             printed(column, row)
+        }
+        DataType::Float32 => {
+            f64::from(column.as_primitive::<arrow::datatypes::Float32Type>().value(row)).into()
+        }
+        DataType::Binary => {
+            use base64::Engine;
+            base64::prelude::BASE64_STANDARD.encode(column.as_binary::<i32>().value(row)).into()
+        }
+        DataType::List(_) => {
+            let items = column.as_list::<i32>().value(row);
+            (0..items.len()).map(|item| value(&items, item)).collect()
+        }
+        DataType::Struct(fields) => {
+            let columns = fields.iter().zip(column.as_struct().columns());
+            Value::Object(columns.map(|(field, column)| (field.name().clone(), value(column, row))).collect())
+        }
+        DataType::Map(..) => {
+            let entries = column.as_map().value(row);
+            let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1));
+            let entry = |row: usize| (keys.value(row).to_owned(), value(values, row));
+            Value::Object((0..keys.len()).map(entry).collect())
         }
         other => panic!("no form for {other}"),
     }
