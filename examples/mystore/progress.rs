@@ -133,7 +133,7 @@ pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
     table.load_style(UTF8_BORDERS_ONLY);
     for (name, value) in [
         ("statements", grouped(warehouse.statements.into())),
-        ("steps retried", grouped(warehouse.retries.into())),
+        ("retries", grouped(warehouse.retries.into())),
         (
             "faults survived",
             format!("{} ({})", grouped(warehouse.faults_survived().into()), faults.join(", ")),

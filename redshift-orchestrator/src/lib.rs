@@ -55,7 +55,7 @@
 //! | when to ask whether it ended | [`wait`] |
 //! | results as your own types | [`StatementExecutorExt::rows`] |
 //! | limits of the account, retries, traces | [`layer`] |
-//! | watching | [`Observer`] |
+//! | watching | [`Observer`]; [`progress`](progress/index.html) draws bars; [`Messages`] tells what procedures `RAISE` |
 //! | what went wrong, and what to do next | [`ErrorKind`] for calls, [`FailureKind`] for statements |
 //! | databases, schemas, tables, columns, sessions | [`Catalog`] |
 //! | a Data API for other programs, on a laptop | [`emulator`](emulator/index.html) |
@@ -79,6 +79,9 @@
 //! | `data-api` | [`DataApiExecutor`](struct.DataApiExecutor.html) and the AWS SDK | yes |
 //! | `postgres` | [`local::LocalExecutor`] on a PostgreSQL server | no |
 //! | `emulator` | the Data API over HTTP in front of any executor, and the binary `redshift-data-emulator` | no |
+//! | `object-store` | a [`journal`] on object storage, such as S3 | no |
+//! | `progress` | [`progress`](progress/index.html): bars on a terminal | no |
+//! | `cli` | the binary `redshift-orchestrator`, and the JSON Schema of pipeline files | no |
 //! | `mock` | [`MockStatementExecutor`](struct.MockStatementExecutor.html), made by mockall | no |
 //! | `conformance` | [`conformance`](conformance/index.html), the scenarios every executor must pass | no |
 //!
@@ -100,11 +103,14 @@ pub mod journal;
 mod key;
 pub mod layer;
 pub mod local;
+mod messages;
 mod observer;
 mod orchestrator;
 mod outcome;
 mod patience;
 pub mod pipeline;
+#[cfg(feature = "progress")]
+pub mod progress;
 mod rows;
 mod seconds;
 mod sql;
@@ -130,6 +136,7 @@ pub use executor::{
 };
 pub use failure::FailureKind;
 pub use key::StepKey;
+pub use messages::{Message, Messages, SystemMessages};
 pub use observer::{Observer, Progressed};
 pub use orchestrator::Orchestrator;
 pub use outcome::{Conclusion, Origin, Outcome, Overrun, Unknown, UnknownReason};

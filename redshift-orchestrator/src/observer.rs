@@ -36,6 +36,13 @@ pub enum Progressed<'a> {
         /// Where.
         status: &'a Status,
     },
+    /// It said something: a stored procedure's `RAISE`, if the orchestrator [reads them](crate::Orchestrator::with_messages).
+    Message {
+        /// `NOTICE`, `WARNING`, `INFO`, …
+        level: &'a str,
+        /// The text.
+        text: &'a str,
+    },
     /// An error was survived.
     Survived {
         /// The error.
@@ -63,6 +70,25 @@ pub enum Progressed<'a> {
         /// The step whose failure is the reason.
         because_of: &'a str,
     },
+}
+
+/// As a line for people, without the step.
+impl fmt::Display for Progressed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Submitted { id, reattached: true } => write!(f, "found again: {id}"),
+            Self::Submitted { id, .. } => write!(f, "submitted: {id}"),
+            Self::Polled { status } => write!(f, "{status}"),
+            Self::Message { level, text } => write!(f, "says {level}: {text}"),
+            Self::Survived { error } => write!(f, "survived: {error}"),
+            Self::Ended { outcome } => write!(f, "{}", outcome.result),
+            Self::Refused { error } => write!(f, "not submitted: {error}"),
+            Self::Retried { failure, pause } => {
+                write!(f, "tries again after {failure}, in {:.1} s", pause.as_secs_f64())
+            }
+            Self::Skipped { because_of } => write!(f, "skipped because of {because_of}"),
+        }
+    }
 }
 
 /// Watches nothing.

@@ -112,7 +112,7 @@ impl Story<'_> {
             (
                 "Statements",
                 grouped(warehouse.statements.into()),
-                format!("{} steps retried", warehouse.retries),
+                format!("{} retries", warehouse.retries),
             ),
             ("Faults survived", grouped(warehouse.faults_survived().into()), faults.join(", ")),
             (

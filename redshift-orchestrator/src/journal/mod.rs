@@ -42,11 +42,15 @@ use crate::{ClientToken, Error, ErrorKind, Result, StatementId, Status, StepKey,
 mod file;
 mod group;
 mod memory;
+#[cfg(feature = "object-store")]
+mod object_store;
 mod runs;
 mod token;
 
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
+#[cfg(feature = "object-store")]
+pub use object_store::ObjectStoreJournal;
 pub use runs::{ActiveRun, Claim, RunBegun, RunEntry, RunEvent, RunRecord, RunResult};
 pub(crate) use token::{client_token, statement_name};
 

@@ -157,44 +157,42 @@ impl Claim {
         .with_context("active_run", &self.run)
         .with_context("active_since", self.since)
     }
-
-    /// Whether this active run keeps `other` away. One run is never active twice.
-    pub(crate) fn excludes(&self, other: &Claim, alone: bool) -> bool {
-        self.run == other.run || (alone && self.pipeline == other.pipeline)
-    }
 }
 
 /// The active runs of a journal that one process has to itself.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claims(Arc<Mutex<Vec<Claim>>>);
+pub(crate) struct Claims(Arc<Mutex<Vec<(Claim, bool)>>>);
 
 /// Takes its claim back when it is dropped.
 struct Claimed(Claims, Claim);
 
 impl Claims {
-    /// Refused if it may not run beside an active one.
+    /// Refused if it may not run beside an active one. One run is never active twice.
     pub(crate) fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
         let mut active = self.lock();
-        match active.iter().find(|other| other.excludes(claim, alone)) {
-            Some(other) => Err(other.refusal()),
+        let excludes = |other: &Claim, theirs| {
+            other.run == claim.run || (alone && theirs && other.pipeline == claim.pipeline)
+        };
+        match active.iter().find(|(other, theirs)| excludes(other, *theirs)) {
+            Some((other, _)) => Err(other.refusal()),
             None => {
-                active.push(claim.clone());
+                active.push((claim.clone(), alone));
                 Ok(ActiveRun::new(Claimed(self.clone(), claim.clone())))
             }
         }
     }
 
     pub(crate) fn is_active(&self, run: &str) -> bool {
-        self.lock().iter().any(|claim| claim.run == run)
+        self.lock().iter().any(|(claim, _)| claim.run == run)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Claim>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Claim, bool)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.0.lock().retain(|claim| *claim != self.1);
+        self.0.lock().retain(|(claim, _)| *claim != self.1);
     }
 }

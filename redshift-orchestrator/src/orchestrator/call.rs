@@ -9,10 +9,11 @@ use super::{
     submit::{self, Answer},
 };
 use crate::{
-    ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Origin, Outcome, Overrun,
+    ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome, Overrun,
     Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::age,
     journal::{Ended, Entry, Event, Standing},
+    messages::telling,
     patience::bounded,
     wait::{Cancellation, Effort, Ending, Wait, WaitEvent},
 };
@@ -229,7 +230,15 @@ impl<'a> Call<'a> {
         let waiting = Instant::now();
         let ending = {
             let mut on_drop = CancelOnDrop { orchestrator, key, id: Some(&id) };
-            let ending = wait.until_ended(&mut self.effort).await;
+            let until_ended = wait.until_ended(&mut self.effort);
+            let tell = |message: &Message| {
+                orchestrator
+                    .observe(key, &Progressed::Message { level: &message.level, text: &message.text });
+            };
+            let ending = match &orchestrator.messages {
+                Some(source) => telling(&**source, &id, tell, until_ended).await,
+                None => until_ended.await,
+            };
             on_drop.id = None;
             ending
         };

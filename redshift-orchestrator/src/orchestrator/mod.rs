@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    Backoff, Clock, Conclusion, Error, ErrorKind, FailureKind, Observer, Origin, Outcome, Progressed, Result,
-    Statement, StatementExecutor, StatementId, StepKey, SystemClock,
+    Backoff, Clock, Conclusion, Error, ErrorKind, FailureKind, Messages, Observer, Origin, Outcome,
+    Progressed, Result, Statement, StatementExecutor, StatementId, StepKey, SystemClock,
     journal::{
         self, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token, statement_name,
     },
@@ -64,6 +64,7 @@ pub struct Orchestrator {
     strategy: Arc<dyn PollStrategy>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
+    messages: Option<Arc<dyn Messages>>,
     backoff: Backoff,
     patience: Duration,
     durations: Durations,
@@ -86,6 +87,7 @@ impl Orchestrator {
             strategy: Arc::new(LongPoll::default()),
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
+            messages: None,
             backoff: Backoff::default(),
             patience: Duration::from_secs(15 * 60),
             durations: Durations::new(),
@@ -118,6 +120,13 @@ impl Orchestrator {
     #[must_use]
     pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Arc::new(observer);
+        self
+    }
+
+    /// Where to read what stored procedures say while they run, for the [observer](Self::with_observer). Nowhere, unless given.
+    #[must_use]
+    pub fn with_messages(mut self, messages: impl Messages + 'static) -> Self {
+        self.messages = Some(Arc::new(messages));
         self
     }
 

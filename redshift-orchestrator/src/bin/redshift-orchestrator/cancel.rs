@@ -43,10 +43,10 @@ pub(crate) struct CancelOptions {
 
 pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
-    let place = options.journal.place(&options.pipeline.pipeline);
+    let place = || options.journal.with(&options.pipeline.pipeline, &options.service);
     // The endings are for the journal, too, unless the run's own process has it: that one writes them then.
-    let journal = match journal::open_existing(&place).await {
-        Err(error) if error.kind() == ErrorKind::Overlap => journal::look(&place).await?,
+    let journal = match place().open_existing(false).await {
+        Err(error) if error.kind() == ErrorKind::Overlap => place().look().await?,
         opened => opened?,
     };
     let unfinished = |run: &RunEntry| run.begun.pipeline == pipeline.name() && run.ended.is_none();

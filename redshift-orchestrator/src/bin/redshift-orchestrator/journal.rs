@@ -2,59 +2,112 @@
 
 use std::{path::Path, sync::Arc};
 
+use async_trait::async_trait;
+use aws_config::ConfigLoader;
+use aws_sdk_redshiftdata::config::{ProvideCredentials, SharedCredentialsProvider};
+use object_store::{
+    CredentialProvider,
+    aws::{AmazonS3Builder, AwsCredential},
+};
 use redshift_orchestrator::{
     Error, ErrorKind, Result,
-    journal::{FileJournal, Journal, RunEntry},
+    journal::{FileJournal, Journal, ObjectStoreJournal, RunEntry},
 };
 
-/// A journal to write to. With `queue` another process that uses it is waited for.
-pub(crate) async fn open(place: &str, queue: bool) -> Result<Arc<dyn Journal>> {
-    if is_url(place) {
-        return Err(unsupported(place));
-    }
-    match queue {
-        true => FileJournal::open_when_free(place).await.map(shared),
-        false => FileJournal::open(place).map(shared),
-    }
+/// Where the journal is, and how to come by the credentials if that is S3.
+pub(crate) struct Place {
+    pub(crate) text: String,
+    pub(crate) aws: ConfigLoader,
 }
 
-/// A journal that must be there, to write to.
-pub(crate) async fn open_existing(place: &str) -> Result<Arc<dyn Journal>> {
-    exists(place)?;
-    open(place, false).await
-}
-
-/// A journal to look at, also while another process uses it.
-pub(crate) async fn look(place: &str) -> Result<Arc<dyn Journal>> {
-    if is_url(place) {
-        return Err(unsupported(place));
+impl Place {
+    /// A journal to write to. With `queue` another process that uses it is waited for.
+    pub(crate) async fn open(self, queue: bool) -> Result<Arc<dyn Journal>> {
+        match self.bucket()? {
+            Some((bucket, prefix)) => s3(&bucket, &prefix, self.aws).await,
+            None if queue => FileJournal::open_when_free(&self.text).await.map(shared),
+            None => FileJournal::open(&self.text).map(shared),
+        }
     }
-    exists(place)?;
-    FileJournal::open_read_only(place).map(shared)
+
+    /// A journal that must be there, to write to.
+    pub(crate) async fn open_existing(self, queue: bool) -> Result<Arc<dyn Journal>> {
+        self.exists()?;
+        self.open(queue).await
+    }
+
+    /// A journal to look at, also while another process uses it.
+    pub(crate) async fn look(self) -> Result<Arc<dyn Journal>> {
+        self.exists()?;
+        match self.bucket()? {
+            Some((bucket, prefix)) => s3(&bucket, &prefix, self.aws).await,
+            None => FileJournal::open_read_only(&self.text).map(shared),
+        }
+    }
+
+    /// Bucket and prefix; `None`: it is a file.
+    fn bucket(&self) -> Result<Option<(String, String)>> {
+        match self.text.split_once("://") {
+            None => Ok(None),
+            Some(("s3", rest)) if !rest.is_empty() && !rest.starts_with('/') => {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                Ok(Some((bucket.to_owned(), prefix.trim_matches('/').to_owned())))
+            }
+            Some(_) => Err(Error::new(ErrorKind::Invalid, "a journal is a file, or `s3://BUCKET/PREFIX`")
+                .with_context("journal", &self.text)),
+        }
+    }
+
+    fn exists(&self) -> Result<()> {
+        if self.text.contains("://") || Path::new(&self.text).exists() {
+            return Ok(());
+        }
+        let message = "there is no journal; has the pipeline run, or is it elsewhere (--journal)?";
+        Err(Error::new(ErrorKind::Invalid, message).with_context("journal", &self.text))
+    }
 }
 
 fn shared(journal: impl Journal + 'static) -> Arc<dyn Journal> {
     Arc::new(journal)
 }
 
-fn is_url(place: &str) -> bool {
-    place.contains("://")
-}
-
-fn exists(place: &str) -> Result<()> {
-    if is_url(place) || Path::new(place).exists() {
-        return Ok(());
+/// Credentials and region are those of the AWS configuration; an endpoint and the like come from the environment
+/// (`AWS_ENDPOINT_URL_S3`, `AWS_ALLOW_HTTP`).
+async fn s3(bucket: &str, prefix: &str, aws: ConfigLoader) -> Result<Arc<dyn Journal>> {
+    let sdk = aws.load().await;
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    if let Some(region) = sdk.region() {
+        builder = builder.with_region(region.as_ref());
     }
-    Err(Error::new(
-        ErrorKind::Invalid,
-        "there is no journal; has the pipeline run, or is it elsewhere (--journal)?",
-    )
-    .with_context("journal", place))
+    if let Some(provider) = sdk.credentials_provider() {
+        builder = builder.with_credentials(Arc::new(Credentials(provider)));
+    }
+    let store = builder.build().map_err(|error| {
+        Error::new(ErrorKind::Invalid, "the journal's bucket cannot be used")
+            .with_context("bucket", bucket)
+            .with_source(error)
+    })?;
+    Ok(shared(ObjectStoreJournal::new(Arc::new(store), prefix)))
 }
 
-fn unsupported(place: &str) -> Error {
-    Error::new(ErrorKind::Invalid, "a journal is a file, or `s3://BUCKET/PREFIX`")
-        .with_context("journal", place)
+/// The credentials of the AWS configuration, for the object store.
+#[derive(Debug)]
+struct Credentials(SharedCredentialsProvider);
+
+#[async_trait]
+impl CredentialProvider for Credentials {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let given = self.0.provide_credentials().await;
+        let given =
+            given.map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(error) })?;
+        Ok(Arc::new(AwsCredential {
+            key_id: given.access_key_id().to_owned(),
+            secret_key: given.secret_access_key().to_owned(),
+            token: given.session_token().map(str::to_owned),
+        }))
+    }
 }
 
 /// The run of this name, or, without one, the last that `wanted` wants.

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use aws_config::BehaviorVersion;
 use clap::{Args, ValueEnum};
 use redshift_orchestrator::{Error, ErrorKind, Pipeline, Result, Run, Target};
+
+use crate::journal::Place;
 
 /// Which pipeline.
 #[derive(Args)]
@@ -63,7 +66,17 @@ pub(crate) struct JournalOptions {
 }
 
 impl JournalOptions {
-    pub(crate) fn place(&self, pipeline: &Path) -> String {
+    /// Where the journal is, for commands that are about AWS otherwise, too.
+    pub(crate) fn with(&self, pipeline: &Path, service: &ServiceOptions) -> Place {
+        Place { text: self.text(pipeline), aws: service.aws(service.region.clone()) }
+    }
+
+    /// Where the journal is, for commands that need no service.
+    pub(crate) fn place(&self, pipeline: &Path) -> Place {
+        Place { text: self.text(pipeline), aws: aws_config::defaults(BehaviorVersion::latest()) }
+    }
+
+    fn text(&self, pipeline: &Path) -> String {
         self.journal.clone().unwrap_or_else(|| format!("{}.journal", pipeline.display()))
     }
 }

@@ -13,6 +13,7 @@ use redshift_orchestrator::{
     SystemClock,
     journal::{Journal, RunEntry, RunResult},
     pipeline::{Overlap, Stop},
+    progress::Progress,
 };
 use serde_json::json;
 
@@ -22,7 +23,7 @@ use crate::{
     journal,
     options::{JournalOptions, OnInterrupt, OutputOptions, PipelineOptions, RunValues, ServiceOptions},
     report::ReportFile,
-    show::{self, Active, Lines, Tracker},
+    show::{self, Active, Objects, Tracker},
 };
 
 #[derive(Args)]
@@ -83,6 +84,11 @@ struct Common {
     #[arg(long)]
     no_progress: bool,
 
+    /// Tell what stored procedures RAISE while they run. On Redshift that takes short queries of its own, on a PostgreSQL server nothing:
+    /// there it is always done
+    #[arg(long)]
+    messages: bool,
+
     #[command(flatten)]
     output: OutputOptions,
 }
@@ -116,11 +122,8 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
     let common = &options.common;
     let path = &options.pipeline.pipeline;
     let begin = async {
-        let place = common.journal.place(path);
-        let journal = match common.queue {
-            true => common.open(&pipeline, path).await?,
-            false => journal::open_existing(&place).await?,
-        };
+        let place = common.journal.with(path, &common.service);
+        let journal = place.open_existing(common.queues(&pipeline)).await?;
         let unfinished = |run: &RunEntry| {
             run.begun.pipeline == pipeline.name()
                 && run.ended.is_none_or(|(_, result)| result != RunResult::Finished)
@@ -157,8 +160,11 @@ fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()>
 
 impl Common {
     async fn open(&self, pipeline: &Pipeline, path: &Path) -> Result<Arc<dyn Journal>> {
-        let queue = self.queue || pipeline.overlap() == Overlap::Queue;
-        journal::open(&self.journal.place(path), queue).await
+        self.journal.with(path, &self.service).open(self.queues(pipeline)).await
+    }
+
+    fn queues(&self, pipeline: &Pipeline) -> bool {
+        self.queue || pipeline.overlap() == Overlap::Queue
     }
 
     async fn go(
@@ -181,10 +187,22 @@ impl Common {
         if self.queue {
             run = run.with_overlap(Overlap::Queue);
         }
-        let observer = Tracker::new(self.observer(pipeline));
+        let progress = match self.output.json || self.no_progress {
+            true => Progress::lines(),
+            false => Progress::of(pipeline, &run)?,
+        };
+        let watching: Arc<dyn Observer> = match self.output.json {
+            true => Arc::new(Objects::default()),
+            false => Arc::new(progress.clone()),
+        };
+        let observer = Tracker::new(watching);
         let active = observer.active();
-        let orchestrator =
+        let mut orchestrator =
             Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
+        if let Some(messages) = service.messages.filter(|_| self.messages || self.service.postgres.is_some())
+        {
+            orchestrator = orchestrator.with_messages(messages);
+        }
         if self.output.json {
             show::line(&json!({"event": "begun", "pipeline": pipeline.name(), "run": run.name()}));
         } else {
@@ -193,13 +211,10 @@ impl Common {
         let work = pipeline.run(&orchestrator, run);
         let (report, interrupted) =
             self.until_done(work, &mut interrupts, &stop, service.executor, active).await?;
+        progress.clear();
         let Some(report) = report else { return Ok(Exit::Interrupted) };
         self.tell(&report)?;
         Ok(Exit::of_report(&report, interrupted))
-    }
-
-    fn observer(&self, _pipeline: &Pipeline) -> Arc<dyn Observer> {
-        Arc::new(Lines::new(self.output.json))
     }
 
     /// The report, and whether it was interrupted; no report, if it was left at once.

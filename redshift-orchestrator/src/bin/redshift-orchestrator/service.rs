@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use redshift_orchestrator::{
-    Compute, DataApiExecutor, Error, ErrorKind, Pipeline, Result, StatementExecutor, Target, layer::Fleet,
-    local::LocalExecutor,
+    Compute, DataApiExecutor, Error, ErrorKind, Messages, Pipeline, Result, StatementExecutor,
+    SystemMessages, Target, layer::Fleet, local::LocalExecutor,
 };
 
 use crate::options::ServiceOptions;
@@ -14,6 +14,8 @@ use crate::options::ServiceOptions;
 pub(crate) struct Service {
     pub(crate) executor: Arc<dyn StatementExecutor>,
     pub(crate) place: String,
+    /// Where to read what procedures say.
+    pub(crate) messages: Option<Arc<dyn Messages>>,
 }
 
 impl ServiceOptions {
@@ -39,17 +41,13 @@ impl ServiceOptions {
                 ));
             }
         };
-        Ok(Service { executor: Arc::new(Fleet::new(DataApiExecutor::new(&sdk, target))), place })
+        let executor = Arc::new(Fleet::new(DataApiExecutor::new(&sdk, target)));
+        let messages = Arc::new(SystemMessages::new(executor.clone()));
+        Ok(Service { executor, place, messages: Some(messages) })
     }
 
     async fn sdk_config(&self, region: Option<String>) -> SdkConfig {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest());
-        if let Some(region) = region {
-            loader = loader.region(Region::new(region));
-        }
-        if let Some(profile) = &self.profile {
-            loader = loader.profile_name(profile);
-        }
+        let mut loader = self.aws(region);
         if let Some(url) = &self.endpoint_url {
             loader = loader.endpoint_url(url);
         }
@@ -62,13 +60,28 @@ impl ServiceOptions {
     }
 }
 
+impl ServiceOptions {
+    /// The AWS configuration of the environment, and of the options that are about AWS as a whole.
+    pub(crate) fn aws(&self, region: Option<String>) -> ConfigLoader {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(region) = region {
+            loader = loader.region(Region::new(region));
+        }
+        if let Some(profile) = &self.profile {
+            loader = loader.profile_name(profile);
+        }
+        loader
+    }
+}
+
 /// On a server at hand, the journal's runs are told apart by the database only: ports of throwaway servers change.
 async fn postgres(url: &str, pipeline: Option<&Pipeline>) -> Result<Service> {
     // One keeps the records.
     let connections = pipeline.map_or(2, |pipeline| pipeline.concurrency().saturating_add(1)).clamp(2, 65);
     let executor = LocalExecutor::postgres(url).with_connections(connections).start().await?;
     let place = format!("postgres:{}", database(url));
-    Ok(Service { executor: Arc::new(executor), place })
+    let executor = Arc::new(executor);
+    Ok(Service { executor: executor.clone(), place, messages: Some(executor) })
 }
 
 fn database(url: &str) -> &str {

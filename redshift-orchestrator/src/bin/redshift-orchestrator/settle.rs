@@ -1,15 +1,11 @@
 //! `settle`: what a person found out about a statement whose fate is unknown.
 
 use clap::{Args, ValueEnum};
-use redshift_orchestrator::{
-    Clock, Error, ErrorKind, Result, SystemClock,
-    journal::{Journal, Settlement},
-};
+use redshift_orchestrator::{Clock, Error, ErrorKind, Result, SystemClock, journal::Settlement};
 use serde_json::json;
 
 use crate::{
     exit::Exit,
-    journal,
     options::{JournalOptions, OutputOptions, PipelineOptions},
     show,
 };
@@ -61,8 +57,7 @@ enum Found {
 }
 
 pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
-    let place = options.journal.place(&options.pipeline.pipeline);
-    let journal = journal::open_existing(&place).await?;
+    let journal = options.journal.place(&options.pipeline.pipeline).open_existing(false).await?;
     let attempts: Vec<_> = journal
         .run(&options.run_id)
         .await?

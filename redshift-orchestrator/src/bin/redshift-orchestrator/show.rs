@@ -24,41 +24,32 @@ pub(crate) fn line(object: &Value) {
     out(&stamped.to_string());
 }
 
-/// One line an event: on standard error for people, on standard output for machines.
-#[derive(Clone, Debug)]
-pub(crate) struct Lines {
-    json: bool,
-    /// The last status of each step: an unchanged one is no news.
+/// One object an event, on standard output.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Objects {
+    /// The last status of each attempt: an unchanged one is no news.
     seen: Arc<Mutex<BTreeMap<StepKey, String>>>,
 }
 
-impl Lines {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json, seen: Arc::default() }
-    }
-
+impl Objects {
     fn is_news(&self, key: &StepKey, status: &str) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(key.clone(), status.to_owned()).as_deref() != Some(status)
     }
 }
 
-impl Observer for Lines {
+impl Observer for Objects {
     fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
         if let Progressed::Polled { status } = event
             && !self.is_news(key, &status.to_string())
         {
             return;
         }
-        if self.json {
-            let mut object = json!({"run": key.run, "step": key.step, "attempt": key.attempt});
-            if let (Some(object), Some(event)) = (object.as_object_mut(), as_json(event).as_object()) {
-                object.extend(event.clone());
-            }
-            line(&object);
-        } else if let Some(text) = as_text(event) {
-            eprintln!("{}  {}  {text}", SystemClock.now().strftime("%H:%M:%S"), key.step);
+        let mut object = json!({"run": key.run, "step": key.step, "attempt": key.attempt});
+        if let (Some(object), Some(event)) = (object.as_object_mut(), as_json(event).as_object()) {
+            object.extend(event.clone());
         }
+        line(&object);
     }
 }
 
@@ -68,6 +59,7 @@ fn as_json(event: &Progressed<'_>) -> Value {
             json!({"event": "submitted", "statement_id": id.as_str(), "reattached": reattached})
         }
         Progressed::Polled { status } => json!({"event": "status", "status": status.to_string()}),
+        Progressed::Message { level, text } => json!({"event": "message", "level": level, "text": text}),
         Progressed::Survived { error } => {
             json!({"event": "survived", "kind": error.kind().as_str(), "error": error.to_string()})
         }
@@ -86,25 +78,8 @@ fn as_json(event: &Progressed<'_>) -> Value {
             json!({"event": "retried", "failure": failure, "pause": pause.as_secs_f64()})
         }
         Progressed::Skipped { because_of } => json!({"event": "skipped", "because_of": because_of}),
-        other => json!({"event": "other", "text": format!("{other:?}")}),
+        other => json!({"event": "other", "text": other.to_string()}),
     }
-}
-
-/// `None`: nothing that a person wants to read.
-fn as_text(event: &Progressed<'_>) -> Option<String> {
-    Some(match event {
-        Progressed::Submitted { id, reattached: true } => format!("found again: {id}"),
-        Progressed::Submitted { id, .. } => format!("submitted: {id}"),
-        Progressed::Polled { .. } => return None,
-        Progressed::Survived { error } => format!("survived: {error}"),
-        Progressed::Ended { outcome } => outcome.result.to_string(),
-        Progressed::Refused { error } => format!("not submitted: {error}"),
-        Progressed::Retried { failure, pause } => {
-            format!("tries again after {failure}, in {:.1} s", pause.as_secs_f64())
-        }
-        Progressed::Skipped { because_of } => format!("skipped because of {because_of}"),
-        other => format!("{other:?}"),
-    })
 }
 
 /// Passes everything on, and keeps which statements are on their way.

@@ -39,7 +39,7 @@ pub(crate) struct StatusOptions {
 
 pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
     let path = options.pipeline.as_deref().unwrap_or(Path::new(""));
-    let journal = journal::look(&options.journal.place(path)).await?;
+    let journal = options.journal.place(path).look().await?;
     let runs = match &options.run_id {
         Some(name) => vec![journal::find_run(&*journal, Some(name), |_| true, "").await?],
         None => {

@@ -138,6 +138,11 @@ impl Link {
         Ok(Self { client, notices, driver })
     }
 
+    /// Where what the server says is heard.
+    pub(super) fn heard(&self) -> Arc<Mutex<Vec<Notice>>> {
+        self.notices.clone()
+    }
+
     /// What the server said since the last call.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))

@@ -66,6 +66,8 @@ pub struct Postgres {
     records: Records,
     clock: Arc<dyn Clock>,
     notices: Mutex<HashMap<StatementId, Vec<Notice>>>,
+    /// What is heard on the connections of statements that run.
+    hearing: Mutex<HashMap<StatementId, Arc<Mutex<Vec<Notice>>>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Link>>>,
 }
 
@@ -124,9 +126,14 @@ impl LocalExecutor<Postgres> {
         }
     }
 
-    /// What the server said while the statement ran in this process, in order.
+    /// What the server said while the statement ran in this process, in order; of one that runs, what it said so far.
     pub fn notices(&self, id: &StatementId) -> Vec<Notice> {
-        self.backend().notices().get(id).cloned().unwrap_or_default()
+        let backend = self.backend();
+        let mut notices = backend.notices().get(id).cloned().unwrap_or_default();
+        if let Some(heard) = backend.hearing().get(id) {
+            notices.extend(heard.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        }
+        notices
     }
 }
 
@@ -200,6 +207,7 @@ impl PostgresBuilder {
                 records,
                 clock: self.clock,
                 notices: Mutex::default(),
+                hearing: Mutex::default(),
                 sessions: Mutex::default(),
             },
         });
@@ -236,6 +244,10 @@ fn entropy() -> fastrand::Rng {
 impl Postgres {
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Link>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hearing(&self) -> MutexGuard<'_, HashMap<StatementId, Arc<Mutex<Vec<Notice>>>>> {
+        self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn notices(&self) -> MutexGuard<'_, HashMap<StatementId, Vec<Notice>>> {

@@ -59,7 +59,14 @@ impl Postgres {
         let mut verdict = None;
         loop {
             let mut lease = self.pool.next_worker().await;
+            if let Ok(link) = lease.link() {
+                self.hearing().insert(job.id.clone(), link.heard());
+            }
             let attempt = self.attempt(job, &lease, verdict.take()).await;
+            self.hearing().remove(job.id);
+            if let Ok(link) = lease.link() {
+                self.keep_notices(job, link.take_notices());
+            }
             // The session is the statement's own, as in the service: nothing of it is left to the next one, locks included. A connection
             // that was asked to cancel may still get to hear it, so it is given up.
             let keep = attempt.as_ref().is_ok_and(|attempt| !matches!(attempt, Attempt::Broken(_)))

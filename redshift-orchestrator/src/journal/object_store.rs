@@ -1,0 +1,617 @@
+//! [`ObjectStoreJournal`]: a journal on object storage, such as S3.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use object_store::{
+    Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
+    path::Path,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::sleep};
+
+use super::{
+    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunEntry, RunEvent, RunRecord,
+    group::{Group, Sink},
+};
+use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
+
+/// A journal on object storage, for processes that have no disk of their own to rely on. It needs conditional puts, which S3 has.
+///
+/// ```text
+/// PREFIX/runs/RUN/0000000001.jsonl         records of a run: what was appended at the same time, one a line
+/// PREFIX/leases/runs/RUN.json              which process is at the run, and until when that holds
+/// PREFIX/leases/pipelines/PIPELINE.json    which run of the pipeline is active, and until when
+/// ```
+///
+/// * A record costs one `PUT` (records appended at the same time share one), a run two more for its leases, which are renewed every
+///   [third](Self::with_lease) of their time; opening a run costs a `LIST` and a `GET` an object.
+/// * Two processes cannot write one run: objects are numbered and put only if their number is free, so the one that did not know of the
+///   other's record fails before it submits anything.
+/// * A process that died is recognised by its lease, which nobody renews: after 30 seconds another one may go on. Clocks of processes
+///   may differ by less than that; by more, a lease is taken over early, and the numbers above decide.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> redshift_orchestrator::Result<()> {
+/// use std::sync::Arc;
+/// use object_store::memory::InMemory;
+/// use redshift_orchestrator::{Orchestrator, local::{LocalExecutor, Script}, journal::ObjectStoreJournal};
+///
+/// let journal = ObjectStoreJournal::new(Arc::new(InMemory::new()), "etl/journal");
+/// let orchestrator = Orchestrator::new(LocalExecutor::scripted(Script::new())).with_journal(journal);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct ObjectStoreJournal(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    clock: Arc<dyn Clock>,
+    lease: Duration,
+    /// Tells this process's objects and leases from those of others.
+    writer: String,
+    runs: AsyncMutex<HashMap<String, Arc<Group<Objects>>>>,
+    leases: Mutex<HashMap<String, Vec<Arc<AsyncMutex<Lease>>>>>,
+}
+
+/// How long a lease holds, unless said otherwise.
+const LEASE: Duration = Duration::from_secs(30);
+
+impl ObjectStoreJournal {
+    /// The journal below `prefix`.
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: impl AsRef<str>) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            prefix: Path::from(prefix.as_ref()),
+            clock: Arc::new(SystemClock),
+            lease: LEASE,
+            writer: entropy(),
+            runs: AsyncMutex::default(),
+            leases: Mutex::default(),
+        }))
+    }
+
+    /// How long after its death a process keeps others away; 30 seconds unless said otherwise. Set before it is used.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        self.changed(|inner| inner.lease = lease)
+    }
+
+    /// The time of day by which leases expire.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Clock + 'static) -> Self {
+        self.changed(|inner| inner.clock = Arc::new(clock))
+    }
+
+    fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let inner = &self.0;
+        let mut changed = Inner {
+            store: inner.store.clone(),
+            prefix: inner.prefix.clone(),
+            clock: inner.clock.clone(),
+            lease: inner.lease,
+            writer: inner.writer.clone(),
+            runs: AsyncMutex::default(),
+            leases: Mutex::default(),
+        };
+        change(&mut changed);
+        Self(Arc::new(changed))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "two processes must differ; nothing else hangs on it")]
+fn entropy() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+impl Inner {
+    fn directory(&self, run: &str) -> Path {
+        self.prefix.clone().join("runs").join(run)
+    }
+
+    /// The run, as it was when this process first looked at it, and with what it wrote since.
+    async fn group(&self, run: &str) -> Result<Arc<Group<Objects>>> {
+        let mut runs = self.runs.lock().await;
+        if let Some(known) = runs.get(run) {
+            return Ok(known.clone());
+        }
+        let loaded = Arc::new(self.load(run).await?);
+        runs.insert(run.to_owned(), loaded.clone());
+        Ok(loaded)
+    }
+
+    /// The run, as it is now.
+    async fn reload(&self, run: &str) -> Result<()> {
+        let loaded = Arc::new(self.load(run).await?);
+        self.runs.lock().await.insert(run.to_owned(), loaded);
+        Ok(())
+    }
+
+    async fn load(&self, run: &str) -> Result<Group<Objects>> {
+        let directory = self.directory(run);
+        let objects = self.objects(&directory).await?;
+        let mut index = Index::default();
+        for (number, path) in (1_u64..).zip(&objects) {
+            if *path != numbered(&directory, number) {
+                return Err(Error::new(
+                    ErrorKind::Journal,
+                    "a record is missing; restore the object before the one named",
+                )
+                .with_context("object", path));
+            }
+        }
+        let numbers = objects.len() as u64;
+        let text = |path: Path| async move { (self.get(&path).await, path) };
+        let mut texts = stream::iter(objects).map(text).buffered(16);
+        while let Some((text, path)) = texts.next().await {
+            read(&path, &text?, &mut index)?;
+        }
+        drop(texts);
+        let sink =
+            Objects { store: self.store.clone(), directory, next: numbers + 1, writer: self.writer.clone() };
+        Ok(Group::new(sink, index))
+    }
+
+    /// The objects of a run, in order.
+    async fn objects(&self, directory: &Path) -> Result<Vec<Path>> {
+        let listed: Result<Vec<_>, _> =
+            self.store.list(Some(directory)).map_ok(|object| object.location).try_collect().await;
+        let mut objects = listed.map_err(|error| failed("the journal cannot be listed", directory, error))?;
+        objects.sort();
+        Ok(objects)
+    }
+
+    async fn get(&self, path: &Path) -> Result<Bytes> {
+        let answer = async { self.store.get(path).await?.bytes().await };
+        answer.await.map_err(|error| failed("a record cannot be read", path, error))
+    }
+
+    async fn append(&self, run: &str, line: Line) -> Result<()> {
+        self.group(run).await?.append(line).await.map_err(|message| {
+            Error::new(ErrorKind::Journal, message).with_context("journal", self.directory(run))
+        })
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<AsyncMutex<Lease>>>>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lease at `path`, unless another process has it.
+    async fn take(&self, path: Path, claim: &Claim) -> Result<Lease> {
+        loop {
+            let now = self.clock.now();
+            let held =
+                Held { claim: claim.clone(), writer: self.writer.clone(), expires_at: now + self.lease };
+            let mode = match self.held(&path).await? {
+                None => PutMode::Create,
+                Some((other, _)) if other.writer != self.writer && other.expires_at > now => {
+                    return Err(other.claim.refusal().with_context("expires_at", other.expires_at));
+                }
+                Some((other, _)) if other.writer == self.writer && other.expires_at > now => {
+                    return Err(other.claim.refusal());
+                }
+                Some((_, version)) => PutMode::Update(version),
+            };
+            match put(&*self.store, &path, &held, mode).await {
+                Ok(version) => return Ok(Lease { store: self.store.clone(), path, held, version }),
+                // Another one was faster: who?
+                Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
+                Err(error) => return Err(failed("the lease cannot be taken", &path, error)),
+            }
+        }
+    }
+
+    async fn held(&self, path: &Path) -> Result<Option<(Held, UpdateVersion)>> {
+        let answer = match self.store.get(path).await {
+            Ok(answer) => answer,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed("the lease cannot be read", path, error)),
+        };
+        let version =
+            UpdateVersion { e_tag: answer.meta.e_tag.clone(), version: answer.meta.version.clone() };
+        let text = answer.bytes().await.map_err(|error| failed("the lease cannot be read", path, error))?;
+        let held = serde_json::from_slice(&text).map_err(|error| {
+            Error::new(
+                ErrorKind::Journal,
+                "this is no lease of this version; delete the object if no run is active",
+            )
+            .with_context("object", path)
+            .with_source(error)
+        })?;
+        Ok(Some((held, version)))
+    }
+
+    /// What is known of a run as a whole, from its first object and its last.
+    async fn summary(&self, directory: &Path) -> Result<Option<RunEntry>> {
+        let objects = self.objects(directory).await?;
+        let mut index = Index::default();
+        let ends = objects.first().into_iter().chain(objects.last().filter(|_| objects.len() > 1));
+        for path in ends {
+            read(path, &self.get(path).await?, &mut index)?;
+        }
+        let Some(mut entry) = index.runs(|_| false).pop() else { return Ok(None) };
+        let lease = self.held(&self.run_lease(&entry.run)).await?;
+        entry.is_active = lease.is_some_and(|(held, _)| held.expires_at > self.clock.now());
+        // Begun again since its end, it has not ended; that record is between the two.
+        entry.ended = entry.ended.filter(|_| !entry.is_active);
+        Ok(Some(entry))
+    }
+
+    fn run_lease(&self, run: &str) -> Path {
+        self.prefix.clone().join("leases").join("runs").join(format!("{run}.json"))
+    }
+
+    fn pipeline_lease(&self, pipeline: &str) -> Path {
+        self.prefix.clone().join("leases").join("pipelines").join(format!("{pipeline}.json"))
+    }
+}
+
+#[async_trait]
+impl Journal for ObjectStoreJournal {
+    async fn append(&self, record: Record) -> Result<()> {
+        let run = record.key.run.clone();
+        self.0.append(&run, Line::Step(record)).await
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        Ok(self.0.group(&key.run).await?.read(|index| index.entry(key)))
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        Ok(self.0.group(run).await?.read(|index| index.run(run)))
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        let inner = &self.0;
+        let mut leases = Vec::new();
+        if alone {
+            leases.push(inner.take(inner.pipeline_lease(&claim.pipeline), claim).await?);
+        }
+        match inner.take(inner.run_lease(&claim.run), claim).await {
+            Ok(lease) => leases.push(lease),
+            Err(refused) => {
+                for lease in &mut leases {
+                    lease.release(inner.clock.now()).await;
+                }
+                return Err(refused);
+            }
+        }
+        // What its last owner wrote is read after that one was kept away.
+        inner.reload(&claim.run).await?;
+        let leases: Vec<_> = leases.into_iter().map(|lease| Arc::new(AsyncMutex::new(lease))).collect();
+        inner.leases().insert(claim.run.clone(), leases.clone());
+        let renewal = tokio::spawn(renew(leases, inner.clock.clone(), inner.lease));
+        Ok(ActiveRun::new(Renewal { inner: inner.clone(), run: claim.run.clone(), task: renewal }))
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        let run = record.run.clone();
+        let is_end = matches!(record.event, RunEvent::RunEnded { .. });
+        self.0.append(&run, Line::Run(record)).await?;
+        if is_end {
+            let leases = self.0.leases().remove(&run).unwrap_or_default();
+            for lease in leases {
+                lease.lock().await.release(self.0.clock.now()).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn runs(&self) -> Result<Vec<RunEntry>> {
+        let inner = &self.0;
+        let all = inner.prefix.clone().join("runs");
+        let listed = inner.store.list_with_delimiter(Some(&all)).await;
+        let listed = listed.map_err(|error| failed("the journal cannot be listed", &all, error))?;
+        let summaries: Vec<_> = stream::iter(listed.common_prefixes)
+            .map(|directory| async move { inner.summary(&directory).await })
+            .buffered(16)
+            .try_collect()
+            .await?;
+        let mut runs: Vec<_> = summaries.into_iter().flatten().collect();
+        runs.sort_by_key(|entry| entry.first_begun_at);
+        Ok(runs)
+    }
+}
+
+impl fmt::Debug for ObjectStoreJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectStoreJournal").field("prefix", &self.0.prefix).finish_non_exhaustive()
+    }
+}
+
+/// The objects of a run, put one after the other.
+struct Objects {
+    store: Arc<dyn ObjectStore>,
+    directory: Path,
+    next: u64,
+    writer: String,
+}
+
+/// The first line of an object: which process wrote it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    writer: String,
+}
+
+#[async_trait]
+impl Sink for Objects {
+    async fn write(&mut self, lines: Vec<u8>) -> Result<(), String> {
+        let head = serde_json::to_vec(&Written { writer: self.writer.clone() })
+            .map_err(|error| error.to_string())?;
+        let body = Bytes::from([head, b"\n".to_vec(), lines].concat());
+        let path = numbered(&self.directory, self.next);
+        let put = self.store.put_opts(&path, body.clone().into(), PutOptions::from(PutMode::Create)).await;
+        match put {
+            Ok(_) => {}
+            // The answer to the first of two tries may have been lost: then what is there is ours.
+            Err(StoreError::AlreadyExists { .. }) if self.is_there(&path, &body).await => {}
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                return Err("another process writes to this run; it goes on there".to_owned());
+            }
+            Err(error) => return Err(format!("the record could not be written: {error}")),
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+impl Objects {
+    async fn is_there(&self, path: &Path, body: &Bytes) -> bool {
+        let there = async { self.store.get(path).await?.bytes().await };
+        there.await.is_ok_and(|there| there == *body)
+    }
+}
+
+fn numbered(directory: &Path, number: u64) -> Path {
+    directory.clone().join(format!("{number:010}.jsonl"))
+}
+
+fn read(path: &Path, text: &[u8], index: &mut Index) -> Result<()> {
+    let bad = |number: usize, error: serde_json::Error| {
+        Error::new(
+            ErrorKind::Journal,
+            "a line is no record of this version; restore the object, or correct the line",
+        )
+        .with_context("object", path)
+        .with_context("line", number + 1)
+        .with_source(error)
+    };
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        match (number, line.is_empty()) {
+            (_, true) => {}
+            (0, _) => drop(serde_json::from_slice::<Written>(line).map_err(|error| bad(number, error))?),
+            _ => index.apply(Line::read(line).map_err(|error| bad(number, error))?),
+        }
+    }
+    Ok(())
+}
+
+/// What a lease's object says.
+#[derive(Clone, Serialize, Deserialize)]
+struct Held {
+    #[serde(flatten)]
+    claim: Claim,
+    writer: String,
+    expires_at: Timestamp,
+}
+
+/// A lease of this process.
+struct Lease {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    held: Held,
+    version: UpdateVersion,
+}
+
+impl Lease {
+    /// Lets it hold until then. `false`: another process has it.
+    async fn extend(&mut self, until: Timestamp) -> bool {
+        let held = Held { expires_at: until, ..self.held.clone() };
+        match put(&*self.store, &self.path, &held, PutMode::Update(self.version.clone())).await {
+            Ok(version) => {
+                (self.held, self.version) = (held, version);
+                true
+            }
+            Err(
+                StoreError::Precondition { .. }
+                | StoreError::AlreadyExists { .. }
+                | StoreError::NotFound { .. },
+            ) => false,
+            // The next renewal may be luckier; until then it holds.
+            Err(error) => {
+                tracing::warn!(%error, lease = %self.path, "a lease could not be renewed");
+                true
+            }
+        }
+    }
+
+    async fn release(&mut self, now: Timestamp) {
+        self.extend(now).await;
+    }
+}
+
+async fn put(
+    store: &dyn ObjectStore,
+    path: &Path,
+    held: &Held,
+    mode: PutMode,
+) -> Result<UpdateVersion, StoreError> {
+    let text = serde_json::to_vec(held)
+        .map_err(|error| StoreError::Generic { store: "journal", source: Box::new(error) })?;
+    store.put_opts(path, PutPayload::from(text), PutOptions::from(mode)).await.map(UpdateVersion::from)
+}
+
+/// Keeps leases for as long as they are this process's.
+async fn renew(leases: Vec<Arc<AsyncMutex<Lease>>>, clock: Arc<dyn Clock>, lease: Duration) {
+    loop {
+        sleep(lease / 3).await;
+        for held in &leases {
+            if !held.lock().await.extend(clock.now() + lease).await {
+                tracing::warn!("another process took the run over");
+                return;
+            }
+        }
+    }
+}
+
+/// Ends the renewal when the run is dropped.
+struct Renewal {
+    inner: Arc<Inner>,
+    run: String,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.task.abort();
+        // A run that ended gave its leases back; of one that was dropped, they expire unless there is time to give them back.
+        let leases = self.inner.leases().remove(&self.run).unwrap_or_default();
+        let clock = self.inner.clock.clone();
+        if let (false, Ok(runtime)) = (leases.is_empty(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                for lease in leases {
+                    lease.lock().await.release(clock.now()).await;
+                }
+            });
+        }
+    }
+}
+
+fn failed(what: &str, path: &Path, error: StoreError) -> Error {
+    Error::new(ErrorKind::Journal, format!("{what}: {error}")).with_context("object", path).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::{
+        ClientToken, StatementId, TokioClock,
+        journal::{Event, RunBegun, RunResult},
+    };
+
+    fn journal(store: &Arc<InMemory>) -> ObjectStoreJournal {
+        let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+        ObjectStoreJournal::new(store.clone(), "etl/journal").with_clock(clock)
+    }
+
+    fn claim(run: &str) -> Claim {
+        Claim { pipeline: "nightly".into(), run: run.into(), since: "2026-11-23T06:30:00Z".parse().unwrap() }
+    }
+
+    fn step(run: &str, step: &str, event: Event) -> Record {
+        Record { at: "2026-11-23T06:30:00Z".parse().unwrap(), key: StepKey::new(run, step), event }
+    }
+
+    fn intent(run: &str, name: &str) -> Record {
+        let event =
+            Event::Intent { token: ClientToken::new("t").unwrap(), name: format!("{run}/{name}/1 t") };
+        step(run, name, event)
+    }
+
+    fn about(run: &str, event: RunEvent) -> RunRecord {
+        RunRecord { at: "2026-11-23T06:30:00Z".parse().unwrap(), run: run.into(), event }
+    }
+
+    fn begun(run: &str) -> RunRecord {
+        about(run, RunEvent::RunBegun(RunBegun { pipeline: "nightly".into(), ..RunBegun::default() }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_survive_the_process() {
+        let store = Arc::new(InMemory::new());
+        let first = journal(&store);
+        let run = "sales 2026/11/23%";
+        let active = first.claim(&claim(run), true).await.unwrap();
+        first.append_run(begun(run)).await.unwrap();
+        first.append(intent(run, "a")).await.unwrap();
+        first.append(step(run, "a", Event::Submitted { id: StatementId::new("id-a") })).await.unwrap();
+        first.append_run(about(run, RunEvent::RunEnded { result: RunResult::Failed })).await.unwrap();
+        drop(active);
+        let second = journal(&store);
+        let runs = second.runs().await.unwrap();
+        assert_eq!((runs.len(), runs[0].run.as_str(), runs[0].is_active), (1, run, false));
+        assert_eq!(runs[0].ended.unwrap().1, RunResult::Failed);
+        assert_eq!(second.run(run).await.unwrap()[0].id, Some(StatementId::new("id-a")));
+        assert!(second.claim(&claim(run), true).await.is_ok(), "its lease was given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_processes_cannot_be_at_one_pipeline_and_a_dead_one_makes_way() {
+        let store = Arc::new(InMemory::new());
+        let (first, second) = (journal(&store), journal(&store));
+        let active = first.claim(&claim("one"), true).await.unwrap();
+        first.append_run(begun("one")).await.unwrap();
+        sleep(Duration::from_secs(100)).await;
+        // Renewed all the while.
+        let error = second.claim(&claim("two"), true).await.unwrap_err();
+        assert_eq!((error.kind(), error.context("active_run")), (ErrorKind::Overlap, Some("one")));
+        assert!(second.runs().await.unwrap()[0].is_active);
+        // One that does not mind company is kept from the same run only.
+        assert!(second.claim(&claim("beside"), false).await.is_ok());
+        assert_eq!(second.claim(&claim("one"), false).await.unwrap_err().kind(), ErrorKind::Overlap);
+        // The process dies: nothing runs in it any more, and nothing is given back.
+        std::mem::forget(active);
+        for lease in first.0.leases().drain().flat_map(|(_, leases)| leases) {
+            // The renewal waits for this lock for ever.
+            std::mem::forget(lease.try_lock_owned());
+        }
+        sleep(Duration::from_secs(31)).await;
+        let _active = second.claim(&claim("two"), true).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_that_was_taken_for_dead_cannot_write_any_more() {
+        let store = Arc::new(InMemory::new());
+        let (first, second) = (journal(&store), journal(&store));
+        first.append_run(begun("one")).await.unwrap();
+        first.append(intent("one", "a")).await.unwrap();
+        let _active = second.claim(&claim("one"), true).await.unwrap();
+        second.append_run(begun("one")).await.unwrap();
+        let error = first.append(intent("one", "b")).await.unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+        assert!(first.append(intent("one", "c")).await.is_err());
+        second.append(intent("one", "b")).await.unwrap();
+        assert_eq!(journal(&store).run("one").await.unwrap().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_that_come_together_share_an_object() {
+        let store = Arc::new(InMemory::new());
+        let journal = journal(&store);
+        let names: Vec<_> = (0..50).map(|number| format!("s{number}")).collect();
+        futures::future::try_join_all(names.iter().map(|name| journal.append(intent("r", name))))
+            .await
+            .unwrap();
+        let objects = journal.0.objects(&journal.0.directory("r")).await.unwrap();
+        assert!(objects.len() <= 2, "{objects:?}");
+        assert_eq!(journal.run("r").await.unwrap().len(), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_or_damaged_object_is_named() {
+        let store = Arc::new(InMemory::new());
+        let first = journal(&store);
+        for name in ["a", "b", "c"] {
+            first.append(intent("r", name)).await.unwrap();
+        }
+        let path = numbered(&first.0.directory("r"), 2);
+        let text = store.get(&path).await.unwrap().bytes().await.unwrap();
+        store.delete(&path).await.unwrap();
+        let error = journal(&store).run("r").await.unwrap_err();
+        assert!(error.context("object").unwrap().ends_with("0000000003.jsonl"), "{error}");
+        store.put(&path, [&text[..], b"{}\n"].concat().into()).await.unwrap();
+        let error = journal(&store).run("r").await.unwrap_err();
+        assert_eq!((error.kind(), error.context("line")), (ErrorKind::Journal, Some("3")));
+    }
+}

@@ -1,0 +1,258 @@
+//! [`Messages`]: what stored procedures say while they run (`RAISE NOTICE` and the like).
+
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    Description, Result, Statement, StatementExecutor, StatementExecutorExt, StatementId, Status, WaitTime,
+};
+
+/// Where one can read what statements say while they run.
+///
+/// An orchestrator that is [given one](crate::Orchestrator::with_messages) tells its observer what is new, as
+/// [`Progressed::Message`](crate::Progressed::Message).
+#[async_trait]
+pub trait Messages: fmt::Debug + Send + Sync {
+    /// Everything that a statement said so far, in order. `last`: it has ended, nobody asks again.
+    ///
+    /// # Errors
+    /// Are passed over: nothing hangs on messages.
+    async fn messages(&self, id: &StatementId, last: bool) -> Result<Vec<Message>>;
+
+    /// How often it is worth asking about one statement.
+    fn interval(&self) -> Duration;
+}
+
+/// What a statement said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// `NOTICE`, `WARNING`, `INFO`, …
+    pub level: String,
+    /// The text.
+    pub text: String,
+}
+
+impl Message {
+    /// A message of this level.
+    pub fn new(level: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { level: level.into(), text: text.into() }
+    }
+}
+
+/// How long an ending waits for the last words.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Waits for `ending`, and tells meanwhile what the statement says.
+pub(crate) async fn telling<T>(
+    source: &dyn Messages,
+    id: &StatementId,
+    tell: impl Fn(&Message),
+    ending: impl Future<Output = T>,
+) -> T {
+    let mut told = 0;
+    let ended = {
+        let going = async {
+            loop {
+                sleep(source.interval()).await;
+                tell_new(source, id, &mut told, &tell, false).await;
+            }
+        };
+        let (mut ending, mut going) = (std::pin::pin!(ending), std::pin::pin!(going));
+        tokio::select! {
+            biased;
+            ended = &mut ending => ended,
+            never = &mut going => unreached(never),
+        }
+    };
+    // Not answered in time, they are not told.
+    let _ = timeout(LAST_WORDS, tell_new(source, id, &mut told, &tell, true)).await;
+    ended
+}
+
+fn unreached<T>(never: Infallible) -> T {
+    match never {}
+}
+
+async fn tell_new(
+    source: &dyn Messages,
+    id: &StatementId,
+    told: &mut usize,
+    tell: &impl Fn(&Message),
+    last: bool,
+) {
+    match source.messages(id, last).await {
+        Ok(messages) => {
+            messages.iter().skip(*told).for_each(tell);
+            *told = messages.len().max(*told);
+        }
+        Err(error) => tracing::debug!(%error, statement_id = %id, "messages could not be read"),
+    }
+}
+
+/// What stored procedures say on Amazon Redshift: read from `SYS_PROCEDURE_MESSAGES`, with statements of its own beside those it is
+/// about.
+///
+/// Reading costs a short query each time, so it is done rarely: for procedure calls only, once in 15 seconds for a statement and in 5
+/// seconds for all of them, and once more at the end. A serverless workgroup that would sleep meanwhile is kept awake by it.
+#[derive(Clone, Debug)]
+pub struct SystemMessages {
+    executor: Arc<dyn StatementExecutor>,
+    interval: Duration,
+    gate: Arc<Mutex<Option<Instant>>>,
+}
+
+/// How far apart the queries are at least, whatever they are about.
+const SPACING: Duration = Duration::from_secs(5);
+
+impl SystemMessages {
+    /// Reads them through this executor.
+    pub fn new(executor: Arc<dyn StatementExecutor>) -> Self {
+        Self { executor, interval: Duration::from_secs(15), gate: Arc::default() }
+    }
+
+    /// How often one statement's messages are read; 15 seconds unless said otherwise.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    async fn read(&self, about: &Description) -> Result<Vec<Message>> {
+        let select = "SELECT log_level, message FROM sys_procedure_messages WHERE";
+        let order = "ORDER BY record_time, line_number";
+        let statement = match (&about.query_uuid, about.redshift_query_id) {
+            (Some(uuid), _) => {
+                Statement::sql(format!("{select} query_uuid = :uuid {order}")).with_parameter("uuid", uuid)
+            }
+            (None, Some(id)) if id > 0 => Statement::sql(format!("{select} query_id = {id} {order}")),
+            _ => return Ok(Vec::new()),
+        };
+        let statement = statement.with_name("redshift-orchestrator messages");
+        let submitted = self.executor.submit(&statement, Some(WaitTime::MAX)).await?;
+        let status = match submitted.status {
+            Some(status) if status.is_terminal() => status,
+            _ => self.executor.describe(&submitted.id, Some(WaitTime::MAX)).await?.status,
+        };
+        if status != Status::Finished {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<(Option<String>, Option<String>)> = self.executor.rows(&submitted.id).await?;
+        let message = |(level, text): (Option<String>, Option<String>)| {
+            Message::new(level.unwrap_or_default().trim(), text.unwrap_or_default())
+        };
+        Ok(rows.into_iter().map(message).collect())
+    }
+}
+
+#[async_trait]
+impl Messages for SystemMessages {
+    async fn messages(&self, id: &StatementId, last: bool) -> Result<Vec<Message>> {
+        let mut gate = match last {
+            true => self.gate.lock().await,
+            false => match self.gate.try_lock() {
+                Ok(gate) if gate.is_none_or(|read| read.elapsed() >= SPACING) => gate,
+                // Its turn comes later.
+                _ => return Ok(Vec::new()),
+            },
+        };
+        let about = self.executor.describe(id, None).await?;
+        if !calls(&about) {
+            return Ok(Vec::new());
+        }
+        let messages = self.read(&about).await;
+        *gate = Some(Instant::now());
+        messages
+    }
+
+    fn interval(&self) -> Duration {
+        self.interval
+    }
+}
+
+/// Whether it calls a procedure, as far as the service tells.
+fn calls(about: &Description) -> bool {
+    let texts = about.sql.iter().chain(about.sub_statements.iter().filter_map(|sub| sub.sql.as_ref()));
+    let mut texts = texts.map(|sql| sql.as_str().trim_start()).peekable();
+    let is_call = |text: &str| text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("call"));
+    texts.peek().is_none() || texts.any(is_call)
+}
+
+#[cfg(feature = "postgres")]
+#[async_trait]
+impl Messages for crate::local::LocalExecutor<crate::local::Postgres> {
+    async fn messages(&self, id: &StatementId, _last: bool) -> Result<Vec<Message>> {
+        Ok(self.notices(id).into_iter().map(|notice| Message::new(notice.severity, notice.message)).collect())
+    }
+
+    /// They are at hand: nothing is asked.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(500)
+    }
+}
+
+#[async_trait]
+impl<M: Messages + ?Sized> Messages for Arc<M> {
+    async fn messages(&self, id: &StatementId, last: bool) -> Result<Vec<Message>> {
+        (**self).messages(id, last).await
+    }
+
+    fn interval(&self) -> Duration {
+        (**self).interval()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as Lock;
+
+    use super::*;
+    use crate::{
+        Column, Field, Observer, Orchestrator, Progressed, StepKey,
+        local::{LocalExecutor, Run, Script},
+    };
+
+    #[derive(Debug, Default, Clone)]
+    struct Heard(Arc<Lock<Vec<String>>>);
+
+    impl Observer for Heard {
+        fn observe(&self, _: &StepKey, event: &Progressed<'_>) {
+            if let Progressed::Message { level, text } = event {
+                self.0.lock().unwrap().push(format!("{level}: {text}"));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_told_once() {
+        let columns = || vec![Column::new("log_level", "varchar"), Column::new("message", "varchar")];
+        let row = |text: &str| vec![Field::String("NOTICE".into()), Field::String(text.into())];
+        let script = Script::new().on("CALL", Run::finished(Duration::from_secs(40))).on_each(
+            "sys_procedure_messages",
+            [
+                Run::finished(Duration::ZERO).with_result(columns(), vec![row("one")]),
+                Run::finished(Duration::ZERO).with_result(columns(), vec![row("one"), row("two")]),
+                Run::finished(Duration::ZERO)
+                    .with_result(columns(), vec![row("one"), row("two"), row("three")]),
+            ],
+        );
+        let service = Arc::new(LocalExecutor::scripted(script));
+        let heard = Heard::default();
+        let orchestrator = Orchestrator::new(service.clone())
+            .with_observer(heard.clone())
+            .with_messages(SystemMessages::new(service.clone()));
+        let key = StepKey::new("r", "s");
+        orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+        assert_eq!(*heard.0.lock().unwrap(), ["NOTICE: one", "NOTICE: two", "NOTICE: three"]);
+        // The statement, and three queries about it: after 15 and 30 seconds, and at its end.
+        assert_eq!(service.effects().len(), 4);
+        // What is no call is not asked about.
+        orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1"), None).await.unwrap();
+        assert_eq!(service.effects().len(), 5);
+    }
+}
