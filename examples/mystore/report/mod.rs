@@ -109,11 +109,7 @@ impl Story<'_> {
         // The initial load looks up all sales of the past at once.
         let (first, last) = (self.cycles.get(1), self.cycles.last());
         let tiles = [
-            (
-                "Statements",
-                grouped(warehouse.statements.into()),
-                format!("{} retries", warehouse.retries),
-            ),
+            ("Statements", grouped(warehouse.statements.into()), format!("{} retries", warehouse.retries)),
             ("Faults survived", grouped(warehouse.faults_survived().into()), faults.join(", ")),
             (
                 "Executing",
