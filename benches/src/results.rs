@@ -102,6 +102,7 @@ fn replaced(page: &str, name: &str, section: &str) -> String {
 }
 
 /// The machine, the compiler's profile and the day.
+#[expect(clippy::disallowed_methods, reason = "a page of results says the day on which they were measured")]
 fn machine() -> String {
     let read = |file: &str, key: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
