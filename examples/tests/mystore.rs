@@ -127,8 +127,12 @@ fn bad_input_is_refused_before_anything_is_touched() {
     std::fs::write(&file, good.replace("mystore.load_item(", "mystore.load_items(")).unwrap();
     mystore(&dir, &pipeline)
         .assert_refused(&dir, &["step load_item", "mystore.load_items", "mystore.load_item,"]);
-    std::fs::write(&file, good.replace("[parameters.until]", "[parameters.region]\n[parameters.until]"))
-        .unwrap();
+    let with_region = good.replace("[parameters.until]", "[parameters.region]\n[parameters.until]").replacen(
+        "cycle = \"${cycle}\"",
+        "cycle = \"${cycle}${region}\"",
+        1,
+    );
+    std::fs::write(&file, with_region).unwrap();
     mystore(&dir, &pipeline).assert_refused(&dir, &["`region` has no default", "cycle and until"]);
     let (without_last, _) = good.split_once("[[steps]]\nname = \"rekey_sale\"").unwrap();
     std::fs::write(&file, without_last).unwrap();
