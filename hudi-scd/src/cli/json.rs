@@ -8,8 +8,8 @@ use std::fmt::Write;
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
     datatypes::{
-        DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit,
-        TimestampMicrosecondType, TimestampMillisecondType,
+        DataType, Date32Type, Decimal128Type, Fields, Float32Type, Float64Type, Int32Type, Int64Type,
+        TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     },
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -18,8 +18,13 @@ use serde::Serialize;
 
 /// Writes a row as an object on one line, without the line's end.
 pub(super) fn write_row(out: &mut String, batch: &RecordBatch, row: usize) {
+    write_members(out, batch.schema_ref().fields(), batch.columns(), row);
+}
+
+/// Writes a row of columns, those of a batch or the members of a struct, as an object.
+fn write_members(out: &mut String, fields: &Fields, columns: &[ArrayRef], row: usize) {
     out.push('{');
-    for (index, (field, column)) in batch.schema_ref().fields().iter().zip(batch.columns()).enumerate() {
+    for (index, (field, column)) in fields.iter().zip(columns).enumerate() {
         if index > 0 {
             out.push(',');
         }
@@ -78,18 +83,7 @@ pub(super) fn write_value(out: &mut String, column: &ArrayRef, row: usize) {
             }
             out.push('}');
         }
-        DataType::Struct(fields) => {
-            out.push('{');
-            for (index, (field, member)) in fields.iter().zip(column.as_struct().columns()).enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_text(out, field.name());
-                out.push(':');
-                write_value(out, member, row);
-            }
-            out.push('}');
-        }
+        DataType::Struct(fields) => write_members(out, fields, column.as_struct().columns(), row),
         _ => write_text(out, &plain(column, row)),
     }
 }

@@ -105,12 +105,7 @@ fn a_new_column_joins_the_table_under_the_type_of_its_values() {
 fn rows_that_changed_are_those_after_since_up_to_until() {
     let place = Place::new();
     place.table("t", 3);
-    let commits: Vec<String> = place
-        .lines("timeline t --json")
-        .iter()
-        .filter(|line| line["action"] == "commit")
-        .map(|line| line["instant"].as_str().unwrap().to_owned())
-        .collect();
+    let commits = place.commits("t");
     let values = |words: &str| -> Vec<String> {
         let rows = place.lines(&format!("read t {words}"));
         rows.iter().map(|row| row["v"].as_str().unwrap().to_owned()).collect()

@@ -80,6 +80,13 @@ impl Place {
         self.ok(words).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// The instants of a table's completed and pending commits, oldest first.
+    fn commits(&self, table: &str) -> Vec<String> {
+        let timeline = self.lines(&format!("timeline {table} --json"));
+        let commits = timeline.iter().filter(|line| line["action"] == "commit");
+        commits.map(|line| line["instant"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// A table of type 1 with a few commits: `id`, `v`, `at`.
     fn table(&self, name: &str, commits: i32) {
         self.write("columns.txt", "id bigint, v string, at bigint");

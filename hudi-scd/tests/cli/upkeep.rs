@@ -45,12 +45,7 @@ fn archived_actions_leave_the_timeline() {
 fn the_latest_commit_can_be_undone_and_no_other() {
     let place = Place::new();
     place.table("t", 3);
-    let commits: Vec<String> = place
-        .lines("timeline t --json")
-        .iter()
-        .filter(|line| line["action"] == "commit")
-        .map(|line| line["instant"].as_str().unwrap().to_owned())
-        .collect();
+    let commits = place.commits("t");
     let run = place.run(&format!("rollback t --instant {}", commits[1]));
     assert!(run.code == 1 && run.err.contains(&commits[2]), "{}", run.err);
     let report = place.json(&format!("rollback t --instant {}", commits[2]));

@@ -2,10 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt, io::BufRead};
 
-use arrow::{
-    array::RecordBatch,
-    datatypes::{Field, Schema, SchemaRef},
-};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -87,29 +84,26 @@ pub(super) fn csv_batches<'a>(
 ) -> Result<Batches<'a>> {
     let schema = csv_columns(file, known)?;
     let (names, mut records) = csv_open(file)?;
-    let mut rows = Rows::new(schema)?;
     let mut values = Vec::new();
-    Ok(Box::new(until_error(move || {
+    Ok(batches(Rows::new(schema)?, progress, move |rows| {
+        let Some(line) = records.read(&mut values).map_err(|broken| file.broken(broken))? else {
+            return Ok(None);
+        };
+        check_width(file, line, &names, &values)?;
         let mut bytes = 0;
-        while rows.rows < BATCH_ROWS && bytes < BATCH_BYTES {
-            let Some(line) = records.read(&mut values).map_err(|broken| file.broken(broken))? else { break };
-            check_width(file, line, &names, &values)?;
-            for (index, value) in values.iter().enumerate() {
-                bytes += value.text.len() as u64 + 1;
-                let is_text = matches!(rows.columns[index], Column::Text(_) | Column::Binary(_));
-                let cell = if value.is_null() || (value.text.is_empty() && !is_text) {
-                    Cell::Null
-                } else {
-                    Cell::Text(Cow::Borrowed(&value.text))
-                };
-                rows.append(index, &cell)
-                    .map_err(|refusal| file.at_line(line, refusal).with_context("column", &names[index]))?;
-            }
-            rows.rows += 1;
+        for (index, value) in values.iter().enumerate() {
+            bytes += value.text.len() as u64 + 1;
+            let is_text = matches!(rows.columns[index], Column::Text(_) | Column::Binary(_));
+            let cell = if value.is_null() || (value.text.is_empty() && !is_text) {
+                Cell::Null
+            } else {
+                Cell::Text(Cow::Borrowed(&value.text))
+            };
+            rows.append(index, &cell)
+                .map_err(|refusal| file.at_line(line, refusal).with_context("column", &names[index]))?;
         }
-        progress(bytes);
-        if rows.rows == 0 { Ok(None) } else { rows.finish().map(Some) }
-    })))
+        Ok(Some(bytes))
+    }))
 }
 
 /// The lines of a file, without empty ones, and their numbers.
@@ -219,36 +213,42 @@ pub(super) fn json_batches<'a>(
     let schema = json_columns(file, known)?;
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let mut lines = json_open(file)?;
-    let mut rows = Rows::new(schema)?;
-    Ok(Box::new(until_error(move || {
+    Ok(batches(Rows::new(schema)?, progress, move |rows| {
+        let Some((line, text)) = lines.next(file)? else { return Ok(None) };
+        let object = object(file, line, text)?;
+        for (index, name) in names.iter().enumerate() {
+            let cell = object.get(name).map_or(Ok(Cell::Null), Cell::of_json);
+            cell.and_then(|cell| rows.append(index, &cell))
+                .map_err(|refusal| file.at_line(line, refusal).with_context("column", name))?;
+        }
+        Ok(Some(text.len() as u64 + 1))
+    }))
+}
+
+/// The rows that `read` appends, one at a call, as batches until there are no more, or one fails. `read` tells how many
+/// bytes its row took, or that there was none left.
+fn batches<'a>(
+    mut rows: Rows,
+    progress: &'a dyn Fn(u64),
+    mut read: impl FnMut(&mut Rows) -> Result<Option<u64>> + 'a,
+) -> Batches<'a> {
+    let mut next = move || {
         let mut bytes = 0;
         while rows.rows < BATCH_ROWS && bytes < BATCH_BYTES {
-            let Some((line, text)) = lines.next(file)? else { break };
-            bytes += text.len() as u64 + 1;
-            let object = object(file, line, text)?;
-            for (index, name) in names.iter().enumerate() {
-                let cell = object.get(name).map_or(Ok(Cell::Null), Cell::of_json);
-                cell.and_then(|cell| rows.append(index, &cell))
-                    .map_err(|refusal| file.at_line(line, refusal).with_context("column", name))?;
-            }
+            let Some(taken) = read(&mut rows)? else { break };
+            bytes += taken;
             rows.rows += 1;
         }
         progress(bytes);
         if rows.rows == 0 { Ok(None) } else { rows.finish().map(Some) }
-    })))
-}
-
-/// Batches until there are no more, or one fails.
-fn until_error(
-    mut next: impl FnMut() -> Result<Option<RecordBatch>>,
-) -> impl Iterator<Item = Result<RecordBatch>> {
+    };
     let mut over = false;
-    std::iter::from_fn(move || {
+    Box::new(std::iter::from_fn(move || {
         if over {
             return None;
         }
         let batch = next().transpose();
         over = !matches!(batch, Some(Ok(_)));
         batch
-    })
+    }))
 }
