@@ -18,9 +18,7 @@ use hudi_scd::{
 use rstest::rstest;
 
 async fn sorted(frame: DataFrame) -> Vec<String> {
-    let mut rows = lines(&frame.collect().await.unwrap());
-    rows.sort();
-    rows
+    lines(&frame.collect().await.unwrap())
 }
 
 fn frame(table: HudiTable) -> DataFrame {
@@ -30,9 +28,7 @@ fn frame(table: HudiTable) -> DataFrame {
 }
 
 async fn read(table: &Table, query: Query) -> Vec<String> {
-    let mut rows = lines(&table.read(query).await.unwrap());
-    rows.sort();
-    rows
+    lines(&table.read(query).await.unwrap())
 }
 
 #[rstest]

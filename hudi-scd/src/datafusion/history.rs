@@ -42,12 +42,14 @@ pub(super) fn streams(
         None => provider.schema.clone(),
     };
     let kept = provider.prune(state, view.groups.values().map(|group| group.partition.as_str()), filters)?;
+    let data = provider.table.schema_of(view).map_err(external)?;
     let mut streams: Vec<Arc<dyn PartitionStream>> = Vec::new();
     for (group, _) in view.groups.values().zip(kept).filter(|(_, kept)| *kept) {
         let versions = versions(&provider.table, view, group).map_err(external)?;
         if !versions.is_empty() {
             let table = provider.table.clone();
-            streams.push(Arc::new(GroupHistory { table, versions, output: output.clone() }));
+            let (data, output) = (data.clone(), output.clone());
+            streams.push(Arc::new(GroupHistory { table, versions, data, output }));
         }
     }
     Ok(streams)
@@ -80,6 +82,7 @@ fn versions(table: &Table, view: &View, group: &FileGroup) -> Result<Vec<Version
 struct GroupHistory {
     table: Table,
     versions: Vec<Version>,
+    data: SchemaRef,
     output: SchemaRef,
 }
 
@@ -95,13 +98,13 @@ impl PartitionStream for GroupHistory {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (table, output) = (self.table.clone(), self.output.clone());
+        let (table, data, output) = (self.table.clone(), self.data.clone(), self.output.clone());
         let begin = (self.versions.clone().into_iter(), Arc::new(Known::new()));
         let files = stream::try_unfold(begin, move |(mut versions, newer)| {
-            let (table, output) = (table.clone(), output.clone());
+            let (table, data, output) = (table.clone(), data.clone(), output.clone());
             async move {
                 let Some(version) = versions.next() else { return Ok(None) };
-                let (batches, known) = load(&table, version, newer, output).await?;
+                let (batches, known) = load(&table, version, newer, data, output).await?;
                 Ok(Some((stream::iter(batches.into_iter().map(Ok)), (versions, Arc::new(known)))))
             }
         });
@@ -114,9 +117,9 @@ async fn load(
     table: &Table,
     version: Version,
     newer: Arc<Known>,
+    data: SchemaRef,
     output: SchemaRef,
 ) -> Result<(Vec<RecordBatch>, Known)> {
-    let data = table.schema().await?;
     let open = OpenFile::open(table.store(), &version.path).await?;
     blocking(move || read(open, &version, &newer, &data, &output)).await
 }
