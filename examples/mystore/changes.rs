@@ -182,11 +182,10 @@ impl Shop {
             let row = Address { id: self.addresses.new_id(), ..self.addresses.any(&mut self.rng).clone() };
             changes.push(self.addresses.put(row, moment(&mut self.rng, begin)));
         }
-        for id in self.addresses.pick_known(&mut self.rng, Rates::of(ADDRESSES.delete, live), number) {
+        for id in self.addresses.pick_some(&mut self.rng, Rates::of(ADDRESSES.delete, live)) {
             changes.push(self.addresses.remove(id, moment(&mut self.rng, begin)));
         }
         for (cycle, change) in deliver(&mut self.rng, changes, number, self.cycles.len() - 1) {
-            self.addresses.arrives(change.row.id, cycle);
             self.cycles[cycle].addresses.push(change);
         }
     }
@@ -214,7 +213,7 @@ impl Shop {
             self.customers.next_id += 1;
             changes.push(self.customers.put(row, moment(&mut self.rng, begin)));
         }
-        for id in self.customers.pick_known(&mut self.rng, Rates::of(CUSTOMERS.delete, live), number) {
+        for id in self.customers.pick_some(&mut self.rng, Rates::of(CUSTOMERS.delete, live)) {
             changes.push(self.customers.remove(id, moment(&mut self.rng, begin)));
         }
         // Now and then one that went comes back.
@@ -226,7 +225,6 @@ impl Shop {
         }
         self.active.extend(changes.iter().filter(|change| !change.deleted).map(|change| change.row.id));
         for (cycle, change) in deliver(&mut self.rng, changes, number, self.cycles.len() - 1) {
-            self.customers.arrives(change.row.id, cycle);
             self.cycles[cycle].customers.push(change);
         }
     }

@@ -12,18 +12,15 @@ pub(super) struct Book<T> {
     pub(super) live: BTreeMap<i64, T>,
     pub(super) gone: BTreeMap<i64, T>,
     last_change: BTreeMap<i64, Timestamp>,
-    /// In which cycle something of a row arrives first.
-    first_arrival: BTreeMap<i64, usize>,
     pub(super) next_id: i64,
 }
 
 impl<T: Keyed + Clone> Book<T> {
     pub(super) fn new(rows: Vec<T>, since: Timestamp) -> Self {
         let last_change = rows.iter().map(|row| (row.key(), since)).collect();
-        let first_arrival = rows.iter().map(|row| (row.key(), 0)).collect();
         let live: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key(), row)).collect();
         let next_id = live.last_key_value().map_or(1, |(id, _)| id + 1);
-        Self { live, gone: BTreeMap::new(), last_change, first_arrival, next_id }
+        Self { live, gone: BTreeMap::new(), last_change, next_id }
     }
 
     pub(super) fn new_id(&mut self) -> i64 {
@@ -44,18 +41,6 @@ impl<T: Keyed + Clone> Book<T> {
     /// Up to `count` different rows.
     pub(super) fn pick_some(&self, rng: &mut Rng, count: usize) -> BTreeSet<i64> {
         (0..count).map(|_| self.any(rng).key()).collect()
-    }
-
-    /// Up to `count` different rows of which something arrived before this cycle. Only these go away: a source says that a row is
-    /// gone after it said that there is one. (A table of latest rows cannot remember the end of what it never had.)
-    pub(super) fn pick_known(&self, rng: &mut Rng, count: usize, number: usize) -> BTreeSet<i64> {
-        let known = |id: &i64| self.first_arrival.get(id).is_some_and(|arrival| *arrival < number);
-        self.pick_some(rng, count).into_iter().filter(known).collect()
-    }
-
-    pub(super) fn arrives(&mut self, id: i64, cycle: usize) {
-        let first = self.first_arrival.entry(id).or_insert(cycle);
-        *first = cycle.min(*first);
     }
 
     pub(super) fn gone_before(&self, rng: &mut Rng, time: Timestamp) -> Option<i64> {
