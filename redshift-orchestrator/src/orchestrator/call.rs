@@ -248,17 +248,14 @@ impl<'a> Call<'a> {
                 Cancellation::Cancelled(description) => (description, Some(Overrun::Cancelled)),
                 Cancellation::EndedBefore(description) => (description, Some(Overrun::EndedBefore)),
                 Cancellation::NotCancelled(error) => {
-                    let mut outcome = self.unknown(entry, UnknownReason::NotCancelled, Some(error)).await?;
+                    let reason = lost(&error).unwrap_or(UnknownReason::NotCancelled);
+                    let mut outcome = self.unknown(entry, reason, Some(error)).await?;
                     outcome.overrun = Some(Overrun::NotCancelled);
                     return Ok(outcome);
                 }
             },
             Ending::Lost(error) => {
-                let reason = match error.kind() {
-                    ErrorKind::Expired => UnknownReason::RecordExpired,
-                    ErrorKind::NotFound => UnknownReason::IdNotKnown,
-                    _ => UnknownReason::NotTold,
-                };
+                let reason = lost(&error).unwrap_or(UnknownReason::NotTold);
                 return self.unknown(entry, reason, Some(error)).await;
             }
         };
@@ -333,6 +330,15 @@ impl<'a> Call<'a> {
 /// The pauses of different statements should differ, and those of one statement repeat.
 fn salt(token: &ClientToken) -> u64 {
     token.as_str().get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+}
+
+/// Whether this error says that the service has no record of the statement, or none any more.
+fn lost(error: &Error) -> Option<UnknownReason> {
+    match error.kind() {
+        ErrorKind::Expired => Some(UnknownReason::RecordExpired),
+        ErrorKind::NotFound => Some(UnknownReason::IdNotKnown),
+        _ => None,
+    }
 }
 
 /// What the journal keeps of it.

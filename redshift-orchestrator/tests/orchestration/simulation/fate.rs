@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 
 /// When a process dies, drawn at each of its interactions.
 pub(super) struct Fate {
@@ -16,6 +16,8 @@ pub(super) struct Fate {
     odds: f64,
     journal_fails: bool,
     left: Arc<AtomicU64>,
+    /// A process may also die at a moment that no interaction marks.
+    lifetime: Option<Duration>,
     /// What else the process was about to do, it does not do.
     dead: AtomicBool,
     bell: Notify,
@@ -26,7 +28,7 @@ pub(super) struct Fate {
 pub(super) enum Death {
     Before,
     After,
-    /// The request is on its way, and arrives after this; of a record, a part is written.
+    /// The request is on its way, and arrives after this, dead as the process is; of a record, a part is written.
     Underway(Duration),
 }
 
@@ -37,6 +39,8 @@ impl Fate {
             odds: 0.002 * 10_f64.powf(draw.f64() * 2.0),
             draw: Mutex::new(draw.fork()),
             journal_fails: !last && draw.u8(0..4) == 0,
+            lifetime: (draw.u8(0..4) == 0)
+                .then(|| Duration::from_secs_f64(0.05 * 10_f64.powf(draw.f64() * 5.0))),
             left: left.clone(),
             dead: AtomicBool::new(false),
             bell: Notify::new(),
@@ -49,6 +53,7 @@ impl Fate {
         tokio::select! {
             biased;
             () = self.bell.notified() => None,
+            () = self.outlived() => None,
             ended = life => Some(ended),
         }
     }
@@ -58,19 +63,42 @@ impl Fate {
     }
 
     pub(super) fn death(&self) -> Option<Death> {
-        if self.dead.load(Ordering::Relaxed) {
+        if self.is_dead() {
             return Some(Death::Before);
         }
         if self.left.load(Ordering::Relaxed) == 0 || self.draw(|draw| draw.f64()) >= self.odds {
             return None;
         }
-        let less = |left: u64| left.checked_sub(1);
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
+        if !self.is_one_of_the_deaths() {
+            return None;
+        }
         Some(self.draw(|draw| match draw.u8(0..3) {
             0 => Death::Before,
             1 => Death::After,
             _ => Death::Underway(Duration::from_secs(draw.u64(0..600))),
         }))
+    }
+
+    fn is_one_of_the_deaths(&self) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// Whether the process is dead.
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    /// Ends with the process's lifetime, if that is when it dies.
+    async fn outlived(&self) {
+        if let Some(lifetime) = self.lifetime {
+            sleep(lifetime).await;
+            if self.is_one_of_the_deaths() {
+                self.dead.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Whether the disk under the journal fails now.

@@ -2,7 +2,7 @@
 //!
 //! The orchestrator and the pipeline are the real ones; the service is the scripted state machine with its tokens, listing and
 //! expiry; between them stand lost requests, lost replies, throttles plain and wrapped, delays and outages; and at every interaction
-//! with service or journal the process may die: before the interaction, after it, with the request still on its way, or with half a
+//! with service or journal, and at drawn moments between them, the process may die: before, after, with requests still on their way, or with half a
 //! record written. A new process then begins with the same journal, after a pause of milliseconds to days.
 //!
 //! After each schedule:

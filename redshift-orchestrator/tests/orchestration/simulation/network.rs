@@ -36,7 +36,8 @@ pub(super) struct World {
     accepted: Arc<Mutex<Accepted>>,
     begun: Instant,
     outages: Vec<Range<Duration>>,
-    lost_in_outages: AtomicU64,
+    /// Requests that met an outage, or that took longer than anybody waits.
+    lost_on_the_way: AtomicU64,
     draw: Mutex<fastrand::Rng>,
 }
 
@@ -55,7 +56,7 @@ impl World {
             accepted,
             begun: Instant::now(),
             outages: schedule.outages.clone(),
-            lost_in_outages: AtomicU64::new(0),
+            lost_on_the_way: AtomicU64::new(0),
             draw: Mutex::new(schedule.rng()),
         })
     }
@@ -72,15 +73,7 @@ impl World {
 
     /// How many faults requests met.
     pub(super) fn faults(&self) -> u64 {
-        self.network.injected().total() + self.lost_in_outages.load(Ordering::Relaxed)
-    }
-
-    /// A request that waited for longer than its process lived, or that the network held back.
-    async fn arrive_late(self: Arc<Self>, statement: Statement, delay: Duration) {
-        sleep(delay).await;
-        if let Ok(submitted) = self.service.submit(&statement, None).await {
-            note(&self.accepted, &statement, &submitted);
-        }
+        self.network.injected().total() + self.lost_on_the_way.load(Ordering::Relaxed)
     }
 
     /// Takes a request through an outage, if there is one.
@@ -89,7 +82,7 @@ impl World {
         if !self.outages.iter().any(|outage| outage.contains(&elapsed)) {
             return request.await;
         }
-        self.lost_in_outages.fetch_add(1, Ordering::Relaxed);
+        self.lost_on_the_way.fetch_add(1, Ordering::Relaxed);
         let lot = self.draw.lock().unwrap_or_else(PoisonError::into_inner).u8(0..3);
         match lot {
             0 => return Err(Error::new(ErrorKind::NotSent, "network is unreachable")),
@@ -106,43 +99,81 @@ fn note(accepted: &Mutex<Accepted>, statement: &Statement, submitted: &Submitted
 }
 
 /// A process that may die, as an executor: its requests go through the network to the service.
+///
+/// A request that was sent belongs to the network. It arrives, and takes effect, also when whoever sent it has dropped its future; when the
+/// process has died before it arrives, the seed decides whether it does. A dead process sends nothing more, and hears nothing more.
 pub(super) struct Process {
     pub(super) world: Arc<World>,
     pub(super) fate: Arc<Fate>,
 }
 
+impl Process {
+    async fn send<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let death = self.fate.death();
+        let (way, outlives) = match death {
+            Some(Death::Before) => self.fate.die().await,
+            Some(Death::Underway(way)) => (way, true),
+            Some(Death::After) | None => self.fate.draw(|draw| (way(draw), draw.bool())),
+        };
+        if way > SLOW {
+            self.world.lost_on_the_way.fetch_add(1, Ordering::Relaxed);
+        }
+        let (world, fate) = (self.world.clone(), self.fate.clone());
+        let sent = tokio::spawn(async move {
+            sleep(way).await;
+            if fate.is_dead() && !outlives {
+                return Err(Error::new(ErrorKind::Disconnected, "connection reset"));
+            }
+            world.pass(request).await
+        });
+        if let Some(Death::Underway(_)) = death {
+            return self.fate.die().await;
+        }
+        let answer = sent.await;
+        if death.is_some() || self.fate.is_dead() {
+            return self.fate.die().await;
+        }
+        answer.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
+    }
+}
+
+/// Half of what the orchestrator waits for an answer beyond the time that it asked the service to hold it.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// How long a request is on its way: mostly milliseconds, at times longer than anybody waits for its answer.
+fn way(draw: &mut fastrand::Rng) -> Duration {
+    let slowest = if draw.u8(0..32) == 0 { 90_000 } else { 100 };
+    Duration::from_millis(draw.u64(0..slowest))
+}
+
 #[async_trait]
 impl StatementExecutor for Process {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
-        let request = self.world.pass(self.world.network.submit(statement, wait));
-        match self.fate.death() {
-            None => request.await,
-            Some(Death::Before) => self.fate.die().await,
-            Some(Death::After) => {
-                drop(request.await);
-                self.fate.die().await
-            }
-            Some(Death::Underway(delay)) => {
-                tokio::spawn(self.world.clone().arrive_late(statement.clone(), delay));
-                self.fate.die().await
-            }
-        }
+        let (world, statement) = (self.world.clone(), statement.clone());
+        self.send(async move { world.network.submit(&statement, wait).await }).await
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.fate.meet(self.world.pass(self.world.network.describe(id, wait))).await
+        let (world, id) = (self.world.clone(), id.clone());
+        self.send(async move { world.network.describe(&id, wait).await }).await
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.fate.meet(self.world.pass(self.world.network.cancel(id))).await
+        let (world, id) = (self.world.clone(), id.clone());
+        self.send(async move { world.network.cancel(&id).await }).await
     }
 
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.fate.meet(self.world.pass(self.world.network.result(id, page))).await
+        let (world, id) = (self.world.clone(), id.clone());
+        self.send(async move { world.network.result(&id, page).await }).await
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.fate.meet(self.world.pass(self.world.network.list(filter, page))).await
+        let (world, filter) = (self.world.clone(), filter.clone());
+        self.send(async move { world.network.list(&filter, page).await }).await
     }
 }
 
