@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    DEFAULT_CONCURRENCY, Declared, OnFailure, Overlap, Pipeline, PipelineBuilder, Problem, Retry, Step, Work,
-    suggest,
+    DEFAULT_CONCURRENCY, Declared, OnFailure, Overlap, Pipeline, PipelineBuilder, Place, Problem, Retry,
+    Step, Work, source::Source, suggest,
 };
 use crate::{Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, Target, sql};
 
@@ -61,19 +61,24 @@ fn read_file(path: &Path, format: Format) -> Result<Pipeline> {
 }
 
 fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline> {
+    let source = || match format {
+        Format::Toml => Source::toml(text),
+        Format::Json => Source::json(text),
+    };
     let definition: Definition = match format {
-        Format::Toml => toml::from_str(text)
-            .map_err(|error| malformed(text, error.span().map(|span| span.start), error.message().trim())),
+        Format::Toml => toml::from_str(text).map_err(|error| {
+            malformed(&source(), error.span().map(|span| span.start), error.message().trim())
+        }),
         Format::Json => serde_json::from_str(text).map_err(|error| {
             let offset = offset_of(text, error.line(), error.column());
             let message = error.to_string();
             // The place is told apart from the message.
             let end = message.rfind(" at line ").unwrap_or(message.len());
-            malformed(text, Some(offset), &message[..end])
+            malformed(&source(), Some(offset), &message[..end])
         }),
     }?;
     definition.build(directory).and_then(PipelineBuilder::checked).map_err(|problem| {
-        let line = line_of(text, &problem);
+        let line = source().line_of(&problem);
         let error = problem.into_error();
         match line {
             Some(line) => error.with_context("line", line),
@@ -269,7 +274,7 @@ impl Definition {
             let name = step.name.clone();
             steps.push(
                 step.build(directory)
-                    .map_err(|(needle, message)| Problem::of_step(&name, number, needle, message))?,
+                    .map_err(|(key, message)| Problem::of_step(&name, number, Place::key(key), message))?,
             );
         }
         Ok(PipelineBuilder {
@@ -284,14 +289,14 @@ impl Definition {
                 .target
                 .map(TargetDefinition::build)
                 .transpose()
-                .map_err(|message| Problem::of_pipeline("[target]", message))?,
+                .map_err(|message| Problem::of_pipeline("target", message))?,
             parameters: self
                 .parameters
                 .into_iter()
                 .map(|(name, parameter)| {
                     let default = parameter.default.map(|default| default.0);
                     match parameter.secret && default.is_some() {
-                        true => Err(Problem::of_pipeline(
+                        true => Err(Problem::of_parameter(
                             &name,
                             format!("the parameter `{name}` is secret, so its value has no place in a file; take the default away"),
                         )),
@@ -338,13 +343,13 @@ impl StepDefinition {
             (None, None, None, Some(file)) => work_of_file(&file, directory, mode)?,
             (None, None, None, None) => {
                 return Err((
-                    "",
+                    "work",
                     "it runs nothing; give it one of `sql`, `call`, `batch`, `file`".to_owned(),
                 ));
             }
             _ => {
                 return Err((
-                    "",
+                    "work",
                     "it has more than one of `sql`, `call`, `batch`, `file`; keep one".to_owned(),
                 ));
             }
@@ -400,82 +405,26 @@ impl RetryDefinition {
 }
 
 /// An error of the format, or of a key or value that is not known.
-fn malformed(text: &str, offset: Option<usize>, message: &str) -> Error {
+fn malformed(source: &Source<'_>, offset: Option<usize>, message: &str) -> Error {
     let message = message.replace('\n', " ");
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let way_out = match quoted.split_first() {
         Some((wrong, known)) if message.starts_with("unknown ") => {
-            let similar = suggest::among(wrong, known.iter().copied());
-            if similar.contains("did you mean") { similar } else { String::new() }
+            suggest::close(wrong, known.iter().copied())
         }
         _ => String::new(),
     };
     let error = Error::new(ErrorKind::Definition, format!("{message}{way_out}"));
     let Some(offset) = offset else { return error };
-    let error = match step_around(text, offset) {
+    let error = match source.step_around(offset) {
         Some(step) => error.with_context("step", step),
         None => error,
     };
-    error.with_context("line", line_at(text, offset))
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+    error.with_context("line", source.line(offset))
 }
 
 fn offset_of(text: &str, line: usize, column: usize) -> usize {
     let begin: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     // serde_json counts bytes, and an error within a letter is an error at it.
     text.floor_char_boundary(begin + column.saturating_sub(1))
-}
-
-/// The line of a problem: where its needle first stands behind its step's name, else the name's own line.
-///
-/// Texts are searched instead of keeping spans, because serde_json has none; a wrong guess is a line of the same step.
-fn line_of(text: &str, problem: &Problem) -> Option<usize> {
-    let Some((name, number)) = &problem.step else {
-        return text.find(&problem.needle).map(|offset| line_at(text, offset));
-    };
-    let steps = text.find("[[steps]]").or_else(|| text.find("\"steps\"")).unwrap_or(0);
-    let names: Vec<_> = names(text).filter(|(at, _)| *at > steps).collect();
-    let step = names
-        .iter()
-        .filter(|(_, found)| found == name)
-        .nth(if problem.needle == *name { 1 } else { 0 })
-        .or_else(|| names.get(*number))?;
-    let end = names.iter().map(|(offset, _)| *offset).find(|offset| *offset > step.0).unwrap_or(text.len());
-    let within = &text[step.0..end];
-    let key = within.find(&format!("\"{}\"", problem.needle)).or_else(|| within.find(&problem.needle));
-    let offset = key.filter(|_| !problem.needle.is_empty() && problem.needle != *name).unwrap_or(0);
-    Some(line_at(text, step.0 + offset))
-}
-
-/// The name of the step that contains this offset.
-fn step_around(text: &str, offset: usize) -> Option<String> {
-    let steps = text.find("[[steps]]").or_else(|| text.find("\"steps\"")).or_else(|| text.find("steps"))?;
-    let offset = text.floor_char_boundary(offset);
-    if offset < steps {
-        return None;
-    }
-    // A name usually opens its step; a key before it belongs to it when a new table begins in between.
-    let before = names(text).take_while(|(at, _)| *at <= offset).last().filter(|(at, _)| *at > steps);
-    let begun = text[..offset].rfind("[[steps]]");
-    match (before, begun) {
-        (Some((at, _)), Some(begun)) if at < begun => {
-            names(text).find(|(at, _)| *at > offset).map(|(_, name)| name)
-        }
-        (Some((_, name)), _) => Some(name),
-        (None, _) => names(text).find(|(at, _)| *at > offset).map(|(_, name)| name),
-    }
-}
-
-/// Each `name = "…"` or `"name": "…"` of a text, by its offset.
-fn names(text: &str) -> impl Iterator<Item = (usize, String)> {
-    text.match_indices("name").filter_map(|(at, word)| {
-        let rest = text[at + word.len()..].trim_start_matches('"').trim_start();
-        let value = rest.strip_prefix(['=', ':'])?.trim_start();
-        let quote = value.chars().next().filter(|quote| *quote == '"' || *quote == '\'')?;
-        let end = value[1..].find(quote)?;
-        Some((at, value[1..=end].to_owned()))
-    })
 }

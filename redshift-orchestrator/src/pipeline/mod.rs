@@ -62,6 +62,7 @@ mod run;
 #[cfg(feature = "cli")]
 mod schema;
 mod selection;
+mod source;
 mod step;
 mod suggest;
 
@@ -345,18 +346,19 @@ impl PipelineBuilder {
         }
         let mut numbers = HashMap::new();
         for (number, step) in self.steps.iter_mut().enumerate() {
-            let at = |needle: &str, message: String| Problem::of_step(&step.name, number, needle, message);
+            let name = step.name.clone();
+            let at = |key: &'static str, message: String| {
+                Problem::of_step(&name, number, Place::key(key), message)
+            };
             check_name("step", &step.name).map_err(|message| at("name", message))?;
             if let Some(first) = numbers.insert(step.name.clone(), number) {
-                return Err(at(
-                    &step.name,
-                    format!("step {} has the same name; give each its own", first + 1),
-                ));
+                return Err(at("name", format!("step {} has the same name; give each its own", first + 1)));
             }
-            check_work(&step.work).map_err(|message| at("", message))?;
+            check_work(&step.work).map_err(|message| at("work", message))?;
             check_commits(step).map_err(|message| at("commits", message))?;
             check_tags(&step.tags).map_err(|message| at("tags", message))?;
-            check_parameters(step, &self.parameters).map_err(|(needle, message)| at(&needle, message))?;
+            check_parameters(step, &self.parameters)
+                .map_err(|(place, message)| Problem::of_step(&name, number, place, message))?;
             let retry = step.retry.as_ref().or(self.retry.as_ref());
             if let Some(retry) = retry {
                 check_retry(retry).map_err(|message| at("retry", message))?;
@@ -374,7 +376,8 @@ impl PipelineBuilder {
         for (number, step) in self.steps.iter().enumerate() {
             let mut seen = BTreeSet::new();
             for dependency in &step.after {
-                let at = |message: String| Problem::of_step(&step.name, number, dependency, message);
+                let place = Place { key: "after", needle: dependency.clone() };
+                let at = |message: String| Problem::of_step(&step.name, number, place, message);
                 if !seen.insert(dependency) {
                     return Err(at(format!("`{dependency}` is named twice in `after`; once is enough")));
                 }
@@ -393,10 +396,10 @@ impl PipelineBuilder {
             let (number, step) = (circle[0], &self.steps[circle[0]]);
             let message =
                 format!("the steps wait for each other: {}; take one `after` away", names.join(" -> "));
-            Problem::of_step(&step.name, number, "after", message)
+            Problem::of_step(&step.name, number, Place::key("after"), message)
         })?;
         if let Some(name) = self.unused_parameter() {
-            return Err(Problem::of_pipeline(
+            return Err(Problem::of_parameter(
                 &name,
                 format!("no step uses the parameter `{name}`; write `${{{name}}}` into one, or take it away"),
             ));
@@ -426,17 +429,34 @@ struct Problem {
     message: String,
     /// The step's name and its number in the definition.
     step: Option<(String, usize)>,
-    /// A text to look for in the step, or in the head of the file.
+    place: Place,
+}
+
+/// A key of a step, or of the head of the file, and a text to look for there.
+#[derive(Debug)]
+struct Place {
+    /// `work` stands for whichever of `sql`, `call`, `batch`, `file` there is.
+    key: &'static str,
     needle: String,
 }
 
+impl Place {
+    fn key(key: &'static str) -> Self {
+        Self { key, needle: String::new() }
+    }
+}
+
 impl Problem {
-    fn of_pipeline(needle: &str, message: impl Into<String>) -> Self {
-        Self { message: message.into(), step: None, needle: needle.to_owned() }
+    fn of_pipeline(key: &'static str, message: impl Into<String>) -> Self {
+        Self { message: message.into(), step: None, place: Place::key(key) }
     }
 
-    fn of_step(name: &str, number: usize, needle: &str, message: String) -> Self {
-        Self { message, step: Some((name.to_owned(), number)), needle: needle.to_owned() }
+    fn of_parameter(name: &str, message: String) -> Self {
+        Self { message, step: None, place: Place { key: "parameters", needle: name.to_owned() } }
+    }
+
+    fn of_step(name: &str, number: usize, place: Place, message: String) -> Self {
+        Self { message, step: Some((name.to_owned(), number)), place }
     }
 
     fn into_error(self) -> Error {
@@ -496,16 +516,16 @@ fn check_commits(step: &Step) -> Result<(), String> {
     })
 }
 
-fn check_parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (String, String)> {
+fn check_parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (Place, String)> {
     let sqls = step.work.sqls();
     let mut seen = BTreeSet::new();
     for parameter in &step.parameters {
         let name = &parameter.name;
-        let fail = |message| Err((name.clone(), message));
+        let fail = |message| Err((Place { key: "parameters", needle: name.clone() }, message));
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return fail(format!("the name of a parameter has letters, digits and `_` only, not `{name}`"));
         }
-        if !seen.insert(name) {
+        if !seen.insert(name.as_str()) {
             return fail(format!("the parameter `{name}` has two values"));
         }
         if !sqls.iter().any(|text| sql::placeholders(text).contains(&name.as_str())) {
@@ -514,15 +534,23 @@ fn check_parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Resul
             ));
         }
     }
-    let values = step.parameters.iter().map(|parameter| &parameter.value);
-    for text in sqls.iter().chain(values) {
+    if let Some(name) = sqls.iter().flat_map(|text| sql::placeholders(text)).find(|name| !seen.contains(name))
+    {
+        let message = format!(
+            "the SQL names `:{name}`, which has no value; give it one: `parameters = {{ {name} = \"…\" }}`{}",
+            suggest::close(name, seen.iter().copied())
+        );
+        return Err((Place { key: "work", needle: format!(":{name}") }, message));
+    }
+    let values = step.parameters.iter().map(|parameter| ("parameters", &parameter.value));
+    for (key, text) in sqls.iter().map(|text| ("work", text)).chain(values) {
         if let Some(name) = parameters::mentioned(text).find(|name| !declared.contains_key(*name)) {
             let known = declared.keys().map(String::as_str);
             let message = format!(
                 "`${{{name}}}` is no parameter of the pipeline; declare `[parameters.{name}]`{}",
                 suggest::among(name, known)
             );
-            return Err((format!("${{{name}}}"), message));
+            return Err((Place { key, needle: format!("${{{name}}}") }, message));
         }
     }
     Ok(())

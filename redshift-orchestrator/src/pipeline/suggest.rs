@@ -16,6 +16,12 @@ pub(super) fn among<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) 
     }
 }
 
+/// `; did you mean `name`?` for the most similar candidate, if one is similar.
+pub(super) fn close<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    let similar = among(wrong, candidates);
+    if similar.contains("did you mean") { similar } else { String::new() }
+}
+
 /// How many letters must be added, taken away or changed to make one word of the other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();

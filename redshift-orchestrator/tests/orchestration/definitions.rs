@@ -29,6 +29,22 @@ fn an_error_in_a_file_names_line_step_and_way_out() {
         ("a step that waits for itself", step("after = [\"a\"]")),
         ("a dependency named twice", two("", "after = [\"a\", \"a\"]")),
         ("a name used twice", two("", "").replace("\"b\"", "\"a\"")),
+        ("a placeholder without a value", step("").replace("SELECT 1", "SELECT :cycle")),
+        (
+            "a dependency that the SQL names, too",
+            two("", "after = [\"aa\"]").replace("SELECT 2", "SELECT aa"),
+        ),
+        ("a parameter that nothing uses", format!("{}\n[parameters.cycle]", step(""))),
+        ("a secret with a default", format!("{}\n[parameters.key]\nsecret = true\ndefault = 1", step(""))),
+        ("a tag given twice", step("tags = [\"x\", \"x\"]")),
+        ("a bad value after the steps", format!("{}\n[parameters.key]\nsecret = 7", step(""))),
+        ("a retry in a table of its own", step("[steps.retry]\nattempts = 3\nonn = [\"sql\"]")),
+        ("a step without a name", "name = \"p\"\n[[steps]]\nsql = \"SELECT 1\"\n".to_owned()),
+        (
+            "a target of both kinds",
+            format!("{}\n[target]\ncluster = \"a\"\nworkgroup = \"b\"\ndatabase = \"c\"", step("")),
+        ),
+        ("a target without a database", format!("{}\n[target]\ncluster = \"a\"", step(""))),
         ("no steps", "name = \"p\"\n".to_owned()),
         ("nothing to run", "name = \"p\"\n[[steps]]\nname = \"a\"\n".to_owned()),
         ("two things to run", step("call = \"load()\"")),
@@ -53,9 +69,11 @@ fn json_says_the_same_as_toml() {
     let text = serde_json::to_string_pretty(&value).unwrap();
     let json = Pipeline::from_json(&text).unwrap();
     assert_eq!(toml.steps(), json.steps());
-    let error = Pipeline::from_json(&text.replace("\"dim-item\"\n", "\"dim-itm\"\n")).unwrap_err();
+    let broken = text.replace("\"dim-item\"\n", "\"dim-itm\"\n");
+    let error = Pipeline::from_json(&broken).unwrap_err();
     assert!(error.to_string().contains("did you mean `dim-item`?"), "{error}");
-    assert!(error.context("line").is_some(), "{error}");
+    let line = |text: &str, part: &str| text.lines().position(|line| line.contains(part)).unwrap() + 1;
+    assert_eq!(error.context("line"), Some(&*line(&broken, "\"dim-itm\"").to_string()), "{error}");
     let error = Pipeline::from_json(&text.replace("\"retry\"", "\"retri\"")).unwrap_err();
     assert!(
         error.to_string().contains("did you mean `retry`?") && error.context("line").is_some(),

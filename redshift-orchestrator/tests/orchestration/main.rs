@@ -10,6 +10,7 @@ mod layers;
 mod parts;
 mod pipelines;
 mod promises;
+mod runs;
 mod simulation;
 mod support;
 mod waiting;

@@ -1,0 +1,139 @@
+//! [`Source`]: where the parts of a pipeline file stand, for errors that name the line.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{Place, Problem};
+
+/// A text with the places of its keys.
+pub(super) struct Source<'a> {
+    text: &'a str,
+    head: Keys,
+    steps: Vec<Keys>,
+}
+
+/// The keys of a table by name: from the key to the end of its value.
+#[derive(Default)]
+struct Keys {
+    at: usize,
+    name: Option<String>,
+    keys: BTreeMap<String, Range<usize>>,
+}
+
+impl<'a> Source<'a> {
+    /// What is no TOML has no parts.
+    pub(super) fn toml(text: &'a str) -> Self {
+        let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
+        let Ok(table) = DeTable::parse(text) else { return source };
+        source.head = keys_of_toml(table.span().start, table.get_ref());
+        for (key, value) in table.get_ref() {
+            if let ("steps", DeValue::Array(steps)) = (&**key.get_ref(), value.get_ref()) {
+                source.steps = steps.iter().map(step_of_toml).collect();
+            }
+        }
+        source
+    }
+
+    /// What is no JSON has no parts.
+    pub(super) fn json(text: &'a str) -> Self {
+        let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
+        source.head = source.keys_of_json(0, text);
+        if let Some(steps) = source.head.keys.get("steps") {
+            let value = text[steps.clone()].find('[').map_or("", |at| &text[steps.start + at..steps.end]);
+            let steps: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
+            let parts = steps.into_iter().map(|step| source.keys_of_json(source.offset(step), step.get()));
+            source.steps = parts.collect();
+        }
+        source
+    }
+
+    /// The line of a byte, counted from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// The line of a problem, or of the step that has it.
+    pub(super) fn line_of(&self, problem: &Problem) -> Option<usize> {
+        let Place { key, needle } = &problem.place;
+        let keys = match problem.step {
+            Some((_, number)) => self.steps.get(number)?,
+            None => &self.head,
+        };
+        let work = ["sql", "call", "batch", "file"];
+        let range = match *key {
+            "work" => work.iter().find_map(|key| keys.keys.get(*key)),
+            key => keys.keys.get(key),
+        };
+        let Some(range) = range else {
+            return problem.step.is_some().then(|| self.line(keys.at));
+        };
+        let within = self.text.get(range.clone()).unwrap_or_default();
+        let exact = within.find(&format!("\"{needle}\"")).filter(|_| !needle.is_empty());
+        let found = exact.or_else(|| within.find(needle)).unwrap_or(0);
+        Some(self.line(range.start + found))
+    }
+
+    /// The step that a byte is in: its name, or its number if it has none.
+    pub(super) fn step_around(&self, offset: usize) -> Option<String> {
+        let (index, step) = self.steps.iter().enumerate().rfind(|(_, step)| step.at <= offset)?;
+        let end = step.keys.values().map(|range| range.end).max().unwrap_or(step.at);
+        // A table without the key that is missed has its error at its beginning; what stands behind the last step is none of it.
+        (offset <= end || offset == step.at)
+            .then(|| step.name.clone().unwrap_or_else(|| format!("number {}", index + 1)))
+    }
+
+    fn offset(&self, value: &RawValue) -> usize {
+        // It is a part of the text.
+        (value.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize).min(self.text.len())
+    }
+
+    fn keys_of_json(&self, at: usize, text: &str) -> Keys {
+        #[derive(Deserialize)]
+        struct Table<'a>(#[serde(borrow)] BTreeMap<String, &'a RawValue>);
+        let Ok(Table(table)) = serde_json::from_str(text) else { return Keys::default() };
+        let name = table.get("name").and_then(|name| serde_json::from_str(name.get()).ok());
+        let key = |(key, value): (String, &RawValue)| {
+            // The text of a nested value is borrowed from `text`, which is a part of ours.
+            let begin = at + (value.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+            let before = self.text.get(at..begin).unwrap_or_default();
+            let key_at = before.rfind(&format!("\"{key}\"")).map_or(begin, |found| at + found);
+            (key, key_at..begin + value.get().len())
+        };
+        Keys { at, name, keys: table.into_iter().map(key).collect() }
+    }
+}
+
+fn step_of_toml(step: &Spanned<DeValue<'_>>) -> Keys {
+    match step.get_ref() {
+        DeValue::Table(table) => keys_of_toml(step.span().start, table),
+        _ => Keys { at: step.span().start, ..Keys::default() },
+    }
+}
+
+fn keys_of_toml(at: usize, table: &DeTable<'_>) -> Keys {
+    let mut keys = Keys { at, ..Keys::default() };
+    for (key, value) in table {
+        if let ("name", DeValue::String(name)) = (&**key.get_ref(), value.get_ref()) {
+            keys.name = Some(name.to_string());
+        }
+        let range = key.span().start..end(value).max(key.span().end);
+        keys.keys.insert(key.get_ref().to_string(), range);
+    }
+    keys
+}
+
+/// The end of a value, or of the last thing in it: a table's own span is its head.
+fn end(value: &Spanned<DeValue<'_>>) -> usize {
+    let own = value.span().end;
+    match value.get_ref() {
+        DeValue::Table(table) => table.values().map(end).fold(own, usize::max),
+        DeValue::Array(array) => array.iter().map(end).fold(own, usize::max),
+        _ => own,
+    }
+}
