@@ -71,7 +71,7 @@ pub use plan::Plan;
 pub use report::{AttemptReport, Report, StepReport, StepStatus, Totals};
 pub use run::Run;
 #[cfg(feature = "cli")]
-pub use schema::json_schema;
+pub use schema::{json_schema, schema_file};
 pub use step::{OnFailure, Retry, Step, Work};
 
 use graph::Graph;

@@ -1,6 +1,6 @@
 //! The JSON Schema of pipeline files, for editors.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
@@ -10,6 +10,24 @@ use super::definition::{Definition, Scalar, Text};
 /// circles, placeholders without values) is checked when a file is read.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Definition).to_value()
+}
+
+/// The schema as a file: keys in the order of the alphabet, so that it is the same whoever makes it.
+pub fn schema_file() -> String {
+    format!("{:#}\n", sorted(json_schema()))
+}
+
+fn sorted(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(object) => {
+            let sorted: BTreeMap<_, _> =
+                object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(sorted.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 impl JsonSchema for Text<Duration> {

@@ -79,7 +79,7 @@ async fn dispatch(command: Command) -> Result<Exit, Error> {
         Command::Settle(options) => settle::settle(options).await,
         Command::Cancel(options) => cancel::cancel(&options).await,
         Command::Schema => {
-            show::out(&format!("{:#}", redshift_orchestrator::pipeline::json_schema()));
+            show::out(redshift_orchestrator::pipeline::schema_file().trim_end());
             Ok(Exit::Success)
         }
     }

@@ -1,6 +1,9 @@
 //! Options that several commands share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aws_config::BehaviorVersion;
 use clap::{Args, ValueEnum};
@@ -55,6 +58,12 @@ impl RunValues {
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A duration as in a pipeline file: `90s`, `10m`, `1h 30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
+    duration.ok_or_else(|| "write it like 90s, 10m or 1h 30m".to_owned())
 }
 
 /// Where the journal is.

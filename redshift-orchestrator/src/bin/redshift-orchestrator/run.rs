@@ -76,6 +76,10 @@ struct Common {
     #[arg(long, value_enum, default_value = "wait")]
     on_interrupt: OnInterrupt,
 
+    /// How long to go on submitting while the service throttles or cannot be reached
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
+    patience: Duration,
+
     /// Write the report to this file, too (.json, .txt, .svg, .html); more than one may be given
     #[arg(long = "report", value_name = "FILE")]
     reports: Vec<ReportFile>,
@@ -199,6 +203,7 @@ impl Common {
         let active = observer.active();
         let mut orchestrator =
             Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
+        orchestrator = orchestrator.with_patience(self.patience);
         if let Some(messages) = service.messages.filter(|_| self.messages || self.service.postgres.is_some())
         {
             orchestrator = orchestrator.with_messages(messages);

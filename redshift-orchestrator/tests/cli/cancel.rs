@@ -1,0 +1,30 @@
+//! `cancel`, beside a process that is at the run and after one that died.
+#![cfg(unix)]
+
+use crate::support::{PIPELINE, Stage};
+
+#[test]
+fn cancels_beside_the_process_that_is_at_the_run() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\ntakes = '10m'");
+    let mut going = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
+    going.until("two  submitted");
+    let cancelled = stage.call(&["cancel", "load.toml", "--run-id", "a"]);
+    assert_eq!((cancelled.code, cancelled.out.as_str()), (Some(0), "a/two/1  cancelled\n"), "{cancelled:?}");
+    let done = going.done();
+    assert_eq!(done.code, Some(1));
+    assert!(done.out.contains("two    aborted"), "{}", done.out);
+    let none = stage.call(&["cancel", "load.toml", "--run-id", "a"]);
+    assert_eq!((none.code, none.out.as_str()), (Some(0), "a: no statement is on its way\n"));
+}
+
+#[test]
+fn says_of_a_dead_run_how_each_statement_ended_and_writes_it_down() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\ntakes = '10m'");
+    let mut going = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
+    going.until("two  submitted").signal("KILL");
+    going.done();
+    let cancelled = stage.call(&["cancel", "load.toml", "--json"]).objects().remove(0);
+    assert_eq!((&cancelled["step"], &cancelled["fate"]), (&"two".into(), &"cancelled".into()));
+    let status = stage.call(&["status", "load.toml", "--run-id", "a"]);
+    assert!(status.out.contains("two/1  aborted"), "{}", status.out);
+}

@@ -1,0 +1,94 @@
+//! Bad input: one message, the right exit code, nothing submitted.
+
+use crate::support::{PIPELINE, Stage};
+
+#[test]
+fn bad_input_is_one_message_and_exit_code_2() {
+    let stage = Stage::without_emulator(PIPELINE);
+    stage.write("unknown_key.toml", &PIPELINE.replace("after", "aftr"));
+    stage.write("circle.toml", &PIPELINE.replace("tags = [\"first\"]", "after = [\"three\"]"));
+    stage.write("not.json", "{\"name\": ");
+    stage.write("letters.toml", "\u{fffd}\0");
+    for (arguments, part) in [
+        (&["run", "gone.toml"][..], "file: gone.toml"),
+        (
+            &["run", "unknown_key.toml"],
+            "did you mean `after`? { step: two, line: 12, file: unknown_key.toml }",
+        ),
+        (&["validate", "circle.toml"], "the steps wait for each other"),
+        (&["validate", "not.json"], "line: 1"),
+        (&["validate", "letters.toml"], "line: 1"),
+        (&["run", "load.toml"], "no value to the parameter `cycle`"),
+        (&["run", "load.toml", "-p", "cycle=1", "-p", "day=2"], "no parameter `day`"),
+        (&["run", "load.toml", "-p", "cycle="], "is empty"),
+        (&["run", "load.toml", "-p", "cycle"], "NAME=VALUE"),
+        (&["run", "load.toml", "-p", "cycle=1", "--tags", "frist"], "no step bears the tag `frist`"),
+        (&["plan", "load.toml", "--only", "four"], "the pipeline has no step `four`"),
+        (&["run", "load.toml", "-p", "cycle=1", "--report", "r.pdf"], ".json, .txt, .svg or .html"),
+        (&["run", "load.toml", "-p", "cycle=1"], "nothing says where to run"),
+        (&["run", "load.toml", "-p", "cycle=1", "--database", "d", "--workgroup", "w"], "no AWS region"),
+        (&["run", "load.toml", "-p", "cycle=1", "--postgres", "nonsense"], "no URL of a PostgreSQL server"),
+        (&["run", "load.toml", "-p", "cycle=1", "--journal", "ftp://x"], "s3://BUCKET/PREFIX"),
+        (&["run", "load.toml", "-p", "cycle=1", "--run-id", ""], "1 to 200 characters"),
+        (&["resume", "other.toml"], "other.toml"),
+        (&["status", "other.toml"], "there is no journal"),
+        (&["status"], "PIPELINE"),
+        (
+            &["settle", "load.toml", "one", "--run-id", "a", "--as", "done", "--because", "x"],
+            "possible values",
+        ),
+        (&["danced"], "unrecognized subcommand"),
+    ] {
+        let done = stage.call(arguments);
+        assert_eq!(done.code, Some(2), "{arguments:?}: {done:?}");
+        assert!(done.err.contains(part), "{arguments:?}: {}", done.err);
+        assert_eq!(done.out, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_service_or_journal_that_cannot_be_used_is_exit_code_5() {
+    let stage = Stage::without_emulator(PIPELINE);
+    let run = ["run", "load.toml", "-p", "cycle=1"];
+    let away = [&run[..], &["--postgres", "postgresql://nobody@127.0.0.1:1/none"]].concat();
+    let done = stage.call(&away);
+    assert_eq!(done.code, Some(5), "{done:?}");
+    assert!(done.err.contains("database unreachable"), "{}", done.err);
+    stage.write("load.toml.journal", "{}\n");
+    let done = stage.call(&away);
+    assert_eq!(done.code, Some(5));
+    assert!(done.err.contains("journal: load.toml.journal, line: 1"), "{}", done.err);
+    let nobody = [
+        &run[..],
+        &["--endpoint-url", "http://127.0.0.1:1", "--patience", "1s", "--journal", "other.journal"],
+    ];
+    let done = stage.call(&nobody.concat());
+    assert_eq!(done.code, Some(1), "the step was certainly not submitted: {done:?}");
+    assert!(done.out.contains("not submitted"), "{}", done.out);
+}
+
+#[test]
+fn help_names_every_exit_code() {
+    let help = Stage::without_emulator(PIPELINE).call(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    for code in ["  0 ", "  1 ", "  2 ", "  3 ", "  4 ", "  5 ", "  130 "] {
+        assert!(help.out.contains(code), "{}", help.out);
+    }
+}
+
+#[test]
+fn the_plan_is_a_table_an_object_or_a_chart() {
+    let stage = Stage::without_emulator(PIPELINE);
+    let plan = stage.call(&["plan", "load.toml", "--tags", "first"]);
+    assert!(
+        plan.out.contains("1 of 3 steps") && plan.out.contains("not selected; after one"),
+        "{}",
+        plan.out
+    );
+    let plan = stage.call(&["plan", "load.toml", "--format", "json"]).objects().remove(0);
+    assert_eq!((&plan["steps"][2]["level"], &plan["parameters"][0]["required"]), (&3.into(), &true.into()));
+    let plan = stage.call(&["plan", "load.toml", "--format", "mermaid", "--only", "two"]);
+    assert!(plan.out.starts_with("flowchart LR\n") && plan.out.contains("s0 --> s1"), "{}", plan.out);
+    let valid = stage.call(&["validate", "load.toml"]);
+    assert_eq!((valid.code, valid.out.as_str()), (Some(0), "row: 3 steps, no problem found\n"));
+}

@@ -1,0 +1,188 @@
+//! Runs: to the end, again, killed, settled.
+
+use crate::support::{PIPELINE, Stage};
+
+#[test]
+fn a_run_is_reported_and_the_same_run_again_submits_nothing() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'UPDATE'\nrows = 3");
+    let run = ["run", "load.toml", "--run-id", "a", "-p", "cycle=7"];
+    let done =
+        stage.call(&[&run[..], &["--report", "r.json", "--report", "r.svg", "--report", "r.html"]].concat());
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.out.starts_with("row, run a: 3 finished in"), "{}", done.out);
+    assert!(done.err.contains("one  submitted: ") && done.err.contains("three  finished"), "{}", done.err);
+    let report: serde_json::Value = serde_json::from_str(&stage.read("r.json")).unwrap();
+    assert_eq!(report["steps"][2]["status"], "finished");
+    assert!(stage.read("r.svg").starts_with("<svg") && stage.read("r.html").contains("<svg"));
+    let again = stage.call(&[&run[..], &["--json"]].concat());
+    let objects = again.objects();
+    assert_eq!((again.code, again.err.as_str()), (Some(0), ""));
+    assert_eq!(objects[0]["event"], "begun");
+    let last = objects.last().unwrap();
+    assert_eq!((&last["event"], &last["success"]), (&"report".into(), &true.into()));
+    assert!(objects.iter().all(|object| object["event"] != "submitted"), "{objects:?}");
+    let other = stage.call(&["run", "load.toml", "--run-id", "a", "-p", "cycle=8"]);
+    assert_eq!(other.code, Some(2));
+    assert!(other.err.contains("another value of `cycle`"), "{}", other.err);
+}
+
+#[test]
+fn every_event_is_one_object_a_line() {
+    let script = "[[statement]]\ncontains = 'two'\nruns = [{ fails = 'ERROR: deadlock detected' }, {}]";
+    let pipeline = PIPELINE.replace(
+        "after = [\"one\"]",
+        "after = [\"one\"]\nretry = { attempts = 2, on = [\"deadlock\"], backoff = \"1ms\" }",
+    );
+    let stage = Stage::new(&pipeline, script);
+    let done = stage.call(&["run", "load.toml", "-p", "cycle=7", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let objects = done.objects();
+    assert!(objects.iter().all(|object| object["at"].is_string() && object["event"].is_string()));
+    let events: Vec<_> = objects
+        .iter()
+        .filter(|object| object["step"] == "two" && object["event"] != "status")
+        .map(|object| format!("{} {}", object["event"].as_str().unwrap(), object["attempt"]))
+        .collect();
+    assert_eq!(events, ["submitted 1", "ended 1", "retried 1", "submitted 2", "ended 2"]);
+}
+
+#[test]
+fn a_failed_run_goes_on_with_what_did_not_finish() {
+    let stage = Stage::new(
+        PIPELINE,
+        "[[statement]]\ncontains = 'two'\nruns = [{ fails = 'ERROR: no such table' }, {}]",
+    );
+    let done = stage.call(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.out.contains("ERROR: no such table") && done.out.contains("because of two"), "{}", done.out);
+    let status = stage.call(&["status", "load.toml"]);
+    assert!(status.out.contains("a  row  failed") && status.out.contains("two/1  failed"), "{}", status.out);
+    // With the parameters that it was begun with.
+    let done = stage.call(&["resume", "load.toml"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let status = stage.call(&["status", "load.toml", "--run-id", "a", "--json"]).objects().remove(0);
+    assert_eq!(status["state"], "finished");
+    let steps: Vec<_> =
+        status["steps"].as_array().unwrap().iter().map(|step| step["standing"].clone()).collect();
+    assert_eq!(steps, ["finished", "finished", "failed", "finished"]);
+    let done = stage.call(&["resume", "load.toml"]);
+    assert_eq!(done.code, Some(2));
+    assert!(done.err.contains("every run in the journal finished"), "{}", done.err);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_keeps_others_away_until_it_is_dead_and_is_then_gone_on_with() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\ntakes = '2s'");
+    let mut going = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
+    going.until("two  submitted");
+    let refused = stage.call(&["run", "load.toml", "--run-id", "b", "-p", "cycle=8"]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.err.contains("active_run: a, active_since: 20"), "{}", refused.err);
+    let status = stage.call(&["status", "load.toml"]);
+    assert!(status.out.contains("a  row  active"), "{}", status.out);
+    let settle =
+        stage.call(&["settle", "load.toml", "two", "--run-id", "a", "--as", "finished", "--because", "x"]);
+    assert_eq!(settle.code, Some(4), "{settle:?}");
+    assert_eq!(killed(going).code, None);
+    let status = stage.call(&["status", "load.toml"]);
+    assert!(status.out.contains("a  row  died") && status.out.contains("two/1  submitted"), "{}", status.out);
+    let done = stage.call(&["resume", "load.toml", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let submitted: Vec<_> =
+        done.objects().into_iter().filter(|object| object["event"] == "submitted").collect();
+    assert_eq!(submitted.len(), 1, "only `three` was left: {submitted:?}");
+    assert_eq!(submitted[0]["step"], "three");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_queues_behind_another_if_it_is_told_to() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\ntakes = '1s'");
+    let mut first = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
+    first.until("two  submitted");
+    let second = stage.call(&["run", "load.toml", "--run-id", "b", "-p", "cycle=8", "--queue"]);
+    assert_eq!(second.code, Some(0), "{second:?}");
+    assert_eq!(first.done().code, Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_unknown_step_is_shown_settled_and_gone_on_from() {
+    let mut stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\ntakes = '60s'");
+    let mut going = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
+    going.until("two  submitted");
+    killed(going);
+    // The service forgot everything.
+    stage.restart("");
+    let done = stage.call(&["resume", "load.toml"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(done.out.contains("look at") && done.out.contains("sys_query_history"), "{}", done.out);
+    let status = stage.call(&["status", "load.toml"]);
+    assert!(status.out.contains("1 unknown") && status.out.contains("sys_query_history"), "{}", status.out);
+    let settle = |found: &str| {
+        stage.call(&[
+            "settle",
+            "load.toml",
+            "two",
+            "--run-id",
+            "a",
+            "--as",
+            found,
+            "--because",
+            "the rows are there",
+        ])
+    };
+    assert_eq!(settle("finished").code, Some(0));
+    let again = settle("failed");
+    assert_eq!(again.code, Some(2));
+    assert!(again.err.contains("knows how this attempt ended"), "{}", again.err);
+    assert!(
+        stage
+            .read("load.toml.journal")
+            .contains(r#""found":"finished","by":"ada","because":"the rows are there""#)
+    );
+    let done = stage.call(&["resume", "load.toml", "--run-id", "a"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+}
+
+#[test]
+fn tags_and_names_select_steps_and_a_resumed_run_keeps_them() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'one'\nruns = [{ fails = 'ERROR: no' }, {}]");
+    let done =
+        stage.call(&["run", "load.toml", "-p", "cycle=7", "--tags", "first", "--only", "three", "--json"]);
+    assert_eq!(done.code, Some(1));
+    let done = stage.call(&["resume", "load.toml", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let report = done.objects().pop().unwrap();
+    let statuses: Vec<_> =
+        report["report"]["steps"].as_array().unwrap().iter().map(|step| step["status"].clone()).collect();
+    assert_eq!(statuses, ["finished", "not-selected", "finished"]);
+}
+
+#[test]
+fn no_sql_and_no_values_are_shown_unless_asked_for() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\nfails = 'ERROR: no'");
+    let mut seen = String::new();
+    for arguments in [
+        &["run", "load.toml", "--run-id", "a", "-p", "cycle=hush"][..],
+        &["resume", "load.toml", "--json", "--report", "r.html"],
+        &["plan", "load.toml", "-p", "cycle=hush"],
+        &["plan", "load.toml", "--format", "json"],
+        &["status", "load.toml", "--run-id", "a"],
+        &["status", "load.toml", "--json"],
+    ] {
+        let done = stage.call(arguments);
+        seen += &format!("{}{}", done.out, done.err);
+    }
+    seen += &stage.read("r.html");
+    assert!(!seen.contains("classified") && !seen.contains("hush"), "{seen}");
+    let asked = stage.call(&["plan", "load.toml", "--show-sql"]);
+    assert!(asked.out.contains("UPDATE two SET classified = 1;"), "{}", asked.out);
+}
+
+#[cfg(unix)]
+fn killed(mut going: crate::support::Going) -> crate::support::Done {
+    going.signal("KILL");
+    going.done()
+}
