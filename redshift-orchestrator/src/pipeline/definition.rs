@@ -91,6 +91,7 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", schemars(title = "Pipeline", extend("required" = ["name", "steps"])))]
 pub(super) struct Definition {
     /// The pipeline's name: 1 to 200 characters.
     name: String,
@@ -116,7 +117,7 @@ pub(super) struct Definition {
     parameters: BTreeMap<String, ParameterDefinition>,
     /// The steps. They run in the order that `after` demands, and side by side otherwise.
     #[serde(default)]
-    #[cfg_attr(feature = "cli", schemars(required, length(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(length(min = 1)))]
     steps: Vec<StepDefinition>,
 }
 

@@ -49,7 +49,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, ErrorKind, ExecutionMode, MAX_BATCH, Result, Statement, Target, key::MAX_NAME, sql};
+use crate::{
+    Error, ErrorKind, ExecutionMode, MAX_BATCH, Result, Statement, StepKey, Target, key::MAX_NAME, sql,
+};
 
 mod definition;
 mod gantt;
@@ -177,8 +179,10 @@ impl Pipeline {
     /// The statements of all steps for a run with these parameters, in the order of the steps.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] if a parameter is missing or unknown, or if a value may not stand where it is used.
+    /// [`ErrorKind::Definition`] if a parameter is missing or unknown, or if a value may not stand where it is used;
+    /// [`ErrorKind::Invalid`] if the run's name is none.
     pub fn statements(&self, run: &Run) -> Result<Vec<Statement>> {
+        StepKey::new(run.name(), "step").check()?;
         let mut values: BTreeMap<String, String> = self
             .parameters
             .iter()

@@ -61,7 +61,8 @@ pub(crate) fn plan(options: &PlanOptions) -> Result<Exit> {
         Format::Mermaid => show::out(plan.to_mermaid().trim_end()),
     }
     if options.show_sql {
-        for (number, step) in pipeline.steps().iter().enumerate() {
+        let selected = pipeline.selected(&run)?;
+        for (number, step) in pipeline.steps().iter().enumerate().filter(|(number, _)| selected[*number]) {
             let sqls = match &statements {
                 Some(statements) => statements[number].sqls().to_vec(),
                 None => step.work().sqls(),

@@ -52,7 +52,8 @@ pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
         show::out("no runs");
     }
     for run in runs {
-        let steps = journal.run(&run.run).await?;
+        let mut steps = journal.run(&run.run).await?;
+        steps.sort_by_key(|entry| entry.intended_at);
         // A list shows the steps of those runs that want something.
         let whole = options.run_id.is_some() || !is_finished(&run);
         if options.output.json {
