@@ -64,7 +64,11 @@ fn a_failed_run_goes_on_with_what_did_not_finish() {
     assert_eq!(status["state"], "finished");
     let steps: Vec<_> =
         status["steps"].as_array().unwrap().iter().map(|step| step["standing"].clone()).collect();
-    assert_eq!(steps, ["finished", "failed", "finished", "finished"], "in the order in which they were intended");
+    assert_eq!(
+        steps,
+        ["finished", "failed", "finished", "finished"],
+        "in the order in which they were intended"
+    );
     let done = stage.call(&["resume", "load.toml"]);
     assert_eq!(done.code, Some(2));
     assert!(done.err.contains("every run in the journal finished"), "{}", done.err);
