@@ -67,6 +67,13 @@ pub trait Fixture: Sync {
     fn salt(&self) -> &str {
         ""
     }
+
+    /// Lets this much time go by for the service. One that cannot answers `false`, and the scenarios of tokens and records that expire end
+    /// there.
+    fn pass(&self, time: Duration) -> impl Future<Output = bool> + Send {
+        let _ = time;
+        async { false }
+    }
 }
 
 /// What a scenario wants to be done by SQL. A new one is to be noticed: a fixture matches all of them.
@@ -263,6 +270,63 @@ scenarios! {
         cancelled(fixture, &id).await;
         let missing = fixture.executor().describe(&id.sub_statement(3), None).await.expect_err("there are two");
         assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+    }
+
+    /// A client token stands for its statement for 8 hours; then it is free.
+    async fn a_token_is_forgotten_after_8_hours(fixture) {
+        let what = format!("late{}", fixture.salt());
+        let statement = Statement::sql(fixture.sql(Need::Effect(&what))).with_client_token(token(&what));
+        let first = run(fixture, &statement).await.id;
+        if !fixture.pass(Duration::from_mins(7 * 60 + 55)).await {
+            return;
+        }
+        assert_eq!(submit(fixture, &statement).await, first, "just before");
+        fixture.pass(Duration::from_mins(10)).await;
+        let second = run(fixture, &statement).await.id;
+        assert_ne!(second, first, "just after");
+        assert_eq!(fixture.effects(&what).await, 2);
+    }
+
+    /// A statement's record is kept for 24 hours after its end. Then it is told apart from one that never was, and no listing shows it.
+    async fn a_record_expires_after_24_hours(fixture) {
+        let name = format!("expiring{}", fixture.salt());
+        let named = Statement::sql(fixture.sql(Need::Rows)).with_name(&name);
+        let id = run(fixture, &named).await.id;
+        if !fixture.pass(Duration::from_mins(23 * 60 + 50)).await {
+            return;
+        }
+        assert_eq!(numbers(fixture, &id).await, [1, 2, 3], "just before");
+        fixture.pass(Duration::from_mins(20)).await;
+        let executor = fixture.executor();
+        for error in [
+            executor.describe(&id, None).await.expect_err("describe"),
+            executor.describe(&id, Some(WaitTime::MAX)).await.expect_err("describe and wait"),
+            executor.cancel(&id).await.expect_err("cancel"),
+            executor.result(&id, None).await.expect_err("result"),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Expired, "{error}");
+        }
+        let listed = executor.list(&StatementFilter::named(&name), None).await.expect("list");
+        assert!(listed.statements.is_empty());
+    }
+
+    /// A kept session that nobody uses is closed when its time is over. An executor without sessions says so.
+    async fn an_idle_session_is_closed(fixture) {
+        let opens = Statement::sql(fixture.sql(Need::Rows)).with_session_keep_alive(Duration::from_mins(10));
+        let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => return,
+            opened => opened.expect("submit"),
+        };
+        let within = Statement::sql(fixture.sql(Need::Rows)).in_session(opened.session_id.expect("a session"));
+        if !fixture.pass(Duration::from_mins(9)).await {
+            return;
+        }
+        assert_eq!(run(fixture, &within).await.status, Status::Finished, "its time begins anew with each use");
+        fixture.pass(Duration::from_mins(9)).await;
+        assert_eq!(run(fixture, &within).await.status, Status::Finished, "and again");
+        fixture.pass(Duration::from_mins(11)).await;
+        let gone = fixture.executor().submit(&within, None).await.expect_err("it was idle for too long");
+        assert_eq!(gone.kind(), ErrorKind::SessionGone, "{gone}");
     }
 
     /// An id that nobody gave is not found.

@@ -36,6 +36,11 @@ impl<E: StatementExecutor> Fixture for Over<E> {
     async fn effects(&self, what: &str) -> usize {
         (self.effects)().iter().filter(|effect| effect.sql.contains(&format!("'{what}'"))).count()
     }
+
+    async fn pass(&self, time: Duration) -> bool {
+        tokio::time::sleep(time).await;
+        true
+    }
 }
 
 fn scripted() -> LocalExecutor<Scripted> {
@@ -82,6 +87,7 @@ async fn faulty_with_late_answers_conforms() {
     let late = Fault::Delay(Duration::from_millis(300));
     let fixture = over(|service| Faulty::new(service, Faults::seeded(1).with_everywhere(late, 0.5)));
     conformance::all(&fixture).await;
+    conformance::catalog(&fixture).await;
     assert!(fixture.executor.injected().total() > 10);
 }
 
@@ -100,8 +106,9 @@ async fn every_layer_conforms() {
 #[tokio::test(start_paused = true)]
 async fn every_layer_shows_the_catalog() {
     conformance::catalog(&over(Retry::new)).await;
+    conformance::catalog(&over(|service| Limit::new(service, 50))).await;
+    conformance::catalog(&over(|service| Rate::new(service, RequestRates::default()))).await;
     conformance::catalog(&over(Traced::new)).await;
-    // Limit and Rate are in it.
     conformance::catalog(&over(Fleet::new)).await;
 }
 

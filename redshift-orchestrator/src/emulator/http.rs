@@ -11,7 +11,7 @@ use std::{
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
-    body::{Body, Bytes, Incoming},
+    body::{Body, Bytes},
     header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
     server::conn::http1,
     service::service_fn,
@@ -77,6 +77,41 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
         let address = listener.local_addr()?;
         Ok(Listening { emulator: self, listener, address })
     }
+
+    /// The same without a network: requests and answers are values. With it an SDK's client can be tested on paused time; its connector
+    /// hands over what it would have sent.
+    pub fn in_process(self) -> InProcess<E> {
+        let (stop, stopping) = watch::channel(false);
+        InProcess { front: Arc::new(Front::new(self, stopping)), _stop: Arc::new(stop) }
+    }
+}
+
+/// An emulator that is called instead of connected to. Clones are the same emulator.
+pub struct InProcess<E> {
+    front: Arc<Front<E>>,
+    /// While it is there, nothing held is answered early.
+    _stop: Arc<watch::Sender<bool>>,
+}
+
+impl<E: StatementExecutor + Catalog + 'static> InProcess<E> {
+    /// The answer to a request, or `None` where an emulator with a connection closes it without one.
+    ///
+    /// When the future is dropped, a statement that was submitted runs on.
+    pub async fn answer(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
+        self.front.respond(request.map(Full::new)).await.ok()
+    }
+}
+
+impl<E> Clone for InProcess<E> {
+    fn clone(&self) -> Self {
+        Self { front: self.front.clone(), _stop: self._stop.clone() }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for InProcess<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InProcess").field(&self.front.service.executor).finish()
+    }
 }
 
 /// An emulator that has its address.
@@ -104,10 +139,7 @@ impl<E: StatementExecutor + Catalog + 'static> Listening<E> {
     /// When the future is dropped all connections are closed at once.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) {
         let (stopping, watching) = watch::channel(false);
-        let front = Arc::new(Front {
-            service: Service { executor: self.emulator.executor, stopping: watching.clone() },
-            ids: Mutex::new(fastrand::Rng::with_seed(self.emulator.seed)),
-        });
+        let front = Arc::new(Front::new(self.emulator, watching.clone()));
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
@@ -144,7 +176,7 @@ where
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| {
         let front = front.clone();
-        async move { front.respond(request).await }
+        async move { front.respond(request).await.map(|response| response.map(Full::new)) }
     });
     let mut serving = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
     // How a connection ends is the client's affair, or a fault's.
@@ -155,9 +187,22 @@ where
     let _ = serving.await;
 }
 
+impl<E> Front<E> {
+    fn new(emulator: Emulator<E>, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            service: Service { executor: emulator.executor, stopping },
+            ids: Mutex::new(fastrand::Rng::with_seed(emulator.seed)),
+        }
+    }
+}
+
 impl<E: StatementExecutor + Catalog> Front<E> {
     /// The answer; an error makes hyper close the connection without one.
-    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, HangUp> {
+    async fn respond<B>(&self, request: Request<B>) -> Result<Response<Bytes>, HangUp>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let (operation, answer) = match operation(request.method(), request.uri().path(), request.headers()) {
             Err(refusal) => (None, Err(refusal)),
             Ok(operation) => {
@@ -208,7 +253,11 @@ fn operation(method: &Method, path: &str, headers: &HeaderMap) -> Result<Operati
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+async fn read<B>(body: B) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let too_long = || Refusal::validation(format!("the request is longer than {LONGEST_BODY} bytes"));
     // Said by its head, it need not be waited for.
     if body.size_hint().lower() > LONGEST_BODY as u64 {
@@ -221,14 +270,14 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     }
 }
 
-fn response(status: StatusCode, body: serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string()));
+fn response(status: StatusCode, body: serde_json::Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT));
     response
 }
 
-fn refused(refusal: Refusal) -> Result<Response<Full<Bytes>>, HangUp> {
+fn refused(refusal: Refusal) -> Result<Response<Bytes>, HangUp> {
     let worded = refusal.worded().ok_or(HangUp)?;
     let status = StatusCode::from_u16(worded.status).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = response(status, worded.body);

@@ -58,4 +58,4 @@ mod operation;
 mod refusal;
 mod service;
 
-pub use http::{Emulator, Listening};
+pub use http::{Emulator, InProcess, Listening};

@@ -4,7 +4,10 @@
 
 mod binary;
 mod conformance;
+#[path = "../support/connector.rs"]
+mod connector;
 mod executor;
+mod in_process;
 mod long_polls;
 mod protocol;
 mod sdk;
