@@ -22,6 +22,8 @@ pub(crate) const META_FOLDER: &str = ".hoodie";
 const TEMP_FOLDER: &str = ".temp";
 /// The folder under [`META_FOLDER`] where this crate keeps which keys a commit deleted; other engines ignore it.
 const TOMBSTONE_FOLDER: &str = ".aux/tombstones";
+/// The folder under [`META_FOLDER`] of the heartbeats of Hudi's writers.
+const HEARTBEAT_FOLDER: &str = ".heartbeat";
 const BASE_FILE_EXTENSION: &str = ".parquet";
 const MARKER: &str = ".marker.";
 
@@ -102,6 +104,11 @@ impl Layout {
     /// The marker of a base file, given by its path below the root; `operation` is CREATE or MERGE.
     pub(crate) fn marker(&self, instant: Instant, file: &str, operation: &str) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}/{file}{MARKER}{operation}"))
+    }
+
+    /// What a writer of Hudi touches while it works, if it shares the table with others.
+    pub(crate) fn heartbeat(&self, instant: Instant) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{HEARTBEAT_FOLDER}/{instant}"))
     }
 
     pub(crate) fn tombstone_folder(&self) -> Result<Path> {

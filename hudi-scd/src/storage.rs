@@ -147,6 +147,23 @@ pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: impl Int
     store.put_opts(path, bytes.into(), options).await.map(drop).map_err(|cause| failed("create", path, cause))
 }
 
+/// Puts a copy of a file, which the storage makes itself, over an older one: [`ErrorKind::NotFound`] if there is no such file.
+pub(crate) async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> Result<()> {
+    store.copy(from, to).await.map_err(|cause| failed("copy", from, cause))
+}
+
+/// Whether there is a file, and when it was written.
+pub(crate) async fn written_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<jiff::Timestamp>> {
+    match store.head(path).await {
+        Ok(meta) => {
+            let written = jiff::Timestamp::from_millisecond(meta.last_modified.timestamp_millis());
+            Ok(Some(written.unwrap_or(jiff::Timestamp::MIN)))
+        }
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(cause) => Err(failed("look for", path, cause)),
+    }
+}
+
 /// Deletes a file; whether it was there. Object stores may not tell, and then it was.
 pub(crate) async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<bool> {
     match store.delete(path).await {

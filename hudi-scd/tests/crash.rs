@@ -1,4 +1,5 @@
-//! A write that dies at any storage call leaves the table as before or as after, and the next writer repairs it.
+//! An operation that dies at any storage call, or of which any call fails, leaves the table as before or as after, and
+//! the next writer repairs it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,10 +10,15 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use arrow::datatypes::SchemaRef;
-use common::{batch, lines, memory, mortal::Mortal, schema};
-use hudi_scd::{FnClock, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
-use object_store::ObjectStore;
+use common::{
+    memory,
+    mortal::Mortal,
+    operations::{UPKEEP, WRITES, carry_out, options_for, read, rows, with_history},
+};
+use futures::TryStreamExt;
+use hudi_scd::{Error, ErrorKind, FnClock, Result, RetentionPolicy, Table, TableDefinition, TableOptions};
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
+use rstest::rstest;
 
 /// Later than everything that was done before: the lease of a dead writer has ended by then.
 fn options(day: i8) -> TableOptions {
@@ -21,107 +27,163 @@ fn options(day: i8) -> TableOptions {
         let start = jiff::civil::date(2026, 1, day).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
         start + jiff::SignedDuration::from_secs(seconds.fetch_add(1, Ordering::Relaxed))
     };
-    TableOptions::new()
-        .with_clock(FnClock(now))
-        .with_seed(u64::from(day.unsigned_abs()))
-        .with_parallelism(1)
-        .with_retention(RetentionPolicy::commits(2))
+    TableOptions::new().with_clock(FnClock(now)).with_seed(u64::from(day.unsigned_abs())).with_parallelism(1)
 }
 
-fn rows(schema: &SchemaRef, at: i32) -> arrow::array::RecordBatch {
-    let row = |id: i32, deleted: bool| {
-        let day = 1 + (id + at) % 2;
-        format!(r#"{{"id":{id},"day":"2025-01-0{day}","at":{at},"_hoodie_is_deleted":{deleted}}}"#)
-    };
-    batch(schema, &[row(1, false), row(2, false), row(10 + at, false), row(9 + at, at % 3 == 0)].join("\n"))
-}
-
-async fn read(table: &Table) -> Vec<String> {
-    lines(&table.read(Query::snapshot().with_columns(["id", "day", "at"])).await.unwrap())
-}
-
-async fn sound(table: &Table) {
-    assert_eq!(table.validate().await.unwrap(), []);
-}
-
-const COMMITS_BEFORE: i32 = 4;
-
-/// A table with commits, moves, deletes and a clean behind it.
-async fn with_history() -> (Arc<dyn ObjectStore>, SchemaRef) {
-    let store = memory();
-    let schema = schema("id int, day date, at int, _hoodie_is_deleted boolean");
-    let definition = TableDefinition::new("t", schema.clone(), ["id"])
-        .with_ordering_field("at")
-        .with_partition_fields(["day"]);
-    let table = Table::create_with(store.clone(), "t".into(), definition, options(1)).await.unwrap();
-    for at in 0..COMMITS_BEFORE {
-        table.upsert(&[rows(&schema, at)]).await.unwrap();
+async fn copy(store: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    let copy = InMemory::new();
+    for meta in store.list(None).try_collect::<Vec<_>>().await.unwrap() {
+        let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
+        copy.put(&meta.location, bytes.into()).await.unwrap();
     }
-    (store, schema)
+    Arc::new(copy)
 }
 
-/// Dies at call after call until a write gets through; how many calls it took.
-async fn dies_everywhere(last_one_counts: bool) -> i64 {
+async fn sound(table: &Table, what: &str) {
+    assert_eq!(table.validate().await.unwrap(), [], "{what}");
+}
+
+/// What happens at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The process dies before it takes effect.
+    Death,
+    /// It fails, and the same handle goes on.
+    Error,
+    /// It takes effect, its reply is lost, and the same handle goes on.
+    LostReply,
+}
+
+/// What an operation may say when it was done already.
+fn was_done(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::InvalidInput)
+}
+
+/// Interrupts an operation at call after call, until it gets through; how many calls it took.
+async fn interrupted_everywhere(operation: &str, fate: Fate) -> i64 {
+    let history = memory();
+    let before = read(&with_history(&history, options(1)).await).await;
+    let after = {
+        let table = Table::open_with(copy(&history).await, "t".into(), options_for(operation, options(2)))
+            .await
+            .unwrap();
+        carry_out(operation, &table).await.unwrap();
+        sound(&table, operation).await;
+        read(&table).await
+    };
+    assert_eq!(before == after, UPKEEP.contains(&operation), "{operation}");
     for calls in 0.. {
-        let (store, schema) = with_history().await;
-        let before = read(&Table::open_with(store.clone(), "t".into(), options(2)).await.unwrap()).await;
-
-        let (mortal, left) = Mortal::after(store.clone(), calls, last_one_counts);
-        let written = match Table::open_with(mortal, "t".into(), options(3)).await {
-            Ok(table) => table.upsert(&[rows(&schema, COMMITS_BEFORE)]).await,
-            Err(error) => Err(error),
+        let what = format!("{operation}, {fate:?} at call {calls}");
+        let store = copy(&history).await;
+        let (mortal, left) = match fate {
+            Fate::Death => Mortal::after(store.clone(), calls, false),
+            Fate::Error => Mortal::stumbling_after(store.clone(), calls, false),
+            Fate::LostReply => Mortal::stumbling_after(store.clone(), calls, true),
         };
-        let died = left.load(Ordering::SeqCst) < 0;
-
-        let table = Table::open_with(store.clone(), "t".into(), options(4)).await.unwrap();
-        let seen = read(&table).await;
-        let is_after = seen != before;
-        match &written {
-            Ok(report) => assert!(is_after && report.instant.is_some(), "call {calls}: it said it was done"),
-            Err(error) => assert!(died, "call {calls}: {error:?}"),
+        let opened = Table::open_with(mortal, "t".into(), options_for(operation, options(2))).await;
+        let said = match &opened {
+            Ok(table) => carry_out(operation, table).await,
+            Err(error) => Err(Error::new(error.kind(), error.message())),
+        };
+        let interrupted = left.load(Ordering::SeqCst) < 0;
+        if let Err(error) = &said {
+            assert!(interrupted, "{what}: {error:?}");
         }
 
-        // The next writer brings the same rows, which changes the table only if they are not there yet.
-        let repaired = table.upsert(&[rows(&schema, COMMITS_BEFORE)]).await.unwrap();
-        assert_eq!(repaired.instant.is_none(), is_after, "call {calls}");
-        sound(&table).await;
-        let after = read(&table).await;
-        if is_after {
-            assert_eq!(seen, after, "call {calls}: half of a commit was seen");
+        let fresh = Table::open_with(store, "t".into(), options_for(operation, options(3))).await.unwrap();
+        let seen = read(&fresh).await;
+        assert!(seen == before || seen == after, "{what}: half of it is seen");
+        assert!(seen == after || said.is_err(), "{what}: it said that it was done");
+
+        // The next writer has nothing to write, and repairs what it finds.
+        let next = match (fate, opened) {
+            (Fate::Error | Fate::LostReply, Ok(table)) if interrupted => table,
+            _ => fresh,
+        };
+        next.upsert(&[]).await.unwrap();
+        sound(&next, &what).await;
+        let now = read(&next).await;
+        // Only a rollback goes on by itself from where it was.
+        assert!(now == seen || (now == after && operation == "rollback"), "{what}: the repair changed rows");
+        if now == before {
+            let again: Result<()> = carry_out(operation, &next).await;
+            assert!(again.as_ref().map_or_else(was_done, |()| true), "{what}: {again:?}");
+            assert_eq!(read(&next).await, after, "{what}: done again");
         }
-        table.upsert(&[rows(&schema, COMMITS_BEFORE + 1)]).await.unwrap();
-        sound(&table).await;
-        let most = table.file_groups().await.unwrap().iter().map(|group| group.versions.len()).max();
-        assert!(most <= Some(3), "call {calls}: {most:?} versions");
-        if !died {
+        next.upsert(&[rows(20)]).await.unwrap();
+        sound(&next, &what).await;
+        if !interrupted {
             return calls;
         }
     }
     unreachable!()
 }
 
-#[tokio::test]
-async fn a_write_that_dies_at_any_call_leaves_before_or_after() {
-    let calls = dies_everywhere(false).await;
-    assert!(calls > 20, "only {calls} calls were tried");
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn a_write_leaves_before_or_after_and_the_next_one_repairs_it(
+    #[values(Fate::Death, Fate::Error, Fate::LostReply)] fate: Fate,
+) {
+    for operation in WRITES {
+        let calls = interrupted_everywhere(operation, fate).await;
+        assert!(calls > 15, "{operation}: only {calls} calls were tried");
+    }
+}
+
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn upkeep_leaves_the_rows_as_they_are_and_the_next_write_repairs_it(
+    #[values(Fate::Death, Fate::Error, Fate::LostReply)] fate: Fate,
+) {
+    for operation in UPKEEP {
+        let calls = interrupted_everywhere(operation, fate).await;
+        assert!(calls > 5, "{operation}: only {calls} calls were tried");
+    }
 }
 
 #[tokio::test]
-async fn a_write_that_dies_right_after_any_call_leaves_before_or_after() {
-    dies_everywhere(true).await;
+async fn a_table_that_was_half_created_can_be_created_or_is_one() {
+    for calls in 0.. {
+        let store = memory();
+        let definition = || {
+            TableDefinition::new("t", rows(0).schema(), ["id"])
+                .with_ordering_field("at")
+                .with_partition_fields(["day"])
+                .with_retention(RetentionPolicy::commits(3))
+        };
+        let (mortal, left) = Mortal::after(store.clone(), calls, false);
+        let said = Table::create_with(mortal, "t".into(), definition(), options(1)).await.is_ok();
+        match Table::open_with(store.clone(), "t".into(), options(2)).await {
+            Ok(table) => sound(&table, "create").await,
+            Err(error) => assert!(!said && error.kind() == ErrorKind::NotFound, "call {calls}: {error:?}"),
+        }
+        match Table::create_with(store.clone(), "t".into(), definition(), options(3)).await {
+            Ok(_) => assert!(!said, "call {calls}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AlreadyExists, "call {calls}"),
+        }
+        let table = Table::open_with(store, "t".into(), options(4)).await.unwrap();
+        assert_eq!(table.upsert(&[rows(1)]).await.unwrap().inserted, 4);
+        assert_eq!(table.clean_plan().await.unwrap().policy(), RetentionPolicy::commits(3), "call {calls}");
+        sound(&table, "create").await;
+        if left.load(Ordering::SeqCst) >= 0 {
+            assert!(said && calls > 0);
+            break;
+        }
+    }
 }
 
 /// Dies while repairing what a dead writer left, at call after call.
 #[tokio::test]
 async fn a_repair_that_dies_is_repaired() {
-    let (mut store, mut schema);
+    let mut store;
     // As many calls as it takes to have some files written, but not the commit.
     let mut calls = 15;
     loop {
-        (store, schema) = with_history().await;
+        store = memory();
+        with_history(&store, options(1)).await;
         let (mortal, _) = Mortal::after(store.clone(), calls, true);
         if let Ok(table) = Table::open_with(mortal, "t".into(), options(3).without_lock()).await {
-            table.upsert(&[rows(&schema, COMMITS_BEFORE)]).await.unwrap_err();
+            table.upsert(&[rows(8)]).await.unwrap_err();
         }
         let found = Table::open_with(store.clone(), "t".into(), options(3).without_lock())
             .await
@@ -148,6 +210,6 @@ async fn a_repair_that_dies_is_repaired() {
     }
     let table = Table::open_with(store, "t".into(), options(28).without_lock()).await.unwrap();
     table.upsert(&[]).await.unwrap();
-    sound(&table).await;
+    sound(&table, "repair").await;
     assert_eq!(read(&table).await, before);
 }

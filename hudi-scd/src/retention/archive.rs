@@ -5,7 +5,7 @@ use object_store::ObjectStoreExt;
 
 use super::{CommitView, RetentionPolicy, TimelineView, plan};
 use crate::{
-    Result, storage,
+    Result, layout, storage,
     table::{Table, Turn},
     timeline::{
         Instant, State, TimelineEntry,
@@ -77,6 +77,7 @@ impl Table {
         turn.verify().await?;
         storage::create(self.store(), &folder.join(file.as_str()), archive::encode(&entries)).await?;
         self.forget_view();
+        self.remove_strays(&view, &actions).await?;
         for action in &actions {
             // The completed file goes last: without it the others look like a write that died.
             for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {
@@ -85,6 +86,21 @@ impl Table {
             }
         }
         Ok(Some(ArchiveReport { actions: actions.len() as u64, file }))
+    }
+
+    /// Deletes the files of no commit that are older than what stays on the timeline. A file from before the timeline begins
+    /// counts as committed: what a writer left that wrote on after it had been rolled back would be rows then.
+    async fn remove_strays(&self, view: &View, archived: &[TimelineEntry]) -> Result<()> {
+        let stays = |entry: &&TimelineEntry| !archived.contains(entry);
+        let Some(first) = view.timeline.completed_commits().find(stays) else { return Ok(()) };
+        let is_pending = |instant: Instant| {
+            view.timeline.entries().iter().any(|entry| entry.instant == instant && entry.is_pending())
+        };
+        let strays = view.pending.iter().filter(|file| file.name.instant < first.instant);
+        for stray in strays.filter(|file| !is_pending(file.name.instant)) {
+            self.delete_file(view, &layout::in_partition(&stray.partition, &stray.name.to_string())).await?;
+        }
+        Ok(())
     }
 
     /// How many of the newest commits the policy keeps readable.

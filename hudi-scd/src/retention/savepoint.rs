@@ -55,6 +55,16 @@ impl Table {
         deleted
     }
 
+    /// Removes savepoints that died half made: they protect nothing.
+    pub(crate) async fn drop_pending_savepoints(&self) -> Result<()> {
+        let view = self.view().await?;
+        for entry in view.timeline.pending(Action::Savepoint) {
+            let file = self.inner.layout.instant_file(entry.instant, Action::Savepoint, State::Inflight)?;
+            self.delete_file(&view, self.inner.layout.relative(&file)).await?;
+        }
+        Ok(())
+    }
+
     async fn savepoint_in_turn(
         &self,
         turn: &Turn<'_>,

@@ -2,6 +2,11 @@
 //!
 //! Readers see nothing before the last file, `{ts}.commit`, is there, and everything from then on. Each base file has
 //! a marker before it is written, so that what a dead writer left can be found.
+//!
+//! What completes a commit is a copy, made by the storage itself, of its inflight file, which says by then what was
+//! done. Whoever takes a table over deletes the inflight files of those before him first (see
+//! [rollback](super::rollback)): a writer that was only asleep, and wakes up after its last look at the lock, has nothing
+//! left to copy. A put of the completed file would go through, for a commit whose files are gone.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +22,7 @@ use super::{
     report::CommitReport,
 };
 use crate::{
-    Result,
+    Error, ErrorKind, Result,
     base_file::OpenFile,
     concurrent::ordered,
     layout::{self, BaseFileName},
@@ -137,9 +142,21 @@ impl Commit<'_> {
         }
         let mut metadata = metadata(by_partition).with_schema(schema::to_avro(&schema, table.name())?);
         metadata.partition_to_replace_file_ids = replaced;
-        // Past the next line the rows are there for everybody.
+        let inflight = state_file(State::Inflight)?;
+        storage::write(store, &inflight, metadata.to_json()?).await?;
         turn.verify().await?;
-        storage::create(store, &state_file(State::Completed)?, metadata.to_json()?).await?;
+        // Past the next line the rows are there for everybody.
+        storage::copy(store, &inflight, &state_file(State::Completed)?).await.map_err(|error| match error
+            .kind()
+        {
+            ErrorKind::NotFound => Error::new(
+                ErrorKind::Conflict,
+                "another writer took the table over, as the lease had ended, and undid this write",
+            )
+            .with_context("instant", instant)
+            .with_source(error),
+            _ => error,
+        })?;
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
         // The commit stands; markers that stay behind after an error here would only be litter.
         if let Err(error) = table.remove_markers(instant).await {

@@ -290,6 +290,7 @@ impl Table {
     pub(crate) async fn repair(&self) -> Result<Vec<crate::timeline::Instant>> {
         let rolled_back = rollback::roll_back_pending(self).await?;
         self.finish_pending_cleans().await?;
+        self.drop_pending_savepoints().await?;
         rollback::sweep_markers(self).await?;
         Ok(rolled_back)
     }

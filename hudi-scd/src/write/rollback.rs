@@ -3,11 +3,14 @@
 //! ```text
 //! {ts2}.rollback.requested  the plan: which files of which dead instant go
 //! {ts2}.rollback.inflight
-//! (files, tombstones, markers, then the dead instant itself)
+//! (the dead instant's inflight file, files, tombstones, markers, then the instant itself)
 //! {ts2}.rollback            what was done
 //! ```
 //!
 //! A rollback that died itself goes on from its plan: each step may be done twice.
+//!
+//! The inflight file goes first, as it is what a commit is completed with: without it a writer that was taken for dead
+//! and is only slow cannot complete any more. If it did just before that, its commit stands and the rollback is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,9 +32,14 @@ use crate::{
 /// The names under which Hudi's markers that were collected by its timeline server lie.
 const MARKERS: &str = "MARKERS";
 
+/// How old the heartbeat of a writer of Hudi may be: two beats, a minute each (`hoodie.client.heartbeat.*`).
+const HEARTBEAT: jiff::SignedDuration = jiff::SignedDuration::from_secs(120);
+
 /// Rolls back every write that did not complete. The instants of those writes.
 ///
-/// Whoever calls this is the only writer: what is pending is dead.
+/// Whoever calls this holds the table's lock, so that what is pending is dead, but for writers of Hudi under optimistic
+/// concurrency control: they hold the lock only while they commit, and show by a heartbeat that they live. If such a
+/// one commits after us, it finds out itself whether its file groups were written meanwhile.
 pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
     let mut view = table.view().await?;
     refuse_foreign_pending(table, &view).await?;
@@ -49,26 +57,56 @@ pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
         table.forget_view();
         view = table.view().await?;
     }
+    let mut alive: Vec<Instant> = Vec::new();
     loop {
-        let dead =
-            view.timeline.entries().iter().find(|entry| entry.action.writes_rows() && entry.is_pending());
-        let Some(dead) = dead.cloned() else { return Ok(done) };
-        roll_back(table, &view, &dead).await?;
-        done.push(dead.instant);
+        let pending = view.timeline.entries().iter().find(|entry| {
+            entry.action.writes_rows() && entry.is_pending() && !alive.contains(&entry.instant)
+        });
+        let Some(dead) = pending.cloned() else { return Ok(done) };
+        if is_alive(table, dead.instant).await? {
+            alive.push(dead.instant);
+            continue;
+        }
+        if roll_back(table, &view, &dead).await?.is_some() {
+            done.push(dead.instant);
+        }
         table.forget_view();
         view = table.view().await?;
     }
 }
 
-/// Rolls back one write, completed or not. The instant of the rollback, and how many files it deleted.
-pub(crate) async fn roll_back(table: &Table, view: &View, dead: &TimelineEntry) -> Result<(Instant, u64)> {
+/// Whether a writer of Hudi says that it is at work on this instant.
+pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
+    let beat = storage::written_at(table.store(), &table.inner.layout.heartbeat(instant)?).await?;
+    Ok(beat.is_some_and(|beat| table.inner.options.clock.now().duration_since(beat) < HEARTBEAT))
+}
+
+/// Makes a completed write one that did not complete: no reader may look for files that are about to go.
+pub(crate) async fn unpublish(table: &Table, view: &View, entry: &TimelineEntry) -> Result<()> {
+    let file = |state| table.inner.layout.instant_file(entry.instant, entry.action, state);
+    if !entry.has_file(State::Inflight) {
+        // Something must be left to tell that there was a write.
+        storage::write(table.store(), &file(State::Inflight)?, Vec::new()).await?;
+    }
+    table.delete_file(view, table.inner.layout.relative(&file(State::Completed)?)).await?;
+    table.forget_view();
+    Ok(())
+}
+
+/// Rolls back a write that did not complete. The instant of the rollback, and how many files it deleted; `None` if the
+/// write has completed meanwhile, and stands.
+pub(crate) async fn roll_back(
+    table: &Table,
+    view: &View,
+    dead: &TimelineEntry,
+) -> Result<Option<(Instant, u64)>> {
     let plan = plan(table, view, dead).await?;
     let instant = table.mint(view.timeline.newest())?;
     let file = |state| table.inner.layout.instant_file(instant, Action::Rollback, state);
     storage::create(table.store(), &file(State::Requested)?, plan.encode()).await?;
     storage::create(table.store(), &file(State::Inflight)?, Vec::new()).await?;
     let files = carry_out(table, view, instant, &plan).await?;
-    Ok((instant, files))
+    Ok(files.map(|files| (instant, files)))
 }
 
 /// Deletes the markers of writes that completed, and died before they tidied up.
@@ -159,11 +197,6 @@ async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(Stri
         .filter(|file| file.name.instant == dead)
         .map(|file| layout::in_partition(&file.partition, &file.name.to_string()))
         .collect();
-    // Of a completed write the files count as versions of their groups.
-    for group in view.groups.values() {
-        let written = group.versions.iter().filter(|version| version.instant == dead);
-        paths.extend(written.map(|version| group.path(version)));
-    }
     let folder = table.inner.layout.marker_folder(dead)?;
     let prefix = table.inner.layout.relative(&folder).to_owned();
     for object in storage::list_below(table.store(), &folder).await? {
@@ -204,12 +237,13 @@ async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Opt
         let inflight = table.inner.layout.instant_file(entry.instant, Action::Rollback, State::Inflight)?;
         storage::create(table.store(), &inflight, Vec::new()).await?;
     }
-    carry_out(table, view, entry.instant, &plan).await?;
-    Ok(plan.instant_to_rollback.and_then(|dead| dead.commit_time.parse().ok()))
+    let done = carry_out(table, view, entry.instant, &plan).await?;
+    Ok(done.and(plan.instant_to_rollback).and_then(|dead| dead.commit_time.parse().ok()))
 }
 
-/// Carries out a plan, from its beginning; how many files it deleted.
-async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &RollbackPlan) -> Result<u64> {
+/// Carries out a plan, from its beginning; how many files it deleted. `None` if the write has completed meanwhile: nothing
+/// was deleted then, and the rollback is gone.
+async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &RollbackPlan) -> Result<Option<u64>> {
     let layout = &table.inner.layout;
     let watch = tokio::time::Instant::now();
     let dead = plan.instant_to_rollback.clone().ok_or_else(|| {
@@ -217,10 +251,18 @@ async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &Rollback
             .with_context("instant", instant)
     })?;
     let dead_instant: Instant = dead.commit_time.parse()?;
-    if let Some(action) = Action::parse(&dead.action) {
-        // A commit that completed is unpublished first: no reader may look for files that are about to go.
+    let action = Action::parse(&dead.action);
+    if let Some(action) = action {
+        let inflight = layout.instant_file(dead_instant, action, State::Inflight)?;
+        table.delete_file(view, layout.relative(&inflight)).await?;
         let completed = layout.instant_file(dead_instant, action, State::Completed)?;
-        table.delete_file(view, layout.relative(&completed)).await?;
+        if storage::written_at(table.store(), &completed).await?.is_some() {
+            for state in [State::Inflight, State::Requested] {
+                let file = layout.instant_file(instant, Action::Rollback, state)?;
+                storage::delete(table.store(), &file).await?;
+            }
+            return Ok(None);
+        }
     }
     let mut partitions: BTreeMap<String, RollbackPartitionMetadata> = BTreeMap::new();
     for request in plan.rollback_requests.iter().flatten() {
@@ -244,11 +286,9 @@ async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &Rollback
     }
     storage::delete(table.store(), &layout.tombstones(dead_instant)?).await?;
     table.remove_markers(dead_instant).await?;
-    if let Some(action) = Action::parse(&dead.action) {
-        for state in [State::Inflight, State::Requested] {
-            let file = layout.instant_file(dead_instant, action, state)?;
-            table.delete_file(view, layout.relative(&file)).await?;
-        }
+    if let Some(action) = action {
+        let requested = layout.instant_file(dead_instant, action, State::Requested)?;
+        table.delete_file(view, layout.relative(&requested)).await?;
     }
     let metadata = RollbackMetadata {
         start_rollback_time: instant.to_string(),
@@ -261,7 +301,7 @@ async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &Rollback
     };
     let completed = layout.instant_file(instant, Action::Rollback, State::Completed)?;
     storage::create(table.store(), &completed, metadata.encode()).await?;
-    Ok(metadata.total_files_deleted.unsigned_abs().into())
+    Ok(Some(metadata.total_files_deleted.unsigned_abs().into()))
 }
 
 impl Table {

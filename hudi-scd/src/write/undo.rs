@@ -1,8 +1,8 @@
 //! Undoing a commit that completed: Hudi's rollback, on demand.
 //!
 //! Only the latest commit can be undone: what others have written on top of it would be built on nothing. It is
-//! unpublished before its files go, so that no reader meets half of it, and a death in between is finished by the next
-//! writer, as with any [rollback](super::rollback).
+//! unpublished before its files go, so that no reader meets half of it, and is a write that did not complete from then
+//! on: a death in between is finished by the next writer, by [rollback](super::rollback).
 
 use super::rollback;
 use crate::{
@@ -50,9 +50,19 @@ impl Table {
             entry = find(&view, instant)?;
             self.check_undoable(&view, &entry).await?;
         }
+        let conflict =
+            |message: &str| Error::new(ErrorKind::Conflict, message).with_context("instant", instant);
+        if entry.is_pending() && rollback::is_alive(self, instant).await? {
+            return Err(conflict("the writer of this instant is at work, as its heartbeat says"));
+        }
         turn.verify().await?;
-        let (rollback, files) = rollback::roll_back(self, &view, &entry).await?;
+        if !entry.is_pending() {
+            rollback::unpublish(self, &view, &entry).await?;
+            view = self.view().await?;
+        }
+        let rolled_back = rollback::roll_back(self, &view, &entry).await?;
         self.forget_view();
+        let (rollback, files) = rolled_back.ok_or_else(|| conflict("the write has completed meanwhile"))?;
         Ok(RollbackReport { instant: rollback, undone: instant, files })
     }
 

@@ -8,6 +8,8 @@
 )]
 
 pub mod mortal;
+pub mod operations;
+pub mod sleepy;
 pub mod unreliable;
 
 use std::{
@@ -244,6 +246,25 @@ pub fn expected(path: &FilePath) -> Vec<String> {
         text.lines().map(|line| canonical(&serde_json::from_str(line).unwrap())).collect();
     lines.sort();
     lines
+}
+
+/// What disks, networks and people do to a file.
+pub fn damaged(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    match random.u8(..6) {
+        0 => bytes.truncate(random.usize(..=bytes.len())),
+        1 => bytes.clear(),
+        2 => bytes.extend((0..random.usize(1..64)).map(|_| random.u8(..))),
+        3 => bytes = (0..random.usize(1..2_000)).map(|_| random.u8(..)).collect(),
+        _ if bytes.is_empty() => bytes.push(random.u8(..)),
+        _ => {
+            for _ in 0..random.usize(1..9) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = if random.bool() { random.u8(..) } else { bytes[at] ^ (1 << random.u8(..8)) };
+            }
+        }
+    }
+    bytes
 }
 
 /// A table that Spark wrote, unpacked into a folder: `table/`, `inputs/`, `about.json` and what reading it must give.

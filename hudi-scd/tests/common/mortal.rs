@@ -16,12 +16,15 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 
-/// A store whose process dies at a call: that call and all later ones fail.
+/// A store whose process dies at a call: that call and all later ones fail. Or one of which a single call fails.
+#[derive(Clone)]
 pub struct Mortal {
     inner: Arc<dyn ObjectStore>,
     calls_left: Arc<AtomicI64>,
     /// Whether the call at which it dies still takes effect.
     last_one_counts: bool,
+    /// Whether the calls after it get through again.
+    lives_on: bool,
 }
 
 impl Mortal {
@@ -30,14 +33,33 @@ impl Mortal {
         calls: i64,
         last_one_counts: bool,
     ) -> (Arc<dyn ObjectStore>, Arc<AtomicI64>) {
+        Self::new(inner, calls, last_one_counts, false)
+    }
+
+    /// A single call fails; if it counts, only its reply is lost.
+    pub fn stumbling_after(
+        inner: Arc<dyn ObjectStore>,
+        calls: i64,
+        it_counts: bool,
+    ) -> (Arc<dyn ObjectStore>, Arc<AtomicI64>) {
+        Self::new(inner, calls, it_counts, true)
+    }
+
+    fn new(
+        inner: Arc<dyn ObjectStore>,
+        calls: i64,
+        last_one_counts: bool,
+        lives_on: bool,
+    ) -> (Arc<dyn ObjectStore>, Arc<AtomicI64>) {
         let calls_left = Arc::new(AtomicI64::new(calls));
-        (Arc::new(Self { inner, calls_left: calls_left.clone(), last_one_counts }), calls_left)
+        (Arc::new(Self { inner, calls_left: calls_left.clone(), last_one_counts, lives_on }), calls_left)
     }
 
     fn call(&self) -> Life {
         match self.calls_left.fetch_sub(1, Ordering::SeqCst) {
             1.. => Life::Alive,
             0 if self.last_one_counts => Life::Dying,
+            ..0 if self.lives_on => Life::Alive,
             _ => Life::Dead,
         }
     }
@@ -101,11 +123,9 @@ impl ObjectStore for Mortal {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let inner = self.inner.clone();
-        let calls_left = self.calls_left.clone();
-        let last_one_counts = self.last_one_counts;
+        let mortal = self.clone();
         let delete = move |location: Result<Path>| {
-            let mortal = Mortal { inner: inner.clone(), calls_left: calls_left.clone(), last_one_counts };
+            let mortal = mortal.clone();
             async move {
                 let location = location?;
                 live!(mortal, object_store::ObjectStoreExt::delete(&mortal.inner, &location))

@@ -1,0 +1,207 @@
+//! What is read from a storage that anybody may have written to: bytes in, an error that names the file or a table out, and
+//! never a panic. The targets of cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a target uses one of them; what is found here has to be loud"
+)]
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::{
+    array::{ArrayRef, Int32Array, RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use hudi_scd::{
+    ErrorKind, FnClock, Query, Result, RetentionPolicy, Table, TableDefinition, TableOptions,
+    bloom::BloomFilter,
+    schema,
+    timeline::{
+        archive,
+        avro::{
+            CleanMetadata, CleanPlan, RequestedReplace, RollbackMetadata, RollbackPlan, SavepointMetadata,
+        },
+    },
+};
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
+
+/// A small table with what there can be in one: partitions, a delete, a clean, a savepoint.
+static TABLE: LazyLock<Vec<(Path, Bytes)>> = LazyLock::new(|| run(make()).unwrap());
+
+/// `hoodie.properties`.
+pub fn properties(bytes: &[u8]) {
+    with_file(|name| name == "hoodie.properties", bytes);
+}
+
+/// The metadata of a commit.
+pub fn commit(bytes: &[u8]) {
+    with_file(|name| name.ends_with(".commit"), bytes);
+}
+
+/// Lines that are names of files on the timeline.
+pub fn timeline(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let names = text.lines().filter_map(|name| Path::parse(format!("t/.hoodie/{name}")).ok());
+    let mut files = TABLE.clone();
+    files.extend(names.take(50).map(|path| (path, Bytes::new())));
+    use_table(&files, None);
+}
+
+/// Each kind of Avro file on the timeline and in the archive; a record that is read is written and read again.
+pub fn avro(bytes: &[u8]) {
+    macro_rules! again {
+        ($($record:ty),*) => {$(
+            if let Ok(record) = <$record>::decode(bytes) {
+                assert_eq!(<$record>::decode(&record.encode()).unwrap(), record);
+            }
+        )*};
+    }
+    again!(CleanPlan, CleanMetadata, RollbackPlan, RollbackMetadata, SavepointMetadata, RequestedReplace);
+    let _ = archive::decode(bytes);
+    with_file(|name| name.ends_with(".clean"), bytes);
+}
+
+/// The Avro text of a schema; what a table can keep survives the way there and back.
+pub fn schema(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(kept) = schema::from_avro(&text).and_then(|schema| schema::canonical(&schema)) else { return };
+    let again = schema::to_avro(&kept, "t").and_then(|text| schema::from_avro(&text)).unwrap();
+    assert_eq!(schema::canonical(&again).unwrap(), kept);
+}
+
+/// A base file.
+pub fn parquet(bytes: &[u8]) {
+    with_file(|name| name.ends_with(".parquet"), bytes);
+}
+
+/// A sound base file under another footer.
+pub fn footer(bytes: &[u8]) {
+    let (_, file) = TABLE.iter().rfind(|(path, _)| path.as_ref().ends_with(".parquet")).unwrap();
+    let length: [u8; 4] = file[file.len() - 8..file.len() - 4].try_into().unwrap();
+    let data = &file[..file.len() - 8 - u32::from_le_bytes(length) as usize];
+    let length = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+    parquet(&[data, bytes, &length, b"PAR1"].concat());
+}
+
+/// A bloom filter in base64; the first byte chooses its type.
+pub fn bloom(bytes: &[u8]) {
+    let Some((first, text)) = bytes.split_first() else { return };
+    let kind = ["SIMPLE", "DYNAMIC_V0", "other"].get(usize::from(first % 4)).copied();
+    if let Ok(filter) = BloomFilter::parse(&String::from_utf8_lossy(text), kind) {
+        let _ = filter.contains("a key");
+        assert_eq!(BloomFilter::parse(&filter.to_base64(), filter.type_code()).unwrap(), filter);
+    }
+}
+
+/// The bytes of the files whose names fit, to begin with.
+pub fn samples(fits: impl Fn(&str) -> bool) -> Vec<Bytes> {
+    let fits = |(path, _): &&(Path, Bytes)| path.filename().is_some_and(&fits);
+    TABLE.iter().filter(fits).map(|(_, bytes)| bytes.clone()).collect()
+}
+
+/// Puts the bytes in the place of the last file whose name fits.
+fn with_file(fits: impl Fn(&str) -> bool, bytes: &[u8]) {
+    let mut files = TABLE.clone();
+    let victim = files.iter_mut().rfind(|(path, _)| path.filename().is_some_and(&fits)).unwrap();
+    victim.1 = Bytes::copy_from_slice(bytes);
+    let name = victim.0.filename().unwrap().to_owned();
+    use_table(&files, Some(&name));
+}
+
+/// Does everything that reads, and a write.
+fn use_table(files: &[(Path, Bytes)], victim: Option<&str>) {
+    run(async {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        for (path, bytes) in files {
+            store.put(path, bytes.clone().into()).await.unwrap();
+        }
+        let table = match Table::open_with(store, "t".into(), options()).await {
+            Ok(table) => table,
+            Err(error) => return judge(&error, victim),
+        };
+        let done = [
+            table.timeline().await.map(drop),
+            table.read(Query::snapshot()).await.map(drop),
+            table.history("1").await.map(drop),
+            table.validate().await.map(drop),
+            table.clean_plan().await.map(drop),
+            table.upsert(&[rows(&[1, 7], 9)]).await.map(drop),
+            table.clean().await.map(drop),
+            table.archive().await.map(drop),
+        ];
+        for error in done.into_iter().filter_map(Result::err) {
+            judge(&error, victim);
+        }
+    });
+}
+
+/// An error of the storage or of another writer would blame the wrong one.
+fn judge(error: &hudi_scd::Error, victim: Option<&str>) {
+    assert!(!matches!(error.kind(), ErrorKind::Storage | ErrorKind::Conflict), "{error:?}");
+    if let (ErrorKind::Corrupt, Some(victim)) = (error.kind(), victim) {
+        // What a commit says may show in another file: then the commit is named.
+        let (stem, text) = (victim.split('.').next().unwrap_or(victim), format!("{error:?}"));
+        assert!(text.contains(stem), "{victim} is not named: {error:?}");
+    }
+}
+
+fn options() -> TableOptions {
+    let seconds = std::sync::atomic::AtomicI64::new(0);
+    let now = move || {
+        let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        start + jiff::SignedDuration::from_secs(seconds.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    };
+    TableOptions::new()
+        .with_clock(FnClock(now))
+        .with_seed(7)
+        .with_parallelism(1)
+        .without_lock()
+        .with_retention(RetentionPolicy::commits(2))
+}
+
+fn columns() -> SchemaRef {
+    let field = |name, data_type| Field::new(name, data_type, true);
+    Arc::new(Schema::new(vec![
+        field("id", DataType::Int32),
+        field("day", DataType::Utf8),
+        field("at", DataType::Int32),
+    ]))
+}
+
+fn rows(ids: &[i32], at: i32) -> RecordBatch {
+    let days = ids.iter().map(|id| if id % 2 == 0 { "even" } else { "odd" });
+    let columns_of_rows: [ArrayRef; 3] = [
+        Arc::new(Int32Array::from(ids.to_vec())),
+        Arc::new(StringArray::from_iter_values(days)),
+        Arc::new(Int32Array::from(vec![at; ids.len()])),
+    ];
+    RecordBatch::try_new(columns(), columns_of_rows.to_vec()).unwrap()
+}
+
+async fn make() -> Result<Vec<(Path, Bytes)>> {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let definition =
+        TableDefinition::new("t", columns(), ["id"]).with_ordering_field("at").with_partition_fields(["day"]);
+    let table = Table::create_with(store.clone(), "t".into(), definition, options()).await?;
+    for at in 1..=4 {
+        table.upsert(&[rows(&[1, 2, 3, at + 3], at)]).await?;
+    }
+    table.delete(&[rows(&[3], 9).project(&[0]).unwrap()]).await?;
+    let latest = table.timeline().await?.latest_commit().unwrap();
+    table.savepoint(latest, "fuzz", "").await?;
+    let mut files = Vec::new();
+    for meta in store.list(None).try_collect::<Vec<_>>().await.unwrap() {
+        let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
+        files.push((meta.location, bytes));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
+}
