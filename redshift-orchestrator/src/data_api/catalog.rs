@@ -41,7 +41,7 @@ macro_rules! list {
             .set_db_user(place.db_user)
             .set_secret_arn(place.secret_arn)
             .set_max_results($scope.page_size.map(i32::from))
-            .set_next_token($page.map(|page| page.as_str().to_owned()))
+            .set_next_token($page.as_ref().map(|page| page.as_str().to_owned()))
             $(.$set($value))*
             .customize()
             .interceptor(call.sending())
@@ -57,7 +57,7 @@ impl Catalog for DataApiExecutor {
     async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
         let (database, _) = self.databases_of(scope);
         let output = list!(self.list_databases("ListDatabases", scope, page).database(database));
-        Ok(paged(output.databases, output.next_token, |name| name))
+        paged(page.as_ref(), output.databases, output.next_token, |name| name)
     }
 
     async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
@@ -68,7 +68,7 @@ impl Catalog for DataApiExecutor {
                 .set_connected_database(connected)
                 .set_schema_pattern(scope.schema.clone())
         );
-        Ok(paged(output.schemas, output.next_token, |name| name))
+        paged(page.as_ref(), output.schemas, output.next_token, |name| name)
     }
 
     async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
@@ -80,7 +80,7 @@ impl Catalog for DataApiExecutor {
                 .set_schema_pattern(scope.schema.clone())
                 .set_table_pattern(scope.table.clone())
         );
-        Ok(paged(output.tables, output.next_token, table))
+        paged(page.as_ref(), output.tables, output.next_token, table)
     }
 
     async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
@@ -92,7 +92,7 @@ impl Catalog for DataApiExecutor {
                 .set_schema(scope.schema.clone())
                 .set_table(scope.table.clone())
         );
-        Ok(paged(output.column_list, output.next_token, convert::column))
+        paged(page.as_ref(), output.column_list, output.next_token, convert::column)
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
@@ -108,18 +108,23 @@ impl Catalog for DataApiExecutor {
             .set_workgroup_name(workgroup)
             .set_database(filter.database.clone())
             .set_max_results(filter.page_size.map(i32::from))
-            .set_next_token(page.map(|page| page.as_str().to_owned()));
+            .set_next_token(page.as_ref().map(|page| page.as_str().to_owned()));
         let sent = request.customize().interceptor(call.sending()).send().await;
         let output = sent.map_err(|error| call.error(error, None))?;
-        Ok(paged(Some(output.sessions), output.next_token, session))
+        paged(page.as_ref(), Some(output.sessions), output.next_token, session)
     }
 }
 
-fn paged<S, T>(entries: Option<Vec<S>>, next: Option<String>, convert: impl Fn(S) -> T) -> Page<T> {
-    Page {
+fn paged<S, T>(
+    asked: Option<&PageToken>,
+    entries: Option<Vec<S>>,
+    next: Option<String>,
+    convert: impl Fn(S) -> T,
+) -> Result<Page<T>> {
+    Ok(Page {
         entries: entries.unwrap_or_default().into_iter().map(convert).collect(),
-        next: convert::text(next).map(PageToken::new),
-    }
+        next: super::onward(asked, convert::text(next).map(PageToken::new))?,
+    })
 }
 
 fn table(data: TableMember) -> Table {

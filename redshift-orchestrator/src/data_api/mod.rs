@@ -249,11 +249,13 @@ impl StatementExecutor for DataApiExecutor {
 
     /// The first page takes one more request, which asks for the format that was chosen at submit.
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        if let Some(page) = page {
-            return match page.as_str().strip_prefix(CSV_PAGE) {
-                Some(token) => self.csv_result(id, Some(token.to_owned())).await,
-                None => self.json_result(id, Some(page.as_str().to_owned())).await,
+        if let Some(asked) = page {
+            let mut answer = match asked.as_str().strip_prefix(CSV_PAGE) {
+                Some(token) => self.csv_result(id, Some(token.to_owned())).await?,
+                None => self.json_result(id, Some(asked.as_str().to_owned())).await?,
             };
+            answer.next = onward(Some(&asked), answer.next)?;
+            return Ok(answer);
         }
         match self.result_format(id).await? {
             ResultFormat::Json => self.json_result(id, None).await,
@@ -276,7 +278,7 @@ impl StatementExecutor for DataApiExecutor {
             .set_workgroup_name(workgroup)
             .set_database(filter.database.clone())
             .set_max_results(filter.page_size.map(i32::from))
-            .set_next_token(page.map(|page| page.as_str().to_owned()))
+            .set_next_token(page.as_ref().map(|page| page.as_str().to_owned()))
             .customize()
             .interceptor(call.sending());
         let request = match self.listing_timeout {
@@ -287,8 +289,18 @@ impl StatementExecutor for DataApiExecutor {
             None => request,
         };
         let output = request.send().await.map_err(|error| call.error(error, None))?;
-        Ok(convert::statement_page(output))
+        let mut answer = convert::statement_page(output);
+        answer.next = onward(page.as_ref(), answer.next)?;
+        Ok(answer)
     }
+}
+
+/// The page after the one that was asked for. Whoever follows one that is its own next page never ends.
+fn onward(asked: Option<&PageToken>, next: Option<PageToken>) -> Result<Option<PageToken>> {
+    if next.is_some() && next.as_ref() == asked {
+        return Err(Error::new(ErrorKind::Other, "the service calls a page its own next page"));
+    }
+    Ok(next)
 }
 
 impl fmt::Debug for DataApiExecutor {

@@ -1,0 +1,72 @@
+//! Journals, on disk and on object storage, and what the orchestrator does with what they say.
+
+use std::{io::Write, sync::Arc};
+
+use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+use redshift_orchestrator::{
+    ErrorKind, Orchestrator, Statement, StepKey, TokioClock,
+    journal::{FileJournal, Journal, ObjectStoreJournal},
+    local::{LocalExecutor, Script},
+};
+
+use super::block_on;
+
+pub(super) const SEEDS: &[&str] = &[
+    r#"{"at":"2026-11-23T06:30:00Z","run":"r","event":"run-begun","pipeline":"nightly","target":"aws:eu-west-1:workgroup/dwh/dev","parameters":{"day":"7"},"tags":["sales"]}
+{"at":"2026-11-23T06:30:00Z","run":"r","step":"a","attempt":1,"event":"intent","token":"t1","name":"r/a/1 t1"}
+{"at":"2026-11-23T06:30:01Z","run":"r","step":"a","attempt":1,"event":"submitted","id":"d9b6c0c9-0747-4bf4-b142-e8883122f766"}
+{"at":"2026-11-23T06:30:02.5Z","run":"r","step":"a","attempt":1,"event":"ended","status":"FAILED","error":"ERROR: no such table","executing":1.5}
+{"at":"2026-11-23T06:30:03Z","run":"r","step":"b","attempt":1,"event":"intent","token":"t2","name":"r/b/1 t2"}
+{"at":"2026-11-23T06:30:04Z","run":"r","event":"run-ended","result":"failed"}
+"#,
+    r#"{"at":"2026-11-23T06:30:00Z","run":"r","step":"a","attempt":1,"event":"intent","token":"t1","name":"r/a/1 t1"}
+{"at":"2026-11-23T06:30:01Z","run":"r","step":"a","attempt":1,"event":"unknown","reason":"its submit was not answered"}
+{"at":"2026-11-23T06:30:02Z","run":"r","step":"a","attempt":1,"event":"settled","found":"never-ran","by":"ada","because":"no rows"}
+{"at":"2026-11-23T06:30:03Z","run":"r","step":"b","attempt":1,"event":"intent","token":"t2","name":"r/b/1 t2"}
+{"at":"2026-11-23T06:30:04Z","run":"r","step":"b","attempt":1,"event":"refused","error":"not sent: connection refused"}
+{"at":"2026-11-23T06:30:05Z","run":"r","step":"b","attempt":1,"event":"ended","status":"FINISHED","rows":12,"has_result_set":true,"timed_out":true}
+"#,
+];
+
+pub(super) fn feed(data: &[u8]) {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(data).expect("a temporary file");
+    let opened = FileJournal::open_read_only(file.path());
+    if let Err(error) = &opened {
+        assert_eq!(error.kind(), ErrorKind::Journal, "{error}");
+    }
+    block_on(async {
+        if let Ok(journal) = opened {
+            let _ = (journal.runs().await, journal.run("r").await);
+        }
+        let store = Arc::new(InMemory::new());
+        let whole = [b"{\"writer\":\"w\"}\n", data].concat();
+        store.put(&Path::from("j/runs/r/0000000001.jsonl"), whole.into()).await.expect("in memory");
+        let journal = ObjectStoreJournal::new(store, "j");
+        let _ = journal.runs().await;
+        if journal.run("r").await.is_ok() {
+            reconcile(journal).await;
+        }
+    });
+}
+
+/// Whatever the journal says, a step runs once at most, and a second look says what the first one said.
+async fn reconcile(journal: ObjectStoreJournal) {
+    let now = "2026-11-23T07:00:00Z".parse().expect("a time");
+    let service = LocalExecutor::scripted(Script::new().starting_at(now));
+    let orchestrator =
+        Orchestrator::new(service.clone()).with_journal(journal).with_clock(TokioClock::starting_at(now));
+    for step in ["a", "b"] {
+        let key = StepKey::new("r", step);
+        let statement = Statement::sql(format!("CALL {step}()"));
+        let first = orchestrator.run(&key, statement.clone(), None).await;
+        let second = orchestrator.run(&key, statement, None).await;
+        if let (Ok(first), Ok(second)) = (first, second) {
+            assert_eq!(first.result.to_string(), second.result.to_string());
+        }
+    }
+    let effects: Vec<_> = service.effects().into_iter().map(|effect| effect.sql).collect();
+    for step in ["CALL a()", "CALL b()"] {
+        assert!(effects.iter().filter(|sql| *sql == step).count() <= 1, "{effects:?}");
+    }
+}
