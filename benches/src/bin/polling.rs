@@ -4,12 +4,13 @@
 //! trip takes 50 ms, the service answers a held question when the statement ends, and statements take 0.3 s to 4 h.
 //! Each cell is `questions / lateness`; a client that gives up before the statement ends shows when.
 //!
-//! `cargo run --release -p benches --bin polling` prints the table and fails if the default strategy is later than one round trip or
-//! asks more often than once in 30 seconds; `--smoke` leaves out the long statements.
+//! `cargo run --release -p benches --bin polling` fails if the default strategy is later than one round trip or asks more often than once
+//! in 30 seconds.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use benches::results::Section;
 use clap::Parser;
 use redshift_orchestrator::{
     Description, Error, ErrorKind, PageToken, ResultPage, Statement, StatementExecutor, StatementFilter,
@@ -23,45 +24,60 @@ const ROUND_TRIP: Duration = Duration::from_millis(50);
 #[derive(Parser)]
 #[command(about = "Lateness and questions of polling strategies, simulated")]
 struct Options {
-    /// Only statements of up to five minutes, for CI.
+    /// Does not write the page of results, for CI.
     #[arg(long)]
     smoke: bool,
 }
 
+/// Seconds that the statements take.
+const DURATIONS: [f64; 8] = [0.3, 2.0, 8.0, 45.0, 219.0, 300.0, 1_800.0, 14_400.0];
+
 fn main() -> Result<()> {
     let options = Options::parse();
-    let mut durations = vec![0.3, 2.0, 8.0, 45.0, 219.0, 300.0];
-    if !options.smoke {
-        durations.extend([1_800.0, 14_400.0]);
-    }
-    let mut table = Table::new(&durations);
-    for peer in peers() {
-        table.row(&peer.name, durations.iter().map(|takes| simulate(peer.clone().watch(seconds(*takes)))));
-    }
-    table.rule();
-    let fixed = Fixed::new(seconds(5.0));
+    let mut rows: Vec<_> =
+        peers().iter().map(|peer| row(&peer.name, |takes| simulate(peer.clone().watch(takes)))).collect();
     for (name, strategy) in [
-        ("Fixed, 5 s", Box::new(fixed) as Box<dyn PollStrategy>),
-        ("Exponential", Box::new(Exponential::default())),
-        ("Exponential, jitter 10 %", Box::new(Jittered::new(Exponential::default(), 1))),
-        ("Learned, 5 % longer than before", Box::new(Learned::default())),
+        ("ours: Fixed, 5 s", Box::new(Fixed::new(seconds(5.0))) as Box<dyn PollStrategy>),
+        ("ours: Exponential", Box::new(Exponential::default())),
+        ("ours: Exponential, jitter 10 %", Box::new(Jittered::new(Exponential::default(), 1))),
+        ("ours: Learned, 5 % longer than before", Box::new(Learned::default())),
+        ("ours: LongPoll, the default", Box::new(LongPoll::default())),
     ] {
-        table.row(name, durations.iter().map(|takes| simulate(ours(&*strategy, seconds(*takes)))));
+        rows.push(row(name, |takes| simulate(ours(&*strategy, takes))));
     }
-    let default: Vec<_> =
-        durations.iter().map(|takes| simulate(ours(&LongPoll::default(), seconds(*takes)))).collect();
-    table.row("LongPoll, the default", default.iter().cloned());
-    table.print();
-    for (takes, measured) in durations.iter().zip(&default) {
-        let Measured::Known { questions, late } = measured else {
+    let mut header: [String; 9] = Default::default();
+    header[0] = "questions / lateness".to_owned();
+    for (cell, takes) in header[1..].iter_mut().zip(DURATIONS) {
+        *cell = format!("{takes} s");
+    }
+    let input = "statements of 0.3 s to 4 h, round trip 50 ms, simulated clock; the published schedules of other clients";
+    Section::new("polling", "How late does one know that a statement ended, and how many questions does that cost?", input)
+        .with_table(header.each_ref().map(String::as_str), rows)
+        .with_note("Limits for the default: one round trip late, one question in each 30 seconds begun. The statement's submit is no question, for anybody.")
+        .publish(!options.smoke)?;
+    for takes in DURATIONS {
+        let Measured::Known { questions, late } = simulate(ours(&LongPoll::default(), seconds(takes))) else {
             anyhow::bail!("the default strategy gave up");
         };
         // A timer of tokio's ticks in milliseconds.
-        ensure!(*late <= ROUND_TRIP + Duration::from_millis(2), "{late:?} late after {takes} s");
-        ensure!(f64::from(*questions) <= (takes / 30.0).ceil(), "{questions} questions for {takes} s");
+        ensure!(late <= ROUND_TRIP + Duration::from_millis(2), "{late:?} late after {takes} s");
+        ensure!(f64::from(questions) <= (takes / 30.0).ceil(), "{questions} questions for {takes} s");
     }
-    println!("\nLongPoll: at most one round trip late, at most one question in 30 s.");
     Ok(())
+}
+
+fn row(name: &str, measure: impl Fn(Duration) -> Measured) -> [String; 9] {
+    let mut row: [String; 9] = Default::default();
+    row[0] = name.to_owned();
+    for (cell, takes) in row[1..].iter_mut().zip(DURATIONS) {
+        *cell = match measure(seconds(takes)) {
+            Measured::Known { questions, late } => format!("{questions} / {:.2} s", late.as_secs_f64()),
+            Measured::GaveUp { questions, after } => {
+                format!("{questions} / gave up at {:.0} s", after.as_secs_f64())
+            }
+        };
+    }
+    row
 }
 
 fn seconds(seconds: f64) -> Duration {
@@ -253,55 +269,5 @@ impl StatementExecutor for Service {
         _: Option<PageToken>,
     ) -> redshift_orchestrator::Result<StatementPage> {
         unsupported()
-    }
-}
-
-/// A table in Markdown.
-struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(durations: &[f64]) -> Self {
-        let head = durations.iter().map(|takes| format!("{takes} s"));
-        let mut table =
-            Self { rows: vec![["questions / lateness".to_owned()].into_iter().chain(head).collect()] };
-        table.rule();
-        table
-    }
-
-    fn row(&mut self, name: &str, cells: impl Iterator<Item = Measured>) {
-        let cells = cells.map(|measured| match measured {
-            Measured::Known { questions, late } => format!("{questions} / {:.2} s", late.as_secs_f64()),
-            Measured::GaveUp { questions, after } => {
-                format!("{questions} / gave up at {:.0} s", after.as_secs_f64())
-            }
-        });
-        self.rows.push([name.to_owned()].into_iter().chain(cells).collect());
-    }
-
-    fn rule(&mut self) {
-        self.rows.push(Vec::new());
-    }
-
-    fn print(&self) {
-        let columns = self.rows[0].len();
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<_> = (0..columns).map(width).collect();
-        for row in &self.rows {
-            let cells = widths.iter().enumerate().map(|(column, width)| match row.get(column) {
-                None => "-".repeat(*width),
-                Some(cell) if column == 0 => format!("{cell:width$}"),
-                Some(cell) => format!("{cell:>width$}"),
-            });
-            println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
-        }
     }
 }

@@ -1,0 +1,280 @@
+//! How late are endings known when 3,000 statements share an account's 100 questions a second?
+//!
+//! 3,000 statements begin within a minute and run for five to fifteen minutes (drawn from a seed), on a simulated clock. The service
+//! takes 100 questions in any second and throttles the others; a round trip takes 50 ms. Who watches them:
+//!
+//! * ours: each statement a wait with long polls, all of them through one [`Fleet`];
+//! * ours without long polls: a service that does not know them, with growing pauses, through one `Fleet`;
+//! * fixed: every 1, 5 and 10 seconds, and growing from 250 ms by half up to 10 seconds, as other clients poll, each wait on its own. A throttled question is repeated as
+//!   the AWS SDK's standard retry does it: three attempts in all, 1 s doubled with full jitter; after the last one the loop goes on
+//!   with its next question (which is kinder than what most do, who give up).
+//!
+//! Lateness is from the ending to the answer that tells it. `refused` are the throttled requests, an account's other work among the
+//! victims.
+//!
+//! `cargo run --release -p benches --bin fleet` fails if ours is later than a second in the mean or meets a throttle; `--smoke` has 300
+//! statements and ten questions a second.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use benches::results::Section;
+use clap::Parser;
+use redshift_orchestrator::{
+    Description, Error, ErrorKind, PageToken, ResultPage, Statement, StatementExecutor, StatementFilter,
+    StatementId, StatementPage, Status, Submitted, WaitTime,
+    layer::{Fleet, Request, RequestRates},
+    wait::{Effort, Ending, Exponential, Fixed, LongPoll, PollStrategy, Progress, Wait},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+const ROUND_TRIP: Duration = Duration::from_millis(50);
+
+#[derive(Parser)]
+#[command(about = "Lateness of a fleet of waits under an account's rate, simulated")]
+struct Options {
+    /// A tenth of everything, for CI.
+    #[arg(long)]
+    smoke: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let (count, rate) = if options.smoke { (300, 10) } else { (3_000, 100) };
+    let seconds = Duration::from_secs;
+    let growing = Exponential::default();
+    let watchers: Vec<(&str, Watcher)> = vec![
+        ("ours: LongPoll through a Fleet", Watcher::Fleet { holds: true }),
+        ("ours: the same, long polls unknown", Watcher::Fleet { holds: false }),
+        ("every second", Watcher::Loop(Arc::new(Fixed::new(seconds(1))))),
+        ("every 5 s", Watcher::Loop(Arc::new(Fixed::new(seconds(5))))),
+        ("every 10 s (Airflow)", Watcher::Loop(Arc::new(Fixed::new(seconds(10))))),
+        ("250 ms x 1.5^n to 10 s", Watcher::Loop(Arc::new(growing))),
+        (
+            "1 s x 2^n to 30 s (Feast)",
+            Watcher::Loop(Arc::new(Exponential::new(seconds(1)).with_factor(2.0).with_max(seconds(30)))),
+        ),
+    ];
+    let mut rows = Vec::new();
+    let mut ours = None;
+    for (name, watcher) in watchers {
+        let seen = simulate(&watcher, count, rate)?;
+        rows.push([
+            name.to_owned(),
+            format!("{:.2}", seen.mean()),
+            format!("{:.2}", seen.percentile(0.5)),
+            format!("{:.2}", seen.percentile(0.99)),
+            format!("{:.1}", seen.asked as f64 / count as f64),
+            seen.refused.to_string(),
+        ]);
+        if ours.is_none() {
+            ours = Some(seen);
+        }
+    }
+    let input = format!(
+        "{count} statements of 5 to 15 minutes that begin within a minute, {rate} Describe/s, round trip 50 ms, simulated clock"
+    );
+    Section::new("fleet", "How late are endings known when 3,000 statements share an account's 100 questions a second?", &input)
+        .with_table(["who watches", "mean s late", "median", "p99", "questions each", "refused"], rows)
+        .with_note("Limits for ours: 1 s in the mean, nothing refused. Without long polls the rate itself is the limit: 3,000 statements can be asked for once in 30 s.")
+        .publish(!options.smoke)?;
+    if let Some(ours) = ours {
+        ensure!(ours.mean() <= 1.0, "ours is {:.2} s late in the mean", ours.mean());
+        ensure!(ours.refused == 0, "ours was refused {} times", ours.refused);
+    }
+    Ok(())
+}
+
+enum Watcher {
+    /// Through one fleet, on a service that holds questions or does not know that.
+    Fleet { holds: bool },
+    /// Each on its own, with the SDK's retry.
+    Loop(Arc<dyn PollStrategy>),
+}
+
+/// What watching came to.
+struct Seen {
+    /// Sorted, in seconds.
+    late: Vec<f64>,
+    asked: u64,
+    refused: u64,
+}
+
+impl Seen {
+    fn mean(&self) -> f64 {
+        self.late.iter().sum::<f64>() / self.late.len() as f64
+    }
+
+    fn percentile(&self, share: f64) -> f64 {
+        let index = (self.late.len() as f64 * share) as usize;
+        self.late[index.min(self.late.len() - 1)]
+    }
+}
+
+fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    runtime.block_on(async {
+        let mut draw = fastrand::Rng::with_seed(1);
+        let begun = Instant::now();
+        // When each begins and ends; its id is its number.
+        let statements: Vec<(Instant, Instant)> = (0..count)
+            .map(|_| {
+                let begins = begun + Duration::from_secs_f64(draw.f64() * 60.0);
+                (begins, begins + Duration::from_secs_f64(300.0 + draw.f64() * 600.0))
+            })
+            .collect();
+        let holds = !matches!(watcher, Watcher::Fleet { holds: false });
+        let service = Arc::new(Service {
+            ends: statements.iter().map(|(_, ends)| *ends).collect(),
+            holds,
+            rate,
+            taken: Mutex::default(),
+            asked: AtomicU64::default(),
+            refused: AtomicU64::default(),
+        });
+        let rates = RequestRates::default().with(Request::DescribeStatement, rate as u32);
+        let fleet = Arc::new(Fleet::new(service.clone()).with_rates(rates));
+        let mut waits = JoinSet::new();
+        for (number, (begins, ends)) in statements.into_iter().enumerate() {
+            let id = StatementId::new(number.to_string());
+            match watcher {
+                Watcher::Fleet { .. } => {
+                    let fleet = fleet.clone();
+                    waits.spawn(async move {
+                        sleep_until(begins).await;
+                        let strategy = LongPoll::default();
+                        let wait = Wait::new(&fleet, &id, &strategy);
+                        let ending = wait.until_ended(&mut Effort::default()).await;
+                        matches!(ending, Ending::Ended(_)).then(|| ends.elapsed())
+                    });
+                }
+                Watcher::Loop(strategy) => {
+                    let (strategy, service) = (strategy.clone(), service.clone());
+                    let draw = fastrand::Rng::with_seed(number as u64);
+                    waits.spawn(async move {
+                        sleep_until(begins).await;
+                        poll(&*service, &id, &*strategy, draw).await;
+                        Some(ends.elapsed())
+                    });
+                }
+            }
+        }
+        let mut late = Vec::new();
+        while let Some(one) = waits.join_next().await {
+            let one = one?;
+            ensure!(one.is_some(), "a wait ended without the ending");
+            late.extend(one.map(|late| late.as_secs_f64()));
+        }
+        late.sort_by(f64::total_cmp);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(Seen { late, asked: count(&service.asked), refused: count(&service.refused) })
+    })
+}
+
+/// A client's loop, with the SDK's standard retry below each question.
+async fn poll(service: &Service, id: &StatementId, strategy: &dyn PollStrategy, mut draw: fastrand::Rng) {
+    let mut progress = Progress::default();
+    loop {
+        sleep(strategy.next(&progress).pause).await;
+        for attempt in 0..3 {
+            match service.describe(id, None).await {
+                Ok(description) if description.status.is_terminal() => return,
+                Ok(_) => break,
+                Err(_) if attempt < 2 => sleep(Duration::from_secs(1 << attempt).mul_f64(draw.f64())).await,
+                Err(_) => {}
+            }
+        }
+        progress.polls += 1;
+    }
+}
+
+/// A service that answers so many questions in any second, and half a round trip away in each direction.
+#[derive(Debug)]
+struct Service {
+    ends: Vec<Instant>,
+    holds: bool,
+    rate: usize,
+    /// When the last questions were taken.
+    taken: Mutex<VecDeque<Instant>>,
+    asked: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Service {
+    fn takes(&self) -> bool {
+        let now = Instant::now();
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while taken.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
+            taken.pop_front();
+        }
+        let takes = taken.len() < self.rate;
+        if takes {
+            taken.push_back(now);
+        }
+        takes
+    }
+}
+
+fn unsupported<T>() -> redshift_orchestrator::Result<T> {
+    Err(Error::new(ErrorKind::Unsupported, "the simulation only answers questions"))
+}
+
+#[async_trait::async_trait]
+impl StatementExecutor for Service {
+    async fn submit(&self, _: &Statement, _: Option<WaitTime>) -> redshift_orchestrator::Result<Submitted> {
+        unsupported()
+    }
+
+    async fn describe(
+        &self,
+        id: &StatementId,
+        wait: Option<WaitTime>,
+    ) -> redshift_orchestrator::Result<Description> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        sleep(ROUND_TRIP / 2).await;
+        if !self.takes() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            sleep(ROUND_TRIP / 2).await;
+            return Err(Error::new(ErrorKind::Throttled, "Rate exceeded"));
+        }
+        let number: usize = id.as_str().parse().unwrap_or_default();
+        let ends = self.ends[number];
+        if self.holds {
+            let held = Instant::now() + wait.map_or(Duration::ZERO, WaitTime::duration);
+            sleep_until(held.min(ends)).await;
+        }
+        let status = if Instant::now() < ends { Status::Started } else { Status::Finished };
+        sleep(ROUND_TRIP / 2).await;
+        Ok(Description::new(id.clone(), status))
+    }
+
+    async fn cancel(&self, _: &StatementId) -> redshift_orchestrator::Result<bool> {
+        unsupported()
+    }
+
+    async fn result(
+        &self,
+        _: &StatementId,
+        _: Option<PageToken>,
+    ) -> redshift_orchestrator::Result<ResultPage> {
+        unsupported()
+    }
+
+    async fn list(
+        &self,
+        _: &StatementFilter,
+        _: Option<PageToken>,
+    ) -> redshift_orchestrator::Result<StatementPage> {
+        unsupported()
+    }
+}

@@ -1,0 +1,158 @@
+//! What does a statement cost while it is in flight?
+//!
+//! 100,000 scripted statements at once, each in a task of its own, on one thread and tokio's paused clock: submitted, in flight for
+//! ten minutes, waited for by long polls of 30 seconds, finished. Three ways, each in a process of its own:
+//!
+//! * the wait: [`Wait`] with long polls;
+//! * the orchestrator: intent, submit, id and ending in a journal in memory, the wait, and the outcome in the caller's hands;
+//! * a bare loop of `submit` and `describe`, for what all of them stand on.
+//!
+//! Below all three is the scripted service, in the same process: its record, its task and its timers are counted with them.
+//! Memory is the resident memory of the process while all are in flight, less what it was before, over their number. Processor time is
+//! that of the whole process for their whole lives, over their number.
+//!
+//! `cargo run --release -p benches --bin in_flight` fails if a wait takes more than 2 KiB or 20 us; `--smoke` has fewer of them and
+//! no limits.
+
+use std::{
+    fs,
+    process::{Command, ExitCode},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use benches::{
+    measure::{cpu_time, json_lines, number},
+    results::Section,
+};
+use clap::{Parser, ValueEnum};
+use redshift_orchestrator::{
+    Orchestrator, Statement, StatementExecutor, StepKey, WaitTime,
+    journal::MemoryJournal,
+    local::{Limits, LocalExecutor, Run, Script, Scripted},
+    wait::{Effort, Ending, LongPoll, Wait},
+};
+use tokio::{task::JoinSet, time::sleep};
+
+#[derive(Parser)]
+#[command(about = "Memory and processor time of statements in flight")]
+struct Options {
+    /// A thousand statements, and no limits, for CI.
+    #[arg(long)]
+    smoke: bool,
+    /// Statements in flight.
+    #[arg(long, default_value_t = 100_000)]
+    count: usize,
+    /// Measures one way, in this process.
+    #[arg(long, hide = true)]
+    way: Option<Way>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Way {
+    Bare,
+    Wait,
+    Orchestrator,
+}
+
+/// How long each statement runs: twenty long polls.
+const RUNS: Duration = Duration::from_secs(600);
+const MOST_BYTES: f64 = 2048.0;
+const MOST_MICROS: f64 = 20.0;
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let count = if options.smoke { 1_000 } else { options.count };
+    if let Some(way) = options.way {
+        return measure(way, count).map(|()| ExitCode::SUCCESS);
+    }
+    let mut rows = Vec::new();
+    let mut broken = Vec::new();
+    for (way, name, is_limited) in [
+        (Way::Bare, "a bare loop of submit and describe", false),
+        (Way::Wait, "Wait", true),
+        (Way::Orchestrator, "Orchestrator::run", true),
+    ] {
+        let mut command = Command::new(std::env::current_exe()?);
+        let way = way.to_possible_value().context("a way has a name")?;
+        command.args(["--way", way.get_name(), "--count", &count.to_string()]);
+        let measured = json_lines(&mut command)?;
+        let measured = measured.last().context("the child printed nothing")?;
+        let (bytes, micros) = (number(measured, "bytes")?, number(measured, "micros")?);
+        rows.push([name.to_owned(), format!("{bytes:.0}"), format!("{micros:.1}")]);
+        if is_limited && (bytes > MOST_BYTES || micros > MOST_MICROS) {
+            broken.push(name);
+        }
+    }
+    let input = format!(
+        "{count} statements in flight for {} s each, the scripted service with them in the process",
+        RUNS.as_secs()
+    );
+    Section::new("in_flight", "What does a statement cost while it is in flight?", &input)
+        .with_table(["each statement", "bytes", "CPU us"], rows)
+        .with_note("Limits: 2048 bytes, 20 us. Both count everything from the submit to the ending, the service's record and task and 20 long polls included.")
+        .publish(!options.smoke)?;
+    if !options.smoke && !broken.is_empty() {
+        bail!("over the limit: {}", broken.join(", "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn resident() -> f64 {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok());
+    pages.unwrap_or(f64::NAN) * 4096.0
+}
+
+fn measure(way: Way, count: usize) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    runtime.block_on(async {
+        let mut limits = Limits::default();
+        limits.active_statements = usize::MAX;
+        let service =
+            LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(Run::finished(RUNS)));
+        let service = Arc::new(service);
+        let (memory, processor) = (resident(), cpu_time());
+        let mut tasks = JoinSet::new();
+        let orchestrator = Orchestrator::new(service.clone()).with_journal(MemoryJournal::new());
+        for number in 0..count {
+            match way {
+                Way::Bare => tasks.spawn(bare(service.clone())),
+                Way::Wait => tasks.spawn(wait(service.clone())),
+                Way::Orchestrator => tasks.spawn(orchestrate(orchestrator.clone(), number)),
+            };
+        }
+        sleep(RUNS / 2).await;
+        let bytes = (resident() - memory) / count as f64;
+        let mut finished = 0;
+        while let Some(task) = tasks.join_next().await {
+            finished += usize::from(task??);
+        }
+        ensure!(finished == count, "{finished} of {count} finished");
+        let micros = (cpu_time() - processor).as_secs_f64() * 1e6 / count as f64;
+        println!("{{\"bytes\": {bytes}, \"micros\": {micros}}}");
+        Ok(())
+    })
+}
+
+fn statement() -> Statement {
+    Statement::sql("CALL work()")
+}
+
+async fn bare(service: Arc<LocalExecutor<Scripted>>) -> Result<bool> {
+    let id = service.submit(&statement(), None).await?.id;
+    while !service.describe(&id, Some(WaitTime::MAX)).await?.status.is_terminal() {}
+    Ok(true)
+}
+
+async fn wait(service: Arc<LocalExecutor<Scripted>>) -> Result<bool> {
+    let id = service.submit(&statement(), None).await?.id;
+    let ending = Wait::new(&*service, &id, &LongPoll::default()).until_ended(&mut Effort::default()).await;
+    Ok(matches!(ending, Ending::Ended(_)))
+}
+
+async fn orchestrate(orchestrator: Orchestrator, number: usize) -> Result<bool> {
+    let key = StepKey::new("run", number.to_string());
+    Ok(orchestrator.run(&key, statement(), None).await?.is_finished())
+}
