@@ -54,6 +54,7 @@
 //! | running graphs of them | [`pipeline`], [`Report`] |
 //! | when to ask whether it ended | [`wait`] |
 //! | results as your own types | [`StatementExecutorExt::rows`] |
+//! | results as Arrow record batches | [`arrow`](arrow/index.html) |
 //! | limits of the account, retries, traces | [`layer`] |
 //! | watching | [`Observer`]; [`progress`](progress/index.html) draws bars; [`Messages`] tells what procedures `RAISE` |
 //! | what went wrong, and what to do next | [`ErrorKind`] for calls, [`FailureKind`] for statements |
@@ -80,6 +81,7 @@
 //! | `postgres` | [`local::LocalExecutor`] on a PostgreSQL server | no |
 //! | `emulator` | the Data API over HTTP in front of any executor, and the binary `redshift-data-emulator` | no |
 //! | `object-store` | a [`journal`] on object storage, such as S3 | no |
+//! | `arrow` | [`arrow`](arrow/index.html): CSV results as a stream of Arrow record batches | no |
 //! | `progress` | [`progress`](progress/index.html): bars on a terminal | no |
 //! | `cli` | the binary `redshift-orchestrator`, and the JSON Schema of pipeline files | no |
 //! | `mock` | [`MockStatementExecutor`](struct.MockStatementExecutor.html), made by mockall | no |
@@ -141,6 +143,8 @@ pub use observer::{Observer, Progressed};
 pub use orchestrator::Orchestrator;
 pub use outcome::{Conclusion, Origin, Outcome, Overrun, Unknown, UnknownReason};
 pub use pipeline::{Pipeline, Report, Run};
+#[cfg(feature = "arrow")]
+pub use rows::arrow;
 pub use rows::{Column, Field, PageData, ResultPage, StatementExecutorExt};
 pub use statement::{
     ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, SqlText, Statement,

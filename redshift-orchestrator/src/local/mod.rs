@@ -38,7 +38,7 @@ mod postgres;
 mod record;
 mod scripted;
 mod session;
-mod table;
+pub(crate) mod table;
 
 pub use backend::Backend;
 pub use faults::{Fault, Faults, Faulty, Injected, Operation};

@@ -74,7 +74,8 @@ pub(crate) fn page_of(
     page
 }
 
-/// The rows as CSV: RFC 4180, NULL is nothing and an empty text is `""`.
+/// The rows as CSV, as RFC 4180 and the service have it: records end with `\r\n`. NULL is nothing and an empty text is `""`, as PostgreSQL
+/// writes it; what the service writes is not documented.
 fn csv(columns: &[Column], rows: &[Vec<Field>], header: bool) -> String {
     let mut text = String::new();
     if header {
@@ -101,7 +102,7 @@ fn line(text: &mut String, values: impl Iterator<Item = Option<String>>) {
             Some(value) => text.push_str(&value),
         }
     }
-    text.push('\n');
+    text.push_str("\r\n");
 }
 
 fn printed(field: &Field) -> Option<String> {
@@ -161,6 +162,6 @@ mod tests {
         let rows = vec![vec![Field::Null, text("")], vec![text("x,\"y\""), Field::Blob(vec![0, 255])]];
         let table = Table { columns, rows };
         let page = table.page(ResultFormat::Csv, 10, None).unwrap();
-        assert_eq!(page.data, PageData::Csv(vec!["a,b\n,\"\"\n\"x,\"\"y\"\"\",00ff\n".to_owned()]));
+        assert_eq!(page.data, PageData::Csv(vec!["a,b\r\n,\"\"\r\n\"x,\"\"y\"\"\",00ff\r\n".to_owned()]));
     }
 }

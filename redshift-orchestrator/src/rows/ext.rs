@@ -53,6 +53,22 @@ pub trait StatementExecutorExt: StatementExecutor {
         Ok(rows)
     }
 
+    /// A result as a stream of Arrow record batches, over all pages; [`arrow`](crate::arrow) has the types, and what becomes of NULL. The
+    /// first page is fetched here, for the columns, and each further one when the batches before it have been taken.
+    ///
+    /// # Errors
+    /// Those of the executor, and [`ErrorKind::Unsupported`] for a type of the options that no column can have. In the stream:
+    /// [`ErrorKind::Invalid`] with row and column for a value that does not fit its type; [`ErrorKind::Other`] for what is no CSV, or
+    /// for another number of rows than the service said.
+    #[cfg(feature = "arrow")]
+    async fn batches(
+        &self,
+        id: &StatementId,
+        options: crate::arrow::BatchOptions,
+    ) -> Result<crate::arrow::Batches<'_>> {
+        crate::arrow::Batches::open(self, id, options).await
+    }
+
     /// All records of a result, over all pages, with its columns.
     ///
     /// # Errors

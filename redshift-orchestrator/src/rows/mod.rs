@@ -2,6 +2,8 @@
 
 use crate::PageToken;
 
+#[cfg(feature = "arrow")]
+pub mod arrow;
 mod de;
 mod ext;
 
@@ -34,7 +36,8 @@ impl ResultPage {
 pub enum PageData {
     /// One field a column, one vector a row.
     Records(Vec<Vec<Field>>),
-    /// Pieces of a CSV text with a header line on the first page; a piece need not end at the end of a line.
+    /// Pieces of a CSV text whose first record, on the first page, is the header; records end with a carriage return and a line feed, and a
+    /// piece need not end at the end of one. A result without rows may have no piece at all.
     Csv(Vec<String>),
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "arrow")]
+mod batches;
 mod binary;
 mod conformance;
 #[path = "../support/connector.rs"]

@@ -294,7 +294,7 @@ async fn results_come_in_pages_and_as_csv() {
     let csv = Statement::sql("SELECT 1 AS a, 'x,y' AS b, NULL AS c").with_result_format(ResultFormat::Csv);
     let done = run(&service, &csv).await;
     let page = service.result(&done.id, None).await.unwrap();
-    assert_eq!(page.data, PageData::Csv(vec!["a,b,c\n1,\"x,y\",\n".to_owned()]));
+    assert_eq!(page.data, PageData::Csv(vec!["a,b,c\r\n1,\"x,y\",\r\n".to_owned()]));
 }
 
 #[tokio::test]

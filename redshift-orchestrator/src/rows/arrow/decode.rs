@@ -1,0 +1,546 @@
+//! The data of pages as batches.
+
+use std::{sync::Arc, vec};
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
+
+use super::{BatchOptions, column::Builder, csv};
+use crate::{Column, Error, ErrorKind, Field, PageData, Result, StatementId};
+
+/// A batch ends once its texts have so many bytes, whatever the number of its rows: an Arrow column of texts holds less than 2 GiB.
+const MOST_BYTES: usize = 256 << 20;
+
+/// Takes the data of a result page by page, and gives batches.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    id: StatementId,
+    options: BatchOptions,
+    columns: Vec<Column>,
+    schema: SchemaRef,
+    total_rows: Option<u64>,
+    csv: csv::Reader,
+    header: Header,
+    records: vec::IntoIter<Vec<Field>>,
+    batch: Batch,
+    /// Rows of all batches.
+    rows: u64,
+}
+
+/// Whether the next record of CSV may be the header.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Header {
+    /// It is: the first of the result.
+    Expected,
+    /// It may be: the first of a further page. The service's documentation does not say whether it repeats the header there.
+    Possible,
+    Passed,
+}
+
+/// The batch that is being filled.
+#[derive(Debug)]
+struct Batch {
+    builders: Vec<Builder>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Decoder {
+    pub(super) fn new(
+        id: &StatementId,
+        columns: Vec<Column>,
+        total_rows: Option<u64>,
+        options: BatchOptions,
+    ) -> Result<Self> {
+        let mut builders = Vec::with_capacity(columns.len());
+        let mut fields = Vec::with_capacity(columns.len());
+        for column in &columns {
+            let data_type = options.data_type(column);
+            builders.push(Builder::new(&data_type).ok_or_else(|| {
+                let message = format!(
+                    "column `{}` ({}) cannot be read as {data_type}; choose a type that other columns have, or Utf8",
+                    column.name, column.type_name
+                );
+                Error::new(ErrorKind::Unsupported, message).with_context("statement_id", id)
+            })?);
+            fields.push(ArrowField::new(&column.name, data_type, true));
+        }
+        Ok(Self {
+            id: id.clone(),
+            options,
+            columns,
+            schema: Arc::new(Schema::new(fields)),
+            total_rows,
+            csv: csv::Reader::default(),
+            header: Header::Expected,
+            records: Vec::new().into_iter(),
+            batch: Batch { builders, rows: 0, bytes: 0 },
+            rows: 0,
+        })
+    }
+
+    pub(super) fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Takes the data of the next page; those of the one before have been read.
+    pub(super) fn push(&mut self, data: PageData) {
+        match data {
+            PageData::Records(records) => self.records = records.into_iter(),
+            PageData::Csv(pieces) => {
+                if self.header == Header::Passed && self.csv.is_between_records() {
+                    self.header = Header::Possible;
+                }
+                pieces.into_iter().for_each(|piece| self.csv.push(piece));
+            }
+        }
+    }
+
+    /// The next full batch; `None` when it needs another page.
+    pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
+        while self.batch.rows < self.options.rows && self.batch.bytes < MOST_BYTES {
+            if !self.read()? {
+                return Ok(None);
+            }
+        }
+        self.flush()
+    }
+
+    /// What is left when there are no more pages: the last batch, then `None` if all rows have come.
+    pub(super) fn last(&mut self) -> Result<Option<RecordBatch>> {
+        self.csv.finish();
+        while self.batch.rows < self.options.rows && self.read()? {}
+        if let Some(batch) = self.flush()? {
+            return Ok(Some(batch));
+        }
+        // An answer without the number reads as 0.
+        match self.total_rows {
+            Some(total) if total > 0 && total != self.rows => {
+                let message = format!("the result has {total} rows, and {} came", self.rows);
+                Err(Error::new(ErrorKind::Other, message).with_context("statement_id", &self.id))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads one record into the batch; `false` when there is none.
+    fn read(&mut self) -> Result<bool> {
+        if let Some(record) = self.records.next() {
+            self.of_record(&record)?;
+            return Ok(true);
+        }
+        loop {
+            let number = self.rows + 1;
+            let record = match self.csv.next() {
+                Ok(Some(record)) => record,
+                Ok(None) => return Ok(false),
+                Err(malformed) => {
+                    let error = Error::new(ErrorKind::Other, format!("the result is no CSV: {malformed}"));
+                    return Err(error.with_context("row", number).with_context("statement_id", &self.id));
+                }
+            };
+            if record.len() != self.columns.len() {
+                return Err(wrong_length(record.len(), self.columns.len(), number, &self.id));
+            }
+            let header = std::mem::replace(&mut self.header, Header::Passed);
+            if header == Header::Expected
+                || header == Header::Possible && is_header(record, &self.columns, &self.batch.builders)
+            {
+                continue;
+            }
+            let cells = self.columns.iter().zip(&mut self.batch.builders).zip(record.cells());
+            for ((column, builder), cell) in cells {
+                if self.options.is_null(&cell, builder.is_text()) {
+                    builder.append_null();
+                } else if builder.append_text(&cell.text).is_none() {
+                    return Err(unfit(column, builder, &cell.text, number, &self.id));
+                }
+                self.batch.bytes += cell.text.len();
+            }
+            self.batch.rows += 1;
+            self.rows += 1;
+            return Ok(true);
+        }
+    }
+
+    /// Reads a record of JSON.
+    fn of_record(&mut self, record: &[Field]) -> Result<()> {
+        let number = self.rows + 1;
+        if record.len() != self.columns.len() {
+            return Err(wrong_length(record.len(), self.columns.len(), number, &self.id));
+        }
+        for ((column, builder), field) in self.columns.iter().zip(&mut self.batch.builders).zip(record) {
+            if builder.append(field).is_none() {
+                return Err(unfit(column, builder, &shown(field), number, &self.id));
+            }
+            self.batch.bytes += match field {
+                Field::String(text) => text.len(),
+                Field::Blob(bytes) => bytes.len(),
+                _ => 0,
+            };
+        }
+        self.batch.rows += 1;
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// The rows that are ready, if there are any.
+    fn flush(&mut self) -> Result<Option<RecordBatch>> {
+        if self.batch.rows == 0 {
+            return Ok(None);
+        }
+        let columns = self.batch.builders.iter_mut().map(Builder::finish).collect();
+        (self.batch.rows, self.batch.bytes) = (0, 0);
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| {
+            let message = "the columns of a batch do not fit together";
+            Error::new(ErrorKind::Other, message).with_context("statement_id", &self.id).with_source(error)
+        })?;
+        Ok(Some(batch))
+    }
+}
+
+/// Whether the first record of a further page is the header again: it names every column, and could not be a row, as there is a column that
+/// is no text. Where all are texts it is a row, as the documentation has it; if it was none, the number of rows tells.
+fn is_header(record: csv::Record<'_>, columns: &[Column], builders: &[Builder]) -> bool {
+    let is_named = |(column, cell): (&Column, csv::Cell<'_>)| column.name == cell.text;
+    !builders.iter().all(Builder::is_text) && columns.iter().zip(record.cells()).all(is_named)
+}
+
+fn wrong_length(has: usize, wanted: usize, number: u64, id: &StatementId) -> Error {
+    let message = format!("the row has {has} values for {wanted} columns");
+    Error::new(ErrorKind::Other, message).with_context("row", number).with_context("statement_id", id)
+}
+
+fn unfit(column: &Column, builder: &Builder, text: &str, number: u64, id: &StatementId) -> Error {
+    let mut shown: String = text.chars().take(40).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    let message = format!(
+        "column `{}` ({}): `{shown}` is no {}; BatchOptions::with_type can make it another type, such as Utf8",
+        column.name,
+        column.type_name,
+        builder.name()
+    );
+    Error::new(ErrorKind::Invalid, message).with_context("row", number).with_context("statement_id", id)
+}
+
+fn shown(field: &Field) -> String {
+    match field {
+        Field::Null => "NULL".into(),
+        Field::Boolean(value) => value.to_string(),
+        Field::Long(value) => value.to_string(),
+        Field::Double(value) => value.to_string(),
+        Field::String(value) => value.clone(),
+        Field::Blob(bytes) => format!("{} bytes", bytes.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{
+        Array, Int32Array, StringArray, cast::AsArray, types::Decimal128Type, types::TimestampMicrosecondType,
+    };
+    use arrow_schema::DataType;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{PageToken, ResultFormat, local::table::Table};
+
+    /// Batches of a result whose pages have these pieces of CSV.
+    fn batches(
+        columns: &[Column],
+        total_rows: Option<u64>,
+        options: BatchOptions,
+        pages: &[&[&str]],
+    ) -> Result<Vec<RecordBatch>> {
+        let pages = pages.iter().map(|pieces| pieces.iter().map(|&piece| piece.to_owned()).collect());
+        decode(columns, total_rows, options, pages.map(PageData::Csv))
+    }
+
+    fn decode(
+        columns: &[Column],
+        total_rows: Option<u64>,
+        options: BatchOptions,
+        pages: impl Iterator<Item = PageData>,
+    ) -> Result<Vec<RecordBatch>> {
+        let mut decoder = Decoder::new(&StatementId::new("id"), columns.to_vec(), total_rows, options)?;
+        let mut batches = Vec::new();
+        for page in pages {
+            decoder.push(page);
+            while let Some(batch) = decoder.next()? {
+                batches.push(batch);
+            }
+        }
+        while let Some(batch) = decoder.last()? {
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+
+    fn two_columns() -> [Column; 2] {
+        [Column::new("n", "int4"), Column::new("note", "varchar")]
+    }
+
+    fn notes(batch: &RecordBatch) -> Vec<Option<&str>> {
+        batch["note"].as_string::<i32>().iter().collect()
+    }
+
+    #[test]
+    fn the_header_is_no_row_and_null_is_no_empty_text() {
+        let page = ["n,note\r\n1,\r\n,\"\"\r\n3,\"a, \"\"b\"\"\r\nc\"\r\n"];
+        let all = batches(&two_columns(), Some(3), BatchOptions::default(), &[&page]).unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0]["n"].as_ref(), &Int32Array::from(vec![Some(1), None, Some(3)]));
+        assert_eq!(notes(&all[0]), [None, Some(""), Some("a, \"b\"\r\nc")]);
+    }
+
+    #[test]
+    fn a_text_of_ones_own_is_null_if_the_query_says_it_so() {
+        let page = ["n,note\r\n1,\\N\r\n,\r\n\\N,\"\\N\"\r\n"];
+        let options = BatchOptions::default().with_null("\\N");
+        let all = batches(&two_columns(), None, options, &[&page]).unwrap();
+        assert_eq!(all[0]["n"].as_ref(), &Int32Array::from(vec![Some(1), None, None]));
+        assert_eq!(notes(&all[0]), [None, Some(""), Some("\\N")]);
+    }
+
+    #[test]
+    fn batches_have_their_rows_however_pages_and_pieces_are_cut() {
+        let pages: [&[&str]; 4] =
+            [&["n,no", "te\r\n1,a\r", "\n2,"], &[], &["", "\"b", "\"\"\"\r\n3,c\r\n"], &["4,d"]];
+        let all = batches(&two_columns(), Some(4), BatchOptions::default().with_rows(3), &pages).unwrap();
+        assert_eq!(all.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [3, 1]);
+        assert_eq!(notes(&all[0]), [Some("a"), Some("b\""), Some("c")]);
+        assert_eq!(notes(&all[1]), [Some("d")]);
+    }
+
+    #[test]
+    fn a_result_without_rows_has_no_batch_with_or_without_its_header() {
+        for pages in [&[][..], &[&[][..]], &[&["n,note\r\n"][..]]] {
+            assert!(batches(&two_columns(), Some(0), BatchOptions::default(), pages).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn an_empty_line_is_the_null_of_a_result_of_one_column() {
+        let page = ["note\r\n\r\nx\r\n\r\n"];
+        let all = batches(&two_columns()[1..], Some(3), BatchOptions::default(), &[&page]).unwrap();
+        assert_eq!(notes(&all[0]), [None, Some("x"), None]);
+    }
+
+    #[test]
+    fn a_header_that_a_further_page_repeats_is_no_row_but_a_row_like_it_is_one() {
+        let pages: [&[&str]; 2] = [&["n,note\r\n1,a\r\n"], &["n,note\r\n2,b\r\n"]];
+        let all = batches(&two_columns(), Some(2), BatchOptions::default(), &pages).unwrap();
+        assert_eq!(notes(&all[0]), [Some("a"), Some("b")]);
+        let pages: [&[&str]; 2] = [&["note\r\nnote\r\n"], &["note\r\nx\r\n"]];
+        let all = batches(&two_columns()[1..], Some(3), BatchOptions::default(), &pages).unwrap();
+        assert_eq!(notes(&all[0]), [Some("note"), Some("note"), Some("x")]);
+    }
+
+    #[test]
+    fn what_does_not_fit_names_its_row_its_column_and_the_way_out() {
+        let fails = |columns: &[Column], total, pages: &[&[&str]]| {
+            batches(columns, total, BatchOptions::default(), pages).unwrap_err().to_string()
+        };
+        assert_eq!(
+            fails(&two_columns(), None, &[&["n,note\r\n1,a\r\n"], &["1.5,b\r\n"]]),
+            "invalid request: column `n` (int4): `1.5` is no whole number of 32 bits; BatchOptions::with_type can make it another \
+             type, such as Utf8 { row: 2, statement_id: id }"
+        );
+        assert_eq!(
+            fails(&two_columns(), None, &[&["n,note\r\n1,a,b\r\n"]]),
+            "unknown answer: the row has 3 values for 2 columns { row: 1, statement_id: id }"
+        );
+        assert_eq!(
+            fails(&two_columns(), Some(3), &[&["n,note\r\n1,a\r\n"]]),
+            "unknown answer: the result has 3 rows, and 1 came { statement_id: id }"
+        );
+        assert_eq!(
+            fails(&two_columns(), None, &[&["n,note\r\n1,\"a"]]),
+            "unknown answer: the result is no CSV: the result ends inside of a quote { row: 1, statement_id: id }"
+        );
+        let long = fails(&two_columns(), None, &[&["n,note\r\n", &"é".repeat(50), ",\r\n"]]);
+        assert!(long.contains(&format!("`{}…`", "é".repeat(40))), "{long}");
+    }
+
+    #[test]
+    fn the_caller_may_choose_another_type() {
+        let columns = [Column::new("total", "numeric")];
+        let page: [&[&str]; 1] = [&["total\r\n12345678901234567890.12\r\n"]];
+        let all = batches(&columns, Some(1), BatchOptions::default(), &page).unwrap();
+        assert_eq!(all[0]["total"].as_ref(), &StringArray::from(vec!["12345678901234567890.12"]));
+        let options = BatchOptions::default().with_type("total", DataType::Decimal128(38, 2));
+        let all = batches(&columns, Some(1), options, &page).unwrap();
+        assert_eq!(all[0]["total"].as_primitive::<Decimal128Type>().value(0), 1_234_567_890_123_456_789_012);
+        for odd in [
+            DataType::UInt8,
+            DataType::Decimal128(77, 0),
+            DataType::Timestamp(arrow_schema::TimeUnit::Second, None),
+        ] {
+            let options = BatchOptions::default().with_type("total", odd);
+            let error = batches(&columns, None, options, &page).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.message().starts_with("column `total` (numeric) cannot be read as"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_type_of_the_database_has_its_arrow_type() {
+        let column = |name: &str, precision, scale| {
+            let mut column = Column::new("c", name);
+            (column.precision, column.scale) = (precision, scale);
+            super::super::column::data_type(&column).to_string()
+        };
+        for (name, expected) in [
+            ("bool", "Boolean"),
+            ("int2", "Int16"),
+            ("int4", "Int32"),
+            ("int8", "Int64"),
+            ("float4", "Float32"),
+            ("float8", "Float64"),
+            ("numeric", "Utf8"),
+            ("date", "Date32"),
+            ("time", "Time64(µs)"),
+            ("timetz", "Utf8"),
+            ("timestamp", "Timestamp(µs)"),
+            ("timestamptz", "Timestamp(µs, \"UTC\")"),
+            ("varbyte", "Binary"),
+            ("bytea", "Binary"),
+            ("bpchar", "Utf8"),
+            ("varchar", "Utf8"),
+            ("super", "Utf8"),
+            ("geometry", "Utf8"),
+            ("interval", "Utf8"),
+            ("", "Utf8"),
+            ("something new", "Utf8"),
+        ] {
+            assert_eq!(column(name, None, None), expected, "{name}");
+        }
+        assert_eq!(column("numeric", Some(18), Some(4)), "Decimal128(18, 4)");
+        assert_eq!(column("numeric", Some(38), None), "Decimal128(38, 0)");
+        assert_eq!(
+            column("numeric", Some(39), Some(0)),
+            "Utf8",
+            "PostgreSQL's may have more digits than Arrow's"
+        );
+        assert_eq!(column("numeric", Some(2), Some(3)), "Utf8");
+    }
+
+    /// A column of every type, and rows for them.
+    fn typed() -> impl Strategy<Value = (Vec<Column>, Vec<Vec<Field>>)> {
+        let mut price = Column::new("price", "numeric");
+        (price.precision, price.scale) = (Some(38), Some(4));
+        let mut columns = vec![price];
+        let types = [
+            "bool",
+            "int2",
+            "int4",
+            "int8",
+            "float4",
+            "float8",
+            "varchar",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "varbyte",
+            "super",
+            "new",
+        ];
+        columns.extend(types.map(|name| Column::new(name, name)));
+        let price =
+            (any::<bool>(), 0_u128..10_u128.pow(34), 0..10_000_u32).prop_map(|(below, whole, part)| {
+                Field::String(format!("{}{whole}.{part:04}", if below { "-" } else { "" }))
+            });
+        let text = || "[a-z,\"\\r\\n é🦀]{0,8}".prop_map(Field::String);
+        let date = || (1_i16..9_999, 1_i8..13, 1_i8..29).prop_map(|(y, m, d)| jiff::civil::date(y, m, d));
+        let time = || {
+            (0_i8..24, 0_i8..60, 0_i8..60, 0..1_000_000_i32)
+                .prop_map(|(h, m, s, us)| jiff::civil::time(h, m, s, us * 1_000))
+        };
+        let printed = |value: String| Field::String(value.replace('T', " "));
+        let number = |least: i64, most: i64| (least..=most).prop_map(Field::Long);
+        let first = (
+            price,
+            any::<bool>().prop_map(Field::Boolean),
+            number(i16::MIN.into(), i16::MAX.into()),
+            number(i32::MIN.into(), i32::MAX.into()),
+            number(i64::MIN, i64::MAX),
+            any::<f32>().prop_map(|value| Field::Double(value.into())),
+            any::<f64>().prop_map(Field::Double),
+            text(),
+        );
+        let second = (
+            date().prop_map(|date| Field::String(date.to_string())),
+            time().prop_map(move |time| printed(time.to_string())),
+            (date(), time()).prop_map(move |(date, time)| printed(date.to_datetime(time).to_string())),
+            (date(), time()).prop_map(move |(date, time)| printed(format!("{}+00", date.to_datetime(time)))),
+            prop::collection::vec(any::<u8>(), 0..5).prop_map(Field::Blob),
+            text(),
+            text(),
+        );
+        let row = (first, second, prop::collection::vec(any::<bool>(), 15)).prop_map(|(a, b, nulls)| {
+            let row = [a.0, a.1, a.2, a.3, a.4, a.5, a.6, a.7, b.0, b.1, b.2, b.3, b.4, b.5, b.6];
+            row.into_iter().zip(nulls).map(|(field, null)| if null { Field::Null } else { field }).collect()
+        });
+        prop::collection::vec(row, 0..12).prop_map(move |rows| (columns.clone(), rows))
+    }
+
+    proptest! {
+        #[test]
+        fn a_result_gives_the_same_batches_as_json_and_as_csv_and_loses_nothing(
+            (columns, rows) in typed(), rows_per_page in 1_usize..5, size in 1_usize..6,
+        ) {
+            let table = Table { columns: columns.clone(), rows: rows.clone() };
+            let pages = |format| {
+                let (mut pages, mut token) = (Vec::new(), None::<PageToken>);
+                loop {
+                    let page = table.page(format, rows_per_page, token).unwrap();
+                    pages.push(page.data);
+                    token = page.next;
+                    if token.is_none() {
+                        return pages;
+                    }
+                }
+            };
+            let options = BatchOptions::default().with_rows(size);
+            let read = |format| {
+                decode(&columns, Some(rows.len() as u64), options.clone(), pages(format).into_iter()).unwrap()
+            };
+            let (json, csv) = (read(ResultFormat::Json), read(ResultFormat::Csv));
+            prop_assert_eq!(&json, &csv);
+            let seen: usize = csv.iter().map(RecordBatch::num_rows).sum();
+            prop_assert_eq!(seen, rows.len());
+            for (number, row) in rows.iter().enumerate() {
+                let (batch, at) = (&csv[number / size], number % size);
+                for (column, field) in columns.iter().zip(row) {
+                    let array = &batch[column.name.as_str()];
+                    prop_assert_eq!(array.is_null(at), *field == Field::Null);
+                    if array.is_null(at) { continue }
+                    match (field, array.data_type()) {
+                        (Field::String(text), DataType::Utf8) => prop_assert_eq!(array.as_string::<i32>().value(at), text),
+                        (Field::String(text), DataType::Decimal128(..)) => {
+                            let digits: i128 = text.replace('.', "").parse().unwrap();
+                            prop_assert_eq!(array.as_primitive::<Decimal128Type>().value(at), digits);
+                        }
+                        (Field::String(text), DataType::Timestamp(_, None)) => {
+                            let time: jiff::civil::DateTime = text.parse().unwrap();
+                            let time = time.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
+                            prop_assert_eq!(array.as_primitive::<TimestampMicrosecondType>().value(at), time.as_microsecond());
+                        }
+                        (Field::Blob(bytes), DataType::Binary) => prop_assert_eq!(array.as_binary::<i32>().value(at), bytes),
+                        _ => {}
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_page_makes_it_panic(pieces in prop::collection::vec("[n1,\"\\r\\né]{0,9}", 0..6)) {
+            let pages: Vec<Vec<&str>> = pieces.iter().map(|piece| vec![piece.as_str()]).collect();
+            let pages: Vec<&[&str]> = pages.iter().map(Vec::as_slice).collect();
+            let _ = batches(&two_columns(), None, BatchOptions::default(), &pages);
+        }
+    }
+}

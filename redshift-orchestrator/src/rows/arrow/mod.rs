@@ -1,0 +1,209 @@
+//! Results as a stream of Arrow record batches.
+//!
+//! [`StatementExecutorExt::batches`](crate::StatementExecutorExt::batches) reads a result page by page and hands it out in batches. It is
+//! meant for results that were asked for as CSV, which are several times smaller than the service's JSON; JSON results become the same
+//! batches.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use redshift_orchestrator::{*, local::{LocalExecutor, Run, Script}};
+//! use futures::TryStreamExt;
+//! use redshift_orchestrator::arrow::{BatchOptions, arrow_array::{Array, Int64Array, cast::AsArray}};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<()> {
+//! # let columns = vec![Column::new("ticket", "int8"), Column::new("coupon", "varchar")];
+//! # let rows = [("", Field::Null), ("", Field::String(String::new()))].into_iter().zip(1..).map(|((_, coupon), n)| vec![Field::Long(n), coupon]);
+//! # let run = local::Run::finished(Duration::ZERO).with_result(columns, rows.collect());
+//! # let executor = LocalExecutor::scripted(Script::new().otherwise(run));
+//! let statement = Statement::sql("SELECT ticket, coupon FROM sales").with_result_format(ResultFormat::Csv);
+//! let id = executor.submit(&statement, None).await?.id;
+//! # executor.describe(&id, Some(WaitTime::MAX)).await?;
+//! let mut batches = executor.batches(&id, BatchOptions::default()).await?;
+//! assert_eq!(batches.schema().field(0).name(), "ticket");
+//! while let Some(batch) = batches.try_next().await? {
+//!     assert_eq!(batch["ticket"].as_ref(), &Int64Array::from(vec![1, 2]));
+//!     assert_eq!(batch["coupon"].as_string::<i32>().iter().collect::<Vec<_>>(), [None, Some("")]);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # Types
+//!
+//! | the database's type | Arrow's |
+//! |---|---|
+//! | `bool` | `Boolean` |
+//! | `int2`, `int4`, `int8`, `oid` | `Int16`, `Int32`, `Int64`, `Int64` |
+//! | `float4`, `float8` | `Float32`, `Float64` |
+//! | `numeric` of known digits | `Decimal128`, digit for digit; a value that does not fit is an error, and never rounded |
+//! | `numeric` of unknown digits (PostgreSQL's sums) | `Utf8`; [`BatchOptions::with_type`] makes it a decimal |
+//! | `date`, `time` | `Date32`, `Time64` in microseconds |
+//! | `timestamp`, `timestamptz` | `Timestamp` in microseconds, without a zone and in UTC |
+//! | `varbyte`, `bytea` | `Binary` |
+//! | `char`, `varchar`, `timetz`, `interval`, `super`, `geometry`, and whatever else | `Utf8`, as the database prints it |
+//!
+//! All columns may hold NULL: a column that its table declares `NOT NULL` holds it behind an outer join.
+//!
+//! # NULL and the empty text
+//!
+//! In CSV, nothing between two commas is NULL, and `""` is the empty text: so PostgreSQL writes it, and so the executors of this crate do.
+//! AWS does not document what the service writes. Where the difference matters, let the query say it (`NVL(note, '\\N')`) with
+//! [`BatchOptions::with_null`], or ask for JSON, which tells the two apart.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, SchemaRef};
+use futures::{
+    Stream,
+    stream::{self, BoxStream},
+};
+
+pub use arrow_array;
+pub use arrow_schema;
+
+use self::decode::Decoder;
+use crate::{Column, Error, ErrorKind, PageToken, Result, StatementExecutor, StatementId};
+
+mod column;
+mod csv;
+mod decode;
+mod value;
+
+/// How a result becomes batches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchOptions {
+    rows: usize,
+    null: Option<String>,
+    types: Vec<(String, DataType)>,
+}
+
+impl Default for BatchOptions {
+    /// Batches of 8,192 rows, as DataFusion's; nothing between two commas is NULL; the types of the table in [the module](self).
+    fn default() -> Self {
+        Self { rows: 8_192, null: None, types: Vec::new() }
+    }
+}
+
+impl BatchOptions {
+    /// Rows to a batch, at least 1. Only the last batch has fewer, or one whose texts have more than 256 MiB.
+    #[must_use]
+    pub fn with_rows(mut self, rows: usize) -> Self {
+        self.rows = rows.max(1);
+        self
+    }
+
+    /// Reads this text as NULL in CSV, unless it is in quotes. Nothing between two commas is then an empty text in a column of texts, and
+    /// NULL in all others.
+    #[must_use]
+    pub fn with_null(mut self, null: impl Into<String>) -> Self {
+        self.null = Some(null.into());
+        self
+    }
+
+    /// Makes the columns of this name another type than that of the table in [the module](self), but one of those in it.
+    #[must_use]
+    pub fn with_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
+        self.types.push((column.into(), data_type));
+        self
+    }
+
+    fn data_type(&self, column: &Column) -> DataType {
+        let chosen = self.types.iter().rev().find(|(name, _)| *name == column.name);
+        chosen.map_or_else(|| column::data_type(column), |(_, data_type)| data_type.clone())
+    }
+
+    /// Whether a text of CSV is NULL.
+    fn is_null(&self, cell: &csv::Cell<'_>, is_text: bool) -> bool {
+        match &self.null {
+            _ if cell.is_quoted => false,
+            Some(null) if *cell.text == **null => true,
+            Some(_) if is_text => false,
+            _ => cell.text.is_empty(),
+        }
+    }
+}
+
+/// The batches of a result, in order: a [`Stream`] that asks for the next page once the one before is handed out.
+///
+/// After an error it ends. Dropping it costs nothing: the result stays where it is, and can be read again.
+pub struct Batches<'a> {
+    schema: SchemaRef,
+    total_rows: Option<u64>,
+    batches: BoxStream<'a, Result<RecordBatch>>,
+}
+
+impl<'a> Batches<'a> {
+    pub(super) async fn open<E: StatementExecutor + ?Sized>(
+        executor: &'a E,
+        id: &StatementId,
+        options: BatchOptions,
+    ) -> Result<Self> {
+        let page = executor.result(id, None).await?;
+        let total_rows = page.total_rows;
+        let mut decoder = Decoder::new(id, page.columns, page.total_rows, options)?;
+        let schema = decoder.schema();
+        decoder.push(page.data);
+        let reading = Reading { executor, id: id.clone(), decoder, next: page.next };
+        let batches = stream::try_unfold(reading, |mut reading| async move {
+            Ok(reading.next().await?.map(|batch| (batch, reading)))
+        });
+        Ok(Self { schema, total_rows, batches: Box::pin(batches) })
+    }
+
+    /// The columns of every batch; also of a result without rows, which has no batch.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Rows of the whole result, if the service said so. That many come, or an error.
+    pub fn total_rows(&self) -> Option<u64> {
+        self.total_rows
+    }
+}
+
+impl Stream for Batches<'_> {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.batches.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for Batches<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batches")
+            .field("schema", &self.schema)
+            .field("total_rows", &self.total_rows)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A result on its way.
+struct Reading<'a, E: ?Sized> {
+    executor: &'a E,
+    id: StatementId,
+    decoder: Decoder,
+    next: Option<PageToken>,
+}
+
+impl<E: StatementExecutor + ?Sized> Reading<'_, E> {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(batch) = self.decoder.next()? {
+                return Ok(Some(batch));
+            }
+            let Some(token) = self.next.take() else { return self.decoder.last() };
+            let page = self.executor.result(&self.id, Some(token.clone())).await?;
+            if page.next.as_ref() == Some(&token) {
+                let error = Error::new(ErrorKind::Other, "a page of the result names itself as the next one");
+                return Err(error.with_context("statement_id", &self.id));
+            }
+            self.decoder.push(page.data);
+            self.next = page.next;
+        }
+    }
+}
