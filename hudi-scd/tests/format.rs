@@ -6,8 +6,10 @@ mod common;
 
 use std::{collections::BTreeMap, fs::File, path::Path};
 
-use common::{Golden, folder, repeatable};
+use common::{Golden, folder, mortal::Mortal, repeatable};
+use futures::TryStreamExt;
 use hudi_scd::{Codec, Table, TableDefinition, bloom::BloomFilter};
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::{
     basic::{Encoding, Type},
     file::{metadata::ParquetMetaData, metadata::ParquetMetaDataReader},
@@ -45,19 +47,22 @@ fn schema_text(metadata: &ParquetMetaData) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// The first commit of a golden table again, by us, in a folder.
-async fn first_commit(golden: &Golden, into: &Path, codec: Codec) -> Table {
+fn definition(golden: &Golden) -> TableDefinition {
     let properties = std::fs::read_to_string(golden.path("table/.hoodie/hoodie.properties")).unwrap();
     let name = properties.lines().find_map(|line| line.strip_prefix("hoodie.table.name=")).unwrap();
     let fields = |key: &str| -> Vec<String> {
         let named = golden.about[key].as_str().unwrap_or("");
         named.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect()
     };
-    let definition = TableDefinition::new(name, golden.schema(), fields("key"))
+    TableDefinition::new(name, golden.schema(), fields("key"))
         .with_ordering_field(golden.about["ordering"].as_str().unwrap())
-        .with_partition_fields(fields("partition"));
+        .with_partition_fields(fields("partition"))
+}
+
+/// The first commit of a golden table again, by us, in a folder.
+async fn first_commit(golden: &Golden, into: &Path, codec: Codec) -> Table {
     let options = repeatable().with_codec(codec).with_bloom_entries(1000);
-    let table = Table::create_with(folder(into), "t".into(), definition, options).await.unwrap();
+    let table = Table::create_with(folder(into), "t".into(), definition(golden), options).await.unwrap();
     table.upsert(&[golden.batch(&golden.inputs()[0].1)]).await.unwrap();
     table
 }
@@ -107,33 +112,51 @@ async fn commits_say_what_those_of_spark_say(#[values("customer-0.15", "address-
     let golden = Golden::unpack(name);
     let ours = tempfile::tempdir().unwrap();
     let table = first_commit(&golden, ours.path(), Codec::Gzip).await;
-    let json = |folder: &Path, instant: &str, state: &str| -> Value {
-        serde_json::from_slice(&std::fs::read(folder.join(format!(".hoodie/{instant}.{state}"))).unwrap())
-            .unwrap()
-    };
-    let instant = table.timeline().await.unwrap().latest_commit().unwrap().to_string();
-    let spark_instant = golden.about["steps"][0]["instants"][0].as_str().unwrap();
-    for state in ["inflight", "commit"] {
+    let spark = |state: &str| -> Value {
         // The first commits of a cleaned table may be archived by now; those of these two are not.
-        let spark = json(&golden.path("table"), spark_instant, state);
-        let ours = json(&ours.path().join("t"), &instant, state);
-        assert_eq!(keys(&ours), keys(&spark), "{state}");
-        assert_eq!(ours["operationType"], spark["operationType"]);
-        assert_eq!(ours["extraMetadata"], spark["extraMetadata"], "{state}");
-        for (partition, stats) in spark["partitionToWriteStats"].as_object().unwrap() {
-            for (index, theirs) in stats.as_array().unwrap().iter().enumerate() {
-                let stat = &ours["partitionToWriteStats"][partition][index];
-                assert_eq!(keys(stat), keys(theirs), "{state}");
-                for key in [
-                    "numWrites",
-                    "numInserts",
-                    "numUpdateWrites",
-                    "numDeletes",
-                    "prevCommit",
-                    "partitionPath",
-                ] {
-                    assert_eq!(stat[key], theirs[key], "{state} {partition} {key}");
-                }
+        let instant = golden.about["steps"][0]["instants"][0].as_str().unwrap();
+        let file = golden.path("table").join(format!(".hoodie/{instant}.{state}"));
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    };
+    let instant = table.timeline().await.unwrap().latest_commit().unwrap();
+    let commit = std::fs::read(ours.path().join(format!("t/.hoodie/{instant}.commit"))).unwrap();
+    same_commit(&serde_json::from_slice(&commit).unwrap(), &spark("commit"));
+    same_commit(&inflight(&golden).await, &spark("inflight"));
+}
+
+/// What our first commit says before it is done: the file is there when the writer has died late enough.
+async fn inflight(golden: &Golden) -> Value {
+    for calls in 0.. {
+        let store = common::memory();
+        let table =
+            Table::create_with(store.clone(), "t".into(), definition(golden), repeatable()).await.unwrap();
+        drop(table);
+        let (mortal, _) = Mortal::after(store.clone(), calls, false);
+        let rows = golden.batch(&golden.inputs()[0].1);
+        if let Ok(table) = Table::open_with(mortal, "t".into(), repeatable()).await {
+            table.upsert(&[rows]).await.unwrap_err();
+        }
+        let files: Vec<_> = store.list(None).try_collect().await.unwrap();
+        if let Some(file) = files.iter().find(|file| file.location.as_ref().ends_with(".inflight")) {
+            let bytes = store.get(&file.location).await.unwrap().bytes().await.unwrap();
+            return serde_json::from_slice(&bytes).unwrap();
+        }
+    }
+    unreachable!()
+}
+
+fn same_commit(ours: &Value, spark: &Value) {
+    assert_eq!(keys(ours), keys(spark));
+    assert_eq!(ours["operationType"], spark["operationType"]);
+    assert_eq!(ours["extraMetadata"], spark["extraMetadata"]);
+    for (partition, stats) in spark["partitionToWriteStats"].as_object().unwrap() {
+        for (index, theirs) in stats.as_array().unwrap().iter().enumerate() {
+            let stat = &ours["partitionToWriteStats"][partition][index];
+            assert_eq!(keys(stat), keys(theirs));
+            for key in
+                ["numWrites", "numInserts", "numUpdateWrites", "numDeletes", "prevCommit", "partitionPath"]
+            {
+                assert_eq!(stat[key], theirs[key], "{partition} {key}");
             }
         }
     }
