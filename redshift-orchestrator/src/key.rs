@@ -18,12 +18,30 @@ pub struct StepKey {
     pub step: String,
     /// Which attempt this is, counted from 1.
     pub attempt: u32,
+    /// Which part of the step's batch, if that is too long for the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+}
+
+/// One of the batches that a longer one is [divided](crate::Statement::parts) into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Part {
+    /// Which one, counted from 1.
+    pub number: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "part {} of {}", self.number, self.of)
+    }
 }
 
 impl StepKey {
     /// The first attempt at a step of a run.
     pub fn new(run: impl Into<String>, step: impl Into<String>) -> Self {
-        Self { run: run.into(), step: step.into(), attempt: 1 }
+        Self { run: run.into(), step: step.into(), attempt: 1, part: None }
     }
 
     /// Another attempt at the same step.
@@ -33,9 +51,17 @@ impl StepKey {
         self
     }
 
-    /// The same attempt at a part of the step, counted from 1.
-    pub(crate) fn part(&self, number: usize) -> Self {
-        Self { step: format!("{} part {number}", self.step), ..self.clone() }
+    /// The same attempt at a part of the step.
+    pub(crate) fn with_part(&self, part: Part) -> Self {
+        Self { part: Some(part), ..self.clone() }
+    }
+
+    /// The step, and which part of it: for people.
+    pub(crate) fn step_and_part(&self) -> String {
+        match self.part {
+            Some(part) => format!("{} {part}", self.step),
+            None => self.step.clone(),
+        }
     }
 
     /// Refuses what would not fit a statement's name or a line of the journal.
@@ -59,6 +85,7 @@ pub(crate) const MAX_NAME: usize = 200;
 
 impl fmt::Display for StepKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.run, self.step, self.attempt)
+        write!(f, "{}/{}/{}", self.run, self.step, self.attempt)?;
+        self.part.map_or(Ok(()), |part| write!(f, " {part}"))
     }
 }

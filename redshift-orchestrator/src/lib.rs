@@ -137,7 +137,7 @@ pub use executor::{
     Submitted, WaitTime,
 };
 pub use failure::FailureKind;
-pub use key::StepKey;
+pub use key::{Part, StepKey};
 pub use messages::{Message, Messages, SystemMessages};
 pub use observer::{Observer, Progressed};
 pub use orchestrator::Orchestrator;

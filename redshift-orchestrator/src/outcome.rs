@@ -196,6 +196,11 @@ impl Outcome {
 }
 
 impl Conclusion {
+    /// Whether what comes next in a row of batches may follow: in a single batch, a statement that fails leaves the others to run.
+    pub(crate) fn lets_others_run(&self) -> bool {
+        matches!(self, Self::Finished | Self::Failed { .. })
+    }
+
     /// A word for it.
     pub fn as_str(&self) -> &'static str {
         match self {

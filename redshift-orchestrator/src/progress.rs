@@ -85,6 +85,10 @@ impl Progress {
 
     fn draw(&self, key: &StepKey, event: &Progressed<'_>, bars: &MultiProgress, whole: &ProgressBar) {
         let mut state = self.lock();
+        if let Progressed::Submitted { .. } = event {
+            // Of a batch in several parts, only the last one ends the step.
+            state.done.remove(&key.step);
+        }
         match event {
             Progressed::Submitted { .. } | Progressed::Polled { .. } => {
                 let bar = state.running.entry(key.step.clone()).or_insert_with(|| {
@@ -125,7 +129,7 @@ fn style(template: &str, letters: &str) -> ProgressStyle {
 
 impl Observer for Progress {
     fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
-        let text = format!("{}  {}  {event}", SystemClock.now().strftime("%H:%M:%S"), key.step);
+        let text = format!("{}  {}  {event}", SystemClock.now().strftime("%H:%M:%S"), key.step_and_part());
         match (&self.0.bars, event) {
             (None, Progressed::Polled { .. }) => {}
             (None, _) => eprintln!("{text}"),

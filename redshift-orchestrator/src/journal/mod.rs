@@ -387,7 +387,7 @@ impl Index {
     }
 
     pub(crate) fn run(&self, run: &str) -> Vec<Entry> {
-        let first = StepKey { run: run.to_owned(), step: String::new(), attempt: 0 };
+        let first = StepKey { run: run.to_owned(), step: String::new(), attempt: 0, part: None };
         self.steps
             .range(first..)
             .map(|(_, entry)| entry)

@@ -11,6 +11,10 @@ use crate::{ClientToken, Compute, ExecutionMode, Result, Statement, StepKey};
 pub(crate) fn client_token(key: &StepKey, statement: &Statement) -> Result<ClientToken> {
     let mut digest = Digester::new("redshift-orchestrator token 1");
     digest.text(&key.run).text(&key.step).text(&key.attempt.to_string());
+    if let Some(part) = key.part {
+        // Two parts may well hold the same statements.
+        digest.text("part").text(&part.number.to_string()).text(&part.of.to_string());
+    }
     digest.text(match statement.execution_mode() {
         None => "single",
         Some(ExecutionMode::Transaction) => "transaction",
@@ -67,7 +71,7 @@ impl Digester {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Target;
+    use crate::{Part, Target};
 
     fn token(key: &StepKey, statement: &Statement) -> String {
         client_token(key, statement).unwrap().to_string()
@@ -91,6 +95,8 @@ mod tests {
             token(&key, &base),
             token(&key.clone().with_attempt(2), &base),
             token(&StepKey::new("r", "t"), &base),
+            token(&key.with_part(Part { number: 1, of: 2 }), &base),
+            token(&key.with_part(Part { number: 2, of: 2 }), &base),
             token(&StepKey::new("rs", ""), &base),
             token(&key, &Statement::sql("SELECT :a").with_parameter("a", "2")),
             token(&key, &Statement::sql("SELECT :a").with_parameter("b", "1")),

@@ -15,9 +15,11 @@ use crate::{
 };
 
 mod call;
+mod divide;
 mod submit;
 
 use call::{Call, recorded};
+pub(crate) use divide::is_finished;
 
 /// Runs statements: each at most once for its [`StepKey`], waited for, and with an ending in every case.
 ///
@@ -237,32 +239,30 @@ impl Orchestrator {
     }
 
     /// Runs a batch of any length, as [parts](Statement::parts) of at most 40 statements, one after the other: each part at most once, for a
-    /// key of its own (`step part 2`), and all of them at most `limit` long. A batch that is short enough is [run](Self::run) as it is.
+    /// [key of its own](StepKey::part), and all of them at most `limit` long. A batch that is short enough is [run](Self::run) as it is.
     ///
     /// As in a single batch, a statement that fails leaves the others to run. The parts end early when the time is over, and where the order
     /// would be lost: after one that was cancelled, timed out, or is unknown. Run again, parts that ended are taken from the journal.
     ///
     /// # Errors
-    /// As [`run`](Self::run), of the first part that has one; [`ErrorKind::Invalid`] if the batch is a transaction and too long.
+    /// As [`run`](Self::run), of the first part that has one; [`ErrorKind::Invalid`] if the batch is too long and may not be divided;
+    /// [`ErrorKind::Definition`] if an earlier process began this attempt with other statements.
     pub async fn run_parts(
         &self,
         key: &StepKey,
         statement: Statement,
         limit: Option<Duration>,
     ) -> Result<Vec<Outcome>> {
-        let parts = statement.parts().map_err(|error| error.with_context("step", key))?;
-        if parts.len() == 1 {
-            return Ok(vec![self.run(key, statement, limit).await?]);
-        }
         let deadline = tokio::time::Instant::now() + limit.unwrap_or(LONGEST_RUN);
         let mut outcomes = Vec::new();
-        for (number, part) in (1..).zip(parts) {
+        for (key, part) in self.divide(key, &statement).await? {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            if left.is_zero() {
+            if left.is_zero() && !outcomes.is_empty() {
                 break;
             }
-            let outcome = self.run(&key.part(number), part, Some(left)).await?;
-            let goes_on = matches!(outcome.result, Conclusion::Finished | Conclusion::Failed { .. });
+            let limit = key.part.map_or(limit, |_| Some(left));
+            let outcome = self.run(&key, part, limit).await?;
+            let goes_on = outcome.result.lets_others_run();
             outcomes.push(outcome);
             if !goes_on {
                 break;

@@ -179,8 +179,8 @@ struct StepDefinition {
     sql: Option<String>,
     /// A stored procedure, as it stands behind `CALL`: `mystore.load_sales(:cycle)`.
     call: Option<String>,
-    /// 1 to 40 SQL statements.
-    #[cfg_attr(feature = "cli", schemars(length(min = 1, max = 40)))]
+    /// SQL statements, run one after the other: at most 40 as one transaction; as many as there are with `auto-commit`, 40 at a time.
+    #[cfg_attr(feature = "cli", schemars(length(min = 1)))]
     batch: Option<Vec<String>>,
     /// A file of SQL statements, looked for beside the pipeline file: one statement, or a batch.
     file: Option<String>,

@@ -180,8 +180,9 @@ impl<'a> Chart<'a> {
             (_, "finished") => ("wait", "run"),
             _ => ("badwait", "bad"),
         };
+        let part = attempt.part.map_or_else(String::new, |part| format!(" {part}"));
         let mut title = format!(
-            "{}, attempt {}: {}, waiting {:.3} s, executing {:.3} s",
+            "{}, attempt {}{part}: {}, waiting {:.3} s, executing {:.3} s",
             step.name,
             attempt.number,
             attempt.result,

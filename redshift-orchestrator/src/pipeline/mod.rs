@@ -49,10 +49,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    Error, ErrorKind, ExecutionMode, MAX_BATCH, Result, Statement, StepKey, Target, key::MAX_NAME, sql,
-};
+use crate::{Error, ErrorKind, Result, Statement, StepKey, Target, key::MAX_NAME, sql};
 
+mod attempts;
 mod definition;
 mod gantt;
 mod graph;
@@ -486,17 +485,9 @@ fn check_work(work: &Work) -> Result<(), String> {
     if sqls.is_empty() {
         return Err("a batch has at least one statement; write one, or take the step away".to_owned());
     }
-    if sqls.len() > MAX_BATCH {
-        let way_out = match work {
-            Work::Batch(_, ExecutionMode::AutoCommit) | Work::Sql(_) | Work::Call(_) => {
-                "split it into steps that come after each other"
-            }
-            // Steps would be several transactions.
-            Work::Batch(..) => {
-                "put them into a procedure, or split it into steps if each of them may commit on its own"
-            }
-        };
-        return Err(format!("a batch has 1 to {MAX_BATCH} statements, not {}; {way_out}", sqls.len()));
+    if let Work::Batch(sqls, mode) = work {
+        let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
+        statement.check_divisible().map_err(|error| in_words_of_files(error.message()))?;
     }
     let empty = match work {
         Work::Call(call) => call.trim().is_empty() || call.trim().starts_with('('),
@@ -513,11 +504,12 @@ fn check_commits(step: &Step) -> Result<(), String> {
         Some(commits) => statement.with_commits(commits),
         None => statement,
     };
-    statement.check_commits().map_err(|error| {
-        let text =
-            error.message().replace("`ExecutionMode::AutoCommit`", "`execution_mode = \"auto-commit\"`");
-        text.replace("`with_commits(false)`", "`commits = false`")
-    })
+    statement.check_commits().map_err(|error| in_words_of_files(error.message()))
+}
+
+fn in_words_of_files(text: &str) -> String {
+    text.replace("`ExecutionMode::AutoCommit`", "`execution_mode = \"auto-commit\"`")
+        .replace("`with_commits(false)`", "`commits = false`")
 }
 
 fn check_parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (Place, String)> {

@@ -1,12 +1,18 @@
 //! [`Report`]: what a run of a pipeline did, for people and machines.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Step;
-use crate::{Conclusion, Error, FailureKind, Origin, Outcome, Result, StatementId, StepKey, seconds::human};
+use crate::{
+    Conclusion, Error, FailureKind, Origin, Outcome, Part, Result, StatementId, StepKey, seconds::human,
+};
 
 /// What a run of a pipeline did. Prints as a table with what to do next; [`to_json`](Self::to_json) is for machines,
 /// [`to_svg`](Self::to_svg) draws it.
@@ -65,7 +71,7 @@ pub enum StepStatus {
         /// That step.
         because_of: String,
     },
-    /// It was not begun, because the run was stopped.
+    /// It was not begun, or not all parts of its batch were, because the run was stopped.
     NotStarted {
         /// The step that stopped the run, or `the request to stop`.
         because_of: String,
@@ -100,12 +106,15 @@ impl StepStatus {
     }
 }
 
-/// One attempt at a step. Times are counted from the beginning of the run, in seconds.
+/// One attempt at a step, or at a part of it. Times are counted from the beginning of the run, in seconds.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct AttemptReport {
     /// Its number, counted from 1 over all processes.
     pub number: u32,
+    /// Which part of the step's batch it is about, if that is too long for the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// The service's id of its statement, if that became known.
     pub statement_id: Option<StatementId>,
     /// The name that its statement bears in the service.
@@ -146,6 +155,7 @@ impl AttemptReport {
     pub(super) fn new(key: &StepKey, started: Duration, ended: Duration, result: Result<Outcome>) -> Self {
         let mut report = Self {
             number: key.attempt,
+            part: key.part,
             statement_id: None,
             statement_name: None,
             origin: "submitted",
@@ -204,6 +214,22 @@ impl AttemptReport {
         if let Some(id) = error.context("statement_id") {
             self.statement_id = Some(StatementId::new(id));
             (self.result, self.failure) = ("unknown", None);
+        }
+    }
+
+    fn fmt_failure(&self, step: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.statement_id.as_ref().map_or("no statement", StatementId::as_str);
+        let part = self.part.map_or_else(String::new, |part| format!(" {part}"));
+        writeln!(
+            f,
+            "\n{step} {}, attempt {}{part}, {id}\n  {}",
+            self.result,
+            self.number,
+            self.error.as_deref().unwrap_or("no reason given").trim_end().replace('\n', "\n  ")
+        )?;
+        match &self.check {
+            Some(check) => writeln!(f, "  look at\n    {}", check.replace('\n', "\n    ")),
+            None => Ok(()),
         }
     }
 
@@ -291,7 +317,7 @@ impl Report {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for step in &self.steps {
-            totals.retries += (step.attempts.len() as u32).saturating_sub(1);
+            totals.retries += step.attempt_count().saturating_sub(1);
             for attempt in step.attempts.iter().filter(|attempt| attempt.origin != "journal") {
                 totals.statements += u32::from(attempt.statement_id.is_some());
                 totals.submits += attempt.submits;
@@ -311,9 +337,23 @@ impl Report {
 }
 
 impl StepReport {
-    /// Its last attempt in this run.
+    /// Its last attempt in this run; of one with parts, the last part.
     pub fn last_attempt(&self) -> Option<&AttemptReport> {
         self.attempts.last()
+    }
+
+    /// How many attempts there were in this run: the parts of one are not counted apart.
+    pub fn attempt_count(&self) -> u32 {
+        let numbers: BTreeSet<_> = self.attempts.iter().map(|attempt| attempt.number).collect();
+        u32::try_from(numbers.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Of the last attempt, what did not finish.
+    fn unfinished(&self) -> impl Iterator<Item = &AttemptReport> {
+        let last = self.attempts.last().map(|attempt| attempt.number);
+        self.attempts
+            .iter()
+            .filter(move |attempt| Some(attempt.number) == last && attempt.result != "finished")
     }
 }
 
@@ -351,7 +391,8 @@ impl fmt::Display for Report {
                 (_, Some(attempt)) => {
                     let id = attempt.statement_id.as_ref().map_or("-", StatementId::as_str);
                     let origin = if attempt.origin == "journal" { " (done before)" } else { "" };
-                    format!("{id}{origin}")
+                    let part = attempt.part.map_or_else(String::new, |part| format!(" ({part})"));
+                    format!("{id}{part}{origin}")
                 }
                 (_, None) => String::new(),
             };
@@ -359,25 +400,18 @@ impl fmt::Display for Report {
                 "  {:width$}  {:13}  {:>8}  {:>7.2} s  {:>7.2} s  {faults:>6}  {statement}",
                 step.name,
                 step.status.as_str(),
-                step.attempts.len(),
+                step.attempt_count(),
                 sum(|attempt| attempt.waiting),
                 sum(|attempt| attempt.executing.unwrap_or_default()),
             );
             writeln!(f, "{}", line.trim_end())?;
         }
         for step in self.failures() {
-            let Some(attempt) = step.last_attempt() else { continue };
-            let id = attempt.statement_id.as_ref().map_or("no statement", StatementId::as_str);
-            writeln!(
-                f,
-                "\n{} {}, attempt {}, {id}\n  {}",
-                step.name,
-                step.status.as_str(),
-                attempt.number,
-                attempt.error.as_deref().unwrap_or("no reason given").trim_end().replace('\n', "\n  ")
-            )?;
-            if let Some(check) = &attempt.check {
-                writeln!(f, "  look at\n    {}", check.replace('\n', "\n    "))?;
+            for attempt in step.unfinished() {
+                attempt.fmt_failure(&step.name, f)?;
+            }
+            if step.unfinished().next().is_none() {
+                writeln!(f, "\n{} {} before all of its parts were begun", step.name, step.status.as_str())?;
             }
         }
         if self.has_unknown() {

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
     OnFailure, Overlap, Pipeline, Step, Stop,
-    report::{AttemptReport, Report, StepReport, StepStatus},
+    attempts::StepAttempts,
+    report::{Report, StepReport, StepStatus},
 };
 use crate::{
-    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Progressed, Result, Statement, Status, StepKey,
+    Error, ErrorKind, Orchestrator, Progressed, Result, Statement, StepKey,
     journal::{Claim, Entry, RunBegun, RunEvent, RunRecord, RunResult, Settlement, Standing},
+    orchestrator::is_finished,
 };
 
 /// One run of a pipeline: its name, and the values of its parameters.
@@ -218,7 +220,7 @@ impl Run {
 }
 
 /// Why a step was not started, if no other step is the reason.
-const STOP: &str = "the request to stop";
+pub(super) const STOP: &str = "the request to stop";
 
 /// What the journal knows of a step: its last attempt.
 #[derive(Clone, Copy)]
@@ -232,23 +234,22 @@ struct Known {
 
 impl Known {
     fn of(step: &str, entries: &[Entry]) -> Self {
-        let last =
-            entries.iter().filter(|entry| entry.key.step == step).max_by_key(|entry| entry.key.attempt);
-        let Some(Entry { key, standing, .. }) = last else {
+        let of_step = || entries.iter().filter(|entry| entry.key.step == step);
+        let Some(attempt) = of_step().map(|entry| entry.key.attempt).max() else {
             return Self { attempt: 1, is_open: false, is_finished: false };
         };
-        let is_finished = match standing {
-            Standing::Ended(ended) => ended.status == Status::Finished,
-            Standing::Settled(found) => *found == Settlement::Finished,
-            Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
-        };
-        let failed = match standing {
-            Standing::Ended(_) => !is_finished,
+        // One entry, or one for each part of a long batch that was come to.
+        let last: Vec<_> = of_step().filter(|entry| entry.key.attempt == attempt).collect();
+        let expected = last.iter().map(|entry| entry.key.part.map_or(1, |part| part.of)).max();
+        let is_open =
+            last.iter().any(|entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_)));
+        let failed = last.iter().any(|entry| match &entry.standing {
+            Standing::Ended(_) => !is_finished(entry),
             Standing::Settled(found) => *found == Settlement::Failed,
             Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
-        };
-        let is_open = matches!(standing, Standing::Open | Standing::Unknown(_));
-        Self { attempt: key.attempt + u32::from(failed), is_open, is_finished }
+        });
+        let is_finished = expected == u32::try_from(last.len()).ok() && last.iter().all(|it| is_finished(it));
+        Self { attempt: attempt + u32::from(failed && !is_open), is_open, is_finished }
     }
 }
 
@@ -336,6 +337,11 @@ impl<'a> Walk<'a> {
         let step = &self.pipeline.steps[number];
         let on_failure = match &report.status {
             StepStatus::Finished => OnFailure::Continue,
+            // Between the parts of a long batch the run was asked to stop: nothing further is begun anyway.
+            StepStatus::NotStarted { .. } => {
+                self.reports[number] = Some(report);
+                return;
+            }
             // Its dependents count on something that nobody knows to be there.
             StepStatus::Unknown if step.on_failure() == OnFailure::Continue => OnFailure::SkipDependents,
             _ => step.on_failure(),
@@ -371,66 +377,5 @@ impl<'a> Walk<'a> {
             self.orchestrator.observe(&key, &Progressed::Skipped { because_of });
             open.extend_from_slice(self.pipeline.graph.dependents(number));
         }
-    }
-}
-
-/// The attempts at one step.
-struct StepAttempts<'a> {
-    orchestrator: &'a Orchestrator,
-    step: &'a Step,
-    statement: Statement,
-    key: StepKey,
-    begun: Instant,
-    stop: &'a Stop,
-}
-
-impl StepAttempts<'_> {
-    async fn run(mut self) -> StepReport {
-        let mut attempts = Vec::new();
-        let most = self.step.retry.as_ref().map_or(1, |retry| retry.attempts);
-        for tried in 1..=most {
-            let started = self.begun.elapsed();
-            let result = self.orchestrator.run(&self.key, self.statement.clone(), self.step.timeout).await;
-            let (status, failure) = judge(&result);
-            attempts.push(AttemptReport::new(&self.key, started, self.begun.elapsed(), result));
-            let retry = self.step.retry.as_ref().filter(|_| tried < most);
-            let (Some(failure), Some(retry)) = (failure, retry) else {
-                return status.of(self.step, attempts);
-            };
-            if !retry.on.contains(&failure) || self.stop.is_asked() {
-                return status.of(self.step, attempts);
-            }
-            let pause = retry.pause(tried);
-            self.orchestrator.observe(&self.key, &Progressed::Retried { failure, pause });
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.stop.asked() => return status.of(self.step, attempts),
-            }
-            // What certainly did not run needs no new token.
-            if failure != FailureKind::NotSubmitted {
-                self.key.attempt += 1;
-            }
-        }
-        StepStatus::Failed.of(self.step, attempts)
-    }
-}
-
-/// What an attempt means to its step, and the kind of failure that a retry may name.
-fn judge(result: &Result<crate::Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
-    match result {
-        Ok(outcome) => {
-            let status = match outcome.result {
-                Conclusion::Finished => StepStatus::Finished,
-                Conclusion::Failed { .. } => StepStatus::Failed,
-                Conclusion::Aborted => StepStatus::Aborted,
-                Conclusion::TimedOut { .. } => StepStatus::TimedOut,
-                Conclusion::Unknown(_) => StepStatus::Unknown,
-            };
-            (status, outcome.failure())
-        }
-        // Submitted, and then the journal failed: only the next run can tell.
-        Err(error) if error.context("statement_id").is_some() => (StepStatus::Unknown, None),
-        Err(error) if error.kind() == ErrorKind::Journal => (StepStatus::NotSubmitted, None),
-        Err(_) => (StepStatus::NotSubmitted, Some(FailureKind::NotSubmitted)),
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecutionMode, FailureKind, Parameter};
+use crate::{ExecutionMode, FailureKind, MAX_BATCH, Parameter};
 
 /// One step of a pipeline: a statement, the steps it comes after, its time, its retry, and what its failure means to others.
 ///
@@ -40,7 +40,7 @@ pub enum Work {
     Sql(String),
     /// A stored procedure, as it stands behind `CALL`: `mystore.load_sales(:cycle)`.
     Call(String),
-    /// 1 to 40 SQL statements.
+    /// SQL statements, run one after the other. More than 40 run as [parts](crate::Statement::parts) if each commits on its own.
     Batch(Vec<String>, ExecutionMode),
 }
 
@@ -117,7 +117,7 @@ impl Step {
         Self::new(name, Work::Call(procedure.into()))
     }
 
-    /// A step that runs 1 to 40 SQL statements, in one transaction unless the mode says otherwise.
+    /// A step that runs SQL statements: at most 40 as one transaction; as many as there are if each commits on its own.
     pub fn batch<S: Into<String>>(
         name: impl Into<String>,
         sqls: impl IntoIterator<Item = S>,
@@ -247,9 +247,10 @@ impl Work {
         match self {
             Self::Sql(_) => "1 SQL statement".to_owned(),
             Self::Call(call) => format!("CALL {}", call.split('(').next().unwrap_or(call).trim()),
-            Self::Batch(sqls, ExecutionMode::AutoCommit) => {
-                format!("batch of {}, each committed", sqls.len())
-            }
+            Self::Batch(sqls, ExecutionMode::AutoCommit) => match sqls.len().div_ceil(MAX_BATCH) {
+                0 | 1 => format!("batch of {}, each committed", sqls.len()),
+                parts => format!("batch of {} in {parts} parts, each committed", sqls.len()),
+            },
             Self::Batch(sqls, _) => format!("batch of {}, one transaction", sqls.len()),
         }
     }

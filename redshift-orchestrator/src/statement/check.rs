@@ -115,18 +115,17 @@ impl Statement {
     /// The batches of at most 40 statements that this one can be divided into, in order: itself, if it is short enough.
     ///
     /// A batch whose statements commit on their own may be divided, since nothing holds them together but their order. One that is a
-    /// transaction may not: it would be several. Each part has the parameters that it uses.
+    /// transaction may not: it would be several. Neither may one that leaves something in its session for later statements, such as a temporary
+    /// table, unless it runs [in a session](Self::in_session): each part has one of its own otherwise. Each part has the parameters that it uses.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] as [`check`](Self::check) says, and for a transaction that is too long.
+    /// [`ErrorKind::Invalid`] as [`check`](Self::check) says, and for a batch that is too long and may not be divided.
     pub fn parts(&self) -> Result<Vec<Self>> {
         let Body::Batch(sqls, mode) = &self.body else { return self.check().map(|()| vec![self.clone()]) };
         if sqls.len() <= MAX_BATCH {
             return self.check().map(|()| vec![self.clone()]);
         }
-        if *mode != ExecutionMode::AutoCommit {
-            return Err(indivisible(sqls.len()));
-        }
+        self.check_divisible()?;
         self.check_parameters()?;
         let part = |sqls: &[String]| {
             let used: Vec<_> = sqls.iter().flat_map(|sql| sql::placeholders(sql)).collect();
@@ -136,6 +135,54 @@ impl Statement {
             part
         };
         Ok(sqls.chunks(MAX_BATCH).map(part).collect())
+    }
+
+    /// Refuses a batch that is longer than the service takes and may not be divided.
+    pub(crate) fn check_divisible(&self) -> Result<()> {
+        let Body::Batch(sqls, mode) = &self.body else { return Ok(()) };
+        if sqls.len() <= MAX_BATCH {
+            return Ok(());
+        }
+        if *mode != ExecutionMode::AutoCommit {
+            return Err(indivisible(sqls.len()));
+        }
+        let found = (1..).zip(sqls).find_map(|(number, sql)| Some((number, stays_in_session(sql)?)));
+        match found.filter(|_| self.session.is_none()) {
+            None => Ok(()),
+            Some((number, what)) => Err(invalid(format!(
+                "a batch has at most {MAX_BATCH} statements, and this one has {}; it cannot be divided, because the parts would not share \
+                 their session, and {what} lives there: take a permanent table, write shorter batches, or put the statements into a procedure",
+                sqls.len()
+            ))
+            .with_context("statement_number", number)),
+        }
+    }
+}
+
+/// What an SQL text leaves in its session for later statements.
+fn stays_in_session(sql: &str) -> Option<&'static str> {
+    let pieces: Vec<_> = tokens(sql).collect();
+    let mut words = pieces.iter().filter(|token| !matches!(token, Token::Blank(_)));
+    let mut next = || match words.next() {
+        Some(Token::Word(word)) => word.to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    let (first, second) = (next(), next());
+    match first.as_str() {
+        "CREATE" if matches!(second.as_str(), "TEMP" | "TEMPORARY" | "LOCAL") => Some("a temporary table"),
+        "SET" | "RESET" => Some("a setting"),
+        "PREPARE" => Some("a prepared statement"),
+        "DECLARE" => Some("a cursor"),
+        // A name that begins with `#` is temporary, too.
+        _ => pieces
+            .windows(3)
+            .any(|three| match three {
+                [Token::Blank(_), Token::Symbol("#"), Token::Word(name)] => {
+                    !name.starts_with(|first: char| first.is_ascii_digit())
+                }
+                _ => false,
+            })
+            .then_some("a temporary table"),
     }
 }
 
@@ -241,6 +288,30 @@ mod tests {
         assert!(batch("CALL load()").check().is_ok());
         assert!(refused(batch("CALL load()").with_commits(true)).contains("AutoCommit"));
         assert!(Statement::sql("CALL load()").with_commits(true).check().is_ok());
+    }
+
+    #[test]
+    fn what_lives_in_a_session_keeps_a_long_batch_whole() {
+        let batch = |sql: &str| {
+            Statement::batch(std::iter::once(sql).chain(["SELECT 1"; 40]))
+                .with_execution_mode(ExecutionMode::AutoCommit)
+        };
+        for (sql, what) in [
+            ("CREATE TEMP TABLE stage (n int)", "a temporary table"),
+            ("create /* of today */ temporary table stage AS SELECT 1", "a temporary table"),
+            ("SELECT 1 INTO #stage", "a temporary table"),
+            ("CREATE TABLE #stage (n int)", "a temporary table"),
+            ("SET search_path TO mystore", "a setting"),
+            ("PREPARE p AS SELECT 1", "a prepared statement"),
+        ] {
+            let text = batch(sql).parts().unwrap_err().to_string();
+            assert!(text.contains(what) && text.contains("statement_number: 1"), "{text}");
+            let in_session = batch(sql).in_session(crate::SessionId::new("s"));
+            assert_eq!(in_session.parts().unwrap().len(), 2);
+        }
+        for sql in ["UPDATE t SET n = 1", "CREATE TABLE t (n int)", "SELECT 3 # 1", "SELECT '#x'"] {
+            assert_eq!(batch(sql).parts().unwrap().len(), 2, "{sql}");
+        }
     }
 
     #[test]

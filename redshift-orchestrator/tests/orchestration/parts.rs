@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use redshift_orchestrator::{
-    Conclusion, ErrorKind, ExecutionMode, Orchestrator, Origin, Pipeline, Statement, StepKey,
-    journal::{Journal, MemoryJournal},
-    local::{LocalExecutor, Run, Script},
-    pipeline::Step,
+    Conclusion, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, Part, Pipeline, Report,
+    Statement, StepKey, TokioClock,
+    journal::{Journal, MemoryJournal, RunResult, Settlement},
+    local::{LocalExecutor, Run, Script, Scripted},
+    pipeline::{self, Retry, Step, Stop},
 };
+use tokio::time::{sleep, timeout};
 
 fn long(count: usize) -> Statement {
     let sqls = (0..count).map(|number| format!("INSERT INTO t VALUES ({number:03}, :day)"));
@@ -79,4 +81,190 @@ fn a_pipeline_keeps_what_commits_out_of_a_transaction() {
     let build = |step| Pipeline::builder("p").with_step(step).build();
     assert!(build(truncates.clone()).unwrap_err().to_string().contains("`commits = false`"));
     assert!(build(truncates.with_commits(false)).is_ok());
+}
+
+/// A step of 100 statements, a second each, and one after it.
+fn load(sqls: impl IntoIterator<Item = u32>) -> Step {
+    let sqls = sqls.into_iter().map(|number| format!("INSERT INTO t VALUES ({number:03}, 1)"));
+    Step::batch("load", sqls, ExecutionMode::AutoCommit)
+}
+
+fn pipeline(load: Step) -> Pipeline {
+    let after = Step::sql("after", "INSERT INTO t VALUES (999, 1)").after(["load"]);
+    Pipeline::builder("p").with_step(load).with_step(after).build().unwrap()
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+fn service() -> LocalExecutor<Scripted> {
+    LocalExecutor::scripted(Script::new().otherwise(Run::finished(seconds(1.0))))
+}
+
+/// The numbers that were inserted, in order.
+fn inserted(service: &LocalExecutor<Scripted>) -> Vec<u32> {
+    service.effects().iter().map(|effect| effect.sql[22..25].parse().unwrap()).collect()
+}
+
+fn parts_of(report: &Report) -> Vec<Option<Part>> {
+    report.step("load").unwrap().attempts.iter().map(|attempt| attempt.part).collect()
+}
+
+fn expected() -> Vec<u32> {
+    (0..100).chain([999]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_step_runs_in_parts_and_says_so() {
+    let pipeline = pipeline(load(0..100));
+    assert!(pipeline.plan().to_string().contains("batch of 100 in 3 parts, each committed"));
+    let service = service();
+    let orchestrator = Orchestrator::new(service.clone());
+    let report = pipeline.run(&orchestrator, pipeline::Run::new("r")).await.unwrap();
+    assert!(report.is_success());
+    assert_eq!(inserted(&service), expected());
+    assert_eq!(parts_of(&report), [1, 2, 3].map(|number| Some(Part { number, of: 3 })));
+    assert_eq!((report.totals().statements, report.totals().retries), (4, 0));
+    assert_eq!(report.to_json()["steps"][0]["attempts"][1]["part"]["number"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_step_that_dies_anywhere_in_it_runs_each_statement_once() {
+    for tenths in (1..1_020).step_by(37) {
+        let (service, journal) = (service(), MemoryJournal::new());
+        let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+        let run = async || {
+            let orchestrator =
+                Orchestrator::new(service.clone()).with_journal(journal.clone()).with_clock(clock);
+            pipeline(load(0..100)).run(&orchestrator, pipeline::Run::new("r")).await.unwrap()
+        };
+        let killed = timeout(seconds(f64::from(tenths) / 10.0), run()).await;
+        let report = run().await;
+        assert!(report.is_success(), "{report}");
+        assert_eq!(inserted(&service), expected(), "killed after {tenths}: {}", killed.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_named() {
+    let script = || {
+        let deadlock = Run::failed(seconds(1.0), "ERROR: deadlock detected");
+        Script::new().on_each("(050", [deadlock, Run::finished(seconds(1.0))])
+    };
+    let retried = async |script: Script, kinds: &[FailureKind]| {
+        let service = LocalExecutor::scripted(script.otherwise(Run::finished(seconds(1.0))));
+        let orchestrator = Orchestrator::new(service.clone());
+        let step = load(0..100).with_retry(Retry::new(2).on(kinds.iter().copied()));
+        let report = pipeline(step).run(&orchestrator, pipeline::Run::new("r")).await.unwrap();
+        (report, service)
+    };
+    let (report, service) = retried(script(), &[FailureKind::Deadlock]).await;
+    assert!(report.is_success());
+    assert_eq!(report.totals().retries, 1);
+    let both: Vec<_> = (0..100).filter(|number| *number != 50).chain(0..100).chain([999]).collect();
+    assert_eq!(inserted(&service), both, "as a short batch would");
+    // The second failure is none that may be repeated.
+    let twice = script().on("(090", Run::failed(seconds(1.0), "ERROR: division by zero"));
+    let (report, _) = retried(twice, &[FailureKind::Deadlock]).await;
+    assert_eq!(parts_of(&report).len(), 3);
+    let text = report.to_string();
+    assert!(text.contains("deadlock detected") && text.contains("division by zero"), "{text}");
+    assert!(text.contains("load failed, attempt 1 part 2 of 3"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_step_that_was_redefined_half_way_is_refused_and_one_that_finished_is_not() {
+    let (service, journal) = (service(), MemoryJournal::new());
+    let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
+    let run = async |step: Step| {
+        let run = pipeline::Run::new("r");
+        pipeline(step).run(&orchestrator, run).await.unwrap()
+    };
+    let killed = timeout(seconds(50.0), run(load(0..100))).await;
+    assert!(killed.is_err());
+    let before = service.effects().len();
+    for step in [load(1..100), load(0..41), load((1..2).chain(0..99)), load(0..3)] {
+        let report = run(step).await;
+        let attempt = report.step("load").unwrap().last_attempt().unwrap();
+        assert_eq!(report.step("load").unwrap().status.as_str(), "not submitted");
+        assert!(attempt.error.as_deref().unwrap().contains("begun with other statements"), "{report}");
+    }
+    sleep(seconds(100.0)).await;
+    assert_eq!(service.effects().len(), 80, "only what was submitted before ran on from {before}");
+    assert!(run(load(0..100)).await.is_success());
+    assert_eq!(inserted(&service), expected());
+    // All of it is done: what it would be now does not matter any more.
+    for step in [load(0..200), load(0..3)] {
+        assert!(run(step).await.is_success());
+    }
+    assert_eq!(inserted(&service), expected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_to_stop_is_heard_between_the_parts() {
+    let (service, journal) = (service(), MemoryJournal::new());
+    let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
+    let stop = Stop::new();
+    let asking = async {
+        sleep(seconds(50.0)).await;
+        stop.ask();
+    };
+    let pipeline = pipeline(load(0..100));
+    let run = pipeline.run(&orchestrator, pipeline::Run::new("r").with_stop(stop.clone()));
+    let report = tokio::join!(run, asking).0.unwrap();
+    let statuses: Vec<_> = report.steps().iter().map(|step| step.status.as_str()).collect();
+    assert_eq!((statuses, service.effects().len()), (vec!["not started"; 2], 80));
+    assert_eq!(journal.runs().await.unwrap()[0].ended.unwrap().1, RunResult::Stopped);
+    assert!(pipeline.run(&orchestrator, pipeline::Run::new("r")).await.unwrap().is_success());
+    assert_eq!(inserted(&service), expected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_a_step_is_for_all_of_its_parts() {
+    let service = service();
+    let orchestrator = Orchestrator::new(service.clone());
+    for (limit, ran) in [(60.0, 59..=60), (80.0, 79..=80)] {
+        let before = service.effects().len();
+        let step = load(0..100).with_timeout(seconds(limit));
+        let report =
+            pipeline(step).run(&orchestrator, pipeline::Run::new(format!("r{limit}"))).await.unwrap();
+        assert_eq!(report.step("load").unwrap().status.as_str(), "timed out");
+        assert!(report.to_string().contains("load timed out"), "{report}");
+        assert!(ran.contains(&(service.effects().len() - before)), "{limit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
+    let journal = MemoryJournal::new();
+    let before = Orchestrator::new(service()).with_journal(journal.clone());
+    let pipeline = pipeline(load(0..100));
+    let run = || pipeline::Run::new("r");
+    assert!(timeout(seconds(50.0), pipeline.run(&before, run())).await.is_err());
+    // A service that knows nothing of it.
+    let service = service();
+    let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
+    let report = pipeline.run(&orchestrator, run()).await.unwrap();
+    assert_eq!(report.step("load").unwrap().status.as_str(), "unknown");
+    let mut unknown = StepKey::new("r", "load");
+    unknown.part = Some(Part { number: 2, of: 3 });
+    orchestrator.settle(&unknown, Settlement::Finished).await.unwrap();
+    assert!(pipeline.run(&orchestrator, run()).await.unwrap().is_success());
+    assert_eq!(inserted(&service), (80..100).chain([999]).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_long_transaction_and_what_lives_in_a_session_are_refused_with_the_reason() {
+    let text = |first: &str, rest: &str| {
+        let rows = "'SELECT 1', ".repeat(40);
+        format!("name = 'p'\n[[steps]]\nname = 'load'\nbatch = ['{first}', {rows}]\n{rest}\n")
+    };
+    let error = Pipeline::from_toml(&text("SELECT 1", "")).unwrap_err().to_string();
+    assert!(error.contains("this one has 41") && error.contains("one transaction"), "{error}");
+    assert!(error.contains("`execution_mode = \"auto-commit\"`") && error.contains("line: 4"), "{error}");
+    let temporary = text("CREATE TEMP TABLE t (n int)", "execution_mode = 'auto-commit'");
+    let error = Pipeline::from_toml(&temporary).unwrap_err().to_string();
+    assert!(error.contains("a temporary table lives there"), "{error}");
+    assert!(Pipeline::from_toml(&text("SELECT 1", "execution_mode = 'auto-commit'")).is_ok());
 }

@@ -27,6 +27,10 @@ pub(crate) struct SettleOptions {
     #[arg(long, value_name = "NUMBER")]
     attempt: Option<u32>,
 
+    /// Which part of a batch that has more than 40 statements; the last one that was begun, unless given
+    #[arg(long, value_name = "NUMBER")]
+    part: Option<u32>,
+
     /// What became of it
     #[arg(long = "as", value_enum)]
     found: Found,
@@ -64,8 +68,9 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
         .into_iter()
         .filter(|entry| entry.key.step == options.step)
         .filter(|entry| options.attempt.is_none_or(|attempt| attempt == entry.key.attempt))
+        .filter(|entry| options.part.is_none_or(|part| entry.key.part.is_some_and(|it| it.number == part)))
         .collect();
-    let Some(last) = attempts.into_iter().max_by_key(|entry| entry.key.attempt) else {
+    let Some(last) = attempts.into_iter().max_by_key(|entry| (entry.key.attempt, entry.key.part)) else {
         return Err(Error::new(
             ErrorKind::Invalid,
             "the journal knows no such attempt at a step; `status --run-id` lists them",

@@ -46,6 +46,9 @@ impl Observer for Objects {
             return;
         }
         let mut object = json!({"run": key.run, "step": key.step, "attempt": key.attempt});
+        if let Some(part) = key.part {
+            object["part"] = json!(part);
+        }
         if let (Some(object), Some(event)) = (object.as_object_mut(), as_json(event).as_object()) {
             object.extend(event.clone());
         }

@@ -96,7 +96,8 @@ fn head(run: &RunEntry, steps: &[Entry]) -> String {
 
 fn step(entry: &Entry) -> String {
     let id = entry.id.as_ref().map_or("-", StatementId::as_str);
-    let mut text = format!("    {}/{}  {}  {id}", entry.key.step, entry.key.attempt, standing(entry));
+    let part = entry.key.part.map_or_else(String::new, |part| format!(" {part}"));
+    let mut text = format!("    {}/{}{part}  {}  {id}", entry.key.step, entry.key.attempt, standing(entry));
     let reason = match &entry.standing {
         Standing::Ended(ended) => ended.error.as_deref(),
         Standing::Refused(reason) | Standing::Unknown(reason) => Some(reason.as_str()),
@@ -142,6 +143,7 @@ fn as_json(run: &RunEntry, steps: &[Entry]) -> Value {
             json!({
                 "step": entry.key.step,
                 "attempt": entry.key.attempt,
+                "part": entry.key.part,
                 "standing": standing(entry),
                 "intended_at": entry.intended_at.to_string(),
                 "statement_id": entry.id.as_ref().map(StatementId::as_str),

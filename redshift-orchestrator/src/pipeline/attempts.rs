@@ -1,0 +1,136 @@
+//! [`StepAttempts`]: the attempts at one step, each of one statement, or of the parts of a long batch.
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Step, Stop,
+    report::{AttemptReport, StepReport, StepStatus},
+    run::STOP,
+};
+use crate::{
+    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Outcome, Progressed, Result, Statement, StepKey,
+};
+
+/// The attempts at one step.
+pub(super) struct StepAttempts<'a> {
+    pub(super) orchestrator: &'a Orchestrator,
+    pub(super) step: &'a Step,
+    pub(super) statement: Statement,
+    pub(super) key: StepKey,
+    /// When the run began.
+    pub(super) begun: Instant,
+    pub(super) stop: &'a Stop,
+}
+
+/// How an attempt ended.
+struct Ending {
+    status: StepStatus,
+    /// Why it did not succeed: a retry has to name all of them. Several only if it had parts.
+    failures: Vec<FailureKind>,
+}
+
+impl Ending {
+    fn of(status: StepStatus) -> Self {
+        Self { status, failures: Vec::new() }
+    }
+}
+
+impl StepAttempts<'_> {
+    pub(super) async fn run(mut self) -> StepReport {
+        let mut reports = Vec::new();
+        let most = self.step.retry.as_ref().map_or(1, |retry| retry.attempts);
+        for tried in 1.. {
+            let Ending { status, failures } = self.attempt(&mut reports).await;
+            let retry = self.step.retry.as_ref().filter(|_| tried < most && !self.stop.is_asked());
+            let (Some(failure), Some(retry)) = (failures.first(), retry) else {
+                return status.of(self.step, reports);
+            };
+            if !failures.iter().all(|failure| retry.on.contains(failure)) {
+                return status.of(self.step, reports);
+            }
+            let pause = retry.pause(tried);
+            self.orchestrator.observe(&self.key, &Progressed::Retried { failure: *failure, pause });
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.stop.asked() => return status.of(self.step, reports),
+            }
+            // What certainly did not run needs no new token.
+            if failures.iter().any(|failure| *failure != FailureKind::NotSubmitted) {
+                self.key.attempt += 1;
+            }
+        }
+        StepStatus::Failed.of(self.step, reports)
+    }
+
+    /// One attempt, and the reports of its statements.
+    async fn attempt(&self, reports: &mut Vec<AttemptReport>) -> Ending {
+        let parts = match self.orchestrator.divide(&self.key, &self.statement).await {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.orchestrator.observe(&self.key, &Progressed::Refused { error: &error });
+                let (refused, now) = (Err(error), self.begun.elapsed());
+                let (status, failure) = judge(&refused);
+                reports.push(AttemptReport::new(&self.key, now, now, refused));
+                return Ending { status, failures: failure.into_iter().collect() };
+            }
+        };
+        let deadline = self.step.timeout.map(|timeout| Instant::now() + timeout);
+        let mut ending = Ending::of(StepStatus::Finished);
+        for (key, statement) in parts {
+            let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if key.part.is_some_and(|part| part.number > 1) {
+                if limit.is_some_and(|left| left.is_zero()) {
+                    ending.status = StepStatus::TimedOut;
+                    ending.failures.push(FailureKind::TimedOut);
+                    return ending;
+                }
+                if self.stop.is_asked() {
+                    // What failed says more.
+                    if ending.failures.is_empty() {
+                        ending.status = StepStatus::NotStarted { because_of: STOP.to_owned() };
+                    }
+                    return ending;
+                }
+            }
+            let started = self.begun.elapsed();
+            let result = self.orchestrator.run(&key, statement, limit).await;
+            let (status, failure) = judge(&result);
+            let goes_on = result.as_ref().is_ok_and(|outcome| outcome.result.lets_others_run());
+            reports.push(AttemptReport::new(&key, started, self.begun.elapsed(), result));
+            if status == StepStatus::Unknown {
+                // Nothing may be repeated after it.
+                return Ending::of(status);
+            }
+            if status != StepStatus::Finished {
+                ending.status = status;
+                ending.failures.extend(failure);
+            }
+            if !goes_on {
+                return ending;
+            }
+        }
+        ending
+    }
+}
+
+/// What an attempt means to its step, and the kind of failure that a retry may name.
+fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
+    match result {
+        Ok(outcome) => {
+            let status = match outcome.result {
+                Conclusion::Finished => StepStatus::Finished,
+                Conclusion::Failed { .. } => StepStatus::Failed,
+                Conclusion::Aborted => StepStatus::Aborted,
+                Conclusion::TimedOut { .. } => StepStatus::TimedOut,
+                Conclusion::Unknown(_) => StepStatus::Unknown,
+            };
+            (status, outcome.failure())
+        }
+        // Submitted, and then the journal failed: only the next run can tell.
+        Err(error) if error.context("statement_id").is_some() => (StepStatus::Unknown, None),
+        Err(error) if matches!(error.kind(), ErrorKind::Journal | ErrorKind::Definition) => {
+            (StepStatus::NotSubmitted, None)
+        }
+        Err(_) => (StepStatus::NotSubmitted, Some(FailureKind::NotSubmitted)),
+    }
+}
