@@ -86,6 +86,7 @@ mod index;
 mod key;
 mod layout;
 pub mod lock;
+mod members;
 mod options;
 mod properties;
 mod read;

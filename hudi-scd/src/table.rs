@@ -459,6 +459,11 @@ impl Table {
         }
     }
 
+    /// The data columns in the words of whoever wrote them first.
+    pub(crate) fn avro_of<'a>(&'a self, view: &'a View) -> Option<&'a str> {
+        view.avro.as_deref().or_else(|| self.inner.properties.create_schema())
+    }
+
     /// A new instant, newer than everything on the timeline.
     pub(crate) fn mint(&self, newest: Option<Instant>) -> Result<Instant> {
         Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)

@@ -90,6 +90,8 @@ pub(crate) struct View {
     pub(crate) checksums: BTreeSet<String>,
     /// The data columns as of the latest commit, if there is one that says them.
     pub(crate) schema: Option<SchemaRef>,
+    /// The Avro text that says them.
+    pub(crate) avro: Option<String>,
     /// The earliest commit that can be read, if cleaning has set one.
     pub(crate) earliest: Option<Instant>,
     /// Files that commits of the active timeline wrote and that are not there: most of them were cleaned.
@@ -139,6 +141,7 @@ impl View {
             partitions: BTreeSet::new(),
             checksums: BTreeSet::new(),
             schema: latest_schema(&written)?,
+            avro: written.latest_schema().map(|(_, text)| text.to_owned()),
             earliest: earliest_retained(store, table, &timeline).await?,
             missing: Vec::new(),
             timeline,

@@ -4,8 +4,16 @@
 
 mod common;
 
-use common::{Golden, lines};
-use hudi_scd::{Query, Table, TableOptions};
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch},
+    datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType},
+};
+use common::{Golden, lines, memory, repeatable};
+use hudi_scd::{ErrorKind, Query, Table, TableDefinition, TableOptions};
+use object_store::ObjectStoreExt;
+use parquet::file::metadata::ParquetMetaDataReader;
 use serde_json::Value;
 
 /// Rows by their ids, whatever order their columns have.
@@ -55,4 +63,188 @@ async fn nested_columns_of_spark_are_read_carried_over_and_written_by_us() {
     }
     assert_eq!(read(&table).await, expected);
     assert_eq!(table.validate().await.unwrap(), []);
+}
+
+fn one_column(data_type: &DataType, nullable: bool) -> SchemaRef {
+    let fields = vec![Field::new("id", DataType::Int32, true), Field::new("c", data_type.clone(), nullable)];
+    Arc::new(Schema::new(fields))
+}
+
+fn one_row(data_type: &DataType, value: i64) -> RecordBatch {
+    let value = arrow::compute::cast(&Int64Array::from(vec![value]), data_type).unwrap();
+    let columns: [ArrayRef; 2] = [Arc::new(Int32Array::from(vec![1])), value];
+    RecordBatch::try_new(one_column(data_type, true), columns.to_vec()).unwrap()
+}
+
+async fn with_column(data_type: &DataType) -> Table {
+    let definition = TableDefinition::new("t", one_column(data_type, true), ["id"]);
+    Table::create_with(memory(), "t".into(), definition, repeatable()).await.unwrap()
+}
+
+async fn column(table: &Table) -> ArrayRef {
+    let batches = table.read(Query::snapshot().with_columns(["c"])).await.unwrap();
+    batches[0].column(0).clone()
+}
+
+/// In a table of ours a timestamp is a moment in microseconds, whatever it came as: that is what every engine reads.
+#[rstest::rstest]
+#[tokio::test]
+async fn timestamps_of_every_unit_and_zone_come_back_as_the_same_moment(
+    #[values(TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond)]
+    unit: TimeUnit,
+    #[values(None, Some("UTC"), Some("+02:00"))] zone: Option<&str>,
+) {
+    let per_second = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let data_type = DataType::Timestamp(unit, zone.map(Into::into));
+    let table = with_column(&data_type).await;
+    let moment = one_row(&data_type, 1_767_225_601 * per_second);
+    table.upsert(std::slice::from_ref(&moment)).await.unwrap();
+    let read = column(&table).await;
+    assert_eq!(*read.data_type(), DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+    assert_eq!(read.as_primitive::<TimestampMicrosecondType>().values(), &[1_767_225_601_000_000]);
+    assert_eq!(table.upsert(&[moment]).await.unwrap().instant, None, "it is the row that is there");
+}
+
+#[tokio::test]
+async fn a_nanosecond_that_is_no_whole_microsecond_is_refused_by_name() {
+    let data_type = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    let table = with_column(&data_type).await;
+    let error = table.upsert(&[one_row(&data_type, 1_001)]).await.unwrap_err();
+    assert_eq!((error.kind(), error.context("column")), (ErrorKind::InvalidInput, Some("c")));
+    assert_eq!(table.timeline().await.unwrap().latest_commit(), None);
+}
+
+/// Rewrites the schema that a table was created with, as another engine would have written it.
+async fn created_as(avro: &str) -> (Arc<dyn object_store::ObjectStore>, Table) {
+    let store = memory();
+    let definition = TableDefinition::new("t", one_column(&DataType::Int32, true), ["id"]);
+    Table::create_with(store.clone(), "t".into(), definition, repeatable()).await.unwrap();
+    let path = object_store::path::Path::from("t/.hoodie/hoodie.properties");
+    let text = store.get(&path).await.unwrap().bytes().await.unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let escaped = avro.replace(':', "\\:");
+    let lines = text.lines().map(|line| match line.starts_with("hoodie.table.create.schema=") {
+        true => format!("hoodie.table.create.schema={escaped}"),
+        false => line.to_owned(),
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    store.put(&path, text.into()).await.unwrap();
+    let table = Table::open_with(store.clone(), "t".into(), repeatable()).await.unwrap();
+    (store, table)
+}
+
+/// Of other writers there are also milliseconds, and moments without a zone: these are written on as they are.
+#[rstest::rstest]
+#[case("timestamp-millis", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))]
+#[case("timestamp-micros", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))]
+#[case("local-timestamp-millis", DataType::Timestamp(TimeUnit::Millisecond, None))]
+#[case("local-timestamp-micros", DataType::Timestamp(TimeUnit::Microsecond, None))]
+#[tokio::test]
+async fn timestamps_of_other_writers_stay_what_they_are(#[case] logical: &str, #[case] data_type: DataType) {
+    let avro = format!(
+        r#"{{"type":"record","name":"r","fields":[{{"name":"id","type":["null","int"],"default":null}},{{"name":"c","type":["null",{{"type":"long","logicalType":"{logical}"}}],"default":null,"doc":"when"}}]}}"#
+    );
+    let (_, table) = created_as(&avro).await;
+    let row = one_row(&data_type, 1_767_225_601_123);
+    table.upsert(std::slice::from_ref(&row)).await.unwrap();
+    assert_eq!(&column(&table).await, row.column(1));
+    assert_eq!(table.schema().await.unwrap().field(1).data_type(), &data_type);
+    assert_eq!(table.upsert(&[row]).await.unwrap().instant, None);
+    assert_eq!(table.validate().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_others_say_of_columns_stays_in_commits_and_in_footers() {
+    let avro = r#"{"type":"record","name":"Customer","namespace":"com.acme","doc":"who buys","fields":[{"name":"id","type":["null","int"],"default":null,"doc":"the key"},{"name":"c","type":"int","doc":"how many","aliases":["count"],"default":0}]}"#;
+    let (store, table) = created_as(avro).await;
+    table.upsert(&[one_row(&DataType::Int32, 1)]).await.unwrap();
+    assert_eq!(said(&store, &table).await, [avro.to_owned(), with_meta(avro)]);
+
+    // A wider type, and a new column: the rest stays.
+    let wider = with_new_column(&one_row(&DataType::Int64, 1 << 40));
+    table.upsert(&[wider]).await.unwrap();
+    let evolved = avro
+        .replace(r#""type":"int","doc":"how many""#, r#""type":"long","doc":"how many""#)
+        .replace(r#""default":0}]"#, r#""default":0},{"name":"new","type":["null","int"],"default":null}]"#);
+    assert_eq!(said(&store, &table).await, [evolved.clone(), with_meta(&evolved)]);
+
+    // What it says has no NULL gets none; a row that deletes need not say more than its key.
+    let nothing: ArrayRef = Arc::new(Int64Array::from(vec![None]));
+    let id: ArrayRef = Arc::new(Int32Array::from(vec![2]));
+    let row = RecordBatch::try_from_iter_with_nullable([("id", id, true), ("c", nothing, true)]).unwrap();
+    let error = table.upsert(&[with_new_column(&row)]).await.unwrap_err();
+    assert_eq!((error.kind(), error.context("column")), (ErrorKind::InvalidInput, Some("c")), "{error}");
+    let mut fields = row.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("_hoodie_is_deleted", DataType::Boolean, true)));
+    let gone: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
+    let columns = row.columns().iter().cloned().chain([gone]).collect();
+    let delete = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    table.upsert(&[with_new_column(&delete)]).await.unwrap();
+    assert_eq!(table.validate().await.unwrap(), []);
+}
+
+fn with_new_column(batch: &RecordBatch) -> RecordBatch {
+    let mut fields = batch.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("new", DataType::Int32, true)));
+    let new: ArrayRef = Arc::new(Int32Array::from(vec![7; batch.num_rows()]));
+    let columns = batch.columns().iter().cloned().chain([new]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+/// The schema in the latest commit, and in the footer of its file.
+async fn said(store: &Arc<dyn object_store::ObjectStore>, table: &Table) -> [String; 2] {
+    let latest = table.timeline().await.unwrap().latest_commit().unwrap();
+    let group = table.file_groups().await.unwrap().remove(0);
+    let read = async |path: String| {
+        let path = object_store::path::Path::parse(path).unwrap();
+        store.get(&path).await.unwrap().bytes().await.unwrap()
+    };
+    let commit: Value = serde_json::from_slice(&read(format!("t/.hoodie/{latest}.commit")).await).unwrap();
+    let file = read(format!("t/{}", group.versions.last().unwrap().file)).await;
+    let footer = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+    let entries = footer.file_metadata().key_value_metadata().unwrap();
+    let text = entries.iter().find(|entry| entry.key == "parquet.avro.schema").unwrap().value.clone();
+    [commit["extraMetadata"]["schema"].as_str().unwrap().to_owned(), text.unwrap()]
+}
+
+fn with_meta(avro: &str) -> String {
+    let meta = ["commit_time", "commit_seqno", "record_key", "partition_path", "file_name"].map(|name| {
+        format!(r#"{{"name":"_hoodie_{name}","type":["null","string"],"doc":"","default":null}},"#)
+    });
+    avro.replacen(r#""fields":["#, &format!(r#""fields":[{}"#, meta.concat()), 1)
+}
+
+/// Rows of narrower files are read under the wider type, and rewritten under it.
+#[tokio::test]
+async fn columns_widen_and_what_does_not_fit_is_an_error_with_column_and_types() {
+    let (int, long, float) = (DataType::Int32, DataType::Int64, DataType::Float64);
+    let table = with_column(&int).await;
+    table.upsert(&[one_row(&int, 5)]).await.unwrap();
+    let second = |batch: RecordBatch| {
+        let mut columns = batch.columns().to_vec();
+        columns[0] = Arc::new(Int32Array::from(vec![2]));
+        RecordBatch::try_new(batch.schema(), columns).unwrap()
+    };
+    for (data_type, value) in [(&long, 1_i64 << 40), (&int, 6), (&float, 7), (&long, 8)] {
+        table.upsert(&[second(one_row(data_type, value))]).await.unwrap();
+        let read = arrow::compute::cast(&column(&table).await, &float).unwrap();
+        assert_eq!(read.as_primitive::<Float64Type>().values(), &[5.0, value as f64], "{data_type}");
+        assert_eq!(table.validate().await.unwrap(), []);
+    }
+    assert_eq!(table.schema().await.unwrap().field(1).data_type(), &float);
+
+    let error = table.upsert(&[second(one_row(&long, (1 << 53) + 1))]).await.unwrap_err();
+    assert_eq!((error.context("column"), error.context("row")), (Some("c"), Some("0")), "{error}");
+    let error = table.upsert(&[second(one_row(&DataType::Utf8, 1))]).await.unwrap_err();
+    assert_eq!((error.context("table"), error.context("batch")), (Some("Float64"), Some("Utf8")), "{error}");
+    let id: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1.0]));
+    let c = one_row(&float, 1).column(1).clone();
+    let key = RecordBatch::try_from_iter_with_nullable([("id", id, true), ("c", c, true)]).unwrap();
+    let error = table.upsert(&[key]).await.unwrap_err();
+    assert_eq!((error.kind(), error.context("column")), (ErrorKind::InvalidInput, Some("id")), "{error}");
 }

@@ -366,3 +366,54 @@ async fn a_table_is_created_once_and_opened_as_it_was_made() {
     assert_eq!(table.read(Query::snapshot()).await.unwrap()[0].num_rows(), 0);
     assert_eq!(Table::open(store, "elsewhere".into()).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+/// Spark's `INSERT INTO` looks no key up, so that tables exist in which a key is stored more than once. They are read as
+/// they are, and written on as Hudi does it: every copy gets the row, copies in other partitions go.
+#[tokio::test]
+async fn every_copy_of_a_key_is_updated() {
+    let schema = schema("id bigint, part string, v string, at int");
+    let definition = TableDefinition::new("t", schema.clone(), ["id"])
+        .with_ordering_field("at")
+        .with_partition_fields(["part"]);
+    for options in [repeatable(), repeatable().with_memory_budget(1)] {
+        let table = Table::create_with(memory(), "t".into(), definition.clone(), options).await.unwrap();
+        let row = |id: i32, part: &str, v: &str, at: i32| {
+            format!(r#"{{"at":{at},"id":{id},"part":"{part}","v":"{v}"}}"#)
+        };
+        let rows = |rows: &[String]| batch(&schema, &rows.join("\n"));
+        let read = async || lines(&table.read(Query::snapshot()).await.unwrap());
+        let first = [row(1, "a", "x", 1), row(2, "a", "x", 1), row(3, "a", "x", 1), row(4, "a", "x", 5)];
+        let again = [row(1, "a", "y", 2), row(2, "a", "y", 2), row(3, "b", "y", 2), row(4, "b", "y", 2)];
+        table.bulk_insert(&[rows(&first)]).await.unwrap();
+        table.bulk_insert(&[rows(&again)]).await.unwrap();
+        let mut both = [first.clone(), again.clone()].concat();
+        both.sort();
+        assert_eq!(read().await, both, "both are read");
+        let findings = table.validate().await.unwrap();
+        assert_eq!(findings.len(), 4, "a line each: {findings:?}");
+
+        // 1 stays, 2 goes, 3 and 4 move; of 4 one copy is newer than what comes.
+        let deletion = row(2, "a", "", 3).replace('}', r#","_hoodie_is_deleted":true}"#);
+        let with_marker =
+            common::schema("id bigint, part string, v string, at int, _hoodie_is_deleted boolean");
+        let changes = [row(1, "a", "z", 3), deletion, row(3, "c", "z", 3), row(4, "c", "z", 3)];
+        let report = table.upsert(&[batch(&with_marker, &changes.join("\n"))]).await.unwrap();
+        assert_eq!((report.updated, report.deleted, report.inserted), (1, 1, 0), "{report}");
+        assert_eq!(report.updated + report.deleted + report.moved + report.late, 4, "{report}");
+        let seen =
+            lines(&table.read(Query::snapshot().with_columns(["id", "part", "v", "at"])).await.unwrap());
+        let mut expected = [
+            row(1, "a", "z", 3),
+            row(1, "a", "z", 3),
+            row(3, "c", "z", 3),
+            row(4, "a", "x", 5),
+            row(4, "c", "z", 3),
+        ];
+        expected.sort();
+        assert_eq!(seen, expected);
+        let report = table.delete(&[rows(&[row(1, "a", "", 0)])]).await.unwrap();
+        assert_eq!(report.deleted, 1);
+        let keys = table.read(Query::snapshot().with_columns(["id"])).await.unwrap();
+        assert_eq!(lines(&keys), [r#"{"id":3}"#, r#"{"id":4}"#, r#"{"id":4}"#]);
+    }
+}

@@ -133,10 +133,7 @@ pub(crate) struct Wanted {
 }
 
 /// Finds the stored rows of keys: all files of the latest snapshot in a stable order, and what was found in those that
-/// have any.
-///
-/// # Errors
-/// [`ErrorKind::Corrupt`] if a key is stored twice: the table is broken, and a write would make it worse.
+/// have any. A key may be stored more than once: Spark's `INSERT INTO` looks no key up.
 pub(crate) async fn find(
     table: &Table,
     view: &View,
@@ -155,17 +152,6 @@ pub(crate) async fn find(
     });
     let found = ordered(table.inner.options.parallelism, look).await?;
     let found: Vec<FileHits> = found.into_iter().flatten().collect();
-    let mut seen: HashMap<u32, usize> = HashMap::new();
-    for in_file in &found {
-        for hit in &in_file.hits {
-            if let Some(other) = seen.insert(hit.key, in_file.file) {
-                return Err(Error::new(ErrorKind::Corrupt, "a record key is stored twice")
-                    .with_context("key", wanted.keys.value(hit.key as usize))
-                    .with_context("file", &files[other].path)
-                    .with_context("other", &files[in_file.file].path));
-            }
-        }
-    }
     Ok((files, found))
 }
 

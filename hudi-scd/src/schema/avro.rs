@@ -44,19 +44,25 @@ fn write_record(out: &mut String, fields: &Fields, name: &str, namespace: &str) 
         if index > 0 {
             out.push(',');
         }
-        out.push_str(&format!(r#"{{"name":{},"type":"#, quoted(field.name())));
-        write_type(out, field.data_type(), field.is_nullable(), field.name(), &inner)?;
-        if is_meta_column(field.name()) {
-            out.push_str(r#","doc":"""#);
-        }
-        out.push_str(if field.is_nullable() { r#","default":null}"# } else { "}" });
+        write_field(out, field, &inner)?;
     }
     out.push_str("]}");
     Ok(())
 }
 
+/// `record` is the full name of the record that it is a field of.
+pub(super) fn write_field(out: &mut String, field: &Field, record: &str) -> Result<()> {
+    out.push_str(&format!(r#"{{"name":{},"type":"#, quoted(field.name())));
+    write_type(out, field.data_type(), field.is_nullable(), field.name(), record)?;
+    if is_meta_column(field.name()) {
+        out.push_str(r#","doc":"""#);
+    }
+    out.push_str(if field.is_nullable() { r#","default":null}"# } else { "}" });
+    Ok(())
+}
+
 /// `name` and `namespace` become those of a named type, as Spark's converter hands them down.
-fn write_type(
+pub(super) fn write_type(
     out: &mut String,
     data_type: &DataType,
     nullable: bool,
@@ -118,7 +124,7 @@ pub(crate) fn decimal_bytes(precision: u8) -> usize {
     bits.div_ceil(8) as usize
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arrow::{
     array::{
         Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
-        new_null_array,
+        make_array, new_null_array,
     },
-    compute::{CastOptions, cast_with_options},
+    buffer::NullBuffer,
+    compute::{CastOptions, cast, cast_with_options},
     datatypes::{
-        DataType, FieldRef, Fields, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+        DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+        TimestampNanosecondType,
     },
 };
 
@@ -117,7 +119,15 @@ fn conform_array(array: &ArrayRef, want: &DataType, path: &str) -> Result<ArrayR
             if !holds(want, &value_type) {
                 return Err(unfit(have, want, path));
             }
-            let out = cast_with_options(array, want, &EXACT);
+            let out = match (have, want) {
+                // Both are counted from the same moment. A cast would look for the zone UTC among those it knows.
+                (DataType::Timestamp(_, None), DataType::Timestamp(unit, Some(_))) => {
+                    cast_with_options(array, &DataType::Timestamp(*unit, None), &EXACT)
+                        .and_then(|plain| plain.to_data().into_builder().data_type(want.clone()).build())
+                        .map(make_array)
+                }
+                _ => cast_with_options(array, want, &EXACT),
+            };
             let out = out.map_err(|e| unfit(have, want, path).with_source(e))?;
             whole_micros(array, &out, path)?;
             Ok(out)
@@ -130,6 +140,85 @@ fn list(array: &ListArray, item: &FieldRef, path: &str) -> Result<ArrayRef> {
     ListArray::try_new(item.clone(), array.offsets().clone(), values, array.nulls().cloned())
         .map(|list| Arc::new(list) as ArrayRef)
         .map_err(impossible)
+}
+
+/// Refuses whole numbers that lost something on their way into a column of floating-point numbers.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming column and row.
+pub(crate) fn check_exact(given: &RecordBatch, conformed: &RecordBatch) -> Result<()> {
+    for (field, given) in given.schema_ref().fields().iter().zip(given.columns()) {
+        let Some(kept) = conformed.column_by_name(field.name()) else { continue };
+        if !given.data_type().is_integer() || !kept.data_type().is_floating() {
+            continue;
+        }
+        let nearest = || unfit(given.data_type(), kept.data_type(), field.name());
+        // The greatest numbers of 64 bits become one more than there is on the way, and none on the way back.
+        let back = cast(kept, given.data_type()).map_err(|e| nearest().with_source(e))?;
+        let lost = (0..given.len()).find(|row| {
+            given.is_valid(*row) && (back.is_null(*row) || back.slice(*row, 1) != given.slice(*row, 1))
+        });
+        if let Some(row) = lost {
+            return Err(nearest().with_context("row", row));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses NULL in the columns of `rows` that `declared` says have none, and in what is inside of them.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the column.
+pub(crate) fn check_required(rows: &RecordBatch, declared: &Schema) -> Result<()> {
+    for field in declared.fields() {
+        if let Some(column) = rows.column_by_name(field.name()) {
+            check_values(column, field, None, field.name())?;
+        }
+    }
+    Ok(())
+}
+
+/// `there` says which values there are at all: a struct that is NULL has none.
+fn check_values(values: &ArrayRef, field: &Field, there: Option<&NullBuffer>, path: &str) -> Result<()> {
+    let nulls = values.logical_nulls();
+    let lacks = nulls.as_ref().is_some_and(|nulls| match there {
+        _ if nulls.null_count() == 0 => false,
+        Some(there) => !there.contains(nulls),
+        None => true,
+    });
+    if lacks && !field.is_nullable() {
+        return Err(
+            invalid("NULL in a column that the table's schema says has none").with_context("column", path)
+        );
+    }
+    let there = NullBuffer::union(there, nulls.as_ref());
+    match (field.data_type(), values.data_type()) {
+        (DataType::Struct(fields), DataType::Struct(_)) => {
+            let values = values.as_struct();
+            for field in fields {
+                if let Some(column) = values.column_by_name(field.name()) {
+                    check_values(column, field, there.as_ref(), &join(path, field.name()))?;
+                }
+            }
+            Ok(())
+        }
+        (DataType::List(item), DataType::List(_)) => {
+            let items = values.as_list::<i32>();
+            let (first, end) = (items.value_offsets()[0], items.value_offsets()[items.len()]);
+            let items = items.values().slice(first as usize, (end - first) as usize);
+            check_values(&items, item, None, &join(path, super::ELEMENT))
+        }
+        (DataType::Map(entries, _), DataType::Map(..)) => match entries.data_type() {
+            DataType::Struct(entry) if entry.len() == 2 => {
+                let map = values.as_map();
+                let (first, end) = (map.value_offsets()[0], map.value_offsets()[map.len()]);
+                let items = map.values().slice(first as usize, (end - first) as usize);
+                check_values(&items, &entry[1], None, &join(path, super::VALUE))
+            }
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }
 
 /// Nanoseconds are taken in if nothing gets lost by it.

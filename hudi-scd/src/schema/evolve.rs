@@ -12,8 +12,10 @@ use crate::Result;
 /// The schema of the table after a batch with the schema `incoming`: the table's columns in their order, then the
 /// new ones, all nullable.
 ///
-/// A column may become wider (`Int32` to `Int64` or `Float64`, `Float32` to `Float64`); narrower incoming values stay
-/// in the table's type. Structs, lists and maps evolve inside by the same rules. A batch that lacks a column of the
+/// A column may become wider, by the promotions of Avro, which are Hudi's: `Int32` to `Int64`, these to `Float32`, these
+/// to `Float64`. (A `Float64` does not hold every `Int64`, nor a `Float32` every `Int32`: who sends such a column wants it
+/// so, and stored values are read as the nearest.) Narrower incoming values stay in the table's type, and are refused if
+/// it does not hold them exactly. Structs, lists and maps evolve inside by the same rules. A batch that lacks a column of the
 /// table is refused, as Hudi refuses it: it would set the stored values to null ([`IS_DELETED_COLUMN`] may be left
 /// out: nothing is deleted then).
 ///
@@ -69,16 +71,20 @@ fn merge_types(table: &DataType, incoming: &DataType, path: &str) -> Result<Data
             Ok(map_of(merge_types(table, incoming, &join(path, super::VALUE))?, true))
         }
         _ if holds(table, incoming) => Ok(table.clone()),
-        (T::Int32, T::Int64 | T::Float64) | (T::Float32, T::Float64) => Ok(incoming.clone()),
+        (T::Int32, T::Int64 | T::Float32 | T::Float64)
+        | (T::Int64, T::Float32 | T::Float64)
+        | (T::Float32, T::Float64) => Ok(incoming.clone()),
         _ => Err(incompatible(table, incoming, path)),
     }
 }
 
-/// Whether every value of one plain type is exactly a value of the other.
+/// Whether values of one plain type can be kept as such of the other.
 pub(super) fn holds(table: &DataType, incoming: &DataType) -> bool {
     use DataType as T;
     match (table, incoming) {
-        (T::Int64 | T::Float64, T::Int32) | (T::Float64, T::Float32) => true,
+        (T::Int64 | T::Float32 | T::Float64, T::Int32)
+        | (T::Float32 | T::Float64, T::Int64)
+        | (T::Float64, T::Float32) => true,
         (T::Decimal128(precision, scale), T::Decimal128(p, s)) => {
             scale >= s && i16::from(*precision) - i16::from(*scale) >= i16::from(*p) - i16::from(*s)
         }
@@ -153,8 +159,40 @@ mod tests {
     }
 
     #[rstest::rstest]
+    #[case(DataType::Int32, DataType::Int64)]
+    #[case(DataType::Int32, DataType::Float32)]
+    #[case(DataType::Int32, DataType::Float64)]
+    #[case(DataType::Int64, DataType::Float32)]
     #[case(DataType::Int64, DataType::Float64)]
+    #[case(DataType::Float32, DataType::Float64)]
+    fn a_column_gets_the_wider_type_and_keeps_it(#[case] narrow: DataType, #[case] wide: DataType) {
+        let inside = |data_type: &DataType| {
+            let member = vec![Field::new("x", data_type.clone(), true)];
+            let fields = [
+                ("c", data_type.clone()),
+                ("l", list_of(data_type.clone())),
+                ("m", map_of(data_type.clone(), true)),
+                ("s", DataType::Struct(member.into())),
+            ];
+            schema(&fields)
+        };
+        let (narrow, wide) = (inside(&narrow), inside(&wide));
+        assert_eq!(*reconcile(&narrow, &wide).unwrap(), wide);
+        assert_eq!(*reconcile(&wide, &narrow).unwrap(), wide);
+    }
+
+    #[rstest::rstest]
     #[case(DataType::Utf8, DataType::Int32)]
+    #[case(DataType::Int32, DataType::Utf8)]
+    #[case(DataType::Int64, DataType::Decimal128(20, 0))]
+    #[case(DataType::Decimal128(10, 2), DataType::Float64)]
+    #[case(DataType::Boolean, DataType::Int32)]
+    #[case(DataType::Int32, DataType::Boolean)]
+    #[case(DataType::Utf8, DataType::Binary)]
+    #[case(DataType::Binary, DataType::Utf8)]
+    #[case(DataType::Date32, DataType::Int32)]
+    #[case(DataType::Int32, list_of(DataType::Int32))]
+    #[case(list_of(DataType::Int32), DataType::Int32)]
     #[case(DataType::Date32, DataType::Timestamp(TimeUnit::Microsecond, None))]
     #[case(
         DataType::Timestamp(TimeUnit::Millisecond, None),

@@ -26,6 +26,7 @@
 
 mod avro;
 mod conform;
+mod continued;
 mod evolve;
 
 use std::sync::Arc;
@@ -37,6 +38,8 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) use avro::decimal_bytes;
 pub use avro::{from_avro, sanitize_name, to_avro};
 pub use conform::conform;
+pub(crate) use conform::{check_exact, check_required};
+pub(crate) use continued::{continued, with_meta_columns as avro_with_meta_columns};
 pub use evolve::reconcile;
 
 /// The columns that Hudi adds in front of the data, in this order, all strings.

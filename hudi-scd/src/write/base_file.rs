@@ -60,11 +60,12 @@ impl FileFormat {
     pub(crate) fn new(
         table_name: &str,
         data: &Schema,
+        avro: &str,
         record_key: &[String],
         options: &TableOptions,
     ) -> Result<Self> {
         let stored = schema::with_meta_columns(data);
-        let avro = schema::to_avro(&stored, table_name)?;
+        let avro = schema::avro_with_meta_columns(avro, table_name)?;
         let name = schema::sanitize_name(table_name);
         let parquet =
             parquet_schema(&stored, &format!("hoodie.{name}.{name}_record")).map_err(unsupported)?;

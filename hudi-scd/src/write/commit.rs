@@ -27,7 +27,7 @@ use crate::{
     concurrent::ordered,
     layout::{self, BaseFileName},
     properties::java_date,
-    schema, storage,
+    storage,
     table::{Table, Turn},
     timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
 };
@@ -84,6 +84,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) turn: &'a Turn<'a>,
     pub(crate) instant: Instant,
     pub(crate) operation: Operation,
+    /// The data columns.
+    pub(crate) avro: String,
     /// The file groups in whose place the new ones are put.
     pub(crate) replaced: Replaced,
 }
@@ -100,12 +102,13 @@ impl Commit<'_> {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        let Self { table, turn, instant, operation, replaced } = self;
+        let Self { table, turn, instant, operation, avro, replaced } = self;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
         let format = Arc::new(FileFormat::new(
             table.name(),
             &schema,
+            &avro,
             &table.inner.properties.record_key_fields,
             &table.inner.options,
         )?);
@@ -140,7 +143,7 @@ impl Commit<'_> {
         for stat in stats {
             by_partition.entry(stat.partition_path.clone().unwrap_or_default()).or_default().push(stat);
         }
-        let mut metadata = metadata(by_partition).with_schema(schema::to_avro(&schema, table.name())?);
+        let mut metadata = metadata(by_partition).with_schema(avro);
         metadata.partition_to_replace_file_ids = replaced;
         let inflight = state_file(State::Inflight)?;
         storage::write(store, &inflight, metadata.to_json()?).await?;

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array, make_comparator},
-    compute::{SortOptions, concat_batches, take, take_record_batch},
+    compute::{SortOptions, concat_batches, filter_record_batch, take, take_record_batch},
     datatypes::{DataType, Schema, SchemaRef},
 };
 
@@ -69,9 +69,11 @@ impl Incoming {
                 },
                 Err(error) => return Err(error),
             };
+            let known = schema.clone();
             for batch in batches {
                 schema = schema::reconcile(&schema, batch.schema_ref())?;
             }
+            check_key_types(&known, &schema, properties)?;
             let rows = gather(batches, &schema, false)?;
             (schema, rows)
         };
@@ -95,7 +97,24 @@ impl Incoming {
             Some(ordering) if !all => Some(take(&ordering, &winners, None).map_err(failed)?),
             ordering => ordering,
         };
-        Self::of_distinct(properties, intent, schema, rows, keys, ordering, total_rows)
+        let incoming = Self::of_distinct(properties, intent, schema, rows, keys, ordering, total_rows)?;
+        if let (Some(text), false) = (table.avro_of(view), intent == Intent::Delete) {
+            incoming.check_required(text)?;
+        }
+        Ok(incoming)
+    }
+
+    /// Refuses NULL where the table's own schema does not allow it. A row that deletes need not say more than its key.
+    fn check_required(&self, avro: &str) -> Result<()> {
+        let declared = schema::from_avro(avro)?;
+        if self.deletes.is_none() {
+            return schema::check_required(&self.rows, &declared);
+        }
+        let stays: BooleanArray = (0..self.rows.num_rows()).map(|row| Some(!self.is_delete(row))).collect();
+        let rows = filter_record_batch(&self.rows, &stays).map_err(|cause| {
+            Error::new(ErrorKind::InvalidInput, "the rows cannot be told apart").with_source(cause)
+        })?;
+        schema::check_required(&rows, &declared)
     }
 
     /// Rows of which no two have the same key, out of `total_rows`.
@@ -168,6 +187,28 @@ pub(super) fn key_schema(schema: &Schema, fields: &[String]) -> Result<SchemaRef
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// A whole number that became a floating-point one is written otherwise in keys and in paths: no stored row would be found
+/// again.
+fn check_key_types(known: &Schema, evolved: &Schema, properties: &TableProperties) -> Result<()> {
+    for name in properties.record_key_fields.iter().chain(&properties.partition_fields) {
+        let type_in =
+            |schema: &Schema| schema.field_with_name(name).ok().map(|field| field.data_type().clone());
+        if let (Some(was), Some(is)) = (type_in(known), type_in(evolved))
+            && was != is
+            && is.is_floating()
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a column of the record key or of the partition path cannot become a floating-point one",
+            )
+            .with_context("column", name)
+            .with_context("table", was)
+            .with_context("batch", is));
+        }
+    }
+    Ok(())
+}
+
 /// All rows in one batch under the schema; Hudi's own columns, if a caller passes rows that were read, are left out.
 fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Result<RecordBatch> {
     let conformed = batches
@@ -196,7 +237,9 @@ fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Resul
                     }
                 }
             }
-            schema::conform(&projected, schema)
+            let conformed = schema::conform(&projected, schema)?;
+            schema::check_exact(&projected, &conformed)?;
+            Ok(conformed)
         })
         .collect::<Result<Vec<_>>>()?;
     match conformed.as_slice() {

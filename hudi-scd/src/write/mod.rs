@@ -52,6 +52,7 @@ pub use self::{
 use crate::{
     Result,
     concurrent::blocking,
+    schema,
     table::{Table, Turn},
     view::View,
 };
@@ -220,7 +221,8 @@ impl Table {
         let instant = self.mint(view.timeline.newest())?;
         let schema = changes.schema.clone();
         let packed = pack::pack(self, &view, changes, self.ids(instant));
-        let commit = Commit { table: self, turn, instant, operation, replaced };
+        let avro = schema::continued(self.avro_of(&view), &schema, self.name())?;
+        let commit = Commit { table: self, turn, instant, operation, avro, replaced };
         commit.run(schema, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
         self.archive_after_commit(turn, report).await;

@@ -94,8 +94,9 @@ pub(crate) async fn tag(
         });
         let verdicts: Vec<(FileHits, Vec<Verdict>)> =
             ordered(table.inner.options.parallelism, judged).await?;
+        let mut copies = Copies::of(incoming, &tagged.files, &verdicts);
         for (hits, verdicts) in &verdicts {
-            apply(&mut tagged, incoming, hits, verdicts, report);
+            apply(&mut tagged, incoming, hits, verdicts, &mut copies, report);
         }
     }
 
@@ -214,28 +215,73 @@ fn equal_rows(
     Ok(equal)
 }
 
+/// Keys that are stored more than once. As in Hudi each copy is updated where it is, or deleted; those in other
+/// partitions go, as those of rows that move do; and a row that moves arrives once.
+#[derive(Debug, Default)]
+struct Copies {
+    /// The keys, and whether the incoming row has a place already: a copy that stays in its partition, or one that moved.
+    placed: HashMap<u32, bool>,
+    counted: HashSet<u32>,
+}
+
+impl Copies {
+    fn of(incoming: &Incoming, files: &[IndexedFile], verdicts: &[(FileHits, Vec<Verdict>)]) -> Self {
+        let mut seen = HashSet::new();
+        let mut copies = Self::default();
+        for hit in verdicts.iter().flat_map(|(hits, _)| &hits.hits) {
+            if !seen.insert(hit.key) {
+                copies.placed.insert(hit.key, false);
+            }
+        }
+        if !copies.placed.is_empty() {
+            for (hits, _) in verdicts {
+                let partition = files[hits.file].group.partition.as_str();
+                for hit in &hits.hits {
+                    if let Some(placed) = copies.placed.get_mut(&hit.key) {
+                        let row = hit.key as usize;
+                        *placed |= !incoming.is_delete(row) && incoming.partitions.path(row) == partition;
+                    }
+                }
+            }
+        }
+        copies
+    }
+
+    /// Whether a row that leaves a partition is to be put into its own; of several copies one is.
+    fn place(&mut self, key: u32) -> bool {
+        self.placed.get_mut(&key).is_none_or(|placed| !std::mem::replace(placed, true))
+    }
+
+    /// Whether a key is met for the first time, and so counts in the report.
+    fn count(&mut self, key: u32) -> u64 {
+        u64::from(!self.placed.contains_key(&key) || self.counted.insert(key))
+    }
+}
+
 fn apply(
     tagged: &mut Tagged,
     incoming: &Incoming,
     hits: &FileHits,
     verdicts: &[Verdict],
+    copies: &mut Copies,
     report: &mut CommitReport,
 ) {
     let partition = tagged.files[hits.file].group.partition.clone();
     let mut edits = Vec::new();
     for (index, (hit, verdict)) in hits.hits.iter().zip(verdicts).enumerate() {
         let row = hit.key as usize;
+        let count = copies.count(hit.key);
         let change = match verdict {
             Verdict::Late => {
-                report.late += 1;
+                report.late += count;
                 continue;
             }
             Verdict::Unchanged => {
-                report.unchanged += 1;
+                report.unchanged += count;
                 continue;
             }
             Verdict::Wins if incoming.is_delete(row) => {
-                report.deleted += 1;
+                report.deleted += count;
                 // A delete by key has no ordering value of its own: it takes the row's.
                 let ordering = match &incoming.ordering {
                     Some(ordering) => Some((ordering.clone(), row)),
@@ -245,13 +291,15 @@ fn apply(
                 Change::Drop
             }
             Verdict::Wins if incoming.partitions.path(row) == partition => {
-                report.updated += 1;
+                report.updated += count;
                 Change::Replace(hit.key)
             }
             Verdict::Wins => {
-                report.moved += 1;
-                let target = incoming.partitions.path(row).to_owned();
-                tagged.new_rows.entry(target).or_default().push(hit.key);
+                report.moved += count;
+                if copies.place(hit.key) {
+                    let target = incoming.partitions.path(row).to_owned();
+                    tagged.new_rows.entry(target).or_default().push(hit.key);
+                }
                 Change::Drop
             }
         };

@@ -1,13 +1,8 @@
 //! Reading CSV and JSON lines into columns.
 
-use std::{borrow::Cow, collections::HashMap, fmt, io::BufRead};
+use std::{borrow::Cow, collections::HashMap, io::BufRead};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
 
 use super::{
     BATCH_BYTES, BATCH_ROWS, Batches, InputFile, Rows,
@@ -18,7 +13,7 @@ use super::{
     guess::Guess,
     text_schema,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, members::Members};
 
 impl InputFile {
     fn broken(&self, broken: Broken) -> Error {
@@ -137,39 +132,8 @@ fn json_open(file: &InputFile) -> Result<Lines<impl BufRead + use<>>> {
     Ok(Lines { input: file.open()?, line: 0, buffer: String::new() })
 }
 
-/// The members of a JSON object, in the order in which they are written; of a name that is there twice the last counts.
-struct Object<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'a> Object<'a> {
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().rev().find(|(known, _)| known == name).map(|(_, raw)| *raw)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(Members).map(Object)
-    }
-}
-
-fn object<'a>(file: &InputFile, line: u64, text: &'a str) -> Result<Object<'a>> {
-    serde_json::from_str(text).map_err(|cause| {
+fn object<'a>(file: &InputFile, line: u64, text: &'a str) -> Result<Members<'a>> {
+    Members::parse(text).map_err(|cause| {
         let error = file.at_line(line, "the line is not a JSON object");
         if text.starts_with('[') {
             error.with_context("way out", "write one object a line, without an array around them")
