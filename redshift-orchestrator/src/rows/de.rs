@@ -17,18 +17,43 @@ use super::{Column, Field};
 pub(super) fn from_row<T: DeserializeOwned>(columns: &[Column], fields: &[Field]) -> Result<T, RowError> {
     if columns.len() != fields.len() {
         let message = format!("the row has {} values for {} columns", fields.len(), columns.len());
-        return Err(RowError(message));
+        return Err(RowError::Other(message));
     }
-    T::deserialize(Row { columns, fields })
+    T::deserialize(Row { columns, fields }).map_err(|error| match error {
+        RowError::NoColumn(wanted) => no_column(wanted, columns),
+        error => error,
+    })
+}
+
+/// SQL folds names to lower case, and structs are mostly read by the names of their fields: the error says which names there are.
+fn no_column(wanted: &str, columns: &[Column]) -> RowError {
+    let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+    let alike = names.iter().find(|name| {
+        let plain = |name: &str| name.replace('_', "").to_lowercase();
+        plain(name) == plain(wanted)
+    });
+    RowError::Other(match alike {
+        Some(name) => {
+            format!("there is no column `{wanted}`, but `{name}`; use #[serde(rename = \"{name}\")]")
+        }
+        None => format!("there is no column `{wanted}`; the result has `{}`", names.join("`, `")),
+    })
 }
 
 /// Why a row is no `T`.
 #[derive(Debug)]
-pub(super) struct RowError(String);
+pub(super) enum RowError {
+    /// The type wants a column that the row does not have.
+    NoColumn(&'static str),
+    Other(String),
+}
 
 impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::NoColumn(name) => write!(f, "there is no column `{name}`"),
+            Self::Other(message) => f.write_str(message),
+        }
     }
 }
 
@@ -36,13 +61,17 @@ impl std::error::Error for RowError {}
 
 impl serde::de::Error for RowError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(message.to_string())
+        Self::Other(message.to_string())
+    }
+
+    fn missing_field(name: &'static str) -> Self {
+        Self::NoColumn(name)
     }
 }
 
 impl RowError {
     fn in_column(self, column: &Column) -> Self {
-        Self(format!("column `{}` ({}): {}", column.name, column.type_name, self.0))
+        Self::Other(format!("column `{}` ({}): {self}", column.name, column.type_name))
     }
 }
 
@@ -56,7 +85,7 @@ impl<'a> Row<'a> {
     fn only(&self) -> Result<Value<'a>, RowError> {
         match (self.columns, self.fields) {
             ([column], [field]) => Ok(Value { column, field }),
-            _ => Err(RowError(format!(
+            _ => Err(RowError::Other(format!(
                 "a single value was wanted, and the row has {}; use a struct or a tuple",
                 self.fields.len()
             ))),
@@ -91,7 +120,7 @@ impl<'de> Deserializer<'de> for Row<'_> {
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, RowError> {
         if length != self.fields.len() {
             let message = format!("{length} values were wanted, and the row has {}", self.fields.len());
-            return Err(RowError(message));
+            return Err(RowError::Other(message));
         }
         self.deserialize_seq(visitor)
     }

@@ -6,6 +6,8 @@ use crate::PageToken;
 pub mod arrow;
 mod de;
 mod ext;
+#[cfg(test)]
+mod tests;
 
 pub use ext::StatementExecutorExt;
 
