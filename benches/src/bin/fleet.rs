@@ -163,7 +163,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
                     let draw = fastrand::Rng::with_seed(number as u64);
                     waits.spawn(async move {
                         sleep_until(begins).await;
-                        poll(&*service, &id, &*strategy, draw).await;
+                        poll(&service, &id, &*strategy, draw).await;
                         Some(ends.elapsed())
                     });
                 }

@@ -25,8 +25,7 @@ fn rows_as<T: DeserializeOwned + Send>(
     records: Vec<Vec<Field>>,
 ) -> Result<Vec<T>, crate::Error> {
     let columns = columns.iter().map(|(name, kind)| Column::new(*name, *kind)).collect();
-    let mut limits = Limits::default();
-    limits.rows_per_page = 3;
+    let limits = Limits { rows_per_page: 3, ..Limits::default() };
     let run = Run::finished(Duration::ZERO).with_result(columns, records);
     let service = LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(run));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
