@@ -140,6 +140,11 @@ pub(crate) fn local_checksum(relative: &str) -> String {
     in_partition(partition, &format!(".{name}.crc"))
 }
 
+/// Whether a file is such a checksum.
+pub(crate) fn is_local_checksum(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".crc")
+}
+
 /// The file on the timeline that says that an action reached a state.
 ///
 /// An inflight commit is the odd one: it is called `{ts}.inflight`.

@@ -86,7 +86,7 @@ pub(crate) struct View {
     pub(crate) pending: Vec<PendingFile>,
     /// The partitions that have their metadata file.
     pub(crate) partitions: BTreeSet<String>,
-    /// Checksums of Hadoop's local file system, which have to go with their files.
+    /// Checksums of Hadoop's local file system, which have to go with their files: of base files and of the timeline.
     pub(crate) checksums: BTreeSet<String>,
     /// The data columns as of the latest commit, if there is one that says them.
     pub(crate) schema: Option<SchemaRef>,
@@ -139,7 +139,7 @@ impl View {
             groups: BTreeMap::new(),
             pending: Vec::new(),
             partitions: BTreeSet::new(),
-            checksums: BTreeSet::new(),
+            checksums: timeline.checksums().iter().cloned().collect(),
             schema: latest_schema(&written)?,
             avro: written.latest_schema().map(|(_, text)| text.to_owned()),
             earliest: earliest_retained(store, table, &timeline).await?,
@@ -176,7 +176,7 @@ impl View {
         }
         if file == layout::PARTITION_METADATA {
             self.partitions.insert(partition.to_owned());
-        } else if file.starts_with('.') && file.ends_with(".crc") {
+        } else if layout::is_local_checksum(file) {
             self.checksums.insert(path.to_owned());
         }
         let Some(name) = BaseFileName::parse(file) else { return Ok(()) };

@@ -10,7 +10,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{Golden, folder, lines, repeatable};
-use hudi_scd::{Query, RetentionPolicy, Table, TableDefinition};
+use hudi_scd::{Query, RetentionPolicy, Table, TableDefinition, TimestampPartition, TimestampType};
 use serde_json::json;
 
 #[tokio::test]
@@ -23,7 +23,10 @@ async fn writes_tables_for_other_engines() {
         "complexkey-0.15",
         "complexkey-part-0.15",
         "deletes-0.15",
+        "overwritten-0.15",
+        "replaced-0.15",
         "singlecomplex-0.15",
+        "timestampkey-0.15",
     ] {
         replay(name, &into.join(name)).await;
     }
@@ -39,17 +42,28 @@ async fn replay(name: &str, into: &Path) {
     let retained = golden.about["write_args"]["retained"].as_u64().unwrap() as u32;
     std::fs::create_dir_all(into).unwrap();
     let into = into.canonicalize().unwrap();
-    let definition = TableDefinition::new(name.replace('-', "_"), golden.schema(), fields("key"))
+    let mut definition = TableDefinition::new(name.replace('-', "_"), golden.schema(), fields("key"))
         .with_ordering_field(golden.about["ordering"].as_str().unwrap())
         .with_partition_fields(fields("partition"));
+    if name.starts_with("timestampkey") {
+        let by_month = TimestampPartition::new(TimestampType::DateString, "yyyy/MM")
+            .with_input_format("yyyy-MM-dd HH:mm:ss")
+            .with_time_zone("GMT+2:00");
+        definition = definition.with_timestamp_partition("at", &by_month);
+    }
     let options = repeatable()
         .with_retention(RetentionPolicy::commits(retained))
         .with_base_url(into.join("table").to_string_lossy());
     let table = Table::create_with(folder(&into), "table".into(), definition, options).await.unwrap();
     for (operation, input) in golden.inputs() {
         let batch = golden.batch(&input);
-        let done =
-            if operation == "delete" { table.delete(&[batch]).await } else { table.upsert(&[batch]).await };
+        let done = match operation.as_str() {
+            "delete" => table.delete(&[batch]).await,
+            "insert_overwrite" => table.insert_overwrite(&[batch]).await,
+            "insert_overwrite_table" => table.insert_overwrite_table(&[batch]).await,
+            "delete_partition" => table.delete_partitions(["p=b"]).await,
+            _ => table.upsert(&[batch]).await,
+        };
         done.unwrap();
     }
     let write =
@@ -65,36 +79,4 @@ async fn replay(name: &str, into: &Path) {
     let mut about = golden.about.clone();
     about["instants"] = json!(instants);
     std::fs::write(into.join("about.json"), about.to_string()).unwrap();
-}
-
-/// After another engine has written on: what it reads (`theirs.jsonl`) we read too, sound, and can write on.
-#[tokio::test]
-#[ignore = "reads the folder that HUDI_SCD_INTEROP_DIR names, after another engine has written to it"]
-async fn reads_and_goes_on_with_what_other_engines_wrote() {
-    let folders = PathBuf::from(std::env::var("HUDI_SCD_INTEROP_DIR").unwrap());
-    for entry in std::fs::read_dir(folders).unwrap() {
-        let of = entry.unwrap().path();
-        if !of.join("theirs.jsonl").exists() {
-            continue;
-        }
-        let table = Table::open(folder(&of), "table".into()).await.unwrap();
-        let ours = lines(&table.read(Query::snapshot()).await.unwrap());
-        let theirs = common::expected(&of.join("theirs.jsonl"));
-        assert_eq!(common::as_spark_reads(ours.clone()), theirs, "{}", of.display());
-        assert_eq!(table.validate().await.unwrap(), [], "{}", of.display());
-        // The oldest row again, newer: for the other engine to see.
-        let stored = table.read(Query::snapshot()).await.unwrap();
-        let again = table.upsert(&stored).await.unwrap();
-        assert_eq!(again.instant, None, "{}: {again}", of.display());
-        let about: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(of.join("about.json")).unwrap()).unwrap();
-        let schema = common::schema(about["schema"].as_str().unwrap());
-        let mut row: serde_json::Value = serde_json::from_str(&ours[0]).unwrap();
-        row[about["ordering"].as_str().unwrap()] = "2040-01-01T00:00:00.000000Z".into();
-        let report = table.upsert(&[common::batch(&schema, &row.to_string())]).await.unwrap();
-        assert_eq!(report.updated, 1, "{}: {report}", of.display());
-        let rows = lines(&table.read(Query::snapshot()).await.unwrap());
-        std::fs::write(of.join("expected.jsonl"), rows.join("\n") + "\n").unwrap();
-        std::fs::remove_file(of.join("theirs.jsonl")).unwrap();
-    }
 }

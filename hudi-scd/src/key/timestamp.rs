@@ -69,6 +69,9 @@ impl TimestampType {
 
 /// How a column partitions a table by time, as Hudi's `TimestampBasedKeyGenerator` does it.
 ///
+/// Spark's writers want `hoodie.keygen.timebased.timestamp.type`, and the input format of texts, as options of each write
+/// besides, as they do for tables of their own; and Spark's reads show the folder's text in the place of the column's value.
+///
 /// Patterns are those of Joda-Time, as in `yyyy/MM/dd`; several to read by are separated by commas. A null is the
 /// beginning of 1970, as in Hudi.
 ///

@@ -84,7 +84,7 @@ impl Table {
                     // Without a plan nothing was done, and nothing can be.
                     for state in [State::Inflight, State::Requested] {
                         let file = self.inner.layout.instant_file(entry.instant, Action::Clean, state)?;
-                        storage::delete(self.store(), &file).await?;
+                        self.delete_file(&view, self.inner.layout.relative(&file)).await?;
                     }
                 }
             }

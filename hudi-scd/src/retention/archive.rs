@@ -82,7 +82,7 @@ impl Table {
             // The completed file goes last: without it the others look like a write that died.
             for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {
                 let path = self.inner.layout.instant_file(action.instant, action.action, state)?;
-                storage::delete(self.store(), &path).await?;
+                self.delete_file(&view, self.inner.layout.relative(&path)).await?;
             }
         }
         Ok(Some(ArchiveReport { actions: actions.len() as u64, file }))

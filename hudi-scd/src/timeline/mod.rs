@@ -152,6 +152,8 @@ impl TimelineEntry {
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
+    /// The paths of the checksums that Hadoop's local file system keeps beside the files.
+    checksums: Vec<String>,
 }
 
 impl Timeline {
@@ -159,8 +161,10 @@ impl Timeline {
     pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Self> {
         let folder = table.meta_folder()?;
         let listed = storage::list_folder(store, &folder).await?;
-        let names = listed.objects.iter().filter_map(|object| object.location.filename());
-        Ok(Self::from_file_names(names))
+        let paths = || listed.objects.iter().map(|object| &object.location);
+        let checksums = paths().filter(|path| path.filename().is_some_and(layout::is_local_checksum));
+        let checksums = checksums.map(|path| table.relative(path).to_owned()).collect();
+        Ok(Self { checksums, ..Self::from_file_names(paths().filter_map(|path| path.filename())) })
     }
 
     pub(crate) fn from_file_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
@@ -175,7 +179,12 @@ impl Timeline {
                 Some(TimelineEntry { instant, action, state: furthest(files)?, files })
             })
             .collect();
-        Self { entries }
+        Self { entries, checksums: Vec::new() }
+    }
+
+    /// The paths of the checksums that Hadoop's local file system keeps beside the files.
+    pub(crate) fn checksums(&self) -> &[String] {
+        &self.checksums
     }
 
     /// Every action, oldest first.

@@ -228,7 +228,7 @@ async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Opt
             // It died before its plan was there, so it has done nothing: what it was to undo is found again.
             for state in [State::Inflight, State::Requested] {
                 let file = table.inner.layout.instant_file(entry.instant, Action::Rollback, state)?;
-                storage::delete(table.store(), &file).await?;
+                table.delete_file(view, table.inner.layout.relative(&file)).await?;
             }
             return Ok(None);
         }
