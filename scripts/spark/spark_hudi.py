@@ -28,8 +28,8 @@ def bundle(hudi):
     return cache / "redshift-orchestrator" / "spark-jars" / f"hudi-spark{SPARK[hudi]}-bundle_2.12-{hudi}.jar"
 
 
-def start(hudi, cores=2, memory="2g"):
-    """A Spark session with this version of Hudi. There can be one in a process."""
+def start(hudi, cores=2, memory="2g", settings=(), java=""):
+    """A Spark session with this version of Hudi, with further settings and options of Java. There can be one in a process."""
     os.environ["TZ"] = "UTC"  # Spark hands timestamps to Python in local time
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     folder = tempfile.mkdtemp(prefix="spark-hudi-")
@@ -38,12 +38,12 @@ def start(hudi, cores=2, memory="2g"):
 
     from pyspark.sql import SparkSession
 
-    settings = {
+    settings = dict(settings) | {
         "spark.driver.memory": memory,
         "spark.driver.extraClassPath": str(bundle(hudi)),
         # The last two keep a library that measures objects quiet.
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC "
-        "-Djdk.attach.allowAttachSelf=true -Djol.skipHotspotSAAttach=true",
+        f"-Djdk.attach.allowAttachSelf=true -Djol.skipHotspotSAAttach=true {java}",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",

@@ -1,0 +1,134 @@
+"""Tables of hudi-scd in Spark with Hudi, tables of Spark in hudi-scd, and both in turns: every row against a model.
+
+    scripts/spark/run [--quick] [--hudi VERSION]... [--seed N]... [--keep]
+
+Prints a line for each thing that was compared, and what differs; then a table of engines and checks. Exits with 1 if anything
+differs, and with 2 if it could not be tried.
+"""
+
+import argparse
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+
+import pyarrow
+
+import both
+import changes
+import golden
+import sides
+from report import Report
+from table import Difference, Table, require
+
+WRITERS = ["0.15.0", "1.0.2", "0.14.0"]
+READERS = ["1.2.0"]
+
+
+class Ours:
+    """The tables that we write, in every engine."""
+
+    def __init__(self, folder, ours, seed, replayed):
+        self.folder, self.ours, self.seed, self.replayed = folder, ours, seed, replayed
+        self.tables = []
+
+    def write_all(self, report):
+        for kind in changes.KINDS:
+            report.check(self.ours.name, "a table's life", kind.name, self.write, kind)
+
+    def write(self, kind):
+        """A table's life by our hands alone: changes, moves, late rows, deletes, cleans, archival, a savepoint, a rollback, evolution."""
+        of = Table(self.folder / kind.name, kind, self.ours, self.seed)
+        of.create()
+        for turn in range(8):
+            if turn == 4:
+                of.delete()
+            else:
+                of.upsert(size=24 if turn == 0 else 12)
+        if kind.name == "types":
+            of.add_column("later", pyarrow.decimal128(12, 3))
+            of.widen("small", pyarrow.int64())
+            of.upsert()
+        of.upsert()
+        if kind.name == "plain_folders":
+            self.ours.run("savepoint", of.path, "--instant", of.model.instants[-1])
+            of.upsert()
+            of.upsert()
+        of.upsert()
+        of.rollback()
+        of.upsert()
+        late_for_a_deleted_key(of)
+        of.upsert()
+        actions = {action for _, action, _ in of.timeline()}
+        require("actions", actions - {"savepoint"}, {"commit", "clean", "rollback"})
+        require("an archive", any((of.path / ".hoodie/archived").iterdir()), True)
+        of.check_sound()
+        self.tables.append(of)
+        return len(of.model.rows)
+
+    def read(self, report, reader):
+        for of in self.tables:
+            name = of.folder.name
+            report.check(reader.name, "latest rows", name, of.check_latest, reader)
+            report.check(reader.name, "as of each retained commit", name, of.check_as_of, reader)
+            report.check(reader.name, "since each retained commit", name, of.check_since, reader)
+        for of in self.replayed:
+            report.check(reader.name, "Spark's batches written by us", of.folder.name, of.check_all, reader)
+
+
+def late_for_a_deleted_key(of):
+    """It must not bring the key back. A batch that changes nothing makes no commit."""
+    key = sorted(of.model.rows)[0]
+    stored = of.model.rows[key]
+    types = dict(zip(of.schema.names, of.schema.types))
+    row = of.changes.row(tuple(changes.typed(value, types[name]) for name, value in zip(of.kind.key, key)))
+    row[of.kind.ordering] = changes.older(changes.typed(stored[of.kind.ordering], types[of.kind.ordering]))
+    keys = of.save([{name: row[name] for name in of.kind.key}], pyarrow.schema([(name, types[name]) for name in of.kind.key]))
+    of.committed(of.ours.delete(of.path, keys), of.model.delete([key]))
+    require(f"{of.folder.name}: the commit of a late row of a deleted key", of.upsert([row]), None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--replayed", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="what fits into CI: fewer kinds of tables where both write")
+    parser.add_argument("--hudi", action="append", choices=WRITERS + READERS, help="only with this version; may be repeated")
+    parser.add_argument("--seed", action="append", help="of the changes; may be repeated (1, and 2 and 3 unless --quick)")
+    parser.add_argument("--keep", action="store_true", help="leave the tables where they were made")
+    a = parser.parse_args()
+    seeds = a.seed or (["1"] if a.quick else ["1", "2", "3"])
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="hudi-scd-and-spark-"))
+    report = Report()
+    report.say(f"changes from seed {', '.join(seeds)}; tables and logs in {folder}")
+    ours = sides.Ours(a.binary)
+    replayed = [golden.Golden(table.parent, ours) for table in sorted(a.replayed.glob("*/table"))]
+    written = [Ours(folder / f"seed-{seed}", ours, seed, [] if turn else replayed) for turn, seed in enumerate(seeds)]
+    for tables in written:
+        tables.write_all(report)
+        tables.read(report, ours)
+        tables.read(report, sides.HudiRs())
+    for version in a.hudi or WRITERS + READERS:
+        begin = time.monotonic()
+        spark = sides.Spark(version, folder / f"spark-{version}.log")
+        report.say(f"{spark.name} started", begin)
+        for tables in written:
+            tables.read(report, spark)
+            if version in WRITERS:
+                both.check(report, tables, spark, a.quick)
+        if version in WRITERS:
+            both.last(report, written[0], spark)
+        spark.close()
+        spent = ", ".join(f"{len(times)} {what} {sum(times):.0f} s" for what, times in spark.seconds.items())
+        report.say(f"{spark.name}: {spent}")
+    print(f"\n{report.table()}\n")
+    if report.failures:
+        print(f"{len(report.failures)} checks differ; the tables are in {folder}:\n  " + "\n  ".join(report.failures))
+        sys.exit(1)
+    if not a.keep:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Where both write: turns, cleaners, savepoints, crashes, rollbacks; hudi-scd and one version of Spark with Hudi on the same tables."""
+
+import subprocess
+import time
+
+import golden
+import sides
+import table
+from table import Difference, Table, require, same
+
+TURNS = 10
+# What fits into CI: one of each form that paths and keys have.
+QUICK_GOLDENS = ("address-1.0-v6", "complexkey-part-0.15", "customer-0.14", "replaced-0.15", "timestampkey-0.15")
+
+
+def check(report, ours, spark, quick):
+    """Everything that writes, on copies of the tables that we wrote."""
+    tables = {of.folder.name: of for of in ours.tables}
+    readers = [ours.ours, spark]
+
+    def of(check, subject, do, *arguments):
+        report.check(spark.name, check, subject, do, *arguments)
+
+    for name, each in tables.items():
+        if each.kind.spark_writes:
+            of("a turn each", name, turns, each.copy(f"{name}-{spark.version}"), spark, readers, 1)
+    own = tables["by_day"].copy(f"by_day-turns-{spark.version}")
+    of(f"{TURNS} turns each", "by_day, begun by hudi-scd", turns, own, spark, readers, TURNS)
+    of("show_commits", "by_day", show_commits, own, spark)
+    of("a partition overwritten by Spark", "by_day", overwritten, own, spark)
+    kind = tables["two_fields"].kind
+    theirs = Table(ours.folder / f"two_fields-of-{spark.version}", kind, ours.ours, ours.seed)
+    of(f"{TURNS} turns each", "two_fields, begun by Spark", turns, theirs, spark, readers, TURNS)
+    for policy in POLICIES:
+        if (spark.version, policy) == ("0.14.0", "KEEP_LATEST_BY_HOURS"):
+            # It deletes the versions that are read as of the earliest commit that it retains (docs/other-engines.md).
+            continue
+        of("cleaners delete the same", f"address, {policy}", golden_cleaners, ours, spark, policy)
+        of("cleaners delete the same", f"by_day, {policy}", own_cleaners, own, spark, policy)
+    of("a savepoint keeps its files", "by_day", savepoints, tables["by_day"], spark)
+    of("Spark's write dies, we repair", "by_day", crash_of_spark, tables["by_day"], spark)
+    of("ours is killed, Spark repairs", "by_day", crash_of_ours, tables["by_day"], spark)
+    of("rollbacks", "types", rollbacks, tables["types"], spark)
+    for archive in golden.ARCHIVES:
+        if not quick or archive.stem in QUICK_GOLDENS:
+            made = golden.unpack(archive.stem, ours.folder / f"golden-{spark.version}", ours.ours)
+            of("tables of Spark's, written on", archive.stem, made.go_on, spark)
+    for replayed in ours.replayed:
+        if not quick or replayed.folder.name in QUICK_GOLDENS:
+            copy = replayed.copy(ours.folder / f"{replayed.folder.name}-{spark.version}")
+            of("Spark's batches written by us, written on", replayed.folder.name, copy.go_on, spark)
+
+
+def last(report, ours, spark):
+    """What the session does not survive."""
+    of = next(of for of in ours.tables if of.folder.name == "by_day")
+    report.check(spark.name, "Spark is killed, we repair", "by_day", spark_killed, of, spark)
+
+
+def turns(of, spark, readers, count):
+    """Each side upserts, cleans and archives; the rows are the model's after each turn."""
+    rows = 0
+    for turn in range(count):
+        if turn == 6:
+            of.spark_delete(spark)
+        else:
+            of.spark_upsert(spark)
+        rows += agreed(of, spark)
+        of.upsert() if turn != 7 else of.delete()
+        rows += agreed(of, spark)
+    return rows + of.check_as_of(*readers) + of.check_since(*readers)
+
+
+def agreed(of, spark):
+    of.check_sound()
+    return of.check_latest(of.ours, spark)
+
+
+def overwritten(of, spark):
+    of.spark_overwrite(spark)
+    rows = agreed(of, spark)
+    of.upsert()
+    return rows + agreed(of, spark) + of.check_as_of(of.ours, spark) + of.check_since(of.ours, spark)
+
+
+def show_commits(of, spark):
+    """Spark's procedures tell of each commit what our own listing tells, and find those that are archived."""
+    theirs = {row["commit_time"]: row for row in spark.ask("call", procedure="show_commits", table=of.path, arguments="limit => 100")}
+    ours = {line["instant"]: line for line in of.ours.run("timeline", of.path) if line["instant"] in of.completed()}
+    require("show_commits", sorted(theirs), sorted(of.completed()))
+    for instant, line in ours.items():
+        row = theirs[instant]
+        told = (row["total_bytes_written"], row["total_update_records_written"], row["total_files_added"] + row["total_files_updated"])
+        require(f"show_commits of {instant}", told, (line["bytes"], line["updates"], line["files"]))
+    ever = "limit => 1000, start_ts => '20000101000000', end_ts => '29991231000000'"
+    theirs = [row["commit_time"] for row in spark.ask("call", procedure="show_archived_commits", table=of.path, arguments=ever)]
+    lines = of.ours.run("timeline", of.path, "--archived")
+    archived = [line["instant"] for line in lines if line["state"] == "ARCHIVED" and line["action"] == "commit"]
+    require("show_archived_commits", sorted(theirs), sorted(archived))
+    return len(ours) + len(archived)
+
+
+# Retention. A policy as Spark is told, and as we are.
+POLICIES = {
+    "KEEP_LATEST_COMMITS": ({"hoodie.cleaner.commits.retained": "2"}, ("--retain-commits", 2)),
+    "KEEP_LATEST_FILE_VERSIONS": ({"hoodie.cleaner.fileversions.retained": "2"}, ("--retain-versions", 2)),
+    "KEEP_LATEST_BY_HOURS": ({"hoodie.cleaner.hours.retained": "1"}, ("--retain-hours", 1)),
+}
+
+
+def golden_cleaners(ours, spark, policy):
+    """On a table that Spark wrote long ago, as far as hours count; twice: a clean, and one that goes on from the other side's."""
+    of = golden.unpack("address-0.15", ours.folder / f"clean-{policy}-{spark.version}", ours.ours)
+    rows, schema = of.rows()
+    deleted = 0
+    for again in range(2):
+        # Fewer than the ten commits after which a commit would clean.
+        for turn in range(2):
+            of.upsert([of.newer(row) for row in rows[turn::3]], schema)
+        by_spark, by_us = (of.copy(of.folder.parent / f"{of.folder.name}-{side}") for side in ("spark", "ours"))
+        deleted += cleaned_alike(of, by_spark, by_us, spark, policy)
+        of = by_us if again == 0 else by_spark
+    if not deleted:
+        raise Difference(f"{policy} deletes nothing: that proves nothing")
+
+
+def own_cleaners(of, spark, policy):
+    """On a table that both wrote, with partitions, and file groups that were replaced."""
+    of = of.copy(f"{of.folder.name}-{policy}")
+    # Spark does not clean before there is something new, as there is not behind a write that cleaned.
+    of.spark_upsert(spark, options={"hoodie.clean.automatic": "false"})
+    by_spark, by_us = (of.copy(f"{of.folder.name}-{policy}-{side}") for side in ("spark", "ours"))
+    deleted = cleaned_alike(of, by_spark, by_us, spark, policy)
+    if not deleted and policy != "KEEP_LATEST_BY_HOURS":
+        raise Difference(f"{policy} deletes nothing: that proves nothing")
+
+
+def cleaned_alike(of, by_spark, by_us, spark, policy):
+    """Both clean a copy. How many files went."""
+    theirs, ours = POLICIES[policy]
+    before = of.base_files()
+    spark.ask("clean", table=by_spark.path, name=of.name, options={"hoodie.cleaner.policy": policy} | theirs)
+    of.ours.run("clean", by_us.path, *ours)
+    gone = before - by_us.base_files()
+    require(f"what {policy} deletes", sorted(gone), sorted(before - by_spark.base_files()))
+    earliest = [newest_clean(of.ours, side.path) for side in (by_us, by_spark)]
+    require(f"the earliest commit that {policy} retains", *earliest)
+    return len(gone)
+
+
+def newest_clean(ours, path):
+    cleans = [line for line in ours.run("timeline", path) if line["action"] == "clean" and line["state"] == "completed"]
+    return cleans[-1]["earliest"] if cleans else None
+
+
+def savepoints(of, spark):
+    """A savepoint by one is respected by the other's cleaner; Spark goes back to it, and both go on."""
+    rows = 0
+    for side in ("ours", "spark"):
+        copy = of.copy(f"{of.folder.name}-savepoint-{side}-{spark.version}")
+        instant, files = copy.model.instants[-1], copy.latest_files()
+        if side == "ours":
+            of.ours.run("savepoint", copy.path, "--instant", instant)
+        else:
+            spark.ask("savepoint", table=copy.path, name=copy.kind.name, instant=instant)
+        for _ in range(table.RETAINED + 1):
+            copy.spark_upsert(spark) if side == "ours" else copy.upsert()
+        missing = files - copy.base_files()
+        require(f"savepointed by {side}, deleted by the other side", sorted(missing), [])
+        rows += agreed(copy, spark)
+        spark.ask("restore", table=copy.path, name=copy.kind.name, instant=instant)
+        copy.model.restored(instant)
+        rows += agreed(copy, spark)
+        copy.upsert() if side == "ours" else copy.spark_upsert(spark)
+        rows += agreed(copy, spark)
+    return rows
+
+
+# Crashes and rollbacks.
+
+
+def crash_of_spark(of, spark):
+    """A write that fails after its files are there, with either kind of markers: nobody sees it, and our next write undoes it."""
+    copy = of.copy(f"{of.folder.name}-crash-of-{spark.version}")
+    rows = 0
+    for markers in ("TIMELINE_SERVER_BASED", "DIRECT"):
+        before = {instant for instant, _, _ in copy.timeline()}
+        try:
+            copy.spark_write(spark, copy.changes.batch(copy.model), options=table.CRASH | {"hoodie.write.markers.type": markers})
+            raise Difference("the write did not crash")
+        except sides.Refused:
+            pass
+        dead = {instant for instant, _, _ in copy.timeline()} - before
+        require("instants of the crashed write", len(dead), 1)
+        same("latest rows after the crash", of.ours.rows(copy.path), copy.model.rows.values())
+        copy.upsert()
+        rolled_back(copy, dead)
+        rows += agreed(copy, spark)
+    return rows
+
+
+def spark_killed(of, spark):
+    """Spark is killed while it writes, and is gone: nobody sees it, and our next write undoes it."""
+    copy = of.copy(f"{of.folder.name}-killed-{spark.version}")
+    before = {instant for instant, _, _ in copy.timeline()}
+    spark.begin("write", **copy.spark_job(copy.changes.batch(copy.model)))
+    until = time.monotonic() + 120
+    while not any(instant not in before and state == "inflight" for instant, _, state in copy.timeline()):
+        if time.monotonic() > until:
+            raise Difference("nothing is inflight after two minutes")
+        time.sleep(0.001)
+    spark.kill()
+    states = {state for instant, _, state in copy.timeline() if instant not in before}
+    require("states of the killed write", states, {"requested", "inflight"})
+    dead = {instant for instant, _, _ in copy.timeline()} - before
+    copy.check_latest(of.ours, sides.HudiRs())
+    copy.upsert()
+    rolled_back(copy, dead)
+    copy.check_sound()
+    return copy.check_all(of.ours, sides.HudiRs())
+
+
+def crash_of_ours(of, spark):
+    """Our process is killed while it writes: Spark does not see its rows, and undoes it."""
+    copy = of.copy(f"{of.folder.name}-crash-before-{spark.version}")
+    before = {instant for instant, _, _ in copy.timeline()}
+    # Enough rows for the kill to come in time.
+    known = len(copy.changes.keys)
+    copy.changes.keys += [copy.changes.key(number) for number in range(1000, 1000 + 30000)]
+    input = copy.save(copy.changes.batch(copy.model, 20000))
+    copy.changes.keys = copy.changes.keys[:known]
+    writer = subprocess.Popen([of.ours.binary, "upsert", copy.path, "--input", input], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while writer.poll() is None and not any(file.name[:17] not in before for file in (copy.path / ".hoodie").glob("*.inflight")):
+        time.sleep(0.0005)
+    writer.kill()
+    writer.wait()
+    states = [state for instant, _, state in copy.timeline() if instant not in before]
+    require("states of the killed write", [state for state in states if state == "completed"], [])
+    dead = {instant for instant, _, _ in copy.timeline()} - before
+    require("instants of the killed write", len(dead), 1)
+    same("latest rows after the kill", spark.rows(copy.path), copy.model.rows.values())
+    copy.spark_upsert(spark)
+    rolled_back(copy, dead)
+    rows = agreed(copy, spark)
+    copy.upsert()
+    return rows + agreed(copy, spark)
+
+
+def rolled_back(of, dead):
+    """Nothing is left of a dead write but that it was rolled back."""
+    left = [str(file.relative_to(of.path)) for file in of.path.rglob("*") if file.is_file() and any(i in file.name for i in dead)]
+    require(f"what is left of {dead}", left, [])
+
+
+def rollbacks(of, spark):
+    """Each side takes a commit of the other back, and both go on."""
+    copy = of.copy(f"{of.folder.name}-rollback-{spark.version}")
+    newest = copy.upsert()
+    require("rollback by Spark", spark.ask("rollback", table=copy.path, name=copy.kind.name, instant=newest), True)
+    copy.model.rolled_back(newest)
+    rows = agreed(copy, spark)
+    copy.spark_upsert(spark)
+    copy.rollback()
+    rows += agreed(copy, spark)
+    copy.spark_upsert(spark)
+    copy.upsert()
+    return rows + agreed(copy, spark)

@@ -1,0 +1,121 @@
+"""A version of Hudi on Spark as a server: one JSON object a line in, one out, until the input ends.
+
+    $(scripts/spark/install --python 0.15.0) scripts/spark/engine.py 0.15.0
+
+The session costs ten seconds, the first write of it as much again; so a check keeps one for all it asks. What Spark says goes to the
+standard error stream. A reply is `{"ok": ...}` or `{"error": "..."}`.
+"""
+
+import json
+import os
+import sys
+
+import spark_hudi
+
+
+class Engine:
+    def __init__(self, hudi):
+        self.hudi = hudi
+        # Many small jobs: compiling them well takes longer than running them.
+        settings = {"spark.sql.codegen.wholeStage": "false", "spark.sql.adaptive.enabled": "false"}
+        self.spark = spark_hudi.start(hudi, memory="1g", settings=settings, java="-XX:TieredStopAtLevel=1")
+        self.jvm = self.spark.sparkContext._jvm
+
+    def rows(self, table, as_of=None, since=None, until=None, meta=False, options={}):
+        """The latest rows, those as of an instant, or those of the commits since (exclusive) until (inclusive)."""
+        options = {"hoodie.metadata.enable": "false"} | options
+        if as_of:
+            options["as.of.instant"] = as_of
+        if since is not None:
+            options["hoodie.datasource.query.type"] = "incremental"
+            options["hoodie.datasource.read.begin.instanttime"] = since
+        if until is not None:
+            options["hoodie.datasource.read.end.instanttime"] = until
+        found = self.spark.read.format("hudi").options(**options).load(table)
+        if not meta:
+            found = found.drop(*[name for name in found.columns if name.startswith("_hoodie_") and name != "_hoodie_is_deleted"])
+        return [spark_hudi.plain(row, found.schema) for row in found.collect()]
+
+    def write(self, table, name, input, key, ordering=None, partition="", operation="upsert", options={}):
+        """Writes the rows of a Parquet file."""
+        options = spark_hudi.write_options(self.hudi, name, key, ordering, partition, operation, options)
+        self.spark.read.parquet(input).write.format("hudi").options(**options).mode("append").save(table)
+
+    def clean(self, table, name, options={}):
+        with self._client(table, name, options) as client:
+            client.clean()
+
+    def rollback(self, table, name, instant, options={}):
+        with self._client(table, name, options) as client:
+            return client.rollback(instant)
+
+    def savepoint(self, table, name, instant, options={}):
+        with self._client(table, name, options) as client:
+            client.savepoint(instant, "a check", "kept")
+
+    def restore(self, table, name, instant, options={}):
+        with self._client(table, name, options) as client:
+            client.restoreToSavepoint(instant)
+
+    def call(self, procedure, table, arguments=""):
+        """A procedure of Hudi's SQL, as in `show_commits`."""
+        more = f", {arguments}" if arguments else ""
+        self.spark.sql(f"create table called using hudi location '{table}'")
+        try:
+            found = self.spark.sql(f"call {procedure}(table => 'called'{more})")
+            return [spark_hudi.plain(row, found.schema) for row in found.collect()]
+        finally:
+            self.spark.sql("drop table called")
+
+    def _client(self, table, name, options):
+        properties = self.jvm.java.util.Properties()
+        for key, value in (spark_hudi.base_options(self.hudi) | options).items():
+            properties.setProperty(key, value)
+        config = self.jvm.org.apache.hudi.config.HoodieWriteConfig.newBuilder()
+        config = config.withPath(table).forTable(name).withProperties(properties).build()
+        context = self.jvm.org.apache.hudi.client.common.HoodieSparkEngineContext(self.spark.sparkContext._jsc)
+        return Closing(self.jvm.org.apache.hudi.client.SparkRDDWriteClient(context, config))
+
+
+def reason(cause):
+    """The first line of an error, and of each that caused it."""
+    lines = [line for line in str(cause).splitlines() if not line.lstrip().startswith(("at ", "..."))]
+    told = [line for line in lines[1:] if line.startswith((": ", "Caused by: "))]
+    return "; ".join([lines[0], *told])[:4000]
+
+
+class Closing:
+    def __init__(self, client):
+        self.client = client
+
+    def __enter__(self):
+        return self.client
+
+    def __exit__(self, *_):
+        self.client.close()
+
+
+def main(hudi):
+    # The JVM, too, writes to what it inherits as standard output: not among the replies.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    engine = Engine(hudi)
+
+    def reply(**what):
+        print(json.dumps(what), file=replies, flush=True)
+
+    reply(ok=engine.spark.version)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply(ok=getattr(engine, request.pop("do"))(**request))
+        except Exception as cause:
+            reply(error=reason(cause))
+    gateway = engine.spark.sparkContext._gateway
+    engine.spark.stop()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,145 @@
+"""The sides of the comparison: ours, a version of Spark with Hudi, and the official reader in Rust. Each gives rows in the form of JSON."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import hudi
+
+import changes
+
+HERE = pathlib.Path(__file__).parent
+
+
+class Refused(Exception):
+    """An engine answered with an error."""
+
+
+class Ours:
+    """The binary `hudi-scd`."""
+
+    name = "hudi-scd"
+    decodes_since = True
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def run(self, *arguments, json_lines=True):
+        """The JSON lines that a command prints."""
+        command = [self.binary, *map(str, arguments), *(["--json"] if json_lines else [])]
+        done = subprocess.run(command, capture_output=True, text=True)
+        found = [json.loads(line) for line in done.stdout.splitlines() if line] if json_lines else []
+        if done.returncode and not (arguments[0] == "validate" and found):
+            raise Refused(f"hudi-scd {' '.join(command[1:])}: {done.stderr.strip()}")
+        return found
+
+    def save_rows(self, table, file):
+        """The latest rows as a Parquet file."""
+        self.run("read", table, "--format", "parquet", "--output", file, json_lines=False)
+
+    def create(self, table, kind, like, retained):
+        self.run(
+            *("create", table, "--name", kind.name, "--like", like, "--retain-commits", retained),
+            *("--record-key", ",".join(kind.key), "--ordering-field", kind.ordering),
+            *(("--partition-by", ",".join(kind.partition)) if kind.partition else ()),
+            *(() if kind.hive_style else ("--no-hive-style",)),
+            *(("--url-encode",) if kind.url_encode else ()),
+        )
+
+    def upsert(self, table, input):
+        """The commit's instant, or None if nothing changed."""
+        return self.run("upsert", table, "--input", input)[0]["instant"]
+
+    def delete(self, table, keys):
+        return self.run("delete", table, "--keys", keys)[0]["instant"]
+
+    def rows(self, table, as_of=None, since=None, until=None):
+        query = {"--as-of": as_of, "--since": since, "--until": until}
+        return self.run("read", table, *(word for pair in query.items() if pair[1] for word in pair))
+
+    def validate(self, table):
+        return [line for line in self.run("validate", table) if "invariant" in line]
+
+
+class Spark:
+    """A process with a session of Spark with a version of Hudi."""
+
+    def __init__(self, version, log):
+        python = subprocess.run([HERE / "install", "--python", version], check=True, capture_output=True, text=True).stdout.strip()
+        self.version = version
+        # Since a commit, 1.2.0 shows the names of folders that are URL encoded as they are (docs/other-engines.md).
+        self.decodes_since = version != "1.2.0"
+        self.seconds = {}
+        self.log = log
+        command = [python, HERE / "engine.py", version]
+        # Its own files lie beside its log. In a group of its own, to be killed with its JVM.
+        environment = os.environ | {"TMPDIR": str(log.parent)}
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(log, "w"), text=True)
+        self.process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+        self.name = f"Spark {self.answer('start')}, Hudi {version}"
+
+    def answer(self, what):
+        begin = time.monotonic()
+        line = self.process.stdout.readline()
+        self.seconds.setdefault(what, []).append(time.monotonic() - begin)
+        if not line:
+            raise SystemExit(f"Spark with Hudi {self.version} died: {self.log} tells why")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise Refused(reply["error"])
+        return reply["ok"]
+
+    def ask(self, do, **arguments):
+        self.begin(do, **arguments)
+        return self.answer(do)
+
+    def begin(self, do, **arguments):
+        arguments = {name: str(value) if isinstance(value, pathlib.Path) else value for name, value in arguments.items()}
+        self.process.stdin.write(json.dumps({"do": do} | arguments) + "\n")
+        self.process.stdin.flush()
+
+    def rows(self, table, **query):
+        return self.ask("rows", table=table, **query)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.stdin.close()
+            self.process.wait(60)
+
+    def kill(self):
+        """As a machine that loses its power ends it: nothing is tidied up."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class HudiRs:
+    """The official reader in Rust, by its package on PyPI."""
+
+    decodes_since = True
+    name = f"hudi-rs {importlib.metadata.version('hudi')}"
+
+    def rows(self, table, as_of=None, since=None, until=None):
+        opened = hudi.HudiTableBuilder.from_base_uri(str(table)).build()
+        options = hudi.HudiReadOptions()
+        if since:
+            options = options.with_query_type(hudi.HudiQueryType.Incremental).with_start_timestamp(since)
+            if until:
+                options = options.with_end_timestamp(until)
+        elif as_of:
+            options = options.with_as_of_timestamp(as_of)
+        rows = []
+        for batch in opened.read(options):
+            schema = batch.schema
+            for row in batch.to_pylist():
+                rows.append(
+                    {
+                        field.name: changes.plain(row[field.name], field.type)
+                        for field in schema
+                        if not field.name.startswith("_hoodie_") or field.name == "_hoodie_is_deleted"
+                    }
+                )
+        return rows
