@@ -50,7 +50,8 @@ fn measure(rest: &str, first: char, before: char) -> (usize, fn(&str) -> Token<'
     let after = bytes.get(1).copied();
     match first {
         ';' => (1, |_| Token::Semicolon),
-        '\'' => (quoted(rest, 0, '\'', false), |text| Token::Quoted(text)),
+        // As in Redshift, a backslash escapes in any string: `'it\'s'`.
+        '\'' => (quoted(rest, 0, '\'', true), |text| Token::Quoted(text)),
         '"' => (quoted(rest, 0, '"', false), |text| Token::Quoted(text)),
         'e' | 'E' if after == Some(b'\'') => (quoted(rest, 1, '\'', true), |text| Token::Quoted(text)),
         '-' if after == Some(b'-') => {
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn finds_placeholders_outside_of_strings_comments_and_casts_only() {
-        let sql = "SELECT :a, ':b', \":c\", E'it\\':d', $$ :e $$, $t$ :f $$ :g $t$, x::text, y[1:2] -- :h\n, :a /* :i /* :j */ :k */ + :l";
+        let sql = "SELECT :a, ':b', 'it\\'s :b;', \":c\", E'it\\':d', $$ :e $$, $t$ :f $$ :g $t$, x::text, y[1:2] -- :h\n, :a /* :i /* :j */ :k */ + :l";
         assert_eq!(placeholders(sql), ["a", "a", "l"]);
     }
 

@@ -10,7 +10,10 @@ use crate::harness::{Database, rows, run};
 async fn value(service: &LocalExecutor<Postgres>, sql: &str) -> String {
     let done = run(service, &Statement::sql(sql)).await;
     assert_eq!(done.error, None, "{sql}");
-    let rows = rows(service, &done.id).await;
+    texts(rows(service, &done.id).await)
+}
+
+fn texts(rows: Vec<Vec<Field>>) -> String {
     let fields: Vec<_> = rows
         .into_iter()
         .flatten()
@@ -202,4 +205,46 @@ async fn what_only_redshift_has_fails_by_name_and_leaves_nothing() {
     assert!(wide.error.unwrap().contains("Packet for query is too large"));
     let two = service.submit(&Statement::sql("SELECT 1; SELECT 2"), Some(WaitTime::MAX)).await.unwrap_err();
     assert!(two.message().contains("must be a single SQL statement"));
+}
+
+/// Statement after statement of a script, each with what comes of it behind `-->`: its rows, `ok`, what it fails with, or the feature that it
+/// is refused for. `&&` joins statements to a batch.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn what_elt_people_write_runs_as_on_redshift_or_is_refused_by_name() {
+    let service = Database::new("dialect_elt").await.start().await;
+    let mut wrong = Vec::new();
+    for case in include_str!("../data/redshift.sql").split("\n\n") {
+        let (sql, expected) = case.trim().rsplit_once("\n--> ").expect(case);
+        let found = outcome(&service, sql).await;
+        let fits = match expected.split_once(": ") {
+            Some(("refused", feature)) => found.contains(feature) && found.contains("is Amazon Redshift's"),
+            Some(("fails", text)) => found.contains(text) && found.starts_with("FAILED"),
+            _ => found == expected,
+        };
+        if !fits {
+            wrong.push(format!("{sql}\n    {found}\n    instead of {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+async fn outcome(service: &LocalExecutor<Postgres>, sql: &str) -> String {
+    let statements: Vec<_> = sql.split("\n&& ").collect();
+    let statement = match statements[..] {
+        [one] => Statement::sql(one),
+        _ => Statement::batch(statements),
+    };
+    let done = run(service, &statement).await;
+    if let Some(error) = done.error {
+        return format!("{} {error}", done.status);
+    }
+    let id = match done.sub_statements.last() {
+        Some(last) => last.id.clone(),
+        None => done.id.clone(),
+    };
+    match done.has_result_set {
+        false => "ok".to_owned(),
+        true => texts(rows(service, &id).await),
+    }
 }

@@ -21,7 +21,7 @@ async fn a_query_gives_typed_exact_fields() {
     let sql = "SELECT 1::int2 AS small, 7000000000::int8 AS big, true AS yes, 0.5::float4 AS half, NULL::text AS nothing,
         123456789012345678901234567890.12345::numeric AS exact, (-0.00010)::numeric(10,5) AS tiny, 10000::numeric AS even,
         date '2026-02-28' AS day, timestamp '2026-02-28 23:59:59.12' AS moment, timestamptz '2026-02-28 00:00:00+02' AS zoned,
-        time '01:02:03' AS clock, interval '1 mon 2 days 03:04:05.5' AS span, '\\x00ff'::bytea AS bytes, '' AS empty,
+        time '01:02:03' AS clock, interval '1 mon 2 days 03:04:05.5' AS span, '\\\\x00ff'::bytea AS bytes, '' AS empty,
         ARRAY['a','b c',NULL] AS list, '{\"a\": 1}'::jsonb AS json";
     let done = run(&service, &Statement::sql(sql)).await;
     assert_eq!((done.status, done.error), (Status::Finished, None));

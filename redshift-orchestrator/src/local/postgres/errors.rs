@@ -7,12 +7,16 @@ use tokio_postgres::{
     error::{DbError, SqlState},
 };
 
+use super::dialect;
 use crate::{Error, ErrorKind};
 
 /// The text of a failed statement: the server's, as drivers for Redshift print it, with the SQLSTATE.
 ///
 /// Redshift numbers a serialization conflict 1023, and people and programs look for that.
 pub(super) fn text(error: &DbError) -> String {
+    if let Some(refused) = missing(error).and_then(dialect::refusal_of_missing) {
+        return refused;
+    }
     let mut text = format!("{}: ", error.severity());
     if *error.code() == SqlState::T_R_SERIALIZATION_FAILURE {
         text.push_str("1023 Serializable isolation violation: ");
@@ -25,6 +29,16 @@ pub(super) fn text(error: &DbError) -> String {
         }
     }
     text
+}
+
+/// The name of the table or function that the server does not have: `relation "x" does not exist`, `function x(integer) does not exist`.
+fn missing(error: &DbError) -> Option<&str> {
+    let message = error.message();
+    match *error.code() {
+        SqlState::UNDEFINED_TABLE => message.split('"').nth(1),
+        SqlState::UNDEFINED_FUNCTION => message.strip_prefix("function ")?.split('(').next(),
+        _ => None,
+    }
 }
 
 /// What the server said no with, if it was the server that did.

@@ -83,7 +83,7 @@ impl Pool {
     pub(super) async fn open_session(&self, id: &SessionId) -> Result<Link> {
         let link = Link::open(&self.config).await?;
         link.query_typed(
-            "SELECT pg_advisory_lock(hashtextextended($1, 0)), set_config('TimeZone', 'UTC', false)",
+            "SELECT pg_advisory_lock(hashtextextended($1, 0)), set_config('TimeZone', 'UTC', false), set_config('standard_conforming_strings', 'off', false), set_config('escape_string_warning', 'off', false)",
             &[(&id.as_str(), Type::TEXT)],
         )
         .await

@@ -161,9 +161,9 @@ impl Postgres {
                 }
             }
         }
-        // The service's sessions are in UTC.
+        // The service's sessions are in UTC, and a backslash escapes in its strings.
         let started =
-            link.query_typed("SELECT pg_backend_pid(), set_config('TimeZone', 'UTC', false)", &[]).await;
+            link.query_typed("SELECT pg_backend_pid(), set_config('TimeZone', 'UTC', false), set_config('standard_conforming_strings', 'off', false), set_config('escape_string_warning', 'off', false)", &[]).await;
         let pid = started.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
         (job.report)(Report::Started(pid.map(i64::from)));
         match (session, held) {

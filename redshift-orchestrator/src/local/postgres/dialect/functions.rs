@@ -9,11 +9,14 @@ const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE '
 const SYSDATE: &str = "(transaction_timestamp() AT TIME ZONE 'UTC')";
 
 /// Functions of the library that are called as they are.
-const LIBRARY: [&str; 16] = [
+const LIBRARY: [&str; 20] = [
     "ADD_MONTHS",
     "ANY_VALUE",
+    "AVG",
     "CONVERT_TIMEZONE",
     "DATE_PART_YEAR",
+    "FROM_HEX",
+    "FROM_VARBYTE",
     "IS_VALID_JSON",
     "IS_VALID_JSON_ARRAY",
     "JSON_ARRAY_LENGTH",
@@ -25,6 +28,7 @@ const LIBRARY: [&str; 16] = [
     "ROUND",
     "SHA2",
     "STRTOL",
+    "TO_VARBYTE",
     "TRUNC",
 ];
 
@@ -54,6 +58,14 @@ pub(super) fn translate<'a>(
         ("MINUS", _) if matches!(reader.word(at + 1, end), Some((next, _)) if next == "SELECT") => {
             return renamed("EXCEPT");
         }
+        ("RESPECT", None) => {
+            let behind = reader.words(at + 1, end, &["NULLS"]);
+            return Ok(behind.map(|behind| (Cow::Borrowed(""), behind)));
+        }
+        ("PG_TABLE_DEF" | "SVV_COLUMNS" | "SVV_TABLES", None) if names_a_table(before) => {
+            let view = format!("{}.{}", reader.library, name.to_ascii_lowercase());
+            return Ok(Some((Cow::Owned(view), at + 1)));
+        }
         ("APPROXIMATE", _)
             if reader.word(at + 1, end).is_some_and(|(_, next)| reader.list(next, end).is_some()) =>
         {
@@ -71,6 +83,7 @@ pub(super) fn translate<'a>(
         "REPLICATE" => return renamed("REPEAT"),
         "CAST" => call.cast()?,
         "LISTAGG" => call.list_agg()?,
+        "RATIO_TO_REPORT" => call.ratio()?,
         "VARCHAR" | "NVARCHAR" | "VARYING" | "VARBYTE" | "VARBINARY" => {
             super::tables::type_name(reader, part)?
         }
@@ -122,7 +135,11 @@ impl<'a> Call<'a, '_, '_> {
         } else if is("DATEDIFF", 3) || is("DATE_DIFF", 3) {
             let (from, to) = (self.time(&pieces[1])?, self.time(&pieces[2])?);
             format!("{library}.datediff({}, {from}, {to})", self.date_part(&pieces[0])?)
-        } else if (is("DATE_PART", 2) || is("PGDATE_PART", 2)) && self.single_word(&pieces[0]).is_some() {
+        } else if self.name == "EXTRACT"
+            && let Some((part, value)) = self.extracted()
+        {
+            format!("{library}.extract_part('{part}', {})", self.time(&value)?)
+        } else if is("DATE_PART", 2) || is("PGDATE_PART", 2) {
             let part = self.date_part(&pieces[0])?;
             format!("date_part({library}.date_part_name({part}), {})", self.time(&pieces[1])?)
         } else {
@@ -206,6 +223,25 @@ impl<'a> Call<'a, '_, '_> {
         Ok(Some((Cow::Owned(text), behind)))
     }
 
+    /// `RATIO_TO_REPORT(x) OVER (…)`: the share of a value in the sum of its window.
+    fn ratio(&self) -> Result<Option<Piece<'a>>, String> {
+        let reader = self.reader;
+        let Some(over) = reader.words(self.behind, self.end, &["OVER"]) else { return Ok(None) };
+        let Some((window, behind)) = reader.list(over, self.end) else { return Ok(None) };
+        let (value, window) = (reader.expression(self.list.clone())?, reader.expression(window)?);
+        let text = format!(
+            "(CAST({value} AS double precision) / NULLIF(SUM(CAST({value} AS double precision)) OVER ({window}), 0))"
+        );
+        Ok(Some((Cow::Owned(text), behind)))
+    }
+
+    /// The part and the time of `EXTRACT(part FROM time)`.
+    fn extracted(&self) -> Option<(String, Range<usize>)> {
+        let (part, next) = self.reader.word(self.list.start, self.list.end)?;
+        let from = self.reader.words(next, self.list.end, &["FROM"])?;
+        Some((part.to_ascii_lowercase(), from..self.list.end))
+    }
+
     /// The only word of an argument.
     fn single_word(&self, piece: &Range<usize>) -> Option<&'a str> {
         let at = self.reader.next(piece.start, piece.end)?;
@@ -234,6 +270,11 @@ impl<'a> Call<'a, '_, '_> {
         let alone = at.is_some_and(|at| self.reader.next(at + 1, piece.end).is_none());
         Ok(if literal && alone { format!("CAST({text} AS timestamp)") } else { text })
     }
+}
+
+/// Whether a word that comes behind this token is the name of a table.
+fn names_a_table(before: Option<Token<'_>>) -> bool {
+    matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("FROM") || word.eq_ignore_ascii_case("JOIN"))
 }
 
 /// `SELECT [DISTINCT] TOP n …` as `SELECT [DISTINCT] … LIMIT n`.

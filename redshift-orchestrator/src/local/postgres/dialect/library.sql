@@ -143,3 +143,104 @@ EXCEPTION WHEN invalid_text_representation THEN RETURN false; END $$;
 
 CREATE OR REPLACE FUNCTION ~.first_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT first $$;
 CREATE OR REPLACE AGGREGATE ~.any_value(anyelement) (SFUNC = ~.first_of, STYPE = anyelement, PARALLEL = SAFE);
+
+-- The mean of whole numbers is a whole number.
+CREATE OR REPLACE FUNCTION ~.avg_of_whole(state bigint[]) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT state[2] / nullif(state[1], 0)
+$$;
+CREATE OR REPLACE FUNCTION ~.avg_add(state numeric[], value numeric) RETURNS numeric[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ARRAY[state[1] + 1, state[2] + value]
+$$;
+CREATE OR REPLACE FUNCTION ~.avg_add(state numeric[], value bigint) RETURNS numeric[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ARRAY[state[1] + 1, state[2] + value]
+$$;
+CREATE OR REPLACE FUNCTION ~.avg_of(state numeric[]) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT state[2] / nullif(state[1], 0)
+$$;
+CREATE OR REPLACE FUNCTION ~.avg_of_large(state numeric[]) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.trunc(state[2] / nullif(state[1], 0))::bigint
+$$;
+CREATE OR REPLACE FUNCTION ~.avg_add(state interval[], value interval) RETURNS interval[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ARRAY[state[1] + INTERVAL '1 second', state[2] + value]
+$$;
+CREATE OR REPLACE FUNCTION ~.avg_of(state interval[]) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT state[2] / nullif(extract(epoch FROM state[1])::double precision, 0)
+$$;
+CREATE OR REPLACE AGGREGATE ~.avg(smallint) (SFUNC = int2_avg_accum, STYPE = bigint[], FINALFUNC = ~.avg_of_whole, INITCOND = '{0,0}');
+CREATE OR REPLACE AGGREGATE ~.avg(integer) (SFUNC = int4_avg_accum, STYPE = bigint[], FINALFUNC = ~.avg_of_whole, INITCOND = '{0,0}');
+CREATE OR REPLACE AGGREGATE ~.avg(bigint) (SFUNC = ~.avg_add, STYPE = numeric[], FINALFUNC = ~.avg_of_large, INITCOND = '{0,0}');
+CREATE OR REPLACE AGGREGATE ~.avg(numeric) (SFUNC = ~.avg_add, STYPE = numeric[], FINALFUNC = ~.avg_of, INITCOND = '{0,0}');
+CREATE OR REPLACE AGGREGATE ~.avg(real) (SFUNC = float4_accum, STYPE = double precision[], FINALFUNC = float8_avg, INITCOND = '{0,0,0}');
+CREATE OR REPLACE AGGREGATE ~.avg(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_avg, INITCOND = '{0,0,0}');
+CREATE OR REPLACE AGGREGATE ~.avg(interval) (SFUNC = ~.avg_add, STYPE = interval[], FINALFUNC = ~.avg_of, INITCOND = '{0 s,0 s}');
+
+-- Whole numbers, but for times with a zone.
+CREATE OR REPLACE FUNCTION ~.extract_part(part text, at timestamp) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
+$$;
+CREATE OR REPLACE FUNCTION ~.extract_part(part text, at date) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at::timestamp))::integer
+$$;
+CREATE OR REPLACE FUNCTION ~.extract_part(part text, at timestamptz) RETURNS double precision LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.date_part(~.date_part_name(part), at)
+$$;
+CREATE OR REPLACE FUNCTION ~.extract_part(part text, at time) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
+$$;
+CREATE OR REPLACE FUNCTION ~.extract_part(part text, at timetz) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
+$$;
+CREATE OR REPLACE FUNCTION ~.extract_part(part text, at interval) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
+$$;
+
+-- With a last argument that is true, what is no JSON is NULL.
+CREATE OR REPLACE FUNCTION ~.json_or_null(document text, null_if_invalid boolean) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    RETURN nullif(document, '')::json;
+EXCEPTION WHEN invalid_text_representation THEN
+    IF null_if_invalid THEN RETURN NULL; END IF;
+    RAISE;
+END $$;
+CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, a text, null_if_invalid boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT ~.json_or_null(document, null_if_invalid) #>> ARRAY[a]
+$$;
+CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, a text, b text, null_if_invalid boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT ~.json_or_null(document, null_if_invalid) #>> ARRAY[a, b]
+$$;
+CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, a text, b text, c text, null_if_invalid boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT ~.json_or_null(document, null_if_invalid) #>> ARRAY[a, b, c]
+$$;
+CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, a text, b text, c text, d text, null_if_invalid boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT ~.json_or_null(document, null_if_invalid) #>> ARRAY[a, b, c, d]
+$$;
+CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, a text, b text, c text, d text, e text, null_if_invalid boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT ~.json_or_null(document, null_if_invalid) #>> ARRAY[a, b, c, d, e]
+$$;
+CREATE OR REPLACE FUNCTION ~.json_extract_array_element_text(document text, place int, null_if_invalid boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT ~.json_or_null(document, null_if_invalid) ->> place
+$$;
+CREATE OR REPLACE FUNCTION ~.json_array_length(document text, null_if_invalid boolean) RETURNS int LANGUAGE sql IMMUTABLE AS $$
+    SELECT pg_catalog.json_array_length(~.json_or_null(document, null_if_invalid))
+$$;
+
+CREATE OR REPLACE FUNCTION ~.to_varbyte(value text, format text) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE lower(format) WHEN 'hex' THEN decode(value, 'hex') WHEN 'base64' THEN decode(value, 'base64') ELSE convert_to(value, 'UTF8') END
+$$;
+CREATE OR REPLACE FUNCTION ~.from_varbyte(value bytea, format text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE lower(format) WHEN 'hex' THEN encode(value, 'hex') WHEN 'base64' THEN encode(value, 'base64') ELSE convert_from(value, 'UTF8') END
+$$;
+CREATE OR REPLACE FUNCTION ~.from_hex(value text) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT decode(value, 'hex') $$;
+
+-- System views.
+CREATE OR REPLACE VIEW ~.pg_table_def AS
+    SELECT n.nspname::text AS schemaname, c.relname::text AS tablename, a.attname::text AS "column", format_type(a.atttypid, a.atttypmod) AS type,
+        'none'::text AS encoding, false AS distkey, 0 AS sortkey, a.attnotnull AS "notnull"
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT LIKE 'pg!_%' ESCAPE '!' AND n.nspname <> 'information_schema';
+CREATE OR REPLACE VIEW ~.svv_tables AS
+    SELECT table_catalog::text, table_schema::text, table_name::text, table_type::text, NULL::text AS remarks FROM information_schema.tables;
+CREATE OR REPLACE VIEW ~.svv_columns AS
+    SELECT table_catalog::text, table_schema::text, table_name::text, column_name::text, ordinal_position::int, column_default::text, is_nullable::text,
+        data_type::text, character_maximum_length::int, numeric_precision::int, numeric_scale::int, NULL::text AS remarks
+    FROM information_schema.columns;
+GRANT SELECT ON ~.pg_table_def, ~.svv_tables, ~.svv_columns TO PUBLIC;

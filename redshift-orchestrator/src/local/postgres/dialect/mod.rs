@@ -6,11 +6,13 @@
 //! | `NVL2(a, b, c)`, `DECODE(a, …)` of three and more arguments | `CASE`; in `DECODE` a NULL equals a NULL |
 //! | `GETDATE()` | the time of the statement in UTC, without a zone, in whole seconds |
 //! | `SYSDATE` | the start of the transaction in UTC, without a zone |
-//! | `DATEADD`, `DATEDIFF`, `DATE_PART(part, …)`, with all names of the parts | functions of the same name; literals are timestamps |
-//! | `ADD_MONTHS`, `MONTHS_BETWEEN`, `LAST_DAY`, `NEXT_DAY`, `CONVERT_TIMEZONE`, `TRUNC` of a time, `ROUND` of a float, `STRTOL`, `SHA2`, `JSON_EXTRACT_PATH_TEXT`, `JSON_EXTRACT_ARRAY_ELEMENT_TEXT`, `JSON_ARRAY_LENGTH`, `IS_VALID_JSON`, `ANY_VALUE` | functions of the same name |
+//! | `DATEADD`, `DATEDIFF`, `DATE_PART(part, …)`, `EXTRACT(part FROM …)`, with all names of the parts | functions; literals are timestamps, and what `EXTRACT` gives is a whole number |
+//! | `AVG` | of whole numbers a whole number |
+//! | `ADD_MONTHS`, `MONTHS_BETWEEN`, `LAST_DAY`, `NEXT_DAY`, `CONVERT_TIMEZONE`, `TRUNC` of a time, `ROUND` of a float, `STRTOL`, `SHA2`, `JSON_EXTRACT_PATH_TEXT`, `JSON_EXTRACT_ARRAY_ELEMENT_TEXT`, `JSON_ARRAY_LENGTH`, `IS_VALID_JSON`, `ANY_VALUE`, `TO_VARBYTE`, `FROM_VARBYTE`, `FROM_HEX` | functions of the same name |
 //! | `LEN`, `CHARINDEX`, `REPLICATE`, `MEDIAN(x)` | `LENGTH`, `POSITION`, `REPEAT`, `PERCENTILE_CONT` |
 //! | `CONVERT(type, x)` | `CAST(x AS type)` |
 //! | `LISTAGG(…) WITHIN GROUP (ORDER BY …)` | `STRING_AGG(… ORDER BY …)` |
+//! | `RATIO_TO_REPORT(x) OVER (…)`, `RESPECT NULLS` | the quotient with the window's `SUM`; nothing |
 //! | `APPROXIMATE COUNT(DISTINCT …)` | `COUNT(DISTINCT …)`, which is exact |
 //! | `SELECT TOP n` | `LIMIT n` |
 //! | `MINUS`, `DELETE t` | `EXCEPT`, `DELETE FROM t` |
@@ -24,6 +26,10 @@
 //! | `ANALYZE` with `PREDICATE COLUMNS` or `ALL COLUMNS` | `ANALYZE` |
 //! | `CREATE PROCEDURE` with `NONATOMIC` | without it: the procedure is one transaction, and a failure undoes all of it |
 //! | `OUT` parameters of a procedure | `INOUT` with a default, so that a `CALL` may leave them out, as it must on Redshift |
+//! | `CREATE SCHEMA … QUOTA n GB`, `ALTER SCHEMA … QUOTA`, `REFRESH MATERIALIZED VIEW … RESTRICT` | without it |
+//! | `GRANT ROLE r TO u`, `REVOKE ROLE`, `CREATE USER … PASSWORD DISABLE` | `GRANT r TO u`, `REVOKE`, a user without a password |
+//! | `PG_TABLE_DEF`, `SVV_TABLES`, `SVV_COLUMNS` | views of the same name |
+//! | `'it\'s'` | the same: a backslash in a string escapes, as on Redshift |
 //! | `SET`, `RESET` and `SHOW` of `query_group`, `enable_result_cache_for_session` and other settings that PostgreSQL lacks | settings of the same name below `redshift.`, without effect |
 //!
 //! The functions are in the schema of the records; bodies of procedures and functions are translated too. Strings, quoted names and
@@ -32,15 +38,17 @@
 //! # Refused by name
 //!
 //! `COPY` and `UNLOAD` of S3 and other stores, external schemas, tables and functions, datashares, models, Python functions, `ALTER TABLE
-//! APPEND`, `ANALYZE COMPRESSION`, `MERGE … REMOVE DUPLICATES`, `PIVOT`, `UNPIVOT`, `QUALIFY`, and the types `SUPER`, `GEOMETRY`, `GEOGRAPHY` and `HLLSKETCH`
-//! have no equivalent here. The statement fails, and its error names the feature and a way out. See [`refusal`].
+//! APPEND`, `ANALYZE COMPRESSION`, `SHOW TABLES` and its like, `CANCEL`, `SELECT * EXCLUDE`, `IGNORE NULLS`, `LISTAGG`, `MEDIAN` and `PERCENTILE_CONT` as
+//! window functions, `MERGE … REMOVE DUPLICATES`, `PIVOT`, `UNPIVOT`, `QUALIFY`, and the types `SUPER`, `GEOMETRY`, `GEOGRAPHY` and `HLLSKETCH`
+//! have no equivalent here; nor have other system views and some functions (`SHA1`, `CRC32`, `SOUNDEX`, `PG_LAST_QUERY_ID`, …), which a test may
+//! bring itself. The statement fails, and its error names the feature and a way out. See [`refusal`].
 //!
 //! # Different all the same
 //!
 //! * `TRUNCATE` commits on Redshift; here it is part of its transaction.
 //! * Primary, unique and foreign keys are enforced here.
-//! * `AVG` of whole numbers and `EXTRACT` are decimals here.
-//! * A backslash in an ordinary string is a character here, and not an escape.
+//! * The alias of a column cannot be used beside it, as in `SELECT a AS b, b + 1`.
+//! * A table of another database, `other.schema.table`, cannot be read.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -285,6 +293,11 @@ impl<'a> Reader<'a, '_> {
         let text = Reader { tokens: &tokens, library: self.library }.text(0..tokens.len(), Place::Body)?;
         Ok(Cow::Owned(format!("{tag}{text}{tag}")))
     }
+}
+
+/// The refusal of a table or function that Redshift has and the server did not find.
+pub(super) fn refusal_of_missing(name: &str) -> Option<String> {
+    refusal::of_missing(name)
 }
 
 #[cfg(test)]

@@ -28,6 +28,19 @@ const STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["ATTACH", "MASKING", "POLICY"], "a masking policy", "mask in a view"),
     (&["CREATE", "RLS", "POLICY"], "CREATE RLS POLICY", "use PostgreSQL's CREATE POLICY on the server itself"),
     (&["ATTACH", "RLS", "POLICY"], "ATTACH RLS POLICY", "use PostgreSQL's CREATE POLICY on the server itself"),
+    (&["SHOW", "DATABASES"], "SHOW DATABASES", "ListDatabases, or SELECT datname FROM pg_database"),
+    (&["SHOW", "SCHEMAS"], "SHOW SCHEMAS", "ListSchemas, or SELECT from information_schema.schemata"),
+    (&["SHOW", "TABLES"], "SHOW TABLES", "ListTables, or SELECT from SVV_TABLES"),
+    (&["SHOW", "COLUMNS"], "SHOW COLUMNS", "DescribeTable, or SELECT from SVV_COLUMNS"),
+    (&["SHOW", "TABLE"], "SHOW TABLE", "DescribeTable, or SELECT from PG_TABLE_DEF"),
+    (&["SHOW", "VIEW"], "SHOW VIEW", "SELECT pg_get_viewdef('the view')"),
+    (&["SHOW", "EXTERNAL"], "SHOW EXTERNAL TABLE", "there are no external tables here"),
+    (&["SHOW", "PROCEDURE"], "SHOW PROCEDURE", "SELECT pg_get_functiondef('the procedure'::regproc)"),
+    (&["SHOW", "FUNCTION"], "SHOW FUNCTION", "SELECT pg_get_functiondef('the function'::regproc)"),
+    (&["SHOW", "MODEL"], "SHOW MODEL (Redshift ML)", "there are no models here"),
+    (&["SHOW", "DATASHARES"], "a datashare", "there are none here"),
+    (&["SHOW", "GRANTS"], "SHOW GRANTS", "SELECT from information_schema.role_table_grants"),
+    (&["CANCEL"], "CANCEL", "CancelStatement, or SELECT pg_cancel_backend(…)"),
     (&["ANALYZE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
     (&["ANALYSE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
 ];
@@ -112,19 +125,76 @@ pub(super) fn of_word(
         {
             ("the type SUPER and its functions", SUPER)
         }
-        "APPROXIMATE" => return None,
+        "MEDIAN" | "PERCENTILE_CONT" | "PERCENTILE_DISC" if is_windowed(reader, at, end) => {
+            let (feature, way_out) =
+                ("MEDIAN, PERCENTILE_CONT or PERCENTILE_DISC with OVER", "group in a subquery, and join it");
+            return Some(refused(feature, way_out));
+        }
+        "IGNORE" if reader.words(at + 1, end, &["NULLS"]).is_some() => (
+            "IGNORE NULLS",
+            "count the values that are not NULL up to each row, and take the first row of each count",
+        ),
+        "EXCLUDE" if before == Some(Token::Symbol("*")) => {
+            ("SELECT * EXCLUDE", "name the columns that are wanted")
+        }
         "PIVOT" | "UNPIVOT" if calls() && follows_a_table() => {
             ("PIVOT and UNPIVOT", "write a CASE for each column, with GROUP BY")
         }
-        "QUALIFY"
-            if follows_a_table()
-                && reader.word(at + 1, end).is_some_and(|(_, next)| reader.list(next, end).is_some()) =>
-        {
+        "QUALIFY" if follows_a_table() && begins_a_condition(reader, at + 1, end) => {
             ("QUALIFY", "put the window function into a subquery, and its condition into WHERE")
         }
         _ => return None,
     };
     Some(refused(feature, way_out))
+}
+
+/// Whether an expression comes next. Behind the name of a table, which may be `qualify`, comes anything else.
+fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
+    let behind_a_table = [
+        "WHERE",
+        "GROUP",
+        "HAVING",
+        "ORDER",
+        "LIMIT",
+        "OFFSET",
+        "FETCH",
+        "FOR",
+        "WINDOW",
+        "UNION",
+        "INTERSECT",
+        "EXCEPT",
+        "MINUS",
+        "JOIN",
+        "INNER",
+        "LEFT",
+        "RIGHT",
+        "FULL",
+        "CROSS",
+        "NATURAL",
+        "ON",
+        "USING",
+        "SET",
+        "LOOP",
+        "WHEN",
+        "AS",
+        "TABLESAMPLE",
+    ];
+    reader.next(at, end).is_some_and(|at| match reader.tokens[at] {
+        Token::Word(word) => !behind_a_table.iter().any(|one| word.eq_ignore_ascii_case(one)),
+        Token::Quoted(_) | Token::Placeholder(_) => true,
+        token => token == Token::Symbol("("),
+    })
+}
+
+/// Whether the function at this position is called with `OVER`.
+fn is_windowed(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
+    let Some((_, mut behind)) = reader.list(at + 1, end) else { return false };
+    if let Some(group) = reader.words(behind, end, &["WITHIN", "GROUP"])
+        && let Some((_, end)) = reader.list(group, end)
+    {
+        behind = end;
+    }
+    reader.words(behind, end, &["OVER"]).is_some()
 }
 
 const SUPER: &str = "keep the document in a VARCHAR and read it with JSON_EXTRACT_PATH_TEXT";
@@ -144,6 +214,33 @@ pub(super) fn of_type(name: &str) -> Option<String> {
 
 pub(super) fn refused(feature: &str, way_out: &str) -> String {
     format!("ERROR: {feature} is Amazon Redshift's, and PostgreSQL has nothing like it\n  Way out: {way_out}")
+}
+
+/// What PostgreSQL did not find and Redshift has, in upper case, with the way out: functions and system views. A server that was given
+/// one of the same name has it, so that this is asked only after it said no.
+pub(in crate::local::postgres) fn of_missing(name: &str) -> Option<String> {
+    let name = name.to_ascii_uppercase();
+    let views = ["STL_", "STV_", "SVL_", "SVV_", "SVCS_", "SYS_"];
+    if views.iter().any(|view| name.starts_with(view)) || name == "PG_TABLE_DEF" {
+        let way_out = "ask information_schema, SVV_TABLES, SVV_COLUMNS, PG_TABLE_DEF or pg_stat_activity, or make a table of that name for a test";
+        return Some(refused(&format!("the system view {name}"), way_out));
+    }
+    let way_out = match name.as_str() {
+        "SHA" | "SHA1" | "FUNC_SHA1" => "SHA2(…, 256)",
+        "CHECKSUM" | "CRC32" | "FARMHASH64" | "FARMFINGERPRINT64" | "FNV_HASH" | "MURMUR3_32_HASH"
+        | "HLL" => "MD5 or SHA2, whose results differ",
+        "PG_LAST_QUERY_ID"
+        | "PG_LAST_COPY_ID"
+        | "PG_LAST_COPY_COUNT"
+        | "PG_LAST_UNLOAD_ID"
+        | "PG_LAST_UNLOAD_COUNT" => "DescribeStatement tells RedshiftQueryId and ResultRows",
+        "SOUNDEX" | "DIFFERENCE" | "LAMBDA" | "KURTOSIS" | "SKEWNESS" | "BPCHARCMP"
+        | "BTTEXT_PATTERN_CMP" => "CREATE FUNCTION of that name with the results that a test needs",
+        "OBJECT" | "ARRAY" | "ARRAY_CONCAT" | "ARRAY_FLATTEN" | "GET_ARRAY_LENGTH" | "SPLIT_TO_ARRAY"
+        | "SUBARRAY" | "JSON_TYPEOF" | "OBJECT_TRANSFORM" | "IS_ARRAY" | "IS_OBJECT" | "IS_SCALAR" => SUPER,
+        _ => return None,
+    };
+    Some(refused(&format!("the function {name}"), way_out))
 }
 
 /// The tokens of a statement, to its semicolon.

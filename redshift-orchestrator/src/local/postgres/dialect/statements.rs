@@ -34,11 +34,28 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
     let (begin, end) = (part.start, part.end);
     let Some((word, next)) = reader.word(begin, end) else { return Ok(None) };
     match word.as_str() {
+        "CREATE" if reader.words(next, end, &["SCHEMA"]).is_some() => {
+            Ok(without(reader, begin, end, |at| quota(reader, at, end)))
+        }
+        "CREATE" | "ALTER" if reader.words(next, end, &["USER"]).is_some() => {
+            Ok(without(reader, begin, end, |at| reader.words(at, end, &["PASSWORD", "DISABLE"])))
+        }
         "CREATE" => match routine(reader, part.clone())? {
             Some(piece) => Ok(Some(piece)),
             None => tables::create(reader, part),
         },
+        "ALTER" if reader.words(next, end, &["SCHEMA"]).is_some() => {
+            let quotas = (next..end).any(|at| quota(reader, at, end).is_some());
+            Ok(quotas.then_some((Cow::Borrowed(tables::NOTHING), statement_end(reader, next, end))))
+        }
         "ALTER" => tables::alter(reader, part),
+        "REFRESH" => Ok(without(reader, begin, end, |at| {
+            reader.words(at, end, &["RESTRICT"]).or_else(|| reader.words(at, end, &["CASCADE"]))
+        })),
+        "GRANT" | "REVOKE" => {
+            let role = |at| reader.words(at, end, &["ROLE"]).filter(|_| at == next || at == next + 1);
+            Ok(without(reader, begin, end, role))
+        }
         "VACUUM" => vacuum(reader, next, end),
         "ANALYZE" | "ANALYSE" => analyze(reader, begin, next, end),
         "SET" | "RESET" | "SHOW" => Ok(setting(reader, begin, next, end)),
@@ -52,6 +69,36 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
         }
         _ => Ok(None),
     }
+}
+
+/// Where the statement ends that `at` is in.
+fn statement_end(reader: Reader<'_, '_>, at: usize, end: usize) -> usize {
+    (at..end).find(|at| reader.tokens[*at] == Token::Semicolon).unwrap_or(end)
+}
+
+/// `QUOTA n GB`, `QUOTA UNLIMITED`.
+fn quota(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
+    let (size, next) = reader.word(reader.words(at, end, &["QUOTA"])?, end)?;
+    let unit = ["MB", "GB", "TB"].iter().find_map(|unit| reader.words(next, end, &[unit]));
+    match unit {
+        Some(behind) => Some(behind),
+        None if size == "UNLIMITED" || size.ends_with('B') => Some(next),
+        None => None,
+    }
+}
+
+/// A statement without the words that `drop` finds at a position, of which it tells the one behind; `None` when it finds none.
+fn without<'a>(
+    reader: Reader<'a, '_>,
+    begin: usize,
+    end: usize,
+    drop: impl Fn(usize) -> Option<usize>,
+) -> Option<Piece<'a>> {
+    let end = statement_end(reader, begin, end);
+    let is_word = |at: &usize| matches!(reader.tokens[*at], Token::Word(_));
+    let (at, behind) = (begin + 1..end).filter(is_word).find_map(|at| drop(at).map(|behind| (at, behind)))?;
+    let kept = reader.tokens[begin..at].iter().chain(&reader.tokens[behind..end]);
+    Some((Cow::Owned(kept.map(|token| token.text()).collect()), end))
 }
 
 /// `VACUUM [FULL | SORT ONLY | DELETE ONLY | REINDEX | RECLUSTER] [table] [TO n PERCENT] [BOOST]`.

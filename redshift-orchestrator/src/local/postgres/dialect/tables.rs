@@ -131,7 +131,7 @@ pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Op
 }
 
 /// A statement that does nothing.
-const NOTHING: &str = "DO 'BEGIN END'";
+pub(super) const NOTHING: &str = "DO 'BEGIN END'";
 
 /// The definition of a column, without what says how its values lie.
 fn column(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, String> {

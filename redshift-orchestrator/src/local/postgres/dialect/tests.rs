@@ -49,6 +49,24 @@ fn functions_that_redshift_alone_knows_are_translated() {
             "SELECT lib.trunc(a), lib.json_extract_path_text(b, 'c')",
         ),
         ("SELECT a FROM t MINUS SELECT b FROM u", "SELECT a FROM t EXCEPT SELECT b FROM u"),
+        (
+            "SELECT EXTRACT(dayofyear FROM a), EXTRACT(epoch FROM '2026-11-23'), AVG(DISTINCT a)",
+            "SELECT lib.extract_part('dayofyear', a), lib.extract_part('epoch', CAST('2026-11-23' AS timestamp)), lib.avg(DISTINCT a)",
+        ),
+        (
+            "SELECT RATIO_TO_REPORT(a) OVER (PARTITION BY b), LAG(a, 1) RESPECT NULLS OVER (ORDER BY b)",
+            "SELECT (CAST(a AS double precision) / NULLIF(SUM(CAST(a AS double precision)) OVER (PARTITION BY b), 0)), LAG(a, 1) OVER (ORDER BY b)",
+        ),
+        ("SELECT 'it\\'s NVL(', NVL(a, 'b')", "SELECT 'it\\'s NVL(', COALESCE(a, 'b')"),
+        ("SELECT * FROM PG_TABLE_DEF, s.svv_tables", "SELECT * FROM lib.pg_table_def, s.svv_tables"),
+        (
+            "CREATE SCHEMA IF NOT EXISTS s AUTHORIZATION u QUOTA 5 GB",
+            "CREATE SCHEMA IF NOT EXISTS s AUTHORIZATION u",
+        ),
+        ("ALTER SCHEMA s QUOTA UNLIMITED", "DO 'BEGIN END'"),
+        ("REFRESH MATERIALIZED VIEW v RESTRICT", "REFRESH MATERIALIZED VIEW v"),
+        ("GRANT ROLE r TO u; REVOKE ROLE r FROM u", "GRANT r TO u; REVOKE r FROM u"),
+        ("CREATE USER u PASSWORD DISABLE", "CREATE USER u"),
     ] {
         assert_translated(redshift, postgres);
     }
@@ -65,6 +83,9 @@ fn what_is_not_redshifts_alone_stays() {
         "CREATE TABLE t (LIKE s INCLUDING DEFAULTS)",
         "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (s.id)",
         "SELECT datetime, super, pivot FROM t AS qualify",
+        "SELECT * FROM t qualify WHERE a > 0",
+        "SELECT exclude, ignore FROM t ORDER BY a NULLS LAST",
+        "GRANT SELECT ON role TO u",
         "SET search_path TO mystore",
         "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0)",
         "ALTER TABLE t ALTER COLUMN a TYPE varchar(20)",

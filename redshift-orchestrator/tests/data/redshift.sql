@@ -1,0 +1,346 @@
+CREATE SCHEMA IF NOT EXISTS mystore QUOTA 5 GB
+--> ok
+
+CREATE TABLE mystore.sales (
+    sale_id BIGINT IDENTITY(1,1), customer_id INT NOT NULL, amount DECIMAL(12,2) DEFAULT 0.0, region VARCHAR(20) ENCODE BYTEDICT,
+    sold_at TIMESTAMP WITHOUT TIME ZONE ENCODE RAW, is_new BOOLEAN DEFAULT TRUE, PRIMARY KEY (sale_id), UNIQUE (customer_id, sold_at)
+) DISTKEY(customer_id) SORTKEY(sold_at)
+--> ok
+
+INSERT INTO mystore.sales (customer_id, amount, region, sold_at) VALUES
+    (1, 10.5, 'north', '2026-01-01 10:00:00'), (1, 20, 'south', '2026-01-02'), (2, 30, 'north', '2026-02-01'), (3, 40.25, NULL, '2026-03-31 23:59:59')
+--> ok
+
+SELECT region, COUNT(*) FROM mystore.sales GROUP BY 1 ORDER BY 1 NULLS FIRST
+--> NULL | 1 | north | 2 | south | 1
+
+SELECT NVL(region, 'none') r, SUM(amount)::FLOAT8 FROM mystore.sales GROUP BY r ORDER BY r
+--> none | 40.25 | north | 40.5 | south | 20
+
+SELECT DATEADD(day, 1, sold_at), DATEDIFF(hour, sold_at, '2026-04-01') FROM mystore.sales ORDER BY 1 LIMIT 1
+--> 2026-01-02 10:00:00 | 2150
+
+SELECT DATE_TRUNC('month', sold_at), COUNT(1) FROM mystore.sales GROUP BY 1 ORDER BY 1 LIMIT 1
+--> 2026-01-01 00:00:00 | 2
+
+SELECT DATE_PART(month, sold_at), DATE_PART(dow, sold_at), EXTRACT(epoch FROM sold_at) FROM mystore.sales ORDER BY sale_id LIMIT 1
+--> 1 | 4 | 1767261600
+
+SELECT EXTRACT(year FROM sold_at), EXTRACT(dayofyear FROM sold_at), DATE_PART(quarter, sold_at), EXTRACT(second FROM TIMESTAMP '2026-01-01 00:00:07.9') FROM mystore.sales ORDER BY sale_id DESC LIMIT 1
+--> 2026 | 90 | 1 | 7
+
+SELECT LISTAGG(region, ',') WITHIN GROUP (ORDER BY region) FROM mystore.sales
+--> north,north,south
+
+SELECT MEDIAN(amount), PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY amount), APPROXIMATE PERCENTILE_DISC(0.5) WITHIN GROUP (ORDER BY amount) FROM mystore.sales
+--> 25 | 25 | 20.00
+
+SELECT customer_id, RATIO_TO_REPORT(amount) OVER (PARTITION BY customer_id) FROM mystore.sales WHERE customer_id > 1 ORDER BY 1
+--> 2 | 1 | 3 | 1
+
+SELECT AVG(customer_id), AVG(amount)::DECIMAL(10,2), AVG(DISTINCT customer_id), AVG(amount::float) FROM mystore.sales WHERE customer_id < 3
+--> 1 | 20.17 | 1 | 20.166666666666668
+
+SELECT customer_id, AVG(customer_id) OVER (ORDER BY sale_id ROWS UNBOUNDED PRECEDING) FROM mystore.sales ORDER BY sale_id
+--> 1 | 1 | 1 | 1 | 2 | 1 | 3 | 1
+
+SELECT LAG(amount, 1) RESPECT NULLS OVER (ORDER BY sale_id) FROM mystore.sales ORDER BY sale_id LIMIT 2
+--> NULL | 10.50
+
+SELECT rn, customer_id FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY sold_at DESC) rn FROM mystore.sales) t WHERE rn = 2
+--> 2 | 1
+
+SELECT customer_id, SUM(amount) amt INTO #temp_sum FROM mystore.sales GROUP BY customer_id
+&& SELECT * FROM #temp_sum ORDER BY 1 LIMIT 1
+--> 1 | 30.50
+
+CREATE TEMP TABLE stage (LIKE mystore.sales)
+&& INSERT INTO stage SELECT * FROM mystore.sales
+&& SELECT COUNT(*) FROM stage
+--> 4
+
+CREATE TEMPORARY TABLE gone DISTKEY(customer_id) SORTKEY(sold_at) AS SELECT * FROM mystore.sales
+&& DELETE FROM mystore.sales USING gone WHERE mystore.sales.sale_id = gone.sale_id AND gone.customer_id = 3
+&& SELECT COUNT(*) FROM mystore.sales
+--> 3
+
+UPDATE mystore.sales SET amount = s.amount + 1 FROM (SELECT sale_id, amount FROM mystore.sales) s WHERE sales.sale_id = s.sale_id AND s.sale_id = 1
+--> ok
+
+UPDATE mystore.sales SET region = DECODE(region, 'north', 'N', 'south', 'S') WHERE region IS NOT NULL
+--> ok
+
+SELECT LISTAGG(region) WITHIN GROUP (ORDER BY sale_id) FROM mystore.sales
+--> NSN
+
+CREATE TABLE mystore.dim (id INT PRIMARY KEY, name VARCHAR(MAX), valid_from TIMESTAMP DEFAULT GETDATE(), flag CHAR(1) DEFAULT 'Y', code BPCHAR(3), f FLOAT,
+    r REAL, d DOUBLE PRECISION, n NUMERIC(38,10), t TIMETZ, ts TIMESTAMPTZ, v VARBYTE(100), i2 INT2, i8 INT8, nc NCHAR(3), tx TEXT, b BOOL)
+--> ok
+
+MERGE INTO mystore.dim USING (SELECT customer_id id, MAX(region) nm FROM mystore.sales GROUP BY 1) s ON mystore.dim.id = s.id
+    WHEN MATCHED THEN UPDATE SET name = s.nm WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, s.nm)
+--> ok
+
+SELECT id, name, flag FROM mystore.dim ORDER BY 1
+--> 1 | S | Y | 2 | N | Y
+
+TRUNCATE mystore.dim
+--> ok
+
+SELECT CONVERT(VARCHAR, 12), CONVERT(integer, '7'), CAST('2026-01-01' AS DATE), '12'::INT, 12::VARCHAR(5)
+--> 12 | 7 | 2026-01-01 | 12 | 12
+
+SELECT STRTOL('ff', 16), TO_HEX(255), SHA2('a', 256) = SHA2('a', 0), LEN('abc'), OCTET_LENGTH('abc'), STRPOS('abc', 'b'), CHARINDEX('b', 'abc')
+--> 255 | ff | true | 3 | 3 | 2 | 2
+
+SELECT LEFT('abc', 2), RIGHT('abc', 2), SUBSTRING('abc', 2, 1), BTRIM('xax', 'x'), LPAD('a', 3, '0'), INITCAP('ab cd'), TRANSLATE('abc', 'a', 'x'), SPLIT_PART('a,b', ',', 2)
+--> ab | bc | b | a | 00a | Ab Cd | xbc | b
+
+SELECT REGEXP_REPLACE('abc123', '\\d+', 'x'), REGEXP_SUBSTR('abc123', '[0-9]+'), REGEXP_INSTR('abc123', '[0-9]'), REGEXP_COUNT('a1b2', '[0-9]')
+--> abcx | 123 | 4 | 2
+
+SELECT 'it\'s; fine', 'a\\b', E'tab\there' = 'tab	here'
+--> it's; fine | a\b | true
+
+SELECT DATEDIFF(seconds, '2026-01-01', '2026-01-02'), DATEADD(weeks, 1, '2026-01-01'), DATE_PART(epoch, '2026-01-01'), DATE_PART('year', '2026-01-01'), DATEADD(us, 1, '2026-01-01')
+--> 86400 | 2026-01-08 00:00:00 | 1767225600 | 2026 | 2026-01-01 00:00:00.000001
+
+SELECT '2026-01-10'::DATE - '2026-01-01'::DATE, '2026-01-01'::DATE + 5, DATE '2026-01-01' + INTERVAL '1 month', INTERVAL '3' DAY
+--> 9 | 2026-01-06 | 2026-02-01 00:00:00 | 3 days
+
+SELECT CONVERT_TIMEZONE('Europe/Berlin', '2026-01-01 00:00:00'), TRUNC(TIMESTAMP '2026-01-01 10:00'), LAST_DAY('2026-02-01'), ADD_MONTHS('2026-01-31', 1), MONTHS_BETWEEN('2026-03-01', '2026-01-01')
+--> 2026-01-01 01:00:00 | 2026-01-01 | 2026-02-28 | 2026-02-28 00:00:00 | 2
+
+SELECT JSON_EXTRACT_PATH_TEXT('{"a": {"b": 1}}', 'a', 'b'), JSON_EXTRACT_PATH_TEXT('{bad', 'a', TRUE), JSON_EXTRACT_ARRAY_ELEMENT_TEXT('[1, 2]', 0), JSON_ARRAY_LENGTH('no', TRUE), IS_VALID_JSON('{}')
+--> 1 | NULL | 1 | NULL | true
+
+SELECT FROM_VARBYTE(TO_VARBYTE('abc', 'utf8'), 'hex'), FROM_VARBYTE(FROM_HEX('616263'), 'utf8'), 1::BOOL, TRUE::INT, NVL(NULL::BOOL, FALSE)
+--> 616263 | abc | true | 1 | false
+
+SELECT TOP 2 sale_id FROM mystore.sales ORDER BY sale_id
+--> 1 | 2
+
+SELECT 7/2, 1/2::float, NVL2(1, 2, 3), GREATEST(1, 2), NULLIF(1, 1), 5 % 2, DEXP(0), DLOG10(100), CEIL(1.2), ROUND(1.567, 2)
+--> 3 | 0.5 | 2 | 2 | NULL | 1 | 1 | 2 | 2 | 1.57
+
+SELECT region, SUM(amount) FROM mystore.sales GROUP BY ROLLUP(region) ORDER BY 1
+--> N | 41.50 | S | 20.00 | NULL | 61.50
+
+SELECT region FROM mystore.sales MINUS SELECT 'S'
+--> N
+
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT * FROM n
+--> 1 | 2 | 3
+
+CREATE VIEW mystore.v AS SELECT * FROM mystore.sales WITH NO SCHEMA BINDING
+--> ok
+
+CREATE MATERIALIZED VIEW mystore.mv AUTO REFRESH YES AS SELECT region, SUM(amount) s FROM mystore.sales GROUP BY region
+--> ok
+
+REFRESH MATERIALIZED VIEW mystore.mv RESTRICT
+--> ok
+
+ANALYZE VERBOSE mystore.sales PREDICATE COLUMNS
+--> ok
+
+VACUUM SORT ONLY mystore.sales TO 100 PERCENT BOOST
+--> ok
+
+ALTER TABLE mystore.sales ADD COLUMN note VARCHAR(10) DEFAULT 'x' ENCODE ZSTD
+--> ok
+
+ALTER TABLE mystore.sales DROP COLUMN note CASCADE
+--> ok
+
+ALTER TABLE mystore.sales ALTER DISTSTYLE KEY DISTKEY customer_id
+--> ok
+
+ALTER TABLE mystore.sales ALTER COMPOUND SORTKEY (sold_at, customer_id)
+--> ok
+
+ALTER TABLE mystore.sales RENAME COLUMN is_new TO newness
+--> ok
+
+ALTER SCHEMA mystore QUOTA UNLIMITED
+--> ok
+
+GRANT SELECT ON ALL TABLES IN SCHEMA mystore TO PUBLIC
+--> ok
+
+COMMENT ON TABLE mystore.sales IS 'sales'
+--> ok
+
+LOCK TABLE mystore.sales
+&& INSERT INTO mystore.sales (customer_id) VALUES (9)
+&& SELECT MAX(customer_id) FROM mystore.sales
+--> 9
+
+SET enable_case_sensitive_identifier TO true
+--> ok
+
+SET wlm_query_slot_count TO 3
+--> ok
+
+SELECT "column", type, "notnull" FROM pg_table_def WHERE schemaname = 'mystore' AND tablename = 'sales' ORDER BY 1 LIMIT 2
+--> amount | numeric(12,2) | false | customer_id | integer | true
+
+SELECT table_name FROM svv_tables WHERE table_schema = 'mystore' AND table_type = 'VIEW'
+--> v
+
+SELECT COUNT(*) FROM SVV_COLUMNS WHERE table_schema = 'mystore' AND table_name = 'sales'
+--> 6
+
+CREATE OR REPLACE PROCEDURE mystore.p(a IN INT, b INOUT INT, c OUT VARCHAR(20)) AS $$
+DECLARE
+    r RECORD; cnt INTEGER := 0; nm VARCHAR(MAX);
+BEGIN
+    FOR r IN SELECT customer_id FROM mystore.sales LOOP cnt := cnt + 1; END LOOP;
+    SELECT INTO nm NVL(MAX(region), 'none') FROM mystore.sales;
+    EXECUTE 'UPDATE mystore.sales SET amount = amount + ' || a;
+    GET DIAGNOSTICS cnt := ROW_COUNT;
+    RAISE INFO 'updated % rows', cnt;
+    b := b + a; c := nm;
+EXCEPTION WHEN OTHERS THEN
+    RAISE NOTICE 'failed %', SQLERRM;
+END;
+$$ LANGUAGE plpgsql SECURITY DEFINER
+--> ok
+
+CALL mystore.p(1, 2)
+--> 3 | S
+
+CREATE OR REPLACE PROCEDURE mystore.p2() NONATOMIC AS $$ BEGIN
+    TRUNCATE mystore.dim; INSERT INTO mystore.dim (id, name) VALUES (1, 'a'); COMMIT; INSERT INTO mystore.dim (id, name) VALUES (2, 'b'); ROLLBACK;
+END; $$ LANGUAGE plpgsql
+--> ok
+
+CALL mystore.p2()
+--> ok
+
+SELECT id FROM mystore.dim
+--> 1
+
+CREATE PROCEDURE mystore.p3() LANGUAGE plpgsql AS $$ BEGIN DROP TABLE IF EXISTS #w; CREATE TABLE #w AS SELECT 1 AS a; INSERT INTO mystore.dim (id) SELECT a + 100 FROM #w; END; $$
+--> ok
+
+CALL mystore.p3()
+--> ok
+
+CREATE PROCEDURE mystore.p4(s VARCHAR) AS $$ BEGIN IF s = 'bad' THEN RAISE EXCEPTION 'no good: %', s; ELSIF s IS NULL THEN RETURN; ELSE PERFORM 1; END IF; END $$ LANGUAGE plpgsql
+--> ok
+
+CALL mystore.p4('bad')
+--> fails: no good: bad
+
+DROP PROCEDURE mystore.p4(VARCHAR)
+--> ok
+
+CREATE FUNCTION mystore.f_add(INT, INT) RETURNS INT STABLE AS $$ SELECT $1 + $2 $$ LANGUAGE sql
+--> ok
+
+SELECT mystore.f_add(1, 2) -- NVL(
+--> 3
+
+DECLARE c CURSOR FOR SELECT 1 UNION SELECT 2 ORDER BY 1
+&& FETCH 1 FROM c
+--> 1
+
+CREATE TABLE IF NOT EXISTS mystore.x AS (SELECT 1 AS a, 'b'::VARCHAR AS b)
+--> ok
+
+CREATE TABLE mystore.z (a INT GENERATED BY DEFAULT AS IDENTITY(1,1), b INT) DISTSTYLE AUTO SORTKEY AUTO
+--> ok
+
+INSERT INTO mystore.z (b) VALUES (1);
+--> ok
+
+SELECT a, b, DENSE_RANK() OVER (ORDER BY b), NTILE(2) OVER (ORDER BY b) FROM mystore.z WHERE b = 1 /* DATEADD(day,1,x) */
+--> 1 | 1 | 1 | 1
+
+DELETE mystore.dim
+--> ok
+
+SELECT customer_id, amount FROM mystore.sales QUALIFY ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY sold_at DESC) = 1
+--> refused: QUALIFY
+
+SELECT customer_id, ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY sold_at) rn FROM mystore.sales QUALIFY rn = 1
+--> refused: QUALIFY
+
+SELECT customer_id, LISTAGG(region) WITHIN GROUP (ORDER BY sold_at) OVER (PARTITION BY customer_id) FROM mystore.sales
+--> refused: LISTAGG
+
+SELECT customer_id, MEDIAN(amount) OVER (PARTITION BY customer_id) FROM mystore.sales
+--> refused: MEDIAN
+
+SELECT PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY amount) OVER (PARTITION BY customer_id) FROM mystore.sales
+--> refused: PERCENTILE_CONT
+
+SELECT FIRST_VALUE(amount IGNORE NULLS) OVER (ORDER BY sold_at ROWS UNBOUNDED PRECEDING) FROM mystore.sales
+--> refused: IGNORE NULLS
+
+SELECT LEAD(amount) IGNORE NULLS OVER (ORDER BY sale_id) FROM mystore.sales
+--> refused: IGNORE NULLS
+
+SELECT * EXCLUDE (sale_id) FROM mystore.sales
+--> refused: SELECT * EXCLUDE
+
+MERGE INTO mystore.dim USING mystore.dim s ON dim.id = s.id REMOVE DUPLICATES
+--> refused: MERGE … REMOVE DUPLICATES
+
+CREATE TABLE mystore.doc (id INT, payload SUPER)
+--> refused: SUPER
+
+SELECT '{"a": 1}'::SUPER
+--> refused: SUPER
+
+SELECT JSON_PARSE('{"a": 1}')
+--> refused: SUPER
+
+SELECT SHA1('a')
+--> refused: SHA1
+
+SELECT pg_last_query_id()
+--> refused: PG_LAST_QUERY_ID
+
+SELECT query_id, status FROM sys_query_history ORDER BY start_time DESC LIMIT 1
+--> refused: SYS_QUERY_HISTORY
+
+SELECT COUNT(*) FROM stl_query
+--> refused: STL_QUERY
+
+SHOW TABLES FROM SCHEMA dev.mystore
+--> refused: SHOW TABLES
+
+SHOW TABLE mystore.sales
+--> refused: SHOW TABLE
+
+CANCEL 12345
+--> refused: CANCEL
+
+ALTER TABLE mystore.sales APPEND FROM mystore.dim
+--> refused: ALTER TABLE APPEND
+
+COPY mystore.sales FROM 's3://b/k' IAM_ROLE DEFAULT FORMAT AS PARQUET
+--> refused: COPY from S3
+
+UNLOAD ('SELECT * FROM mystore.sales WHERE region=\'N;\'') TO 's3://b/k' IAM_ROLE DEFAULT
+--> refused: UNLOAD
+
+CREATE EXTERNAL TABLE spectrum.t (a INT) STORED AS PARQUET LOCATION 's3://b/'
+--> refused: CREATE EXTERNAL TABLE
+
+SELECT * FROM (SELECT region, amount FROM mystore.sales) PIVOT (SUM(amount) FOR region IN ('N', 'S'))
+--> refused: PIVOT
+
+CREATE FUNCTION mystore.f_py(a INT) RETURNS INT IMMUTABLE AS $$ return a + 1 $$ LANGUAGE plpythonu
+--> refused: plpythonu
+
+ANALYZE COMPRESSION mystore.sales
+--> refused: ANALYZE COMPRESSION
+
+BEGIN
+--> fails: BEGIN cannot be submitted
+
+DROP TABLE IF EXISTS mystore.sales CASCADE
+--> ok
