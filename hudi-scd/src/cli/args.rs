@@ -35,6 +35,8 @@ pub(super) enum Command {
     Insert(Write),
     /// Write the first load of a table: no key is looked up, so none of them may be stored yet
     BulkInsert(Write),
+    /// Give the partitions that rows are for these rows and no others; an unpartitioned table is one partition
+    InsertOverwrite(Overwrite),
     /// Delete keys
     Delete(Delete),
     /// Read rows: the latest, as of an instant, or those that changed
@@ -140,6 +142,15 @@ pub(super) struct Write {
     /// The types of columns that the table lacks yet, as for `create`. Default: guessed from their values
     #[arg(long, value_name = "FILE")]
     pub(super) schema: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Overwrite {
+    #[command(flatten)]
+    pub(super) write: Write,
+    /// The whole table gets these rows and no others
+    #[arg(long)]
+    pub(super) whole_table: bool,
 }
 
 #[derive(Debug, Args)]

@@ -73,8 +73,19 @@ impl Table {
     /// # Errors
     /// As [`Table::upsert`].
     pub async fn insert_overwrite_table(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.insert_overwrite_table_stream(at_hand(batches)).await
+    }
+
+    /// [`Table::insert_overwrite_table`] of a stream of batches; see [`Table::upsert_stream`].
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and what the stream says.
+    pub async fn insert_overwrite_table_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
         let overwrite = Overwrite { operation: Operation::InsertOverwriteTable, target: Target::All };
-        self.write_as(at_hand(batches), Intent::Overwrite, Some(overwrite)).await
+        self.write_as(rows, Intent::Overwrite, Some(overwrite)).await
     }
 
     /// Deletes every row of partitions, given by their paths below the table, as in `day=2025-01-01`. A path without

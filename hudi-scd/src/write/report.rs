@@ -86,12 +86,15 @@ impl fmt::Display for CommitReport {
         }
         write!(
             f,
-            "{} rows: {} inserted, {} updated, {} moved, {} deleted, {} late, {} remembered, {} unchanged, {} superseded; {} files, {} bytes in {:.3} s",
-            self.rows,
-            self.inserted,
-            self.updated,
-            self.moved,
-            self.deleted,
+            "{} rows: {} inserted, {} updated, {} moved, {} deleted, ",
+            self.rows, self.inserted, self.updated, self.moved, self.deleted,
+        )?;
+        if self.overwritten > 0 {
+            write!(f, "{} overwritten, ", self.overwritten)?;
+        }
+        write!(
+            f,
+            "{} late, {} remembered, {} unchanged, {} superseded; {} files, {} bytes in {:.3} s",
             self.late,
             self.remembered,
             self.unchanged,

@@ -56,15 +56,52 @@ fn a_wrong_command_line_is_told_from_a_failure(#[case] words: &str, #[case] code
 #[case("x.jsonl", "{\"id\":1,\"v\":{\"a\":1},\"at\":1}\n", &["column: v", "single value"])]
 #[case("x.jsonl", "{\"id\":null,\"at\":1}\n", &["id"])]
 #[case("x.jsonl", "{\"id\":1}\n", &["at"])]
+#[case("x.csv", "id;v;at\n1;a;1\n", &["x.csv", "column: id;v;at", "not allowed"])]
+#[case("x.csv", "id,v,at\n1,\u{FF}a,1\n2,b,9e99\n", &["x.csv", "line: 3", "column: at"])]
+#[case("x.jsonl", "{\"id\":1,\"at\":1,\"a b\":1}\n", &["x.jsonl", "column: a b", "not allowed"])]
+#[case("x/a.csv", "id,v,at,n\n1,a,1,1\n", &["x/b.jsonl", "column: n", "Int64", "Utf8"])]
 #[case("x.parquet", "PAR1 and nothing else", &["x.parquet", "not sound Parquet"])]
 fn broken_input_names_file_line_and_column(#[case] name: &str, #[case] content: &str, #[case] said: &[&str]) {
     let place = Place::new();
     place.table("t", 1);
     place.write(name, content);
-    let run = place.run(&format!("upsert t --input {name}"));
+    let input = match name.split_once('/') {
+        // A folder in which files do not agree.
+        Some((folder, _)) => {
+            place.write(&format!("{folder}/b.jsonl"), "{\"id\":2,\"v\":\"b\",\"at\":1,\"n\":\"one\"}\n");
+            folder
+        }
+        None => name,
+    };
+    let run = place.run(&format!("upsert t --input {input}"));
     assert_eq!((run.code, run.out.as_str()), (1, ""), "{}", run.err);
     assert!(said.iter().all(|part| run.err.contains(part)), "{}", run.err);
     assert_eq!(run.err.lines().count(), 1, "one message: {}", run.err);
+    assert_eq!(place.lines("timeline t --json").len(), 1, "nothing was written");
+}
+
+#[test]
+fn columns_that_do_not_fit_name_the_file() {
+    let place = Place::new();
+    place.table("t", 1);
+    // A Parquet file whose types are others.
+    place.write("other.txt", "id string, v string, at double");
+    place.ok("create other --name o --record-key id --schema other.txt");
+    place.write("o.csv", "id,v,at\nx,a,1.5\n");
+    place.ok("upsert other --input o.csv");
+    place.ok("read other --output other.parquet");
+    place.write("no-key.csv", "key,v\n1,a\n");
+    for (words, said) in [
+        ("upsert t --input other.parquet", ["other.parquet", "column: id", "Int64", "Utf8"]),
+        ("insert-overwrite t --input other.parquet", ["other.parquet", "column: id", "Int64", "Utf8"]),
+        ("delete t --keys no-key.csv", ["no-key.csv", "column: id", "needs: id", "lacks"]),
+        ("lookup t --facts no-key.csv --on id=id", ["no-key.csv", "column: id", "facts", "no such column"]),
+        ("lookup t --facts no-key.csv --on key=nope", ["column: nope", "dimension", "no such column", "t"]),
+    ] {
+        let run = place.run(words);
+        assert_eq!((run.code, run.out.as_str()), (1, ""), "{words}: {}", run.err);
+        assert!(said.iter().all(|part| run.err.contains(part)), "{words}: {}", run.err);
+    }
     assert_eq!(place.lines("timeline t --json").len(), 1, "nothing was written");
 }
 

@@ -8,6 +8,7 @@ mod failures;
 mod formats;
 mod golden;
 mod history;
+mod s3;
 mod upkeep;
 
 use std::{

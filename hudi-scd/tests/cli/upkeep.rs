@@ -90,3 +90,70 @@ fn pictures_are_for_people() {
     let told = place.ok("timeline t");
     assert!(told.contains("upsert: 1 inserts, 0 updates, 0 deletes; 1 files"), "{told}");
 }
+
+#[test]
+fn partitions_get_other_rows_and_no_others() {
+    let place = Place::new();
+    place.write("columns.txt", "tenant string, id int, day date, v string");
+    place.ok("create t --name t --record-key tenant,id --partition-by day --schema columns.txt");
+    place.write("a.csv", "tenant,id,day,v\na,1,2025-01-01,x\na,2,2025-01-01,x\nb,1,2025-01-02,x\n");
+    assert_eq!(place.json("bulk-insert t --input a.csv")["inserted"], 3);
+    place.write("b.csv", "tenant,id,day,v\na,1,2025-01-01,y\n");
+    let report = place.json("insert-overwrite t --input b.csv");
+    assert_eq!((&report["updated"], &report["overwritten"]), (&1.into(), &1.into()), "{report}");
+    assert_eq!(place.json("insert-overwrite t --input b.csv")["instant"], serde_json::Value::Null);
+    let rows = |words: &str| crate::canonical(&place.ok(words));
+    let (new, kept) = (
+        r#"{"day":"2025-01-01","id":1,"tenant":"a","v":"y"}"#,
+        r#"{"day":"2025-01-02","id":1,"tenant":"b","v":"x"}"#,
+    );
+    assert_eq!(rows("read t"), [new, kept]);
+    assert!(place.ok("insert-overwrite t --input b.csv --whole-table").contains("1 overwritten"));
+    assert_eq!(rows("read t"), [new]);
+    // A key of several columns, as Hudi writes it.
+    let history = place.lines("history t --key tenant:a,id:1");
+    let states: Vec<_> = history.iter().map(|version| version["row"]["v"].as_str().unwrap()).collect();
+    assert_eq!(states, ["x", "y"]);
+    assert_eq!(place.lines("history t --key tenant:b,id:1").last().unwrap()["change"], "deleted");
+    let run = place.run("history t --key 1");
+    assert!(run.code == 1 && run.err.contains("tenant:VALUE,id:VALUE"), "{}", run.err);
+    place.ok("validate t");
+}
+
+#[test]
+fn every_command_speaks_json_a_line_at_a_time() {
+    let place = Place::new();
+    place.table("t", 4);
+    let latest = latest(&place);
+    place.write("columns.txt", "id bigint, v string");
+    for words in [
+        "create new --name new --record-key id --schema columns.txt",
+        "upsert t --input rows.jsonl",
+        "insert t --input rows.jsonl",
+        "bulk-insert new --input rows.jsonl",
+        "insert-overwrite t --input rows.jsonl",
+        "delete t --keys rows.jsonl",
+        "read t",
+        "read t --meta-columns",
+        "history t --key 1",
+        "lookup t --facts rows.jsonl --on id=id --prefix d_",
+        "timeline t",
+        "timeline t --archived",
+        "show t",
+        "clean t --dry-run",
+        "clean t",
+        "archive t",
+        &format!("savepoint t --instant {latest}"),
+        &format!("savepoint t --instant {latest} --delete"),
+        "validate t",
+    ] {
+        let run = place.run(&format!("{words} --json"));
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{words}");
+        for line in run.out.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(value.is_object(), "{words}: {line}");
+        }
+    }
+    let undone = place.lines("show t --json")[0]["latest"].as_str().unwrap().to_owned();
+    assert_eq!(place.json(&format!("rollback t --instant {undone}"))["undone"], undone);
+}

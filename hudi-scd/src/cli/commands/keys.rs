@@ -139,7 +139,8 @@ pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure
     let progress = Progress::bytes(context, facts.bytes(), "looking up");
     let add = |bytes| progress.add(bytes);
     let mut writer: Option<RowWriter> = None;
-    for batch in facts.batches(&types, &add) {
+    let check = |schema: &Schema| has_all(schema, &args.on, args.at.as_deref());
+    for batch in facts.batches(&types, check, &add) {
         let found = dimension.lookup(&batch?, &columns, at).map_err(named)?;
         let found = with_matched(&found.rows, Arc::new(found.matched))?;
         let writer = match &mut writer {
@@ -149,6 +150,18 @@ pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure
         writer.write(&found)?;
     }
     writer.map_or(Ok(()), RowWriter::finish)
+}
+
+/// Whether facts have the columns that the lookup asks for.
+fn has_all(schema: &Schema, on: &[(String, String)], at: Option<&str>) -> Result<()> {
+    let mut wanted = on.iter().map(|(column, _)| column.as_str()).chain(at);
+    match wanted.find(|name| schema.field_with_name(name).is_err()) {
+        None => Ok(()),
+        Some(name) => {
+            Err(Error::new(ErrorKind::InvalidInput, "the facts have no such column")
+                .with_context("column", name))
+        }
+    }
 }
 
 /// The dimension that a table is, and the types under which facts in text are read: those that are compared.

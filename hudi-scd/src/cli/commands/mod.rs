@@ -22,6 +22,10 @@ pub(super) async fn run(context: Context, command: Command) -> Result<(), Failur
         Command::Upsert(args) => write::run(context, args, write::Kind::Upsert).await,
         Command::Insert(args) => write::run(context, args, write::Kind::Insert).await,
         Command::BulkInsert(args) => write::run(context, args, write::Kind::BulkInsert).await,
+        Command::InsertOverwrite(args) => {
+            let whole = args.whole_table;
+            write::run(context, args.write, write::Kind::InsertOverwrite { whole }).await
+        }
         Command::Delete(args) => write::delete(context, args).await,
         Command::Read(args) => read::run(context, args).await,
         Command::History(args) => keys::history(context, args).await,

@@ -1,4 +1,4 @@
-//! `upsert`, `insert`, `bulk-insert`, `delete`.
+//! `upsert`, `insert`, `bulk-insert`, `insert-overwrite`, `delete`.
 
 use std::{io::Write, sync::Arc};
 
@@ -22,6 +22,7 @@ use crate::{
     },
     concurrent::produced,
     scd::{Scd2Report, Scd2Table},
+    schema,
 };
 
 /// Batches that are read before they are asked for.
@@ -33,6 +34,7 @@ pub(super) enum Kind {
     Upsert,
     Insert,
     BulkInsert,
+    InsertOverwrite { whole: bool },
 }
 
 pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result<(), Failure> {
@@ -49,16 +51,26 @@ pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result
             return Err(Failure::usage(message));
         }
         let history = Scd2Table::of(table)?;
-        let changes: Vec<RecordBatch> = rows(context, input, known).try_collect().await?;
+        let changes: Vec<RecordBatch> = rows(context, input, known, |_| Ok(())).try_collect().await?;
         let _wheel = Progress::wheel(context, "writing");
         let report = history.apply(&changes).await.map_err(named)?;
         return tell_history(context, &report);
     }
-    let rows = rows(context, input, known);
+    let mut seen = known.clone();
+    let fits = move |schema: &Schema| {
+        // Of a table without columns the rows tell them.
+        if !seen.fields().is_empty() {
+            seen = schema::reconcile(&seen, schema)?;
+        }
+        Ok(())
+    };
+    let rows = rows(context, input, known, fits);
     let report = match kind {
         Kind::Upsert => table.upsert_stream(rows).await,
         Kind::Insert => table.insert_stream(rows).await,
         Kind::BulkInsert => table.bulk_insert_stream(rows).await,
+        Kind::InsertOverwrite { whole: false } => table.insert_overwrite_stream(rows).await,
+        Kind::InsertOverwrite { whole: true } => table.insert_overwrite_table_stream(rows).await,
     };
     tell(context, &report.map_err(named)?)
 }
@@ -100,11 +112,16 @@ fn with_new_columns(known: &Schema, given: &Schema) -> SchemaRef {
 }
 
 /// The rows of files, read on a thread for such while they are written, with a bar of how far that is.
-fn rows(context: Context, input: Input, known: SchemaRef) -> BoxStream<'static, Result<RecordBatch>> {
+fn rows(
+    context: Context,
+    input: Input,
+    known: SchemaRef,
+    check: impl FnMut(&Schema) -> Result<()> + Send + 'static,
+) -> BoxStream<'static, Result<RecordBatch>> {
     let progress = Progress::bytes(context, input.bytes(), "reading");
     produced(BATCHES_AHEAD, move |give| {
         let add = |bytes| progress.add(bytes);
-        for batch in input.batches(&known, &add) {
+        for batch in input.batches(&known, check, &add) {
             if !give(batch?) {
                 break;
             }
@@ -122,17 +139,20 @@ fn only(
 ) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
     let fields: Vec<FieldRef> =
         known.fields().iter().filter(|field| wanted.contains(field.name())).cloned().collect();
-    rows(context, input, Arc::new(Schema::new(fields))).map(move |batch| {
+    let columns = wanted.clone();
+    let has_all = move |schema: &Schema| match columns.iter().find(|name| schema.index_of(name).is_err()) {
+        None => Ok(()),
+        Some(name) => {
+            Err(Error::new(ErrorKind::InvalidInput, "the file lacks a column that says what to delete")
+                .with_context("column", name)
+                .with_context("needs", columns.join(", ")))
+        }
+    };
+    rows(context, input, Arc::new(Schema::new(fields)), has_all).map(move |batch| {
         let batch = batch?;
-        let index = |name: &String| {
-            batch.schema_ref().index_of(name).map_err(|_| {
-                Error::new(ErrorKind::InvalidInput, "a file lacks a column that says what to delete")
-                    .with_context("column", name)
-                    .with_context("needs", wanted.join(", "))
-            })
-        };
-        let indices = wanted.iter().map(index).collect::<Result<Vec<_>>>()?;
-        batch.project(&indices).map_err(unfit)
+        let indices: Result<Vec<usize>, _> =
+            wanted.iter().map(|name| batch.schema_ref().index_of(name)).collect();
+        indices.and_then(|indices| batch.project(&indices)).map_err(unfit)
     })
 }
 
@@ -202,6 +222,7 @@ fn commit(report: &CommitReport) -> Value {
         "updated": report.updated,
         "moved": report.moved,
         "deleted": report.deleted,
+        "overwritten": report.overwritten,
         "late": report.late,
         "remembered": report.remembered,
         "unchanged": report.unchanged,

@@ -128,15 +128,37 @@ impl Input {
         Ok(Arc::new(Schema::new(found)))
     }
 
-    /// All rows, file by file. Text files are read under the types of `known`.
+    /// All rows, file by file. Text files are read under the types of `known`. `check` says of each file's columns whether
+    /// they do; its error gets the name of the file.
     pub(super) fn batches<'a>(
         &'a self,
         known: &'a Schema,
+        mut check: impl FnMut(&Schema) -> Result<()> + 'a,
         progress: &'a dyn Fn(u64),
     ) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
-        self.files.iter().flat_map(move |file| match file.batches(known, progress) {
-            Ok(batches) => batches,
-            Err(error) => Box::new(std::iter::once(Err(error))),
+        let mut files = self.files.iter();
+        let mut open: Option<Batches<'a>> = None;
+        let mut next = move || loop {
+            if let Some(batches) = &mut open
+                && let Some(batch) = batches.next()
+            {
+                return batch.map(Some);
+            }
+            let Some(file) = files.next() else { return Ok(None) };
+            let mut batches = file.batches(known, progress)?;
+            let Some(first) = batches.next().transpose()? else { continue };
+            check(first.schema_ref()).map_err(|error| error.with_context("file", file.path.display()))?;
+            open = Some(batches);
+            return Ok(Some(first));
+        };
+        let mut over = false;
+        std::iter::from_fn(move || {
+            if over {
+                return None;
+            }
+            let batch = next().transpose();
+            over = !matches!(batch, Some(Ok(_)));
+            batch
         })
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn csv_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef>
         (Ok(field), _) => field.clone(),
         (Err(_), guess) => Field::new(name, guess.unwrap_or_default().data_type(), true),
     };
-    text_schema(names.iter().zip(guesses).map(field).collect())
+    text_schema(names.iter().zip(guesses).map(field).collect()).map_err(|error| in_file(error, file))
 }
 
 pub(super) fn csv_batches<'a>(
@@ -167,6 +167,11 @@ pub(super) fn json_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef
     let guessed = order.iter().map(|name| Field::new(name, guesses[name].data_type(), true));
     // A column that no line has is null in all of them.
     text_schema(known.fields().iter().map(|field| field.as_ref().clone()).chain(guessed).collect())
+        .map_err(|error| in_file(error, file))
+}
+
+fn in_file(error: Error, file: &InputFile) -> Error {
+    error.with_context("file", file.path.display())
 }
 
 pub(super) fn json_batches<'a>(

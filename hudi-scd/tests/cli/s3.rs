@@ -1,0 +1,153 @@
+//! Tables on S3, by a server on the loopback: `scripts/s3/server start` prints what `HUDI_SCD_S3_ENDPOINT` has to be.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{Place, Run, canonical};
+
+/// A bucket of its own for each test.
+struct Bucket {
+    place: Place,
+    endpoint: String,
+    name: String,
+}
+
+impl Bucket {
+    fn new(test: &str) -> Self {
+        let endpoint = std::env::var("HUDI_SCD_S3_ENDPOINT")
+            .unwrap_or_else(|_| panic!("HUDI_SCD_S3_ENDPOINT is not set: scripts/s3/server start prints it"));
+        let name = format!("{test}-{}", std::process::id());
+        let host = endpoint.strip_prefix("http://").unwrap();
+        let mut server = TcpStream::connect(host).unwrap();
+        write!(
+            server,
+            "PUT /{name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut said = String::new();
+        server.read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+        Self { place: Place::new(), endpoint, name }
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let words = words.replace("TABLE", &format!("s3://{}/lake/customer", self.name));
+        let mut command = self.place.command(&words.split_whitespace().collect::<Vec<_>>());
+        for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"] {
+            command.env_remove(name);
+        }
+        command
+            .env("AWS_ACCESS_KEY_ID", "id")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("AWS_REGION", "eu-north-1")
+            .env("AWS_ENDPOINT_URL", &self.endpoint);
+        command
+    }
+
+    fn ok(&self, words: &str) -> String {
+        let run = Run::of(self.command(words).output().unwrap());
+        assert_eq!(run.code, 0, "{words}: {}{}", run.out, run.err);
+        run.out
+    }
+
+    fn json(&self, words: &str) -> Value {
+        serde_json::from_str(&self.ok(&format!("{words} --json"))).unwrap()
+    }
+
+    fn start(&self, words: &str) -> Child {
+        self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn create(&self) {
+        self.place.write("columns.txt", "id bigint, v string, at bigint");
+        self.ok("create TABLE --name t --record-key id --ordering-field at --schema columns.txt --retain-commits 2");
+    }
+}
+
+#[test]
+#[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
+fn a_table_on_s3_lives_as_one_on_disk_does() {
+    let bucket = Bucket::new("life");
+    bucket.create();
+    let again = Run::of(
+        bucket.command("create TABLE --name t --record-key id --schema columns.txt").output().unwrap(),
+    );
+    assert!(again.code == 1 && again.err.contains("a table already"), "{}", again.err);
+    let mut instants = Vec::new();
+    for at in 1..=4 {
+        bucket.place.write("rows.csv", &format!("id,v,at\n1,v{at},{at}\n{},new,{at}\n", 10 + at));
+        let report = bucket.json("upsert TABLE --input rows.csv");
+        assert_eq!(report["rows"], 2, "{report}");
+        instants.push(report["instant"].as_str().unwrap().to_owned());
+    }
+    let row = |id: i32, v: &str, at: i32| format!(r#"{{"at":{at},"id":{id},"v":"{v}"}}"#);
+    let mut expected: Vec<String> = (1..=4).map(|at| row(10 + at, "new", at)).collect();
+    expected.push(row(1, "v4", 4));
+    expected.sort();
+    assert_eq!(canonical(&bucket.ok("read TABLE")), expected);
+    expected.retain(|line| !line.contains(r#""at":4"#));
+    expected.push(row(1, "v3", 3));
+    expected.sort();
+    assert_eq!(canonical(&bucket.ok(&format!("read TABLE --as-of {}", instants[2]))), expected);
+    let outside = bucket.command(&format!("read TABLE --as-of {}", instants[0])).output().unwrap();
+    assert!(Run::of(outside).err.contains(&instants[2]), "the earliest instant is named");
+    bucket.place.write("keys.csv", "id\n1\n");
+    assert_eq!(bucket.json("delete TABLE --keys keys.csv")["deleted"], 1);
+    let undone = bucket.json(&format!(
+        "rollback TABLE --instant {}",
+        bucket
+            .ok("timeline TABLE --json")
+            .lines()
+            .filter(|line| line.contains(r#""commit""#))
+            .next_back()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["instant"].as_str().unwrap().to_owned())
+            .unwrap()
+    ));
+    assert!(undone["files"].as_u64().unwrap() > 0);
+    assert_eq!(bucket.ok("read TABLE").lines().count(), 5);
+    bucket.ok("validate TABLE");
+}
+
+#[test]
+#[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
+fn writers_of_a_table_on_s3_take_turns() {
+    let bucket = Bucket::new("turns");
+    bucket.create();
+    for writer in 0..4 {
+        bucket.place.write(
+            &format!("{writer}.jsonl"),
+            &format!("{{\"id\":{writer},\"at\":1}}\n{{\"id\":9,\"v\":\"{writer}\",\"at\":{writer}}}\n"),
+        );
+    }
+    let writers: Vec<Child> =
+        (0..4).map(|writer| bucket.start(&format!("upsert TABLE --input {writer}.jsonl --json"))).collect();
+    let mut new = 0;
+    for writer in writers {
+        let run = Run::of(writer.wait_with_output().unwrap());
+        assert_eq!(run.code, 0, "{}", run.err);
+        let report: Value = serde_json::from_str(&run.out).unwrap();
+        assert_eq!(report["rolled_back"].as_array().unwrap().len(), 0, "nobody was taken for dead");
+        new += report["inserted"].as_u64().unwrap();
+    }
+    assert_eq!(new, 5);
+    let rows = canonical(&bucket.ok("read TABLE"));
+    assert_eq!(rows.len(), 5);
+    assert!(rows.contains(&r#"{"at":3,"id":9,"v":"3"}"#.to_owned()), "{rows:?}");
+    bucket.ok("validate TABLE");
+}
+
+#[test]
+#[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
+fn a_bucket_that_is_not_there_is_named() {
+    let bucket = Bucket::new("named");
+    let words = ["read", "s3://no-such-bucket-anywhere/t"];
+    let output = bucket.command("").args(words).output().unwrap();
+    let run = Run::of(output);
+    assert_eq!((run.code, run.out.as_str()), (1, ""));
+    assert!(run.err.contains("no-such-bucket-anywhere"), "{}", run.err);
+}
