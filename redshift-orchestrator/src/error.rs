@@ -174,6 +174,39 @@ impl Error {
         self.0.code.as_deref()
     }
 
+    /// Changes the words of others in it: the message, and those of its sources.
+    pub(crate) fn map_words(mut self, change: impl Fn(&str) -> String) -> Self {
+        let (told, changed) = (self.causes(), change(&self.causes()));
+        if told != changed {
+            self.0.source = Some(changed.into());
+        }
+        self.0.message = change(&self.0.message);
+        self
+    }
+
+    /// As [`map_words`](Self::map_words), for an error that somebody else has: with its sources as one text.
+    pub(crate) fn retold(&self, change: impl Fn(&str) -> String) -> Self {
+        let causes = Some(self.causes()).filter(|causes| !causes.is_empty());
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            code: self.0.code.clone(),
+            message: change(&self.0.message),
+            context: self.0.context.clone(),
+            retry_after: self.0.retry_after,
+            source: causes.map(|causes| change(&causes).into()),
+        }))
+    }
+
+    fn causes(&self) -> String {
+        let mut causes = Vec::new();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        causes.join(": ")
+    }
+
     /// What went wrong, without kind, context and source.
     pub fn message(&self) -> &str {
         &self.0.message

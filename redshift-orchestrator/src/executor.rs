@@ -147,7 +147,9 @@ impl Submitted {
 }
 
 /// Where a statement is on its way, and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` prints neither SQL nor values, and of the database's words only that there are some: they may quote both.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Description {
     /// The statement's id.
@@ -225,7 +227,8 @@ impl Description {
 }
 
 /// Where one statement of a batch is on its way, and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `Debug` prints what that of a [`Description`] does.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubStatement {
     /// Its id: the batch's with `:1`, `:2`, … behind it.
@@ -271,6 +274,37 @@ impl SubStatement {
             updated_at: None,
             sql: None,
         }
+    }
+}
+
+impl fmt::Debug for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Description")
+            .field("id", &self.id)
+            .field("status", &self.status)
+            .field("has_error", &self.error.is_some())
+            .field("duration", &self.duration)
+            .field("result_rows", &self.result_rows)
+            .field("has_result_set", &self.has_result_set)
+            .field("redshift_query_id", &self.redshift_query_id)
+            .field("query_uuid", &self.query_uuid)
+            .field("session_id", &self.session_id)
+            .field("execution_mode", &self.execution_mode)
+            .field("target", &self.target)
+            .field("sub_statements", &self.sub_statements)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SubStatement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubStatement")
+            .field("id", &self.id)
+            .field("status", &self.status)
+            .field("has_error", &self.error.is_some())
+            .field("duration", &self.duration)
+            .field("result_rows", &self.result_rows)
+            .finish_non_exhaustive()
     }
 }
 

@@ -105,6 +105,7 @@ pub mod journal;
 mod key;
 pub mod layer;
 pub mod local;
+mod mask;
 mod messages;
 mod observer;
 mod orchestrator;

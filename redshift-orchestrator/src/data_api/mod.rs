@@ -32,7 +32,8 @@
 //!
 //! Every answer of the service and every failure on the way to it becomes an [`ErrorKind`] by one table,
 //! `classify.rs`. A code that the table does not know is kept in [`Error::code`]. SQL text, parameter values and the
-//! secret's ARN are taken out of the service's messages.
+//! secret's ARN are taken out of the service's messages. The SDK itself traces whole requests and replies at the level *trace* of its target
+//! `aws_smithy_runtime`, credentials in their headers included: a subscriber should leave that at *debug*.
 
 mod catalog;
 mod classify;

@@ -44,13 +44,12 @@ impl FileJournal {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |what: &str, error: io::Error| failed(path, what, error);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|error| failed("the journal cannot be opened", error))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        // Values that runs were given are nobody else's.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path).map_err(|error| failed("the journal cannot be opened", error))?;
         if !lock(&file).map_err(|error| failed("the journal cannot be locked", error))? {
             return Err(in_use(path, &mut file));
         }

@@ -41,7 +41,9 @@ use crate::{
 ///     ]);
 /// # let _ = script;
 /// ```
-#[derive(Clone, Debug)]
+///
+/// `Debug` prints neither texts nor results of statements.
+#[derive(Clone)]
 pub struct Script {
     rules: Vec<(String, Vec<Run>)>,
     otherwise: Run,
@@ -54,7 +56,7 @@ pub struct Script {
 }
 
 /// One run of a scripted statement: how long it takes, and how it ends.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Run {
     duration: Duration,
     error: Option<String>,
@@ -201,8 +203,8 @@ struct Played {
     results: HashMap<StatementId, HashMap<usize, Arc<Table>>>,
 }
 
-/// That a statement took effect: it ran to its end, and was not rolled back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// That a statement took effect: it ran to its end, and was not rolled back. `Debug` does not print its SQL.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Effect {
     /// The statement.
@@ -380,6 +382,40 @@ impl Backend for Scripted {
 
     async fn news(&self, _: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Vec<Record>> {
         Ok(Vec::new())
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script")
+            .field("rules", &self.rules.len())
+            .field("otherwise", &self.otherwise)
+            .field("limits", &self.limits)
+            .field("dwell", &self.dwell)
+            .field("concurrency", &self.concurrency)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("duration", &self.duration)
+            .field("fails", &self.error.is_some())
+            .field("affected", &self.affected)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Effect")
+            .field("statement_id", &self.statement_id)
+            .field("name", &self.name)
+            .field("number", &self.number)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,9 @@
 //! [`Call`]: one call of [`Orchestrator::run`](super::Orchestrator::run).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -13,6 +16,7 @@ use crate::{
     Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::age,
     journal::{Ended, Entry, Event, Standing},
+    mask::Mask,
     messages::telling,
     patience::bounded,
     wait::{Cancellation, Effort, Ending, Wait, WaitEvent},
@@ -26,6 +30,8 @@ pub(super) struct Call<'a> {
     pub(super) limit: Duration,
     started: Instant,
     effort: Effort,
+    /// Made when something is said about the statement for the first time.
+    mask: OnceLock<Mask>,
     /// How long after the start the service accepted the statement.
     submitted: Option<Duration>,
 }
@@ -55,6 +61,7 @@ impl<'a> Call<'a> {
             limit,
             started: Instant::now(),
             effort,
+            mask: OnceLock::new(),
             submitted: None,
         }
     }
@@ -112,7 +119,10 @@ impl<'a> Call<'a> {
                     return Ok(Submission::Accepted(id));
                 }
                 Answer::AcceptedUnwritten(error) => return Err(error),
-                Answer::Failed(error) => error,
+                Answer::Failed(error) => match self.mask() {
+                    Some(mask) => mask.apply_to(error),
+                    None => error,
+                },
             };
             let begun: Instant = *failing_since.get_or_insert_with(Instant::now);
             may_have_taken_effect |= error.kind().may_have_taken_effect();
@@ -215,9 +225,15 @@ impl<'a> Call<'a> {
             return self.unknown(entry, UnknownReason::NotTold, None).await;
         };
         let (orchestrator, key) = (self.orchestrator, self.key);
+        let (cell, statement) = (&self.mask, &self.statement);
+        let mask = move || mask_in(cell, statement, orchestrator);
         let watch = move |event: WaitEvent<'_>| match event {
             WaitEvent::Polled(status) => orchestrator.observe(key, &Progressed::Polled { status }),
-            WaitEvent::Survived(error) => orchestrator.observe(key, &Progressed::Survived { error }),
+            WaitEvent::Survived(error) => {
+                let retold = mask().map(|mask| mask.retold(error));
+                let error = retold.as_ref().unwrap_or(error);
+                orchestrator.observe(key, &Progressed::Survived { error });
+            }
         };
         let mut wait = Wait::new(&*orchestrator.executor, &id, &*orchestrator.strategy)
             .with_backoff(orchestrator.backoff)
@@ -232,8 +248,8 @@ impl<'a> Call<'a> {
             let mut on_drop = CancelOnDrop { orchestrator, key, id: Some(&id) };
             let until_ended = wait.until_ended(&mut self.effort);
             let tell = |message: &Message| {
-                orchestrator
-                    .observe(key, &Progressed::Message { level: &message.level, text: &message.text });
+                let text = mask().map_or_else(|| message.text.clone(), |mask| mask.apply(&message.text));
+                orchestrator.observe(key, &Progressed::Message { level: &message.level, text: &text });
             };
             let ending = match &orchestrator.messages {
                 Some(source) => telling(&**source, &id, tell, until_ended).await,
@@ -262,8 +278,12 @@ impl<'a> Call<'a> {
         if description.status == Status::Finished {
             orchestrator.durations.add(&key.step, description.duration.unwrap_or_else(|| waiting.elapsed()));
         }
-        let ended = ended(&description, overrun == Some(Overrun::Cancelled));
-        let result = conclude(&ended, self.limit);
+        let said = error_text(&description);
+        let mut ended = Ended::of(&description);
+        ended.timed_out = overrun == Some(Overrun::Cancelled);
+        ended.error = said.as_deref().map(|said| self.tell(said));
+        // The kind is read from all of what was said.
+        let result = conclude(&ended, FailureKind::of_text(said.as_deref().unwrap_or_default()), self.limit);
         self.record(Event::Ended(ended)).await.map_err(|error| {
             error.with_context("statement_id", &id).with_context("status", &description.status)
         })?;
@@ -280,7 +300,7 @@ impl<'a> Call<'a> {
     ) -> Result<Outcome> {
         let unknown = Unknown {
             reason,
-            error: error.as_ref().map(Error::to_string),
+            error: error.as_ref().map(|error| self.tell(&error.to_string())),
             name: entry.name.clone(),
             id: entry.id.clone(),
             intended_at: entry.intended_at,
@@ -319,7 +339,18 @@ impl<'a> Call<'a> {
 
     fn survived(&mut self, error: &Error) {
         self.effort.survived(error.kind());
+        let retold = self.mask().map(|mask| mask.retold(error));
+        let error = retold.as_ref().unwrap_or(error);
         self.orchestrator.observe(self.key, &Progressed::Survived { error });
+    }
+
+    /// The words of somebody else, without what they quote.
+    fn tell(&self, said: &str) -> String {
+        self.mask().map_or_else(|| said.to_owned(), |mask| mask.apply(said))
+    }
+
+    fn mask(&self) -> Option<&Mask> {
+        mask_in(&self.mask, &self.statement, self.orchestrator)
     }
 
     fn age(&self, entry: &Entry) -> Duration {
@@ -341,26 +372,40 @@ fn lost(error: &Error) -> Option<UnknownReason> {
     }
 }
 
-/// What the journal keeps of it.
-pub(super) fn ended(description: &Description, timed_out: bool) -> Ended {
-    Ended {
-        status: description.status.clone(),
-        error: error_text(description),
-        timed_out,
-        executing: description.duration,
-        rows: description.result_rows,
-        has_result_set: description.has_result_set,
+fn mask_in<'m>(
+    cell: &'m OnceLock<Mask>,
+    statement: &Statement,
+    orchestrator: &Orchestrator,
+) -> Option<&'m Mask> {
+    (!orchestrator.quotations).then(|| cell.get_or_init(|| Mask::of(statement)))
+}
+
+impl Ended {
+    /// What a journal keeps of a description: of the database's words, none that quote the SQL.
+    pub fn of(description: &Description) -> Self {
+        let mask = Mask::of_described(description);
+        Self {
+            status: description.status.clone(),
+            error: error_text(description).map(|said| match &mask {
+                Some(mask) => mask.apply(&said),
+                None => said,
+            }),
+            timed_out: false,
+            executing: description.duration,
+            rows: description.result_rows,
+            has_result_set: description.has_result_set,
+        }
     }
 }
 
-fn conclude(ended: &Ended, limit: Duration) -> Conclusion {
+fn conclude(ended: &Ended, kind: FailureKind, limit: Duration) -> Conclusion {
     match ended.status {
         Status::Finished => Conclusion::Finished,
         _ if ended.timed_out => Conclusion::TimedOut { limit },
         Status::Aborted => Conclusion::Aborted,
         _ => {
             let error = ended.error.clone().unwrap_or_else(|| "the database gave no reason".to_owned());
-            Conclusion::Failed { kind: FailureKind::of_text(&error), error }
+            Conclusion::Failed { kind, error }
         }
     }
 }
@@ -375,7 +420,8 @@ pub(super) fn recorded(entry: &Entry, ended: &Ended, limit: Duration) -> (Conclu
         description.has_result_set = ended.has_result_set;
         description
     });
-    (conclude(ended, limit), description)
+    let kind = FailureKind::of_text(ended.error.as_deref().unwrap_or_default());
+    (conclude(ended, kind, limit), description)
 }
 
 /// Why a statement failed; of a batch that gives no reason itself, the first reason among its statements.

@@ -8,7 +8,8 @@ use crate::{
     Backoff, Clock, Conclusion, Error, ErrorKind, FailureKind, Messages, Observer, Origin, Outcome,
     Progressed, Result, Statement, StatementExecutor, StatementId, StepKey, SystemClock,
     journal::{
-        self, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token, statement_name,
+        self, Ended, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token,
+        statement_name,
     },
     observer::Unobserved,
     wait::{Cancellation, Durations, Effort, LongPoll, PollStrategy, Wait},
@@ -71,6 +72,7 @@ pub struct Orchestrator {
     patience: Duration,
     durations: Durations,
     cancel_on_drop: bool,
+    quotations: bool,
 }
 
 /// How long the service remembers a client token, less a margin for clocks that differ and requests on their way.
@@ -94,6 +96,7 @@ impl Orchestrator {
             patience: Duration::from_secs(15 * 60),
             durations: Durations::new(),
             cancel_on_drop: false,
+            quotations: false,
         }
     }
 
@@ -158,6 +161,15 @@ impl Orchestrator {
     #[must_use]
     pub fn with_cancel_on_drop(mut self, cancel: bool) -> Self {
         self.cancel_on_drop = cancel;
+        self
+    }
+
+    /// Whether what the database and the service say about a statement is told, and written down, with what it quotes: SQL texts, literals,
+    /// values of parameters. Unless said so, `…` stands there; names of tables and columns stay. [`Outcome::description`] has the
+    /// database's words as they are in any case.
+    #[must_use]
+    pub fn with_quotations(mut self, quotations: bool) -> Self {
+        self.quotations = quotations;
         self
     }
 
@@ -306,7 +318,7 @@ impl Orchestrator {
         let wait = Wait::new(&*self.executor, id, &*self.strategy).with_backoff(self.backoff);
         let cancellation = wait.cancel(&mut Effort::default()).await;
         if let Cancellation::Cancelled(description) | Cancellation::EndedBefore(description) = &cancellation {
-            self.record(key, Event::Ended(call::ended(description, false))).await?;
+            self.record(key, Event::Ended(Ended::of(description))).await?;
         }
         Ok(cancellation)
     }

@@ -263,7 +263,7 @@ impl<'de> Deserialize<'de> for Text<Duration> {
         let parsed =
             text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
         parsed.map(Text).ok_or_else(|| {
-            D::Error::custom(format!("`{text}` is no duration; write it like \"90s\", \"10m\" or \"1h 30m\""))
+            D::Error::custom("this is no duration; write it like \"90s\", \"10m\" or \"1h 30m\"")
         })
     }
 }
@@ -407,7 +407,7 @@ impl RetryDefinition {
 
 /// An error of the format, or of a key or value that is not known.
 fn malformed(source: &Source<'_>, offset: Option<usize>, message: &str) -> Error {
-    let message = message.replace('\n', " ");
+    let message = without_value(&message.replace('\n', " "));
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let way_out = match quoted.split_first() {
         Some((wrong, known)) if message.starts_with("unknown ") => {
@@ -422,6 +422,17 @@ fn malformed(source: &Source<'_>, offset: Option<usize>, message: &str) -> Error
         None => error,
     };
     error.with_context("line", source.line(offset))
+}
+
+/// A value of the wrong type is not told: it may well be SQL.
+fn without_value(message: &str) -> String {
+    const KIND: &str = "string \"";
+    match (message.find(KIND), message.rfind("\", expected")) {
+        (Some(begin), Some(end)) if message.starts_with("invalid ") && begin < end => {
+            format!("{}string{}", &message[..begin], &message[end + 1..])
+        }
+        _ => message.to_owned(),
+    }
 }
 
 fn offset_of(text: &str, line: usize, column: usize) -> usize {

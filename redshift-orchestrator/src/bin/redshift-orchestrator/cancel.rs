@@ -127,15 +127,7 @@ async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<Sta
 }
 
 fn record(entry: &Entry, description: &Description) -> Record {
-    let ended = Ended {
-        status: description.status.clone(),
-        error: description.error.clone(),
-        timed_out: false,
-        executing: description.duration,
-        rows: description.result_rows,
-        has_result_set: description.has_result_set,
-    };
-    Record { at: SystemClock.now(), key: entry.key.clone(), event: Event::Ended(ended) }
+    Record { at: SystemClock.now(), key: entry.key.clone(), event: Event::Ended(Ended::of(description)) }
 }
 
 fn tell(as_json: bool, entry: &Entry, fate: &Fate) {

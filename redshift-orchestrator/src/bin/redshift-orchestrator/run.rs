@@ -93,6 +93,11 @@ struct Common {
     #[arg(long)]
     messages: bool,
 
+    /// Tell the messages of the database as they are, also where they quote SQL and values of parameters. They stand in the journal then,
+    /// too
+    #[arg(long)]
+    quotations: bool,
+
     #[command(flatten)]
     output: OutputOptions,
 }
@@ -203,7 +208,7 @@ impl Common {
         let active = observer.active();
         let mut orchestrator =
             Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
-        orchestrator = orchestrator.with_patience(self.patience);
+        orchestrator = orchestrator.with_patience(self.patience).with_quotations(self.quotations);
         if let Some(messages) = service.messages.filter(|_| self.messages || self.service.postgres.is_some())
         {
             orchestrator = orchestrator.with_messages(messages);

@@ -102,7 +102,8 @@ impl From<&DbError> for Notice {
 impl LocalExecutor<Postgres> {
     /// A service on the PostgreSQL server (15 or newer) at `url`, `postgresql://user:password@host:port/database`.
     ///
-    /// TLS is not spoken: it is meant for a server on the same machine.
+    /// TLS is not spoken: it is meant for a server on the same machine. The driver, `tokio_postgres`, writes SQL to `log` at the level *debug*:
+    /// a logger should leave it out.
     ///
     /// ```no_run
     /// # async fn doc() -> redshift_orchestrator::Result<()> {
@@ -220,7 +221,10 @@ fn read(url: &str) -> Result<Config> {
     let invalid = |text: &str| Error::new(ErrorKind::Invalid, text);
     let form = "write it like postgresql://user:password@127.0.0.1:5432/database";
     let config = Config::from_str(url).map_err(|error| {
-        invalid(&format!("this is no URL of a PostgreSQL server; {form}")).with_source(error)
+        let refused = invalid(&format!("this is no URL of a PostgreSQL server; {form}"));
+        // Other causes quote the URL, and where it is cut wrongly, a part of the password.
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if cause.starts_with("invalid value for option") { refused.with_source(error) } else { refused }
     })?;
     let names_host = |host: &Host| !matches!(host, Host::Tcp(name) if name.is_empty());
     if !config.get_hosts().iter().any(names_host) && config.get_hostaddrs().is_empty() {

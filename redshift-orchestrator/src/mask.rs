@@ -1,0 +1,218 @@
+//! [`Mask`]: takes SQL and values out of what the database and the service say about a statement.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use crate::{
+    Description, Error, Statement,
+    sql::{Token, tokens},
+};
+
+/// What stands in place of what is taken out.
+const GAP: &str = "…";
+
+/// So many words in a row that stand in the SQL in the same order are a quotation of it. A qualified name is one word.
+const QUOTATION: usize = 3;
+
+/// Longer values are found in the middle of words, too, and by their beginning: messages cut what they quote.
+const LONG: usize = 8;
+
+/// Takes out of a text what it quotes from a statement: SQL texts, literals, values of parameters.
+///
+/// Names stay (`column "discount" does not exist`), since without them nobody knows what to correct; so do values of one character.
+pub(crate) struct Mask {
+    values: BTreeSet<String>,
+    quotations: BTreeSet<Vec<String>>,
+}
+
+impl Mask {
+    /// For what is said about this statement.
+    pub(crate) fn of(statement: &Statement) -> Self {
+        let values = statement.parameters().iter().map(|parameter| parameter.value.as_str());
+        Self::new(statement.sqls().iter().map(String::as_str), values)
+    }
+
+    /// For what is said in this description, if that knows the SQL.
+    pub(crate) fn of_described(description: &Description) -> Option<Self> {
+        let subs = description.sub_statements.iter().filter_map(|sub| sub.sql.as_ref());
+        let sqls: Vec<_> = description.sql.iter().chain(subs).map(|sql| sql.as_str()).collect();
+        let values = description.parameters.iter().map(|parameter| parameter.value.as_str());
+        (!sqls.is_empty()).then(|| Self::new(sqls.into_iter(), values))
+    }
+
+    fn new<'a>(sqls: impl Iterator<Item = &'a str>, values: impl Iterator<Item = &'a str>) -> Self {
+        let mut mask = Self { values: values.map(str::to_owned).collect(), quotations: BTreeSet::new() };
+        for sql in sqls {
+            let words: Vec<_> = words(sql).map(|(word, _)| word.to_owned()).collect();
+            mask.quotations.extend(words.windows(QUOTATION).map(<[String]>::to_vec));
+            mask.add_literals(sql);
+        }
+        mask.values.retain(|value| value.chars().nth(1).is_some());
+        mask
+    }
+
+    fn add_literals(&mut self, sql: &str) {
+        for token in tokens(sql) {
+            match token {
+                Token::Quoted(text) if text.starts_with('$') => {
+                    // The body of a procedure or block is SQL, too; it is shorter than what it is in.
+                    let tag = text[1..].find('$').map_or(1, |end| end + 2);
+                    let body = &text[tag..];
+                    self.add_literals(body.strip_suffix(&text[..tag]).unwrap_or(body));
+                }
+                Token::Quoted(text) if text.ends_with('\'') => {
+                    let inner = text.trim_start_matches(['e', 'E']).trim_matches('\'');
+                    let value = inner.replace("''", "'");
+                    if value != inner {
+                        // Perhaps SQL that is executed.
+                        self.add_literals(&value);
+                    }
+                    self.values.insert(value);
+                    self.values.insert(inner.to_owned());
+                }
+                // Shorter numbers are more often somebody else's: lines, error codes.
+                Token::Word(word) if word.len() > 4 && word.starts_with(|c: char| c.is_ascii_digit()) => {
+                    self.values.insert(word.to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The text with gaps where it quotes.
+    pub(crate) fn apply(&self, text: &str) -> String {
+        let mut gaps = self.quoted(text);
+        for value in &self.values {
+            gaps.extend(found(text, value));
+        }
+        gaps.sort_by_key(|gap| gap.start);
+        let (mut masked, mut end) = (String::with_capacity(text.len()), 0);
+        for gap in gaps {
+            if gap.start >= end {
+                masked.push_str(&text[end..gap.start]);
+                // Neighbours are one gap.
+                if !masked.ends_with(GAP) {
+                    masked.push_str(GAP);
+                }
+            }
+            end = end.max(gap.end);
+        }
+        masked.push_str(&text[end..]);
+        masked
+    }
+
+    /// The error with gaps where it, or one of its sources, quotes.
+    pub(crate) fn apply_to(&self, error: Error) -> Error {
+        error.map_words(|text| self.apply(text))
+    }
+
+    /// The same error, told with gaps.
+    pub(crate) fn retold(&self, error: &Error) -> Error {
+        error.retold(|text| self.apply(text))
+    }
+
+    /// Where the text has words in a row that the SQL has, too.
+    fn quoted(&self, text: &str) -> Vec<Range<usize>> {
+        let words: Vec<_> = words(text).collect();
+        let is_quotation = |row: &&[(&str, Range<usize>)]| {
+            self.quotations.contains(&row.iter().map(|(word, _)| (*word).to_owned()).collect::<Vec<_>>())
+        };
+        let rows = words.windows(QUOTATION).filter(is_quotation);
+        rows.map(|row| row[0].1.start..row[QUOTATION - 1].1.end).collect()
+    }
+}
+
+/// The words of a text between white space, without the punctuation around them, and where they stand.
+fn words(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
+    text.split_whitespace().map(move |word| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let bare = if bare.is_empty() { word } else { bare };
+        // Both are parts of the text.
+        let start = bare.as_ptr() as usize - text.as_ptr() as usize;
+        (bare, start..start + bare.len())
+    })
+}
+
+/// Where a value stands in a text: short ones only as whole words, long ones by their beginning as far as it goes.
+fn found(text: &str, value: &str) -> Vec<Range<usize>> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let is_long = value.chars().nth(LONG).is_some();
+    let beginning = match value.char_indices().nth(LONG) {
+        Some((end, _)) => &value[..end],
+        None => value,
+    };
+    let matches = text.match_indices(beginning).filter_map(|(start, _)| {
+        let common = text[start..].chars().zip(value.chars()).take_while(|(one, other)| one == other);
+        let end = start + common.map(|(one, _)| one.len_utf8()).sum::<usize>();
+        let is_whole = !text[..start].ends_with(is_word) && !text[end..].starts_with(is_word);
+        (is_long || is_whole).then_some(start..end)
+    });
+    matches.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn mask() -> Mask {
+        Mask::of(
+            &Statement::sql(
+                "INSERT INTO mystore.customer (name, ssn) SELECT 'O''Brien', 123456789 WHERE :key = x.y",
+            )
+            .with_parameter("key", "hush-4711-and-more")
+            .with_parameter("n", "7")
+            .with_parameter("day", "42"),
+        )
+    }
+
+    #[test]
+    fn what_a_message_quotes_is_taken_out_and_names_stay() {
+        let mask = mask();
+        for (text, expected) in [
+            ("ERROR: column \"ssn\" does not exist", "ERROR: column \"ssn\" does not exist"),
+            ("relation \"mystore.customer\" does not exist", "relation \"mystore.customer\" does not exist"),
+            ("bad value \"hush-4711-and-more\"", "bad value \"…\""),
+            ("bad value \"hush-4711-a...\"", "bad value \"…...\""),
+            ("Key (name, ssn)=(O'Brien, 123456789) exists", "Key (name, ssn)=(…, …) exists"),
+            ("Key (day)=(42), line 142, n is 7", "Key (day)=(…), line 142, n is 7"),
+            ("near \"INSERT INTO mystore.customer (name, ssn) SELECT 'x'\"", "near \"… 'x'\""),
+            ("in\n  insert  of a row", "in\n  insert  of a row"),
+            ("", ""),
+        ] {
+            assert_eq!(mask.apply(text), expected);
+        }
+    }
+
+    #[test]
+    fn the_body_of_a_block_is_sql_too() {
+        let mask = Mask::of(&Statement::sql("DO $x$ BEGIN RAISE 'hidden away'; END $x$"));
+        assert_eq!(mask.apply("ERROR: hidden away [SQLSTATE P0001]"), "ERROR: … [SQLSTATE P0001]");
+        let mask = Mask::of(&Statement::sql("DO $$ BEGIN EXECUTE 'SELECT ''hidden away''::int'; END $$"));
+        assert_eq!(mask.apply("for type integer: \"hidden away\""), "for type integer: \"…\"");
+    }
+
+    #[test]
+    fn errors_keep_their_kind_and_their_context() {
+        let error = Error::new(ErrorKind::Invalid, "no hush-4711-and-more")
+            .with_code("ValidationException")
+            .with_context("operation", "ExecuteStatement")
+            .with_source("a source with hush-4711-and-more");
+        let masked = mask().apply_to(error);
+        assert_eq!((masked.kind(), masked.code()), (ErrorKind::Invalid, Some("ValidationException")));
+        let printed = "invalid request: no … { operation: ExecuteStatement }\n  caused by: a source with …";
+        assert_eq!(format!("{masked:?}"), printed);
+        let harmless = Error::new(ErrorKind::NotSent, "no way").with_source(std::io::Error::other("port 1"));
+        let same = mask().apply_to(harmless);
+        let source = std::error::Error::source(&same).unwrap();
+        assert!(source.is::<std::io::Error>(), "what quotes nothing stays as it is");
+    }
+
+    #[test]
+    fn letters_of_any_length_are_no_problem() {
+        let mask = Mask::of(
+            &Statement::sql("SELECT 'Käse für Überflüssige'").with_parameter("a", "日本語のテキスト長い"),
+        );
+        assert_eq!(mask.apply("Käse für Überflüssige 日本語のテキスト長い"), "… …");
+        assert_eq!(mask.apply("Käse für Ü"), "…");
+    }
+}
