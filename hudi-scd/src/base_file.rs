@@ -36,6 +36,7 @@ use crate::{
     Error, ErrorKind, Result,
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE, StoredFilter},
     concurrent::blocking,
+    index::cache::Entry,
     schema, storage,
 };
 
@@ -129,26 +130,46 @@ pub(crate) struct Footer {
 impl Footer {
     /// Reads the end of a file: of a remote one not more than the footer.
     pub(crate) async fn load(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
-        Self::load_and(store, path, Ok).await
+        Self::load_and(store, path, None, Ok).await
     }
 
-    /// Reads the end of a file, and goes on with work that keeps a core busy.
+    /// Reads the end of a file, unless it is kept on the local disk, and goes on with work that keeps a core busy.
     pub(crate) async fn load_and<T: Send + 'static>(
         store: &dyn ObjectStore,
         path: &Path,
+        entry: Option<Entry>,
         work: impl FnOnce(Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if let Some(entry) = entry.clone() {
+            let kept = move || {
+                Ok(entry.footer().and_then(|bytes| ParquetMetaDataReader::decode_metadata(&bytes).ok()))
+            };
+            if let Some(metadata) = blocking(kept).await? {
+                let footer = Self::of(path.clone(), metadata);
+                return blocking(move || work(footer)).await;
+            }
+        }
         let options = GetOptions { range: Some(GetRange::Suffix(FOOTER_GUESS)), ..GetOptions::default() };
         let failed = |cause| storage::failed("read", path, cause);
         let found = store.get_opts(path, options).await.map_err(failed)?;
         let (size, range) = (found.meta.size, found.range.clone());
-        let metadata = match found.payload {
+        let (metadata, end) = match found.payload {
             GetResultPayload::File(file, _) => {
                 let path = path.clone();
                 return blocking(move || {
-                    let parsed = Source::of_file(file)
-                        .map_err(ParquetError::from)
-                        .and_then(|source| ParquetMetaDataReader::new().parse_and_finish(&source));
+                    let parsed = Source::of_file(file).map_err(ParquetError::from).and_then(|source| {
+                        let metadata = ParquetMetaDataReader::new().parse_and_finish(&source)?;
+                        if let Some(entry) = entry {
+                            let start = source.len().saturating_sub(FOOTER_GUESS);
+                            let mut end = source.get_bytes(start, (source.len() - start) as usize)?;
+                            let missing = footer_length(&end).saturating_sub(end.len());
+                            if let Some(start) = start.checked_sub(missing as u64).filter(|_| missing > 0) {
+                                end = source.get_bytes(start, (source.len() - start) as usize)?;
+                            }
+                            keep_footer(&entry, &end);
+                        }
+                        Ok(metadata)
+                    });
                     let metadata = parsed.map_err(|cause| corrupt(&path, cause))?;
                     work(Self::of(path, metadata))
                 })
@@ -176,11 +197,17 @@ impl Footer {
                         Err(cause) => return Err(corrupt(path, cause)),
                     }
                 }
-                reader.finish().map_err(|cause| corrupt(path, cause))?
+                (reader.finish().map_err(|cause| corrupt(path, cause))?, end)
             }
         };
         let footer = Self::of(path.clone(), metadata);
-        blocking(move || work(footer)).await
+        blocking(move || {
+            if let Some(entry) = entry {
+                keep_footer(&entry, &end);
+            }
+            work(footer)
+        })
+        .await
     }
 
     fn of(path: Path, metadata: ParquetMetaData) -> Self {
@@ -250,6 +277,18 @@ impl Footer {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         ArrowReaderMetadata::try_new(self.metadata.clone(), options)
             .map_err(|cause| corrupt(&self.path, cause))
+    }
+}
+
+/// The bytes of a file's end that its footer takes, by the last of them.
+fn footer_length(end: &[u8]) -> usize {
+    let length = end.len().checked_sub(8).and_then(|start| end[start..].first_chunk::<4>());
+    length.map_or(0, |length| u32::from_le_bytes(*length) as usize + 8)
+}
+
+fn keep_footer(entry: &Entry, end: &[u8]) {
+    if let Some(start) = end.len().checked_sub(footer_length(end)) {
+        entry.keep_footer(&end[start..end.len() - 8]);
     }
 }
 
@@ -351,6 +390,11 @@ impl OpenFile {
                     .with_source(cause)
             })
         }))
+    }
+
+    /// A column as Arrow reads it, if the file has it.
+    pub(crate) fn field(&self, name: &str) -> Option<&FieldRef> {
+        self.arrow.schema().fields().iter().find(|field| field.name() == name)
     }
 
     /// The leaf columns of the Parquet schema that make up a column.

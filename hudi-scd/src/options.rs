@@ -26,6 +26,8 @@ pub struct TableOptions {
     pub(crate) parallelism: usize,
     pub(crate) memory_budget: usize,
     pub(crate) spill_folder: Option<PathBuf>,
+    pub(crate) index_cache: Option<PathBuf>,
+    pub(crate) index_cache_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seed: Option<u64>,
     pub(crate) base_url: Option<String>,
@@ -72,6 +74,8 @@ impl Default for TableOptions {
             parallelism: std::thread::available_parallelism().map_or(2, usize::from),
             memory_budget: 256 * 1024 * 1024,
             spill_folder: None,
+            index_cache: None,
+            index_cache_bytes: 1024 * 1024 * 1024,
             clock: Arc::new(SystemClock),
             seed: None,
             base_url: None,
@@ -163,6 +167,25 @@ impl TableOptions {
     #[must_use]
     pub fn with_spill_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.spill_folder = Some(folder.into());
+        self
+    }
+
+    /// A folder on the local disk in which the key index is kept for other processes: of the base files that a lookup went
+    /// through, and of those that this one writes, the footers and the keys. For a table on a remote storage: a lookup reads
+    /// what it finds there from the local disk. Several processes and tables may share a folder; what is damaged in it is left
+    /// out, and it may be deleted at any time. It never makes a write fail: what is wrong with it is told to the log.
+    /// Default: none.
+    #[must_use]
+    pub fn with_index_cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.index_cache = Some(folder.into());
+        self
+    }
+
+    /// How many bytes the folder of [`TableOptions::with_index_cache`] may take; what was not used for the longest time goes
+    /// first. Default: 1 GiB.
+    #[must_use]
+    pub fn with_index_cache_bytes(mut self, bytes: u64) -> Self {
+        self.index_cache_bytes = bytes;
         self
     }
 

@@ -6,6 +6,7 @@ pub(crate) use self::java::java_date;
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::{DataType, Schema};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
@@ -95,6 +96,12 @@ pub(crate) struct NewTable<'a> {
 }
 
 impl TableProperties {
+    /// The column of stored rows that says which of two is newer, and its type, if it decides and the table has it.
+    pub(crate) fn stored_ordering(&self, schema: &Schema) -> Option<(String, DataType)> {
+        let name = self.ordering_field.as_ref().filter(|_| self.merge == Merge::EventTime)?;
+        Some((name.clone(), schema.field_with_name(name).ok()?.data_type().clone()))
+    }
+
     /// The properties of a new table: those that Hudi 0.15 writes, with the time zone fixed to UTC, and with the
     /// payload class, without which Spark 0.x would let a late row win.
     pub(crate) fn create(table: &NewTable<'_>) -> Result<Self> {

@@ -79,7 +79,9 @@ pub(crate) async fn write_made<T: Send + 'static>(
     let failed = |cause| failed("write", path, cause);
     let (give, take) = mpsc::channel::<Bytes>(1);
     let making = async {
-        let (rest, made) = blocking(move || make(PartWriter { part: Vec::new(), bytes: 0, give })).await?;
+        let (rest, made) =
+            blocking(move || make(PartWriter { part: Vec::with_capacity(PART_BYTES), bytes: 0, give }))
+                .await?;
         Ok((rest.part, rest.bytes, made))
     };
     // When it ends, it takes no parts any more, and so ends the work.
@@ -130,7 +132,7 @@ impl Write for PartWriter {
         self.part.extend_from_slice(buffer);
         self.bytes += buffer.len() as u64;
         if self.part.len() >= PART_BYTES {
-            let part = std::mem::take(&mut self.part);
+            let part = std::mem::replace(&mut self.part, Vec::with_capacity(PART_BYTES));
             self.give.blocking_send(part.into()).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
         }
         Ok(buffer.len())

@@ -11,6 +11,10 @@ use object_store::{ObjectStore, path::Path};
 
 use crate::{
     Error, ErrorKind, Result,
+    index::{
+        FooterCache,
+        cache::{Entry, IndexCache},
+    },
     key::{self, KeyGenerator, TimestampPartition},
     layout::Layout,
     lock::{FileLock, HeldLock, StorageLock, TableLock},
@@ -212,7 +216,9 @@ pub(crate) struct Inner {
     lock: Option<Arc<dyn TableLock>>,
     random: Mutex<fastrand::Rng>,
     view: Mutex<Option<Arc<View>>>,
-    pub(crate) footers: crate::index::FooterCache,
+    pub(crate) footers: FooterCache,
+    /// The footers and keys that are kept on the local disk.
+    pub(crate) index_cache: Option<IndexCache>,
 }
 
 impl Table {
@@ -315,6 +321,10 @@ impl Table {
                 }
             }),
         };
+        let index_cache = options.index_cache.clone().map(|folder| {
+            let identity = format!("{store}\n{}", base_url(&options, &layout));
+            IndexCache::new(folder, options.index_cache_bytes, identity, options.clock.clone())
+        });
         let inner = Inner {
             local_folder,
             lock,
@@ -325,7 +335,8 @@ impl Table {
             writing: tokio::sync::Mutex::default(),
             random: Mutex::new(random),
             view: Mutex::default(),
-            footers: crate::index::FooterCache::default(),
+            footers: FooterCache::default(),
+            index_cache,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -484,11 +495,17 @@ impl Table {
 
     /// The table's URL, as Hudi's plans name it.
     pub(crate) fn base_url(&self) -> String {
-        match &self.inner.options.base_url {
-            Some(url) => url.clone(),
-            None => format!("/{}", self.root()),
-        }
+        base_url(&self.inner.options, &self.inner.layout)
     }
+
+    /// What the local disk keeps of a base file of so many bytes, if it keeps any.
+    pub(crate) fn index_entry(&self, path: &Path, bytes: u64) -> Option<Entry> {
+        self.inner.index_cache.as_ref().map(|cache| cache.entry(path, bytes))
+    }
+}
+
+fn base_url(options: &TableOptions, layout: &Layout) -> String {
+    options.base_url.clone().unwrap_or_else(|| format!("/{}", layout.root()))
 }
 
 /// Keeps a new table's own properties a second time, where other engines do not write.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-use crate::timeline::Instant;
+use crate::{TableOptions, timeline::Instant};
 
 /// Keeps Slowly Changing Dimensions in Apache Hudi tables, and looks into such tables, without a cluster.
 ///
@@ -142,6 +142,25 @@ pub(super) struct Write {
     /// The types of columns that the table lacks yet, as for `create`. Default: guessed from their values
     #[arg(long, value_name = "FILE")]
     pub(super) schema: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) index: Index,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Index {
+    /// A folder on the local disk that keeps the key index of tables for the next run, so that less of a remote storage
+    /// is read; it takes at most 1 GiB, and may be deleted at any time
+    #[arg(long, value_name = "DIR")]
+    pub(super) index_cache: Option<PathBuf>,
+}
+
+impl Index {
+    pub(super) fn options(&self) -> TableOptions {
+        match &self.index_cache {
+            Some(folder) => TableOptions::new().with_index_cache(folder),
+            None => TableOptions::new(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -161,6 +180,8 @@ pub(super) struct Delete {
     /// the time of the deletion too
     #[arg(long, value_name = "FILE|DIR")]
     pub(super) keys: PathBuf,
+    #[command(flatten)]
+    pub(super) index: Index,
 }
 
 #[derive(Debug, Args)]

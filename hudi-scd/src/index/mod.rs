@@ -3,19 +3,23 @@
 //! There is no index beside the table. Each base file's footer holds the range of its keys and a bloom filter of them,
 //! where Spark's GLOBAL_BLOOM looks too; only a file that passes both is opened, and of it the key column and the ordering
 //! column of the row groups whose range has a key. What footers say is kept in memory for the next lookup of the same
-//! handle: base files never change.
+//! handle: base files never change. For the next process it may be kept [on the local disk](cache), with the keys.
+
+pub(crate) mod cache;
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, StringArray},
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray},
     datatypes::DataType,
 };
 use object_store::path::Path;
 
+use self::cache::Entry;
 use crate::{
     Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, java_order},
@@ -132,6 +136,12 @@ pub(crate) struct Wanted {
     pub(crate) ordering: Option<(String, DataType)>,
 }
 
+impl Wanted {
+    fn ordering_name(&self) -> Option<&str> {
+        self.ordering.as_ref().map(|(name, _)| name.as_str())
+    }
+}
+
 /// Finds the stored rows of keys: all files of the latest snapshot in a stable order, and what was found in those that
 /// have any. A key may be stored more than once: Spark's `INSERT INTO` looks no key up.
 pub(crate) async fn find(
@@ -144,10 +154,21 @@ pub(crate) async fn find(
     let with_candidates = candidates.into_iter().enumerate().filter(|(_, candidates)| !candidates.is_empty());
     let files_at_hand = &files;
     let look = with_candidates.map(|(index, candidates)| async move {
-        let path = files_at_hand[index].path.clone();
+        let file = &files_at_hand[index];
+        let (path, candidates) = (file.path.clone(), Arc::new(candidates));
+        let entry = table.index_entry(&path, file.version.bytes);
+        if let Some(entry) = entry.clone() {
+            let (path, wanted, candidates) = (path.clone(), wanted.clone(), candidates.clone());
+            let rows = file.footer.rows();
+            let kept = blocking(move || Ok(search_kept(&entry, rows, &path, &wanted, &candidates))).await?;
+            if let Some((hits, ordering)) = kept {
+                return Ok((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }));
+            }
+        }
         let open = OpenFile::open(table.store(), &path).await?;
         let wanted = wanted.clone();
-        let (hits, ordering) = blocking(move || search(&open, &path, &wanted, &candidates)).await?;
+        let search = move || search_file(&open, &wanted, &candidates, entry.as_ref());
+        let (hits, ordering) = blocking(search).await?;
         Ok::<_, Error>((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }))
     });
     let found = ordered(table.inner.options.parallelism, look).await?;
@@ -189,7 +210,8 @@ async fn candidates_in_files(
             }
             _ => {
                 let ask = move |whole: Footer| Ok((candidates_of(&whole, &keys, &order)?, whole));
-                let (candidates, whole) = Footer::load_and(table.store(), &path, ask).await?;
+                let entry = table.index_entry(&path, version.bytes);
+                let (candidates, whole) = Footer::load_and(table.store(), &path, entry, ask).await?;
                 (candidates, cache.keep(&path, whole))
             }
         };
@@ -225,25 +247,74 @@ fn candidates_of(footer: &Footer, keys: &HashedKeys, order: &[u32]) -> Result<Ve
     })
 }
 
+/// What was found, and its ordering values.
+type Found = (Vec<Hit>, Option<ArrayRef>);
+
+/// Searches the keys that are kept of a file of so many rows; `None` if they are not.
+fn search_kept(entry: &Entry, rows: u64, path: &Path, wanted: &Wanted, candidates: &[u32]) -> Option<Found> {
+    let mut left = rows;
+    let batches = entry.keys(wanted.ordering_name())?.map(|batch| {
+        let batch = batch.map_err(|cause| {
+            Error::new(ErrorKind::Corrupt, "kept keys cannot be decoded")
+                .with_context("file", path)
+                .with_source(cause)
+        })?;
+        left = left.saturating_sub(batch.num_rows() as u64);
+        Ok(batch)
+    });
+    // With an error here, the file itself is asked, which says what is wrong with it.
+    let found = search(path, wanted, candidates, vec![0..rows], batches).ok()?;
+    (left == 0).then_some(found)
+}
+
+/// Searches a file, and keeps its keys if there is a place for them.
+fn search_file(open: &OpenFile, wanted: &Wanted, candidates: &[u32], entry: Option<&Entry>) -> Result<Found> {
+    let (path, ordering) = (open.path(), wanted.ordering_name());
+    let columns = |name: &str| name == RECORD_KEY || Some(name) == ordering;
+    let groups = open.groups();
+    let Some(entry) = entry else {
+        let wanted_groups = groups_with_keys(open, wanted, candidates);
+        // The positions of the rows that are read, run after run.
+        let runs = wanted_groups.iter().map(|group| groups[*group].clone()).collect();
+        return search(
+            path,
+            wanted,
+            candidates,
+            runs,
+            open.read_groups(Some(wanted_groups), &columns, None)?,
+        );
+    };
+    let ordering = ordering.and_then(|name| open.field(name));
+    let mut keeping = entry.keep_keys(ordering.map(|field| (field.name().as_str(), field.data_type())));
+    let batches = open.read_groups(None, &columns, None)?.map(|batch| {
+        let batch = batch?;
+        if let Some(writer) = keeping.take() {
+            let ordering = ordering.and_then(|field| batch.column_by_name(field.name()));
+            keeping = writer.add(key_column(&batch, path)?, ordering);
+        }
+        Ok(batch)
+    });
+    let found = search(path, wanted, candidates, groups, batches)?;
+    if let Some(writer) = keeping {
+        writer.keep(entry);
+    }
+    Ok(found)
+}
+
+/// Searches batches of rows, which are those of the runs of positions, one after the other.
 fn search(
-    open: &OpenFile,
     path: &Path,
     wanted: &Wanted,
     candidates: &[u32],
-) -> Result<(Vec<Hit>, Option<ArrayRef>)> {
-    let by_key: HashMap<&str, u32> =
-        candidates.iter().map(|index| (wanted.keys.value(*index as usize), *index)).collect();
-    let ordering = wanted.ordering.as_ref().map(|(name, _)| name.clone());
+    runs: Vec<Range<u64>>,
+    batches: impl Iterator<Item = Result<RecordBatch>>,
+) -> Result<Found> {
+    let sought = Sought::new(&wanted.keys, candidates);
     let mut hits = Vec::new();
     let mut values: Vec<ArrayRef> = Vec::new();
-    let columns = |name: &str| name == RECORD_KEY || Some(name) == ordering.as_deref();
-    let groups = open.groups();
-    let wanted_groups = groups_with_keys(open, wanted, candidates);
-    // The positions of the rows that are read, run after run.
-    let runs: Vec<_> = wanted_groups.iter().map(|group| groups[*group].clone()).collect();
     let mut runs = runs.into_iter();
     let mut run = runs.next().unwrap_or(0..0);
-    for batch in open.read_groups(Some(wanted_groups), &columns, None)? {
+    for batch in batches {
         let batch = batch?;
         let keys = key_column(&batch, path)?;
         let mut rows: Vec<u32> = Vec::new();
@@ -256,7 +327,7 @@ fn search(
             }
             let position = run.start;
             run.start += 1;
-            if let Some(&key) = key.and_then(|key| by_key.get(key)) {
+            if let Some(key) = key.and_then(|key| sought.get(key)) {
                 hits.push(Hit { key, position });
                 rows.push(row as u32);
             }
@@ -295,6 +366,46 @@ fn search(
     Ok((hits, ordering))
 }
 
+/// Keys that are looked for among many: most stored keys are found out by one bit.
+struct Sought<'a> {
+    by_key: HashMap<&'a str, u32>,
+    /// A bit is set for each key, of 64 times as many.
+    bits: Vec<u64>,
+}
+
+impl<'a> Sought<'a> {
+    fn new(keys: &'a StringArray, candidates: &[u32]) -> Self {
+        let by_key: HashMap<&str, u32> =
+            candidates.iter().map(|index| (keys.value(*index as usize), *index)).collect();
+        let mut sought = Self { bits: vec![0; by_key.len().next_power_of_two()], by_key };
+        for index in candidates {
+            let (word, bit) = sought.place(keys.value(*index as usize));
+            sought.bits[word] |= 1 << bit;
+        }
+        sought
+    }
+
+    /// The index of a key, if it is looked for.
+    fn get(&self, key: &str) -> Option<u32> {
+        let (word, bit) = self.place(key);
+        if self.bits[word] >> bit & 1 == 0 {
+            return None;
+        }
+        self.by_key.get(key).copied()
+    }
+
+    /// Where the bit of a key is. Keys differ most in their last bytes.
+    fn place(&self, key: &str) -> (usize, u32) {
+        let mut last = [0; 8];
+        let tail = &key.as_bytes()[key.len().saturating_sub(8)..];
+        last[..tail.len()].copy_from_slice(tail);
+        let key = u64::from_le_bytes(last) ^ (key.len() as u64) << 56;
+        let wide = u128::from(key ^ 0x2545_F491_4F6C_DD1D) * 0x9E37_79B9_7F4A_7C15;
+        let hash = (wide >> 64) as u64 ^ wide as u64;
+        (hash as usize & (self.bits.len() - 1), (hash >> 58) as u32)
+    }
+}
+
 /// The row groups that may have any of the candidates, by the least and the greatest key that each says it has.
 fn groups_with_keys(open: &OpenFile, wanted: &Wanted, candidates: &[u32]) -> Vec<usize> {
     let metadata = open.footer().metadata();
@@ -318,7 +429,7 @@ fn groups_with_keys(open: &OpenFile, wanted: &Wanted, candidates: &[u32]) -> Vec
 }
 
 /// The record keys of a stored batch.
-pub(crate) fn key_column<'a>(batch: &'a arrow::array::RecordBatch, path: &Path) -> Result<&'a StringArray> {
+pub(crate) fn key_column<'a>(batch: &'a RecordBatch, path: &Path) -> Result<&'a StringArray> {
     batch.column_by_name(RECORD_KEY).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "a base file has no column of record keys").with_context("file", path)
     })

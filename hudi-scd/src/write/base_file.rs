@@ -8,6 +8,7 @@ use arrow::{
     compute::{max_string, min_string},
     datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef},
 };
+use bytes::Bytes;
 use parquet::{
     arrow::{
         ArrowSchemaConverter,
@@ -16,8 +17,12 @@ use parquet::{
     basic::{Compression, GzipLevel, Type as PhysicalType, ZstdLevel},
     column::writer::ColumnCloseResult,
     errors::ParquetError,
-    file::{metadata::KeyValue, properties::WriterProperties, writer::SerializedFileWriter},
-    schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr},
+    file::{
+        metadata::KeyValue,
+        properties::{EnabledStatistics, WriterProperties},
+        writer::SerializedFileWriter,
+    },
+    schema::types::{ColumnDescPtr, ColumnPath, SchemaDescriptor, Type, TypePtr},
 };
 
 use crate::{
@@ -111,6 +116,10 @@ impl FileFormat {
         self.leaves[column].clone()
     }
 
+    pub(crate) fn leaf(&self, leaf: usize) -> ColumnDescPtr {
+        self.parquet.column(leaf)
+    }
+
     /// A column as Arrow hands it over.
     pub(crate) fn field(&self, column: usize) -> &Field {
         self.schema.field(column)
@@ -122,6 +131,38 @@ impl FileFormat {
         let range = self.leaves[column].clone();
         range.len() == leaves.len()
             && range.zip(leaves).all(|(here, there)| self.parquet.column(here) == stored.column(*there))
+    }
+
+    /// Whether pages are compressed so fast that it pays to patch them.
+    pub(crate) fn is_patchable(&self) -> bool {
+        self.codec == Compression::SNAPPY
+    }
+
+    /// Rows as a Parquet file of their own, all of its values plain and not compressed.
+    pub(crate) fn plain(&self, columns: &[ArrayRef]) -> Result<Bytes> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_dictionary_enabled(false)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true)
+            .build();
+        let written =
+            SerializedFileWriter::new(Vec::new(), self.parquet.root_schema_ptr(), properties.into())
+                .and_then(|mut file| {
+                    let groups = ArrowRowGroupWriterFactory::new(&file, self.schema.clone());
+                    let mut writers = groups.create_column_writers(0)?.into_iter();
+                    let mut group = file.next_row_group()?;
+                    for (field, values) in self.schema.fields().iter().zip(columns) {
+                        for leaf in compute_leaves(field, values)? {
+                            let Some(mut writer) = writers.next() else { break };
+                            writer.write(&leaf)?;
+                            writer.close()?.append_to_row_group(&mut group)?;
+                        }
+                    }
+                    group.close()?;
+                    file.into_inner()
+                });
+        written.map(Bytes::from).map_err(unsupported)
     }
 
     fn writer_properties(&self, old: Option<&OpenFile>) -> WriterProperties {
@@ -217,7 +258,7 @@ pub(crate) struct MetaColumns {
 /// A column chunk of a row group that is written whole.
 pub(crate) enum Chunk {
     Encoded(Box<ArrowColumnChunk>),
-    /// One of the version before, as it is.
+    /// One of the version before, as it is or patched.
     Stored(Source, Box<ColumnCloseResult>),
 }
 
@@ -249,6 +290,11 @@ impl<W: Write + Send> BaseFileWriter<W> {
     /// Rows written so far.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The name of the file.
+    pub(crate) fn name(&self) -> &str {
+        self.name.value(0)
     }
 
     pub(crate) fn keys(&mut self) -> &mut FileKeys {
@@ -440,7 +486,7 @@ fn entry(key: &str, value: String) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(value) }
 }
 
-fn unsupported(cause: ParquetError) -> Error {
+pub(super) fn unsupported(cause: ParquetError) -> Error {
     Error::new(ErrorKind::InvalidInput, "the rows cannot be written as Parquet").with_source(cause)
 }
 

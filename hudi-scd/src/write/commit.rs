@@ -17,14 +17,14 @@ use super::{
     Watch,
     base_file::FileFormat,
     incoming::Intent,
-    merge::Merge,
+    merge::{KeptKeys, Merge},
     pack::{FileTask, Packed},
     report::CommitReport,
 };
 use crate::{
     Error, ErrorKind, Result,
     base_file::OpenFile,
-    concurrent::ordered,
+    concurrent::{blocking, ordered},
     layout::{self, BaseFileName},
     properties::java_date,
     storage,
@@ -210,6 +210,12 @@ impl Table {
             Some(old) => Some(OpenFile::open(self.store(), &old.path).await?),
             None => None,
         };
+        let kept = self.inner.index_cache.as_ref().map(|cache| {
+            let ordering = self.inner.properties.stored_ordering(&schema);
+            let column = ordering.as_ref().and_then(|(name, _)| schema.index_of(name).ok());
+            let ordering = ordering.as_ref().map(|(name, data_type)| (name.as_str(), data_type));
+            KeptKeys { writer: cache.keep_keys(ordering), ordering: column }
+        });
         let merge = Merge {
             format,
             schema,
@@ -223,9 +229,14 @@ impl Table {
             drops,
             rows,
             threads,
+            kept,
         };
         let path = layout.resolve(&path)?;
-        let (bytes, written) = storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
+        let (bytes, (written, kept)) =
+            storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
+        if let (Some(kept), Some(entry)) = (kept, self.index_entry(&path, bytes)) {
+            blocking(move || Ok(kept.keep(&entry))).await?;
+        }
         debug_assert_eq!(written, rows);
         stat.file_size_in_bytes = bytes.cast_signed();
         stat.total_write_bytes = stat.file_size_in_bytes;

@@ -12,7 +12,7 @@
 //! | that is small, and followed by other rows | decoded and joined with them |
 //! | else: record keys and partition paths | copied as they are stored: they are what they were |
 //! | a column in which no value changes | copied as it is stored |
-//! | a column in which some do | decoded, patched, encoded |
+//! | a column in which some do | [patched](super::pages) page by page; if that cannot be, decoded, patched, encoded |
 //! | file names | one value, encoded as such |
 
 use std::{io::Write, ops::Range, sync::Arc};
@@ -25,14 +25,15 @@ use parquet::arrow::arrow_writer::ArrowColumnWriter;
 
 use super::{
     base_file::{BaseFileWriter, Chunk, FileFormat, Keys, KnownKeys, MetaColumns, encode_column},
+    pages::{self, NewValues, PatchedChunk},
     patch::{Edits, constant},
     rows::{Appends, FileEdits},
 };
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, conform_stored},
+    base_file::{OpenFile, Source, conform_stored},
     concurrent::side_by_side,
-    index::key_column,
+    index::{cache::KeysWriter, key_column},
     schema::META_COLUMNS,
     timeline::Instant,
 };
@@ -41,6 +42,8 @@ use crate::{
 const SMALL_GROUP_ROWS: u64 = 32 * 1024;
 /// See [`SMALL_GROUP_ROWS`].
 const SMALL_GROUP_BYTES: i64 = 8 * 1024 * 1024;
+/// One row of so many may change where pages are patched: where most values are new, encoding them is as good.
+const MOST_PATCHED: u64 = 4;
 // The places of the meta columns, and where the data columns begin.
 const COMMIT_TIME: usize = 0;
 const COMMIT_SEQNO: usize = 1;
@@ -70,12 +73,32 @@ pub(crate) struct Merge {
     pub(crate) rows: u64,
     /// How many cores this may keep busy.
     pub(crate) threads: usize,
+    /// Where the keys of the new version are kept, with the values of a data column.
+    pub(crate) kept: Option<KeptKeys>,
+}
+
+/// The keys of the new version on the local disk, while they are written.
+pub(crate) struct KeptKeys {
+    pub(crate) writer: Option<KeysWriter>,
+    /// The data column of ordering values.
+    pub(crate) ordering: Option<usize>,
+}
+
+impl KeptKeys {
+    fn add(&mut self, keys: &StringArray, ordering: Option<&ArrayRef>) {
+        self.writer = self.writer.take().and_then(|writer| writer.add(keys, ordering));
+    }
+
+    /// Adds rows of which all data columns are at hand.
+    fn add_rows(&mut self, keys: &StringArray, data: &[ArrayRef]) {
+        self.add(keys, self.ordering.map(|column| &data[column]));
+    }
 }
 
 impl Merge {
-    /// Does the work, and gives back what the file was written into, and how many rows it has. It keeps cores busy, so
-    /// it is for a thread that may block.
-    pub(crate) fn run<W: Write + Send>(self, out: W) -> Result<(W, u64)> {
+    /// Does the work, and gives back what the file was written into, how many rows it has, and their keys if they are
+    /// kept. It keeps cores busy, so it is for a thread that may block.
+    pub(crate) fn run<W: Write + Send>(self, out: W) -> Result<(W, (u64, Option<KeysWriter>))> {
         let Self {
             format,
             schema,
@@ -89,6 +112,7 @@ impl Merge {
             drops,
             rows,
             threads,
+            kept,
         } = self;
         let known = match &old {
             Some(file) => {
@@ -101,7 +125,7 @@ impl Merge {
         let time = instant.to_string();
         let mut changes = edits.open()?;
         let target = Target { format, schema, time, task, partition };
-        let mut output = Output { writer, target, threads };
+        let mut output = Output { writer, target, threads, kept };
         if let Some(file) = &old {
             let groups = file.groups();
             for (group, positions) in groups.iter().enumerate() {
@@ -119,7 +143,8 @@ impl Merge {
             let (keys, rows) = batch?;
             output.append(keys, &rows)?;
         }
-        output.writer.finish()
+        let (out, rows) = output.writer.finish()?;
+        Ok((out, (rows, output.kept.and_then(|kept| kept.writer))))
     }
 }
 
@@ -171,7 +196,9 @@ impl StoredGroup<'_> {
             return Ok(new_null_array(field.data_type(), batch.num_rows()));
         }
         let schema = Arc::new(Schema::new(vec![field.clone()]));
-        Ok(conform_stored(batch, &schema, self.file.path())?.column(0).clone())
+        // Meta columns that were read with it stand in front.
+        let conformed = conform_stored(batch, &schema, self.file.path())?;
+        Ok(conformed.column(conformed.num_columns() - 1).clone())
     }
 }
 
@@ -185,6 +212,20 @@ struct Target {
 }
 
 impl Target {
+    /// A column of a row group: as it is stored if that will do, else encoded.
+    fn rewritten(
+        &self,
+        stored: &StoredGroup<'_>,
+        column: usize,
+        writers: Vec<ArrowColumnWriter>,
+        numbers: &ArrayRef,
+    ) -> Result<Vec<Chunk>> {
+        match self.as_stored(stored, column)? {
+            Some(chunks) => Ok(chunks),
+            None => self.encode(stored, column, writers, numbers),
+        }
+    }
+
     /// Encodes a column of a row group, patched.
     fn encode(
         &self,
@@ -209,6 +250,42 @@ impl Target {
             patch.apply(&values, start)
         });
         encode_column(field, writers, values)
+    }
+
+    /// The values that changed rows will have; `None` if their columns are not patched page by page.
+    fn new_values(&self, stored: &StoredGroup<'_>, numbers: &ArrayRef) -> Result<Option<NewValues>> {
+        let edits = &stored.edits;
+        let is_worth_it = edits.rows.len() as u64 <= stored.rows() / MOST_PATCHED;
+        if !edits.replaces() || edits.drops() > 0 || !is_worth_it || !self.format.is_patchable() {
+            return Ok(None);
+        }
+        let times = StringArray::from_iter_values(std::iter::repeat_n(&self.time, edits.rows.len()));
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.format.columns()];
+        columns[COMMIT_TIME] = Some(Arc::new(times));
+        columns[COMMIT_SEQNO] = Some(numbers.clone());
+        for (column, values) in columns[DATA..].iter_mut().enumerate() {
+            *values = Some(edits.new_values(column)?);
+        }
+        NewValues::new(&self.format, &columns, edits.rows.len()).map(Some)
+    }
+
+    /// The column chunk of a column of one leaf, patched page by page.
+    fn patched(&self, stored: &StoredGroup<'_>, column: usize, new: &NewValues) -> Option<Vec<Chunk>> {
+        let file = stored.file;
+        let leaves = file.leaves(self.format.field(column).name());
+        let ([leaf], true) = (leaves.as_slice(), self.format.takes_as_is(column, file, &leaves)) else {
+            return None;
+        };
+        let rows: Vec<usize> =
+            stored.edits.rows.iter().map(|edit| (edit.position - stored.positions.start) as usize).collect();
+        let chunk =
+            match pages::patch(file, stored.group, *leaf, &rows, new, self.format.leaves(column).start)? {
+                PatchedChunk::Unchanged => {
+                    Chunk::Stored(file.source().clone(), Box::new(file.chunk(stored.group, *leaf)))
+                }
+                PatchedChunk::Changed(bytes, close) => Chunk::Stored(Source::Memory(bytes), close),
+            };
+        Some(vec![chunk])
     }
 
     /// The column chunks of a column that need not be written again.
@@ -254,6 +331,7 @@ struct Output<W: Write + Send> {
     writer: BaseFileWriter<W>,
     target: Target,
     threads: usize,
+    kept: Option<KeptKeys>,
 }
 
 impl<W: Write + Send> Output<W> {
@@ -267,22 +345,30 @@ impl<W: Write + Send> Output<W> {
         if !self.writer.keys().know_stored() {
             self.observe_keys(stored)?;
         }
+        self.keep_keys(stored)?;
         let numbers = self.sequence_numbers(stored);
         let target = &self.target;
+        let new = target.new_values(stored, &numbers)?;
         let mut writers = self.writer.column_writers()?.into_iter();
         let work = (0..target.format.columns()).map(|column| {
             let leaves = target.format.leaves(column);
             (column, writers.by_ref().take(leaves.len()).collect::<Vec<_>>())
         });
         let work: Vec<_> = work.collect();
-        let names = self.writer.names(stored.rows() as usize);
+        // One value in all rows: only where that chunk is not made by hand.
+        let names = (!target.format.is_patchable()).then(|| self.writer.names(stored.rows() as usize));
+        let (name, rows) = (self.writer.name(), stored.rows() as usize);
         let chunks = side_by_side(self.threads, work, |(column, writers)| match column {
-            FILE_NAME => {
-                encode_column(target.format.field(column), writers, std::iter::once(Ok(names.clone())))
+            FILE_NAME if names.is_none() => {
+                let leaf = target.format.leaves(column).start;
+                let (bytes, close) = pages::constant(&target.format, leaf, name, rows)?;
+                Ok(vec![Chunk::Stored(Source::Memory(bytes), close)])
             }
-            _ => match target.as_stored(stored, column)? {
+            FILE_NAME => encode_column(target.format.field(column), writers, names.iter().cloned().map(Ok)),
+            RECORD_KEY | PARTITION_PATH => target.rewritten(stored, column, writers, &numbers),
+            _ => match new.as_ref().and_then(|new| target.patched(stored, column, new)) {
                 Some(chunks) => Ok(chunks),
-                None => target.encode(stored, column, writers, &numbers),
+                None => target.rewritten(stored, column, writers, &numbers),
             },
         })?;
         self.writer.add_group(chunks.into_iter().flatten().collect(), stored.rows())
@@ -294,6 +380,29 @@ impl<W: Write + Send> Output<W> {
             let keys = stored.edits.of_dropped().apply(&stored.meta(&batch, RECORD_KEY)?, start)?;
             let keys = keys.as_string_opt::<i32>().ok_or_else(|| no_keys(stored.file))?;
             self.writer.keys().observe(Keys::Stored, keys);
+        }
+        Ok(())
+    }
+
+    /// Keeps the keys of a stored row group as they will be.
+    fn keep_keys(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
+        let Some(kept) = self.kept.as_mut().filter(|kept| kept.writer.is_some()) else { return Ok(()) };
+        let ordering = kept.ordering.map(|column| (column, &self.target.schema.fields()[column]));
+        let is_wanted = |name: &str| {
+            name == META_COLUMNS[RECORD_KEY] || ordering.is_some_and(|(_, field)| name == field.name())
+        };
+        for batch in stored.read(&is_wanted)? {
+            let (start, batch) = batch?;
+            let keys = stored.edits.of_dropped().apply(&stored.meta(&batch, RECORD_KEY)?, start)?;
+            let keys = keys.as_string_opt::<i32>().ok_or_else(|| no_keys(stored.file))?;
+            let ordering = match ordering {
+                Some((column, field)) => {
+                    let values = stored.column(&batch, field)?;
+                    Some(stored.edits.of_column(column).apply(&values, start)?)
+                }
+                None => None,
+            };
+            kept.add(keys, ordering.as_ref());
         }
         Ok(())
     }
@@ -320,6 +429,9 @@ impl<W: Write + Send> Output<W> {
             let data = data.map(|(column, values)| edits.of_column(column).apply(values, start));
             let data = data.collect::<Result<Vec<ArrayRef>>>()?;
             if !meta.record_key.is_empty() {
+                if let Some(kept) = &mut self.kept {
+                    kept.add_rows(&meta.record_key, &data);
+                }
                 self.writer.write(Keys::Stored, meta, &data)?;
             }
         }
@@ -328,6 +440,9 @@ impl<W: Write + Send> Output<W> {
 
     /// Writes incoming rows that are new here.
     fn append(&mut self, keys: StringArray, rows: &RecordBatch) -> Result<()> {
+        if let Some(kept) = &mut self.kept {
+            kept.add_rows(&keys, rows.columns());
+        }
         let first = self.writer.rows();
         let number = |row: usize| format!("{}_{}_{}", self.target.time, self.target.task, first + row as u64);
         let repeated = |text: &str| -> ArrayRef {

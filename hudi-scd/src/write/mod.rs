@@ -23,6 +23,7 @@ mod input;
 mod merge;
 mod overwrite;
 mod pack;
+mod pages;
 mod patch;
 mod report;
 pub(crate) mod rollback;

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayData, ArrayRef, MutableArrayData, RecordBatch, make_array, make_comparator},
-    compute::SortOptions,
+    compute::{SortOptions, interleave},
     error::ArrowError,
 };
 
@@ -39,6 +39,14 @@ impl Edits {
         let sources = if self.replaces() { self.sources.as_slice() } else { &[] };
         let sources = sources.iter().map(|source| source.column(column).clone()).collect();
         Patch { edits: &self.rows, sources, place: Box::new(|_, place| place) }
+    }
+
+    /// The new rows' values of a data column.
+    pub(crate) fn new_values(&self, column: usize) -> Result<ArrayRef> {
+        let sources: Vec<&dyn Array> =
+            self.sources.iter().map(|source| source.column(column).as_ref()).collect();
+        let places: Vec<(usize, usize)> = self.rows.iter().filter_map(|edit| edit.new).collect();
+        interleave(&sources, &places).map_err(too_much)
     }
 
     /// The patch of a column in which the new rows have the values of the old ones.

@@ -16,8 +16,9 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use crate::{Error, ErrorKind, Result, base_file::Source, options::TableOptions};
 
-/// About what a batch takes, so that one of each of many files fits into memory.
-const BATCH_BYTES: usize = 256 * 1024;
+/// About what a batch takes. While runs are merged there is one of each in memory, and sixteen times the input has more runs:
+/// all of them together are to be little beside a chunk.
+const BATCH_BYTES: usize = 64 * 1024;
 const BATCH_ROWS: Range<usize> = 16..8 * 1024;
 
 /// A file that batches are being written into.

@@ -23,7 +23,6 @@ use crate::{
     base_file::{OpenFile, conform_stored},
     concurrent::{blocking, ordered},
     index::{self, FileHits, IndexedFile, Wanted},
-    properties::Merge,
     schema,
     table::Table,
     view::View,
@@ -69,13 +68,7 @@ pub(crate) async fn tag(
     if incoming.len() == 0 {
         return Ok(tagged);
     }
-    let properties = &table.inner.properties;
-    let ordering = match (properties.merge, &properties.ordering_field) {
-        (Merge::EventTime, Some(name)) => {
-            incoming.schema.field_with_name(name).ok().map(|field| (name.clone(), field.data_type().clone()))
-        }
-        _ => None,
-    };
+    let ordering = table.inner.properties.stored_ordering(&incoming.schema);
     let has_ordering = ordering.is_some();
     let wanted = Wanted { keys: incoming.keys.clone(), ordering };
     let (files, found) = index::find(table, view, &wanted).await?;

@@ -7,6 +7,7 @@
     reason = "not every test uses everything; a test may panic"
 )]
 
+pub mod counted;
 pub mod mortal;
 pub mod operations;
 pub mod sleepy;

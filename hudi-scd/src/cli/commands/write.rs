@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use serde_json::{Value, json};
 
 use crate::{
-    CommitReport, Error, ErrorKind, Result, Table, TableOptions,
+    CommitReport, Error, ErrorKind, Result, Table,
     cli::{
         Context,
         args::{Delete, Write as WriteArgs},
@@ -38,7 +38,7 @@ pub(super) enum Kind {
 }
 
 pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let (location, table) = super::open(&args.target.table, args.index.options()).await?;
     let input = Input::open(&args.input)?;
     let mut known = columns_of_input(&table).await.map_err(|error| Failure::from(error).of(&location))?;
     if let Some(file) = &args.schema {
@@ -76,7 +76,7 @@ pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result
 }
 
 pub(super) async fn delete(context: Context, args: Delete) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let (location, table) = super::open(&args.target.table, args.index.options()).await?;
     let named = |error: Error| Failure::from(error).of(&location);
     let known = columns_of_input(&table).await.map_err(named)?;
     let input = Input::open(&args.keys)?;

@@ -1,0 +1,283 @@
+//! An optional cache of the index on the local disk: of base files, their footers and their keys.
+//!
+//! It spares a remote storage most of what a lookup reads: the end of each file, and the whole of a file that may have a key. An
+//! entry is named after its base file, which never changes, so that it cannot become stale; and it says itself which file of
+//! which table it is of, and what the hash of its bytes is, so that what is damaged, cut off, or of another make counts as
+//! absent. Nothing that happens to the cache makes a lookup or a write fail.
+//!
+//! ```text
+//! {hash}.footer   the Parquet footer of a base file, with its bloom filter
+//! {hash}.keys     record keys and ordering values of all of its rows, in their order, as a stream of Arrow
+//! an entry        content | what it is of | length of that, u32 | hash of all before, u64 | magic
+//! ```
+
+use std::{
+    fs::{self, File},
+    hash::{DefaultHasher, Hasher},
+    io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema},
+    ipc::{reader::StreamReader, writer::StreamWriter},
+};
+use bytes::Bytes;
+use object_store::path::Path;
+use tempfile::NamedTempFile;
+
+use super::RECORD_KEY;
+use crate::timeline::Clock;
+
+const MAGIC: &[u8; 8] = b"HSCDIDX1";
+/// The length, the hash and the magic.
+const TAIL: u64 = 4 + 8 + 8;
+const KINDS: [&str; 2] = ["footer", "keys"];
+/// What is left of a cache that has become too large.
+const KEEP_PERCENT: u64 = 90;
+
+/// Where a table's entries are.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexCache {
+    folder: PathBuf,
+    max_bytes: u64,
+    /// What tells this table's files from those of others.
+    table: String,
+    clock: Arc<dyn Clock>,
+}
+
+impl IndexCache {
+    pub(crate) fn new(folder: PathBuf, max_bytes: u64, table: String, clock: Arc<dyn Clock>) -> Self {
+        Self { folder, max_bytes, table, clock }
+    }
+
+    /// The entries of a base file of so many bytes.
+    pub(crate) fn entry(&self, path: &Path, bytes: u64) -> Entry {
+        Entry { cache: self.clone(), of: format!("{}\n{path}\n{bytes}", self.table) }
+    }
+
+    /// Begins to keep the keys of a base file that is being written, with the values of an ordering column.
+    pub(crate) fn keep_keys(&self, ordering: Option<(&str, &DataType)>) -> Option<KeysWriter> {
+        let schema = Arc::new(keys_schema(ordering));
+        let begun = Draft::new(self).and_then(|draft| {
+            let rows = StreamWriter::try_new(draft, &schema).map_err(io::Error::other)?;
+            Ok(KeysWriter { rows, schema: schema.clone() })
+        });
+        begun.inspect_err(|error| self.tell(error)).ok()
+    }
+
+    /// Deletes what was not used for the longest time, until the rest is small enough.
+    fn bound(&self) -> io::Result<()> {
+        let mut entries = Vec::new();
+        for file in fs::read_dir(&self.folder)? {
+            let file = file?;
+            let path = file.path();
+            let is_entry = path.extension().is_some_and(|kind| KINDS.iter().any(|known| kind == *known));
+            // Another process may have deleted it.
+            if let (true, Ok(metadata)) = (is_entry, file.metadata()) {
+                entries.push((metadata.modified()?, metadata.len(), path));
+            }
+        }
+        let mut bytes: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+        if bytes <= self.max_bytes {
+            return Ok(());
+        }
+        entries.sort();
+        for (_, length, path) in entries {
+            if bytes <= self.max_bytes / 100 * KEEP_PERCENT {
+                break;
+            }
+            fs::remove_file(path).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })?;
+            bytes -= length;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, error: &io::Error) {
+        tracing::warn!(folder = %self.folder.display(), %error, "the index is not cached");
+    }
+}
+
+/// The columns of kept keys.
+fn keys_schema(ordering: Option<(&str, &DataType)>) -> Schema {
+    let key = Field::new(RECORD_KEY, DataType::Utf8, true);
+    let ordering = ordering.map(|(name, data_type)| Field::new(name, data_type.clone(), true));
+    Schema::new([Some(key), ordering].into_iter().flatten().collect::<Vec<_>>())
+}
+
+/// What is kept of a base file.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    cache: IndexCache,
+    of: String,
+}
+
+impl Entry {
+    /// The metadata at the end of the file, if it is kept.
+    pub(crate) fn footer(&self) -> Option<Bytes> {
+        let (mut file, length) = self.open("footer")?;
+        let mut bytes = vec![0; usize::try_from(length).ok()?];
+        file.read_exact(&mut bytes).ok()?;
+        Some(bytes.into())
+    }
+
+    pub(crate) fn keep_footer(&self, metadata: &[u8]) {
+        let kept = Draft::new(&self.cache).and_then(|mut draft| {
+            draft.write_all(metadata)?;
+            draft.keep(self, "footer")
+        });
+        if let Err(error) = kept {
+            self.cache.tell(&error);
+        }
+    }
+
+    /// The keys and, if one is named, the ordering values of all rows, if they are kept.
+    pub(crate) fn keys(
+        &self,
+        ordering: Option<&str>,
+    ) -> Option<impl Iterator<Item = Result<RecordBatch, arrow::error::ArrowError>> + use<>> {
+        let (file, length) = self.open("keys")?;
+        let rows = StreamReader::try_new(BufReader::new(file.take(length)), None).ok()?;
+        let columns = rows.schema();
+        let has = |name: &str| columns.field_with_name(name).is_ok();
+        (has(RECORD_KEY) && ordering.is_none_or(has)).then_some(rows)
+    }
+
+    /// Begins to keep the keys of all rows.
+    pub(crate) fn keep_keys(&self, ordering: Option<(&str, &DataType)>) -> Option<KeysWriter> {
+        self.cache.keep_keys(ordering)
+    }
+
+    /// An entry that is whole, at its beginning, and the length of its content.
+    fn open(&self, kind: &str) -> Option<(File, u64)> {
+        let path = self.path(kind);
+        let mut file = File::open(&path).ok()?;
+        match content_length(&mut file, &self.of) {
+            Ok(Some(length)) => {
+                // What is used stays longest. A file system that does not let it be said deletes by age.
+                let _ = file.set_modified(SystemTime::from(self.cache.clock.now()));
+                Some((file, length))
+            }
+            Ok(None) | Err(_) => {
+                tracing::debug!(file = %path.display(), "a damaged entry of the index's cache is left out");
+                None
+            }
+        }
+    }
+
+    fn path(&self, kind: &str) -> PathBuf {
+        let mut hash = DefaultHasher::new();
+        hash.write(self.of.as_bytes());
+        self.cache.folder.join(format!("{:016x}.{kind}", hash.finish()))
+    }
+}
+
+/// Checks an entry, and goes to its beginning.
+fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
+    let Some(hashed) = file.metadata()?.len().checked_sub(TAIL - 4) else { return Ok(None) };
+    let mut hash = DefaultHasher::new();
+    let mut reader = BufReader::with_capacity(128 * 1024, Read::by_ref(file).take(hashed));
+    let mut last = Vec::new();
+    loop {
+        let bytes = io::BufRead::fill_buf(&mut reader)?;
+        let length = bytes.len();
+        if length == 0 {
+            break;
+        }
+        hash.write(bytes);
+        // The end of what was read says what the entry is of.
+        last.extend_from_slice(bytes);
+        let surplus = last.len().saturating_sub(of.len() + 4);
+        last.drain(..surplus);
+        io::BufRead::consume(&mut reader, length);
+    }
+    let mut tail = [0; 16];
+    file.seek(SeekFrom::Start(hashed))?;
+    file.read_exact(&mut tail)?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut expected = of.as_bytes().to_vec();
+    expected.extend_from_slice(&(of.len() as u32).to_le_bytes());
+    let is_whole = tail[..8] == hash.finish().to_le_bytes() && tail[8..] == *MAGIC && last == expected;
+    Ok(is_whole.then(|| hashed - expected.len() as u64))
+}
+
+/// An entry that is being written; it is seen by others when it is complete.
+#[derive(Debug)]
+struct Draft {
+    file: BufWriter<NamedTempFile>,
+    hash: DefaultHasher,
+    cache: IndexCache,
+}
+
+impl Draft {
+    fn new(cache: &IndexCache) -> io::Result<Self> {
+        fs::create_dir_all(&cache.folder)?;
+        let file = BufWriter::new(NamedTempFile::new_in(&cache.folder)?);
+        Ok(Self { file, hash: DefaultHasher::new(), cache: cache.clone() })
+    }
+
+    fn keep(mut self, entry: &Entry, kind: &str) -> io::Result<()> {
+        self.write_all(entry.of.as_bytes())?;
+        self.write_all(&u32::try_from(entry.of.len()).map_err(io::Error::other)?.to_le_bytes())?;
+        let hash = self.hash.finish();
+        self.file.write_all(&hash.to_le_bytes())?;
+        self.file.write_all(MAGIC)?;
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        if file.as_file().metadata()?.len() > self.cache.max_bytes {
+            return Ok(());
+        }
+        file.as_file().set_modified(SystemTime::from(self.cache.clock.now()))?;
+        file.persist(entry.path(kind))?;
+        self.cache.bound()
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(buffer)?;
+        self.hash.write(&buffer[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Keeps the keys of a base file, row after row.
+pub(crate) struct KeysWriter {
+    rows: StreamWriter<Draft>,
+    schema: Arc<Schema>,
+}
+
+impl KeysWriter {
+    /// Adds rows. After a failure nothing is kept, which is told to the log.
+    pub(crate) fn add(mut self, keys: &StringArray, ordering: Option<&ArrayRef>) -> Option<Self> {
+        let keys: ArrayRef = Arc::new(keys.clone());
+        let columns = [Some(&keys), ordering].into_iter().flatten().cloned().collect();
+        let added =
+            RecordBatch::try_new(self.schema.clone(), columns).and_then(|rows| self.rows.write(&rows));
+        match added {
+            Ok(()) => Some(self),
+            Err(error) => {
+                self.rows.get_ref().cache.tell(&io::Error::other(error));
+                None
+            }
+        }
+    }
+
+    /// Keeps them as those of a base file.
+    pub(crate) fn keep(self, entry: &Entry) {
+        let Self { mut rows, .. } = self;
+        let kept = rows.finish().and_then(|()| rows.into_inner()).map_err(io::Error::other);
+        if let Err(error) = kept.and_then(|draft| draft.keep(entry, "keys")) {
+            entry.cache.tell(&error);
+        }
+    }
+}

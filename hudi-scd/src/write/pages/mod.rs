@@ -1,0 +1,335 @@
+//! Patching column chunks page by page, without decoding what does not change.
+//!
+//! A commit changes few rows of a file, but its rows lie scattered over all pages. So most of what decoding a column into
+//! Arrow and encoding it again costs (hashing each value for the dictionary, comparing each with the bounds) is spent on
+//! values that stay. Here a page is decompressed, its changed values are replaced where they are, and it is compressed
+//! again:
+//!
+//! | a page | is patched by |
+//! |---|---|
+//! | without changed rows, or with new values that are the stored ones | copying it as it is stored |
+//! | of plain values | copying the bytes between the changed values |
+//! | of places in a dictionary | unpacking and packing the places; values that are new are added to the dictionary |
+//!
+//! Bounds of pages and chunks stay exact: they are found anew where a value that goes was one of them.
+//!
+//! What is not of this make is left to the ordinary way: nested columns, booleans, pages of version 2, other encodings,
+//! files without a page index, other codecs than Snappy (with those, compressing is what takes the time).
+
+mod bounds;
+mod constant;
+mod hybrid;
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::{io::Write, sync::Arc};
+
+use arrow::array::{ArrayRef, new_null_array};
+use bytes::Bytes;
+use parquet::{
+    basic::{Compression, Encoding},
+    column::{
+        page::{CompressedPage, Page, PageReader, PageWriter},
+        writer::ColumnCloseResult,
+    },
+    errors::ParquetError,
+    file::{
+        metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder},
+        page_index::offset_index::PageLocation,
+        reader::{ChunkReader, FileReader, SerializedFileReader},
+        serialized_reader::SerializedPageReader,
+        writer::{SerializedPageWriter, TrackedWrite},
+    },
+};
+
+use self::{
+    bounds::Bounds,
+    page::{Dictionary, Leaf, Outcome, PlainValues, Replacement, Stored},
+};
+use super::base_file::FileFormat;
+use crate::{
+    Result,
+    base_file::{OpenFile, Source},
+};
+
+/// A dictionary or a page that would become larger is made anew: twice what writers let them become.
+const MOST_BYTES: usize = 2 * 1024 * 1024;
+
+/// New values of some rows, leaf by leaf, as plain pages have them.
+pub(super) struct NewValues {
+    /// `None`: of a leaf that is not patched.
+    leaves: Vec<Option<PlainValues>>,
+}
+
+impl NewValues {
+    /// The rows' values in all columns of the format; `None` of those that are not patched.
+    pub(super) fn new(format: &FileFormat, columns: &[Option<ArrayRef>], rows: usize) -> Result<Self> {
+        let columns: Vec<ArrayRef> = columns
+            .iter()
+            .enumerate()
+            .map(|(column, values)| match values {
+                Some(values) => values.clone(),
+                None => new_null_array(format.field(column).data_type(), rows),
+            })
+            .collect();
+        let file = SerializedFileReader::new(format.plain(&columns)?);
+        let leaves = file.and_then(|file| {
+            let group = file.get_row_group(0)?;
+            let column = |leaf: usize| {
+                let Some(kind) = Leaf::of(group.metadata().column(leaf).column_descr()) else {
+                    return Ok(None);
+                };
+                let mut values = PlainValues::default();
+                for page in group.get_column_page_reader(leaf)? {
+                    let page = page?;
+                    if values.add_page(kind, page.buffer(), page.num_values() as usize).is_none() {
+                        return Ok(None);
+                    }
+                }
+                Ok((values.len() == rows).then_some(values))
+            };
+            (0..group.num_columns()).map(column).collect::<Result<Vec<_>, ParquetError>>()
+        });
+        Ok(Self { leaves: leaves.map_err(super::base_file::unsupported)? })
+    }
+}
+
+/// The column chunk of one text in every row, as it would be encoded.
+pub(super) fn constant(
+    format: &FileFormat,
+    leaf: usize,
+    text: &str,
+    rows: usize,
+) -> Result<(Bytes, Box<ColumnCloseResult>)> {
+    constant::constant(format.leaf(leaf), text, rows).map_err(super::base_file::unsupported)
+}
+
+/// A column chunk after its rows changed.
+pub(super) enum PatchedChunk {
+    /// It is the stored one.
+    Unchanged,
+    /// Its bytes, and what is to be said of them.
+    Changed(Bytes, Box<ColumnCloseResult>),
+}
+
+/// Replaces the values of `rows`, which ascend, of a column chunk of a stored file. `None` if the chunk is to be decoded.
+pub(super) fn patch(
+    file: &OpenFile,
+    group: usize,
+    stored_leaf: usize,
+    rows: &[usize],
+    new: &NewValues,
+    leaf: usize,
+) -> Option<PatchedChunk> {
+    let values = new.leaves.get(leaf)?.as_ref()?;
+    // What cannot be read here cannot be read by the ordinary way either, which has the words for it.
+    Patch::new(file, group, stored_leaf, rows, values)?.run().ok().flatten()
+}
+
+/// A column chunk that is being patched.
+struct Patch<'a> {
+    source: &'a Source,
+    chunk: ColumnCloseResult,
+    leaf: Leaf,
+    locations: Vec<PageLocation>,
+    rows: &'a [usize],
+    values: &'a PlainValues,
+}
+
+/// A page of the new chunk.
+enum NewPage {
+    /// Where the stored one is.
+    Stored(PageLocation),
+    New(CompressedPage),
+}
+
+impl<'a> Patch<'a> {
+    fn new(
+        file: &'a OpenFile,
+        group: usize,
+        leaf: usize,
+        rows: &'a [usize],
+        values: &'a PlainValues,
+    ) -> Option<Self> {
+        let chunk = file.chunk(group, leaf);
+        let leaf = Leaf::of(chunk.metadata.column_descr())?;
+        let locations = chunk.offset_index.as_ref()?.page_locations.clone();
+        let pages_of_index = chunk.column_index.as_ref()?.num_pages();
+        let is_usual = chunk.metadata.compression() == Compression::SNAPPY
+            && rows.len() == values.len()
+            && !locations.is_empty()
+            && pages_of_index == locations.len() as u64;
+        is_usual.then_some(Self { source: file.source(), chunk, leaf, locations, rows, values })
+    }
+
+    fn run(self) -> Result<Option<PatchedChunk>, ParquetError> {
+        let metadata = &self.chunk.metadata;
+        let Some(index) = &self.chunk.column_index else { return Ok(None) };
+        let all_rows = usize::try_from(self.chunk.rows_written)?;
+        let source = Arc::new(self.source.clone());
+        let mut reader = SerializedPageReader::new(source, metadata, all_rows, Some(self.locations.clone()))?;
+        let (start, _) = metadata.byte_range();
+        let mut dictionary = None;
+        let mut dictionary_encoding = Encoding::PLAIN;
+        if self.locations[0].offset.cast_unsigned() != start {
+            let Some(Page::DictionaryPage { buf, num_values, encoding, .. }) = reader.get_next_page()? else {
+                return Ok(None);
+            };
+            dictionary = Dictionary::new(self.leaf, &buf, num_values as usize, self.values);
+            dictionary_encoding = encoding;
+        }
+
+        let mut pages = Vec::with_capacity(self.locations.len());
+        let mut said = ColumnIndexBuilder::new(metadata.column_type());
+        let mut bounds_of_all = None;
+        let (mut nulls_of_all, mut more_bytes, mut is_changed) = (0_u64, 0_i64, false);
+        let mut compressor = snap::raw::Encoder::new();
+        for (number, location) in self.locations.iter().enumerate() {
+            let first = usize::try_from(location.first_row_index)?;
+            let end = match self.locations.get(number + 1) {
+                Some(next) => usize::try_from(next.first_row_index)?,
+                None => all_rows,
+            };
+            let (Some(rows), Some(stored_nulls)) = (end.checked_sub(first), index.null_count(number)) else {
+                return Ok(None);
+            };
+            let mut bounds = Bounds::of_page(index, number);
+            let mut nulls = usize::try_from(stored_nulls)?;
+            let edits =
+                self.rows.partition_point(|row| *row < first)..self.rows.partition_point(|row| *row < end);
+            if edits.is_empty() {
+                reader.skip_next_page()?;
+                pages.push(NewPage::Stored(location.clone()));
+            } else {
+                let Some(Page::DataPage {
+                    buf,
+                    num_values,
+                    encoding,
+                    def_level_encoding,
+                    rep_level_encoding,
+                    ..
+                }) = reader.get_next_page()?
+                else {
+                    return Ok(None);
+                };
+                if num_values as usize != rows || def_level_encoding != Encoding::RLE {
+                    return Ok(None);
+                }
+                let replacements: Vec<Replacement<'_>> = edits
+                    .map(|edit| Replacement { row: self.rows[edit] - first, value: self.values.get(edit) })
+                    .collect();
+                let page = Stored { bytes: &buf, encoding, rows, bounds: bounds.as_ref() };
+                match page::patch(self.leaf, page, &replacements, dictionary.as_mut()) {
+                    None => return Ok(None),
+                    Some(Outcome::Unchanged) => pages.push(NewPage::Stored(location.clone())),
+                    Some(Outcome::Patched(patched)) => {
+                        let length = patched.bytes.len();
+                        if length > MOST_BYTES.max(2 * buf.len()) {
+                            return Ok(None);
+                        }
+                        let compressed = compressor
+                            .compress_vec(&patched.bytes)
+                            .map_err(|cause| ParquetError::External(Box::new(cause)))?;
+                        let page = Page::DataPage {
+                            buf: compressed.into(),
+                            num_values,
+                            encoding,
+                            def_level_encoding,
+                            rep_level_encoding,
+                            statistics: None,
+                        };
+                        more_bytes += length as i64 - buf.len() as i64;
+                        pages.push(NewPage::New(CompressedPage::new(page, length)));
+                        (bounds, nulls, is_changed) = (patched.bounds, patched.nulls, true);
+                    }
+                }
+            }
+            nulls_of_all += nulls as u64;
+            match bounds {
+                Some(bounds) if bounds.is_too_long() => return Ok(None),
+                Some(bounds) => {
+                    Bounds::widen(&mut bounds_of_all, &bounds.min, self.leaf.order);
+                    Bounds::widen(&mut bounds_of_all, &bounds.max, self.leaf.order);
+                    said.append(false, bounds.min, bounds.max, i64::try_from(nulls)?);
+                }
+                None if nulls == rows => said.append(true, Vec::new(), Vec::new(), i64::try_from(nulls)?),
+                // Values without bounds: all of them are NaN.
+                None => return Ok(None),
+            }
+        }
+        if !is_changed {
+            return Ok(Some(PatchedChunk::Unchanged));
+        }
+
+        let mut out =
+            TrackedWrite::new(Vec::with_capacity(usize::try_from(metadata.compressed_size())? * 9 / 8));
+        if let Some(dictionary) = &dictionary {
+            match dictionary.grown() {
+                None => {
+                    let length = self.locations[0].offset.cast_unsigned() - start;
+                    out.write_all(&self.source.get_bytes(start, usize::try_from(length)?)?)?;
+                }
+                Some(values) if values.len() > MOST_BYTES => return Ok(None),
+                Some(values) => {
+                    let compressed = compressor
+                        .compress_vec(values)
+                        .map_err(|cause| ParquetError::External(Box::new(cause)))?;
+                    let page = Page::DictionaryPage {
+                        buf: compressed.into(),
+                        num_values: u32::try_from(dictionary.len())?,
+                        encoding: dictionary_encoding,
+                        is_sorted: false,
+                    };
+                    let page = CompressedPage::new(page, values.len());
+                    SerializedPageWriter::new(&mut out).write_page(page)?;
+                }
+            }
+        }
+        let first_page = out.bytes_written();
+        let mut offsets = OffsetIndexBuilder::new();
+        for (number, page) in pages.into_iter().enumerate() {
+            let begin = out.bytes_written();
+            match page {
+                NewPage::Stored(at) => {
+                    let length = usize::try_from(at.compressed_page_size)?;
+                    out.write_all(&self.source.get_bytes(at.offset.cast_unsigned(), length)?)?;
+                }
+                NewPage::New(page) => {
+                    SerializedPageWriter::new(&mut out).write_page(page)?;
+                }
+            }
+            let length = i32::try_from(out.bytes_written() - begin)?;
+            offsets.append_offset_and_size(i64::try_from(begin)?, length);
+            let end = self.locations.get(number + 1).map_or(all_rows as i64, |next| next.first_row_index);
+            offsets.append_row_count(end - self.locations[number].first_row_index);
+        }
+        let bytes = Bytes::from(out.into_inner()?);
+
+        let column = metadata.column_descr_ptr();
+        let mut described = ColumnChunkMetaData::builder(column.clone())
+            .set_compression(metadata.compression())
+            .set_encodings_mask(*metadata.encodings_mask())
+            .set_num_values(metadata.num_values())
+            .set_total_compressed_size(i64::try_from(bytes.len())?)
+            // But for some bytes of headers and of the dictionary.
+            .set_total_uncompressed_size((metadata.uncompressed_size() + more_bytes).max(0))
+            .set_data_page_offset(i64::try_from(first_page)?)
+            .set_dictionary_page_offset(dictionary.is_some().then_some(0));
+        if let Some(pages) = metadata.page_encoding_stats() {
+            described = described.set_page_encoding_stats(pages.clone());
+        }
+        if let Some(statistics) = Bounds::statistics(bounds_of_all.as_ref(), &column, nulls_of_all) {
+            described = described.set_statistics(statistics);
+        }
+        let close = ColumnCloseResult {
+            bytes_written: bytes.len() as u64,
+            rows_written: self.chunk.rows_written,
+            metadata: described.build()?,
+            bloom_filter: None,
+            column_index: Some(said.build()?),
+            offset_index: Some(offsets.build()),
+        };
+        Ok(Some(PatchedChunk::Changed(bytes, Box::new(close))))
+    }
+}

@@ -1,0 +1,282 @@
+//! Patched column chunks against the same rows encoded from the start.
+
+use arrow::{
+    array::{
+        Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
+        Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    },
+    compute::{concat, interleave, take},
+    datatypes::{DataType, Field, Schema},
+};
+use object_store::{ObjectStoreExt, memory::InMemory};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+
+use super::*;
+use crate::{
+    options::TableOptions,
+    write::base_file::{BaseFileWriter, Chunk, Keys, KnownKeys, MetaColumns},
+};
+
+const ROWS: usize = 41_000;
+
+/// Columns of most types: of few values, of many, long ones, zeros of both signs, NaN; with nulls or without.
+fn rows(rng: &mut fastrand::Rng, count: usize, nulls: bool, spread: u32) -> Vec<ArrayRef> {
+    let null = move |rng: &mut fastrand::Rng| nulls && rng.u8(..8) == 0;
+    let draw = |rng: &mut fastrand::Rng| (!null(rng)).then(|| rng.u32(..spread));
+    let mut drawn = || -> Vec<Option<u32>> { (0..count).map(|_| draw(rng)).collect() };
+    let text = |value: Option<u32>| value.map(|value| format!("text {value} of {spread}"));
+    let double = |value: Option<u32>| {
+        value.map(|value| match value % 7 {
+            0 => 0.0,
+            1 => -0.0,
+            2 => f64::NAN,
+            _ => f64::from(value) - 5_000.0,
+        })
+    };
+    vec![
+        Arc::new(Int64Array::from_iter(drawn().into_iter().map(|value| value.map(i64::from)))),
+        Arc::new(Int32Array::from_iter(
+            drawn().into_iter().map(|value| value.map(|value| value as i32 % 5 - 2)),
+        )),
+        Arc::new(StringArray::from_iter(drawn().into_iter().map(text))),
+        Arc::new(StringArray::from_iter(
+            drawn().into_iter().map(|value| value.map(|value| ["a", "", "ß"][value as usize % 3])),
+        )),
+        Arc::new(Float64Array::from_iter(drawn().into_iter().map(double))),
+        Arc::new(Float32Array::from_iter(
+            drawn().into_iter().map(|value| value.map(|value| value as f32 / 3.0)),
+        )),
+        Arc::new(BooleanArray::from_iter(drawn().into_iter().map(|value| value.map(|value| value % 2 == 0)))),
+        Arc::new(Date32Array::from_iter(
+            drawn().into_iter().map(|value| value.map(|value| value as i32 % 3_000)),
+        )),
+        Arc::new(
+            TimestampMicrosecondArray::from_iter(drawn().into_iter().map(|value| value.map(i64::from)))
+                .with_timezone("UTC"),
+        ),
+        Arc::new(
+            Decimal128Array::from_iter(
+                drawn().into_iter().map(|value| value.map(|value| i128::from(value) - 500)),
+            )
+            .with_precision_and_scale(15, 2)
+            .unwrap(),
+        ),
+    ]
+}
+
+fn format(columns: &[ArrayRef]) -> Arc<FileFormat> {
+    let field = |(number, column): (usize, &ArrayRef)| {
+        Field::new(format!("c{number}"), column.data_type().clone(), true)
+    };
+    let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
+    Arc::new(FileFormat::new("t", &schema, &["none".to_owned()], &TableOptions::new()).unwrap())
+}
+
+fn meta(rows: usize) -> MetaColumns {
+    let same =
+        |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) };
+    MetaColumns {
+        commit_time: same("20260101000000000"),
+        commit_seqno: same("number"),
+        record_key: StringArray::from_iter_values((0..rows).map(|row| row.to_string())),
+        partition_path: same(""),
+    }
+}
+
+/// A file of these rows in one row group.
+async fn encoded(format: &Arc<FileFormat>, columns: &[ArrayRef]) -> OpenFile {
+    let count = columns[0].len();
+    let mut writer =
+        BaseFileWriter::new(format.clone(), Vec::new(), "name", count as u64, None, KnownKeys::default())
+            .unwrap();
+    writer.write(Keys::New, meta(count), columns).unwrap();
+    open(writer.finish().unwrap().0).await
+}
+
+async fn open(bytes: Vec<u8>) -> OpenFile {
+    let store = InMemory::new();
+    store.put(&"file".into(), bytes.into()).await.unwrap();
+    OpenFile::open(&store, &"file".into()).await.unwrap()
+}
+
+/// The file with its rows replaced, and which of its data columns were patched.
+async fn patched(
+    file: &OpenFile,
+    format: &Arc<FileFormat>,
+    rows: &[usize],
+    new: &[ArrayRef],
+) -> (OpenFile, Vec<bool>) {
+    let mut columns: Vec<Option<ArrayRef>> = vec![None; format.columns()];
+    for (column, values) in columns[5..].iter_mut().zip(new) {
+        *column = Some(values.clone());
+    }
+    let new = NewValues::new(format, &columns, rows.len()).unwrap();
+    let mut writer = BaseFileWriter::new(
+        format.clone(),
+        Vec::new(),
+        "name",
+        ROWS as u64,
+        Some(file),
+        KnownKeys::default(),
+    )
+    .unwrap();
+    let mut is_patched = Vec::new();
+    let stored = |leaf| Chunk::Stored(file.source().clone(), Box::new(file.chunk(0, leaf)));
+    let mut chunks: Vec<Chunk> = (0..5).map(stored).collect();
+    for leaf in 5..format.columns() {
+        let patch = patch(file, 0, leaf, rows, &new, leaf);
+        is_patched.push(patch.is_some());
+        chunks.push(match patch {
+            Some(PatchedChunk::Changed(bytes, close)) => Chunk::Stored(Source::Memory(bytes), close),
+            Some(PatchedChunk::Unchanged) | None => stored(leaf),
+        });
+    }
+    writer.add_group(chunks, ROWS as u64).unwrap();
+    (open(writer.finish().unwrap().0).await, is_patched)
+}
+
+fn column(file: &OpenFile, name: &str) -> ArrayRef {
+    let batches =
+        file.read(&|column| column == name, None).unwrap().collect::<Result<Vec<RecordBatch>>>().unwrap();
+    let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(0).as_ref()).collect();
+    concat(&parts).unwrap()
+}
+
+/// What is said of the values of a column: of the chunk, and of each page by its first row.
+fn said(
+    metadata: &ParquetMetaData,
+    leaf: usize,
+) -> (Option<parquet::file::statistics::Statistics>, Vec<String>) {
+    let chunk: &ColumnChunkMetaData = metadata.row_group(0).column(leaf);
+    let index = &metadata.column_index().unwrap()[0][leaf];
+    let offsets = &metadata.offset_index().unwrap()[0][leaf];
+    let page = |(number, location): (usize, &PageLocation)| {
+        let nulls = index.null_count(number);
+        format!("{} {nulls:?} {:?}", location.first_row_index, Bounds::of_page(index, number))
+    };
+    (chunk.statistics().cloned(), offsets.page_locations.iter().enumerate().map(page).collect())
+}
+
+#[tokio::test]
+async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do() {
+    let mut compared = 0;
+    for seed in 0..6 {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let (nulls, spread) = (seed % 2 == 1, [9, 400, 1_000_000][seed as usize % 3]);
+        let old = rows(rng, ROWS, nulls, spread);
+        let format = format(&old);
+        let file = encoded(&format, &old).await;
+        let mut at: Vec<usize> = (0..rng.usize(1..300)).map(|_| rng.usize(..ROWS)).collect();
+        at.sort_unstable();
+        at.dedup();
+        // Nulls come and go, and so do values that no row had; in every third run some columns keep theirs.
+        let fresh = rows(rng, at.len(), seed % 4 > 1, spread + spread / 9);
+        let places = UInt32Array::from_iter_values(at.iter().map(|row| *row as u32));
+        let fresh: Vec<ArrayRef> = fresh
+            .into_iter()
+            .zip(&old)
+            .enumerate()
+            .map(|(number, (fresh, old))| match seed % 3 == 0 && number % 2 == 0 {
+                true => take(old, &places, None).unwrap(),
+                false => fresh,
+            })
+            .collect();
+
+        let (file, is_patched) = patched(&file, &format, &at, &fresh).await;
+        let wanted: Vec<ArrayRef> = old
+            .iter()
+            .zip(&fresh)
+            .map(|(old, fresh)| {
+                let mut from: Vec<(usize, usize)> = (0..ROWS).map(|row| (0, row)).collect();
+                for (number, row) in at.iter().enumerate() {
+                    from[*row] = (1, number);
+                }
+                interleave(&[old.as_ref(), fresh.as_ref()], &from).unwrap()
+            })
+            .collect();
+        let again = encoded(&format, &wanted).await;
+        for (number, wanted) in wanted.iter().enumerate() {
+            let case = format!("seed {seed}, column {number}");
+            if wanted.data_type() == &DataType::Boolean {
+                assert!(!is_patched[number], "{case}");
+                continue;
+            }
+            assert!(is_patched[number], "{case}");
+            let name = format!("c{number}");
+            assert_eq!(format!("{:?}", column(&file, &name)), format!("{wanted:?}"), "{case}");
+            assert!(column(&file, &name) == wanted.clone() || number == 4, "{case}");
+            let (patched, encoded) =
+                (said(file.footer().metadata(), 5 + number), said(again.footer().metadata(), 5 + number));
+            assert_eq!(patched.0, encoded.0, "{case}");
+            // Where there are nulls, a new file may begin its pages at other rows.
+            let firsts = |pages: &[String]| -> Vec<String> {
+                pages.iter().map(|page| page.split(' ').next().unwrap().to_owned()).collect()
+            };
+            if firsts(&patched.1) == firsts(&encoded.1) {
+                assert_eq!(patched.1, encoded.1, "{case}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 25, "{compared}");
+}
+
+#[tokio::test]
+async fn a_chunk_whose_new_values_are_the_stored_ones_stays_and_pages_without_changed_rows_are_copied() {
+    let rng = &mut fastrand::Rng::with_seed(5);
+    let old = rows(rng, ROWS, false, 1_000_000);
+    let format = format(&old);
+    let file = encoded(&format, &old).await;
+    let at = [3, 7, 19_999];
+    let mut columns: Vec<Option<ArrayRef>> = vec![None; format.columns()];
+    let same = UInt32Array::from_iter_values(at.iter().map(|row| *row as u32));
+    columns[5] = Some(take(&old[0], &same, None).unwrap());
+    columns[7] = Some(Arc::new(StringArray::from(vec!["x", "y", "z"])));
+    let new = NewValues::new(&format, &columns, at.len()).unwrap();
+    assert!(matches!(patch(&file, 0, 5, &at, &new, 5), Some(PatchedChunk::Unchanged)));
+    let Some(PatchedChunk::Changed(bytes, close)) = patch(&file, 0, 7, &at, &new, 7) else {
+        panic!("changed")
+    };
+    let (stored, offsets) = (file.chunk(0, 7), close.offset_index.unwrap());
+    let pages = |locations: &[PageLocation], all: &dyn Fn(u64, usize) -> Bytes| -> Vec<Bytes> {
+        let page = |page: &PageLocation| all(page.offset as u64, page.compressed_page_size as usize);
+        locations.iter().map(page).collect()
+    };
+    let before = pages(&stored.offset_index.unwrap().page_locations, &|at, length| {
+        file.source().get_bytes(at, length).unwrap()
+    });
+    let after = pages(&offsets.page_locations, &|at, length| bytes.slice(at as usize..at as usize + length));
+    assert_eq!(before.len(), after.len());
+    let differ: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
+    assert!(differ.len() > 1 && differ[0] && !differ[1..].contains(&true), "{differ:?}");
+}
+
+#[tokio::test]
+async fn a_constant_chunk_is_what_encoding_the_text_row_by_row_gives() {
+    for (name, rows) in [("a name of usual length.parquet", ROWS), (&"0123456789".repeat(8), 20_000), ("", 1)]
+    {
+        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1; rows]))];
+        let format = format(&columns);
+        let writer = |old: Option<&OpenFile>| {
+            BaseFileWriter::new(format.clone(), Vec::new(), name, rows as u64, old, KnownKeys::default())
+                .unwrap()
+        };
+        let mut encoded = writer(None);
+        encoded.write(Keys::New, meta(rows), &columns).unwrap();
+        let encoded = open(encoded.finish().unwrap().0).await;
+        let stored = |leaf| Chunk::Stored(encoded.source().clone(), Box::new(encoded.chunk(0, leaf)));
+        let (bytes, close) = constant(&format, 4, name, rows).unwrap();
+        let mut chunks: Vec<Chunk> = (0..4).map(stored).collect();
+        chunks.extend([Chunk::Stored(Source::Memory(bytes), close), stored(5)]);
+        let mut again = writer(Some(&encoded));
+        again.add_group(chunks, rows as u64).unwrap();
+        let again = open(again.finish().unwrap().0).await;
+        let column_name = crate::schema::META_COLUMNS[4];
+        assert!(column(&again, column_name) == column(&encoded, column_name), "{name}");
+        let (ours, theirs) = (said(again.footer().metadata(), 4), said(encoded.footer().metadata(), 4));
+        assert_eq!((ours.0, ours.1), (theirs.0, theirs.1), "{name}");
+        let (ours, theirs) = (again.chunk(0, 4).metadata, encoded.chunk(0, 4).metadata);
+        assert_eq!(ours.encodings_mask(), theirs.encodings_mask());
+        assert_eq!(ours.page_encoding_stats(), theirs.page_encoding_stats());
+    }
+}
