@@ -1,10 +1,10 @@
 """Times MERGE of Parquet files into a Delta table by delta-rs (PyPI `deltalake`).
 
-    python benches/peers/delta_merge.py --base BASE.parquet --table DIR [--partition COLUMN] CHANGES.parquet ...
+    python benches/peers/delta_merge.py --base BASE.parquet --table DIR [--partition COLUMN] [CHANGES.parquet ...]
 
-Creates the table of the base file, then merges one file after the other: rows of a known key are replaced if they are not older, others
-inserted. Prints one JSON object a step: `seconds`, `cpu_seconds`, and the `peak_bytes` of this process (the kernel's VmHWM). Reading
-the Parquet file is part of the step.
+Creates the table of the base file if there is none, then merges one file after the other: rows of a known key are replaced if they are
+not older, others inserted. Prints one JSON object a step: `seconds`, `cpu_seconds`, and the `peak_bytes` of this process (the kernel's
+VmHWM). Reading the Parquet file is part of the step. In the end, sums over the rows of the table.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import json
 import os
 import time
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet
 from deltalake import DeltaTable, write_deltalake
@@ -23,12 +25,26 @@ def peak_bytes():
             return int(line.split()[1]) * 1024
 
 
+def sums(table):
+    """As the benchmark takes them of our table."""
+    total = {"rows": 0, "ids": 0, "balances": 0, "times": 0}
+    for batch in DeltaTable(table).to_pyarrow_dataset().to_batches(columns=["id", "balance", "updated_at"]):
+        ids = batch["id"]
+        part = pc.subtract(ids, pc.multiply(pc.divide(ids, 1000), 1000))
+        cents = pc.multiply(batch["balance"], pa.scalar(100, pa.decimal128(3, 0))).cast(pa.int64())
+        seconds = pc.divide(batch["updated_at"].cast(pa.int64()), 1_000_000)
+        total["rows"] += len(ids)
+        for name, values in ("ids", ids), ("balances", pc.multiply(part, cents)), ("times", pc.multiply(part, seconds)):
+            total[name] += pc.sum(values).as_py() or 0
+    return total
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--base", required=True)
     parser.add_argument("--table", required=True)
     parser.add_argument("--partition")
-    parser.add_argument("changes", nargs="+")
+    parser.add_argument("changes", nargs="*")
     a = parser.parse_args()
 
     def timed(step, work):
@@ -54,6 +70,8 @@ def main():
         timed("create", create)
     for file in a.changes:
         timed("merge", lambda: merge(file))
+    if a.changes:
+        print(json.dumps(sums(a.table)), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,17 @@
 
 use std::{fs::File, path::Path, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use arrow::{
-    array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    array::{
+        ArrayRef, AsArray, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    },
+    datatypes::{
+        DataType, Decimal128Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+    },
 };
 use parquet::arrow::ArrowWriter;
+use serde_json::{Value, json};
 
 /// How many partitions [`batch`] spreads rows over.
 pub const PARTITIONS: i64 = 100;
@@ -47,6 +52,39 @@ pub fn batch(ids: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBa
         Arc::new(StringArray::from_iter_values(ids.iter().map(|id| region(*id)))),
     ];
     Ok(RecordBatch::try_new(schema(), columns)?)
+}
+
+/// Sums over rows, in whatever order they come, which other rows would hardly have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
+    rows: i64,
+    ids: i64,
+    balances: i64,
+    times: i64,
+}
+
+impl Sums {
+    /// Adds the rows of a batch with the columns of [`schema`].
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let column = |name: &str| batch.column_by_name(name).with_context(|| format!("no column {name}"));
+        let ids = column("id")?.as_primitive::<Int64Type>().values();
+        let balances = column("balance")?.as_primitive::<Decimal128Type>().values();
+        let times = column("updated_at")?.as_primitive::<TimestampMicrosecondType>().values();
+        self.rows += i64::try_from(ids.len())?;
+        for ((id, balance), time) in ids.iter().zip(balances).zip(times) {
+            self.ids += id;
+            // So that values of two rows cannot change places.
+            self.balances += id % 1_000 * i64::try_from(*balance)?;
+            self.times += id % 1_000 * (time / 1_000_000);
+        }
+        Ok(())
+    }
+
+    /// As a peer prints them.
+    pub fn to_json(self) -> Value {
+        let Self { rows, ids, balances, times } = self;
+        json!({ "rows": rows, "ids": ids, "balances": balances, "times": times })
+    }
 }
 
 /// Rows of the keys `0..rows`, in batches, as they were at time 0.

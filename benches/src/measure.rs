@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    process::{Command, Stdio},
+    io::{BufRead, BufReader, Lines, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -45,6 +46,40 @@ pub fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
     ensure!(output.status.success(), "{shown}: {}\n{}", output.status, last.join("\n"));
     let lines = String::from_utf8_lossy(&output.stdout);
     Ok(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// A process that is handed one line of work after the other, and answers each with a JSON object in a line.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    work: Option<ChildStdin>,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Worker {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.with_context(|| format!("{command:?}"))?;
+        let work = child.stdin.take();
+        let answers = child.stdout.take().context("a child has an output")?;
+        Ok(Self { child, work, answers: BufReader::new(answers).lines() })
+    }
+
+    /// Hands it a line of work, and waits for what it says.
+    pub fn ask(&mut self, line: &str) -> Result<Value> {
+        writeln!(self.work.as_mut().context("a child has an input")?, "{line}")?;
+        let answer = self.answers.next().context("the process ended before its work was done")??;
+        serde_json::from_str(&answer).context(answer)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // The end of its input ends it.
+        self.work = None;
+        let _ = self.child.wait();
+    }
 }
 
 /// A number of a JSON object.

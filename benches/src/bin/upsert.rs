@@ -9,9 +9,10 @@
 //! - **delta-rs**: MERGE by the PyPI package `deltalake`, into a Delta table of the same rows;
 //! - **Spark**: an upsert by Apache Hudi 0.15.0 on Spark 3.5, `local[2]`, into a copy of our table.
 //!
-//! We and the rewriting take turns, each turn a process of its own, after one turn that is not counted; the peers run in one process
-//! each, whose first upsert is cold. Figures are medians of the others. Reading the Parquet file of incoming rows counts everywhere, the
-//! start of a process does not, but where it is said to.
+//! Each contestant is one process, and its first upsert is not counted, but where its start is; we and the rewriting take turns. Figures
+//! are medians of the other upserts. In each of them the table is opened anew, so that nothing is known of its files, and reading the
+//! Parquet file of incoming rows counts. None of us waits for the disk (we and delta-rs write through the same crate, object_store, which
+//! does not by default). In the end all tables must hold the same rows.
 //!
 //! `cargo run --release -p benches --bin upsert -- --peers` measures everything, and fails where a limit is broken; without `--peers`
 //! Python and Java are left out; `--smoke` takes small tables, for CI, and holds no limit.
@@ -20,6 +21,7 @@
 
 use std::{
     fs::{self, File},
+    io::BufRead,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -29,12 +31,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use benches::{
     customers,
-    measure::{cpu_time, json_lines, median, number, peak_bytes},
+    measure::{Worker, cpu_time, json_lines, median, number, peak_bytes},
     results::Section,
 };
 use clap::{Parser, Subcommand};
 use futures::{StreamExt, stream};
-use hudi_scd::{Error, ErrorKind, RetentionPolicy, Table, TableDefinition, TableOptions};
+use hudi_scd::{Error, ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::local::LocalFileSystem;
 use parquet::{
     arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
@@ -58,7 +60,7 @@ struct Options {
     one: Option<One>,
 }
 
-/// One turn, in a process of its own.
+/// What is measured, in a process of its own.
 #[derive(Subcommand)]
 enum One {
     /// Makes a table of a Parquet file.
@@ -69,12 +71,15 @@ enum One {
         #[arg(long)]
         partitioned: bool,
     },
-    /// Upserts a Parquet file.
+    /// Upserts the Parquet files that its input names, one a line.
     #[command(hide = true)]
-    Upsert { folder: PathBuf, file: PathBuf },
-    /// Reads Parquet files and writes them again.
+    Upsert { folder: PathBuf },
+    /// Reads Parquet files and writes them again; each line of its input is a JSON list of them.
     #[command(hide = true)]
-    Rewrite { target: PathBuf, files: Vec<PathBuf> },
+    Rewrite { target: PathBuf },
+    /// Says what rows a table holds.
+    #[command(hide = true)]
+    Sums { folder: PathBuf },
 }
 
 /// A table, and what is upserted into it.
@@ -222,12 +227,13 @@ impl Case {
         copy(&ours, &spark)?;
 
         let (mut upserts, mut rewrites) = (Vec::new(), Vec::new());
+        let mut upserting = Worker::start(this("upsert")?.arg(&ours))?;
+        let mut rewriting = Worker::start(this("rewrite")?.arg(folder.join("rewritten")))?;
         for (turn, file) in changes.iter().enumerate() {
-            let upsert = json_lines(this("upsert")?.arg(&ours).arg(file))?.remove(0);
+            let upsert = upserting.ask(&file.display().to_string())?;
             let touched: Vec<String> = serde_json::from_value(upsert["replaced"].clone())?;
-            let mut rewriting = this("rewrite")?;
-            rewriting.arg(folder.join("rewritten")).args(touched.iter().map(|file| ours.join(file)));
-            let rewrite = json_lines(&mut rewriting)?.remove(0);
+            let touched: Vec<PathBuf> = touched.iter().map(|file| ours.join(file)).collect();
+            let rewrite = rewriting.ask(&json!(touched).to_string())?;
             println!("{}: turn {turn}: {upsert}\n  rewrite {rewrite}", self.name);
             if turn > 0 {
                 upserts.push(upsert);
@@ -239,8 +245,11 @@ impl Case {
             Figures::of("rewriting", &rewrites, Limit::AtMost(1.3))?,
         ];
         if peers {
-            figures.extend(self.delta(folder, &base, &changes)?);
+            let sums = json_lines(this("sums")?.arg(&ours))?.remove(0);
+            figures.extend(self.delta(folder, &base, &changes, &sums)?);
             figures.extend(self.spark(&spark, &changes)?);
+            let theirs = json_lines(this("sums")?.arg(&spark))?.remove(0);
+            ensure!(theirs == sums, "Spark's rows {theirs}, ours {sums}");
         }
         Ok(Measured(figures))
     }
@@ -269,7 +278,7 @@ impl Case {
         customers::batch(&ids, turn + 1, &mut rng)
     }
 
-    fn delta(&self, folder: &Path, base: &Path, changes: &[PathBuf]) -> Result<Vec<Figures>> {
+    fn delta(&self, folder: &Path, base: &Path, changes: &[PathBuf], sums: &Value) -> Result<Vec<Figures>> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = said(&mut Command::new(root.join("peers/install")))?;
         let mut run = Command::new(python);
@@ -282,10 +291,12 @@ impl Case {
             run.args(["--partition", "region"]);
         }
         // The table is made by another process: what that takes is not the merge's.
-        json_lines(Command::new(run.get_program()).args(run.get_args()).arg(&changes[0]))?;
-        let steps = json_lines(run.args(&changes[1..]))?;
+        json_lines(Command::new(run.get_program()).args(run.get_args()))?;
+        let steps = json_lines(run.args(changes))?;
         println!("{}: delta-rs {steps:?}", self.name);
-        Ok(vec![Figures::of("delta-rs MERGE", &steps, Limit::AtLeast(1.5, None))?])
+        let [_, warm @ .., theirs] = steps.as_slice() else { bail!("delta-rs did nothing: {steps:?}") };
+        ensure!(theirs == sums, "the rows of delta-rs {theirs}, ours {sums}");
+        Ok(vec![Figures::of("delta-rs MERGE", warm, Limit::AtLeast(1.5, None))?])
     }
 
     fn spark(&self, table: &Path, changes: &[PathBuf]) -> Result<Vec<Figures>> {
@@ -328,18 +339,37 @@ const NAME: &str = "customer";
 
 impl One {
     async fn run(self) -> Result<()> {
-        let (begun, cpu) = (Instant::now(), cpu_time());
-        let mut said = match self {
-            Self::Create { folder, file, partitioned } => create(&folder, &file, partitioned).await?,
-            Self::Upsert { folder, file } => upsert(&folder, &file).await?,
-            Self::Rewrite { target, files } => rewrite(&target, files).await?,
-        };
-        said["seconds"] = begun.elapsed().as_secs_f64().into();
-        said["cpu_seconds"] = (cpu_time() - cpu).as_secs_f64().into();
-        said["peak_bytes"] = peak_bytes().into();
-        println!("{said}");
+        let lines = || std::io::stdin().lock().lines();
+        match self {
+            Self::Create { folder, file, partitioned } => {
+                println!("{}", timed(create(&folder, &file, partitioned)).await?);
+            }
+            Self::Upsert { folder } => {
+                for file in lines() {
+                    let mut said = timed(upsert(&folder, Path::new(&file?))).await?;
+                    said["replaced"] = json!(replaced(&folder).await?);
+                    println!("{said}");
+                }
+            }
+            Self::Rewrite { target } => {
+                for files in lines() {
+                    println!("{}", timed(rewrite(&target, serde_json::from_str(&files?)?)).await?);
+                }
+            }
+            Self::Sums { folder } => println!("{}", sums(&folder).await?),
+        }
         Ok(())
     }
+}
+
+/// Does a piece of work, and says what it took.
+async fn timed(work: impl Future<Output = Result<Value>>) -> Result<Value> {
+    let (begun, cpu) = (Instant::now(), cpu_time());
+    let mut said = work.await?;
+    said["seconds"] = begun.elapsed().as_secs_f64().into();
+    said["cpu_seconds"] = (cpu_time() - cpu).as_secs_f64().into();
+    said["peak_bytes"] = peak_bytes().into();
+    Ok(said)
 }
 
 /// Files of a size that gives both cores some in either table.
@@ -359,28 +389,50 @@ async fn create(folder: &Path, file: &Path, partitioned: bool) -> Result<Value> 
     Ok(json!({ "rows": report.inserted, "files": report.files, "bytes": report.bytes }))
 }
 
-async fn upsert(folder: &Path, file: &Path) -> Result<Value> {
+async fn open(folder: &Path) -> Result<Table> {
     let store = Arc::new(LocalFileSystem::new_with_prefix(folder)?);
-    let table = Table::open_with(store, NAME.into(), table_options()).await?;
-    let report = table.upsert_stream(rows_of(file)?).await?;
-    let instant = report.instant.context("the upsert changed something")?;
-    let before = |group: &hudi_scd::FileGroup| {
-        let [.., old, new] = group.versions.as_slice() else { return None };
-        let path = Path::new(NAME).join(&group.partition).join(&old.file);
-        (new.instant == instant).then(|| path.display().to_string())
-    };
-    let replaced: Vec<String> = table.file_groups().await?.iter().filter_map(before).collect();
-    let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e3).round();
+    Ok(Table::open_with(store, NAME.into(), table_options()).await?)
+}
+
+async fn upsert(folder: &Path, file: &Path) -> Result<Value> {
+    let report = open(folder).await?.upsert_stream(rows_of(file)?).await?;
+    ensure!(report.instant.is_some(), "the upsert changed nothing");
+    let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
+    let time = report.time;
     Ok(json!({
         "inserted": report.inserted,
         "updated": report.updated,
         "files": report.files,
         "bytes": report.bytes,
-        "find_ms": milliseconds(report.time.find),
-        "write_ms": milliseconds(report.time.write),
-        "rest_ms": milliseconds(report.time.total() - report.time.find - report.time.write),
-        "replaced": replaced,
+        "repair_ms": milliseconds(time.repair),
+        "prepare_ms": milliseconds(time.prepare),
+        "find_ms": milliseconds(time.find),
+        "write_ms": milliseconds(time.write),
+        "commit_ms": milliseconds(time.commit),
+        "clean_ms": milliseconds(time.clean),
     }))
+}
+
+/// The files that the last upsert wrote anew, as they were before it.
+async fn replaced(folder: &Path) -> Result<Vec<String>> {
+    let table = open(folder).await?;
+    let newest = table.timeline().await?.latest_commit().context("a commit")?;
+    let before = |group: &hudi_scd::FileGroup| {
+        let [.., old, new] = group.versions.as_slice() else { return None };
+        let path = Path::new(NAME).join(&group.partition).join(&old.file);
+        (new.instant == newest).then(|| path.display().to_string())
+    };
+    Ok(table.file_groups().await?.iter().filter_map(before).collect())
+}
+
+/// Sums over a table's rows, which other rows would hardly have.
+async fn sums(folder: &Path) -> Result<Value> {
+    let mut rows = open(folder).await?.read_stream(Query::snapshot()).await?;
+    let mut sums = customers::Sums::default();
+    while let Some(batch) = rows.next().await {
+        sums.add(&batch?)?;
+    }
+    Ok(sums.to_json())
 }
 
 fn rows_of(
