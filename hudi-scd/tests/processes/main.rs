@@ -1,4 +1,4 @@
-//! Processes of their own: eight that write to one table at once, and one that is killed at each of its storage calls.
+//! Processes of their own: eight that write to one table at once, and one that is killed at its storage calls.
 //!
 //! This is a program rather than a collection of test functions, as it starts itself again: `writer` and `victim` are
 //! the processes, without such a first argument it is the test that starts them.
@@ -21,7 +21,7 @@ use std::{
 };
 
 use arrow::datatypes::SchemaRef;
-use common::{batch, folder, lines, mortal::Mortal, schema};
+use common::{batch, folder, lines, mortal::Mortal, operations, schema};
 use hudi_scd::{Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 
 const WRITERS: u32 = 8;
@@ -35,7 +35,9 @@ async fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["writer", table, number] => writer(Path::new(table), number.parse().unwrap()).await,
-        ["victim", table, calls] => victim(Path::new(table), calls.parse().unwrap()).await,
+        ["victim", table, operation, calls] => {
+            victim(Path::new(table), operation, calls.parse().unwrap()).await;
+        }
         words => {
             if chosen(words, "eight_processes_lose_no_update") {
                 eight_processes_lose_no_update().await;
@@ -79,9 +81,9 @@ async fn open(directory: &Path) -> Table {
     Table::open_with(folder(directory), "t".into(), options()).await.unwrap()
 }
 
-fn start(role: &str, directory: &Path, number: i64) -> Child {
+fn start(words: &[&str]) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg(role).arg(directory).arg(number.to_string()).stderr(Stdio::inherit());
+    command.args(words).stderr(Stdio::inherit());
     command.spawn().unwrap()
 }
 
@@ -104,7 +106,7 @@ async fn eight_processes_lose_no_update() {
     let directory = tempfile::tempdir().unwrap();
     let table = create(directory.path()).await;
     let mut writers: Vec<Child> =
-        (0..WRITERS).map(|number| start("writer", directory.path(), number.into())).collect();
+        (0..WRITERS).map(|number| start(&["writer", path(directory.path()), &number.to_string()])).collect();
     for writer in &mut writers {
         assert!(writer.wait().unwrap().success());
     }
@@ -117,12 +119,13 @@ async fn eight_processes_lose_no_update() {
     println!("test eight_processes_lose_no_update ... ok");
 }
 
-/// Does one upsert, and dies at a storage call.
-async fn victim(directory: &Path, calls: i64) {
-    let (store, left) = Mortal::after(folder(directory), calls, calls % 2 == 0);
+/// Carries one operation out, and dies before a storage call.
+async fn victim(directory: &Path, operation: &str, calls: i64) {
+    let (store, left) = Mortal::after(folder(directory), calls, false);
     let watched = async {
-        let table = Table::open_with(store, "t".into(), options()).await?;
-        table.upsert(&[changes()]).await.map(drop)
+        let table =
+            Table::open_with(store, "t".into(), operations::options_for(operation, options())).await?;
+        operations::carry_out(operation, &table).await
     };
     let done = tokio::select! {
         done = watched => done,
@@ -141,40 +144,60 @@ async fn struck(left: &std::sync::atomic::AtomicI64) {
     std::process::exit(STRUCK);
 }
 
-fn changes() -> arrow::array::RecordBatch {
-    let rows: Vec<String> = (0..6).map(|id| row(id, 2, 9)).chain([row(20, 2, 9)]).collect();
-    batch(&columns(), &rows.join("\n"))
+/// Every operation on a table on disk, killed at each of its storage calls if it is an upsert, else at every fourth.
+async fn a_process_killed_at_any_call_leaves_before_or_after() {
+    let history = tempfile::tempdir().unwrap();
+    let before = operations::read(&operations::with_history(&folder(history.path()), options()).await).await;
+    let mut deaths = BTreeMap::from([(false, 0), (true, 0)]);
+    for operation in operations::WRITES.into_iter().chain(operations::UPKEEP) {
+        let step = if operation == "upsert" { 1 } else { 4 };
+        let mut seen_at_the_ends = Vec::new();
+        for calls in (0..).step_by(step) {
+            let what = format!("{operation}, call {calls}");
+            let directory = tempfile::tempdir().unwrap();
+            copy(history.path(), directory.path());
+            let mut victim = start(&["victim", path(directory.path()), operation, &calls.to_string()]);
+            let ended: ExitStatus = victim.wait().unwrap();
+
+            let options = operations::options_for(operation, options());
+            let table = Table::open_with(folder(directory.path()), "t".into(), options).await.unwrap();
+            let seen = operations::read(&table).await;
+            table.upsert(&[]).await.unwrap();
+            assert_eq!(table.validate().await.unwrap(), [], "{what}");
+            let now = operations::read(&table).await;
+            assert!(now == seen || operation == "rollback", "{what}: the repair changed rows");
+            if now == before {
+                // What an operation says that had been done already does not matter here.
+                let _ = operations::carry_out(operation, &table).await;
+                assert_eq!(table.validate().await.unwrap(), [], "{what}: done again");
+            }
+            seen_at_the_ends.push(operations::read(&table).await);
+            match ended.code() {
+                Some(0) => break,
+                Some(STRUCK) => *deaths.entry(seen != before).or_default() += 1,
+                other => panic!("{what}: ended with {other:?}"),
+            }
+        }
+        // Whenever it died: once it was done, by it or by the next one, the table is the same.
+        seen_at_the_ends.dedup();
+        assert_eq!(seen_at_the_ends.len(), 1, "{operation}");
+    }
+    assert!(deaths[&false] > 80 && deaths[&true] > 3, "deaths before and after the commit: {deaths:?}");
+    println!("test a_process_killed_at_any_call_leaves_before_or_after ... ok ({deaths:?})");
 }
 
-async fn a_process_killed_at_any_call_leaves_before_or_after() {
-    let mut deaths = BTreeMap::from([(false, 0), (true, 0)]);
-    for calls in 0.. {
-        let directory = tempfile::tempdir().unwrap();
-        let table = create(directory.path()).await;
-        for at in 0..2 {
-            let rows: Vec<String> = (0..10).map(|id| row(id, at, 0)).collect();
-            table.upsert(&[batch(&columns(), &rows.join("\n"))]).await.unwrap();
-        }
-        let before = lines(&table.read(Query::snapshot()).await.unwrap());
-        let ended: ExitStatus = start("victim", directory.path(), calls).wait().unwrap();
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
 
-        let table = open(directory.path()).await;
-        let seen = lines(&table.read(Query::snapshot()).await.unwrap());
-        let is_after = seen != before;
-        let repaired = table.upsert(&[changes()]).await.unwrap();
-        assert_eq!(repaired.instant.is_none(), is_after, "call {calls}");
-        assert_eq!(table.validate().await.unwrap(), [], "call {calls}");
-        let after = lines(&table.read(Query::snapshot()).await.unwrap());
-        assert!(!is_after || seen == after, "call {calls}: half of a commit was seen");
-        match ended.code() {
-            Some(0) => {
-                assert!(is_after, "call {calls}: it said it was done");
-                break;
-            }
-            Some(STRUCK) => *deaths.entry(is_after).or_default() += 1,
-            other => panic!("call {calls}: ended with {other:?}"),
+fn copy(from: &Path, into: &Path) {
+    std::fs::create_dir_all(into).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = into.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(std::fs::copy(&path, &target).unwrap()),
         }
     }
-    assert!(deaths[&false] > 10 && deaths[&true] > 0, "deaths before and after the commit: {deaths:?}");
-    println!("test a_process_killed_at_any_call_leaves_before_or_after ... ok ({deaths:?})");
 }
