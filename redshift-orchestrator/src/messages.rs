@@ -9,7 +9,9 @@ use tokio::{
 };
 
 use crate::{
-    Description, Result, Statement, StatementExecutor, StatementExecutorExt, StatementId, Status, WaitTime,
+    Description, Result, SqlText, Statement, StatementExecutor, StatementExecutorExt, StatementId, Status,
+    WaitTime,
+    sql::{Token, tokens},
 };
 
 /// Where one can read what statements say while they run.
@@ -178,8 +180,11 @@ impl Messages for SystemMessages {
 /// Whether it calls a procedure, as far as the service tells.
 fn calls(about: &Description) -> bool {
     let texts = about.sql.iter().chain(about.sub_statements.iter().filter_map(|sub| sub.sql.as_ref()));
-    let mut texts = texts.map(|sql| sql.as_str().trim_start()).peekable();
-    let is_call = |text: &str| text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("call"));
+    let mut texts = texts.map(SqlText::as_str).peekable();
+    let is_call = |sql: &str| {
+        let first = tokens(sql).find(|token| !matches!(token, Token::Blank(_)));
+        matches!(first, Some(Token::Word(word)) if word.eq_ignore_ascii_case("call"))
+    };
     texts.peek().is_none() || texts.any(is_call)
 }
 

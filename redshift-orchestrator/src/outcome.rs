@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{Description, FailureKind, StatementId, StepKey, seconds::human, wait::Effort};
 
@@ -142,28 +142,42 @@ impl fmt::Display for UnknownReason {
 }
 
 impl Unknown {
-    /// What a person can look at: the service's listing by name (24 hours), and Redshift's own log of queries (7 days).
+    /// What a person can look at: the service's record and its listing by name (24 hours), and Redshift's own log of queries (7 days).
     pub fn what_to_check(&self) -> String {
-        what_to_check(&self.name, self.intended_at)
+        what_to_check(&self.name, self.id.as_ref(), self.intended_at)
     }
 }
 
 /// Where a statement of this name can be seen, that was not submitted before this.
 ///
-/// The listing knows it by name. Redshift's own views know no statement names of the Data API, so the query is by time; that a query
-/// ended well proves nothing until its transaction did, so that is shown, too.
-pub(crate) fn what_to_check(name: &str, intended_at: Timestamp) -> String {
+/// The service knows it by id and name. Redshift's own views know neither: a row is its own for certain only if its SQL
+/// [has the name in it](crate::Orchestrator::with_names_in_sql), and those rows come first; of the others, time and text tell. It was submitted within
+/// 8 hours, and waits for at most a day. That a query ended well proves nothing until its transaction did, which only superusers see.
+pub(crate) fn what_to_check(name: &str, id: Option<&StatementId>, intended_at: Timestamp) -> String {
+    const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
+    let record =
+        id.map_or_else(String::new, |id| format!("aws redshift-data describe-statement --id {id}\n"));
     let listing = format!(
         "aws redshift-data list-statements --status ALL --statement-name '{}'",
         name.replace('\'', "'\\''")
     );
+    let last = intended_at.saturating_add(SignedDuration::from_hours(33)).unwrap_or(Timestamp::MAX);
     let log = format!(
-        "SELECT q.query_id, q.status, t.status AS transaction_status, q.start_time, q.end_time, q.error_message, q.query_text \
-         FROM sys_query_history q LEFT JOIN sys_transaction_history t ON q.transaction_id = t.transaction_id \
-         WHERE q.start_time >= '{}' ORDER BY q.start_time",
-        intended_at.strftime("%Y-%m-%d %H:%M:%S")
+        "SELECT CASE WHEN query_text LIKE '%{}%' THEN 'this one' ELSE '' END AS named, query_id, transaction_id, status, start_time, \
+         end_time, error_message, query_text FROM sys_query_history WHERE start_time BETWEEN '{}' AND '{}' AND query_text NOT LIKE \
+         '%sys_query_history%' ORDER BY named DESC, start_time",
+        digest(name),
+        intended_at.strftime(FORMAT),
+        last.strftime(FORMAT)
     );
-    format!("{listing}\n{log}")
+    let commit = "-- whether it committed, for superusers: SELECT status FROM sys_transaction_history WHERE transaction_id = ...";
+    format!("{record}{listing}\n{log}\n{commit}")
+}
+
+/// The digest at the end of a statement's name: it is the name's own, and nothing in it means anything in SQL.
+pub(crate) fn digest(name: &str) -> &str {
+    let digest = name.rsplit(' ').next().unwrap_or_default();
+    if digest.bytes().all(|byte| byte.is_ascii_alphanumeric()) { digest } else { "" }
 }
 
 impl fmt::Display for Unknown {

@@ -233,9 +233,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What a person can look at to find out what became of it: the service's listing, and Redshift's own log of queries.
+    /// What a person can look at to find out what became of it: the service's record and listing, and Redshift's own log of queries.
     pub fn what_to_check(&self) -> String {
-        what_to_check(&self.name, self.intended_at)
+        what_to_check(&self.name, self.id.as_ref(), self.intended_at)
     }
 }
 

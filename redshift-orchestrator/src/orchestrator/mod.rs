@@ -73,6 +73,7 @@ pub struct Orchestrator {
     durations: Durations,
     cancel_on_drop: bool,
     quotations: bool,
+    names_in_sql: bool,
 }
 
 /// How long the service remembers a client token, less a margin for clocks that differ and requests on their way.
@@ -97,6 +98,7 @@ impl Orchestrator {
             durations: Durations::new(),
             cancel_on_drop: false,
             quotations: false,
+            names_in_sql: false,
         }
     }
 
@@ -173,6 +175,17 @@ impl Orchestrator {
         self
     }
 
+    /// Whether each SQL text begins with a comment that has the statement's name. Redshift's system views do not know the names that statements
+    /// bear in the service, but they keep the SQL: so somebody who looks for a statement whose fate is unknown finds it there for certain, as
+    /// long as they keep it (7 days). It is not, unless said so.
+    ///
+    /// Client tokens do not depend on it, so that it may be changed at any time.
+    #[must_use]
+    pub fn with_names_in_sql(mut self, names: bool) -> Self {
+        self.names_in_sql = names;
+        self
+    }
+
     /// How long steps took, as far as this orchestrator and its clones have learned.
     pub fn durations(&self) -> &Durations {
         &self.durations
@@ -218,6 +231,10 @@ impl Orchestrator {
         }
         let token = client_token(key, &statement)?;
         let name = statement_name(key, &token);
+        let statement = match self.names_in_sql {
+            true => statement.with_comment(&format!("redshift-orchestrator {name}")),
+            false => statement,
+        };
         let statement = statement.with_client_token(token.clone()).with_name(name.clone());
         let mut call = Call::new(self, key, statement, limit.unwrap_or(LONGEST_RUN));
         let outcome = match self.journal.entry(key).await? {

@@ -157,6 +157,19 @@ impl Statement {
         self
     }
 
+    /// Begins each SQL text with a comment. What would mean something in one, or be taken for a placeholder, becomes `_`.
+    pub(crate) fn with_comment(mut self, text: &str) -> Self {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || " -./".contains(c);
+        let plain: String = text.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+        // Neither `*/` nor `/*` can come about: there is no `*` in it.
+        let begin = |sql: &mut String| sql.insert_str(0, &format!("/* {plain} */ "));
+        match &mut self.body {
+            Body::Single(sql) => sql.iter_mut().for_each(begin),
+            Body::Batch(sqls, _) => sqls.iter_mut().for_each(begin),
+        }
+        self
+    }
+
     /// The SQL texts, in the order in which they run.
     pub fn sqls(&self) -> &[String] {
         match &self.body {

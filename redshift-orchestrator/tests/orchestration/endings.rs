@@ -407,3 +407,42 @@ async fn names_that_fit_no_statement_are_refused() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
+    let world = World::new(Script::new());
+    let key = StepKey::new("sales 06:30 */ DROP", "load 'it'");
+    let batch = || Statement::batch(["-- today\nCALL load(:day)", "SELECT 1"]).with_parameter("day", "7");
+    let named = world.orchestrator().with_names_in_sql(true);
+    let outcome = named.run(&key, batch(), None).await.unwrap();
+    assert!(outcome.is_finished(), "{outcome:?}");
+    let effects = world.service.effects();
+    let digest = outcome.name.rsplit(' ').next().unwrap();
+    let comment = format!("/* redshift-orchestrator sales 06_30 _/ DROP/load _it_/1 {digest} */ ");
+    assert_eq!(effects[0].sql, format!("{comment}-- today\nCALL load(:day)"));
+    assert_eq!(effects[1].sql, format!("{comment}SELECT 1"));
+    // The token is the one without.
+    let other = World::new(Script::new());
+    other.orchestrator().run(&key, batch(), None).await.unwrap();
+    assert_eq!(other.service.effects()[0].client_token, effects[0].client_token);
+    assert_eq!(other.service.effects()[1].sql, "SELECT 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_is_not_answered_says_what_to_look_at() {
+    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(90_000))));
+    let faults = Faults::seeded(1).with(Operation::Cancel, Fault::LostReply, 1.0).with(
+        Operation::Describe,
+        Fault::LostReply,
+        1.0,
+    );
+    let limit = Some(Duration::from_secs(60));
+    let outcome =
+        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement(), limit).await.unwrap();
+    let Conclusion::Unknown(unknown) = &outcome.result else { panic!("{outcome:?}") };
+    assert_eq!(unknown.reason, UnknownReason::NotCancelled);
+    let (check, id) = (unknown.what_to_check(), unknown.id.clone().unwrap());
+    assert!(check.contains(&format!("describe-statement --id {id}\n")), "{check}");
+    let digest = outcome.name.rsplit(' ').next().unwrap();
+    assert!(check.contains(&format!("query_text LIKE '%{digest}%'")), "{check}");
+}

@@ -98,6 +98,10 @@ struct Common {
     #[arg(long)]
     quotations: bool,
 
+    /// Begin each SQL text with a comment that has the statement's name, so that it is found in Redshift's own log of queries
+    #[arg(long)]
+    names_in_sql: bool,
+
     #[command(flatten)]
     output: OutputOptions,
 }
@@ -209,6 +213,7 @@ impl Common {
         let mut orchestrator =
             Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
         orchestrator = orchestrator.with_patience(self.patience).with_quotations(self.quotations);
+        orchestrator = orchestrator.with_names_in_sql(self.names_in_sql);
         if let Some(messages) = service.messages.filter(|_| self.messages || self.service.postgres.is_some())
         {
             orchestrator = orchestrator.with_messages(messages);
