@@ -107,6 +107,7 @@ pub mod layer;
 pub mod local;
 mod mask;
 mod messages;
+mod nesting;
 mod observer;
 mod orchestrator;
 mod outcome;

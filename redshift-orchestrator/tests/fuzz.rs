@@ -46,6 +46,13 @@ fn valid_inputs_are_taken() {
 }
 
 #[test]
+fn no_depth_is_deeper_than_the_stack() {
+    for nested in Input::nested() {
+        Input::ALL.iter().for_each(|input| input.feed(nested.as_bytes()));
+    }
+}
+
+#[test]
 fn no_reply_of_the_service_panics() {
     feed(Input::ServiceReply, 3_000);
 }

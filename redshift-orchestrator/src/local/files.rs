@@ -6,7 +6,11 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{Dwell, Fault, Faults, Limits, Operation, Run, Script};
-use crate::{Column, Error, ErrorKind, Field, Result, catalog::Table};
+use crate::{
+    Column, Error, ErrorKind, Field, Result,
+    catalog::Table,
+    nesting::{TOO_DEEP, too_deep},
+};
 
 impl Script {
     /// Reads a script from a TOML text. Every key may be left out; durations are like `90s`, `1m 30s` or `100ms`.
@@ -87,8 +91,12 @@ impl Faults {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T> {
+    let line_of = |offset: usize| text[..offset].matches('\n').count() + 1;
+    if let Some(offset) = too_deep(text) {
+        return Err(Error::new(ErrorKind::Definition, TOO_DEEP).with_context("line", line_of(offset)));
+    }
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        let line = error.span().map(|span| line_of(span.start));
         let described = Error::new(ErrorKind::Definition, error.message().trim());
         match line {
             Some(line) => described.with_context("line", line),

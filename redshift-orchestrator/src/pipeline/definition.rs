@@ -9,7 +9,11 @@ use super::{
     DEFAULT_CONCURRENCY, Declared, OnFailure, Overlap, Pipeline, PipelineBuilder, Place, Problem, Retry,
     Step, Work, source::Source, suggest,
 };
-use crate::{Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, Target, sql};
+use crate::{
+    Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, Target,
+    nesting::{TOO_DEEP, too_deep},
+    sql,
+};
 
 impl Pipeline {
     /// Reads a pipeline from a TOML text. Steps with `file` need [`from_toml_file`](Self::from_toml_file).
@@ -65,6 +69,9 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
         Format::Toml => Source::toml(text),
         Format::Json => Source::json(text),
     };
+    if let (Format::Toml, Some(offset)) = (format, too_deep(text)) {
+        return Err(malformed(&source(), Some(offset), TOO_DEEP));
+    }
     let definition: Definition = match format {
         Format::Toml => toml::from_str(text).map_err(|error| {
             malformed(&source(), error.span().map(|span| span.start), error.message().trim())

@@ -10,6 +10,7 @@ use toml::{
 };
 
 use super::{Place, Problem};
+use crate::nesting::too_deep;
 
 /// A text with the places of its keys.
 pub(super) struct Source<'a> {
@@ -30,6 +31,9 @@ impl<'a> Source<'a> {
     /// What is no TOML has no parts.
     pub(super) fn toml(text: &'a str) -> Self {
         let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
+        if too_deep(text).is_some() {
+            return source;
+        }
         let Ok(table) = DeTable::parse(text) else { return source };
         source.head = keys_of_toml(table.span().start, table.get_ref());
         for (key, value) in table.get_ref() {

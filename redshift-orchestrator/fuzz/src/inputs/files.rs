@@ -71,6 +71,13 @@ rate = 0.5
 "#,
 ];
 
+/// Deeper than any stack, and longer than a seed should be.
+pub(super) fn nested() -> impl Iterator<Item = String> {
+    ["[", "{ a = ", "[{ a = [", "a.", "\"", "(", "${", "/*"]
+        .map(|piece| format!("name = {}", piece.repeat(20_000)))
+        .into_iter()
+}
+
 pub(super) fn feed_pipeline(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for read in [Pipeline::from_toml, Pipeline::from_json] {

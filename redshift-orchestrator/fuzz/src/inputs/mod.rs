@@ -60,6 +60,15 @@ impl Input {
         }
     }
 
+    /// Inputs that are nested deeper than a stack.
+    pub fn nested() -> impl Iterator<Item = String> {
+        let json = ["[", "{\"Sql\":"].map(|piece| format!("ExecuteStatement {}", piece.repeat(20_000)));
+        let replies =
+            ["[", "{\"a\":"].map(|piece| format!("200 DescribeStatement\n{{\"a\":{}", piece.repeat(20_000)));
+        let lines = ["[", "{\"a\":"].map(|piece| format!("{{\"at\":{}\n", piece.repeat(20_000)));
+        files::nested().chain(json).chain(replies).chain(lines)
+    }
+
     /// The input of a number: a mutation of a valid one.
     pub fn drawn(self, number: u64) -> Vec<u8> {
         let mut draw = fastrand::Rng::with_seed(number);

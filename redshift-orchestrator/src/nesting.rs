@@ -1,0 +1,73 @@
+//! How deep the arrays and tables of a TOML text are nested. Its parser follows them to any depth, and would run out of stack.
+
+/// Deeper than any file that makes sense.
+const DEEPEST: usize = 64;
+
+/// What an error says of it.
+pub(crate) const TOO_DEEP: &str = "arrays and tables are nested too deep";
+
+/// The offset of the first bracket, brace or dot that nests too deep. Strings and comments are passed over.
+pub(crate) fn too_deep(toml: &str) -> Option<usize> {
+    let bytes = toml.as_bytes();
+    let (mut depth, mut dots, mut at) = (0_usize, 0_usize, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            // Each part of a dotted key is a table.
+            b'.' => dots += 1,
+            b'\n' | b'=' | b',' => dots = 0,
+            b'#' => {
+                at += bytes[at..].iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len() - at);
+                continue;
+            }
+            b'"' | b'\'' => {
+                at = behind_string(bytes, at);
+                continue;
+            }
+            _ => {}
+        }
+        if depth + dots > DEEPEST {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The offset behind the string that begins at `at`; one that is not closed ends with its line, or with the text.
+fn behind_string(bytes: &[u8], at: usize) -> usize {
+    let quote = bytes[at];
+    let long = bytes[at..].starts_with(&[quote; 3]);
+    let mut next = at + if long { 3 } else { 1 };
+    while next < bytes.len() {
+        match bytes[next] {
+            b'\\' if quote == b'"' => next += 1,
+            b'\n' if !long => return next,
+            byte if byte == quote && !long => return next + 1,
+            byte if byte == quote && bytes[next..].starts_with(&[quote; 3]) => return next + 3,
+            _ => {}
+        }
+        next += 1;
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nested_too_deep_is_found_and_what_is_in_strings_is_not() {
+        for open in ["[", "{ a = ", "[{ a = ["] {
+            assert!(too_deep(&format!("x = {}", open.repeat(100))).is_some(), "{open}");
+        }
+        assert_eq!(too_deep(&format!("x{} = 1", ".x".repeat(100))), Some(129));
+        let strings = format!(
+            "a = '{0}' # {0}\nb = \"\\\"{0}\"\nc = \"\"\"\n{0}\"\"\"\nd = '''\n'{0}'''",
+            "[".repeat(100)
+        );
+        assert_eq!(too_deep(&strings), None);
+        assert_eq!(too_deep(&"[[steps]]\nsql = 'a.b.c'\nretry = { on = [1.5, 2.5] }\n".repeat(100)), None);
+    }
+}
