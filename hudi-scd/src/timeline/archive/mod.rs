@@ -138,6 +138,19 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_a_newer_hudi_archived_and_leaves_out_what_it_added() {
+        let file = format!("{}/tests/data/archive/commits_of_1.0.2", env!("CARGO_MANIFEST_DIR"));
+        let entries = decode(&std::fs::read(file).unwrap()).unwrap();
+        let commits: Vec<_> =
+            entries.iter().filter_map(|entry| entry.hoodie_commit_metadata.as_ref()).collect();
+        let written = commits.iter().filter_map(|commit| commit.partition_to_write_stats.as_ref());
+        assert!(
+            written.flat_map(|stats| stats.values().flatten()).any(|stat| stat.num_update_writes > Some(0))
+        );
+        assert_eq!(decode(&encode(&entries)).unwrap(), entries);
+    }
+
+    #[test]
     fn broken_archives_are_errors() {
         let file = golden(1);
         for cut in (1..file.len()).step_by(397) {

@@ -1,6 +1,6 @@
 //! Avro object container files of one record, as Hudi writes them.
 
-use apache_avro::{Reader, Schema, writer::datum::GenericDatumWriter};
+use apache_avro::{Reader, Schema, from_value, writer::datum::GenericDatumWriter};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, ErrorKind, Result};
@@ -52,16 +52,16 @@ impl RecordSchema {
 }
 
 /// The one record of a file, by the schema in its header.
+///
+/// By way of a value: records that newer releases nest in fields of theirs cannot be passed over on the direct way.
 pub(super) fn decode<T: DeserializeOwned>(file: &[u8]) -> Result<T> {
     let corrupt = |message: &str| Error::new(ErrorKind::Corrupt, message);
-    let mut records = Reader::new(file)
-        .map_err(|e| corrupt("file is not an Avro object container").with_source(e))?
-        .into_deser_iter::<T>();
-    match records.next() {
-        Some(Ok(record)) => Ok(record),
-        Some(Err(e)) => Err(corrupt("Avro record is not the expected one").with_source(e)),
-        None => Err(corrupt("Avro file holds no record")),
-    }
+    let mut records =
+        Reader::new(file).map_err(|e| corrupt("file is not an Avro object container").with_source(e))?;
+    let Some(record) = records.next() else { return Err(corrupt("Avro file holds no record")) };
+    record
+        .and_then(|value| from_value(&value))
+        .map_err(|e| corrupt("Avro record is not the expected one").with_source(e))
 }
 
 /// JSON without spaces between its tokens, everything in its order.
