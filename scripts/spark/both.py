@@ -28,6 +28,7 @@ def check(report, ours, spark, quick):
     of(f"{TURNS} turns each", "by_day, begun by hudi-scd", turns, own, spark, readers, TURNS)
     of("show_commits", "by_day", show_commits, own, spark)
     of("a partition overwritten by Spark", "by_day", overwritten, own, spark)
+    of("merge, update, delete by SQL", "types", statements, tables["types"], spark)
     kind = tables["two_fields"].kind
     theirs = Table(ours.folder / f"two_fields-of-{spark.version}", kind, ours.ours, ours.seed)
     of(f"{TURNS} turns each", "two_fields, begun by Spark", turns, theirs, spark, readers, TURNS)
@@ -38,6 +39,7 @@ def check(report, ours, spark, quick):
         of("cleaners delete the same", f"address, {policy}", golden_cleaners, ours, spark, policy)
         of("cleaners delete the same", f"by_day, {policy}", own_cleaners, own, spark, policy)
     of("a savepoint keeps its files", "by_day", savepoints, tables["by_day"], spark)
+    of("a clean that died is finished", "by_day", pending_cleans, tables["by_day"], spark)
     of("Spark's write dies, we repair", "by_day", crash_of_spark, tables["by_day"], spark)
     of("ours is killed, Spark repairs", "by_day", crash_of_ours, tables["by_day"], spark)
     of("rollbacks", "types", rollbacks, tables["types"], spark)
@@ -81,6 +83,16 @@ def overwritten(of, spark):
     rows = agreed(of, spark)
     of.upsert()
     return rows + agreed(of, spark) + of.check_as_of(of.ours, spark) + of.check_since(of.ours, spark)
+
+
+def statements(of, spark):
+    copy = of.copy(f"{of.folder.name}-sql-{spark.version}")
+    copy.spark_sql(spark)
+    # Statements retain as many commits as Hudi's default says.
+    of.ours.run("clean", copy.path, "--retain-commits", table.RETAINED)
+    rows = agreed(copy, spark)
+    copy.upsert()
+    return rows + agreed(copy, spark) + copy.check_as_of(of.ours, spark) + copy.check_since(of.ours, spark)
 
 
 def show_commits(of, spark):
@@ -172,6 +184,25 @@ def savepoints(of, spark):
         copy.model.restored(instant)
         rows += agreed(copy, spark)
         copy.upsert() if side == "ours" else copy.spark_upsert(spark)
+        rows += agreed(copy, spark)
+    return rows
+
+
+def pending_cleans(of, spark):
+    """A clean of one side that deleted its files and died is finished by the next write of the other, under its instant."""
+    rows = 0
+    for side in ("ours", "spark"):
+        copy = of.copy(f"{of.folder.name}-pending-clean-{side}-{spark.version}")
+        copy.upsert() if side == "ours" else copy.spark_upsert(spark)
+        cleans = [instant for instant, action, state in copy.timeline() if (action, state) == ("clean", "completed")]
+        for file in (f"{cleans[-1]}.clean", f".{cleans[-1]}.clean.crc"):
+            (copy.path / ".hoodie" / file).unlink(missing_ok=True)
+        rows += copy.check_latest(of.ours, spark)
+        copy.spark_upsert(spark) if side == "ours" else copy.upsert()
+        require(f"the clean of {side}", (cleans[-1], "clean", "completed") in copy.timeline(), True)
+        rows += copy.check_latest(of.ours, spark)
+        # The write that finishes a clean plans no other one.
+        copy.spark_upsert(spark) if side == "ours" else copy.upsert()
         rows += agreed(copy, spark)
     return rows
 

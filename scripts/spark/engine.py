@@ -23,7 +23,7 @@ class Engine:
 
     def rows(self, table, as_of=None, since=None, until=None, meta=False, options={}):
         """The latest rows, those as of an instant, or those of the commits since (exclusive) until (inclusive)."""
-        options = {"hoodie.metadata.enable": "false"} | options
+        options = dict(options)
         if as_of:
             options["as.of.instant"] = as_of
         if since is not None:
@@ -56,6 +56,22 @@ class Engine:
     def restore(self, table, name, instant, options={}):
         with self._client(table, name, options) as client:
             client.restoreToSavepoint(instant)
+
+    def sql(self, table, statements, input=None):
+        """Statements on the table as `called`, and the rows of a Parquet file as `changes`."""
+        if input:
+            self.spark.read.parquet(input).createOrReplaceTempView("changes")
+        options = spark_hudi.base_options(self.hudi)
+        for name, value in options.items():
+            self.spark.conf.set(name, value)
+        self.spark.sql(f"create table called using hudi location '{table}'")
+        try:
+            for statement in statements:
+                self.spark.sql(statement)
+        finally:
+            self.spark.sql("drop table called")
+            for name in options:
+                self.spark.conf.unset(name)
 
     def call(self, procedure, table, arguments=""):
         """A procedure of Hudi's SQL, as in `show_commits`."""

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import time
@@ -12,6 +13,8 @@ import hudi
 
 import changes
 
+# Seconds that an answer of Spark may take.
+PATIENCE = 600
 HERE = pathlib.Path(__file__).parent
 
 
@@ -84,6 +87,9 @@ class Spark:
 
     def answer(self, what):
         begin = time.monotonic()
+        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+            self.kill()
+            raise SystemExit(f"Spark with Hudi {self.version} has not answered for {PATIENCE} s: {self.log} may tell why")
         line = self.process.stdout.readline()
         self.seconds.setdefault(what, []).append(time.monotonic() - begin)
         if not line:
@@ -104,6 +110,18 @@ class Spark:
 
     def rows(self, table, **query):
         return self.ask("rows", table=table, **query)
+
+    def cpu_seconds(self):
+        """What the session's processes have used up."""
+        used = 0
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # It has ended.
+            if int(fields[2]) == self.process.pid:
+                used += int(fields[11]) + int(fields[12])
+        return used / os.sysconf("SC_CLK_TCK")
 
     def close(self):
         if self.process.poll() is None:

@@ -173,6 +173,26 @@ class Table:
         self.model.committed(instant, changed)
         return instant
 
+    def spark_sql(self, spark):
+        """Spark merges, updates and deletes by statements. Newer rows only: a merge does not look at the ordering."""
+        batch = self.changes.batch(self.model, 6, late=False, deletes=False)
+        changed = self.model.upsert(changes.plain_rows(batch, self.schema), spark=True)
+        key, column = self.kind.key[0], next(name for name, of in self.kind.columns.items() if of == changes.text and name not in self.kind.key)
+        merge = f"merge into called using changes on called.{key} = changes.{key} when matched then update set * when not matched then insert *"
+        self.spark_statement(spark, changed, merge, self.save(batch))
+        keys = sorted(self.model.rows)
+        self.model.rows[keys[0]] |= {column: "by SQL"}
+        self.spark_statement(spark, {keys[0]}, f"update called set {column} = 'by SQL' where {key} = {keys[0][0]!r}")
+        changed = self.model.delete(keys[1:2], spark=True)
+        self.spark_statement(spark, changed, f"delete from called where {key} = {keys[1][0]!r}")
+
+    def spark_statement(self, spark, changed, statement, input=None):
+        before = self.completed()
+        spark.ask("sql", table=self.path, statements=[statement], input=input)
+        done = [instant for instant in self.completed() if instant not in before]
+        require(f"{self.folder.name}: commits by {statement}", len(done), 1)
+        self.model.committed(done[0], changed)
+
     def spark_overwrite(self, spark):
         """Spark puts new rows in the place of a partition's."""
         partition = self.changes.random.choice(self.kind.partitions)
