@@ -10,7 +10,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::{Clock, Observer, Pipeline, Progressed, Result, Run, StepKey, SystemClock};
+use crate::{Clock, Observer, Pipeline, Progressed, Result, Run, StepKey, SystemClock, pipeline::printable};
 
 /// Shows a run on standard error: a bar for the whole and one for each step that runs; a line an event where nobody watches, such as in
 /// a log. Failures, survived faults and what procedures say are lines above the bars.
@@ -129,7 +129,9 @@ fn style(template: &str, letters: &str) -> ProgressStyle {
 
 impl Observer for Progress {
     fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
-        let text = format!("{}  {}  {event}", SystemClock.now().strftime("%H:%M:%S"), key.step_and_part());
+        let event_text = printable(&event.to_string());
+        let text =
+            format!("{}  {}  {event_text}", SystemClock.now().strftime("%H:%M:%S"), key.step_and_part());
         match (&self.0.bars, event) {
             (None, Progressed::Polled { .. }) => {}
             (None, _) => eprintln!("{text}"),

@@ -2,10 +2,7 @@
 
 use std::{
     error::Error as StdError,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -232,7 +229,11 @@ impl Call {
             SdkError::ResponseError(_) => (ErrorKind::Disconnected, "the answer could not be read"),
             _ => (ErrorKind::Other, "the SDK failed in a way that this version does not know"),
         };
-        let error = self.describe(kind, message, None);
+        let cause = self.withhold(&innermost(&failure));
+        let mut error = self.describe(kind, format!("{message}: {cause}"), None);
+        if let Some(endpoint) = self.sending.0.get() {
+            error = error.with_context("endpoint", endpoint);
+        }
         match failure.into_source() {
             Ok(source) => error.with_source(source),
             Err(failure) => error.with_source(failure.to_string()),
@@ -255,12 +256,14 @@ impl Call {
 
 /// Notes when the SDK hands the request to the HTTP client. Before that come credentials, endpoint and signature, and whatever fails
 /// there was certainly not sent; the SDK's errors do not tell these from a broken connection.
+///
+/// It keeps where to, for errors.
 #[derive(Clone, Debug, Default)]
-struct Sending(Arc<AtomicBool>);
+struct Sending(Arc<OnceLock<String>>);
 
 impl Sending {
     fn began(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.get().is_some()
     }
 }
 
@@ -271,11 +274,12 @@ impl Intercept for Sending {
 
     fn read_before_transmit(
         &self,
-        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.0.store(true, Ordering::Release);
+        // A second attempt goes to where the first one went.
+        let _ = self.0.set(context.request().uri().trim_end_matches('/').to_owned());
         Ok(())
     }
 }
@@ -291,6 +295,15 @@ fn unconnected(error: &(dyn StdError + 'static)) -> bool {
         link = error.source();
     }
     false
+}
+
+/// What an error comes from in the end: that is what people know a way out of.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut link = error;
+    while let Some(source) = link.source() {
+        link = source;
+    }
+    link.to_string()
 }
 
 /// In seconds; the other form of the header, a date, is not used by AWS.

@@ -85,7 +85,7 @@ impl<'a> Chart<'a> {
             |count: u32, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
         self.write(format_args!(
             "<text x=\"12\" y=\"24\" class=\"t\">{}</text><text x=\"12\" y=\"43\" class=\"s\">{}</text>",
-            escape(&format!("{} · {}", report.pipeline, report.run)),
+            escape(&format!("{} · {}", shortened(&report.pipeline), shortened(&report.run))),
             escape(&format!(
                 "{} in {:.2} s · {} · {}",
                 plural(totals.statements, "statement", "statements"),
@@ -246,8 +246,9 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML forbids control characters even when they are escaped.
+            // XML forbids control characters, and two others, even when they are escaped.
             character if character.is_control() && character != '\n' => escaped.push(' '),
+            '\u{fffe}' | '\u{ffff}' => escaped.push(' '),
             character => escaped.push(character),
         }
     }

@@ -69,6 +69,8 @@ mod suggest;
 
 pub use overlap::{Overlap, Stop};
 pub use plan::Plan;
+#[cfg(feature = "progress")]
+pub(crate) use report::printable;
 pub use report::{AttemptReport, Report, StepReport, StepStatus, Totals};
 pub use run::Run;
 #[cfg(feature = "cli")]

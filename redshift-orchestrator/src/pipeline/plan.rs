@@ -76,6 +76,8 @@ impl Plan<'_> {
         let steps = &self.pipeline.steps;
         for (number, step) in steps.iter().enumerate() {
             let name = step.name.replace('#', "#35;").replace('"', "#quot;").replace('<', "#lt;");
+            // It would begin a Markdown text.
+            let name = name.replace('`', "#96;");
             let class = if self.selected[number] { "" } else { ":::unselected" };
             chart += &format!("    s{number}[\"{name}\"]{class}\n");
         }

@@ -220,12 +220,13 @@ impl AttemptReport {
     fn fmt_failure(&self, step: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.statement_id.as_ref().map_or("no statement", StatementId::as_str);
         let part = self.part.map_or_else(String::new, |part| format!(" {part}"));
+        let error = printable(self.error.as_deref().unwrap_or("no reason given").trim_end());
         writeln!(
             f,
             "\n{step} {}, attempt {}{part}, {id}\n  {}",
             self.result,
             self.number,
-            self.error.as_deref().unwrap_or("no reason given").trim_end().replace('\n', "\n  ")
+            error.replace('\n', "\n  ")
         )?;
         match &self.check {
             Some(check) => writeln!(f, "  look at\n    {}", check.replace('\n', "\n    ")),
@@ -355,6 +356,12 @@ impl StepReport {
             .iter()
             .filter(move |attempt| Some(attempt.number) == last && attempt.result != "finished")
     }
+}
+
+/// Others' words as a terminal takes no harm from: what would move its cursor or change its colours becomes `�`.
+pub(crate) fn printable(text: &str) -> String {
+    let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
 impl fmt::Display for Report {

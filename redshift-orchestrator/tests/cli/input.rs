@@ -30,6 +30,7 @@ fn bad_input_is_one_message_and_exit_code_2() {
         (&["run", "load.toml", "-p", "cycle=1", "--postgres", "nonsense"], "no URL of a PostgreSQL server"),
         (&["run", "load.toml", "-p", "cycle=1", "--journal", "ftp://x"], "s3://BUCKET/PREFIX"),
         (&["run", "load.toml", "-p", "cycle=1", "--run-id", ""], "1 to 200 characters"),
+        (&["run", "load.toml", "-p", "cycle=1", "--endpoint-url", "127.0.0.1:8192"], "http://127.0.0.1:8192"),
         (&["resume", "other.toml"], "other.toml"),
         (&["status", "other.toml"], "there is no journal"),
         (&["status"], "PIPELINE"),
@@ -65,6 +66,28 @@ fn a_service_or_journal_that_cannot_be_used_is_exit_code_5() {
     let done = stage.call(&nobody.concat());
     assert_eq!(done.code, Some(1), "the step was certainly not submitted: {done:?}");
     assert!(done.out.contains("not submitted"), "{}", done.out);
+    // What it is about, and why, also in the report.
+    for said in [&done.out, &done.err] {
+        assert!(said.contains("endpoint: http://127.0.0.1:1") && said.contains("refused"), "{said}");
+    }
+}
+
+#[test]
+fn missing_credentials_are_an_error_at_once_and_an_emulator_needs_none() {
+    let stage = Stage::without_emulator(PIPELINE);
+    let run = ["run", "load.toml", "-p", "cycle=1"];
+    let service = ["--region", "eu-west-1", "--cluster", "dwh", "--database", "dev"];
+    let done = stage.call_without_credentials(&[&run[..], &service].concat());
+    assert_eq!(done.code, Some(5), "{done:?}");
+    assert!(
+        done.err.contains("there are no AWS credentials") && done.err.contains("--profile"),
+        "{}",
+        done.err
+    );
+    let done = stage.call_without_credentials(&[&run[..], &service, &["--profile", "gone"]].concat());
+    assert_eq!(done.code, Some(5), "{done:?}");
+    let stage = Stage::new(PIPELINE, "");
+    assert_eq!(stage.call_without_credentials(&run).code, Some(0));
 }
 
 #[test]

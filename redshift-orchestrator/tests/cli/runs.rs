@@ -46,6 +46,50 @@ fn every_event_is_one_object_a_line() {
     assert_eq!(events, ["submitted 1", "ended 1", "retried 1", "submitted 2", "ended 2"]);
 }
 
+/// Machines read these: a field that is renamed or gone breaks somebody's program.
+#[test]
+fn objects_have_the_fields_that_the_guide_names() {
+    let script = "[[statement]]\ncontains = 'two'\nfails = 'ERROR: deadlock detected'";
+    let pipeline = PIPELINE.replace(
+        "after = [\"one\"]",
+        "after = [\"one\"]\nretry = { attempts = 2, on = [\"deadlock\"], backoff = \"1ms\" }",
+    );
+    let stage = Stage::new(&pipeline, script);
+    let run = ["run", "load.toml", "--run-id", "a", "-p", "cycle=7", "--json"];
+    let mut objects = stage.call(&run).objects();
+    let away = [&run[..3], &["b"], &run[4..], &["--endpoint-url", "http://127.0.0.1:1", "--patience", "1s"]];
+    objects.extend(Stage::without_emulator(PIPELINE).call(&away.concat()).objects());
+    objects.extend(stage.call(&["validate", "load.toml", "--json"]).objects());
+    let of_step = |more: &str| format!("at attempt event run step {more}");
+    let expected = [
+        ("begun", "at event pipeline run".to_owned()),
+        ("submitted", of_step("reattached statement_id")),
+        ("status", of_step("status")),
+        ("survived", of_step("error kind")),
+        ("ended", of_step("executing failure result statement_id text")),
+        ("refused", of_step("error kind")),
+        ("retried", of_step("failure pause")),
+        ("skipped", of_step("because_of")),
+        ("report", "at event report success".to_owned()),
+        ("valid", "at event pipeline steps".to_owned()),
+    ];
+    let guide = std::fs::read_to_string(crate::support::repository("docs/pipelines.md")).unwrap();
+    for (event, fields) in expected {
+        let object = objects.iter().find(|object| object["event"] == event);
+        let object = object.unwrap_or_else(|| panic!("no {event} in {objects:?}")).as_object().unwrap();
+        let mut fields: Vec<_> = fields.split_whitespace().collect();
+        fields.sort_unstable();
+        let mut found: Vec<_> = object.keys().map(String::as_str).collect();
+        found.sort_unstable();
+        assert_eq!(found, fields, "{event}");
+        let row = guide.lines().find(|line| line.starts_with(&format!("| `{event}`"))).unwrap();
+        for field in fields {
+            let common = ["at", "event", "run", "step", "attempt"].contains(&field);
+            assert!(common || row.contains(&format!("`{field}`")), "{event}: {field}");
+        }
+    }
+}
+
 #[test]
 fn a_failed_run_goes_on_with_what_did_not_finish() {
     let stage = Stage::new(

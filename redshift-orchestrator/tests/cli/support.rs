@@ -118,7 +118,18 @@ impl Stage {
 
     /// Runs the program to its end.
     pub(crate) fn call(&self, arguments: &[&str]) -> Done {
-        let output = self.command(arguments).output().unwrap();
+        Self::done(self.command(arguments))
+    }
+
+    /// Runs it where nothing is known of AWS.
+    pub(crate) fn call_without_credentials(&self, arguments: &[&str]) -> Done {
+        let mut command = self.command(arguments);
+        command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", self.directory.path());
+        Self::done(command)
+    }
+
+    fn done(mut command: Command) -> Done {
+        let output = command.output().unwrap();
         let done = Done {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),

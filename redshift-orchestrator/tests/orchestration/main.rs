@@ -7,6 +7,7 @@ mod endings;
 mod fleet;
 mod garbage;
 mod layers;
+mod odd_reports;
 mod parts;
 mod pipelines;
 mod promises;

@@ -66,6 +66,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| "write it like 90s, 10m or 1h 30m".to_owned())
 }
 
+/// The URL of a service.
+fn endpoint(text: &str) -> Result<String, String> {
+    match text.split_once("://") {
+        Some(("http" | "https", rest)) if !rest.is_empty() && !rest.starts_with(['/', ':']) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("write it like http://127.0.0.1:8192".to_owned()),
+    }
+}
+
 /// Where the journal is.
 #[derive(Args)]
 pub(crate) struct JournalOptions {
@@ -98,7 +108,7 @@ pub(crate) struct ServiceOptions {
     pub(crate) postgres: Option<String>,
 
     /// Use the Data API at this URL, such as that of `redshift-data-emulator`
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
     pub(crate) endpoint_url: Option<String>,
 
     /// The AWS region; the pipeline file's, or that of the environment, unless given

@@ -1,8 +1,9 @@
 //! What runs the statements: AWS, an endpoint, or a PostgreSQL server.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_sdk_redshiftdata::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
 use redshift_orchestrator::{
     Compute, DataApiExecutor, Error, ErrorKind, Messages, Pipeline, Result, StatementExecutor,
     SystemMessages, Target, layer::Fleet, local::LocalExecutor,
@@ -41,9 +42,34 @@ impl ServiceOptions {
                 ));
             }
         };
+        let sdk = self.with_credentials(sdk).await?;
         let executor = Arc::new(Fleet::new(DataApiExecutor::new(&sdk, target)));
         let messages = Arc::new(SystemMessages::new(executor.clone()));
         Ok(Service { executor, place, messages: Some(messages) })
+    }
+
+    /// Asks for credentials at once: a request without them would be tried again for as long as the patience lasts.
+    async fn with_credentials(&self, sdk: SdkConfig) -> Result<SdkConfig> {
+        let found = match sdk.credentials_provider() {
+            Some(provider) => {
+                provider.provide_credentials().await.map(drop).map_err(|error| error.to_string())
+            }
+            None => Err("none are configured".to_owned()),
+        };
+        match found {
+            Ok(()) => Ok(sdk),
+            // An emulator takes any.
+            Err(_) if self.endpoint_url.as_deref().is_some_and(is_loopback) => {
+                let any = Credentials::new("any", "any", None, None, "emulator");
+                Ok(sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(any)).build())
+            }
+            Err(cause) => Err(Error::new(
+                ErrorKind::Denied,
+                "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a --profile, or run where a role is \
+                 attached",
+            )
+            .with_source(cause)),
+        }
     }
 
     async fn sdk_config(&self, region: Option<String>) -> SdkConfig {
@@ -82,6 +108,13 @@ async fn postgres(url: &str, pipeline: Option<&Pipeline>) -> Result<Service> {
     let place = format!("postgres:{}", database(url));
     let executor = Arc::new(executor);
     Ok(Service { executor: executor.clone(), place, messages: Some(executor) })
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host.split(['/', '?']).next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn database(url: &str) -> &str {
