@@ -49,3 +49,69 @@ fn what_a_procedure_says_is_seen_while_it_runs_and_a_killed_run_goes_on() {
     let count = stage.call(&["run", "count.toml", "--run-id", &format!("{table}-count"), "--postgres", &url]);
     assert_eq!(count.code, Some(0), "{count:?}");
 }
+
+/// Whether a query gives true, by a pipeline that fails otherwise.
+fn check(stage: &Stage, url: &str, id: &str, condition: &str) {
+    let text = format!(
+        "name = \"check\"\n[[steps]]\nname = \"check\"\nsql = \"DO $$ BEGIN IF NOT ({condition}) THEN RAISE 'it is not so'; END IF; END $$\""
+    );
+    stage.write("check.toml", &text);
+    let done = stage.call(&["run", "check.toml", "--run-id", id, "--postgres", url]);
+    assert_eq!(done.code, Some(0), "{condition}: {done:?}");
+}
+
+#[cfg(unix)]
+#[test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+fn a_batch_in_parts_whose_run_is_killed_runs_each_statement_once() {
+    let url = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL").unwrap();
+    let table = format!("parts_{}", std::process::id());
+    let pipeline = format!(
+        "name = \"parts\"\n[[steps]]\nname = \"make\"\nsql = \"CREATE TABLE {table} (n int)\"\n[[steps]]\nname = \"load\"\n\
+         file = \"rows.sql\"\nexecution_mode = \"auto-commit\"\nafter = [\"make\"]\n"
+    );
+    let stage = Stage::on_postgres(&pipeline, &url);
+    let row = |n: u32| format!("INSERT INTO {table} SELECT {n} FROM pg_sleep(0.02);\n");
+    stage.write("rows.sql", &(0..100).map(row).collect::<String>());
+    let mut going = stage.start(&["run", "load.toml", "--run-id", "a"]);
+    going.until("load part 1 of 3  submitted").signal("KILL");
+    assert_eq!(going.done().code, None);
+    let mut going = stage.start(&["resume", "load.toml"]);
+    going.until("load part 2 of 3  submitted").signal("KILL");
+    going.done();
+    let done = stage.call(&["resume", "load.toml", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let report = done.objects().pop().unwrap();
+    let parts: Vec<_> = report["report"]["steps"][1]["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["part"]["number"].clone())
+        .collect();
+    assert_eq!(parts, [1, 2, 3]);
+    let once = format!("SELECT count(*) = 100 AND count(DISTINCT n) = 100 FROM {table}");
+    check(&stage, &url, &format!("{table}-check"), &once);
+}
+
+#[cfg(unix)]
+#[test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+fn a_second_process_interrupts_what_the_server_works_on() {
+    let url = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL").unwrap();
+    let stage = Stage::without_emulator(
+        "name = \"slow\"\n[[steps]]\nname = \"sleep\"\nsql = \"SELECT pg_sleep(600)\"\n",
+    );
+    let id = format!("slow-{}", std::process::id());
+    let mut going = stage.start(&["run", "load.toml", "--run-id", &id, "--postgres", &url]);
+    going.until("sleep  submitted");
+    let cancelled = stage.call(&["cancel", "load.toml", "--postgres", &url]);
+    assert_eq!(
+        (cancelled.code, cancelled.out),
+        (Some(0), format!("{id}/sleep/1  cancelled\n")),
+        "{}",
+        cancelled.err
+    );
+    assert_eq!(going.done().code, Some(1));
+    let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid())";
+    check(&stage, &url, &format!("{id}-check"), gone);
+}

@@ -84,6 +84,14 @@ impl Stage {
         self.emulator = Some(Emulator::start(&["--scripted", path.to_str().unwrap()]));
     }
 
+    /// A pipeline file, and an emulator in front of a PostgreSQL server.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn on_postgres(pipeline: &str, url: &str) -> Self {
+        let mut stage = Self::without_emulator(pipeline);
+        stage.emulator = Some(Emulator::start(&["--postgres", url]));
+        stage
+    }
+
     pub(crate) fn without_emulator(pipeline: &str) -> Self {
         let stage = Self { directory: tempfile::tempdir().unwrap(), emulator: None };
         stage.write("load.toml", pipeline);

@@ -15,3 +15,4 @@ mod runs;
 mod simulation;
 mod support;
 mod waiting;
+mod walks;
