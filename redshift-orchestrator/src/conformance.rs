@@ -2,6 +2,7 @@
 //!
 //! A [`Fixture`] says how the scenarios' needs are written in the executor's SQL and counts effects; [`all`] runs them one after the
 //! other and panics, naming the scenario, at the first that fails. They wait by long polls, so that an executor on a paused clock needs no time.
+//! [`journal`] has the same for journals.
 //!
 //! ```
 //! use std::time::Duration;
@@ -48,6 +49,8 @@ use crate::{
     Statement, StatementExecutor, StatementFilter, StatementId, Status, WaitTime,
     catalog::{Catalog, Scope, SessionFilter, SessionStatus},
 };
+
+pub mod journal;
 
 /// An executor under test, and how to tell it what the scenarios need.
 pub trait Fixture: Sync {

@@ -62,6 +62,8 @@ pub(crate) use token::{client_token, statement_name};
 ///   an error, it may or may not be there. A dropped `append` may have taken effect.
 /// * Records of one key are kept in the order of their appends.
 /// * Two processes must not write one journal at the same time; an implementation refuses the second.
+///
+/// `conformance::journal` (feature `conformance`) has the scenarios that hold an implementation to this.
 #[async_trait]
 pub trait Journal: fmt::Debug + Send + Sync {
     /// Makes a record durable.

@@ -1,0 +1,60 @@
+//! The journals, by the scenarios that every journal must pass; and the one on object storage by a server that speaks S3.
+
+#![allow(clippy::unwrap_used)]
+
+mod s3;
+
+use std::{path::PathBuf, sync::Arc};
+
+use object_store::memory::InMemory;
+use redshift_orchestrator::{
+    Result,
+    conformance::journal::{self, Place},
+    journal::{FileJournal, MemoryJournal, ObjectStoreJournal},
+};
+
+struct Memory(Arc<MemoryJournal>);
+
+impl Place for Memory {
+    type Journal = Arc<MemoryJournal>;
+
+    async fn open(&self) -> Result<Arc<MemoryJournal>> {
+        Ok(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    journal::all(&Memory(Arc::default())).await;
+}
+
+struct File(PathBuf);
+
+impl Place for File {
+    type Journal = FileJournal;
+
+    async fn open(&self) -> Result<FileJournal> {
+        FileJournal::open(&self.0)
+    }
+}
+
+#[tokio::test]
+async fn file_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    journal::all(&File(directory.path().join("journal.jsonl"))).await;
+}
+
+struct Objects(Arc<InMemory>);
+
+impl Place for Objects {
+    type Journal = ObjectStoreJournal;
+
+    async fn open(&self) -> Result<ObjectStoreJournal> {
+        Ok(ObjectStoreJournal::new(self.0.clone(), "etl/journal"))
+    }
+}
+
+#[tokio::test]
+async fn object_store_conforms() {
+    journal::all(&Objects(Arc::default())).await;
+}
