@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -134,7 +134,8 @@ impl Observer for Progress {
             format!("{}  {}  {event_text}", SystemClock.now().strftime("%H:%M:%S"), key.step_and_part());
         match (&self.0.bars, event) {
             (None, Progressed::Polled { .. }) => {}
-            (None, _) => eprintln!("{text}"),
+            // Whoever closed it is not interested.
+            (None, _) => drop(writeln!(std::io::stderr(), "{text}")),
             (Some((bars, whole)), event) => {
                 self.draw(key, event, bars, whole);
                 let is_said = match event {

@@ -25,6 +25,10 @@ fn bad_input_is_one_message_and_exit_code_2() {
         (&["run", "load.toml", "-p", "cycle=1", "--tags", "frist"], "no step bears the tag `frist`"),
         (&["plan", "load.toml", "--only", "four"], "the pipeline has no step `four`"),
         (&["run", "load.toml", "-p", "cycle=1", "--report", "r.pdf"], ".json, .txt, .svg or .html"),
+        (
+            &["run", "load.toml", "-p", "cycle=1", "--report", "none/r.svg"],
+            "there is no directory for the report",
+        ),
         (&["run", "load.toml", "-p", "cycle=1"], "nothing says where to run"),
         (&["run", "load.toml", "-p", "cycle=1", "--database", "d", "--workgroup", "w"], "no AWS region"),
         (&["run", "load.toml", "-p", "cycle=1", "--postgres", "nonsense"], "no URL of a PostgreSQL server"),

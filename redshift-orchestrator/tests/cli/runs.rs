@@ -230,6 +230,19 @@ fn no_sql_and_no_values_are_shown_unless_asked_for() {
 }
 
 #[cfg(unix)]
+#[test]
+fn a_run_goes_on_when_nobody_reads_what_it_says() {
+    let stage = Stage::new(PIPELINE, "");
+    for (number, arguments) in [&["--no-progress"][..], &["--json"]].into_iter().enumerate() {
+        let id = format!("r{number}");
+        let run = [&["run", "load.toml", "--run-id", &id, "-p", "cycle=7"], arguments].concat();
+        assert_eq!(stage.call_unheard(&run), Some(0), "{arguments:?}");
+        let status = stage.call(&["status", "load.toml", "--run-id", &id]);
+        assert!(status.out.contains(&format!("{id}  row  finished")), "{}", status.out);
+    }
+}
+
+#[cfg(unix)]
 fn killed(mut going: crate::support::Going) -> crate::support::Done {
     going.signal("KILL");
     going.done()

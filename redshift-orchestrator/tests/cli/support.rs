@@ -136,6 +136,14 @@ impl Stage {
         Self::done(command)
     }
 
+    /// Runs it with outputs that nobody reads, and returns its exit code.
+    #[cfg(unix)]
+    pub(crate) fn call_unheard(&self, arguments: &[&str]) -> Option<i32> {
+        let mut child = self.command(arguments).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        child.wait().unwrap().code()
+    }
+
     fn done(mut command: Command) -> Done {
         let output = command.output().unwrap();
         let done = Done {

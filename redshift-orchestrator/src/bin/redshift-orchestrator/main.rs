@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: no runtime: {error}");
+            show::say(&format!("error: no runtime: {error}"));
             return Exit::Environment.into();
         }
     };
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     match done {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error:?}");
+            show::say(&format!("error: {error:?}"));
             Exit::of(&error).into()
         }
     }

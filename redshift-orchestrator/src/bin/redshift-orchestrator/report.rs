@@ -21,6 +21,17 @@ impl std::str::FromStr for ReportFile {
 }
 
 impl ReportFile {
+    /// Refuses a place that is none, before anything runs.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.0.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() && !directory.is_dir() => {
+                Err(Error::new(ErrorKind::Invalid, "there is no directory for the report; make it first")
+                    .with_context("file", self.0.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn write(&self, report: &Report) -> Result<()> {
         let text = match self.0.extension().and_then(|extension| extension.to_str()) {
             Some("json") => format!("{:#}\n", report.to_json()),

@@ -186,6 +186,7 @@ impl Common {
         begin: impl Future<Output = Result<(Arc<dyn Journal>, Run)>>,
         mut interrupts: Interrupts,
     ) -> Result<Exit> {
+        self.reports.iter().try_for_each(ReportFile::check)?;
         let ready = async {
             let (journal, run) = begin.await?;
             let service = self.service.connect(Some(pipeline)).await?;
@@ -221,7 +222,7 @@ impl Common {
         if self.output.json {
             show::line(&json!({"event": "begun", "pipeline": pipeline.name(), "run": run.name()}));
         } else {
-            eprintln!("run {}", run.name());
+            show::say(&format!("run {}", run.name()));
         }
         let work = pipeline.run(&orchestrator, run);
         let (report, interrupted) =
@@ -247,13 +248,15 @@ impl Common {
             () = interrupts.next() => {}
         }
         if self.on_interrupt == OnInterrupt::Leave {
-            eprintln!("interrupted: what was submitted goes on; `resume` finds it");
+            show::say("interrupted: what was submitted goes on; `resume` finds it");
             return Ok((None, true));
         }
         stop.ask();
         let cancel = self.on_interrupt == OnInterrupt::Cancel;
         let what = if cancel { "cancelling" } else { "waiting for" };
-        eprintln!("interrupted: beginning nothing further, {what} what runs; once more to end at once");
+        show::say(&format!(
+            "interrupted: beginning nothing further, {what} what runs; once more to end at once"
+        ));
         let cancelling = async {
             match cancel {
                 true => keep_cancelling(&*executor, &active).await,
@@ -264,7 +267,7 @@ impl Common {
             report = &mut work => Ok((Some(report?), true)),
             () = cancelling => Ok((None, true)),
             () = interrupts.next() => {
-                eprintln!("interrupted again: what was submitted goes on; `resume` finds it");
+                show::say("interrupted again: what was submitted goes on; `resume` finds it");
                 Ok((None, true))
             }
         }
@@ -294,7 +297,7 @@ async fn keep_cancelling(executor: &dyn StatementExecutor, active: &Active) {
                         asked.insert(id);
                     }
                     // Asked again in the next round.
-                    Err(error) => eprintln!("{id} could not be cancelled yet: {error}"),
+                    Err(error) => show::say(&format!("{id} could not be cancelled yet: {error}")),
                 }
             }
         }

@@ -15,6 +15,11 @@ pub(crate) fn out(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+/// Prints a line for people, beside the results. Whoever closed it is not interested, and the run goes on.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Prints an object as one line, with the time.
 pub(crate) fn line(object: &Value) {
     let mut stamped = json!({"at": SystemClock.now().to_string()});
