@@ -60,7 +60,7 @@ fn read_file(path: &Path, format: Format) -> Result<Pipeline> {
         .map_err(|error| {
             Error::new(ErrorKind::Definition, "the pipeline file cannot be read").with_source(error)
         })
-        .and_then(|text| read(&text, format, path.parent()))
+        .and_then(|text| read(without_mark(&text), format, path.parent()))
         .map_err(|error| error.with_context("file", path.display()))
 }
 
@@ -238,7 +238,12 @@ enum Mode {
     AutoCommit,
 }
 
-/// A value that a person writes as text, number or truth, and the service takes as text.
+/// The text without the byte order mark that some editors put in front of it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// A value that a person writes as text, number, date or truth, and the service takes as text.
 pub(super) struct Scalar(String);
 
 impl<'de> Deserialize<'de> for Scalar {
@@ -248,15 +253,27 @@ impl<'de> Deserialize<'de> for Scalar {
         enum Written {
             Text(String),
             Whole(i64),
+            Natural(u64),
             Number(f64),
             Truth(bool),
+            /// TOML's own dates and times.
+            Time(toml::value::Datetime),
         }
+        // Numbers beyond are not what was written any more when they are read.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
         Ok(Self(match Written::deserialize(deserializer) {
             Ok(Written::Text(text)) => text,
             Ok(Written::Whole(number)) => number.to_string(),
-            Ok(Written::Number(number)) => number.to_string(),
+            Ok(Written::Natural(number)) => number.to_string(),
+            Ok(Written::Number(number)) if number.abs() < EXACT => number.to_string(),
+            Ok(Written::Number(_)) => {
+                return Err(D::Error::custom(
+                    "the number is too large to be read exactly; write it as a text",
+                ));
+            }
             Ok(Written::Truth(truth)) => truth.to_string(),
-            Err(_) => return Err(D::Error::custom("a value is a text, a number, true or false")),
+            Ok(Written::Time(time)) => time.to_string(),
+            Err(_) => return Err(D::Error::custom("a value is a text, a number, a date, true or false")),
         }))
     }
 }
@@ -394,7 +411,7 @@ fn work_of_file(
     };
     let text = fs::read_to_string(directory.join(file))
         .map_err(|error| ("file", format!("the SQL file `{file}` cannot be read: {error}")))?;
-    let mut statements = sql::split(&text);
+    let mut statements = sql::split(without_mark(&text));
     match statements.len() {
         0 => Err(("file", format!("the SQL file `{file}` has no statement"))),
         1 => Ok(Work::Sql(statements.remove(0))),

@@ -132,3 +132,53 @@ fn debug_and_plan_show_no_sql_and_no_values() {
     let printed = format!("{pipeline:?} {}", pipeline.plan());
     assert!(!printed.contains("classified") && !printed.contains("secret"), "{printed}");
 }
+
+#[test]
+fn values_are_what_was_written() {
+    let step = |value: &str| {
+        format!("name = \"p\"\n[[steps]]\nname = \"a\"\nsql = \"SELECT :v\"\nparameters = {{ v = {value} }}")
+    };
+    for (written, value) in [
+        ("\"x\"", "x"),
+        ("7", "7"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("1.25", "1.25"),
+        ("true", "true"),
+        ("2025-03-01", "2025-03-01"),
+        ("2025-03-01T06:30:00Z", "2025-03-01T06:30:00Z"),
+        ("06:30:00", "06:30:00"),
+    ] {
+        let pipeline = Pipeline::from_toml(&step(written)).unwrap();
+        assert_eq!(pipeline.steps()[0].parameters()[0].value, value);
+    }
+    let json = |value: &str| {
+        let text = r#"{"name": "p", "steps": [{"name": "a", "sql": "SELECT :v", "parameters": {"v": V}}]}"#;
+        Pipeline::from_json(&text.replace('V', value))
+    };
+    assert_eq!(
+        json("18446744073709551615").unwrap().steps()[0].parameters()[0].value,
+        "18446744073709551615"
+    );
+    let error = json("18446744073709551616").unwrap_err().to_string();
+    assert!(error.contains("too large to be read exactly"), "{error}");
+    assert!(error_of(&step("nan")).contains("too large") && error_of(&step("[1]")).contains("a date"));
+}
+
+fn error_of(text: &str) -> String {
+    error(text).to_string()
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), format!("\u{feff}{text}")).unwrap()
+    };
+    write("a.sql", "SELECT 1;");
+    write("p.toml", "name = \"p\"\n[[steps]]\nname = \"a\"\nfile = \"a.sql\"\n");
+    write("p.json", r#"{"name": "p", "steps": [{"name": "a", "file": "a.sql"}]}"#);
+    let toml = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap();
+    let json = Pipeline::from_json_file(directory.path().join("p.json")).unwrap();
+    assert_eq!(toml.steps()[0].work().sqls(), ["SELECT 1"]);
+    assert_eq!(toml.steps(), json.steps());
+}
