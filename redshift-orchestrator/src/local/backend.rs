@@ -1,9 +1,13 @@
 //! [`Backend`]: what really runs the statements of a [`LocalExecutor`](super::LocalExecutor).
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::record::{Ending, Part, Record};
 use crate::{PageToken, Result, ResultPage, SessionId, Statement, StatementId, Status};
@@ -72,9 +76,8 @@ pub(crate) struct Job<'a> {
     pub(crate) id: &'a StatementId,
     pub(crate) statement: &'a Statement,
     /// What is known of its parts, from an earlier process.
-    pub(crate) parts: Vec<Part>,
-    /// Turns true when a cancel was accepted.
-    pub(crate) cancelled: watch::Receiver<bool>,
+    pub(crate) parts: &'a (dyn Fn() -> Vec<Part> + Send + Sync),
+    pub(crate) bells: &'a Bells,
     /// Called with what changed while it runs.
     pub(crate) report: &'a (dyn Fn(Report) + Send + Sync),
 }
@@ -87,12 +90,35 @@ pub(crate) enum Report {
     Part(usize, Part),
 }
 
+/// What is heard of a statement while it is on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Bells {
+    /// Rings whenever the statement or a part of it ended.
+    pub(crate) ended: Notify,
+    is_cancelled: AtomicBool,
+    cancelled: Notify,
+}
+
+impl Bells {
+    /// A cancel was accepted.
+    pub(crate) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+        self.cancelled.notify_waiters();
+    }
+}
+
 impl Job<'_> {
+    /// Whether a cancel was accepted.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.bells.is_cancelled.load(Ordering::Acquire)
+    }
+
     /// Waits until a cancel was accepted; for ever, if none is.
     pub(crate) async fn cancelled(&self) {
-        let mut cancelled = self.cancelled.clone();
-        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-            std::future::pending().await
+        let rings = self.bells.cancelled.notified();
+        // A future of `notified` hears what rings from here on, asked or not: what rang before is seen.
+        if !self.is_cancelled() {
+            rings.await;
         }
     }
 }

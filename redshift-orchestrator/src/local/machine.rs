@@ -11,14 +11,14 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use super::{
     Limits,
-    backend::{Admission, Backend, Job, Report},
+    backend::{Admission, Backend, Bells, Job, Report},
     limits,
     record::{Ending, Record, split},
     session::{self, Sessions},
@@ -82,9 +82,7 @@ struct Known {
     record: Record,
     /// Its place in the order.
     place: u64,
-    cancel: watch::Sender<bool>,
-    /// Rings whenever the statement or a part of it ended.
-    ended: Arc<Notify>,
+    bells: Arc<Bells>,
     waiters: usize,
 }
 
@@ -161,8 +159,9 @@ impl<B: Backend> LocalExecutor<B> {
         let Some(_waiter) = Waiter::of(&self.service, id)? else { return Ok(()) };
         let until_ended = async {
             loop {
-                let Some(ended) = self.service.lock().not_ended(id) else { break };
-                let ring = ended.notified();
+                let bells = self.service.lock().not_ended(id).map(|known| known.bells.clone());
+                let Some(bells) = bells else { break };
+                let ring = bells.ended.notified();
                 tokio::pin!(ring);
                 ring.as_mut().enable();
                 // It may have ended before the bell was set.
@@ -216,7 +215,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         }
         let accepted = self.service.backend.cancel(&record).await?;
         if accepted && let Some(known) = self.service.lock().known.get(&whole) {
-            known.cancel.send_replace(true);
+            known.bells.cancel();
         }
         Ok(accepted)
     }
@@ -263,34 +262,37 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
 }
 
 /// The first part of a statement's way: its record becomes durable, then its submitter gets an answer, then it runs.
-async fn accept<B: Backend>(
+///
+/// Statements run by the thousand, and most of their time they are waited for: what only a part of the way needs is boxed.
+fn accept<B: Backend>(
     service: Arc<Service<B>>,
     statement: Statement,
     answer: oneshot::Sender<Result<StatementId>>,
-) {
-    // Nobody listens any more: as if the answer was lost.
-    match service.admit(statement).await {
-        Err(error) => drop(answer.send(Err(error))),
-        Ok((id, Admission::Known(_))) => drop(answer.send(Ok(id))),
-        Ok((id, Admission::New)) => {
-            drop(answer.send(Ok(id.clone())));
-            drive(service, id).await;
+) -> impl Future<Output = ()> {
+    let admission = {
+        let service = service.clone();
+        Box::pin(async move { service.admit(statement).await })
+    };
+    async move {
+        // Nobody listens any more: as if the answer was lost.
+        match admission.await {
+            Err(error) => drop(answer.send(Err(error))),
+            Ok((id, Admission::Known(_))) => drop(answer.send(Ok(id))),
+            Ok((id, Admission::New)) => {
+                drop(answer.send(Ok(id.clone())));
+                drive(service, id).await;
+            }
         }
     }
 }
 
 /// The way of a statement from its record to its end.
 async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
-    let Some(record) = service.lock().known.get(&id).map(|known| known.record.clone()) else { return };
-    let Some(cancelled) = service.lock().known.get(&id).map(|known| known.cancel.subscribe()) else { return };
+    let known = |known: &Known| (known.record.statement.clone(), known.bells.clone());
+    let Some((statement, bells)) = service.lock().known.get(&id).map(known) else { return };
+    let parts = || service.lock().known.get(&id).map(|known| known.record.parts.clone()).unwrap_or_default();
     let report = |report| service.take(&id, report);
-    let job = Job {
-        id: &id,
-        statement: &record.statement,
-        parts: record.parts.clone(),
-        cancelled,
-        report: &report,
-    };
+    let job = Job { id: &id, statement: &statement, parts: &parts, bells: &bells, report: &report };
     let mut pause = Duration::from_millis(50);
     let ending = loop {
         let picked = async {
@@ -301,21 +303,24 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
             slot
         };
         // A statement that is cancelled before it runs goes to the back end too: its end is to be kept on record.
-        let slot = tokio::select! {
-            biased;
-            () = job.cancelled() => None,
-            slot = picked => slot,
-        };
+        let slot = Box::pin(async {
+            tokio::select! {
+                biased;
+                () = job.cancelled() => None,
+                slot = picked => slot,
+            }
+        });
+        let slot = slot.await;
         if let Some(ending) = service.backend.run(&job).await {
             break ending;
         }
         drop(slot);
-        sleep(pause).await;
+        Box::pin(sleep(pause)).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     };
     let idle = service.end(&id, ending);
-    if let (Some(session), Some(idle)) = (record.statement.session(), idle) {
-        sleep(idle).await;
+    if let (Some(session), Some(idle)) = (statement.session(), idle) {
+        Box::pin(sleep(idle)).await;
         let now = service.clock.now();
         let closed = service.lock().sessions.close_if_idle(session, now);
         if closed {
@@ -447,7 +452,7 @@ impl<B: Backend> Service<B> {
                     *slot = part;
                 }
                 if ended {
-                    known.ended.notify_waiters();
+                    known.bells.ended.notify_waiters();
                 }
             }
         }
@@ -459,7 +464,7 @@ impl<B: Backend> Service<B> {
         let mut state = self.lock();
         let known = state.known.get_mut(id)?;
         known.record.end(ending, now);
-        known.ended.notify_waiters();
+        known.bells.ended.notify_waiters();
         let session = known.record.statement.session().cloned();
         state.active -= 1;
         state.expires(id.clone(), later(now, self.limits.record_retention));
@@ -494,8 +499,7 @@ impl State {
         let place = self.next;
         self.next += 1;
         self.order.insert(place, record.id.clone());
-        let (cancel, ended) = (watch::Sender::new(false), Arc::default());
-        self.known.insert(record.id.clone(), Known { record, place, cancel, ended, waiters: 0 });
+        self.known.insert(record.id.clone(), Known { record, place, bells: Arc::default(), waiters: 0 });
         true
     }
 
@@ -518,15 +522,15 @@ impl State {
         }
     }
 
-    /// The bell of a statement or sub-statement, unless it ended or is not known.
-    fn not_ended(&self, id: &StatementId) -> Option<Arc<Notify>> {
+    /// The statement, unless it or this sub-statement of it ended or is not known.
+    fn not_ended(&self, id: &StatementId) -> Option<&Known> {
         let (whole, number) = split(id);
         let known = self.known.get(&whole)?;
         let status = match number {
             None => &known.record.status,
             Some(_) => &known.record.part(number)?.status,
         };
-        (!status.is_terminal()).then(|| known.ended.clone())
+        (!status.is_terminal()).then_some(known)
     }
 
     /// Notes when an ended record is to be forgotten.

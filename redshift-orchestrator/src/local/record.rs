@@ -1,6 +1,6 @@
 //! [`Record`]: what the service remembers of a statement.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) id: StatementId,
-    pub(crate) statement: Statement,
+    pub(crate) statement: Arc<Statement>,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     pub(crate) status: Status,
@@ -62,7 +62,7 @@ impl Record {
         let parts = vec![Part::new(Status::Submitted); statement.sqls().len()];
         Self {
             id,
-            statement,
+            statement: Arc::new(statement),
             created_at,
             updated_at: created_at,
             status: Status::Submitted,

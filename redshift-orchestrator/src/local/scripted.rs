@@ -319,24 +319,26 @@ impl Backend for Scripted {
     }
 
     async fn run(&self, job: &Job<'_>) -> Option<Ending> {
-        if *job.cancelled.borrow() {
-            return Some(Ending::aborted(job.parts.clone(), None));
+        if job.is_cancelled() {
+            return Some(Ending::aborted((job.parts)(), None));
         }
         let begin = Instant::now();
         (job.report)(Report::Started(None));
-        let mut parts = job.parts.clone();
+        // Those that ended: while a single statement runs there is none to keep.
+        let (mut parts, count) = (Vec::new(), job.statement.sqls().len());
         let atomic = job.statement.execution_mode() != Some(ExecutionMode::AutoCommit);
-        for index in 0..parts.len() {
+        for index in 0..count {
             let part = tokio::select! {
                 biased;
-                () = job.cancelled() => return Some(Ending::aborted(parts, Some(begin.elapsed()))),
+                () = job.cancelled() => {
+                    parts.resize(count, Part::new(Status::Aborted));
+                    return Some(Ending::aborted(parts, Some(begin.elapsed())));
+                }
                 part = self.play(job, index) => part,
             };
-            parts[index] = part.clone();
+            parts.push(part.clone());
             if atomic && part.status != Status::Finished {
-                for later in &mut parts[index + 1..] {
-                    *later = Part::new(Status::Aborted);
-                }
+                parts.resize(count, Part::new(Status::Aborted));
                 break;
             }
             if !atomic && part.status == Status::Finished {

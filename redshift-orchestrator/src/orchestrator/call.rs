@@ -70,9 +70,11 @@ impl<'a> Call<'a> {
     pub(super) async fn begin(&mut self, token: ClientToken, name: String) -> Result<Outcome> {
         let intended_at = self.orchestrator.clock.now();
         self.record(Event::Intent { token: token.clone(), name: name.clone() }).await?;
-        let entry =
-            Entry { key: self.key.clone(), intended_at, token, name, id: None, standing: Standing::Open };
-        match self.submit(&entry, false).await {
+        let key = self.key.clone();
+        let entry = Entry { key, intended_at, token, name, id: None, standing: Standing::Open };
+        let entry = Box::new(entry);
+        let submission = Box::pin(self.submit(&entry, false)).await;
+        match submission {
             Err(error) => Err(error),
             Ok(Submission::Accepted(id)) => self.accepted(entry, id, Origin::Submitted).await,
             Ok(Submission::Refused(error)) => {
@@ -80,13 +82,13 @@ impl<'a> Call<'a> {
                 Err(error.with_context("step", self.key))
             }
             Ok(Submission::Unproved(error)) => {
-                self.look_up(entry, UnknownReason::NoAnswer, Some(error)).await
+                Box::pin(self.look_up(entry, UnknownReason::NoAnswer, Some(error))).await
             }
         }
     }
 
     /// Finds out what became of an intent, in the order of what proves most.
-    pub(super) async fn reconcile(&mut self, entry: Entry, token: &ClientToken) -> Result<Outcome> {
+    pub(super) async fn reconcile(&mut self, entry: Box<Entry>, token: &ClientToken) -> Result<Outcome> {
         if entry.id.is_some() {
             return self.wait(entry, Origin::Reattached).await;
         }
@@ -147,7 +149,7 @@ impl<'a> Call<'a> {
     }
 
     /// Waits for the statement whose id the journal has since now.
-    async fn accepted(&mut self, mut entry: Entry, id: StatementId, origin: Origin) -> Result<Outcome> {
+    async fn accepted(&mut self, mut entry: Box<Entry>, id: StatementId, origin: Origin) -> Result<Outcome> {
         let reattached = origin == Origin::Reattached;
         self.orchestrator.observe(self.key, &Progressed::Submitted { id: &id, reattached });
         entry.id = Some(id);
@@ -157,7 +159,7 @@ impl<'a> Call<'a> {
     /// Looks for the statement by its name; what no listing shows is unknown.
     async fn look_up(
         &mut self,
-        entry: Entry,
+        entry: Box<Entry>,
         reason: UnknownReason,
         error: Option<Error>,
     ) -> Result<Outcome> {
@@ -220,7 +222,7 @@ impl<'a> Call<'a> {
     }
 
     /// Waits for the statement that the entry names.
-    async fn wait(&mut self, entry: Entry, origin: Origin) -> Result<Outcome> {
+    async fn wait(&mut self, entry: Box<Entry>, origin: Origin) -> Result<Outcome> {
         let Some(id) = entry.id.clone() else {
             return self.unknown(entry, UnknownReason::NotTold, None).await;
         };
@@ -252,7 +254,7 @@ impl<'a> Call<'a> {
                 orchestrator.observe(key, &Progressed::Message { level: &message.level, text: &text });
             };
             let ending = match &orchestrator.messages {
-                Some(source) => telling(&**source, &id, tell, until_ended).await,
+                Some(source) => Box::pin(telling(&**source, &id, tell, until_ended)).await,
                 None => until_ended.await,
             };
             on_drop.id = None;
@@ -294,7 +296,7 @@ impl<'a> Call<'a> {
 
     async fn unknown(
         &mut self,
-        entry: Entry,
+        entry: Box<Entry>,
         reason: UnknownReason,
         error: Option<Error>,
     ) -> Result<Outcome> {

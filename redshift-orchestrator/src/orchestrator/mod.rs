@@ -237,11 +237,12 @@ impl Orchestrator {
         };
         let statement = statement.with_client_token(token.clone()).with_name(name.clone());
         let mut call = Call::new(self, key, statement, limit.unwrap_or(LONGEST_RUN));
-        let outcome = match self.journal.entry(key).await? {
-            None => call.begin(token, name).await,
+        // What only a part of the way needs is boxed: statements are in flight by the thousand, and most of their time they wait.
+        let outcome = match self.journal.entry(key).await?.map(Box::new) {
+            None => Box::pin(call.begin(token, name)).await,
             Some(entry) => match &entry.standing {
                 Standing::Refused(_) | Standing::Settled(Settlement::NeverRan) => {
-                    call.begin(token, name).await
+                    Box::pin(call.begin(token, name)).await
                 }
                 Standing::Ended(ended) => {
                     let (result, description) = recorded(&entry, ended, call.limit);
@@ -257,7 +258,7 @@ impl Orchestrator {
                     };
                     Ok(call.outcome(entry.name, entry.id, result, None, Origin::Journal))
                 }
-                Standing::Open | Standing::Unknown(_) => call.reconcile(entry, &token).await,
+                Standing::Open | Standing::Unknown(_) => Box::pin(call.reconcile(entry, &token)).await,
             },
         };
         match &outcome {

@@ -227,7 +227,8 @@ impl<'a> Wait<'a> {
             Polled::Lost(error) => Ending::Lost(error),
             Polled::OutOfTime => Ending::TimedOut {
                 limit: self.limit.unwrap_or_default(),
-                cancellation: self.cancel_now(&mut state).await,
+                // Few waits come here: apart, it takes no memory of the others.
+                cancellation: Box::pin(self.cancel_now(&mut state)).await,
             },
         }
     }
@@ -308,7 +309,8 @@ impl<'a> Wait<'a> {
                 }
                 kind if kind.is_transient() => {
                     state.effort.survived(kind);
-                    let pauses = pauses.get_or_insert_with(|| self.backoff.pauses(state.progress.salt));
+                    let pauses =
+                        pauses.get_or_insert_with(|| Box::new(self.backoff.pauses(state.progress.salt)));
                     error_pause = Some(pauses.after(&error));
                 }
                 _ => return Polled::Lost(error),

@@ -150,7 +150,7 @@ async fn a_csv_result_comes_from_its_own_operation() {
     }
     assert_eq!(
         text,
-        "id,name,price,photo,weight,sold\n1,one,9.90,00ff,0.1,true\n2,,,,,false\n3,\"\",0.00,\"\",-1.5,true\n"
+        "id,name,price,photo,weight,sold\r\n1,one,9.90,00ff,0.1,true\r\n2,,,,,false\r\n3,\"\",0.00,\"\",-1.5,true\r\n"
     );
     assert!(
         client

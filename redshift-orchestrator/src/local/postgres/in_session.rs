@@ -33,7 +33,7 @@ impl Postgres {
             Ok(false) => self.run_on(session, job, parts).await,
             Err(error) => Err(error),
         };
-        if *job.cancelled.borrow() {
+        if job.is_cancelled() {
             // A request to stop may still be on its way. It is to meet this, and not the session's next statement.
             let _ = session.batch_execute("SELECT pg_sleep(0.1)").await;
         }

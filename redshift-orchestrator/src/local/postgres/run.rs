@@ -70,7 +70,7 @@ impl Postgres {
             // The session is the statement's own, as in the service: nothing of it is left to the next one, locks included. A connection
             // that was asked to cancel may still get to hear it, so it is given up.
             let keep = attempt.as_ref().is_ok_and(|attempt| !matches!(attempt, Attempt::Broken(_)))
-                && (self.pool.is_single() || !*job.cancelled.borrow());
+                && (self.pool.is_single() || !job.is_cancelled());
             if !keep || !self.reset(job, &lease).await {
                 lease.discard();
             }
@@ -105,7 +105,7 @@ impl Postgres {
     /// `verdict`: how it ended, from a connection on which that could not be written.
     async fn attempt(&self, job: &Job<'_>, lease: &Lease, verdict: Option<Ending>) -> Result<Attempt> {
         let link = lease.link()?;
-        let mut parts = job.parts.clone();
+        let mut parts = (job.parts)();
         let session = job.statement.session();
         let held = session.and_then(|session| self.sessions().get(session).cloned());
         if let (Some(session), None) = (session, &held)
@@ -123,7 +123,7 @@ impl Postgres {
             }
             Claim::Elsewhere => {
                 // The request to stop may have come between two SQL texts, where nothing hears it: it is repeated.
-                if *job.cancelled.borrow() {
+                if job.is_cancelled() {
                     self.records.cancel(link, job.id).await?;
                 }
                 return Ok(Attempt::Elsewhere);
@@ -246,7 +246,7 @@ impl Postgres {
             if parts[index].status.is_terminal() {
                 continue;
             }
-            if *job.cancelled.borrow() {
+            if job.is_cancelled() {
                 return self.end(link, job, Ending::aborted(parts, Some(begin.elapsed()))).await;
             }
             (job.report)(Report::Part(index, Part::new(Status::Started)));

@@ -52,10 +52,21 @@ impl<'a> Record<'a> {
     pub(super) fn cells(self) -> impl Iterator<Item = Cell<'a>> {
         self.spans.iter().map(move |span| {
             let text = &self.text[span.begin..span.end];
-            let text = if span.has_quotes { text.replace("\"\"", "\"").into() } else { text.into() };
+            let text = if span.has_quotes { single_quotes(text).into() } else { text.into() };
             Cell { text, is_quoted: span.is_quoted }
         })
     }
+}
+
+/// The text of a quoted field with each pair of quotes as one.
+fn single_quotes(mut text: &str) -> String {
+    let mut single = String::with_capacity(text.len());
+    while let Some(at) = text.bytes().position(|byte| byte == b'"') {
+        single.push_str(&text[..=at]);
+        text = text.get(at + 2..).unwrap_or_default();
+    }
+    single.push_str(text);
+    single
 }
 
 /// Why a text is no CSV.
@@ -154,14 +165,16 @@ fn scan(
 /// line feed.
 fn bare(text: &[u8], begin: usize) -> usize {
     let mut at = begin;
-    while let Some(byte) = text.get(at) {
-        match byte {
+    // Of the letters, digits and signs that values are made of, none is below the comma: one comparison a byte.
+    while let Some(next) = text[at..].iter().position(|byte| *byte <= b',') {
+        at += next;
+        match text[at] {
             b',' | b'\n' => return at,
             b'\r' if matches!(text.get(at + 1), Some(b'\n') | None) => return at,
             _ => at += 1,
         }
     }
-    at
+    text.len()
 }
 
 /// The field whose text begins behind an opening quote; `None` if the text ends before it does, or may do so.

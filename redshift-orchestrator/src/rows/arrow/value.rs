@@ -3,49 +3,67 @@
 /// A decimal of `precision` digits in all and `scale` behind the point, as its digits without the point. Nothing is rounded: digits beyond
 /// the scale must be zeros.
 pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
-    let (sign, digits) = match text.as_bytes() {
-        [b'-', digits @ ..] => (-1, digits),
-        [b'+', digits @ ..] => (1, digits),
-        digits => (1, digits),
+    let (is_negative, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
     };
-    // A driver on the JVM prints some zeros as `0E-10`.
-    let (digits, exponent) = match digits.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-        Some(at) => (&digits[..at], std::str::from_utf8(&digits[at + 1..]).ok()?.parse::<i16>().ok()?),
-        None => (digits, 0),
-    };
-    let (mut value, mut behind, mut has_point, mut has_digit) = (0_i128, -i32::from(exponent), false, false);
-    // Zeros wait until a digit follows them, so that `1.50000` is a decimal of one digit behind the point.
-    let mut zeros = 0_u32;
-    for byte in digits {
+    let digits = without_surplus(digits, scale);
+    // Up to 18 digits at a time, which 64 bits hold.
+    let (mut value, mut part, mut in_part) = (0_i128, 0_u64, 0_u32);
+    let (mut behind, mut has_point, mut has_digit, mut exponent) = (0_i32, false, false, 0_i32);
+    for (at, byte) in digits.iter().enumerate() {
         match byte {
-            b'0' => {
-                zeros += 1;
+            b'0'..=b'9' => {
+                if in_part == 18 {
+                    value = joined(value, part, in_part)?;
+                    (part, in_part) = (0, 0);
+                }
+                part = part * 10 + u64::from(byte - b'0');
+                in_part += 1;
                 has_digit = true;
+                behind += i32::from(has_point);
             }
-            b'1'..=b'9' => {
-                value = value.checked_mul(10_i128.checked_pow(zeros + 1)?)?;
-                value = value.checked_add(i128::from(byte - b'0'))?;
-                zeros = 0;
-                has_digit = true;
-            }
-            b'.' if !has_point => {
-                has_point = true;
-                continue;
+            b'.' if !has_point => has_point = true,
+            // A driver on the JVM prints some zeros as `0E-10`.
+            b'e' | b'E' if has_digit => {
+                exponent = std::str::from_utf8(&digits[at + 1..]).ok()?.parse::<i16>().ok()?.into();
+                break;
             }
             _ => return None,
         }
-        behind += i32::from(has_point);
     }
-    if !has_digit {
-        return None;
+    let mut value = joined(value, part, in_part)?;
+    if !has_digit || value == 0 {
+        return has_digit.then_some(0);
     }
-    if value == 0 {
-        return Some(0);
+    let mut missing = i32::from(scale) - (behind - exponent);
+    while missing < 0 && value % 10 == 0 {
+        (value, missing) = (value / 10, missing + 1);
     }
-    let behind = behind - i32::try_from(zeros).ok()?;
-    let missing = u32::try_from(i32::from(scale) - behind).ok()?;
-    let value = value.checked_mul(10_i128.checked_pow(missing)?)?;
-    (value < 10_i128.checked_pow(precision.into())?).then_some(sign * value)
+    let value = value.checked_mul(10_i128.checked_pow(missing.try_into().ok()?)?)?;
+    let is_within = value < 10_i128.checked_pow(precision.into())?;
+    is_within.then_some(if is_negative { -value } else { value })
+}
+
+/// The digits without the zeros at the end of a fraction that has more of them than the scale.
+fn without_surplus(digits: &[u8], scale: i8) -> &[u8] {
+    let fraction = digits.iter().position(|byte| *byte == b'.').map_or(0, |point| digits.len() - point - 1);
+    let is_plain = |digits: &[u8]| digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.'));
+    if fraction <= usize::try_from(scale).unwrap_or(0) || !is_plain(digits) {
+        return digits;
+    }
+    let surplus = digits.iter().rev().take(fraction).take_while(|byte| **byte == b'0').count();
+    // One digit is left of `.000`.
+    &digits[..digits.len() - surplus.min(digits.len() - 2)]
+}
+
+/// The number of these digits behind those.
+fn joined(value: i128, part: u64, digits: u32) -> Option<i128> {
+    match value {
+        0 => Some(part.into()),
+        value => value.checked_mul(10_i128.pow(digits))?.checked_add(part.into()),
+    }
 }
 
 /// `true`, `t` or `1`, and their opposites.

@@ -1,0 +1,235 @@
+//! What does the orchestrator cost on the way, against a bare loop over the SDK?
+//!
+//! The same statements go to the same emulator over loopback: by a loop of `ExecuteStatement` and `DescribeStatement` with a wait, as one
+//! would write it with `aws-sdk-redshiftdata`; by [`DataApiExecutor`] in the same loop; and by the [`Orchestrator`], with intents, ids and
+//! endings in a journal in memory. All three hold the same kind of client, with the same settings. They take turns, statement by statement,
+//! and the medians of what they took are compared; of many statements at a time, rounds take turns.
+//!
+//! Where 64 statements that take no time are on their way at once, both processors are busy with nothing but requests, ours and the
+//! emulator's: what is compared there is processor time.
+//!
+//! What a journal on disk adds is measured apart, beside what one sync of a record costs on that disk.
+//!
+//! `cargo run --release -p benches --bin overhead` fails if the orchestrator takes more than 1.05 times the bare loop where the statements,
+//! and not the processors, are what is waited for; `--smoke` is short and has no limit.
+
+use std::{
+    fs::File,
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_redshiftdata::{Client, types::StatusString};
+use benches::{
+    measure::median,
+    results::Section,
+    service::{emulate, sdk_config},
+};
+use clap::Parser;
+use futures::{StreamExt, TryStreamExt, stream};
+use redshift_orchestrator::{
+    DataApiExecutor, Orchestrator, Statement, StatementExecutor, StepKey, Target, WaitTime,
+    journal::{FileJournal, MemoryJournal},
+    local::{Limits, Run, Script},
+};
+use tokio::time::Instant;
+
+#[derive(Parser)]
+#[command(about = "Wall time of the orchestrator over a bare SDK loop, against the emulator")]
+struct Options {
+    /// A few statements and no limit, for CI.
+    #[arg(long)]
+    smoke: bool,
+}
+
+const LIMIT: f64 = 1.05;
+/// Statements at a time, where there are many.
+const TOGETHER: usize = 64;
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(options.smoke))
+}
+
+async fn run(smoke: bool) -> Result<()> {
+    let mut limits = Limits::default();
+    limits.active_statements = usize::MAX;
+    let script = Script::new()
+        .with_limits(limits)
+        .on("CALL nothing", Run::finished(Duration::ZERO))
+        .on("CALL brief", Run::finished(Duration::from_millis(20)));
+    let url = emulate(script)?;
+    let [bare, executor, memory, disk] =
+        std::array::from_fn(|_| DataApiExecutor::new(&sdk_config(&url), target()));
+    let directory = tempfile::tempdir()?;
+    let journal = Arc::new(FileJournal::open(directory.path().join("journal"))?);
+    let ways = [
+        Way::Bare(bare.client().clone()),
+        Way::Executor(executor),
+        Way::Orchestrator(Orchestrator::new(memory).with_journal(MemoryJournal::new())),
+    ];
+    let on_disk = Way::Orchestrator(Orchestrator::new(disk).with_journal(journal.clone()));
+
+    let mut rows = Vec::new();
+    let mut worst: f64 = 0.0;
+    for (name, sql, together, count, is_limited) in [
+        ("one at a time, no duration", "CALL nothing()", 1, if smoke { 20 } else { 5_000 }, true),
+        ("one at a time, 20 ms", "CALL brief()", 1, if smoke { 5 } else { 500 }, true),
+        ("64 at a time, 20 ms", "CALL brief()", TOGETHER, if smoke { 1 } else { 200 }, true),
+        (
+            "64 at a time, no duration: processor time",
+            "CALL nothing()",
+            TOGETHER,
+            if smoke { 1 } else { 200 },
+            false,
+        ),
+    ] {
+        let [bare, executor, orchestrator] = take_turns(ways.each_ref(), sql, together, count).await?;
+        if is_limited {
+            worst = worst.max(orchestrator / bare);
+        }
+        let micros = |seconds: f64| format!("{:.0}", seconds * 1e6);
+        rows.push([
+            name.to_owned(),
+            micros(bare),
+            micros(executor),
+            micros(orchestrator),
+            format!("{:.3}", executor / bare),
+            format!("{:.3}", orchestrator / bare),
+        ]);
+    }
+
+    let count = if smoke { 5 } else { 1_000 };
+    let before = journal.syncs();
+    let [memory, disk] = take_turns([&ways[2], &on_disk], "CALL nothing()", 1, count).await?;
+    let syncs = (journal.syncs() - before) as f64 / (count + WARM_UP) as f64;
+    let one = sync_of_a_record(directory.path().join("plain"), count)?;
+    let mut apart = vec![["one at a time".to_owned(), per((disk - memory) * 1e6), format!("{syncs:.2}")]];
+    let rounds = if smoke { 1 } else { 50 };
+    let before = journal.syncs();
+    let [memory, disk] = take_turns([&ways[2], &on_disk], "CALL nothing()", TOGETHER, rounds).await?;
+    let syncs = (journal.syncs() - before) as f64 / ((rounds + WARM_UP) * TOGETHER) as f64;
+    apart.push(["64 at a time".to_owned(), per((disk - memory) * 1e6), format!("{syncs:.2}")]);
+    apart.push([
+        "appending a record to a plain file, and its sync".to_owned(),
+        per(one * 1e6),
+        "1.00".to_owned(),
+    ]);
+
+    let input = "statements through the emulator on loopback: submit, a description that is waited for; the ways take turns";
+    Section::new("overhead", "What does the orchestrator cost on the way, against a bare loop over the SDK?", input)
+        .with_table(
+            ["statements", "bare SDK loop, us", "DataApiExecutor, us", "Orchestrator, us", "executor / bare", "orchestrator / bare"],
+            rows,
+        )
+        .with_note(&format!(
+            "Medians a statement, over 5,000 and 500 statements of each way one at a time, and over 200 rounds of 64 at a time. Limit for \
+             orchestrator / bare in all but the last: {LIMIT}."
+        ))
+        .with_table(["a journal on disk adds", "us a statement", "syncs a statement"], apart)
+        .publish(!smoke)?;
+    ensure!(smoke || worst <= LIMIT, "the orchestrator takes {worst:.3} times the bare loop");
+    Ok(())
+}
+
+fn per(micros: f64) -> String {
+    format!("{micros:.0}")
+}
+
+fn target() -> Target {
+    Target::cluster("dwh", "dev")
+}
+
+enum Way {
+    Bare(Client),
+    Executor(DataApiExecutor),
+    Orchestrator(Orchestrator),
+}
+
+impl Way {
+    async fn once(&self, sql: &str) -> Result<()> {
+        match self {
+            Self::Bare(client) => bare(client, sql).await,
+            Self::Executor(executor) => {
+                let id = executor.submit(&Statement::sql(sql), None).await?.id;
+                while !executor.describe(&id, Some(WaitTime::MAX)).await?.status.is_terminal() {}
+                Ok(())
+            }
+            Self::Orchestrator(orchestrator) => {
+                static NUMBER: AtomicU64 = AtomicU64::new(0);
+                let step = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+                let outcome = orchestrator.run(&StepKey::new("run", step), Statement::sql(sql), None).await?;
+                ensure!(outcome.is_finished(), "{outcome:?}");
+                Ok(())
+            }
+        }
+    }
+
+    /// So many at a time; the seconds a statement.
+    async fn some(&self, sql: &str, together: usize) -> Result<f64> {
+        let begun = Instant::now();
+        if together == 1 {
+            self.once(sql).await?;
+        } else {
+            let all = stream::iter(0..together).map(|_| self.once(sql));
+            all.buffer_unordered(together).try_collect::<()>().await?;
+        }
+        Ok(begun.elapsed().as_secs_f64() / together as f64)
+    }
+}
+
+/// The loop as its users write it: the same two calls, the same wait.
+async fn bare(client: &Client, sql: &str) -> Result<()> {
+    let submitted =
+        client.execute_statement().cluster_identifier("dwh").database("dev").sql(sql).send().await?;
+    let id = submitted.id().context("no id")?;
+    loop {
+        let description = client.describe_statement().id(id).wait_time_seconds(30).send().await?;
+        match description.status() {
+            Some(StatusString::Finished) => return Ok(()),
+            Some(StatusString::Failed | StatusString::Aborted) => anyhow::bail!("{:?}", description.error()),
+            _ => {}
+        }
+    }
+}
+
+/// Turns that do not count.
+const WARM_UP: usize = 3;
+
+/// The median seconds a statement of each way, which take turns; who begins a turn goes round.
+async fn take_turns<const N: usize>(
+    ways: [&Way; N],
+    sql: &str,
+    together: usize,
+    turns: usize,
+) -> Result<[f64; N]> {
+    let mut taken: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(turns));
+    for turn in 0..WARM_UP + turns {
+        for place in 0..N {
+            let way = (turn + place) % N;
+            let seconds = ways[way].some(sql, together).await?;
+            if turn >= WARM_UP {
+                taken[way].push(seconds);
+            }
+        }
+    }
+    Ok(taken.each_ref().map(|seconds| median(seconds)))
+}
+
+/// The median seconds of appending 200 bytes and waiting for the disk.
+fn sync_of_a_record(path: std::path::PathBuf, count: usize) -> Result<f64> {
+    let mut file = File::create(path)?;
+    let mut taken = Vec::with_capacity(count);
+    for _ in 0..count {
+        let begun = Instant::now();
+        file.write_all(&[b'x'; 200])?;
+        file.sync_data()?;
+        taken.push(begun.elapsed().as_secs_f64());
+    }
+    Ok(median(&taken))
+}

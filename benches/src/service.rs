@@ -1,0 +1,44 @@
+//! A Data API on loopback, and the SDK's way to it.
+
+use std::{net::SocketAddr, thread};
+
+use anyhow::{Context, Result};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_redshiftdata::config::{Credentials, SharedCredentialsProvider};
+use redshift_orchestrator::{
+    emulator::Emulator,
+    local::{LocalExecutor, Script},
+};
+
+/// Serves a script by the emulator, on a thread of its own, until the process ends; returns its URL.
+pub fn emulate(script: Script) -> Result<String> {
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let serve = async {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let listening = Emulator::new(LocalExecutor::scripted(script)).listen(any).await?;
+            // Whoever asked may have gone.
+            let _ = tell.send(listening.url());
+            listening.serve_until(std::future::pending()).await;
+            Ok::<_, anyhow::Error>(())
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(serve));
+        if let Err(error) = served {
+            eprintln!("the emulator ended: {error:#}");
+        }
+    });
+    told.recv().context("the emulator did not start")
+}
+
+/// What `aws-config` would load, with an endpoint on loopback.
+pub fn sdk_config(url: &str) -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .endpoint_url(url)
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            "any", "any", None, None, "bench",
+        )))
+        .build()
+}
