@@ -9,7 +9,7 @@ use crate::{TableOptions, timeline::Instant};
 /// Keeps Slowly Changing Dimensions in Apache Hudi tables, and looks into such tables, without a cluster.
 ///
 /// TABLE is the path of a table's folder, or a URL: file:///lake/customer, s3://bucket/lake/customer. Credentials,
-/// region and endpoint of S3 come from the usual AWS_* variables or the machine's role.
+/// region and endpoint of S3 come from the usual AWS_* variables, a profile in ~/.aws, or the machine's role.
 ///
 /// Exit codes: 0 done; 1 failed, or `validate` found something; 2 the command line is wrong.
 #[derive(Debug, Parser)]

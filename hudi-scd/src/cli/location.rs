@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use object_store::{ObjectStore, aws::AmazonS3Builder, local::LocalFileSystem, path::Path};
 
-use super::failure::Failure;
+use super::{failure::Failure, profile::Profile};
 use crate::{Error, ErrorKind, Result, Table, TableDefinition, TableOptions};
 
 /// Where a table is, or is to be.
@@ -96,13 +96,15 @@ impl Location {
                     Error::new(ErrorKind::InvalidDefinition, "not a path that can be stored")
                         .with_source(cause)
                 })?;
-                // Credentials, region and endpoint come from AWS_* variables or the machine's role. An endpoint that
-                // is spoken to in plain HTTP was asked for by its URL.
+                // Credentials, region and endpoint come from AWS_* variables, from a profile, or from the machine's role. An
+                // endpoint that is spoken to in plain HTTP was asked for by its URL.
+                let profile = Profile::of(|name| std::env::var(name).ok())?;
                 let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
                     .iter()
                     .find_map(|name| std::env::var(name).ok())
+                    .or_else(|| profile.endpoint().map(str::to_owned))
                     .is_some_and(|endpoint| endpoint.starts_with("http://"));
-                let mut builder = AmazonS3Builder::from_env().with_url(url);
+                let mut builder = profile.apply(AmazonS3Builder::from_env()).with_url(url);
                 if plain {
                     builder = builder.with_allow_http(true);
                 }

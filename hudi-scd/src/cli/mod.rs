@@ -11,6 +11,7 @@ mod input;
 mod json;
 mod location;
 mod output;
+mod profile;
 mod progress;
 mod schema_file;
 

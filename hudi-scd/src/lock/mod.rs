@@ -6,6 +6,10 @@
 //! | [`FileLock`] | a local disk, which has none | lets go at once: the operating system sees to it |
 //!
 //! Readers need no lock.
+//!
+//! A lease can end while its holder sleeps, and no look at the lock helps the holder who sleeps right after it. That is why
+//! a commit is completed with something that whoever takes the table over takes away first: its inflight file, of which
+//! the completed one is a copy.
 
 mod file;
 mod storage;

@@ -143,6 +143,27 @@ fn writers_of_a_table_on_s3_take_turns() {
 
 #[test]
 #[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
+fn a_profile_says_who_one_is() {
+    let bucket = Bucket::new("profile");
+    bucket.create();
+    bucket.place.write("credentials", "[lake]\naws_access_key_id=id\naws_secret_access_key=secret\n");
+    bucket.place.write("config", &format!("[profile lake]\nregion=eu-north-1\nendpoint_url={}\n", bucket.endpoint));
+    let mut command = bucket.command("read TABLE");
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"] {
+        command.env_remove(name);
+    }
+    command
+        .env("AWS_PROFILE", "lake")
+        .env("AWS_SHARED_CREDENTIALS_FILE", bucket.place.path("credentials"))
+        .env("AWS_CONFIG_FILE", bucket.place.path("config"));
+    let run = Run::of(command.output().unwrap());
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", ""));
+    let run = Run::of(command.env("AWS_PROFILE", "nobody").output().unwrap());
+    assert!(run.code == 1 && run.err.contains("nobody"), "{}", run.err);
+}
+
+#[test]
+#[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
 fn a_bucket_that_is_not_there_is_named() {
     let bucket = Bucket::new("named");
     let words = ["read", "s3://no-such-bucket-anywhere/t"];
