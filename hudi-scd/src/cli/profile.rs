@@ -38,24 +38,27 @@ impl Profile {
         let credentials = text(file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"));
         let in_config = section(&config, |title| {
             (title == name && name == "default")
-                || title.strip_prefix("profile").is_some_and(|rest| {
-                    rest.starts_with(char::is_whitespace) && rest.trim() == name
-                })
+                || title
+                    .strip_prefix("profile")
+                    .is_some_and(|rest| rest.starts_with(char::is_whitespace) && rest.trim() == name)
         });
         let in_credentials = section(&credentials, |title| title == name);
         if in_config.is_none() && in_credentials.is_none() {
             return match named {
                 None => Ok(Self::default()),
-                Some(name) => {
-                    Err(Error::new(ErrorKind::NotFound, "there is no such profile in the files of the AWS tools")
-                        .with_context("AWS_PROFILE", name))
-                }
+                Some(name) => Err(Error::new(
+                    ErrorKind::NotFound,
+                    "there is no such profile in the files of the AWS tools",
+                )
+                .with_context("AWS_PROFILE", name)),
             };
         }
         let mut settings = in_config.unwrap_or_default();
         settings.extend(in_credentials.unwrap_or_default());
         let fetched = FETCHED.iter().find(|setting| settings.contains_key(**setting));
-        if let (Some(setting), Some(name), false) = (fetched, &named, settings.contains_key("aws_access_key_id")) {
+        if let (Some(setting), Some(name), false) =
+            (fetched, &named, settings.contains_key("aws_access_key_id"))
+        {
             return Err(Error::new(ErrorKind::Unsupported, "the keys of this profile have to be fetched")
                 .with_context("AWS_PROFILE", name)
                 .with_context("setting", setting)

@@ -263,7 +263,7 @@ fn search_kept(entry: &Entry, rows: u64, path: &Path, wanted: &Wanted, candidate
         Ok(batch)
     });
     // With an error here, the file itself is asked, which says what is wrong with it.
-    let found = search(path, wanted, candidates, vec![0..rows], batches).ok()?;
+    let found = search(path, wanted, candidates, std::iter::once(0..rows).collect(), batches).ok()?;
     (left == 0).then_some(found)
 }
 

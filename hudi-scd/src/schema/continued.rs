@@ -39,7 +39,7 @@ pub(crate) fn with_meta_columns(text: &str, table_name: &str) -> Result<String> 
     });
     match joined {
         Some(joined) => Ok(joined),
-        None => to_avro(&*super::with_meta_columns(&*from_avro(text)?), table_name),
+        None => to_avro(&super::with_meta_columns(&*from_avro(text)?), table_name),
     }
 }
 

@@ -235,7 +235,11 @@ impl Table {
         let (bytes, (written, kept)) =
             storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
         if let (Some(kept), Some(entry)) = (kept, self.index_entry(&path, bytes)) {
-            blocking(move || Ok(kept.keep(&entry))).await?;
+            blocking(move || {
+                kept.keep(&entry);
+                Ok(())
+            })
+            .await?;
         }
         debug_assert_eq!(written, rows);
         stat.file_size_in_bytes = bytes.cast_signed();

@@ -147,7 +147,9 @@ fn a_profile_says_who_one_is() {
     let bucket = Bucket::new("profile");
     bucket.create();
     bucket.place.write("credentials", "[lake]\naws_access_key_id=id\naws_secret_access_key=secret\n");
-    bucket.place.write("config", &format!("[profile lake]\nregion=eu-north-1\nendpoint_url={}\n", bucket.endpoint));
+    bucket
+        .place
+        .write("config", &format!("[profile lake]\nregion=eu-north-1\nendpoint_url={}\n", bucket.endpoint));
     let mut command = bucket.command("read TABLE");
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"] {
         command.env_remove(name);

@@ -33,7 +33,7 @@ impl Mortal {
         calls: i64,
         last_one_counts: bool,
     ) -> (Arc<dyn ObjectStore>, Arc<AtomicI64>) {
-        Self::new(inner, calls, last_one_counts, false)
+        Self::over(inner, calls, last_one_counts, false)
     }
 
     /// A single call fails; if it counts, only its reply is lost.
@@ -42,10 +42,10 @@ impl Mortal {
         calls: i64,
         it_counts: bool,
     ) -> (Arc<dyn ObjectStore>, Arc<AtomicI64>) {
-        Self::new(inner, calls, it_counts, true)
+        Self::over(inner, calls, it_counts, true)
     }
 
-    fn new(
+    fn over(
         inner: Arc<dyn ObjectStore>,
         calls: i64,
         last_one_counts: bool,

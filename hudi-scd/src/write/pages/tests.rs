@@ -69,7 +69,8 @@ fn format(columns: &[ArrayRef]) -> Arc<FileFormat> {
         Field::new(format!("c{number}"), column.data_type().clone(), true)
     };
     let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
-    Arc::new(FileFormat::new("t", &schema, &["none".to_owned()], &TableOptions::new()).unwrap())
+    let avro = crate::schema::to_avro(&schema, "t").unwrap();
+    Arc::new(FileFormat::new("t", &schema, &avro, &["none".to_owned()], &TableOptions::new()).unwrap())
 }
 
 fn meta(rows: usize) -> MetaColumns {
