@@ -11,7 +11,12 @@ import pyarrow.parquet
 import changes
 import table
 
-ARCHIVES = sorted((pathlib.Path(__file__).parents[2] / "hudi-scd/tests/data/tables").glob("*.tar"))
+ARCHIVES = [
+    archive
+    for archive in sorted((pathlib.Path(__file__).parents[2] / "hudi-scd/tests/data/tables").glob("*.tar"))
+    # A clustering that Spark has planned is Spark's to finish: we refuse to write.
+    if not archive.stem.startswith("clusterplan")
+]
 
 
 def unpack(name, folder, ours):

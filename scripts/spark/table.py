@@ -181,7 +181,7 @@ class Table:
         merge = f"merge into called using changes on called.{key} = changes.{key} when matched then update set * when not matched then insert *"
         self.spark_statement(spark, changed, merge, self.save(batch))
         keys = sorted(self.model.rows)
-        self.model.rows[keys[0]] |= {column: "by SQL"}
+        self.model.rows[keys[0]] = self.model.rows[keys[0]] | {column: "by SQL"}
         self.spark_statement(spark, {keys[0]}, f"update called set {column} = 'by SQL' where {key} = {keys[0][0]!r}")
         changed = self.model.delete(keys[1:2], spark=True)
         self.spark_statement(spark, changed, f"delete from called where {key} = {keys[1][0]!r}")
