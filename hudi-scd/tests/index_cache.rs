@@ -122,7 +122,8 @@ async fn damaged_entries_are_left_out_and_made_anew() {
     assert_eq!(lake.upsert(0..300, 4).await.late, 300);
     let whole = entries(folder.path());
     assert_eq!(whole.len(), 6, "{whole:?}");
-    let damages: [&dyn Fn(&mut Vec<u8>); 5] = [
+    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let damages: [Damage<'_>; 5] = [
         &|bytes| bytes.clear(),
         &|bytes| bytes.truncate(bytes.len() / 2),
         &|bytes| bytes.push(0),

@@ -98,16 +98,10 @@ fn a_table_on_s3_lives_as_one_on_disk_does() {
     assert!(Run::of(outside).err.contains(&instants[2]), "the earliest instant is named");
     bucket.place.write("keys.csv", "id\n1\n");
     assert_eq!(bucket.json("delete TABLE --keys keys.csv")["deleted"], 1);
-    let undone = bucket.json(&format!(
-        "rollback TABLE --instant {}",
-        bucket
-            .ok("timeline TABLE --json")
-            .lines()
-            .filter(|line| line.contains(r#""commit""#))
-            .next_back()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["instant"].as_str().unwrap().to_owned())
-            .unwrap()
-    ));
+    let timeline = bucket.ok("timeline TABLE --json");
+    let latest: Value =
+        serde_json::from_str(timeline.lines().rfind(|line| line.contains(r#""commit""#)).unwrap()).unwrap();
+    let undone = bucket.json(&format!("rollback TABLE --instant {}", latest["instant"].as_str().unwrap()));
     assert!(undone["files"].as_u64().unwrap() > 0);
     assert_eq!(bucket.ok("read TABLE").lines().count(), 5);
     bucket.ok("validate TABLE");
