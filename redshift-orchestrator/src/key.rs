@@ -57,6 +57,7 @@ impl StepKey {
     }
 
     /// The step, and which part of it: for people.
+    #[cfg(feature = "progress")]
     pub(crate) fn step_and_part(&self) -> String {
         match self.part {
             Some(part) => format!("{} {part}", self.step),

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "arrow")]
+mod batches;
 mod conformance;
 mod dialect;
 #[cfg(all(feature = "data-api", feature = "emulator"))]
