@@ -87,7 +87,8 @@
 //! | `mock` | [`MockStatementExecutor`](struct.MockStatementExecutor.html), made by mockall | no |
 //! | `conformance` | [`conformance`](conformance/index.html), the scenarios every executor must pass | no |
 //!
-//! Without features the crate has no network code. SQL texts and parameter values appear in no `Debug`, error, log or report.
+//! Without features the crate has no network code. SQL texts and parameter values appear in no `Debug`, error, log or report,
+//! unless [asked for](Orchestrator::with_quotations).
 
 mod backoff;
 pub mod catalog;

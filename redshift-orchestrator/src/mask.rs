@@ -20,6 +20,8 @@ const LONG: usize = 8;
 ///
 /// Names stay (`column "discount" does not exist`), since without them nobody knows what to correct; so do values of one character.
 pub(crate) struct Mask {
+    /// What is told nowhere.
+    secrets: BTreeSet<String>,
     values: BTreeSet<String>,
     quotations: BTreeSet<Vec<String>>,
 }
@@ -28,7 +30,9 @@ impl Mask {
     /// For what is said about this statement.
     pub(crate) fn of(statement: &Statement) -> Self {
         let values = statement.parameters().iter().map(|parameter| parameter.value.as_str());
-        Self::new(statement.sqls().iter().map(String::as_str), values)
+        let mut mask = Self::new(statement.sqls().iter().map(String::as_str), values);
+        mask.secrets = statement.secrets().iter().filter(|secret| !secret.is_empty()).cloned().collect();
+        mask
     }
 
     /// For what is said in this description, if that knows the SQL.
@@ -40,7 +44,11 @@ impl Mask {
     }
 
     fn new<'a>(sqls: impl Iterator<Item = &'a str>, values: impl Iterator<Item = &'a str>) -> Self {
-        let mut mask = Self { values: values.map(str::to_owned).collect(), quotations: BTreeSet::new() };
+        let mut mask = Self {
+            secrets: BTreeSet::new(),
+            values: values.map(str::to_owned).collect(),
+            quotations: BTreeSet::new(),
+        };
         for sql in sqls {
             let words: Vec<_> = words(sql).map(|(word, _)| word.to_owned()).collect();
             mask.quotations.extend(words.windows(QUOTATION).map(<[String]>::to_vec));
@@ -81,23 +89,15 @@ impl Mask {
     /// The text with gaps where it quotes.
     pub(crate) fn apply(&self, text: &str) -> String {
         let mut gaps = self.quoted(text);
-        for value in &self.values {
+        for value in self.values.iter().chain(&self.secrets) {
             gaps.extend(found(text, value));
         }
-        gaps.sort_by_key(|gap| gap.start);
-        let (mut masked, mut end) = (String::with_capacity(text.len()), 0);
-        for gap in gaps {
-            if gap.start >= end {
-                masked.push_str(&text[end..gap.start]);
-                // Neighbours are one gap.
-                if !masked.ends_with(GAP) {
-                    masked.push_str(GAP);
-                }
-            }
-            end = end.max(gap.end);
-        }
-        masked.push_str(&text[end..]);
-        masked
+        with_gaps(text, gaps)
+    }
+
+    /// The text with gaps where secrets stand: for what a procedure says of its own accord.
+    pub(crate) fn apply_secrets(&self, text: &str) -> String {
+        with_gaps(text, self.secrets.iter().flat_map(|secret| found(text, secret)).collect())
     }
 
     /// The error with gaps where it, or one of its sources, quotes.
@@ -119,6 +119,24 @@ impl Mask {
         let rows = words.windows(QUOTATION).filter(is_quotation);
         rows.map(|row| row[0].1.start..row[QUOTATION - 1].1.end).collect()
     }
+}
+
+/// The text with gaps at these places, which may overlap.
+fn with_gaps(text: &str, mut gaps: Vec<Range<usize>>) -> String {
+    gaps.sort_by_key(|gap| gap.start);
+    let (mut masked, mut end) = (String::with_capacity(text.len()), 0);
+    for gap in gaps {
+        if gap.start >= end {
+            masked.push_str(&text[end..gap.start]);
+            // Neighbours are one gap.
+            if !masked.ends_with(GAP) {
+                masked.push_str(GAP);
+            }
+        }
+        end = end.max(gap.end);
+    }
+    masked.push_str(&text[end..]);
+    masked
 }
 
 /// The words of a text between white space, without the punctuation around them, and where they stand.
@@ -181,6 +199,14 @@ mod tests {
         ] {
             assert_eq!(mask.apply(text), expected);
         }
+    }
+
+    #[test]
+    fn what_a_procedure_says_lacks_secrets_only() {
+        let statement = Statement::sql("CALL load(:day, :pin)").with_parameter("day", "2025-03-01");
+        let mask = Mask::of(&statement.with_parameter("pin", "4711").with_secret("4711"));
+        assert_eq!(mask.apply_secrets("day 2025-03-01 with 4711"), "day 2025-03-01 with …");
+        assert_eq!(mask.apply("day 2025-03-01 with 4711"), "day … with …");
     }
 
     #[test]

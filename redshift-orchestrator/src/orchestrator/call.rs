@@ -250,7 +250,8 @@ impl<'a> Call<'a> {
             let mut on_drop = CancelOnDrop { orchestrator, key, id: Some(&id) };
             let until_ended = wait.until_ended(&mut self.effort);
             let tell = |message: &Message| {
-                let text = mask().map_or_else(|| message.text.clone(), |mask| mask.apply(&message.text));
+                let text =
+                    mask().map_or_else(|| message.text.clone(), |mask| mask.apply_secrets(&message.text));
                 orchestrator.observe(key, &Progressed::Message { level: &message.level, text: &text });
             };
             let ending = match &orchestrator.messages {

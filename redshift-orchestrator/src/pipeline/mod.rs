@@ -243,6 +243,12 @@ impl Pipeline {
             }
             statement = statement.with_parameter(&parameter.name, value);
         }
+        let secret = |name: &str| self.is_secret(name).then(|| values.get(name).cloned()).flatten();
+        let texts = step.parameters.iter().map(|parameter| parameter.value.as_str()).map(str::to_owned);
+        for text in texts.chain(step.work.sqls()) {
+            statement =
+                parameters::mentioned(&text).filter_map(secret).fold(statement, Statement::with_secret);
+        }
         if let Some(commits) = step.commits {
             statement = statement.with_commits(commits);
         }

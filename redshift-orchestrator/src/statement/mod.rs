@@ -39,6 +39,8 @@ pub struct Statement {
     commits: Option<bool>,
     /// Names that were bound to NULL or an empty text, and that no placeholder has.
     unplaced: Vec<String>,
+    /// Texts that are told nowhere, also not where a procedure says them.
+    secrets: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -96,6 +98,7 @@ impl Statement {
             session_keep_alive: None,
             commits: None,
             unplaced: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 
@@ -155,6 +158,18 @@ impl Statement {
     pub fn with_session_keep_alive(mut self, idle: Duration) -> Self {
         self.session_keep_alive = Some(idle);
         self
+    }
+
+    /// Names a secret: an orchestrator tells it nowhere, not even where a procedure says it. Values of parameters and what stands in the SQL
+    /// are kept out of errors and reports anyway, but not out of what procedures say.
+    #[must_use]
+    pub fn with_secret(mut self, secret: impl Into<String>) -> Self {
+        self.secrets.push(secret.into());
+        self
+    }
+
+    pub(crate) fn secrets(&self) -> &[String] {
+        &self.secrets
     }
 
     /// Begins each SQL text with a comment. What would mean something in one, or be taken for a placeholder, becomes `_`.

@@ -1,10 +1,12 @@
 //! A PostgreSQL server: URLs with passwords, errors of the server, and what procedures say.
 
+use std::sync::Arc;
+
 use redshift_orchestrator::{
-    Orchestrator, Pipeline, Run, Statement, StepKey, local::LocalExecutor, pipeline::Step,
+    ExecutionMode, Orchestrator, Pipeline, Run, Statement, StepKey, local::LocalExecutor, pipeline::Step,
 };
 
-use crate::{capture, search};
+use crate::{capture, search, services::Heard};
 
 #[tokio::test]
 async fn urls_with_passwords_are_not_told() {
@@ -31,8 +33,8 @@ async fn errors_and_messages_of_the_server_tell_no_sql_of_ours() {
     capture::listen();
     let url = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL").unwrap();
     let url = url.replacen("postgres@", "postgres:sesame-password@", 1);
-    let executor = LocalExecutor::postgres(&url).start().await.unwrap();
-    let orchestrator = Orchestrator::new(executor);
+    let executor = Arc::new(LocalExecutor::postgres(&url).start().await.unwrap());
+    let orchestrator = Orchestrator::new(executor.clone());
     search("Debug", format!("{orchestrator:?}"));
     for (number, statement) in [
         Statement::sql("SELECT 'sesame-literal'::int"),
@@ -57,6 +59,18 @@ async fn errors_and_messages_of_the_server_tell_no_sql_of_ours() {
             Err(error) => search(&format!("statement {number}"), format!("{error} {error:?}")),
         }
     }
+    // What a procedure says is told as it is, but for secrets.
+    let heard = Heard::default();
+    let talking = orchestrator.clone().with_observer(heard.clone()).with_messages(executor);
+    let sql = "DO $$ BEGIN RAISE NOTICE 'of day % with %', 'today', current_setting('secrets.pin'); END $$";
+    let talks = Statement::batch(["SET secrets.pin = 'sesame-value'", sql])
+        .with_execution_mode(ExecutionMode::AutoCommit)
+        .with_secret("sesame-value");
+    let key = StepKey::new(format!("secrets-{}", std::process::id()), "talks");
+    assert!(talking.run(&key, talks, None).await.unwrap().is_finished());
+    let said = heard.0.lock().unwrap().clone();
+    assert!(said.contains("of day today with …"), "{said}");
+    search("a notice", said);
     let pipeline = Pipeline::builder("p")
         .with_secret_parameter("pin")
         .with_step(Step::sql("a", "SELECT :pin::int").with_parameter("pin", "${pin}"))

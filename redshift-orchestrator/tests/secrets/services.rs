@@ -21,7 +21,7 @@ use crate::{ARN, PIN, SAID, SQL, capture, search};
 
 /// Keeps all that an observer is told.
 #[derive(Clone, Debug, Default)]
-struct Heard(Arc<Mutex<String>>);
+pub(crate) struct Heard(pub(crate) Arc<Mutex<String>>);
 
 impl Observer for Heard {
     fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
