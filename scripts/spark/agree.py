@@ -22,7 +22,7 @@ import changes
 import golden
 import sides
 from report import Report
-from table import Difference, Table, require
+from table import Table, require
 
 WRITERS = ["0.15.0", "1.0.2", "0.14.0"]
 READERS = ["1.2.0"]

@@ -16,7 +16,7 @@ QUICK_GOLDENS = ("address-1.0-v6", "complexkey-part-0.15", "customer-0.14", "rep
 def check(report, ours, spark, quick):
     """Everything that writes, on copies of the tables that we wrote."""
     tables = {of.folder.name: of for of in ours.tables}
-    readers = [ours.ours, spark]
+    readers = [ours.ours, spark, sides.HudiRs()]
 
     def of(check, subject, do, *arguments):
         report.check(spark.name, check, subject, do, *arguments)

@@ -177,8 +177,10 @@ class Table:
         """Spark merges, updates and deletes by statements. Newer rows only: a merge does not look at the ordering."""
         batch = self.changes.batch(self.model, 6, late=False, deletes=False)
         changed = self.model.upsert(changes.plain_rows(batch, self.schema), spark=True)
-        key, column = self.kind.key[0], next(name for name, of in self.kind.columns.items() if of == changes.text and name not in self.kind.key)
-        merge = f"merge into called using changes on called.{key} = changes.{key} when matched then update set * when not matched then insert *"
+        key = self.kind.key[0]
+        column = next(name for name, of in self.kind.columns.items() if of == changes.text and name not in self.kind.key)
+        clauses = "when matched then update set * when not matched then insert *"
+        merge = f"merge into called using changes on called.{key} = changes.{key} {clauses}"
         self.spark_statement(spark, changed, merge, self.save(batch))
         keys = sorted(self.model.rows)
         self.model.rows[keys[0]] = self.model.rows[keys[0]] | {column: "by SQL"}
@@ -212,7 +214,8 @@ class Table:
     def spark_delete(self, spark, count=3):
         keys = sorted(self.model.rows)[:: max(1, len(self.model.rows) // count)]
         stored = [self.model.rows[key] for key in keys]
-        rows = [{name: changes.typed(row[name], self.kind.columns[name]) for name in [*self.kind.key, *self.kind.partition, self.kind.ordering]} for row in stored]
+        names = [*self.kind.key, *self.kind.partition, self.kind.ordering]
+        rows = [{name: changes.typed(row[name], self.kind.columns[name]) for name in names} for row in stored]
         changed = self.model.delete(keys, spark=True)
         instant = self.spark_write(spark, rows, operation="delete")
         self.model.committed(instant, changed)
