@@ -12,8 +12,8 @@
 //! Lateness is from the ending to the answer that tells it. `refused` are the throttled requests, an account's other work among the
 //! victims.
 //!
-//! `cargo run --release -p benches --bin fleet` fails if ours is later than a second in the mean or meets a throttle; `--smoke` has 300
-//! statements and ten questions a second.
+//! `cargo run --release -p benches --bin fleet` fails if ours is later than a second in the mean or meets a throttle; `--smoke` has 120
+//! statements and four questions a second.
 
 use std::{
     collections::VecDeque,
@@ -50,7 +50,7 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let (count, rate) = if options.smoke { (300, 10) } else { (3_000, 100) };
+    let (count, rate) = if options.smoke { (120, 4) } else { (3_000, 100) };
     let seconds = Duration::from_secs;
     let growing = Exponential::default();
     let watchers: Vec<(&str, Watcher)> = vec![

@@ -48,8 +48,6 @@ struct Options {
 }
 
 const LIMIT: f64 = 1.05;
-/// Statements at a time, where there are many.
-const TOGETHER: usize = 64;
 
 fn main() -> Result<()> {
     let options = Options::parse();
@@ -75,16 +73,18 @@ async fn run(smoke: bool) -> Result<()> {
     ];
     let on_disk = Way::Orchestrator(Orchestrator::new(disk).with_journal(journal.clone()));
 
+    // Statements at a time, where there are many.
+    let many = if smoke { 4 } else { 64 };
     let mut rows = Vec::new();
     let mut worst: f64 = 0.0;
     for (name, sql, together, count, is_limited) in [
-        ("one at a time, no duration", "CALL nothing()", 1, if smoke { 20 } else { 5_000 }, true),
-        ("one at a time, 20 ms", "CALL brief()", 1, if smoke { 5 } else { 500 }, true),
-        ("64 at a time, 20 ms", "CALL brief()", TOGETHER, if smoke { 1 } else { 200 }, true),
+        ("one at a time, no duration".to_owned(), "CALL nothing()", 1, if smoke { 20 } else { 5_000 }, true),
+        ("one at a time, 20 ms".to_owned(), "CALL brief()", 1, if smoke { 5 } else { 500 }, true),
+        (format!("{many} at a time, 20 ms"), "CALL brief()", many, if smoke { 1 } else { 200 }, true),
         (
-            "64 at a time, no duration: processor time",
+            format!("{many} at a time, no duration: processor time"),
             "CALL nothing()",
-            TOGETHER,
+            many,
             if smoke { 1 } else { 200 },
             false,
         ),
@@ -95,7 +95,7 @@ async fn run(smoke: bool) -> Result<()> {
         }
         let micros = |seconds: f64| format!("{:.0}", seconds * 1e6);
         rows.push([
-            name.to_owned(),
+            name,
             micros(bare),
             micros(executor),
             micros(orchestrator),
@@ -112,9 +112,9 @@ async fn run(smoke: bool) -> Result<()> {
     let mut apart = vec![["one at a time".to_owned(), per((disk - memory) * 1e6), format!("{syncs:.2}")]];
     let rounds = if smoke { 1 } else { 50 };
     let before = journal.syncs();
-    let [memory, disk] = take_turns([&ways[2], &on_disk], "CALL nothing()", TOGETHER, rounds).await?;
-    let syncs = (journal.syncs() - before) as f64 / ((rounds + WARM_UP) * TOGETHER) as f64;
-    apart.push(["64 at a time".to_owned(), per((disk - memory) * 1e6), format!("{syncs:.2}")]);
+    let [memory, disk] = take_turns([&ways[2], &on_disk], "CALL nothing()", many, rounds).await?;
+    let syncs = (journal.syncs() - before) as f64 / ((rounds + WARM_UP) * many) as f64;
+    apart.push([format!("{many} at a time"), per((disk - memory) * 1e6), format!("{syncs:.2}")]);
     apart.push([
         "appending a record to a plain file, and its sync".to_owned(),
         per(one * 1e6),
