@@ -59,6 +59,7 @@
 //! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`TableOptions`] |
 //! | write | [`Table::upsert`], [`Table::insert`], [`Table::bulk_insert`], [`Table::delete`], [`CommitReport`]; each takes a stream too |
 //! | give partitions other rows, or none | [`Table::insert_overwrite`], [`Table::insert_overwrite_table`], [`Table::delete_partitions`] |
+//! | look keys up faster on a remote storage | [`TableOptions::with_index_cache`]: footers and keys on the local disk |
 //! | read | [`Table::read`] or [`Table::read_stream`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
 //! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`], [`Table::archive`], [`Table::savepoint`] |
 //! | undo a commit | [`Table::rollback`] |

@@ -194,6 +194,9 @@ fn check_columns(
     Ok(())
 }
 
+/// See [`Table::calls_at_a_time`].
+const REMOTE_CALLS: usize = 16;
+
 /// A Hudi table: copy-on-write, table version 6.
 ///
 /// A handle is cheap to clone, and clones share what they learn of the table. It may be used from many tasks at a time:
@@ -442,10 +445,17 @@ impl Table {
         self.inner.store.as_ref()
     }
 
+    /// How many things the storage is asked at a time. A remote one answers many; the answers of a local disk are this machine's
+    /// own work, and each thread that does some of it is made for it, and keeps memory of its own.
+    pub(crate) fn calls_at_a_time(&self) -> usize {
+        let parallelism = self.inner.options.parallelism;
+        if self.inner.local_folder.is_some() { parallelism } else { parallelism.max(REMOTE_CALLS) }
+    }
+
     /// The table as it is now.
     pub(crate) async fn view(&self) -> Result<Arc<View>> {
         let known = self.cached_view().clone();
-        let view = View::load(self.store(), &self.inner.layout, known).await?;
+        let view = View::load(self.store(), &self.inner.layout, self.calls_at_a_time(), known).await?;
         *self.cached_view() = Some(view.clone());
         Ok(view)
     }

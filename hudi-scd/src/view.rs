@@ -24,7 +24,6 @@ use crate::{
 pub(crate) use self::written::Missing;
 use self::written::Written;
 
-const LISTS_AT_A_TIME: usize = 16;
 /// How often a listing begins again because the timeline moved under it.
 const ATTEMPTS: usize = 5;
 
@@ -100,10 +99,12 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Loads the table; `known`, an earlier view, is taken over if the timeline has not moved since.
+    /// Loads the table, asking the storage `width` things at a time; `known`, an earlier view, is taken over if the timeline
+    /// has not moved since.
     pub(crate) async fn load(
         store: &dyn ObjectStore,
         table: &Layout,
+        width: usize,
         known: Option<Arc<Self>>,
     ) -> Result<Arc<Self>> {
         // The timeline comes first: every file of a commit that is completed in it exists by then.
@@ -114,7 +115,7 @@ impl View {
         let mut attempt = 1;
         loop {
             let written = known.as_ref().map(|known| &known.written);
-            let view = Self::load_at(store, table, timeline.clone(), written).await?;
+            let view = Self::load_at(store, table, width, timeline.clone(), written).await?;
             if view.missing.iter().all(|missing| missing.until.is_some()) || attempt == ATTEMPTS {
                 return Ok(Arc::new(view));
             }
@@ -130,11 +131,12 @@ impl View {
     async fn load_at(
         store: &dyn ObjectStore,
         table: &Layout,
+        width: usize,
         timeline: Timeline,
         known: Option<&Written>,
     ) -> Result<Self> {
-        let files = list_files(store, table).await?;
-        let written = Written::load(store, table, &timeline, known).await?;
+        let files = list_files(store, table, width).await?;
+        let written = Written::load(store, table, width, &timeline, known).await?;
         let mut view = Self {
             groups: BTreeMap::new(),
             pending: Vec::new(),
@@ -263,12 +265,12 @@ impl View {
     }
 }
 
-async fn list_files(store: &dyn ObjectStore, table: &Layout) -> Result<Vec<ObjectMeta>> {
+async fn list_files(store: &dyn ObjectStore, table: &Layout, width: usize) -> Result<Vec<ObjectMeta>> {
     let top = storage::list_folder(store, table.root()).await?;
     let folders =
         top.common_prefixes.into_iter().filter(|folder| folder.filename() != Some(layout::META_FOLDER));
     let lists = folders.map(|folder| async move { storage::list_below(store, &folder).await });
-    let below: Vec<Vec<ObjectMeta>> = ordered(LISTS_AT_A_TIME, lists).await?;
+    let below: Vec<Vec<ObjectMeta>> = ordered(width, lists).await?;
     Ok(top.objects.into_iter().chain(below.into_iter().flatten()).collect())
 }
 

@@ -217,7 +217,7 @@ async fn candidates_in_files(
         };
         Ok::<_, Error>((IndexedFile { group, version, path, footer }, candidates))
     });
-    ordered(table.inner.options.parallelism.max(8), ask).await
+    ordered(table.calls_at_a_time(), ask).await
 }
 
 /// The keys that are in the range of a file's keys. `order` is that of Java.

@@ -15,8 +15,6 @@ use crate::{
     timeline::{CommitMetadata, Instant, Timeline},
 };
 
-const READS_AT_A_TIME: usize = 16;
-
 /// A file group, by its partition path and its id.
 pub(super) type GroupKey = (String, String);
 
@@ -78,6 +76,7 @@ impl Written {
     pub(super) async fn load(
         store: &dyn ObjectStore,
         table: &Layout,
+        width: usize,
         timeline: &Timeline,
         known: Option<&Self>,
     ) -> Result<Self> {
@@ -88,7 +87,7 @@ impl Written {
             let commit = read_commit(store, table, entry.instant, entry.action).await?;
             Ok((entry.instant, Arc::new(Commit::from(commit))))
         });
-        Ok(Self { commits: ordered(READS_AT_A_TIME, reads).await?.into_iter().collect() })
+        Ok(Self { commits: ordered(width, reads).await?.into_iter().collect() })
     }
 
     /// The Avro schema that the newest commit says which says one.

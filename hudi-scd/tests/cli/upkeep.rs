@@ -157,3 +157,21 @@ fn every_command_speaks_json_a_line_at_a_time() {
     let undone = place.lines("show t --json")[0]["latest"].as_str().unwrap().to_owned();
     assert_eq!(place.json(&format!("rollback t --instant {undone}"))["undone"], undone);
 }
+
+#[test]
+fn a_folder_keeps_the_index_between_runs() {
+    let place = Place::new();
+    place.table("t", 2);
+    place.write("late.jsonl", r#"{"id":1,"v":"late","at":0}"#);
+    for _ in 0..2 {
+        assert_eq!(place.json("upsert t --input late.jsonl --index-cache kept/index")["late"], 1);
+    }
+    let entries = || std::fs::read_dir(place.path("kept/index")).unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(entries().count(), 2, "the footer and the keys of one file");
+    entries().for_each(|entry| std::fs::write(entry, "damaged").unwrap());
+    assert_eq!(place.json("upsert t --input late.jsonl --index-cache kept/index")["late"], 1);
+    place.write("keys.jsonl", r#"{"id":1}"#);
+    assert_eq!(place.json("delete t --keys keys.jsonl --index-cache kept/index")["deleted"], 1);
+    assert_eq!(place.ok("read t"), "");
+    place.ok("validate t");
+}
