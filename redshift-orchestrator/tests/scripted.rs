@@ -294,6 +294,7 @@ async fn a_lost_reply_took_effect_and_a_lost_request_did_not() {
         (Fault::DroppedConnection, 0, ErrorKind::NotSent),
         (Fault::Throttle, 0, ErrorKind::Throttled),
         (Fault::WrappedThrottle, 0, ErrorKind::Throttled),
+        (Fault::InternalError, 0, ErrorKind::ServiceFault),
     ] {
         let faults = Faults::seeded(1).with(Operation::Submit, fault, 1.0);
         let service = Faulty::new(LocalExecutor::scripted(Script::new()), faults);

@@ -3,7 +3,10 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 // The packages are installed beside package.json's copy under the user's cache, which is the working directory.
@@ -26,10 +29,19 @@ const { version } = require("@aws-sdk/client-redshift-data/package.json");
 const [program, postgres] = process.argv.slice(2);
 const place = { ClusterIdentifier: "dwh", Database: "dev" };
 
-const emulator = spawn(program, ["--listen", "127.0.0.1:0", "--postgres", postgres], { stdio: ["ignore", "pipe", "inherit"] });
-process.on("exit", () => emulator.kill("SIGKILL"));
-const [line] = await once(createInterface({ input: emulator.stdout }), "line");
-const endpoint = line.replace("listening on ", "");
+async function start(...options) {
+    const emulator = spawn(program, ["--listen", "127.0.0.1:0", "--postgres", postgres, ...options], { stdio: ["ignore", "pipe", "inherit"] });
+    process.on("exit", () => emulator.kill("SIGKILL"));
+    const [line] = await once(createInterface({ input: emulator.stdout }), "line");
+    return { emulator, endpoint: line.replace("listening on ", "") };
+}
+
+async function stop(emulator) {
+    emulator.kill("SIGTERM");
+    assert.deepEqual(await once(emulator, "exit"), [0, null]);
+}
+
+const { emulator, endpoint } = await start();
 
 const client = new RedshiftDataClient({
     endpoint,
@@ -88,6 +100,42 @@ await assert.rejects(
 );
 
 client.destroy();
-emulator.kill("SIGTERM");
-assert.deepEqual(await once(emulator, "exit"), [0, null]);
-console.log(`AWS SDK for JavaScript ${version}: results on all pages, batch, cancel, listings, errors`);
+await stop(emulator);
+
+// Where every second request meets a throttle, a status 500 or a connection that is cut: the SDK retries, each call with one token, and every
+// statement runs once.
+const directory = mkdtempSync(join(tmpdir(), "faults-"));
+const kinds = { throttle: 0.2, "internal error": 0.15, "lost request": 0.05, "lost reply": 0.15, "dropped connection": 0.05 };
+const faults = Object.entries(kinds).map(([fault, rate]) => `[[fault]]\nfault = "${fault}"\nrate = ${rate.toFixed(2)}\n`);
+writeFileSync(join(directory, "faults.toml"), `seed = 11\n${faults.join("")}`);
+const bad = await start("--faults", join(directory, "faults.toml"));
+// All of a client's retries come out of one quota: each does a little.
+const patiently = async (work) => {
+    const patient = new RedshiftDataClient({
+        endpoint: bad.endpoint,
+        region: "eu-west-1",
+        credentials: { accessKeyId: "any", secretAccessKey: "any" },
+        maxAttempts: 20,
+    });
+    const worked = await work(patient);
+    patient.destroy();
+    return worked;
+};
+const table = `clients_js_${Date.now()}`;
+const finished = (Sql) => patiently(async (patient) => {
+    const { Id } = await patient.send(new ExecuteStatementCommand({ Sql, ...place }));
+    for (;;) {
+        const { Status, Error } = await patient.send(new DescribeStatementCommand({ Id, WaitTimeSeconds: 10 }));
+        if (Status === "FINISHED") return Id;
+        assert.ok(["SUBMITTED", "PICKED", "STARTED"].includes(Status), `${Status}: ${Error}`);
+    }
+});
+await finished(`CREATE TABLE ${table} (n int)`);
+await Promise.all(Array.from({ length: 60 }, (_, n) => finished(`INSERT INTO ${table} VALUES (${n})`)));
+const counted = await finished(`SELECT count(*), count(DISTINCT n) FROM ${table}`);
+const { Records } = await patiently((patient) => patient.send(new GetStatementResultCommand({ Id: counted })));
+assert.deepEqual(Records, [[{ longValue: 60 }, { longValue: 60 }]]);
+await finished(`DROP TABLE ${table}`);
+await stop(bad.emulator);
+rmSync(directory, { recursive: true });
+console.log(`AWS SDK for JavaScript ${version}: results on all pages, batch, cancel, listings, errors; 60 statements once each over faults`);

@@ -31,6 +31,8 @@ pub enum Fault {
     /// The same, wrapped in a `ValidationException`, as a serverless workgroup's comes
     /// ([`ErrorKind::Throttled`], code `ValidationException`).
     WrappedThrottle,
+    /// The service fails; nothing happens, and the caller cannot know it ([`ErrorKind::ServiceFault`], status 500).
+    InternalError,
     /// The answer comes late, by this much.
     Delay(Duration),
 }
@@ -44,6 +46,7 @@ impl Fault {
             Self::LostReply => "lost reply",
             Self::Throttle => "throttle",
             Self::WrappedThrottle => "wrapped throttle",
+            Self::InternalError => "internal error",
             Self::Delay(_) => "delay",
         }
     }
@@ -245,6 +248,7 @@ impl<E> Faulty<E> {
             }
             Some(Fault::DroppedConnection) => error(ErrorKind::NotSent, "connection refused"),
             Some(Fault::LostRequest) => error(ErrorKind::Disconnected, "connection reset"),
+            Some(Fault::InternalError) => error(ErrorKind::ServiceFault, "an internal error occurred"),
             Some(Fault::LostReply) => {
                 // An answer that is an error had no effect; it is lost all the same.
                 let _ = request.await;

@@ -80,7 +80,7 @@ impl Faults {
     /// # Ok::<(), redshift_orchestrator::Error>(())
     /// ```
     ///
-    /// The faults are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle` and `delay`.
+    /// The faults are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error` and `delay`.
     ///
     /// # Errors
     /// [`ErrorKind::Definition`] with the line, and what is wrong there.
@@ -369,9 +369,10 @@ impl FaultFile {
             ("lost reply", None) => Fault::LostReply,
             ("throttle", None) => Fault::Throttle,
             ("wrapped throttle", None) => Fault::WrappedThrottle,
+            ("internal error", None) => Fault::InternalError,
             (other, None) => {
                 return refuse(format!(
-                    "there is no fault `{other}`; there are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle` and `delay`"
+                    "there is no fault `{other}`; there are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error` and `delay`"
                 ));
             }
         };

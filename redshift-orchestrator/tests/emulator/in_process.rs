@@ -100,6 +100,7 @@ async fn a_pipeline_over_the_sdk_survives_a_bad_network_and_runs_each_step_once(
         .with_everywhere(Fault::LostReply, 0.2)
         .with_everywhere(Fault::Throttle, 0.1)
         .with_everywhere(Fault::WrappedThrottle, 0.1)
+        .with_everywhere(Fault::InternalError, 0.1)
         .with(Operation::Submit, Fault::DroppedConnection, 0.1);
     let service = service();
     let faulty = Arc::new(Faulty::new(service.clone(), faults));

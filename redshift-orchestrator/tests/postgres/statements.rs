@@ -416,3 +416,35 @@ async fn redshifts_words_are_understood() {
     let row = |id| vec![Field::Long(id), text("x"), Field::Boolean(true)];
     assert_eq!(rows(&service, &done.id).await, [row(5), row(10)]);
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn columns_of_a_result_say_what_they_are_and_where_from() {
+    let service = Database::new("origins").await.start().await;
+    let table = "CREATE TABLE sold (id INT4 NOT NULL, price NUMERIC(10,2), name VARCHAR(20), at TIMESTAMP)";
+    assert_eq!(run(&service, &Statement::sql(table)).await.error, None);
+    let sql = "SELECT id, price AS paid, name, at, id + 1 AS next, 'x' || name AS text FROM sold";
+    let done = run(&service, &Statement::sql(sql)).await;
+    let page = service.result(&done.id, None).await.unwrap();
+    let described: Vec<_> = page
+        .columns
+        .iter()
+        .map(|column| {
+            let origin = column.schema.as_deref().zip(column.table.as_deref());
+            let measures = (column.precision, column.scale);
+            (column.name.as_str(), column.type_name.as_str(), measures, column.nullable, origin)
+        })
+        .collect();
+    let sold = Some(("public", "sold"));
+    assert_eq!(
+        described,
+        [
+            ("id", "int4", (Some(10), Some(0)), Some(false), sold),
+            ("paid", "numeric", (Some(10), Some(2)), Some(true), sold),
+            ("name", "varchar", (Some(20), Some(0)), Some(true), sold),
+            ("at", "timestamp", (Some(29), Some(6)), Some(true), sold),
+            ("next", "int4", (Some(10), Some(0)), None, None),
+            ("text", "varchar", (Some(65_535), Some(0)), None, None),
+        ]
+    );
+}

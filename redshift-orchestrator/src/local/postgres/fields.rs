@@ -1,6 +1,6 @@
 //! PostgreSQL's binary values as the service's fields: whole numbers, floats and booleans typed, everything else as exact text.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use jiff::{civil, tz::Offset};
 use tokio_postgres::{
@@ -8,6 +8,7 @@ use tokio_postgres::{
     types::{FromSql, Kind, Type},
 };
 
+use super::link::Link;
 use crate::{Column, Field};
 
 /// What the service says about the columns of a prepared statement. Fails on a type that a result cannot carry.
@@ -22,6 +23,7 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
             ));
         }
         let mut described = Column::new(column.name(), name(kind));
+        (described.precision, described.scale) = measures(kind);
         let modifier = column.type_modifier();
         if modifier >= 4 {
             // A modifier is the type's own, plus 4 (PostgreSQL, `atttypmod`).
@@ -40,9 +42,63 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
     statement.columns().iter().map(column).collect()
 }
 
-/// The service's name of a type, which is PostgreSQL's but for void (a procedure's or function's nothing).
+/// The service's name of a type, which is PostgreSQL's; but Redshift has no `text`, and takes it for `varchar`.
 fn name(kind: &Type) -> &str {
-    kind.name()
+    match *kind {
+        Type::TEXT | Type::UNKNOWN => "varchar",
+        _ => kind.name(),
+    }
+}
+
+/// Precision and scale of types that have them by themselves, as the JDBC driver tells them, through which the service asks.
+fn measures(kind: &Type) -> (Option<u32>, Option<u32>) {
+    let (precision, scale) = match *kind {
+        Type::BOOL => (1, 0),
+        Type::INT2 => (5, 0),
+        Type::INT4 | Type::OID => (10, 0),
+        Type::INT8 => (19, 0),
+        Type::FLOAT4 => (8, 8),
+        Type::FLOAT8 => (17, 17),
+        Type::DATE => (13, 0),
+        Type::TIME => (15, 6),
+        Type::TIMETZ => (21, 6),
+        Type::TIMESTAMP => (29, 6),
+        Type::TIMESTAMPTZ => (35, 6),
+        // The longest there is.
+        Type::TEXT | Type::VARCHAR | Type::UNKNOWN => (65_535, 0),
+        _ => return (None, None),
+    };
+    (Some(precision), Some(scale))
+}
+
+/// Adds which column of which table each column of a result is, and whether that may be NULL.
+pub(super) async fn add_origins(
+    link: &Link,
+    statement: &Statement,
+    columns: &mut [Column],
+) -> Result<(), tokio_postgres::Error> {
+    const SQL: &str = "SELECT attrelid, attnum, attnotnull, relname::text, nspname::text FROM pg_catalog.pg_attribute
+        JOIN pg_catalog.pg_class ON pg_class.oid = attrelid JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE attrelid = ANY ($1)";
+    let tables: Vec<u32> = statement.columns().iter().filter_map(tokio_postgres::Column::table_oid).collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let mut origins = BTreeMap::new();
+    for row in link.query_typed(SQL, &[(&tables, Type::OID_ARRAY)]).await? {
+        let place: (u32, i16) = (row.try_get(0)?, row.try_get(1)?);
+        let origin: (bool, String, String) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        origins.insert(place, origin);
+    }
+    for (column, described) in statement.columns().iter().zip(columns) {
+        let place = column.table_oid().zip(column.column_id());
+        if let Some((not_null, table, schema)) = place.and_then(|place| origins.get(&place)) {
+            described.nullable = Some(!not_null);
+            described.table = Some(table.clone());
+            described.schema = Some(schema.clone());
+        }
+    }
+    Ok(())
 }
 
 /// The type below a domain.

@@ -587,6 +587,9 @@ struct StoredColumn {
     type_name: String,
     precision: Option<u32>,
     scale: Option<u32>,
+    nullable: Option<bool>,
+    table: Option<String>,
+    schema: Option<String>,
 }
 
 impl From<&Column> for StoredColumn {
@@ -596,6 +599,9 @@ impl From<&Column> for StoredColumn {
             type_name: column.type_name.clone(),
             precision: column.precision,
             scale: column.scale,
+            nullable: column.nullable,
+            table: column.table.clone(),
+            schema: column.schema.clone(),
         }
     }
 }
@@ -605,6 +611,8 @@ impl From<StoredColumn> for Column {
         let mut column = Self::new(stored.name, stored.type_name);
         column.precision = stored.precision;
         column.scale = stored.scale;
+        column.nullable = stored.nullable;
+        (column.table, column.schema) = (stored.table, stored.schema);
         column
     }
 }

@@ -432,7 +432,8 @@ async fn fetch(
         );
         return Err(Failure::Refused(text));
     }
-    let columns = fields::columns(&prepared).map_err(Failure::Refused)?;
+    let mut columns = fields::columns(&prepared).map_err(Failure::Refused)?;
+    fields::add_origins(link, &prepared, &mut columns).await.map_err(Failure::from)?;
     let rows = link.query_raw(&prepared, &bound.values).await.map_err(Failure::from)?;
     pin_mut!(rows);
     let mut table = Table { columns, rows: Vec::new() };
