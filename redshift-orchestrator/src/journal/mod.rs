@@ -30,6 +30,12 @@
 //! "never sent": the service documents neither how soon a statement appears there nor that everything does, and a listing
 //! shows only what the same IAM role submitted. What is unknown is never submitted again; a person looks, and
 //! [settles](crate::Orchestrator::settle) it.
+//!
+//! # What it holds
+//!
+//! No SQL, and no values of secret parameters. It holds the other values that a run was begun with, so that the run can go on with them; client
+//! tokens, digests that say nothing to a reader but would confirm a guess; and the database's words about failures, without what they
+//! quote unless that was [asked for](crate::Orchestrator::with_quotations).
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
