@@ -130,8 +130,12 @@ def main():
     # A session keeps one core busy, most of the time.
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count())) as pool:
         sessions = [pool.submit(session, version, written, report, folder, a.quick) for version in a.hudi or WRITERS + READERS]
-        for done in sessions:
-            done.result()
+        try:
+            for done in sessions:
+                done.result()
+        except BaseException as cause:
+            print(f"given up, the tables are in {folder}: {cause!r}", file=sys.stderr, flush=True)
+            os._exit(1)  # An exit would wait for the other session to come to its end.
     print(f"\n{report.table()}\n")
     if report.failures:
         print(f"{len(report.failures)} checks differ; the tables are in {folder}:\n  " + "\n  ".join(report.failures))
