@@ -345,16 +345,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_away_before_it_came() {
-        for seed in 0..3 {
-            let changes = Changes::generate(0.01, 12, seed).unwrap();
+    fn the_end_of_a_row_may_arrive_before_its_beginning() {
+        let ends_first = |seed| {
             let mut known = BTreeSet::new();
-            for cycle in &changes.cycles {
+            let mut count = 0;
+            for cycle in Changes::generate(0.01, 12, seed).unwrap().cycles {
                 let deleted = cycle.addresses.iter().filter(|change| change.deleted);
-                assert!(deleted.map(|change| change.row.id).all(|id| known.contains(&id)), "seed {seed}");
+                count += deleted.filter(|change| !known.contains(&change.row.id)).count();
                 known.extend(cycle.addresses.iter().map(|change| change.row.id));
             }
-        }
+            count
+        };
+        assert!((0..8).map(ends_first).sum::<usize>() > 0);
     }
 
     #[test]
