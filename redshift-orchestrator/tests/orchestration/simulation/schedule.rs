@@ -102,6 +102,7 @@ fn faults(draw: &mut fastrand::Rng) -> Faults {
             Fault::LostReply,
             Fault::Throttle,
             Fault::WrappedThrottle,
+            Fault::InternalError,
             Fault::Delay(Duration::from_millis(draw.u64(1..90_000))),
         ] {
             if draw.u8(0..3) == 0 {
