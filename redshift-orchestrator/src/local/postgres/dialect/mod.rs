@@ -207,6 +207,11 @@ impl<'a> Reader<'a, '_> {
         (at..end).find(|at| !matches!(self.tokens[*at], Token::Blank(_)))
     }
 
+    /// Where the statement ends that `at` is in.
+    fn statement_end(self, at: usize, end: usize) -> usize {
+        (at..end).find(|at| self.tokens[*at] == Token::Semicolon).unwrap_or(end)
+    }
+
     /// The last token of a part that is not blank.
     fn last(self, part: Range<usize>) -> Option<Token<'a>> {
         self.tokens[part].iter().rev().find(|token| !matches!(token, Token::Blank(_))).copied()

@@ -245,5 +245,5 @@ pub(in crate::local::postgres) fn of_missing(name: &str) -> Option<String> {
 
 /// The tokens of a statement, to its semicolon.
 fn statement<'a>(reader: Reader<'a, '_>, begin: usize, end: usize) -> impl Iterator<Item = Token<'a>> {
-    reader.tokens[begin..end].iter().copied().take_while(|token| *token != Token::Semicolon)
+    reader.tokens[begin..reader.statement_end(begin, end)].iter().copied()
 }

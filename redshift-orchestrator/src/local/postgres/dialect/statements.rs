@@ -45,8 +45,9 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
             None => tables::create(reader, part),
         },
         "ALTER" if reader.words(next, end, &["SCHEMA"]).is_some() => {
+            let end = reader.statement_end(next, end);
             let quotas = (next..end).any(|at| quota(reader, at, end).is_some());
-            Ok(quotas.then_some((Cow::Borrowed(tables::NOTHING), statement_end(reader, next, end))))
+            Ok(quotas.then_some((Cow::Borrowed(tables::NOTHING), end)))
         }
         "ALTER" => tables::alter(reader, part),
         "REFRESH" => Ok(without(reader, begin, end, |at| {
@@ -71,11 +72,6 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
     }
 }
 
-/// Where the statement ends that `at` is in.
-fn statement_end(reader: Reader<'_, '_>, at: usize, end: usize) -> usize {
-    (at..end).find(|at| reader.tokens[*at] == Token::Semicolon).unwrap_or(end)
-}
-
 /// `QUOTA n GB`, `QUOTA UNLIMITED`.
 fn quota(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     let (size, next) = reader.word(reader.words(at, end, &["QUOTA"])?, end)?;
@@ -94,7 +90,7 @@ fn without<'a>(
     end: usize,
     drop: impl Fn(usize) -> Option<usize>,
 ) -> Option<Piece<'a>> {
-    let end = statement_end(reader, begin, end);
+    let end = reader.statement_end(begin, end);
     let is_word = |at: &usize| matches!(reader.tokens[*at], Token::Word(_));
     let (at, behind) = (begin + 1..end).filter(is_word).find_map(|at| drop(at).map(|behind| (at, behind)))?;
     let kept = reader.tokens[begin..at].iter().chain(&reader.tokens[behind..end]);
@@ -103,7 +99,7 @@ fn without<'a>(
 
 /// `VACUUM [FULL | SORT ONLY | DELETE ONLY | REINDEX | RECLUSTER] [table] [TO n PERCENT] [BOOST]`.
 fn vacuum<'a>(reader: Reader<'a, '_>, mut at: usize, end: usize) -> Result<Option<Piece<'a>>, String> {
-    let end = (at..end).find(|at| reader.tokens[*at] == Token::Semicolon).unwrap_or(end);
+    let end = reader.statement_end(at, end);
     for words in [&["FULL"][..], &["SORT", "ONLY"], &["DELETE", "ONLY"], &["REINDEX"], &["RECLUSTER"]] {
         if let Some(next) = reader.words(at, end, words) {
             at = next;
@@ -124,7 +120,7 @@ fn analyze<'a>(
     at: usize,
     end: usize,
 ) -> Result<Option<Piece<'a>>, String> {
-    let end = (at..end).find(|at| reader.tokens[*at] == Token::Semicolon).unwrap_or(end);
+    let end = reader.statement_end(at, end);
     let is_option = |at: &usize| {
         reader.words(*at, end, &["PREDICATE", "COLUMNS"]).is_some()
             || reader.words(*at, end, &["ALL", "COLUMNS"]).is_some()

@@ -101,7 +101,7 @@ pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<O
 pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some(name) = reader.words(begin, end, &["ALTER", "TABLE"]) else { return Ok(None) };
-    let end = (begin..end).find(|at| reader.tokens[*at] == Token::Semicolon).unwrap_or(end);
+    let end = reader.statement_end(begin, end);
     let at_word = |at: &usize, words: &[&str]| match reader.tokens[*at] {
         Token::Word(word) => words.iter().any(|one| word.eq_ignore_ascii_case(one)),
         _ => false,

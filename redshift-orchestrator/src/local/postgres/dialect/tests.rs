@@ -64,6 +64,10 @@ fn functions_that_redshift_alone_knows_are_translated() {
             "CREATE SCHEMA IF NOT EXISTS s AUTHORIZATION u",
         ),
         ("ALTER SCHEMA s QUOTA UNLIMITED", "DO 'BEGIN END'"),
+        (
+            "ALTER SCHEMA s OWNER TO u; CREATE SCHEMA t QUOTA 5 GB",
+            "ALTER SCHEMA s OWNER TO u; CREATE SCHEMA t",
+        ),
         ("REFRESH MATERIALIZED VIEW v RESTRICT", "REFRESH MATERIALIZED VIEW v"),
         ("GRANT ROLE r TO u; REVOKE ROLE r FROM u", "GRANT r TO u; REVOKE r FROM u"),
         ("CREATE USER u PASSWORD DISABLE", "CREATE USER u"),
