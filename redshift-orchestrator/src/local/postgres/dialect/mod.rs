@@ -59,6 +59,8 @@ mod refusal;
 mod statements;
 mod tables;
 
+pub(super) use refusal::of_missing as refusal_of_missing;
+
 /// Functions that Redshift has and PostgreSQL lacks; `~` stands for the schema that they go to.
 pub(super) const LIBRARY: &str = include_str!("library.sql");
 
@@ -298,11 +300,6 @@ impl<'a> Reader<'a, '_> {
         let text = Reader { tokens: &tokens, library: self.library }.text(0..tokens.len(), Place::Body)?;
         Ok(Cow::Owned(format!("{tag}{text}{tag}")))
     }
-}
-
-/// The refusal of a table or function that Redshift has and the server did not find.
-pub(super) fn refusal_of_missing(name: &str) -> Option<String> {
-    refusal::of_missing(name)
 }
 
 #[cfg(test)]
