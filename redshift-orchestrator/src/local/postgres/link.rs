@@ -18,6 +18,10 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, types::Ty
 use super::{Notice, errors};
 use crate::{Error, Result, SessionId};
 
+/// What a query selects to make a session like the service's: in UTC, and a backslash escapes in its strings.
+pub(super) const AS_IN_THE_SERVICE: &str = "set_config('TimeZone', 'UTC', false), \
+    set_config('standard_conforming_strings', 'off', false), set_config('escape_string_warning', 'off', false)";
+
 /// The connections to the server.
 ///
 /// With two and more, one keeps the records and the others run statements. A single one does both, one thing after the other: an embedded
@@ -83,7 +87,7 @@ impl Pool {
     pub(super) async fn open_session(&self, id: &SessionId) -> Result<Link> {
         let link = Link::open(&self.config).await?;
         link.query_typed(
-            "SELECT pg_advisory_lock(hashtextextended($1, 0)), set_config('TimeZone', 'UTC', false), set_config('standard_conforming_strings', 'off', false), set_config('escape_string_warning', 'off', false)",
+            &format!("SELECT pg_advisory_lock(hashtextextended($1, 0)), {AS_IN_THE_SERVICE}"),
             &[(&id.as_str(), Type::TEXT)],
         )
         .await

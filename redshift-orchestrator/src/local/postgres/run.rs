@@ -9,7 +9,7 @@ use tokio_postgres::error::{DbError, Severity};
 use super::{
     Notice, Postgres, bind, dialect, errors, fields,
     fields::Raw,
-    link::{Lease, Link},
+    link::{AS_IN_THE_SERVICE, Lease, Link},
     records::{Claim, Records},
     words::{copies_through_the_connection, transaction_control},
 };
@@ -161,9 +161,7 @@ impl Postgres {
                 }
             }
         }
-        // The service's sessions are in UTC, and a backslash escapes in its strings.
-        let started =
-            link.query_typed("SELECT pg_backend_pid(), set_config('TimeZone', 'UTC', false), set_config('standard_conforming_strings', 'off', false), set_config('escape_string_warning', 'off', false)", &[]).await;
+        let started = link.query_typed(&format!("SELECT pg_backend_pid(), {AS_IN_THE_SERVICE}"), &[]).await;
         let pid = started.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
         (job.report)(Report::Started(pid.map(i64::from)));
         match (session, held) {
