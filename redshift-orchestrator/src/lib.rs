@@ -108,7 +108,6 @@ pub mod layer;
 pub mod local;
 mod mask;
 mod messages;
-mod nesting;
 mod observer;
 mod orchestrator;
 mod outcome;
@@ -122,6 +121,7 @@ mod sql;
 mod statement;
 mod status;
 mod target;
+mod toml_text;
 #[doc = include_str!("../docs/testing.md")]
 #[cfg(all(feature = "data-api", feature = "emulator", feature = "mock", feature = "postgres"))]
 pub mod testing {}

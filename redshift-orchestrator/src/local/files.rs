@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 
 use super::{Dwell, Fault, Faults, Limits, Operation, Run, Script};
 use crate::{
     Column, Error, ErrorKind, Field, Result,
     catalog::Table,
-    nesting::{TOO_DEEP, too_deep},
+    toml_text::{self, line},
 };
 
 impl Script {
@@ -90,17 +93,12 @@ impl Faults {
     }
 }
 
-fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T> {
-    let line_of = |offset: usize| text[..offset].matches('\n').count() + 1;
-    if let Some(offset) = too_deep(text) {
-        return Err(Error::new(ErrorKind::Definition, TOO_DEEP).with_context("line", line_of(offset)));
-    }
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| line_of(span.start));
-        let described = Error::new(ErrorKind::Definition, error.message().trim());
-        match line {
-            Some(line) => described.with_context("line", line),
-            None => described,
+fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
+    toml_text::read(text).map_err(|malformed| {
+        let error = Error::new(ErrorKind::Definition, malformed.message);
+        match malformed.offset {
+            Some(offset) => error.with_context("line", line(text, offset)),
+            None => error,
         }
     })
 }

@@ -10,9 +10,8 @@ use super::{
     Step, Work, source::Source, suggest,
 };
 use crate::{
-    Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, Target,
-    nesting::{TOO_DEEP, too_deep},
-    sql,
+    Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, Target, sql,
+    toml_text::{self, Malformed},
 };
 
 impl Pipeline {
@@ -69,21 +68,16 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
         Format::Toml => Source::toml(text),
         Format::Json => Source::json(text),
     };
-    if let (Format::Toml, Some(offset)) = (format, too_deep(text)) {
-        return Err(malformed(&source(), Some(offset), TOO_DEEP));
-    }
-    let definition: Definition = match format {
-        Format::Toml => toml::from_str(text).map_err(|error| {
-            malformed(&source(), error.span().map(|span| span.start), error.message().trim())
-        }),
+    let definition: Result<Definition, Malformed> = match format {
+        Format::Toml => toml_text::read(text),
         Format::Json => serde_json::from_str(text).map_err(|error| {
-            let offset = offset_of(text, error.line(), error.column());
-            let message = error.to_string();
+            let mut message = error.to_string();
             // The place is told apart from the message.
-            let end = message.rfind(" at line ").unwrap_or(message.len());
-            malformed(&source(), Some(offset), &message[..end])
+            message.truncate(message.rfind(" at line ").unwrap_or(message.len()));
+            Malformed { message, offset: Some(offset_of(text, error.line(), error.column())) }
         }),
-    }?;
+    };
+    let definition = definition.map_err(|wrong| malformed(&source(), wrong))?;
     definition.build(directory).and_then(PipelineBuilder::checked).map_err(|problem| {
         let line = source().line_of(&problem);
         let error = problem.into_error();
@@ -430,7 +424,7 @@ impl RetryDefinition {
 }
 
 /// An error of the format, or of a key or value that is not known.
-fn malformed(source: &Source<'_>, offset: Option<usize>, message: &str) -> Error {
+fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> Error {
     let message = without_value(&message.replace('\n', " "));
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let way_out = match quoted.split_first() {

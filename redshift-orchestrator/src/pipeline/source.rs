@@ -10,7 +10,7 @@ use toml::{
 };
 
 use super::{Place, Problem};
-use crate::nesting::too_deep;
+use crate::toml_text::{self, too_deep};
 
 /// A text with the places of its keys.
 pub(super) struct Source<'a> {
@@ -59,7 +59,7 @@ impl<'a> Source<'a> {
 
     /// The line of a byte, counted from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
-        self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+        toml_text::line(self.text, offset)
     }
 
     /// The line of a problem, or of the step that has it.

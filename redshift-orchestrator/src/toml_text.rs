@@ -1,10 +1,33 @@
-//! How deep the arrays and tables of a TOML text are nested. Its parser follows them to any depth, and would run out of stack.
+//! TOML texts that people write: what is wrong with one and where, and how deep its arrays and tables are nested. The parser follows them to
+//! any depth, and would run out of stack.
+
+use serde::de::DeserializeOwned;
 
 /// Deeper than any file that makes sense.
 const DEEPEST: usize = 64;
 
-/// What an error says of it.
-pub(crate) const TOO_DEEP: &str = "arrays and tables are nested too deep";
+/// What is wrong with a text, and the offset where that is known.
+pub(crate) struct Malformed {
+    pub(crate) message: String,
+    pub(crate) offset: Option<usize>,
+}
+
+/// Reads a text.
+pub(crate) fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
+    if let Some(offset) = too_deep(toml) {
+        let message = "arrays and tables are nested too deep".to_owned();
+        return Err(Malformed { message, offset: Some(offset) });
+    }
+    toml::from_str(toml).map_err(|error| Malformed {
+        message: error.message().trim().to_owned(),
+        offset: error.span().map(|span| span.start),
+    })
+}
+
+/// The line of a byte, counted from 1.
+pub(crate) fn line(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+}
 
 /// The offset of the first bracket, brace or dot that nests too deep. Strings and comments are passed over.
 pub(crate) fn too_deep(toml: &str) -> Option<usize> {
