@@ -176,7 +176,8 @@ impl Error {
 
     /// Changes the words of others in it: the message, and those of its sources.
     pub(crate) fn map_words(mut self, change: impl Fn(&str) -> String) -> Self {
-        let (told, changed) = (self.causes(), change(&self.causes()));
+        let told = self.causes();
+        let changed = change(&told);
         if told != changed {
             self.0.source = Some(changed.into());
         }
@@ -198,13 +199,7 @@ impl Error {
     }
 
     fn causes(&self) -> String {
-        let mut causes = Vec::new();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
-        causes.join(": ")
+        causes(self).map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
     /// What went wrong, without kind, context and source.
@@ -236,12 +231,7 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)?;
-        let mut source = self.source();
-        while let Some(cause) = source {
-            write!(f, "\n  caused by: {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
+        causes(self).try_for_each(|cause| write!(f, "\n  caused by: {cause}"))
     }
 }
 
@@ -249,6 +239,13 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
+}
+
+/// What an error comes from, and what that comes from, to the end.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
 }
 
 #[cfg(test)]

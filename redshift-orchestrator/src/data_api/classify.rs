@@ -15,7 +15,7 @@ use aws_sdk_redshiftdata::{
     operation::RequestId,
 };
 
-use crate::{Auth, Error, ErrorKind, Statement, StatementId, Target};
+use crate::{Auth, Error, ErrorKind, Statement, StatementId, Target, error::causes};
 
 /// What an answer means: a row's right-hand side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,23 +287,14 @@ impl Intercept for Sending {
 /// Whether there never was a connection: the name did not resolve, nobody listened, or no keys were agreed on. Again the SDK does not
 /// tell; the HTTP client's own error does, and it is in the chain.
 fn unconnected(error: &(dyn StdError + 'static)) -> bool {
-    let mut link = Some(error);
-    while let Some(error) = link {
-        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
-            return true;
-        }
-        link = error.source();
-    }
-    false
+    std::iter::once(error).chain(causes(error)).any(|error| {
+        error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect())
+    })
 }
 
 /// What an error comes from in the end: that is what people know a way out of.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let mut link = error;
-    while let Some(source) = link.source() {
-        link = source;
-    }
-    link.to_string()
+    causes(error).last().unwrap_or(error).to_string()
 }
 
 /// In seconds; the other form of the header, a date, is not used by AWS.
