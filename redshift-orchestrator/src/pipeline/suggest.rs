@@ -3,23 +3,20 @@
 /// `; did you mean `name`?` for the most similar candidate, a list of all when none is similar, nothing when there is none.
 pub(super) fn among<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     let candidates: Vec<_> = candidates.collect();
-    let close = candidates
-        .iter()
-        .map(|candidate| (distance(wrong, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
-        .min();
-    match close {
-        Some((_, candidate)) => format!("; did you mean `{candidate}`?"),
-        None if candidates.is_empty() => String::new(),
-        None if candidates.len() <= 20 => format!("; there are `{}`", candidates.join("`, `")),
-        None => String::new(),
+    let close = close(wrong, candidates.iter().copied());
+    if close.is_empty() && (1..=20).contains(&candidates.len()) {
+        return format!("; there are `{}`", candidates.join("`, `"));
     }
+    close
 }
 
 /// `; did you mean `name`?` for the most similar candidate, if one is similar.
 pub(super) fn close<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
-    let similar = among(wrong, candidates);
-    if similar.contains("did you mean") { similar } else { String::new() }
+    candidates
+        .map(|candidate| (distance(wrong, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
+        .min()
+        .map_or_else(String::new, |(_, candidate)| format!("; did you mean `{candidate}`?"))
 }
 
 /// How many letters must be added, taken away or changed to make one word of the other.
