@@ -180,11 +180,10 @@ impl<'a> Chart<'a> {
             (_, "finished") => ("wait", "run"),
             _ => ("badwait", "bad"),
         };
-        let part = attempt.part.map_or_else(String::new, |part| format!(" {part}"));
         let mut title = format!(
-            "{}, attempt {}{part}: {}, waiting {:.3} s, executing {:.3} s",
+            "{}, {}: {}, waiting {:.3} s, executing {:.3} s",
             step.name,
-            attempt.number,
+            attempt.title(),
             attempt.result,
             attempt.waiting.as_secs_f64(),
             executing.as_secs_f64()

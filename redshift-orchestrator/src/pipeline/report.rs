@@ -217,17 +217,16 @@ impl AttemptReport {
         }
     }
 
+    /// `attempt 1`, `attempt 1 part 2 of 3`.
+    pub(super) fn title(&self) -> String {
+        let part = self.part.map_or_else(String::new, |part| format!(" {part}"));
+        format!("attempt {}{part}", self.number)
+    }
+
     fn fmt_failure(&self, step: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.statement_id.as_ref().map_or("no statement", StatementId::as_str);
-        let part = self.part.map_or_else(String::new, |part| format!(" {part}"));
         let error = printable(self.error.as_deref().unwrap_or("no reason given").trim_end());
-        writeln!(
-            f,
-            "\n{step} {}, attempt {}{part}, {id}\n  {}",
-            self.result,
-            self.number,
-            error.replace('\n', "\n  ")
-        )?;
+        writeln!(f, "\n{step} {}, {}, {id}\n  {}", self.result, self.title(), error.replace('\n', "\n  "))?;
         match &self.check {
             Some(check) => writeln!(f, "  look at\n    {}", check.replace('\n', "\n    ")),
             None => Ok(()),
