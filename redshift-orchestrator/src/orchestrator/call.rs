@@ -282,9 +282,8 @@ impl<'a> Call<'a> {
             orchestrator.durations.add(&key.step, description.duration.unwrap_or_else(|| waiting.elapsed()));
         }
         let said = error_text(&description);
-        let mut ended = Ended::of(&description);
+        let mut ended = Ended::with_error(&description, said.as_deref().map(|said| self.tell(said)));
         ended.timed_out = overrun == Some(Overrun::Cancelled);
-        ended.error = said.as_deref().map(|said| self.tell(said));
         // The kind is read from all of what was said.
         let result = conclude(&ended, FailureKind::of_text(said.as_deref().unwrap_or_default()), self.limit);
         self.record(Event::Ended(ended)).await.map_err(|error| {
@@ -386,13 +385,17 @@ fn mask_in<'m>(
 impl Ended {
     /// What a journal keeps of a description: of the database's words, none that quote the SQL.
     pub fn of(description: &Description) -> Self {
-        let mask = Mask::of_described(description);
+        let told = |said: String| match Mask::of_described(description) {
+            Some(mask) => mask.apply(&said),
+            None => said,
+        };
+        Self::with_error(description, error_text(description).map(told))
+    }
+
+    fn with_error(description: &Description, error: Option<String>) -> Self {
         Self {
             status: description.status.clone(),
-            error: error_text(description).map(|said| match &mask {
-                Some(mask) => mask.apply(&said),
-                None => said,
-            }),
+            error,
             timed_out: false,
             executing: description.duration,
             rows: description.result_rows,
