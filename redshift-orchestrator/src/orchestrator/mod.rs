@@ -20,7 +20,7 @@ mod divide;
 mod submit;
 
 use call::{Call, recorded};
-pub(crate) use divide::is_finished;
+pub(crate) use divide::{divide, is_done, is_finished};
 
 /// Runs statements: each at most once for its [`StepKey`], waited for, and with an ending in every case.
 ///
@@ -283,9 +283,11 @@ impl Orchestrator {
         statement: Statement,
         limit: Option<Duration>,
     ) -> Result<Vec<Outcome>> {
+        key.check()?;
+        let known = self.journal.run(&key.run).await?;
         let deadline = tokio::time::Instant::now() + limit.unwrap_or(LONGEST_RUN);
         let mut outcomes = Vec::new();
-        for (key, part) in self.divide(key, &statement).await? {
+        for (key, part) in divide(key, &statement, &known)? {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if left.is_zero() && !outcomes.is_empty() {
                 break;

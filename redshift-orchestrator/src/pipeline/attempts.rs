@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Outcome, Progressed, Result, Statement, StepKey,
+    journal::Entry, orchestrator::divide,
 };
 
 /// The attempts at one step.
@@ -17,6 +18,8 @@ pub(super) struct StepAttempts<'a> {
     pub(super) step: &'a Step,
     pub(super) statement: Statement,
     pub(super) key: StepKey,
+    /// What earlier processes wrote down of the step's last attempt.
+    pub(super) known: Vec<Entry>,
     /// When the run began.
     pub(super) begun: Instant,
     pub(super) stop: &'a Stop,
@@ -64,7 +67,7 @@ impl StepAttempts<'_> {
 
     /// One attempt, and the reports of its statements.
     async fn attempt(&self, reports: &mut Vec<AttemptReport>) -> Ending {
-        let parts = match self.orchestrator.divide(&self.key, &self.statement).await {
+        let parts = match divide(&self.key, &self.statement, &self.known) {
             Ok(parts) => parts,
             Err(error) => {
                 self.orchestrator.observe(&self.key, &Progressed::Refused { error: &error });

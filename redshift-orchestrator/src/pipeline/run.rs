@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Orchestrator, Progressed, Result, Statement, StepKey,
     journal::{Claim, Entry, RunBegun, RunEvent, RunRecord, RunResult, Settlement, Standing},
-    orchestrator::is_finished,
+    orchestrator::{is_done, is_finished},
 };
 
 /// One run of a pipeline: its name, and the values of its parameters.
@@ -223,24 +223,23 @@ impl Run {
 pub(super) const STOP: &str = "the request to stop";
 
 /// What the journal knows of a step: its last attempt.
-#[derive(Clone, Copy)]
 struct Known {
     /// The attempt to begin with: one that is open is taken up, one that failed is left behind.
     attempt: u32,
     /// Whether its statement may be on its way in the service.
     is_open: bool,
     is_finished: bool,
+    /// One entry, or one for each part of a long batch that was come to.
+    last: Vec<Entry>,
 }
 
 impl Known {
     fn of(step: &str, entries: &[Entry]) -> Self {
         let of_step = || entries.iter().filter(|entry| entry.key.step == step);
         let Some(attempt) = of_step().map(|entry| entry.key.attempt).max() else {
-            return Self { attempt: 1, is_open: false, is_finished: false };
+            return Self { attempt: 1, is_open: false, is_finished: false, last: Vec::new() };
         };
-        // One entry, or one for each part of a long batch that was come to.
         let last: Vec<_> = of_step().filter(|entry| entry.key.attempt == attempt).collect();
-        let expected = last.iter().map(|entry| entry.key.part.map_or(1, |part| part.of)).max();
         let is_open =
             last.iter().any(|entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_)));
         let failed = last.iter().any(|entry| match &entry.standing {
@@ -248,8 +247,12 @@ impl Known {
             Standing::Settled(found) => *found == Settlement::Failed,
             Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
         });
-        let is_finished = expected == u32::try_from(last.len()).ok() && last.iter().all(|it| is_finished(it));
-        Self { attempt: attempt + u32::from(failed && !is_open), is_open, is_finished }
+        Self {
+            attempt: attempt + u32::from(failed && !is_open),
+            is_open,
+            is_finished: is_done(&last),
+            last: last.into_iter().cloned().collect(),
+        }
     }
 }
 
@@ -326,6 +329,7 @@ impl<'a> Walk<'a> {
             step,
             statement: self.statements[number].clone(),
             key: StepKey::new(self.run, step.name()).with_attempt(self.known[number].attempt),
+            known: std::mem::take(&mut self.known[number].last),
             begun: self.begun,
             stop: self.stop,
         };
