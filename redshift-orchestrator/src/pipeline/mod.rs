@@ -365,7 +365,7 @@ impl PipelineBuilder {
             if let Some(first) = numbers.insert(step.name.clone(), number) {
                 return Err(at("name", format!("step {} has the same name; give each its own", first + 1)));
             }
-            check_work(&step.work).map_err(|message| at("work", message))?;
+            check_work(step).map_err(|message| at("work", message))?;
             check_commits(step).map_err(|message| at("commits", message))?;
             check_tags(&step.tags).map_err(|message| at("tags", message))?;
             check_parameters(step, &self.parameters)
@@ -488,16 +488,15 @@ fn check_name(what: impl fmt::Display, name: &str) -> Result<(), String> {
     Err(format!("the name of a {what} has 1 to {MAX_NAME} characters, none of them a control character"))
 }
 
-fn check_work(work: &Work) -> Result<(), String> {
-    let sqls = work.sqls();
+fn check_work(step: &Step) -> Result<(), String> {
+    let sqls = step.work.sqls();
     if sqls.is_empty() {
         return Err("a batch has at least one statement; write one, or take the step away".to_owned());
     }
-    if let Work::Batch(sqls, mode) = work {
-        let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
-        statement.check_divisible().map_err(|error| in_words_of_files(error.message()))?;
+    if let Some(batch) = batch(step) {
+        batch.check_divisible().map_err(|error| in_words_of_files(error.message()))?;
     }
-    let empty = match work {
+    let empty = match &step.work {
         Work::Call(call) => call.trim().is_empty() || call.trim().starts_with('('),
         Work::Sql(_) | Work::Batch(..) => sqls.iter().any(|sql| sql.trim().is_empty()),
     };
@@ -506,13 +505,18 @@ fn check_work(work: &Work) -> Result<(), String> {
 
 /// What commits by itself is no part of a transaction.
 fn check_commits(step: &Step) -> Result<(), String> {
-    let Work::Batch(sqls, mode) = &step.work else { return Ok(()) };
+    let Some(batch) = batch(step) else { return Ok(()) };
+    batch.check_commits().map_err(|error| in_words_of_files(error.message()))
+}
+
+/// The statement of a step that runs a batch, as it is defined.
+fn batch(step: &Step) -> Option<Statement> {
+    let Work::Batch(sqls, mode) = &step.work else { return None };
     let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
-    let statement = match step.commits {
+    Some(match step.commits {
         Some(commits) => statement.with_commits(commits),
         None => statement,
-    };
-    statement.check_commits().map_err(|error| in_words_of_files(error.message()))
+    })
 }
 
 fn in_words_of_files(text: &str) -> String {
