@@ -50,6 +50,25 @@ use crate::{
     catalog::{Catalog, Scope, SessionFilter, SessionStatus},
 };
 
+/// Makes a list of scenarios, and what runs all of it, of functions that take what implements a trait.
+macro_rules! scenarios {
+    ($trait:ident; $($(#[$doc:meta])* async fn $name:ident($tested:ident) $body:block)*) => {
+        /// Runs every scenario.
+        ///
+        /// # Panics
+        /// At the first scenario that fails.
+        pub async fn all<T: $trait>(tested: &T) {
+            $($name(tested).await;)*
+        }
+
+        /// The names of the scenarios.
+        pub const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
+
+        $($(#[$doc])* pub async fn $name<T: $trait>($tested: &T) $body)*
+    };
+}
+
+// Behind the macro, which it uses too.
 pub mod journal;
 
 /// An executor under test, and how to tell it what the scenarios need.
@@ -94,24 +113,9 @@ pub enum Need<'a> {
     EffectOf(&'a str),
 }
 
-macro_rules! scenarios {
-    ($($(#[$doc:meta])* async fn $name:ident($fixture:ident) $body:block)*) => {
-        /// Runs every scenario.
-        ///
-        /// # Panics
-        /// At the first scenario that fails.
-        pub async fn all<F: Fixture>(fixture: &F) {
-            $($name(fixture).await;)*
-        }
-
-        /// The names of the scenarios.
-        pub const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
-
-        $($(#[$doc])* pub async fn $name<F: Fixture>($fixture: &F) $body)*
-    };
-}
-
 scenarios! {
+    Fixture;
+
     /// A query ends finished, and its rows can be fetched.
     async fn a_query_ends_with_its_rows(fixture) {
         let done = run(fixture, &Statement::sql(fixture.sql(Need::Rows))).await;

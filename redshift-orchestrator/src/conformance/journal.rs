@@ -47,24 +47,9 @@ pub trait Place: Sync {
     }
 }
 
-macro_rules! scenarios {
-    ($($(#[$doc:meta])* async fn $name:ident($place:ident) $body:block)*) => {
-        /// Runs every scenario.
-        ///
-        /// # Panics
-        /// At the first scenario that fails.
-        pub async fn all<P: Place>(place: &P) {
-            $($name(place).await;)*
-        }
-
-        /// The names of the scenarios.
-        pub const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
-
-        $($(#[$doc])* pub async fn $name<P: Place>($place: &P) $body)*
-    };
-}
-
 scenarios! {
+    Place;
+
     /// Nothing is known of what was never written.
     async fn an_unknown_run_is_empty(place) {
         let journal = open(place).await;
