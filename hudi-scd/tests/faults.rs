@@ -6,20 +6,13 @@ mod common;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use common::{batch, lines, memory, schema, unreliable::Unreliable};
-use hudi_scd::{ErrorKind, FnClock, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
+use common::{batch, lines, memory, schema, ticking, unreliable::Unreliable};
+use hudi_scd::{ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::ObjectStore;
 use tokio::time::Instant;
 
-/// On a clock that goes with tokio's, so that leases end.
 fn options(begun: Instant, seed: u64) -> TableOptions {
-    let now = move || {
-        let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        start + jiff::SignedDuration::try_from(begun.elapsed()).unwrap()
-    };
-    TableOptions::new()
-        .with_clock(FnClock(now))
-        .with_seed(seed)
+    ticking(begun, seed)
         .with_parallelism(2)
         .with_lock_wait(Duration::from_secs(1_000))
         .with_retention(RetentionPolicy::commits(2))

@@ -8,6 +8,7 @@
 )]
 
 pub mod counted;
+pub mod interposed;
 pub mod mortal;
 pub mod operations;
 pub mod sleepy;
@@ -36,6 +37,9 @@ use hudi_scd::{FnClock, TableOptions};
 use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory};
 use serde_json::{Map, Value};
 
+/// When tests begin: 2026-01-01.
+const START: jiff::Timestamp = jiff::Timestamp::constant(1_767_225_600, 0);
+
 /// A memory to keep tables in.
 pub fn memory() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
@@ -49,11 +53,14 @@ pub fn folder(path: &FilePath) -> Arc<dyn ObjectStore> {
 /// Options under which a run can be repeated: each look at the clock is a second later than the last.
 pub fn repeatable() -> TableOptions {
     let seconds = Arc::new(AtomicI64::new(0));
-    let now = move || {
-        let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        start + jiff::SignedDuration::from_secs(seconds.fetch_add(1, Ordering::Relaxed))
-    };
+    let now = move || START + jiff::SignedDuration::from_secs(seconds.fetch_add(1, Ordering::Relaxed));
     TableOptions::new().with_clock(FnClock(now)).with_seed(7).with_parallelism(2)
+}
+
+/// Options on a clock that goes with tokio's, so that leases end.
+pub fn ticking(begun: tokio::time::Instant, seed: u64) -> TableOptions {
+    let now = move || START + jiff::SignedDuration::try_from(begun.elapsed()).unwrap();
+    TableOptions::new().with_clock(FnClock(now)).with_seed(seed)
 }
 
 /// A schema from Spark's words, as in `id bigint, name string`.
