@@ -258,7 +258,7 @@ pub(crate) struct MetaColumns {
 /// A column chunk of a row group that is written whole.
 pub(crate) enum Chunk {
     Encoded(Box<ArrowColumnChunk>),
-    /// One of the version before, as it is or patched.
+    /// Bytes that are done: of the version before, as they are or patched, or of one value.
     Stored(Source, Box<ColumnCloseResult>),
 }
 

@@ -2,21 +2,19 @@
 
 use bytes::Bytes;
 use parquet::{
-    basic::{Compression, Encoding, PageType},
+    basic::{Encoding, PageType},
     column::{
-        page::{CompressedPage, Page, PageWriter},
+        page::{CompressedPage, Page},
         writer::ColumnCloseResult,
     },
     errors::ParquetError,
-    file::{
-        metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder, PageEncodingStats},
-        writer::{SerializedPageWriter, TrackedWrite},
-    },
+    file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, PageEncodingStats},
     schema::types::ColumnDescPtr,
 };
 
 use super::{
     bounds::{Bounds, LONGEST},
+    chunk::{ChunkWriter, compressed},
     hybrid,
 };
 
@@ -29,27 +27,20 @@ pub(super) fn constant(
     text: &str,
     rows: usize,
 ) -> Result<(Bytes, Box<ColumnCloseResult>), ParquetError> {
-    let mut compressor = snap::raw::Encoder::new();
-    let mut compressed = |bytes: &[u8]| {
-        let compressed =
-            compressor.compress_vec(bytes).map_err(|cause| ParquetError::External(Box::new(cause)));
-        compressed.map(Bytes::from)
-    };
-    let mut out = TrackedWrite::new(Vec::new());
+    let mut snappy = snap::raw::Encoder::new();
+    let mut chunk = ChunkWriter::new(0);
     let mut dictionary = u32::try_from(text.len())?.to_le_bytes().to_vec();
     dictionary.extend_from_slice(text.as_bytes());
     let page = Page::DictionaryPage {
-        buf: compressed(&dictionary)?,
+        buf: compressed(&mut snappy, &dictionary)?,
         num_values: 1,
         encoding: Encoding::PLAIN,
         is_sorted: false,
     };
     let mut uncompressed = dictionary.len();
-    SerializedPageWriter::new(&mut out).write_page(CompressedPage::new(page, dictionary.len()))?;
+    chunk.dictionary(page, dictionary.len())?;
 
-    let first_page = out.bytes_written();
     let bounds = bounds(text);
-    let mut offsets = OffsetIndexBuilder::new();
     let mut said = ColumnIndexBuilder::new(column.physical_type());
     for first in (0..rows).step_by(PAGE_ROWS) {
         let rows = PAGE_ROWS.min(rows - first);
@@ -60,51 +51,34 @@ pub(super) fn constant(
         bytes.push(hybrid::width_for(1));
         hybrid::encode(&vec![0; rows], hybrid::width_for(1), &mut bytes);
         let page = Page::DataPage {
-            buf: compressed(&bytes)?,
+            buf: compressed(&mut snappy, &bytes)?,
             num_values: u32::try_from(rows)?,
             encoding: Encoding::RLE_DICTIONARY,
             def_level_encoding: Encoding::RLE,
             rep_level_encoding: Encoding::RLE,
             statistics: None,
         };
-        let begin = out.bytes_written();
-        SerializedPageWriter::new(&mut out).write_page(CompressedPage::new(page, bytes.len()))?;
+        chunk.page(CompressedPage::new(page, bytes.len()), rows)?;
         uncompressed += bytes.len();
-        offsets.append_offset_and_size(i64::try_from(begin)?, i32::try_from(out.bytes_written() - begin)?);
-        offsets.append_row_count(i64::try_from(rows)?);
         if let Some(bounds) = &bounds {
             said.append(false, bounds.min.clone(), bounds.max.clone(), 0);
         }
     }
-    let bytes = Bytes::from(out.into_inner()?);
-    let pages = rows.div_ceil(PAGE_ROWS);
+    let pages = i32::try_from(rows.div_ceil(PAGE_ROWS))?;
     let encoded = |page_type, encoding, count| PageEncodingStats { page_type, encoding, count };
     let mut described = ColumnChunkMetaData::builder(column.clone())
-        .set_compression(Compression::SNAPPY)
         .set_encodings(vec![Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY])
         .set_page_encoding_stats(vec![
             encoded(PageType::DICTIONARY_PAGE, Encoding::PLAIN, 1),
-            encoded(PageType::DATA_PAGE, Encoding::RLE_DICTIONARY, i32::try_from(pages)?),
+            encoded(PageType::DATA_PAGE, Encoding::RLE_DICTIONARY, pages),
         ])
-        .set_num_values(i64::try_from(rows)?)
-        .set_total_compressed_size(i64::try_from(bytes.len())?)
         // But for some bytes of headers.
-        .set_total_uncompressed_size(i64::try_from(uncompressed)?)
-        .set_data_page_offset(i64::try_from(first_page)?)
-        .set_dictionary_page_offset(Some(0));
+        .set_total_uncompressed_size(i64::try_from(uncompressed)?);
     if let Some(statistics) = bounds.as_ref().and_then(|bounds| Bounds::statistics(Some(bounds), &column, 0))
     {
         described = described.set_statistics(statistics);
     }
-    let close = ColumnCloseResult {
-        bytes_written: bytes.len() as u64,
-        rows_written: rows as u64,
-        metadata: described.build()?,
-        bloom_filter: None,
-        column_index: bounds.is_some().then(|| said.build()).transpose()?,
-        offset_index: Some(offsets.build()),
-    };
-    Ok((bytes, Box::new(close)))
+    chunk.finish(described, bounds.is_some().then_some(said))
 }
 
 /// The bounds of the text, cut as writers cut them; `None` if it is not one that is cut easily.

@@ -17,37 +17,38 @@
 //! files without a page index, other codecs than Snappy (with those, compressing is what takes the time).
 
 mod bounds;
+mod chunk;
 mod constant;
 mod hybrid;
 mod page;
 #[cfg(test)]
 mod tests;
 
-use std::{io::Write, sync::Arc};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_null_array};
 use bytes::Bytes;
 use parquet::{
     basic::{Compression, Encoding},
     column::{
-        page::{CompressedPage, Page, PageReader, PageWriter},
+        page::{CompressedPage, Page, PageReader},
         writer::ColumnCloseResult,
     },
     errors::ParquetError,
     file::{
-        metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder},
+        metadata::{ColumnChunkMetaData, ColumnIndexBuilder},
         page_index::offset_index::PageLocation,
         reader::{ChunkReader, FileReader, SerializedFileReader},
         serialized_reader::SerializedPageReader,
-        writer::{SerializedPageWriter, TrackedWrite},
     },
 };
 
 use self::{
     bounds::Bounds,
+    chunk::{ChunkWriter, compressed},
     page::{Dictionary, Leaf, Outcome, PlainValues, Replacement, Stored},
 };
-use super::base_file::FileFormat;
+use super::base_file::{FileFormat, unsupported};
 use crate::{
     Result,
     base_file::{OpenFile, Source},
@@ -91,7 +92,7 @@ impl NewValues {
             };
             (0..group.num_columns()).map(column).collect::<Result<Vec<_>, ParquetError>>()
         });
-        Ok(Self { leaves: leaves.map_err(super::base_file::unsupported)? })
+        Ok(Self { leaves: leaves.map_err(unsupported)? })
     }
 }
 
@@ -102,7 +103,7 @@ pub(super) fn constant(
     text: &str,
     rows: usize,
 ) -> Result<(Bytes, Box<ColumnCloseResult>)> {
-    constant::constant(format.leaf(leaf), text, rows).map_err(super::base_file::unsupported)
+    constant::constant(format.leaf(leaf), text, rows).map_err(unsupported)
 }
 
 /// A column chunk after its rows changed.
@@ -138,9 +139,9 @@ struct Patch<'a> {
 }
 
 /// A page of the new chunk.
-enum NewPage {
+enum NewPage<'a> {
     /// Where the stored one is.
-    Stored(PageLocation),
+    Stored(&'a PageLocation),
     New(CompressedPage),
 }
 
@@ -184,7 +185,7 @@ impl<'a> Patch<'a> {
         let mut said = ColumnIndexBuilder::new(metadata.column_type());
         let mut bounds_of_all = None;
         let (mut nulls_of_all, mut more_bytes, mut is_changed) = (0_u64, 0_i64, false);
-        let mut compressor = snap::raw::Encoder::new();
+        let mut snappy = snap::raw::Encoder::new();
         for (number, location) in self.locations.iter().enumerate() {
             let first = usize::try_from(location.first_row_index)?;
             let end = match self.locations.get(number + 1) {
@@ -200,7 +201,7 @@ impl<'a> Patch<'a> {
                 self.rows.partition_point(|row| *row < first)..self.rows.partition_point(|row| *row < end);
             if edits.is_empty() {
                 reader.skip_next_page()?;
-                pages.push(NewPage::Stored(location.clone()));
+                pages.push((rows, NewPage::Stored(location)));
             } else {
                 let Some(Page::DataPage {
                     buf,
@@ -222,17 +223,14 @@ impl<'a> Patch<'a> {
                 let page = Stored { bytes: &buf, encoding, rows, bounds: bounds.as_ref() };
                 match page::patch(self.leaf, page, &replacements, dictionary.as_mut()) {
                     None => return Ok(None),
-                    Some(Outcome::Unchanged) => pages.push(NewPage::Stored(location.clone())),
+                    Some(Outcome::Unchanged) => pages.push((rows, NewPage::Stored(location))),
                     Some(Outcome::Patched(patched)) => {
                         let length = patched.bytes.len();
                         if length > MOST_BYTES.max(2 * buf.len()) {
                             return Ok(None);
                         }
-                        let compressed = compressor
-                            .compress_vec(&patched.bytes)
-                            .map_err(|cause| ParquetError::External(Box::new(cause)))?;
                         let page = Page::DataPage {
-                            buf: compressed.into(),
+                            buf: compressed(&mut snappy, &patched.bytes)?,
                             num_values,
                             encoding,
                             def_level_encoding,
@@ -240,7 +238,7 @@ impl<'a> Patch<'a> {
                             statistics: None,
                         };
                         more_bytes += length as i64 - buf.len() as i64;
-                        pages.push(NewPage::New(CompressedPage::new(page, length)));
+                        pages.push((rows, NewPage::New(CompressedPage::new(page, length))));
                         (bounds, nulls, is_changed) = (patched.bounds, patched.nulls, true);
                     }
                 }
@@ -262,74 +260,47 @@ impl<'a> Patch<'a> {
             return Ok(Some(PatchedChunk::Unchanged));
         }
 
-        let mut out =
-            TrackedWrite::new(Vec::with_capacity(usize::try_from(metadata.compressed_size())? * 9 / 8));
+        let mut chunk = ChunkWriter::new(usize::try_from(metadata.compressed_size())? * 9 / 8);
         if let Some(dictionary) = &dictionary {
             match dictionary.grown() {
                 None => {
                     let length = self.locations[0].offset.cast_unsigned() - start;
-                    out.write_all(&self.source.get_bytes(start, usize::try_from(length)?)?)?;
+                    chunk.stored_dictionary(&self.source.get_bytes(start, usize::try_from(length)?)?)?;
                 }
                 Some(values) if values.len() > MOST_BYTES => return Ok(None),
                 Some(values) => {
-                    let compressed = compressor
-                        .compress_vec(values)
-                        .map_err(|cause| ParquetError::External(Box::new(cause)))?;
                     let page = Page::DictionaryPage {
-                        buf: compressed.into(),
+                        buf: compressed(&mut snappy, values)?,
                         num_values: u32::try_from(dictionary.len())?,
                         encoding: dictionary_encoding,
                         is_sorted: false,
                     };
-                    let page = CompressedPage::new(page, values.len());
-                    SerializedPageWriter::new(&mut out).write_page(page)?;
+                    chunk.dictionary(page, values.len())?;
                 }
             }
         }
-        let first_page = out.bytes_written();
-        let mut offsets = OffsetIndexBuilder::new();
-        for (number, page) in pages.into_iter().enumerate() {
-            let begin = out.bytes_written();
+        for (rows, page) in pages {
             match page {
                 NewPage::Stored(at) => {
                     let length = usize::try_from(at.compressed_page_size)?;
-                    out.write_all(&self.source.get_bytes(at.offset.cast_unsigned(), length)?)?;
+                    chunk.stored_page(&self.source.get_bytes(at.offset.cast_unsigned(), length)?, rows)?;
                 }
-                NewPage::New(page) => {
-                    SerializedPageWriter::new(&mut out).write_page(page)?;
-                }
+                NewPage::New(page) => chunk.page(page, rows)?,
             }
-            let length = i32::try_from(out.bytes_written() - begin)?;
-            offsets.append_offset_and_size(i64::try_from(begin)?, length);
-            let end = self.locations.get(number + 1).map_or(all_rows as i64, |next| next.first_row_index);
-            offsets.append_row_count(end - self.locations[number].first_row_index);
         }
-        let bytes = Bytes::from(out.into_inner()?);
 
         let column = metadata.column_descr_ptr();
         let mut described = ColumnChunkMetaData::builder(column.clone())
-            .set_compression(metadata.compression())
             .set_encodings_mask(*metadata.encodings_mask())
-            .set_num_values(metadata.num_values())
-            .set_total_compressed_size(i64::try_from(bytes.len())?)
             // But for some bytes of headers and of the dictionary.
-            .set_total_uncompressed_size((metadata.uncompressed_size() + more_bytes).max(0))
-            .set_data_page_offset(i64::try_from(first_page)?)
-            .set_dictionary_page_offset(dictionary.is_some().then_some(0));
+            .set_total_uncompressed_size((metadata.uncompressed_size() + more_bytes).max(0));
         if let Some(pages) = metadata.page_encoding_stats() {
             described = described.set_page_encoding_stats(pages.clone());
         }
         if let Some(statistics) = Bounds::statistics(bounds_of_all.as_ref(), &column, nulls_of_all) {
             described = described.set_statistics(statistics);
         }
-        let close = ColumnCloseResult {
-            bytes_written: bytes.len() as u64,
-            rows_written: self.chunk.rows_written,
-            metadata: described.build()?,
-            bloom_filter: None,
-            column_index: Some(said.build()?),
-            offset_index: Some(offsets.build()),
-        };
-        Ok(Some(PatchedChunk::Changed(bytes, Box::new(close))))
+        let (bytes, close) = chunk.finish(described, Some(said))?;
+        Ok(Some(PatchedChunk::Changed(bytes, close)))
     }
 }
