@@ -136,30 +136,17 @@ impl Input {
         mut check: impl FnMut(&Schema) -> Result<()> + 'a,
         progress: &'a dyn Fn(u64),
     ) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
-        let mut files = self.files.iter();
-        let mut open: Option<Batches<'a>> = None;
-        let mut next = move || loop {
-            if let Some(batches) = &mut open
-                && let Some(batch) = batches.next()
-            {
-                return batch.map(Some);
-            }
-            let Some(file) = files.next() else { return Ok(None) };
+        let mut checked = move |file: &'a InputFile| -> Result<Batches<'a>> {
             let mut batches = file.batches(known, progress)?;
-            let Some(first) = batches.next().transpose()? else { continue };
-            check(first.schema_ref()).map_err(|error| error.with_context("file", file.path.display()))?;
-            open = Some(batches);
-            return Ok(Some(first));
-        };
-        let mut over = false;
-        std::iter::from_fn(move || {
-            if over {
-                return None;
+            let first = batches.next().transpose()?;
+            if let Some(first) = &first {
+                check(first.schema_ref()).map_err(|error| error.with_context("file", file.path.display()))?;
             }
-            let batch = next().transpose();
-            over = !matches!(batch, Some(Ok(_)));
-            batch
-        })
+            Ok(Box::new(first.map(Ok).into_iter().chain(batches)))
+        };
+        self.files
+            .iter()
+            .flat_map(move |file| checked(file).unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))
     }
 }
 
