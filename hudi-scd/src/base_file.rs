@@ -160,13 +160,10 @@ impl Footer {
                     let parsed = Source::of_file(file).map_err(ParquetError::from).and_then(|source| {
                         let metadata = ParquetMetaDataReader::new().parse_and_finish(&source)?;
                         if let Some(entry) = entry {
-                            let start = source.len().saturating_sub(FOOTER_GUESS);
-                            let mut end = source.get_bytes(start, (source.len() - start) as usize)?;
-                            let missing = footer_length(&end).saturating_sub(end.len());
-                            if let Some(start) = start.checked_sub(missing as u64).filter(|_| missing > 0) {
-                                end = source.get_bytes(start, (source.len() - start) as usize)?;
-                            }
-                            keep_footer(&entry, &end);
+                            let last = source.get_bytes(source.len().saturating_sub(8), 8)?;
+                            let length = footer_length(&last);
+                            let start = source.len().saturating_sub(length as u64);
+                            keep_footer(&entry, &source.get_bytes(start, length)?);
                         }
                         Ok(metadata)
                     });

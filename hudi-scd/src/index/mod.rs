@@ -263,7 +263,7 @@ fn search_kept(entry: &Entry, rows: u64, path: &Path, wanted: &Wanted, candidate
         Ok(batch)
     });
     // With an error here, the file itself is asked, which says what is wrong with it.
-    let found = search(path, wanted, candidates, std::iter::once(0..rows).collect(), batches).ok()?;
+    let found = search(path, wanted, candidates, std::iter::once(0..rows), batches).ok()?;
     (left == 0).then_some(found)
 }
 
@@ -275,14 +275,9 @@ fn search_file(open: &OpenFile, wanted: &Wanted, candidates: &[u32], entry: Opti
     let Some(entry) = entry else {
         let wanted_groups = groups_with_keys(open, wanted, candidates);
         // The positions of the rows that are read, run after run.
-        let runs = wanted_groups.iter().map(|group| groups[*group].clone()).collect();
-        return search(
-            path,
-            wanted,
-            candidates,
-            runs,
-            open.read_groups(Some(wanted_groups), &columns, None)?,
-        );
+        let runs: Vec<_> = wanted_groups.iter().map(|group| groups[*group].clone()).collect();
+        let batches = open.read_groups(Some(wanted_groups), &columns, None)?;
+        return search(path, wanted, candidates, runs, batches);
     };
     let ordering = ordering.and_then(|name| open.field(name));
     let mut keeping = entry.keep_keys(ordering.map(|field| (field.name().as_str(), field.data_type())));
@@ -306,7 +301,7 @@ fn search(
     path: &Path,
     wanted: &Wanted,
     candidates: &[u32],
-    runs: Vec<Range<u64>>,
+    runs: impl IntoIterator<Item = Range<u64>>,
     batches: impl Iterator<Item = Result<RecordBatch>>,
 ) -> Result<Found> {
     let sought = Sought::new(&wanted.keys, candidates);
