@@ -107,8 +107,9 @@ impl Incoming {
     /// Refuses NULL where the table's own schema does not allow it. A row that deletes need not say more than its key.
     fn check_required(&self, avro: &str) -> Result<()> {
         let declared = schema::from_avro(avro)?;
-        if self.deletes.is_none() {
-            return schema::check_required(&self.rows, &declared);
+        let checked = schema::check_required(&self.rows, &declared);
+        if checked.is_ok() || self.deletes.is_none() {
+            return checked;
         }
         let stays: BooleanArray = (0..self.rows.num_rows()).map(|row| Some(!self.is_delete(row))).collect();
         let rows = filter_record_batch(&self.rows, &stays).map_err(|cause| {
