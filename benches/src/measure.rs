@@ -22,8 +22,17 @@ pub fn cpu_time() -> Duration {
 
 /// The most memory that this process has had at a time.
 pub fn peak_bytes() -> u64 {
+    status_bytes("VmHWM:")
+}
+
+/// The memory that this process has now.
+pub fn resident_bytes() -> u64 {
+    status_bytes("VmRSS:")
+}
+
+fn status_bytes(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }

@@ -15,21 +15,13 @@
 //! `cargo run --release -p benches --bin fleet` fails if ours is later than a second in the mean or meets a throttle; `--smoke` has 120
 //! statements and four questions a second.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
-use benches::results::Section;
+use benches::{results::Section, simulated::Service};
 use clap::Parser;
 use redshift_orchestrator::{
-    Description, Error, ErrorKind, PageToken, ResultPage, Statement, StatementExecutor, StatementFilter,
-    StatementId, StatementPage, Status, Submitted, WaitTime,
+    StatementExecutor, StatementId,
     layer::{Fleet, Request, RequestRates},
     wait::{Effort, Ending, Exponential, Fixed, LongPoll, PollStrategy, Progress, Wait},
 };
@@ -37,8 +29,6 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
-
-const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 #[derive(Parser)]
 #[command(about = "Lateness of a fleet of waits under an account's rate, simulated")]
@@ -133,20 +123,16 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
                 (begins, begins + Duration::from_secs_f64(300.0 + draw.f64() * 600.0))
             })
             .collect();
-        let holds = !matches!(watcher, Watcher::Fleet { holds: false });
-        let service = Arc::new(Service {
-            ends: statements.iter().map(|(_, ends)| *ends).collect(),
-            holds,
-            rate,
-            taken: Mutex::default(),
-            asked: AtomicU64::default(),
-            refused: AtomicU64::default(),
+        let service = Service::new(statements.iter().map(|(_, ends)| *ends).collect()).with_rate(rate);
+        let service = Arc::new(match watcher {
+            Watcher::Fleet { holds: false } => service.without_holding(),
+            _ => service,
         });
         let rates = RequestRates::default().with(Request::DescribeStatement, rate as u32);
         let fleet = Arc::new(Fleet::new(service.clone()).with_rates(rates));
         let mut waits = JoinSet::new();
         for (number, (begins, ends)) in statements.into_iter().enumerate() {
-            let id = StatementId::new(number.to_string());
+            let id = Service::id(number);
             match watcher {
                 Watcher::Fleet { .. } => {
                     let fleet = fleet.clone();
@@ -176,8 +162,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
             late.extend(one.map(|late| late.as_secs_f64()));
         }
         late.sort_by(f64::total_cmp);
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Ok(Seen { late, asked: count(&service.asked), refused: count(&service.refused) })
+        Ok(Seen { late, asked: service.asked(), refused: service.refused() })
     })
 }
 
@@ -195,86 +180,5 @@ async fn poll(service: &Service, id: &StatementId, strategy: &dyn PollStrategy, 
             }
         }
         progress.polls += 1;
-    }
-}
-
-/// A service that answers so many questions in any second, and half a round trip away in each direction.
-#[derive(Debug)]
-struct Service {
-    ends: Vec<Instant>,
-    holds: bool,
-    rate: usize,
-    /// When the last questions were taken.
-    taken: Mutex<VecDeque<Instant>>,
-    asked: AtomicU64,
-    refused: AtomicU64,
-}
-
-impl Service {
-    fn takes(&self) -> bool {
-        let now = Instant::now();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while taken.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
-            taken.pop_front();
-        }
-        let takes = taken.len() < self.rate;
-        if takes {
-            taken.push_back(now);
-        }
-        takes
-    }
-}
-
-fn unsupported<T>() -> redshift_orchestrator::Result<T> {
-    Err(Error::new(ErrorKind::Unsupported, "the simulation only answers questions"))
-}
-
-#[async_trait::async_trait]
-impl StatementExecutor for Service {
-    async fn submit(&self, _: &Statement, _: Option<WaitTime>) -> redshift_orchestrator::Result<Submitted> {
-        unsupported()
-    }
-
-    async fn describe(
-        &self,
-        id: &StatementId,
-        wait: Option<WaitTime>,
-    ) -> redshift_orchestrator::Result<Description> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        sleep(ROUND_TRIP / 2).await;
-        if !self.takes() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            sleep(ROUND_TRIP / 2).await;
-            return Err(Error::new(ErrorKind::Throttled, "Rate exceeded"));
-        }
-        let number: usize = id.as_str().parse().unwrap_or_default();
-        let ends = self.ends[number];
-        if self.holds {
-            let held = Instant::now() + wait.map_or(Duration::ZERO, WaitTime::duration);
-            sleep_until(held.min(ends)).await;
-        }
-        let status = if Instant::now() < ends { Status::Started } else { Status::Finished };
-        sleep(ROUND_TRIP / 2).await;
-        Ok(Description::new(id.clone(), status))
-    }
-
-    async fn cancel(&self, _: &StatementId) -> redshift_orchestrator::Result<bool> {
-        unsupported()
-    }
-
-    async fn result(
-        &self,
-        _: &StatementId,
-        _: Option<PageToken>,
-    ) -> redshift_orchestrator::Result<ResultPage> {
-        unsupported()
-    }
-
-    async fn list(
-        &self,
-        _: &StatementFilter,
-        _: Option<PageToken>,
-    ) -> redshift_orchestrator::Result<StatementPage> {
-        unsupported()
     }
 }

@@ -16,7 +16,6 @@
 //! of them and no limits.
 
 use std::{
-    fs,
     process::{Command, ExitCode},
     sync::Arc,
     time::Duration,
@@ -24,7 +23,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use benches::{
-    measure::{cpu_time, json_lines, number},
+    measure::{cpu_time, json_lines, number, resident_bytes},
     results::Section,
 };
 use clap::{Parser, ValueEnum};
@@ -119,12 +118,6 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn resident() -> f64 {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok());
-    pages.unwrap_or(f64::NAN) * 4096.0
-}
-
 fn measure(way: Way, count: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     runtime.block_on(async {
@@ -133,7 +126,7 @@ fn measure(way: Way, count: usize) -> Result<()> {
         let service =
             LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(Run::finished(RUNS)));
         let service = Arc::new(service);
-        let (memory, processor) = (resident(), cpu_time());
+        let (memory, processor) = (resident_bytes(), cpu_time());
         let mut tasks = JoinSet::new();
         let orchestrator = Orchestrator::new(service.clone()).with_journal(MemoryJournal::new());
         for number in 0..count {
@@ -148,7 +141,7 @@ fn measure(way: Way, count: usize) -> Result<()> {
             }
         }
         sleep(RUNS / 2).await;
-        let bytes = (resident() - memory) / count as f64;
+        let bytes = (resident_bytes() as f64 - memory as f64) / count as f64;
         let mut finished = 0;
         if way == Way::Service {
             sleep(RUNS).await;

@@ -93,7 +93,6 @@ async fn run(smoke: bool) -> Result<()> {
         if is_limited {
             worst = worst.max(orchestrator / bare);
         }
-        let micros = |seconds: f64| format!("{:.0}", seconds * 1e6);
         rows.push([
             name,
             micros(bare),
@@ -104,20 +103,18 @@ async fn run(smoke: bool) -> Result<()> {
         ]);
     }
 
-    let count = if smoke { 5 } else { 1_000 };
-    let before = journal.syncs();
-    let [memory, disk] = take_turns([&ways[2], &on_disk], "CALL nothing()", 1, count).await?;
-    let syncs = (journal.syncs() - before) as f64 / (count + WARM_UP) as f64;
-    let one = sync_of_a_record(directory.path().join("plain"), count)?;
-    let mut apart = vec![["one at a time".to_owned(), per((disk - memory) * 1e6), format!("{syncs:.2}")]];
-    let rounds = if smoke { 1 } else { 50 };
-    let before = journal.syncs();
-    let [memory, disk] = take_turns([&ways[2], &on_disk], "CALL nothing()", many, rounds).await?;
-    let syncs = (journal.syncs() - before) as f64 / ((rounds + WARM_UP) * many) as f64;
-    apart.push([format!("{many} at a time"), per((disk - memory) * 1e6), format!("{syncs:.2}")]);
+    let (count, rounds) = if smoke { (5, 1) } else { (1_000, 50) };
+    let mut apart = Vec::new();
+    for (together, turns) in [(1, count), (many, rounds)] {
+        let before = journal.syncs();
+        let [memory, disk] = take_turns([&ways[2], &on_disk], "CALL nothing()", together, turns).await?;
+        let syncs = (journal.syncs() - before) as f64 / ((turns + WARM_UP) * together) as f64;
+        let name = if together == 1 { "one at a time".to_owned() } else { format!("{together} at a time") };
+        apart.push([name, micros(disk - memory), format!("{syncs:.2}")]);
+    }
     apart.push([
         "appending a record to a plain file, and its sync".to_owned(),
-        per(one * 1e6),
+        micros(sync_of_a_record(directory.path().join("plain"), count)?),
         "1.00".to_owned(),
     ]);
 
@@ -137,8 +134,8 @@ async fn run(smoke: bool) -> Result<()> {
     Ok(())
 }
 
-fn per(micros: f64) -> String {
-    format!("{micros:.0}")
+fn micros(seconds: f64) -> String {
+    format!("{:.0}", seconds * 1e6)
 }
 
 fn target() -> Target {

@@ -10,16 +10,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use benches::results::Section;
+use benches::{
+    results::Section,
+    simulated::{ROUND_TRIP, Service},
+};
 use clap::Parser;
 use redshift_orchestrator::{
-    Description, Error, ErrorKind, PageToken, ResultPage, Statement, StatementExecutor, StatementFilter,
-    StatementId, StatementPage, Status, Submitted, WaitTime,
+    StatementExecutor, WaitTime,
     wait::{Effort, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait},
 };
-use tokio::time::{Instant, sleep, sleep_until};
-
-const ROUND_TRIP: Duration = Duration::from_millis(50);
+use tokio::time::{Instant, sleep};
 
 #[derive(Parser)]
 #[command(about = "Lateness and questions of polling strategies, simulated")]
@@ -104,9 +104,9 @@ fn simulate<T>(future: impl Future<Output = Result<T>>) -> T {
 
 /// Watches a statement with one of our strategies.
 async fn ours(strategy: &dyn PollStrategy, takes: Duration) -> Result<Measured> {
-    let service = Service::with_statement(takes);
     let begun = Instant::now();
-    let (id, mut effort) = (StatementId::new("simulated"), Effort::default());
+    let service = Service::new(vec![begun + takes]);
+    let (id, mut effort) = (Service::id(0), Effort::default());
     let before = takes.div_f64(1.05);
     let wait = Wait::new(&service, &id, strategy).with_expected(Some(before));
     let ending = wait.until_ended(&mut effort).await;
@@ -156,9 +156,9 @@ impl Peer {
     }
 
     async fn watch(self, takes: Duration) -> Result<Measured> {
-        let service = Service::with_statement(takes);
         let begun = Instant::now();
-        let id = StatementId::new("simulated");
+        let service = Service::new(vec![begun + takes]);
+        let id = Service::id(0);
         if self.wait.is_some() {
             // Its submit waits as well; that is no question.
             let submitted = service.describe(&id, self.wait).await?;
@@ -214,60 +214,4 @@ fn peers() -> Vec<Peer> {
             .holding()
             .giving_up_after(3_600.0),
     ]
-}
-
-/// One statement, half a round trip away in each direction.
-#[derive(Debug)]
-struct Service {
-    ends: Instant,
-}
-
-impl Service {
-    fn with_statement(takes: Duration) -> Self {
-        Self { ends: Instant::now() + takes }
-    }
-}
-
-fn unsupported<T>() -> redshift_orchestrator::Result<T> {
-    Err(Error::new(ErrorKind::Unsupported, "the simulation only answers questions"))
-}
-
-#[async_trait::async_trait]
-impl StatementExecutor for Service {
-    async fn submit(&self, _: &Statement, _: Option<WaitTime>) -> redshift_orchestrator::Result<Submitted> {
-        unsupported()
-    }
-
-    async fn describe(
-        &self,
-        id: &StatementId,
-        wait: Option<WaitTime>,
-    ) -> redshift_orchestrator::Result<Description> {
-        sleep(ROUND_TRIP / 2).await;
-        let held = Instant::now() + wait.map_or(Duration::ZERO, WaitTime::duration);
-        sleep_until(held.min(self.ends)).await;
-        let status = if Instant::now() < self.ends { Status::Started } else { Status::Finished };
-        sleep(ROUND_TRIP / 2).await;
-        Ok(Description::new(id.clone(), status))
-    }
-
-    async fn cancel(&self, _: &StatementId) -> redshift_orchestrator::Result<bool> {
-        unsupported()
-    }
-
-    async fn result(
-        &self,
-        _: &StatementId,
-        _: Option<PageToken>,
-    ) -> redshift_orchestrator::Result<ResultPage> {
-        unsupported()
-    }
-
-    async fn list(
-        &self,
-        _: &StatementFilter,
-        _: Option<PageToken>,
-    ) -> redshift_orchestrator::Result<StatementPage> {
-        unsupported()
-    }
 }

@@ -63,42 +63,16 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
 
     let mut taken: [Vec<f64>; 6] = Default::default();
     for turn in 0..=turns {
-        let mut seconds = [0.0; 6];
-        let begun = Instant::now();
-        let read: usize = bodies[0]
-            .iter()
-            .map(|body| Ok(serde_json::from_str::<Value>(body)?["Records"].as_array().map_or(0, Vec::len)))
-            .sum::<Result<usize>>()?;
-        seconds[0] = begun.elapsed().as_secs_f64();
-        ensure!(read == count, "serde_json read {read} rows");
-
-        let pages = Pages::new(json.iter().map(|page| PageData::Records(page.clone())), count);
-        let begun = Instant::now();
-        let read = pages.rows::<Sale>(&json_id).await?.len();
-        seconds[1] = begun.elapsed().as_secs_f64();
-        ensure!(read == count, "{read} rows came of pages");
-
-        let begun = Instant::now();
-        let read = executor.rows::<Sale>(&json_id).await?.len();
-        seconds[2] = begun.elapsed().as_secs_f64();
-        ensure!(read == count, "{read} rows came of the service");
-
-        let begun = Instant::now();
-        let read = with_arrow_csv(&text, schema.clone())?;
-        seconds[3] = begun.elapsed().as_secs_f64();
-        ensure!(read == count, "arrow-csv read {read} rows");
-
-        let pages = Pages::new(csv.iter().map(|pieces| PageData::Csv(pieces.clone())), count);
-        let begun = Instant::now();
-        let read = in_batches(&pages, &csv_id).await?;
-        seconds[4] = begun.elapsed().as_secs_f64();
-        ensure!(read == count, "{read} rows came of pages of CSV");
-
-        let begun = Instant::now();
-        let read = in_batches(&executor, &csv_id).await?;
-        seconds[5] = begun.elapsed().as_secs_f64();
-        ensure!(read == count, "{read} rows came of the service's CSV");
-
+        let json_pages = Pages::new(json.iter().map(|page| PageData::Records(page.clone())), count);
+        let csv_pages = Pages::new(csv.iter().map(|pieces| PageData::Csv(pieces.clone())), count);
+        let seconds = [
+            timed(count, async { in_values(&bodies[0]) }).await?,
+            timed(count, in_structs(&json_pages, &json_id)).await?,
+            timed(count, in_structs(&executor, &json_id)).await?,
+            timed(count, async { with_arrow_csv(&text, schema.clone()) }).await?,
+            timed(count, in_batches(&csv_pages, &csv_id)).await?,
+            timed(count, in_batches(&executor, &csv_id)).await?,
+        ];
         // The first turn warms up.
         if turn > 0 {
             taken.iter_mut().zip(seconds).for_each(|(taken, seconds)| taken.push(seconds));
@@ -132,6 +106,25 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
         )
         .with_note(&format!("Medians of {turns}, one thread. `over the peer` is their time over ours."))
         .publish(!smoke)
+}
+
+/// The seconds that a way takes, which has to read all rows.
+async fn timed(count: usize, way: impl Future<Output = Result<usize>>) -> Result<f64> {
+    let begun = Instant::now();
+    let read = way.await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    ensure!(read == count, "{read} of {count} rows came");
+    Ok(seconds)
+}
+
+fn in_values(bodies: &[String]) -> Result<usize> {
+    let rows =
+        |body: &String| Ok(serde_json::from_str::<Value>(body)?["Records"].as_array().map_or(0, Vec::len));
+    bodies.iter().map(rows).sum()
+}
+
+async fn in_structs<E: StatementExecutor>(executor: &E, id: &StatementId) -> Result<usize> {
+    Ok(executor.rows::<Sale>(id).await?.len())
 }
 
 async fn in_batches<E: StatementExecutor>(executor: &E, id: &StatementId) -> Result<usize> {
