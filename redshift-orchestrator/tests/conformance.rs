@@ -3,68 +3,19 @@
 use std::time::Duration;
 
 use redshift_orchestrator::{
-    Column, Field, StatementExecutor,
-    catalog::Table,
-    conformance::{self, Fixture, Need},
+    StatementExecutor, conformance,
     layer::{Fleet, Limit, Rate, RequestRates, Retry, Traced},
-    local::{Dwell, Effect, Fault, Faults, Faulty, Limits, LocalExecutor, Run, Script, Scripted},
+    local::{Fault, Faults, Faulty, LocalExecutor, Scripted},
 };
 
-/// An executor in front of a script; `effects` gets at the script's.
-struct Over<E> {
-    executor: E,
-    effects: Box<dyn Fn() -> Vec<Effect> + Sync + Send>,
-}
+#[path = "support/scripted.rs"]
+mod scripted;
 
-impl<E: StatementExecutor> Fixture for Over<E> {
-    type Executor = E;
-
-    fn executor(&self) -> &E {
-        &self.executor
-    }
-
-    fn sql(&self, need: Need<'_>) -> String {
-        match need {
-            Need::Rows => "SELECT n FROM three".to_owned(),
-            Need::Failure => "SELECT 1 / 0".to_owned(),
-            Need::Nap => "CALL nap()".to_owned(),
-            Need::Effect(what) => format!("CALL effect('{what}')"),
-            Need::EffectOf(parameter) => format!("CALL effect(:{parameter})"),
-        }
-    }
-
-    async fn effects(&self, what: &str) -> usize {
-        (self.effects)().iter().filter(|effect| effect.sql.contains(&format!("'{what}'"))).count()
-    }
-
-    async fn pass(&self, time: Duration) -> bool {
-        tokio::time::sleep(time).await;
-        true
-    }
-}
-
-fn scripted() -> LocalExecutor<Scripted> {
-    let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
-    let mut limits = Limits::default();
-    limits.rows_per_page = 2;
-    let script = Script::new()
-        .with_limits(limits)
-        .with_table(Table::new("mystore", "fact_sales"), [Column::new("id", "int8")])
-        .with_dwell(Dwell { submitted: Duration::from_millis(100), picked: Duration::from_millis(100) })
-        .on(
-            "SELECT n",
-            Run::finished(Duration::from_secs(1)).with_result(vec![Column::new("n", "int4")], rows),
-        )
-        .on("1 / 0", Run::failed(Duration::from_secs(1), "ERROR: division by zero"))
-        .on("nap", Run::finished(Duration::from_hours(1)))
-        .otherwise(Run::finished(Duration::from_secs(2)));
-    LocalExecutor::scripted(script)
-}
+use scripted::Over;
 
 fn over<E: StatementExecutor>(wrap: impl FnOnce(LocalExecutor<Scripted>) -> E) -> Over<E> {
-    let service = scripted();
-    let effects = service.clone();
-    Over { executor: wrap(service), effects: Box::new(move || effects.effects()) }
+    let service = scripted::service(Duration::from_secs(1));
+    Over { executor: wrap(service.clone()), service, is_paused: true }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod cancel;
+#[path = "../support/emulator.rs"]
+mod emulator;
 mod input;
 mod interrupts;
 #[cfg(feature = "postgres")]

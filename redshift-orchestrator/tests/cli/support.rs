@@ -8,6 +8,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::emulator::{Emulator, emulator};
+
 /// A directory with a pipeline file, and an emulator.
 pub(crate) struct Stage {
     directory: tempfile::TempDir,
@@ -32,18 +34,6 @@ name = "three"
 sql = "UPDATE three SET classified = 1"
 after = ["two"]
 "#;
-
-struct Emulator {
-    child: Child,
-    url: String,
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What a process left behind.
 #[derive(Debug)]
@@ -81,14 +71,14 @@ impl Stage {
         self.emulator = None;
         self.write("script.toml", script);
         let path = self.path("script.toml");
-        self.emulator = Some(Emulator::start(&["--scripted", path.to_str().unwrap()]));
+        self.emulator = Some(listening(&["--scripted", path.to_str().unwrap()]));
     }
 
     /// A pipeline file, and an emulator in front of a PostgreSQL server.
     #[cfg(feature = "postgres")]
     pub(crate) fn on_postgres(pipeline: &str, url: &str) -> Self {
         let mut stage = Self::without_emulator(pipeline);
-        stage.emulator = Some(Emulator::start(&["--postgres", url]));
+        stage.emulator = Some(listening(&["--postgres", url]));
         stage
     }
 
@@ -163,15 +153,8 @@ impl Stage {
     }
 }
 
-impl Emulator {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_redshift-data-emulator"));
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, url: line.trim().strip_prefix("listening on ").unwrap().to_owned() }
-    }
+fn listening(arguments: &[&str]) -> Emulator {
+    Emulator::start(emulator(&["--listen", "127.0.0.1:0"]).args(arguments))
 }
 
 impl Going {

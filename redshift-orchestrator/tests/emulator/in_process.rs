@@ -4,20 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use redshift_orchestrator::{
-    Column, Conclusion, DataApiExecutor, ErrorKind, Field, Orchestrator, Pipeline, Run as PipelineRun,
-    Statement, StatementExecutor, StepKey, Target, WaitTime,
-    conformance::{self, Fixture, Need},
+    Conclusion, DataApiExecutor, ErrorKind, Orchestrator, Pipeline, Run as PipelineRun, Statement,
+    StatementExecutor, StepKey, Target, WaitTime,
+    catalog::Catalog,
+    conformance,
     emulator::Emulator,
-    local::{Dwell, Fault, Faults, Faulty, Limits, LocalExecutor, Operation, Run, Script, Scripted},
+    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Run, Script, Scripted},
     pipeline::Step,
 };
 use tokio::time::Instant;
 
-use crate::connector;
+use crate::{
+    connector,
+    scripted::{self, Over},
+};
 
-fn executor(
-    service: impl StatementExecutor + redshift_orchestrator::catalog::Catalog + 'static,
-) -> DataApiExecutor {
+fn executor(service: impl StatementExecutor + Catalog + 'static) -> DataApiExecutor {
     let emulator = Emulator::new(service).in_process();
     let config = connector::sdk_config(move |request| {
         let emulator = emulator.clone();
@@ -26,57 +28,14 @@ fn executor(
     DataApiExecutor::new(&config, Target::cluster("dwh", "dev"))
 }
 
-struct InProcess {
-    executor: DataApiExecutor,
-    service: LocalExecutor<Scripted>,
-}
-
-impl Fixture for InProcess {
-    type Executor = DataApiExecutor;
-
-    fn executor(&self) -> &DataApiExecutor {
-        &self.executor
-    }
-
-    fn sql(&self, need: Need<'_>) -> String {
-        match need {
-            Need::Rows => "SELECT n FROM three".to_owned(),
-            Need::Failure => "SELECT 1 / 0".to_owned(),
-            Need::Nap => "CALL nap()".to_owned(),
-            Need::Effect(what) => format!("CALL effect('{what}')"),
-            Need::EffectOf(parameter) => format!("CALL effect(:{parameter})"),
-        }
-    }
-
-    async fn effects(&self, what: &str) -> usize {
-        self.service.effects().iter().filter(|effect| effect.sql.contains(&format!("'{what}'"))).count()
-    }
-
-    async fn pass(&self, time: Duration) -> bool {
-        tokio::time::sleep(time).await;
-        true
-    }
-}
-
 fn service() -> LocalExecutor<Scripted> {
-    let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
-    let mut limits = Limits::default();
-    limits.rows_per_page = 2;
-    let second = Duration::from_secs(1);
-    let script = Script::new()
-        .with_limits(limits)
-        .with_dwell(Dwell { submitted: second, picked: second })
-        .on("SELECT n", Run::finished(second).with_result(vec![Column::new("n", "int4")], rows))
-        .on("1 / 0", Run::failed(second, "ERROR: division by zero"))
-        .on("nap", Run::finished(Duration::from_hours(1)))
-        .otherwise(Run::finished(second));
-    LocalExecutor::scripted(script)
+    scripted::service(Duration::from_secs(1))
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_data_api_on_a_connector_conforms() {
     let service = service();
-    let fixture = InProcess { executor: executor(service.clone()), service };
+    let fixture = Over { executor: executor(service.clone()), service, is_paused: true };
     conformance::all(&fixture).await;
     conformance::catalog(&fixture).await;
 }

@@ -11,6 +11,10 @@ mod connector;
 mod executor;
 mod in_process;
 mod long_polls;
+#[path = "../support/emulator.rs"]
+mod process;
 mod protocol;
+#[path = "../support/scripted.rs"]
+mod scripted;
 mod sdk;
 mod support;

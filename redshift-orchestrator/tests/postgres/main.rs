@@ -14,6 +14,9 @@ mod emulator;
 mod harness;
 #[cfg(all(unix, feature = "data-api", feature = "emulator"))]
 mod kill;
+#[cfg(all(unix, feature = "data-api", feature = "emulator"))]
+#[path = "../support/emulator.rs"]
+mod process;
 mod recovery;
 mod sessions;
 mod statements;

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod capture;
+#[path = "../support/emulator.rs"]
+mod emulator;
 mod files;
 #[cfg(feature = "postgres")]
 mod postgres;

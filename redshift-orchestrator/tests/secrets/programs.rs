@@ -1,12 +1,15 @@
 //! The programs: whatever they print or write, with every switch that makes others talkative.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::Read,
     path::Path,
     process::{Command, Stdio},
 };
 
-use crate::search;
+use crate::{
+    emulator::{Emulator, emulator},
+    search,
+};
 
 const PIPELINE: &str = r#"
 name = "p"
@@ -58,18 +61,10 @@ fn programs_print_and_write_none() {
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
     write("p.toml", PIPELINE);
     write("script.toml", SCRIPT);
-    let mut emulator = Command::new(env!("CARGO_BIN_EXE_redshift-data-emulator"))
-        .args(["--listen", "127.0.0.1:0", "--scripted", "script.toml"])
-        .current_dir(directory.path())
-        .env("RUST_LOG", "trace")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(emulator.stdout.take().unwrap());
-    let mut line = String::new();
-    out.read_line(&mut line).unwrap();
-    let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    let mut command = emulator(&["--listen", "127.0.0.1:0", "--scripted", "script.toml"]);
+    command.current_dir(directory.path()).env("RUST_LOG", "trace").stderr(Stdio::piped());
+    let mut emulator = Emulator::start(&mut command);
+    let url = emulator.url.clone();
     let at = ["--endpoint-url", url.as_str()];
     let program = env!("CARGO_BIN_EXE_redshift-orchestrator");
     let reports = ["--report", "r.txt", "--report", "r.json", "--report", "r.svg", "--report", "r.html"];
@@ -115,10 +110,9 @@ fn programs_print_and_write_none() {
     let asked = [&["run", "p.toml", "--run-id", "c", "--quotations"][..], &pin, &at].concat();
     assert!(call(program, directory.path(), &asked).1.contains("no 'sesame-value' in UPDATE"));
     assert!(call(program, directory.path(), &["plan", "p.toml", "--show-sql"]).1.contains("sesame-literal"));
-    emulator.kill().unwrap();
+    emulator.process.kill().unwrap();
     let mut said = String::new();
-    emulator.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    out.read_to_string(&mut said).unwrap();
-    emulator.wait().unwrap();
+    emulator.process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    emulator.out.read_to_string(&mut said).unwrap();
     search("the emulator", said);
 }

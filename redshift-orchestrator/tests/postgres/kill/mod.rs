@@ -20,7 +20,11 @@ use redshift_orchestrator::{
     journal::{FileJournal, Journal, Standing},
 };
 
-use crate::{emulator::sdk_config, harness::Database};
+use crate::{
+    emulator::sdk_config,
+    harness::Database,
+    process::{Emulator, emulator},
+};
 
 mod child;
 
@@ -74,7 +78,7 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
     let database = Database::new(name).await;
     database.client.batch_execute(PREPARE).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let mut emulator = Emulator::start(&database.url, 0);
+    let mut emulator = listening("127.0.0.1:0", &database.url);
     let (mut killed, mut emulators_killed, mut runs) = (0, 0, 0);
     while killed < kills {
         let run = format!("run-{runs}");
@@ -86,7 +90,10 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
             if draw.u8(0..8) == 0 {
                 // While the child is at work, as far as it says.
                 child.read_lines(draw.usize(1..20));
-                emulator = emulator.kill_and_start_again(&database.url);
+                let address = emulator.url.strip_prefix("http://").unwrap().to_owned();
+                // The port must be free before the next one listens.
+                drop(emulator);
+                emulator = listening(&address, &database.url);
                 emulators_killed += 1;
             }
             if child.end(moment) {
@@ -130,39 +137,9 @@ async fn no_statement_is_lost(played: &Played) {
     }
 }
 
-/// The emulator, in a process of its own.
-struct Emulator {
-    process: Child,
-    url: String,
-}
-
-impl Emulator {
-    fn start(database: &str, port: u16) -> Self {
-        let listen = format!("127.0.0.1:{port}");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_redshift-data-emulator"))
-            .args(["--listen", &listen, "--postgres", database])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim_end().strip_prefix("listening on ").expect("the emulator listens").to_owned();
-        Self { process, url }
-    }
-
-    fn kill_and_start_again(mut self, database: &str) -> Self {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap();
-        Self::start(database, port)
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// An emulator at this address, in front of this database.
+fn listening(address: &str, database: &str) -> Emulator {
+    Emulator::start(&mut emulator(&["--listen", address, "--postgres", database]))
 }
 
 /// A child that runs a pipeline: this program, with one test to run.

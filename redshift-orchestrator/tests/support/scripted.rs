@@ -1,0 +1,63 @@
+//! The needs of the scenarios in `conformance`, met by a script: for whatever stands in front of it.
+
+use std::time::Duration;
+
+use redshift_orchestrator::{
+    Column, Field, StatementExecutor,
+    catalog::Table,
+    conformance::{Fixture, Need},
+    local::{Dwell, Limits, LocalExecutor, Run, Script, Scripted},
+};
+
+/// A service whose statements take three steps of this length each, but for one that takes an hour.
+pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
+    let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
+    let mut limits = Limits::default();
+    limits.rows_per_page = 2;
+    let script = Script::new()
+        .with_limits(limits)
+        .with_table(Table::new("mystore", "fact_sales"), [Column::new("id", "int8")])
+        .with_dwell(Dwell { submitted: step, picked: step })
+        .on("SELECT n", Run::finished(step).with_result(vec![Column::new("n", "int4")], rows))
+        .on("1 / 0", Run::failed(step, "ERROR: division by zero"))
+        .on("nap", Run::finished(Duration::from_hours(1)))
+        .otherwise(Run::finished(step));
+    LocalExecutor::scripted(script)
+}
+
+/// An executor in front of the service.
+pub(crate) struct Over<E> {
+    pub(crate) executor: E,
+    pub(crate) service: LocalExecutor<Scripted>,
+    /// Whether the clock is paused: hours go by in no time then, and are not waited for otherwise.
+    pub(crate) is_paused: bool,
+}
+
+impl<E: StatementExecutor> Fixture for Over<E> {
+    type Executor = E;
+
+    fn executor(&self) -> &E {
+        &self.executor
+    }
+
+    fn sql(&self, need: Need<'_>) -> String {
+        match need {
+            Need::Rows => "SELECT n FROM three".to_owned(),
+            Need::Failure => "SELECT 1 / 0".to_owned(),
+            Need::Nap => "CALL nap()".to_owned(),
+            Need::Effect(what) => format!("CALL effect('{what}')"),
+            Need::EffectOf(parameter) => format!("CALL effect(:{parameter})"),
+        }
+    }
+
+    async fn effects(&self, what: &str) -> usize {
+        self.service.effects().iter().filter(|effect| effect.sql.contains(&format!("'{what}'"))).count()
+    }
+
+    async fn pass(&self, time: Duration) -> bool {
+        if self.is_paused {
+            tokio::time::sleep(time).await;
+        }
+        self.is_paused
+    }
+}
