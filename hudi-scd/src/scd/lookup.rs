@@ -198,8 +198,8 @@ impl Dimension {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a column is missing, if types cannot be compared (a date is no instant: say
-    /// which one by a cast; the same for a timestamp without a zone and one with it), if the dimension has no history
-    /// to look into, or if facts and dimension share a column name ([`Dimension::with_prefix`]).
+    /// which one by a cast; a timestamp without a zone is one in UTC), if the dimension has no history to look into, or
+    /// if facts and dimension share a column name ([`Dimension::with_prefix`]).
     pub fn lookup(&self, facts: &RecordBatch, on: &[&str], at: At<'_>) -> Result<Lookup> {
         let rows = match at {
             At::Latest => self.find(facts, on, |_, group| {

@@ -1,6 +1,6 @@
 //! [`Cell`]: a value in a text file, and how it is read as one of the types of a table. Exact or an error, never about.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, str::FromStr};
 
 use arrow::datatypes::TimeUnit;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -74,9 +74,14 @@ impl<'a> Cell<'a> {
         i64::try_from(number).map_err(|_| format!("{text} is too large for 64 bits"))
     }
 
-    pub(super) fn float(&self) -> Result<f64, Refusal> {
+    /// The nearest number of the type. What is too large for it would be infinite.
+    pub(super) fn float<T: FromStr + Into<f64> + Copy>(&self) -> Result<T, Refusal> {
         let text = self.text()?;
-        text.parse().map_err(|_| format!("{text:?} is not a number"))
+        let number: T = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+        if number.into().is_infinite() && text.contains(|c: char| c.is_ascii_digit()) {
+            return Err(format!("{text} is too large for the type of the column"));
+        }
+        Ok(number)
     }
 
     pub(super) fn decimal(&self, precision: u8, scale: i8) -> Result<i128, Refusal> {
@@ -107,17 +112,15 @@ impl<'a> Cell<'a> {
         }
         let text = self.text()?;
         let nanos = match (parse_instant(text), zoned) {
-            (Some(instant), true) => instant.as_nanosecond(),
+            (Some(instant), true) => instant,
             (Some(_), false) => {
                 return Err(format!("{text:?} has a zone, which the column's type has not"));
             }
-            (None, _) => {
-                let time = parse_clock(text)
-                    .ok_or_else(|| format!("{text:?} is not a timestamp, as 2025-03-01T12:30:00.5Z is"))?;
-                let since: SignedDuration = time.duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
-                since.as_nanos()
-            }
-        };
+            (None, _) => parse_clock(text)
+                .map(since_1970)
+                .ok_or_else(|| format!("{text:?} is not a timestamp, as 2025-03-01T12:30:00.5Z is"))?,
+        }
+        .as_nanos();
         let (per_unit, name) = match unit {
             TimeUnit::Second => (1_000_000_000, "seconds"),
             TimeUnit::Millisecond => (1_000_000, "milliseconds"),
@@ -140,9 +143,23 @@ pub(super) fn parse_date(text: &str) -> Option<civil::Date> {
     if shape { text.parse().ok() } else { None }
 }
 
-/// A text that says its zone by an offset.
-pub(super) fn parse_instant(text: &str) -> Option<Timestamp> {
-    if text.contains('[') { None } else { text.parse().ok() }
+/// A text that says its zone by an offset, as the time since 1970: to the very end of the year 9999, which many use for
+/// "for ever" and jiff's own `Timestamp` does not reach.
+pub(super) fn parse_instant(text: &str) -> Option<SignedDuration> {
+    let (clock, offset) = text.split_at(text.rfind(['Z', 'z', '+', '-']).filter(|at| *at > 10)?);
+    let zone = match offset {
+        "Z" | "z" => SignedDuration::ZERO,
+        _ if offset.contains('[') => return None,
+        _ => {
+            let midnight: Timestamp = format!("1970-01-01T00:00:00{offset}").parse().ok()?;
+            midnight.duration_since(Timestamp::UNIX_EPOCH)
+        }
+    };
+    parse_clock(clock).map(|time| since_1970(time) + zone)
+}
+
+fn since_1970(time: civil::DateTime) -> SignedDuration {
+    time.duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0))
 }
 
 /// A text without a zone.
@@ -232,6 +249,29 @@ mod tests {
             assert!(micros(refused, true).is_err(), "{refused}");
         }
         assert_eq!(Cell::Number("17").timestamp(TimeUnit::Microsecond, true), Ok(17));
+    }
+
+    #[test]
+    fn timestamps_reach_the_ends_of_four_digit_years() {
+        let micros = |value: &str| text(value).timestamp(TimeUnit::Microsecond, true);
+        let last = 253_402_300_799_999_999;
+        assert_eq!(micros("9999-12-31T23:59:59.999999Z"), Ok(last), "how many write: for ever");
+        assert_eq!(micros("9999-12-31T23:59:59.999999"), Ok(last));
+        assert_eq!(micros("9999-12-31T23:59:59.999999-05:30"), Ok(last + 19_800_000_000));
+        assert_eq!(micros("0001-01-01T00:00:00z"), Ok(-62_135_596_800_000_000));
+        for refused in
+            ["2025-01-01Z", "2025-01-01T00:00:00+", "2025-01-01T00:00:00+2:00", "2025-01-01T00:00:00Z[UTC]"]
+        {
+            assert!(micros(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_not_infinite() {
+        assert_eq!(text("-Infinity").float(), Ok(f64::NEG_INFINITY));
+        assert_eq!(text("1e308").float(), Ok(1e308));
+        assert!(text("1e309").float::<f64>().unwrap_err().contains("too large"));
+        assert!(text("1e39").float::<f32>().unwrap_err().contains("too large"));
     }
 
     #[test]

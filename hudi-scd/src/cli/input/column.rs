@@ -111,10 +111,7 @@ impl Column {
                 builder.append_value(narrow);
             }
             Self::Int64(builder) => builder.append_value(cell.integer()?),
-            Self::Float32(builder) => {
-                let text = cell.text()?;
-                builder.append_value(text.parse().map_err(|_| format!("{text:?} is not a number"))?);
-            }
+            Self::Float32(builder) => builder.append_value(cell.float()?),
             Self::Float64(builder) => builder.append_value(cell.float()?),
             Self::Decimal(builder, precision, scale) => {
                 builder.append_value(cell.decimal(*precision, *scale)?)
