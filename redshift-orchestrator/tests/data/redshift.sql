@@ -117,6 +117,24 @@ SELECT JSON_EXTRACT_PATH_TEXT('{"a": {"b": 1}}', 'a', 'b'), JSON_EXTRACT_PATH_TE
 SELECT FROM_VARBYTE(TO_VARBYTE('abc', 'utf8'), 'hex'), FROM_VARBYTE(FROM_HEX('616263'), 'utf8'), 1::BOOL, TRUE::INT, NVL(NULL::BOOL, FALSE)
 --> 616263 | abc | true | 1 | false
 
+SELECT REGEXP_REPLACE('the fox; a fox', 'FOX', 'quick fox', 1, 'i'), REGEXP_REPLACE('a1b2', '([a-z])(\\d)', '$2$1'), REGEXP_REPLACE('a-b-c', '-'), REGEXP_REPLACE('aaa', 'a', 'b', 2), REGEXP_REPLACE('a', 'a', NULL)
+--> the quick fox; a quick fox | 1a2b | abc | abb | NULL
+
+SELECT CONCAT('a', 1), CONCAT('a', NULL), STRTOL('0xf', 16), STRTOL('-110', 2), STRTOL('abcd1234', 16)
+--> a1 | NULL | 15 | -6 | 2882343476
+
+SELECT STRTOL('12', 2)
+--> fails: The input 12 is not valid to be converted to base 2
+
+SELECT DATE_TRUNC('month', DATE '2026-05-05'), DATE_TRUNC('qtr', '2026-05-05'), DATE_TRUNC('weeks', TIMESTAMP '2026-05-08 10:00'), DATE_TRUNC('day', TIMESTAMPTZ '2026-05-05 10:00+00')
+--> 2026-05-01 00:00:00 | 2026-04-01 00:00:00 | 2026-05-04 00:00:00 | 2026-05-05 00:00:00+00
+
+SELECT LAST_DAY(t), ADD_MONTHS(t, 1), MONTHS_BETWEEN(t, '2026-01-05'), CONVERT_TIMEZONE('Europe/Berlin', t), NEXT_DAY(t, 'Mo') FROM (SELECT TIMESTAMPTZ '2026-02-05 00:00+00' AS t) x
+--> 2026-02-28 | 2026-03-05 00:00:00 | 1 | 2026-02-05 01:00:00 | 2026-02-09
+
+SELECT a.customer_id FROM mystore.sales a, mystore.dim b WHERE a.customer_id = b.id (+)
+--> refused: (+)
+
 SELECT TOP 2 sale_id FROM mystore.sales ORDER BY sale_id
 --> 1 | 2
 

@@ -9,7 +9,7 @@ const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE '
 const SYSDATE: &str = "(transaction_timestamp() AT TIME ZONE 'UTC')";
 
 /// Functions of the library that are called as they are.
-const LIBRARY: [&str; 20] = [
+const LIBRARY: [&str; 21] = [
     "ADD_MONTHS",
     "ANY_VALUE",
     "AVG",
@@ -25,6 +25,7 @@ const LIBRARY: [&str; 20] = [
     "LAST_DAY",
     "MONTHS_BETWEEN",
     "NEXT_DAY",
+    "REGEXP_REPLACE",
     "ROUND",
     "SHA2",
     "STRTOL",
@@ -120,6 +121,11 @@ impl<'a> Call<'a, '_, '_> {
             self.decode(&pieces)?
         } else if is("CHARINDEX", 2) {
             format!("POSITION(({}) IN ({}))", text(0)?, text(1)?)
+        } else if is("CONCAT", 2) {
+            // PostgreSQL's own leaves a NULL out.
+            format!("(CAST({} AS text) || CAST({} AS text))", text(0)?, text(1)?)
+        } else if is("DATE_TRUNC", 2) {
+            format!("{library}.date_trunc({}, {})", text(0)?, self.time(&pieces[1])?)
         } else if is("MEDIAN", 1) {
             format!("PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY {})", text(0)?)
         } else if is("CONVERT", 2) {

@@ -94,6 +94,38 @@ CREATE OR REPLACE FUNCTION ~.convert_timezone(source text, target text, at times
     SELECT (at AT TIME ZONE source) AT TIME ZONE target
 $$;
 
+CREATE OR REPLACE FUNCTION ~.convert_timezone(target text, at timestamptz) RETURNS timestamp LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ~.convert_timezone(target, at::timestamp)
+$$;
+CREATE OR REPLACE FUNCTION ~.convert_timezone(source text, target text, at timestamptz) RETURNS timestamp LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ~.convert_timezone(source, target, at::timestamp)
+$$;
+
+-- A time with a zone is taken as the session's zone shows it.
+CREATE OR REPLACE FUNCTION ~.add_months(at timestamptz, months bigint) RETURNS timestamp LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ~.add_months(at::timestamp, months)
+$$;
+CREATE OR REPLACE FUNCTION ~.last_day(at timestamptz) RETURNS date LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ~.last_day(at::timestamp)
+$$;
+CREATE OR REPLACE FUNCTION ~.next_day(at timestamptz, day text) RETURNS date LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ~.next_day(at::timestamp, day)
+$$;
+CREATE OR REPLACE FUNCTION ~.months_between(late timestamptz, early timestamptz) RETURNS double precision LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT ~.months_between(late::timestamp, early::timestamp)
+$$;
+
+-- A date gives a timestamp without a zone.
+CREATE OR REPLACE FUNCTION ~.date_trunc(part text, at timestamp) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.date_trunc(~.date_part_name(part), at)
+$$;
+CREATE OR REPLACE FUNCTION ~.date_trunc(part text, at date) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.date_trunc(~.date_part_name(part), at::timestamp)
+$$;
+CREATE OR REPLACE FUNCTION ~.date_trunc(part text, at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.date_trunc(~.date_part_name(part), at)
+$$;
+
 CREATE OR REPLACE FUNCTION ~.trunc(at timestamp) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT at::date $$;
 CREATE OR REPLACE FUNCTION ~.trunc(at timestamptz) RETURNS date LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT at::date $$;
 CREATE OR REPLACE FUNCTION ~.trunc(x numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT pg_catalog.trunc(x) $$;
@@ -113,10 +145,29 @@ CREATE OR REPLACE FUNCTION ~.sha2(value text, bits int) RETURNS text LANGUAGE sq
     SELECT encode(CASE bits WHEN 224 THEN sha224(convert_to(value, 'UTF8')) WHEN 384 THEN sha384(convert_to(value, 'UTF8'))
         WHEN 512 THEN sha512(convert_to(value, 'UTF8')) ELSE sha256(convert_to(value, 'UTF8')) END, 'hex')
 $$;
-CREATE OR REPLACE FUNCTION ~.strtol(digits text, base int) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (CASE WHEN left(digits, 1) = '-' THEN -1 ELSE 1 END
-        * sum((strpos('0123456789abcdefghijklmnopqrstuvwxyz', digit) - 1) * (base::numeric ^ (place - 1))))::bigint
-    FROM regexp_split_to_table(reverse(lower(ltrim(digits, '+-'))), '') WITH ORDINALITY AS digit_at (digit, place)
+CREATE OR REPLACE FUNCTION ~.strtol(number text, base int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    digits text := lower(ltrim(number));
+    sign int := CASE WHEN left(digits, 1) = '-' THEN -1 ELSE 1 END;
+    alphabet text := left('0123456789abcdefghijklmnopqrstuvwxyz', base);
+    value numeric := 0;
+BEGIN
+    digits := regexp_replace(digits, '^[+-]', '');
+    IF base = 16 THEN digits := regexp_replace(digits, '^0x', ''); END IF;
+    IF base NOT BETWEEN 2 AND 36 OR digits = '' OR btrim(digits, alphabet) <> '' THEN
+        RAISE EXCEPTION 'The input % is not valid to be converted to base %', number, base USING ERRCODE = 'invalid_text_representation';
+    END IF;
+    FOR place IN 1..length(digits) LOOP
+        value := value * base + strpos(alphabet, substr(digits, place, 1)) - 1;
+    END LOOP;
+    RETURN sign * value;
+END $$;
+
+-- Every match is replaced, from a position on; `$1` is what the first brackets matched.
+CREATE OR REPLACE FUNCTION ~.regexp_replace(source text, pattern text, replacement text DEFAULT '', start int DEFAULT 1, parameters text DEFAULT 'c')
+RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT left(source, greatest(start, 1) - 1) || pg_catalog.regexp_replace(substr(source, greatest(start, 1)), pattern,
+        pg_catalog.regexp_replace(replacement, '[$]([0-9])', E'\\\\\\1', 'g'), 'g' || CASE WHEN parameters LIKE '%i%' THEN 'i' ELSE 'c' END)
 $$;
 
 CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, VARIADIC path text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

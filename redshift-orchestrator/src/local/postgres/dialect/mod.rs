@@ -8,6 +8,9 @@
 //! | `SYSDATE` | the start of the transaction in UTC, without a zone |
 //! | `DATEADD`, `DATEDIFF`, `DATE_PART(part, …)`, `EXTRACT(part FROM …)`, with all names of the parts | functions; literals are timestamps, and what `EXTRACT` gives is a whole number |
 //! | `AVG` | of whole numbers a whole number |
+//! | `DATE_TRUNC` of a date, or of a literal | a timestamp without a zone |
+//! | `REGEXP_REPLACE` | every match is replaced; `$1` is what the first brackets matched |
+//! | `CONCAT(a, b)` | `a || b`: NULL, if one of them is |
 //! | `ADD_MONTHS`, `MONTHS_BETWEEN`, `LAST_DAY`, `NEXT_DAY`, `CONVERT_TIMEZONE`, `TRUNC` of a time, `ROUND` of a float, `STRTOL`, `SHA2`, `JSON_EXTRACT_PATH_TEXT`, `JSON_EXTRACT_ARRAY_ELEMENT_TEXT`, `JSON_ARRAY_LENGTH`, `IS_VALID_JSON`, `ANY_VALUE`, `TO_VARBYTE`, `FROM_VARBYTE`, `FROM_HEX` | functions of the same name |
 //! | `LEN`, `CHARINDEX`, `REPLICATE`, `MEDIAN(x)` | `LENGTH`, `POSITION`, `REPEAT`, `PERCENTILE_CONT` |
 //! | `CONVERT(type, x)` | `CAST(x AS type)` |
@@ -38,7 +41,7 @@
 //! # Refused by name
 //!
 //! `COPY` and `UNLOAD` of S3 and other stores, external schemas, tables and functions, datashares, models, Python functions, `ALTER TABLE
-//! APPEND`, `ANALYZE COMPRESSION`, `SHOW TABLES` and its like, `CANCEL`, `SELECT * EXCLUDE`, `IGNORE NULLS`, `LISTAGG`, `MEDIAN` and `PERCENTILE_CONT` as
+//! APPEND`, `ANALYZE COMPRESSION`, `SHOW TABLES` and its like, `CANCEL`, `SELECT * EXCLUDE`, the outer join `(+)`, `IGNORE NULLS`, `LISTAGG`, `MEDIAN` and `PERCENTILE_CONT` as
 //! window functions, `MERGE … REMOVE DUPLICATES`, `PIVOT`, `UNPIVOT`, `QUALIFY`, and the types `SUPER`, `GEOMETRY`, `GEOGRAPHY` and `HLLSKETCH`
 //! have no equivalent here; nor have other system views and some functions (`SHA1`, `CRC32`, `SOUNDEX`, `PG_LAST_QUERY_ID`, …), which a test may
 //! bring itself. The statement fails, and its error names the feature and a way out. See [`refusal`].
@@ -49,6 +52,8 @@
 //! * Primary, unique and foreign keys are enforced here.
 //! * The alias of a column cannot be used beside it, as in `SELECT a AS b, b + 1`.
 //! * A table of another database, `other.schema.table`, cannot be read.
+//! * A quotient and an average of decimals have as many digits behind the point as PostgreSQL gives them.
+//! * Blanks at the end count in a comparison of `VARCHAR`s.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -163,6 +168,9 @@ impl<'a> Reader<'a, '_> {
                 }
                 let piece = functions::translate(self, part, before)?;
                 Ok(piece.unwrap_or((Cow::Borrowed(word), at + 1)))
+            }
+            Token::Symbol("(") if refusal::is_outer_join(self, part.clone(), before) => {
+                Err(refusal::refused("the outer join (+)", "write LEFT JOIN … ON"))
             }
             Token::Symbol("#") => Ok(self.work_table(at, before).unwrap_or((Cow::Borrowed("#"), at + 1))),
             token => Ok((Cow::Borrowed(token.text()), at + 1)),

@@ -148,6 +148,13 @@ pub(super) fn of_word(
     Some(refused(feature, way_out))
 }
 
+/// Whether `(+)` begins here, behind a column.
+pub(super) fn is_outer_join(reader: Reader<'_, '_>, part: Range<usize>, before: Option<Token<'_>>) -> bool {
+    let list = reader.list(part.start, part.end);
+    matches!(before, Some(Token::Word(_) | Token::Quoted(_)))
+        && list.is_some_and(|(list, _)| list.len() == 1 && reader.tokens[list.start] == Token::Symbol("+"))
+}
+
 /// Whether an expression comes next. Behind the name of a table, which may be `qualify`, comes anything else.
 fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
     let behind_a_table = [
