@@ -38,6 +38,7 @@ const METAFILE_FORMAT: &str = "hoodie.partition.metafile.use.base.format";
 const METADATA_PARTITIONS: [&str; 2] =
     ["hoodie.table.metadata.partitions", "hoodie.table.metadata.partitions.inflight"];
 const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
+const MERGE_MODE: &str = "hoodie.record.merge.mode";
 const MERGE_STRATEGY: &str = "hoodie.record.merge.strategy.id";
 const CREATE_SCHEMA: &str = "hoodie.table.create.schema";
 const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
@@ -150,6 +151,24 @@ impl TableProperties {
         let mut raw = own.map_or_else(|| Ok(BTreeMap::new()), java::parse)?;
         raw.extend(java::parse(bytes)?);
         Self::from_raw(raw)
+    }
+
+    /// Refuses to write to a table whose keys are made of parts of columns. Reading it needs no keys.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        let ordering = self.ordering_field.as_slice();
+        let properties = [
+            (RECORD_KEYS, self.record_key_fields.as_slice()),
+            (PARTITIONS, &self.partition_fields),
+            (ORDERING, ordering),
+        ];
+        let inside = |fields: &[String]| fields.iter().find(|field| field.contains('.')).cloned();
+        match properties.into_iter().find_map(|(property, fields)| Some((property, inside(fields)?))) {
+            None => Ok(()),
+            Some((property, field)) => {
+                let message = "fields inside of columns are not supported here, the table can be read only";
+                Err(refused(ErrorKind::Unsupported, message, property, &field))
+            }
+        }
     }
 
     /// The file of a table's own properties, saved `now`.
@@ -280,31 +299,31 @@ impl TableProperties {
                 return Err(refused(ErrorKind::Unsupported, message, ORDERING, text(ORDERING)));
             }
         };
-        let merge =
-            match (text(PAYLOAD_CLASS).strip_prefix(PACKAGE), text(PAYLOAD_CLASS), text(MERGE_STRATEGY)) {
-                (Some("DefaultHoodieRecordPayload" | "EventTimeAvroPayload"), ..) => Merge::EventTime,
-                (Some("OverwriteWithLatestAvroPayload"), ..) => Merge::CommitTime,
-                // 0.x does not store its payload class. A table with an ordering field is kept by it, which is what
-                // 1.x makes of such a table, and what its owner meant by naming the field.
-                (None, "", "" | EVENT_TIME_STRATEGY) if ordering_field.is_some() => Merge::EventTime,
-                (None, "", "" | COMMIT_TIME_STRATEGY) => Merge::CommitTime,
-                (_, "", strategy) => {
-                    return Err(refused(
-                        ErrorKind::Unsupported,
-                        "unknown merge strategy",
-                        MERGE_STRATEGY,
-                        strategy,
-                    ));
-                }
-                (_, class, _) => {
-                    return Err(refused(
-                        ErrorKind::Unsupported,
-                        "unknown payload class",
-                        PAYLOAD_CLASS,
-                        class,
-                    ));
-                }
-            };
+        must_be(MERGE_MODE, "unknown merge mode", &["EVENT_TIME_ORDERING", "COMMIT_TIME_ORDERING", ""])?;
+        let strategy = match (text(MERGE_STRATEGY), text(MERGE_MODE)) {
+            ("", "EVENT_TIME_ORDERING") => EVENT_TIME_STRATEGY,
+            ("", "COMMIT_TIME_ORDERING") => COMMIT_TIME_STRATEGY,
+            (strategy, _) => strategy,
+        };
+        let merge = match (text(PAYLOAD_CLASS).strip_prefix(PACKAGE), text(PAYLOAD_CLASS), strategy) {
+            (Some("DefaultHoodieRecordPayload" | "EventTimeAvroPayload"), ..) => Merge::EventTime,
+            (Some("OverwriteWithLatestAvroPayload"), ..) => Merge::CommitTime,
+            // 0.x does not store its payload class. A table with an ordering field is kept by it, which is what
+            // 1.x makes of such a table, and what its owner meant by naming the field.
+            (None, "", "" | EVENT_TIME_STRATEGY) if ordering_field.is_some() => Merge::EventTime,
+            (None, "", "" | COMMIT_TIME_STRATEGY) => Merge::CommitTime,
+            (_, "", strategy) => {
+                return Err(refused(
+                    ErrorKind::Unsupported,
+                    "unknown merge strategy",
+                    MERGE_STRATEGY,
+                    strategy,
+                ));
+            }
+            (_, class, _) => {
+                return Err(refused(ErrorKind::Unsupported, "unknown payload class", PAYLOAD_CLASS, class));
+            }
+        };
         let zone = match text(TIME_ZONE) {
             zone if zone.eq_ignore_ascii_case("utc") => TimeZone::UTC,
             zone if zone.is_empty() || zone.eq_ignore_ascii_case("local") => TimeZone::system(),
@@ -430,6 +449,7 @@ hoodie.table.version=6
             ("hoodie.datasource.write.drop.partition.columns=true", DROP_PARTITION_COLUMNS),
             ("hoodie.table.recordkey.fields=", RECORD_KEYS),
             ("hoodie.table.precombine.field=a,b", ORDERING),
+            ("hoodie.record.merge.mode=CUSTOM", MERGE_MODE),
         ] {
             let error = with(line).unwrap_err();
             assert_eq!(
@@ -438,6 +458,31 @@ hoodie.table.version=6
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_merge_mode_decides_where_no_class_does() {
+        for (mode, merge) in
+            [("EVENT_TIME_ORDERING", Merge::EventTime), ("COMMIT_TIME_ORDERING", Merge::CommitTime)]
+        {
+            assert_eq!(with(&format!("hoodie.record.merge.mode={mode}")).unwrap().merge, merge);
+        }
+    }
+
+    #[test]
+    fn a_table_keyed_by_what_is_inside_of_columns_is_not_written() {
+        for (line, property) in [
+            ("hoodie.table.recordkey.fields=customer.id", RECORD_KEYS),
+            ("hoodie.table.precombine.field=audit.at", ORDERING),
+        ] {
+            let error = with(line).unwrap().check_writable().unwrap_err();
+            assert_eq!(
+                (error.kind(), error.context("property")),
+                (ErrorKind::Unsupported, Some(property)),
+                "{error}"
+            );
+        }
+        assert!(with("").unwrap().check_writable().is_ok());
     }
 
     #[test]

@@ -470,6 +470,7 @@ impl Table {
     }
 
     pub(crate) fn schema_of(&self, view: &View) -> Result<SchemaRef> {
+        view.check_columns_named()?;
         match (&view.schema, self.inner.properties.create_schema()) {
             (Some(schema), _) => Ok(schema.clone()),
             (None, Some(text)) => schema::canonical(&*schema::from_avro(text)?),

@@ -252,6 +252,20 @@ impl View {
         self.timeline.latest_commit().map_or(Ok(()), |latest| self.check_whole(latest))
     }
 
+    /// Refuses a table whose columns only their numbers tell: a renamed column would be null in the rows of older files, and
+    /// the next commit without the numbers would make it so for every engine.
+    pub(crate) fn check_columns_named(&self) -> Result<()> {
+        match self.written.numbers_columns() {
+            None => Ok(()),
+            Some(commit) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "tables whose columns were altered under schema on read are not supported",
+            )
+            .with_context("property", "hoodie.schema.on.read.enable")
+            .with_context("commit", commit)),
+        }
+    }
+
     /// Refuses an instant before the retained window, naming where the window begins.
     pub(crate) fn check_retained(&self, instant: Instant) -> Result<()> {
         match self.earliest {

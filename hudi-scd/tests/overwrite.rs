@@ -91,6 +91,26 @@ async fn input_that_is_larger_than_memory_overwrites_the_same() {
     assert_eq!(results[0], results[1]);
 }
 
+/// A bulk insert may store a key twice; an overwrite heals that, and counts each row of its input once.
+#[tokio::test]
+async fn copies_of_a_key_are_one_row_of_the_report() {
+    let stored = [row(1, "a", "v1", 5), row(2, "a", "v1", 5), row(3, "b", "v1", 5)];
+    let same = row(1, "a", "v1", 5);
+    let other = row(1, "a", "v2", 5);
+    let moved = row(1, "c", "v2", 5);
+    for (row, counts) in [(same, (1, 0, 0)), (other, (0, 1, 0)), (moved, (0, 0, 1))] {
+        let table = table_in(memory(), repeatable()).await;
+        for _ in 0..2 {
+            table.bulk_insert(&[rows(&stored)]).await.unwrap();
+        }
+        let report = table.insert_overwrite(&[rows(std::slice::from_ref(&row))]).await.unwrap();
+        assert_eq!((report.unchanged, report.updated, report.moved), counts, "{row}");
+        assert_eq!(report.rows, 1);
+        let read = read(&table, Query::snapshot()).await;
+        assert_eq!(read.iter().filter(|line| line.contains(r#""id":1,"#)).collect::<Vec<_>>(), [&row]);
+    }
+}
+
 #[tokio::test]
 async fn a_table_and_partitions_by_name_are_emptied_the_same_way() {
     let table = table_in(memory(), repeatable()).await;

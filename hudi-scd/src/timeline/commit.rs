@@ -131,10 +131,19 @@ impl WriteStat {
 
 impl CommitMetadata {
     const SCHEMA: &'static str = "schema";
+    /// Hudi's `SerDeHelper.LATEST_SCHEMA`.
+    const NUMBERED_SCHEMA: &'static str = "latest_schema";
 
     /// The Avro schema of the data columns, as JSON.
     pub fn schema(&self) -> Option<&str> {
         self.extra_metadata.get(Self::SCHEMA)?.as_deref().filter(|schema| !schema.is_empty())
+    }
+
+    /// Whether columns are told apart by numbers: a table whose columns were renamed or dropped under
+    /// `hoodie.schema.on.read.enable`. Its base files keep the old names.
+    pub(crate) fn numbers_columns(&self) -> bool {
+        let numbered = self.extra_metadata.get(Self::NUMBERED_SCHEMA).and_then(Option::as_deref);
+        numbered.is_some_and(|schema| !schema.is_empty())
     }
 
     pub(crate) fn with_schema(mut self, schema: String) -> Self {

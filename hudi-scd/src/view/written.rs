@@ -24,6 +24,7 @@ pub(super) struct Commit {
     files: HashMap<GroupKey, File>,
     replaced: Vec<GroupKey>,
     schema: Option<String>,
+    numbers_columns: bool,
 }
 
 #[derive(Debug)]
@@ -36,6 +37,7 @@ struct File {
 impl From<CommitMetadata> for Commit {
     fn from(commit: CommitMetadata) -> Self {
         let schema = commit.schema().map(str::to_owned);
+        let numbers_columns = commit.numbers_columns();
         let mut files = HashMap::new();
         for (partition, stats) in commit.partition_to_write_stats {
             for stat in stats {
@@ -50,7 +52,7 @@ impl From<CommitMetadata> for Commit {
             .into_iter()
             .flat_map(|(partition, ids)| ids.into_iter().map(move |id| (partition.clone(), id)))
             .collect();
-        Self { files, replaced, schema }
+        Self { files, replaced, schema, numbers_columns }
     }
 }
 
@@ -93,6 +95,11 @@ impl Written {
     /// The Avro schema that the newest commit says which says one.
     pub(super) fn latest_schema(&self) -> Option<(Instant, &str)> {
         self.commits.iter().rev().find_map(|(instant, commit)| Some((*instant, commit.schema.as_deref()?)))
+    }
+
+    /// A commit that tells columns apart by numbers.
+    pub(super) fn numbers_columns(&self) -> Option<Instant> {
+        self.commits.iter().rev().find_map(|(instant, commit)| commit.numbers_columns.then_some(*instant))
     }
 
     /// The file groups in whose place others were put, and since when.

@@ -52,6 +52,7 @@ impl Incoming {
         intent: Intent,
     ) -> Result<Self> {
         let properties = &table.inner.properties;
+        properties.check_writable()?;
         let stored = table.schema_of(view);
         let named = names_single_field(table, view).await?;
         let (schema, rows) = if intent == Intent::Delete {

@@ -15,7 +15,7 @@ use super::{
     commit::{Operation, Replaced},
     incoming::{Incoming, Intent},
     report::CommitReport,
-    tag::{self, Change, Edit, Tagged, Verdict},
+    tag::{self, Change, Copies, Edit, Tagged, Verdict},
 };
 use crate::{
     Result,
@@ -45,7 +45,8 @@ impl Table {
     /// is a restatement. A key that is stored in another partition moves from there. (Hudi's own insert overwrite does
     /// not look there, and leaves the key in two places.)
     ///
-    /// Of several rows of a key in the input one counts, as for [`Table::upsert`]. A partition that holds just these
+    /// Of several rows of a key in the input one counts, as for [`Table::upsert`]. (Hudi's own insert overwrite keeps them
+    /// all, unless `hoodie.combine.before.insert` is set.) A key that was stored more than once counts once. A partition that holds just these
     /// rows already is left as it is; if all do, there is no commit.
     ///
     /// The commit is a replacecommit: reads of the past see the old rows as long as they are retained.
@@ -136,26 +137,31 @@ pub(super) async fn tag(
     };
     let mut tagged = Tagged::default();
     let mut stored = vec![false; incoming.len()];
-    for hits in &found {
+    let mut judged = Vec::with_capacity(found.len());
+    for hits in found {
+        let verdicts = tag::judge(table, &files[hits.file], incoming, &hits).await?;
+        judged.push((hits, verdicts));
+    }
+    let mut copies = Copies::of(incoming, &files, &judged);
+    for (hits, verdicts) in &judged {
         let partition = files[hits.file].group.partition.as_str();
         let mut edits = Vec::new();
-        for (hit, verdict) in
-            hits.hits.iter().zip(tag::judge(table, &files[hits.file], incoming, hits).await?)
-        {
+        for (hit, verdict) in hits.hits.iter().zip(verdicts) {
             let row = hit.key as usize;
             stored[row] = true;
             let stays = incoming.partitions.path(row) == partition;
+            let count = copies.count(hit.key);
             let counts = tally.of(partition);
             counts.known += 1;
             if incoming.is_delete(row) {
-                report.deleted += 1;
+                report.deleted += count;
             } else if !stays {
-                report.moved += 1;
-            } else if verdict == Verdict::Unchanged {
+                report.moved += count;
+            } else if *verdict == Verdict::Unchanged {
                 counts.same += 1;
-                report.unchanged += 1;
+                report.unchanged += count;
             } else {
-                report.updated += 1;
+                report.updated += count;
             }
             if !stays || incoming.is_delete(row) {
                 edits.push(Edit { position: hit.position, change: Change::Drop });

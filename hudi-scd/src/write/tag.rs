@@ -211,14 +211,18 @@ fn equal_rows(
 /// Keys that are stored more than once. As in Hudi each copy is updated where it is, or deleted; those in other
 /// partitions go, as those of rows that move do; and a row that moves arrives once.
 #[derive(Debug, Default)]
-struct Copies {
+pub(super) struct Copies {
     /// The keys, and whether the incoming row has a place already: a copy that stays in its partition, or one that moved.
     placed: HashMap<u32, bool>,
     counted: HashSet<u32>,
 }
 
 impl Copies {
-    fn of(incoming: &Incoming, files: &[IndexedFile], verdicts: &[(FileHits, Vec<Verdict>)]) -> Self {
+    pub(super) fn of(
+        incoming: &Incoming,
+        files: &[IndexedFile],
+        verdicts: &[(FileHits, Vec<Verdict>)],
+    ) -> Self {
         let mut seen = HashSet::new();
         let mut copies = Self::default();
         for hit in verdicts.iter().flat_map(|(hits, _)| &hits.hits) {
@@ -246,7 +250,7 @@ impl Copies {
     }
 
     /// Whether a key is met for the first time, and so counts in the report.
-    fn count(&mut self, key: u32) -> u64 {
+    pub(super) fn count(&mut self, key: u32) -> u64 {
         u64::from(!self.placed.contains_key(&key) || self.counted.insert(key))
     }
 }
