@@ -148,6 +148,14 @@ impl TableDefinition {
         if self.name.is_empty() || self.name.contains(['/', '\n', '\r']) {
             return invalid("a table needs a name of one line without slashes");
         }
+        for fields in [&self.record_key_fields, &self.partition_fields] {
+            if let Some((_, twice)) =
+                fields.iter().enumerate().find(|(at, field)| fields[..*at].contains(field))
+            {
+                return invalid("a column is named twice")
+                    .map_err(|error| error.with_context("column", twice));
+            }
+        }
         check_columns(
             &schema,
             &self.record_key_fields,

@@ -186,7 +186,7 @@ pub(super) struct Delete {
 
 #[derive(Debug, Args)]
 pub(super) struct Rows {
-    /// How rows are written
+    /// How rows are written. Default: by the ending of --output, else jsonl
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
     /// Write to a file instead of standard output
@@ -200,7 +200,7 @@ pub(super) enum Format {
     Jsonl,
     /// Comma separated, under a line of names
     Csv,
-    /// Parquet; needs --output
+    /// Parquet, into a file or a pipe
     Parquet,
     /// For people
     Table,

@@ -52,7 +52,11 @@ impl Failure {
                 let mut message = error.to_string();
                 let mut source = error.source();
                 while let Some(cause) = source {
-                    message.push_str(&format!(": {cause}"));
+                    let said = cause.to_string();
+                    // Many say what caused them in their own words already.
+                    if !message.ends_with(&said) {
+                        message.push_str(&format!(": {said}"));
+                    }
                     source = cause.source();
                 }
                 (error.kind().as_str(), subject.clone(), message)

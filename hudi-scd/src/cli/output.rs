@@ -46,15 +46,14 @@ enum Writing {
 impl RowWriter {
     /// A writer of rows under this schema.
     pub(super) fn new(rows: &args::Rows, as_json: bool, schema: SchemaRef) -> Result<Self, Failure> {
-        let format = match rows.format {
-            Some(format) if as_json && format != args::Format::Jsonl => {
-                return Err(Failure::usage(
-                    "--json and --format say different things: leave one of them out",
-                ));
-            }
-            Some(format) => format,
-            None => rows.output.as_deref().and_then(by_extension).unwrap_or(args::Format::Jsonl),
-        };
+        let by_name = || rows.output.as_deref().and_then(by_extension);
+        let format = rows.format.or_else(by_name).unwrap_or(args::Format::Jsonl);
+        if as_json && format != args::Format::Jsonl {
+            let other = if rows.format.is_some() { "--format" } else { "the ending of --output" };
+            return Err(Failure::usage(format!(
+                "--json and {other} say different things: leave one of them out, or add --format jsonl"
+            )));
+        }
         if format == args::Format::Parquet && rows.output.is_none() && io::stdout().is_terminal() {
             return Err(Failure::usage("Parquet is nothing for a terminal: name a file by --output"));
         }

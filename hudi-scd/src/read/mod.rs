@@ -168,5 +168,11 @@ fn output_schema(data: &SchemaRef, query: &Query) -> Result<SchemaRef> {
     let meta = META_COLUMNS.into_iter().filter(|_| query.meta_columns).map(str::to_owned);
     let mut fields = meta.map(|name| field(&name)).collect::<Result<Vec<FieldRef>>>()?;
     fields.extend(chosen);
+    let twice =
+        fields.iter().enumerate().find(|(at, field)| fields[..*at].iter().any(|f| f.name() == field.name()));
+    if let Some((_, field)) = twice {
+        let error = Error::new(ErrorKind::InvalidInput, "a column is asked for twice");
+        return Err(error.with_context("column", field.name()));
+    }
     Ok(Arc::new(Schema::new(fields)))
 }

@@ -122,7 +122,7 @@ fn canonical_fields(fields: &Fields, path: &str) -> Result<Fields> {
     let mut out = Vec::with_capacity(fields.len());
     for field in fields {
         let path = join(path, field.name());
-        if sanitize_name(field.name()) != *field.name() {
+        if field.name().is_empty() || sanitize_name(field.name()) != *field.name() {
             return Err(invalid("column name is not allowed in Avro, rename the column")
                 .with_context("column", path)
                 .with_context("allowed", "letters, digits and _, not starting with a digit"));

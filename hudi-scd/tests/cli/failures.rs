@@ -24,10 +24,19 @@ use crate::{Place, copy};
 #[case("create new --name n --record-key id --schema columns.txt --track v", 2, "--scd2")]
 #[case("create new --name n --record-key id --schema nowhere.txt", 1, "nowhere.txt")]
 #[case("create new --name n --record-key nope --schema columns.txt", 1, "column: nope")]
+#[case("create new --name n --record-key id,v,id --schema columns.txt", 1, "twice { column: id }")]
+#[case(
+    "create new --name n --record-key id --partition-by v,v --schema columns.txt",
+    1,
+    "twice { column: v }"
+)]
 #[case("create t --name n --record-key id --schema columns.txt", 1, "a table already")]
 #[case("read nowhere", 1, "nowhere")]
 #[case("read .", 1, "hudi-scd create")]
 #[case("read t --columns nope", 1, "column: nope")]
+#[case("read t --columns id,v,id", 1, "twice { column: id }")]
+#[case("read t --json --format csv", 2, "--format")]
+#[case("read t --json --output new/x.csv", 2, "--output")]
 #[case("read t --output no/such/folder/x.csv", 1, "no/such/folder")]
 #[case("upsert t --input nowhere.csv", 1, "nowhere.csv")]
 #[case("upsert t --input columns.txt", 1, "*.parquet")]
@@ -49,6 +58,7 @@ fn a_wrong_command_line_is_told_from_a_failure(#[case] words: &str, #[case] code
 #[case("x.csv", "id,v\n1,a\n", &["lacks", "column: at"])]
 #[case("x.csv", "id,id,at\n", &["twice", "column: id"])]
 #[case("x.csv", "", &["empty"])]
+#[case("x.csv", "id,v,at,\n1,a,1,\n", &["x.csv", "column: ,", "not allowed"])]
 #[case("x.jsonl", "{\"id\":1,\"at\":1}\n\n{\"id\":2,\"at\":1.5}\n", &["x.jsonl", "line: 3", "column: at"])]
 #[case("x.jsonl", "{\"id\":1,\n", &["line: 1", "not a JSON object"])]
 #[case("x.json", "[{\"id\":1}]\n", &["one object a line"])]

@@ -105,11 +105,11 @@ fn told(line: &Value) -> String {
             Bytes(number("bytes").unsigned_abs()),
         ),
         Some("clean") if line["files"].is_number() => {
-            format!(
-                "{} files deleted, readable from {}",
-                number("files"),
-                line["earliest"].as_str().unwrap_or("?")
-            )
+            let deleted = format!("{} files deleted", number("files"));
+            match line["earliest"].as_str() {
+                Some(earliest) if !earliest.is_empty() => format!("{deleted}, readable from {earliest}"),
+                _ => deleted,
+            }
         }
         Some("rollback") if line["files"].is_number() => {
             let undone = line["undone"].as_array().into_iter().flatten().filter_map(Value::as_str);
