@@ -77,7 +77,21 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
             Malformed { message, offset: Some(offset_of(text, error.line(), error.column())) }
         }),
     };
-    let definition = definition.map_err(|wrong| malformed(&source(), wrong))?;
+    let definition = definition.map_err(|mut wrong| {
+        let begin = text.trim_start().chars().next();
+        match format {
+            Format::Toml if begin == Some('{') => {
+                wrong
+                    .message
+                    .push_str("; this looks like JSON, in a file whose name does not end in `.json`");
+            }
+            Format::Json if begin != Some('{') => {
+                wrong.message.push_str("; a file whose name ends in `.json` is JSON, and begins with `{`");
+            }
+            _ => {}
+        }
+        malformed(&source(), wrong)
+    })?;
     definition.build(directory).and_then(PipelineBuilder::checked).map_err(|problem| {
         let line = source().line_of(&problem);
         let error = problem.into_error();
@@ -431,7 +445,7 @@ fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> E
         Some((wrong, known)) if message.starts_with("unknown ") => {
             suggest::close(wrong, known.iter().copied())
         }
-        _ => String::new(),
+        _ => of_another_type(&message).to_owned(),
     };
     let error = Error::new(ErrorKind::Definition, format!("{message}{way_out}"));
     let Some(offset) = offset else { return error };
@@ -440,6 +454,19 @@ fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> E
         None => error,
     };
     error.with_context("line", source.line(offset))
+}
+
+/// How a value is written that has another type than the one that was given.
+fn of_another_type(message: &str) -> &'static str {
+    if !message.starts_with("invalid type") {
+        ""
+    } else if message.ends_with("expected a sequence") {
+        "; write a list: `[\"…\"]`"
+    } else if message.ends_with("expected a string") {
+        "; write it in quotes"
+    } else {
+        ""
+    }
 }
 
 /// A value of the wrong type is not told: it may well be SQL.

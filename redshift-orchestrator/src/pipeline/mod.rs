@@ -49,9 +49,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, ErrorKind, Result, Statement, StepKey, Target, key::MAX_NAME, sql};
+use crate::{Error, ErrorKind, Result, Statement, StepKey, Target};
 
 mod attempts;
+mod check;
 mod definition;
 mod gantt;
 mod graph;
@@ -236,10 +237,7 @@ impl Pipeline {
         for parameter in &step.parameters {
             let value = parameters::replace(&parameter.value, values).map_err(unknown)?;
             if value.is_empty() {
-                return Err(problem(format!(
-                    "the value of `:{}` is empty, which the service refuses: write '' in the SQL instead",
-                    parameter.name
-                )));
+                return Err(problem(check::empty_value(&parameter.name)));
             }
             statement = statement.with_parameter(&parameter.name, value);
         }
@@ -345,7 +343,7 @@ impl PipelineBuilder {
     }
 
     fn checked(mut self) -> Result<Pipeline, Problem> {
-        check_name("pipeline", &self.name).map_err(|message| Problem::of_pipeline("name", message))?;
+        check::name("pipeline", &self.name).map_err(|message| Problem::of_pipeline("name", message))?;
         if self.concurrency == 0 {
             return Err(Problem::of_pipeline(
                 "concurrency",
@@ -361,18 +359,18 @@ impl PipelineBuilder {
             let at = |key: &'static str, message: String| {
                 Problem::of_step(&name, number, Place::key(key), message)
             };
-            check_name("step", &step.name).map_err(|message| at("name", message))?;
+            check::name("step", &step.name).map_err(|message| at("name", message))?;
             if let Some(first) = numbers.insert(step.name.clone(), number) {
                 return Err(at("name", format!("step {} has the same name; give each its own", first + 1)));
             }
-            check_work(step).map_err(|message| at("work", message))?;
-            check_commits(step).map_err(|message| at("commits", message))?;
-            check_tags(&step.tags).map_err(|message| at("tags", message))?;
-            check_parameters(step, &self.parameters)
+            check::work(step).map_err(|message| at("work", message))?;
+            check::commits(step).map_err(|message| at("commits", message))?;
+            check::tags(&step.tags).map_err(|message| at("tags", message))?;
+            check::parameters(step, &self.parameters)
                 .map_err(|(place, message)| Problem::of_step(&name, number, place, message))?;
             let retry = step.retry.as_ref().or(self.retry.as_ref());
             if let Some(retry) = retry {
-                check_retry(retry).map_err(|message| at("retry", message))?;
+                check::retry(retry).map_err(|message| at("retry", message))?;
             }
             let retry = retry.cloned();
             let timeout = step.timeout.or(self.timeout);
@@ -478,112 +476,4 @@ impl Problem {
             None => error,
         }
     }
-}
-
-fn check_name(what: impl fmt::Display, name: &str) -> Result<(), String> {
-    let length = name.chars().count();
-    if (1..=MAX_NAME).contains(&length) && !name.chars().any(char::is_control) {
-        return Ok(());
-    }
-    Err(format!("the name of a {what} has 1 to {MAX_NAME} characters, none of them a control character"))
-}
-
-fn check_work(step: &Step) -> Result<(), String> {
-    let sqls = step.work.sqls();
-    if sqls.is_empty() {
-        return Err("a batch has at least one statement; write one, or take the step away".to_owned());
-    }
-    if let Some(batch) = batch(step) {
-        batch.check_divisible().map_err(|error| in_words_of_files(error.message()))?;
-    }
-    let empty = match &step.work {
-        Work::Call(call) => call.trim().is_empty() || call.trim().starts_with('('),
-        Work::Sql(_) | Work::Batch(..) => sqls.iter().any(|sql| sql.trim().is_empty()),
-    };
-    if empty { Err("a statement is empty; write the SQL or take it away".to_owned()) } else { Ok(()) }
-}
-
-/// What commits by itself is no part of a transaction.
-fn check_commits(step: &Step) -> Result<(), String> {
-    let Some(batch) = batch(step) else { return Ok(()) };
-    batch.check_commits().map_err(|error| in_words_of_files(error.message()))
-}
-
-/// The statement of a step that runs a batch, as it is defined.
-fn batch(step: &Step) -> Option<Statement> {
-    let Work::Batch(sqls, mode) = &step.work else { return None };
-    let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
-    Some(match step.commits {
-        Some(commits) => statement.with_commits(commits),
-        None => statement,
-    })
-}
-
-fn in_words_of_files(text: &str) -> String {
-    text.replace("`ExecutionMode::AutoCommit`", "`execution_mode = \"auto-commit\"`")
-        .replace("`with_commits(false)`", "`commits = false`")
-}
-
-fn check_parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (Place, String)> {
-    let sqls = step.work.sqls();
-    let mut seen = BTreeSet::new();
-    for parameter in &step.parameters {
-        let name = &parameter.name;
-        let fail = |message| Err((Place { key: "parameters", needle: name.clone() }, message));
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return fail(format!("the name of a parameter has letters, digits and `_` only, not `{name}`"));
-        }
-        if !seen.insert(name.as_str()) {
-            return fail(format!("the parameter `{name}` has two values"));
-        }
-        if !sqls.iter().any(|text| sql::placeholders(text).contains(&name.as_str())) {
-            return fail(format!(
-                "no statement names `:{name}`, and the service refuses values without a place"
-            ));
-        }
-    }
-    if let Some(name) = sqls.iter().flat_map(|text| sql::placeholders(text)).find(|name| !seen.contains(name))
-    {
-        let message = format!(
-            "the SQL names `:{name}`, which has no value; give it one: `parameters = {{ {name} = \"…\" }}`{}",
-            suggest::close(name, seen.iter().copied())
-        );
-        return Err((Place { key: "work", needle: format!(":{name}") }, message));
-    }
-    let values = step.parameters.iter().map(|parameter| ("parameters", &parameter.value));
-    for (key, text) in sqls.iter().map(|text| ("work", text)).chain(values) {
-        if let Some(name) = parameters::mentioned(text).find(|name| !declared.contains_key(*name)) {
-            let known = declared.keys().map(String::as_str);
-            let message = format!(
-                "`${{{name}}}` is no parameter of the pipeline; declare `[parameters.{name}]`{}",
-                suggest::among(name, known)
-            );
-            return Err((Place { key, needle: format!("${{{name}}}") }, message));
-        }
-    }
-    Ok(())
-}
-
-fn check_tags(tags: &[String]) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
-    for tag in tags {
-        check_name("tag", tag)?;
-        if tag.contains(',') {
-            return Err(format!("a tag has no comma, not `{tag}`: commas stand between tags"));
-        }
-        if !seen.insert(tag) {
-            return Err(format!("the tag `{tag}` is given twice; once is enough"));
-        }
-    }
-    Ok(())
-}
-
-fn check_retry(retry: &Retry) -> Result<(), String> {
-    if retry.attempts == 0 {
-        return Err("0 attempts would run nothing; give 1 or more".to_owned());
-    }
-    if retry.attempts > 1 && retry.on.is_empty() {
-        return Err("say with `on` after which failures another attempt is safe for this step".to_owned());
-    }
-    Ok(())
 }

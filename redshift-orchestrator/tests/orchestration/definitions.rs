@@ -52,6 +52,23 @@ fn an_error_in_a_file_names_line_step_and_way_out() {
         ("a value without a place", step("parameters = { cycle = 7 }")),
         ("a retry without failures", step("retry = { attempts = 3 }")),
         ("an empty statement", step("").replace("SELECT 1", " ")),
+        ("a statement of comments only", step("").replace("SELECT 1", "-- later")),
+        ("two statements as one", step("").replace("SELECT 1", "SELECT 1; SELECT 2")),
+        (
+            "two statements as one of a batch",
+            "name = \"p\"\n[[steps]]\nname = \"a\"\nbatch = [\"SELECT 1\", \"SELECT 2; SELECT 3\"]\n"
+                .to_owned(),
+        ),
+        (
+            "a call with its word",
+            "name = \"p\"\n[[steps]]\nname = \"a\"\ncall = \"CALL load()\"\n".to_owned(),
+        ),
+        ("a call of two", "name = \"p\"\n[[steps]]\nname = \"a\"\ncall = \"load(); done()\"\n".to_owned()),
+        ("a call of nothing", "name = \"p\"\n[[steps]]\nname = \"a\"\ncall = \"(1)\"\n".to_owned()),
+        ("an empty value", step("parameters = { a = \"\" }").replace("SELECT 1", "SELECT :a")),
+        ("one name instead of a list", two("", "after = \"a\"")),
+        ("a number instead of a duration", step("timeout = 30")),
+        ("JSON instead of TOML", "{\"name\": \"p\"}".to_owned()),
         ("an execution mode of one statement", step("execution_mode = \"auto-commit\"")),
         ("an empty batch", "name = \"p\"\n[[steps]]\nname = \"a\"\nbatch = []\n".to_owned()),
         ("a file in a text", "name = \"p\"\n[[steps]]\nname = \"a\"\nfile = \"a.sql\"\n".to_owned()),

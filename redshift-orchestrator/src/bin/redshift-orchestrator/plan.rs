@@ -79,7 +79,11 @@ pub(crate) fn validate(options: &ValidateOptions) -> Result<Exit> {
     if options.output.json {
         show::line(&json!({"event": "valid", "pipeline": pipeline.name(), "steps": pipeline.steps().len()}));
     } else {
-        show::out(&format!("{}: {} steps, no problem found", pipeline.name(), pipeline.steps().len()));
+        let steps = match pipeline.steps().len() {
+            1 => "1 step".to_owned(),
+            steps => format!("{steps} steps"),
+        };
+        show::out(&format!("{}: {steps}, no problem found", pipeline.name()));
     }
     Ok(Exit::Success)
 }

@@ -1,0 +1,155 @@
+//! What a definition is checked for, before anything is submitted. A message names the way out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::{Declared, Place, Retry, Step, Work, parameters, suggest};
+use crate::{
+    Statement,
+    key::MAX_NAME,
+    sql::{self, Token},
+};
+
+pub(super) fn name(what: impl fmt::Display, name: &str) -> Result<(), String> {
+    let length = name.chars().count();
+    if (1..=MAX_NAME).contains(&length) && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(format!("the name of a {what} has 1 to {MAX_NAME} characters, none of them a control character"))
+}
+
+pub(super) fn work(step: &Step) -> Result<(), String> {
+    let sqls = step.work.sqls();
+    if sqls.is_empty() {
+        return Err("a batch has at least one statement; write one, or take the step away".to_owned());
+    }
+    if let Some(batch) = batch(step) {
+        batch.check_divisible().map_err(|error| in_words_of_files(error.message()))?;
+    }
+    if let Work::Call(call) = &step.work {
+        let words: Vec<_> = sql::tokens(call).filter(|token| !matches!(token, Token::Blank(_))).collect();
+        match words[..] {
+            [] | [Token::Symbol("("), ..] => {
+                return Err("no procedure is named; write what stands behind `CALL`".to_owned());
+            }
+            [Token::Word(first), Token::Word(_) | Token::Quoted(_), ..]
+                if first.eq_ignore_ascii_case("CALL") =>
+            {
+                return Err("a call is written without the word `CALL`; take it away".to_owned());
+            }
+            _ => {}
+        }
+    }
+    for text in &sqls {
+        match (sql::count(text), &step.work) {
+            (0, _) => return Err("a statement is empty; write the SQL or take it away".to_owned()),
+            (1, _) => {}
+            (several, Work::Batch(..)) => {
+                return Err(format!(
+                    "one text of the batch is {several} statements; write each as a text of its own"
+                ));
+            }
+            (several, _) => {
+                return Err(format!(
+                    "this is one statement, and the text has {several}; write them as a `batch`"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What commits by itself is no part of a transaction.
+pub(super) fn commits(step: &Step) -> Result<(), String> {
+    let Some(batch) = batch(step) else { return Ok(()) };
+    batch.check_commits().map_err(|error| in_words_of_files(error.message()))
+}
+
+/// The statement of a step that runs a batch, as it is defined.
+fn batch(step: &Step) -> Option<Statement> {
+    let Work::Batch(sqls, mode) = &step.work else { return None };
+    let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
+    Some(match step.commits {
+        Some(commits) => statement.with_commits(commits),
+        None => statement,
+    })
+}
+
+fn in_words_of_files(text: &str) -> String {
+    text.replace("`ExecutionMode::AutoCommit`", "`execution_mode = \"auto-commit\"`")
+        .replace("`with_commits(false)`", "`commits = false`")
+}
+
+pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (Place, String)> {
+    let sqls = step.work.sqls();
+    let mut seen = BTreeSet::new();
+    for parameter in &step.parameters {
+        let name = &parameter.name;
+        let fail = |message| Err((Place { key: "parameters", needle: name.clone() }, message));
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return fail(format!("the name of a parameter has letters, digits and `_` only, not `{name}`"));
+        }
+        if !seen.insert(name.as_str()) {
+            return fail(format!("the parameter `{name}` has two values"));
+        }
+        if parameter.value.is_empty() {
+            return fail(empty_value(name));
+        }
+        if !sqls.iter().any(|text| sql::placeholders(text).contains(&name.as_str())) {
+            return fail(format!(
+                "no statement names `:{name}`, and the service refuses values without a place"
+            ));
+        }
+    }
+    if let Some(name) = sqls.iter().flat_map(|text| sql::placeholders(text)).find(|name| !seen.contains(name))
+    {
+        let message = format!(
+            "the SQL names `:{name}`, which has no value; give it one: `parameters = {{ {name} = \"…\" }}`{}",
+            suggest::close(name, seen.iter().copied())
+        );
+        return Err((Place { key: "work", needle: format!(":{name}") }, message));
+    }
+    let values = step.parameters.iter().map(|parameter| ("parameters", &parameter.value));
+    for (key, text) in sqls.iter().map(|text| ("work", text)).chain(values) {
+        if let Some(name) = parameters::mentioned(text).find(|name| !declared.contains_key(*name)) {
+            let known = declared.keys().map(String::as_str);
+            let message = format!(
+                "`${{{name}}}` is no parameter of the pipeline; declare `[parameters.{name}]`{}",
+                suggest::among(name, known)
+            );
+            return Err((Place { key, needle: format!("${{{name}}}") }, message));
+        }
+    }
+    Ok(())
+}
+
+/// What is said of a value that the service would refuse.
+pub(super) fn empty_value(name: &str) -> String {
+    format!("the value of `:{name}` is empty, which the service refuses: write '' in the SQL instead")
+}
+
+pub(super) fn tags(tags: &[String]) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for tag in tags {
+        name("tag", tag)?;
+        if tag.contains(',') {
+            return Err(format!("a tag has no comma, not `{tag}`: commas stand between tags"));
+        }
+        if !seen.insert(tag) {
+            return Err(format!("the tag `{tag}` is given twice; once is enough"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn retry(retry: &Retry) -> Result<(), String> {
+    if retry.attempts == 0 {
+        return Err("0 attempts would run nothing; give 1 or more".to_owned());
+    }
+    if retry.attempts > 1 && retry.on.is_empty() {
+        return Err("say with `on` after which failures another attempt is safe for this step".to_owned());
+    }
+    Ok(())
+}
