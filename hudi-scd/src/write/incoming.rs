@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array, make_comparator},
     compute::{SortOptions, concat_batches, filter_record_batch, take, take_record_batch},
-    datatypes::{DataType, Schema, SchemaRef},
+    datatypes::{Schema, SchemaRef},
 };
 
 use crate::{
@@ -147,7 +147,7 @@ impl Incoming {
     ) -> Result<Self> {
         let (partitions, deletes) = match intent {
             Intent::Delete => (Partitions::default(), None),
-            _ => (Partitions::of(&rows, properties)?, deletes_column(&rows)),
+            _ => (Partitions::of(&rows, properties)?, deletes_column(&rows)?),
         };
         Ok(Self { intent, rows, schema, keys: Arc::new(keys), partitions, ordering, deletes, total_rows })
     }
@@ -266,9 +266,17 @@ pub(super) fn ordering_column(rows: &RecordBatch, properties: &TableProperties) 
     Ok(Some(column.clone()))
 }
 
-fn deletes_column(rows: &RecordBatch) -> Option<BooleanArray> {
-    let column = rows.column_by_name(schema::IS_DELETED_COLUMN)?;
-    (column.data_type() == &DataType::Boolean).then(|| column.as_boolean().clone())
+fn deletes_column(rows: &RecordBatch) -> Result<Option<BooleanArray>> {
+    let Some(column) = rows.column_by_name(schema::IS_DELETED_COLUMN) else { return Ok(None) };
+    match column.as_boolean_opt() {
+        Some(deletes) => Ok(Some(deletes.clone())),
+        // Hudi takes it for data then, and deletes nothing, which nobody means who calls a column so.
+        None => {
+            Err(Error::new(ErrorKind::InvalidInput, "the column that says what to delete is not boolean")
+                .with_context("column", schema::IS_DELETED_COLUMN)
+                .with_context("type", column.data_type()))
+        }
+    }
 }
 
 /// The row of each key that counts, in the order in which the keys first came.

@@ -58,7 +58,7 @@ fn a_wrong_command_line_is_told_from_a_failure(#[case] words: &str, #[case] code
 #[case("x.csv", "id,v\n1,a\n", &["lacks", "column: at"])]
 #[case("x.csv", "id,id,at\n", &["twice", "column: id"])]
 #[case("x.csv", "", &["empty"])]
-#[case("x.csv", "id,v,at,\n1,a,1,\n", &["x.csv", "column: ,", "not allowed"])]
+#[case("x.csv", "id,v,at,\n1,a,1,x\n", &["x.csv", "column: ,", "not allowed"])]
 #[case("x.jsonl", "{\"id\":1,\"at\":1}\n\n{\"id\":2,\"at\":1.5}\n", &["x.jsonl", "line: 3", "column: at"])]
 #[case("x.jsonl", "{\"id\":1,\n", &["line: 1", "not a JSON object"])]
 #[case("x.json", "[{\"id\":1}]\n", &["one object a line"])]

@@ -1,5 +1,8 @@
 //! Rows in, rows out: every type through every format.
 
+use rstest::rstest;
+use serde_json::{Value, json};
+
 use crate::{Place, canonical};
 
 const COLUMNS: &str = "id bigint, ok boolean, small int, f float, d double, money decimal(38,10), cents decimal(5,2), \
@@ -83,6 +86,46 @@ fn a_folder_is_read_file_by_file() {
     let report = place.json("upsert t --input in");
     assert_eq!((&report["rows"], &report["inserted"]), (&4.into(), &4.into()));
     assert_eq!(place.ok("read t --format csv --columns id,v"), "id,v\n1,a\n2,\n3,\"c\r\nd\"\n4,\n");
+}
+
+#[rstest]
+#[case("x.jsonl", "{\"id\":2,\"v\":null,\"at\":1,\"n\":null}\n")]
+#[case("x.csv", "id,v,at,n\n2,,1,\n")]
+fn a_new_column_without_a_value_gets_no_type_for_ever(#[case] name: &str, #[case] content: &str) {
+    let place = Place::new();
+    place.table("t", 1);
+    place.write(name, content);
+    place.ok(&format!("upsert t --input {name}"));
+    assert_eq!(place.lines("read t").last().unwrap(), &json!({"id": 2, "v": null, "at": 1}));
+    place.write("y.jsonl", "{\"id\":2,\"at\":2,\"n\":7}\n");
+    place.ok("upsert t --input y.jsonl");
+    assert_eq!(place.lines("read t").last().unwrap(), &json!({"id": 2, "v": null, "at": 2, "n": 7}));
+    // A fact has its columns, whatever is in them.
+    let found = place.lines(&format!("lookup t --facts {name} --on id=id --prefix d_"));
+    assert_eq!(found[0]["n"], Value::Null);
+    assert!(found[0].as_object().unwrap().contains_key("n"), "{found:?}");
+}
+
+#[test]
+fn a_delete_marker_is_boolean_even_after_a_file_in_which_it_said_nothing() {
+    let place = Place::new();
+    place.table("t", 1);
+    place.write("a.jsonl", "{\"id\":2,\"at\":1,\"_hoodie_is_deleted\":null}\n");
+    place.ok("upsert t --input a.jsonl");
+    place.write("b.csv", "id,v,at,_hoodie_is_deleted\n2,,2,1\n");
+    let report = place.json("upsert t --input b.csv");
+    assert_eq!(report["deleted"], 1, "{report}");
+}
+
+#[test]
+fn a_line_may_leave_out_what_another_file_of_the_folder_brought() {
+    let place = Place::new();
+    place.table("t", 0);
+    place.write("in/a.jsonl", "{\"id\":1,\"at\":1,\"n\":5}\n");
+    place.write("in/b.jsonl", "{\"id\":2,\"at\":1}\n");
+    place.ok("upsert t --input in");
+    let rows = place.lines("read t --columns id,n");
+    assert_eq!(rows, [json!({"id": 1, "n": 5}), json!({"id": 2, "n": null})]);
 }
 
 #[test]

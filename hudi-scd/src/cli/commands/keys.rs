@@ -14,7 +14,7 @@ use crate::{
         Context,
         args::{History, Lookup},
         failure::Failure,
-        input::{Input, one_row},
+        input::{Input, NoValues, one_row},
         output::RowWriter,
         progress::Progress,
     },
@@ -140,7 +140,7 @@ pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure
     let add = |bytes| progress.add(bytes);
     let mut writer: Option<RowWriter> = None;
     let check = |schema: &Schema| has_all(schema, &args.on, args.at.as_deref());
-    for batch in facts.batches(&types, check, &add) {
+    for batch in facts.batches(&types, NoValues::AsText, check, &add) {
         let found = dimension.lookup(&batch?, &columns, at).map_err(named)?;
         let found = with_matched(&found.rows, Arc::new(found.matched))?;
         let writer = match &mut writer {

@@ -15,7 +15,7 @@ use crate::{
         Context,
         args::{Delete, Write as WriteArgs},
         failure::Failure,
-        input::Input,
+        input::{Input, NoValues},
         output,
         progress::Progress,
         schema_file,
@@ -121,7 +121,7 @@ fn rows(
     let progress = Progress::bytes(context, input.bytes(), "reading");
     produced(BATCHES_AHEAD, move |give| {
         let add = |bytes| progress.add(bytes);
-        for batch in input.batches(&known, check, &add) {
+        for batch in input.batches(&known, NoValues::LeaveOut, check, &add) {
             if !give(batch?) {
                 break;
             }

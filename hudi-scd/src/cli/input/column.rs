@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow::{
     array::{
         ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-        Float64Builder, Int32Builder, Int64Array, Int64Builder, ListArray, MapArray, NullBufferBuilder,
-        StringBuilder, StructArray,
+        Float64Builder, Int32Builder, Int64Array, Int64Builder, ListArray, MapArray, NullArray,
+        NullBufferBuilder, StringBuilder, StructArray,
     },
     buffer::OffsetBuffer,
     compute::cast,
@@ -19,6 +19,8 @@ use super::cell::{Cell, Refusal};
 
 /// A column of one of the types of a table.
 pub(super) enum Column {
+    /// No value but NULL, so often.
+    Nothing(usize),
     Boolean(BooleanBuilder),
     Int32(Int32Builder),
     Int64(Int64Builder),
@@ -55,6 +57,7 @@ impl Column {
     pub(super) fn new(data_type: &DataType) -> Result<Self, Refusal> {
         let nulls = || NullBufferBuilder::new(0);
         Ok(match data_type {
+            DataType::Null => Self::Nothing(0),
             DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
             DataType::Int32 => Self::Int32(Int32Builder::new()),
             DataType::Int64 => Self::Int64(Int64Builder::new()),
@@ -103,6 +106,7 @@ impl Column {
             return Ok(());
         }
         match self {
+            Self::Nothing(_) => return Err("a value in a column that had none".to_owned()),
             Self::Boolean(builder) => builder.append_value(cell.boolean()?),
             Self::Int32(builder) => {
                 let number = cell.integer()?;
@@ -159,6 +163,7 @@ impl Column {
 
     fn append_null(&mut self) {
         match self {
+            Self::Nothing(rows) => *rows += 1,
             Self::Boolean(builder) => builder.append_null(),
             Self::Int32(builder) => builder.append_null(),
             Self::Int64(builder) | Self::Timestamp(builder, ..) => builder.append_null(),
@@ -183,6 +188,7 @@ impl Column {
     /// The array; the column begins again.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
+            Self::Nothing(rows) => Arc::new(NullArray::new(std::mem::take(rows))),
             Self::Boolean(builder) => Arc::new(builder.finish()),
             Self::Int32(builder) => Arc::new(builder.finish()),
             Self::Int64(builder) => Arc::new(builder.finish()),

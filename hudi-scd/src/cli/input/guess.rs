@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use serde_json::value::RawValue;
 
 use super::cell::{Cell, parse_clock, parse_date, parse_instant};
-use crate::schema::list_of;
+use crate::schema::{IS_DELETED_COLUMN, list_of};
 
 /// The narrowest type that holds all the values seen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,6 +105,16 @@ impl Guess {
                 Self::Struct(fields)
             }
             _ => Self::Text,
+        }
+    }
+
+    /// The type of a column of a file. One of nothing but nulls has none.
+    pub(super) fn column_type(&self, name: &str) -> DataType {
+        match self {
+            Self::Nothing => DataType::Null,
+            // Hudi knows it as this alone.
+            _ if name == IS_DELETED_COLUMN => DataType::Boolean,
+            _ => self.data_type(),
         }
     }
 

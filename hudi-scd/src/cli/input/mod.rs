@@ -7,7 +7,8 @@
 //! | `.jsonl`, `.ndjson`, `.json` | a JSON object a line | `null`, and a column that a line leaves out |
 //!
 //! Text gets the types of the table. Columns that the table lacks, and files read without a table, get the narrowest
-//! type that holds all their values, which takes a first pass over the file.
+//! type that holds all their values, which takes a first pass over the file. A column without any value has no type:
+//! [`NoValues`] says what becomes of it.
 
 mod cell;
 mod column;
@@ -25,8 +26,8 @@ use std::{
 };
 
 use arrow::{
-    array::RecordBatch,
-    datatypes::{Field, FieldRef, Schema, SchemaRef},
+    array::{RecordBatch, RecordBatchOptions, new_null_array},
+    datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef},
 };
 
 use self::{cell::Cell, column::Column};
@@ -102,7 +103,8 @@ impl Input {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// The columns of all files: those of `known` that are there, then the others under guessed types.
+    /// The columns of all files: those of `known` that are there, then the others under guessed types. A column without
+    /// any value is text.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a file cannot be read.
@@ -110,8 +112,10 @@ impl Input {
         let mut found: Vec<FieldRef> = Vec::new();
         for file in &self.files {
             for field in file.columns(known)?.fields() {
-                match found.iter().find(|known| known.name() == field.name()) {
+                match found.iter_mut().find(|known| known.name() == field.name()) {
                     None => found.push(field.clone()),
+                    Some(_) if field.data_type().is_null() => {}
+                    Some(other) if other.data_type().is_null() => *other = field.clone(),
                     Some(other) if other.data_type() == field.data_type() => {}
                     Some(other) => {
                         return Err(invalid(
@@ -125,29 +129,85 @@ impl Input {
                 }
             }
         }
-        Ok(Arc::new(Schema::new(found)))
+        Ok(Arc::new(Schema::new(found.iter().map(as_text).collect::<Vec<_>>())))
     }
 
-    /// All rows, file by file. Text files are read under the types of `known`. `check` says of each file's columns whether
-    /// they do; its error gets the name of the file.
+    /// All rows, file by file. Text files are read under the types of `known`; of JSON lines that leave out a column which
+    /// an earlier file brought, it is NULL. `check` says of each file's columns whether they do; its error gets the name
+    /// of the file.
     pub(super) fn batches<'a>(
         &'a self,
         known: &'a Schema,
+        no_values: NoValues,
         mut check: impl FnMut(&Schema) -> Result<()> + 'a,
         progress: &'a dyn Fn(u64),
     ) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
+        let mut brought: Vec<FieldRef> = Vec::new();
         let mut checked = move |file: &'a InputFile| -> Result<Batches<'a>> {
             let mut batches = file.batches(known, progress)?;
-            let first = batches.next().transpose()?;
-            if let Some(first) = &first {
-                check(first.schema_ref()).map_err(|error| error.with_context("file", file.path.display()))?;
+            let Some(first) = batches.next().transpose()? else { return Ok(Box::new(std::iter::empty())) };
+            let mut fields = settled(first.schema_ref().fields(), known, no_values);
+            let lacks = |field: &&FieldRef| fields.iter().all(|other| other.name() != field.name());
+            if file.format == Format::JsonLines {
+                let left_out: Vec<FieldRef> = brought.iter().filter(lacks).cloned().collect();
+                fields.extend(left_out);
             }
-            Ok(Box::new(first.map(Ok).into_iter().chain(batches)))
+            let is_new = |field: &&FieldRef| {
+                known.field_with_name(field.name()).is_err()
+                    && !brought.iter().any(|b| b.name() == field.name())
+            };
+            let new: Vec<FieldRef> = fields.iter().filter(is_new).cloned().collect();
+            brought.extend(new);
+            let schema = Arc::new(Schema::new(fields));
+            check(&schema).map_err(|error| error.with_context("file", file.path.display()))?;
+            let batches = std::iter::once(Ok(first)).chain(batches);
+            Ok(Box::new(batches.map(move |batch| under(&batch?, &schema))))
         };
         self.files
             .iter()
             .flat_map(move |file| checked(file).unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))
     }
+}
+
+/// What becomes of a column that a file has, but no value of, and the table not even that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoValues {
+    /// It is left out: a table would keep for ever whatever type was made up for it.
+    LeaveOut,
+    /// It is text.
+    AsText,
+}
+
+/// The columns of a file, where those without a value get a type.
+fn settled(fields: &Fields, known: &Schema, no_values: NoValues) -> Vec<FieldRef> {
+    let settle = |field: &FieldRef| match known.field_with_name(field.name()) {
+        _ if !field.data_type().is_null() => Some(field.clone()),
+        Ok(known) => Some(Arc::new(known.clone())),
+        Err(_) => (no_values == NoValues::AsText).then(|| as_text(field)),
+    };
+    fields.iter().filter_map(settle).collect()
+}
+
+fn as_text(field: &FieldRef) -> FieldRef {
+    if !field.data_type().is_null() {
+        return field.clone();
+    }
+    Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8))
+}
+
+/// A batch of a file under its columns as they were settled: those that it has no values of are NULL.
+fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    if batch.schema_ref() == schema {
+        return Ok(batch.clone());
+    }
+    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
+        Some(column) if !column.data_type().is_null() => column.clone(),
+        _ => new_null_array(field.data_type(), batch.num_rows()),
+    };
+    let columns = schema.fields().iter().map(column).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+        .map_err(|cause| invalid("the rows cannot be put into columns").with_source(cause))
 }
 
 type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>;
@@ -243,10 +303,12 @@ pub(super) fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch>
 
 /// The schema in which text is read: the types of a table, every column nullable.
 fn text_schema(fields: Vec<Field>) -> Result<SchemaRef> {
-    let schema = Schema::new(fields);
     // Columns that Hudi adds are read as what they are, and left out when the rows are written.
-    schema::canonical(&schema)?;
-    Ok(Arc::new(schema))
+    let typed: Vec<Field> = fields.iter().filter(|field| !field.data_type().is_null()).cloned().collect();
+    if !typed.is_empty() {
+        schema::canonical(&Schema::new(typed))?;
+    }
+    Ok(Arc::new(Schema::new(fields)))
 }
 
 fn invalid(message: impl Into<String>) -> Error {

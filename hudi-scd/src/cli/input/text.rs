@@ -67,7 +67,7 @@ pub(super) fn csv_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef>
     }
     let field = |(name, guess): (&String, Option<Guess>)| match (known.field_with_name(name), guess) {
         (Ok(field), _) => field.clone(),
-        (Err(_), guess) => Field::new(name, guess.unwrap_or_default().data_type(), true),
+        (Err(_), guess) => Field::new(name, guess.unwrap_or_default().column_type(name), true),
     };
     text_schema(names.iter().zip(guesses).map(field).collect()).map_err(|error| in_file(error, file))
 }
@@ -164,7 +164,7 @@ pub(super) fn json_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef
             }
         }
     }
-    let guessed = order.iter().map(|name| Field::new(name, guesses[name].data_type(), true));
+    let guessed = order.iter().map(|name| Field::new(name, guesses[name].column_type(name), true));
     // A column that no line has is null in all of them.
     text_schema(known.fields().iter().map(|field| field.as_ref().clone()).chain(guessed).collect())
         .map_err(|error| in_file(error, file))
