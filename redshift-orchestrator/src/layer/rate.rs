@@ -1,10 +1,15 @@
 //! [`Rate`]: spreads requests so that the account's limits are kept.
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{
-    sync::Mutex,
+    sync::Mutex as AsyncMutex,
     time::{Instant, sleep_until},
 };
 
@@ -117,11 +122,11 @@ impl RequestRates {
     }
 
     /// Learns from the answer to it.
-    async fn learn<T>(&self, request: Request, answer: &Result<T>) {
+    fn learn<T>(&self, request: Request, answer: &Result<T>) {
         if let Err(error) = answer
             && error.kind() == ErrorKind::Throttled
         {
-            self.0[request as usize].throttled(error).await;
+            self.0[request as usize].throttled(error);
         }
     }
 }
@@ -137,8 +142,9 @@ impl Default for RequestRates {
 #[derive(Clone, Debug)]
 struct Bucket {
     per_second: u32,
-    /// When the tokens that are out come back. Its lock is handed on in the order of arrival, and who holds it waits for a token:
-    /// that is the queue.
+    /// Handed on in the order of arrival, and who holds it waits for a token: that is the queue.
+    turn: Arc<AsyncMutex<()>>,
+    /// When the tokens that are out come back. Apart from the queue, in which an answer that says something about them does not stand.
     out: Arc<Mutex<VecDeque<Instant>>>,
 }
 
@@ -146,43 +152,47 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Bucket {
     fn new(per_second: u32) -> Self {
-        Self { per_second: per_second.max(1), out: Arc::default() }
+        Self { per_second: per_second.max(1), turn: Arc::default(), out: Arc::default() }
     }
 
     async fn take(&self) {
-        if let Ok(mut out) = self.out.try_lock()
-            && self.try_take(&mut out)
+        if let Ok(_turn) = self.turn.try_lock()
+            && self.try_take().is_ok()
         {
             return;
         }
         queued(async {
-            let mut out = self.out.lock().await;
-            while !self.try_take(&mut out) {
-                // Nothing is taken before it is there: who is dropped here leaves the place to the next one.
-                sleep_until(out.front().copied().unwrap_or_else(Instant::now)).await;
+            let _turn = self.turn.lock().await;
+            // Nothing is taken before it is there: who is dropped here leaves the place to the next one.
+            while let Err(back) = self.try_take() {
+                sleep_until(back).await;
             }
         })
         .await;
     }
 
-    fn try_take(&self, out: &mut VecDeque<Instant>) -> bool {
+    /// Takes a token, or says when the next one comes back.
+    fn try_take(&self) -> Result<(), Instant> {
         let now = Instant::now();
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         while out.front().is_some_and(|back| *back <= now) {
             out.pop_front();
         }
-        let is_there = out.len() < self.per_second as usize;
-        if is_there {
-            out.push_back(now + SECOND);
+        match out.front() {
+            Some(back) if out.len() >= self.per_second as usize => Err(*back),
+            _ => {
+                out.push_back(now + SECOND);
+                Ok(())
+            }
         }
-        is_there
     }
 
     /// The service sees more requests than ours, or allows fewer: all tokens are out, and come back one after the other.
-    async fn throttled(&self, error: &Error) {
+    fn throttled(&self, error: &Error) {
         let from = Instant::now() + error.retry_after().unwrap_or_default();
         let interval = SECOND / self.per_second;
-        let mut out = self.out.lock().await;
-        *out = (1..=self.per_second).map(|number| from + interval * number).collect();
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner) =
+            (1..=self.per_second).map(|number| from + interval * number).collect();
     }
 }
 
@@ -202,7 +212,7 @@ impl<E> Rate<E> {
     async fn send<T>(&self, request: Request, sent: impl Future<Output = Result<T>>) -> Result<T> {
         self.rates.take(request).await;
         let answer = sent.await;
-        self.rates.learn(request, &answer).await;
+        self.rates.learn(request, &answer);
         answer
     }
 }

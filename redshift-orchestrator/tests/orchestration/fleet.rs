@@ -88,6 +88,26 @@ async fn after_a_throttle_an_operation_pauses_and_no_other_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_throttle_is_told_and_heeded_at_once_however_many_queue() {
+    use super::support::Answer;
+    let half = Duration::from_millis(500);
+    let refusal = Answer { after: half, answer: Err(ErrorKind::Throttled) };
+    let told = Arc::new(Told::new([refusal, now(Status::Started)], []));
+    let rate = Rate::new(told.clone(), RequestRates::default().with(Request::DescribeStatement, 1));
+    let id = StatementId::new("told");
+    let begun = Instant::now();
+    let first = async {
+        let refused = rate.describe(&id, None).await;
+        (refused.is_err(), begun.elapsed())
+    };
+    let others = join_all((0..100).map(|_| rate.describe(&id, None)));
+    let ((refused, at), _) = tokio::join!(first, others);
+    // It would count as lost for its caller, had it to wait for those who came after it.
+    assert_eq!((refused, at), (true, half));
+    assert_eq!(begun.elapsed(), half + secs(100));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_catalog_has_its_own_rates() {
     let rate = Rate::new(service(1), RequestRates::default());
     let begun = Instant::now();
