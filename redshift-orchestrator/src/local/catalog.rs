@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Backend, LocalExecutor, Scripted};
+use super::{LocalExecutor, Scripted, session};
 use crate::{
     Column, PageToken, Result,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table, fits},
@@ -14,22 +14,21 @@ const PAGE: u16 = 1_000;
 /// The database that a script runs in, if nobody names one.
 const DATABASE: &str = "dev";
 
+/// The page that was asked for, of those sessions that the filter lets through.
+pub(super) fn cut_sessions(
+    mut sessions: Vec<Session>,
+    filter: &SessionFilter,
+    page: Option<PageToken>,
+) -> Result<Page<Session>> {
+    sessions.retain(|session| session::fits(session, filter));
+    let size = filter.page_size.filter(|size| *size > 0).unwrap_or(100).min(100);
+    Page::cut(sessions, size.into(), page)
+}
+
 /// The page that was asked for, of a listing that is at hand as a whole.
 pub(super) fn cut<T>(entries: Vec<T>, scope: &Scope, page: Option<PageToken>) -> Result<Page<T>> {
     let size = scope.page_size.filter(|size| *size > 0).unwrap_or(PAGE).min(PAGE);
     Page::cut(entries, size.into(), page)
-}
-
-impl<B: Backend> LocalExecutor<B> {
-    /// The sessions of this process.
-    pub(super) fn page_of_sessions(
-        &self,
-        filter: &SessionFilter,
-        page: Option<PageToken>,
-    ) -> Result<Page<Session>> {
-        let size = filter.page_size.filter(|size| *size > 0).unwrap_or(100).min(100);
-        Page::cut(self.sessions(filter), size.into(), page)
-    }
 }
 
 fn fit(pattern: Option<&str>, name: &str) -> bool {
@@ -73,6 +72,6 @@ impl Catalog for LocalExecutor<Scripted> {
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
-        self.page_of_sessions(filter, page)
+        cut_sessions(self.sessions(), filter, page)
     }
 }

@@ -111,31 +111,33 @@ fn check_parameters(statement: &Statement) -> Result<()> {
     let parameters = statement.parameters();
     for (index, parameter) in parameters.iter().enumerate() {
         let name = &parameter.name;
+        let refused = |text: String| Err(validation(text).with_context("parameter", name));
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(validation("a parameter name consists of letters, digits and _")
-                .with_context("parameter", name));
+            return refused(format!(
+                "the parameter name '{name}' consists of more than letters, digits and _"
+            ));
         }
         if parameter.value.is_empty() {
-            return Err(validation(
-                "a parameter value has at least one character; the service has no empty one",
-            )
-            .with_context("parameter", name));
+            return refused(format!(
+                "the value of parameter '{name}' is empty, and the service takes one of at least one character"
+            ));
         }
         if parameters[..index].iter().any(|earlier| earlier.name == *name) {
-            return Err(validation("a parameter is given twice").with_context("parameter", name));
+            return refused(format!("parameter '{name}' is given twice"));
         }
     }
     let used: Vec<_> = statement.sqls().iter().flat_map(|sql| sql::placeholders(sql)).collect();
     if let Some(unused) = parameters.iter().find(|parameter| !used.contains(&parameter.name.as_str())) {
-        return Err(
-            validation("Parameters list contains unused parameters").with_context("parameter", &unused.name)
-        );
+        let text = format!("Parameters list contains unused parameters: no statement uses :{}", unused.name);
+        return Err(validation(text).with_context("parameter", &unused.name));
     }
     // Without parameters the service does not look for placeholders at all, so neither do we.
     let known = |name: &&str| parameters.iter().any(|parameter| parameter.name == **name);
     match used.iter().find(|name| !parameters.is_empty() && !known(name)) {
-        Some(missing) => Err(validation("the SQL names a parameter that the list does not have")
-            .with_context("parameter", missing)),
+        Some(missing) => {
+            let text = format!("the SQL names :{missing}, a parameter that the list does not have");
+            Err(validation(text).with_context("parameter", missing))
+        }
         None => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     ClientToken, Clock, Description, Error, ErrorKind, PageToken, Result, ResultPage, SessionId, Statement,
     StatementExecutor, StatementFilter, StatementId, StatementPage, Status, Submitted, WaitTime,
-    catalog::{Session, SessionFilter},
+    catalog::Session,
 };
 
 /// The Redshift Data API's state machine in process; see the [module](crate::local).
@@ -125,9 +125,9 @@ impl<B: Backend> LocalExecutor<B> {
     }
 
     /// The sessions of this process, newest first.
-    pub(super) fn sessions(&self, filter: &SessionFilter) -> Vec<Session> {
+    pub(super) fn sessions(&self) -> Vec<Session> {
         let now = self.service.clock.now();
-        self.service.lock().sessions.list(filter, now)
+        self.service.lock().sessions.list(now)
     }
 
     /// Takes over what an earlier process, or another one, has on record, and goes on with what has not ended.
@@ -138,6 +138,8 @@ impl<B: Backend> LocalExecutor<B> {
                 self.tasks.spawn(drive(self.service.clone(), id));
             }
         }
+        // What another process has on record may have expired by now.
+        self.service.forget_expired();
     }
 
     /// Makes sure that the statement is known here, if it is on record anywhere.
@@ -298,7 +300,7 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
         let picked = async {
             let slot = service.slot().await;
             sleep(service.dwell.submitted).await;
-            service.set_status(&id, Status::Picked);
+            service.pick(&id);
             sleep(service.dwell.picked).await;
             slot
         };
@@ -427,10 +429,13 @@ impl<B: Backend> Service<B> {
         Ok((statement.in_session(session), true))
     }
 
-    fn set_status(&self, id: &StatementId, status: Status) {
+    /// The next state, unless an earlier process had come further: no state is told twice.
+    fn pick(&self, id: &StatementId) {
         let now = self.clock.now();
-        if let Some(known) = self.lock().known.get_mut(id) {
-            known.record.status = status;
+        if let Some(known) = self.lock().known.get_mut(id)
+            && known.record.status == Status::Submitted
+        {
+            known.record.status = Status::Picked;
             known.record.updated_at = now;
         }
     }

@@ -148,11 +148,10 @@ impl Sessions {
         self.order.retain(|_, id| self.known.contains_key(id));
     }
 
-    /// The sessions that a listing shows, newest first.
-    pub(super) fn list(&mut self, filter: &SessionFilter, now: Timestamp) -> Vec<Session> {
+    /// All of them, newest first.
+    pub(super) fn list(&mut self, now: Timestamp) -> Vec<Session> {
         self.close_idle(now);
-        let described = self.order.values().rev().filter_map(|id| Some(self.known.get(id)?.describe(id)));
-        described.filter(|session| fits(session, filter)).collect()
+        self.order.values().rev().filter_map(|id| Some(self.known.get(id)?.describe(id))).collect()
     }
 }
 
@@ -166,7 +165,10 @@ impl Known {
         let mut session = Session::new(id.clone(), status, self.created_at);
         session.updated_at = Some(self.updated_at);
         session.keep_alive = Some(self.keep_alive);
-        session.expires_at = Some(later(self.updated_at, self.keep_alive));
+        session.expires_at = Some(match self.state {
+            State::Closed => self.updated_at,
+            _ => later(self.updated_at, self.keep_alive),
+        });
         session.current_statement = current;
         session.compute = self.target.as_ref().map(|target| target.compute().clone());
         session.database = self.target.as_ref().map(|target| target.database().to_owned());
@@ -178,7 +180,8 @@ impl Known {
     }
 }
 
-fn fits(session: &Session, filter: &SessionFilter) -> bool {
+/// Whether a listing with this filter shows the session.
+pub(super) fn fits(session: &Session, filter: &SessionFilter) -> bool {
     if let Some(id) = &filter.id {
         return session.id == *id;
     }

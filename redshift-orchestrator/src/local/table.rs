@@ -110,13 +110,22 @@ fn printed(field: &Field) -> Option<String> {
         Field::Null => None,
         Field::Boolean(value) => Some(value.to_string()),
         Field::Long(value) => Some(value.to_string()),
-        Field::Double(value) => Some(value.to_string()),
+        Field::Double(value) => Some(double(*value)),
         Field::String(value) => Some(value.clone()),
         Field::Blob(bytes) => Some(bytes.iter().fold(String::new(), |mut hex, byte| {
             // Writing to a String does not fail.
             let _ = write!(hex, "{byte:02x}");
             hex
         })),
+    }
+}
+
+/// As PostgreSQL prints it: the fewest digits that read back the same, with an exponent where there are many zeros.
+fn double(value: f64) -> String {
+    match value.abs() {
+        f64::INFINITY => if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned(),
+        size if size == 0.0 || value.is_nan() || (1e-4..1e15).contains(&size) => value.to_string(),
+        _ => format!("{value:e}"),
     }
 }
 
@@ -163,5 +172,23 @@ mod tests {
         let table = Table { columns, rows };
         let page = table.page(ResultFormat::Csv, 10, None).unwrap();
         assert_eq!(page.data, PageData::Csv(vec!["a,b\r\n,\"\"\r\n\"x,\"\"y\"\"\",00ff\r\n".to_owned()]));
+    }
+
+    #[test]
+    fn doubles_read_back_the_same_and_are_short() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.1, "-0.1"),
+            (1.0, "1"),
+            (123_456_789.25, "123456789.25"),
+            (1e-4, "0.0001"),
+            (1e-5, "1e-5"),
+            (1e15, "1e15"),
+            (f64::MAX, "1.7976931348623157e308"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Infinity"),
+        ] {
+            assert_eq!(double(value), text);
+        }
     }
 }

@@ -11,6 +11,8 @@ mod dialect;
 #[cfg(all(feature = "data-api", feature = "emulator"))]
 #[path = "../emulator/support.rs"]
 mod emulator;
+#[cfg(all(feature = "data-api", feature = "emulator"))]
+mod expiry;
 mod harness;
 #[cfg(all(unix, feature = "data-api", feature = "emulator"))]
 mod kill;

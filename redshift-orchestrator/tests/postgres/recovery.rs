@@ -36,6 +36,8 @@ async fn what_was_accepted_and_did_not_run_runs_after_a_restart() {
     drop(service);
 
     let service = database.start().await;
+    // No way back from the state that it was told to be in.
+    assert_eq!(service.describe(&running, None).await.unwrap().status, Status::Started);
     database.client.batch_execute("COMMIT").await.unwrap();
     assert_eq!(ended(&service, &waiting).await.status, Status::Finished);
     assert_eq!(ended(&service, &running).await.status, Status::Finished);

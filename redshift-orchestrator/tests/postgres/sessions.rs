@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redshift_orchestrator::{
     Catalog, ErrorKind, ExecutionMode, Field, Statement, StatementExecutor, Status, WaitTime,
-    catalog::SessionFilter,
+    catalog::SessionFilter, local::LocalExecutor,
 };
 
 use crate::harness::{Database, ended, rows, run};
@@ -63,7 +63,24 @@ async fn a_session_ends_with_its_process() {
     let first = Statement::sql("SELECT 1 AS n").with_session_keep_alive(HOUR);
     let session = service.submit(&first, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
     let other = database.start().await;
+    let told = async |service: &LocalExecutor<_>| {
+        let mut filter = SessionFilter::default();
+        filter.id = Some(session.clone());
+        let mut page = service.sessions(&filter, None).await.unwrap();
+        let told = page.entries.pop().unwrap();
+        (told.status.as_str().to_owned(), told.keep_alive, told.created_at.as_millisecond())
+    };
+    let (status, keep_alive, created_at) = told(&service).await;
+    assert_eq!((status.as_str(), keep_alive), ("AVAILABLE", Some(HOUR)));
+    assert_eq!(told(&other).await, (status, keep_alive, created_at));
     drop(service);
+    let locks = "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    database.until(locks).await;
+    assert_eq!(told(&other).await, ("CLOSED".to_owned(), keep_alive, created_at));
+    assert_eq!(told(&database.start().await).await, ("CLOSED".to_owned(), keep_alive, created_at));
+    let open = other.sessions(&SessionFilter::default(), None).await.unwrap();
+    assert!(open.entries.is_empty(), "{open:?}");
     let next = Statement::sql("SELECT 1 AS n").in_session(session);
     assert_eq!(other.submit(&next, None).await.unwrap_err().kind(), ErrorKind::SessionGone);
 }

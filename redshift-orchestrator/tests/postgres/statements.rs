@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use redshift_orchestrator::{
-    ClientToken, ErrorKind, ExecutionMode, Field, PageData, ResultFormat, Statement, StatementExecutor,
-    StatementFilter, StatementId, Status, TokioClock, WaitTime, local::Limits,
+    ClientToken, ErrorKind, ExecutionMode, Field, PageData, PageToken, ResultFormat, Statement,
+    StatementExecutor, StatementFilter, StatementId, Status, TokioClock, WaitTime, local::Limits,
 };
 
 use crate::harness::{Database, ended, rows, run};
@@ -18,7 +18,7 @@ fn text(text: &str) -> Field {
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn a_query_gives_typed_exact_fields() {
     let service = Database::new("typed").await.start().await;
-    let sql = "SELECT 1::int2 AS small, 7000000000::int8 AS big, true AS yes, 0.5::float4 AS half, NULL::text AS nothing,
+    let sql = "SELECT 1::int2 AS small, 7000000000::int8 AS big, true AS yes, 0.1::float4 AS tenth, NULL::text AS nothing,
         123456789012345678901234567890.12345::numeric AS exact, (-0.00010)::numeric(10,5) AS tiny, 10000::numeric AS even,
         date '2026-02-28' AS day, timestamp '2026-02-28 23:59:59.12' AS moment, timestamptz '2026-02-28 00:00:00+02' AS zoned,
         time '01:02:03' AS clock, interval '1 mon 2 days 03:04:05.5' AS span, '\\\\x00ff'::bytea AS bytes, '' AS empty,
@@ -32,7 +32,7 @@ async fn a_query_gives_typed_exact_fields() {
             Field::Long(1),
             Field::Long(7_000_000_000),
             Field::Boolean(true),
-            Field::Double(0.5),
+            Field::Double(0.1),
             Field::Null,
             text("123456789012345678901234567890.12345"),
             text("-0.00010"),
@@ -51,6 +51,33 @@ async fn a_query_gives_typed_exact_fields() {
     let page = service.result(&done.id, None).await.unwrap();
     let tiny = page.columns.iter().find(|column| column.name == "tiny").unwrap();
     assert_eq!((tiny.type_name.as_str(), tiny.precision, tiny.scale), ("numeric", Some(10), Some(5)));
+    let bytes = page.columns.iter().find(|column| column.name == "bytes").unwrap();
+    assert_eq!(bytes.type_name, "varbyte");
+}
+
+/// Rows were passed over when a process with larger pages read the result of one with smaller ones.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn pages_are_as_they_were_written_whatever_the_limits_are_later() {
+    let database = Database::new("pages_kept").await;
+    let paged = async |size| {
+        let mut limits = Limits::default();
+        limits.rows_per_page = size;
+        database.service().with_limits(limits).start().await.unwrap()
+    };
+    let sql = Statement::sql("SELECT n FROM generate_series(1, 7) AS n");
+    let id = run(&paged(2).await, &sql).await.id;
+    for size in [1, 2, 3, 1_000] {
+        let service = paged(size).await;
+        assert_eq!(
+            rows(&service, &id).await,
+            (1..=7).map(|n| vec![Field::Long(n)]).collect::<Vec<_>>(),
+            "{size}"
+        );
+        for token in ["4", "-1", "x", "2147483647", "99999999999"] {
+            assert!(service.result(&id, Some(PageToken::new(token))).await.is_err(), "{token}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,16 +1,21 @@
 //! The server's own catalog, as the Data API's metadata operations list it.
 
+use std::cmp::Reverse;
+
 use async_trait::async_trait;
 use tokio_postgres::{
     Row,
     types::{FromSql, ToSql, Type},
 };
 
-use super::{Postgres, errors};
+use super::{Postgres, errors, fields};
 use crate::{
     Column, PageToken, Result,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
-    local::{LocalExecutor, catalog::cut},
+    local::{
+        LocalExecutor,
+        catalog::{cut, cut_sessions},
+    },
 };
 
 const DATABASES: &str =
@@ -90,14 +95,24 @@ impl Catalog for LocalExecutor<Postgres> {
         cut(rows.iter().map(column).collect::<Result<_>>()?, scope, page)
     }
 
+    /// Those of this process, and those that others left on record.
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
-        self.page_of_sessions(filter, page)
+        let mut sessions = LocalExecutor::sessions(self);
+        let backend = self.backend();
+        if !backend.pool.is_single() {
+            let lease = backend.pool.records().await?;
+            let mut others = backend.records.sessions(lease.link()?, backend.clock.now()).await?;
+            others.retain(|other| sessions.iter().all(|own| own.id != other.id));
+            sessions.append(&mut others);
+            sessions.sort_by_key(|session| Reverse(session.created_at));
+        }
+        cut_sessions(sessions, filter, page)
     }
 }
 
 fn column(row: &Row) -> Result<Column> {
     let number = |index| Ok(get::<Option<i32>>(row, index)?.and_then(|number| u32::try_from(number).ok()));
-    let mut column = Column::new(get::<String>(row, 2)?, get::<String>(row, 3)?);
+    let mut column = Column::new(get::<String>(row, 2)?, fields::name(&get::<String>(row, 3)?));
     column.schema = get(row, 0)?;
     column.table = get(row, 1)?;
     column.nullable = get(row, 4)?;

@@ -22,7 +22,7 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
                 column.type_()
             ));
         }
-        let mut described = Column::new(column.name(), name(kind));
+        let mut described = Column::new(column.name(), name(kind.name()));
         (described.precision, described.scale) = measures(kind);
         let modifier = column.type_modifier();
         if modifier >= 4 {
@@ -42,11 +42,12 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
     statement.columns().iter().map(column).collect()
 }
 
-/// The service's name of a type, which is PostgreSQL's; but Redshift has no `text`, and takes it for `varchar`.
-fn name(kind: &Type) -> &str {
-    match *kind {
-        Type::TEXT | Type::UNKNOWN => "varchar",
-        _ => kind.name(),
+/// The service's name of a type, by PostgreSQL's. Redshift has no `text`, and takes it for `varchar`; its bytes are `varbyte`.
+pub(super) fn name(type_name: &str) -> &str {
+    match type_name {
+        "text" | "unknown" => "varchar",
+        "bytea" => "varbyte",
+        _ => type_name,
     }
 }
 
@@ -179,13 +180,18 @@ impl Raw<'_> {
             Type::OID | Type::REGPROC | Type::REGCLASS | Type::REGTYPE => {
                 Field::Long(u32::from_be_bytes(bytes.try_into().ok()?).into())
             }
-            Type::FLOAT4 => Field::Double(f32::from_be_bytes(bytes.try_into().ok()?).into()),
+            Type::FLOAT4 => Field::Double(widen(f32::from_be_bytes(bytes.try_into().ok()?))),
             Type::FLOAT8 => Field::Double(f64::from_be_bytes(bytes.try_into().ok()?)),
             Type::BYTEA => Field::Blob(bytes.to_vec()),
             Type::VOID => Field::Null,
             _ => Field::String(print(kind, bytes)?),
         })
     }
+}
+
+/// The double that has the same digits: the service reads floats from the text that drivers get, where 0.1 is 0.1.
+fn widen(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| value.into())
 }
 
 /// The value as the server itself would print it.

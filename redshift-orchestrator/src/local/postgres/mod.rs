@@ -308,16 +308,15 @@ impl Backend for Postgres {
     async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage> {
         let number = page_number(page)?;
         let lease = self.pool.records().await?;
-        let (columns, rows, total) = self
+        let (columns, rows, total, more) = self
             .records
             .page(lease.link()?, &record.id, part, number)
             .await?
             .ok_or_else(|| limits::no_result(&record.id))?;
-        let size = self.records.limits.rows_per_page.max(1);
-        if number > 0 && number.saturating_mul(size) >= total as usize {
+        // Pages are as they were written, whatever the limits are now.
+        if number > 0 && rows.is_empty() {
             return Err(limits::bad_page());
         }
-        let more = number.saturating_add(1).saturating_mul(size) < total as usize;
         Ok(page_of(columns, rows, record.statement.result_format(), number, more, total))
     }
 

@@ -20,6 +20,7 @@ use super::{dialect, errors, link::Link};
 use crate::{
     Auth, ClientToken, Column, Compute, Error, ErrorKind, ExecutionMode, Field, Result, ResultFormat,
     SessionId, Statement, StatementId, Status, Target,
+    catalog::{Session, SessionStatus},
     local::{
         Limits,
         backend::Admission,
@@ -119,6 +120,7 @@ impl Records {
                 ),
             ));
         }
+        self.widen(link).await?;
         let (now, old) = (now, now.saturating_sub(KEEP_EXPIRED).unwrap_or(Timestamp::MIN));
         let (tokens, results) = (
             "DELETE FROM ~.client_token WHERE expires_at <= $1",
@@ -129,6 +131,18 @@ impl Records {
         self.execute(link, results, &[(&forgotten, Type::TIMESTAMPTZ)]).await?;
         self.execute(link, "DELETE FROM ~.statement WHERE ended_at < $1", &[(&old, Type::TIMESTAMPTZ)])
             .await?;
+        Ok(())
+    }
+
+    /// Adds a column that tables made by an earlier program lack.
+    async fn widen(&self, link: &Link) -> Result<()> {
+        const THERE: &str = "SELECT EXISTS (SELECT FROM pg_attribute
+            WHERE attrelid = '~.statement'::regclass AND attname = 'keep_alive_us' AND NOT attisdropped)";
+        // Asked first: adding it waits for whoever writes to the table.
+        if !one::<bool>(&self.query(link, THERE, &[]).await?, 0)? {
+            let add = "ALTER TABLE ~.statement ADD COLUMN IF NOT EXISTS keep_alive_us bigint";
+            self.execute(link, add, &[]).await?;
+        }
         Ok(())
     }
 
@@ -155,8 +169,8 @@ impl Records {
                 INSERT INTO ~.client_token AS known (token, statement_id, expires_at) SELECT $2, $1, $4 WHERE $2 IS NOT NULL
                 ON CONFLICT (token) DO UPDATE SET statement_id = $1, expires_at = $4 WHERE known.expires_at <= $3
                 RETURNING token)
-            INSERT INTO ~.statement (id, client_token, created_at, updated_at, name, sqls, execution_mode, parameters, result_format, with_event, target, session_id, status)
-            SELECT $1, $2, $3, $3, $5, $6, $7, $8, $9, $10, $11, $12, 'SUBMITTED'
+            INSERT INTO ~.statement (id, client_token, created_at, updated_at, name, sqls, execution_mode, parameters, result_format, with_event, target, session_id, keep_alive_us, status)
+            SELECT $1, $2, $3, $3, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'SUBMITTED'
             WHERE $2 IS NULL OR EXISTS (SELECT FROM token)";
         let statement = &record.statement;
         let token = statement.client_token().map(ClientToken::as_str);
@@ -182,6 +196,7 @@ impl Records {
                     (&statement.event(), Type::BOOL),
                     (&target, Type::TEXT),
                     (&statement.session().map(SessionId::as_str), Type::TEXT),
+                    (&statement.session_keep_alive().map(micros), Type::INT8),
                 ],
             )
             .await?;
@@ -362,21 +377,41 @@ impl Records {
         rows.iter().map(|row| column(row, 0)).collect()
     }
 
+    /// The sessions of the last 24 hours, as statements in them tell. One that no connection holds is closed: it ended with its last
+    /// statement, or later.
+    pub(super) async fn sessions(&self, link: &Link, now: Timestamp) -> Result<Vec<Session>> {
+        const SESSIONS: &str = "
+            SELECT session_id, min(created_at), max(updated_at),
+                (array_agg(target ORDER BY number))[1],
+                (array_agg(keep_alive_us ORDER BY number DESC) FILTER (WHERE keep_alive_us IS NOT NULL))[1],
+                (array_agg(id ORDER BY number DESC) FILTER (WHERE ended_at IS NULL))[1],
+                EXISTS (SELECT FROM pg_locks
+                    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                      AND ((classid::bigint << 32) | objid::bigint) = hashtextextended(session_id, 0))
+            FROM ~.statement WHERE session_id IS NOT NULL GROUP BY session_id HAVING max(updated_at) > $1";
+        let since = now.saturating_sub(jiff::SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
+        let rows = self.query(link, SESSIONS, &[(&since, Type::TIMESTAMPTZ)]).await?;
+        rows.iter().map(session).collect()
+    }
+
     async fn parts(&self, link: &Link, id: &StatementId) -> Result<Vec<(usize, Part)>> {
         let sql = format!("{PARTS} WHERE statement_id = $1");
         let rows = self.query(link, &sql, &[(&id.as_str(), Type::TEXT)]).await?;
         rows.iter().map(part).collect()
     }
 
-    /// One page of a result: its columns, its rows, rows in all.
+    /// One page of a result: its columns, its rows, rows in all, and whether there is another page. A page that is not there has no rows.
     pub(super) async fn page(
         &self,
         link: &Link,
         id: &StatementId,
         part: usize,
         page: usize,
-    ) -> Result<Option<(Vec<Column>, Vec<Vec<Field>>, u64)>> {
-        let sql = "SELECT part.columns, part.rows, page.rows FROM ~.part AS part
+    ) -> Result<Option<(Vec<Column>, Vec<Vec<Field>>, u64, bool)>> {
+        let sql = "SELECT part.columns, part.rows, page.rows, EXISTS (SELECT FROM ~.result_page AS next
+                WHERE next.statement_id = part.statement_id AND next.part = part.part AND next.page::bigint = $3::bigint + 1)
+            FROM ~.part AS part
             LEFT JOIN ~.result_page AS page ON page.statement_id = part.statement_id AND page.part = part.part AND page.page = $3
             WHERE part.statement_id = $1 AND part.part = $2 AND part.has_result_set";
         let (part, page) = (part as i32, i32::try_from(page).unwrap_or(i32::MAX));
@@ -387,7 +422,7 @@ impl Records {
         let columns: Vec<StoredColumn> = from_json(&columns)?;
         let rows: Vec<Vec<Stored>> = rows.as_deref().map(from_json).transpose()?.unwrap_or_default();
         let rows = rows.into_iter().map(|row| row.into_iter().map(Field::from).collect()).collect();
-        Ok(Some((columns.into_iter().map(Column::from).collect(), rows, total as u64)))
+        Ok(Some((columns.into_iter().map(Column::from).collect(), rows, total as u64, column(&row, 3)?)))
     }
 }
 
@@ -408,6 +443,7 @@ CREATE TABLE ~.statement (
     with_event boolean NOT NULL,
     target text,
     session_id text,
+    keep_alive_us bigint,
     status text NOT NULL,
     error text,
     pid int,
@@ -487,6 +523,35 @@ fn record(row: &Row) -> Result<Record> {
         }
     }
     Ok(record)
+}
+
+fn session(row: &Row) -> Result<Session> {
+    let current = column::<Option<String>>(row, 5)?.map(StatementId::new);
+    let status = match (column(row, 6)?, &current) {
+        (false, _) => SessionStatus::Closed,
+        (true, Some(_)) => SessionStatus::Busy,
+        (true, None) => SessionStatus::Available,
+    };
+    let keep_alive = column::<Option<i64>>(row, 4)?.map(from_micros);
+    let updated_at: Timestamp = column(row, 2)?;
+    let mut session = Session::new(SessionId::new(column::<String>(row, 0)?), status, column(row, 1)?);
+    session.updated_at = Some(updated_at);
+    session.keep_alive = keep_alive;
+    session.expires_at = match session.status {
+        SessionStatus::Closed => Some(updated_at),
+        _ => keep_alive.map(|idle| later(updated_at, idle)),
+    };
+    session.current_statement = current.filter(|_| session.status == SessionStatus::Busy);
+    if let Some(target) = column::<Option<String>>(row, 3)? {
+        let target = Target::from(from_json::<StoredTarget>(&target)?);
+        session.compute = Some(target.compute().clone());
+        session.database = Some(target.database().to_owned());
+        session.database_user = match target.auth() {
+            Auth::DatabaseUser(user) => Some(user.clone()),
+            _ => None,
+        };
+    }
+    Ok(session)
 }
 
 fn part(row: &Row) -> Result<(usize, Part)> {

@@ -1,0 +1,181 @@
+//! The journal's table once more, with a server, sockets and a clock that is turned by hand: what the next run finds hours after a death.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use redshift_orchestrator::{
+    ClientToken, Clock, Conclusion, ErrorKind, Orchestrator, Origin, Outcome, Result, Statement,
+    StatementExecutor, StatementFilter, Status, StepKey, UnknownReason,
+    journal::{Entry, FileJournal, Journal, Record},
+};
+
+use crate::{
+    emulator::Served,
+    harness::{Database, ended, run},
+};
+
+/// Shows what it was last set to.
+#[derive(Clone, Debug)]
+struct TurnedClock(Arc<Mutex<Timestamp>>);
+
+impl TurnedClock {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new("2026-11-23T06:30:00Z".parse().unwrap())))
+    }
+
+    fn turn(&self, hours: f64) {
+        *self.0.lock().unwrap() += Duration::from_secs_f64(hours * 3_600.0);
+    }
+}
+
+impl Clock for TurnedClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// A journal whose process dies at one of its appends: 0 the intent, 1 the id, 2 the ending.
+#[derive(Debug)]
+struct Dying {
+    inner: FileJournal,
+    left: AtomicUsize,
+    after: bool,
+    dead: Arc<tokio::sync::Notify>,
+}
+
+#[async_trait]
+impl Journal for Dying {
+    async fn append(&self, record: Record) -> Result<()> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 0 {
+            if self.after {
+                self.inner.append(record).await?;
+            }
+            self.dead.notify_one();
+            return std::future::pending().await;
+        }
+        self.inner.append(record).await
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.inner.entry(key).await
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        self.inner.run(run).await
+    }
+}
+
+fn found(outcome: &Outcome) -> std::result::Result<Origin, UnknownReason> {
+    match &outcome.result {
+        Conclusion::Unknown(unknown) => Err(unknown.reason),
+        _ => Ok(outcome.origin),
+    }
+}
+
+/// Dies at that append, and `hours` later both the service and the orchestrator are new processes. What the run finds, and effects in all.
+async fn after_death(
+    death: usize,
+    after: bool,
+    hours: f64,
+) -> (std::result::Result<Origin, UnknownReason>, i64) {
+    let database = Database::new(&format!("expiry_{death}_{after}_{}", (hours * 10.0) as u32)).await;
+    let directory = tempfile::tempdir().unwrap();
+    let journal = |path: &Path| FileJournal::open(path.join("journal.jsonl")).unwrap();
+    let clock = TurnedClock::new();
+    let start = async || {
+        let service = database.service().with_clock(Arc::new(clock.clone())).start().await.unwrap();
+        Served::new(service).await
+    };
+    let (key, statement) =
+        (StepKey::new("run", "step"), Statement::sql("INSERT INTO effects VALUES ('step')"));
+
+    let service = start().await;
+    let dead = Arc::<tokio::sync::Notify>::default();
+    let dying = Dying { inner: journal(directory.path()), left: death.into(), after, dead: dead.clone() };
+    let orchestrator = Orchestrator::new(service.executor()).with_journal(dying).with_clock(clock.clone());
+    tokio::select! {
+        _ = orchestrator.run(&key, statement.clone(), None) => panic!("it did not die"),
+        () = dead.notified() => {}
+    }
+    if death > 0 {
+        database.until("SELECT bool_and(ended_at IS NOT NULL) FROM redshift_data_local.statement").await;
+    }
+    drop(orchestrator);
+    service.stop().await;
+    // The task that waits for the answer to a submit has the journal, too; as a dead process, it writes nothing more.
+    std::fs::copy(directory.path().join("journal.jsonl"), directory.path().join("next")).unwrap();
+    clock.turn(hours);
+
+    let service = start().await;
+    let journal = FileJournal::open(directory.path().join("next")).unwrap();
+    let orchestrator = Orchestrator::new(service.executor()).with_journal(journal).with_clock(clock.clone());
+    let outcome = orchestrator.run(&key, statement, None).await.unwrap();
+    (found(&outcome), database.effects("step").await)
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn the_next_run_finds_what_the_table_says_hours_later() {
+    use UnknownReason as U;
+    for (death, after, hours, expected) in [
+        // The intent is durable, and nothing was sent.
+        (0, true, 7.0, (Ok(Origin::Reattached), 1)),
+        (0, true, 8.0, (Err(U::NotListed), 0)),
+        (0, true, 24.0, (Err(U::TooLate), 0)),
+        // The service has it, and nobody wrote its id down.
+        (1, false, 7.0, (Ok(Origin::Reattached), 1)),
+        (1, false, 8.5, (Ok(Origin::Reattached), 1)),
+        (1, false, 24.5, (Err(U::TooLate), 1)),
+        // The id is there, and the ending is not.
+        (1, true, 23.9, (Ok(Origin::Reattached), 1)),
+        (1, true, 24.1, (Err(U::RecordExpired), 1)),
+        // All is there.
+        (2, true, 1_000.0, (Ok(Origin::Journal), 1)),
+    ] {
+        assert_eq!(after_death(death, after, hours).await, expected, "{death} {after} {hours}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_token_and_a_record_expire_by_the_clock_for_every_process() {
+    let database = Database::new("expiry_processes").await;
+    let clock = TurnedClock::new();
+    let start = async || database.service().with_clock(Arc::new(clock.clone())).start().await.unwrap();
+    let other = start().await;
+    let service = start().await;
+    let statement = Statement::sql("INSERT INTO effects VALUES ('token')")
+        .with_client_token(ClientToken::new("token").unwrap());
+    let first = run(&service, &statement).await.id;
+    clock.turn(7.9);
+    assert_eq!(service.submit(&statement, None).await.unwrap().id, first);
+    assert_eq!(start().await.submit(&statement, None).await.unwrap().id, first);
+    clock.turn(0.2);
+    let second = service.submit(&statement, None).await.unwrap().id;
+    assert_ne!(second, first);
+    assert_eq!(ended(&service, &second).await.status, Status::Finished);
+    assert_eq!(start().await.submit(&statement, None).await.unwrap().id, second);
+    assert_eq!(database.effects("token").await, 2);
+
+    clock.turn(16.0);
+    let listed = |service: redshift_orchestrator::local::LocalExecutor<_>| async move {
+        let page = service.list(&StatementFilter::default(), None).await.unwrap();
+        page.statements.into_iter().map(|statement| statement.id).collect::<Vec<_>>()
+    };
+    // One that submitted it, one that never heard of it, and one that was not there.
+    for service in [service, other, start().await] {
+        assert_eq!(listed(service.clone()).await, [second.clone()]);
+        assert_eq!(service.describe(&first, None).await.unwrap_err().kind(), ErrorKind::Expired);
+        assert_eq!(service.result(&first, None).await.unwrap_err().kind(), ErrorKind::Expired);
+        assert_eq!(service.cancel(&first).await.unwrap_err().kind(), ErrorKind::Expired);
+        assert_eq!(service.describe(&second, None).await.unwrap().status, Status::Finished);
+    }
+}
