@@ -279,11 +279,57 @@ SELECT a, b, DENSE_RANK() OVER (ORDER BY b), NTILE(2) OVER (ORDER BY b) FROM mys
 DELETE mystore.dim
 --> ok
 
-SELECT customer_id, amount FROM mystore.sales QUALIFY ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY sold_at DESC) = 1
---> refused: QUALIFY
+CREATE TABLE store_sales (ss_sold_date DATE, ss_sold_time TIME, ss_item TEXT, ss_sales_price FLOAT)
+--> ok
 
-SELECT customer_id, ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY sold_at) rn FROM mystore.sales QUALIFY rn = 1
---> refused: QUALIFY
+INSERT INTO store_sales VALUES ('2022-01-01', '09:00:00', 'Product 1', 100.0), ('2022-01-01', '11:00:00', 'Product 2', 500.0),
+    ('2022-01-01', '15:00:00', 'Product 3', 20.0), ('2022-01-01', '17:00:00', 'Product 4', 1000.0), ('2022-01-01', '18:00:00', 'Product 5', 30.0),
+    ('2022-01-02', '10:00:00', 'Product 6', 5000.0), ('2022-01-02', '16:00:00', 'Product 7', 5.0)
+--> ok
+
+SELECT * FROM store_sales ss WHERE ss_sold_time > TIME '12:00:00' QUALIFY ROW_NUMBER() OVER (PARTITION BY ss_sold_date ORDER BY ss_sales_price DESC) <= 2
+--> 2022-01-01 | 17:00:00 | Product 4 | 1000 | 2022-01-01 | 18:00:00 | Product 5 | 30 | 2022-01-02 | 16:00:00 | Product 7 | 5
+
+SELECT * FROM store_sales ss QUALIFY LAST_VALUE(ss_item) OVER (PARTITION BY ss_sold_date ORDER BY ss_sold_time ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) = ss_item
+--> 2022-01-01 | 18:00:00 | Product 5 | 30 | 2022-01-02 | 16:00:00 | Product 7 | 5
+
+SELECT ss_item, ROW_NUMBER() OVER (PARTITION BY ss_sold_date ORDER BY ss_sales_price DESC) AS rn FROM store_sales QUALIFY rn = 1 ORDER BY ss_sales_price DESC
+--> Product 6 | 1 | Product 4 | 1
+
+SELECT ss_sold_date, SUM(ss_sales_price) s, RANK() OVER (ORDER BY SUM(ss_sales_price) DESC) FROM store_sales x GROUP BY 1 HAVING COUNT(*) > 1 QUALIFY RANK() OVER (ORDER BY SUM(ss_sales_price) DESC) = 1
+--> 2022-01-02 | 5005 | 1
+
+SELECT a.*, b.ss_item FROM store_sales a LEFT JOIN (SELECT * FROM store_sales QUALIFY ROW_NUMBER() OVER (ORDER BY ss_sales_price DESC) = 1) b
+    ON a.ss_item = b.ss_item QUALIFY ROW_NUMBER() OVER (ORDER BY a.ss_item DESC) <= 2 ORDER BY a.ss_item
+--> 2022-01-02 | 10:00:00 | Product 6 | 5000 | Product 6 | 2022-01-02 | 16:00:00 | Product 7 | 5 | NULL
+
+WITH ranked AS (SELECT ss_item, NTILE(2) OVER (ORDER BY ss_sales_price) AS half FROM store_sales QUALIFY half = 2)
+    SELECT LISTAGG(ss_item, ',') WITHIN GROUP (ORDER BY ss_item) FROM ranked
+--> Product 2,Product 4,Product 6
+
+CREATE TEMP TABLE last_of_day AS SELECT * FROM store_sales ss QUALIFY ROW_NUMBER() OVER (PARTITION BY ss_sold_date ORDER BY ss_sold_time DESC) = 1
+&& MERGE INTO store_sales USING (SELECT * FROM last_of_day l QUALIFY ROW_NUMBER() OVER (ORDER BY ss_item) = 1) s ON store_sales.ss_item = s.ss_item
+    WHEN MATCHED THEN UPDATE SET ss_sales_price = 0 WHEN NOT MATCHED THEN INSERT VALUES (s.ss_sold_date, s.ss_sold_time, s.ss_item, s.ss_sales_price)
+&& SELECT TOP 1 ss_item, ss_sales_price FROM store_sales ss QUALIFY MIN(ss_sales_price) OVER () = ss_sales_price
+--> Product 5 | 0
+
+CREATE PROCEDURE dedupe(kept OUT INT) AS $$ DECLARE r RECORD; latest VARCHAR(20); BEGIN
+    DELETE FROM store_sales WHERE ss_item NOT IN (SELECT ss_item FROM store_sales ss QUALIFY ROW_NUMBER() OVER (PARTITION BY ss_sold_date ORDER BY ss_sold_time DESC) = 1);
+    kept := 0;
+    FOR r IN SELECT * FROM store_sales ss QUALIFY COUNT(*) OVER () > 1 LOOP kept := kept + 1; END LOOP;
+    SELECT ss_item INTO latest FROM store_sales ss QUALIFY ROW_NUMBER() OVER (ORDER BY ss_sold_date DESC) = 1;
+    IF latest <> 'Product 7' THEN RAISE EXCEPTION '%', latest; END IF;
+END $$ LANGUAGE plpgsql
+--> ok
+
+CALL dedupe()
+--> 2
+
+CREATE VIEW lasts AS SELECT * FROM store_sales ss QUALIFY ROW_NUMBER() OVER (PARTITION BY ss_sold_date ORDER BY ss_sold_time DESC) = 1 WITH NO SCHEMA BINDING
+--> ok
+
+SELECT COUNT(*) FROM lasts
+--> 2
 
 SELECT customer_id, LISTAGG(region) WITHIN GROUP (ORDER BY sold_at) OVER (PARTITION BY customer_id) FROM mystore.sales
 --> refused: LISTAGG

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Piece, Place, Reader, refusal::refused};
+use super::{Piece, Place, Reader, qualify, refusal::refused};
 use crate::sql::Token;
 
 const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC')";
@@ -49,7 +49,12 @@ pub(super) fn translate<'a>(
     let renamed = |name: &'static str| Ok(Some((Cow::Borrowed(name), at + 1)));
     let list = reader.list(at + 1, end);
     match (name.as_str(), &list) {
-        ("SELECT", _) => return top(reader, part, before),
+        ("SELECT", _) => {
+            return match qualify::translate(reader, part.clone(), before)? {
+                Some(piece) => Ok(Some(piece)),
+                None => top(reader, part, before),
+            };
+        }
         ("SYSDATE", None) => return renamed(SYSDATE),
         // The end of a late-binding view.
         ("WITH", None) => {
@@ -294,19 +299,7 @@ fn top<'a>(
         Some((word, next)) if word == "DISTINCT" || word == "ALL" => (word, next),
         _ => (String::new(), at + 1),
     };
-    let Some(behind) = reader.words(behind, end, &["TOP"]) else { return Ok(None) };
-    let Some(first) = reader.next(behind, end) else { return Ok(None) };
-    let (count, behind) = match reader.tokens[first] {
-        Token::Word(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            (number.to_owned(), first + 1)
-        }
-        Token::Placeholder(name) => (name.to_owned(), first + 1),
-        Token::Symbol("(") => match reader.list(first, end) {
-            Some((list, next)) => (format!("({})", reader.expression(list)?), next),
-            None => return Ok(None),
-        },
-        _ => return Ok(None),
-    };
+    let Some((count, behind)) = count_of_top(reader, behind, end)? else { return Ok(None) };
     let stop = end_of_query(reader, behind, end);
     let last = (behind..stop).rev().find(|at| !matches!(reader.tokens[*at], Token::Blank(_)));
     let last = last.map_or(behind, |at| at + 1);
@@ -318,13 +311,34 @@ fn top<'a>(
     Ok(Some((Cow::Owned(if in_set { format!("({text})") } else { text }), last)))
 }
 
-fn is_set_operator(token: Token<'_>) -> bool {
+/// How many rows `TOP` takes, and the position behind it.
+pub(super) fn count_of_top(
+    reader: Reader<'_, '_>,
+    at: usize,
+    end: usize,
+) -> Result<Option<(String, usize)>, String> {
+    let Some(behind) = reader.words(at, end, &["TOP"]) else { return Ok(None) };
+    let Some(first) = reader.next(behind, end) else { return Ok(None) };
+    Ok(match reader.tokens[first] {
+        Token::Word(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((number.to_owned(), first + 1))
+        }
+        Token::Placeholder(name) => Some((name.to_owned(), first + 1)),
+        Token::Symbol("(") => match reader.list(first, end) {
+            Some((list, next)) => Some((format!("({})", reader.expression(list)?), next)),
+            None => None,
+        },
+        _ => None,
+    })
+}
+
+pub(super) fn is_set_operator(token: Token<'_>) -> bool {
     let operators = ["UNION", "INTERSECT", "EXCEPT", "MINUS", "ALL"];
     matches!(token, Token::Word(word) if operators.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
 /// Where the query ends that begins before `at`.
-fn end_of_query(reader: Reader<'_, '_>, at: usize, end: usize) -> usize {
+pub(super) fn end_of_query(reader: Reader<'_, '_>, at: usize, end: usize) -> usize {
     let mut depth = 0;
     for at in at..end {
         match reader.tokens[at] {

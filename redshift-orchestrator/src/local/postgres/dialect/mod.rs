@@ -18,6 +18,7 @@
 //! | `RATIO_TO_REPORT(x) OVER (…)`, `RESPECT NULLS` | the quotient with the window's `SUM`; nothing |
 //! | `APPROXIMATE COUNT(DISTINCT …)` | `COUNT(DISTINCT …)`, which is exact |
 //! | `SELECT TOP n` | `LIMIT n` |
+//! | `QUALIFY` | a subquery, and its condition in `WHERE` |
 //! | `MINUS`, `DELETE t` | `EXCEPT`, `DELETE FROM t` |
 //! | `#work` as a table | `"#work"`; a temporary one, where it is created |
 //! | `DISTSTYLE`, `DISTKEY`, `SORTKEY` (also `COMPOUND`, `INTERLEAVED`), `ENCODE`, `BACKUP`, `AUTO REFRESH` of a table, a column, a `CREATE TABLE AS` or a materialized view; `ALTER TABLE` of these alone | nothing: they say where rows lie, not which there are |
@@ -42,7 +43,7 @@
 //!
 //! `COPY` and `UNLOAD` of S3 and other stores, external schemas, tables and functions, datashares, models, Python functions, `ALTER TABLE
 //! APPEND`, `ANALYZE COMPRESSION`, `SHOW TABLES` and its like, `CANCEL`, `SELECT * EXCLUDE`, the outer join `(+)`, `IGNORE NULLS`, `LISTAGG`, `MEDIAN` and `PERCENTILE_CONT` as
-//! window functions, `MERGE … REMOVE DUPLICATES`, `PIVOT`, `UNPIVOT`, `QUALIFY`, and the types `SUPER`, `GEOMETRY`, `GEOGRAPHY` and `HLLSKETCH`
+//! window functions, `MERGE … REMOVE DUPLICATES`, `PIVOT`, `UNPIVOT`, and the types `SUPER`, `GEOMETRY`, `GEOGRAPHY` and `HLLSKETCH`
 //! have no equivalent here; nor have other system views and some functions (`SHA1`, `CRC32`, `SOUNDEX`, `PG_LAST_QUERY_ID`, …), which a test may
 //! bring itself. The statement fails, and its error names the feature and a way out. See [`refusal`].
 //!
@@ -60,6 +61,7 @@ use std::{borrow::Cow, ops::Range};
 use crate::sql::{Token, tokens};
 
 mod functions;
+mod qualify;
 mod refusal;
 mod statements;
 mod tables;
@@ -292,8 +294,8 @@ impl<'a> Reader<'a, '_> {
     /// The translation of an expression, without the blanks around it. A comment to the end of its line keeps that end.
     fn expression(self, part: Range<usize>) -> Result<String, String> {
         let text = self.text(part, Place::Expression)?;
-        let ends_in_comment = text.rsplit('\n').next().is_some_and(|line| line.contains("--"));
         let text = text.trim();
+        let ends_in_comment = text.rsplit('\n').next().is_some_and(|line| line.contains("--"));
         Ok(if ends_in_comment { format!("{text}\n") } else { text.to_owned() })
     }
 

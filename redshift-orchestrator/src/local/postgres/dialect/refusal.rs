@@ -105,16 +105,6 @@ pub(super) fn of_word(
     let (at, end) = (part.start, part.end);
     let Token::Word(word) = reader.tokens[at] else { return None };
     let calls = || reader.list(at + 1, end).is_some();
-    // A column of that name has a comma or a word such as SELECT before it.
-    let follows_a_table = || match before {
-        Some(Token::Word(word)) => {
-            !["SELECT", "AS", "BY", "ON", "WHERE", "AND", "OR", "INTO", "TABLE", "FUNCTION"]
-                .iter()
-                .any(|one| word.eq_ignore_ascii_case(one))
-        }
-        Some(Token::Symbol(")")) | Some(Token::Quoted(_)) => true,
-        _ => false,
-    };
     let (feature, way_out) = match word.to_ascii_uppercase().as_str() {
         "JSON_PARSE"
         | "JSON_SERIALIZE"
@@ -137,15 +127,37 @@ pub(super) fn of_word(
         "EXCLUDE" if before == Some(Token::Symbol("*")) => {
             ("SELECT * EXCLUDE", "name the columns that are wanted")
         }
-        "PIVOT" | "UNPIVOT" if calls() && follows_a_table() => {
+        "PIVOT" | "UNPIVOT" if calls() && follows_a_table(before) => {
             ("PIVOT and UNPIVOT", "write a CASE for each column, with GROUP BY")
         }
-        "QUALIFY" if follows_a_table() && begins_a_condition(reader, at + 1, end) => {
-            ("QUALIFY", "put the window function into a subquery, and its condition into WHERE")
-        }
+        // Where it was not translated.
+        "QUALIFY" if is_qualify(reader, part, before) => (
+            "QUALIFY with SELECT * of joins with USING, with DISTINCT in another order, or with INTO first",
+            "name the columns, or put the window function into a subquery, and its condition into WHERE",
+        ),
         _ => return None,
     };
     Some(refused(feature, way_out))
+}
+
+/// Whether a table can stand before the word that comes behind this token. A column of that name has a comma or a word such as SELECT there.
+fn follows_a_table(before: Option<Token<'_>>) -> bool {
+    match before {
+        Some(Token::Word(word)) => {
+            !["SELECT", "AS", "BY", "ON", "WHERE", "AND", "OR", "INTO", "TABLE", "FUNCTION"]
+                .iter()
+                .any(|one| word.eq_ignore_ascii_case(one))
+        }
+        Some(Token::Symbol(")")) | Some(Token::Quoted(_)) => true,
+        _ => false,
+    }
+}
+
+/// Whether the clause `QUALIFY` begins here.
+pub(super) fn is_qualify(reader: Reader<'_, '_>, part: Range<usize>, before: Option<Token<'_>>) -> bool {
+    matches!(reader.tokens[part.start], Token::Word(word) if word.eq_ignore_ascii_case("QUALIFY"))
+        && follows_a_table(before)
+        && begins_a_condition(reader, part.start + 1, part.end)
 }
 
 /// Whether `(+)` begins here, behind a column.

@@ -18,6 +18,10 @@ fn assert_translated(redshift: &str, postgres: &str) {
 fn functions_that_redshift_alone_knows_are_translated() {
     for (redshift, postgres) in [
         ("SELECT NVL(a, 0), nvl (b, 1)", "SELECT COALESCE(a, 0), COALESCE (b, 1)"),
+        (
+            "SELECT NVL2(a -- if any\n, b, c)",
+            "SELECT (CASE WHEN (a -- if any\n) IS NOT NULL THEN b ELSE c END)",
+        ),
         ("SELECT ISNULL(a, NVL(b, 1))", "SELECT COALESCE(a, COALESCE(b, 1))"),
         ("SELECT NVL2(a, f(b, c), ')')", "SELECT (CASE WHEN (a) IS NOT NULL THEN f(b, c) ELSE ')' END)"),
         (
@@ -113,6 +117,34 @@ fn top_is_a_limit_at_the_end_of_its_query() {
             "(SELECT a FROM t LIMIT 1) UNION ALL (SELECT b FROM u LIMIT 2)",
         ),
         ("INSERT INTO u SELECT TOP 3 NVL(a, 0) FROM t", "INSERT INTO u SELECT COALESCE(a, 0) FROM t LIMIT 3"),
+    ] {
+        assert_translated(redshift, postgres);
+    }
+}
+
+#[test]
+fn qualify_is_a_condition_around_the_query() {
+    for (redshift, postgres) in [
+        (
+            "SELECT a, NVL(b, 0) FROM t WHERE a > 0 QUALIFY ROW_NUMBER() OVER (PARTITION BY a ORDER BY b DESC) = 1 -- last\n;",
+            "SELECT \"~q\".\"~1\" AS a, \"~q\".\"~2\" AS \"coalesce\" FROM (SELECT a, COALESCE(b, 0), (ROW_NUMBER() OVER (PARTITION BY a ORDER BY b DESC) = 1) FROM t WHERE a > 0) AS \"~q\" (\"~1\", \"~2\", \"~keep\") WHERE \"~q\".\"~keep\" -- last\n;",
+        ),
+        (
+            "SELECT *, RANK() OVER (ORDER BY a) AS r FROM s.t x LEFT JOIN #w AS y ON x.a = LEFT(y.a, 1), (SELECT 1) z QUALIFY r < 3 AND x.r = y.r ORDER BY a DESC NULLS LAST, r LIMIT 2",
+            "SELECT (\"~q\".\"~1\").*, (\"~q\".\"~2\").*, (\"~q\".\"~3\").*, \"~q\".\"~4\" AS r FROM (SELECT x, y, z, RANK() OVER (ORDER BY a) AS r, ((RANK() OVER (ORDER BY a) ) < 3 AND x.r = y.r), a FROM s.t x LEFT JOIN \"#w\" AS y ON x.a = LEFT(y.a, 1), (SELECT 1) z) AS \"~q\" (\"~1\", \"~2\", \"~3\", \"~4\", \"~keep\", \"~o1\") WHERE \"~q\".\"~keep\" ORDER BY \"~q\".\"~o1\" DESC NULLS LAST, r LIMIT 2",
+        ),
+        (
+            "INSERT INTO u (SELECT DISTINCT TOP 3 t.a FROM t QUALIFY COUNT(*) OVER (PARTITION BY a) > 1 ORDER BY 1)",
+            "INSERT INTO u (SELECT DISTINCT \"~q\".\"~1\" AS a FROM (SELECT t.a, (COUNT(*) OVER (PARTITION BY a) > 1) FROM t) AS \"~q\" (\"~1\", \"~keep\") WHERE \"~q\".\"~keep\" ORDER BY 1 LIMIT 3)",
+        ),
+        (
+            "SELECT a FROM t UNION ALL SELECT b c FROM u QUALIFY MAX(b) OVER () = b ORDER BY 1",
+            "SELECT a FROM t UNION ALL SELECT \"~q\".\"~1\" AS c FROM (SELECT b c, (MAX(b) OVER () = b) FROM u) AS \"~q\" (\"~1\", \"~keep\") WHERE \"~q\".\"~keep\" ORDER BY 1",
+        ),
+        (
+            "SELECT a INTO #w FROM t QUALIFY MAX(b) OVER () = b",
+            "SELECT \"~q\".\"~1\" AS a INTO TEMP \"#w\" FROM (SELECT a, (MAX(b) OVER () = b) FROM t) AS \"~q\" (\"~1\", \"~keep\") WHERE \"~q\".\"~keep\"",
+        ),
     ] {
         assert_translated(redshift, postgres);
     }
@@ -236,7 +268,10 @@ fn what_postgresql_lacks_is_refused_by_name() {
         ("ANALYZE COMPRESSION t", "ANALYZE COMPRESSION"),
         ("MERGE INTO t USING s ON t.id = s.id REMOVE DUPLICATES", "REMOVE DUPLICATES"),
         ("SELECT * FROM t PIVOT (sum(a) FOR b IN (1))", "PIVOT"),
-        ("SELECT a FROM t WHERE a > 1 QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1", "QUALIFY"),
+        ("SELECT * FROM t JOIN u USING (id) QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1", "QUALIFY"),
+        ("SELECT * FROM generate_series(1, 2) g QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1", "QUALIFY"),
+        ("SELECT DISTINCT a FROM t QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1 ORDER BY b", "QUALIFY"),
+        ("SELECT INTO v a FROM t QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1", "QUALIFY"),
         ("CREATE FUNCTION f(a int) RETURNS int STABLE AS $$ return 1 $$ LANGUAGE plpythonu", "plpythonu"),
         ("CREATE PROCEDURE p() AS $$ BEGIN UNLOAD ('x') TO 's3://b'; END $$ LANGUAGE plpgsql", "UNLOAD"),
     ] {
@@ -256,7 +291,7 @@ proptest! {
 
     #[test]
     fn any_text_is_taken(
-        sql in "(CREATE |TABLE |TEMP |PROCEDURE |NVL|DECODE|DATEADD|LISTAGG|TOP |GETDATE|SYSDATE|IDENTITY|ENCODE |SORTKEY|DISTKEY|COMPOUND |ALTER |ADD |VACUUM |ANALYZE |SET |query_group|OUT |CAST|CONVERT|SUPER|MAX|AS |SELECT |[(),;$#'. \nä1a-])*"
+        sql in "(CREATE |TABLE |TEMP |PROCEDURE |NVL|DECODE|DATEADD|LISTAGG|TOP |GETDATE|SYSDATE|IDENTITY|ENCODE |SORTKEY|DISTKEY|COMPOUND |ALTER |ADD |VACUUM |ANALYZE |SET |query_group|OUT |CAST|CONVERT|SUPER|MAX|AS |SELECT |FROM |QUALIFY |OVER |ORDER BY |INTO |JOIN |[(),;$#'. \nä1a-])*"
     ) {
         let _ = super::translate(&sql, "lib");
     }
