@@ -135,6 +135,12 @@ fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
     let failed = |cause| {
         invalid("a key column cannot be written as text").with_context("column", name).with_source(cause)
     };
+    if !has_text(column.data_type()) {
+        let message = "values of this type cannot be part of a record key or of a partition path";
+        return Err(Error::new(ErrorKind::Unsupported, message)
+            .with_context("column", name)
+            .with_context("type", column.data_type()));
+    }
     let column = match column.data_type() {
         // The number behind the timestamp: Hudi takes the logical type away first.
         DataType::Timestamp(..) => cast(column, &DataType::Int64).map_err(failed)?,
@@ -152,6 +158,22 @@ fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
     Ok(text.as_string::<i32>().clone())
 }
 
+/// Whether values of a type are written into keys and paths alike by every version of Hudi. Bytes are not.
+fn has_text(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Boolean
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Float32
+            | DataType::Float64
+            | DataType::Decimal128(..)
+            | DataType::Utf8
+            | DataType::Date32
+            | DataType::Timestamp(..)
+    )
+}
+
 /// Refuses columns that cannot be part of a key or a partition path.
 pub(crate) fn check_columns(schema: &Schema, fields: &[String], role: &str) -> Result<()> {
     for field in fields {
@@ -159,19 +181,7 @@ pub(crate) fn check_columns(schema: &Schema, fields: &[String], role: &str) -> R
             Error::new(ErrorKind::InvalidDefinition, format!("there is no such {role} column"))
                 .with_context("column", field)
         })?;
-        let allowed = matches!(
-            found.data_type(),
-            DataType::Boolean
-                | DataType::Int32
-                | DataType::Int64
-                | DataType::Float32
-                | DataType::Float64
-                | DataType::Decimal128(..)
-                | DataType::Utf8
-                | DataType::Date32
-                | DataType::Timestamp(..)
-        );
-        if !allowed {
+        if !has_text(found.data_type()) {
             let message = format!("a column of this type cannot be a {role} column");
             return Err(Error::new(ErrorKind::InvalidDefinition, message)
                 .with_context("column", field)
@@ -405,6 +415,13 @@ mod tests {
             (ErrorKind::InvalidInput, Some("k"), Some("1"))
         );
         assert_eq!(keys(&batch, &["other"], false).unwrap_err().context("column"), Some("other"));
+    }
+
+    #[test]
+    fn bytes_are_no_key() {
+        let bytes = arrow::array::BinaryArray::from_vec(vec![b"a"]);
+        let error = keys(&batch(vec![("k", Arc::new(bytes) as ArrayRef)]), &["k"], false).unwrap_err();
+        assert_eq!((error.kind(), error.context("column")), (ErrorKind::Unsupported, Some("k")));
     }
 
     fn paths(values: Vec<Option<&str>>, table: &TableProperties) -> Result<Vec<String>> {

@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use arrow::array::RecordBatch;
-use common::{batch, lines, memory, mortal::Mortal, schema};
+use common::{batch, lines, memory, mortal::Mortal, schema, sleepy::Sleepy};
 use hudi_scd::{
     ErrorKind, FnClock, Instant, Query, RetentionPolicy, Table, TableDefinition, TableOptions,
     timeline::Action,
@@ -200,4 +200,58 @@ async fn a_table_keeps_what_it_says_for_every_writer() {
     let other = options(2).with_retention(RetentionPolicy::hours(1));
     let table = Table::open_with(store, "t".into(), other).await.unwrap();
     assert_eq!(table.clean_plan().await.unwrap().policy(), RetentionPolicy::hours(1));
+}
+
+/// Whoever undoes sleeps before a call takes effect, longer than its lease; another one takes over, writes and is done;
+/// then the first wakes up. At every call of it: the commit is undone before the other one writes, or stands.
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_on() {
+    let wait = |day| options(day).with_lock_wait(std::time::Duration::from_secs(100_000));
+    let (mut undone, mut stood) = (0, 0);
+    for calls in 0.. {
+        let store = memory();
+        let (table, commits) = table(&store, 4, RetentionPolicy::commits(10)).await;
+        let before = read(&table, Query::as_of(commits[2])).await;
+        let after = read(&table, Query::snapshot()).await;
+        let (sleepy, alarm) = Sleepy::after(store.clone(), calls);
+        let latest = commits[3];
+        let sleeper = tokio::spawn(async move {
+            let table = Table::open_with(sleepy, "t".into(), options(3)).await?;
+            table.rollback(latest).await
+        });
+        // It runs until it sleeps or is done. The other one's clock is days later: the lease is over.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        let other = Table::open_with(store.clone(), "t".into(), wait(5)).await.unwrap();
+        let new =
+            batch(&rows(0).schema(), r#"{"id":1,"day":"2025-01-05","at":99,"_hoodie_is_deleted":false}"#);
+        other.upsert(&[new]).await.unwrap();
+        let had_slept = alarm.slept();
+        alarm.ring();
+        let woken = sleeper.await.unwrap();
+
+        let fresh = Table::open_with(store, "t".into(), wait(7)).await.unwrap();
+        let of_others = |rows: &[String]| -> Vec<String> {
+            rows.iter()
+                .filter(|row| !row.contains(r#""id":1,"#) && !row.ends_with(r#""id":1}"#))
+                .cloned()
+                .collect()
+        };
+        let seen = of_others(&read(&fresh, Query::snapshot()).await);
+        let is_undone = seen == of_others(&before);
+        assert!(is_undone || seen == of_others(&after), "call {calls}: {woken:?}");
+        assert!(is_undone || woken.is_err(), "call {calls}: it said that it was done");
+        if is_undone {
+            undone += 1
+        } else {
+            stood += 1
+        }
+        // What it may have announced is over with the next write.
+        fresh.upsert(&[]).await.unwrap();
+        assert_eq!(of_others(&read(&fresh, Query::snapshot()).await), seen, "call {calls}");
+        assert_eq!(fresh.validate().await.unwrap(), [], "call {calls}");
+        if !had_slept {
+            break;
+        }
+    }
+    assert!(undone > 5 && stood > 5, "{undone} undone, {stood} stood");
 }

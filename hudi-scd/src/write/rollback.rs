@@ -3,14 +3,14 @@
 //! ```text
 //! {ts2}.rollback.requested  the plan: which files of which dead instant go
 //! {ts2}.rollback.inflight
-//! (the dead instant's inflight file, files, tombstones, markers, then the instant itself)
+//! (the dead instant's completed and inflight files, its files, tombstones, markers, then the instant itself)
 //! {ts2}.rollback            what was done
 //! ```
 //!
 //! A rollback that died itself goes on from its plan: each step may be done twice.
 //!
-//! The inflight file goes first, as it is what a commit is completed with: without it a writer that was taken for dead
-//! and is only slow cannot complete any more. If it did just before that, its commit stands and the rollback is given up.
+//! The inflight file goes before all that, as it is what a commit is completed with: without it a writer that was taken for
+//! dead and is only slow cannot complete any more. If it did just before that, its commit stands and the rollback is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::{
     Error, ErrorKind, Result,
     layout::{self, BaseFileName},
     storage,
-    table::Table,
+    table::{Table, Turn},
     timeline::{
         Action, Instant, State, TimelineEntry,
         avro::{
@@ -81,18 +81,6 @@ pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
     Ok(beat.is_some_and(|beat| table.inner.options.clock.now().duration_since(beat) < HEARTBEAT))
 }
 
-/// Makes a completed write one that did not complete: no reader may look for files that are about to go.
-pub(crate) async fn unpublish(table: &Table, view: &View, entry: &TimelineEntry) -> Result<()> {
-    let file = |state| table.inner.layout.instant_file(entry.instant, entry.action, state);
-    if !entry.has_file(State::Inflight) {
-        // Something must be left to tell that there was a write.
-        storage::write(table.store(), &file(State::Inflight)?, Vec::new()).await?;
-    }
-    table.delete_file(view, table.inner.layout.relative(&file(State::Completed)?)).await?;
-    table.forget_view();
-    Ok(())
-}
-
 /// Rolls back a write that did not complete. The instant of the rollback, and how many files it deleted; `None` if the
 /// write has completed meanwhile, and stands.
 pub(crate) async fn roll_back(
@@ -100,13 +88,78 @@ pub(crate) async fn roll_back(
     view: &View,
     dead: &TimelineEntry,
 ) -> Result<Option<(Instant, u64)>> {
-    let plan = plan(table, view, dead).await?;
+    let (instant, plan) = announce(table, view, dead, Of::Pending).await?;
+    let files = carry_out(table, view, instant, &plan, Of::Pending).await?;
+    Ok(files.map(|files| (instant, files)))
+}
+
+/// Rolls back a write that completed, and is the latest. The instant of the rollback, and how many files it deleted.
+///
+/// Whoever takes the table over once the plan is there carries it out before it writes, so that a sleeper who wakes up
+/// behind it finds nothing to do.
+pub(crate) async fn undo(
+    table: &Table,
+    turn: &Turn<'_>,
+    view: &View,
+    entry: &TimelineEntry,
+) -> Result<Option<(Instant, u64)>> {
+    if !entry.has_file(State::Inflight) {
+        // What says that the write completed goes first; this tells then that there was one.
+        let inflight = table.inner.layout.instant_file(entry.instant, entry.action, State::Inflight)?;
+        storage::create(table.store(), &inflight, Vec::new()).await?;
+    }
+    let (instant, plan) = announce(table, view, entry, Of::Completed).await?;
+    if let Err(lost) = turn.verify().await {
+        withdraw(table, view, instant).await?;
+        return Err(lost);
+    }
+    let files = carry_out(table, view, instant, &plan, Of::Completed).await?;
+    Ok(files.map(|files| (instant, files)))
+}
+
+/// What is rolled back: a write that did not complete, and stands if it does so meanwhile; or one that is to go though it
+/// completed. A rollback of the second kind says so in its inflight file, which Hudi leaves empty and does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Pending,
+    Completed,
+}
+
+impl Of {
+    fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Pending => Vec::new(),
+            Self::Completed => b"of a completed write".to_vec(),
+        }
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Self {
+        if bytes.is_empty() { Self::Pending } else { Self::Completed }
+    }
+}
+
+/// Writes down what is to be undone.
+async fn announce(
+    table: &Table,
+    view: &View,
+    entry: &TimelineEntry,
+    of: Of,
+) -> Result<(Instant, RollbackPlan)> {
+    let plan = plan(table, view, entry).await?;
     let instant = table.mint(view.timeline.newest())?;
     let file = |state| table.inner.layout.instant_file(instant, Action::Rollback, state);
     storage::create(table.store(), &file(State::Requested)?, plan.encode()).await?;
-    storage::create(table.store(), &file(State::Inflight)?, Vec::new()).await?;
-    let files = carry_out(table, view, instant, &plan).await?;
-    Ok(files.map(|files| (instant, files)))
+    storage::create(table.store(), &file(State::Inflight)?, of.to_bytes()).await?;
+    Ok((instant, plan))
+}
+
+/// Gives a rollback up that has done nothing.
+async fn withdraw(table: &Table, view: &View, instant: Instant) -> Result<()> {
+    for state in [State::Inflight, State::Requested] {
+        let file = table.inner.layout.instant_file(instant, Action::Rollback, state)?;
+        table.delete_file(view, table.inner.layout.relative(&file)).await?;
+    }
+    Ok(())
 }
 
 /// Deletes the markers of writes that completed, and died before they tidied up.
@@ -191,12 +244,13 @@ async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<Rollba
 
 /// The base files that a write left or was about to leave: those that are listed, and those that have a marker.
 async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(String, BaseFileName)>> {
-    let mut paths: BTreeSet<String> = view
-        .pending
-        .iter()
-        .filter(|file| file.name.instant == dead)
-        .map(|file| layout::in_partition(&file.partition, &file.name.to_string()))
-        .collect();
+    let pending = view.pending.iter().filter(|file| file.name.instant == dead);
+    let mut paths: BTreeSet<String> =
+        pending.map(|file| layout::in_partition(&file.partition, &file.name.to_string())).collect();
+    for group in view.groups.values() {
+        let versions = group.versions.iter().filter(|version| version.instant == dead);
+        paths.extend(versions.map(|version| group.path(version)));
+    }
     let folder = table.inner.layout.marker_folder(dead)?;
     let prefix = table.inner.layout.relative(&folder).to_owned();
     for object in storage::list_below(table.store(), &folder).await? {
@@ -225,25 +279,32 @@ async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Opt
             RollbackPlan::decode(&bytes).map_err(|error| error.with_context("file", &requested))?
         }
         None => {
-            // It died before its plan was there, so it has done nothing: what it was to undo is found again.
-            for state in [State::Inflight, State::Requested] {
-                let file = table.inner.layout.instant_file(entry.instant, Action::Rollback, state)?;
-                table.delete_file(view, table.inner.layout.relative(&file)).await?;
-            }
+            // It died before its plan was there: what it was to undo is found again.
+            withdraw(table, view, entry.instant).await?;
             return Ok(None);
         }
     };
-    if !entry.has_file(State::Inflight) {
-        let inflight = table.inner.layout.instant_file(entry.instant, Action::Rollback, State::Inflight)?;
-        storage::create(table.store(), &inflight, Vec::new()).await?;
-    }
-    let done = carry_out(table, view, entry.instant, &plan).await?;
+    let inflight = table.inner.layout.instant_file(entry.instant, Action::Rollback, State::Inflight)?;
+    let of = match storage::read_if_exists(table.store(), &inflight).await? {
+        Some(bytes) => Of::from_bytes(&bytes),
+        None => {
+            storage::create(table.store(), &inflight, Of::Pending.to_bytes()).await?;
+            Of::Pending
+        }
+    };
+    let done = carry_out(table, view, entry.instant, &plan, of).await?;
     Ok(done.and(plan.instant_to_rollback).and_then(|dead| dead.commit_time.parse().ok()))
 }
 
-/// Carries out a plan, from its beginning; how many files it deleted. `None` if the write has completed meanwhile: nothing
-/// was deleted then, and the rollback is gone.
-async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &RollbackPlan) -> Result<Option<u64>> {
+/// Carries out a plan, from its beginning; how many files it deleted. `None` if the write stands: nothing was deleted
+/// then, and the rollback is gone.
+async fn carry_out(
+    table: &Table,
+    view: &View,
+    instant: Instant,
+    plan: &RollbackPlan,
+    of: Of,
+) -> Result<Option<u64>> {
     let layout = &table.inner.layout;
     let watch = tokio::time::Instant::now();
     let dead = plan.instant_to_rollback.clone().ok_or_else(|| {
@@ -252,17 +313,11 @@ async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &Rollback
     })?;
     let dead_instant: Instant = dead.commit_time.parse()?;
     let action = Action::parse(&dead.action);
-    if let Some(action) = action {
-        let inflight = layout.instant_file(dead_instant, action, State::Inflight)?;
-        table.delete_file(view, layout.relative(&inflight)).await?;
-        let completed = layout.instant_file(dead_instant, action, State::Completed)?;
-        if storage::written_at(table.store(), &completed).await?.is_some() {
-            for state in [State::Inflight, State::Requested] {
-                let file = layout.instant_file(instant, Action::Rollback, state)?;
-                storage::delete(table.store(), &file).await?;
-            }
-            return Ok(None);
-        }
+    if let Some(action) = action
+        && !unpublish(table, view, dead_instant, action, of).await?
+    {
+        withdraw(table, view, instant).await?;
+        return Ok(None);
     }
     let mut partitions: BTreeMap<String, RollbackPartitionMetadata> = BTreeMap::new();
     for request in plan.rollback_requests.iter().flatten() {
@@ -300,8 +355,29 @@ async fn carry_out(table: &Table, view: &View, instant: Instant, plan: &Rollback
         instants_rollback: vec![dead],
     };
     let completed = layout.instant_file(instant, Action::Rollback, State::Completed)?;
-    storage::create(table.store(), &completed, metadata.encode()).await?;
+    match storage::create(table.store(), &completed, metadata.encode()).await {
+        // Another writer found the plan, and has finished it.
+        Err(error) if error.kind() == ErrorKind::Conflict => {}
+        created => created?,
+    }
     Ok(Some(metadata.total_files_deleted.unsigned_abs().into()))
+}
+
+/// Takes from a write what says that it completed, so that no reader looks for files that are about to go, and what it
+/// could complete with. Whether it has; else the write stands: it completed meanwhile, or others have built on it, as the
+/// one who announced to undo it was asleep.
+async fn unpublish(table: &Table, view: &View, dead: Instant, action: Action, of: Of) -> Result<bool> {
+    let file = |state| table.inner.layout.instant_file(dead, action, state);
+    let completed = file(State::Completed)?;
+    let stands = async || Ok::<_, Error>(storage::written_at(table.store(), &completed).await?.is_some());
+    if of == Of::Completed && stands().await? {
+        if view.timeline.latest_commit() != Some(dead) {
+            return Ok(false);
+        }
+        table.delete_file(view, table.inner.layout.relative(&completed)).await?;
+    }
+    table.delete_file(view, table.inner.layout.relative(&file(State::Inflight)?)).await?;
+    Ok(!stands().await?)
 }
 
 impl Table {

@@ -1,8 +1,8 @@
 //! Undoing a commit that completed: Hudi's rollback, on demand.
 //!
-//! Only the latest commit can be undone: what others have written on top of it would be built on nothing. It is
-//! unpublished before its files go, so that no reader meets half of it, and is a write that did not complete from then
-//! on: a death in between is finished by the next writer, by [rollback](super::rollback).
+//! Only the latest commit can be undone: what others have written on top of it would be built on nothing. The rollback is
+//! announced first, so that a death in between is finished by the next writer, by [rollback](super::rollback); and the
+//! commit is unpublished before its files go, so that no reader meets half of it.
 
 use super::rollback;
 use crate::{
@@ -56,12 +56,12 @@ impl Table {
             return Err(conflict("the writer of this instant is at work, as its heartbeat says"));
         }
         turn.verify().await?;
-        if !entry.is_pending() {
-            rollback::unpublish(self, &view, &entry).await?;
-            view = self.view().await?;
-        }
-        let rolled_back = rollback::roll_back(self, &view, &entry).await?;
+        let rolled_back = match entry.is_pending() {
+            true => rollback::roll_back(self, &view, &entry).await,
+            false => rollback::undo(self, turn, &view, &entry).await,
+        };
         self.forget_view();
+        let rolled_back = rolled_back?;
         let (rollback, files) = rolled_back.ok_or_else(|| conflict("the write has completed meanwhile"))?;
         Ok(RollbackReport { instant: rollback, undone: instant, files })
     }
