@@ -38,12 +38,12 @@ pub(crate) enum GivenUp {
 }
 
 /// Waits for the answer of `request`, at most `limit` from when it was sent. Once `useless_from` has come, it is not sent any more.
-pub(crate) async fn bounded<F: Future>(
+pub(crate) fn bounded<F: Future>(
     limit: Duration,
     useless_from: Option<Instant>,
     request: F,
-) -> Result<F::Output, GivenUp> {
-    Queue::new().bounded(limit, useless_from, request).await
+) -> impl Future<Output = Result<F::Output, GivenUp>> {
+    Queue::new().bounded(limit, useless_from, request)
 }
 
 /// Waits in a queue.
@@ -91,7 +91,7 @@ impl Queue {
     }
 
     pub(crate) async fn bounded<F: Future>(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         limit: Duration,
         useless_from: Option<Instant>,
         request: F,

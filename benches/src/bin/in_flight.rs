@@ -12,8 +12,8 @@
 //! task and timers are counted with it. Processor time is that of the whole process for their whole lives, over their number.
 //! `above the service` is without what the first way takes, which AWS has in our place.
 //!
-//! `cargo run --release -p benches --bin in_flight` fails if a wait takes more than 2 KiB or 20 us above the service; `--smoke` has fewer
-//! of them and no limits.
+//! `cargo run --release -p benches --bin in_flight` fails if a statement in the service, or a wait above it, takes more than 2 KiB or
+//! 20 us; `--smoke` has fewer of them and no limits.
 
 use std::{
     process::{Command, ExitCode},
@@ -74,19 +74,20 @@ fn main() -> Result<ExitCode> {
     let mut broken = Vec::new();
     let mut service = None;
     for (way, name, is_limited) in [
-        (Way::Service, "nobody waits: the scripted service by itself", false),
+        (Way::Service, "nobody waits: the scripted service by itself", true),
         (Way::Bare, "a bare loop of submit and describe", false),
         (Way::Wait, "Wait", true),
         (Way::Orchestrator, "Orchestrator::run, journal in memory", false),
     ] {
         let mut command = Command::new(std::env::current_exe()?);
-        let way = way.to_possible_value().context("a way has a name")?;
-        command.args(["--way", way.get_name(), "--count", &count.to_string()]);
+        let value = way.to_possible_value().context("a way has a name")?;
+        command.args(["--way", value.get_name(), "--count", &count.to_string()]);
         let measured = json_lines(&mut command)?;
         let measured = measured.last().context("the child printed nothing")?;
         let (bytes, micros) = (number(measured, "bytes")?, number(measured, "micros")?);
         let (held, worked) = *service.get_or_insert((bytes, micros));
         let above = (bytes - held, micros - worked);
+        let counted = if way == Way::Service { (bytes, micros) } else { above };
         rows.push([
             name.to_owned(),
             format!("{bytes:.0}"),
@@ -94,7 +95,7 @@ fn main() -> Result<ExitCode> {
             format!("{:.0}", above.0),
             format!("{:.1}", above.1),
         ]);
-        if is_limited && (above.0 > MOST_BYTES || above.1 > MOST_MICROS) {
+        if is_limited && (counted.0 > MOST_BYTES || counted.1 > MOST_MICROS) {
             broken.push(name);
         }
     }
@@ -108,7 +109,7 @@ fn main() -> Result<ExitCode> {
             rows,
         )
         .with_note(
-            "Limits for a wait, above the service: 2048 bytes, 20 us. Everything is counted from the submit to the ending, with three long \
+            "Limits for a statement in the scripted service, and for a wait above it: 2048 bytes, 20 us. Everything is counted from the submit to the ending, with three long \
              polls; the orchestrator's part is its journal in memory and the outcome, too.",
         )
         .publish(!options.smoke)?;

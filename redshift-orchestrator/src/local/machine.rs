@@ -276,14 +276,15 @@ fn accept<B: Backend>(
         Box::pin(async move { service.admit(statement).await })
     };
     async move {
+        let admitted = admission.await;
+        let new = match &admitted {
+            Ok((id, Admission::New)) => Some(id.clone()),
+            Ok((_, Admission::Known(_))) | Err(_) => None,
+        };
         // Nobody listens any more: as if the answer was lost.
-        match admission.await {
-            Err(error) => drop(answer.send(Err(error))),
-            Ok((id, Admission::Known(_))) => drop(answer.send(Ok(id))),
-            Ok((id, Admission::New)) => {
-                drop(answer.send(Ok(id.clone())));
-                drive(service, id).await;
-            }
+        drop(answer.send(admitted.map(|(id, _)| id)));
+        if let Some(id) = new {
+            drive(service, id).await;
         }
     }
 }

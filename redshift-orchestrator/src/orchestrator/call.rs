@@ -248,7 +248,7 @@ impl<'a> Call<'a> {
         let waiting = Instant::now();
         let ending = {
             let mut on_drop = CancelOnDrop { orchestrator, key, id: Some(&id) };
-            let until_ended = wait.until_ended(&mut self.effort);
+            let until_ended = Box::pin(wait.until_ended(&mut self.effort));
             let tell = |message: &Message| {
                 let text =
                     mask().map_or_else(|| message.text.clone(), |mask| mask.apply_secrets(&message.text));
@@ -261,21 +261,12 @@ impl<'a> Call<'a> {
             on_drop.id = None;
             ending
         };
-        let (description, overrun) = match ending {
-            Ending::Ended(description) => (description, None),
-            Ending::TimedOut { cancellation, .. } => match cancellation {
-                Cancellation::Cancelled(description) => (description, Some(Overrun::Cancelled)),
-                Cancellation::EndedBefore(description) => (description, Some(Overrun::EndedBefore)),
-                Cancellation::NotCancelled(error) => {
-                    let reason = lost(&error).unwrap_or(UnknownReason::NotCancelled);
-                    let mut outcome = self.unknown(entry, reason, Some(error)).await?;
-                    outcome.overrun = Some(Overrun::NotCancelled);
-                    return Ok(outcome);
-                }
-            },
-            Ending::Lost(error) => {
-                let reason = lost(&error).unwrap_or(UnknownReason::NotTold);
-                return self.unknown(entry, reason, Some(error)).await;
+        let (description, overrun) = match last_seen(ending) {
+            Ok(seen) => seen,
+            Err((reason, error, overrun)) => {
+                let mut outcome = self.unknown(entry, reason, Some(error)).await?;
+                outcome.overrun = overrun;
+                return Ok(outcome);
             }
         };
         if description.status == Status::Finished {
@@ -289,7 +280,7 @@ impl<'a> Call<'a> {
         self.record(Event::Ended(ended)).await.map_err(|error| {
             error.with_context("statement_id", &id).with_context("status", &description.status)
         })?;
-        let mut outcome = self.outcome(entry.name, Some(id), result, Some(description), origin);
+        let mut outcome = self.outcome(entry.name, Some(id), result, Some(*description), origin);
         outcome.overrun = overrun;
         Ok(outcome)
     }
@@ -363,6 +354,25 @@ impl<'a> Call<'a> {
 /// The pauses of different statements should differ, and those of one statement repeat.
 fn salt(token: &ClientToken) -> u64 {
     token.as_str().get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+}
+
+/// The statement as it ended, or why its end is not known; and what became of it if its time was over.
+type LastSeen =
+    std::result::Result<(Box<Description>, Option<Overrun>), (UnknownReason, Error, Option<Overrun>)>;
+
+fn last_seen(ending: Ending) -> LastSeen {
+    let unknown = |error: Error, otherwise, overrun| Err((lost(&error).unwrap_or(otherwise), error, overrun));
+    match ending {
+        Ending::Ended(description) => Ok((Box::new(description), None)),
+        Ending::TimedOut { cancellation, .. } => match cancellation {
+            Cancellation::Cancelled(description) => Ok((Box::new(description), Some(Overrun::Cancelled))),
+            Cancellation::EndedBefore(description) => Ok((Box::new(description), Some(Overrun::EndedBefore))),
+            Cancellation::NotCancelled(error) => {
+                unknown(error, UnknownReason::NotCancelled, Some(Overrun::NotCancelled))
+            }
+        },
+        Ending::Lost(error) => unknown(error, UnknownReason::NotTold, None),
+    }
 }
 
 /// Whether this error says that the service has no record of the statement, or none any more.

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    Backoff, Clock, Conclusion, Error, ErrorKind, FailureKind, Messages, Observer, Origin, Outcome,
-    Progressed, Result, Statement, StatementExecutor, StatementId, StepKey, SystemClock,
+    Backoff, ClientToken, Clock, Conclusion, Error, ErrorKind, FailureKind, Messages, Observer, Origin,
+    Outcome, Progressed, Result, Statement, StatementExecutor, StatementId, StepKey, SystemClock,
     journal::{
         self, Ended, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token,
         statement_name,
@@ -220,25 +220,10 @@ impl Orchestrator {
     /// [`ErrorKind::Throttled`], …), with one exception: with [`ErrorKind::Journal`] and a `statement_id` among its context, the statement was
     /// submitted and the journal failed then; the next call with the same key finds it.
     pub async fn run(&self, key: &StepKey, statement: Statement, limit: Option<Duration>) -> Result<Outcome> {
-        key.check()?;
-        statement.check().map_err(|error| error.with_context("step", key))?;
-        if statement.client_token().is_some() {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "the orchestrator makes the client token; run the statement without one",
-            )
-            .with_context("step", key));
-        }
-        let token = client_token(key, &statement)?;
-        let name = statement_name(key, &token);
-        let statement = match self.names_in_sql {
-            true => statement.with_comment(&format!("redshift-orchestrator {name}")),
-            false => statement,
-        };
-        let statement = statement.with_client_token(token.clone()).with_name(name.clone());
-        let mut call = Call::new(self, key, statement, limit.unwrap_or(LONGEST_RUN));
+        let (mut call, token, name) = self.call(key, statement, limit)?;
         // What only a part of the way needs is boxed: statements are in flight by the thousand, and most of their time they wait.
-        let outcome = match self.journal.entry(key).await?.map(Box::new) {
+        let entry = self.journal.entry(key).await?.map(Box::new);
+        let outcome = match entry {
             None => Box::pin(call.begin(token, name)).await,
             Some(entry) => match &entry.standing {
                 Standing::Refused(_) | Standing::Settled(Settlement::NeverRan) => {
@@ -266,6 +251,32 @@ impl Orchestrator {
             Err(error) => self.observe(key, &Progressed::Refused { error }),
         }
         outcome
+    }
+
+    /// What is to be done for `key`, under which token and name.
+    fn call<'a>(
+        &'a self,
+        key: &'a StepKey,
+        statement: Statement,
+        limit: Option<Duration>,
+    ) -> Result<(Call<'a>, ClientToken, String)> {
+        key.check()?;
+        statement.check().map_err(|error| error.with_context("step", key))?;
+        if statement.client_token().is_some() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the orchestrator makes the client token; run the statement without one",
+            )
+            .with_context("step", key));
+        }
+        let token = client_token(key, &statement)?;
+        let name = statement_name(key, &token);
+        let statement = match self.names_in_sql {
+            true => statement.with_comment(&format!("redshift-orchestrator {name}")),
+            false => statement,
+        };
+        let statement = statement.with_client_token(token.clone()).with_name(name.clone());
+        Ok((Call::new(self, key, statement, limit.unwrap_or(LONGEST_RUN)), token, name))
     }
 
     /// Runs a batch of any length, as [parts](Statement::parts) of at most 40 statements, one after the other: each part at most once, for a

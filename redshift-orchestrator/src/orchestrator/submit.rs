@@ -41,7 +41,7 @@ async fn deliver(
     mut tell: oneshot::Sender<Answer>,
 ) {
     let queue = Queue::new();
-    let request = queue.bounded(REQUEST_LIMIT, None, orchestrator.executor.submit(&statement, None));
+    let request = queue.clone().bounded(REQUEST_LIMIT, None, orchestrator.executor.submit(&statement, None));
     let dropped_unsent = async {
         tell.closed().await;
         queue.stands().await;

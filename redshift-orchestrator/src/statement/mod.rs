@@ -1,6 +1,6 @@
 //! [`Statement`]: what is sent to the service.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -325,13 +325,25 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        #[serde(from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.as_str().to_owned()
+            }
+        }
 
         impl $name {
             /// The id with this text.
             pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into())
+                Self(text.into().into())
             }
 
             /// The id's text.
@@ -356,7 +368,7 @@ text_id! {
 impl StatementId {
     /// The id of the `number`th statement of this batch, counted from 1.
     pub fn sub_statement(&self, number: usize) -> Self {
-        Self(format!("{}:{number}", self.0))
+        Self::new(format!("{}:{number}", self.0))
     }
 }
 

@@ -218,18 +218,20 @@ impl<'a> Wait<'a> {
     /// Waits until the statement ended, the time is over, or the service cannot tell any more. Adds what it took to `effort`.
     ///
     /// Throttles, lost answers and faults of the service are survived with growing pauses for as long as the limit allows.
-    pub async fn until_ended(self, effort: &mut Effort) -> Ending {
+    pub fn until_ended(self, effort: &mut Effort) -> impl Future<Output = Ending> {
         let mut state = self.state(effort);
         let deadline =
             self.limit.map(|limit| self.started + limit.saturating_sub(self.age.unwrap_or_default()));
-        match self.poll_until(deadline, self.age.is_some(), &mut state).await {
-            Polled::Ended(description) => Ending::Ended(*description),
-            Polled::Lost(error) => Ending::Lost(error),
-            Polled::OutOfTime => Ending::TimedOut {
-                limit: self.limit.unwrap_or_default(),
-                // Few waits come here: apart, it takes no memory of the others.
-                cancellation: Box::pin(self.cancel_now(&mut state)).await,
-            },
+        async move {
+            match self.poll_until(deadline, self.age.is_some(), &mut state).await {
+                Polled::Ended(description) => Ending::Ended(*description),
+                Polled::Lost(error) => Ending::Lost(error),
+                Polled::OutOfTime => Ending::TimedOut {
+                    limit: self.limit.unwrap_or_default(),
+                    // Few waits come here: apart, it takes no memory of the others.
+                    cancellation: Box::pin(self.cancel_now(&mut state)).await,
+                },
+            }
         }
     }
 
