@@ -182,7 +182,7 @@ impl Drop for Database {
 }
 
 #[test]
-#[ignore = "needs a PostgreSQL server: REDSHIFT_ORCHESTRATOR_POSTGRES_URL"]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
 fn on_a_real_server_a_killed_run_goes_on_and_its_database_takes_no_other_run() {
     let database = Database::create("killed");
     let temporary = tempfile::tempdir().unwrap();

@@ -70,7 +70,7 @@ impl Bucket {
 }
 
 #[test]
-#[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
+#[ignore = "needs an S3 server: scripts/test"]
 fn a_table_on_s3_lives_as_one_on_disk_does() {
     let bucket = Bucket::new("life");
     bucket.create();
@@ -108,7 +108,7 @@ fn a_table_on_s3_lives_as_one_on_disk_does() {
 }
 
 #[test]
-#[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
+#[ignore = "needs an S3 server: scripts/test"]
 fn writers_of_a_table_on_s3_take_turns() {
     let bucket = Bucket::new("turns");
     bucket.create();
@@ -136,7 +136,7 @@ fn writers_of_a_table_on_s3_take_turns() {
 }
 
 #[test]
-#[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
+#[ignore = "needs an S3 server: scripts/test"]
 fn a_profile_says_who_one_is() {
     let bucket = Bucket::new("profile");
     bucket.create();
@@ -159,7 +159,7 @@ fn a_profile_says_who_one_is() {
 }
 
 #[test]
-#[ignore = "needs an S3 server: HUDI_SCD_S3_ENDPOINT"]
+#[ignore = "needs an S3 server: scripts/test"]
 fn a_bucket_that_is_not_there_is_named() {
     let bucket = Bucket::new("named");
     let words = ["read", "s3://no-such-bucket-anywhere/t"];
