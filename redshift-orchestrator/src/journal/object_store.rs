@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +39,7 @@ use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
 ///   [third](Self::with_lease) of their time; opening a run costs a `LIST` and a `GET` an object.
 /// * Two processes cannot write one run: objects are numbered and put only if their number is free, so the one that did not know of the
 ///   other's record fails before it submits anything.
+/// * A put whose request or answer is lost is repeated for 10 seconds. It is numbered and the process's own, so that the record is there once.
 /// * A process that died is recognised by its lease, which nobody renews: after 30 seconds another one may go on. Clocks of processes
 ///   may differ by less than that; by more, a lease is taken over early, and the numbers above decide.
 ///
@@ -59,12 +63,18 @@ struct Inner {
     lease: Duration,
     /// Tells this process's objects and leases from those of others.
     writer: String,
+    /// Tells its leases from each other.
+    taken: AtomicU64,
     runs: AsyncMutex<HashMap<String, Arc<Group<Objects>>>>,
     leases: Mutex<HashMap<String, Vec<Arc<AsyncMutex<Lease>>>>>,
 }
 
 /// How long a lease holds, unless said otherwise.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// The pauses before an object is put again. The store's own client does not repeat a conditional put whose answer was lost.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(8)];
 
 impl ObjectStoreJournal {
     /// The journal below `prefix`.
@@ -75,6 +85,7 @@ impl ObjectStoreJournal {
             clock: Arc::new(SystemClock),
             lease: LEASE,
             writer: entropy(),
+            taken: AtomicU64::default(),
             runs: AsyncMutex::default(),
             leases: Mutex::default(),
         }))
@@ -100,6 +111,7 @@ impl ObjectStoreJournal {
             clock: inner.clock.clone(),
             lease: inner.lease,
             writer: inner.writer.clone(),
+            taken: AtomicU64::default(),
             runs: AsyncMutex::default(),
             leases: Mutex::default(),
         };
@@ -187,12 +199,22 @@ impl Inner {
 
     /// Takes the lease at `path`, unless another process has it.
     async fn take(&self, path: Path, claim: &Claim) -> Result<Lease> {
+        let mut put_before: Option<Held> = None;
+        let mut pauses = PAUSES.into_iter();
         loop {
             let now = self.clock.now();
-            let held =
-                Held { claim: claim.clone(), writer: self.writer.clone(), expires_at: now + self.lease };
-            let mode = match self.held(&path).await? {
+            let held = Held {
+                claim: claim.clone(),
+                writer: self.writer.clone(),
+                number: self.taken.fetch_add(1, Ordering::Relaxed),
+                expires_at: now + self.lease,
+            };
+            let mode = match Held::at(&*self.store, &path).await? {
                 None => PutMode::Create,
+                // The answer to our own put was lost.
+                Some((other, version)) if put_before.as_ref().is_some_and(|put| put.is(&other)) => {
+                    return Ok(Lease { store: self.store.clone(), path, held: other, version });
+                }
                 Some((other, _)) if other.writer != self.writer && other.expires_at > now => {
                     return Err(other.claim.refusal().with_context("expires_at", other.expires_at));
                 }
@@ -205,29 +227,14 @@ impl Inner {
                 Ok(version) => return Ok(Lease { store: self.store.clone(), path, held, version }),
                 // Another one was faster: who?
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
-                Err(error) => return Err(failed("the lease cannot be taken", &path, error)),
+                Err(error) => match pauses.next().filter(|_| may_pass(&error)) {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(failed("the lease cannot be taken", &path, error)),
+                },
             }
+            // It may be there all the same, and would keep us away.
+            put_before = Some(held);
         }
-    }
-
-    async fn held(&self, path: &Path) -> Result<Option<(Held, UpdateVersion)>> {
-        let answer = match self.store.get(path).await {
-            Ok(answer) => answer,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(failed("the lease cannot be read", path, error)),
-        };
-        let version =
-            UpdateVersion { e_tag: answer.meta.e_tag.clone(), version: answer.meta.version.clone() };
-        let text = answer.bytes().await.map_err(|error| failed("the lease cannot be read", path, error))?;
-        let held = serde_json::from_slice(&text).map_err(|error| {
-            Error::new(
-                ErrorKind::Journal,
-                "this is no lease of this version; delete the object if no run is active",
-            )
-            .with_context("object", path)
-            .with_source(error)
-        })?;
-        Ok(Some((held, version)))
     }
 
     /// What is known of a run as a whole, from its first object and its last.
@@ -239,7 +246,7 @@ impl Inner {
             read(path, &self.get(path).await?, &mut index)?;
         }
         let Some(mut entry) = index.runs(|_| false).pop() else { return Ok(None) };
-        let lease = self.held(&self.run_lease(&entry.run)).await?;
+        let lease = Held::at(&*self.store, &self.run_lease(&entry.run)).await?;
         entry.is_active = lease.is_some_and(|(held, _)| held.expires_at > self.clock.now());
         // Begun again since its end, it has not ended; that record is between the two.
         entry.ended = entry.ended.filter(|_| !entry.is_active);
@@ -286,7 +293,12 @@ impl Journal for ObjectStoreJournal {
             }
         }
         // What its last owner wrote is read after that one was kept away.
-        inner.reload(&claim.run).await?;
+        if let Err(error) = inner.reload(&claim.run).await {
+            for lease in &mut leases {
+                lease.release(inner.clock.now()).await;
+            }
+            return Err(error);
+        }
         let leases: Vec<_> = leases.into_iter().map(|lease| Arc::new(AsyncMutex::new(lease))).collect();
         inner.leases().insert(claim.run.clone(), leases.clone());
         let renewal = tokio::spawn(renew(leases, inner.clock.clone(), inner.lease));
@@ -349,15 +361,18 @@ impl Sink for Objects {
             .map_err(|error| error.to_string())?;
         let body = Bytes::from([head, b"\n".to_vec(), lines].concat());
         let path = numbered(&self.directory, self.next);
-        let put = self.store.put_opts(&path, body.clone().into(), PutOptions::from(PutMode::Create)).await;
-        match put {
-            Ok(_) => {}
-            // The answer to the first of two tries may have been lost: then what is there is ours.
-            Err(StoreError::AlreadyExists { .. }) if self.is_there(&path, &body).await => {}
-            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                return Err("another process writes to this run; it goes on there".to_owned());
+        let mut pauses = PAUSES.into_iter();
+        while let Err(error) = self.put(&path, &body).await {
+            match error {
+                StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
+                    return Err("another process writes to this run; it goes on there".to_owned());
+                }
+                error => match pauses.next().filter(|_| may_pass(&error)) {
+                    // The number sees to it that the record is there once, whichever try put it there.
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(format!("the record could not be written: {error}")),
+                },
             }
-            Err(error) => return Err(format!("the record could not be written: {error}")),
         }
         self.next += 1;
         Ok(())
@@ -365,10 +380,21 @@ impl Sink for Objects {
 }
 
 impl Objects {
-    async fn is_there(&self, path: &Path, body: &Bytes) -> bool {
-        let there = async { self.store.get(path).await?.bytes().await };
-        there.await.is_ok_and(|there| there == *body)
+    /// Puts the object, if its number is free.
+    async fn put(&self, path: &Path, body: &Bytes) -> Result<(), StoreError> {
+        let put = self.store.put_opts(path, body.clone().into(), PutOptions::from(PutMode::Create)).await;
+        let Err(StoreError::AlreadyExists { path: named, source }) = put else { return put.map(drop) };
+        // The answer to the first of two tries may have been lost: then what is there is ours.
+        match self.store.get(path).await?.bytes().await? == *body {
+            true => Ok(()),
+            false => Err(StoreError::AlreadyExists { path: named, source }),
+        }
     }
+}
+
+/// Whether the same request may be luckier.
+fn may_pass(error: &StoreError) -> bool {
+    matches!(error, StoreError::Generic { .. })
 }
 
 fn numbered(directory: &Path, number: u64) -> Path {
@@ -401,7 +427,37 @@ struct Held {
     #[serde(flatten)]
     claim: Claim,
     writer: String,
+    #[serde(default)]
+    number: u64,
     expires_at: Timestamp,
+}
+
+impl Held {
+    /// Whether both are one lease, whenever it was renewed.
+    fn is(&self, other: &Self) -> bool {
+        (&self.writer, self.number, &self.claim) == (&other.writer, other.number, &other.claim)
+    }
+
+    /// The lease at `path`, if there is one.
+    async fn at(store: &dyn ObjectStore, path: &Path) -> Result<Option<(Self, UpdateVersion)>> {
+        let answer = match store.get(path).await {
+            Ok(answer) => answer,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed("the lease cannot be read", path, error)),
+        };
+        let version =
+            UpdateVersion { e_tag: answer.meta.e_tag.clone(), version: answer.meta.version.clone() };
+        let text = answer.bytes().await.map_err(|error| failed("the lease cannot be read", path, error))?;
+        let held = serde_json::from_slice(&text).map_err(|error| {
+            Error::new(
+                ErrorKind::Journal,
+                "this is no lease of this version; delete the object if no run is active",
+            )
+            .with_context("object", path)
+            .with_source(error)
+        })?;
+        Ok(Some((held, version)))
+    }
 }
 
 /// A lease of this process.
@@ -415,23 +471,30 @@ struct Lease {
 impl Lease {
     /// Lets it hold until then. `false`: another process has it.
     async fn extend(&mut self, until: Timestamp) -> bool {
-        let held = Held { expires_at: until, ..self.held.clone() };
-        match put(&*self.store, &self.path, &held, PutMode::Update(self.version.clone())).await {
-            Ok(version) => {
-                (self.held, self.version) = (held, version);
-                true
+        for _ in 0..3 {
+            let held = Held { expires_at: until, ..self.held.clone() };
+            match put(&*self.store, &self.path, &held, PutMode::Update(self.version.clone())).await {
+                Ok(version) => {
+                    (self.held, self.version) = (held, version);
+                    return true;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, lease = %self.path, "no answer to the renewal of a lease")
+                }
             }
-            Err(
-                StoreError::Precondition { .. }
-                | StoreError::AlreadyExists { .. }
-                | StoreError::NotFound { .. },
-            ) => false,
-            // The next renewal may be luckier; until then it holds.
-            Err(error) => {
-                tracing::warn!(%error, lease = %self.path, "a lease could not be renewed");
-                true
+            // The answer to this put, or to one before it, may have been lost: then what is there is ours.
+            match Held::at(&*self.store, &self.path).await {
+                Ok(Some((there, version))) if there.is(&held) => (self.held, self.version) = (there, version),
+                Ok(_) => return false,
+                Err(error) => tracing::debug!(%error, "a lease cannot be read"),
+            }
+            if self.held.expires_at == until {
+                return true;
             }
         }
+        // The next renewal may be luckier; until then it holds.
+        tracing::warn!(lease = %self.path, "a lease could not be renewed");
+        true
     }
 
     async fn release(&mut self, now: Timestamp) {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod lossy;
 mod s3;
 
 use std::{path::PathBuf, sync::Arc};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redshift_orchestrator::{ClientToken, ExecutionMode, Statement, StatementExecutor, Status};
+use redshift_orchestrator::{ClientToken, ExecutionMode, Field, Statement, StatementExecutor, Status};
 
-use crate::harness::{Database, ended, run};
+use crate::harness::{Database, ended, rows, run};
 
 /// A statement that takes effect, once another session lets go of the table `gate`.
 fn gated(what: &str) -> Statement {
@@ -219,4 +219,26 @@ async fn killed_again_and_again_every_statement_takes_effect_once() {
     }
     // Each of 60 lives can interrupt 4, and after 6 starts one fails.
     assert!(finished >= 48 - 60 * 4 / 6, "only {finished} of {} finished", statements.len());
+}
+
+/// A parameter of a function was renamed, and no database that an earlier version had used could be started any more.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn functions_of_another_version_make_way() {
+    let database = Database::new("functions").await;
+    let sql = Statement::sql("SELECT strtol('ff', 16)");
+    let service = database.start().await;
+    let first = run(&service, &sql).await.id;
+    drop(service);
+    let other_version = "DROP FUNCTION redshift_data_local.strtol(text, int);
+        CREATE FUNCTION redshift_data_local.strtol(was text, other int) RETURNS int LANGUAGE sql AS 'SELECT 7';
+        CREATE VIEW kept AS SELECT redshift_data_local.last_day(timestamp '2026-02-03') AS day;
+        COMMENT ON SCHEMA redshift_data_local IS 'of another version'";
+    database.client.batch_execute(other_version).await.unwrap();
+    let service = database.start().await;
+    assert_eq!(service.describe(&first, None).await.unwrap().status, Status::Finished);
+    let again = run(&service, &sql).await.id;
+    assert_eq!(rows(&service, &again).await, [vec![Field::Long(255)]]);
+    let viewed = run(&service, &Statement::sql("SELECT day FROM kept")).await.id;
+    assert_eq!(rows(&service, &viewed).await, [vec![Field::String("2026-02-28".to_owned())]]);
 }

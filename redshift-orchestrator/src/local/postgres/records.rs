@@ -154,7 +154,7 @@ impl Records {
         let found = "SELECT obj_description('~'::regnamespace, 'pg_namespace')";
         if one::<Option<String>>(&self.query(link, found, &[]).await?, 0)? != Some(comment.clone()) {
             let sql = format!(
-                "BEGIN; {}; GRANT USAGE ON SCHEMA ~ TO PUBLIC; COMMENT ON SCHEMA ~ IS '{comment}'; COMMIT",
+                "BEGIN; {DROP_FUNCTIONS}; {}; GRANT USAGE ON SCHEMA ~ TO PUBLIC; COMMENT ON SCHEMA ~ IS '{comment}'; COMMIT",
                 dialect::LIBRARY
             );
             link.batch_execute(&self.sql(&sql)).await.map_err(errors::records)?;
@@ -475,6 +475,25 @@ CREATE TABLE ~.result_page (
     FOREIGN KEY (statement_id, part) REFERENCES ~.part (statement_id, part) ON DELETE CASCADE);
 CREATE TABLE ~.client_token (token text PRIMARY KEY, statement_id text NOT NULL, expires_at timestamptz NOT NULL);
 COMMIT";
+
+/// The functions of another version go: one whose parameters have other names cannot be replaced, nor a view with other columns. What a view
+/// of the user needs stays, and is replaced if it can be. Views first, then aggregates: they are made of functions.
+const DROP_FUNCTIONS: &str = "
+DO $drop$
+DECLARE old record;
+BEGIN
+    FOR old IN
+        SELECT 0 AS place, 'VIEW ' || oid::regclass AS what FROM pg_class WHERE relnamespace = '~'::regnamespace AND relkind = 'v'
+        UNION ALL
+        SELECT CASE prokind WHEN 'a' THEN 1 ELSE 2 END, 'ROUTINE ' || oid::regprocedure FROM pg_proc WHERE pronamespace = '~'::regnamespace
+        ORDER BY place
+    LOOP
+        BEGIN
+            EXECUTE 'DROP ' || old.what;
+        EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
+        END;
+    END LOOP;
+END $drop$";
 
 const SELECT: &str =
     "SELECT id, name, client_token, sqls, execution_mode, parameters, result_format, with_event,
