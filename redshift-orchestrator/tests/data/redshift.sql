@@ -254,6 +254,111 @@ CALL mystore.p4('bad')
 DROP PROCEDURE mystore.p4(VARCHAR)
 --> ok
 
+CREATE TABLE employee (firstname VARCHAR, lastname VARCHAR)
+&& CREATE TABLE employee_error_log (message VARCHAR)
+--> ok
+
+CREATE OR REPLACE PROCEDURE update_employee_sp() AS $$
+BEGIN
+    INSERT INTO employee (firstname, lastname) VALUES ('Adam', 'Smith');
+    EXECUTE 'select invalid';
+EXCEPTION WHEN OTHERS THEN
+    RAISE INFO 'An exception occurred.';
+    INSERT INTO employee_error_log VALUES ('Error message: ' || SQLERRM);
+END;
+$$ LANGUAGE plpgsql
+--> ok
+
+CALL update_employee_sp()
+--> fails: column "invalid" does not exist
+
+SELECT message, (SELECT COUNT(*) FROM employee) FROM employee_error_log
+--> Error message: column "invalid" does not exist | 0
+
+CREATE OR REPLACE PROCEDURE update_all() AS $$
+BEGIN
+    INSERT INTO employee VALUES ('Eve', 'Jones');
+    CALL update_employee_sp();
+EXCEPTION WHEN OTHERS THEN
+    INSERT INTO employee_error_log VALUES ('Outer: ' || SQLERRM);
+END;
+$$ LANGUAGE plpgsql
+--> ok
+
+CALL update_all()
+--> fails: column "invalid" does not exist
+
+SELECT LISTAGG(message, ' + ') WITHIN GROUP (ORDER BY message), (SELECT COUNT(*) FROM employee) FROM employee_error_log
+--> Error message: column "invalid" does not exist + Outer: column "invalid" does not exist | 0
+
+INSERT INTO employee VALUES ('Bob', 'Brown')
+&& CALL update_employee_sp()
+--> fails: column "invalid" does not exist
+
+SELECT (SELECT COUNT(*) FROM employee), (SELECT COUNT(*) FROM employee_error_log)
+--> 0 | 2
+
+CREATE OR REPLACE PROCEDURE handles_nonatomic() NONATOMIC AS $$
+BEGIN
+    INSERT INTO nowhere VALUES (1);
+EXCEPTION WHEN OTHERS THEN
+    INSERT INTO employee_error_log VALUES ('handled');
+END;
+$$ LANGUAGE plpgsql
+--> ok
+
+CALL handles_nonatomic()
+--> ok
+
+CREATE OR REPLACE PROCEDURE as_its_owner() AS $$
+BEGIN
+    IF TRUE THEN INSERT INTO nowhere VALUES (1); END IF;
+EXCEPTION WHEN OTHERS THEN
+    INSERT INTO employee_error_log VALUES (CASE WHEN TRUE THEN 'lost' END);
+END;
+$$ LANGUAGE plpgsql SECURITY DEFINER
+--> ok
+
+CALL as_its_owner()
+--> fails: relation "nowhere" does not exist
+
+SELECT COUNT(*), MAX(message) FROM employee_error_log
+--> 3 | handled
+
+CREATE PROCEDURE goes_on() NONATOMIC AS $$ BEGIN PERFORM 1; EXCEPTION CONTINUE_HANDLER WHEN OTHERS THEN NULL; END $$ LANGUAGE plpgsql
+--> refused: CONTINUE_HANDLER
+
+CREATE PROCEDURE dynamic(target IN VARCHAR(50), day IN VARCHAR(10), parts OUT VARCHAR(100)) AS $$
+DECLARE
+    stmt VARCHAR(MAX) := 'CREATE TEMP TABLE ' || target || ' (id BIGINT IDENTITY(1, 1), at DATETIME, note VARCHAR(MAX) ENCODE zstd) DISTSTYLE EVEN';
+    r RECORD;
+BEGIN
+    EXECUTE stmt;
+    stmt := 'INSERT INTO ' || quote_ident(target) || ' (at, note) SELECT DATEADD(day, 1, ''' || day || '''), NVL(NULL, ''it''''s'') FROM (SELECT 1 AS x';
+    stmt := stmt || ' UNION ALL SELECT 1) y';
+    EXECUTE stmt;
+    parts := '';
+    FOR r IN EXECUTE 'SELECT TOP 1 DECODE(id, 1, note, ' || '''none'') AS note, DATEDIFF(' || 'day' || ', ''2026-01-01'', at) AS days FROM ' || target LOOP
+        parts := parts || r.note || r.days;
+    END LOOP;
+    EXECUTE $sql$ DELETE $sql$ || target || ' WHERE NVL(id, 0) > ' || LEN('x');
+    EXECUTE 'SELECT ''' || replace(parts, '''', '') || ':'' || LISTAGG(id, '','') WITHIN GROUP (ORDER BY id) FROM ' || target INTO parts;
+END
+$$ LANGUAGE plpgsql
+--> ok
+
+CALL dynamic('dyn', '2026-01-02')
+--> its2:1
+
+CREATE PROCEDURE loads() AS $$ BEGIN EXECUTE 'COPY mystore.sales FROM ''s3://b/k'' IAM_ROLE DEFAULT'; END $$ LANGUAGE plpgsql
+--> refused: COPY from S3
+
+CREATE PROCEDURE late(stmt VARCHAR) AS $$ BEGIN EXECUTE stmt; END $$ LANGUAGE plpgsql
+--> ok
+
+CALL late('SELECT NVL(1, 2)')
+--> refused: the function NVL
+
 CREATE FUNCTION mystore.f_add(INT, INT) RETURNS INT STABLE AS $$ SELECT $1 + $2 $$ LANGUAGE sql
 --> ok
 

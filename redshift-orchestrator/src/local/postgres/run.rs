@@ -189,7 +189,9 @@ impl Postgres {
     async fn all_or_nothing(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
         let is_batch = job.statement.execution_mode().is_some();
-        link.batch_execute("BEGIN").await.map_err(errors::records)?;
+        // No handler of a procedure commits a batch that is one transaction.
+        let head = if is_batch { "BEGIN; SET LOCAL redshift.handled = 1" } else { "BEGIN" };
+        link.batch_execute(head).await.map_err(errors::records)?;
         let mut results = Vec::new();
         for (index, sql) in job.statement.sqls().iter().enumerate() {
             (job.report)(Report::Part(index, Part::new(Status::Started)));

@@ -282,6 +282,11 @@ CREATE OR REPLACE FUNCTION ~.from_varbyte(value bytea, format text) RETURNS text
 $$;
 CREATE OR REPLACE FUNCTION ~.from_hex(value text) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT decode(value, 'hex') $$;
 
+-- How many blocks around this point of the transaction catch exceptions, after one more or less. A block that is undone is not counted.
+CREATE OR REPLACE FUNCTION ~.handled(change int) RETURNS int LANGUAGE sql VOLATILE AS $$
+    SELECT set_config('redshift.handled', (coalesce(nullif(current_setting('redshift.handled', true), '')::int, 0) + change)::text, true)::int
+$$;
+
 -- System views.
 CREATE OR REPLACE VIEW ~.pg_table_def AS
     SELECT n.nspname::text AS schemaname, c.relname::text AS tablename, a.attname::text AS "column", format_type(a.atttypid, a.atttypmod) AS type,

@@ -28,6 +28,8 @@
 //! | `CREATE VIEW … WITH NO SCHEMA BINDING` | an ordinary view: what it reads must be there |
 //! | `VACUUM` with `FULL`, `SORT ONLY`, `DELETE ONLY`, `REINDEX`, `RECLUSTER`, `TO n PERCENT`, `BOOST` | `VACUUM` |
 //! | `ANALYZE` with `PREDICATE COLUMNS` or `ALL COLUMNS` | `ANALYZE` |
+//! | `EXCEPTION WHEN OTHERS` in a procedure | as on Redshift: all is undone before the handler, what it writes is committed, and the exception is thrown again. In a batch that is one transaction, in `SECURITY DEFINER` and within another handler nothing can be committed: there the handler's own writes are undone, too |
+//! | `EXECUTE '…' \|\| name \|\| '…'`, and the variables that are executed | the strings are translated as the SQL that they make |
 //! | `CREATE PROCEDURE` with `NONATOMIC` | without it: the procedure is one transaction, and a failure undoes all of it |
 //! | `OUT` parameters of a procedure | `INOUT` with a default, so that a `CALL` may leave them out, as it must on Redshift |
 //! | `CREATE SCHEMA … QUOTA n GB`, `ALTER SCHEMA … QUOTA`, `REFRESH MATERIALIZED VIEW … RESTRICT` | without it |
@@ -36,7 +38,7 @@
 //! | `'it\'s'` | the same: a backslash in a string escapes, as on Redshift |
 //! | `SET`, `RESET` and `SHOW` of `query_group`, `enable_result_cache_for_session` and other settings that PostgreSQL lacks | settings of the same name below `redshift.`, without effect |
 //!
-//! The functions are in the schema of the records; bodies of procedures and functions are translated too. Strings, quoted names and
+//! The functions are in the schema of the records; bodies of procedures and functions are translated too. Other strings, quoted names and
 //! comments are never touched.
 //!
 //! # Refused by name
@@ -60,6 +62,7 @@ use std::{borrow::Cow, ops::Range};
 
 use crate::sql::{Token, tokens};
 
+mod bodies;
 mod functions;
 mod qualify;
 mod refusal;
@@ -297,18 +300,6 @@ impl<'a> Reader<'a, '_> {
         let text = text.trim();
         let ends_in_comment = text.rsplit('\n').next().is_some_and(|line| line.contains("--"));
         Ok(if ends_in_comment { format!("{text}\n") } else { text.to_owned() })
-    }
-
-    /// A body in dollar quotes, translated.
-    fn body(self, quoted: &'a str) -> Result<Cow<'a, str>, String> {
-        let parts = || {
-            let tag = &quoted[..quoted.get(1..)?.find('$')? + 2];
-            Some((tag, quoted.strip_prefix(tag)?.strip_suffix(tag)?))
-        };
-        let Some((tag, inner)) = parts() else { return Ok(Cow::Borrowed(quoted)) };
-        let tokens: Vec<_> = tokens(inner).collect();
-        let text = Reader { tokens: &tokens, library: self.library }.text(0..tokens.len(), Place::Body)?;
-        Ok(Cow::Owned(format!("{tag}{text}{tag}")))
     }
 }
 

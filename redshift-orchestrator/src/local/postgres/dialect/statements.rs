@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Piece, Place, Reader, tables};
+use super::{
+    Piece, Place, Reader,
+    bodies::{self, Transactions},
+    tables,
+};
 use crate::sql::Token;
 
 /// Settings that PostgreSQL does not know; below a name with a dot it takes any.
@@ -176,13 +180,28 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
         text.push_str(&self::parameter(reader, parameter.clone(), last)?);
     }
     text.push(')');
+    let has = |word: &str| {
+        let words = at..reader.statement_end(at, end);
+        words
+            .into_iter()
+            .any(|at| matches!(reader.tokens[at], Token::Word(one) if one.eq_ignore_ascii_case(word)))
+    };
+    let transactions = match kind.as_str() {
+        "PROCEDURE" if has("NONATOMIC") => Transactions::None,
+        // PostgreSQL lets such a procedure end no transaction.
+        "PROCEDURE" if has("DEFINER") || has("SET") => Transactions::Thrown,
+        "PROCEDURE" => Transactions::Own,
+        _ => Transactions::None,
+    };
     let mut before = Some(Token::Symbol(")"));
     while at < end && reader.tokens[at] != Token::Semicolon {
         let token = reader.tokens[at];
         let (piece, next) = match token {
             Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
             Token::Word(word) if word.eq_ignore_ascii_case("NONATOMIC") => (Cow::Borrowed(""), at + 1),
-            Token::Quoted(quoted) if quoted.starts_with('$') => (reader.body(quoted)?, at + 1),
+            Token::Quoted(quoted) if quoted.starts_with('$') => {
+                (bodies::translated(quoted, reader.library, transactions)?, at + 1)
+            }
             _ => {
                 let returns =
                     matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("RETURNS"));

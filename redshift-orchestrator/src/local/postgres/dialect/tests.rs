@@ -250,6 +250,53 @@ fn procedures_are_translated_with_their_bodies() {
 }
 
 #[test]
+fn a_handler_of_a_procedure_commits_and_throws_again() {
+    let body = "BEGIN CASE WHEN a THEN INSERT INTO t VALUES (1); END CASE;
+        EXCEPTION WHEN OTHERS THEN IF b THEN INSERT INTO log SELECT CASE WHEN c THEN 1 END; END IF; END;";
+    let begun = "BEGIN PERFORM lib.handled(1); CASE WHEN a THEN INSERT INTO t VALUES (1); END CASE; PERFORM lib.handled(-1);
+        EXCEPTION WHEN OTHERS THEN";
+    let acts = "IF b THEN INSERT INTO log SELECT CASE WHEN c THEN 1 END; END IF;";
+    let own = |word: &str| format!("IF lib.handled(0) = 0 THEN {word}; END IF;");
+    let procedure =
+        |kind: &str, body: &str| format!("CREATE PROCEDURE p() {kind} AS $$ {body} $$ LANGUAGE plpgsql");
+    assert_translated(
+        &procedure("", body),
+        &procedure("", &format!("{begun} {} {acts} {} RAISE; END;", own("ROLLBACK"), own("COMMIT"))),
+    );
+    let thrown = body.replace("END IF; END;", "END IF; RAISE; END;");
+    assert_translated(&procedure("SECURITY DEFINER", body), &procedure("SECURITY DEFINER", &thrown));
+    assert_translated(&procedure("NONATOMIC", body), &procedure("", body));
+    // Messages need no transaction.
+    let told = "BEGIN PERFORM 1; EXCEPTION WHEN OTHERS THEN RAISE INFO 'x'; END;";
+    let begun = "BEGIN PERFORM lib.handled(1); PERFORM 1; PERFORM lib.handled(-1); EXCEPTION WHEN OTHERS THEN RAISE INFO 'x'; RAISE; END;";
+    assert_translated(&procedure("", told), &procedure("", begun));
+    let function = format!("CREATE FUNCTION f() RETURNS int AS $$ {told} $$ LANGUAGE plpgsql");
+    assert_translated(&function, &function);
+}
+
+#[test]
+fn sql_that_a_procedure_executes_is_translated() {
+    for (redshift, postgres) in [
+        (r"EXECUTE 'SELECT NVL(a, ''x\\y'')';", r"EXECUTE 'SELECT COALESCE(a, ''x\\y'')' ;"),
+        (
+            "v := 'SELECT NVL(a, 0)'; w := 'NVL(a, 0)'; EXECUTE v;",
+            "v := 'SELECT COALESCE(a, 0)' ; w := 'NVL(a, 0)'; EXECUTE v;",
+        ),
+        (
+            "EXECUTE 'DELETE ' || quote_ident(NVL(t, 'u')) || ' WHERE DATEDIFF(' || part || ', a, ''' || b || ''') > 1' USING c;",
+            "EXECUTE 'DELETE FROM ' || quote_ident(COALESCE(t, 'u')) || ' WHERE lib.datediff(''' || part || ''', a, CAST(''' || b || ''' AS timestamp)) > 1' USING c;",
+        ),
+        (r"EXECUTE 'SELECT NVL(\001)';", r"EXECUTE 'SELECT NVL(\001)';"),
+        ("GRANT EXECUTE ON PROCEDURE p() TO 'NVL(a, b)';", "GRANT EXECUTE ON PROCEDURE p() TO 'NVL(a, b)';"),
+        ("PERFORM 'NVL(a, b)';", "PERFORM 'NVL(a, b)';"),
+    ] {
+        let procedure =
+            |body: &str| format!("CREATE PROCEDURE p() AS $$ BEGIN {body} END $$ LANGUAGE plpgsql");
+        assert_translated(&procedure(redshift), &procedure(postgres));
+    }
+}
+
+#[test]
 fn what_postgresql_lacks_is_refused_by_name() {
     for (sql, feature) in [
         ("COPY t FROM 's3://bucket/key' IAM_ROLE default", "COPY from S3"),
@@ -287,6 +334,13 @@ proptest! {
     #[test]
     fn nothing_is_done_to_what_both_understand(sql in "(SELECT|FROM|CREATE|VIEW|[a-m]{1,3}|[(),;.:'\"$ \n-]|[0-9]){0,40}") {
         prop_assert_eq!(translate(&sql), sql.as_str());
+    }
+
+    #[test]
+    fn any_body_is_taken(
+        body in r"(BEGIN |END |EXCEPTION |WHEN OTHERS THEN |IF |LOOP |CASE |EXECUTE |INTO |v :=|v |RAISE |INSERT |'NVL\(a, ''|'|\\|\|\||[(),; ä1a-])*"
+    ) {
+        let _ = super::translate(&format!("CREATE PROCEDURE p() AS $$ {body} $$ LANGUAGE plpgsql"), "lib");
     }
 
     #[test]
