@@ -145,6 +145,12 @@ pub(crate) fn is_local_checksum(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".crc")
 }
 
+/// The file that such a checksum is beside.
+pub(crate) fn checked_file(checksum: &str) -> Option<String> {
+    let (folder, name) = split_partition(checksum);
+    Some(in_partition(folder, name.strip_prefix('.')?.strip_suffix(".crc")?))
+}
+
 /// The file on the timeline that says that an action reached a state.
 ///
 /// An inflight commit is the odd one: it is called `{ts}.inflight`.

@@ -13,6 +13,7 @@ use crate::{
     Error, ErrorKind, Result,
     key::{KeyGenerator, TimestampKey},
     retention::{POLICY, RetentionPolicy},
+    timeline::hadoop::crc32,
 };
 
 const NAME: &str = "hoodie.table.name";
@@ -360,14 +361,7 @@ fn refused(kind: ErrorKind, message: &str, property: &str, value: &str) -> Error
 
 /// Hudi's check that a file was not cut short: the CRC32 of `{database}.{table}`.
 fn checksum(database: &str, name: &str) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in format!("{database}.{name}").bytes() {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 };
-        }
-    }
-    !crc
+    crc32(format!("{database}.{name}").as_bytes())
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
     datatypes::{
         DataType, Date32Type, Decimal128Type, Fields, Float32Type, Float64Type, Int32Type, Int64Type,
-        TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+        TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+        TimestampSecondType, UInt64Type,
     },
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -49,6 +50,9 @@ pub(super) fn write_value(out: &mut String, column: &ArrayRef, row: usize) {
         }
         DataType::Int64 => {
             let _ = write!(out, "{}", column.as_primitive::<Int64Type>().value(row));
+        }
+        DataType::UInt64 => {
+            let _ = write!(out, "{}", column.as_primitive::<UInt64Type>().value(row));
         }
         DataType::Float32 => {
             let value = column.as_primitive::<Float32Type>().value(row);
@@ -97,16 +101,22 @@ pub(super) fn plain(column: &ArrayRef, row: usize) -> String {
         DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
         DataType::Date32 => date(i64::from(column.as_primitive::<Date32Type>().value(row))),
         DataType::Timestamp(unit, zone) => {
-            let micros = match unit {
+            let (number, nanos) = match unit {
+                TimeUnit::Second => (column.as_primitive::<TimestampSecondType>().value(row), 1_000_000_000),
                 TimeUnit::Millisecond => {
-                    i128::from(column.as_primitive::<TimestampMillisecondType>().value(row)) * 1_000
+                    (column.as_primitive::<TimestampMillisecondType>().value(row), 1_000_000)
                 }
                 TimeUnit::Microsecond => {
-                    i128::from(column.as_primitive::<TimestampMicrosecondType>().value(row))
+                    (column.as_primitive::<TimestampMicrosecondType>().value(row), 1_000)
                 }
-                _ => return displayed(column, row),
+                TimeUnit::Nanosecond => (column.as_primitive::<TimestampNanosecondType>().value(row), 1),
             };
-            let mut text = timestamp(micros);
+            let nanos = i128::from(number) * nanos;
+            let mut text = timestamp(nanos.div_euclid(1_000));
+            // No table has such, but facts may.
+            if nanos % 1_000 != 0 {
+                let _ = write!(text, "{:03}", nanos.rem_euclid(1_000));
+            }
             if zone.is_some() {
                 text.push('Z');
             }
@@ -206,7 +216,8 @@ mod tests {
 
     use arrow::array::{
         BinaryArray, Date32Array, Decimal128Array, Float32Array, Float64Array, MapBuilder, StringArray,
-        StringBuilder, TimestampMicrosecondArray, TimestampMillisecondArray,
+        StringBuilder, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+        UInt64Array,
     };
 
     use super::*;
@@ -223,6 +234,9 @@ mod tests {
             ("null", Arc::new(StringArray::from(vec![None::<&str>]))),
             ("zoned", Arc::new(TimestampMicrosecondArray::from(vec![-1]).with_timezone("UTC"))),
             ("local", Arc::new(TimestampMillisecondArray::from(vec![1_500]))),
+            ("whole", Arc::new(TimestampNanosecondArray::from(vec![-1_000]).with_timezone("Europe/Berlin"))),
+            ("nanos", Arc::new(TimestampNanosecondArray::from(vec![-1]))),
+            ("large", Arc::new(UInt64Array::from(vec![u64::MAX]))),
             ("date", Arc::new(Date32Array::from(vec![20_090]))),
             ("money", Arc::new(decimal)),
             ("bytes", Arc::new(BinaryArray::from(vec![&b"\xff\x00"[..]]))),
@@ -232,7 +246,8 @@ mod tests {
         ];
         let expected = concat!(
             r#"{"text":"a\"b\n","null":null,"zoned":"1969-12-31T23:59:59.999999Z","#,
-            r#""local":"1970-01-01T00:00:01.500000","date":"2025-01-02","money":"-0.07","bytes":"/wA=","#,
+            r#""local":"1970-01-01T00:00:01.500000","whole":"1969-12-31T23:59:59.999999Z","#,
+            r#""nanos":"1969-12-31T23:59:59.999999999","large":18446744073709551615,"date":"2025-01-02","money":"-0.07","bytes":"/wA=","#,
             r#""single":0.1,"nan":"NaN","map":{"k":null}}"#
         );
         let mut line = String::new();

@@ -4,14 +4,19 @@ use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal, Write},
     path::Path,
+    sync::Arc,
 };
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
+};
 use comfy_table::{ContentArrangement, Table as Picture, presets::UTF8_FULL_CONDENSED};
 use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
 
 use super::{args, failure::Failure, json};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, schema};
 
 /// Standard output, or a file.
 pub(super) type Sink = Box<dyn Write + Send>;
@@ -32,6 +37,8 @@ pub(super) fn picture<'a>(header: impl IntoIterator<Item = &'a str>) -> Picture 
 /// Writes rows, batch by batch.
 pub(super) struct RowWriter {
     schema: SchemaRef,
+    /// The types in which columns are shown as text, of those that are not shown as what they are.
+    shown: Vec<Option<DataType>>,
     format: Writing,
     line: String,
 }
@@ -79,10 +86,14 @@ impl RowWriter {
                 Writing::Picture(sink, Box::new(picture(names)))
             }
         };
-        Ok(Self { schema, format, line: String::new() })
+        let shown = schema.fields().iter().map(|field| shown_as(field.data_type())).collect();
+        Ok(Self { schema, shown, format, line: String::new() })
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        let is_text = !matches!(self.format, Writing::Parquet(_));
+        let shown = if is_text { as_shown(batch, &self.shown)? } else { batch.clone() };
+        let batch = &shown;
         let cells = |row| batch.columns().iter().map(move |column| (column, json::plain(column, row)));
         match &mut self.format {
             Writing::JsonLines(sink) => {
@@ -146,6 +157,37 @@ impl RowWriter {
         }
         Ok(())
     }
+}
+
+/// The type of a table for values of another one, which facts may have.
+fn shown_as(data_type: &DataType) -> Option<DataType> {
+    // A table has no nanoseconds.
+    if matches!(data_type, DataType::Timestamp(..)) {
+        return None;
+    }
+    let alone = Schema::new(vec![Field::new("c", data_type.clone(), true)]);
+    let shown = schema::canonical(&alone).ok()?.field(0).data_type().clone();
+    (shown != *data_type).then_some(shown)
+}
+
+fn as_shown(batch: &RecordBatch, shown: &[Option<DataType>]) -> Result<RecordBatch, Failure> {
+    if shown.iter().all(Option::is_none) {
+        return Ok(batch.clone());
+    }
+    let column = |(column, shown): (&ArrayRef, &Option<DataType>)| match shown {
+        Some(shown) => cast(column, shown),
+        None => Ok(column.clone()),
+    };
+    let field =
+        |(field, column): (&FieldRef, &ArrayRef)| Field::new(field.name(), column.data_type().clone(), true);
+    let columns: Result<Vec<ArrayRef>, _> = batch.columns().iter().zip(shown).map(column).collect();
+    let rows = columns.and_then(|columns| {
+        let fields: Vec<Field> = batch.schema_ref().fields().iter().zip(&columns).map(field).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    });
+    rows.map_err(|cause| {
+        Error::new(ErrorKind::InvalidInput, "the rows cannot be shown").with_source(cause).into()
+    })
 }
 
 fn by_extension(path: &Path) -> Option<args::Format> {

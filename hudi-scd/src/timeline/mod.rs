@@ -4,6 +4,7 @@ pub mod archive;
 pub mod avro;
 mod clock;
 pub(crate) mod commit;
+pub(crate) mod hadoop;
 mod instant;
 
 use std::{collections::BTreeMap, fmt};

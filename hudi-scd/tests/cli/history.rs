@@ -78,3 +78,41 @@ fn facts_find_the_row_of_their_time() {
     assert_eq!((&rows[0]["now_v"], &rows[3]["_matched"]), (&"v1".into(), &false.into()));
     assert_eq!(place.run("lookup one --facts facts.csv --on who=id --at sold").code, 1);
 }
+
+#[test]
+fn columns_that_no_line_has_are_told_and_not_taken_for_null() {
+    let place = Place::new();
+    dimension(&place);
+    place.write(
+        "facts.jsonl",
+        "{\"n\":1,\"t\":\"a\",\"who\":1,\"sold\":\"2025-03-01\"}\n{\"n\":2,\"t\":\"b\"}\n",
+    );
+    let columns = |words: &str| {
+        let line =
+            place.ok(&format!("lookup dim --facts facts.jsonl {words}")).lines().next().unwrap().to_owned();
+        line.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(columns("--on t=tenant,who=id --at sold")[..2], ["n", "t"], "facts come as they are");
+    for words in ["--on t=tenant,whom=id", "--on t=tenant,who=id --at bought"] {
+        let run = place.run(&format!("lookup dim --facts facts.jsonl {words}"));
+        assert_eq!((run.code, run.out.as_str()), (1, ""), "{words}");
+        assert!(
+            run.err.contains("facts have no such column") && run.err.contains("facts.jsonl"),
+            "{}",
+            run.err
+        );
+    }
+    place.write("keys.jsonl", "{\"tenant\":\"a\",\"at\":\"2025-04-01\"}\n");
+    let run = place.run("delete dim --keys keys.jsonl");
+    assert!(run.code == 1 && run.err.contains("column: id") && run.err.contains("keys.jsonl"), "{}", run.err);
+}
+
+#[test]
+fn no_facts_still_have_columns() {
+    let place = Place::new();
+    place.table("one", 1);
+    place.write("facts.csv", "sale,who\n");
+    assert_eq!(place.ok("lookup one --facts facts.csv --on who=id --format csv"), "sale,who,v,at,_matched\n");
+    place.ok("lookup one --facts facts.csv --on who=id --output none.parquet");
+    assert!(place.path("none.parquet").exists());
+}

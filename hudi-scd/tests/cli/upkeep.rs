@@ -1,5 +1,9 @@
 //! Cleaning, archiving, rollback, savepoints; what `timeline` and `show` say.
 
+use std::path::PathBuf;
+
+use serde_json::Value;
+
 use crate::Place;
 
 fn latest(place: &Place) -> String {
@@ -174,4 +178,61 @@ fn a_folder_keeps_the_index_between_runs() {
     assert_eq!(place.json("delete t --keys keys.jsonl --index-cache kept/index")["deleted"], 1);
     assert_eq!(place.ok("read t"), "");
     place.ok("validate t");
+}
+
+/// The base files of `t`, oldest first.
+fn base_files(place: &Place) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(place.path("t")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|e| e == "parquet")).collect();
+    files.sort_by_key(|path| path.to_str().unwrap().rsplit('_').next().unwrap().to_owned());
+    files
+}
+
+fn findings(place: &Place) -> Vec<String> {
+    let run = place.run("validate t --json");
+    let found = run.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let found: Vec<String> = found.map(|line| line["invariant"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(run.code, i32::from(!found.is_empty()), "{}", run.err);
+    found
+}
+
+#[test]
+fn damage_of_what_only_the_past_shows_is_found() {
+    let place = Place::new();
+    place.table("t", 3);
+    let files = base_files(&place);
+    let (older, newest) = (std::fs::read(&files[1]).unwrap(), std::fs::read(&files[2]).unwrap());
+    assert_eq!(findings(&place), [""; 0]);
+    std::fs::write(&files[1], &older[..100]).unwrap();
+    assert_eq!(findings(&place), ["file-size", "unreadable"]);
+    std::fs::write(&files[1], &older).unwrap();
+
+    // A commit without a word, as a full disk leaves it: Hudi takes it for one that wrote nothing, and its files for data.
+    let commits = place.commits("t");
+    let commit = place.path(&format!("t/.hoodie/{}.commit", commits[2]));
+    let said = std::fs::read(&commit).unwrap();
+    std::fs::write(&commit, "").unwrap();
+    assert_eq!(findings(&place), ["unlisted-file"]);
+    std::fs::write(&commit, said).unwrap();
+
+    place.ok(&format!("savepoint t --instant {}", commits[1]));
+    place.ok("clean t --retain-commits 1");
+    assert_eq!(findings(&place), [""; 0]);
+    std::fs::remove_file(&files[1]).unwrap();
+    assert_eq!(findings(&place), ["missing-file"], "the savepoint wants it");
+    std::fs::write(&files[1], older).unwrap();
+    std::fs::write(place.path(&format!("t/.hoodie/{}.savepoint", commits[1])), "x").unwrap();
+    assert_eq!(findings(&place), ["unreadable"]);
+    assert_eq!(std::fs::read(&files[2]).unwrap(), newest);
+}
+
+#[test]
+fn a_checksum_of_hadoop_that_is_not_of_its_file_is_found() {
+    let place = Place::new();
+    place.table("t", 1);
+    place.write("t/.hoodie/.hoodie.properties.crc", "crc\0\0\0\u{2}\0abcd");
+    assert_eq!(findings(&place), ["stale-checksum"]);
+    place.write("t/.hoodie/.not.there.crc", "crc");
+    assert_eq!(findings(&place), ["stale-checksum"], "and of no file it is nothing");
 }

@@ -14,7 +14,7 @@ use crate::{
         Context,
         args::{History, Lookup},
         failure::Failure,
-        input::{Input, NoValues, one_row},
+        input::{Input, Purpose, one_row},
         output::RowWriter,
         progress::Progress,
     },
@@ -138,18 +138,34 @@ pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure
     let at = args.at.as_deref().map_or(At::Latest, At::Column);
     let progress = Progress::bytes(context, facts.bytes(), "looking up");
     let add = |bytes| progress.add(bytes);
+    let look_up = |facts: &RecordBatch| -> Result<RecordBatch, Failure> {
+        let found = dimension.lookup(facts, &columns, at).map_err(named)?;
+        Ok(with_matched(&found.rows, Arc::new(found.matched))?)
+    };
     let mut writer: Option<RowWriter> = None;
     let check = |schema: &Schema| has_all(schema, &args.on, args.at.as_deref());
-    for batch in facts.batches(&types, NoValues::AsText, check, &add) {
-        let found = dimension.lookup(&batch?, &columns, at).map_err(named)?;
-        let found = with_matched(&found.rows, Arc::new(found.matched))?;
+    for batch in facts.batches(&types, Purpose::Itself, check, &add) {
+        let found = look_up(&batch?)?;
         let writer = match &mut writer {
             Some(writer) => writer,
             none => none.insert(RowWriter::new(&args.rows, context.json, found.schema())?),
         };
         writer.write(&found)?;
     }
-    writer.map_or(Ok(()), RowWriter::finish)
+    match writer {
+        Some(writer) => writer.finish(),
+        // No facts, whose columns are told all the same.
+        None => {
+            let mut fields = facts.schema(&types)?.fields().to_vec();
+            let others =
+                types.fields().iter().filter(|field| !fields.iter().any(|f| f.name() == field.name()));
+            let others: Vec<FieldRef> = others.cloned().collect();
+            fields.extend(others);
+            let columns = Schema::new(fields);
+            let found = look_up(&RecordBatch::new_empty(Arc::new(columns)))?;
+            RowWriter::new(&args.rows, context.json, found.schema())?.finish()
+        }
+    }
 }
 
 /// Whether facts have the columns that the lookup asks for.

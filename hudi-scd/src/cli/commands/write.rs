@@ -15,7 +15,7 @@ use crate::{
         Context,
         args::{Delete, Write as WriteArgs},
         failure::Failure,
-        input::{Input, NoValues},
+        input::{Input, Purpose},
         output,
         progress::Progress,
         schema_file,
@@ -51,7 +51,8 @@ pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result
             return Err(Failure::usage(message));
         }
         let history = Scd2Table::of(table)?;
-        let changes: Vec<RecordBatch> = rows(context, input, known, |_| Ok(())).try_collect().await?;
+        let changes: Vec<RecordBatch> =
+            rows(context, input, known, Purpose::Table, |_| Ok(())).try_collect().await?;
         let _wheel = Progress::wheel(context, "writing");
         let report = history.apply(&changes).await.map_err(named)?;
         return tell_history(context, &report);
@@ -64,7 +65,7 @@ pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result
         }
         Ok(())
     };
-    let rows = rows(context, input, known, fits);
+    let rows = rows(context, input, known, Purpose::Table, fits);
     let report = match kind {
         Kind::Upsert => table.upsert_stream(rows).await,
         Kind::Insert => table.insert_stream(rows).await,
@@ -116,12 +117,13 @@ fn rows(
     context: Context,
     input: Input,
     known: SchemaRef,
+    purpose: Purpose,
     check: impl FnMut(&Schema) -> Result<()> + Send + 'static,
 ) -> BoxStream<'static, Result<RecordBatch>> {
     let progress = Progress::bytes(context, input.bytes(), "reading");
     produced(BATCHES_AHEAD, move |give| {
         let add = |bytes| progress.add(bytes);
-        for batch in input.batches(&known, NoValues::LeaveOut, check, &add) {
+        for batch in input.batches(&known, purpose, check, &add) {
             if !give(batch?) {
                 break;
             }
@@ -148,7 +150,7 @@ fn only(
                 .with_context("needs", columns.join(", ")))
         }
     };
-    rows(context, input, Arc::new(Schema::new(fields)), has_all).map(move |batch| {
+    rows(context, input, Arc::new(Schema::new(fields)), Purpose::Itself, has_all).map(move |batch| {
         let batch = batch?;
         let indices: Result<Vec<usize>, _> =
             wanted.iter().map(|name| batch.schema_ref().index_of(name)).collect();

@@ -7,8 +7,8 @@
 //! | `.jsonl`, `.ndjson`, `.json` | a JSON object a line | `null`, and a column that a line leaves out |
 //!
 //! Text gets the types of the table. Columns that the table lacks, and files read without a table, get the narrowest
-//! type that holds all their values, which takes a first pass over the file. A column without any value has no type:
-//! [`NoValues`] says what becomes of it.
+//! type that holds all their values, which takes a first pass over the file. What becomes of a column without any value,
+//! and of one that no line has, is a matter of [`Purpose`].
 
 mod cell;
 mod column;
@@ -132,32 +132,30 @@ impl Input {
         Ok(Arc::new(Schema::new(found.iter().map(as_text).collect::<Vec<_>>())))
     }
 
-    /// All rows, file by file. Text files are read under the types of `known`; of JSON lines that leave out a column which
-    /// an earlier file brought, it is NULL. `check` says of each file's columns whether they do; its error gets the name
+    /// All rows, file by file. Text files are read under the types of `known`; a column that an earlier file brought is
+    /// NULL in JSON lines that leave it out. `check` says of each file's columns whether they do; its error gets the name
     /// of the file.
     pub(super) fn batches<'a>(
         &'a self,
         known: &'a Schema,
-        no_values: NoValues,
+        purpose: Purpose,
         mut check: impl FnMut(&Schema) -> Result<()> + 'a,
         progress: &'a dyn Fn(u64),
     ) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
-        let mut brought: Vec<FieldRef> = Vec::new();
+        let mut expected: Vec<FieldRef> = match purpose {
+            Purpose::Table => known.fields().to_vec(),
+            Purpose::Itself => Vec::new(),
+        };
         let mut checked = move |file: &'a InputFile| -> Result<Batches<'a>> {
             let mut batches = file.batches(known, progress)?;
             let Some(first) = batches.next().transpose()? else { return Ok(Box::new(std::iter::empty())) };
-            let mut fields = settled(first.schema_ref().fields(), known, no_values);
-            let lacks = |field: &&FieldRef| fields.iter().all(|other| other.name() != field.name());
+            let mut fields = settled(first.schema_ref().fields(), known, purpose);
             if file.format == Format::JsonLines {
-                let left_out: Vec<FieldRef> = brought.iter().filter(lacks).cloned().collect();
+                let left_out = lacking(&fields, &expected);
                 fields.extend(left_out);
             }
-            let is_new = |field: &&FieldRef| {
-                known.field_with_name(field.name()).is_err()
-                    && !brought.iter().any(|b| b.name() == field.name())
-            };
-            let new: Vec<FieldRef> = fields.iter().filter(is_new).cloned().collect();
-            brought.extend(new);
+            let brought = lacking(&expected, &fields);
+            expected.extend(brought);
             let schema = Arc::new(Schema::new(fields));
             check(&schema).map_err(|error| error.with_context("file", file.path.display()))?;
             let batches = std::iter::once(Ok(first)).chain(batches);
@@ -169,23 +167,29 @@ impl Input {
     }
 }
 
-/// What becomes of a column that a file has, but no value of, and the table not even that.
+/// What rows are read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoValues {
-    /// It is left out: a table would keep for ever whatever type was made up for it.
-    LeaveOut,
-    /// It is text.
-    AsText,
+pub(super) enum Purpose {
+    /// To be put into a table: they have all its columns, also those that no line of JSON has. A new column without any
+    /// value is left out, as the table would keep for ever whatever type was made up for it.
+    Table,
+    /// To be looked at: they have the columns of their files, those without any value as text.
+    Itself,
 }
 
 /// The columns of a file, where those without a value get a type.
-fn settled(fields: &Fields, known: &Schema, no_values: NoValues) -> Vec<FieldRef> {
+fn settled(fields: &Fields, known: &Schema, purpose: Purpose) -> Vec<FieldRef> {
     let settle = |field: &FieldRef| match known.field_with_name(field.name()) {
         _ if !field.data_type().is_null() => Some(field.clone()),
         Ok(known) => Some(Arc::new(known.clone())),
-        Err(_) => (no_values == NoValues::AsText).then(|| as_text(field)),
+        Err(_) => (purpose == Purpose::Itself).then(|| as_text(field)),
     };
     fields.iter().filter_map(settle).collect()
+}
+
+/// The fields of `all` that are not among `some`.
+fn lacking(some: &[FieldRef], all: &[FieldRef]) -> Vec<FieldRef> {
+    all.iter().filter(|field| some.iter().all(|other| other.name() != field.name())).cloned().collect()
 }
 
 fn as_text(field: &FieldRef) -> FieldRef {
@@ -283,10 +287,10 @@ impl Rows {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
-        self.rows = 0;
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
         let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<_, _>>();
         arrays
-            .and_then(|arrays| RecordBatch::try_new(self.schema.clone(), arrays))
+            .and_then(|arrays| RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options))
             .map_err(|cause| invalid("the rows cannot be put into columns").with_source(cause))
     }
 }
@@ -298,6 +302,7 @@ pub(super) fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch>
         rows.append(index, &Cell::Text((*value).into()))
             .map_err(|refusal| invalid(refusal).with_context("column", schema.field(index).name()))?;
     }
+    rows.rows = 1;
     rows.finish()
 }
 

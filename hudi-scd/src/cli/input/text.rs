@@ -146,27 +146,31 @@ fn object<'a>(file: &InputFile, line: u64, text: &'a str) -> Result<Members<'a>>
 pub(super) fn json_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef> {
     let mut lines = json_open(file)?;
     let mut order: Vec<String> = Vec::new();
-    let mut guesses: HashMap<String, Guess> = HashMap::new();
+    // Of what is known there is nothing to guess.
+    let mut guesses: HashMap<String, Option<Guess>> = HashMap::new();
     while let Some((line, text)) = lines.next(file)? {
         for (name, raw) in object(file, line, text)?.0 {
-            if known.field_with_name(&name).is_ok() {
-                continue;
-            }
-            let cell = Cell::of_json(raw)
-                .map_err(|refusal| file.at_line(line, refusal).with_context("column", &name))?;
-            let guess = Guess::of_json(&cell);
-            match guesses.get_mut(&name) {
-                Some(known) => *known = std::mem::take(known).or(guess),
+            let guess = match guesses.get_mut(&name) {
+                Some(guess) => guess,
                 None => {
                     order.push(name.clone());
-                    guesses.insert(name, guess);
+                    let guess = known.field_with_name(&name).is_err().then(Guess::default);
+                    guesses.entry(name.clone()).or_insert(guess)
                 }
+            };
+            if let Some(guess) = guess {
+                let cell = Cell::of_json(raw)
+                    .map_err(|refusal| file.at_line(line, refusal).with_context("column", &name))?;
+                *guess = std::mem::take(guess).or(Guess::of_json(&cell));
             }
         }
     }
-    let guessed = order.iter().map(|name| Field::new(name, guesses[name].column_type(name), true));
-    // A column that no line has is null in all of them.
-    text_schema(known.fields().iter().map(|field| field.as_ref().clone()).chain(guessed).collect())
+    let field = |name: &String| match &guesses[name] {
+        None => known.field_with_name(name).cloned(),
+        Some(guess) => Ok(Field::new(name, guess.column_type(name), true)),
+    };
+    let fields = order.iter().map(field).collect::<Result<_, _>>();
+    text_schema(fields.map_err(|cause| file.at_line(1, "columns cannot be told").with_source(cause))?)
         .map_err(|error| in_file(error, file))
 }
 

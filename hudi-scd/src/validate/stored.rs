@@ -1,0 +1,139 @@
+//! What is checked without the rows of files: what commits and savepoints say of them, and Hadoop's checksums.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Finding, Invariant, finding};
+use crate::{
+    ErrorKind, Result,
+    base_file::Footer,
+    concurrent::ordered,
+    layout, storage,
+    table::Table,
+    timeline::{Action, State, avro::SavepointMetadata, hadoop},
+    view::{View, read_commit},
+};
+
+/// Bytes and rows of a file, as its commit says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    pub(super) bytes: u64,
+    pub(super) rows: u64,
+}
+
+impl Table {
+    /// What the commits on the active timeline say of each file.
+    pub(super) async fn said(&self, view: &View) -> Result<HashMap<String, Said>> {
+        let mut said = HashMap::new();
+        for entry in view.timeline.completed_commits() {
+            let commit = read_commit(self.store(), &self.inner.layout, entry.instant, entry.action).await?;
+            for stat in commit.partition_to_write_stats.into_values().flatten() {
+                let Some(path) = stat.path else { continue };
+                let (bytes, rows) = (stat.file_size_in_bytes.unsigned_abs(), stat.num_writes.unsigned_abs());
+                said.insert(path, Said { bytes, rows });
+            }
+        }
+        Ok(said)
+    }
+
+    /// Every version of every file group: that its commit names it and how long it is; and of those that are not the
+    /// latest, that a read as of their time will find as many rows as the commit says.
+    pub(super) async fn check_versions(
+        &self,
+        view: &View,
+        said: &HashMap<String, Said>,
+    ) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let active: BTreeSet<_> = view.timeline.completed_commits().map(|entry| entry.instant).collect();
+        let latest: BTreeSet<String> =
+            view.latest_files().map(|(group, version)| group.path(version)).collect();
+        let mut older = Vec::new();
+        for group in view.groups.values() {
+            for version in &group.versions {
+                let path = group.path(version);
+                match said.get(&path) {
+                    Some(said) if said.bytes != version.bytes => {
+                        let detail =
+                            format!("the commit says {} bytes, there are {}", said.bytes, version.bytes);
+                        findings.push(finding(Invariant::FileSize, &path, detail));
+                    }
+                    None if active.contains(&version.instant) => {
+                        let detail =
+                            format!("commit {} does not name it, and readers take it", version.instant);
+                        findings.push(finding(Invariant::UnlistedFile, &path, detail));
+                    }
+                    _ => {}
+                }
+                if !latest.contains(&path) {
+                    let rows = said.get(&path).map(|said| said.rows);
+                    older.push((path, rows));
+                }
+            }
+        }
+        let footers = older.into_iter().map(|(path, rows)| self.check_footer(path, rows));
+        findings.extend(ordered(self.inner.options.parallelism, footers).await?.into_iter().flatten());
+        Ok(findings)
+    }
+
+    async fn check_footer(&self, path: String, said: Option<u64>) -> Result<Option<Finding>> {
+        match Footer::load(self.store(), &self.inner.layout.resolve(&path)?).await {
+            Ok(footer) => Ok(said.filter(|said| *said != footer.rows()).map(|said| {
+                let detail = format!("the commit says {said} rows, there are {}", footer.rows());
+                finding(Invariant::RowCount, path, detail)
+            })),
+            // A clean took it since the listing.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Ok(Some(finding(Invariant::Unreadable, path, error.to_string())))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The files that savepoints protect.
+    pub(super) async fn check_savepoints(&self, view: &View) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let stored: BTreeSet<String> = view
+            .groups
+            .values()
+            .flat_map(|group| group.versions.iter().map(|version| group.path(version)))
+            .collect();
+        for entry in view.timeline.completed(Action::Savepoint) {
+            let file = self.inner.layout.instant_file(entry.instant, entry.action, State::Completed)?;
+            let savepoint = match SavepointMetadata::decode(&storage::read(self.store(), &file).await?) {
+                Ok(savepoint) => savepoint,
+                Err(error) => {
+                    let name = self.inner.layout.relative(&file);
+                    findings.push(finding(Invariant::Unreadable, name, error.to_string()));
+                    continue;
+                }
+            };
+            for (partition, files) in savepoint.partition_metadata {
+                let paths =
+                    files.savepoint_data_file.iter().map(|name| layout::in_partition(&partition, name));
+                for path in paths.filter(|path| !stored.contains(path)) {
+                    let detail = format!("savepoint {} protects it, and it is not there", entry.instant);
+                    findings.push(finding(Invariant::MissingFile, path, detail));
+                }
+            }
+        }
+        Ok(findings)
+    }
+
+    /// The checksums that Hadoop's local file system keeps beside files.
+    pub(super) async fn check_checksums(&self, view: &View) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for checksum in &view.checksums {
+            let Some(file) = layout::checked_file(checksum) else { continue };
+            let read = |path: &str| self.inner.layout.resolve(path);
+            let sums = storage::read_if_exists(self.store(), &read(checksum)?).await?;
+            let bytes = storage::read_if_exists(self.store(), &read(&file)?).await?;
+            if let (Some(sums), Some(bytes)) = (sums, bytes)
+                && !hadoop::holds(&sums, &bytes)
+            {
+                let detail = "the .crc beside it is of other bytes: engines on Hadoop refuse the file";
+                findings.push(finding(Invariant::StaleChecksum, file, detail));
+            }
+        }
+        Ok(findings)
+    }
+}
