@@ -307,6 +307,24 @@ async fn a_lost_reply_took_effect_and_a_lost_request_did_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_expires_early_is_gone_for_every_request() {
+    let service = Faulty::new(
+        LocalExecutor::scripted(Script::new()),
+        Faults::seeded(1).with_everywhere(Fault::Expiry, 1.0),
+    );
+    let batch = Statement::batch(["SELECT 1", "SELECT 2"]);
+    let id = service.submit(&batch, None).await.unwrap().id;
+    assert_eq!(service.list(&StatementFilter::default(), None).await.unwrap().statements.len(), 1);
+    let error = service.describe(&id.sub_statement(2), None).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Expired, Some("ValidationException")));
+    assert!(error.message().contains("has expired after"), "{error}");
+    assert!(service.list(&StatementFilter::default(), None).await.unwrap().statements.is_empty());
+    assert_eq!(service.cancel(&id).await.unwrap_err().kind(), ErrorKind::Expired);
+    assert_eq!(service.result(&id, None).await.unwrap_err().kind(), ErrorKind::Expired);
+    assert_eq!(service.injected().total(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn faults_come_as_often_as_declared_and_the_same_from_one_seed() {
     let meet = |seed| async move {
         let faults = Faults::seeded(seed)

@@ -1,15 +1,17 @@
 //! [`Faulty`]: an executor to which things happen, from one seed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::time::sleep;
 
+use super::{limits, record::split};
 use crate::{
     Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
@@ -33,6 +35,9 @@ pub enum Fault {
     WrappedThrottle,
     /// The service fails; nothing happens, and the caller cannot know it ([`ErrorKind::ServiceFault`], status 500).
     InternalError,
+    /// The record of the statement expires before its time, and is gone from then on ([`ErrorKind::Expired`]). Met by requests about a
+    /// statement: describe, cancel, result.
+    Expiry,
     /// The answer comes late, by this much.
     Delay(Duration),
 }
@@ -47,6 +52,7 @@ impl Fault {
             Self::Throttle => "throttle",
             Self::WrappedThrottle => "wrapped throttle",
             Self::InternalError => "internal error",
+            Self::Expiry => "expiry",
             Self::Delay(_) => "delay",
         }
     }
@@ -92,6 +98,11 @@ impl Operation {
         Self::Columns,
         Self::Sessions,
     ];
+
+    /// Whether such a request can meet this fault.
+    pub(super) fn meets(self, fault: Fault) -> bool {
+        fault != Fault::Expiry || matches!(self, Self::Describe | Self::Cancel | Self::Result)
+    }
 
     /// The service's name of it.
     pub fn as_str(self) -> &'static str {
@@ -147,10 +158,21 @@ impl Faults {
         self
     }
 
-    /// Adds a fault to every operation.
+    /// An operation whose faults are more than all its requests: their rates add up to more than 1.
+    pub(super) fn overdone(&self) -> Option<Operation> {
+        Operation::ALL.into_iter().find(|operation| {
+            let rates = self.rates.iter().filter(|(of, ..)| of == operation);
+            rates.map(|(.., rate)| rate).sum::<f64>() > 1.0 + 1e-9
+        })
+    }
+
+    /// Adds a fault to every operation that can meet it.
     #[must_use]
     pub fn with_everywhere(self, fault: Fault, rate: f64) -> Self {
-        Operation::ALL.into_iter().fold(self, |faults, operation| faults.with(operation, fault, rate))
+        Operation::ALL
+            .into_iter()
+            .filter(|operation| operation.meets(fault))
+            .fold(self, |faults, operation| faults.with(operation, fault, rate))
     }
 }
 
@@ -183,6 +205,8 @@ pub struct Faulty<E> {
     inner: E,
     rates: Vec<(Operation, Fault, f64)>,
     drawn: Mutex<(fastrand::Rng, Injected)>,
+    /// Statements whose records expired before their time.
+    expired: Mutex<HashSet<StatementId>>,
     on_submitted: Option<OnSubmitted>,
 }
 
@@ -190,7 +214,7 @@ impl<E> Faulty<E> {
     /// Puts `faults` in front of `inner`.
     pub fn new(inner: E, faults: Faults) -> Self {
         let drawn = Mutex::new((fastrand::Rng::with_seed(faults.seed), Injected::default()));
-        Self { inner, rates: faults.rates, drawn, on_submitted: None }
+        Self { inner, rates: faults.rates, drawn, expired: Mutex::default(), on_submitted: None }
     }
 
     /// Calls `hook` right after a submit took effect, before its answer (or the loss of it) reaches the caller. A process that aborts in it
@@ -218,11 +242,15 @@ impl<E> Faulty<E> {
         self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn expired(&self) -> MutexGuard<'_, HashSet<StatementId>> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Decides what happens to the next request of this operation.
     fn draw(&self, operation: Operation) -> Option<Fault> {
         let mut drawn = self.drawn();
         let mut point = drawn.0.f64();
-        let rates = self.rates.iter().filter(|(of, ..)| *of == operation);
+        let rates = self.rates.iter().filter(|(of, fault, _)| *of == operation && of.meets(*fault));
         let fault = rates
             .map(|(_, fault, rate)| (*fault, *rate))
             .find(|(_, rate)| {
@@ -232,6 +260,23 @@ impl<E> Faulty<E> {
             .0;
         *drawn.1.0.entry((operation, fault.as_str())).or_default() += 1;
         Some(fault)
+    }
+
+    /// The same for a request about a statement, whose record may be gone or go.
+    async fn pass_about<T>(
+        &self,
+        operation: Operation,
+        id: &StatementId,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let (whole, _) = split(id);
+        if !self.expired().contains(&whole) {
+            match self.pass(operation, request).await {
+                Err(error) if error.kind() == ErrorKind::Expired => self.expired().insert(whole),
+                answer => return answer,
+            };
+        }
+        Err(limits::expired(id, Timestamp::UNIX_EPOCH))
     }
 
     /// Takes a request through what happens to it. A hook in `request` runs even if the answer is lost.
@@ -248,6 +293,7 @@ impl<E> Faulty<E> {
             }
             Some(Fault::DroppedConnection) => error(ErrorKind::NotSent, "connection refused"),
             Some(Fault::LostRequest) => error(ErrorKind::Disconnected, "connection reset"),
+            Some(Fault::Expiry) => error(ErrorKind::Expired, "the record has expired"),
             Some(Fault::InternalError) => error(ErrorKind::ServiceFault, "an internal error occurred"),
             Some(Fault::LostReply) => {
                 // An answer that is an error had no effect; it is lost all the same.
@@ -280,19 +326,22 @@ impl<E: StatementExecutor> StatementExecutor for Faulty<E> {
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.pass(Operation::Describe, self.inner.describe(id, wait)).await
+        self.pass_about(Operation::Describe, id, self.inner.describe(id, wait)).await
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.pass(Operation::Cancel, self.inner.cancel(id)).await
+        self.pass_about(Operation::Cancel, id, self.inner.cancel(id)).await
     }
 
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.pass(Operation::Result, self.inner.result(id, page)).await
+        self.pass_about(Operation::Result, id, self.inner.result(id, page)).await
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.pass(Operation::List, self.inner.list(filter, page)).await
+        let mut page = self.pass(Operation::List, self.inner.list(filter, page)).await?;
+        let expired = self.expired();
+        page.statements.retain(|statement| !expired.contains(&statement.id));
+        Ok(page)
     }
 }
 

@@ -83,13 +83,22 @@ impl Faults {
     /// # Ok::<(), redshift_orchestrator::Error>(())
     /// ```
     ///
-    /// The faults are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error` and `delay`.
+    /// The faults are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error`,
+    /// `expiry` (of the record of a statement that is asked about) and `delay`.
     ///
     /// # Errors
     /// [`ErrorKind::Definition`] with the line, and what is wrong there.
     pub fn from_toml(text: &str) -> Result<Self> {
         let file: FaultsFile = read(text)?;
-        file.fault.into_iter().try_fold(Self::seeded(file.seed), |faults, entry| entry.add_to(faults))
+        let mut entries = file.fault.into_iter();
+        let faults = entries.try_fold(Self::seeded(file.seed), |faults, entry| entry.add_to(faults))?;
+        match faults.overdone() {
+            Some(operation) => Err(Error::new(
+                ErrorKind::Definition,
+                format!("the rates of the faults of {} add up to more than 1", operation.as_str()),
+            )),
+            None => Ok(faults),
+        }
     }
 }
 
@@ -368,9 +377,10 @@ impl FaultFile {
             ("throttle", None) => Fault::Throttle,
             ("wrapped throttle", None) => Fault::WrappedThrottle,
             ("internal error", None) => Fault::InternalError,
+            ("expiry", None) => Fault::Expiry,
             (other, None) => {
                 return refuse(format!(
-                    "there is no fault `{other}`; there are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error` and `delay`"
+                    "there is no fault `{other}`; there are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error`, `expiry` and `delay`"
                 ));
             }
         };
@@ -379,6 +389,9 @@ impl FaultFile {
         }
         let Some(name) = self.operation else { return Ok(faults.with_everywhere(fault, self.rate)) };
         match Operation::ALL.into_iter().find(|operation| operation.as_str() == name) {
+            Some(operation) if !operation.meets(fault) => {
+                refuse(format!("`{name}` is about no statement, whose record could expire"))
+            }
             Some(operation) => Ok(faults.with(operation, fault, self.rate)),
             None => {
                 let names = Operation::ALL.map(Operation::as_str).join(", ");
@@ -422,6 +435,10 @@ mod tests {
         let faults = |text| Faults::from_toml(text).unwrap_err().to_string();
         assert!(faults("[[fault]]\nfault = 'flood'\nrate = 0.1").contains("there is no fault `flood`"));
         assert!(faults("[[fault]]\nfault = 'throttle'\nrate = 10").contains("from 0 to 1"));
+        let twice = "[[fault]]\nfault = 'throttle'\nrate = 0.6\n[[fault]]\nfault = 'lost reply'\nrate = 0.6\noperation = 'ListTables'";
+        assert!(faults(twice).contains("faults of ListTables add up to more than 1"));
+        let expiry = "[[fault]]\nfault = 'expiry'\nrate = 0.1\noperation = 'ListTables'";
+        assert!(faults(expiry).contains("is about no statement"));
         assert!(
             faults("[[fault]]\nfault = 'throttle'\nrate = 0.1\noperation = 'BatchExecuteStatement'")
                 .contains("no faults")

@@ -127,7 +127,9 @@ impl<B: Backend> LocalExecutor<B> {
     /// The sessions of this process, newest first.
     pub(super) fn sessions(&self) -> Vec<Session> {
         let now = self.service.clock.now();
-        self.service.lock().sessions.list(now)
+        let mut state = self.service.lock();
+        state.sessions.lose_all(now, |id| !self.service.backend.holds_session(id));
+        state.sessions.list(now)
     }
 
     /// Takes over what an earlier process, or another one, has on record, and goes on with what has not ended.

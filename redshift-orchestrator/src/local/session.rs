@@ -110,6 +110,12 @@ impl Sessions {
         }
     }
 
+    /// The connections of those that `is_lost` says are gone.
+    pub(super) fn lose_all(&mut self, now: Timestamp, is_lost: impl Fn(&SessionId) -> bool) {
+        let lost: Vec<_> = self.known.keys().filter(|id| is_lost(id)).cloned().collect();
+        lost.iter().for_each(|id| self.lose(id, now));
+    }
+
     /// The statement ended, or was not accepted after all: from now on its session is idle. Returns for how long it may be.
     pub(super) fn release(
         &mut self,

@@ -160,6 +160,8 @@ async fn a_session_whose_connection_breaks_is_gone_and_loses_what_was_not_commit
     database.until(kill).await;
     let done = ended(&service, &nap).await;
     assert_eq!(done.status, Status::Failed);
+    let open = service.sessions(&SessionFilter::default(), None).await.unwrap();
+    assert!(open.entries.is_empty(), "{open:?}");
     let next = service.submit(&within("SELECT 1"), None).await.unwrap_err();
     assert_eq!(next.kind(), ErrorKind::SessionGone);
     assert_eq!(database.effects("lost").await, 0);
