@@ -175,9 +175,12 @@ impl Journal for FileJournal {
 
     async fn runs(&self) -> Result<Vec<RunEntry>> {
         Ok(self.group.read(|index| {
+            // Whoever has the file is at what that process began, and has not ended. It was the last one to begin something.
+            let begun = index.runs(|_| false);
+            let holder =
+                begun.iter().max_by_key(|entry| entry.begun_at).and_then(|entry| entry.begun.process);
             index.runs(|entry| match self.read_only {
-                // Whoever has the file is at what was begun and has not ended.
-                Some(in_use) => in_use && entry.ended.is_none(),
+                Some(in_use) => in_use && entry.ended.is_none() && entry.begun.process == holder,
                 None => self.claims.is_active(&entry.run),
             })
         }))
@@ -378,12 +381,12 @@ mod tests {
     }
 
     fn begun(run: &str) -> RunRecord {
-        let begun = RunBegun { pipeline: "nightly".into(), ..RunBegun::default() };
-        RunRecord {
-            at: "2026-11-23T06:30:00Z".parse().unwrap(),
-            run: run.to_owned(),
-            event: RunEvent::RunBegun(begun),
-        }
+        begun_by(1, run, "2026-11-23T06:30:00Z")
+    }
+
+    fn begun_by(process: u32, run: &str, at: &str) -> RunRecord {
+        let begun = RunBegun { pipeline: "nightly".into(), process: Some(process), ..RunBegun::default() };
+        RunRecord { at: at.parse().unwrap(), run: run.to_owned(), event: RunEvent::RunBegun(begun) }
     }
 
     #[tokio::test]
@@ -404,7 +407,14 @@ mod tests {
         let runs = seen.runs().await.unwrap();
         assert!(!runs[0].is_active && runs[0].ended.is_none());
         assert!(seen.append(intent("a")).await.unwrap_err().to_string().contains("reading only"));
-        assert!(FileJournal::open(&path).is_ok(), "a reader keeps nobody away");
+        let second = FileJournal::open(&path).expect("a reader keeps nobody away");
+        // The second one is not at what the first one left.
+        second.append_run(begun_by(2, "two", "2026-11-23T07:00:00Z")).await.unwrap();
+        let seen = FileJournal::open_read_only(&path).unwrap();
+        assert_eq!(
+            seen.runs().await.unwrap().iter().map(|run| run.is_active).collect::<Vec<_>>(),
+            [false, true]
+        );
     }
 
     #[tokio::test]

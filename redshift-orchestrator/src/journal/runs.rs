@@ -55,6 +55,9 @@ pub struct RunBegun {
     /// Only these steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
+    /// The number of the process that began it: of one file, all active runs are one process's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
 }
 
 impl fmt::Debug for RunBegun {
@@ -65,6 +68,7 @@ impl fmt::Debug for RunBegun {
             .field("parameters", &self.parameters.keys())
             .field("tags", &self.tags)
             .field("only", &self.only)
+            .field("process", &self.process)
             .finish()
     }
 }

@@ -126,7 +126,8 @@ impl Pipeline {
     /// of the same name finds them.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] if the run's parameters or selection do not fit, [`ErrorKind::Overlap`] if another run of the pipeline is
+    /// [`ErrorKind::Definition`] if the run's parameters or selection do not fit, or a statement of it may be on its way for a step that the
+    /// pipeline no longer has, [`ErrorKind::Overlap`] if another run of the pipeline is
     /// active and this one may neither queue nor run beside it, and [`ErrorKind::Journal`] if the journal cannot be used; nothing was
     /// submitted then.
     pub async fn run(&self, orchestrator: &Orchestrator, run: Run) -> Result<Report> {
@@ -138,6 +139,7 @@ impl Pipeline {
         if let Some(before) = journal.runs().await?.into_iter().find(|before| before.run == run.name) {
             run.check_against(&self.name, &before.begun)?;
         }
+        self.check_covers(&journal.run(run.name()).await?)?;
         let record = |event| RunRecord { at: orchestrator.now(), run: run.name.clone(), event };
         journal.append_run(record(RunEvent::RunBegun(self.begun(&run)))).await?;
         let known = journal.run(run.name()).await?;
@@ -192,6 +194,20 @@ impl Pipeline {
         Ok(report)
     }
 
+    /// Refuses to leave a statement behind that an earlier process submitted for a step that is no more.
+    fn check_covers(&self, known: &[Entry]) -> Result<()> {
+        let has = |name: &str| self.steps.iter().any(|step| step.name() == name);
+        let may_run = |entry: &&Entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_));
+        let Some(left) = known.iter().filter(may_run).find(|entry| !has(&entry.key.step)) else {
+            return Ok(());
+        };
+        let message = "nobody knows yet how this step of the run ended, and it is no step of the pipeline any more; give it its name back, \
+             or cancel its statement, or settle it";
+        Err(Error::new(ErrorKind::Definition, message)
+            .with_context("run", &left.key.run)
+            .with_context("step", &left.key.step))
+    }
+
     fn begun(&self, run: &Run) -> RunBegun {
         let is_open = |name: &str| !self.parameters.get(name).is_some_and(|parameter| parameter.is_secret);
         RunBegun {
@@ -200,6 +216,7 @@ impl Pipeline {
             parameters: run.parameters.clone().into_iter().filter(|(name, _)| is_open(name)).collect(),
             tags: run.tags.clone(),
             only: run.only.clone(),
+            process: Some(std::process::id()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use redshift_orchestrator::{
-    FailureKind, Observer, Orchestrator, Pipeline, Progressed, Report, Run, StepKey, TokioClock,
+    ErrorKind, FailureKind, Observer, Orchestrator, Pipeline, Progressed, Report, Run, StepKey, TokioClock,
     journal::{FileJournal, MemoryJournal},
     local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script},
     pipeline::{OnFailure, Retry, Step},
@@ -86,6 +86,21 @@ async fn a_killed_run_goes_on_where_it_stopped() {
     // Once more: everything is in the journal.
     let again = row().run(&orchestrator(), Run::new("r")).await.unwrap();
     assert_eq!((again.totals().statements, again.is_success()), (0, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_does_not_go_on_without_a_step_whose_statement_may_be_on_its_way() {
+    let service = slow_row();
+    let journal = MemoryJournal::new();
+    let orchestrator = || Orchestrator::new(service.clone()).with_journal(journal.clone());
+    let killed = tokio::time::timeout(seconds(100.0), row().run(&orchestrator(), Run::new("r"))).await;
+    assert!(killed.is_err());
+    let renamed = Pipeline::builder("row").with_step(Step::sql("zwei", "SELECT 'two'")).build().unwrap();
+    let error = renamed.run(&orchestrator(), Run::new("r")).await.unwrap_err();
+    assert_eq!((error.kind(), error.context("step")), (ErrorKind::Definition, Some("two")), "{error}");
+    // What has ended is nobody's trouble.
+    assert!(row().run(&orchestrator(), Run::new("r")).await.unwrap().is_success());
+    assert!(renamed.run(&orchestrator(), Run::new("r")).await.unwrap().is_success());
 }
 
 #[tokio::test(start_paused = true)]
