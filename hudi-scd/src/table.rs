@@ -51,7 +51,8 @@ pub struct TableDefinition {
 }
 
 impl TableDefinition {
-    /// A table of these data columns, in which the record key columns tell rows apart.
+    /// A table of these data columns, in which the record key columns tell rows apart. What the schema says of columns in words
+    /// ([`schema::DOC`](crate::schema::DOC)) is kept.
     pub fn new<K: Into<String>>(
         name: impl Into<String>,
         schema: SchemaRef,
@@ -170,7 +171,7 @@ impl TableDefinition {
             partition_fields: &self.partition_fields,
             hive_style: self.hive_style,
             url_encode: self.url_encode,
-            schema: &schema::to_avro(&schema, &self.name)?,
+            schema: &schema::to_avro(&*schema::documented(&schema, &self.schema), &self.name)?,
             others: &self.others,
         })?;
         Ok((properties, schema))

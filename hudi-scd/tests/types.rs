@@ -283,3 +283,37 @@ async fn a_table_whose_columns_were_renamed_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_the_schema_says_of_columns_is_in_every_commit_and_footer() {
+    let said = |text: &str| [(hudi_scd::schema::DOC.to_owned(), text.to_owned())].into();
+    let columns = common::schema("id bigint, v string");
+    let documented = Schema::new_with_metadata(
+        vec![
+            columns.field(0).clone().with_metadata(said("the \"key\"")),
+            columns.field(1).clone().with_metadata(said("as on the invoice")),
+        ],
+        said("who buys"),
+    );
+    let store = memory();
+    let definition = TableDefinition::new("t", Arc::new(documented), ["id"]);
+    let table = Table::create_with(store.clone(), "t".into(), definition, repeatable()).await.unwrap();
+    let first = common::batch(&columns, r#"{"id":1,"v":"a"}"#);
+    let wider = common::batch(&common::schema("id bigint, v string, n int"), r#"{"id":1,"v":"b","n":1}"#);
+    for rows in [first, wider] {
+        let instant = table.upsert(&[rows]).await.unwrap().instant.unwrap();
+        let commit = store.get(&format!("t/.hoodie/{instant}.commit").into()).await.unwrap();
+        let commit: Value = serde_json::from_slice(&commit.bytes().await.unwrap()).unwrap();
+        let file = table.file_groups().await.unwrap()[0].versions.last().unwrap().file.clone();
+        let file = store.get(&format!("t/{file}").into()).await.unwrap().bytes().await.unwrap();
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+        let entries = footer.file_metadata().key_value_metadata().unwrap();
+        let stored = entries.iter().find(|entry| entry.key == "parquet.avro.schema").unwrap();
+        for text in [commit["extraMetadata"]["schema"].as_str(), stored.value.as_deref()] {
+            for doc in [r#""doc":"the \"key\"""#, r#""doc":"as on the invoice""#, r#""doc":"who buys""#] {
+                assert!(text.unwrap().contains(doc), "{doc} in {text:?}");
+            }
+        }
+    }
+    assert_eq!(table.validate().await.unwrap(), []);
+}

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | Avro | `{"type":"record","name":"r","fields":[{"name":"id","type":"long"}]}` |
 //! | Spark as JSON (`df.schema.json()`) | `{"type":"struct","fields":[{"name":"id","type":"long"}]}` |
-//! | Spark as text | `id bigint, name string, balance decimal(10,2), tags array<string>` |
+//! | Spark as text | `id bigint, name string COMMENT 'as on the invoice', balance decimal(10,2), tags array<string>` |
+//!
+//! What they say of columns in words, the table keeps: `doc` in Avro, `comment` in Spark's metadata, `COMMENT`.
 //!
 //! Types of the last two: boolean, int, bigint, float, double, decimal(p,s), string, binary, date, timestamp (an
 //! instant), timestamp_ntz (a clock's time, which a new table keeps as an instant in UTC), array, map with text keys, struct; integer, long and Arrow's names too.
@@ -28,17 +30,21 @@ pub(super) fn read(path: &Path) -> Result<SchemaRef> {
 }
 
 fn parse(text: &str) -> Result<SchemaRef> {
-    let text = text.trim();
+    let said = said(text.trim())?;
+    Ok(schema::documented(&*schema::canonical(&said)?, &said))
+}
+
+fn said(text: &str) -> Result<SchemaRef> {
     if !text.starts_with(['{', '[', '"']) {
-        return schema::canonical(&Schema::new(Words::new(text).columns()?));
+        return Ok(Arc::new(Schema::new(Words::new(text).columns()?)));
     }
     let value: Value = serde_json::from_str(text)
         .map_err(|cause| invalid("the schema is neither JSON nor a list of columns").with_source(cause))?;
     if value.get("type").and_then(Value::as_str) == Some("record") {
-        return schema::canonical(&*schema::from_avro(text)?);
+        return schema::from_avro(text);
     }
     match value.get("fields") {
-        Some(fields) => schema::canonical(&Schema::new(json_fields(fields)?)),
+        Some(fields) => Ok(Arc::new(Schema::new(json_fields(fields)?))),
         None => Err(invalid("the schema has no fields").with_context(
             "way out",
             r#"write {"fields":[{"name":"id","type":"bigint"}]}, an Avro record, or id bigint"#,
@@ -53,10 +59,16 @@ fn json_fields(fields: &Value) -> Result<Fields> {
         let data_type =
             field.get("type").ok_or_else(|| invalid("a field has no type").with_context("column", name))?;
         let data_type = json_type(data_type).map_err(|error| error.with_context("column", name))?;
-        Ok(Arc::new(Field::new(name, data_type, true)))
+        let comment = field.get("metadata").and_then(|metadata| metadata.get("comment")?.as_str());
+        Ok(column(name, data_type, comment))
     };
     let fields = fields.as_array().ok_or_else(|| invalid("the fields of a schema are not an array"))?;
     fields.iter().map(field).collect()
+}
+
+fn column(name: &str, data_type: DataType, comment: Option<&str>) -> Arc<Field> {
+    let metadata = comment.map(schema::doc).unwrap_or_default();
+    Arc::new(Field::new(name, data_type, true).with_metadata(metadata))
 }
 
 fn json_type(value: &Value) -> Result<DataType> {
@@ -88,14 +100,13 @@ impl<'a> Words<'a> {
         Self { text, rest: text.char_indices().peekable() }
     }
 
-    /// `name type, name type`, each perhaps with `NOT NULL` behind it: every column of a Hudi table may be null.
+    /// `name type, name type`, each perhaps with `NOT NULL` behind it (every column of a Hudi table may be null), or a comment.
     fn columns(mut self) -> Result<Fields> {
         let mut fields = Vec::new();
         loop {
             let name = self.word()?;
             let data_type = self.data_type().map_err(|error| error.with_context("column", name))?;
-            fields.push(Arc::new(Field::new(name, data_type, true)));
-            self.skip_not_null()?;
+            fields.push(column(name, data_type, self.comment()?.as_deref()));
             if self.peek().is_none() {
                 return Ok(fields.into());
             }
@@ -176,8 +187,7 @@ impl<'a> Words<'a> {
                 self.expect(':')?;
             }
             let data_type = self.data_type().map_err(|error| error.with_context("field", name))?;
-            fields.push(Arc::new(Field::new(name, data_type, true)));
-            self.skip_not_null()?;
+            fields.push(column(name, data_type, self.comment()?.as_deref()));
             if self.peek() == Some('>') {
                 self.expect('>')?;
                 return Ok(fields.into());
@@ -201,14 +211,39 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn skip_not_null(&mut self) -> Result<()> {
+    /// What follows a type: `NOT NULL`, which is passed over, and `COMMENT 'text'`.
+    fn comment(&mut self) -> Result<Option<String>> {
+        let mut comment = None;
         while self.peek().is_some_and(|next| next.is_alphabetic()) {
             let word = self.word()?;
-            if !["not", "null"].contains(&word.to_ascii_lowercase().as_str()) {
-                return Err(invalid("a comma is missing between columns").with_context("before", word));
+            match word.to_ascii_lowercase().as_str() {
+                "not" | "null" => {}
+                "comment" => comment = Some(self.quoted()?),
+                _ => {
+                    return Err(invalid("a comma is missing between columns").with_context("before", word));
+                }
             }
         }
-        Ok(())
+        Ok(comment)
+    }
+
+    /// A text in quotes, within which a backslash stands before one, or another quote.
+    fn quoted(&mut self) -> Result<String> {
+        let quote = match self.peek() {
+            Some(quote @ ('\'' | '"')) => quote,
+            _ => return Err(self.wrong("a text in quotes")),
+        };
+        self.rest.next();
+        let mut text = String::new();
+        while let Some((_, next)) = self.rest.next() {
+            match next {
+                '\\' => text.extend(self.rest.next().map(|(_, next)| next)),
+                next if next != quote => text.push(next),
+                _ if self.rest.next_if(|(_, next)| *next == quote).is_some() => text.push(quote),
+                _ => return Ok(text),
+            }
+        }
+        Err(self.wrong("the quote that ends the comment"))
     }
 
     fn peek(&mut self) -> Option<char> {
@@ -267,6 +302,26 @@ mod tests {
         assert_eq!(parse(spark).unwrap(), columns);
         let avro = schema::to_avro(&columns, "t").unwrap();
         assert_eq!(parse(&avro).unwrap(), columns);
+    }
+
+    #[test]
+    fn what_is_said_of_columns_is_kept_in_every_form() {
+        let text =
+            r#"id bigint NOT NULL COMMENT 'it''s the "key"', s struct<a: int COMMENT 'inside'>, v string"#;
+        let columns = parse(text).unwrap();
+        let spark = r#"{"type":"struct","fields":[
+            {"name":"id","type":"long","metadata":{"comment":"it's the \"key\""}},
+            {"name":"s","type":{"type":"struct","fields":[{"name":"a","type":"int","metadata":{"comment":"inside"}}]}},
+            {"name":"v","type":"string","metadata":{}}]}"#;
+        assert_eq!(parse(spark).unwrap(), columns);
+        let avro = schema::to_avro(&columns, "t").unwrap();
+        assert!(
+            avro.contains(r#"{"name":"id","type":["null","long"],"doc":"it's the \"key\"","default":null}"#),
+            "{avro}"
+        );
+        assert!(avro.contains(r#""doc":"inside""#), "{avro}");
+        assert_eq!(parse(&avro).unwrap(), columns);
+        assert!(parse("id bigint COMMENT 'never ends").is_err());
     }
 
     #[test]

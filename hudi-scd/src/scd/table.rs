@@ -15,8 +15,10 @@ use super::{
     merge::column,
 };
 use crate::{
-    CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions, schema::conform,
-    table::Turn, write::Watch,
+    CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions,
+    schema::{self, conform},
+    table::Turn,
+    write::Watch,
 };
 
 /// The property of a table that says how it is a history.
@@ -126,7 +128,7 @@ impl Scd2Table {
     /// # Errors
     /// As [`Scd2::history_schema`].
     pub fn definition_of(name: impl Into<String>, scd: &Scd2, changes: &Schema) -> Result<TableDefinition> {
-        let schema = scd.history_schema(changes)?;
+        let schema = schema::documented(&*scd.history_schema(changes)?, changes);
         let record_key = scd.keys().iter().cloned().chain([scd.valid_from().to_owned()]);
         let said = serde_json::to_string(scd).map_err(|e| {
             Error::new(ErrorKind::InvalidDefinition, "definition cannot be written down").with_source(e)

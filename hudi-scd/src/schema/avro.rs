@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde_json::{Map, Value};
 
-use super::{UTC, is_meta_column, list_of, map_of};
+use super::{
+    UTC,
+    docs::{doc, doc_of},
+    is_meta_column, list_of, map_of,
+};
 use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
@@ -23,7 +27,7 @@ pub fn sanitize_name(name: &str) -> String {
 }
 
 /// The Avro text of a schema, letter by letter as Spark writes it for the table of this name: record
-/// `hoodie.{table}.{table}_record`, the null branch first.
+/// `hoodie.{table}.{table}_record`, the null branch first. Metadata under [`DOC`](super::DOC) becomes the `doc` of a column.
 ///
 /// Commit metadata wants the data columns only, the footer's `parquet.avro.schema` wants
 /// [`with_meta_columns`](super::with_meta_columns).
@@ -32,13 +36,24 @@ pub fn sanitize_name(name: &str) -> String {
 /// [`ErrorKind::InvalidInput`] for a type that is not [canonical](super::canonical).
 pub fn to_avro(schema: &Schema, table_name: &str) -> Result<String> {
     let table = sanitize_name(table_name);
+    let (name, namespace) = (format!("{table}_record"), format!("hoodie.{table}"));
     let mut out = String::new();
-    write_record(&mut out, schema.fields(), &format!("{table}_record"), &format!("hoodie.{table}"))?;
+    write_record(&mut out, schema.fields(), doc_of(schema.metadata()), &name, &namespace)?;
     Ok(out)
 }
 
-fn write_record(out: &mut String, fields: &Fields, name: &str, namespace: &str) -> Result<()> {
-    out.push_str(&format!(r#"{{"type":"record","name":"{name}","namespace":"{namespace}","fields":["#));
+fn write_record(
+    out: &mut String,
+    fields: &Fields,
+    doc: Option<&str>,
+    name: &str,
+    namespace: &str,
+) -> Result<()> {
+    out.push_str(&format!(r#"{{"type":"record","name":"{name}","namespace":"{namespace}","#));
+    if let Some(doc) = doc {
+        out.push_str(&format!(r#""doc":{},"#, quoted(doc)));
+    }
+    out.push_str(r#""fields":["#);
     let inner = format!("{namespace}.{name}");
     for (index, field) in fields.iter().enumerate() {
         if index > 0 {
@@ -56,6 +71,8 @@ pub(super) fn write_field(out: &mut String, field: &Field, record: &str) -> Resu
     write_type(out, field.data_type(), field.is_nullable(), field.name(), record)?;
     if is_meta_column(field.name()) {
         out.push_str(r#","doc":"""#);
+    } else if let Some(doc) = doc_of(field.metadata()) {
+        out.push_str(&format!(r#","doc":{}"#, quoted(doc)));
     }
     out.push_str(if field.is_nullable() { r#","default":null}"# } else { "}" });
     Ok(())
@@ -108,7 +125,7 @@ pub(super) fn write_type(
             write_type(out, value.data_type(), value.is_nullable(), name, namespace)?;
             out.push('}');
         }
-        DataType::Struct(fields) => write_record(out, fields, name, namespace)?,
+        DataType::Struct(fields) => write_record(out, fields, None, name, namespace)?,
         _ => return Err(not_canonical(data_type, name)),
     }
     if nullable {
@@ -132,7 +149,8 @@ fn not_canonical(data_type: &DataType, name: &str) -> Error {
     super::no_place(data_type, name)
 }
 
-/// Reads the Avro text of a table's schema. Meta columns stay in, if they are there.
+/// Reads the Avro text of a table's schema. Meta columns stay in, if they are there; what is said of columns, and of the
+/// whole, is metadata under [`DOC`](super::DOC).
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] if it is not the schema of a record; [`ErrorKind::Unsupported`] for types that this crate
@@ -143,9 +161,17 @@ pub fn from_avro(text: &str) -> Result<SchemaRef> {
         .map_err(|e| Error::new(ErrorKind::Corrupt, "schema is not JSON").with_source(e))?;
     let mut reader = Reader { named: HashMap::new() };
     match reader.read(&value, "", "")? {
-        (DataType::Struct(fields), _) => Ok(Arc::new(Schema::new(fields))),
+        (DataType::Struct(fields), _) => {
+            let metadata = said(&value).map(doc).unwrap_or_default();
+            Ok(Arc::new(Schema::new_with_metadata(fields, metadata)))
+        }
         _ => Err(Error::new(ErrorKind::Corrupt, "schema is not a record")),
     }
+}
+
+/// What a record or a column says of itself.
+fn said(value: &Value) -> Option<&str> {
+    value.get("doc").and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// The named types met so far, as a later column may refer to them.
@@ -214,7 +240,8 @@ impl Reader {
                         return Err(corrupt("schema has a column without name or type", path));
                     };
                     let (data_type, nullable) = self.read(field_type, &inner, &super::join(path, name))?;
-                    out.push(Field::new(name, data_type, nullable));
+                    let metadata = said(field).map(doc).unwrap_or_default();
+                    out.push(Field::new(name, data_type, nullable).with_metadata(metadata));
                 }
                 let data_type = DataType::Struct(out.into());
                 self.named.insert(full, data_type.clone());

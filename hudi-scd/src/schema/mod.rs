@@ -27,6 +27,7 @@
 mod avro;
 mod conform;
 mod continued;
+mod docs;
 mod evolve;
 
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub use avro::{from_avro, sanitize_name, to_avro};
 pub use conform::conform;
 pub(crate) use conform::{check_exact, check_required};
 pub(crate) use continued::{continued, with_meta_columns as avro_with_meta_columns};
+pub use docs::DOC;
+pub(crate) use docs::{doc, documented};
 pub use evolve::reconcile;
 
 /// The columns that Hudi adds in front of the data, in this order, all strings.
