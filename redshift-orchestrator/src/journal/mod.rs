@@ -362,7 +362,11 @@ impl Index {
             Event::Settled { found, .. } => Standing::Settled(found),
         };
         if let Some(entry) = self.steps.get_mut(&key) {
-            entry.standing = standing;
+            // Of two that waited for it, one was told how it ended.
+            let is_known = matches!(entry.standing, Standing::Ended(_));
+            if !(is_known && matches!(standing, Standing::Unknown(_))) {
+                entry.standing = standing;
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     CancelOnDrop, Orchestrator, RECORD_WINDOW, TOKEN_WINDOW,
     submit::{self, Answer},
+    turns::Turn,
 };
 use crate::{
     ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome, Overrun,
@@ -28,6 +29,8 @@ pub(super) struct Call<'a> {
     key: &'a StepKey,
     statement: Arc<Statement>,
     pub(super) limit: Duration,
+    /// Held until the journal has the statement's id, or says that it has none.
+    pub(super) turn: Option<Box<Turn>>,
     started: Instant,
     effort: Effort,
     /// Made when something is said about the statement for the first time.
@@ -59,6 +62,7 @@ impl<'a> Call<'a> {
             key,
             statement: Arc::new(statement),
             limit,
+            turn: None,
             started: Instant::now(),
             effort,
             mask: OnceLock::new(),
@@ -226,6 +230,7 @@ impl<'a> Call<'a> {
         let Some(id) = entry.id.clone() else {
             return self.unknown(entry, UnknownReason::NotTold, None).await;
         };
+        self.turn = None;
         let (orchestrator, key) = (self.orchestrator, self.key);
         let (cell, statement) = (&self.mask, &self.statement);
         let mask = move || mask_in(cell, statement, orchestrator);

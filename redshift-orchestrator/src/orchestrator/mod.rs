@@ -18,9 +18,11 @@ use crate::{
 mod call;
 mod divide;
 mod submit;
+mod turns;
 
 use call::{Call, recorded};
 pub(crate) use divide::{divide, is_done, is_finished};
+use turns::Turns;
 
 /// Runs statements: each at most once for its [`StepKey`], waited for, and with an ending in every case.
 ///
@@ -74,6 +76,7 @@ pub struct Orchestrator {
     cancel_on_drop: bool,
     quotations: bool,
     names_in_sql: bool,
+    turns: Turns,
 }
 
 /// How long the service remembers a client token, less a margin for clocks that differ and requests on their way.
@@ -99,6 +102,7 @@ impl Orchestrator {
             cancel_on_drop: false,
             quotations: false,
             names_in_sql: false,
+            turns: Turns::default(),
         }
     }
 
@@ -213,7 +217,7 @@ impl Orchestrator {
     /// limit, unless said otherwise). The statement's name and client token are set from the key.
     ///
     /// If the journal knows the ending already, it is returned and nothing is sent. If it knows an intent, the statement is
-    /// looked for first, and waited for; its time counts from the intent.
+    /// looked for first, and waited for; its time counts from the intent. Calls for one key at the same time are one statement, too.
     ///
     /// # Errors
     /// An error means that the statement certainly did not run ([`ErrorKind::Invalid`], [`ErrorKind::Denied`],
@@ -222,6 +226,7 @@ impl Orchestrator {
     pub async fn run(&self, key: &StepKey, statement: Statement, limit: Option<Duration>) -> Result<Outcome> {
         let (mut call, token, name) = self.call(key, statement, limit)?;
         // What only a part of the way needs is boxed: statements are in flight by the thousand, and most of their time they wait.
+        call.turn = Some(Box::pin(self.turns.take(key)).await);
         let entry = self.journal.entry(key).await?.map(Box::new);
         let outcome = match entry {
             None => Box::pin(call.begin(token, name)).await,

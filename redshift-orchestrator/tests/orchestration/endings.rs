@@ -154,6 +154,46 @@ async fn a_death_after_the_ending_was_durable_needs_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_for_one_key_at_the_same_time_are_one_statement() {
+    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(60))));
+    let orchestrator = world.orchestrator();
+    let key = key();
+    // Even where they disagree on what it is.
+    let calls = (0..8).map(|call| {
+        let sql = if call % 2 == 0 { "CALL load()" } else { "CALL other()" };
+        orchestrator.run(&key, Statement::sql(sql), None)
+    });
+    let outcomes = futures::future::try_join_all(calls).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.is_finished() && outcome.id == outcomes[0].id));
+    assert_eq!(outcomes.iter().map(|outcome| outcome.effort.submits).sum::<u32>(), 1);
+    assert_eq!(world.effects(), 1);
+}
+
+/// What one call wrote down of its refused submit used to hide the id that the other one had got, and hours later it was submitted again.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_does_not_hide_what_another_call_was_told() {
+    for seed in 0..50 {
+        let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(3_600))));
+        let faults = Faults::seeded(seed).with(Operation::Submit, Fault::Throttle, 0.6);
+        let faulty = Faulty::new(world.service.clone(), faults);
+        let orchestrator = world.over(faulty).with_patience(Duration::from_secs(2));
+        let key = key();
+        let calls = (0..4).map(|_| orchestrator.run(&key, statement(), None));
+        // The process dies while the statement runs.
+        let died = tokio::time::timeout(Duration::from_secs(1_800), futures::future::join_all(calls)).await;
+        if died.is_ok() {
+            assert_eq!(world.effects(), 0, "seed {seed}: all were refused");
+            continue;
+        }
+        let entry = world.journal.entry(&key).await.unwrap().unwrap();
+        assert!(entry.id.is_some() && entry.standing == Standing::Open, "seed {seed}: {entry:?}");
+        sleep(hours(9.0)).await;
+        assert!(world.orchestrator().run(&key, statement(), None).await.unwrap().is_finished());
+        assert_eq!(world.effects(), 1, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn lost_answers_run_nothing_twice() {
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 0.9);
