@@ -69,6 +69,8 @@ struct State {
     order: BTreeMap<u64, StatementId>,
     tokens: HashMap<ClientToken, (StatementId, Timestamp)>,
     active: usize,
+    /// Those that are on their way to be active.
+    entering: usize,
     next: u64,
     /// Ended records, the next one to be forgotten first.
     expiring: BinaryHeap<Reverse<(Timestamp, StatementId)>>,
@@ -104,6 +106,7 @@ impl<B: Backend> LocalExecutor<B> {
             order: BTreeMap::new(),
             tokens: HashMap::new(),
             active: 0,
+            entering: 0,
             next: 0,
             expiring: BinaryHeap::new(),
             sessions: Sessions::default(),
@@ -355,34 +358,45 @@ impl<B: Backend> Service<B> {
             if let Some(known) = state.token(&statement, now) {
                 return Ok((known.clone(), Admission::Known(known)));
             }
-            if state.active >= self.limits.active_statements {
-                return Err(limits::too_many_statements(state.active));
+            let active = state.active + state.entering;
+            if active >= self.limits.active_statements {
+                return Err(limits::too_many_statements(active));
             }
             let id = StatementId::new(state.next_uuid());
             let (statement, opened) = self.enter_session(&mut state, statement, &id, now)?;
+            state.entering += 1;
             (Record::new(id, statement, now), opened)
         };
         let admission = self.put_on_record(&record, opened).await;
-        let mut state = self.lock();
         let id = record.id.clone();
-        match admission {
-            Ok(Admission::New) if state.token(&record.statement, now).is_none() => {
-                state.insert(record, &self.limits);
-                Ok((id, Admission::New))
+        let known = {
+            let mut state = self.lock();
+            state.entering -= 1;
+            let known = match admission {
+                Ok(Admission::Known(known)) => Ok(known),
+                // Another submit with this token was faster?
+                Ok(Admission::New) => match state.token(&record.statement, now) {
+                    None => {
+                        state.insert(record, &self.limits);
+                        return Ok((id, Admission::New));
+                    }
+                    Some(known) => Ok(known),
+                },
+                Err(error) => Err(error),
+            };
+            match record.statement.session() {
+                // Nobody will ever hear of it.
+                Some(session) if opened => state.sessions.forget(session),
+                Some(session) => drop(state.sessions.release(session, &id, now)),
+                None => {}
             }
-            other => {
-                if let Some(session) = record.statement.session() {
-                    state.sessions.release(session, &id, now);
-                }
-                let known = match other? {
-                    Admission::Known(known) => Some(known),
-                    // Another submit with this token was faster.
-                    Admission::New => state.token(&record.statement, now),
-                };
-                let known = known.unwrap_or(id);
-                Ok((known.clone(), Admission::Known(known)))
-            }
+            known
+        };
+        if let (true, Some(session)) = (opened, record.statement.session()) {
+            self.backend.close_session(session).await;
         }
+        let known = known?;
+        Ok((known.clone(), Admission::Known(known)))
     }
 
     async fn put_on_record(&self, record: &Record, opened: bool) -> Result<Admission> {

@@ -73,6 +73,12 @@ impl Sessions {
         Ok(())
     }
 
+    /// Takes back that a session was opened.
+    pub(super) fn forget(&mut self, id: &SessionId) {
+        self.known.remove(id);
+        self.order.retain(|_, known| known != id);
+    }
+
     /// Takes an open session for this statement. Returns the target that it was opened with.
     ///
     /// # Errors

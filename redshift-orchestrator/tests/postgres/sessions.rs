@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redshift_orchestrator::{
-    Catalog, ErrorKind, ExecutionMode, Field, Statement, StatementExecutor, Status, WaitTime,
+    Catalog, ClientToken, ErrorKind, ExecutionMode, Field, Statement, StatementExecutor, Status, WaitTime,
     catalog::SessionFilter, local::LocalExecutor,
 };
 
@@ -165,4 +165,29 @@ async fn a_session_whose_connection_breaks_is_gone_and_loses_what_was_not_commit
     let next = service.submit(&within("SELECT 1"), None).await.unwrap_err();
     assert_eq!(next.kind(), ErrorKind::SessionGone);
     assert_eq!(database.effects("lost").await, 0);
+}
+
+/// A submit that its token showed to be another's kept the connection that it had opened, and a session that nobody had heard of was listed.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_submit_that_was_another_leaves_no_session_behind() {
+    let database = Database::new("session_ghost").await;
+    // The second one has not heard of the token.
+    let (service, other) = (database.start().await, database.start().await);
+    let statement = Statement::sql("SELECT 1 AS n")
+        .with_session_keep_alive(HOUR)
+        .with_client_token(ClientToken::new("token").unwrap());
+    let first = service.submit(&statement, Some(WaitTime::MAX)).await.unwrap();
+    let again = other.submit(&statement, Some(WaitTime::MAX)).await.unwrap();
+    assert_eq!((&again.id, &again.session_id), (&first.id, &first.session_id));
+    for service in [&service, &other] {
+        let open = service.sessions(&SessionFilter::default(), None).await.unwrap().entries;
+        assert_eq!(
+            open.iter().map(|session| Some(&session.id)).collect::<Vec<_>>(),
+            [first.session_id.as_ref()]
+        );
+    }
+    let held = "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    database.until(held).await;
 }

@@ -55,6 +55,19 @@ async fn a_query_gives_typed_exact_fields() {
     assert_eq!(bytes.type_name, "varbyte");
 }
 
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn of_submits_at_the_same_time_as_many_are_taken_as_may_be_active() {
+    let mut limits = Limits::default();
+    limits.active_statements = 5;
+    let service = Database::new("active").await.service().with_limits(limits).start().await.unwrap();
+    let nap = Statement::sql("SELECT pg_sleep(600)");
+    let answers = futures::future::join_all((0..20).map(|_| service.submit(&nap, None))).await;
+    let refused = answers.iter().filter_map(|answer| answer.as_ref().err()).collect::<Vec<_>>();
+    assert_eq!(refused.len(), 15);
+    assert!(refused.iter().all(|error| error.kind() == ErrorKind::TooManyStatements), "{refused:?}");
+}
+
 /// Rows were passed over when a process with larger pages read the result of one with smaller ones.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
