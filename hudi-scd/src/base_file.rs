@@ -37,7 +37,7 @@ use crate::{
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE, StoredFilter},
     concurrent::blocking,
     index::cache::Entry,
-    schema, storage,
+    schema, storage, times,
 };
 
 /// Footer entries of record keys: the smallest and the largest, in Java's order of texts.
@@ -272,8 +272,7 @@ impl Footer {
     fn arrow_metadata(&self) -> Result<ArrowReaderMetadata> {
         // What Arrow may have written about itself into a footer is not part of the format.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        ArrowReaderMetadata::try_new(self.metadata.clone(), options)
-            .map_err(|cause| corrupt(&self.path, cause))
+        times::reader_metadata(self.metadata.clone(), options).map_err(|cause| corrupt(&self.path, cause))
     }
 }
 
@@ -316,6 +315,7 @@ impl OpenFile {
             .with_page_index_policy(PageIndexPolicy::Optional)
             .parse_and_finish(&source)
             .map_err(|cause| corrupt(path, cause))?;
+        times::check_calendar(&metadata).map_err(|error| error.with_context("file", path))?;
         let footer = Footer::of(path.clone(), metadata);
         Ok(Self { arrow: footer.arrow_metadata()?, footer, source })
     }

@@ -97,6 +97,7 @@ pub mod schema;
 mod storage;
 mod table;
 pub mod timeline;
+mod times;
 mod validate;
 mod view;
 mod write;

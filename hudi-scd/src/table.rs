@@ -171,7 +171,7 @@ impl TableDefinition {
             partition_fields: &self.partition_fields,
             hive_style: self.hive_style,
             url_encode: self.url_encode,
-            schema: &schema::to_avro(&*schema::documented(&schema, &self.schema), &self.name)?,
+            schema: &schema::to_avro(&schema::documented(&schema, &self.schema), &self.name)?,
             others: &self.others,
         })?;
         Ok((properties, schema))

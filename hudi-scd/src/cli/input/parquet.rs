@@ -3,10 +3,12 @@
 use std::fs::File;
 
 use arrow::datatypes::SchemaRef;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 
 use super::{BATCH_ROWS, Batches, InputFile, failed, invalid};
-use crate::{Error, Result};
+use crate::{Error, Result, times};
 
 pub(super) fn columns(file: &InputFile) -> Result<SchemaRef> {
     Ok(open(file)?.schema().clone())
@@ -30,7 +32,12 @@ pub(super) fn batches<'a>(file: &'a InputFile, progress: &'a dyn Fn(u64)) -> Res
 
 fn open(file: &InputFile) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let opened = File::open(&file.path).map_err(|cause| failed(&file.path, "cannot be read", cause))?;
-    ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|cause| broken(file, cause))
+    let options = ArrowReaderOptions::new();
+    let known = ArrowReaderMetadata::load(&opened, options.clone()).map_err(|cause| broken(file, cause))?;
+    let metadata = known.metadata().clone();
+    times::check_calendar(&metadata).map_err(|error| error.with_context("file", file.path.display()))?;
+    let metadata = times::reader_metadata(metadata, options).map_err(|cause| broken(file, cause))?;
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(opened, metadata))
 }
 
 fn broken(file: &InputFile, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
