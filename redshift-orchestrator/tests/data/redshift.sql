@@ -436,16 +436,23 @@ CREATE VIEW lasts AS SELECT * FROM store_sales ss QUALIFY ROW_NUMBER() OVER (PAR
 SELECT COUNT(*) FROM lasts
 --> 2
 
-SELECT customer_id, LISTAGG(region) WITHIN GROUP (ORDER BY sold_at) OVER (PARTITION BY customer_id) FROM mystore.sales
---> refused: LISTAGG
+SELECT customer_id, LISTAGG(region, '/') WITHIN GROUP (ORDER BY sold_at DESC) OVER (PARTITION BY customer_id) FROM mystore.sales ORDER BY sale_id
+--> 1 | S/N | 1 | S/N | 2 | N | 9 | NULL
 
-SELECT customer_id, MEDIAN(amount) OVER (PARTITION BY customer_id) FROM mystore.sales
---> refused: MEDIAN
+SELECT LISTAGG(DISTINCT region) WITHIN GROUP (ORDER BY region) OVER (PARTITION BY customer_id) FROM mystore.sales
+--> refused: LISTAGG (DISTINCT …)
 
-SELECT PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY amount) OVER (PARTITION BY customer_id) FROM mystore.sales
---> refused: PERCENTILE_CONT
+SELECT customer_id, MEDIAN(amount) OVER (PARTITION BY customer_id), PERCENTILE_CONT(0.25) WITHIN GROUP (ORDER BY amount DESC) OVER () FROM mystore.sales ORDER BY sale_id
+--> 1 | 16.75 | 23.5 | 1 | 16.75 | 23.5 | 2 | 31 | 23.5 | 9 | 1 | 23.5
 
-SELECT FIRST_VALUE(amount IGNORE NULLS) OVER (ORDER BY sold_at ROWS UNBOUNDED PRECEDING) FROM mystore.sales
+SELECT PERCENTILE_DISC(0.5) WITHIN GROUP (ORDER BY amount) OVER (PARTITION BY customer_id) FROM mystore.sales
+--> refused: PERCENTILE_DISC
+
+SELECT x, LAST_VALUE(y IGNORE NULLS) OVER (ORDER BY x ROWS UNBOUNDED PRECEDING), FIRST_VALUE(y) IGNORE NULLS OVER (ORDER BY x ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING), LAST_VALUE(y) OVER (ORDER BY x ROWS UNBOUNDED PRECEDING)
+    FROM (SELECT 1 AS x, NULL AS y UNION ALL SELECT 2, 'a' UNION ALL SELECT 3, NULL UNION ALL SELECT 4, 'b') v ORDER BY x
+--> 1 | NULL | a | NULL | 2 | a | a | a | 3 | a | b | NULL | 4 | b | b | b
+
+SELECT LAG(amount IGNORE NULLS) OVER (ORDER BY sold_at) FROM mystore.sales
 --> refused: IGNORE NULLS
 
 SELECT LEAD(amount) IGNORE NULLS OVER (ORDER BY sale_id) FROM mystore.sales

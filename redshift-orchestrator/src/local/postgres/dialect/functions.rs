@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Piece, Place, Reader, qualify, refusal::refused};
+use super::{Piece, Place, Reader, qualify, windows};
 use crate::sql::Token;
 
 const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC')";
@@ -89,7 +89,11 @@ pub(super) fn translate<'a>(
         "REPLICATE" => return renamed("REPEAT"),
         "CAST" => call.cast()?,
         "LISTAGG" => call.list_agg()?,
-        "RATIO_TO_REPORT" => call.ratio()?,
+        "RATIO_TO_REPORT" => windows::ratio(reader, call.list, behind..end)?,
+        "MEDIAN" | "PERCENTILE_CONT" if windows::is_windowed(reader, behind, end) => {
+            windows::percentile(reader, call.list, behind..end)?
+        }
+        "FIRST_VALUE" | "LAST_VALUE" => windows::filled(reader, &name, call.list, behind..end)?,
         "VARCHAR" | "NVARCHAR" | "VARYING" | "VARBYTE" | "VARBINARY" => {
             super::tables::type_name(reader, part)?
         }
@@ -214,9 +218,16 @@ impl<'a> Call<'a, '_, '_> {
             order = reader.expression(list)?;
             behind = end;
         }
-        if reader.words(behind, self.end, &["OVER"]).is_some() && !order.is_empty() {
-            let way_out = "put LISTAGG with GROUP BY into a subquery, and join it";
-            return Err(refused("LISTAGG … WITHIN GROUP … OVER", way_out));
+        if let Some(over) = reader.words(behind, self.end, &["OVER"])
+            && !order.is_empty()
+        {
+            return windows::list_agg(
+                reader,
+                distinct.is_some(),
+                [&value, &separator, &order],
+                over..self.end,
+            )
+            .map(Some);
         }
         // What is distinct can only be ordered by itself.
         let by_itself = || {
@@ -231,18 +242,6 @@ impl<'a> Call<'a, '_, '_> {
         let (distinct, gap) =
             (if distinct.is_some() { "DISTINCT " } else { "" }, if order.is_empty() { "" } else { " " });
         let text = format!("STRING_AGG({distinct}CAST({value} AS text), {separator}{gap}{order})");
-        Ok(Some((Cow::Owned(text), behind)))
-    }
-
-    /// `RATIO_TO_REPORT(x) OVER (…)`: the share of a value in the sum of its window.
-    fn ratio(&self) -> Result<Option<Piece<'a>>, String> {
-        let reader = self.reader;
-        let Some(over) = reader.words(self.behind, self.end, &["OVER"]) else { return Ok(None) };
-        let Some((window, behind)) = reader.list(over, self.end) else { return Ok(None) };
-        let (value, window) = (reader.expression(self.list.clone())?, reader.expression(window)?);
-        let text = format!(
-            "(CAST({value} AS double precision) / NULLIF(SUM(CAST({value} AS double precision)) OVER ({window}), 0))"
-        );
         Ok(Some((Cow::Owned(text), behind)))
     }
 

@@ -195,6 +195,22 @@ EXCEPTION WHEN invalid_text_representation THEN RETURN false; END $$;
 CREATE OR REPLACE FUNCTION ~.first_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT first $$;
 CREATE OR REPLACE AGGREGATE ~.any_value(anyelement) (SFUNC = ~.first_of, STYPE = anyelement, PARALLEL = SAFE);
 
+-- The last, or the first, value of a window that is not NULL.
+CREATE OR REPLACE FUNCTION ~.later_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT coalesce(next, first) $$;
+CREATE OR REPLACE FUNCTION ~.earlier_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT coalesce(first, next) $$;
+CREATE OR REPLACE AGGREGATE ~.last_filled(anyelement) (SFUNC = ~.later_of, STYPE = anyelement);
+CREATE OR REPLACE AGGREGATE ~.first_filled(anyelement) (SFUNC = ~.earlier_of, STYPE = anyelement);
+
+-- PERCENTILE_CONT of a window: its state is the fraction, and then the values.
+CREATE OR REPLACE FUNCTION ~.percentile_add(state double precision[], fraction double precision, value double precision)
+RETURNS double precision[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN value IS NULL THEN state ELSE coalesce(state, ARRAY[fraction]) || value END
+$$;
+CREATE OR REPLACE FUNCTION ~.percentile_of(state double precision[]) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT percentile_cont(state[1]) WITHIN GROUP (ORDER BY value) FROM unnest(state[2:]) AS value
+$$;
+CREATE OR REPLACE AGGREGATE ~.percentile_over(double precision, double precision) (SFUNC = ~.percentile_add, STYPE = double precision[], FINALFUNC = ~.percentile_of);
+
 -- The mean of whole numbers is a whole number.
 CREATE OR REPLACE FUNCTION ~.avg_of_whole(state bigint[]) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT state[2] / nullif(state[1], 0)

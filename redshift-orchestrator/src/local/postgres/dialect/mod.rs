@@ -16,6 +16,7 @@
 //! | `CONVERT(type, x)` | `CAST(x AS type)` |
 //! | `LISTAGG(…) WITHIN GROUP (ORDER BY …)` | `STRING_AGG(… ORDER BY …)` |
 //! | `RATIO_TO_REPORT(x) OVER (…)`, `RESPECT NULLS` | the quotient with the window's `SUM`; nothing |
+//! | `LISTAGG`, `MEDIAN` and `PERCENTILE_CONT` with `OVER`, `FIRST_VALUE` and `LAST_VALUE` with `IGNORE NULLS` | aggregates over the same window |
 //! | `APPROXIMATE COUNT(DISTINCT …)` | `COUNT(DISTINCT …)`, which is exact |
 //! | `SELECT TOP n` | `LIMIT n` |
 //! | `QUALIFY` | a subquery, and its condition in `WHERE` |
@@ -44,10 +45,11 @@
 //! # Refused by name
 //!
 //! `COPY` and `UNLOAD` of S3 and other stores, external schemas, tables and functions, datashares, models, Python functions, `ALTER TABLE
-//! APPEND`, `ANALYZE COMPRESSION`, `SHOW TABLES` and its like, `CANCEL`, `SELECT * EXCLUDE`, the outer join `(+)`, `IGNORE NULLS`, `LISTAGG`, `MEDIAN` and `PERCENTILE_CONT` as
-//! window functions, `MERGE … REMOVE DUPLICATES`, `PIVOT`, `UNPIVOT`, and the types `SUPER`, `GEOMETRY`, `GEOGRAPHY` and `HLLSKETCH`
-//! have no equivalent here; nor have other system views and some functions (`SHA1`, `CRC32`, `SOUNDEX`, `PG_LAST_QUERY_ID`, …), which a test may
-//! bring itself. The statement fails, and its error names the feature and a way out. See [`refusal`].
+//! APPEND`, `ANALYZE COMPRESSION`, `SHOW TABLES` and its like, `CANCEL`, `SELECT * EXCLUDE`, the outer join `(+)`, `IGNORE NULLS` of `LAG`,
+//! `LEAD` and `NTH_VALUE`, `LISTAGG(DISTINCT …)` and `PERCENTILE_DISC` as window functions, `MERGE … REMOVE DUPLICATES`, `PIVOT`, `UNPIVOT`,
+//! handlers that continue (`CONTINUE_HANDLER`), and the types `SUPER`, `GEOMETRY`, `GEOGRAPHY` and `HLLSKETCH` have no equivalent here; nor
+//! have other system views and some functions (`SHA1`, `CRC32`, `SOUNDEX`, `PG_LAST_QUERY_ID`, …), which a test may bring itself. The
+//! statement fails, and its error names the feature and a way out. See [`refusal`].
 //!
 //! # Different all the same
 //!
@@ -56,6 +58,7 @@
 //! * The alias of a column cannot be used beside it, as in `SELECT a AS b, b + 1`.
 //! * A table of another database, `other.schema.table`, cannot be read.
 //! * A quotient and an average of decimals have as many digits behind the point as PostgreSQL gives them.
+//! * A parameter `OUT` before one that has to be given needs a NULL in its place in a `CALL`.
 //! * Blanks at the end count in a comparison of `VARCHAR`s.
 
 use std::{borrow::Cow, ops::Range};
@@ -68,6 +71,7 @@ mod qualify;
 mod refusal;
 mod statements;
 mod tables;
+mod windows;
 
 pub(super) use refusal::of_missing as refusal_of_missing;
 

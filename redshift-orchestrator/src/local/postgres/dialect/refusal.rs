@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Reader;
+use super::{Reader, windows};
 use crate::sql::Token;
 
 /// Words that a statement begins with; what is refused; the way out.
@@ -115,13 +115,15 @@ pub(super) fn of_word(
         {
             ("the type SUPER and its functions", SUPER)
         }
-        "MEDIAN" | "PERCENTILE_CONT" | "PERCENTILE_DISC" if is_windowed(reader, at, end) => {
-            let (feature, way_out) =
-                ("MEDIAN, PERCENTILE_CONT or PERCENTILE_DISC with OVER", "group in a subquery, and join it");
-            return Some(refused(feature, way_out));
+        "PERCENTILE_DISC"
+            if reader
+                .list(at + 1, end)
+                .is_some_and(|(_, behind)| windows::is_windowed(reader, behind, end)) =>
+        {
+            ("PERCENTILE_DISC with OVER", "group in a subquery, and join it")
         }
         "IGNORE" if reader.words(at + 1, end, &["NULLS"]).is_some() => (
-            "IGNORE NULLS",
+            "IGNORE NULLS of LAG, LEAD and NTH_VALUE",
             "count the values that are not NULL up to each row, and take the first row of each count",
         ),
         "EXCLUDE" if before == Some(Token::Symbol("*")) => {
@@ -203,17 +205,6 @@ fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
         Token::Quoted(_) | Token::Placeholder(_) => true,
         token => token == Token::Symbol("("),
     })
-}
-
-/// Whether the function at this position is called with `OVER`.
-fn is_windowed(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
-    let Some((_, mut behind)) = reader.list(at + 1, end) else { return false };
-    if let Some(group) = reader.words(behind, end, &["WITHIN", "GROUP"])
-        && let Some((_, end)) = reader.list(group, end)
-    {
-        behind = end;
-    }
-    reader.words(behind, end, &["OVER"]).is_some()
 }
 
 const SUPER: &str = "keep the document in a VARCHAR and read it with JSON_EXTRACT_PATH_TEXT";
