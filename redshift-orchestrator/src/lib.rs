@@ -111,6 +111,7 @@ mod messages;
 mod observer;
 mod orchestrator;
 mod outcome;
+mod pages;
 mod patience;
 pub mod pipeline;
 #[cfg(feature = "progress")]

@@ -19,6 +19,7 @@ use crate::{
     journal::{Ended, Entry, Event, Standing},
     mask::Mask,
     messages::telling,
+    pages::Pages,
     patience::bounded,
     wait::{Cancellation, Effort, Ending, Wait, WaitEvent},
 };
@@ -187,7 +188,7 @@ impl<'a> Call<'a> {
         let deadline = Instant::now() + orchestrator.patience;
         let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
         let filter = StatementFilter::named(&entry.name);
-        let (mut found, mut page) = (None, None);
+        let (mut found, mut page, mut pages) = (None, None, Pages::default());
         loop {
             self.effort.lists += 1;
             let request = orchestrator.executor.list(&filter, page.clone());
@@ -208,7 +209,7 @@ impl<'a> Call<'a> {
                                 .with_context("statement_name", &entry.name));
                         }
                     }
-                    page = listed.next;
+                    page = pages.turn(listed.next)?;
                     if page.is_none() {
                         return Ok(found);
                     }

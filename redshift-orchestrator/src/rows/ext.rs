@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use super::{Column, Field, PageData, de};
-use crate::{Error, ErrorKind, PageToken, Result, ResultPage, StatementExecutor, StatementId};
+use crate::{Error, ErrorKind, Result, ResultPage, StatementExecutor, StatementId, pages::Pages};
 
 /// Conveniences for callers of any [`StatementExecutor`].
 #[async_trait]
@@ -93,7 +93,7 @@ pub trait StatementExecutorExt: StatementExecutor {
         id: &StatementId,
         take: &mut (dyn for<'p> FnMut(&'p [Column], Vec<Vec<Field>>) -> Result<()> + Send),
     ) -> Result<()> {
-        let mut page: Option<PageToken> = None;
+        let (mut page, mut pages) = (None, Pages::default());
         loop {
             let ResultPage { columns, data, next, .. } = self.result(id, page).await?;
             let PageData::Records(records) = data else {
@@ -104,9 +104,9 @@ pub trait StatementExecutorExt: StatementExecutor {
                 .with_context("statement_id", id));
             };
             take(&columns, records)?;
-            match next {
-                None => return Ok(()),
-                next => page = next,
+            page = pages.turn(next).map_err(|error| error.with_context("statement_id", id))?;
+            if page.is_none() {
+                return Ok(());
             }
         }
     }

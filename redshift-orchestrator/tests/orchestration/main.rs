@@ -1,6 +1,8 @@
 //! The orchestrator and its pipelines against the scripted service, on tokio's paused clock.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "arrow")]
+mod circles;
 mod definitions;
 mod dropping;
 mod endings;

@@ -66,7 +66,7 @@ pub use arrow_array;
 pub use arrow_schema;
 
 use self::decode::Decoder;
-use crate::{Column, PageToken, Result, StatementExecutor, StatementId};
+use crate::{Column, PageToken, Result, StatementExecutor, StatementId, pages::Pages};
 
 mod column;
 mod csv;
@@ -147,7 +147,7 @@ impl<'a> Batches<'a> {
         let mut decoder = Decoder::new(id, page.columns, page.total_rows, options)?;
         let schema = decoder.schema();
         decoder.push(page.data);
-        let reading = Reading { executor, id: id.clone(), decoder, next: page.next };
+        let reading = Reading { executor, id: id.clone(), decoder, next: page.next, pages: Pages::default() };
         let batches = stream::try_unfold(reading, |mut reading| async move {
             Ok(reading.next().await?.map(|batch| (batch, reading)))
         });
@@ -188,6 +188,7 @@ struct Reading<'a, E: ?Sized> {
     id: StatementId,
     decoder: Decoder,
     next: Option<PageToken>,
+    pages: Pages,
 }
 
 impl<E: StatementExecutor + ?Sized> Reading<'_, E> {
@@ -199,7 +200,8 @@ impl<E: StatementExecutor + ?Sized> Reading<'_, E> {
             let Some(token) = self.next.take() else { return self.decoder.last() };
             let page = self.executor.result(&self.id, Some(token)).await?;
             self.decoder.push(page.data);
-            self.next = page.next;
+            let next = self.pages.turn(page.next);
+            self.next = next.map_err(|error| error.with_context("statement_id", &self.id))?;
         }
     }
 }

@@ -1,0 +1,68 @@
+//! A service whose pages lead back to one another: an error, and no loop.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use redshift_orchestrator::{
+    Column, Conclusion, Description, Error, ErrorKind, Field, Orchestrator, PageData, PageToken, Result,
+    ResultPage, Statement, StatementExecutor, StatementExecutorExt, StatementFilter, StatementId,
+    StatementPage, StepKey, Submitted, WaitTime, arrow::BatchOptions,
+};
+use tokio::time::timeout;
+
+/// Loses every submit, and has two pages that call each other the next one.
+#[derive(Debug)]
+struct Circling;
+
+fn other(page: Option<PageToken>) -> Option<PageToken> {
+    let name = if page.is_some_and(|page| page.as_str() == "a") { "b" } else { "a" };
+    Some(PageToken::new(name))
+}
+
+#[async_trait]
+impl StatementExecutor for Circling {
+    async fn submit(&self, _: &Statement, _: Option<WaitTime>) -> Result<Submitted> {
+        Err(Error::new(ErrorKind::Disconnected, "connection reset"))
+    }
+
+    async fn describe(&self, _: &StatementId, _: Option<WaitTime>) -> Result<Description> {
+        Err(Error::new(ErrorKind::NotFound, "Query does not exist."))
+    }
+
+    async fn cancel(&self, _: &StatementId) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn result(&self, _: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        let data = PageData::Records(vec![vec![Field::Long(1)]]);
+        let mut answer = ResultPage::new(vec![Column::new("n", "int8")], data);
+        answer.next = other(page);
+        Ok(answer)
+    }
+
+    async fn list(&self, _: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        Ok(StatementPage { statements: Vec::new(), next: other(page) })
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test(start_paused = true)]
+async fn rows_and_batches_of_pages_that_go_round_are_an_error() {
+    let id = StatementId::new("id");
+    let error = timeout(HOUR, Circling.rows::<i64>(&id)).await.unwrap().unwrap_err();
+    assert!(error.kind() == ErrorKind::Other && error.message().contains("circle"), "{error}");
+    let batches = Circling.batches(&id, BatchOptions::default()).await.unwrap();
+    let error = timeout(HOUR, batches.try_collect::<Vec<_>>()).await.unwrap().unwrap_err();
+    assert!(error.message().contains("circle"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_looked_for_in_pages_that_go_round_is_unknown() {
+    let orchestrator = Orchestrator::new(Circling).with_patience(HOUR);
+    let (key, statement) = (StepKey::new("run", "step"), Statement::sql("CALL load()"));
+    let outcome = timeout(24 * HOUR, orchestrator.run(&key, statement, None)).await.unwrap().unwrap();
+    let Conclusion::Unknown(_) = outcome.result else { panic!("{outcome:?}") };
+    assert_eq!(outcome.effort.lists, 3);
+}
