@@ -488,3 +488,23 @@ async fn columns_of_a_result_say_what_they_are_and_where_from() {
         ]
     );
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn what_a_procedure_that_commits_says_is_heard_once() {
+    let service = Database::new("said_once").await.start().await;
+    let create = "CREATE PROCEDURE load(name VARCHAR) AS $$
+        BEGIN RAISE INFO 'loading %', name; RAISE INFO 'loading %', name; COMMIT; RAISE WARNING 'loaded %', name; END $$ LANGUAGE plpgsql";
+    assert_eq!(run(&service, &Statement::sql(create)).await.error, None);
+    let said = |id| service.notices(id).into_iter().map(|notice| notice.message).collect::<Vec<_>>();
+    let done = run(&service, &Statement::sql("CALL load('a')")).await;
+    assert_eq!(
+        (done.error, said(&done.id)),
+        (None, ["loading a", "loading a", "loaded a"].map(str::to_owned).to_vec())
+    );
+    let batch =
+        Statement::batch(["CALL load('a')", "CALL load('a')"]).with_execution_mode(ExecutionMode::AutoCommit);
+    let done = run(&service, &batch).await;
+    let both = ["loading a", "loading a", "loaded a"].repeat(2);
+    assert_eq!((done.error, said(&done.id)), (None, both.into_iter().map(str::to_owned).collect()));
+}

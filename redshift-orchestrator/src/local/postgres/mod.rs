@@ -46,7 +46,7 @@ use super::{
 use crate::{
     Clock, Error, ErrorKind, PageToken, Result, ResultPage, SessionId, StatementId, Status, SystemClock,
 };
-use link::{Link, Pool};
+use link::{Heard, Link, Pool};
 use records::Records;
 
 mod bind;
@@ -67,7 +67,7 @@ pub struct Postgres {
     clock: Arc<dyn Clock>,
     notices: Mutex<HashMap<StatementId, Vec<Notice>>>,
     /// What is heard on the connections of statements that run.
-    hearing: Mutex<HashMap<StatementId, Arc<Mutex<Vec<Notice>>>>>,
+    hearing: Mutex<HashMap<StatementId, Arc<Mutex<Heard>>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Link>>>,
 }
 
@@ -132,7 +132,7 @@ impl LocalExecutor<Postgres> {
         let backend = self.backend();
         let mut notices = backend.notices().get(id).cloned().unwrap_or_default();
         if let Some(heard) = backend.hearing().get(id) {
-            notices.extend(heard.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+            notices.extend(heard.lock().unwrap_or_else(PoisonError::into_inner).notices.iter().cloned());
         }
         notices
     }
@@ -250,7 +250,7 @@ impl Postgres {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hearing(&self) -> MutexGuard<'_, HashMap<StatementId, Arc<Mutex<Vec<Notice>>>>> {
+    fn hearing(&self) -> MutexGuard<'_, HashMap<StatementId, Arc<Mutex<Heard>>>> {
         self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

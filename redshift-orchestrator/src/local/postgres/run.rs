@@ -252,6 +252,7 @@ impl Postgres {
             (job.report)(Report::Part(index, Part::new(Status::Started)));
             let started = Instant::now();
             link.batch_execute("BEGIN").await.map_err(errors::records)?;
+            let heard = link.heard_so_far();
             let mut ran = self.run_sql(link, job, sql).await;
             let mut in_transaction = true;
             if !matches!(ran, Ran::Finished(..)) {
@@ -266,6 +267,7 @@ impl Postgres {
                     if !self.records.leave_transaction(link, job.id, index).await? {
                         return Ok(Attempt::Again);
                     }
+                    link.runs_again(heard);
                     ran = self.run_sql(link, job, sql).await;
                     if let Ran::Failed(Failure::Lost) = ran {
                         return Err(lost());
@@ -323,6 +325,7 @@ impl Postgres {
             return Ok(Attempt::Again);
         }
         let Some(sql) = job.statement.sqls().first() else { return Ok(Attempt::Again) };
+        link.runs_again(0);
         match self.run_sql(link, job, sql).await {
             Ran::Finished(part, result) => {
                 parts[0] = part;
