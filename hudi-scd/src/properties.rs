@@ -150,7 +150,11 @@ impl TableProperties {
     /// the table's own properties.
     pub(crate) fn parse(bytes: &[u8], own: Option<&[u8]>) -> Result<Self> {
         let mut raw = own.map_or_else(|| Ok(BTreeMap::new()), java::parse)?;
-        raw.extend(java::parse(bytes)?);
+        let said = java::parse(bytes)?;
+        if said.is_empty() {
+            return Err(Error::new(ErrorKind::Corrupt, "a properties file says nothing"));
+        }
+        raw.extend(said);
         Self::from_raw(raw)
     }
 
@@ -481,6 +485,10 @@ hoodie.table.version=6
 
     #[test]
     fn a_file_cut_short_or_changed_is_corrupt() {
+        for nothing in ["", "#Properties saved on 2026-11-23T04:25:49.079382449Z\n"] {
+            let error = TableProperties::parse(nothing.as_bytes(), Some(b"hudi_scd.scd2=x")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+        }
         for (line, property) in [("hoodie.table.checksum=1", CHECKSUM), ("hoodie.table.name=", NAME)] {
             let error = with(line).unwrap_err();
             assert_eq!(

@@ -290,10 +290,11 @@ impl Table {
     pub async fn open_with(store: Arc<dyn ObjectStore>, root: Path, options: TableOptions) -> Result<Self> {
         let layout = Layout::new(root);
         let path = layout.properties()?;
-        let bytes = match storage::read_if_exists(store.as_ref(), &path).await? {
-            Some(bytes) => Some(bytes),
+        let found = storage::read_if_exists(store.as_ref(), &path).await?;
+        let bytes = match found {
+            Some(bytes) if !bytes.is_empty() => Some(bytes),
             // Java replaces the file in two steps, and reads the copy if it died between them.
-            None => storage::read_if_exists(store.as_ref(), &layout.properties_backup()?).await?,
+            found => storage::read_if_exists(store.as_ref(), &layout.properties_backup()?).await?.or(found),
         };
         let bytes = bytes.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())

@@ -296,7 +296,12 @@ pub(crate) async fn read_commit(
     action: Action,
 ) -> Result<CommitMetadata> {
     let path = table.instant_file(instant, action, State::Completed)?;
-    CommitMetadata::parse(&storage::read(store, &path).await?, &path)
+    let bytes = storage::read(store, &path).await?;
+    if bytes.is_empty() && action == Action::ReplaceCommit {
+        // What it replaced would be rows again.
+        return Err(Error::new(ErrorKind::Corrupt, "a replacecommit is empty").with_context("file", &path));
+    }
+    CommitMetadata::parse(&bytes, &path)
 }
 
 async fn read_clean(store: &dyn ObjectStore, table: &Layout, instant: Instant) -> Result<CleanMetadata> {

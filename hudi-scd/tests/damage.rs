@@ -144,3 +144,35 @@ async fn damage_is_an_error_and_never_a_panic() {
     }
     assert!(tally.refused > 20 && tally.unharmed > 20, "{tally:?}");
 }
+
+/// What a commit replaced would be rows again if its file said nothing, or if another one hid it.
+#[tokio::test]
+async fn an_empty_replacecommit_and_two_commits_of_an_instant_are_named() {
+    let columns = common::schema("id int, v string");
+    let rows = |v: &str| common::batch(&columns, &format!(r#"{{"id":1,"v":"{v}"}}"#));
+    let store = common::memory();
+    let definition = hudi_scd::TableDefinition::new("t", columns.clone(), ["id"]);
+    let created = Table::create_with(store.clone(), "t".into(), definition, common::repeatable());
+    let table = created.await.unwrap();
+    table.upsert(&[rows("a")]).await.unwrap();
+    let replaced = table.insert_overwrite(&[rows("b")]).await.unwrap().instant.unwrap();
+    let file = Path::from(format!("t/.hoodie/{replaced}.replacecommit"));
+    let whole = store.get(&file).await.unwrap().bytes().await.unwrap();
+    let failed = async |file: &Path| {
+        let table = Table::open(store.clone(), "t".into()).await.unwrap();
+        for error in
+            [table.read(Query::snapshot()).await.unwrap_err(), table.upsert(&[rows("c")]).await.unwrap_err()]
+        {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert!(
+                [error.context("file"), error.context("other")].contains(&Some(file.as_ref())),
+                "{error}"
+            );
+        }
+    };
+    store.put(&file, Vec::new().into()).await.unwrap();
+    failed(&file).await;
+    store.put(&file, whole.into()).await.unwrap();
+    store.put(&format!("t/.hoodie/{replaced}.commit").into(), Vec::new().into()).await.unwrap();
+    failed(&file).await;
+}

@@ -9,10 +9,10 @@ use object_store::ObjectStore;
 
 use super::{FileGroup, read_commit};
 use crate::{
-    Result,
+    Error, ErrorKind, Result,
     concurrent::ordered,
     layout::{self, Layout},
-    timeline::{CommitMetadata, Instant, Timeline},
+    timeline::{CommitMetadata, Instant, State, Timeline},
 };
 
 /// A file group, by its partition path and its id.
@@ -82,7 +82,15 @@ impl Written {
         timeline: &Timeline,
         known: Option<&Self>,
     ) -> Result<Self> {
-        let reads = timeline.completed_commits().map(|entry| async move {
+        let commits: Vec<_> = timeline.completed_commits().collect();
+        if let Some(pair) = commits.windows(2).find(|pair| pair[0].instant == pair[1].instant) {
+            let file =
+                |index: usize| table.instant_file(pair[index].instant, pair[index].action, State::Completed);
+            return Err(Error::new(ErrorKind::Corrupt, "two commits have the same instant")
+                .with_context("file", file(0)?)
+                .with_context("other", file(1)?));
+        }
+        let reads = commits.into_iter().map(|entry| async move {
             if let Some(commit) = known.and_then(|known| known.commits.get(&entry.instant)) {
                 return Ok((entry.instant, commit.clone()));
             }
