@@ -70,7 +70,7 @@
 //! |---|---|
 //! | calls one or two methods of an executor | [`MockStatementExecutor`](struct.MockStatementExecutor.html): expectations, no behaviour |
 //! | waits, retries, runs pipelines | [`local::LocalExecutor`] with a [`local::Script`]: the service's behaviour on paused time, faults included |
-//! | sends SQL that should be right | [`local::LocalExecutor`] on a PostgreSQL server (feature `postgres`) |
+//! | sends SQL that should be right | [`local::LocalExecutor`] on a PostgreSQL server (feature `postgres`), which understands [Redshift's dialect](on_postgres/index.html) |
 //! | is not in Rust, or calls the AWS SDK itself | the [`emulator`](emulator/index.html) in front of either (feature `emulator`) |
 //!
 //! # Features
@@ -109,6 +109,9 @@ pub mod local;
 mod mask;
 mod messages;
 mod observer;
+#[doc = include_str!("../docs/postgres.md")]
+#[cfg(feature = "postgres")]
+pub mod on_postgres {}
 mod orchestrator;
 mod outcome;
 mod pages;

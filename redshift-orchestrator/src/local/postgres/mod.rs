@@ -1,25 +1,4 @@
-//! [`Postgres`]: the back end that runs real SQL on a PostgreSQL server, and keeps its records there.
-//!
-//! # What it promises
-//!
-//! A statement's record is committed before its submit is answered. A statement runs in one transaction with the record of its end, so
-//! that a process or server that dies leaves either both or neither; with the next start what has no end runs again. A statement that
-//! cannot run in a transaction (a procedure that commits, `VACUUM`) is tried in one, which rolls it back, and then runs outside; if *that* is
-//! interrupted, it ends `FAILED` with a text that says so, and does not run again. Several processes may share one database.
-//!
-//! A statement in a kept session is no different, unless the session is in a transaction that the caller began there: then its end is on
-//! record before its effect, which is there only after the caller's `COMMIT`; and the end of that one is written in the same transaction.
-//! Sessions end with the process that holds them, or with their connection, and what was not committed in them is rolled back.
-//!
-//! ```text
-//! found on start, or after a lost connection       what happens
-//! -----------------------------------------------  ------------------------------------------------------------
-//! no record                                        the submit was not answered; nothing ran
-//! record, no end, nobody runs it                   everything it did was rolled back: it runs (at most 5 times)
-//! record, no end, a server process still runs it   its end is awaited: that process commits, or rolls back
-//! record, no end, was outside of a transaction     FAILED: interrupted; not run again
-//! record and end                                   that is how it ended
-//! ```
+//! [`Postgres`]: the back end that runs real SQL on a PostgreSQL server, and keeps its records there. `docs/postgres.md` says what it promises.
 
 use std::{
     collections::HashMap,
@@ -60,7 +39,8 @@ mod records;
 mod run;
 mod words;
 
-/// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`].
+/// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`]; what it promises, and what becomes of
+/// Redshift's SQL, is told in [`on_postgres`](crate::on_postgres).
 pub struct Postgres {
     pool: Pool,
     records: Records,
