@@ -172,7 +172,7 @@ async fn a_token_and_a_record_expire_by_the_clock_for_every_process() {
     };
     // One that submitted it, one that never heard of it, and one that was not there.
     for service in [service, other, start().await] {
-        assert_eq!(listed(service.clone()).await, [second.clone()]);
+        assert_eq!(listed(service.clone()).await, std::slice::from_ref(&second));
         assert_eq!(service.describe(&first, None).await.unwrap_err().kind(), ErrorKind::Expired);
         assert_eq!(service.result(&first, None).await.unwrap_err().kind(), ErrorKind::Expired);
         assert_eq!(service.cancel(&first).await.unwrap_err().kind(), ErrorKind::Expired);

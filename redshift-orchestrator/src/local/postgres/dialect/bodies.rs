@@ -111,21 +111,21 @@ fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
             {
                 frame.handler = Some((at, then + 1));
             }
-        } else if is(body, at, &["END"]) {
-            if let Some(Frame { begin, handler: Some((exception, first)) }) = frames.pop() {
-                let acts = (first..at).any(|at| is(body, at, &SQL) && begins(body, at));
-                let own = transactions == Transactions::Own && acts;
-                let unless_around = |word: &str| match own {
-                    true => format!(" IF {library}.handled(0) = 0 THEN {word}; END IF; "),
-                    false => " ".to_owned(),
-                };
-                if transactions == Transactions::Own {
-                    edits.push(Edit::before(begin + 1, format!(" PERFORM {library}.handled(1);")));
-                    edits.push(Edit::before(exception, format!("PERFORM {library}.handled(-1); ")));
-                }
-                edits.push(Edit::before(first, unless_around("ROLLBACK")));
-                edits.push(Edit::before(at, format!("{}RAISE; ", unless_around("COMMIT").trim_start())));
+        } else if is(body, at, &["END"])
+            && let Some(Frame { begin, handler: Some((exception, first)) }) = frames.pop()
+        {
+            let acts = (first..at).any(|at| is(body, at, &SQL) && begins(body, at));
+            let own = transactions == Transactions::Own && acts;
+            let unless_around = |word: &str| match own {
+                true => format!(" IF {library}.handled(0) = 0 THEN {word}; END IF; "),
+                false => " ".to_owned(),
+            };
+            if transactions == Transactions::Own {
+                edits.push(Edit::before(begin + 1, format!(" PERFORM {library}.handled(1);")));
+                edits.push(Edit::before(exception, format!("PERFORM {library}.handled(-1); ")));
             }
+            edits.push(Edit::before(first, unless_around("ROLLBACK")));
+            edits.push(Edit::before(at, format!("{}RAISE; ", unless_around("COMMIT").trim_start())));
         }
         at += 1;
     }
