@@ -294,7 +294,7 @@ def real_sql(client):
     assert (columns[2]["precision"], columns[2]["scale"], columns[1]["length"]) == (10, 2, 20), columns
     assert columns[1]["columnDefault"].startswith("'none'"), columns
     run(f"DROP SCHEMA {schema} CASCADE")
-    return insert
+    return insert, session
 
 
 def main(program, postgres=None):
@@ -319,12 +319,18 @@ def main(program, postgres=None):
     print(f"boto3 {boto3.__version__}: scripted: 12 operations, paginators, errors, faults")
     if postgres:
         with emulator(program, "--postgres", postgres) as url:
-            insert = real_sql(connect(url))
+            insert, session = real_sql(connect(url))
         # The records are in the database: a restart forgets nothing.
         with emulator(program, "--postgres", postgres) as url:
-            described = connect(url).describe_statement(Id=insert)
+            client = connect(url)
+            described = client.describe_statement(Id=insert)
             assert (described["Status"], described["ResultRows"]) == ("FINISHED", 1), described
             assert (described["ClusterIdentifier"], described["Database"]) == ("dwh", "dev"), described
+            # A session ends with its connection, and is known to have been there.
+            (closed,) = client.list_sessions(SessionId=session)["Sessions"]
+            assert (closed["Status"], closed["SessionAliveSeconds"]) == ("CLOSED", 60), closed
+            with refused(client, "ValidationException", text="Session is not available"):
+                client.execute_statement(Sql="SELECT 1", SessionId=session)
         print(f"boto3 {boto3.__version__}: PostgreSQL: SQL, cancel, catalog, restart")
 
 
