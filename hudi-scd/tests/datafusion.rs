@@ -6,13 +6,14 @@ mod common;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use common::{Golden, batch, lines, memory, repeatable, schema};
 use datafusion::{
     physical_plan::displayable,
     prelude::{DataFrame, Expr, SessionConfig, SessionContext, col, lit},
 };
 use hudi_scd::{
-    ErrorKind, Query, RetentionPolicy, Table, TableDefinition,
+    Codec, ErrorKind, Query, RetentionPolicy, Table, TableDefinition,
     datafusion::{HudiTable, SUPERSEDED_AT},
 };
 use rstest::rstest;
@@ -176,6 +177,35 @@ async fn the_history_as_of_each_commit_is_the_table_as_of_it() {
         let data: Vec<&str> = data.iter().map(String::as_str).collect();
         let rows = sorted(history.select_columns(&data).unwrap()).await;
         assert_eq!(rows, read(&table, Query::as_of(entry.instant)).await, "{}", entry.instant);
+    }
+}
+
+/// Statistics leave NaN out, and DataFusion, as Spark, takes it for the greatest of numbers.
+#[rstest]
+#[case::inserted(&[(1, f64::NAN), (2, 0.5)], &[])]
+#[case::among_what_a_commit_changes(&[(1, 0.1), (2, 0.5), (3, 1.0), (4, 1.0), (5, 1.0)], &[(1, f64::NAN)])]
+#[case::carried_over(&[(1, f64::NAN), (2, 0.1), (3, 1.0), (4, 1.0), (5, 1.0)], &[(2, 0.5)])]
+#[tokio::test]
+async fn rows_with_nan_are_found(
+    #[case] first: &[(i64, f64)],
+    #[case] then: &[(i64, f64)],
+    #[values(Codec::Snappy, Codec::Gzip)] codec: Codec,
+) {
+    let schema = schema("id bigint, x double");
+    let definition = TableDefinition::new("t", schema.clone(), ["id"]);
+    let options = repeatable().with_codec(codec);
+    let table = Table::create_with(memory(), "t".into(), definition, options).await.unwrap();
+    for rows in [first, then] {
+        let (ids, values): (Vec<i64>, Vec<f64>) = rows.iter().copied().unzip();
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(Int64Array::from(ids)), Arc::new(Float64Array::from(values))];
+        table.upsert(&[RecordBatch::try_new(schema.clone(), columns).unwrap()]).await.unwrap();
+    }
+    for (filter, found) in
+        [(col("x").gt(lit(2.0)), 1), (col("x").eq(lit(f64::NAN)), 1), (col("x").eq(lit(0.5)), 1)]
+    {
+        let frame = frame(HudiTable::snapshot(table.clone()).await.unwrap());
+        assert_eq!(frame.filter(filter.clone()).unwrap().count().await.unwrap(), found, "{filter}");
     }
 }
 

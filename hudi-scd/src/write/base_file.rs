@@ -25,6 +25,7 @@ use parquet::{
     schema::types::{ColumnDescPtr, ColumnPath, SchemaDescriptor, Type, TypePtr},
 };
 
+use super::nan::{forget_bounds, has_nan};
 use crate::{
     Error, ErrorKind, Result,
     base_file::{FOOTER_MAX_KEY, FOOTER_MIN_KEY, OpenFile, Source, java_order},
@@ -225,6 +226,8 @@ pub(crate) struct BaseFileWriter<W: Write + Send> {
 
 struct OpenGroup {
     columns: Vec<ArrowColumnWriter>,
+    /// Which leaf columns may hold a NaN.
+    nan: Vec<bool>,
     rows: usize,
 }
 
@@ -315,12 +318,18 @@ impl<W: Write + Send> BaseFileWriter<W> {
             [meta.commit_time, meta.commit_seqno, Arc::new(meta.record_key), meta.partition_path, names];
         let mut group = match self.open.take() {
             Some(group) => group,
-            None => OpenGroup { columns: self.column_writers()?, rows: 0 },
+            None => {
+                let columns = self.column_writers()?;
+                OpenGroup { nan: vec![false; columns.len()], columns, rows: 0 }
+            }
         };
         for (column, values) in meta.iter().chain(data).enumerate() {
             let leaves = compute_leaves(self.format.field(column), values).map_err(unsupported)?;
             for (leaf, writer) in leaves.iter().zip(&mut group.columns[self.format.leaves[column].clone()]) {
                 writer.write(leaf).map_err(unsupported)?;
+            }
+            if has_nan(values) {
+                group.nan[self.format.leaves[column].clone()].fill(true);
             }
         }
         group.rows += rows;
@@ -334,13 +343,8 @@ impl<W: Write + Send> BaseFileWriter<W> {
     /// Ends the row group that rows were added to.
     pub(crate) fn end_group(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let chunks: Vec<Chunk> = open
-            .columns
-            .into_iter()
-            .map(|column| column.close().map(Box::new).map(Chunk::Encoded))
-            .collect::<Result<_, _>>()
-            .map_err(unsupported)?;
-        self.put_group(chunks)
+        let chunks = open.columns.into_iter().zip(open.nan).map(|(column, nan)| encoded(column, nan));
+        self.put_group(chunks.collect::<Result<_>>()?)
     }
 
     /// Writers of the columns of a row group that is encoded elsewhere, leaf by leaf.
@@ -384,14 +388,25 @@ pub(crate) fn encode_column(
     mut writers: Vec<ArrowColumnWriter>,
     values: impl Iterator<Item = Result<ArrayRef>>,
 ) -> Result<Vec<Chunk>> {
+    let mut nan = false;
     for values in values {
-        let leaves = compute_leaves(field, &values?).map_err(unsupported)?;
+        let values = values?;
+        nan |= has_nan(&values);
+        let leaves = compute_leaves(field, &values).map_err(unsupported)?;
         for (leaf, writer) in leaves.iter().zip(&mut writers) {
             writer.write(leaf).map_err(unsupported)?;
         }
     }
-    let closed = writers.into_iter().map(|writer| writer.close().map(Box::new).map(Chunk::Encoded));
-    closed.collect::<Result<_, _>>().map_err(unsupported)
+    writers.into_iter().map(|writer| encoded(writer, nan)).collect()
+}
+
+/// The chunk that a writer made, of values with a NaN or without.
+fn encoded(writer: ArrowColumnWriter, nan: bool) -> Result<Chunk> {
+    let mut chunk = writer.close().map_err(unsupported)?;
+    if nan {
+        forget_bounds(&mut chunk);
+    }
+    Ok(Chunk::Encoded(Box::new(chunk)))
 }
 
 /// What the footer says of the record keys.

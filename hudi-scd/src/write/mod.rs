@@ -21,6 +21,7 @@ mod commit;
 mod incoming;
 mod input;
 mod merge;
+mod nan;
 mod overwrite;
 mod pack;
 mod pages;

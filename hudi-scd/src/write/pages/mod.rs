@@ -48,7 +48,10 @@ use self::{
     chunk::{ChunkWriter, compressed},
     page::{Dictionary, Leaf, Outcome, PlainValues, Replacement, Stored},
 };
-use super::base_file::{FileFormat, unsupported};
+use super::{
+    base_file::{FileFormat, unsupported},
+    nan::has_nan,
+};
 use crate::{
     Result,
     base_file::{OpenFile, Source},
@@ -92,7 +95,14 @@ impl NewValues {
             };
             (0..group.num_columns()).map(column).collect::<Result<Vec<_>, ParquetError>>()
         });
-        Ok(Self { leaves: leaves.map_err(unsupported)? })
+        let mut leaves = leaves.map_err(unsupported)?;
+        for (column, values) in columns.iter().enumerate() {
+            // A chunk with a NaN has no bounds, and those of its pages are not known to have none.
+            if has_nan(values) {
+                leaves[format.leaves(column)].fill_with(|| None);
+            }
+        }
+        Ok(Self { leaves })
     }
 }
 

@@ -1,0 +1,32 @@
+//! NaN has no place between bounds, and statistics leave it out; but Spark, and DataFusion too, take it for the greatest of
+//! numbers, and would pass over the rows that have it. So chunks with a NaN say no bounds, as Java writes them.
+
+use arrow::{
+    array::{Array, AsArray},
+    datatypes::{DataType, Float32Type, Float64Type},
+};
+use parquet::{arrow::arrow_writer::ArrowColumnChunk, basic::Type as PhysicalType};
+
+/// Whether there is a NaN among values, or in them.
+pub(super) fn has_nan(values: &dyn Array) -> bool {
+    match values.data_type() {
+        DataType::Float32 => values.as_primitive::<Float32Type>().values().iter().any(|value| value.is_nan()),
+        DataType::Float64 => values.as_primitive::<Float64Type>().values().iter().any(|value| value.is_nan()),
+        DataType::List(_) => has_nan(values.as_list::<i32>().values()),
+        DataType::Map(..) => has_nan(values.as_map().values()),
+        DataType::Struct(_) => values.as_struct().columns().iter().any(|column| has_nan(column)),
+        _ => false,
+    }
+}
+
+/// Takes back what a chunk says of its bounds, if it is one of floating-point numbers.
+pub(super) fn forget_bounds(chunk: &mut ArrowColumnChunk) {
+    let close = chunk.close_mut();
+    if matches!(close.metadata.column_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) {
+        let described = close.metadata.clone().into_builder().clear_statistics().build();
+        if let Ok(described) = described {
+            close.metadata = described;
+        }
+        close.column_index = None;
+    }
+}
