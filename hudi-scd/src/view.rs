@@ -266,6 +266,24 @@ impl View {
         }
     }
 
+    /// Refuses to add rows to a table of Hudi's bucket index: its writers look for a key in the file group whose number the key
+    /// hashes to, and nowhere else. The table does not say so, but the ids of its file groups begin with these numbers.
+    pub(crate) fn check_no_buckets(&self) -> Result<()> {
+        let is_bucket = |group: &FileGroup| {
+            let number = group.file_id.get(..8).unwrap_or_default();
+            number.starts_with("00000") && number.bytes().all(|digit| digit.is_ascii_digit())
+        };
+        if self.groups.is_empty() || !self.groups.values().all(is_bucket) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "adding rows to a table of the bucket index is not supported: its writers would not find them",
+        )
+        .with_context("property", "hoodie.index.type")
+        .with_context("value", "BUCKET"))
+    }
+
     /// Refuses an instant before the retained window, naming where the window begins.
     pub(crate) fn check_retained(&self, instant: Instant) -> Result<()> {
         match self.earliest {

@@ -417,3 +417,32 @@ async fn every_copy_of_a_key_is_updated() {
         assert_eq!(lines(&keys), [r#"{"id":3}"#, r#"{"id":4}"#, r#"{"id":4}"#]);
     }
 }
+
+/// Hudi's bucket index finds a key by the number that its file group's id begins with.
+#[tokio::test]
+async fn rows_are_changed_in_a_table_of_the_bucket_index_and_not_added() {
+    use object_store::{ObjectStoreExt, path::Path};
+
+    let store = memory();
+    let schema = schema(CUSTOMER);
+    let definition = TableDefinition::new("customer", schema.clone(), ["id"]).with_ordering_field("at");
+    let table = Table::create_with(store.clone(), "t".into(), definition, repeatable()).await.unwrap();
+    let instant = upsert(&table, &schema, &[row(1, "a", 1), row(2, "a", 1)]).await.instant.unwrap();
+    let group = table.file_groups().await.unwrap().remove(0);
+    let bucket = format!("00000003{}", &group.file_id[8..]);
+    let renamed = |text: &str| text.replace(&group.file_id, &bucket);
+    let commit = Path::from(format!("t/.hoodie/{instant}.commit"));
+    let text = store.get(&commit).await.unwrap().bytes().await.unwrap();
+    store.put(&commit, renamed(std::str::from_utf8(&text).unwrap()).into()).await.unwrap();
+    let file = format!("t/{}", group.versions[0].file);
+    store.rename(&file.as_str().into(), &renamed(&file).into()).await.unwrap();
+
+    let table = Table::open(store, "t".into()).await.unwrap();
+    assert_eq!(upsert(&table, &schema, &[row(1, "b", 2)]).await.updated, 1);
+    let error = table.upsert(&[batch(&schema, &row(3, "b", 2))]).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.context("property")),
+        (ErrorKind::Unsupported, Some("hoodie.index.type"))
+    );
+    assert_eq!(names(&table).await, [r#"{"id":1,"name":"b"}"#, r#"{"id":2,"name":"a"}"#]);
+}

@@ -220,6 +220,9 @@ impl Table {
         if changes.is_empty() && replaced.is_empty() {
             return Ok(());
         }
+        if !changes.new_rows.is_empty() {
+            view.check_no_buckets()?;
+        }
         let instant = self.mint(view.timeline.newest())?;
         let schema = changes.schema.clone();
         let packed = pack::pack(self, &view, changes, self.ids(instant));
