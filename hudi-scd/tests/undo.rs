@@ -255,3 +255,34 @@ async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_o
     }
     assert!(undone > 5 && stood > 5, "{undone} undone, {stood} stood");
 }
+
+/// Who undoes dies at any call; asked once more, the commit is undone, or was already.
+#[tokio::test]
+async fn an_undo_that_died_is_finished_by_asking_again() {
+    let mut finished = 0;
+    for calls in 0.. {
+        let store = memory();
+        let (table, commits) = table(&store, 4, RetentionPolicy::commits(10)).await;
+        let after = read(&table, Query::as_of(commits[2])).await;
+        let (mortal, left) = Mortal::after(store.clone(), calls, true);
+        let first = match Table::open_with(mortal, "t".into(), options(3)).await {
+            Ok(table) => table.rollback(commits[3]).await,
+            Err(error) => Err(error),
+        };
+        let table = Table::open_with(store, "t".into(), options(5)).await.unwrap();
+        match table.rollback(commits[3]).await {
+            Ok(again) => {
+                assert!(again.undone == commits[3] && again.instant > commits[3], "call {calls}");
+                finished += 1;
+            }
+            // The last call was the end of the rollback, or what it does when that is over.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "call {calls}: {first:?}"),
+        }
+        assert_eq!(read(&table, Query::snapshot()).await, after, "call {calls}");
+        assert_eq!(table.validate().await.unwrap(), [], "call {calls}");
+        if left.load(Ordering::SeqCst) >= 0 {
+            break;
+        }
+    }
+    assert!(finished > 10, "{finished}");
+}

@@ -48,13 +48,8 @@ pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
         table.forget_view();
         view = table.view().await?;
     }
-    let mut done = Vec::new();
-    let resumed: Vec<TimelineEntry> = view.timeline.pending(Action::Rollback).cloned().collect();
-    for entry in resumed {
-        done.extend(resume(table, &view, &entry).await?);
-    }
+    let mut done = resume_pending(table, &view).await?;
     if !done.is_empty() {
-        table.forget_view();
         view = table.view().await?;
     }
     let mut alive: Vec<Instant> = Vec::new();
@@ -73,6 +68,18 @@ pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
         table.forget_view();
         view = table.view().await?;
     }
+}
+
+/// Finishes the rollbacks that are announced. The instants of the writes that are gone with that.
+pub(crate) async fn resume_pending(table: &Table, view: &View) -> Result<Vec<Instant>> {
+    let mut done = Vec::new();
+    for entry in view.timeline.pending(Action::Rollback) {
+        done.extend(resume(table, view, entry).await?);
+    }
+    if !done.is_empty() {
+        table.forget_view();
+    }
+    Ok(done)
 }
 
 /// Whether a writer of Hudi says that it is at work on this instant.

@@ -6,9 +6,9 @@
 
 use super::rollback;
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, storage,
     table::{Table, Turn},
-    timeline::{Action, Instant, TimelineEntry},
+    timeline::{Action, Instant, State, TimelineEntry, avro::RollbackMetadata},
     view::{View, read_commit},
 };
 
@@ -42,12 +42,19 @@ impl Table {
         // What is listed decides what is deleted: nothing of it may be of yesterday.
         self.forget_view();
         let mut view = self.view().await?;
-        let mut entry = find(&view, instant)?;
-        if !entry.is_pending() {
+        // Someone may have begun to undo it, and died.
+        let mut done = rollback::resume_pending(self, &view).await?;
+        view = self.view().await?;
+        if find(&view, instant).is_ok_and(|entry| !entry.is_pending()) {
             // Of dead writes the latest commit is told apart by undoing them, as every write does.
-            self.repair().await?;
+            done.extend(self.repair().await?);
             view = self.view().await?;
-            entry = find(&view, instant)?;
+        }
+        if done.contains(&instant) {
+            return self.finished(&view, instant).await;
+        }
+        let entry = find(&view, instant)?;
+        if !entry.is_pending() {
             self.check_undoable(&view, &entry).await?;
         }
         let conflict =
@@ -64,6 +71,22 @@ impl Table {
         let rolled_back = rolled_back?;
         let (rollback, files) = rolled_back.ok_or_else(|| conflict("the write has completed meanwhile"))?;
         Ok(RollbackReport { instant: rollback, undone: instant, files })
+    }
+
+    /// What the rollback did that undid this commit.
+    async fn finished(&self, view: &View, undone: Instant) -> Result<RollbackReport> {
+        for rollback in view.timeline.completed(Action::Rollback).rev() {
+            let file =
+                self.inner.layout.instant_file(rollback.instant, Action::Rollback, State::Completed)?;
+            let done = RollbackMetadata::decode(&storage::read(self.store(), &file).await?)
+                .map_err(|error| error.with_context("file", &file))?;
+            if done.commits_rollback.iter().any(|commit| commit == undone.as_str()) {
+                let files = done.total_files_deleted.unsigned_abs().into();
+                return Ok(RollbackReport { instant: rollback.instant, undone, files });
+            }
+        }
+        Err(Error::new(ErrorKind::Corrupt, "the rollback of this commit is not on the timeline")
+            .with_context("instant", undone))
     }
 
     async fn check_undoable(&self, view: &View, entry: &TimelineEntry) -> Result<()> {
