@@ -105,6 +105,8 @@ async fn files(frame: &DataFrame) -> usize {
 #[case::of_another_type(col("day").gt(lit("2026-01-01")), 1, 1)]
 #[case::two_columns(col("country").eq(lit("no")).and(col("day").eq(lit("2026-01-01"))), 2, 2)]
 #[case::with_others(col("country").eq(lit("no")).and(col("city").eq(lit("Moss"))), 3, 1)]
+#[case::of_none_but_what_no_path_tells(col("country").eq(lit("at")), 1, 0)]
+#[case::of_none(col("day").eq(lit("2030-01-01")), 0, 0)]
 #[case::either(col("country").eq(lit("it")).or(col("city").eq(lit("Moss"))), 4, 2)]
 #[tokio::test]
 async fn leaves_out_partitions_whose_paths_say_that_no_row_passes(
@@ -215,7 +217,12 @@ async fn an_instant_outside_the_window_is_refused_and_an_empty_table_is_empty() 
     let definition = TableDefinition::new("t", schema.clone(), ["id"]).with_ordering_field("at");
     let options = repeatable().with_retention(RetentionPolicy::commits(1));
     let table = Table::create_with(memory(), "t".into(), definition, options).await.unwrap();
-    assert_eq!(frame(HudiTable::snapshot(table.clone()).await.unwrap()).count().await.unwrap(), 0);
+    for empty in [HudiTable::snapshot(table.clone()).await, HudiTable::history(table.clone()).await] {
+        let empty = empty.unwrap();
+        assert_eq!(frame(empty.clone()).count().await.unwrap(), 0);
+        let some = frame(empty).filter(col("id").gt(lit(1))).unwrap().limit(0, Some(1)).unwrap();
+        assert_eq!(sorted(some.select_columns(&["id"]).unwrap()).await, [""; 0]);
+    }
     let mut first = None;
     for at in 1..=4 {
         let row = format!(r#"{{"id":1,"at":{at}}}"#);

@@ -37,10 +37,7 @@ pub(super) fn streams(
     projection: Option<&Vec<usize>>,
     filters: &[Expr],
 ) -> DataFusionResult<Vec<Arc<dyn PartitionStream>>> {
-    let output = match projection {
-        Some(columns) => Arc::new(provider.schema.project(columns)?),
-        None => provider.schema.clone(),
-    };
+    let output = provider.projected(projection)?;
     let kept = provider.prune(state, view.groups.values().map(|group| group.partition.as_str()), filters)?;
     let data = provider.table.schema_of(view).map_err(external)?;
     let mut streams: Vec<Arc<dyn PartitionStream>> = Vec::new();

@@ -44,7 +44,7 @@ use ::datafusion::{
     },
     execution::object_store::ObjectStoreUrl,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
-    physical_plan::{ExecutionPlan, streaming::StreamingTableExec},
+    physical_plan::{ExecutionPlan, empty::EmptyExec, streaming::StreamingTableExec},
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -164,6 +164,9 @@ impl HudiTable {
                 }));
             }
         }
+        if files.is_empty() {
+            return self.nothing(projection);
+        }
         let mut source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.table_options().parquet.clone());
         if let Some(filter) = conjunction(filters.to_vec()) {
@@ -177,6 +180,18 @@ impl HudiTable {
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(scan))
+    }
+
+    fn projected(&self, projection: Option<&Vec<usize>>) -> DataFusionResult<SchemaRef> {
+        Ok(match projection {
+            Some(columns) => Arc::new(self.schema.project(columns)?),
+            None => self.schema.clone(),
+        })
+    }
+
+    /// The plan of no rows, which has a partition all the same: those above it count on one.
+    fn nothing(&self, projection: Option<&Vec<usize>>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(EmptyExec::new(self.projected(projection)?)))
     }
 
     /// For each partition path, whether it may hold rows that pass the filters.
@@ -222,10 +237,10 @@ impl TableProvider for HudiTable {
         let at = match self.rows {
             Rows::History => {
                 let streams = history::streams(self, state, &view, projection, filters)?;
-                let projected = match projection {
-                    Some(columns) => Arc::new(self.schema.project(columns)?),
-                    None => self.schema.clone(),
-                };
+                if streams.is_empty() {
+                    return self.nothing(projection);
+                }
+                let projected = self.projected(projection)?;
                 let scan = StreamingTableExec::try_new(projected, streams, None, [], false, limit)?;
                 return Ok(Arc::new(scan));
             }
@@ -237,11 +252,7 @@ impl TableProvider for HudiTable {
         };
         match at {
             Some(at) => self.scan_files(state, &view, at, projection, filters, limit),
-            None => {
-                let nothing =
-                    StreamingTableExec::try_new(self.schema.clone(), vec![], projection, [], false, None)?;
-                Ok(Arc::new(nothing))
-            }
+            None => self.nothing(projection),
         }
     }
 }
