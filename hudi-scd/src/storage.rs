@@ -149,6 +149,21 @@ pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: impl Int
     store.put_opts(path, bytes.into(), options).await.map(drop).map_err(|cause| failed("create", path, cause))
 }
 
+/// Puts a file whose name is all that counts, where another one of `like`'s content does as well as an empty one.
+///
+/// A write on a local disk begins under a name of its own, next to the file's. Hudi takes every name among its markers for a marker, and
+/// cannot roll back a dead writer's commit with one that it does not understand; a link comes into being with its right name.
+pub(crate) async fn mark(store: &dyn ObjectStore, path: &Path, like: &Path) -> Result<()> {
+    match store.copy_if_not_exists(like, path).await {
+        Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+        // Where it is not known, on S3 above all, a write is there as a whole or not at all.
+        Err(object_store::Error::NotSupported { .. } | object_store::Error::NotImplemented { .. }) => {
+            write(store, path, Vec::new()).await
+        }
+        Err(cause) => Err(failed("create", path, cause)),
+    }
+}
+
 /// Puts a copy of a file, which the storage makes itself, over an older one: [`ErrorKind::NotFound`] if there is no such file.
 pub(crate) async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> Result<()> {
     store.copy(from, to).await.map_err(|cause| failed("copy", from, cause))
@@ -185,7 +200,7 @@ pub(crate) async fn delete_below(store: &dyn ObjectStore, folder: &Path) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use object_store::memory::InMemory;
+    use object_store::{local::LocalFileSystem, memory::InMemory};
 
     use super::*;
 
@@ -213,5 +228,25 @@ mod tests {
         let error = write_made(&store, &path, make).await.unwrap_err();
         assert_eq!(error.message(), "the work failed");
         assert_eq!(read_if_exists(&store, &path).await.unwrap(), None);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_marker_on_a_local_disk_never_has_another_name() {
+        use std::os::unix::fs::MetadataExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+        let (request, marker) =
+            (Path::from("1.commit.requested"), Path::from(".temp/1/a.parquet.marker.CREATE"));
+        create(&store, &request, Vec::new()).await.unwrap();
+        for _again in 0..2 {
+            mark(&store, &marker, &request).await.unwrap();
+        }
+        // A link to it, not a file that was written and then renamed.
+        let number = |path: &Path| std::fs::metadata(folder.path().join(path.as_ref())).unwrap().ino();
+        assert_eq!(number(&marker), number(&request));
+        let error = mark(&store, &Path::from("b"), &Path::from("undone")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

@@ -11,6 +11,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
+use object_store::path::Path;
 use tokio::time::Instant as Stopwatch;
 
 use super::{
@@ -123,16 +124,17 @@ impl Commit<'_> {
             Action::ReplaceCommit => RequestedReplace::default().encode(),
             _ => Vec::new(),
         };
-        storage::create(store, &state_file(State::Requested)?, requested).await?;
+        let request = state_file(State::Requested)?;
+        storage::create(store, &request, requested).await?;
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
         report.time.commit += watch.lap();
 
         // Cores that files leave idle, the last ones above all, work on columns.
         let parallelism = table.inner.options.parallelism;
         let threads = (4 * parallelism).div_ceil(tasks.len().max(1)).clamp(1, parallelism);
-        let files = tasks.into_iter().enumerate().map(|(number, task)| {
-            table.write_file(instant, number, task, format.clone(), schema.clone(), threads)
-        });
+        let files = Files { instant, request, format, schema, threads };
+        let files =
+            tasks.into_iter().enumerate().map(|(number, task)| table.write_file(&files, number, task));
         let stats = ordered(table.inner.options.parallelism, files).await?;
         deleted.write(table, instant).await?;
         report.time.write += watch.lap();
@@ -149,17 +151,8 @@ impl Commit<'_> {
         storage::write(store, &inflight, metadata.to_json()?).await?;
         turn.verify().await?;
         // Past the next line the rows are there for everybody.
-        storage::copy(store, &inflight, &state_file(State::Completed)?).await.map_err(|error| match error
-            .kind()
-        {
-            ErrorKind::NotFound => Error::new(
-                ErrorKind::Conflict,
-                "another writer took the table over, as the lease had ended, and undid this write",
-            )
-            .with_context("instant", instant)
-            .with_source(error),
-            _ => error,
-        })?;
+        let copied = storage::copy(store, &inflight, &state_file(State::Completed)?).await;
+        copied.map_err(|error| undone(instant, error))?;
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
         // The commit stands; markers that stay behind after an error here would only be litter.
         if let Err(error) = table.remove_markers(instant).await {
@@ -170,16 +163,21 @@ impl Commit<'_> {
     }
 }
 
+/// What the files of a commit have in common.
+struct Files {
+    instant: Instant,
+    /// The file that requests the commit.
+    request: Path,
+    format: Arc<FileFormat>,
+    schema: SchemaRef,
+    /// Threads for each.
+    threads: usize,
+}
+
 impl Table {
-    async fn write_file(
-        &self,
-        instant: Instant,
-        number: usize,
-        task: FileTask,
-        format: Arc<FileFormat>,
-        schema: SchemaRef,
-        threads: usize,
-    ) -> Result<WriteStat> {
+    async fn write_file(&self, files: &Files, number: usize, task: FileTask) -> Result<WriteStat> {
+        let &Files { instant, threads, .. } = files;
+        let (format, schema) = (files.format.clone(), files.schema.clone());
         let began = Stopwatch::now();
         let layout = &self.inner.layout;
         let write_token = format!("{number}-0-{number}");
@@ -188,7 +186,8 @@ impl Table {
 
         let created = task.old.is_none();
         let marker = layout.marker(instant, &path, if created { "CREATE" } else { "MERGE" })?;
-        storage::write(self.store(), &marker, Vec::new()).await?;
+        let marked = storage::mark(self.store(), &marker, &files.request).await;
+        marked.map_err(|error| undone(instant, error))?;
         if task.opens_partition {
             let metadata = partition_metadata(instant, &task.partition, self.inner.options.clock.now());
             storage::write(self.store(), &layout.partition_metadata(&task.partition)?, metadata).await?;
@@ -245,6 +244,19 @@ impl Table {
         stat.file_size_in_bytes = bytes.cast_signed();
         stat.total_write_bytes = stat.file_size_in_bytes;
         Ok(stat.with_runtime(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX), created))
+    }
+}
+
+/// What it means that a file of an unfinished commit is gone.
+fn undone(instant: Instant, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => Error::new(
+            ErrorKind::Conflict,
+            "another writer took the table over, as the lease had ended, and undid this write",
+        )
+        .with_context("instant", instant)
+        .with_source(error),
+        _ => error,
     }
 }
 
