@@ -44,6 +44,10 @@ def check(report, ours, spark, quick):
     of("ours is killed, Spark repairs", "by_day", crash_of_ours, tables["by_day"], spark)
     of("rollbacks", "types", rollbacks, tables["types"], spark)
     for archive in golden.ARCHIVES:
+        if (spark.version, archive.stem) == ("0.14.0", "singlecomplex-0.15"):
+            # Hudi 0.14.0 writes the only key field's name into the keys of complex tables (`code:2`), 0.14.1 to 1.0.2 do not (`2`):
+            # it finds none of their rows, and stores each key once more.
+            continue
         if not quick or archive.stem in QUICK_GOLDENS:
             made = golden.unpack(archive.stem, ours.folder / f"golden-{spark.version}", ours.ours)
             of("tables of Spark's, written on", archive.stem, made.go_on, spark)
