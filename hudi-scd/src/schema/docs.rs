@@ -1,4 +1,4 @@
-//! What is said of columns in words: the `doc` of Avro, which Spark shows as a column's comment.
+//! What is said of columns in words: the `doc` of Avro. (Spark with Hudi 0.15 and 1.0 does not show it.)
 
 use std::{collections::HashMap, sync::Arc};
 
