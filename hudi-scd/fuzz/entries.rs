@@ -97,10 +97,56 @@ pub fn bloom(bytes: &[u8]) {
     }
 }
 
-/// The bytes of the files whose names fit, to begin with.
-pub fn samples(fits: impl Fn(&str) -> bool) -> Vec<Bytes> {
-    let fits = |(path, _): &&(Path, Bytes)| path.filename().is_some_and(&fits);
-    TABLE.iter().filter(fits).map(|(_, bytes)| bytes.clone()).collect()
+/// Sound bytes for the target of this name, to begin with.
+pub fn sound(target: &str) -> Vec<Bytes> {
+    let files = |fits: &dyn Fn(&str) -> bool| -> Vec<Bytes> {
+        let fits = |(path, _): &&(Path, Bytes)| path.filename().is_some_and(fits);
+        TABLE.iter().filter(fits).map(|(_, bytes)| bytes.clone()).collect()
+    };
+    let texts = |texts: &[&str]| texts.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
+    match target {
+        "properties" => files(&|name| name == "hoodie.properties"),
+        "timeline" => {
+            let names = "20260101000001000.commit.requested\n20260101000002000.inflight\n20260101000003000.clean.requested\n\
+                20260101000004000.rollback.inflight\n20260101000005000.replacecommit\n20260101000006000.savepoint";
+            texts(&names.lines().chain([names]).collect::<Vec<_>>())
+        }
+        "commit" => files(&|name| name.ends_with(".commit")),
+        "avro" => files(&|name| name.ends_with(".clean") || name.ends_with(".savepoint")),
+        "schema" => texts(&[
+            r#"{"type":"record","name":"r","namespace":"n","fields":[{"name":"a","type":["null","int"],"default":null},
+            {"name":"b","type":{"type":"array","items":{"type":"fixed","name":"f","size":3,"logicalType":"decimal","precision":5,"scale":2}}},
+            {"name":"c","type":{"type":"map","values":["null",{"type":"record","name":"x","fields":[{"name":"y","type":"bytes"}]}]}}]}"#,
+            "\"int\"",
+            "{}",
+            "[]",
+        ]),
+        "parquet" => files(&|name| name.ends_with(".parquet")),
+        "footer" => sound("parquet")
+            .into_iter()
+            .map(|file| {
+                let end = file.len() - 8;
+                let length = u32::from_le_bytes(file[end..end + 4].try_into().unwrap()) as usize;
+                file.slice(end - length..end)
+            })
+            .collect(),
+        "bloom" => {
+            let filter = BloomFilter::dynamic(10, 1e-3, 10).to_base64();
+            vec![format!("\u{1}{filter}").into(), format!("\u{3}{filter}").into(), Bytes::new()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Makes an input of nothing one of the sound ones, and tells its length; `None`: the input is changed as any other.
+pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
+    let sound = if size > 1 { Vec::new() } else { sound(target) };
+    let first = sound.get(seed as usize % sound.len().max(1))?;
+    let fits = first.len() <= max_size;
+    fits.then(|| {
+        bytes[..first.len()].copy_from_slice(first);
+        first.len()
+    })
 }
 
 /// Puts the bytes in the place of the last file whose name fits.
