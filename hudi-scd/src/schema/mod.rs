@@ -42,7 +42,9 @@ pub use conform::conform;
 pub(crate) use conform::{check_exact, check_required};
 pub(crate) use continued::{continued, with_meta_columns as avro_with_meta_columns};
 pub use docs::DOC;
-pub(crate) use docs::{doc, documented};
+#[cfg(feature = "cli")]
+pub(crate) use docs::doc;
+pub(crate) use docs::documented;
 pub use evolve::reconcile;
 
 /// The columns that Hudi adds in front of the data, in this order, all strings.
