@@ -13,6 +13,8 @@ use redshift_orchestrator::{
 };
 use tokio::time::sleep;
 
+use crate::dying::Dying;
+
 /// A scripted service, a journal and a clock that outlive processes.
 struct World {
     service: LocalExecutor<Scripted>,
@@ -42,7 +44,7 @@ impl World {
     /// Runs the statement until the process dies at its journal's append number `death`, counted from 0; before the append
     /// takes effect, or after it.
     async fn die_at(&self, death: usize, after: bool) {
-        let journal = DyingJournal { inner: self.journal.clone(), left: death.into(), after };
+        let (journal, _) = Dying::at(self.journal.clone(), death, after);
         let orchestrator =
             Orchestrator::new(self.service.clone()).with_journal(journal).with_clock(self.clock);
         let key = key();
@@ -71,35 +73,6 @@ fn unknown(outcome: &Outcome) -> Option<UnknownReason> {
     match &outcome.result {
         Conclusion::Unknown(unknown) => Some(unknown.reason),
         _ => None,
-    }
-}
-
-/// A journal whose process dies at one of its appends.
-#[derive(Debug)]
-struct DyingJournal {
-    inner: MemoryJournal,
-    left: std::sync::atomic::AtomicUsize,
-    after: bool,
-}
-
-#[async_trait]
-impl Journal for DyingJournal {
-    async fn append(&self, record: Record) -> Result<()> {
-        if self.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 0 {
-            if self.after {
-                self.inner.append(record).await?;
-            }
-            return std::future::pending().await;
-        }
-        self.inner.append(record).await
-    }
-
-    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        self.inner.entry(key).await
-    }
-
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.inner.run(run).await
     }
 }
 

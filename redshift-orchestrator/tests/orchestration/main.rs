@@ -5,6 +5,8 @@
 mod circles;
 mod definitions;
 mod dropping;
+#[path = "../support/dying.rs"]
+mod dying;
 mod endings;
 mod fleet;
 mod garbage;

@@ -2,22 +2,18 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use redshift_orchestrator::{
-    ClientToken, Clock, Conclusion, ErrorKind, Orchestrator, Origin, Outcome, Result, Statement,
-    StatementExecutor, StatementFilter, Status, StepKey, UnknownReason,
-    journal::{Entry, FileJournal, Journal, Record},
+    ClientToken, Clock, Conclusion, ErrorKind, Orchestrator, Origin, Outcome, Statement, StatementExecutor,
+    StatementFilter, Status, StepKey, UnknownReason, journal::FileJournal,
 };
 
 use crate::{
+    dying::Dying,
     emulator::Served,
     harness::{Database, ended, run},
 };
@@ -39,37 +35,6 @@ impl TurnedClock {
 impl Clock for TurnedClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
-    }
-}
-
-/// A journal whose process dies at one of its appends: 0 the intent, 1 the id, 2 the ending.
-#[derive(Debug)]
-struct Dying {
-    inner: FileJournal,
-    left: AtomicUsize,
-    after: bool,
-    dead: Arc<tokio::sync::Notify>,
-}
-
-#[async_trait]
-impl Journal for Dying {
-    async fn append(&self, record: Record) -> Result<()> {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 0 {
-            if self.after {
-                self.inner.append(record).await?;
-            }
-            self.dead.notify_one();
-            return std::future::pending().await;
-        }
-        self.inner.append(record).await
-    }
-
-    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        self.inner.entry(key).await
-    }
-
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.inner.run(run).await
     }
 }
 
@@ -98,8 +63,7 @@ async fn after_death(
         (StepKey::new("run", "step"), Statement::sql("INSERT INTO effects VALUES ('step')"));
 
     let service = start().await;
-    let dead = Arc::<tokio::sync::Notify>::default();
-    let dying = Dying { inner: journal(directory.path()), left: death.into(), after, dead: dead.clone() };
+    let (dying, dead) = Dying::at(journal(directory.path()), death, after);
     let orchestrator = Orchestrator::new(service.executor()).with_journal(dying).with_clock(clock.clone());
     tokio::select! {
         _ = orchestrator.run(&key, statement.clone(), None) => panic!("it did not die"),

@@ -9,6 +9,9 @@ mod batches;
 mod conformance;
 mod dialect;
 #[cfg(all(feature = "data-api", feature = "emulator"))]
+#[path = "../support/dying.rs"]
+mod dying;
+#[cfg(all(feature = "data-api", feature = "emulator"))]
 #[path = "../emulator/support.rs"]
 mod emulator;
 #[cfg(all(feature = "data-api", feature = "emulator"))]

@@ -1,0 +1,52 @@
+//! A journal whose process dies while it writes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use redshift_orchestrator::{
+    Result, StepKey,
+    journal::{Entry, Journal, Record},
+};
+use tokio::sync::Notify;
+
+/// Dies at one of its appends: for a statement these are the intent, the id and the ending.
+#[derive(Debug)]
+pub(crate) struct Dying<J> {
+    inner: J,
+    left: AtomicUsize,
+    after: bool,
+    dead: Arc<Notify>,
+}
+
+impl<J: Journal> Dying<J> {
+    /// Dies at the append number `death`, counted from 0: before it takes effect, or after it. Tells whoever waits for that.
+    pub(crate) fn at(inner: J, death: usize, after: bool) -> (Self, Arc<Notify>) {
+        let dead = Arc::new(Notify::new());
+        (Self { inner, left: death.into(), after, dead: dead.clone() }, dead)
+    }
+}
+
+#[async_trait]
+impl<J: Journal> Journal for Dying<J> {
+    async fn append(&self, record: Record) -> Result<()> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 0 {
+            if self.after {
+                self.inner.append(record).await?;
+            }
+            self.dead.notify_one();
+            return std::future::pending().await;
+        }
+        self.inner.append(record).await
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.inner.entry(key).await
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        self.inner.run(run).await
+    }
+}
