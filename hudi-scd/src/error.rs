@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt};
 
+use crate::timeline::Instant;
+
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -26,8 +28,14 @@ pub enum ErrorKind {
     Corrupt,
     /// Another writer holds the table, or took it over. Nothing of this write is visible; run it again.
     Conflict,
-    /// The storage failed. What was not committed is repaired by the next writer; run it again.
+    /// The storage failed. Nothing of this write is visible, and the next writer removes what it left; run it again.
     Storage,
+    /// The storage failed while the commit completed, and did not answer whether it has. Ask
+    /// [`Table::settle`](crate::Table::settle) before the write is run again: its rows may be visible.
+    Unknown {
+        /// The commit.
+        instant: Instant,
+    },
 }
 
 impl ErrorKind {
@@ -43,6 +51,7 @@ impl ErrorKind {
             Self::Corrupt => "corrupt table",
             Self::Conflict => "conflict",
             Self::Storage => "storage failure",
+            Self::Unknown { .. } => "unknown outcome",
         }
     }
 }

@@ -18,26 +18,46 @@ fn options(begun: Instant, seed: u64) -> TableOptions {
         .with_retention(RetentionPolicy::commits(2))
 }
 
-/// Writes the same changes until they are said to be written, as a caller does.
+/// How the changes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Write {
+    Upsert,
+    BulkInsert,
+}
+
+/// Writes the same changes until they are reported as written, as a caller does.
 async fn persist(
     store: &Arc<dyn ObjectStore>,
     begun: Instant,
     seed: u64,
+    write: Write,
     rows: &arrow::array::RecordBatch,
 ) -> u32 {
+    // The commit whose outcome the last attempt did not learn.
+    let mut unknown = None;
     for attempt in 1..=200 {
-        let written = match Table::open_with(
-            store.clone(),
-            "t".into(),
-            options(begun, seed + u64::from(attempt)),
-        )
-        .await
-        {
-            Ok(table) => table.upsert(std::slice::from_ref(rows)).await.map(drop),
-            Err(error) => Err(error),
+        let options = options(begun, seed + u64::from(attempt));
+        let written = async {
+            let table = Table::open_with(store.clone(), "t".into(), options).await?;
+            if let Some(instant) = unknown
+                && table.settle(instant).await?
+            {
+                return Ok(());
+            }
+            unknown = None;
+            let rows = std::slice::from_ref(rows);
+            match write {
+                Write::Upsert => table.upsert(rows).await.map(drop),
+                Write::BulkInsert => table.bulk_insert(rows).await.map(drop),
+            }
         };
-        match written {
+        match written.await {
             Ok(()) => return attempt,
+            Err(error) if matches!(error.kind(), ErrorKind::Unknown { .. }) => {
+                if let ErrorKind::Unknown { instant } = error.kind() {
+                    unknown = Some(instant);
+                }
+            }
             Err(error) => assert!(
                 matches!(error.kind(), ErrorKind::Storage | ErrorKind::Conflict),
                 "seed {seed}: a fault of the storage is told as what it is not: {error:?}"
@@ -49,7 +69,7 @@ async fn persist(
     panic!("seed {seed}: 200 tries were not enough");
 }
 
-async fn survives(seed: u64, chance: f64) -> u32 {
+async fn survives(seed: u64, chance: f64, write: Write) -> u32 {
     let begun = Instant::now();
     let reliable = memory();
     let schema = schema("id int, day date, at int");
@@ -61,13 +81,18 @@ async fn survives(seed: u64, chance: f64) -> u32 {
     let (mut random, mut model, mut tries) = (fastrand::Rng::with_seed(seed), BTreeMap::new(), 0);
     for at in 1..=6 {
         let rows: BTreeMap<i32, String> = (0..4)
-            .map(|_| {
-                let (id, day) = (random.i32(0..12), random.i32(1..4));
+            .map(|number| {
+                let id = match write {
+                    Write::Upsert => random.i32(0..12),
+                    Write::BulkInsert => at * 4 + number,
+                };
+                let day = random.i32(1..4);
                 (id, format!(r#"{{"at":{at},"day":"2026-01-0{day}","id":{id}}}"#))
             })
             .collect();
         let text: Vec<&str> = rows.values().map(String::as_str).collect();
-        tries += persist(&store, begun, seed * 1_000 + at * 200, &batch(&schema, &text.join("\n"))).await;
+        let draws = seed * 1_000 + u64::from(at.unsigned_abs()) * 200;
+        tries += persist(&store, begun, draws, write, &batch(&schema, &text.join("\n"))).await;
         model.extend(rows);
         let table = Table::open_with(reliable.clone(), "t".into(), options(begun, seed)).await.unwrap();
         let mut expected: Vec<String> = model.values().cloned().collect();
@@ -88,7 +113,16 @@ async fn survives(seed: u64, chance: f64) -> u32 {
 async fn no_row_is_lost_or_doubled_by_faults_of_the_storage() {
     let mut tries = 0;
     for seed in 1..=12 {
-        tries += survives(seed, 0.03).await;
+        tries += survives(seed, 0.03, Write::Upsert).await;
+    }
+    assert!(tries > 12 * 6 + 12, "only {tries} tries: hardly a fault was met");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_insert_that_is_done_again_stores_no_row_twice() {
+    let mut tries = 0;
+    for seed in 101..=112 {
+        tries += survives(seed, 0.05, Write::BulkInsert).await;
     }
     assert!(tries > 12 * 6 + 12, "only {tries} tries: hardly a fault was met");
 }

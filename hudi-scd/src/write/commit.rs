@@ -11,7 +11,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
-use object_store::path::Path;
+use object_store::{ObjectStore, path::Path};
 use tokio::time::Instant as Stopwatch;
 
 use super::{
@@ -150,9 +150,11 @@ impl Commit<'_> {
         let inflight = state_file(State::Inflight)?;
         storage::write(store, &inflight, metadata.to_json()?).await?;
         turn.verify().await?;
-        // Past the next line the rows are there for everybody.
-        let copied = storage::copy(store, &inflight, &state_file(State::Completed)?).await;
-        copied.map_err(|error| undone(instant, error))?;
+        // The commit becomes visible here.
+        let completed = state_file(State::Completed)?;
+        if let Err(error) = storage::copy(store, &inflight, &completed).await {
+            look_up(store, instant, &inflight, &completed, error).await?;
+        }
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
         // The commit stands; markers that stay behind after an error here would only be litter.
         if let Err(error) = table.remove_markers(instant).await {
@@ -245,6 +247,34 @@ impl Table {
         stat.total_write_bytes = stat.file_size_in_bytes;
         Ok(stat.with_runtime(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX), created))
     }
+}
+
+/// Finds out whether a commit completed whose last request failed. An error other than [`ErrorKind::Unknown`] means that it did
+/// not, and will not.
+///
+/// The request may have taken effect, and may still do so. It cannot any more once its source, the inflight file, is gone.
+async fn look_up(
+    store: &dyn ObjectStore,
+    instant: Instant,
+    inflight: &Path,
+    completed: &Path,
+    failed: Error,
+) -> Result<()> {
+    let unknown = |cause: Error| {
+        Error::new(ErrorKind::Unknown { instant }, "the storage does not answer whether the commit completed")
+            .with_context("instant", instant)
+            .with_context("hint", "`Table::settle` finds out")
+            .with_source(cause)
+    };
+    let is_completed = async || Ok(storage::written_at(store, completed).await.map_err(unknown)?.is_some());
+    if is_completed().await? {
+        return Ok(());
+    }
+    if failed.kind() == ErrorKind::NotFound {
+        return Err(undone(instant, failed));
+    }
+    storage::delete(store, inflight).await.map_err(unknown)?;
+    if is_completed().await? { Ok(()) } else { Err(failed) }
 }
 
 /// What it means that a file of an unfinished commit is gone.

@@ -29,6 +29,7 @@ mod patch;
 mod report;
 pub(crate) mod rollback;
 mod rows;
+mod settle;
 mod spill;
 mod tag;
 pub(crate) mod tombstones;
@@ -77,7 +78,7 @@ impl Table {
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the rows do not fit the table, before anything is
     /// written; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) or [`ErrorKind::Storage`](crate::ErrorKind::Storage)
-    /// if the commit did not come about.
+    /// if it was not committed; [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) if the storage did not answer whether it was.
     pub async fn upsert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
         self.write(at_hand(batches), Intent::Upsert).await
     }
@@ -99,7 +100,8 @@ impl Table {
     /// is true is left out.
     ///
     /// # Errors
-    /// As [`Table::upsert`].
+    /// As [`Table::upsert`]. After an [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) ask [`Table::settle`] first: done twice,
+    /// a bulk insert stores its rows twice.
     pub async fn bulk_insert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
         self.write(at_hand(batches), Intent::BulkInsert).await
     }

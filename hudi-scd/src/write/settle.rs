@@ -1,0 +1,52 @@
+//! Settling: finding out what became of a commit whose writer did not learn it.
+
+use super::rollback;
+use crate::{
+    Error, ErrorKind, Result,
+    table::{Table, Turn},
+    timeline::Instant,
+};
+
+impl Table {
+    /// Returns whether a commit completed: for an instant of [`ErrorKind::Unknown`]. The commit is rolled back if it did not, so
+    /// that the result is final, and `false` means that the write can be run again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutsideRetention`] if the instant is older than the active timeline;
+    /// [`ErrorKind::Conflict`] if its writer is at work, or if another writer holds the table;
+    /// [`ErrorKind::Storage`].
+    pub async fn settle(&self, instant: Instant) -> Result<bool> {
+        let turn = self.turn().await?;
+        let settled = self.settle_in_turn(&turn, instant).await;
+        turn.end().await;
+        settled
+    }
+
+    async fn settle_in_turn(&self, _turn: &Turn<'_>, instant: Instant) -> Result<bool> {
+        self.forget_view();
+        if rollback::roll_back_pending(self).await?.contains(&instant) {
+            return Ok(false);
+        }
+        let view = self.view().await?;
+        let mut entries = view.timeline.entries().iter();
+        if let Some(entry) = entries.find(|entry| entry.instant == instant && entry.action.writes_rows()) {
+            return match entry.is_pending() {
+                false => Ok(true),
+                true => Err(Error::new(
+                    ErrorKind::Conflict,
+                    "the writer of this instant is at work, as its heartbeat shows",
+                )
+                .with_context("instant", instant)),
+            };
+        }
+        match view.timeline.completed_commits().next() {
+            Some(first) if instant < first.instant => Err(Error::new(
+                ErrorKind::OutsideRetention,
+                "the instant is older than the active timeline, which no longer shows whether it completed",
+            )
+            .with_context("instant", instant)
+            .with_context("earliest", first.instant)),
+            _ => Ok(false),
+        }
+    }
+}
