@@ -13,7 +13,7 @@ pub(crate) enum Token<'a> {
     Placeholder(&'a str),
     /// `;`.
     Semicolon,
-    /// Anything else: one character, or `::`.
+    /// Anything else: one character, `::`, or `..`.
     Symbol(&'a str),
 }
 
@@ -63,6 +63,8 @@ fn measure(rest: &str, first: char, before: char) -> (usize, fn(&str) -> Token<'
             None => (1, |text| Token::Symbol(text)),
         },
         ':' if after == Some(b':') => (2, |text| Token::Symbol(text)),
+        // The range of a loop, `1..n`: no name of a table ends here.
+        '.' if after == Some(b'.') => (2, |text| Token::Symbol(text)),
         ':' if after.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
             let name = rest[1..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
             // A slice of an array, `a[1:2]`, is no placeholder.

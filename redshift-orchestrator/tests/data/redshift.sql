@@ -464,6 +464,89 @@ SELECT * EXCLUDE (sale_id) FROM mystore.sales
 MERGE INTO mystore.dim USING mystore.dim s ON dim.id = s.id REMOVE DUPLICATES
 --> refused: MERGE … REMOVE DUPLICATES
 
+SELECT COUNT(*) FROM (SELECT 1 AS a UNION ALL SELECT 2)
+--> 2
+
+SELECT SUM(n) FROM (SELECT n FROM (SELECT 3 AS n))
+--> 3
+
+SELECT a FROM (SELECT 1 AS a, ROW_NUMBER() OVER (ORDER BY 1) AS place) WHERE place = 1
+--> 1
+
+SELECT x FROM (WITH q AS (SELECT 7 AS x) SELECT x FROM q)
+--> 7
+
+SELECT l.a, r.b FROM (SELECT 1 AS a) l JOIN ((SELECT 1 AS b) UNION (SELECT 1)) r ON l.a = r.b CROSS JOIN (SELECT 2)
+--> 1 | 1
+
+SELECT SUM(column1) FROM (VALUES (1), (2))
+--> 3
+
+CREATE TABLE without_alias AS SELECT * FROM (SELECT 1 AS a)
+--> ok
+
+INSERT INTO without_alias SELECT * FROM (SELECT 2)
+--> ok
+
+SELECT q.a FROM (SELECT 1 AS a) q WHERE q.a IN (SELECT 1)
+--> 1
+
+CREATE VIEW sees_without_alias AS SELECT MAX(a) FROM (SELECT a FROM without_alias)
+--> ok
+
+CREATE OR REPLACE PROCEDURE counts() AS $$ DECLARE n INTEGER; text VARCHAR(MAX); BEGIN
+    SELECT INTO n COUNT(*) FROM (SELECT 1 UNION ALL SELECT 2);
+    EXECUTE 'INSERT INTO without_alias SELECT COUNT(*) + ' || n || ' FROM (SELECT 1)';
+    text := 'SELECT SUM(a) FROM (SELECT ' || 'a' || ' FROM without_alias)';
+    EXECUTE text || ' ;' INTO n;
+    text := 'SELECT SUM(a) FROM (' || 'SELECT 4 AS a UNION ALL SELECT 5' || ');';
+    EXECUTE text INTO n;
+    INSERT INTO without_alias VALUES (n);
+END $$ LANGUAGE plpgsql
+--> ok
+
+CALL counts()
+--> ok
+
+SELECT a FROM without_alias ORDER BY 1
+--> 1 | 2 | 3 | 9
+
+SELECT * FROM sees_without_alias
+--> 9
+
+CREATE PROCEDURE loops(doc VARCHAR(100), n OUT INT) AS $$ BEGIN
+    n := 0;
+    FOR i IN 0..JSON_ARRAY_LENGTH(doc)-1 LOOP n := n + JSON_EXTRACT_ARRAY_ELEMENT_TEXT(doc, i)::int; END LOOP;
+    FOR i IN REVERSE LEN('abc')..NVL(NULL, 2) LOOP n := n + 100; END LOOP;
+END $$ LANGUAGE plpgsql
+--> ok
+
+CALL loops('[3, 4]')
+--> 207
+
+WITH last_day (d) AS (SELECT DATE '2026-02-01'), trunc (len, nvl) AS (SELECT 1, 2)
+    SELECT LAST_DAY(last_day.d), trunc.len FROM last_day, trunc
+--> 2026-02-28 | 1
+
+SELECT t.len, decode.b, round.c FROM (SELECT 5, 6) AS t(len, nvl) JOIN (SELECT 5) decode (b) ON decode.b = NVL(t.len, 1), generate_series(7, 7) AS round (c)
+--> 5 | 5 | 7
+
+CREATE TABLE names AS SELECT LEN('abc'), LISTAGG('x', ','), MEDIAN(1), GETDATE(), SYSDATE, CHARINDEX('a', 'ba'), CONCAT('a', 'b'), EXTRACT(day FROM DATE '2026-01-02'),
+    DATE_PART(month, DATE '2026-01-02'), DATEADD(day, 1, DATE '2026-01-02'), DATEDIFF(day, '2026-01-01', '2026-01-03'), NVL(1, 2), DECODE(1, 1, 2), REPLICATE('a', 2)
+--> ok
+
+SELECT len, listagg, median, getdate <= "timestamp" + INTERVAL '1 day', charindex, concat, date_part, pgdate_part, date_add, date_diff, "coalesce", "case", replicate FROM names
+--> 3 | x | 1 | true | 2 | ab | 2 | 1 | 2026-01-03 00:00:00 | 2 | 1 | 2 | aa
+
+CREATE VIEW named AS SELECT LEN(what)::INT FROM (SELECT 'abcd' AS what)
+--> ok
+
+SELECT len FROM named WHERE len = (SELECT MAX(len) FROM (SELECT LEN('abcd')))
+--> 4
+
+SELECT region, LEN(region) FROM mystore.sales QUALIFY ROW_NUMBER() OVER (ORDER BY sale_id) = 1 ORDER BY len
+--> N | 1
+
 CREATE TABLE mystore.doc (id INT, payload SUPER)
 --> refused: SUPER
 

@@ -2,7 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeSet, ops::Range};
 
-use super::{Place, Reader, refusal::refused, translate};
+use super::{
+    Place, Reader,
+    names::{self, End},
+    refusal::refused,
+    translate_piece,
+};
 use crate::sql::{Token, tokens};
 
 /// How a procedure treats its transaction.
@@ -43,7 +48,9 @@ pub(super) fn translated<'a>(
         at = edit.place.end;
     }
     edited.extend_from_slice(&written[at..]);
-    let text = Reader { tokens: &edited, library }.text(0..edited.len(), Place::Body)?;
+    let names = names::of_text(Reader { tokens: &edited, library }, End::Closed);
+    let named = names::put_into(&edited, &names);
+    let text = Reader { tokens: &named, library }.text(0..named.len(), Place::Body)?;
     Ok(Cow::Owned(format!("{tag}{text}{tag}")))
 }
 
@@ -139,6 +146,9 @@ fn continue_handler(body: Reader<'_, '_>) -> Option<String> {
     })
 }
 
+/// What the names begin with that stand for the expressions in SQL that is put together.
+pub(super) const MARK: &str = "zq__";
+
 /// A piece of SQL that is put together.
 enum Operand {
     Literal(String),
@@ -167,11 +177,33 @@ fn executed(body: Reader<'_, '_>) -> Result<Vec<Edit>, String> {
             texts.extend(assigned(body, at + 1));
         }
     }
+    let ends: Vec<_> = texts.iter().map(|text| end_of_piece(body, text, &texts)).collect();
     let mut edits = Vec::new();
-    for text in texts {
-        edits.extend(put_together(body, text)?);
+    for (text, end) in texts.into_iter().zip(ends) {
+        edits.extend(put_together(body, text, end)?);
     }
     Ok(edits)
+}
+
+/// How the SQL of a text ends: what it is assigned to may be put together with more.
+fn end_of_piece(body: Reader<'_, '_>, text: &Range<usize>, texts: &[Range<usize>]) -> End {
+    let target = (0..text.start).rev().find_map(|at| begins(body, at).then(|| word(body, at)).flatten());
+    let Some(target) = target else { return End::Closed };
+    let continues = texts.iter().any(|other| {
+        let Some(operands) = operands(body, other.clone()) else { return false };
+        operands.iter().enumerate().any(|(number, operand)| {
+            let Operand::Expression(range) = operand else { return false };
+            let mentioned = range.clone().any(|at| is(body, at, &[target]));
+            let alone = names::trimmed(body, range.clone()).len() == 1;
+            match operands.get(number + 1) {
+                _ if !mentioned => false,
+                Some(Operand::Literal(literal)) if alone => !names::closes(literal),
+                None if alone => false,
+                _ => true,
+            }
+        })
+    });
+    if continues { End::Open } else { End::Closed }
 }
 
 /// The end of an expression of a statement.
@@ -203,9 +235,9 @@ fn assigned(body: Reader<'_, '_>, at: usize) -> Option<Range<usize>> {
 }
 
 /// The translation of SQL that is put together with `||`; `None` where nothing is to be done.
-fn put_together(body: Reader<'_, '_>, text: Range<usize>) -> Result<Option<Edit>, String> {
+fn put_together(body: Reader<'_, '_>, text: Range<usize>, end: End) -> Result<Option<Edit>, String> {
     let Some(operands) = operands(body, text.clone()) else { return Ok(None) };
-    let mark = |number: usize| format!("zq__{number}__");
+    let mark = |number: usize| format!("{MARK}{number}__");
     let whole: String = operands
         .iter()
         .enumerate()
@@ -214,7 +246,7 @@ fn put_together(body: Reader<'_, '_>, text: Range<usize>) -> Result<Option<Edit>
             Operand::Expression(_) => mark(number),
         })
         .collect();
-    let translated = translate(&whole, body.library)?;
+    let translated = translate_piece(&whole, body.library, end)?;
     if translated == whole {
         return Ok(None);
     }

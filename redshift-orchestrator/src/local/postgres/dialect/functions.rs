@@ -33,6 +33,66 @@ const LIBRARY: [&str; 21] = [
     "TRUNC",
 ];
 
+/// Functions that become something else than a call of the same name.
+const REWRITTEN: [&str; 27] = [
+    "CAST",
+    "CHARINDEX",
+    "CONCAT",
+    "CONVERT",
+    "DATEADD",
+    "DATEDIFF",
+    "DATE_ADD",
+    "DATE_DIFF",
+    "DATE_PART",
+    "DATE_TRUNC",
+    "DECODE",
+    "EXTRACT",
+    "FIRST_VALUE",
+    "GETDATE",
+    "ISNULL",
+    "LAST_VALUE",
+    "LEN",
+    "LISTAGG",
+    "MEDIAN",
+    "NVL",
+    "NVL2",
+    "PERCENTILE_CONT",
+    "PGDATE_PART",
+    "RATIO_TO_REPORT",
+    "REPLICATE",
+    "SYSDATE",
+    "TEXTLEN",
+];
+
+/// Whether a call of this function is translated.
+pub(super) fn is_known(name: &str) -> bool {
+    REWRITTEN.iter().chain(&LIBRARY).any(|one| name.eq_ignore_ascii_case(one))
+}
+
+/// The name that Redshift gives the column of a call, where PostgreSQL gives the call's translation another one. `name`: in capitals.
+pub(super) fn column_name(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "CHARINDEX" => "charindex",
+        "CONCAT" => "concat",
+        "DATEADD" | "DATE_ADD" => "date_add",
+        "DATEDIFF" | "DATE_DIFF" => "date_diff",
+        // The documentation of DATE_PART gives its default name.
+        "DATE_PART" | "PGDATE_PART" => "pgdate_part",
+        "EXTRACT" => "date_part",
+        "FIRST_VALUE" => "first_value",
+        "GETDATE" => "getdate",
+        "LAST_VALUE" => "last_value",
+        "LEN" => "len",
+        "LISTAGG" => "listagg",
+        "MEDIAN" => "median",
+        "PERCENTILE_CONT" => "percentile_cont",
+        "RATIO_TO_REPORT" => "ratio_to_report",
+        "REPLICATE" => "replicate",
+        "TEXTLEN" => "textlen",
+        _ => return None,
+    })
+}
+
 /// Words behind which a name and a bracket are no call.
 const NO_CALL: [&str; 10] =
     ["FUNCTION", "PROCEDURE", "AGGREGATE", "TABLE", "INTO", "CALL", "VIEW", "REFERENCES", "EXISTS", "INDEX"];

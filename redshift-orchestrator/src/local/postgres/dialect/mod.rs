@@ -3,9 +3,11 @@
 use std::{borrow::Cow, ops::Range};
 
 use crate::sql::{Token, tokens};
+use names::End;
 
 mod bodies;
 mod functions;
+mod names;
 mod qualify;
 mod refusal;
 mod statements;
@@ -22,7 +24,14 @@ pub(super) const LIBRARY: &str = include_str!("library.sql");
 /// # Errors
 /// The text of the statement's failure, where Redshift means something that PostgreSQL does not have.
 pub(super) fn translate<'a>(sql: &'a str, library: &str) -> Result<Cow<'a, str>, String> {
+    translate_piece(sql, library, End::Closed)
+}
+
+/// The translation of a text that may be a piece of SQL.
+fn translate_piece<'a>(sql: &'a str, library: &str, end: End) -> Result<Cow<'a, str>, String> {
     let tokens: Vec<_> = tokens(sql).collect();
+    let names = names::of_text(Reader { tokens: &tokens, library }, end);
+    let tokens = names::put_into(&tokens, &names);
     let text = Reader { tokens: &tokens, library }.text(0..tokens.len(), Place::Statement)?;
     Ok(if text == sql { Cow::Borrowed(sql) } else { Cow::Owned(text) })
 }

@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::{Piece, Place, Reader, functions, refusal};
+use super::{Piece, Place, Reader, functions, names::trimmed, refusal};
 use crate::sql::Token;
 
 /// Words that end the condition.
@@ -88,7 +88,7 @@ pub(super) fn translate<'a>(
         let (key, direction) = key_and_direction(reader, trimmed(reader, key));
         let text = reader.expression(key.clone())?;
         let is_output = text.bytes().all(|byte| byte.is_ascii_digit())
-            || named.iter().any(|(name, _)| name.text.eq_ignore_ascii_case(&text));
+            || named.iter().any(|(name, _)| is_same_name(&name.text, &text));
         if is_distinct && !is_output {
             return Ok(None);
         }
@@ -193,13 +193,6 @@ fn outside<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> impl Iterator<Item
 
 fn is_word(reader: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
     matches!(reader.tokens[at], Token::Word(word) if words.iter().any(|one| word.eq_ignore_ascii_case(one)))
-}
-
-/// A part without the blanks around it.
-fn trimmed(reader: Reader<'_, '_>, part: Range<usize>) -> Range<usize> {
-    let begin = reader.next(part.start, part.end).unwrap_or(part.end);
-    let is_blank = |at: &usize| matches!(reader.tokens[*at], Token::Blank(_));
-    begin..part.clone().rev().find(|at| !is_blank(at)).map_or(begin, |at| at + 1)
 }
 
 /// The tables whose columns an item stands for: `None` for any other item, `Some(None)` where they cannot be told.
@@ -313,6 +306,15 @@ fn name(reader: Reader<'_, '_>, item: Range<usize>) -> Name {
     }
 }
 
+/// Whether two names, quoted or not, mean the same column.
+fn is_same_name(one: &str, other: &str) -> bool {
+    let plain = |name: &str| match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => name.to_ascii_lowercase(),
+    };
+    plain(one) == plain(other)
+}
+
 /// The name of the function that an item begins with.
 fn of_call(reader: Reader<'_, '_>, solid: &[usize]) -> Option<String> {
     let Token::Word(word) = reader.tokens[*solid.first()?] else { return None };
@@ -341,7 +343,7 @@ fn in_place_of_names(
             && !reader
                 .next(at + 1, condition.end)
                 .is_some_and(|at| matches!(reader.tokens[at], Token::Symbol("(" | ".")));
-        let (name, item) = named.iter().find(|(name, _)| name.text.eq_ignore_ascii_case(text))?;
+        let (name, item) = named.iter().find(|(name, _)| is_same_name(&name.text, text))?;
         let expression = item.start..name.begin;
         (alone && name.begin < item.end && is_windowed(&expression)).then_some(expression)
     };

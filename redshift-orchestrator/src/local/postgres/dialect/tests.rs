@@ -28,25 +28,37 @@ fn functions_that_redshift_alone_knows_are_translated() {
             "SELECT DECODE(x, 1, 'one', NULL, 'none', NVL(y, 'z'))",
             "SELECT (CASE WHEN (x) IS NOT DISTINCT FROM (1) THEN 'one' WHEN (x) IS NOT DISTINCT FROM (NULL) THEN 'none' ELSE COALESCE(y, 'z') END)",
         ),
-        ("SELECT GETDATE( )", "SELECT date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC')"),
-        ("SELECT sysdate", "SELECT (transaction_timestamp() AT TIME ZONE 'UTC')"),
+        (
+            "SELECT GETDATE( )",
+            "SELECT date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC') AS \"getdate\"",
+        ),
+        ("SELECT sysdate", "SELECT (transaction_timestamp() AT TIME ZONE 'UTC') AS \"timestamp\""),
         (
             "SELECT DATEADD(mon, -1, DATE_TRUNC('month', sold_at)), dateadd('day', :n, '2026-01-31')",
-            "SELECT lib.dateadd('mon', -1, lib.date_trunc('month', sold_at)), lib.dateadd('day', :n, CAST('2026-01-31' AS timestamp))",
+            "SELECT lib.dateadd('mon', -1, lib.date_trunc('month', sold_at)) AS \"date_add\", lib.dateadd('day', :n, CAST('2026-01-31' AS timestamp)) AS \"date_add\"",
         ),
-        ("SELECT DATEDIFF(week, a, :b)", "SELECT lib.datediff('week', a, CAST(:b AS timestamp))"),
-        ("SELECT DATE_PART(w, a)", "SELECT date_part(lib.date_part_name('w'), a)"),
-        ("SELECT CONCAT(a, NVL(b, ''))", "SELECT (CAST(a AS text) || CAST(COALESCE(b, '') AS text))"),
-        ("SELECT LEN(a), CHARINDEX('b', a)", "SELECT LENGTH(a), POSITION(('b') IN (a))"),
+        (
+            "SELECT DATEDIFF(week, a, :b)",
+            "SELECT lib.datediff('week', a, CAST(:b AS timestamp)) AS \"date_diff\"",
+        ),
+        ("SELECT DATE_PART(w, a)", "SELECT date_part(lib.date_part_name('w'), a) AS \"pgdate_part\""),
+        (
+            "SELECT CONCAT(a, NVL(b, ''))",
+            "SELECT (CAST(a AS text) || CAST(COALESCE(b, '') AS text)) AS \"concat\"",
+        ),
+        (
+            "SELECT LEN(a), CHARINDEX('b', a)",
+            "SELECT LENGTH(a) AS \"len\", POSITION(('b') IN (a)) AS \"charindex\"",
+        ),
         ("SELECT CONVERT(DECIMAL(10, 2), NVL(a, 0))", "SELECT CAST(COALESCE(a, 0) AS DECIMAL(10, 2))"),
         ("SELECT CAST(a AS VARCHAR(MAX)), b::DATETIME", "SELECT CAST(a AS VARCHAR(65535)), b::TIMESTAMP"),
         (
             "SELECT LISTAGG(name, ', ') WITHIN GROUP (ORDER BY sold_at DESC) FROM t",
-            "SELECT STRING_AGG(CAST(name AS text), ', ' ORDER BY sold_at DESC) FROM t",
+            "SELECT STRING_AGG(CAST(name AS text), ', ' ORDER BY sold_at DESC) AS \"listagg\" FROM t",
         ),
         (
             "SELECT listagg(DISTINCT a) within group (order by a desc)",
-            "SELECT STRING_AGG(DISTINCT CAST(a AS text), '' ORDER BY CAST(a AS text) desc)",
+            "SELECT STRING_AGG(DISTINCT CAST(a AS text), '' ORDER BY CAST(a AS text) desc) AS \"listagg\"",
         ),
         ("SELECT APPROXIMATE COUNT(DISTINCT a)", "SELECT COUNT(DISTINCT a)"),
         (
@@ -56,11 +68,11 @@ fn functions_that_redshift_alone_knows_are_translated() {
         ("SELECT a FROM t MINUS SELECT b FROM u", "SELECT a FROM t EXCEPT SELECT b FROM u"),
         (
             "SELECT EXTRACT(dayofyear FROM a), EXTRACT(epoch FROM '2026-11-23'), AVG(DISTINCT a)",
-            "SELECT lib.extract_part('dayofyear', a), lib.extract_part('epoch', CAST('2026-11-23' AS timestamp)), lib.avg(DISTINCT a)",
+            "SELECT lib.extract_part('dayofyear', a) AS \"date_part\", lib.extract_part('epoch', CAST('2026-11-23' AS timestamp)) AS \"date_part\", lib.avg(DISTINCT a)",
         ),
         (
             "SELECT RATIO_TO_REPORT(a) OVER (PARTITION BY b), LAG(a, 1) RESPECT NULLS OVER (ORDER BY b)",
-            "SELECT (CAST(a AS double precision) / NULLIF(SUM(CAST(a AS double precision)) OVER (PARTITION BY b), 0)), LAG(a, 1) OVER (ORDER BY b)",
+            "SELECT (CAST(a AS double precision) / NULLIF(SUM(CAST(a AS double precision)) OVER (PARTITION BY b), 0)) AS \"ratio_to_report\", LAG(a, 1) OVER (ORDER BY b)",
         ),
         ("SELECT 'it\\'s NVL(', NVL(a, 'b')", "SELECT 'it\\'s NVL(', COALESCE(a, 'b')"),
         ("SELECT * FROM PG_TABLE_DEF, s.svv_tables", "SELECT * FROM lib.pg_table_def, s.svv_tables"),
@@ -110,7 +122,7 @@ fn top_is_a_limit_at_the_end_of_its_query() {
         ("SELECT DISTINCT TOP 5 a FROM t", "SELECT DISTINCT a FROM t LIMIT 5"),
         (
             "SELECT * FROM (SELECT TOP (:n) a FROM (SELECT 1)) WHERE b IN (1)",
-            "SELECT * FROM (SELECT a FROM (SELECT 1) LIMIT (:n)) WHERE b IN (1)",
+            "SELECT * FROM (SELECT a FROM (SELECT 1) AS \"~s1\" LIMIT (:n)) AS \"~s2\" WHERE b IN (1)",
         ),
         (
             "SELECT TOP 1 a FROM t UNION ALL SELECT TOP 2 b FROM u",
@@ -330,9 +342,144 @@ fn what_postgresql_lacks_is_refused_by_name() {
     }
 }
 
+#[test]
+fn a_function_behind_a_range_is_translated() {
+    assert_translated(
+        "CREATE PROCEDURE p(doc VARCHAR(99)) AS $$ BEGIN
+            FOR i IN 0..JSON_ARRAY_LENGTH(doc)-1 LOOP a := i; END LOOP;
+            FOR i IN REVERSE LEN(doc)..NVL(n, 1) LOOP a := t.len(i); END LOOP;
+         END $$ LANGUAGE plpgsql",
+        "CREATE PROCEDURE p(doc VARCHAR(99)) AS $$ BEGIN
+            FOR i IN 0..lib.json_array_length(doc)-1 LOOP a := i; END LOOP;
+            FOR i IN REVERSE LENGTH(doc)..COALESCE(n, 1) LOOP a := t.len(i); END LOOP;
+         END $$ LANGUAGE plpgsql",
+    );
+}
+
+#[test]
+fn a_name_with_a_column_list_is_no_call() {
+    for (redshift, postgres) in [
+        (
+            "WITH last_day (d) AS (SELECT 1), Decode(a, b, c) AS (SELECT LAST_DAY(d), 2, 3 FROM last_day) SELECT len(a) AS n FROM decode",
+            "WITH \"last_day\" (d) AS (SELECT 1), \"decode\"(a, b, c) AS (SELECT lib.last_day(d), 2, 3 FROM last_day) SELECT LENGTH(a) AS n FROM decode",
+        ),
+        (
+            "WITH RECURSIVE nvl(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM nvl) SELECT a FROM nvl",
+            "WITH RECURSIVE \"nvl\"(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM nvl) SELECT a FROM nvl",
+        ),
+        (
+            "SELECT t.len FROM (SELECT 1, 2) AS t(len, decode) JOIN s.u AS trunc (a) ON nvl(trunc.a, 1) = t.len, v len (b), generate_series(1, 2) round(c) WHERE (t.len = 1) AND nvl(b, 1) = 1",
+            "SELECT t.len FROM (SELECT 1, 2) AS t(len, decode) JOIN s.u AS \"trunc\" (a) ON COALESCE(trunc.a, 1) = t.len, v \"len\" (b), generate_series(1, 2) \"round\"(c) WHERE (t.len = 1) AND COALESCE(b, 1) = 1",
+        ),
+        (
+            "CREATE VIEW len (a) AS SELECT NVL(a, 1) FROM t; CREATE TABLE trunc (a INT)",
+            "CREATE VIEW len (a) AS SELECT COALESCE(a, 1) FROM t; CREATE TABLE trunc (a INT)",
+        ),
+    ] {
+        assert_translated(redshift, postgres);
+    }
+}
+
+#[test]
+fn a_subquery_in_from_has_an_alias() {
+    for (redshift, postgres) in [
+        ("SELECT a FROM (SELECT 1 AS a)", "SELECT a FROM (SELECT 1 AS a) AS \"~s1\""),
+        (
+            "SELECT SUM(n) FROM (SELECT n FROM (SELECT 3 AS n)) WHERE n IN (SELECT 3)",
+            "SELECT SUM(n) FROM (SELECT n FROM (SELECT 3 AS n) AS \"~s1\") AS \"~s2\" WHERE n IN (SELECT 3)",
+        ),
+        (
+            "SELECT * FROM t, (VALUES (1)), LATERAL (SELECT 1) x JOIN (WITH q AS (SELECT 7) SELECT * FROM q) ON 1 = (SELECT 1)",
+            "SELECT * FROM t, (VALUES (1)) AS \"~s1\", LATERAL (SELECT 1) x JOIN (WITH q AS (SELECT 7) SELECT * FROM q) AS \"~s2\" ON 1 = (SELECT 1)",
+        ),
+        (
+            "SELECT * FROM ((SELECT 1) UNION (SELECT 2)), ((SELECT 1) JOIN (SELECT 2) AS b ON true), ((SELECT 3)) -- last",
+            "SELECT * FROM ((SELECT 1) UNION (SELECT 2)) AS \"~s1\", ((SELECT 1) AS \"~s2\" JOIN (SELECT 2) AS b ON true), ((SELECT 3)) AS \"~s3\" -- last",
+        ),
+        (
+            "INSERT INTO u SELECT a, (SELECT 1), 2 FROM (SELECT 1 AS a) UNION SELECT * FROM (SELECT 2) ORDER BY 1; UPDATE t SET a = 1 FROM (SELECT 1) WHERE t.b = 1",
+            "INSERT INTO u SELECT a, (SELECT 1), 2 FROM (SELECT 1 AS a) AS \"~s1\" UNION SELECT * FROM (SELECT 2) AS \"~s2\" ORDER BY 1; UPDATE t SET a = 1 FROM (SELECT 1) AS \"~s3\" WHERE t.b = 1",
+        ),
+        (
+            "DELETE FROM t USING (SELECT 1) WHERE a IS DISTINCT FROM (SELECT 1)",
+            "DELETE FROM t USING (SELECT 1) AS \"~s1\" WHERE a IS DISTINCT FROM (SELECT 1)",
+        ),
+        (
+            "SELECT * FROM (SELECT 1 AS a) QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1",
+            "SELECT (\"~q\".\"~1\").* FROM (SELECT \"~s1\", (ROW_NUMBER() OVER (ORDER BY a) = 1) FROM (SELECT 1 AS a) AS \"~s1\") AS \"~q\" (\"~1\", \"~keep\") WHERE \"~q\".\"~keep\"",
+        ),
+        (
+            "CREATE PROCEDURE p() AS $$ BEGIN
+                SELECT INTO n COUNT(*) FROM (SELECT 1);
+                FOR r IN SELECT * FROM (SELECT 1) LOOP EXECUTE 'SELECT * FROM (SELECT 1)' USING (SELECT 1); END LOOP;
+                v := 'SELECT * FROM (SELECT 1)'; v := v || ' t'; EXECUTE v;
+                w := 'SELECT * FROM (SELECT ' || n || ')'; EXECUTE w || ' ;' INTO n;
+                w := w || ' WHERE true'; x := 'SELECT SUM(n) FROM (' || w || ');'; EXECUTE x;
+             END $$ LANGUAGE plpgsql",
+            "CREATE PROCEDURE p() AS $$ BEGIN
+                SELECT INTO n COUNT(*) FROM (SELECT 1) AS \"~s1\";
+                FOR r IN SELECT * FROM (SELECT 1) AS \"~s2\" LOOP EXECUTE 'SELECT * FROM (SELECT 1) AS \"~s1\"' USING (SELECT 1); END LOOP;
+                v := 'SELECT * FROM (SELECT 1)'; v := v || ' t'; EXECUTE v;
+                w := 'SELECT * FROM (SELECT ' || n || ') AS \"~s1\"' ; EXECUTE w || ' ;' INTO n;
+                w := w || ' WHERE true'; x := 'SELECT SUM(n) FROM (' || w || ') AS \"~s1\";' ; EXECUTE x;
+             END $$ LANGUAGE plpgsql",
+        ),
+    ] {
+        assert_translated(redshift, postgres);
+    }
+    for sql in [
+        "SELECT * FROM (SELECT 1) t, (SELECT 2) AS u, (SELECT 3) \"V\" (a)",
+        "SELECT SUBSTRING(a FROM (SELECT 1)), b IS NOT DISTINCT FROM (SELECT 2) FROM t WHERE c IN (SELECT 1) GROUP BY a, (SELECT 1)",
+        "SELECT TRIM(BOTH FROM (SELECT 1)) FROM t JOIN u USING (a)",
+        "INSERT INTO t (SELECT 1)",
+        "CREATE TABLE t AS (SELECT 1)",
+    ] {
+        assert_translated(sql, sql);
+    }
+}
+
+#[test]
+fn a_column_without_an_alias_is_named_as_on_redshift() {
+    for (redshift, postgres) in [
+        (
+            "SELECT LEN(a), (len(b))::int, CAST(LEN(c) AS double precision), -LEN(d), LEN(e) AS e, LEN(f) f, t.len(g)",
+            "SELECT LENGTH(a) AS \"len\", (LENGTH(b))::int AS \"len\", CAST(LENGTH(c) AS double precision) AS \"len\", -LENGTH(d), LENGTH(e) AS e, LENGTH(f) f, t.len(g)",
+        ),
+        (
+            "SELECT DISTINCT SYSDATE, CURRENT_DATE FROM t WHERE a > SYSDATE",
+            "SELECT DISTINCT (transaction_timestamp() AT TIME ZONE 'UTC') AS \"timestamp\", CURRENT_DATE AS \"date\" FROM t WHERE a > (transaction_timestamp() AT TIME ZONE 'UTC')",
+        ),
+        (
+            "SELECT TOP 1 EXTRACT(day FROM a), LISTAGG(a, ',') WITHIN GROUP (ORDER BY a) FROM t",
+            "SELECT lib.extract_part('day', a) AS \"date_part\", STRING_AGG(CAST(a AS text), ',' ORDER BY a) AS \"listagg\" FROM t LIMIT 1",
+        ),
+        (
+            "SELECT MEDIAN(a) OVER (PARTITION BY b), CASE WHEN a THEN 1 ELSE CASE WHEN b THEN 2 ELSE LEN(c) END END, CASE WHEN a THEN LEN(b) END",
+            "SELECT lib.percentile_over(0.5, a) OVER (PARTITION BY b) AS \"median\", CASE WHEN a THEN 1 ELSE CASE WHEN b THEN 2 ELSE LENGTH(c) END END AS \"len\", CASE WHEN a THEN LENGTH(b) END",
+        ),
+        (
+            "SELECT NVL(LEN(a), 1), NVL2(a, 1, LEN(b)), CONVERT(INT, LEN(c)) FROM (SELECT LEN(a) FROM t) q",
+            "SELECT COALESCE(LENGTH(a), 1), (CASE WHEN (a) IS NOT NULL THEN 1 ELSE LENGTH(b) END) AS \"len\", CAST(LENGTH(c) AS INT) AS \"len\" FROM (SELECT LENGTH(a) AS \"len\" FROM t) q",
+        ),
+        (
+            "SELECT LEN(a) INTO n FROM t; SELECT INTO n LEN(a) FROM t; SELECT LEN(a) b UNION SELECT LEN(b)",
+            "SELECT LENGTH(a) AS \"len\" INTO n FROM t; SELECT INTO n LENGTH(a) FROM t; SELECT LENGTH(a) b UNION SELECT LENGTH(b) AS \"len\"",
+        ),
+        (
+            "SELECT LEN(a), b FROM t QUALIFY ROW_NUMBER() OVER (ORDER BY b) = 1",
+            "SELECT \"~q\".\"~1\" AS \"len\", \"~q\".\"~2\" AS b FROM (SELECT LENGTH(a) AS \"len\", b, (ROW_NUMBER() OVER (ORDER BY b) = 1) FROM t) AS \"~q\" (\"~1\", \"~2\", \"~keep\") WHERE \"~q\".\"~keep\"",
+        ),
+    ] {
+        assert_translated(redshift, postgres);
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_is_done_to_what_both_understand(sql in "(SELECT|FROM|CREATE|VIEW|[a-m]{1,3}|[(),;.:'\"$ \n-]|[0-9]){0,40}") {
+        // PostgreSQL 15 needs an alias of a subquery in FROM.
+        let squeezed: String = sql.split_whitespace().collect();
+        prop_assume!(!(squeezed.contains("FROM") && squeezed.contains("(SELECT")));
         prop_assert_eq!(translate(&sql), sql.as_str());
     }
 
