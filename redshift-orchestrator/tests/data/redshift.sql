@@ -547,6 +547,109 @@ SELECT len FROM named WHERE len = (SELECT MAX(len) FROM (SELECT LEN('abcd')))
 SELECT region, LEN(region) FROM mystore.sales QUALIFY ROW_NUMBER() OVER (ORDER BY sale_id) = 1 ORDER BY len
 --> N | 1
 
+CREATE TABLE vb (a VARCHAR(5), t TEXT, c CHAR(3), v VARCHAR)
+--> ok
+
+INSERT INTO vb (a) VALUES ('あいう')
+--> fails: ERROR: value too long for type character varying(5) [SQLSTATE 22001]
+
+INSERT INTO vb (a) VALUES ('abcdef')
+--> fails: ERROR: value too long for type character varying(5) [SQLSTATE 22001]
+
+INSERT INTO vb (t) VALUES (REPEAT('x', 300))
+--> fails: value too long for type character varying(256)
+
+INSERT INTO vb (v) VALUES (REPEAT('x', 300))
+--> fails: value too long for type character varying(256)
+
+INSERT INTO vb (c) VALUES ('é')
+--> fails: only ASCII characters are allowed in fixed length strings. Invalid ASCII char: c3 a9
+
+CREATE TABLE vb2 (a VARCHAR(70000))
+--> fails: length for type character varying cannot exceed 65535
+
+INSERT INTO vb VALUES ('あb', REPEAT('x', 256), 'abc', 'é'), (NULL, NULL, NULL, NULL)
+--> ok
+
+CREATE TEMP TABLE stage (LIKE vb)
+&& INSERT INTO stage SELECT * FROM vb
+&& INSERT INTO stage (a) VALUES ('ああ')
+--> fails: Query #3 failed with ERROR: value too long for type character varying(5)
+
+ALTER TABLE vb ALTER COLUMN a TYPE VARCHAR(9)
+--> ok
+
+INSERT INTO vb (a) VALUES ('あいう')
+--> ok
+
+INSERT INTO vb (a) VALUES ('あいうx')
+--> fails: value too long for type character varying(9)
+
+ALTER TABLE vb ADD COLUMN added VARCHAR(2) DEFAULT 'é'
+--> ok
+
+UPDATE vb SET added = 'éé'
+--> fails: value too long for type character varying(2)
+
+CREATE PROCEDURE widens(size IN INT) AS $$ BEGIN
+    ALTER TABLE vb ALTER COLUMN added TYPE VARCHAR(4);
+    UPDATE vb SET added = 'éé';
+    EXECUTE 'CREATE TABLE sized (a VARCHAR(' || size || '))';
+    INSERT INTO sized VALUES ('ああ');
+END $$ LANGUAGE plpgsql
+--> ok
+
+CALL widens(6)
+--> ok
+
+CALL widens(5)
+--> fails: "sized" already exists
+
+INSERT INTO sized VALUES ('あああ')
+--> fails: value too long for type character varying(6)
+
+CREATE TABLE target (id INT, name VARCHAR(20))
+--> ok
+
+CREATE TABLE source (id INT, name VARCHAR(20))
+--> ok
+
+DELETE FROM target AS t USING source AS s WHERE t.id = s.id
+--> fails: syntax error at or near "AS"
+
+MERGE INTO target AS t USING source AS s ON t.id = s.id WHEN MATCHED THEN UPDATE SET name = s.name WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id)
+--> fails: syntax error at or near "AS"
+
+MERGE INTO target USING source AS s ON target.id = s.id WHEN MATCHED THEN UPDATE SET name = s.name
+--> fails: syntax error at end of input
+
+INSERT INTO target (id) VALUES (1) ON CONFLICT DO NOTHING
+--> fails: syntax error at or near "ON"
+
+INSERT INTO target (id) VALUES (2) RETURNING id
+--> fails: syntax error at or near "RETURNING"
+
+CREATE TABLE numbered (id SERIAL)
+--> fails: Column "numbered.id" has unsupported type "serial".
+
+CREATE TABLE listed (a INT[])
+--> fails: Column "listed.a" has unsupported type "integer[]".
+
+MERGE INTO target USING source AS s ON target.id = s.id WHEN MATCHED THEN UPDATE SET name = s.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, s.name)
+--> ok
+
+CREATE TABLE identified (id INT IDENTITY, strng TEXT)
+--> ok
+
+INSERT INTO identified (strng) VALUES ('a'), ('b')
+--> ok
+
+SELECT id FROM identified ORDER BY id
+--> 1 | 2
+
+CREATE TABLE identified2 (id BIGINT IDENTITY NOT NULL)
+--> ok
+
 CREATE TABLE mystore.doc (id INT, payload SUPER)
 --> refused: SUPER
 

@@ -24,11 +24,18 @@ pub(super) fn text(error: &DbError) -> String {
     // Writing to a String does not fail.
     let _ = write!(text, "{} [SQLSTATE {}]", error.message(), error.code().code());
     for (name, part) in [("Detail", error.detail()), ("Hint", error.hint()), ("Where", error.where_())] {
-        if let Some(part) = part {
+        // The functions that a check calls are not the user's.
+        let part =
+            part.map(|part| part.lines().filter(|line| !is_of_check(line)).collect::<Vec<_>>().join("\n"));
+        if let Some(part) = part.filter(|part| !part.is_empty()) {
             let _ = write!(text, "\n  {name}: {part}");
         }
     }
     text
+}
+
+fn is_of_check(line: &str) -> bool {
+    line.starts_with("PL/pgSQL function ") && (line.contains(".too_long(") || line.contains(".not_ascii("))
 }
 
 /// The name of the table or function that the server does not have: `relation "x" does not exist`, `function x(integer) does not exist`.

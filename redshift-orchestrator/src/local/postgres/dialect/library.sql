@@ -303,6 +303,31 @@ CREATE OR REPLACE FUNCTION ~.handled(change int) RETURNS int LANGUAGE sql VOLATI
     SELECT set_config('redshift.handled', (coalesce(nullif(current_setting('redshift.handled', true), '')::int, 0) + change)::text, true)::int
 $$;
 
+-- What a check of a column's size calls where it does not hold. Volatile: an immutable function of constants is called by the planner.
+CREATE OR REPLACE FUNCTION ~.too_long(size int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+    RAISE EXCEPTION 'value too long for type character varying(%)', size USING ERRCODE = 'string_data_right_truncation';
+END $$;
+CREATE OR REPLACE FUNCTION ~.not_ascii(value text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    letter text := left(regexp_replace(value, '[[:ascii:]]', '', 'g'), 1);
+BEGIN
+    RAISE EXCEPTION 'Invalid characters: only ASCII characters are allowed in fixed length strings. Invalid ASCII char: %',
+        btrim(regexp_replace(encode(convert_to(letter, 'UTF8'), 'hex'), '(..)', E'\\1 ', 'g')) USING ERRCODE = 'character_not_in_repertoire';
+END $$;
+-- ALTER TABLE … ALTER COLUMN … TYPE VARCHAR(size), with the check of the size.
+CREATE OR REPLACE FUNCTION ~.resize(target regclass, col text, size int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    old name;
+BEGIN
+    FOR old IN
+        SELECT conname FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND conkey = ARRAY[attnum]
+        WHERE conrelid = target AND contype = 'c' AND attname = (parse_ident(col))[1] AND pg_get_constraintdef(pg_constraint.oid) LIKE '%too_long(%'
+    LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', target, old);
+    END LOOP;
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN %s TYPE varchar(%s), ADD CHECK (CASE WHEN octet_length(%s) > %s THEN ~.too_long(%s) ELSE true END)', target, col, size, col, size, size);
+END $$;
+
 -- System views.
 CREATE OR REPLACE VIEW ~.pg_table_def AS
     SELECT n.nspname::text AS schemaname, c.relname::text AS tablename, a.attname::text AS "column", format_type(a.atttypid, a.atttypmod) AS type,

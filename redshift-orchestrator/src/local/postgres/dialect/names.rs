@@ -474,7 +474,10 @@ pub(super) fn column(reader: Reader<'_, '_>, item: Range<usize>) -> Option<&'sta
 }
 
 /// The positions of tokens that are in no brackets.
-fn top_level<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> impl Iterator<Item = usize> + use<'a> {
+pub(super) fn top_level<'a>(
+    reader: Reader<'a, '_>,
+    part: Range<usize>,
+) -> impl Iterator<Item = usize> + use<'a> {
     let (tokens, mut depth) = (reader.tokens, 0_usize);
     part.filter(move |at| match tokens[*at] {
         Token::Symbol("(" | "[") => {

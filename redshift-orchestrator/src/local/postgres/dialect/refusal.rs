@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Reader, windows};
+use super::{Reader, names, windows};
 use crate::sql::Token;
 
 /// Words that a statement begins with; what is refused; the way out.
@@ -45,6 +45,161 @@ const STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["ANALYSE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
 ];
 
+/// Words that a statement of PostgreSQL begins with and Redshift refuses; its name; the way out.
+#[rustfmt::skip]
+const POSTGRES_STATEMENTS: &[(&[&str], &str, &str)] = &[
+    (&["CREATE", "INDEX"], "CREATE INDEX", "declare a SORTKEY"),
+    (&["CREATE", "UNIQUE", "INDEX"], "CREATE UNIQUE INDEX", "declare a SORTKEY, and keep rows unique in the load"),
+    (&["CREATE", "SEQUENCE"], "CREATE SEQUENCE", "declare a column with IDENTITY(1, 1)"),
+    (&["CREATE", "TRIGGER"], "CREATE TRIGGER", "do it in the procedure that loads"),
+    (&["CREATE", "CONSTRAINT", "TRIGGER"], "CREATE TRIGGER", "do it in the procedure that loads"),
+    (&["CREATE", "RULE"], "CREATE RULE", "do it in the procedure that loads"),
+    (&["CREATE", "EXTENSION"], "CREATE EXTENSION", "use built-in functions"),
+    (&["CREATE", "DOMAIN"], "CREATE DOMAIN", "use a built-in type"),
+    (&["CREATE", "TYPE"], "CREATE TYPE", "use a built-in type"),
+    (&["CREATE", "AGGREGATE"], "CREATE AGGREGATE", "use built-in aggregates"),
+    (&["CREATE", "OPERATOR"], "CREATE OPERATOR", "write a function"),
+    (&["CREATE", "TABLESPACE"], "CREATE TABLESPACE", "leave it out"),
+];
+
+/// The refusal of a statement that only PostgreSQL understands.
+fn of_postgres_statement(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> {
+    if let Some((_, name, way_out)) =
+        POSTGRES_STATEMENTS.iter().find(|(words, ..)| reader.words(begin, end, words).is_some())
+    {
+        let text = format!("SQL command \"{name}\" not supported on Redshift tables.");
+        return Some(as_on_redshift(&text, "0A000", way_out));
+    }
+    let end = reader.statement_end(begin, end);
+    if let Some(next) = reader.words(begin, end, &["DELETE"]) {
+        let next = reader.words(next, end, &["FROM"]).unwrap_or(next);
+        let behind = reader.next(behind_name(reader, next, end)?, end)?;
+        let alias = match reader.tokens[behind] {
+            Token::Word(word) => !["USING", "WHERE"].iter().any(|one| word.eq_ignore_ascii_case(one)),
+            token => matches!(token, Token::Quoted(_)),
+        };
+        return alias
+            .then(|| syntax_error(reader, behind, "DELETE takes no alias: repeat the name of the table"));
+    }
+    let target = reader.words(begin, end, &["MERGE", "INTO"])?;
+    let behind = reader.next(behind_name(reader, target, end)?, end)?;
+    if reader.words(behind, end, &["USING"]).is_none() {
+        let way_out = "the target of MERGE takes no alias: repeat the name of the table";
+        return Some(syntax_error(reader, behind, way_out));
+    }
+    branches(reader, behind, end)
+}
+
+/// The refusal of a `MERGE` whose branches are not exactly one `WHEN MATCHED THEN` and one `WHEN NOT MATCHED THEN`.
+fn branches(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> {
+    let way_out =
+        "write exactly one WHEN MATCHED THEN UPDATE or DELETE, and one WHEN NOT MATCHED THEN INSERT";
+    let (mut matched, mut unmatched) = (0, 0);
+    for at in names::top_level(reader, begin..end) {
+        let Some(when) =
+            reader.words(at, end, &["WHEN"]).filter(|_| matches!(reader.tokens[at], Token::Word(_)))
+        else {
+            continue;
+        };
+        let (count, next) = match reader.words(when, end, &["MATCHED"]) {
+            Some(next) => (&mut matched, next),
+            None => match reader.words(when, end, &["NOT", "MATCHED"]) {
+                Some(next) => (&mut unmatched, next),
+                // That of a CASE.
+                None => continue,
+            },
+        };
+        *count += 1;
+        if *count > 1 {
+            return Some(syntax_error(reader, at, way_out));
+        }
+        let action = reader.words(next, end, &["THEN"]);
+        if action.is_none_or(|action| reader.words(action, end, &["DO"]).is_some()) {
+            return Some(syntax_error(reader, reader.next(action.unwrap_or(next), end)?, way_out));
+        }
+    }
+    let text = "syntax error at end of input";
+    (matched != 1 || unmatched != 1).then(|| as_on_redshift(text, "42601", way_out))
+}
+
+/// The position behind the name of a table.
+fn behind_name(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
+    let mut at = reader.next(at, end)?;
+    if reader.tokens[at] == Token::Symbol("#") {
+        at += 1;
+    }
+    while at + 1 < end && reader.tokens[at + 1] == Token::Symbol(".") {
+        at += 2;
+    }
+    Some(at + 1)
+}
+
+/// The refusal of the type of a column. `part`: the text behind the column's name.
+pub(super) fn of_column(
+    reader: Reader<'_, '_>,
+    part: Range<usize>,
+    table: &str,
+    column: &str,
+) -> Option<String> {
+    let (word, mut behind) = reader.word(part.start, part.end)?;
+    let name = word.to_ascii_lowercase();
+    let unsupported = |name: &str, way_out: &str| {
+        let column = format!("{}.{}", table.trim_matches('"'), column.trim_matches('"'));
+        as_on_redshift(&format!("Column \"{column}\" has unsupported type \"{name}\"."), "0A000", way_out)
+    };
+    for next in ["VARYING", "PRECISION"] {
+        behind = reader.words(behind, part.end, &[next]).unwrap_or(behind);
+    }
+    behind = reader.list(behind, part.end).map_or(behind, |(_, behind)| behind);
+    let is_array = reader.next(behind, part.end).is_some_and(|at| match reader.tokens[at] {
+        Token::Word(word) => word.eq_ignore_ascii_case("ARRAY"),
+        token => token == Token::Symbol("["),
+    });
+    if is_array {
+        let element = match name.as_str() {
+            "int" | "int4" => "integer",
+            "int8" => "bigint",
+            "int2" => "smallint",
+            "varchar" => "character varying",
+            other => other,
+        };
+        return Some(unsupported(&format!("{element}[]"), "keep the list as JSON in a VARCHAR"));
+    }
+    match name.as_str() {
+        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2" => {
+            Some(unsupported(&name, "BIGINT IDENTITY(1, 1)"))
+        }
+        "bytea" => Some(unsupported(&name, "VARBYTE")),
+        "money" => Some(unsupported(&name, "DECIMAL(18, 2)")),
+        "bit" | "inet" | "cidr" | "macaddr" | "name" | "oid" | "point" | "line" | "lseg" | "box" | "path"
+        | "polygon" | "circle" => Some(unsupported(&name, "keep it in a VARCHAR or a number")),
+        "uuid" | "json" | "jsonb" | "xml" | "hstore" | "tsvector" | "tsquery" | "int4range" | "int8range"
+        | "numrange" | "tsrange" | "tstzrange" | "daterange" => {
+            Some(as_on_redshift(&format!("type \"{name}\" does not exist"), "42704", "keep it in a VARCHAR"))
+        }
+        _ => None,
+    }
+}
+
+/// The refusal of a `CHECK` constraint.
+pub(super) fn check() -> String {
+    as_on_redshift(
+        "CHECK constraints are not supported",
+        "0A000",
+        "check the rows in the procedure that loads",
+    )
+}
+
+fn syntax_error(reader: Reader<'_, '_>, at: usize, way_out: &str) -> String {
+    let text = format!("syntax error at or near \"{}\"", reader.tokens[at].text().trim_matches('"'));
+    as_on_redshift(&text, "42601", way_out)
+}
+
+/// What PostgreSQL accepts and Redshift does not.
+pub(super) fn as_on_redshift(text: &str, sqlstate: &str, way_out: &str) -> String {
+    format!("ERROR: {text} [SQLSTATE {sqlstate}]\n  Way out: {way_out}")
+}
+
 /// The refusal of the statement that a part of the text begins with.
 pub(super) fn of_statement(reader: Reader<'_, '_>, part: Range<usize>) -> Option<String> {
     let (begin, end) = (part.start, part.end);
@@ -52,6 +207,15 @@ pub(super) fn of_statement(reader: Reader<'_, '_>, part: Range<usize>) -> Option
         STATEMENTS.iter().find(|(words, ..)| reader.words(begin, end, words).is_some())
     {
         return Some(refused(feature, way_out));
+    }
+    if reader.words(begin, end, &["MERGE"]).is_none()
+        || !statement(reader, begin, end)
+            .any(|token| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case("DUPLICATES")))
+    {
+        let refused = of_postgres_statement(reader, begin, end);
+        if refused.is_some() {
+            return refused;
+        }
     }
     let rest = || statement(reader, begin, end);
     let has =
@@ -105,6 +269,28 @@ pub(super) fn of_word(
     let (at, end) = (part.start, part.end);
     let Token::Word(word) = reader.tokens[at] else { return None };
     let calls = || reader.list(at + 1, end).is_some();
+    let refused_by_redshift = match word.to_ascii_uppercase().as_str() {
+        "ON" if reader.words(at + 1, end, &["CONFLICT"]).is_some() => {
+            Some(syntax_error(reader, at, "MERGE, or DELETE and then INSERT"))
+        }
+        "RETURNING" if !matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("AS")) => {
+            Some(syntax_error(reader, at, "SELECT the rows in a statement of its own"))
+        }
+        "DISTINCT"
+            if reader.words(at + 1, end, &["ON"]).is_some_and(|next| reader.list(next, end).is_some()) =>
+        {
+            let text = "SELECT DISTINCT ON is not supported";
+            Some(as_on_redshift(text, "0A000", "QUALIFY ROW_NUMBER() OVER (PARTITION BY … ORDER BY …) = 1"))
+        }
+        "FILTER" if before == Some(Token::Symbol(")")) => reader
+            .list(at + 1, end)
+            .filter(|(list, _)| reader.words(list.start, list.end, &["WHERE"]).is_some())
+            .map(|(list, _)| syntax_error(reader, list.start - 1, "aggregate a CASE WHEN … THEN … END")),
+        _ => None,
+    };
+    if refused_by_redshift.is_some() {
+        return refused_by_redshift;
+    }
     let (feature, way_out) = match word.to_ascii_uppercase().as_str() {
         "JSON_PARSE"
         | "JSON_SERIALIZE"

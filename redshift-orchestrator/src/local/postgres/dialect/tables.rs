@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Piece, Place, Reader, refusal};
+use super::{Piece, Place, Reader, names, refusal};
 use crate::sql::Token;
 
 /// The type that a part of the text begins with, if only Redshift knows it.
@@ -58,18 +58,21 @@ pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<O
             false => (Cow::Borrowed(reader.tokens[name].text()), name + 1),
         })?;
     text.push_str(&piece);
+    let mut table = name..at;
     while at < end && matches!(reader.tokens[at], Token::Symbol(".")) {
         let stop = (at + 2).min(end);
         text.push_str(&raw(reader, at..stop));
+        table = at + 1..stop;
         at = stop;
     }
+    let table = raw(reader, table);
     if let Some((list, behind)) = reader.list(at, end) {
         text.push_str(&raw(reader, at..list.start));
         for (number, piece) in reader.split(list.clone()).into_iter().enumerate() {
             if number > 0 {
                 text.push(',');
             }
-            text.push_str(&column(reader, piece)?);
+            text.push_str(&column(reader, piece, &table)?);
         }
         text.push(')');
         at = behind;
@@ -97,7 +100,7 @@ pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<O
     Ok(Some((Cow::Owned(text), at)))
 }
 
-/// `ALTER TABLE`: of what says where rows lie, nothing is left.
+/// `ALTER TABLE`: the attributes that place rows are left out, and a new size of a column counts bytes.
 pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some(name) = reader.words(begin, end, &["ALTER", "TABLE"]) else { return Ok(None) };
@@ -107,48 +110,99 @@ pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Op
         _ => false,
     };
     let Some(action) = (name + 1..end).find(|at| at_word(at, &["ALTER", "ADD"])) else { return Ok(None) };
+    let table = raw(reader, names::trimmed(reader, name..action));
     let after = reader.word(action + 1, end);
     if at_word(&action, &["ALTER"]) {
         let lies = ["DISTKEY", "DISTSTYLE", "SORTKEY", "COMPOUND", "INTERLEAVED", "ENCODE"];
         let of_column = (action..end).any(|at| at_word(&at, &["ENCODE"]))
             && !(action..end).any(|at| at_word(&at, &["TYPE"]));
         let nothing = after.is_some_and(|(word, _)| lies.contains(&word.as_str())) || of_column;
-        return Ok(nothing.then_some((Cow::Borrowed(NOTHING), end)));
+        if nothing {
+            return Ok(Some((Cow::Borrowed(NOTHING), end)));
+        }
+        return Ok(resize(reader, action + 1..end, &table)?.map(|text| (Cow::Owned(text), end)));
     }
     let column_at = match after {
         Some((word, next)) if word == "COLUMN" => next,
         Some((word, _))
             if ["CONSTRAINT", "PRIMARY", "UNIQUE", "FOREIGN", "CHECK"].contains(&word.as_str()) =>
         {
-            return Ok(None);
+            return match (action..end).any(|at| at_word(&at, &["CHECK"])) {
+                true => Err(refusal::check()),
+                false => Ok(None),
+            };
         }
         _ => action + 1,
     };
     let mut text = reader.text(name..column_at, Place::Expression)?;
     text.insert_str(0, &raw(reader, begin..name));
-    text.push_str(&column(reader, column_at..end)?);
+    let table = table.rsplit('.').next().unwrap_or_default();
+    text.push_str(&column(reader, column_at..end, table)?);
     Ok(Some((Cow::Owned(text), end)))
+}
+
+/// `COLUMN name TYPE VARCHAR(n)`: PostgreSQL needs the check of the old size replaced, too.
+fn resize(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Option<String>, String> {
+    let (begin, end) = (part.start, part.end);
+    let begin = reader.words(begin, end, &["COLUMN"]).unwrap_or(begin);
+    let Some(name) = reader.next(begin, end) else { return Ok(None) };
+    let Some(type_at) = reader.words(name + 1, end, &["TYPE"]) else { return Ok(None) };
+    let Some(character) = character(reader, type_at, end)? else { return Ok(None) };
+    if character.is_fixed || character.size.parse::<u32>().is_err() {
+        return Ok(None);
+    }
+    let (library, size) = (reader.library, character.size);
+    let [table, name] = [table, reader.tokens[name].text()].map(|text| text.replace('\'', "\'\'\'\'"));
+    Ok(Some(format!("DO 'BEGIN PERFORM {library}.resize(''{table}'', ''{name}'', {size}); END'")))
 }
 
 /// A statement that does nothing.
 pub(super) const NOTHING: &str = "DO 'BEGIN END'";
 
-/// The definition of a column, without what says how its values lie.
-fn column(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, String> {
+/// The definition of a column, without the attributes that place its values. `table`: the name of its table.
+fn column(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<String, String> {
     let Some(name) = reader.next(part.start, part.end) else { return Ok(raw(reader, part)) };
-    let constraints = ["PRIMARY", "FOREIGN", "UNIQUE", "CHECK", "CONSTRAINT", "LIKE", "EXCLUDE"];
-    if let Token::Word(word) = reader.tokens[name]
-        && constraints.iter().any(|one| word.eq_ignore_ascii_case(one))
-    {
-        return reader.text(part, Place::Expression);
+    if let Token::Word(word) = reader.tokens[name] {
+        match word.to_ascii_uppercase().as_str() {
+            // Redshift has no checks, so that only those of sizes are copied.
+            "LIKE" => {
+                return Ok(format!(
+                    "{} INCLUDING CONSTRAINTS",
+                    reader.text(part, Place::Expression)?.trim_end()
+                ));
+            }
+            "CHECK" => return Err(refusal::check()),
+            "CONSTRAINT" if part.clone().any(|at| reader.words(at, part.end, &["CHECK"]).is_some()) => {
+                return Err(refusal::check());
+            }
+            "PRIMARY" | "FOREIGN" | "UNIQUE" | "CONSTRAINT" | "EXCLUDE" => {
+                return reader.text(part, Place::Expression);
+            }
+            _ => {}
+        }
+    }
+    let column = reader.tokens[name].text();
+    if let Some(refused) = refusal::of_column(reader, name + 1..part.end, table, column) {
+        return Err(refused);
     }
     let mut text = raw(reader, part.start..name + 1);
     let (mut at, mut before) = (name + 1, None);
+    let character = character(reader, at, part.end)?;
+    if let Some(character) = &character {
+        let begin = reader.next(at, part.end).unwrap_or(at);
+        text.push_str(&raw(reader, at..begin));
+        text.push_str(&character.name());
+        before = reader.last(begin..character.behind);
+        at = character.behind;
+    }
     while at < part.end {
         if let Token::Blank(blank) = reader.tokens[at] {
             text.push_str(blank);
             at += 1;
             continue;
+        }
+        if before != Some(Token::Symbol(".")) && reader.words(at, part.end, &["CHECK"]).is_some() {
+            return Err(refusal::check());
         }
         let (piece, next) = match column_attribute(reader, at, part.end, before)? {
             Some(piece) => piece,
@@ -158,7 +212,75 @@ fn column(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, String> 
         before = reader.last(at..next);
         at = next;
     }
+    if let Some(character) = character {
+        let blanks = text.len() - text.trim_end().len();
+        let blanks = text.split_off(text.len() - blanks);
+        text.push_str(&character.check(column, reader.library));
+        text.push_str(&blanks);
+    }
     Ok(text)
+}
+
+/// A character type of a column. Its size is in bytes.
+struct Character {
+    /// `CHAR`, which has ASCII characters only.
+    is_fixed: bool,
+    size: String,
+    /// The position behind it.
+    behind: usize,
+}
+
+impl Character {
+    fn name(&self) -> String {
+        format!("{}({})", if self.is_fixed { "CHAR" } else { "VARCHAR" }, self.size)
+    }
+
+    /// The constraint of a column. PostgreSQL counts characters. A `CASE` is evaluated in order, and NULL is right.
+    fn check(&self, column: &str, library: &str) -> String {
+        let size = &self.size;
+        let (wrong, error) = match self.is_fixed {
+            true => (
+                format!("octet_length({column}::text) > length({column}::text)"),
+                format!("not_ascii({column})"),
+            ),
+            false => (format!("octet_length({column}) > {size}"), format!("too_long({size})")),
+        };
+        format!(" CHECK (CASE WHEN {wrong} THEN {library}.{error} ELSE true END)")
+    }
+}
+
+/// The character type that comes next: a `VARCHAR` without a size has 256 bytes, as have `TEXT` and `BPCHAR`.
+///
+/// # Errors
+/// The refusal of a size that Redshift does not have.
+fn character(reader: Reader<'_, '_>, at: usize, end: usize) -> Result<Option<Character>, String> {
+    let Some((word, mut behind)) = reader.word(at, end) else { return Ok(None) };
+    let varying = reader.words(behind, end, &["VARYING"]);
+    let (is_fixed, default, most) = match (word.as_str(), varying) {
+        ("VARCHAR" | "NVARCHAR" | "TEXT", None) => (false, 256, 65_535),
+        ("CHARACTER" | "CHAR" | "NCHAR", Some(next)) => {
+            behind = next;
+            (false, 256, 65_535)
+        }
+        ("CHARACTER" | "CHAR" | "NCHAR", None) => (true, 1, 4096),
+        ("BPCHAR", None) => (true, 256, 4096),
+        _ => return Ok(None),
+    };
+    let list = reader.list(behind, end);
+    let size = match &list {
+        None => format!("{default}"),
+        Some((list, _)) if reader.words(list.start, list.end, &["MAX"]).is_some() => format!("{most}"),
+        Some((list, _)) => reader.expression(list.clone())?,
+    };
+    if size.parse::<u64>().is_ok_and(|size| size > most) {
+        let name = if is_fixed { "character" } else { "character varying" };
+        return Err(refusal::as_on_redshift(
+            &format!("length for type {name} cannot exceed {most}"),
+            "22023",
+            &format!("declare at most {most} bytes"),
+        ));
+    }
+    Ok(Some(Character { is_fixed, size, behind: list.map_or(behind, |(_, behind)| behind) }))
 }
 
 fn column_attribute<'a>(
@@ -178,14 +300,21 @@ fn column_attribute<'a>(
             }
             _ => None,
         },
-        "IDENTITY" => reader.list(next, end).and_then(|(list, end)| {
-            let numbers: String = reader.tokens[list].iter().map(|token| token.text()).collect();
-            let (seed, step) = numbers.split_once(',')?;
-            let options = identity(seed.trim().parse().ok()?, step.trim().parse().ok()?);
+        "IDENTITY" => {
             let generated = matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("AS"));
             let head = if generated { "IDENTITY" } else { "GENERATED ALWAYS AS IDENTITY" };
-            Some((Cow::Owned(format!("{head} ({options})")), end))
-        }),
+            match reader.list(next, end) {
+                // The syntax in the documentation has the arguments; clusters take (1, 1) without them.
+                None => Some((Cow::Owned(format!("{head} ({})", identity(1, 1))), next)),
+                Some((list, end)) => {
+                    let numbers = raw(reader, list);
+                    let options = numbers.split_once(',').and_then(|(seed, step)| {
+                        Some(identity(seed.trim().parse().ok()?, step.trim().parse().ok()?))
+                    });
+                    options.map(|options| (Cow::Owned(format!("{head} ({options})")), end))
+                }
+            }
+        }
         _ => None,
     })
 }
