@@ -29,7 +29,8 @@ use jiff::Timestamp;
 use crate::{
     ClientToken, ErrorKind, Result, StatementId, Status, StepKey,
     journal::{
-        Claim, Ended, Event, Journal, Record, RunBegun, RunEvent, RunRecord, RunResult, Settlement, Standing,
+        Claim, Ended, Event, Journal, Keep, Prune, Pruned, Record, RunBegun, RunCursor, RunEvent, RunRecord,
+        RunResult, Settlement, Standing, prune,
     },
 };
 
@@ -174,6 +175,146 @@ scenarios! {
         let second = open(place).await;
         let _active = second.claim(&claim, true).await.expect("the first one is gone");
         assert_eq!(second.run(&run).await.expect("run").len(), 1, "and what it wrote is seen");
+    }
+
+    /// Runs are listed newest first, a page at a time, and found by their names. A listing begins behind a run or before a time.
+    async fn runs_are_listed_newest_first_in_pages(place) {
+        let names: Vec<_> = (0..5).map(|number| format!("page {number}/%é{}", place.salt())).collect();
+        // Later than the runs of the other scenarios.
+        let time = |number: i64| at() + Duration::from_secs(3_600 + 60 * number.unsigned_abs());
+        {
+            let journal = open(place).await;
+            for (number, run) in (0_i64..).zip(&names) {
+                let pipeline = format!("paged{}", place.salt());
+                let begun = RunEvent::RunBegun(RunBegun { pipeline, ..RunBegun::default() });
+                journal.append_run(RunRecord { at: time(number), run: run.clone(), event: begun }).await.expect("append");
+            }
+            let ended = RunEvent::RunEnded { result: RunResult::Finished };
+            let ended = RunRecord { at: time(10), run: names.first().cloned().unwrap_or_default(), event: ended };
+            journal.append_run(ended).await.expect("append");
+        }
+        let journal = open(place).await;
+        let (mut after, mut listed) = (Some(RunCursor::before(time(5))), Vec::new());
+        while let Some(cursor) = after {
+            let page = journal.runs(2, Some(&cursor)).await.expect("runs");
+            assert!(page.runs.len() <= 2, "a page has no more than the limit");
+            listed.extend(page.runs);
+            // The runs of the other scenarios are older.
+            after = page.next.filter(|_| listed.len() < names.len());
+        }
+        listed.truncate(names.len());
+        let newest_first: Vec<_> = names.iter().rev().collect();
+        assert_eq!(listed.iter().map(|entry| &entry.run).collect::<Vec<_>>(), newest_first);
+        assert_eq!(listed.last().and_then(|entry| entry.ended), Some((time(10), RunResult::Finished)));
+        for entry in &listed {
+            assert_eq!(journal.run_entry(&entry.run).await.expect("run_entry").as_ref(), Some(entry));
+        }
+        assert_eq!(journal.run_entry(&format!("unheard{}", place.salt())).await.expect("run_entry"), None);
+        let before = journal.runs(1, Some(&RunCursor::before(time(3)))).await.expect("runs");
+        assert_eq!(before.runs.first(), listed.get(2), "not the run that began at that time");
+        let first = journal.runs(0, None).await.expect("runs");
+        assert_eq!(first.runs.len(), 1, "a page has a run if there is one");
+    }
+
+    /// A run that was begun again counts with its last beginning, and has not ended.
+    async fn the_last_beginning_of_a_run_counts(place) {
+        let run = format!("again{}", place.salt());
+        let begun = |value: &str| RunEvent::RunBegun(RunBegun {
+            pipeline: "again".into(),
+            parameters: [("p".to_owned(), value.to_owned())].into(),
+            ..RunBegun::default()
+        });
+        let later = |seconds| at() + Duration::from_secs(seconds);
+        let events = [
+            (0, begun("1")),
+            (1, RunEvent::RunEnded { result: RunResult::Failed }),
+            (2, begun("2")),
+        ];
+        {
+            let journal = open(place).await;
+            for (seconds, event) in events {
+                let record = RunRecord { at: later(seconds), run: run.clone(), event };
+                journal.append_run(record).await.expect("append");
+            }
+            append(&journal, &run, "a", intent("t")).await;
+        }
+        let entry = open(place).await.run_entry(&run).await.expect("run_entry").expect("it was begun");
+        assert_eq!((entry.first_begun_at, entry.begun_at, entry.ended), (at(), later(2), None));
+        assert_eq!(entry.begun.parameters.get("p").map(String::as_str), Some("2"));
+    }
+
+    /// [`prune`] removes finished runs that are old, and keeps those that are recent, active, unfinished, failed or unknown. Removed runs
+    /// leave nothing behind, and can be begun anew.
+    async fn prune_removes_old_finished_runs_only(place) {
+        let day = Duration::from_secs(86_400);
+        // Older than the runs of the other scenarios.
+        let old = at() - 200 * day;
+        let name = |what: &str| format!("{what}{}", place.salt());
+        let begin = |at| (at, RunEvent::RunBegun(RunBegun { pipeline: name("pruned"), ..RunBegun::default() }));
+        let end = |at, result| (at, RunEvent::RunEnded { result });
+        let done = Event::Ended(Ended { status: Status::Finished, ..ended() });
+        let second = Duration::from_secs(1);
+        let runs = [
+            ("old", done.clone(), vec![begin(old), end(old + second, RunResult::Finished)]),
+            ("old too", done.clone(), vec![begin(old - second), end(old + second, RunResult::Finished)]),
+            ("recent", done.clone(), vec![begin(at()), end(at(), RunResult::Finished)]),
+            ("resumed", done.clone(), vec![begin(old - 2 * second), begin(at()), end(at(), RunResult::Finished)]),
+            ("active", done.clone(), vec![begin(old - 3 * second), end(old + second, RunResult::Finished)]),
+            ("died", done.clone(), vec![begin(old - 4 * second)]),
+            ("failed", Event::Ended(ended()), vec![begin(old - 5 * second), end(old + second, RunResult::Failed)]),
+            ("unknown", Event::Unknown { reason: "no listing shows it".into() }, vec![begin(old - 6 * second), end(old, RunResult::Unknown)]),
+            ("open", Event::Submitted { id: StatementId::new("id") }, vec![begin(old - 7 * second), end(old, RunResult::Finished)]),
+        ];
+        let journal = open(place).await;
+        for (run, outcome, events) in &runs {
+            let run = name(run);
+            for (at, event) in events {
+                journal.append_run(RunRecord { at: *at, run: run.clone(), event: event.clone() }).await.expect("append");
+            }
+            for event in [intent("t"), outcome.clone()] {
+                let key = StepKey::new(&run, "a");
+                let at = events.first().map_or(old, |(at, _)| *at);
+                journal.append(Record { at, key, event }).await.expect("append");
+            }
+        }
+        let claim = |run: &str| Claim { pipeline: name(run), run: name(run), since: at() };
+        let _active = journal.claim(&claim("active"), false).await.expect("claim");
+        let ninety = Prune::before(at() - 90 * day);
+        let only_ours = |pruned: Pruned| {
+            let ours = |run: &String| runs.iter().any(|(name, _, _)| *run == format!("{name}{}", place.salt()));
+            let removed: Vec<_> = pruned.removed.into_iter().filter(|run| ours(run)).collect();
+            let kept: Vec<_> = pruned.kept.into_iter().filter(|kept| ours(&kept.run)).map(|kept| (kept.run, kept.why)).collect();
+            (removed, kept)
+        };
+        let expected = || (
+            vec![name("old"), name("old too")],
+            vec![
+                (name("resumed"), Keep::Recent),
+                (name("active"), Keep::Active),
+                (name("died"), Keep::Unfinished),
+                (name("failed"), Keep::Failed),
+                (name("unknown"), Keep::Unknown),
+                (name("open"), Keep::Unknown),
+            ],
+        );
+        let dry = prune(&journal, &ninety.clone().with_dry_run(true)).await.expect("prune");
+        assert_eq!(only_ours(dry), expected());
+        assert!(journal.run_entry(&name("old")).await.expect("run_entry").is_some(), "a dry run removes nothing");
+        let pruned = prune(&journal, &ninety).await.expect("prune");
+        assert_eq!(only_ours(pruned), expected());
+        drop((_active, journal));
+        let journal = open(place).await;
+        for (run, _, _) in &runs {
+            let is_gone = run.starts_with("old");
+            assert_eq!(journal.run_entry(&name(run)).await.expect("run_entry").is_none(), is_gone, "{run}");
+            assert_eq!(journal.run(&name(run)).await.expect("run").is_empty(), is_gone, "{run}");
+            assert_eq!(journal.entry(&StepKey::new(name(run), "a")).await.expect("entry").is_none(), is_gone, "{run}");
+        }
+        let _active = journal.claim(&claim("old"), true).await.expect("a removed run can be begun anew");
+        append(&journal, &name("old"), "a", intent("t2")).await;
+        assert_eq!(journal.run(&name("old")).await.expect("run").len(), 1);
+        let failed = prune(&journal, &ninety.with_failed(true)).await.expect("prune");
+        assert_eq!(only_ours(failed).0, [name("active"), name("failed")], "and the one that is not active any more");
     }
 }
 

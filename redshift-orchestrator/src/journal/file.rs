@@ -1,12 +1,13 @@
 //! [`FileJournal`]: a journal of JSON lines on disk.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunEntry, RunRecord,
+    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunCursor, RunEntry, RunPage, RunRecord,
     group::{Group, Sink},
     runs::Claims,
 };
@@ -31,8 +32,14 @@ pub struct FileJournal {
     group: Group<Disk>,
     claims: Claims,
     syncs: Arc<AtomicU64>,
-    /// Opened for reading only: whether another process had it open for writing.
-    read_only: Option<bool>,
+    /// `None`: opened for writing.
+    read_only: Option<ReadOnly>,
+}
+
+/// A journal that was opened for reading.
+struct ReadOnly {
+    /// The process that had the journal open for writing: the last one that began a run.
+    holder: Option<u32>,
 }
 
 impl FileJournal {
@@ -44,15 +51,17 @@ impl FileJournal {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |what: &str, error: io::Error| failed(path, what, error);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        // Values that runs were given are nobody else's.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(|error| failed("the journal cannot be opened", error))?;
-        if !lock(&file).map_err(|error| failed("the journal cannot be locked", error))? {
-            return Err(in_use(path, &mut file));
-        }
+        let mut file = loop {
+            let opened = options().truncate(false).open(path);
+            let mut file = opened.map_err(|error| failed("the journal cannot be opened", error))?;
+            if !lock(&file).map_err(|error| failed("the journal cannot be locked", error))? {
+                return Err(in_use(path, &mut file));
+            }
+            // Otherwise the file was replaced while this process waited for it.
+            if is_at(&file, path).map_err(|error| failed("the journal cannot be opened", error))? {
+                break file;
+            }
+        };
         sync_directory(path)
             .map_err(|error| failed("the journal's directory cannot be made durable", error))?;
         let (index, whole) = read(path, &mut file)?;
@@ -62,8 +71,8 @@ impl FileJournal {
                 .and_then(|()| file.sync_all())
                 .map_err(|error| failed("the journal's unfinished last line cannot be cut off", error))?;
         }
-        file.seek(SeekFrom::End(0)).map_err(|error| failed("the journal cannot be read", error))?;
-        Ok(Self::new(path, Some(file), index, None))
+        let written = Written { file, durable: whole };
+        Ok(Self::new(path, Some(written), index, None))
     }
 
     /// As [`open`](Self::open), but waits until no other process uses the journal. Asks twice a second; of several that wait, any may be
@@ -100,15 +109,18 @@ impl FileJournal {
         Ok(Self::new(path, None, index, Some(in_use)))
     }
 
-    fn new(path: &Path, file: Option<File>, index: Index, read_only: Option<bool>) -> Self {
+    fn new(path: &Path, written: Option<Written>, index: Index, read_only: Option<bool>) -> Self {
         let syncs = Arc::<AtomicU64>::default();
-        let disk = Disk { file: file.map(Arc::new), syncs: syncs.clone() };
+        let written = written.map(|written| Arc::new(Mutex::new(written)));
+        let disk = Disk { path: path.to_owned(), written, syncs: syncs.clone() };
+        let holder = index.all_runs().into_iter().filter(|run| run.begun.process.is_some());
+        let holder = holder.max_by_key(|run| run.begun_at).and_then(|run| run.begun.process);
         Self {
             path: path.to_owned(),
             group: Group::new(disk, index),
             claims: Claims::default(),
             syncs,
-            read_only,
+            read_only: read_only.map(|in_use| ReadOnly { holder: holder.filter(|_| in_use) }),
         }
     }
 
@@ -123,31 +135,112 @@ impl FileJournal {
     }
 
     async fn append_line(&self, line: Line) -> Result<()> {
-        self.group.append(line).await.map_err(|message| {
-            Error::new(ErrorKind::Journal, message).with_context("journal", self.path.display())
-        })
+        self.group.append(line).await.map_err(|message| self.failed(message))
+    }
+
+    fn failed(&self, message: String) -> Error {
+        Error::new(ErrorKind::Journal, message).with_context("journal", self.path.display())
+    }
+
+    /// Notes whether a process is at the run.
+    fn mark(&self, entry: RunEntry) -> RunEntry {
+        match &self.read_only {
+            None => self.claims.mark(entry),
+            Some(ReadOnly { holder }) => {
+                let is_active = holder.is_some() && entry.ended.is_none() && entry.begun.process == *holder;
+                RunEntry { is_active, ..entry }
+            }
+        }
     }
 }
 
-/// The file; none, if it may only be read.
+/// A journal is readable for its user only: it holds the values that runs were given.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// The file, which is written on threads that may block. `None`: it may only be read.
 struct Disk {
-    file: Option<Arc<File>>,
+    path: PathBuf,
+    written: Option<Arc<Mutex<Written>>>,
     syncs: Arc<AtomicU64>,
+}
+
+/// The locked file, and the length of its durable lines.
+struct Written {
+    file: File,
+    durable: u64,
+}
+
+impl Written {
+    /// Makes lines durable behind those that are.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.durable))?;
+        self.file.write_all(lines)?;
+        self.file.sync_data()?;
+        self.durable += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Replaces the file by one without the lines of some runs. A crash leaves the old file or the new one, each whole.
+    fn remove(&mut self, path: &Path, is_removed: &dyn Fn(&str) -> bool) -> io::Result<()> {
+        let mut text = vec![0; usize::try_from(self.durable).map_err(io::Error::other)?];
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.read_exact(&mut text)?;
+        let kept: Vec<u8> = text
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| !Line::read(line.trim_ascii_end()).is_ok_and(|line| is_removed(line.of().1)))
+            .flatten()
+            .copied()
+            .collect();
+        let new_path = PathBuf::from([path.as_os_str(), ".new".as_ref()].join("".as_ref()));
+        let mut file = options().truncate(true).open(&new_path)?;
+        // Locked before it bears the name: who opens it then finds it in use.
+        file.try_lock().map_err(io::Error::from)?;
+        file.write_all(&kept)?;
+        file.sync_all()?;
+        std::fs::rename(&new_path, path)?;
+        *self = Self { file, durable: kept.len() as u64 };
+        sync_directory(path)
+    }
+}
+
+impl Disk {
+    /// Does something to the file on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut Written) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let Some(written) = self.written.clone() else {
+            return Err("the journal was opened for reading only".to_owned());
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            what(&mut written.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        match done.await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn remove(&self, runs: &[RunEntry]) -> Result<(), String> {
+        let path = self.path.clone();
+        let names: BTreeSet<_> = runs.iter().map(|entry| entry.run.clone()).collect();
+        let removed = self.blocking(move |written| written.remove(&path, &|run| names.contains(run))).await;
+        removed.map_err(|error| format!("the journal could not be rewritten: {error}"))
+    }
 }
 
 #[async_trait]
 impl Sink for Disk {
     async fn write(&mut self, lines: Vec<u8>) -> Result<(), String> {
-        let Some(file) = self.file.clone() else {
-            return Err("the journal was opened for reading only".to_owned());
-        };
-        let written =
-            tokio::task::spawn_blocking(move || (&*file).write_all(&lines).and_then(|()| file.sync_data()));
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        match written.await {
-            Ok(written) => written.map_err(|error| format!("the record could not be written: {error}")),
-            Err(error) => Err(error.to_string()),
-        }
+        let written = self.blocking(move |written| written.write(&lines)).await;
+        written.map_err(|error| format!("the record could not be written: {error}"))
     }
 }
 
@@ -173,17 +266,23 @@ impl Journal for FileJournal {
         self.append_line(Line::Run(record)).await
     }
 
-    async fn runs(&self) -> Result<Vec<RunEntry>> {
-        Ok(self.group.read(|index| {
-            // Whoever has the file is at what that process began, and has not ended. It was the last one to begin something.
-            let begun = index.runs(|_| false);
-            let holder =
-                begun.iter().max_by_key(|entry| entry.begun_at).and_then(|entry| entry.begun.process);
-            index.runs(|entry| match self.read_only {
-                Some(in_use) => in_use && entry.ended.is_none() && entry.begun.process == holder,
-                None => self.claims.is_active(&entry.run),
-            })
-        }))
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        Ok(self.group.read(|index| index.run_entry(run)).map(|entry| self.mark(entry)))
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        let RunPage { runs, next } = self.group.read(|index| index.runs(limit, after));
+        Ok(RunPage { runs: runs.into_iter().map(|entry| self.mark(entry)).collect(), next })
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let sink = self.group.sink().await.map_err(|message| self.failed(message))?;
+        sink.remove(runs).await.map_err(|message| self.failed(message))?;
+        self.group.change(|index| index.remove(runs));
+        Ok(())
     }
 }
 
@@ -221,9 +320,8 @@ fn lock(file: &File) -> io::Result<bool> {
 /// The refusal of a second process, with what the first one is at.
 fn in_use(path: &Path, file: &mut File) -> Error {
     // What cannot be read is the first one's to complain about.
-    let runs =
-        read(path, file).map(|(index, _)| index.runs(|entry| entry.ended.is_none())).unwrap_or_default();
-    let active = runs.into_iter().rev().find(|entry| entry.is_active);
+    let runs = read(path, file).map(|(index, _)| index.all_runs()).unwrap_or_default();
+    let active = runs.into_iter().find(|entry| entry.ended.is_none() && !entry.begun.pipeline.is_empty());
     let error = match active {
         Some(entry) => {
             Claim { pipeline: entry.begun.pipeline, run: entry.run, since: entry.begun_at }.refusal()
@@ -257,6 +355,24 @@ fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
         })?);
     }
     Ok((index, whole as u64))
+}
+
+/// Whether the path still names this file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (mine, named) = match std::fs::metadata(path) {
+        Ok(named) => (file.metadata()?, named),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok((mine.dev(), mine.ino()) == (named.dev(), named.ino()))
+}
+
+/// Elsewhere a file that is open is not replaced.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// Makes a freshly created file's name durable.
@@ -380,6 +496,10 @@ mod tests {
         assert!(FileJournal::open(&path).is_ok());
     }
 
+    async fn all_runs(journal: &FileJournal) -> Vec<RunEntry> {
+        journal.runs(100, None).await.unwrap().runs
+    }
+
     fn begun(run: &str) -> RunRecord {
         begun_by(1, run, "2026-11-23T06:30:00Z")
     }
@@ -400,21 +520,18 @@ mod tests {
         assert_eq!(error.context("active_run"), Some("one"));
         assert_eq!(error.context("active_since"), Some("2026-11-23T06:30:00Z"));
         let seen = FileJournal::open_read_only(&path).unwrap();
-        assert!(seen.runs().await.unwrap()[0].is_active);
+        assert!(all_runs(&seen).await[0].is_active);
         // Its process died: the lock went with it.
         drop(first);
         let seen = FileJournal::open_read_only(&path).unwrap();
-        let runs = seen.runs().await.unwrap();
+        let runs = all_runs(&seen).await;
         assert!(!runs[0].is_active && runs[0].ended.is_none());
         assert!(seen.append(intent("a")).await.unwrap_err().to_string().contains("reading only"));
         let second = FileJournal::open(&path).expect("a reader keeps nobody away");
         // The second one is not at what the first one left.
         second.append_run(begun_by(2, "two", "2026-11-23T07:00:00Z")).await.unwrap();
         let seen = FileJournal::open_read_only(&path).unwrap();
-        assert_eq!(
-            seen.runs().await.unwrap().iter().map(|run| run.is_active).collect::<Vec<_>>(),
-            [false, true]
-        );
+        assert_eq!(all_runs(&seen).await.iter().map(|run| run.is_active).collect::<Vec<_>>(), [true, false]);
     }
 
     #[tokio::test]

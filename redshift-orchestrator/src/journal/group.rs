@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::{Index, Line};
 
@@ -68,6 +68,19 @@ impl<S: Sink> Group<S> {
             Ok(verdict) => verdict,
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// The sink, while nothing is written to it.
+    pub(super) async fn sink(&self) -> Result<OwnedMutexGuard<S>, String> {
+        let sink = self.sink.clone().lock_owned().await;
+        match &lock(&self.state).broken {
+            Some(broken) => Err(broken.clone()),
+            None => Ok(sink),
+        }
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Index)) {
+        change(&mut lock(&self.state).index);
     }
 
     pub(super) fn read<T>(&self, read: impl FnOnce(&Index) -> T) -> T {

@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunEntry, RunRecord, runs::Claims};
+use super::{
+    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunCursor, RunEntry, RunPage, RunRecord,
+    runs::Claims,
+};
 use crate::{Result, StepKey};
 
 /// A journal that lives as long as the process, shared by its clones. The default of an orchestrator, and the journal of tests.
@@ -65,7 +68,22 @@ impl Journal for MemoryJournal {
         Ok(())
     }
 
-    async fn runs(&self) -> Result<Vec<RunEntry>> {
-        Ok(self.with(|kept| kept.index.runs(|entry| kept.claims.is_active(&entry.run))))
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        Ok(self.with(|kept| kept.index.run_entry(run).map(|entry| kept.claims.mark(entry))))
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        Ok(self.with(|kept| {
+            let RunPage { runs, next } = kept.index.runs(limit, after);
+            RunPage { runs: runs.into_iter().map(|entry| kept.claims.mark(entry)).collect(), next }
+        }))
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.with(|kept| {
+            kept.index.remove(runs);
+            kept.records.retain(|record| runs.iter().all(|entry| entry.run != record.key.run));
+        });
+        Ok(())
     }
 }

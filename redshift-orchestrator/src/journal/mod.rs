@@ -37,7 +37,13 @@
 //! tokens, digests that say nothing to a reader but would confirm a guess; and the database's words about failures, without what they
 //! quote unless that was [asked for](crate::Orchestrator::with_quotations).
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -50,6 +56,7 @@ mod group;
 mod memory;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod prune;
 mod runs;
 mod token;
 
@@ -57,7 +64,8 @@ pub use file::FileJournal;
 pub use memory::MemoryJournal;
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreJournal;
-pub use runs::{ActiveRun, Claim, RunBegun, RunEntry, RunEvent, RunRecord, RunResult};
+pub use prune::{Keep, Kept, Prune, Pruned, prune};
+pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunPage, RunRecord, RunResult};
 pub(crate) use token::{client_token, statement_name};
 
 /// Where intents, ids and endings are kept.
@@ -75,36 +83,39 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Makes a record durable.
     async fn append(&self, record: Record) -> Result<()>;
 
-    /// What is known of one attempt at a step, or `None` when it was never intended.
+    /// Returns the folded records of one attempt at a step, or `None` if it was never intended.
     async fn entry(&self, key: &StepKey) -> Result<Option<Entry>>;
 
-    /// What is known of a run, by step and attempt.
+    /// Returns the attempts of a run, by step and attempt.
     async fn run(&self, run: &str) -> Result<Vec<Entry>>;
 
-    /// Makes a run active, until what is returned is dropped or the process dies. With `alone`, other runs of the same pipeline are
-    /// refused meanwhile; a second process at the same run is refused in any case.
-    ///
-    /// A journal that does not do this keeps nobody away.
+    /// Makes a run active until the returned guard is dropped or the process dies. With `alone`, other runs of the same pipeline are
+    /// refused meanwhile. A second process is refused the same run in any case.
     ///
     /// # Errors
-    /// [`ErrorKind::Overlap`] with `active_run` and `active_since` among its context.
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        let _ = (claim, alone);
-        Ok(ActiveRun::unguarded())
-    }
+    /// [`ErrorKind::Overlap`] with `active_run` and `active_since` in its context.
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun>;
 
-    /// Makes a record about a run as a whole durable. A journal that does not keep them can do without.
-    async fn append_run(&self, record: RunRecord) -> Result<()> {
-        let _ = record;
-        Ok(())
-    }
+    /// Makes a record about a run as a whole durable.
+    async fn append_run(&self, record: RunRecord) -> Result<()>;
 
-    /// The runs it knows, oldest first; none, if it does not keep them.
-    async fn runs(&self) -> Result<Vec<RunEntry>> {
-        Ok(Vec::new())
-    }
+    /// Returns a run as a whole, or `None` if the journal has no record of it. The cost does not depend on the number of other runs.
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>>;
+
+    /// Returns up to `limit` runs (at least one, if there is one), newest first by [`RunEntry::first_begun_at`], beginning behind
+    /// `after`. The cost depends on `limit`, not on the number of runs in the journal.
+    ///
+    /// A run whose statements were submitted without a pipeline is listed with an empty pipeline name.
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage>;
+
+    /// Removes all records of these runs. [`prune`] decides which runs may be removed, and holds their claims meanwhile.
+    ///
+    /// A process that dies during the removal leaves each run whole, absent, or unreadable until a further call finishes the removal.
+    /// A removal that was cut short is finished first, also if `runs` is empty.
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()>;
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<J: Journal + ?Sized> Journal for Arc<J> {
     async fn append(&self, record: Record) -> Result<()> {
@@ -127,8 +138,16 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
         (**self).append_run(record).await
     }
 
-    async fn runs(&self) -> Result<Vec<RunEntry>> {
-        (**self).runs().await
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        (**self).run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        (**self).runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        (**self).remove_runs(runs).await
     }
 }
 
@@ -294,6 +313,14 @@ pub(crate) enum Line {
 }
 
 impl Line {
+    /// The time and the run of the record.
+    fn of(&self) -> (Timestamp, &str) {
+        match self {
+            Self::Step(record) => (record.at, &record.key.run),
+            Self::Run(record) => (record.at, &record.run),
+        }
+    }
+
     /// Reads a line, without its end.
     pub(crate) fn read(line: &[u8]) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
@@ -323,10 +350,18 @@ impl Line {
 pub(crate) struct Index {
     steps: BTreeMap<StepKey, Entry>,
     runs: BTreeMap<String, RunEntry>,
+    /// The runs by the time of their first record.
+    by_time: BTreeSet<(Timestamp, String)>,
 }
 
 impl Index {
     pub(crate) fn apply(&mut self, line: Line) {
+        let (at, run) = line.of();
+        // Any record makes its run known: statements that are submitted without a pipeline have no `run-begun`.
+        if !self.runs.contains_key(run) {
+            self.runs.insert(run.to_owned(), RunEntry::first_seen(run, at));
+            self.by_time.insert((at, run.to_owned()));
+        }
         match line {
             Line::Step(record) => self.apply_step(record),
             Line::Run(record) => self.apply_run(record),
@@ -370,27 +405,14 @@ impl Index {
         }
     }
 
-    /// Adds a record. An end without a beginning is left out.
     fn apply_run(&mut self, record: RunRecord) {
         let RunRecord { at, run, event } = record;
+        let Some(entry) = self.runs.get_mut(&run) else { return };
         match event {
             RunEvent::RunBegun(begun) => {
-                let first_begun_at = self.runs.get(&run).map_or(at, |entry| entry.first_begun_at);
-                let entry = RunEntry {
-                    run: run.clone(),
-                    first_begun_at,
-                    begun_at: at,
-                    begun,
-                    ended: None,
-                    is_active: false,
-                };
-                self.runs.insert(run, entry);
+                (entry.begun_at, entry.begun, entry.ended) = (at, begun, None);
             }
-            RunEvent::RunEnded { result } => {
-                if let Some(entry) = self.runs.get_mut(&run) {
-                    entry.ended = Some((at, result));
-                }
-            }
+            RunEvent::RunEnded { result } => entry.ended = Some((at, result)),
         }
     }
 
@@ -399,23 +421,43 @@ impl Index {
     }
 
     pub(crate) fn run(&self, run: &str) -> Vec<Entry> {
-        let first = StepKey { run: run.to_owned(), step: String::new(), attempt: 0, part: None };
-        self.steps
-            .range(first..)
-            .map(|(_, entry)| entry)
-            .take_while(|entry| entry.key.run == run)
-            .cloned()
-            .collect()
+        self.entries(run).cloned().collect()
     }
 
-    /// The runs, oldest first; `is_active` says which of them a process is at.
-    pub(crate) fn runs(&self, is_active: impl Fn(&RunEntry) -> bool) -> Vec<RunEntry> {
-        let mut runs: Vec<_> = self
-            .runs
-            .values()
-            .map(|entry| RunEntry { is_active: is_active(entry), ..entry.clone() })
-            .collect();
-        runs.sort_by_key(|entry| entry.first_begun_at);
-        runs
+    fn entries(&self, run: &str) -> impl Iterator<Item = &Entry> {
+        let first = StepKey { run: run.to_owned(), step: String::new(), attempt: 0, part: None };
+        self.steps.range(first..).map(|(_, entry)| entry).take_while(move |entry| entry.key.run == run)
+    }
+
+    pub(crate) fn run_entry(&self, run: &str) -> Option<RunEntry> {
+        self.runs.get(run).cloned()
+    }
+
+    /// All runs, newest first.
+    pub(crate) fn all_runs(&self) -> Vec<RunEntry> {
+        self.runs_after(None).cloned().collect()
+    }
+
+    /// A page of runs, newest first.
+    pub(crate) fn runs(&self, limit: usize, after: Option<&RunCursor>) -> RunPage {
+        let mut runs = self.runs_after(after).cloned();
+        let page: Vec<_> = runs.by_ref().take(limit.max(1)).collect();
+        let next = runs.next().and_then(|_| page.last()).map(RunEntry::cursor);
+        RunPage { runs: page, next }
+    }
+
+    fn runs_after(&self, after: Option<&RunCursor>) -> impl Iterator<Item = &RunEntry> {
+        let end = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.key()));
+        self.by_time.range((Bound::Unbounded, end)).rev().filter_map(|(_, run)| self.runs.get(run))
+    }
+
+    pub(crate) fn remove(&mut self, runs: &[RunEntry]) {
+        for RunEntry { run, .. } in runs {
+            if let Some(entry) = self.runs.remove(run) {
+                self.by_time.remove(&(entry.first_begun_at, entry.run));
+            }
+            let keys: Vec<_> = self.entries(run).map(|entry| entry.key.clone()).collect();
+            keys.iter().for_each(|key| drop(self.steps.remove(key)));
+        }
     }
 }

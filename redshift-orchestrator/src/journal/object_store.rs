@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::sleep};
 
 use super::{
-    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunEntry, RunEvent, RunRecord,
+    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunCursor, RunEntry, RunEvent, RunPage, RunRecord,
     group::{Group, Sink},
 };
 use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
@@ -31,12 +31,17 @@ use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
 ///
 /// ```text
 /// PREFIX/runs/RUN/0000000001.jsonl         records of a run: what was appended at the same time, one a line
+/// PREFIX/by-time/TIME/RUN                  which runs there are: TIME counts down, so that a listing has the newest first
+/// PREFIX/removing/ID.json                  runs that are being removed
 /// PREFIX/leases/runs/RUN.json              which process is at the run, and until when that holds
 /// PREFIX/leases/pipelines/PIPELINE.json    which run of the pipeline is active, and until when
 /// ```
 ///
-/// * A record costs one `PUT` (records appended at the same time share one), a run two more for its leases, which are renewed every
-///   [third](Self::with_lease) of their time; opening a run costs a `LIST` and a `GET` an object.
+/// * A record costs one `PUT` (records appended at the same time share one), a run one more for its place in the list of runs and two for
+///   its leases, which are renewed every [third](Self::with_lease) of their time. Opening a run costs a `LIST` and a `GET` an object of that
+///   run, however many other runs there are.
+/// * A page of the list of runs costs one `LIST`, and for each run what opening it costs and a `GET` for its lease. It relies on a store
+///   that lists objects in the order of their names, as S3 (but not its directory buckets), Google Cloud Storage and Azure do.
 /// * Two processes cannot write one run: objects are numbered and put only if their number is free, so the one that did not know of the
 ///   other's record fails before it submits anything.
 /// * A put whose request or answer is lost is repeated for 10 seconds. It is numbered and the process's own, so that the record is there once.
@@ -150,13 +155,27 @@ impl Inner {
 
     async fn load(&self, run: &str) -> Result<Group<Objects>> {
         let directory = self.directory(run);
-        let objects = self.objects(&directory).await?;
+        let (index, next) = self.records(&directory).await?;
+        let sink = Objects {
+            store: self.store.clone(),
+            directory,
+            by_time: self.by_time(),
+            run: run.to_owned(),
+            next,
+            writer: self.writer.clone(),
+        };
+        Ok(Group::new(sink, index))
+    }
+
+    /// The records of a run, and the number of the next object.
+    async fn records(&self, directory: &Path) -> Result<(Index, u64)> {
+        let objects = self.objects(directory).await?;
         let mut index = Index::default();
         for (number, path) in (1_u64..).zip(&objects) {
-            if *path != numbered(&directory, number) {
+            if *path != numbered(directory, number) {
                 return Err(Error::new(
                     ErrorKind::Journal,
-                    "a record is missing; restore the object before the one named",
+                    "a record is missing; restore the object before the one named, or let `prune` finish if it was removing the run",
                 )
                 .with_context("object", path));
             }
@@ -167,10 +186,7 @@ impl Inner {
         while let Some((text, path)) = texts.next().await {
             read(&path, &text?, &mut index)?;
         }
-        drop(texts);
-        let sink =
-            Objects { store: self.store.clone(), directory, next: numbers + 1, writer: self.writer.clone() };
-        Ok(Group::new(sink, index))
+        Ok((index, numbers + 1))
     }
 
     /// The objects of a run, in order.
@@ -237,20 +253,72 @@ impl Inner {
         }
     }
 
-    /// What is known of a run as a whole, from its first object and its last.
-    async fn summary(&self, directory: &Path) -> Result<Option<RunEntry>> {
-        let objects = self.objects(directory).await?;
-        let mut index = Index::default();
-        let ends = objects.first().into_iter().chain(objects.last().filter(|_| objects.len() > 1));
-        for path in ends {
-            read(path, &self.get(path).await?, &mut index)?;
+    /// A run that a listing shows, unless its removal has begun or its first record was never written.
+    async fn listed(&self, by_time: &Path) -> Result<Option<RunEntry>> {
+        let Some(name) = by_time.parts().last() else { return Ok(None) };
+        let directory = self.prefix.clone().join("runs").join(name);
+        let first = numbered(&directory, 1);
+        if !self.objects(&directory).await?.contains(&first) {
+            return Ok(None);
         }
-        let Some(mut entry) = index.runs(|_| false).pop() else { return Ok(None) };
+        let (index, _) = self.records(&directory).await?;
+        let Some(entry) = index.all_runs().pop() else { return Ok(None) };
+        // Of two processes that began one run at once, one failed. Its time leads nowhere.
+        match self.place(&entry) == *by_time {
+            true => self.with_lease_of(entry).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Notes whether a process is at the run.
+    async fn with_lease_of(&self, entry: RunEntry) -> Result<RunEntry> {
         let lease = Held::at(&*self.store, &self.run_lease(&entry.run)).await?;
-        entry.is_active = lease.is_some_and(|(held, _)| held.expires_at > self.clock.now());
-        // Begun again since its end, it has not ended; that record is between the two.
-        entry.ended = entry.ended.filter(|_| !entry.is_active);
-        Ok(Some(entry))
+        let is_active = lease.is_some_and(|(held, _)| held.expires_at > self.clock.now());
+        Ok(RunEntry { is_active, ..entry })
+    }
+
+    fn by_time(&self) -> Path {
+        self.prefix.clone().join("by-time")
+    }
+
+    /// The object that lists a run.
+    fn place(&self, run: &RunEntry) -> Path {
+        place(&self.by_time(), run.first_begun_at, &run.run)
+    }
+
+    fn removing(&self) -> Path {
+        self.prefix.clone().join("removing")
+    }
+
+    /// Removes objects that belong to runs, and last the object that says so.
+    async fn finish_removal(&self, marker: Path, runs: Vec<Removed>) -> Result<()> {
+        let directories: Vec<_> = runs.iter().map(|removed| self.directory(&removed.run)).collect();
+        // Without its first object no run can be read, so that none is taken for one that was left unfinished.
+        self.delete(directories.iter().map(|directory| numbered(directory, 1)).collect()).await?;
+        let rest: Vec<_> = stream::iter(directories)
+            .map(|directory| async move { self.objects(&directory).await })
+            .buffered(16)
+            .try_collect::<Vec<_>>()
+            .await?;
+        let lists = runs.iter().flat_map(|removed| {
+            let place = place(&self.by_time(), removed.first_begun_at, &removed.run);
+            [place, self.run_lease(&removed.run)]
+        });
+        self.delete(rest.into_iter().flatten().chain(lists).collect()).await?;
+        self.delete(vec![marker]).await
+    }
+
+    /// Deletes objects, up to 1,000 with one request where the store can. It is no error if one is not there.
+    async fn delete(&self, paths: Vec<Path>) -> Result<()> {
+        let all = self.prefix.clone();
+        let mut deleted = self.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+        while let Some(deleted) = deleted.next().await {
+            match deleted {
+                Ok(_) | Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(failed("a record cannot be deleted", &all, error)),
+            }
+        }
+        Ok(())
     }
 
     fn run_lease(&self, run: &str) -> Path {
@@ -318,19 +386,74 @@ impl Journal for ObjectStoreJournal {
         Ok(())
     }
 
-    async fn runs(&self) -> Result<Vec<RunEntry>> {
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        match self.0.group(run).await?.read(|index| index.run_entry(run)) {
+            Some(entry) => self.0.with_lease_of(entry).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
         let inner = &self.0;
-        let all = inner.prefix.clone().join("runs");
-        let listed = inner.store.list_with_delimiter(Some(&all)).await;
-        let listed = listed.map_err(|error| failed("the journal cannot be listed", &all, error))?;
-        let summaries: Vec<_> = stream::iter(listed.common_prefixes)
-            .map(|directory| async move { inner.summary(&directory).await })
-            .buffered(16)
-            .try_collect()
-            .await?;
-        let mut runs: Vec<_> = summaries.into_iter().flatten().collect();
-        runs.sort_by_key(|entry| entry.first_begun_at);
-        Ok(runs)
+        let all = inner.by_time();
+        let mut listed = match after {
+            Some(after) => {
+                let offset = match after.run() {
+                    Some(run) => place(&all, after.at(), run),
+                    None => all.clone().join(countdown(after.at(), 1)),
+                };
+                inner.store.list_with_offset(Some(&all), &offset)
+            }
+            None => inner.store.list(Some(&all)),
+        };
+        let mut places = Vec::new();
+        while places.len() <= limit.max(1) {
+            match listed.try_next().await {
+                Ok(Some(object)) => places.push(object.location),
+                Ok(None) => break,
+                Err(error) => return Err(failed("the journal cannot be listed", &all, error)),
+            }
+        }
+        let more = places.len() > limit.max(1);
+        places.truncate(limit.max(1));
+        let next = places.last().filter(|_| more).and_then(cursor);
+        let runs = stream::iter(places).map(|place| async move { inner.listed(&place).await }).buffered(16);
+        let runs: Vec<_> = runs.try_collect().await?;
+        Ok(RunPage { runs: runs.into_iter().flatten().collect(), next })
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        let inner = &self.0;
+        let markers = inner.objects(&inner.removing()).await?;
+        for marker in markers {
+            let text = inner.get(&marker).await?;
+            let left = serde_json::from_slice(&text).map_err(|error| {
+                Error::new(
+                    ErrorKind::Journal,
+                    "this is no list of runs that are being removed; delete the object",
+                )
+                .with_context("object", &marker)
+                .with_source(error)
+            })?;
+            inner.finish_removal(marker, left).await?;
+        }
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let removed: Vec<_> = runs
+            .iter()
+            .map(|entry| Removed { run: entry.run.clone(), first_begun_at: entry.first_begun_at })
+            .collect();
+        let marker = inner.removing().join(format!("{}.json", entropy()));
+        let text = serde_json::to_vec(&removed)
+            .map_err(|error| Error::new(ErrorKind::Journal, error.to_string()))?;
+        let put = inner.store.put(&marker, text.into()).await;
+        put.map_err(|error| failed("the removal cannot be written down", &marker, error))?;
+        {
+            let mut known = inner.runs.lock().await;
+            removed.iter().for_each(|removed| drop(known.remove(&removed.run)));
+        }
+        inner.finish_removal(marker, removed).await
     }
 }
 
@@ -340,10 +463,49 @@ impl fmt::Debug for ObjectStoreJournal {
     }
 }
 
+/// A run that is being removed.
+#[derive(Serialize, Deserialize)]
+struct Removed {
+    run: String,
+    first_begun_at: Timestamp,
+}
+
+/// A number that counts down with time, so that a listing has the newest first.
+fn countdown(at: Timestamp, more: i128) -> String {
+    format!("{:021}", Timestamp::MAX.as_nanosecond() - at.as_nanosecond() + more)
+}
+
+/// The object that lists a run whose first record is of this time.
+fn place(by_time: &Path, at: Timestamp, run: &str) -> Path {
+    by_time.clone().join(countdown(at, 0)).join(run)
+}
+
+/// The end of a page whose last run is listed there.
+fn cursor(place: &Path) -> Option<RunCursor> {
+    let mut parts = place.as_ref().rsplit('/');
+    let (run, countdown) = (decoded(parts.next()?)?, parts.next()?.parse::<i128>().ok()?);
+    let at = Timestamp::from_nanosecond(Timestamp::MAX.as_nanosecond() - countdown).ok()?;
+    Some(RunCursor::behind(at, run))
+}
+
+/// The name of a run, from a part of a path.
+fn decoded(part: &str) -> Option<String> {
+    let mut pieces = part.split('%');
+    let mut bytes = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (code, rest) = piece.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// The objects of a run, put one after the other.
 struct Objects {
     store: Arc<dyn ObjectStore>,
     directory: Path,
+    by_time: Path,
+    run: String,
     next: u64,
     writer: String,
 }
@@ -359,30 +521,45 @@ impl Sink for Objects {
     async fn write(&mut self, lines: Vec<u8>) -> Result<(), String> {
         let head = serde_json::to_vec(&Written { writer: self.writer.clone() })
             .map_err(|error| error.to_string())?;
-        let body = Bytes::from([head, b"\n".to_vec(), lines].concat());
-        let path = numbered(&self.directory, self.next);
-        let mut pauses = PAUSES.into_iter();
-        while let Err(error) = self.put(&path, &body).await {
-            match error {
-                StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
-                    return Err("another process writes to this run; it goes on there".to_owned());
-                }
-                error => match pauses.next().filter(|_| may_pass(&error)) {
-                    // The number sees to it that the record is there once, whichever try put it there.
-                    Some(pause) => sleep(pause).await,
-                    None => return Err(format!("the record could not be written: {error}")),
-                },
-            }
+        if self.next == 1 {
+            let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let first = Line::read(first).map_err(|error| error.to_string())?;
+            // Before the record: a place without a record is passed over, a record without a place would not be found.
+            let place = place(&self.by_time, first.of().0, &self.run);
+            let listed = self.put(&place, &Bytes::from_static(b"{}"), PutMode::Overwrite).await;
+            listed.map_err(|error| format!("the run could not be listed: {error}"))?;
         }
-        self.next += 1;
-        Ok(())
+        let body = Bytes::from([head, b"\n".to_vec(), lines].concat());
+        match self.put(&numbered(&self.directory, self.next), &body, PutMode::Create).await {
+            Ok(()) => {
+                self.next += 1;
+                Ok(())
+            }
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                Err("another process writes to this run; it goes on there".to_owned())
+            }
+            Err(error) => Err(format!("the record could not be written: {error}")),
+        }
     }
 }
 
 impl Objects {
-    /// Puts the object, if its number is free.
-    async fn put(&self, path: &Path, body: &Bytes) -> Result<(), StoreError> {
-        let put = self.store.put_opts(path, body.clone().into(), PutOptions::from(PutMode::Create)).await;
+    /// Puts an object, again if an answer is lost. To create one is safe to repeat: it is there once, whichever try put it there.
+    async fn put(&self, path: &Path, body: &Bytes, mode: PutMode) -> Result<(), StoreError> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            match self.try_put(path, body, mode.clone()).await {
+                Err(error) if may_pass(&error) => match pauses.next() {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(error),
+                },
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_put(&self, path: &Path, body: &Bytes, mode: PutMode) -> Result<(), StoreError> {
+        let put = self.store.put_opts(path, body.clone().into(), PutOptions::from(mode)).await;
         let Err(StoreError::AlreadyExists { path: named, source }) = put else { return put.map(drop) };
         // The answer to the first of two tries may have been lost: then what is there is ours.
         match self.store.get(path).await?.bytes().await? == *body {
@@ -602,7 +779,7 @@ mod tests {
         first.append_run(about(run, RunEvent::RunEnded { result: RunResult::Failed })).await.unwrap();
         drop(active);
         let second = journal(&store);
-        let runs = second.runs().await.unwrap();
+        let runs = second.runs(10, None).await.unwrap().runs;
         assert_eq!((runs.len(), runs[0].run.as_str(), runs[0].is_active), (1, run, false));
         assert_eq!(runs[0].ended.unwrap().1, RunResult::Failed);
         assert_eq!(second.run(run).await.unwrap()[0].id, Some(StatementId::new("id-a")));
@@ -619,7 +796,7 @@ mod tests {
         // Renewed all the while.
         let error = second.claim(&claim("two"), true).await.unwrap_err();
         assert_eq!((error.kind(), error.context("active_run")), (ErrorKind::Overlap, Some("one")));
-        assert!(second.runs().await.unwrap()[0].is_active);
+        assert!(second.runs(10, None).await.unwrap().runs[0].is_active);
         // One that does not mind company is kept from the same run only.
         assert!(second.claim(&claim("beside"), false).await.is_ok());
         assert_eq!(second.claim(&claim("one"), false).await.unwrap_err().kind(), ErrorKind::Overlap);

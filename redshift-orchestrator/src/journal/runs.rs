@@ -4,6 +4,7 @@ use std::{
     any::Any,
     collections::BTreeMap,
     fmt,
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -118,18 +119,108 @@ pub struct RunEntry {
     pub is_active: bool,
 }
 
+impl RunEntry {
+    /// A run of which no beginning is known yet.
+    pub(crate) fn first_seen(run: &str, at: Timestamp) -> Self {
+        Self {
+            run: run.to_owned(),
+            first_begun_at: at,
+            begun_at: at,
+            begun: RunBegun::default(),
+            ended: None,
+            is_active: false,
+        }
+    }
+
+    /// Returns the place behind this run in a listing.
+    pub fn cursor(&self) -> RunCursor {
+        RunCursor { at: self.first_begun_at, run: Some(self.run.clone()) }
+    }
+}
+
+/// A page of a journal's runs, newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RunPage {
+    /// The runs. A page may have fewer than the limit although more follow.
+    pub runs: Vec<RunEntry>,
+    /// Where the next page begins; `None`: this is the last page.
+    pub next: Option<RunCursor>,
+}
+
+impl RunPage {
+    /// A page, for implementors of a journal.
+    pub fn new(runs: Vec<RunEntry>, next: Option<RunCursor>) -> Self {
+        Self { runs, next }
+    }
+}
+
+/// A place in the list of a journal's runs, which is ordered by the time of their first record, newest first. Its text, such as
+/// `2026-11-23T06:30:00Z/sales`, can be passed between processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunCursor {
+    at: Timestamp,
+    run: Option<String>,
+}
+
+impl RunCursor {
+    /// The place before all runs that began earlier than `at`.
+    pub fn before(at: Timestamp) -> Self {
+        Self { at, run: None }
+    }
+
+    /// The place behind the run `run`, whose first record is of the time `at`.
+    pub fn behind(at: Timestamp, run: impl Into<String>) -> Self {
+        Self { at, run: Some(run.into()) }
+    }
+
+    /// Returns the time.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Returns the run, if the place is behind one.
+    pub fn run(&self) -> Option<&str> {
+        self.run.as_deref()
+    }
+
+    /// The place in an order by time and name, as a bound that is not part of the rest.
+    pub(crate) fn key(&self) -> (Timestamp, String) {
+        (self.at, self.run.clone().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for RunCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.at)?;
+        self.run.iter().try_for_each(|run| write!(f, "/{run}"))
+    }
+}
+
+impl FromStr for RunCursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (at, run) = text.split_once('/').map_or((text, None), |(at, run)| (at, Some(run.to_owned())));
+        match at.parse() {
+            Ok(at) => Ok(Self { at, run }),
+            Err(error) => Err(Error::new(
+                ErrorKind::Invalid,
+                "not a place in a list of runs; write it like 2026-11-23T06:30:00Z/RUN",
+            )
+            .with_context("cursor", text)
+            .with_source(error)),
+        }
+    }
+}
+
 /// A run that this process is at: while it lives, the journal refuses others of the same pipeline.
-pub struct ActiveRun(#[expect(dead_code, reason = "held, and dropped")] Option<Box<dyn Any + Send + Sync>>);
+pub struct ActiveRun(#[expect(dead_code, reason = "held, and dropped")] Box<dyn Any + Send + Sync>);
 
 impl ActiveRun {
     /// A claim that ends when `guard` is dropped.
     pub fn new(guard: impl Any + Send + Sync) -> Self {
-        Self(Some(Box::new(guard)))
-    }
-
-    /// A claim that keeps nobody away.
-    pub fn unguarded() -> Self {
-        Self(None)
+        Self(Box::new(guard))
     }
 }
 
@@ -186,7 +277,12 @@ impl Claims {
         }
     }
 
-    pub(crate) fn is_active(&self, run: &str) -> bool {
+    /// Notes whether this process is at the run.
+    pub(crate) fn mark(&self, entry: RunEntry) -> RunEntry {
+        RunEntry { is_active: self.is_active(&entry.run), ..entry }
+    }
+
+    fn is_active(&self, run: &str) -> bool {
         self.lock().iter().any(|(claim, _)| claim.run == run)
     }
 

@@ -136,7 +136,9 @@ impl Pipeline {
         let journal = &**orchestrator.journal();
         let claim = Claim { pipeline: self.name.clone(), run: run.name.clone(), since: orchestrator.now() };
         let active = run.overlap.unwrap_or(self.overlap).claim(journal, &claim, &run.stop).await?;
-        if let Some(before) = journal.runs().await?.into_iter().find(|before| before.run == run.name) {
+        // Statements of the run that were submitted without a pipeline have begun none.
+        let before = journal.run_entry(&run.name).await?;
+        if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
             run.check_against(&self.name, &before.begun)?;
         }
         self.check_covers(&journal.run(run.name()).await?)?;

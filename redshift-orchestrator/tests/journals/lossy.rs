@@ -1,6 +1,7 @@
 //! The journal on object storage whose requests and answers get lost.
 
 use std::{
+    collections::HashMap,
     fmt,
     ops::Range,
     sync::{Arc, Mutex},
@@ -21,25 +22,37 @@ use redshift_orchestrator::{
     pipeline::Step,
 };
 
-/// A store behind a network that loses a share of the requests and of the answers.
+/// A store behind a network that loses a share of the requests and of the answers, but no more in a row for one object than the journal repeats.
 struct Lossy {
     inner: Arc<InMemory>,
     draw: Mutex<fastrand::Rng>,
     rate: f64,
+    in_a_row: Mutex<HashMap<Path, usize>>,
 }
 
+/// The number of times that the journal repeats a put.
+const REPEATED: usize = 4;
+
 impl Lossy {
-    fn loses(&self) -> bool {
-        self.draw.lock().unwrap().f64() < self.rate
+    fn loses(&self, path: &Path) -> bool {
+        let mut in_a_row = self.in_a_row.lock().unwrap();
+        let in_a_row = in_a_row.entry(path.clone()).or_default();
+        let loses = self.draw.lock().unwrap().f64() < self.rate && *in_a_row < REPEATED;
+        *in_a_row += usize::from(loses);
+        loses
     }
 
-    async fn send<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let lost = || Error::Generic { store: "lossy", source: "the connection broke".into() };
-        if self.loses() {
-            return Err(lost());
+    async fn send<T>(&self, path: &Path, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let lost = || Err(Error::Generic { store: "lossy", source: "the connection broke".into() });
+        if self.loses(path) {
+            return lost();
         }
         let answer = request.await;
-        if self.loses() { Err(lost()) } else { answer }
+        if self.loses(path) {
+            return lost();
+        }
+        self.in_a_row.lock().unwrap().remove(path);
+        answer
     }
 }
 
@@ -58,7 +71,7 @@ impl fmt::Display for Lossy {
 #[async_trait]
 impl ObjectStore for Lossy {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.send(self.inner.put_opts(path, payload, options)).await
+        self.send(path, self.inner.put_opts(path, payload, options)).await
     }
 
     async fn put_multipart_opts(
@@ -108,7 +121,7 @@ impl World {
 
     fn journal(&self, seed: u64, rate: f64) -> ObjectStoreJournal {
         let draw = Mutex::new(fastrand::Rng::with_seed(seed));
-        let store = Lossy { inner: self.objects.clone(), draw, rate };
+        let store = Lossy { inner: self.objects.clone(), draw, rate, in_a_row: Mutex::default() };
         ObjectStoreJournal::new(Arc::new(store), "etl").with_clock(self.clock)
     }
 }

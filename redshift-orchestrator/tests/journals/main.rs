@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod lossy;
+mod requests;
 mod s3;
 
 use std::{path::PathBuf, sync::Arc};

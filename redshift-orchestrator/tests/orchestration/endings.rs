@@ -7,7 +7,10 @@ use redshift_orchestrator::{
     Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, Overrun,
     PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage,
     StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
-    journal::{Entry, Event, Journal, MemoryJournal, Record, Settlement, Standing},
+    journal::{
+        ActiveRun, Claim, Entry, Event, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage,
+        RunRecord, Settlement, Standing,
+    },
     local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted},
     wait::{Durations, Learned},
 };
@@ -363,6 +366,7 @@ struct FullJournal {
     fails_from: usize,
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Journal for FullJournal {
     async fn append(&self, record: Record) -> Result<()> {
@@ -378,6 +382,26 @@ impl Journal for FullJournal {
 
     async fn run(&self, run: &str) -> Result<Vec<Entry>> {
         self.inner.run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.inner.claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.inner.append_run(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        self.inner.run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        self.inner.runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.inner.remove_runs(runs).await
     }
 }
 

@@ -215,7 +215,7 @@ async fn a_request_to_stop_is_heard_between_the_parts() {
     let report = tokio::join!(run, asking).0.unwrap();
     let statuses: Vec<_> = report.steps().iter().map(|step| step.status.as_str()).collect();
     assert_eq!((statuses, service.effects().len()), (vec!["not started"; 2], 80));
-    assert_eq!(journal.runs().await.unwrap()[0].ended.unwrap().1, RunResult::Stopped);
+    assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunResult::Stopped);
     assert!(pipeline.run(&orchestrator, pipeline::Run::new("r")).await.unwrap().is_success());
     assert_eq!(inserted(&service), expected());
 }

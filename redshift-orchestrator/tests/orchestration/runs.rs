@@ -110,7 +110,7 @@ async fn a_run_that_is_asked_to_stop_waits_for_what_runs_and_begins_nothing_furt
     let report = tokio::join!(run, asking).0.unwrap();
     assert_eq!(statuses(&report), ["finished", "finished", "not started"]);
     assert_eq!(report.elapsed, seconds(20));
-    assert_eq!(journal.runs().await.unwrap()[0].ended.unwrap().1, RunResult::Stopped);
+    assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunResult::Stopped);
     let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
     assert!(report.is_success() && report.totals().statements == 1);
 }
@@ -164,7 +164,7 @@ async fn the_journal_keeps_what_a_run_was_begun_with_and_no_secrets() {
         .unwrap();
     let run = Run::new("r").with_parameter("day", "2026-11-23").with_parameter("key", "hush");
     pipeline.run(&orchestrator, run).await.unwrap();
-    let run = journal.runs().await.unwrap().remove(0);
+    let run = journal.runs(1, None).await.unwrap().runs.remove(0);
     assert_eq!(run.begun.parameters.into_iter().collect::<Vec<_>>(), [("day".into(), "2026-11-23".into())]);
     assert!(!pipeline.plan().to_string().contains("hush"));
 }

@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use redshift_orchestrator::{
     Result, StepKey,
-    journal::{Entry, Journal, Record},
+    journal::{ActiveRun, Claim, Entry, Journal, Record, RunCursor, RunEntry, RunPage, RunRecord},
 };
 use tokio::sync::Notify;
 
@@ -48,5 +48,25 @@ impl<J: Journal> Journal for Dying<J> {
 
     async fn run(&self, run: &str) -> Result<Vec<Entry>> {
         self.inner.run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.inner.claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.inner.append_run(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        self.inner.run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        self.inner.runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.inner.remove_runs(runs).await
     }
 }

@@ -37,13 +37,13 @@ pub(super) fn feed(data: &[u8]) {
     }
     block_on(async {
         if let Ok(journal) = opened {
-            let _ = (journal.runs().await, journal.run("r").await);
+            let _ = (journal.runs(2, None).await, journal.run("r").await);
         }
         let store = Arc::new(InMemory::new());
         let whole = [b"{\"writer\":\"w\"}\n", data].concat();
         store.put(&Path::from("j/runs/r/0000000001.jsonl"), whole.into()).await.expect("in memory");
         let journal = ObjectStoreJournal::new(store, "j");
-        let _ = journal.runs().await;
+        let _ = journal.runs(2, None).await;
         if journal.run("r").await.is_ok() {
             reconcile(journal).await;
         }

@@ -110,23 +110,42 @@ impl CredentialProvider for Credentials {
     }
 }
 
-/// The run of this name, or, without one, the last that `wanted` wants.
+/// The number of runs among which one is looked for that is not named.
+const LATEST: usize = 200;
+
+/// The run of this name. Without a name, the last of the latest 200 that `wanted` accepts.
 pub(crate) async fn find_run(
     journal: &dyn Journal,
     name: Option<&str>,
     wanted: impl Fn(&RunEntry) -> bool,
     otherwise: &str,
 ) -> Result<RunEntry> {
-    let runs = journal.runs().await?;
-    match name {
-        Some(name) => runs.into_iter().find(|run| run.run == name).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "the journal knows no run of this id; `status` lists them")
+    if let Some(name) = name {
+        return journal.run_entry(name).await?.ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "the journal has no run of this id; `status` lists them")
                 .with_context("run", name)
-        }),
-        None => runs
-            .into_iter()
-            .filter(|run| wanted(run))
-            .max_by_key(|run| run.begun_at)
-            .ok_or_else(|| Error::new(ErrorKind::Invalid, otherwise)),
+        });
     }
+    let (mut after, mut read, mut found) = (None, 0, None::<RunEntry>);
+    while read < LATEST {
+        let page = journal.runs(PAGE, after.as_ref()).await?;
+        read += PAGE;
+        found = found
+            .into_iter()
+            .chain(page.runs.into_iter().filter(|run| wanted(run)))
+            .max_by_key(|run| run.begun_at);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    found.ok_or_else(|| {
+        let message = match after {
+            Some(_) => format!("{otherwise} (of the latest {LATEST})"),
+            None => otherwise.to_owned(),
+        };
+        Error::new(ErrorKind::Invalid, message)
+    })
 }
+
+const PAGE: usize = 50;

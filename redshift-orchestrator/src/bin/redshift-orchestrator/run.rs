@@ -120,9 +120,9 @@ pub(crate) async fn run(options: RunOptions) -> Result<Exit> {
     let path = &options.pipeline.pipeline;
     let begin = async {
         let journal = common.open(&pipeline, path).await?;
-        let runs = journal.runs().await?;
-        if let Some(before) = runs.iter().find(|before| before.run == run.name()) {
-            check_values(&pipeline, before, &run)?;
+        let before = journal.run_entry(run.name()).await?;
+        if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
+            check_values(&pipeline, &before, &run)?;
         }
         Ok((journal, run))
     };

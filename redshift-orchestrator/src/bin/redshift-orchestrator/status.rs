@@ -43,9 +43,8 @@ pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
     let runs = match &options.run_id {
         Some(name) => vec![journal::find_run(&*journal, Some(name), |_| true, "").await?],
         None => {
-            let runs = journal.runs().await?;
-            let skipped = runs.len().saturating_sub(options.limit);
-            runs.into_iter().skip(skipped).collect()
+            let page = journal.runs(options.limit, None).await?;
+            page.runs.into_iter().rev().collect()
         }
     };
     if runs.is_empty() && !options.output.json {

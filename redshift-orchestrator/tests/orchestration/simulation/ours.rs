@@ -14,7 +14,10 @@ use redshift_orchestrator::{
     Backoff, ClientToken, Description, Error, ErrorKind, Orchestrator, PageToken, Report, Result, ResultPage,
     Run, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, Status, StepKey,
     Submitted, WaitTime,
-    journal::{Entry, Journal, MemoryJournal, Record, Settlement, Standing},
+    journal::{
+        ActiveRun, Claim, Entry, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage, RunRecord,
+        Settlement, Standing,
+    },
     wait::{Exponential, Jittered, Learned, LongPoll},
 };
 use tokio::time::sleep;
@@ -193,6 +196,7 @@ impl MortalJournal {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Journal for MortalJournal {
     async fn append(&self, record: Record) -> Result<()> {
@@ -231,6 +235,26 @@ impl Journal for MortalJournal {
 
     async fn run(&self, run: &str) -> Result<Vec<Entry>> {
         self.index.run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.index.claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.index.append_run(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        self.index.run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        self.index.runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.index.remove_runs(runs).await
     }
 }
 

@@ -14,7 +14,9 @@ use redshift_orchestrator::{
     Backoff, ClientToken, DataApiExecutor, Description, ExecutionMode, Orchestrator, PageToken, Pipeline,
     Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage,
     StepKey, Submitted, Target, WaitTime,
-    journal::{Entry, FileJournal, Journal, Record},
+    journal::{
+        ActiveRun, Claim, Entry, FileJournal, Journal, Record, RunCursor, RunEntry, RunPage, RunRecord,
+    },
     pipeline::Step,
 };
 use rustix::process::{Signal, getpid, kill_process};
@@ -249,5 +251,25 @@ impl<J: Journal> Journal for Mortal<J> {
 
     async fn run(&self, run: &str) -> Result<Vec<Entry>> {
         self.inner.run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.inner.claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.inner.append_run(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        self.inner.run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        self.inner.runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.inner.remove_runs(runs).await
     }
 }
