@@ -418,3 +418,21 @@ async fn as_many_sessions_as_allowed_are_open() {
     let day = statement.with_session_keep_alive(Duration::from_hours(25));
     assert_eq!(service.submit(&day, None).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_id_is_forgotten_a_day_later() {
+    let service = LocalExecutor::scripted(Script::new());
+    let id = service.submit(&Statement::sql("SELECT 1"), None).await.unwrap().id;
+    sleep(Duration::from_hours(25)).await;
+    assert_eq!(service.describe(&id, None).await.unwrap_err().kind(), ErrorKind::Expired);
+    sleep(Duration::from_hours(24)).await;
+    assert_eq!(service.describe(&id, None).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn effects_are_not_kept_where_nobody_reads_them() {
+    let service = LocalExecutor::scripted(Script::new().without_effects());
+    let id = service.submit(&Statement::sql("SELECT 1"), None).await.unwrap().id;
+    assert_eq!(service.describe(&id, Some(WaitTime::MAX)).await.unwrap().status, Status::Finished);
+    assert_eq!(service.effects(), []);
+}

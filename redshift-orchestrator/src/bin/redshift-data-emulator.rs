@@ -111,7 +111,7 @@ async fn run(options: Options) -> Result<()> {
         Some(path) => Script::from_toml(&read(path)?).map_err(|error| in_file(error, path))?,
         None => Script::new(),
     };
-    let script = script.with_seed(ids).starting_at(SystemClock.now());
+    let script = script.with_seed(ids).starting_at(SystemClock.now()).without_effects();
     serve(&options, ids, Faulty::new(LocalExecutor::scripted(script), faults)).await
 }
 

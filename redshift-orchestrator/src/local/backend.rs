@@ -7,10 +7,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::record::{Ending, Part, Record};
-use crate::{PageToken, Result, ResultPage, SessionId, Statement, StatementId, Status};
+use crate::{PageToken, Result, ResultPage, SessionId, Statement, StatementFilter, StatementId, Status};
 
 /// What really runs the statements of a [`LocalExecutor`](super::LocalExecutor): [`Scripted`](super::Scripted) or
 /// `Postgres`. It cannot be implemented elsewhere.
@@ -58,9 +59,20 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn find(&self, id: &StatementId) -> Result<Option<Record>>;
 
-    /// All records that somebody else submitted and `known` does not know.
+    /// At most `count` records on record, the newest first, of those that were submitted before `before`, ended after `since` or not at
+    /// all, and that the filter may let through; each with its number. `None`: the records of this process are all there are.
     #[doc(hidden)]
-    async fn news(&self, known: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Vec<Record>>;
+    async fn list(
+        &self,
+        filter: &StatementFilter,
+        before: u64,
+        count: usize,
+        since: Timestamp,
+    ) -> Result<Option<Vec<(u64, Record)>>>;
+
+    /// Drops what is kept in memory of a statement whose record expired.
+    #[doc(hidden)]
+    fn forget(&self, id: &StatementId);
 }
 
 /// The answer to a submit.

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -25,8 +25,8 @@ use super::{
 };
 use crate::{
     ClientToken, Clock, Description, Error, ErrorKind, PageToken, Result, ResultPage, SessionId, Statement,
-    StatementExecutor, StatementFilter, StatementId, StatementPage, Status, Submitted, WaitTime,
-    catalog::Session,
+    StatementExecutor, StatementFilter, StatementId, StatementPage, StatementSummary, Status, Submitted,
+    WaitTime, catalog::Session,
 };
 
 /// The Redshift Data API's state machine in process; see the [module](crate::local).
@@ -75,8 +75,33 @@ struct State {
     /// Ended records, the next one to be forgotten first.
     expiring: BinaryHeap<Reverse<(Timestamp, StatementId)>>,
     sessions: Sessions,
-    /// What was forgotten, and when.
-    expired: HashMap<StatementId, Timestamp>,
+    expired: Expired,
+}
+
+/// The statements whose records expired, until they are forgotten altogether.
+#[derive(Default)]
+struct Expired {
+    at: HashMap<StatementId, Timestamp>,
+    order: BTreeSet<(Timestamp, StatementId)>,
+}
+
+impl Expired {
+    fn insert(&mut self, id: StatementId, at: Timestamp) {
+        if let Some(earlier) = self.at.insert(id.clone(), at) {
+            self.order.remove(&(earlier, id.clone()));
+        }
+        self.order.insert((at, id));
+    }
+
+    /// Forgets the statements whose records expired longer ago than this.
+    fn forget(&mut self, now: Timestamp, age: Duration) {
+        while let Some((at, _)) = self.order.first()
+            && later(*at, age) <= now
+            && let Some((_, id)) = self.order.pop_first()
+        {
+            self.at.remove(&id);
+        }
+    }
 }
 
 /// What this process knows of a statement.
@@ -110,7 +135,7 @@ impl<B: Backend> LocalExecutor<B> {
             next: 0,
             expiring: BinaryHeap::new(),
             sessions: Sessions::default(),
-            expired: HashMap::new(),
+            expired: Expired::default(),
         };
         let service = Service {
             backend: parts.backend,
@@ -243,28 +268,38 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.service.forget_expired();
-        let known = |id: &str| self.service.lock().knows(&StatementId::new(id));
-        let news = self.service.backend.news(&known).await?;
-        self.adopt(news);
-        let before = match page {
+        let mut before = match page {
             None => u64::MAX,
             Some(page) => page.as_str().parse().map_err(|_| limits::bad_page())?,
         };
         let size = usize::from(filter.page_size.unwrap_or(100).clamp(1, 100));
-        let state = self.service.lock();
-        let mut matching = state.order.range(..before).rev().filter_map(|(at, id)| {
-            let record = &state.known.get(id)?.record;
-            record.matches(filter).then_some((*at, record))
-        });
-        let mut statements = Vec::new();
-        let mut last = None;
-        for (at, record) in matching.by_ref().take(size) {
-            statements.push(record.summary());
-            last = Some(at);
+        let retention = self.service.limits.record_retention;
+        let since = self.service.clock.now().checked_sub(retention).unwrap_or(Timestamp::MIN);
+        // One more than the page has, which tells whether there is another page.
+        let mut found = Vec::new();
+        while found.len() <= size {
+            let wanted = size + 1 - found.len();
+            let Some(records) = self.service.backend.list(filter, before, wanted, since).await? else {
+                found = self.service.lock().list(filter, before, size + 1);
+                break;
+            };
+            let is_last = records.len() < wanted;
+            for (number, record) in records {
+                before = number;
+                // A statement that another process left behind runs here.
+                if !record.status.is_terminal() {
+                    self.look_up(&record.id).await?;
+                }
+                found.extend(self.service.lock().listed(record, filter).map(|summary| (number, summary)));
+            }
+            if is_last {
+                break;
+            }
         }
-        let more = matching.next().is_some();
-        let next = last.filter(|_| more).map(|at| PageToken::new(at.to_string()));
-        Ok(StatementPage { statements, next })
+        let more = found.len() > size;
+        found.truncate(size);
+        let next = found.last().filter(|_| more).map(|(number, _)| PageToken::new(number.to_string()));
+        Ok(StatementPage { statements: found.into_iter().map(|(_, summary)| summary).collect(), next })
     }
 }
 
@@ -495,7 +530,8 @@ impl<B: Backend> Service<B> {
 
     fn forget_expired(&self) {
         let now = self.clock.now();
-        self.lock().forget_expired(now);
+        let forgotten = self.lock().forget_expired(now, self.limits.record_retention);
+        forgotten.iter().for_each(|id| self.backend.forget(id));
     }
 }
 
@@ -525,9 +561,27 @@ impl State {
         true
     }
 
+    /// The newest statements before a place that the filter lets through, with their places.
+    fn list(&self, filter: &StatementFilter, before: u64, count: usize) -> Vec<(u64, StatementSummary)> {
+        let matching = self.order.range(..before).rev().filter_map(|(at, id)| {
+            let record = &self.known.get(id)?.record;
+            record.matches(filter).then(|| (*at, record.summary()))
+        });
+        matching.take(count).collect()
+    }
+
+    /// The summary of a record of the back end, as this process knows it, if the filter lets it through.
+    fn listed(&self, record: Record, filter: &StatementFilter) -> Option<StatementSummary> {
+        if self.expired.at.contains_key(&record.id) {
+            return None;
+        }
+        let record = self.known.get(&record.id).map_or(&record, |known| &known.record);
+        record.matches(filter).then(|| record.summary())
+    }
+
     /// Whether the statement is known, or was.
     fn knows(&self, id: &StatementId) -> bool {
-        self.known.contains_key(id) || self.expired.contains_key(id)
+        self.known.contains_key(id) || self.expired.at.contains_key(id)
     }
 
     /// The statement that this one's client token stands for.
@@ -537,7 +591,7 @@ impl State {
     }
 
     fn record(&self, id: &StatementId) -> Result<&Record> {
-        match (self.known.get(id), self.expired.get(id)) {
+        match (self.known.get(id), self.expired.at.get(id)) {
             (Some(known), _) => Ok(&known.record),
             (None, Some(at)) => Err(limits::expired(id, *at)),
             (None, None) => Err(limits::not_found(id)),
@@ -560,7 +614,10 @@ impl State {
         self.expiring.push(Reverse((at, id)));
     }
 
-    fn forget_expired(&mut self, now: Timestamp) {
+    /// Forgets the records that expired, and returns their statements. Their ids are remembered for as long as the records were.
+    fn forget_expired(&mut self, now: Timestamp, retention: Duration) -> Vec<StatementId> {
+        self.expired.forget(now, retention);
+        let mut forgotten = Vec::new();
         while let Some(Reverse((at, _))) = self.expiring.peek()
             && *at <= now
             && let Some(Reverse((at, id))) = self.expiring.pop()
@@ -572,8 +629,10 @@ impl State {
             {
                 self.tokens.remove(token);
             }
+            forgotten.push(id.clone());
             self.expired.insert(id, at);
         }
+        forgotten
     }
 }
 

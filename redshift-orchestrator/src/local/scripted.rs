@@ -20,8 +20,8 @@ use super::{
     table::Table,
 };
 use crate::{
-    ClientToken, Clock, Column, ExecutionMode, Field, PageToken, Result, ResultPage, SessionId, StatementId,
-    Status, TokioClock, catalog::Table as CatalogTable,
+    ClientToken, Clock, Column, ExecutionMode, Field, PageToken, Result, ResultPage, SessionId,
+    StatementFilter, StatementId, Status, TokioClock, catalog::Table as CatalogTable,
 };
 
 /// What a [`LocalExecutor`] without a database is to do with the statements it gets.
@@ -53,6 +53,7 @@ pub struct Script {
     tables: Vec<(CatalogTable, Vec<Column>)>,
     epoch: Timestamp,
     seed: u64,
+    keeps_effects: bool,
 }
 
 /// One run of a scripted statement: how long it takes, and how it ends.
@@ -110,6 +111,7 @@ impl Script {
                 .to_zoned(jiff::tz::TimeZone::UTC)
                 .map_or(Timestamp::UNIX_EPOCH, |zoned| zoned.timestamp()),
             seed: 0,
+            keeps_effects: true,
         }
     }
 
@@ -179,6 +181,13 @@ impl Script {
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Keeps no record of effects, so that the memory of a service that runs for weeks is bounded.
+    #[must_use]
+    pub fn without_effects(mut self) -> Self {
+        self.keeps_effects = false;
         self
     }
 
@@ -295,6 +304,9 @@ impl Scripted {
     }
 
     fn take_effect(&self, job: &Job<'_>, index: usize) {
+        if !self.script.keeps_effects {
+            return;
+        }
         let effect = Effect {
             statement_id: job.id.clone(),
             name: job.statement.name().map(str::to_owned),
@@ -382,8 +394,18 @@ impl Backend for Scripted {
         Ok(None)
     }
 
-    async fn news(&self, _: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Vec<Record>> {
-        Ok(Vec::new())
+    async fn list(
+        &self,
+        _: &StatementFilter,
+        _: u64,
+        _: usize,
+        _: Timestamp,
+    ) -> Result<Option<Vec<(u64, Record)>>> {
+        Ok(None)
+    }
+
+    fn forget(&self, id: &StatementId) {
+        self.played().results.remove(id);
     }
 }
 

@@ -20,14 +20,14 @@ use crate::{
 
 /// Shows what it was last set to.
 #[derive(Clone, Debug)]
-struct TurnedClock(Arc<Mutex<Timestamp>>);
+pub(crate) struct TurnedClock(Arc<Mutex<Timestamp>>);
 
 impl TurnedClock {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new("2026-11-23T06:30:00Z".parse().unwrap())))
     }
 
-    fn turn(&self, hours: f64) {
+    pub(crate) fn turn(&self, hours: f64) {
         *self.0.lock().unwrap() += Duration::from_secs_f64(hours * 3_600.0);
     }
 }

@@ -16,6 +16,7 @@ mod dying;
 mod emulator;
 #[cfg(all(feature = "data-api", feature = "emulator"))]
 mod expiry;
+mod growth;
 mod harness;
 #[cfg(all(unix, feature = "data-api", feature = "emulator"))]
 mod kill;

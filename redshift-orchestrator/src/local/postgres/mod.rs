@@ -5,9 +5,11 @@ use std::{
     fmt,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio_postgres::{
     Config,
     config::{Host, SslMode},
@@ -18,12 +20,13 @@ use super::{
     Dwell, Limits, LocalExecutor,
     backend::{Admission, Backend, Job},
     limits,
-    machine::Parts,
+    machine::{Parts, later},
     record::{Ending, Record},
     table::{page_number, page_of},
 };
 use crate::{
-    Clock, Error, ErrorKind, PageToken, Result, ResultPage, SessionId, StatementId, Status, SystemClock,
+    Clock, Error, ErrorKind, PageToken, Result, ResultPage, SessionId, StatementFilter, StatementId, Status,
+    SystemClock,
 };
 use link::{Heard, Link, Pool};
 use records::Records;
@@ -49,7 +52,12 @@ pub struct Postgres {
     /// What is heard on the connections of statements that run.
     hearing: Mutex<HashMap<StatementId, Arc<Mutex<Heard>>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Link>>>,
+    /// When expired records were last removed from the database.
+    cleaned_at: Mutex<Timestamp>,
 }
+
+/// How often expired records are removed from the database.
+const CLEANING: Duration = Duration::from_hours(1);
 
 /// How a [`LocalExecutor`] uses a PostgreSQL server; made by [`LocalExecutor::postgres`].
 #[derive(Clone)]
@@ -174,7 +182,7 @@ impl PostgresBuilder {
         let found = {
             let lease = pool.records().await?;
             records.create(lease.link()?, self.clock.now()).await?;
-            records.load_all(lease.link()?).await?
+            records.load_all(lease.link()?, self.clock.now()).await?
         };
         let concurrency = Some(pool.workers());
         let executor = LocalExecutor::assemble(Parts {
@@ -184,6 +192,7 @@ impl PostgresBuilder {
             concurrency,
             ids: self.seed.map_or_else(entropy, fastrand::Rng::with_seed),
             backend: Postgres {
+                cleaned_at: Mutex::new(self.clock.now()),
                 pool,
                 records,
                 clock: self.clock,
@@ -234,6 +243,17 @@ impl Postgres {
         self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it is time to remove expired records. The next time is counted from now on.
+    fn is_cleaning_due(&self) -> bool {
+        let now = self.clock.now();
+        let mut cleaned_at = self.cleaned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = later(*cleaned_at, CLEANING) <= now;
+        if due {
+            *cleaned_at = now;
+        }
+        due
+    }
+
     fn notices(&self) -> MutexGuard<'_, HashMap<StatementId, Vec<Notice>>> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,7 +268,13 @@ impl Backend for Postgres {
 
     async fn admit(&self, record: &Record) -> Result<Admission> {
         let lease = self.pool.records().await?;
-        self.records.admit(lease.link()?, record).await
+        let admission = self.records.admit(lease.link()?, record).await?;
+        if self.is_cleaning_due()
+            && let Err(error) = self.records.clean(lease.link()?, self.clock.now()).await
+        {
+            tracing::warn!(%error, "expired records of the local executor are still in the database");
+        }
+        Ok(admission)
     }
 
     async fn run(&self, job: &Job<'_>) -> Option<Ending> {
@@ -309,18 +335,22 @@ impl Backend for Postgres {
         self.records.load(lease.link()?, id).await
     }
 
-    async fn news(&self, known: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Vec<Record>> {
+    async fn list(
+        &self,
+        filter: &StatementFilter,
+        before: u64,
+        count: usize,
+        since: Timestamp,
+    ) -> Result<Option<Vec<(u64, Record)>>> {
         if self.pool.is_single() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let lease = self.pool.records().await?;
-        let mut news = Vec::new();
-        for id in self.records.ids(lease.link()?).await? {
-            if !known(&id) {
-                news.extend(self.records.load(lease.link()?, &StatementId::new(id)).await?);
-            }
-        }
-        Ok(news)
+        self.records.list(lease.link()?, filter, before, count, since).await.map(Some)
+    }
+
+    fn forget(&self, id: &StatementId) {
+        self.notices().remove(id);
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_postgres::{Row, types::Type};
 use super::{dialect, errors, link::Link};
 use crate::{
     Auth, ClientToken, Column, Compute, Error, ErrorKind, ExecutionMode, Field, Result, ResultFormat,
-    SessionId, Statement, StatementId, Status, Target,
+    SessionId, Statement, StatementFilter, StatementId, Status, Target,
     catalog::{Session, SessionStatus},
     local::{
         Limits,
@@ -121,12 +121,17 @@ impl Records {
             ));
         }
         self.widen(link).await?;
+        self.clean(link, now).await
+    }
+
+    /// Removes expired tokens, results and records.
+    pub(super) async fn clean(&self, link: &Link, now: Timestamp) -> Result<()> {
         let (now, old) = (now, now.saturating_sub(KEEP_EXPIRED).unwrap_or(Timestamp::MIN));
         let (tokens, results) = (
             "DELETE FROM ~.client_token WHERE expires_at <= $1",
             "DELETE FROM ~.result_page WHERE statement_id IN (SELECT id FROM ~.statement WHERE ended_at < $1)",
         );
-        let forgotten = now.checked_sub(self.limits.record_retention).unwrap_or(Timestamp::MIN);
+        let forgotten = self.oldest(now);
         self.execute(link, tokens, &[(&now, Type::TIMESTAMPTZ)]).await?;
         self.execute(link, results, &[(&forgotten, Type::TIMESTAMPTZ)]).await?;
         self.execute(link, "DELETE FROM ~.statement WHERE ended_at < $1", &[(&old, Type::TIMESTAMPTZ)])
@@ -134,7 +139,12 @@ impl Records {
         Ok(())
     }
 
-    /// Adds a column that tables made by an earlier program lack.
+    /// Records that ended before this have expired.
+    fn oldest(&self, now: Timestamp) -> Timestamp {
+        now.checked_sub(self.limits.record_retention).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Adds the column and the index that tables made by an earlier program lack.
     async fn widen(&self, link: &Link) -> Result<()> {
         const THERE: &str = "SELECT EXISTS (SELECT FROM pg_attribute
             WHERE attrelid = '~.statement'::regclass AND attname = 'keep_alive_us' AND NOT attisdropped)";
@@ -142,6 +152,10 @@ impl Records {
         if !one::<bool>(&self.query(link, THERE, &[]).await?, 0)? {
             let add = "ALTER TABLE ~.statement ADD COLUMN IF NOT EXISTS keep_alive_us bigint";
             self.execute(link, add, &[]).await?;
+        }
+        let there = "SELECT to_regclass('~.statement_name') IS NOT NULL";
+        if !one::<bool>(&self.query(link, there, &[]).await?, 0)? {
+            self.execute(link, NAME_INDEX, &[]).await?;
         }
         Ok(())
     }
@@ -352,16 +366,20 @@ impl Records {
         Ok(Some(record))
     }
 
-    /// All records, in the order of their submit.
-    pub(super) async fn load_all(&self, link: &Link) -> Result<Vec<Record>> {
-        let rows = self.query(link, &format!("{SELECT} ORDER BY number"), &[]).await?;
+    /// All records that have not expired, in the order of their submit.
+    pub(super) async fn load_all(&self, link: &Link, now: Timestamp) -> Result<Vec<Record>> {
+        const LIVE: &str = "ended_at IS NULL OR ended_at > $1";
+        let since = self.oldest(now);
+        let params: Params<'_> = &[(&since, Type::TIMESTAMPTZ)];
+        let rows = self.query(link, &format!("{SELECT} WHERE {LIVE} ORDER BY number"), params).await?;
         let mut records = rows.iter().map(record).collect::<Result<Vec<_>>>()?;
         let places: std::collections::HashMap<_, _> = records
             .iter()
             .enumerate()
             .map(|(place, record)| (record.id.as_str().to_owned(), place))
             .collect();
-        for row in self.query(link, PARTS, &[]).await? {
+        let parts = format!("{PARTS} WHERE statement_id IN (SELECT id FROM ~.statement WHERE {LIVE})");
+        for row in self.query(link, &parts, params).await? {
             let id: String = column(&row, 0)?;
             if let Some(place) = places.get(&id) {
                 let (index, part) = part(&row)?;
@@ -371,10 +389,48 @@ impl Records {
         Ok(records)
     }
 
-    /// The ids on record, in the order of their submit.
-    pub(super) async fn ids(&self, link: &Link) -> Result<Vec<String>> {
-        let rows = self.query(link, "SELECT id FROM ~.statement ORDER BY number", &[]).await?;
-        rows.iter().map(|row| column(row, 0)).collect()
+    /// A page of records, the newest first, each with its number and without its parts. Statuses of statements that have not ended are not
+    /// told apart: the process that runs one knows more.
+    pub(super) async fn list(
+        &self,
+        link: &Link,
+        filter: &StatementFilter,
+        before: u64,
+        count: usize,
+        since: Timestamp,
+    ) -> Result<Vec<(u64, Record)>> {
+        const LIST: &str = "
+            WHERE number < $1 AND (ended_at IS NULL OR ended_at > $2)
+              AND ($3::text IS NULL OR starts_with(name, $3))
+              AND ($4::text IS NULL OR status = $4) AND (NOT $5 OR ended_at IS NULL)
+              AND ($6::text IS NULL OR target::json ->> 'cluster' = $6)
+              AND ($7::text IS NULL OR target::json ->> 'workgroup' = $7)
+              AND ($8::text IS NULL OR target::json ->> 'database' = $8)
+            ORDER BY number DESC LIMIT $9";
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let status = filter.status.as_ref();
+        let ended = status.filter(|status| status.is_terminal()).map(Status::as_str);
+        let runs = status.is_some_and(|status| !status.is_terminal());
+        let (cluster, workgroup) = match &filter.compute {
+            Some(Compute::Cluster(name)) => (Some(name.as_str()), None),
+            Some(Compute::Workgroup(name)) => (None, Some(name.as_str())),
+            None => (None, None),
+        };
+        let params: Params<'_> = &[
+            (&before, Type::INT8),
+            (&since, Type::TIMESTAMPTZ),
+            (&filter.name_prefix, Type::TEXT),
+            (&ended, Type::TEXT),
+            (&runs, Type::BOOL),
+            (&cluster, Type::TEXT),
+            (&workgroup, Type::TEXT),
+            (&filter.database, Type::TEXT),
+            (&count, Type::INT8),
+        ];
+        let rows = self.query(link, &format!("{SELECT}{LIST}"), params).await?;
+        let numbered = |row: &Row| Ok((column::<i64>(row, 16)?.unsigned_abs(), record(row)?));
+        rows.iter().map(numbered).collect()
     }
 
     /// The sessions of the last 24 hours, as statements in them tell. One that no connection holds is closed: it ended with its last
@@ -454,6 +510,7 @@ CREATE TABLE ~.statement (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     ended_at timestamptz);
+CREATE INDEX statement_name ON ~.statement (name text_pattern_ops);
 COMMENT ON COLUMN ~.statement.outside IS 'the part (from 0) that ran outside of a transaction last';
 CREATE TABLE ~.part (
     statement_id text NOT NULL REFERENCES ~.statement (id) ON DELETE CASCADE,
@@ -476,6 +533,9 @@ CREATE TABLE ~.result_page (
 CREATE TABLE ~.client_token (token text PRIMARY KEY, statement_id text NOT NULL, expires_at timestamptz NOT NULL);
 COMMIT";
 
+/// For listings by the beginning of a name.
+const NAME_INDEX: &str = "CREATE INDEX IF NOT EXISTS statement_name ON ~.statement (name text_pattern_ops)";
+
 /// The functions of another version go: one whose parameters have other names cannot be replaced, nor a view with other columns. What a view
 /// of the user needs stays, and is replaced if it can be. Views first, then aggregates: they are made of functions.
 const DROP_FUNCTIONS: &str = "
@@ -497,7 +557,7 @@ END $drop$";
 
 const SELECT: &str =
     "SELECT id, name, client_token, sqls, execution_mode, parameters, result_format, with_event,
-    status, error, pid, duration_us, created_at, updated_at, target, session_id FROM ~.statement";
+    status, error, pid, duration_us, created_at, updated_at, target, session_id, number FROM ~.statement";
 
 const PARTS: &str =
     "SELECT statement_id, part, status, error, duration_us, rows, size, has_result_set FROM ~.part";
