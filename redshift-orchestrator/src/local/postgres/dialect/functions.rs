@@ -69,6 +69,22 @@ pub(super) fn is_known(name: &str) -> bool {
     REWRITTEN.iter().chain(&LIBRARY).any(|one| name.eq_ignore_ascii_case(one))
 }
 
+/// Whether PostgreSQL has no function of this name, or one that gives something else.
+#[cfg(test)]
+pub(super) fn is_redshifts_alone(name: &str) -> bool {
+    let same = [
+        "CAST",
+        "CONCAT",
+        "DATE_PART",
+        "EXTRACT",
+        "FIRST_VALUE",
+        "LAST_VALUE",
+        "PERCENTILE_CONT",
+        "DATE_TRUNC",
+    ];
+    is_known(name) && !same.iter().any(|one| name.eq_ignore_ascii_case(one))
+}
+
 /// The name that Redshift gives the column of a call, where PostgreSQL gives the call's translation another one. `name`: in capitals.
 pub(super) fn column_name(name: &str) -> Option<&'static str> {
     Some(match name {

@@ -256,4 +256,6 @@ impl<'a> Reader<'a, '_> {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;

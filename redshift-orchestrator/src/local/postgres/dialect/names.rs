@@ -196,6 +196,8 @@ struct Level {
     tables: bool,
     /// The statement may name tables behind `USING`.
     has_using: bool,
+    /// The `CASE`s that the position is in.
+    cases: usize,
 }
 
 impl<'a, 'l> Tables<'a, 'l> {
@@ -264,7 +266,7 @@ impl<'a, 'l> Tables<'a, 'l> {
             is_derived: self.expects && is_query,
             is_table: self.expects || calls,
             tables: nests,
-            has_using: false,
+            ..Level::default()
         });
         self.expect(nests);
     }
@@ -303,6 +305,14 @@ impl<'a, 'l> Tables<'a, 'l> {
             self.expect(true);
         } else if is(token, &["DELETE", "MERGE"]) && self.level().is_query {
             (self.level().tables, self.level().has_using) = (false, true);
+            self.expect(false);
+        } else if is(token, &["CASE"]) {
+            self.level().cases += 1;
+            self.expect(false);
+        } else if self.level().cases > 0 && is(token, &["WHEN", "THEN", "ELSE", "END"]) {
+            if is(token, &["END"]) {
+                self.level().cases -= 1;
+            }
             self.expect(false);
         } else if is(token, &BEHIND_TABLES) {
             (self.level().tables, self.level().has_using) = (false, false);

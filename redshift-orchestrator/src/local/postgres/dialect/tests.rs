@@ -459,6 +459,10 @@ fn a_name_with_a_column_list_is_no_call() {
             "SELECT t.len FROM (SELECT 1, 2) AS t(len, decode) JOIN s.u AS \"trunc\" (a) ON COALESCE(trunc.a, 1) = t.len, v \"len\" (b), generate_series(1, 2) \"round\"(c) WHERE (t.len = 1) AND COALESCE(b, 1) = 1",
         ),
         (
+            "SELECT a FROM t JOIN u ON CASE WHEN b THEN 1 ELSE 2 END = 1 JOIN (SELECT 1) ON true JOIN v trunc (a) ON true",
+            "SELECT a FROM t JOIN u ON CASE WHEN b THEN 1 ELSE 2 END = 1 JOIN (SELECT 1) AS \"~s1\" ON true JOIN v \"trunc\" (a) ON true",
+        ),
+        (
             "CREATE VIEW len (a) AS SELECT NVL(a, 1) FROM t; CREATE TABLE trunc (a INT)",
             "CREATE VIEW len (a) AS SELECT COALESCE(a, 1) FROM t; CREATE TABLE trunc (a INT)",
         ),
