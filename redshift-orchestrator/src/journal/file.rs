@@ -43,7 +43,8 @@ struct ReadOnly {
 }
 
 impl FileJournal {
-    /// Opens the journal at `path`, or begins one there.
+    /// Opens the journal at `path`, or begins one there. Reads the whole file, and blocks the thread for up to 0.1 s while another process
+    /// has the file: asynchronous code uses [`open_async`](Self::open_async).
     ///
     /// # Errors
     /// [`ErrorKind::Overlap`] when another process uses it, with the run it is at; [`ErrorKind::Journal`] when the file cannot be opened,
@@ -75,14 +76,24 @@ impl FileJournal {
         Ok(Self::new(path, Some(written), index, None))
     }
 
-    /// As [`open`](Self::open), but waits until no other process uses the journal. Asks twice a second; of several that wait, any may be
-    /// next.
+    /// Opens the journal as [`open`](Self::open) does, on a thread that may block.
     ///
     /// # Errors
-    /// As [`open`](Self::open), without the overlap.
+    /// Those of [`open`](Self::open).
+    pub async fn open_async(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let opened = tokio::task::spawn_blocking(move || Self::open(&path));
+        opened.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Journal, error.to_string())))
+    }
+
+    /// Opens the journal as [`open_async`](Self::open_async) does, but waits until no other process uses it. Tries twice a second; of
+    /// several processes that wait, any may be next.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), without the overlap.
     pub async fn open_when_free(path: impl AsRef<Path>) -> Result<Self> {
         loop {
-            match Self::open(&path) {
+            match Self::open_async(&path).await {
                 Err(error) if error.kind() == ErrorKind::Overlap => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
@@ -111,8 +122,9 @@ impl FileJournal {
 
     fn new(path: &Path, written: Option<Written>, index: Index, read_only: Option<bool>) -> Self {
         let syncs = Arc::<AtomicU64>::default();
+        let durable = written.as_ref().map_or(0, |written| written.durable);
         let written = written.map(|written| Arc::new(Mutex::new(written)));
-        let disk = Disk { path: path.to_owned(), written, syncs: syncs.clone() };
+        let disk = Disk { path: path.to_owned(), written, durable, syncs: syncs.clone() };
         let holder = index.all_runs().into_iter().filter(|run| run.begun.process.is_some());
         let holder = holder.max_by_key(|run| run.begun_at).and_then(|run| run.begun.process);
         Self {
@@ -167,6 +179,8 @@ fn options() -> OpenOptions {
 struct Disk {
     path: PathBuf,
     written: Option<Arc<Mutex<Written>>>,
+    /// The length of the durable lines, as far as it is known here. A write that was cut off may have ended since.
+    durable: u64,
     syncs: Arc<AtomicU64>,
 }
 
@@ -178,12 +192,22 @@ struct Written {
 
 impl Written {
     /// Makes lines durable behind those that are.
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.durable))?;
+    fn write(&mut self, at: u64, lines: &[u8]) -> io::Result<()> {
+        if self.durable != at {
+            return Err(io::Error::other("another write came between"));
+        }
+        self.file.seek(SeekFrom::Start(at))?;
         self.file.write_all(lines)?;
         self.file.sync_data()?;
         self.durable += lines.len() as u64;
         Ok(())
+    }
+
+    /// Cuts off what a failed write left behind the durable lines. Its pages are not counted on: the kernel may have dropped them after
+    /// an error of `fsync`, so that nothing but writing them again makes them durable.
+    fn cut_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.durable)?;
+        self.file.sync_all()
     }
 
     /// Replaces the file by one without the lines of some runs. A crash leaves the old file or the new one, each whole.
@@ -227,20 +251,39 @@ impl Disk {
         }
     }
 
-    async fn remove(&self, runs: &[RunEntry]) -> Result<(), String> {
+    async fn remove(&mut self, runs: &[RunEntry]) -> Result<(), String> {
         let path = self.path.clone();
         let names: BTreeSet<_> = runs.iter().map(|entry| entry.run.clone()).collect();
-        let removed = self.blocking(move |written| written.remove(&path, &|run| names.contains(run))).await;
-        removed.map_err(|error| format!("the journal could not be rewritten: {error}"))
+        let removed = self.blocking(move |written| {
+            let removed = written.remove(&path, &|run| names.contains(run));
+            removed.map(|()| written.durable)
+        });
+        self.durable =
+            removed.await.map_err(|error| format!("the journal could not be rewritten: {error}"))?;
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Sink for Disk {
-    async fn write(&mut self, lines: Vec<u8>) -> Result<(), String> {
+    async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        let written = self.blocking(move |written| written.write(&lines)).await;
-        written.map_err(|error| format!("the record could not be written: {error}"))
+        let (at, length) = (self.durable, lines.len() as u64);
+        let written = self.blocking(move |written| written.write(at, &lines)).await;
+        written.map_err(|error| format!("the record could not be written: {error}"))?;
+        self.durable += length;
+        Ok(())
+    }
+
+    async fn settle(&mut self, lines: Arc<[u8]>) -> Result<bool, String> {
+        let (at, length) = (self.durable, lines.len() as u64);
+        let settled = self.blocking(move |written| match written.durable == at + length {
+            true => Ok(true),
+            false => written.cut_back().map(|()| false),
+        });
+        let settled = settled.await.map_err(|error| format!("a failed record cannot be cut off: {error}"))?;
+        self.durable += if settled { length } else { 0 };
+        Ok(settled)
     }
 }
 
@@ -279,7 +322,7 @@ impl Journal for FileJournal {
         if runs.is_empty() {
             return Ok(());
         }
-        let sink = self.group.sink().await.map_err(|message| self.failed(message))?;
+        let mut sink = self.group.sink().await.map_err(|message| self.failed(message))?;
         sink.remove(runs).await.map_err(|message| self.failed(message))?;
         self.group.change(|index| index.remove(runs));
         Ok(())
@@ -304,7 +347,7 @@ fn failed(path: &Path, what: &str, error: io::Error) -> Error {
 /// it inherits.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a tenth of a second of the machine's time, between calls that block as well"
+    reason = "a tenth of a second of the machine's time, on a thread that may block"
 )]
 fn lock(file: &File) -> io::Result<bool> {
     for _ in 0..20 {
@@ -485,6 +528,37 @@ mod tests {
         assert_eq!((error.kind(), error.context("line")), (ErrorKind::Journal, Some("2")));
     }
 
+    /// A service that had a full disk for a minute used to fail each statement until it was started anew.
+    #[tokio::test]
+    async fn recovers_when_the_disk_does_and_leaves_nothing_torn() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        let journal = FileJournal::open(&path).unwrap();
+        journal.append(intent("a")).await.unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let exchange = async |file: File| {
+            let written = journal.group.sink.lock().await.written.clone().unwrap();
+            std::mem::replace(&mut written.lock().unwrap().file, file)
+        };
+        // Every write to it fails.
+        let good = exchange(File::open(&path).unwrap()).await;
+        for _ in 0..2 {
+            let error = journal.append(submitted("a")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Journal);
+        }
+        let torn = br#"{"at":"2026-11-23T06:30:00Z","run":"r","ste"#;
+        std::fs::write(&path, [&whole[..], torn].concat()).unwrap();
+        assert_eq!(journal.entry(&StepKey::new("r", "a")).await.unwrap().unwrap().id, None);
+        exchange(good).await;
+        journal.append(intent("b")).await.unwrap();
+        journal.append(submitted("a")).await.unwrap();
+        drop(journal);
+        let journal = FileJournal::open(&path).unwrap();
+        let run = journal.run("r").await.unwrap();
+        assert_eq!((run.len(), run[0].id.is_some()), (2, true));
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+    }
+
     #[test]
     fn a_second_owner_is_refused_and_a_later_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
@@ -498,6 +572,23 @@ mod tests {
 
     async fn all_runs(journal: &FileJournal) -> Vec<RunEntry> {
         journal.runs(100, None).await.unwrap().runs
+    }
+
+    /// A process that waited for another one stood still for a sixth of the time.
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the thread's own time is measured")]
+    async fn waiting_for_another_process_blocks_no_thread() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        let _first = FileJournal::open(&path).unwrap();
+        let mut shortest = Duration::MAX;
+        // The machine may be busy; the lock was waited for each time.
+        for _ in 0..5 {
+            let begun = std::time::Instant::now();
+            assert!(futures::poll!(std::pin::pin!(FileJournal::open_when_free(&path))).is_pending());
+            shortest = shortest.min(begun.elapsed());
+        }
+        assert!(shortest < Duration::from_millis(50), "{shortest:?}");
     }
 
     fn begun(run: &str) -> RunRecord {

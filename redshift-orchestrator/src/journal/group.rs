@@ -1,6 +1,6 @@
 //! [`Group`]: appends that come together share one write.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -11,72 +11,78 @@ use super::{Index, Line};
 #[async_trait]
 pub(super) trait Sink: Send + 'static {
     /// Makes whole lines durable. After an error it is not known which of them are.
-    async fn write(&mut self, lines: Vec<u8>) -> Result<(), String>;
+    async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String>;
+
+    /// Called after a write that failed or was cut off, before the next one. Afterwards either all of its lines are durable (`true`)
+    /// or none is and none will be (`false`).
+    async fn settle(&mut self, lines: Arc<[u8]>) -> Result<bool, String>;
 }
 
-/// Lines on their way to a sink. Those that wait while another write is under way go together in the next one.
+/// Group commit: lines that are queued while a write is in flight go together in the next one.
+///
+/// After a write that failed, the next append first [settles](Sink::settle) it. So a journal recovers when its storage does.
 pub(super) struct Group<S> {
     state: Arc<Mutex<State>>,
-    sink: Arc<AsyncMutex<S>>,
+    pub(super) sink: Arc<AsyncMutex<S>>,
 }
 
+type Verdict = Arc<OnceLock<Result<(), String>>>;
+
+#[derive(Default)]
 struct State {
     index: Index,
-    waiting: Vec<Line>,
-    bytes: Vec<u8>,
-    /// How many lines ever came.
-    came: u64,
-    /// How many of them are durable.
-    durable: u64,
-    /// Whether a write is under way. Found by the next one, that one was cut off.
-    is_writing: bool,
-    /// Set by a failed write: what is behind the last durable line is then unknown, and nothing may be put after it.
-    broken: Option<String>,
+    /// The lines for the next write.
+    waiting: Batch,
+    /// The lines of the write in flight, or of the last one if it failed or was cut off.
+    written: Option<Batch>,
+}
+
+#[derive(Default)]
+struct Batch {
+    lines: Vec<Line>,
+    bytes: Arc<[u8]>,
+    /// Set when the callers have their result.
+    verdict: Verdict,
 }
 
 impl<S: Sink> Group<S> {
     pub(super) fn new(sink: S, index: Index) -> Self {
-        let state = State {
-            index,
-            waiting: Vec::new(),
-            bytes: Vec::new(),
-            came: 0,
-            durable: 0,
-            is_writing: false,
-            broken: None,
-        };
+        let state = State { index, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), sink: Arc::new(AsyncMutex::new(sink)) }
     }
 
-    /// Returns once the line is durable. Lines of one caller that waits for each keep their order.
+    /// Returns once the line is durable. Lines of a caller that waits for each keep their order.
     pub(super) async fn append(&self, line: Line) -> Result<(), String> {
-        let number = lock(&self.state).queue(line)?;
-        // Whoever comes first writes for all that came meanwhile; the others find their lines durable.
+        let verdict = lock(&self.state).queue(line);
+        // The first caller writes every queued line. The others return once theirs is durable.
         let mut sink = self.sink.clone().lock_owned().await;
-        if let Some(verdict) = lock(&self.state).verdict(number) {
-            return verdict;
+        if let Some(verdict) = verdict.get() {
+            return verdict.clone();
         }
         let state = self.state.clone();
-        // On a task of its own: a caller that goes away does not cut a write that others wait for.
+        // A task of its own: dropping one caller must not cut a write that others wait for.
         let written = tokio::spawn(async move {
-            let (lines, bytes) = lock(&state).take();
-            let written = sink.write(bytes).await;
-            lock(&state).note(lines, written.clone());
-            written
+            if let Err(error) = settle(&mut *sink, &state).await {
+                // Nothing of these lines was sent.
+                std::mem::take(&mut lock(&state).waiting).fail(error);
+                return;
+            }
+            let bytes = lock(&state).take();
+            let written = match bytes {
+                Ok(bytes) => sink.write(bytes).await,
+                Err(error) => Err(error),
+            };
+            lock(&state).note(written);
         });
-        match written.await {
-            Ok(verdict) => verdict,
-            Err(error) => Err(error.to_string()),
-        }
+        let done = written.await.map_err(|error| error.to_string());
+        verdict.get().cloned().unwrap_or_else(|| done.and(Err(LOST.to_owned())))
     }
 
     /// The sink, while nothing is written to it.
     pub(super) async fn sink(&self) -> Result<OwnedMutexGuard<S>, String> {
-        let sink = self.sink.clone().lock_owned().await;
-        match &lock(&self.state).broken {
-            Some(broken) => Err(broken.clone()),
-            None => Ok(sink),
-        }
+        let mut sink = self.sink.clone().lock_owned().await;
+        settle(&mut *sink, &self.state).await?;
+        Ok(sink)
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Index)) {
@@ -88,99 +94,130 @@ impl<S: Sink> Group<S> {
     }
 }
 
-const LOST: &str = "an earlier write was cut off; open the journal again";
+const LOST: &str = "the write was cut off";
+
+/// Settles the last write if it failed or was cut off.
+async fn settle<S: Sink>(sink: &mut S, state: &Mutex<State>) -> Result<(), String> {
+    let Some(bytes) = lock(state).written.as_ref().map(|written| written.bytes.clone()) else {
+        return Ok(());
+    };
+    let is_durable = sink.settle(bytes).await?;
+    lock(state).note(if is_durable { Ok(()) } else { Err(LOST.to_owned()) });
+    lock(state).written = None;
+    Ok(())
+}
+
+impl Batch {
+    fn fail(self, error: String) {
+        let _ = self.verdict.set(Err(error));
+    }
+}
 
 impl State {
-    fn queue(&mut self, line: Line) -> Result<u64, String> {
-        if let Some(broken) = &self.broken {
-            return Err(broken.clone());
-        }
-        let begin = self.bytes.len();
-        if let Err(error) = line.write(&mut self.bytes) {
-            self.bytes.truncate(begin);
-            return Err(error.to_string());
-        }
-        self.waiting.push(line);
-        self.came += 1;
-        Ok(self.came)
+    fn queue(&mut self, line: Line) -> Verdict {
+        self.waiting.lines.push(line);
+        self.waiting.verdict.clone()
     }
 
-    /// Whether the line of this number is durable, or never will be; `None`: it waits. Asked by whoever has the sink.
-    fn verdict(&mut self, number: u64) -> Option<Result<(), String>> {
-        if self.is_writing {
-            self.broken = Some(LOST.to_owned());
+    /// Begins the next write.
+    fn take(&mut self) -> Result<Arc<[u8]>, String> {
+        let mut batch = std::mem::take(&mut self.waiting);
+        let mut bytes = Vec::new();
+        let written = batch.lines.iter().try_for_each(|line| line.write(&mut bytes));
+        if let Err(error) = written {
+            let message = error.to_string();
+            batch.fail(message.clone());
+            return Err(message);
         }
-        match &self.broken {
-            _ if number <= self.durable => Some(Ok(())),
-            Some(broken) => Some(Err(broken.clone())),
-            None => None,
-        }
+        batch.bytes = bytes.into();
+        Ok(self.written.insert(batch).bytes.clone())
     }
 
-    fn take(&mut self) -> (Vec<Line>, Vec<u8>) {
-        self.is_writing = true;
-        (std::mem::take(&mut self.waiting), std::mem::take(&mut self.bytes))
-    }
-
-    fn note(&mut self, lines: Vec<Line>, written: Result<(), String>) {
-        self.is_writing = false;
-        match written {
-            Ok(()) => {
-                self.durable += lines.len() as u64;
-                lines.into_iter().for_each(|line| self.index.apply(line));
+    /// Ends the write. After an error its lines are kept, to be settled.
+    fn note(&mut self, result: Result<(), String>) {
+        match (result, self.written.take()) {
+            (Ok(()), Some(batch)) => {
+                batch.lines.into_iter().for_each(|line| self.index.apply(line));
+                // Already set if an earlier error was reported.
+                let _ = batch.verdict.set(Ok(()));
             }
-            Err(error) => self.broken = Some(error),
+            (Err(error), Some(batch)) => {
+                let _ = batch.verdict.set(Err(error));
+                self.written = Some(batch);
+            }
+            (_, None) => {}
         }
     }
 }
 
-// A panic while the lock was held leaves `broken` as it was; the state itself is never half changed.
+// A panic while the lock was held leaves the state whole: it is never half changed.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
 
     use futures::future::join_all;
     use tokio::time::{Instant, sleep};
 
     use super::*;
     use crate::{
-        StepKey,
+        ClientToken, StepKey,
         journal::{Event, Record},
     };
 
-    /// Takes a second a write, notes how many lines each had, and fails after so many.
-    struct Slow(Arc<Mutex<Vec<usize>>>, usize);
+    /// A sink whose writes take a second. Notes the number of lines of each write.
+    #[derive(Clone, Default)]
+    struct Slow {
+        writes: Arc<Mutex<Vec<usize>>>,
+        /// Writes fail now.
+        is_full: Arc<AtomicBool>,
+        /// The result of settling a failed write.
+        settled: Arc<AtomicBool>,
+    }
 
     #[async_trait]
     impl Sink for Slow {
-        async fn write(&mut self, lines: Vec<u8>) -> Result<(), String> {
+        async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
             sleep(Duration::from_secs(1)).await;
-            let mut writes = self.0.lock().unwrap();
-            if writes.len() == self.1 {
-                return Err("the disk is full".to_owned());
-            }
-            writes.push(lines.iter().filter(|byte| **byte == b'\n').count());
+            self.fails_if_full()?;
+            self.writes.lock().unwrap().push(lines.iter().filter(|byte| **byte == b'\n').count());
             Ok(())
+        }
+
+        async fn settle(&mut self, _: Arc<[u8]>) -> Result<bool, String> {
+            self.fails_if_full()?;
+            Ok(self.settled.load(Ordering::Relaxed))
         }
     }
 
+    impl Slow {
+        fn fails_if_full(&self) -> Result<(), String> {
+            match self.is_full.load(Ordering::Relaxed) {
+                true => Err("the disk is full".to_owned()),
+                false => Ok(()),
+            }
+        }
+    }
+
+    fn key(step: usize) -> StepKey {
+        StepKey::new("r", format!("s{step}"))
+    }
+
     fn line(step: usize) -> Line {
-        let event = Event::Refused { error: "no".to_owned() };
-        Line::Step(Record {
-            at: "2026-11-23T06:30:00Z".parse().unwrap(),
-            key: StepKey::new("r", format!("s{step}")),
-            event,
-        })
+        let event = Event::Intent { token: ClientToken::new("t").unwrap(), name: "n".to_owned() };
+        Line::Step(Record { at: "2026-11-23T06:30:00Z".parse().unwrap(), key: key(step), event })
     }
 
     #[tokio::test(start_paused = true)]
     async fn lines_that_come_during_a_write_share_the_next_one() {
-        let writes = Arc::<Mutex<Vec<usize>>>::default();
-        let group = Group::new(Slow(writes.clone(), 9), Index::default());
+        let slow = Slow::default();
+        let (writes, group) = (slow.writes.clone(), Group::new(slow, Index::default()));
         let start = Instant::now();
         let took = join_all((0..100).map(async |step| {
             group.append(line(step)).await.unwrap();
@@ -195,8 +232,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_counts_as_written_only_after_its_own_write() {
-        let writes = Arc::<Mutex<Vec<usize>>>::default();
-        let group = Group::new(Slow(writes.clone(), 9), Index::default());
+        let slow = Slow::default();
+        let (writes, group) = (slow.writes.clone(), Group::new(slow, Index::default()));
         let start = Instant::now();
         let late = async |after: f64, step| {
             sleep(Duration::from_secs_f64(after)).await;
@@ -208,17 +245,51 @@ mod tests {
         assert_eq!(*writes.lock().unwrap(), [1, 2, 1]);
     }
 
+    /// A service whose disk was full for a minute used to fail each statement until it was started anew.
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_put_behind_a_write_that_failed() {
-        let group = Group::new(Slow(Arc::default(), 1), Index::default());
-        assert_eq!(group.append(line(0)).await, Ok(()));
-        assert_eq!(group.append(line(1)).await, Err("the disk is full".to_owned()));
-        assert_eq!(group.append(line(2)).await, Err("the disk is full".to_owned()));
+    async fn a_group_recovers_when_its_sink_does() {
+        for settled in [false, true] {
+            let slow = Slow::default();
+            slow.settled.store(settled, Ordering::Relaxed);
+            let group = Group::new(slow.clone(), Index::default());
+            let full = || Err("the disk is full".to_owned());
+            assert_eq!(group.append(line(0)).await, Ok(()));
+            slow.is_full.store(true, Ordering::Relaxed);
+            assert_eq!(group.append(line(1)).await, full());
+            let meanwhile = join_all((2..5).map(|step| group.append(line(step)))).await;
+            assert_eq!(meanwhile, [full(), full(), full()]);
+            slow.is_full.store(false, Ordering::Relaxed);
+            assert_eq!(group.append(line(5)).await, Ok(()));
+            let known: Vec<_> =
+                (0..6).map(|step| group.read(|index| index.entry(&key(step)).is_some())).collect();
+            assert_eq!(known, [true, settled, false, false, false, true], "only what is durable is known");
+            assert_eq!(*slow.writes.lock().unwrap(), [1, 1]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_come_during_a_failing_write_fail_while_it_cannot_be_settled() {
+        let slow = Slow::default();
+        let group = Group::new(slow.clone(), Index::default());
+        slow.is_full.store(true, Ordering::Relaxed);
+        let later = async {
+            sleep(Duration::from_millis(500)).await;
+            let append = group.append(line(1));
+            let free = async {
+                sleep(Duration::from_millis(600)).await;
+                slow.is_full.store(false, Ordering::Relaxed);
+            };
+            tokio::join!(append, free).0
+        };
+        // The first write fails at 1 s, and is settled then for the second. The disk has room at 1.1 s.
+        let results = tokio::join!(group.append(line(0)), later);
+        assert_eq!(results, (Err("the disk is full".to_owned()), Err("the disk is full".to_owned())));
+        assert_eq!(group.append(line(2)).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_goes_away_cuts_no_write_of_others() {
-        let group = Group::new(Slow(Arc::default(), 9), Index::default());
+        let group = Group::new(Slow::default(), Index::default());
         let gone = tokio::time::timeout(Duration::from_millis(100), group.append(line(0))).await;
         assert!(gone.is_err());
         assert_eq!(group.append(line(1)).await, Ok(()));

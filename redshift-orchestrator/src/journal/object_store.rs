@@ -518,7 +518,7 @@ struct Written {
 
 #[async_trait]
 impl Sink for Objects {
-    async fn write(&mut self, lines: Vec<u8>) -> Result<(), String> {
+    async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
         let head = serde_json::to_vec(&Written { writer: self.writer.clone() })
             .map_err(|error| error.to_string())?;
         if self.next == 1 {
@@ -529,7 +529,7 @@ impl Sink for Objects {
             let listed = self.put(&place, &Bytes::from_static(b"{}"), PutMode::Overwrite).await;
             listed.map_err(|error| format!("the run could not be listed: {error}"))?;
         }
-        let body = Bytes::from([head, b"\n".to_vec(), lines].concat());
+        let body = Bytes::from([&head[..], b"\n", &lines].concat());
         match self.put(&numbered(&self.directory, self.next), &body, PutMode::Create).await {
             Ok(()) => {
                 self.next += 1;
@@ -540,6 +540,12 @@ impl Sink for Objects {
             }
             Err(error) => Err(format!("the record could not be written: {error}")),
         }
+    }
+
+    /// Puts the object again, with the same number and content. A request of the failed write that takes effect late puts the same, so
+    /// that the number is never two groups'.
+    async fn settle(&mut self, lines: Arc<[u8]>) -> Result<bool, String> {
+        self.write(lines).await.map(|()| true)
     }
 }
 

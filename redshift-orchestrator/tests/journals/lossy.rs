@@ -16,8 +16,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
 use redshift_orchestrator::{
-    Orchestrator, Pipeline, Run as PipelineRun, TokioClock,
-    journal::{Claim, Journal, ObjectStoreJournal},
+    ClientToken, Orchestrator, Pipeline, Run as PipelineRun, StepKey, TokioClock,
+    journal::{Claim, Event, Journal, ObjectStoreJournal, Record},
     local::{LocalExecutor, Run, Script},
     pipeline::Step,
 };
@@ -28,6 +28,14 @@ struct Lossy {
     draw: Mutex<fastrand::Rng>,
     rate: f64,
     in_a_row: Mutex<HashMap<Path, usize>>,
+    away: Mutex<Option<Away>>,
+}
+
+/// How a store is away for a while.
+#[derive(Clone, Copy, Debug)]
+enum Away {
+    LosesRequests,
+    LosesAnswers,
 }
 
 /// The number of times that the journal repeats a put.
@@ -44,8 +52,15 @@ impl Lossy {
 
     async fn send<T>(&self, path: &Path, request: impl Future<Output = Result<T>>) -> Result<T> {
         let lost = || Err(Error::Generic { store: "lossy", source: "the connection broke".into() });
-        if self.loses(path) {
-            return lost();
+        let away = *self.away.lock().unwrap();
+        match away {
+            Some(Away::LosesRequests) => return lost(),
+            Some(Away::LosesAnswers) => {
+                let _ = request.await;
+                return lost();
+            }
+            None if self.loses(path) => return lost(),
+            None => {}
         }
         let answer = request.await;
         if self.loses(path) {
@@ -120,9 +135,17 @@ impl World {
     }
 
     fn journal(&self, seed: u64, rate: f64) -> ObjectStoreJournal {
+        self.journal_on(self.store(seed, rate))
+    }
+
+    fn store(&self, seed: u64, rate: f64) -> Arc<Lossy> {
         let draw = Mutex::new(fastrand::Rng::with_seed(seed));
-        let store = Lossy { inner: self.objects.clone(), draw, rate, in_a_row: Mutex::default() };
-        ObjectStoreJournal::new(Arc::new(store), "etl").with_clock(self.clock)
+        let (in_a_row, away) = (Mutex::default(), Mutex::default());
+        Arc::new(Lossy { inner: self.objects.clone(), draw, rate, in_a_row, away })
+    }
+
+    fn journal_on(&self, store: Arc<Lossy>) -> ObjectStoreJournal {
+        ObjectStoreJournal::new(store, "etl").with_clock(self.clock)
     }
 }
 
@@ -171,4 +194,70 @@ async fn a_lease_is_kept_through_lost_answers() {
         }
         drop(active);
     }
+}
+
+/// A service whose bucket was away for longer than a put is repeated used to fail each further statement of the run until it was started
+/// anew.
+#[tokio::test(start_paused = true)]
+async fn a_journal_recovers_when_its_store_does() {
+    let intent = |step: &str| Record {
+        at: "2026-11-23T06:30:00Z".parse().unwrap(),
+        key: StepKey::new("r", step),
+        event: Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("r/{step}/1") },
+    };
+    let steps = async |journal: &ObjectStoreJournal| {
+        let run = journal.run("r").await.unwrap();
+        run.into_iter().map(|entry| entry.key.step).collect::<Vec<_>>()
+    };
+    for away in [Away::LosesRequests, Away::LosesAnswers] {
+        for written in [0, 1] {
+            let world = World::new();
+            let store = world.store(0, 0.0);
+            let journal = world.journal_on(store.clone());
+            if written > 0 {
+                journal.append(intent("a")).await.unwrap();
+            }
+            assert_eq!(steps(&journal).await.len(), written);
+            *store.away.lock().unwrap() = Some(away);
+            for step in ["b", "c"] {
+                journal.append(intent(step)).await.unwrap_err();
+            }
+            assert_eq!(steps(&journal).await.len(), written, "nothing that failed is taken for written");
+            *store.away.lock().unwrap() = None;
+            for step in ["d", "e"] {
+                journal.append(intent(step)).await.unwrap();
+            }
+            // The record whose put failed is written after all; the one behind it never was sent.
+            let expected: Vec<_> = ["a", "b", "d", "e"].into_iter().skip(1 - written).collect();
+            assert_eq!(steps(&journal).await, expected, "{away:?}");
+            assert_eq!(
+                steps(&world.journal(0, 0.0)).await,
+                expected,
+                "{away:?}: the same for the next process"
+            );
+            assert_eq!(journal.runs(10, None).await.unwrap().runs.len(), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_was_taken_for_dead_stays_refused_when_its_store_recovers() {
+    let world = World::new();
+    let store = world.store(0, 0.0);
+    let (first, second) = (world.journal_on(store.clone()), world.journal(0, 0.0));
+    let record = |step: &str| Record {
+        at: "2026-11-23T06:30:00Z".parse().unwrap(),
+        key: StepKey::new("r", step),
+        event: Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("r/{step}/1") },
+    };
+    first.append(record("a")).await.unwrap();
+    *store.away.lock().unwrap() = Some(Away::LosesRequests);
+    first.append(record("b")).await.unwrap_err();
+    second.append(record("c")).await.unwrap();
+    *store.away.lock().unwrap() = None;
+    for step in ["d", "e"] {
+        let error = first.append(record(step)).await.unwrap_err();
+        assert!(error.to_string().contains("another process writes"), "{error}");
+    }
+    assert_eq!(world.journal(0, 0.0).run("r").await.unwrap().len(), 2);
 }

@@ -26,7 +26,7 @@ impl Place {
         match self.bucket()? {
             Some((bucket, prefix)) => s3(&bucket, &prefix, self.aws).await,
             None if queue => FileJournal::open_when_free(&self.text).await.map(shared),
-            None => FileJournal::open(&self.text).map(shared),
+            None => FileJournal::open_async(&self.text).await.map(shared),
         }
     }
 
