@@ -229,7 +229,13 @@ impl Inner {
                 None => PutMode::Create,
                 // The answer to our own put was lost.
                 Some((other, version)) if put_before.as_ref().is_some_and(|put| put.is(&other)) => {
-                    return Ok(Lease { store: self.store.clone(), path, held: other, version });
+                    return Ok(Lease {
+                        store: self.store.clone(),
+                        path,
+                        held: other,
+                        version,
+                        is_released: false,
+                    });
                 }
                 Some((other, _)) if other.writer != self.writer && other.expires_at > now => {
                     return Err(other.claim.refusal().with_context("expires_at", other.expires_at));
@@ -240,7 +246,9 @@ impl Inner {
                 Some((_, version)) => PutMode::Update(version),
             };
             match put(&*self.store, &path, &held, mode).await {
-                Ok(version) => return Ok(Lease { store: self.store.clone(), path, held, version }),
+                Ok(version) => {
+                    return Ok(Lease { store: self.store.clone(), path, held, version, is_released: false });
+                }
                 // Another one was faster: who?
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
                 Err(error) => match pauses.next().filter(|_| may_pass(&error)) {
@@ -449,9 +457,13 @@ impl Journal for ObjectStoreJournal {
             .map_err(|error| Error::new(ErrorKind::Journal, error.to_string()))?;
         let put = inner.store.put(&marker, text.into()).await;
         put.map_err(|error| failed("the removal cannot be written down", &marker, error))?;
-        {
-            let mut known = inner.runs.lock().await;
-            removed.iter().for_each(|removed| drop(known.remove(&removed.run)));
+        for removed in &removed {
+            inner.runs.lock().await.remove(&removed.run);
+            // Its object is deleted with the run.
+            let leases = inner.leases().remove(&removed.run).unwrap_or_default();
+            for lease in leases {
+                lease.lock().await.is_released = true;
+            }
         }
         inner.finish_removal(marker, removed).await
     }
@@ -649,10 +661,16 @@ struct Lease {
     path: Path,
     held: Held,
     version: UpdateVersion,
+    /// A renewal may wait for the lease while that is released.
+    is_released: bool,
 }
 
 impl Lease {
-    /// Lets it hold until then. `false`: another process has it.
+    /// Lets it hold until then. `false`: it was released, or another process has it.
+    async fn renew(&mut self, until: Timestamp) -> bool {
+        !self.is_released && self.extend(until).await
+    }
+
     async fn extend(&mut self, until: Timestamp) -> bool {
         for _ in 0..3 {
             let held = Held { expires_at: until, ..self.held.clone() };
@@ -681,6 +699,7 @@ impl Lease {
     }
 
     async fn release(&mut self, now: Timestamp) {
+        self.is_released = true;
         self.extend(now).await;
     }
 }
@@ -701,8 +720,11 @@ async fn renew(leases: Vec<Arc<AsyncMutex<Lease>>>, clock: Arc<dyn Clock>, lease
     loop {
         sleep(lease / 3).await;
         for held in &leases {
-            if !held.lock().await.extend(clock.now() + lease).await {
-                tracing::warn!("another process took the run over");
+            let mut held = held.lock().await;
+            if !held.renew(clock.now() + lease).await {
+                if !held.is_released {
+                    tracing::warn!("another process took the run over");
+                }
                 return;
             }
         }
@@ -738,7 +760,10 @@ fn failed(what: &str, path: &Path, error: StoreError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use object_store::memory::InMemory;
+    use object_store::{
+        memory::InMemory,
+        throttle::{ThrottleConfig, ThrottledStore},
+    };
 
     use super::*;
     use crate::{
@@ -747,8 +772,12 @@ mod tests {
     };
 
     fn journal(store: &Arc<InMemory>) -> ObjectStoreJournal {
+        journal_on(store.clone())
+    }
+
+    fn journal_on(store: Arc<dyn ObjectStore>) -> ObjectStoreJournal {
         let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
-        ObjectStoreJournal::new(store.clone(), "etl/journal").with_clock(clock)
+        ObjectStoreJournal::new(store, "etl/journal").with_clock(clock)
     }
 
     fn claim(run: &str) -> Claim {
@@ -829,6 +858,29 @@ mod tests {
         assert!(first.append(intent("one", "c")).await.is_err());
         second.append(intent("one", "b")).await.unwrap();
         assert_eq!(journal(&store).run("one").await.unwrap().len(), 2);
+    }
+
+    /// The renewal that waited for a lease while that was released used to renew it: the next run was refused for half a minute.
+    #[tokio::test(start_paused = true)]
+    async fn a_released_lease_is_not_renewed() {
+        // Each put takes a second, so that a renewal falls into each second of a release.
+        for tenths in 60..130 {
+            let store = Arc::new(InMemory::new());
+            let slow = ThrottledStore::new(
+                store.clone(),
+                ThrottleConfig { wait_put_per_call: Duration::from_secs(1), ..ThrottleConfig::default() },
+            );
+            let (first, second) = (journal_on(Arc::new(slow)), journal(&store));
+            let active = first.claim(&claim("one"), true).await.unwrap();
+            first.append_run(begun("one")).await.unwrap();
+            sleep(Duration::from_millis(tenths * 100)).await;
+            let ended = RunEvent::RunEnded { result: RunResult::Finished };
+            first.append_run(about("one", ended)).await.unwrap();
+            sleep(Duration::from_secs(5)).await;
+            let second = second.claim(&claim("two"), true).await;
+            assert!(second.is_ok(), "released after {tenths} tenths of a second");
+            drop(active);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -192,7 +192,7 @@ async fn pruning_deletes_in_batches_and_leaves_recent_runs_unread() {
     assert_eq!((pruned.removed.len(), pruned.kept.len()), (old, 0));
     println!("{cost} requests for {old} runs");
     // A run is listed, claimed and read; deletes are shared.
-    assert!(cost < 14 * old, "{cost} requests for {old} runs");
+    assert!(cost < 12 * old, "{cost} requests for {old} runs");
     let (again, cost) = world.counted(async { prune(&world.journal(), &Prune::before(before)).await }).await;
     assert_eq!((again.unwrap().removed.len(), cost), (0, 2));
 }
