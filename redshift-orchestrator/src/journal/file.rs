@@ -16,7 +16,8 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunCursor, RunEntry, RunPage, RunRecord,
+    ActiveRun, BadLine, Claim, Entry, Head, Index, Journal, Line, Record, RunCursor, RunEntry, RunPage,
+    RunRecord,
     group::{Group, Sink},
     runs::Claims,
 };
@@ -191,16 +192,21 @@ struct Written {
 }
 
 impl Written {
-    /// Makes lines durable behind those that are.
-    fn write(&mut self, at: u64, lines: &[u8]) -> io::Result<()> {
+    /// Makes lines durable behind those that are, and returns the new length. The first ones come with the head of the file.
+    fn write(&mut self, at: u64, lines: &[u8]) -> io::Result<u64> {
         if self.durable != at {
             return Err(io::Error::other("another write came between"));
         }
+        let mut bytes = Vec::new();
+        if at == 0 {
+            Head::new(None).write(&mut bytes)?;
+        }
+        bytes.extend_from_slice(lines);
         self.file.seek(SeekFrom::Start(at))?;
-        self.file.write_all(lines)?;
+        self.file.write_all(&bytes)?;
         self.file.sync_data()?;
-        self.durable += lines.len() as u64;
-        Ok(())
+        self.durable += bytes.len() as u64;
+        Ok(self.durable)
     }
 
     /// Cuts off what a failed write left behind the durable lines. Its pages are not counted on: the kernel may have dropped them after
@@ -268,22 +274,24 @@ impl Disk {
 impl Sink for Disk {
     async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        let (at, length) = (self.durable, lines.len() as u64);
+        let at = self.durable;
         let written = self.blocking(move |written| written.write(at, &lines)).await;
-        written.map_err(|error| format!("the record could not be written: {error}"))?;
-        self.durable += length;
+        self.durable = written.map_err(|error| format!("the record could not be written: {error}"))?;
         Ok(())
     }
 
-    async fn settle(&mut self, lines: Arc<[u8]>) -> Result<bool, String> {
-        let (at, length) = (self.durable, lines.len() as u64);
-        let settled = self.blocking(move |written| match written.durable == at + length {
-            true => Ok(true),
-            false => written.cut_back().map(|()| false),
+    async fn settle(&mut self, _: Arc<[u8]>) -> Result<bool, String> {
+        let before = self.durable;
+        let settled = self.blocking(move |written| {
+            // A write that was cut off may have ended since.
+            if written.durable == before {
+                written.cut_back()?;
+            }
+            Ok(written.durable)
         });
-        let settled = settled.await.map_err(|error| format!("a failed record cannot be cut off: {error}"))?;
-        self.durable += if settled { length } else { 0 };
-        Ok(settled)
+        self.durable =
+            settled.await.map_err(|error| format!("a failed record cannot be cut off: {error}"))?;
+        Ok(self.durable != before)
     }
 }
 
@@ -382,20 +390,19 @@ fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(|error| failed(path, "the journal cannot be read", error))?;
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    let mut index = Index::default();
-    for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
-        if line.is_empty() {
-            continue;
-        }
-        index.apply(Line::read(line).map_err(|error| {
-            Error::new(
-                ErrorKind::Journal,
-                "a line is no record of this version; restore the file, or correct the line by hand",
-            )
+    let bad = |number: usize, error: BadLine| {
+        Error::new(ErrorKind::Journal, error.advice())
             .with_context("journal", path.display())
             .with_context("line", number + 1)
             .with_source(error)
-        })?);
+    };
+    let mut index = Index::default();
+    for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
+        match number {
+            0 if whole > 0 => Head::check(line).map_err(|error| bad(number, error))?,
+            _ if line.is_empty() => {}
+            _ => index.apply(Line::read(line).map_err(|error| bad(number, error))?),
+        }
     }
     Ok((index, whole as u64))
 }
@@ -505,8 +512,19 @@ mod tests {
             journal.append(submitted("a")).await.unwrap();
         }
         let whole = std::fs::read(&path).unwrap();
-        let first = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-        for length in first..whole.len() {
+        let ends: Vec<_> =
+            (1..).zip(&whole).filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end).collect();
+        for length in 0..ends[0] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let journal = FileJournal::open(&path).unwrap();
+            journal.append(intent("a")).await.unwrap();
+            assert_eq!(
+                std::fs::read(&path).unwrap(),
+                whole[..ends[1]],
+                "after a tear of the head at byte {length}"
+            );
+        }
+        for length in ends[1]..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             let journal = FileJournal::open(&path).unwrap();
             assert_eq!(journal.entry(&StepKey::new("r", "a")).await.unwrap().unwrap().id, None);
@@ -525,7 +543,7 @@ mod tests {
         text.push_str("{\"event\":\"danced\"}\n");
         std::fs::write(&path, text).unwrap();
         let error = FileJournal::open(&path).unwrap_err();
-        assert_eq!((error.kind(), error.context("line")), (ErrorKind::Journal, Some("2")));
+        assert_eq!((error.kind(), error.context("line")), (ErrorKind::Journal, Some("3")));
     }
 
     /// A service that had a full disk for a minute used to fail each statement until it was started anew.
@@ -556,7 +574,21 @@ mod tests {
         let journal = FileJournal::open(&path).unwrap();
         let run = journal.run("r").await.unwrap();
         assert_eq!((run.len(), run[0].id.is_some()), (2, true));
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+    }
+
+    #[test]
+    fn a_journal_of_an_earlier_version_is_refused_with_a_way_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        let old = r#"{"at":"2026-11-23T06:30:00Z","run":"r","step":"a","attempt":1,"event":"intent","token":"t","name":"r/a/1 t"}"#;
+        std::fs::write(&path, format!("{old}\n")).unwrap();
+        for opened in [FileJournal::open(&path), FileJournal::open_read_only(&path)] {
+            let error = opened.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Journal);
+            assert!(error.to_string().contains("with that version, then begin a new journal"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{old}\n"), "it is left as it was");
     }
 
     #[test]
@@ -634,7 +666,7 @@ mod tests {
         let appends = steps.iter().map(|step| journal.append(intent(step)));
         futures::future::try_join_all(appends).await.unwrap();
         assert!(journal.syncs() <= 2, "{} syncs for 200 records", journal.syncs());
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 200);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 201);
         journal.append(intent("a")).await.unwrap();
         journal.append(submitted("a")).await.unwrap();
         assert!(journal.syncs() <= 4);

@@ -53,6 +53,7 @@ use crate::{ClientToken, Error, ErrorKind, Result, StatementId, Status, StepKey,
 
 mod file;
 mod group;
+mod line;
 mod memory;
 #[cfg(feature = "object-store")]
 mod object_store;
@@ -61,6 +62,7 @@ mod runs;
 mod token;
 
 pub use file::FileJournal;
+pub(crate) use line::{BadLine, Head, Line};
 pub use memory::MemoryJournal;
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreJournal;
@@ -303,46 +305,6 @@ pub enum Standing {
     Unknown(String),
     /// Said by a person.
     Settled(Settlement),
-}
-
-/// A line of a journal.
-#[derive(Clone, Debug)]
-pub(crate) enum Line {
-    Step(Record),
-    Run(RunRecord),
-}
-
-impl Line {
-    /// The time and the run of the record.
-    fn of(&self) -> (Timestamp, &str) {
-        match self {
-            Self::Step(record) => (record.at, &record.key.run),
-            Self::Run(record) => (record.at, &record.run),
-        }
-    }
-
-    /// Reads a line, without its end.
-    pub(crate) fn read(line: &[u8]) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct Which {
-            event: String,
-        }
-        let Which { event } = serde_json::from_slice(line)?;
-        match event.starts_with("run-") {
-            true => serde_json::from_slice(line).map(Self::Run),
-            false => serde_json::from_slice(line).map(Self::Step),
-        }
-    }
-
-    /// Appends the line, with its end.
-    pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> serde_json::Result<()> {
-        match self {
-            Self::Step(record) => serde_json::to_writer(&mut *bytes, record)?,
-            Self::Run(record) => serde_json::to_writer(&mut *bytes, record)?,
-        }
-        bytes.push(b'\n');
-        Ok(())
-    }
 }
 
 /// Entries by key: what a journal keeps in memory of its records.

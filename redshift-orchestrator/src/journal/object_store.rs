@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::sleep};
 
 use super::{
-    ActiveRun, Claim, Entry, Index, Journal, Line, Record, RunCursor, RunEntry, RunEvent, RunPage, RunRecord,
+    ActiveRun, BadLine, Claim, Entry, Head, Index, Journal, Line, Record, RunCursor, RunEntry, RunEvent,
+    RunPage, RunRecord,
     group::{Group, Sink},
 };
 use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
@@ -155,7 +156,8 @@ impl Inner {
 
     async fn load(&self, run: &str) -> Result<Group<Objects>> {
         let directory = self.directory(run);
-        let (index, next) = self.records(&directory).await?;
+        let objects = self.objects(&directory).await?;
+        let (index, next) = self.records(&directory, objects).await?;
         let sink = Objects {
             store: self.store.clone(),
             directory,
@@ -167,9 +169,8 @@ impl Inner {
         Ok(Group::new(sink, index))
     }
 
-    /// The records of a run, and the number of the next object.
-    async fn records(&self, directory: &Path) -> Result<(Index, u64)> {
-        let objects = self.objects(directory).await?;
+    /// The records of a run in these objects, and the number of the next one.
+    async fn records(&self, directory: &Path, objects: Vec<Path>) -> Result<(Index, u64)> {
         let mut index = Index::default();
         for (number, path) in (1_u64..).zip(&objects) {
             if *path != numbered(directory, number) {
@@ -265,11 +266,11 @@ impl Inner {
     async fn listed(&self, by_time: &Path) -> Result<Option<RunEntry>> {
         let Some(name) = by_time.parts().last() else { return Ok(None) };
         let directory = self.prefix.clone().join("runs").join(name);
-        let first = numbered(&directory, 1);
-        if !self.objects(&directory).await?.contains(&first) {
+        let objects = self.objects(&directory).await?;
+        if objects.first() != Some(&numbered(&directory, 1)) {
             return Ok(None);
         }
-        let (index, _) = self.records(&directory).await?;
+        let (index, _) = self.records(&directory, objects).await?;
         let Some(entry) = index.all_runs().pop() else { return Ok(None) };
         // Of two processes that began one run at once, one failed. Its time leads nowhere.
         match self.place(&entry) == *by_time {
@@ -522,17 +523,9 @@ struct Objects {
     writer: String,
 }
 
-/// The first line of an object: which process wrote it.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    writer: String,
-}
-
 #[async_trait]
 impl Sink for Objects {
     async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
-        let head = serde_json::to_vec(&Written { writer: self.writer.clone() })
-            .map_err(|error| error.to_string())?;
         if self.next == 1 {
             let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
             let first = Line::read(first).map_err(|error| error.to_string())?;
@@ -541,7 +534,10 @@ impl Sink for Objects {
             let listed = self.put(&place, &Bytes::from_static(b"{}"), PutMode::Overwrite).await;
             listed.map_err(|error| format!("the run could not be listed: {error}"))?;
         }
-        let body = Bytes::from([&head[..], b"\n", &lines].concat());
+        let mut body = Vec::new();
+        Head::new(Some(self.writer.clone())).write(&mut body).map_err(|error| error.to_string())?;
+        body.extend_from_slice(&lines);
+        let body = Bytes::from(body);
         match self.put(&numbered(&self.directory, self.next), &body, PutMode::Create).await {
             Ok(()) => {
                 self.next += 1;
@@ -597,19 +593,16 @@ fn numbered(directory: &Path, number: u64) -> Path {
 }
 
 fn read(path: &Path, text: &[u8], index: &mut Index) -> Result<()> {
-    let bad = |number: usize, error: serde_json::Error| {
-        Error::new(
-            ErrorKind::Journal,
-            "a line is no record of this version; restore the object, or correct the line",
-        )
-        .with_context("object", path)
-        .with_context("line", number + 1)
-        .with_source(error)
+    let bad = |number: usize, error: BadLine| {
+        Error::new(ErrorKind::Journal, error.advice())
+            .with_context("object", path)
+            .with_context("line", number + 1)
+            .with_source(error)
     };
     for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
         match (number, line.is_empty()) {
             (_, true) => {}
-            (0, _) => drop(serde_json::from_slice::<Written>(line).map_err(|error| bad(number, error))?),
+            (0, _) => Head::check(line).map_err(|error| bad(number, error))?,
             _ => index.apply(Line::read(line).map_err(|error| bad(number, error))?),
         }
     }

@@ -178,7 +178,7 @@ async fn a_page_of_runs_costs_what_its_runs_cost() {
     }
     println!("{costs:?} requests");
     assert_eq!(costs, [costs[0]; 4]);
-    assert!(costs[0] <= 1 + 20 * 5, "{costs:?}");
+    assert!(costs[0] <= 1 + 20 * 4, "{costs:?}");
 }
 
 #[tokio::test(start_paused = true)]

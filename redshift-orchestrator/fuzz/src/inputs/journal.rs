@@ -28,7 +28,31 @@ pub(super) const SEEDS: &[&str] = &[
 "#,
 ];
 
+/// Feeds the lines twice: as they are, and with the head and the checksums without which none would be looked at.
 pub(super) fn feed(data: &[u8]) {
+    feed_as(data, data);
+    let mut sealed = Vec::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"}") {
+            Some(object) => {
+                let crc = crc32fast::hash(line);
+                sealed.extend_from_slice(object);
+                sealed.extend_from_slice(format!(",\"crc\":\"{crc:08x}\"}}\n").as_bytes());
+            }
+            None => sealed.extend_from_slice(&[line, b"\n"].concat()),
+        }
+    }
+    let head = |object: &str| {
+        let crc = crc32fast::hash(object.as_bytes());
+        format!("{},\"crc\":\"{crc:08x}\"}}\n", object.trim_end_matches('}')).into_bytes()
+    };
+    feed_as(
+        &[head(r#"{"format":2}"#), sealed.clone()].concat(),
+        &[head(r#"{"format":2,"writer":"w"}"#), sealed].concat(),
+    );
+}
+
+fn feed_as(data: &[u8], object: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(data).expect("a temporary file");
     let opened = FileJournal::open_read_only(file.path());
@@ -40,8 +64,7 @@ pub(super) fn feed(data: &[u8]) {
             let _ = (journal.runs(2, None).await, journal.run("r").await);
         }
         let store = Arc::new(InMemory::new());
-        let whole = [b"{\"writer\":\"w\"}\n", data].concat();
-        store.put(&Path::from("j/runs/r/0000000001.jsonl"), whole.into()).await.expect("in memory");
+        store.put(&Path::from("j/runs/r/0000000001.jsonl"), object.to_vec().into()).await.expect("in memory");
         let journal = ObjectStoreJournal::new(store, "j");
         let _ = journal.runs(2, None).await;
         if journal.run("r").await.is_ok() {

@@ -1,0 +1,226 @@
+//! [`Line`]: one line of a journal, with its checksum, and the head that names the format.
+
+use std::{error, fmt};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Record, RunRecord};
+
+/// A line of a journal.
+///
+/// Each line is a JSON object whose last field is `crc`, eight hexadecimal digits: the CRC-32 of the object without that field. So a line
+/// that was changed in place, and still is JSON, is recognised.
+#[derive(Clone, Debug)]
+pub(crate) enum Line {
+    Step(Record),
+    Run(RunRecord),
+}
+
+/// The number of the format. 1: lines had no checksum, there was no head, and client tokens did not depend on the pipeline and the target.
+const FORMAT: u32 = 2;
+
+/// The first line of a file or an object.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Head {
+    format: u32,
+    /// The process that wrote the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    writer: Option<String>,
+}
+
+/// A line that cannot be used.
+#[derive(Debug)]
+pub(crate) enum BadLine {
+    /// The journal is of an earlier format.
+    Old,
+    /// The journal is of a later format.
+    New(u32),
+    /// The line is not the one that was written.
+    Checksum,
+    /// The line is not a record.
+    Json(serde_json::Error),
+}
+
+impl BadLine {
+    /// What is wrong with the journal, and the way out.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Old => {
+                "the journal was written by an earlier version, whose client tokens differ: finish or settle its runs with that version, then \
+                 begin a new journal under another name"
+            }
+            Self::New(_) => "the journal was written by a later version; use that version",
+            Self::Checksum | Self::Json(_) => {
+                "a line is damaged; restore the journal from a copy, or begin a new one under another name after a look at what its runs did"
+            }
+        }
+    }
+}
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Old => f.write_str("format 1"),
+            Self::New(format) => write!(f, "format {format}"),
+            Self::Checksum => f.write_str("the checksum does not match"),
+            Self::Json(error) => error.fmt(f),
+        }
+    }
+}
+
+impl error::Error for BadLine {}
+
+impl From<serde_json::Error> for BadLine {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl Head {
+    /// The head of a file, or of the objects of one process.
+    pub(crate) fn new(writer: Option<String>) -> Self {
+        Self { format: FORMAT, writer }
+    }
+
+    /// Appends the head, with its end.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> serde_json::Result<()> {
+        seal(bytes, |bytes| serde_json::to_writer(bytes, self))
+    }
+
+    /// Checks the first line of a file or an object, without its end.
+    pub(crate) fn check(line: &[u8]) -> Result<(), BadLine> {
+        #[derive(Deserialize)]
+        struct Any {
+            format: Option<u32>,
+            // Format 1 began with a record in a file, and with the writer in an object.
+            event: Option<serde::de::IgnoredAny>,
+            writer: Option<serde::de::IgnoredAny>,
+        }
+        let any: Any = serde_json::from_slice(line)?;
+        match any.format {
+            None if any.event.is_some() || any.writer.is_some() => Err(BadLine::Old),
+            Some(format) if format > FORMAT => Err(BadLine::New(format)),
+            _ => {
+                check_seal(line)?;
+                serde_json::from_slice::<Self>(line)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Line {
+    /// The time and the run of the record.
+    pub(crate) fn of(&self) -> (Timestamp, &str) {
+        match self {
+            Self::Step(record) => (record.at, &record.key.run),
+            Self::Run(record) => (record.at, &record.run),
+        }
+    }
+
+    /// Reads a line, without its end.
+    pub(crate) fn read(line: &[u8]) -> Result<Self, BadLine> {
+        #[derive(Deserialize)]
+        struct Which {
+            event: String,
+        }
+        check_seal(line)?;
+        let Which { event } = serde_json::from_slice(line)?;
+        Ok(match event.starts_with("run-") {
+            true => Self::Run(serde_json::from_slice(line)?),
+            false => Self::Step(serde_json::from_slice(line)?),
+        })
+    }
+
+    /// Appends the line, with its end.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> serde_json::Result<()> {
+        seal(bytes, |bytes| match self {
+            Self::Step(record) => serde_json::to_writer(bytes, record),
+            Self::Run(record) => serde_json::to_writer(bytes, record),
+        })
+    }
+}
+
+/// The length of `,"crc":"00000000"}`.
+const SEAL: usize = 18;
+
+/// Appends an object with its checksum and the end of the line. After an error nothing is appended.
+fn seal(
+    bytes: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+) -> serde_json::Result<()> {
+    let mut object = Vec::new();
+    write(&mut object)?;
+    let seal = format!(",\"crc\":\"{:08x}\"}}\n", crc32fast::hash(&object));
+    object.pop();
+    bytes.extend(object);
+    bytes.extend(seal.into_bytes());
+    Ok(())
+}
+
+fn check_seal(line: &[u8]) -> Result<(), BadLine> {
+    let (object, seal) = line.split_at_checked(line.len().wrapping_sub(SEAL)).ok_or(BadLine::Checksum)?;
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(object);
+    crc.update(b"}");
+    match seal == format!(",\"crc\":\"{:08x}\"}}", crc.finalize()).as_bytes() {
+        true => Ok(()),
+        false => Err(BadLine::Checksum),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        StatementId, StepKey,
+        journal::{Event, RunEvent, RunResult},
+    };
+
+    fn lines() -> Vec<Line> {
+        let at = "2026-11-23T06:30:00Z".parse().unwrap();
+        let event = Event::Submitted { id: StatementId::new("d9b6c0c9-0747-4bf4-b142-e8883122f766") };
+        let ended = RunEvent::RunEnded { result: RunResult::Finished };
+        vec![
+            Line::Step(Record { at, key: StepKey::new("r", "a"), event }),
+            Line::Run(RunRecord { at, run: "r".into(), event: ended }),
+        ]
+    }
+
+    /// A digit of an id that was changed on disk used to be taken for the id.
+    #[test]
+    fn any_changed_byte_is_recognised() {
+        for line in lines() {
+            let mut bytes = Vec::new();
+            line.write(&mut bytes).unwrap();
+            assert_eq!(bytes.pop(), Some(b'\n'));
+            assert_eq!(format!("{:?}", Line::read(&bytes).unwrap()), format!("{line:?}"));
+            for at in 0..bytes.len() {
+                for bit in 0..8 {
+                    let mut changed = bytes.clone();
+                    changed[at] ^= 1 << bit;
+                    assert!(Line::read(&changed).is_err(), "bit {bit} of byte {at}");
+                }
+                assert!(Line::read(&bytes[..at]).is_err(), "cut at byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn heads_of_other_formats_are_told_apart_from_damage() {
+        let mut head = Vec::new();
+        Head::new(Some("w".into())).write(&mut head).unwrap();
+        assert_eq!(String::from_utf8_lossy(&head), "{\"format\":2,\"writer\":\"w\",\"crc\":\"9281ac34\"}\n");
+        assert!(Head::check(head.trim_ascii_end()).is_ok());
+        let advice = |head: &str| Head::check(head.as_bytes()).unwrap_err().to_string();
+        let old =
+            r#"{"at":"2026-11-23T06:30:00Z","run":"r","step":"a","attempt":1,"event":"submitted","id":"x"}"#;
+        assert_eq!(advice(old), "format 1");
+        assert_eq!(advice(r#"{"writer":"0123456789abcdef"}"#), "format 1");
+        assert_eq!(advice(r#"{"format":3,"layout":"tree"}"#), "format 3");
+        assert_eq!(advice(r#"{"format":2,"crc":"00000000"}"#), "the checksum does not match");
+        assert_eq!(advice("{}"), "the checksum does not match");
+        assert!(matches!(Head::check(b"\0\0\0\0"), Err(BadLine::Json(_))));
+    }
+}
