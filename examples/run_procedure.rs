@@ -14,12 +14,12 @@ use std::{sync::Arc, time::Duration};
 use redshift_orchestrator::{
     Orchestrator, Result, Statement, StepKey,
     journal::MemoryJournal,
-    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Run, Script},
+    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun},
 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let call = Run::finished(Duration::from_millis(500)).with_affected_rows(340);
+    let call = ScriptedRun::finished(Duration::from_millis(500)).with_affected_rows(340);
     let warehouse = LocalExecutor::scripted(Script::new().on("CALL mystore.load_sale", call));
     // The first answer is lost: nobody can know whether the procedure was submitted.
     let network =

@@ -7,7 +7,7 @@
 //! ```
 //! use std::time::Duration;
 //! use redshift_orchestrator::{Column, Field, conformance::{self, Fixture, Need}};
-//! use redshift_orchestrator::local::{LocalExecutor, Run, Script, Scripted};
+//! use redshift_orchestrator::local::{LocalExecutor, ScriptedRun, Script, Scripted};
 //!
 //! struct MyFixture(LocalExecutor<Scripted>);
 //!
@@ -32,12 +32,12 @@
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
 //! let script = Script::new()
-//!     .on("rows", Run::finished(Duration::ZERO).with_result(
+//!     .on("rows", ScriptedRun::finished(Duration::ZERO).with_result(
 //!         vec![Column::new("n", "int4")],
 //!         (1..=3).map(|n| vec![Field::Long(n)]).collect(),
 //!     ))
-//!     .on("failure", Run::failed(Duration::ZERO, "ERROR: division by zero"))
-//!     .on("nap", Run::finished(Duration::from_secs(600)));
+//!     .on("failure", ScriptedRun::failed(Duration::ZERO, "ERROR: division by zero"))
+//!     .on("nap", ScriptedRun::finished(Duration::from_secs(600)));
 //! conformance::all(&MyFixture(LocalExecutor::scripted(script))).await;
 //! # }
 //! ```

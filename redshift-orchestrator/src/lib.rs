@@ -28,8 +28,8 @@
 //!
 //! // A service whose first load of sales meets another transaction, behind a network that loses every other answer.
 //! let script = Script::new().on_each("load_sales", [
-//!     local::Run::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
-//!     local::Run::finished(Duration::from_secs(40)),
+//!     local::ScriptedRun::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
+//!     local::ScriptedRun::finished(Duration::from_secs(40)),
 //! ]);
 //! let service = LocalExecutor::scripted(script);
 //! let network = Faulty::new(service.clone(), Faults::seeded(7).with(Operation::Submit, Fault::LostReply, 0.5));

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::{
         Column, Field, Observer, Orchestrator, Progressed, StepKey,
-        local::{LocalExecutor, Run, Script},
+        local::{LocalExecutor, Script, ScriptedRun},
     };
 
     #[derive(Debug, Default, Clone)]
@@ -237,12 +237,12 @@ mod tests {
     async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_told_once() {
         let columns = || vec![Column::new("log_level", "varchar"), Column::new("message", "varchar")];
         let row = |text: &str| vec![Field::String("NOTICE".into()), Field::String(text.into())];
-        let script = Script::new().on("CALL", Run::finished(Duration::from_secs(40))).on_each(
+        let script = Script::new().on("CALL", ScriptedRun::finished(Duration::from_secs(40))).on_each(
             "sys_procedure_messages",
             [
-                Run::finished(Duration::ZERO).with_result(columns(), vec![row("one")]),
-                Run::finished(Duration::ZERO).with_result(columns(), vec![row("one"), row("two")]),
-                Run::finished(Duration::ZERO)
+                ScriptedRun::finished(Duration::ZERO).with_result(columns(), vec![row("one")]),
+                ScriptedRun::finished(Duration::ZERO).with_result(columns(), vec![row("one"), row("two")]),
+                ScriptedRun::finished(Duration::ZERO)
                     .with_result(columns(), vec![row("one"), row("two"), row("three")]),
             ],
         );

@@ -223,8 +223,8 @@ mod tests {
             .with_step(Step::sql("behind", "SELECT 'behind'").after(["bad"]))
             .build()
             .unwrap();
-        let script =
-            Script::new().on("bad", local::Run::failed(Duration::from_secs(9), "ERROR: no such table"));
+        let script = Script::new()
+            .on("bad", local::ScriptedRun::failed(Duration::from_secs(9), "ERROR: no such table"));
         let terminal = Terminal::default();
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 20);
         let progress = Progress::drawn(&pipeline, &Run::new("r"), target).unwrap();

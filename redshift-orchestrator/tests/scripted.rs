@@ -8,7 +8,9 @@ use redshift_orchestrator::{
     Catalog, ClientToken, Column, ErrorKind, ExecutionMode, Field, PageData, PageToken, Statement,
     StatementExecutor, StatementFilter, StatementId, Status, WaitTime,
     catalog::SessionFilter,
-    local::{Dwell, Fault, Faults, Faulty, Limits, LocalExecutor, Operation, Run, Script, Scripted},
+    local::{
+        Fault, Faults, Faulty, Latency, Limits, LocalExecutor, Operation, Script, Scripted, ScriptedRun,
+    },
 };
 use tokio::time::{Instant, sleep};
 
@@ -29,9 +31,9 @@ async fn status(service: &LocalExecutor<Scripted>, id: &StatementId) -> Status {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_dwells_in_each_state_as_declared() {
-    let dwell = Dwell { submitted: secs(2), picked: secs(3) };
-    let script = Script::new().with_dwell(dwell).otherwise(Run::finished(secs(5)));
+async fn a_statement_stays_in_each_state_as_declared() {
+    let latency = Latency { submitted: secs(2), picked: secs(3) };
+    let script = Script::new().with_latency(latency).otherwise(ScriptedRun::finished(secs(5)));
     let service = LocalExecutor::scripted(script);
     let id = submit(&service, Statement::sql("SELECT 1")).await;
     let mut seen = Vec::new();
@@ -51,7 +53,7 @@ async fn a_statement_dwells_in_each_state_as_declared() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_poll_is_answered_at_the_end_or_when_its_time_is_over() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(Run::finished(secs(45))));
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(secs(45))));
     let begin = Instant::now();
     let submitted = service.submit(&Statement::sql("SELECT 1"), wait(30)).await.unwrap();
     assert_eq!((submitted.status, begin.elapsed()), (Some(Status::Started), secs(30)));
@@ -65,7 +67,7 @@ async fn a_long_poll_is_answered_at_the_end_or_when_its_time_is_over() {
 async fn all_waiters_are_woken_and_one_too_many_is_refused() {
     let mut limits = Limits::default();
     limits.waiters_per_statement = 3;
-    let script = Script::new().with_limits(limits).otherwise(Run::finished(secs(7)));
+    let script = Script::new().with_limits(limits).otherwise(ScriptedRun::finished(secs(7)));
     let service = LocalExecutor::scripted(script);
     let id = submit(&service, Statement::sql("SELECT 1")).await;
     let begin = Instant::now();
@@ -96,7 +98,7 @@ async fn a_token_stands_for_its_statement_for_8_hours() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_is_forgotten_24_hours_after_its_end() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(Run::finished(secs(10))));
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(secs(10))));
     let id = submit(&service, Statement::sql("SELECT 1").with_name("a")).await;
     sleep(secs(9) + Duration::from_hours(24)).await;
     assert_eq!(status(&service, &id).await, Status::Finished);
@@ -108,8 +110,8 @@ async fn a_record_is_forgotten_24_hours_after_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_statement_has_no_effect_whatever_its_state() {
-    let dwell = Dwell { submitted: secs(10), picked: secs(10) };
-    let script = Script::new().with_dwell(dwell).otherwise(Run::finished(secs(10)));
+    let latency = Latency { submitted: secs(10), picked: secs(10) };
+    let script = Script::new().with_latency(latency).otherwise(ScriptedRun::finished(secs(10)));
     for at in [5, 15, 25] {
         let service = LocalExecutor::scripted(script.clone());
         let id = submit(&service, Statement::sql("CALL load()")).await;
@@ -127,8 +129,8 @@ async fn a_cancelled_statement_has_no_effect_whatever_its_state() {
 #[tokio::test(start_paused = true)]
 async fn a_failing_transaction_batch_takes_no_effect_and_an_auto_commit_one_does() {
     let script = Script::new()
-        .on("bad", Run::failed(secs(2), "ERROR: division by zero"))
-        .otherwise(Run::finished(secs(1)).with_affected_rows(3));
+        .on("bad", ScriptedRun::failed(secs(2), "ERROR: division by zero"))
+        .otherwise(ScriptedRun::finished(secs(1)).with_affected_rows(3));
     let service = LocalExecutor::scripted(script);
     let batch = Statement::batch(["good 1", "bad", "good 2"]);
     let id = submit(&service, batch.clone()).await;
@@ -161,8 +163,11 @@ async fn a_failing_transaction_batch_takes_no_effect_and_an_auto_commit_one_does
 #[tokio::test(start_paused = true)]
 async fn runs_of_a_rule_follow_each_other() {
     let script = Script::new()
-        .on_each("load", [Run::failed(secs(1), "ERROR: deadlock detected"), Run::finished(secs(1))])
-        .on("l", Run::finished(secs(9)));
+        .on_each(
+            "load",
+            [ScriptedRun::failed(secs(1), "ERROR: deadlock detected"), ScriptedRun::finished(secs(1))],
+        )
+        .on("l", ScriptedRun::finished(secs(9)));
     let service = LocalExecutor::scripted(script);
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -174,7 +179,7 @@ async fn runs_of_a_rule_follow_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn with_one_slot_statements_run_one_after_the_other_in_their_order() {
-    let script = Script::new().with_concurrency(1).otherwise(Run::finished(secs(10)));
+    let script = Script::new().with_concurrency(1).otherwise(ScriptedRun::finished(secs(10)));
     let service = LocalExecutor::scripted(script);
     for name in ["a", "b", "c"] {
         submit(&service, Statement::sql("SELECT 1").with_name(name)).await;
@@ -189,7 +194,8 @@ async fn with_one_slot_statements_run_one_after_the_other_in_their_order() {
 
 #[tokio::test(start_paused = true)]
 async fn listings_are_newest_first_by_prefix_and_in_pages() {
-    let service = LocalExecutor::scripted(Script::new().on("fail", Run::failed(Duration::ZERO, "ERROR: no")));
+    let service =
+        LocalExecutor::scripted(Script::new().on("fail", ScriptedRun::failed(Duration::ZERO, "ERROR: no")));
     for n in 0..7 {
         submit(&service, Statement::sql("SELECT 1").with_name(format!("run-1/{n}"))).await;
         submit(&service, Statement::sql("fail").with_name(format!("run-2/{n}"))).await;
@@ -223,7 +229,7 @@ async fn results_are_paged_and_refused_in_the_services_words() {
     let rows = (0..5).map(|n| vec![Field::Long(n)]).collect();
     let script = Script::new()
         .with_limits(limits)
-        .on("SELECT", Run::finished(secs(5)).with_result(vec![Column::new("n", "int8")], rows));
+        .on("SELECT", ScriptedRun::finished(secs(5)).with_result(vec![Column::new("n", "int8")], rows));
     let service = LocalExecutor::scripted(script);
     let id = submit(&service, Statement::sql("SELECT n")).await;
     let early = service.result(&id, None).await.unwrap_err();
@@ -241,7 +247,7 @@ async fn what_the_service_refuses_is_refused() {
     let mut limits = Limits::default();
     limits.active_statements = 2;
     let service =
-        LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(Run::finished(secs(60))));
+        LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(ScriptedRun::finished(secs(60))));
     let with = |name: &str, value: &str| Statement::sql("CALL p(:a)").with_parameter(name, value);
     for (statement, part) in [
         (Statement::sql("  -- nothing"), "empty"),
@@ -279,7 +285,8 @@ async fn what_the_service_refuses_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn ids_and_times_of_a_script_are_the_same_every_time() {
     let play = || async {
-        let service = LocalExecutor::scripted(Script::new().with_seed(7).otherwise(Run::finished(secs(1))));
+        let service =
+            LocalExecutor::scripted(Script::new().with_seed(7).otherwise(ScriptedRun::finished(secs(1))));
         let id = submit(&service, Statement::sql("SELECT 1")).await;
         service.describe(&id, wait(30)).await.unwrap()
     };
@@ -374,7 +381,7 @@ async fn the_hook_sees_the_effect_before_the_caller_hears_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_is_busy_then_available_then_closed_by_its_keep_alive() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(Run::finished(secs(10))));
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(secs(10))));
     let statement = Statement::sql("SELECT 1");
     let first = service.submit(&statement.clone().with_session_keep_alive(secs(60)), None).await.unwrap();
     let session = first.session_id.unwrap();

@@ -30,7 +30,7 @@ use clap::{Parser, ValueEnum};
 use redshift_orchestrator::{
     Orchestrator, Statement, StatementExecutor, StepKey, WaitTime,
     journal::MemoryJournal,
-    local::{Limits, LocalExecutor, Run, Script, Scripted},
+    local::{Limits, LocalExecutor, Script, Scripted, ScriptedRun},
     wait::{Effort, Ending, LongPoll, Wait},
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -125,7 +125,7 @@ fn measure(way: Way, count: usize) -> Result<()> {
         let mut limits = Limits::default();
         limits.active_statements = usize::MAX;
         let service =
-            LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(Run::finished(RUNS)));
+            LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(ScriptedRun::finished(RUNS)));
         let service = Arc::new(service);
         let (memory, processor) = (resident_bytes(), cpu_time());
         let mut tasks = JoinSet::new();

@@ -35,7 +35,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use redshift_orchestrator::{
     DataApiExecutor, Orchestrator, Statement, StatementExecutor, StepKey, Target, WaitTime,
     journal::{FileJournal, MemoryJournal},
-    local::{Limits, Run, Script},
+    local::{Limits, Script, ScriptedRun},
 };
 use tokio::time::Instant;
 
@@ -59,8 +59,8 @@ async fn run(smoke: bool) -> Result<()> {
     limits.active_statements = usize::MAX;
     let script = Script::new()
         .with_limits(limits)
-        .on("CALL nothing", Run::finished(Duration::ZERO))
-        .on("CALL brief", Run::finished(Duration::from_millis(20)));
+        .on("CALL nothing", ScriptedRun::finished(Duration::ZERO))
+        .on("CALL brief", ScriptedRun::finished(Duration::from_millis(20)));
     let url = emulate(script)?;
     let [bare, executor, memory, disk] =
         std::array::from_fn(|_| DataApiExecutor::new(&sdk_config(&url), target()));

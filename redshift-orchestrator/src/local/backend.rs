@@ -89,7 +89,7 @@ pub(crate) struct Job<'a> {
     pub(crate) statement: &'a Statement,
     /// What is known of its parts, from an earlier process.
     pub(crate) parts: &'a (dyn Fn() -> Vec<Part> + Send + Sync),
-    pub(crate) bells: &'a Bells,
+    pub(crate) signals: &'a Signals,
     /// Called with what changed while it runs.
     pub(crate) report: &'a (dyn Fn(Report) + Send + Sync),
 }
@@ -104,14 +104,14 @@ pub(crate) enum Report {
 
 /// What is heard of a statement while it is on its way.
 #[derive(Debug, Default)]
-pub(crate) struct Bells {
+pub(crate) struct Signals {
     /// Rings whenever the statement or a part of it ended.
     pub(crate) ended: Notify,
     is_cancelled: AtomicBool,
     cancelled: Notify,
 }
 
-impl Bells {
+impl Signals {
     /// A cancel was accepted.
     pub(crate) fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Release);
@@ -122,12 +122,12 @@ impl Bells {
 impl Job<'_> {
     /// Whether a cancel was accepted.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.bells.is_cancelled.load(Ordering::Acquire)
+        self.signals.is_cancelled.load(Ordering::Acquire)
     }
 
     /// Waits until a cancel was accepted; for ever, if none is.
     pub(crate) async fn cancelled(&self) {
-        let rings = self.bells.cancelled.notified();
+        let rings = self.signals.cancelled.notified();
         // A future of `notified` hears what rings from here on, asked or not: what rang before is seen.
         if !self.is_cancelled() {
             rings.await;

@@ -8,7 +8,7 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
-use super::{Dwell, Fault, Faults, Limits, Operation, Run, Script};
+use super::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedRun};
 use crate::{
     Column, Error, ErrorKind, Field, Result,
     catalog::Table,
@@ -23,7 +23,7 @@ impl Script {
     ///
     /// let script = Script::from_toml(r#"
     /// concurrency = 4                       # statements that run at a time
-    /// dwell = { submitted = "100ms", picked = "50ms" }
+    /// latency = { submitted = "100ms", picked = "50ms" }
     /// limits = { active_statements = 200, rows_per_page = 100 }
     /// otherwise = { takes = "10ms" }
     ///
@@ -117,7 +117,7 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
 struct ScriptFile {
     concurrency: Option<usize>,
     #[serde(default)]
-    dwell: DwellFile,
+    latency: DwellFile,
     #[serde(default)]
     limits: LimitsFile,
     otherwise: Option<RunFile>,
@@ -222,7 +222,7 @@ impl ScriptFile {
     fn into_script(self) -> Result<Script> {
         let mut script = Script::new()
             .with_limits(self.limits.into_limits())
-            .with_dwell(Dwell { submitted: self.dwell.submitted, picked: self.dwell.picked });
+            .with_latency(Latency { submitted: self.latency.submitted, picked: self.latency.picked });
         if let Some(statements) = self.concurrency {
             script = script.with_concurrency(statements);
         }
@@ -260,7 +260,7 @@ impl LimitsFile {
 }
 
 impl RuleFile {
-    fn into_runs(self) -> Result<(String, Vec<Run>)> {
+    fn into_runs(self) -> Result<(String, Vec<ScriptedRun>)> {
         let Self { contains, runs, takes, fails, rows, columns, result } = self;
         let alone = RunFile { takes, fails, rows, columns, result };
         let refuse = |text| Err(Error::new(ErrorKind::Definition, text).with_context("contains", &contains));
@@ -287,15 +287,15 @@ impl RunFile {
             && self.result.is_none()
     }
 
-    fn into_run(self, of: &str) -> Result<Run> {
+    fn into_run(self, of: &str) -> Result<ScriptedRun> {
         let takes = self.takes.unwrap_or_default();
         let refuse = |text| Err(Error::new(ErrorKind::Definition, text).with_context("statement", of));
         let mut run = match &self.fails {
             Some(_) if self.rows.is_some() || self.columns.is_some() || self.result.is_some() => {
                 return refuse("a run that fails has neither rows nor a result");
             }
-            Some(error) => return Ok(Run::failed(takes, error)),
-            None => Run::finished(takes),
+            Some(error) => return Ok(ScriptedRun::failed(takes, error)),
+            None => ScriptedRun::finished(takes),
         };
         if let Some(rows) = self.rows {
             run = run.with_affected_rows(rows);

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Limits,
-    backend::{Admission, Backend, Bells, Job, Report},
+    backend::{Admission, Backend, Job, Report, Signals},
     limits,
     record::{Ending, Record, split},
     session::{self, Sessions},
@@ -40,7 +40,7 @@ pub struct LocalExecutor<B: Backend> {
 
 /// How long a statement stays in the states before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dwell {
+pub struct Latency {
     /// In `SUBMITTED`, once there is room for it.
     pub submitted: Duration,
     /// In `PICKED`.
@@ -51,7 +51,7 @@ pub struct Dwell {
 struct Service<B> {
     backend: B,
     limits: Limits,
-    dwell: Dwell,
+    latency: Latency,
     clock: Arc<dyn Clock>,
     /// Statements that may run at a time; the others wait in `SUBMITTED`, in the order in which they came.
     slots: Option<Arc<Semaphore>>,
@@ -109,7 +109,7 @@ struct Known {
     record: Record,
     /// Its place in the order.
     place: u64,
-    bells: Arc<Bells>,
+    signals: Arc<Signals>,
     waiters: usize,
 }
 
@@ -117,7 +117,7 @@ struct Known {
 pub(super) struct Parts<B> {
     pub(super) backend: B,
     pub(super) limits: Limits,
-    pub(super) dwell: Dwell,
+    pub(super) latency: Latency,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) concurrency: Option<usize>,
     pub(super) ids: fastrand::Rng,
@@ -140,7 +140,7 @@ impl<B: Backend> LocalExecutor<B> {
         let service = Service {
             backend: parts.backend,
             limits: parts.limits,
-            dwell: parts.dwell,
+            latency: parts.latency,
             clock: parts.clock,
             slots: parts.concurrency.map(|slots| Arc::new(Semaphore::new(slots.max(1)))),
             state: Mutex::new(state),
@@ -191,9 +191,9 @@ impl<B: Backend> LocalExecutor<B> {
         let Some(_waiter) = Waiter::of(&self.service, id)? else { return Ok(()) };
         let until_ended = async {
             loop {
-                let bells = self.service.lock().not_ended(id).map(|known| known.bells.clone());
-                let Some(bells) = bells else { break };
-                let ring = bells.ended.notified();
+                let signals = self.service.lock().not_ended(id).map(|known| known.signals.clone());
+                let Some(signals) = signals else { break };
+                let ring = signals.ended.notified();
                 tokio::pin!(ring);
                 ring.as_mut().enable();
                 // It may have ended before the bell was set.
@@ -247,7 +247,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         }
         let accepted = self.service.backend.cancel(&record).await?;
         if accepted && let Some(known) = self.service.lock().known.get(&whole) {
-            known.bells.cancel();
+            known.signals.cancel();
         }
         Ok(accepted)
     }
@@ -331,18 +331,18 @@ fn accept<B: Backend>(
 
 /// The way of a statement from its record to its end.
 async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
-    let known = |known: &Known| (known.record.statement.clone(), known.bells.clone());
-    let Some((statement, bells)) = service.lock().known.get(&id).map(known) else { return };
+    let known = |known: &Known| (known.record.statement.clone(), known.signals.clone());
+    let Some((statement, signals)) = service.lock().known.get(&id).map(known) else { return };
     let parts = || service.lock().known.get(&id).map(|known| known.record.parts.clone()).unwrap_or_default();
     let report = |report| service.take(&id, report);
-    let job = Job { id: &id, statement: &statement, parts: &parts, bells: &bells, report: &report };
+    let job = Job { id: &id, statement: &statement, parts: &parts, signals: &signals, report: &report };
     let mut pause = Duration::from_millis(50);
     let ending = loop {
         let picked = async {
             let slot = service.slot().await;
-            sleep(service.dwell.submitted).await;
+            sleep(service.latency.submitted).await;
             service.pick(&id);
-            sleep(service.dwell.picked).await;
+            sleep(service.latency.picked).await;
             slot
         };
         // A statement that is cancelled before it runs goes to the back end too: its end is to be kept on record.
@@ -509,7 +509,7 @@ impl<B: Backend> Service<B> {
                     *slot = part;
                 }
                 if ended {
-                    known.bells.ended.notify_waiters();
+                    known.signals.ended.notify_waiters();
                 }
             }
         }
@@ -521,7 +521,7 @@ impl<B: Backend> Service<B> {
         let mut state = self.lock();
         let known = state.known.get_mut(id)?;
         known.record.end(ending, now);
-        known.bells.ended.notify_waiters();
+        known.signals.ended.notify_waiters();
         let session = known.record.statement.session().cloned();
         state.active -= 1;
         state.expires(id.clone(), later(now, self.limits.record_retention));
@@ -557,7 +557,7 @@ impl State {
         let place = self.next;
         self.next += 1;
         self.order.insert(place, record.id.clone());
-        self.known.insert(record.id.clone(), Known { record, place, bells: Arc::default(), waiters: 0 });
+        self.known.insert(record.id.clone(), Known { record, place, signals: Arc::default(), waiters: 0 });
         true
     }
 

@@ -13,10 +13,10 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use redshift_orchestrator::{Statement, StatementExecutor, Status, WaitTime, local::{LocalExecutor, Script, Run}};
+//! use redshift_orchestrator::{Statement, StatementExecutor, Status, WaitTime, local::{LocalExecutor, Script, ScriptedRun}};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> redshift_orchestrator::Result<()> {
-//! let script = Script::new().on("CALL load_sales", Run::finished(Duration::from_secs(90)).with_affected_rows(17));
+//! let script = Script::new().on("CALL load_sales", ScriptedRun::finished(Duration::from_secs(90)).with_affected_rows(17));
 //! let service = LocalExecutor::scripted(script);
 //!
 //! let id = service.submit(&Statement::sql("CALL load_sales(7)"), None).await?.id;
@@ -43,7 +43,7 @@ pub(crate) mod table;
 pub use backend::Backend;
 pub use faults::{Fault, Faults, Faulty, Injected, Operation};
 pub use limits::Limits;
-pub use machine::{Dwell, LocalExecutor};
+pub use machine::{Latency, LocalExecutor};
 #[cfg(feature = "postgres")]
 pub use postgres::{Notice, Postgres, PostgresBuilder};
-pub use scripted::{Effect, Run, Script, Scripted};
+pub use scripted::{Effect, Script, Scripted, ScriptedRun};

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Dwell, Limits, LocalExecutor,
+    Latency, Limits, LocalExecutor,
     backend::{Admission, Backend, Job, Report},
     limits,
     machine::Parts,
@@ -30,14 +30,14 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use redshift_orchestrator::local::{Run, Script};
+/// use redshift_orchestrator::local::{ScriptedRun, Script};
 ///
 /// let script = Script::new()
-///     .on("CALL load_sales", Run::finished(Duration::from_secs(90)))
+///     .on("CALL load_sales", ScriptedRun::finished(Duration::from_secs(90)))
 ///     // The first run of it fails, every later one finishes.
 ///     .on_each("CALL load_items", [
-///         Run::failed(Duration::from_secs(2), "ERROR: 1023 Serializable isolation violation on table"),
-///         Run::finished(Duration::from_secs(3)),
+///         ScriptedRun::failed(Duration::from_secs(2), "ERROR: 1023 Serializable isolation violation on table"),
+///         ScriptedRun::finished(Duration::from_secs(3)),
 ///     ]);
 /// # let _ = script;
 /// ```
@@ -45,10 +45,10 @@ use crate::{
 /// `Debug` prints neither texts nor results of statements.
 #[derive(Clone)]
 pub struct Script {
-    rules: Vec<(String, Vec<Run>)>,
-    otherwise: Run,
+    rules: Vec<(String, Vec<ScriptedRun>)>,
+    otherwise: ScriptedRun,
     limits: Limits,
-    dwell: Dwell,
+    latency: Latency,
     concurrency: Option<usize>,
     tables: Vec<(CatalogTable, Vec<Column>)>,
     epoch: Timestamp,
@@ -58,14 +58,14 @@ pub struct Script {
 
 /// One run of a scripted statement: how long it takes, and how it ends.
 #[derive(Clone, PartialEq)]
-pub struct Run {
+pub struct ScriptedRun {
     duration: Duration,
     error: Option<String>,
     affected: Option<u64>,
     result: Option<Arc<Table>>,
 }
 
-impl Run {
+impl ScriptedRun {
     /// Takes `duration` and finishes.
     pub fn finished(duration: Duration) -> Self {
         Self { duration, error: None, affected: None, result: None }
@@ -102,9 +102,9 @@ impl Script {
     pub fn new() -> Self {
         Self {
             rules: Vec::new(),
-            otherwise: Run::finished(Duration::ZERO),
+            otherwise: ScriptedRun::finished(Duration::ZERO),
             limits: Limits::default(),
-            dwell: Dwell::default(),
+            latency: Latency::default(),
             concurrency: None,
             tables: Vec::new(),
             epoch: jiff::civil::date(2026, 1, 1)
@@ -117,29 +117,29 @@ impl Script {
 
     /// Statements whose SQL contains `text` run like this.
     #[must_use]
-    pub fn on(self, text: impl Into<String>, run: Run) -> Self {
+    pub fn on(self, text: impl Into<String>, run: ScriptedRun) -> Self {
         self.on_each(text, [run])
     }
 
     /// Statements whose SQL contains `text` run like these: the first one like the first, and so on; all after the last one like
     /// the last.
     #[must_use]
-    pub fn on_each(mut self, text: impl Into<String>, runs: impl IntoIterator<Item = Run>) -> Self {
+    pub fn on_each(mut self, text: impl Into<String>, runs: impl IntoIterator<Item = ScriptedRun>) -> Self {
         self.rules.push((text.into(), runs.into_iter().collect()));
         self
     }
 
     /// Statements that no rule fits run like this.
     #[must_use]
-    pub fn otherwise(mut self, run: Run) -> Self {
+    pub fn otherwise(mut self, run: ScriptedRun) -> Self {
         self.otherwise = run;
         self
     }
 
     /// Stay in `SUBMITTED` and `PICKED` for this long. Not at all, if not set.
     #[must_use]
-    pub fn with_dwell(mut self, dwell: Dwell) -> Self {
-        self.dwell = dwell;
+    pub fn with_latency(mut self, latency: Latency) -> Self {
+        self.latency = latency;
         self
     }
 
@@ -236,7 +236,7 @@ impl LocalExecutor<Scripted> {
         let clock = TokioClock::starting_at(script.epoch);
         Self::assemble(Parts {
             limits: script.limits.clone(),
-            dwell: script.dwell,
+            latency: script.latency,
             clock: Arc::new(clock),
             concurrency: script.concurrency,
             ids: fastrand::Rng::with_seed(script.seed),
@@ -266,7 +266,7 @@ impl Scripted {
     }
 
     /// What the script says about the next run of this SQL.
-    fn next(&self, sql: &str) -> &Run {
+    fn next(&self, sql: &str) -> &ScriptedRun {
         let Some(rule) = self.script.rule(sql) else { return &self.script.otherwise };
         let runs = &self.script.rules[rule].1;
         let mut played = self.played();
@@ -415,16 +415,16 @@ impl fmt::Debug for Script {
             .field("rules", &self.rules.len())
             .field("otherwise", &self.otherwise)
             .field("limits", &self.limits)
-            .field("dwell", &self.dwell)
+            .field("latency", &self.latency)
             .field("concurrency", &self.concurrency)
             .field("seed", &self.seed)
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Run {
+impl fmt::Debug for ScriptedRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run")
+        f.debug_struct("ScriptedRun")
             .field("duration", &self.duration)
             .field("fails", &self.error.is_some())
             .field("affected", &self.affected)

@@ -17,14 +17,14 @@ pub trait StatementExecutorExt: StatementExecutor {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use redshift_orchestrator::{*, local::{LocalExecutor, Run, Script}};
+    /// # use redshift_orchestrator::{*, local::{LocalExecutor, ScriptedRun, Script}};
     /// #[derive(serde::Deserialize, PartialEq, Debug)]
     /// struct Sale { ticket: i64, price: String, coupon: Option<String> }
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<()> {
     /// # let columns = vec![Column::new("ticket", "int8"), Column::new("price", "numeric"), Column::new("coupon", "varchar")];
     /// # let row = vec![Field::Long(1), Field::String("12345678901234567.89".into()), Field::Null];
-    /// # let run = Run::finished(Duration::ZERO).with_result(columns, vec![row]);
+    /// # let run = ScriptedRun::finished(Duration::ZERO).with_result(columns, vec![row]);
     /// # let executor = LocalExecutor::scripted(Script::new().otherwise(run));
     /// let id = executor.submit(&Statement::sql("SELECT ticket, price, coupon FROM sales"), None).await?.id;
     /// # executor.describe(&id, Some(WaitTime::MAX)).await?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::{
     Column, ErrorKind, Field, ResultFormat, Statement, StatementExecutor, StatementExecutorExt, WaitTime,
-    local::{Limits, LocalExecutor, Run, Script},
+    local::{Limits, LocalExecutor, Script, ScriptedRun},
 };
 
 /// The rows of a result that comes in pages of three.
@@ -26,7 +26,7 @@ fn rows_as<T: DeserializeOwned + Send>(
 ) -> Result<Vec<T>, crate::Error> {
     let columns = columns.iter().map(|(name, kind)| Column::new(*name, *kind)).collect();
     let limits = Limits { rows_per_page: 3, ..Limits::default() };
-    let run = Run::finished(Duration::ZERO).with_result(columns, records);
+    let run = ScriptedRun::finished(Duration::ZERO).with_result(columns, records);
     let service = LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(run));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {

@@ -11,7 +11,7 @@ use redshift_orchestrator::{
         arrow_array::{Array, Int64Array, RecordBatch, cast::AsArray, types::Decimal128Type},
         arrow_schema::DataType,
     },
-    local::{Limits, LocalExecutor, Run, Script, Scripted},
+    local::{Limits, LocalExecutor, Script, Scripted, ScriptedRun},
 };
 
 use crate::support::Served;
@@ -42,7 +42,7 @@ fn sales() -> LocalExecutor<Scripted> {
             coupon,
         ]
     });
-    let run = Run::finished(Duration::ZERO).with_result(columns, rows.collect());
+    let run = ScriptedRun::finished(Duration::ZERO).with_result(columns, rows.collect());
     let mut limits = Limits::default();
     limits.rows_per_page = 30;
     LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(run))
@@ -120,7 +120,7 @@ async fn the_stream_ends_with_the_error_that_names_row_and_column() {
 
 #[tokio::test]
 async fn a_statement_without_a_result_has_no_batches() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(Run::finished(Duration::ZERO)));
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::ZERO)));
     let executor = Served::new(service).await.into_executor();
     let id = run(&executor, ResultFormat::Csv).await;
     assert!(executor.batches(&id, BatchOptions::default()).await.is_err(), "there is nothing to fetch");

@@ -7,7 +7,7 @@ use redshift_orchestrator::{
     Column, Compute, Description, ErrorKind, Field, PageData, Statement, StatementExecutor, StatementFilter,
     Status, WaitTime,
     catalog::{Catalog, Scope, SessionFilter, Table},
-    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Run, Script},
+    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun},
 };
 
 use crate::support::Served;
@@ -17,13 +17,14 @@ fn script() -> Script {
     Script::new()
         .on(
             "SELECT",
-            Run::finished(Duration::ZERO).with_result(columns, vec![vec![Field::Long(7), Field::Null]]),
+            ScriptedRun::finished(Duration::ZERO)
+                .with_result(columns, vec![vec![Field::Long(7), Field::Null]]),
         )
         .on(
             "CALL broken",
-            Run::failed(Duration::ZERO, "ERROR: 1023 Serializable isolation violation on table"),
+            ScriptedRun::failed(Duration::ZERO, "ERROR: 1023 Serializable isolation violation on table"),
         )
-        .on("CALL slow", Run::finished(Duration::from_secs(600)))
+        .on("CALL slow", ScriptedRun::finished(Duration::from_secs(600)))
         .with_table(Table::new("mystore", "sale"), [Column::new("id", "int4")])
 }
 

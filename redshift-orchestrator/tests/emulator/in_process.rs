@@ -9,7 +9,7 @@ use redshift_orchestrator::{
     catalog::Catalog,
     conformance,
     emulator::Emulator,
-    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Run, Script, Scripted},
+    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted, ScriptedRun},
     pipeline::Step,
 };
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ async fn the_data_api_on_a_connector_conforms() {
 #[tokio::test(start_paused = true)]
 async fn a_statement_of_four_hours_takes_a_question_every_30_seconds() {
     let takes = Duration::from_secs(4 * 3_600 - 10);
-    let script = Script::new().otherwise(Run::finished(takes));
+    let script = Script::new().otherwise(ScriptedRun::finished(takes));
     let orchestrator = Orchestrator::new(executor(LocalExecutor::scripted(script)));
     let begin = Instant::now();
     let outcome =

@@ -18,7 +18,7 @@ use object_store::{
 use redshift_orchestrator::{
     ClientToken, Orchestrator, Pipeline, Run as PipelineRun, StepKey, TokioClock,
     journal::{Claim, Event, Journal, ObjectStoreJournal, Record},
-    local::{LocalExecutor, Run, Script},
+    local::{LocalExecutor, Script, ScriptedRun},
     pipeline::Step,
 };
 
@@ -161,7 +161,7 @@ async fn lost_requests_and_answers_do_not_end_a_run() {
         .unwrap();
     for seed in 0..200 {
         let world = World::new();
-        let minutes = Run::finished(Duration::from_secs(300));
+        let minutes = ScriptedRun::finished(Duration::from_secs(300));
         let service = LocalExecutor::scripted(Script::new().otherwise(minutes));
         let orchestrator = || {
             Orchestrator::new(service.clone()).with_clock(world.clock).with_journal(world.journal(seed, 0.1))

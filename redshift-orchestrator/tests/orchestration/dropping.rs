@@ -37,7 +37,7 @@ fn statement() -> Statement {
 
 impl World {
     fn new(seconds: u64) -> Self {
-        let script = Script::new().otherwise(local::Run::finished(secs(seconds)));
+        let script = Script::new().otherwise(local::ScriptedRun::finished(secs(seconds)));
         Self { service: LocalExecutor::scripted(script), journal: MemoryJournal::new() }
     }
 

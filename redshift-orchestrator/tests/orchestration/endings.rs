@@ -81,7 +81,7 @@ fn unknown(outcome: &Outcome) -> Option<UnknownReason> {
 
 /// What the next process finds, after a death of so many hours: the unknown's reason, or the origin; and effects in all.
 async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Origin, UnknownReason>, usize) {
-    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(60))));
+    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
     world.die_at(death, after).await;
     sleep(hours(down)).await;
     let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_death_after_the_ending_was_durable_needs_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_for_one_key_at_the_same_time_are_one_statement() {
-    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(60))));
+    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
     let orchestrator = world.orchestrator();
     let key = key();
     // Even where they disagree on what it is.
@@ -149,7 +149,8 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_does_not_hide_what_another_call_was_told() {
     for seed in 0..50 {
-        let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(3_600))));
+        let world =
+            World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(3_600))));
         let faults = Faults::seeded(seed).with(Operation::Submit, Fault::Throttle, 0.6);
         let faulty = Faulty::new(world.service.clone(), faults);
         let orchestrator = world.over(faulty).with_patience(Duration::from_secs(2));
@@ -260,7 +261,7 @@ async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
-    let world = World::new(Script::new().otherwise(local::Run::finished(hours(2.0))));
+    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(hours(2.0))));
     let limit = Duration::from_secs(90);
     let outcome = world.orchestrator().run(&key(), statement(), Some(limit)).await.unwrap();
     assert_eq!(outcome.result, Conclusion::TimedOut { limit });
@@ -276,12 +277,12 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_and_says_so() {
     // It ends while the cancel is on its way.
-    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(65))));
+    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
     let slow = Faults::seeded(0).with(Operation::Submit, Fault::Delay(Duration::from_secs(6)), 1.0);
     let slow = Faulty::new(world.service.clone(), slow);
     let outcome = world.over(slow).run(&key(), statement(), Some(Duration::from_secs(60))).await.unwrap();
     assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, None));
-    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(65))));
+    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
     let late = LateCancel(world.service.clone());
     let outcome = world.over(late).run(&key(), statement(), Some(Duration::from_secs(60))).await.unwrap();
     assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, Some(Overrun::EndedBefore)));
@@ -290,7 +291,7 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
-    let world = World::new(Script::new().otherwise(local::Run::finished(hours(1.0))));
+    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(hours(1.0))));
     let throttled = Faults::seeded(0).with(Operation::Cancel, Fault::Throttle, 1.0);
     let throttled = Faulty::new(world.service.clone(), throttled);
     let limit = Some(Duration::from_secs(60));
@@ -334,7 +335,7 @@ impl StatementExecutor for LateCancel {
 
 #[tokio::test(start_paused = true)]
 async fn what_runs_taught_is_kept_from_process_to_process() {
-    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(90))));
+    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(90))));
     let first = world.orchestrator();
     first.run(&key(), statement(), None).await.unwrap();
     assert_eq!(first.durations().expected("step"), Some(Duration::from_secs(90)));
@@ -349,7 +350,8 @@ async fn what_runs_taught_is_kept_from_process_to_process() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_carries_the_databases_words_and_its_kind() {
     let words = "ERROR: 1023 DETAIL: Serializable isolation violation on table - 107";
-    let world = World::new(Script::new().otherwise(local::Run::failed(Duration::from_secs(1), words)));
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedRun::failed(Duration::from_secs(1), words)));
     let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
     assert_eq!(
         outcome.result,
@@ -467,7 +469,8 @@ async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_is_not_answered_says_what_to_look_at() {
-    let world = World::new(Script::new().otherwise(local::Run::finished(Duration::from_secs(90_000))));
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(90_000))));
     let faults = Faults::seeded(1).with(Operation::Cancel, Fault::LostReply, 1.0).with(
         Operation::Describe,
         Fault::LostReply,

@@ -7,7 +7,7 @@ use redshift_orchestrator::{
     Catalog, ErrorKind, Orchestrator, Statement, StatementExecutor, StatementId, Status, StepKey, WaitTime,
     catalog::Scope,
     layer::{Fleet, Limit, Rate, Request, RequestRates},
-    local::{Dwell, Limits, LocalExecutor, Run, Script, Scripted},
+    local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun},
     wait::{Effort, Ending, Fixed, LongPoll, Wait},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -27,7 +27,7 @@ fn limited(seconds: u64, statements: usize, sessions: usize) -> LocalExecutor<Sc
     let mut limits = Limits::default();
     limits.active_statements = statements;
     limits.active_sessions = sessions;
-    LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(Run::finished(secs(seconds))))
+    LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(ScriptedRun::finished(secs(seconds))))
 }
 
 fn statement() -> Statement {
@@ -249,10 +249,11 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
 
 #[tokio::test(start_paused = true)]
 async fn three_thousand_waits_share_100_questions_a_second() {
-    let dwell = Dwell { submitted: secs(1), picked: secs(1) };
+    let latency = Latency { submitted: secs(1), picked: secs(1) };
     let mut limits = Limits::default();
     limits.active_statements = 10_000;
-    let script = Script::new().with_limits(limits).with_dwell(dwell).otherwise(Run::finished(secs(600)));
+    let script =
+        Script::new().with_limits(limits).with_latency(latency).otherwise(ScriptedRun::finished(secs(600)));
     let service = LocalExecutor::scripted(script);
     let ids: Vec<_> =
         join_all((0..3_000).map(|_| async { service.submit(&statement(), None).await.unwrap().id })).await;

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use redshift_orchestrator::{
     ClientToken, ErrorKind, Statement, StatementExecutor, StatementId, Status, WaitTime,
     layer::{Fleet, Limit, Rate, Request, RequestRates, Retry, Traced},
-    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Run, Script},
+    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun},
 };
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ fn statement() -> Statement {
 }
 
 fn service(seconds: u64) -> LocalExecutor<redshift_orchestrator::local::Scripted> {
-    LocalExecutor::scripted(Script::new().otherwise(Run::finished(Duration::from_secs(seconds))))
+    LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(seconds))))
 }
 
 #[tokio::test(start_paused = true)]

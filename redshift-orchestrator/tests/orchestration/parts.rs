@@ -6,7 +6,7 @@ use redshift_orchestrator::{
     Conclusion, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, Part, Pipeline, Report,
     Statement, StepKey, TokioClock,
     journal::{Journal, MemoryJournal, RunResult, Settlement},
-    local::{LocalExecutor, Run, Script, Scripted},
+    local::{LocalExecutor, Script, Scripted, ScriptedRun},
     pipeline::{self, Retry, Step, Stop},
 };
 use tokio::time::{sleep, timeout};
@@ -19,8 +19,8 @@ fn long(count: usize) -> Statement {
 #[tokio::test(start_paused = true)]
 async fn a_long_batch_runs_in_order_each_part_once() {
     let script = Script::new()
-        .on("(050", Run::failed(Duration::from_secs(1), "ERROR: division by zero"))
-        .otherwise(Run::finished(Duration::from_secs(1)));
+        .on("(050", ScriptedRun::failed(Duration::from_secs(1), "ERROR: division by zero"))
+        .otherwise(ScriptedRun::finished(Duration::from_secs(1)));
     let service = LocalExecutor::scripted(script);
     let journal = MemoryJournal::new();
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
@@ -40,7 +40,8 @@ async fn a_long_batch_runs_in_order_each_part_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_parts_share_their_time_and_end_with_it() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(Run::finished(Duration::from_secs(1))));
+    let service =
+        LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(1))));
     let orchestrator = Orchestrator::new(service.clone());
     let limit = Some(Duration::from_secs(60));
     let outcomes = orchestrator.run_parts(&StepKey::new("run", "load"), long(120), limit).await.unwrap();
@@ -99,7 +100,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 fn service() -> LocalExecutor<Scripted> {
-    LocalExecutor::scripted(Script::new().otherwise(Run::finished(seconds(1.0))))
+    LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(seconds(1.0))))
 }
 
 /// The numbers that were inserted, in order.
@@ -149,11 +150,11 @@ async fn a_long_step_that_dies_anywhere_in_it_runs_each_statement_once() {
 #[tokio::test(start_paused = true)]
 async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_named() {
     let script = || {
-        let deadlock = Run::failed(seconds(1.0), "ERROR: deadlock detected");
-        Script::new().on_each("(050", [deadlock, Run::finished(seconds(1.0))])
+        let deadlock = ScriptedRun::failed(seconds(1.0), "ERROR: deadlock detected");
+        Script::new().on_each("(050", [deadlock, ScriptedRun::finished(seconds(1.0))])
     };
     let retried = async |script: Script, kinds: &[FailureKind]| {
-        let service = LocalExecutor::scripted(script.otherwise(Run::finished(seconds(1.0))));
+        let service = LocalExecutor::scripted(script.otherwise(ScriptedRun::finished(seconds(1.0))));
         let orchestrator = Orchestrator::new(service.clone());
         let step = load(0..100).with_retry(Retry::new(2).on(kinds.iter().copied()));
         let report = pipeline(step).run(&orchestrator, pipeline::Run::new("r")).await.unwrap();
@@ -165,7 +166,7 @@ async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_name
     let both: Vec<_> = (0..100).filter(|number| *number != 50).chain(0..100).chain([999]).collect();
     assert_eq!(inserted(&service), both, "as a short batch would");
     // The second failure is none that may be repeated.
-    let twice = script().on("(090", Run::failed(seconds(1.0), "ERROR: division by zero"));
+    let twice = script().on("(090", ScriptedRun::failed(seconds(1.0), "ERROR: division by zero"));
     let (report, _) = retried(twice, &[FailureKind::Deadlock]).await;
     assert_eq!(parts_of(&report).len(), 3);
     let text = report.to_string();

@@ -25,7 +25,7 @@ fn row() -> Pipeline {
 }
 
 fn service() -> LocalExecutor<local::Scripted> {
-    LocalExecutor::scripted(Script::new().otherwise(local::Run::finished(seconds(10))))
+    LocalExecutor::scripted(Script::new().otherwise(local::ScriptedRun::finished(seconds(10))))
 }
 
 fn statuses(report: &Report) -> Vec<&'static str> {
@@ -51,7 +51,7 @@ async fn a_step_that_is_not_selected_does_nothing_and_keeps_the_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_reaches_through_steps_that_are_not_selected() {
-    let script = Script::new().on("'one'", local::Run::failed(seconds(1), "ERROR: no"));
+    let script = Script::new().on("'one'", local::ScriptedRun::failed(seconds(1), "ERROR: no"));
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
     let report = row().run(&orchestrator, Run::new("r").with_tags(["odd"])).await.unwrap();
     assert_eq!(statuses(&report), ["failed", "skipped", "skipped"]);
@@ -117,7 +117,7 @@ async fn a_run_that_is_asked_to_stop_waits_for_what_runs_and_begins_nothing_furt
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_before_another_attempt_ends_with_the_run() {
-    let script = Script::new().on("work", local::Run::failed(seconds(1), "ERROR: deadlock detected"));
+    let script = Script::new().on("work", local::ScriptedRun::failed(seconds(1), "ERROR: deadlock detected"));
     let pipeline =
         Pipeline::builder("p")
             .with_on_failure(OnFailure::Continue)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redshift_orchestrator::{
     Backoff, ErrorKind, Statement, StatementExecutor, StatementId, Status,
-    local::{Limits, LocalExecutor, Run, Script},
+    local::{Limits, LocalExecutor, Script, ScriptedRun},
     wait::{
         Cancellation, Effort, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait,
     },
@@ -23,7 +23,7 @@ async fn asked_for(
     waits: Waits,
     limits: Limits,
 ) -> Vec<(f64, u8)> {
-    let script = Script::new().otherwise(Run::finished(secs(seconds))).with_limits(limits);
+    let script = Script::new().otherwise(ScriptedRun::finished(secs(seconds))).with_limits(limits);
     let service = Noted::new(LocalExecutor::scripted(script), waits);
     let id = service.submit(&Statement::sql("CALL work()"), None).await.unwrap().id;
     let mut effort = Effort::default();

@@ -41,8 +41,8 @@ async fn run(concurrency: usize, steps: &[Drawn]) -> Report {
         let sql = format!("SELECT 'step {number}.'");
         let duration = Duration::from_secs(if drawn.times_out { 500 } else { drawn.seconds });
         let ends = match drawn.fails && !drawn.times_out {
-            true => local::Run::failed(duration, "ERROR: drawn"),
-            false => local::Run::finished(duration),
+            true => local::ScriptedRun::failed(duration, "ERROR: drawn"),
+            false => local::ScriptedRun::finished(duration),
         };
         script = script.on(format!("'step {number}.'"), ends);
         let after = drawn.after.iter().map(|number| format!("s{number}"));

@@ -31,8 +31,8 @@ impl Observer for Heard {
 
 fn script() -> Script {
     Script::new()
-        .on_each("UPDATE account", [local::Run::failed(Duration::from_millis(5), SAID)])
-        .otherwise(local::Run::finished(Duration::ZERO))
+        .on_each("UPDATE account", [local::ScriptedRun::failed(Duration::from_millis(5), SAID)])
+        .otherwise(local::ScriptedRun::finished(Duration::ZERO))
 }
 
 fn pipeline() -> Pipeline {

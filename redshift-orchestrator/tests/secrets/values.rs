@@ -35,7 +35,7 @@ fn debug_of_what_is_public_prints_none() {
     let mut sub = SubStatement::new(StatementId::new("id:1"), Status::Failed);
     (sub.sql, sub.error) = (Some(SqlText::new(SQL)), Some(SAID.to_owned()));
     description.sub_statements.push(sub);
-    let script = Script::new().on(SQL, local::Run::failed(std::time::Duration::ZERO, SAID));
+    let script = Script::new().on(SQL, local::ScriptedRun::failed(std::time::Duration::ZERO, SAID));
     let pipeline = pipeline();
     let run = Run::new("r").with_parameter("pin", PIN);
     let begun = RunBegun { parameters: [("open".to_owned(), PIN.to_owned())].into(), ..RunBegun::default() };

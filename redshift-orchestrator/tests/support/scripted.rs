@@ -6,7 +6,7 @@ use redshift_orchestrator::{
     Column, Field, StatementExecutor,
     catalog::Table,
     conformance::{Fixture, Need},
-    local::{Dwell, Limits, LocalExecutor, Run, Script, Scripted},
+    local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun},
 };
 
 /// A service whose statements take three steps of this length each, but for one that takes an hour.
@@ -17,11 +17,11 @@ pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
     let script = Script::new()
         .with_limits(limits)
         .with_table(Table::new("mystore", "fact_sales"), [Column::new("id", "int8")])
-        .with_dwell(Dwell { submitted: step, picked: step })
-        .on("SELECT n", Run::finished(step).with_result(vec![Column::new("n", "int4")], rows))
-        .on("1 / 0", Run::failed(step, "ERROR: division by zero"))
-        .on("nap", Run::finished(Duration::from_hours(1)))
-        .otherwise(Run::finished(step));
+        .with_latency(Latency { submitted: step, picked: step })
+        .on("SELECT n", ScriptedRun::finished(step).with_result(vec![Column::new("n", "int4")], rows))
+        .on("1 / 0", ScriptedRun::failed(step, "ERROR: division by zero"))
+        .on("nap", ScriptedRun::finished(Duration::from_hours(1)))
+        .otherwise(ScriptedRun::finished(step));
     LocalExecutor::scripted(script)
 }
 

@@ -8,7 +8,7 @@ use redshift_orchestrator::{
     Column, Field,
     catalog::Table,
     emulator::Emulator,
-    local::{LocalExecutor, Run, Script},
+    local::{LocalExecutor, Script, ScriptedRun},
 };
 use serde_json::Value;
 
@@ -42,11 +42,11 @@ pub(super) fn feed(data: &[u8]) {
         .with_table(Table::new("mystore", "fact_sales"), [Column::new("id", "int8")])
         .on(
             "SELECT n",
-            Run::finished(Duration::from_secs(2))
+            ScriptedRun::finished(Duration::from_secs(2))
                 .with_result(vec![Column::new("n", "int4")], (0..3).map(|n| vec![Field::Long(n)]).collect()),
         )
-        .on("slow", Run::finished(Duration::from_hours(1)))
-        .on("fail", Run::failed(Duration::from_secs(1), "ERROR: division by zero"));
+        .on("slow", ScriptedRun::finished(Duration::from_hours(1)))
+        .on("fail", ScriptedRun::failed(Duration::from_secs(1), "ERROR: division by zero"));
     block_on(async {
         let emulator = Emulator::new(LocalExecutor::scripted(script)).in_process();
         let mut id = "d9b6c0c9-0747-4bf4-b142-e8883122f766".to_owned();

@@ -38,7 +38,7 @@ on_failure = "stop"
 
 pub(super) const SCRIPTS: &[&str] = &[
     r#"concurrency = 2
-dwell = { submitted = "20ms", picked = "10ms" }
+latency = { submitted = "20ms", picked = "10ms" }
 limits = { active_statements = 3, waiters_per_statement = 1, rows_per_page = 2, token_retention = "8h" }
 otherwise = { takes = "5ms" }
 

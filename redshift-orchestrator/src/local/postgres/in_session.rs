@@ -8,7 +8,7 @@ use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 use super::{
     Postgres, errors,
     link::Link,
-    run::{Attempt, Failure, Ran, fail, failed_part, is_abort, lost},
+    run::{Attempt, Failure, SqlEnd, fail, failed_part, is_abort, lost},
     words::{commits, transaction_control},
 };
 use crate::{
@@ -92,12 +92,12 @@ impl Postgres {
             (job.report)(Report::Part(index, Part::new(Status::Started)));
             let started = Instant::now();
             match self.run_sql(session, job, sql).await {
-                Ran::Finished(part, result) => (parts[index], results[index]) = (part, result),
-                Ran::Failed(Failure::Lost) => return Err(lost()),
-                Ran::Failed(failure) if mode == Some(ExecutionMode::AutoCommit) && !is_abort(&failure) => {
+                SqlEnd::Finished(part, result) => (parts[index], results[index]) = (part, result),
+                SqlEnd::Failed(Failure::Lost) => return Err(lost()),
+                SqlEnd::Failed(failure) if mode == Some(ExecutionMode::AutoCommit) && !is_abort(&failure) => {
                     parts[index] = failed_part(&failure, started.elapsed());
                 }
-                Ran::Failed(failure) => {
+                SqlEnd::Failed(failure) => {
                     // The server ends the connection after it said so, which may be noticed late.
                     if failure.is_fatal()
                         && let Some(id) = job.statement.session()

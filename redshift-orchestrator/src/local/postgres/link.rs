@@ -37,14 +37,14 @@ pub(super) struct Pool {
 
 /// What the server said since somebody last asked.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct Notices {
     pub(super) notices: Vec<Notice>,
     /// Of what is run again, the next notice that was heard already.
     again: Option<usize>,
 }
 
-impl Heard {
-    fn hear(&mut self, notice: Notice) {
+impl Notices {
+    fn add(&mut self, notice: Notice) {
         match self.again {
             Some(next) if self.notices.get(next) == Some(&notice) => self.again = Some(next + 1),
             _ => {
@@ -58,7 +58,7 @@ impl Heard {
 /// A connection. It is closed at once when this is dropped, whatever runs on it.
 pub(super) struct Link {
     client: Client,
-    heard: Arc<Mutex<Heard>>,
+    notices: Arc<Mutex<Notices>>,
     driver: JoinHandle<()>,
 }
 
@@ -149,36 +149,36 @@ impl Link {
     async fn open(config: &Config) -> Result<Self> {
         let (client, mut connection) =
             config.connect(NoTls).await.map_err(|error| errors::unreachable(config, error))?;
-        let heard = Arc::<Mutex<Heard>>::default();
-        let hearing = heard.clone();
+        let notices = Arc::<Mutex<Notices>>::default();
+        let received = notices.clone();
         let driver = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                 if let AsyncMessage::Notice(notice) = message {
-                    hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(Notice::from(&notice));
+                    received.lock().unwrap_or_else(PoisonError::into_inner).add(Notice::from(&notice));
                 }
             }
         });
-        Ok(Self { client, heard, driver })
+        Ok(Self { client, notices, driver })
     }
 
-    /// Where what the server says is heard.
-    pub(super) fn heard(&self) -> Arc<Mutex<Heard>> {
-        self.heard.clone()
+    /// The notices that were received and not taken yet.
+    pub(super) fn notices(&self) -> Arc<Mutex<Notices>> {
+        self.notices.clone()
     }
 
     /// How many notices were heard since somebody last took them.
-    pub(super) fn heard_so_far(&self) -> usize {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).notices.len()
+    pub(super) fn notice_count(&self) -> usize {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).notices.len()
     }
 
-    /// What was said from the notice of this number on is going to be said again, and was heard.
+    /// The SQL runs again: repeated notices from this number on are not added again.
     pub(super) fn runs_again(&self, from: usize) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).again = Some(from);
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).again = Some(from);
     }
 
     /// What the server said since the last call.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
-        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner)).notices
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner)).notices
     }
 
     /// Asks the server again and again to stop what runs here, for as long as this is polled.

@@ -17,7 +17,7 @@ use tokio_postgres::{
 };
 
 use super::{
-    Dwell, Limits, LocalExecutor,
+    Latency, Limits, LocalExecutor,
     backend::{Admission, Backend, Job},
     limits,
     machine::{Parts, later},
@@ -28,7 +28,7 @@ use crate::{
     Clock, Error, ErrorKind, PageToken, Result, ResultPage, SessionId, StatementFilter, StatementId, Status,
     SystemClock,
 };
-use link::{Heard, Link, Pool};
+use link::{Link, Notices, Pool};
 use records::Records;
 
 mod bind;
@@ -49,8 +49,8 @@ pub struct Postgres {
     records: Records,
     clock: Arc<dyn Clock>,
     notices: Mutex<HashMap<StatementId, Vec<Notice>>>,
-    /// What is heard on the connections of statements that run.
-    hearing: Mutex<HashMap<StatementId, Arc<Mutex<Heard>>>>,
+    /// The notices on the connections of running statements.
+    running_notices: Mutex<HashMap<StatementId, Arc<Mutex<Notices>>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Link>>>,
     /// When expired records were last removed from the database.
     cleaned_at: Mutex<Timestamp>,
@@ -66,7 +66,7 @@ pub struct PostgresBuilder {
     schema: String,
     connections: usize,
     limits: Limits,
-    dwell: Dwell,
+    latency: Latency,
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
 }
@@ -109,7 +109,7 @@ impl LocalExecutor<Postgres> {
             schema: "redshift_data_local".to_owned(),
             connections: 5,
             limits: Limits::default(),
-            dwell: Dwell::default(),
+            latency: Latency::default(),
             clock: Arc::new(SystemClock),
             seed: None,
         }
@@ -119,8 +119,8 @@ impl LocalExecutor<Postgres> {
     pub fn notices(&self, id: &StatementId) -> Vec<Notice> {
         let backend = self.backend();
         let mut notices = backend.notices().get(id).cloned().unwrap_or_default();
-        if let Some(heard) = backend.hearing().get(id) {
-            notices.extend(heard.lock().unwrap_or_else(PoisonError::into_inner).notices.iter().cloned());
+        if let Some(running) = backend.running_notices().get(id) {
+            notices.extend(running.lock().unwrap_or_else(PoisonError::into_inner).notices.iter().cloned());
         }
         notices
     }
@@ -151,8 +151,8 @@ impl PostgresBuilder {
 
     /// Stays in `SUBMITTED` and `PICKED` for this long. Not at all, if not set.
     #[must_use]
-    pub fn with_dwell(mut self, dwell: Dwell) -> Self {
-        self.dwell = dwell;
+    pub fn with_latency(mut self, latency: Latency) -> Self {
+        self.latency = latency;
         self
     }
 
@@ -187,7 +187,7 @@ impl PostgresBuilder {
         let concurrency = Some(pool.workers());
         let executor = LocalExecutor::assemble(Parts {
             limits: self.limits,
-            dwell: self.dwell,
+            latency: self.latency,
             clock: self.clock.clone(),
             concurrency,
             ids: self.seed.map_or_else(entropy, fastrand::Rng::with_seed),
@@ -197,7 +197,7 @@ impl PostgresBuilder {
                 records,
                 clock: self.clock,
                 notices: Mutex::default(),
-                hearing: Mutex::default(),
+                running_notices: Mutex::default(),
                 sessions: Mutex::default(),
             },
         });
@@ -239,8 +239,8 @@ impl Postgres {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hearing(&self) -> MutexGuard<'_, HashMap<StatementId, Arc<Mutex<Heard>>>> {
-        self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn running_notices(&self) -> MutexGuard<'_, HashMap<StatementId, Arc<Mutex<Notices>>>> {
+        self.running_notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is time to remove expired records. The next time is counted from now on.

@@ -49,7 +49,7 @@ pub(super) struct Records {
 }
 
 /// What a claim for a statement found.
-pub(super) enum Claim {
+pub(super) enum Ownership {
     /// It is ours to run, for the `attempt`th time. `outside`: the part (from 0) that was running outside of a transaction when an
     /// earlier attempt was interrupted.
     Ours { attempt: i32, outside: Option<usize>, cancelled: bool, ended: Vec<(usize, Part)> },
@@ -224,7 +224,7 @@ impl Records {
     }
 
     /// Claims a statement for this connection, which keeps it until it is reset or closed.
-    pub(super) async fn claim(&self, link: &Link, id: &StatementId, now: Timestamp) -> Result<Claim> {
+    pub(super) async fn claim(&self, link: &Link, id: &StatementId, now: Timestamp) -> Result<Ownership> {
         // The lock keeps a second process from starting what the first one runs. What keeps a statement from taking effect twice is that
         // its end is written only where there is none, in the transaction of its effect.
         const CLAIM: &str = "
@@ -236,13 +236,13 @@ impl Records {
             self.query(link, CLAIM, &[(&id.as_str(), Type::TEXT), (&now, Type::TIMESTAMPTZ)]).await?;
         if claimed.is_empty() {
             return Ok(match self.load(link, id).await? {
-                None => Claim::Gone,
-                Some(record) if record.status.is_terminal() => Claim::Ended(Box::new(record)),
-                Some(_) => Claim::Elsewhere,
+                None => Ownership::Gone,
+                Some(record) if record.status.is_terminal() => Ownership::Ended(Box::new(record)),
+                Some(_) => Ownership::Elsewhere,
             });
         }
         let outside: Option<i32> = one(&claimed, 1)?;
-        Ok(Claim::Ours {
+        Ok(Ownership::Ours {
             attempt: one(&claimed, 0)?,
             outside: outside.and_then(|part| usize::try_from(part).ok()),
             cancelled: one(&claimed, 2)?,

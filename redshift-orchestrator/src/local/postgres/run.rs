@@ -10,7 +10,7 @@ use super::{
     Notice, Postgres, bind, dialect, errors, fields,
     fields::Raw,
     link::{AS_IN_THE_SERVICE, Lease, Link},
-    records::{Claim, Records},
+    records::{Ownership, Records},
     words::{copies_through_the_connection, transaction_control},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 const MAX_ATTEMPTS: i32 = 5;
 
 /// How one run of some SQL ended.
-pub(super) enum Ran {
+pub(super) enum SqlEnd {
     Finished(Part, Option<Table>),
     Failed(Failure),
 }
@@ -60,10 +60,10 @@ impl Postgres {
         loop {
             let mut lease = self.pool.next_worker().await;
             if let Ok(link) = lease.link() {
-                self.hearing().insert(job.id.clone(), link.heard());
+                self.running_notices().insert(job.id.clone(), link.notices());
             }
             let attempt = self.attempt(job, &lease, verdict.take()).await;
-            self.hearing().remove(job.id);
+            self.running_notices().remove(job.id);
             if let Ok(link) = lease.link() {
                 self.keep_notices(job, link.take_notices());
             }
@@ -118,24 +118,24 @@ impl Postgres {
             });
         }
         match self.records.claim(link, job.id, self.clock.now()).await? {
-            Claim::Ended(record) => {
+            Ownership::Ended(record) => {
                 return Ok(Attempt::Ended((*record).into()));
             }
-            Claim::Elsewhere => {
+            Ownership::Elsewhere => {
                 // The request to stop may have come between two SQL texts, where nothing hears it: it is repeated.
                 if job.is_cancelled() {
                     self.records.cancel(link, job.id).await?;
                 }
                 return Ok(Attempt::Elsewhere);
             }
-            Claim::Gone => {
+            Ownership::Gone => {
                 return Ok(Attempt::Ended(Ending::failed(
                     parts,
                     "ERROR: the record of the statement was removed from the database",
                     None,
                 )));
             }
-            Claim::Ours { attempt, outside, cancelled, ended } => {
+            Ownership::Ours { attempt, outside, cancelled, ended } => {
                 for (index, part) in ended {
                     if let Some(slot) = parts.get_mut(index) {
                         *slot = part;
@@ -196,15 +196,15 @@ impl Postgres {
         for (index, sql) in job.statement.sqls().iter().enumerate() {
             (job.report)(Report::Part(index, Part::new(Status::Started)));
             match self.run_sql(link, job, sql).await {
-                Ran::Finished(part, result) => {
+                SqlEnd::Finished(part, result) => {
                     parts[index] = part;
                     results.push(result);
                 }
-                Ran::Failed(Failure::Lost) => return Err(lost()),
-                Ran::Failed(failure) if failure.is_fatal() => {
+                SqlEnd::Failed(Failure::Lost) => return Err(lost()),
+                SqlEnd::Failed(failure) if failure.is_fatal() => {
                     return Ok(Attempt::Broken(fail(parts, index, is_batch, &failure, begin.elapsed())));
                 }
-                Ran::Failed(failure) => {
+                SqlEnd::Failed(failure) => {
                     if link.batch_execute("ROLLBACK").await.is_err() {
                         // Its end undoes it, too. The embedded engine is left like this by an `EXCEPTION` block.
                         let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
@@ -252,34 +252,34 @@ impl Postgres {
             (job.report)(Report::Part(index, Part::new(Status::Started)));
             let started = Instant::now();
             link.batch_execute("BEGIN").await.map_err(errors::records)?;
-            let heard = link.heard_so_far();
+            let notices = link.notice_count();
             let mut ran = self.run_sql(link, job, sql).await;
             let mut in_transaction = true;
-            if !matches!(ran, Ran::Finished(..)) {
-                if let Ran::Failed(Failure::Lost) = ran {
+            if !matches!(ran, SqlEnd::Finished(..)) {
+                if let SqlEnd::Failed(Failure::Lost) = ran {
                     return Err(lost());
                 }
                 link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
                 in_transaction = false;
-                if let Ran::Failed(Failure::Server(error)) = &ran
+                if let SqlEnd::Failed(Failure::Server(error)) = &ran
                     && errors::wants_no_transaction(error)
                 {
                     if !self.records.leave_transaction(link, job.id, index).await? {
                         return Ok(Attempt::Again);
                     }
-                    link.runs_again(heard);
+                    link.runs_again(notices);
                     ran = self.run_sql(link, job, sql).await;
-                    if let Ran::Failed(Failure::Lost) = ran {
+                    if let SqlEnd::Failed(Failure::Lost) = ran {
                         return Err(lost());
                     }
                 }
             }
             let (part, result) = match ran {
-                Ran::Finished(part, result) => (part, result),
-                Ran::Failed(failure) if is_abort(&failure) => {
+                SqlEnd::Finished(part, result) => (part, result),
+                SqlEnd::Failed(failure) if is_abort(&failure) => {
                     return self.end(link, job, Ending::aborted(parts, Some(begin.elapsed()))).await;
                 }
-                Ran::Failed(failure) => (failed_part(&failure, started.elapsed()), None),
+                SqlEnd::Failed(failure) => (failed_part(&failure, started.elapsed()), None),
             };
             if !in_transaction {
                 link.batch_execute("BEGIN").await.map_err(errors::records)?;
@@ -327,15 +327,15 @@ impl Postgres {
         let Some(sql) = job.statement.sqls().first() else { return Ok(Attempt::Again) };
         link.runs_again(0);
         match self.run_sql(link, job, sql).await {
-            Ran::Finished(part, result) => {
+            SqlEnd::Finished(part, result) => {
                 parts[0] = part;
                 let ending = Ending::of_parts(parts, false, Some(begin.elapsed()));
                 link.batch_execute("BEGIN").await.map_err(errors::records)?;
                 self.write_end(link, job, &ending, &[result]).await?;
                 self.commit(link, ending).await
             }
-            Ran::Failed(Failure::Lost) => Err(lost()),
-            Ran::Failed(failure) => {
+            SqlEnd::Failed(Failure::Lost) => Err(lost()),
+            SqlEnd::Failed(failure) => {
                 let ending = fail(parts, 0, false, &failure, begin.elapsed());
                 self.end(link, job, ending).await
             }
@@ -383,20 +383,20 @@ impl Postgres {
     }
 
     /// Runs one SQL text, and asks the server to stop once the statement is cancelled.
-    pub(super) async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> Ran {
+    pub(super) async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> SqlEnd {
         // In a session the transaction may be the caller's, except for a batch that is one.
         let is_transaction = job.statement.execution_mode() == Some(ExecutionMode::Transaction);
         if (job.statement.session().is_none() || is_transaction)
             && let Some(word) = transaction_control(sql)
         {
-            return Ran::Failed(Failure::Refused(format!(
+            return SqlEnd::Failed(Failure::Refused(format!(
                 "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction\n  Way out: submit it in a session (SessionKeepAliveSeconds), by itself or in a batch with the execution mode AUTO_COMMIT"
             )));
         }
         if copies_through_the_connection(sql) {
             let text =
                 "ERROR: COPY FROM STDIN and TO STDOUT cannot be submitted: a statement has no such stream";
-            return Ran::Failed(Failure::Refused(text.to_owned()));
+            return SqlEnd::Failed(Failure::Refused(text.to_owned()));
         }
         let token = link.cancel_token();
         let cancelling = async {
@@ -409,9 +409,9 @@ impl Postgres {
             ran = fetch(link, job, sql, &self.records) => match ran {
                 Ok((mut part, result)) => {
                     part.duration = Some(begin.elapsed());
-                    Ran::Finished(part, result)
+                    SqlEnd::Finished(part, result)
                 }
-                Err(failure) => Ran::Failed(failure),
+                Err(failure) => SqlEnd::Failed(failure),
             },
             never = cancelling => match never {},
         }

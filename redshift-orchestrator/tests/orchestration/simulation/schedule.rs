@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use redshift_orchestrator::{
     FailureKind, Pipeline,
-    local::{Dwell, Fault, Faults, Limits, Operation, Run, Script},
+    local::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedRun},
     pipeline::{OnFailure, Retry, Step},
 };
 
@@ -49,9 +49,10 @@ fn work(draw: &mut fastrand::Rng) -> (Pipeline, Script) {
     if draw.u8(0..8) == 0 {
         limits.active_statements = 1;
     }
-    let dwell = |draw: &mut fastrand::Rng| Duration::from_millis(draw.u64(0..3_000));
-    let mut script =
-        Script::new().with_limits(limits).with_dwell(Dwell { submitted: dwell(draw), picked: dwell(draw) });
+    let latency = |draw: &mut fastrand::Rng| Duration::from_millis(draw.u64(0..3_000));
+    let mut script = Script::new()
+        .with_limits(limits)
+        .with_latency(Latency { submitted: latency(draw), picked: latency(draw) });
     if draw.u8(0..4) == 0 {
         script = script.with_concurrency(1);
     }
@@ -59,11 +60,11 @@ fn work(draw: &mut fastrand::Rng) -> (Pipeline, Script) {
     for number in 0..draw.usize(1..6) {
         let name = number.to_string();
         let takes = duration(draw);
-        let good = Run::finished(takes);
+        let good = ScriptedRun::finished(takes);
         let runs = match draw.u8(0..6) {
-            0 => vec![Run::failed(takes, conflict), good],
-            1 => vec![Run::failed(takes, "ERROR: no such table"), good],
-            2 => vec![Run::failed(takes, conflict), Run::failed(takes, conflict), good],
+            0 => vec![ScriptedRun::failed(takes, conflict), good],
+            1 => vec![ScriptedRun::failed(takes, "ERROR: no such table"), good],
+            2 => vec![ScriptedRun::failed(takes, conflict), ScriptedRun::failed(takes, conflict), good],
             _ => vec![good],
         };
         script = script.on_each(sql_of(&name), runs);

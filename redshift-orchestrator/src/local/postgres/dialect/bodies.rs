@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet, ops::Range};
 
 use super::{
-    Place, Reader,
+    Context, Reader,
     names::{self, End},
     refusal::refused,
     translate_piece,
@@ -50,7 +50,7 @@ pub(super) fn translated<'a>(
     edited.extend_from_slice(&written[at..]);
     let names = names::of_text(Reader { tokens: &edited, library }, End::Closed);
     let named = names::put_into(&edited, &names);
-    let text = Reader { tokens: &named, library }.text(0..named.len(), Place::Body)?;
+    let text = Reader { tokens: &named, library }.text(0..named.len(), Context::Body)?;
     Ok(Cow::Owned(format!("{tag}{text}{tag}")))
 }
 
@@ -80,7 +80,7 @@ fn is(body: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
 /// Whether a statement begins here, by what comes before.
 fn begins(body: Reader<'_, '_>, at: usize) -> bool {
     let before = body.last(0..at);
-    body.begins(before, Place::Body) || before == Some(Token::Symbol(">"))
+    body.begins(before, Context::Body) || before == Some(Token::Symbol(">"))
 }
 
 /// A block, or a statement with an end of its own.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Piece, Place, Reader, qualify, windows};
+use super::{Context, Piece, Reader, qualify, windows};
 use crate::sql::Token;
 
 const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC')";
@@ -158,7 +158,7 @@ pub(super) fn translate<'a>(
     let defined =
         matches!(before, Some(Token::Word(word)) if NO_CALL.iter().any(|one| word.eq_ignore_ascii_case(one)));
     let Some((list, behind)) = list.filter(|_| !defined) else { return Ok(None) };
-    let call = Call { reader, name: &name, list, behind, end };
+    let call = FunctionCall { reader, name: &name, list, behind, end };
     Ok(match name.as_str() {
         "NVL" => return renamed("COALESCE"),
         "LEN" | "TEXTLEN" => return renamed("LENGTH"),
@@ -177,7 +177,7 @@ pub(super) fn translate<'a>(
     })
 }
 
-struct Call<'a, 'l, 'n> {
+struct FunctionCall<'a, 'l, 'n> {
     reader: Reader<'a, 'l>,
     name: &'n str,
     list: Range<usize>,
@@ -185,13 +185,13 @@ struct Call<'a, 'l, 'n> {
     end: usize,
 }
 
-impl<'a> Call<'a, '_, '_> {
+impl<'a> FunctionCall<'a, '_, '_> {
     /// The call as PostgreSQL has it; `None` where it stays.
     fn translate(&self, word: &str) -> Result<Option<String>, String> {
         let pieces = self.reader.split(self.list.clone());
         let library = self.reader.library;
         if LIBRARY.contains(&self.name) {
-            let list = self.reader.text(self.list.clone(), Place::Expression)?;
+            let list = self.reader.text(self.list.clone(), Context::Expression)?;
             return Ok(Some(format!("{library}.{}({list})", word.to_ascii_lowercase())));
         }
         let is = |name: &str, count: usize| self.name == name && pieces.len() == count;
@@ -214,7 +214,7 @@ impl<'a> Call<'a, '_, '_> {
         } else if is("MEDIAN", 1) {
             format!("PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY {})", text(0)?)
         } else if is("CONVERT", 2) {
-            let name = self.reader.text(pieces[0].clone(), Place::Type)?;
+            let name = self.reader.text(pieces[0].clone(), Context::Type)?;
             format!("CAST({} AS {})", text(1)?, name.trim())
         } else if is("DATEADD", 3) || is("DATE_ADD", 3) {
             format!(
@@ -268,8 +268,8 @@ impl<'a> Call<'a, '_, '_> {
                 && matches!(self.reader.tokens[*at], Token::Word(word) if word.eq_ignore_ascii_case("AS"))
         });
         let Some(as_at) = as_at else { return Ok(None) };
-        let value = self.reader.text(self.list.start..as_at, Place::Expression)?;
-        let name = self.reader.text(as_at + 1..self.list.end, Place::Type)?;
+        let value = self.reader.text(self.list.start..as_at, Context::Expression)?;
+        let name = self.reader.text(as_at + 1..self.list.end, Context::Type)?;
         Ok(Some((Cow::Owned(format!("CAST({value}AS{name})")), self.behind)))
     }
 
@@ -378,7 +378,7 @@ fn top<'a>(
     let stop = end_of_query(reader, behind, end);
     let last = (behind..stop).rev().find(|at| !matches!(reader.tokens[*at], Token::Blank(_)));
     let last = last.map_or(behind, |at| at + 1);
-    let query = reader.text(behind..last, Place::Expression)?;
+    let query = reader.text(behind..last, Context::Expression)?;
     let gap = if quantifier.is_empty() { "" } else { " " };
     let text = format!("SELECT{gap}{quantifier}{query} LIMIT {count}");
     let in_set = matches!(before, Some(token) if is_set_operator(token))

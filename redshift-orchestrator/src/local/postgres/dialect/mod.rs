@@ -32,13 +32,13 @@ fn translate_piece<'a>(sql: &'a str, library: &str, end: End) -> Result<Cow<'a, 
     let tokens: Vec<_> = tokens(sql).collect();
     let names = names::of_text(Reader { tokens: &tokens, library }, end);
     let tokens = names::put_into(&tokens, &names);
-    let text = Reader { tokens: &tokens, library }.text(0..tokens.len(), Place::Statement)?;
+    let text = Reader { tokens: &tokens, library }.text(0..tokens.len(), Context::Statement)?;
     Ok(if text == sql { Cow::Borrowed(sql) } else { Cow::Owned(text) })
 }
 
 /// What a piece of SQL is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Context {
     /// Whole statements.
     Statement,
     /// The body of a procedure or function, which begins and ends statements by words, too.
@@ -68,7 +68,7 @@ type Piece<'a> = (Cow<'a, str>, usize);
 
 impl<'a> Reader<'a, '_> {
     /// The translation of a part of the text.
-    fn text(self, part: Range<usize>, place: Place) -> Result<String, String> {
+    fn text(self, part: Range<usize>, context: Context) -> Result<String, String> {
         let (mut text, mut at) = (String::new(), part.start);
         let mut before = None;
         let mut declaring = false;
@@ -79,15 +79,16 @@ impl<'a> Reader<'a, '_> {
                 at += 1;
                 continue;
             }
-            let begins = place != Place::Expression && place != Place::Type && self.begins(before, place);
-            if place == Place::Body && begins {
+            let begins =
+                context != Context::Expression && context != Context::Type && self.begins(before, context);
+            if context == Context::Body && begins {
                 declaring = match token {
                     Token::Word(word) if word.eq_ignore_ascii_case("DECLARE") => true,
                     Token::Word(word) if word.eq_ignore_ascii_case("BEGIN") => false,
                     _ => declaring,
                 };
             }
-            let is_type = place == Place::Type && before.is_none()
+            let is_type = context == Context::Type && before.is_none()
                 || before == Some(Token::Symbol("::"))
                 || declaring && !begins;
             let (piece, next) = self.piece(at..part.end, before, begins, is_type)?;
@@ -135,10 +136,10 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// Whether a statement begins behind this token.
-    fn begins(self, before: Option<Token<'a>>, place: Place) -> bool {
+    fn begins(self, before: Option<Token<'a>>, context: Context) -> bool {
         match before {
             None | Some(Token::Semicolon) => true,
-            Some(Token::Word(word)) if place == Place::Body => {
+            Some(Token::Word(word)) if context == Context::Body => {
                 ["BEGIN", "THEN", "ELSE", "LOOP", "DECLARE"].iter().any(|one| word.eq_ignore_ascii_case(one))
             }
             _ => false,
@@ -248,7 +249,7 @@ impl<'a> Reader<'a, '_> {
 
     /// The translation of an expression, without the blanks around it. A comment to the end of its line keeps that end.
     fn expression(self, part: Range<usize>) -> Result<String, String> {
-        let text = self.text(part, Place::Expression)?;
+        let text = self.text(part, Context::Expression)?;
         let text = text.trim();
         let ends_in_comment = text.rsplit('\n').next().is_some_and(|line| line.contains("--"));
         Ok(if ends_in_comment { format!("{text}\n") } else { text.to_owned() })

@@ -111,7 +111,7 @@ const BEHIND_ITEMS: [&str; 18] = [
 
 /// A name to put into a text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Name {
+pub(super) struct Insertion {
     /// The position before which it goes.
     at: usize,
     /// Replaces the token at the position. Otherwise the name is an alias, with `AS` before it.
@@ -139,7 +139,7 @@ pub(super) enum End {
 }
 
 /// The names to put into a text, in the order of their positions.
-pub(super) fn of_text(reader: Reader<'_, '_>, end: End) -> Vec<Name> {
+pub(super) fn of_text(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     let mut names = Tables::new(reader, end).names();
     names.extend(columns(reader, end));
     names.sort_by_key(|name| name.at);
@@ -147,7 +147,7 @@ pub(super) fn of_text(reader: Reader<'_, '_>, end: End) -> Vec<Name> {
 }
 
 /// The tokens with the names among them.
-pub(super) fn put_into<'a>(tokens: &[Token<'a>], names: &'a [Name]) -> Vec<Token<'a>> {
+pub(super) fn put_into<'a>(tokens: &[Token<'a>], names: &'a [Insertion]) -> Vec<Token<'a>> {
     let (mut named, mut at) = (Vec::with_capacity(tokens.len() + 4 * names.len()), 0);
     for name in names {
         named.extend_from_slice(&tokens[at..name.at]);
@@ -171,7 +171,7 @@ fn is(token: Token<'_>, words: &[&str]) -> bool {
 struct Tables<'a, 'l> {
     reader: Reader<'a, 'l>,
     end: End,
-    names: Vec<Name>,
+    names: Vec<Insertion>,
     /// The open brackets, innermost last. The first stands for the text itself.
     levels: Vec<Level>,
     /// A table comes next.
@@ -215,7 +215,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         }
     }
 
-    fn names(mut self) -> Vec<Name> {
+    fn names(mut self) -> Vec<Insertion> {
         for at in 0..self.reader.tokens.len() {
             let token = self.reader.tokens[at];
             match token {
@@ -276,7 +276,7 @@ impl<'a, 'l> Tables<'a, 'l> {
             if self.levels.len() > 1 { self.levels.pop().unwrap_or_default() } else { Level::default() };
         if level.is_derived && !self.has_alias(at + 1) {
             let text = format!("\"~s{}\"", self.names.len() + 1);
-            self.names.push(Name { at: at + 1, replaces: false, text });
+            self.names.push(Insertion { at: at + 1, replaces: false, text });
         }
         self.expect(false);
         self.may_alias = level.is_table;
@@ -330,7 +330,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         let end = self.reader.tokens.len();
         if functions::is_known(word) && self.reader.list(at + 1, end).is_some() {
             let text = format!("\"{}\"", word.to_ascii_lowercase());
-            self.names.push(Name { at, replaces: true, text });
+            self.names.push(Insertion { at, replaces: true, text });
         }
     }
 
@@ -383,7 +383,7 @@ fn begins_query(reader: Reader<'_, '_>, open: usize) -> bool {
 }
 
 /// The aliases of the items of all queries whose columns would be named after another function than the one written.
-fn columns(reader: Reader<'_, '_>, end: End) -> Vec<Name> {
+fn columns(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     let length = reader.tokens.len();
     let mut names = Vec::new();
     for select in (0..length).filter(|at| is(reader.tokens[*at], &["SELECT"])) {
@@ -403,7 +403,7 @@ fn columns(reader: Reader<'_, '_>, end: End) -> Vec<Name> {
             let is_open = end == End::Open && item.end == length;
             let item = trimmed(reader, item);
             if !is_open && let Some(name) = column(reader, item.clone()) {
-                names.push(Name { at: item.end, replaces: false, text: format!("\"{name}\"") });
+                names.push(Insertion { at: item.end, replaces: false, text: format!("\"{name}\"") });
             }
         }
     }

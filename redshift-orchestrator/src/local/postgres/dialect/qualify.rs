@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::{Piece, Place, Reader, functions, names::trimmed, refusal};
+use super::{Context, Piece, Reader, functions, names::trimmed, refusal};
 use crate::sql::Token;
 
 /// Words that end the condition.
@@ -93,7 +93,7 @@ pub(super) fn translate<'a>(
             return Ok(None);
         }
         let text = if is_output { text } else { query.key(text) };
-        order.push(format!("{text}{}", reader.text(direction, Place::Expression)?));
+        order.push(format!("{text}{}", reader.text(direction, Context::Expression)?));
     }
 
     let tables = reader.expression(from..qualify)?;

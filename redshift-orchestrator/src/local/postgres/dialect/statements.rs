@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    Piece, Place, Reader,
+    Context, Piece, Reader,
     bodies::{self, Transactions},
     tables,
 };
@@ -136,7 +136,7 @@ fn analyze<'a>(
 
 /// The rest of a statement, of which words before it were left out.
 fn behind_words(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, String> {
-    let text = reader.text(part, Place::Expression)?;
+    let text = reader.text(part, Context::Expression)?;
     Ok(match text.trim() {
         "" => String::new(),
         text => format!(" {text}"),

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Piece, Place, Reader, names, refusal};
+use super::{Context, Piece, Reader, names, refusal};
 use crate::sql::Token;
 
 /// The type that a part of the text begins with, if only Redshift knows it.
@@ -134,7 +134,7 @@ pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Op
         }
         _ => action + 1,
     };
-    let mut text = reader.text(name..column_at, Place::Expression)?;
+    let mut text = reader.text(name..column_at, Context::Expression)?;
     text.insert_str(0, &raw(reader, begin..name));
     let table = table.rsplit('.').next().unwrap_or_default();
     text.push_str(&column(reader, column_at..end, table)?);
@@ -168,7 +168,7 @@ fn column(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Str
             "LIKE" => {
                 return Ok(format!(
                     "{} INCLUDING CONSTRAINTS",
-                    reader.text(part, Place::Expression)?.trim_end()
+                    reader.text(part, Context::Expression)?.trim_end()
                 ));
             }
             "CHECK" => return Err(refusal::check()),
@@ -176,7 +176,7 @@ fn column(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Str
                 return Err(refusal::check());
             }
             "PRIMARY" | "FOREIGN" | "UNIQUE" | "CONSTRAINT" | "EXCLUDE" => {
-                return reader.text(part, Place::Expression);
+                return reader.text(part, Context::Expression);
             }
             _ => {}
         }
