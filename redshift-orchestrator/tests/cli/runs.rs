@@ -247,3 +247,49 @@ fn killed(mut going: crate::support::Going) -> crate::support::Done {
     going.signal("KILL");
     going.done()
 }
+
+#[test]
+fn status_pages_from_the_newest_run_on() {
+    let stage = Stage::new(PIPELINE, "");
+    for id in ["a", "b", "c"] {
+        assert_eq!(stage.call(&["run", "load.toml", "--run-id", id, "-p", "cycle=7"]).code, Some(0));
+    }
+    let ids = |done: &crate::support::Done| {
+        done.out.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = stage.call(&["status", "load.toml", "--limit", "2"]);
+    assert_eq!(ids(&first), ["c", "b"], "{first:?}");
+    let after = first.err.split('\'').nth(1).unwrap();
+    let second = stage.call(&["status", "load.toml", "--limit", "2", "--after", after]);
+    assert_eq!((ids(&second), second.err.as_str()), (vec!["a".to_owned()], ""));
+    let all = stage.call(&["status", "load.toml", "--limit", "2", "--all"]);
+    assert_eq!(ids(&all), ["c", "b", "a"]);
+    let objects = stage.call(&["status", "load.toml", "--json", "--limit", "1"]).objects();
+    let after = objects[0]["cursor"].as_str().unwrap();
+    let next = stage.call(&["status", "load.toml", "--json", "--limit", "1", "--after", after]).objects();
+    assert_eq!(next[0]["run"], "b");
+}
+
+#[test]
+fn prune_removes_old_runs_that_finished() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\nruns = [{}, { fails = 'ERROR: no' }]");
+    assert_eq!(stage.call(&["run", "load.toml", "--run-id", "good", "-p", "cycle=7"]).code, Some(0));
+    assert_eq!(stage.call(&["run", "load.toml", "--run-id", "bad", "-p", "cycle=8"]).code, Some(1));
+    let young = stage.call(&["prune", "load.toml", "--keep", "90d"]);
+    assert_eq!((young.code, young.out.as_str()), (Some(0), "removed 0 runs\n"), "{young:?}");
+    let before = stage.read("load.toml.journal");
+    let dry = stage.call(&["prune", "load.toml", "--keep", "0s", "--dry-run"]);
+    let kept = "kept 1 run of that age\n    bad  failed\n";
+    assert_eq!(dry.out, format!("would remove 1 run\n    good\n{kept}"), "{dry:?}");
+    assert_eq!(stage.read("load.toml.journal"), before);
+    let done = stage.call(&["prune", "load.toml", "--keep", "0s"]);
+    assert_eq!(done.out, format!("removed 1 run\n    good\n{kept}"), "{done:?}");
+    let status = stage.call(&["status", "load.toml"]);
+    assert!(status.out.starts_with("bad  row  failed") && !status.out.contains("good"), "{status:?}");
+    assert!(!stage.read("load.toml.journal").contains("good"));
+    let json = stage.call(&["prune", "load.toml", "--keep", "0s", "--failed", "--json"]).objects().remove(0);
+    assert_eq!((&json["removed"][0], &json["dry_run"]), (&"bad".into(), &false.into()));
+    assert_eq!(stage.call(&["status", "load.toml"]).out, "no runs\n");
+    let wrong = stage.call(&["prune", "load.toml", "--keep", "90"]);
+    assert!(wrong.code == Some(2) && wrong.err.contains("write it like 90d"), "{wrong:?}");
+}

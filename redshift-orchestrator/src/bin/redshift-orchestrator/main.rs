@@ -11,6 +11,7 @@ mod interrupt;
 mod journal;
 mod options;
 mod plan;
+mod prune;
 mod report;
 mod run;
 mod service;
@@ -42,6 +43,8 @@ enum Command {
     Status(status::StatusOptions),
     /// Write down what became of a step whose fate is unknown, after a look
     Settle(settle::SettleOptions),
+    /// Remove old runs from the journal; never one that is active, unfinished or unknown
+    Prune(prune::PruneOptions),
     /// Cancel the statements of a run that are on their way, and say how each ended
     Cancel(cancel::CancelOptions),
     /// Print the JSON Schema of pipeline files, for editors
@@ -77,6 +80,7 @@ async fn dispatch(command: Command) -> Result<Exit, Error> {
         Command::Validate(options) => plan::validate(&options),
         Command::Status(options) => status::status(&options).await,
         Command::Settle(options) => settle::settle(options).await,
+        Command::Prune(options) => prune::prune(&options).await,
         Command::Cancel(options) => cancel::cancel(&options).await,
         Command::Schema => {
             show::out(redshift_orchestrator::pipeline::schema_file().trim_end());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use redshift_orchestrator::{
     Result, StatementId, Status,
-    journal::{Entry, Journal, RunEntry, Settlement, Standing},
+    journal::{Entry, Journal, RunCursor, RunEntry, Settlement, Standing},
 };
 use serde_json::{Value, json};
 
@@ -26,9 +26,17 @@ pub(crate) struct StatusOptions {
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
-    /// How many runs to show, the latest ones
+    /// The number of runs to show, newest first
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     limit: usize,
+
+    /// Show the runs behind this place, which the page before ends with
+    #[arg(long, value_name = "CURSOR", conflicts_with = "run_id")]
+    after: Option<RunCursor>,
+
+    /// Show all runs, a page at a time
+    #[arg(long, conflicts_with = "run_id")]
+    all: bool,
 
     #[command(flatten)]
     journal: JournalOptions,
@@ -40,31 +48,48 @@ pub(crate) struct StatusOptions {
 pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
     let path = options.pipeline.as_deref().unwrap_or(Path::new(""));
     let journal = options.journal.place(path).look().await?;
-    let runs = match &options.run_id {
-        Some(name) => vec![journal::find_run(&*journal, Some(name), |_| true, "").await?],
-        None => {
-            let page = journal.runs(options.limit, None).await?;
-            page.runs.into_iter().rev().collect()
-        }
-    };
-    if runs.is_empty() && !options.output.json {
-        show::out("no runs");
+    if let Some(name) = &options.run_id {
+        let run = journal::find_run(&*journal, Some(name), |_| true, "").await?;
+        return options.show(&*journal, &run).await.map(|()| Exit::Success);
     }
-    for run in runs {
+    let mut after = options.after.clone();
+    let mut shown = 0;
+    loop {
+        let page = journal.runs(options.limit, after.as_ref()).await?;
+        for run in &page.runs {
+            options.show(&*journal, run).await?;
+        }
+        shown += page.runs.len();
+        after = page.next;
+        if after.is_none() || !options.all {
+            break;
+        }
+    }
+    match after {
+        _ if options.output.json => {}
+        Some(after) => show::say(&format!("older runs: --after '{after}', or --all")),
+        None if shown == 0 => show::out("no runs"),
+        None => {}
+    }
+    Ok(Exit::Success)
+}
+
+impl StatusOptions {
+    async fn show(&self, journal: &dyn Journal, run: &RunEntry) -> Result<()> {
         let mut steps = journal.run(&run.run).await?;
         steps.sort_by_key(|entry| entry.intended_at);
-        // A list shows the steps of those runs that want something.
-        let whole = options.run_id.is_some() || !is_finished(&run);
-        if options.output.json {
-            show::out(&as_json(&run, &steps).to_string());
+        // A list shows the steps of those runs that need attention.
+        let whole = self.run_id.is_some() || !is_finished(run);
+        if self.output.json {
+            show::out(&as_json(run, &steps).to_string());
         } else {
-            show::out(&head(&run, &steps));
+            show::out(&head(run, &steps));
             if whole {
                 steps.iter().for_each(|entry| show::out(&step(entry)));
             }
         }
+        Ok(())
     }
-    Ok(Exit::Success)
 }
 
 fn is_finished(run: &RunEntry) -> bool {
@@ -75,6 +100,7 @@ fn state(run: &RunEntry) -> &'static str {
     match run.ended {
         _ if run.is_active => "active",
         Some((_, result)) => result.as_str(),
+        None if run.begun.pipeline.is_empty() => "without pipeline",
         None => "died",
     }
 }
@@ -158,6 +184,7 @@ fn as_json(run: &RunEntry, steps: &[Entry]) -> Value {
         .collect();
     json!({
         "run": run.run,
+        "cursor": run.cursor().to_string(),
         "pipeline": run.begun.pipeline,
         "target": run.begun.target,
         "state": state(run),

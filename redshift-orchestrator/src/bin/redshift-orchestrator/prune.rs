@@ -1,0 +1,106 @@
+//! `prune`: removes old runs from a journal.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use jiff::{Span, SpanRelativeTo, Unit};
+use redshift_orchestrator::{
+    Clock, Error, ErrorKind, Result, SystemClock,
+    journal::{Prune, Pruned, prune as remove},
+};
+use serde_json::json;
+
+use crate::{
+    exit::Exit,
+    options::{JournalOptions, OutputOptions},
+    show,
+};
+
+#[derive(Args)]
+pub(crate) struct PruneOptions {
+    /// The pipeline file, which names the journal unless --journal does
+    #[arg(value_name = "PIPELINE", required_unless_present = "journal")]
+    pipeline: Option<PathBuf>,
+
+    /// Keep the runs that began or ended within this time, such as 90d, 12w or 36h
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    keep: Duration,
+
+    /// Remove failed runs, too, if the ending of each of their statements is known
+    #[arg(long)]
+    failed: bool,
+
+    /// Remove nothing, and print what would be removed
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    journal: JournalOptions,
+
+    #[command(flatten)]
+    output: OutputOptions,
+}
+
+pub(crate) async fn prune(options: &PruneOptions) -> Result<Exit> {
+    let path = options.pipeline.as_deref().unwrap_or(Path::new(""));
+    let before = SystemClock.now().checked_sub(options.keep).map_err(|error| {
+        Error::new(ErrorKind::Invalid, "the journal cannot be as old as --keep").with_source(error)
+    })?;
+    let place = options.journal.place(path);
+    let journal = if options.dry_run { place.look().await? } else { place.open_existing(false).await? };
+    let wanted = Prune::before(before).with_failed(options.failed).with_dry_run(options.dry_run);
+    let pruned = remove(&*journal, &wanted).await?;
+    if options.output.json {
+        let kept: Vec<_> =
+            pruned.kept.iter().map(|kept| json!({"run": kept.run, "why": kept.why.as_str()})).collect();
+        show::line(&json!({
+            "event": "pruned",
+            "before": before.to_string(),
+            "dry_run": options.dry_run,
+            "removed": pruned.removed,
+            "kept": kept,
+        }));
+    } else {
+        print(&pruned, options.dry_run);
+    }
+    Ok(Exit::Success)
+}
+
+fn print(pruned: &Pruned, dry_run: bool) {
+    let runs = |number: usize| if number == 1 { "1 run".to_owned() } else { format!("{number} runs") };
+    let what = if dry_run { "would remove" } else { "removed" };
+    show::out(&format!("{what} {}", runs(pruned.removed.len())));
+    pruned.removed.iter().for_each(|run| show::out(&format!("    {run}")));
+    if !pruned.kept.is_empty() {
+        show::out(&format!("kept {} of that age", runs(pruned.kept.len())));
+        pruned.kept.iter().for_each(|kept| show::out(&format!("    {}  {}", kept.run, kept.why)));
+    }
+}
+
+/// An age in days, weeks or shorter units. Days have 24 hours.
+fn age(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .parse::<Span>()
+        .and_then(|span| span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())))
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "write it like 90d, 12w or 36h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_days_weeks_or_shorter() {
+        for (text, hours) in [("90d", 90 * 24), ("12w", 12 * 7 * 24), ("36h", 36), ("1d 12h", 36)] {
+            assert_eq!(age(text), Ok(Duration::from_secs(hours * 3_600)), "{text}");
+        }
+        for text in ["", "90", "-1d", "3 months", "1y"] {
+            assert!(age(text).is_err(), "{text}");
+        }
+    }
+}
