@@ -411,11 +411,13 @@ impl<B: Backend> Service<B> {
                 Ok(Admission::Known(known)) => Ok(known),
                 // Another submit with this token was faster?
                 Ok(Admission::New) => match state.token(&record.statement, now) {
-                    None => {
-                        state.insert(record, &self.limits);
-                        return Ok((id, Admission::New));
+                    Some(known) if known != id => Ok(known),
+                    // A listing may have found the record, and runs it: then it is known here already.
+                    _ => {
+                        let is_new = state.insert(record, &self.limits);
+                        let admission = if is_new { Admission::New } else { Admission::Known(id.clone()) };
+                        return Ok((id, admission));
                     }
-                    Some(known) => Ok(known),
                 },
                 Err(error) => Err(error),
             };
