@@ -1,4 +1,4 @@
-//! `redshift-data-emulator`: the Redshift Data API on a laptop.
+//! `redshift-data-emulator`: a local Redshift Data API.
 
 use std::{
     fs,
@@ -17,31 +17,31 @@ use redshift_orchestrator::{
     local::{Faults, Faulty, LocalExecutor, Script},
 };
 
-/// The Redshift Data API on a laptop: point an AWS SDK's endpoint URL at it. Any credentials are accepted.
+/// A local Redshift Data API: point an AWS SDK's endpoint URL at it. Any credentials are accepted.
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 struct Options {
-    /// Address to listen on; port 0 takes a free one. The URL is printed once it is ready
+    /// Address to listen on; port 0 selects a free port. The URL is printed when it is ready
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8192")]
     listen: SocketAddr,
 
     #[command(flatten)]
     back_end: BackEnd,
 
-    /// Connections to the PostgreSQL server: one for the records, each other runs one statement at a time
+    /// Connections to the PostgreSQL server: one for the records, the others run one statement at a time each
     #[arg(long, value_name = "NUMBER", default_value_t = 17)]
     #[cfg(feature = "postgres")]
     connections: u16,
 
-    /// Let requests meet the faults of this TOML file (see `Faults::from_toml`)
+    /// Inject the faults of this TOML file (see `Faults::from_toml`)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 
-    /// Draw the faults and the ids of statements from this seed, instead of the file's and the machine's entropy
+    /// Seed of the faults and the statement ids. Default: the file's seed, or the system's entropy
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 
-    /// Listen on addresses that other machines can reach. Whoever reaches it can run any SQL
+    /// Listen on addresses that other machines can reach. Every client that reaches it can run any SQL
     #[arg(long)]
     exposed: bool,
 }
@@ -49,12 +49,12 @@ struct Options {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct BackEnd {
-    /// Run the SQL on this PostgreSQL server (15 or newer), which keeps the records, too
+    /// Run the SQL on this PostgreSQL server (15 or newer), which also keeps the records
     #[arg(long, value_name = "URL")]
     #[cfg(feature = "postgres")]
     postgres: Option<String>,
 
-    /// Run no SQL, but do as this TOML file says (see `Script::from_toml`)
+    /// Run no SQL, but follow this TOML file (see `Script::from_toml`)
     #[arg(long, value_name = "FILE")]
     scripted: Option<PathBuf>,
 }
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(options)) {
         Ok(()) => {
-            // What still runs then is for the next start to go on with.
+            // Statements that still run continue with the next start.
             runtime.shutdown_timeout(Duration::from_secs(1));
             ExitCode::SUCCESS
         }
@@ -77,12 +77,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Each held long poll is an open connection, and the usual soft limit is 1,024. The hard one is what the system means.
+/// Each held long poll is an open connection, and the usual soft limit is 1,024. The hard limit is the
+/// system's intention.
 #[cfg(unix)]
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Refused, the limit stays; with fewer connections that does no harm.
+    // If this is refused, the limit stays, which does no harm with fewer connections.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
@@ -135,10 +136,10 @@ async fn serve(
     seed: u64,
     executor: impl StatementExecutor + Catalog + 'static,
 ) -> Result<()> {
-    // Ids of statements are drawn from the seed itself.
+    // The seed itself is used for the ids of statements.
     let emulator = Emulator::new(executor).with_seed(!seed);
     let emulator = if options.exposed { emulator.exposed() } else { emulator };
-    // Before anything is listened to: a stop that comes early is not lost.
+    // Registered before listening, so that an early stop is not lost.
     let stop =
         stop().map_err(|error| Error::new(ErrorKind::Other, "signals cannot be heard").with_source(error))?;
     let listening = emulator.listen(options.listen).await.map_err(|error| {
@@ -147,13 +148,13 @@ async fn serve(
             .with_source(error)
     })?;
     let mut out = std::io::stdout();
-    // Whoever closed our output is not interested in the line.
+    // A closed output is no error.
     let _ = writeln!(out, "listening on {}", listening.url()).and_then(|()| out.flush());
     listening.serve_until(stop).await;
     Ok(())
 }
 
-/// Ends with SIGINT, and where there is one, SIGTERM.
+/// Completes on SIGINT and, where it exists, SIGTERM.
 #[cfg(unix)]
 fn stop() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

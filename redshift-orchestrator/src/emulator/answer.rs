@@ -1,6 +1,6 @@
-//! From this crate's types to the members of the service's answers.
+//! Converts this crate's types to the members of the service's responses.
 //!
-//! A member without a value is left out, except those that the service fills with its signs for "no value": `-1` and `0`.
+//! A member without a value is omitted, except those for which the service has a marker: `-1` and `0`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     catalog::{Session, Table},
 };
 
-/// An object that grows member by member.
+/// An object built member by member.
 #[derive(Default)]
 pub(super) struct Object(Map<String, Value>);
 
@@ -68,7 +68,7 @@ impl From<Object> for Value {
     }
 }
 
-/// Seconds since the epoch, with milliseconds as the service has them.
+/// Seconds since the epoch, with milliseconds as in the service.
 fn seconds(time: Timestamp) -> Value {
     json!(time.as_millisecond() as f64 / 1e3)
 }
@@ -99,7 +99,8 @@ fn mode(mode: ExecutionMode) -> &'static str {
     }
 }
 
-/// `ExecuteStatementOutput`, `BatchExecuteStatementOutput`. `described`: what a submit with a wait tells besides.
+/// `ExecuteStatementOutput`, `BatchExecuteStatementOutput`. `described`: the additional members of a submit
+/// with a wait.
 pub(super) fn submitted(submitted: &Submitted, described: Option<&Description>) -> Value {
     let target = submitted.target.as_ref().or_else(|| described?.target.as_ref());
     let session = submitted.session_id.as_ref().or_else(|| described?.session_id.as_ref());
@@ -215,7 +216,7 @@ pub(super) fn column(column: &Column) -> Value {
         .with("isSigned", family == Family::Number)
         .with("label", column.name.as_str())
         .with("name", column.name.as_str())
-        // As JDBC counts: columnNoNulls, columnNullable, columnNullableUnknown.
+        // The numbers of JDBC: columnNoNulls, columnNullable, columnNullableUnknown.
         .with("nullable", column.nullable.map_or(2, i32::from))
         .with("precision", column.precision.unwrap_or(0))
         .with("scale", column.scale.unwrap_or(0))
@@ -250,7 +251,7 @@ pub(super) fn field(field: &Field) -> Value {
         Field::Null => json!({"isNull": true}),
         Field::Boolean(value) => json!({ "booleanValue": value }),
         Field::Long(value) => json!({ "longValue": value }),
-        // JSON has no numbers for these; the SDKs read the texts that Smithy gives them.
+        // JSON has no such numbers; the SDKs read the texts that Smithy defines for them.
         Field::Double(value) if value.is_nan() => json!({"doubleValue": "NaN"}),
         Field::Double(value) if value.is_infinite() && *value > 0.0 => json!({"doubleValue": "Infinity"}),
         Field::Double(value) if value.is_infinite() => json!({"doubleValue": "-Infinity"}),

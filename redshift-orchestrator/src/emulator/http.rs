@@ -1,4 +1,4 @@
-//! [`Emulator`]: the HTTP side.
+//! [`Emulator`]: the HTTP server.
 
 use std::{
     fmt, io,
@@ -29,10 +29,10 @@ use crate::{StatementExecutor, catalog::Catalog};
 
 const CONTENT: &str = "application/x-amz-json-1.1";
 
-/// The longest body that is read: 40 statements of 100 KB, each character of them escaped.
+/// Maximum size of a body: 40 statements of 100 KB, with each character escaped.
 const LONGEST_BODY: usize = 40 * 100 * 1024 * 6;
 
-/// How long requests may go on after a stop. Those that are held do not use it: they are answered at once.
+/// Time that running requests have after a stop. Held requests are answered at once.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The Redshift Data API over HTTP in front of an executor; see the [module](crate::emulator).
@@ -44,30 +44,31 @@ pub struct Emulator<E> {
 }
 
 impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
-    /// An emulator in front of this executor.
+    /// Creates an emulator in front of this executor.
     pub fn new(executor: E) -> Self {
         Self { executor, exposed: false, seed: 0 }
     }
 
-    /// Also listens on addresses that other machines can reach. Whoever reaches it may run any SQL: it checks no credentials.
+    /// Allows addresses that other machines can reach. Every client that reaches it can run any SQL:
+    /// credentials are not checked.
     #[must_use]
     pub fn exposed(mut self) -> Self {
         self.exposed = true;
         self
     }
 
-    /// What the ids of requests are drawn from.
+    /// Sets the seed of the request ids.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Takes the address; port 0 stands for a free one. Connections wait from here on, until they are served.
+    /// Binds the address; port 0 selects a free port. Connections wait from now on until they are served.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that is not a loopback one, unless [`exposed`](Self::exposed); else what
-    /// the system says, mostly that the port is taken.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that is not a loopback address, unless
+    /// [`exposed`](Self::exposed); otherwise the system's error, usually that the port is in use.
     pub async fn listen(self, address: SocketAddr) -> io::Result<Listening<E>> {
         if !self.exposed && !address.ip().is_loopback() {
             let text = format!("{address} is not a loopback address, and the emulator checks no credentials");
@@ -78,25 +79,25 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
         Ok(Listening { emulator: self, listener, address })
     }
 
-    /// The same without a network: requests and answers are values. With it an SDK's client can be tested on paused time; its connector
-    /// hands over what it would have sent.
+    /// Serves without a network: requests and responses are values. An SDK's client can be tested with it on
+    /// paused time; its connector passes the requests.
     pub fn in_process(self) -> InProcess<E> {
         let (stop, stopping) = watch::channel(false);
         InProcess { front: Arc::new(Front::new(self, stopping)), _stop: Arc::new(stop) }
     }
 }
 
-/// An emulator that is called instead of connected to. Clones are the same emulator.
+/// An emulator that is called rather than connected to. Clones share one emulator.
 pub struct InProcess<E> {
     front: Arc<Front<E>>,
-    /// While it is there, nothing held is answered early.
+    /// Held requests are not answered early while this exists.
     _stop: Arc<watch::Sender<bool>>,
 }
 
 impl<E: StatementExecutor + Catalog + 'static> InProcess<E> {
-    /// The answer to a request, or `None` where an emulator with a connection closes it without one.
+    /// Returns the response, or `None` where a networked emulator closes the connection without one.
     ///
-    /// When the future is dropped, a statement that was submitted runs on.
+    /// A submitted statement keeps running when the future is dropped.
     pub async fn answer(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
         self.front.respond(request.map(Full::new)).await.ok()
     }
@@ -114,7 +115,7 @@ impl<E: fmt::Debug> fmt::Debug for InProcess<E> {
     }
 }
 
-/// An emulator that has its address.
+/// An emulator with a bound address.
 #[derive(Debug)]
 pub struct Listening<E> {
     emulator: Emulator<E>,
@@ -123,20 +124,20 @@ pub struct Listening<E> {
 }
 
 impl<E: StatementExecutor + Catalog + 'static> Listening<E> {
-    /// The address, with its port.
+    /// Returns the address, with its port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The endpoint URL for clients.
+    /// Returns the endpoint URL for clients.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Serves until `stop` ends. Then it takes no new connections, answers held requests with the status of that moment, lets running
-    /// requests go on for up to 5 seconds, and drops the executor.
+    /// Serves until `stop` completes. It then accepts no connections, answers held requests with the current
+    /// status, gives running requests up to 5 seconds, and drops the executor.
     ///
-    /// When the future is dropped all connections are closed at once.
+    /// Dropping the future closes all connections at once.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) {
         let (stopping, watching) = watch::channel(false);
         let front = Arc::new(Front::new(self.emulator, watching.clone()));
@@ -149,7 +150,7 @@ impl<E: StatementExecutor + Catalog + 'static> Listening<E> {
                     Ok((stream, _)) => {
                         connections.spawn(connection(stream, front.clone(), watching.clone()));
                     }
-                    // Out of file descriptors, say: those in use come back.
+                    // Out of file descriptors, for example: descriptors in use are released later.
                     Err(_) => sleep(Duration::from_millis(50)).await,
                 },
                 Some(_) = connections.join_next() => {}
@@ -158,7 +159,7 @@ impl<E: StatementExecutor + Catalog + 'static> Listening<E> {
         drop(self.listener);
         stopping.send_replace(true);
         let ended = async { while connections.join_next().await.is_some() {} };
-        // Whatever is left then is closed with the set.
+        // Dropping the set closes the remaining connections.
         let _ = timeout(GRACE, ended).await;
     }
 }
@@ -172,14 +173,14 @@ async fn connection<E>(stream: TcpStream, front: Arc<Front<E>>, mut stopping: wa
 where
     E: StatementExecutor + Catalog + 'static,
 {
-    // Requests and answers are small and each is waited for.
+    // Requests and responses are small, and each is waited for.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| {
         let front = front.clone();
         async move { front.respond(request).await.map(|response| response.map(Full::new)) }
     });
     let mut serving = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
-    // How a connection ends is the client's affair, or a fault's.
+    // An error of a connection is the client's, or an injected fault.
     tokio::select! {
         _ = serving.as_mut() => return,
         _ = stopping.wait_for(|stopping| *stopping) => serving.as_mut().graceful_shutdown(),
@@ -197,7 +198,7 @@ impl<E> Front<E> {
 }
 
 impl<E: StatementExecutor + Catalog> Front<E> {
-    /// The answer; an error makes hyper close the connection without one.
+    /// Returns the response. An error makes hyper close the connection without one.
     async fn respond<B>(&self, request: Request<B>) -> Result<Response<Bytes>, HangUp>
     where
         B: Body<Data = Bytes>,
@@ -234,8 +235,8 @@ impl<E: StatementExecutor + Catalog> Front<E> {
     }
 }
 
-/// What the request asks for. The content type is insisted on, as by the service: a web page cannot send it to another origin without asking
-/// first, and nobody here says yes.
+/// Reads the request. The content type is required, as by the service: a web page cannot send it to another
+/// origin without a preflight request, which is not answered with consent.
 fn operation(method: &Method, path: &str, headers: &HeaderMap) -> Result<Operation, Refusal> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let unknown = |text: String| Err(Refusal::exception("UnknownOperationException", text));
@@ -259,7 +260,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let too_long = || Refusal::validation(format!("the request is longer than {LONGEST_BODY} bytes"));
-    // Said by its head, it need not be waited for.
+    // The header states the length, so the body need not be read.
     if body.size_hint().lower() > LONGEST_BODY as u64 {
         return Err(too_long());
     }
@@ -290,7 +291,7 @@ fn refused(refusal: Refusal) -> Result<Response<Bytes>, HangUp> {
     Ok(response)
 }
 
-/// That the connection is to be closed without an answer.
+/// The connection is to be closed without a response.
 #[derive(Debug)]
 struct HangUp;
 

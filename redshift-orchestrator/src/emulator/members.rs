@@ -1,4 +1,4 @@
-//! [`Members`]: what a request holds, read and checked as the service does before it looks at anything else.
+//! [`Members`]: the members of a request, parsed and checked as the service does before anything else.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::{operation::Operation, refusal::Refusal};
 
-/// The members of all operations' requests. No two operations give a name different types, so that one structure reads them all.
-/// A member that is `null` is not there, and one that nobody knows is passed over, as with the service.
-// No `Debug`: SQL and parameter values are in it.
+/// The members of all operations' requests. No two operations give a name different types, so one structure
+/// parses all. `null` counts as absent, and unknown members are ignored, as by the service.
+// No `Debug`: it contains SQL and parameter values.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Members {
@@ -48,12 +48,12 @@ pub(super) struct Member {
 }
 
 impl Members {
-    /// The members of a request for `operation`.
+    /// Parses the members of a request for `operation`.
     pub(super) fn read(operation: Operation, body: &[u8]) -> Result<Self, Refusal> {
-        // A request without members may have no body at all.
+        // A request without members may have an empty body.
         let body = if body.is_empty() { b"{}" } else { body };
         let members: Self = serde_json::from_slice(body).map_err(|error| {
-            // The service names no place either; ours helps whoever wrote the request by hand.
+            // The service reports no position; the emulator does, for requests written by hand.
             let place = format!("line {}, column {}", error.line(), error.column());
             let what = if error.is_data() {
                 "a member has another type than the service's model"
@@ -132,7 +132,7 @@ impl Members {
         }
     }
 
-    /// What members say together. The model has no words for these rules; its prose has.
+    /// Rules across members. The model does not express them; its documentation does.
     fn check_together(&self, operation: Operation) -> Result<(), Refusal> {
         let (cluster, workgroup) = (self.cluster_identifier.is_some(), self.workgroup_name.is_some());
         let session = self.session_id.is_some();
@@ -190,7 +190,7 @@ fn is_cluster(text: &str) -> bool {
         && text.split('-').all(|piece| !piece.is_empty() && is_lower(piece))
 }
 
-/// The name, or an ARN; of an ARN only its frame is looked at.
+/// The name or an ARN; only the frame of an ARN is checked.
 fn is_workgroup(text: &str) -> bool {
     let is_name = |name: &str| name.split('-').all(is_lower);
     if !text.starts_with("arn:") {
@@ -211,7 +211,7 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Constraints that a request breaks, in the words that AWS services have for them.
+/// Violated constraints, in the wording of AWS services.
 #[derive(Default)]
 struct Broken(Vec<String>);
 
@@ -233,14 +233,14 @@ impl Broken {
         }
     }
 
-    /// The length of a list.
+    /// Checks the length of a list.
     fn length(&mut self, at: impl fmt::Display, length: Option<usize>, allowed: RangeInclusive<usize>) {
         if let Some(length) = length {
             self.outside(&format!("[{length} entries]"), at, length, allowed, "have length");
         }
     }
 
-    /// The length of a text, in characters.
+    /// Checks the length of a text in characters.
     fn text(&mut self, at: impl fmt::Display, value: &Option<String>, allowed: RangeInclusive<usize>) {
         if let Some(value) = value {
             self.outside(value, at, value.chars().count(), allowed, "have length");

@@ -1,8 +1,8 @@
-//! [`Emulator`]: a Redshift Data API on a laptop, over HTTP, for any client that speaks to the real one.
+//! [`Emulator`]: a local Redshift Data API over HTTP, for any client of the real one.
 //!
-//! It speaks the service's own protocol (AWS JSON 1.1, all 12 operations, its checks, errors and status codes) in front of any
-//! executor: mostly a [`LocalExecutor`](crate::local::LocalExecutor), scripted or on a PostgreSQL server. The AWS SDKs and what is
-//! built on them need nothing but another endpoint:
+//! It implements the service's protocol (AWS JSON 1.1, all 12 operations, its checks, errors and status
+//! codes) in front of any executor, usually a [`LocalExecutor`](crate::local::LocalExecutor), scripted or on
+//! a PostgreSQL server. The AWS SDKs and tools built on them need only another endpoint:
 //!
 //! ```text
 //! $ redshift-data-emulator --listen 127.0.0.1:8192 --postgres postgres://localhost/dev
@@ -42,14 +42,15 @@
 //!
 //! # Not as the service
 //!
-//! * Any credentials are accepted, and none are needed: signatures are not checked. Hence it listens on loopback addresses only, unless
-//!   [`Emulator::exposed`] says otherwise.
-//! * Everybody is the same role and the same session of it (`RoleLevel` changes nothing), and every cluster, workgroup and database name
-//!   stands for the executor's one database. They are told and filtered by as they were given.
+//! * Any credentials are accepted: signatures are not checked. The emulator therefore listens on loopback
+//!   addresses only, unless [`Emulator::exposed`] is called.
+//! * All callers are one role and one session of it (`RoleLevel` has no effect), and every cluster, workgroup
+//!   and database name stands for the executor's one database. Names are returned and filtered as they were
+//!   given.
 //! * `WithEvent` sends no event.
-//! * What an executor calls [`Disconnected`](crate::ErrorKind::Disconnected) or [`NotSent`](crate::ErrorKind::NotSent) reaches the client as
-//!   that: the connection is closed without an answer. So the faults of [`Faulty`](crate::local::Faulty) come out as they would on a real
-//!   network.
+//! * An executor's [`Disconnected`](crate::ErrorKind::Disconnected) and
+//!   [`NotSent`](crate::ErrorKind::NotSent) close the connection without a response. The faults of
+//!   [`Faulty`](crate::local::Faulty) thus look as on a real network.
 
 mod answer;
 mod http;

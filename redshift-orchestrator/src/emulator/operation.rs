@@ -1,4 +1,4 @@
-//! [`Operation`]: what a request asks for.
+//! [`Operation`]: the operation of a request.
 
 /// An operation of the service, by its name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Operation {
         Self::DescribeTable,
     ];
 
-    /// The operation that the header `X-Amz-Target` names.
+    /// Parses the header `X-Amz-Target`.
     pub(super) fn from_target(target: &str) -> Option<Self> {
         let name = target.strip_prefix("RedshiftData.")?;
         Self::ALL.into_iter().find(|operation| operation.name() == name)
@@ -56,17 +56,17 @@ impl Operation {
         }
     }
 
-    /// Whether the operation submits SQL.
+    /// Returns `true` if the operation submits SQL.
     pub(super) fn submits(self) -> bool {
         matches!(self, Self::ExecuteStatement | Self::BatchExecuteStatement)
     }
 
-    /// Whether the operation lists what a database holds.
+    /// Returns `true` if the operation lists the contents of a database.
     pub(super) fn is_metadata(self) -> bool {
         matches!(self, Self::ListDatabases | Self::ListSchemas | Self::ListTables | Self::DescribeTable)
     }
 
-    /// Whether the operation connects to the database while the caller waits.
+    /// Returns `true` if the operation connects to the database while the caller waits.
     pub(super) fn connects(self) -> bool {
         self.is_metadata() || self == Self::CancelStatement
     }

@@ -1,4 +1,4 @@
-//! [`Refusal`]: an error as the service words it, and how ours become one.
+//! [`Refusal`]: an error in the service's wording, and the conversion of errors.
 
 use std::{fmt, time::Duration};
 
@@ -7,22 +7,22 @@ use serde_json::{Map, Value, json};
 use super::operation::Operation;
 use crate::{Error, ErrorKind, StatementId, Status};
 
-/// What a request gets instead of its answer.
+/// The error response to a request.
 #[derive(Debug)]
 pub(super) enum Refusal {
     Exception {
-        /// The service's name of it.
+        /// The service's name of the error.
         code: String,
         message: String,
-        /// The one other member that some of them have.
+        /// The additional member of some errors.
         member: Option<(&'static str, String)>,
         retry_after: Option<Duration>,
     },
-    /// Nothing: the connection is closed. So a caller learns of what its network did, and of nothing else.
+    /// No response: the connection is closed, as after a network failure.
     HangUp,
 }
 
-/// The service's own faults (`fault: true` in its model); they come with the status 500, all others with 400.
+/// Faults of the service (`fault: true` in its model) have status 500, all others 400.
 const FAULTS: [&str; 5] = [
     "ExecuteStatementException",
     "BatchExecuteStatementException",
@@ -44,7 +44,7 @@ impl Refusal {
         Self::exception("ResourceNotFoundException", message).with_member("ResourceId", id)
     }
 
-    /// A cancellation that came too late, in the service's words.
+    /// A cancellation that came too late, in the service's wording.
     pub(super) fn already_ended(id: &StatementId, status: &Status) -> Self {
         Self::validation(format!("Could not cancel a query that is already in {status} state with ID: {id}"))
     }
@@ -56,7 +56,7 @@ impl Refusal {
         self
     }
 
-    /// What the service would have said where an executor said this.
+    /// Converts an executor's error to the service's.
     pub(super) fn of(operation: Operation, error: &Error) -> Self {
         use ErrorKind as K;
         let internal = match operation {
@@ -96,7 +96,7 @@ impl Refusal {
     }
 }
 
-/// A refusal that has an answer.
+/// A refusal with a response.
 pub(super) struct Worded {
     pub(super) status: u16,
     pub(super) code: String,
@@ -105,12 +105,13 @@ pub(super) struct Worded {
 }
 
 impl Refusal {
-    /// The answer, or `None` for none.
+    /// Returns the response, or `None` if the connection is to be closed.
     pub(super) fn worded(self) -> Option<Worded> {
         let Self::Exception { code, message, member, retry_after } = self else { return None };
         let mut body = Map::new();
         body.insert("__type".to_owned(), json!(code));
-        // The model's errors have `Message`, the ones common to all AWS services `message`; the SDKs read either.
+        // The model's errors have `Message`, those common to all AWS services `message`; the SDKs read
+        // either.
         let modelled = code.ends_with("Exception") && !COMMON.contains(&code.as_str());
         body.insert(if modelled { "Message" } else { "message" }.to_owned(), json!(message));
         body.extend(member.map(|(name, value)| (name.to_owned(), json!(value))));

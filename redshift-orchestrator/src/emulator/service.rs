@@ -1,4 +1,4 @@
-//! [`Service`]: from a request's members to its answer, over any executor.
+//! [`Service`]: from a request's members to its response, over any executor.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::{
     catalog::{Catalog, Page, Scope, SessionFilter, SessionStatus},
 };
 
-/// The service, apart from the way that requests come to it.
+/// The service, independent of the transport.
 pub(super) struct Service<E> {
     pub(super) executor: E,
-    /// Turns true when the emulator is to stop: requests that are held are answered with the status of that moment.
+    /// Becomes `true` when the emulator stops: held requests are answered with the current status.
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -49,7 +49,8 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         let statement = statement(members).map_err(|error| Refusal::of(operation, &error))?;
         let submitted = self.executor.submit(&statement, None).await;
         let submitted = submitted.map_err(|error| Refusal::of(operation, &error))?;
-        // From here on nothing may refuse the request: it took effect. A wait that fails tells no status.
+        // The statement is submitted, so no later error may fail the request. If the wait fails, the status
+        // is omitted.
         let described = match wait {
             Some(_) => self.describe(&submitted.id, wait).await.ok(),
             None => None,
@@ -57,7 +58,7 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         Ok(answer::submitted(&submitted, described.as_ref()))
     }
 
-    /// Describes the statement. While the answer is held, a stop of the emulator ends the wait.
+    /// Describes the statement. A stop of the emulator ends the wait.
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
         let mut stopping = self.stopping.clone();
         if wait.is_some() {
@@ -69,11 +70,11 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         self.executor.describe(id, None).await
     }
 
-    /// An executor says `false` of a statement that has ended; the service refuses the request.
+    /// An executor returns `false` for a statement that has ended; the service refuses the request.
     async fn cancel(&self, operation: Operation, id: &StatementId) -> Result<Value, Refusal> {
         let accepted = self.executor.cancel(id).await.map_err(|error| Refusal::of(operation, &error))?;
         if !accepted {
-            // What is cancelled is the batch, of whichever of its statements the id is.
+            // The batch is cancelled, whichever of its statements the id names.
             let whole = StatementId::new(id.as_str().split(':').next().unwrap_or_default());
             if let Ok(described) = self.executor.describe(&whole, None).await
                 && described.status.is_terminal()
@@ -145,7 +146,7 @@ fn listing<T>(name: &str, page: Page<T>, answer: impl Fn(&T) -> Value) -> Value 
     Object::default().with(name, entries).with_some("NextToken", next).into()
 }
 
-/// The two operations for results are one for each format.
+/// There is one result operation for each format.
 fn result_page(operation: Operation, page: ResultPage) -> Result<Value, Refusal> {
     let object = match (operation, page.data) {
         (Operation::GetStatementResult, PageData::Records(rows)) => {
@@ -238,12 +239,12 @@ fn wait(members: &Members) -> Option<WaitTime> {
     WaitTime::at_most(Duration::from_secs(seconds))
 }
 
-/// An empty token is the service's own way of saying that there is none.
+/// An empty token is the service's marker for none.
 fn page(members: &Members) -> Option<PageToken> {
     members.next_token.clone().filter(|token| !token.is_empty()).map(PageToken::new)
 }
 
-/// Zero leaves the size to the service.
+/// Zero means the service's default size.
 fn page_size<N: TryFrom<i64> + Default + PartialEq>(members: &Members) -> Option<N> {
     members.max_results.and_then(|size| N::try_from(size).ok()).filter(|size| *size != N::default())
 }
@@ -324,7 +325,7 @@ mod tests {
         "",
     ];
 
-    /// Values of which many fit, so that requests come far.
+    /// Values that pass many checks, so that requests get far.
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
             select(vec![

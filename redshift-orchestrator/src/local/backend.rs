@@ -1,4 +1,4 @@
-//! [`Backend`]: what really runs the statements of a [`LocalExecutor`](super::LocalExecutor).
+//! [`Backend`]: runs the statements of a [`LocalExecutor`](super::LocalExecutor).
 
 use std::{
     fmt,
@@ -13,29 +13,29 @@ use tokio::sync::Notify;
 use super::record::{Ending, Part, Record};
 use crate::{PageToken, Result, ResultPage, SessionId, Statement, StatementFilter, StatementId, Status};
 
-/// What really runs the statements of a [`LocalExecutor`](super::LocalExecutor): [`Scripted`](super::Scripted) or
-/// `Postgres`. It cannot be implemented elsewhere.
+/// Runs the statements of a [`LocalExecutor`](super::LocalExecutor): [`Scripted`](super::Scripted) or
+/// `Postgres`. The trait is sealed.
 #[async_trait]
 #[expect(private_interfaces, reason = "sealed: the records are the state machine's own")]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
-    /// What it is, in a word.
+    /// One-word name of the back end.
     #[doc(hidden)]
     fn name(&self) -> &'static str;
 
-    /// Makes a new record durable, or says which statement its client token already stands for.
+    /// Makes a new record durable, or returns the statement that its client token already stands for.
     #[doc(hidden)]
     async fn admit(&self, record: &Record) -> Result<Admission>;
 
-    /// Runs the statement, unless it ran: at most one effect, however often this is called. Returns how it ended; `None` when that is
-    /// not known yet, because another process runs it: ask again later.
+    /// Runs the statement unless it has run: repeated calls have one effect at most. Returns the ending, or
+    /// `None` while another process runs the statement; the caller retries later.
     #[doc(hidden)]
     async fn run(&self, job: &Job<'_>) -> Option<Ending>;
 
-    /// Asks for a statement to be stopped that runs or will run. `false`: that cannot be done.
+    /// Requests that a running or queued statement stops. Returns `false` if it cannot be stopped.
     #[doc(hidden)]
     async fn cancel(&self, record: &Record) -> Result<bool>;
 
-    /// Whether it can keep sessions.
+    /// Returns `true` if the back end can keep sessions.
     #[doc(hidden)]
     fn keeps_sessions(&self) -> bool;
 
@@ -47,20 +47,21 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn close_session(&self, id: &SessionId);
 
-    /// Whether a session that was opened here is still open.
+    /// Returns `true` if a session that was opened here is still open.
     #[doc(hidden)]
     fn holds_session(&self, id: &SessionId) -> bool;
 
-    /// One page of the result of a part (counted from 0) that has one.
+    /// Returns one page of the result of a part, counted from 0. The part has a result.
     #[doc(hidden)]
     async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage>;
 
-    /// The record of a statement that somebody else submitted.
+    /// Returns the record of a statement that another process submitted.
     #[doc(hidden)]
     async fn find(&self, id: &StatementId) -> Result<Option<Record>>;
 
-    /// At most `count` records on record, the newest first, of those that were submitted before `before`, ended after `since` or not at
-    /// all, and that the filter may let through; each with its number. `None`: the records of this process are all there are.
+    /// Returns at most `count` records, newest first, each with its number. The records were submitted before
+    /// `before` and have not ended, or ended after `since`; the filter may let them through. `None`: this
+    /// process has all records.
     #[doc(hidden)]
     async fn list(
         &self,
@@ -70,49 +71,49 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         since: Timestamp,
     ) -> Result<Option<Vec<(u64, Record)>>>;
 
-    /// Drops what is kept in memory of a statement whose record expired.
+    /// Drops everything kept in memory for a statement whose record expired.
     #[doc(hidden)]
     fn forget(&self, id: &StatementId);
 }
 
-/// The answer to a submit.
+/// Outcome of a submit.
 pub(crate) enum Admission {
-    /// The statement is new, and now on record.
+    /// The statement is new and is recorded.
     New,
     /// The client token stands for this statement.
     Known(StatementId),
 }
 
-/// A statement to run, and where to report to.
+/// A statement to run, and the channels to report to.
 pub(crate) struct Job<'a> {
     pub(crate) id: &'a StatementId,
     pub(crate) statement: &'a Statement,
-    /// What is known of its parts, from an earlier process.
+    /// Returns the parts as an earlier process left them.
     pub(crate) parts: &'a (dyn Fn() -> Vec<Part> + Send + Sync),
     pub(crate) signals: &'a Signals,
-    /// Called with what changed while it runs.
+    /// Reports a change of the running statement.
     pub(crate) report: &'a (dyn Fn(Report) + Send + Sync),
 }
 
-/// What changed while a statement runs.
+/// Change of a running statement.
 pub(crate) enum Report {
-    /// The database process with this number works on it from now on.
+    /// The database process with this number runs the statement.
     Started(Option<i64>),
-    /// The part (counted from 0) is as told.
+    /// The new state of a part, counted from 0.
     Part(usize, Part),
 }
 
-/// What is heard of a statement while it is on its way.
+/// Notifications about a statement in flight.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
-    /// Rings whenever the statement or a part of it ended.
+    /// Notified whenever the statement or one of its parts ends.
     pub(crate) ended: Notify,
     is_cancelled: AtomicBool,
     cancelled: Notify,
 }
 
 impl Signals {
-    /// A cancel was accepted.
+    /// Records that a cancel was accepted.
     pub(crate) fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Release);
         self.cancelled.notify_waiters();
@@ -120,15 +121,15 @@ impl Signals {
 }
 
 impl Job<'_> {
-    /// Whether a cancel was accepted.
+    /// Returns `true` if a cancel was accepted.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.signals.is_cancelled.load(Ordering::Acquire)
     }
 
-    /// Waits until a cancel was accepted; for ever, if none is.
+    /// Waits until a cancel is accepted.
     pub(crate) async fn cancelled(&self) {
         let rings = self.signals.cancelled.notified();
-        // A future of `notified` hears what rings from here on, asked or not: what rang before is seen.
+        // The future is created before the flag is read: a notification in between is not lost.
         if !self.is_cancelled() {
             rings.await;
         }
@@ -136,7 +137,7 @@ impl Job<'_> {
 }
 
 impl Ending {
-    /// Aborted before or while it ran; parts that did not end are aborted too.
+    /// The statement was aborted before it ran or while it ran. Parts that have not ended are aborted too.
     pub(crate) fn aborted(mut parts: Vec<Part>, duration: Option<Duration>) -> Self {
         for part in &mut parts {
             if !part.status.is_terminal() {
@@ -146,13 +147,13 @@ impl Ending {
         Self { status: Status::Aborted, error: None, duration, parts }
     }
 
-    /// Failed with this text; parts that did not end are aborted.
+    /// The statement failed with this text. Parts that have not ended are aborted.
     #[cfg(feature = "postgres")]
     pub(crate) fn failed(parts: Vec<Part>, error: impl Into<String>, duration: Option<Duration>) -> Self {
         Self { status: Status::Failed, error: Some(error.into()), ..Self::aborted(parts, duration) }
     }
 
-    /// How a batch ended, from how its parts did: the first failure names the whole.
+    /// The ending of a batch, derived from its parts: the first failure determines the error.
     pub(crate) fn of_parts(parts: Vec<Part>, is_batch: bool, duration: Option<Duration>) -> Self {
         let worst = (1..).zip(&parts).find(|(_, part)| part.status != Status::Finished);
         let (status, error) = match worst {

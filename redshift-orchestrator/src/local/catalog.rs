@@ -1,4 +1,5 @@
-//! The catalog of a [`LocalExecutor`]: of a script what it declares, of a PostgreSQL server what is there.
+//! The catalog of a [`LocalExecutor`]: the declared tables of a script, or the catalog of the PostgreSQL
+//! server.
 
 use async_trait::async_trait;
 
@@ -8,13 +9,13 @@ use crate::{
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table, fits},
 };
 
-/// What the service gives to a page of a listing of the catalog when it is not told.
+/// Default page size of the service's catalog listings.
 const PAGE: u16 = 1_000;
 
-/// The database that a script runs in, if nobody names one.
+/// Database of a script if the request names none.
 const DATABASE: &str = "dev";
 
-/// The page that was asked for, of those sessions that the filter lets through.
+/// Returns the requested page of the sessions that match the filter.
 pub(super) fn cut_sessions(
     mut sessions: Vec<Session>,
     filter: &SessionFilter,
@@ -25,7 +26,7 @@ pub(super) fn cut_sessions(
     Page::cut(sessions, size.into(), page)
 }
 
-/// The page that was asked for, of a listing that is at hand as a whole.
+/// Returns the requested page of a complete listing.
 pub(super) fn cut<T>(entries: Vec<T>, scope: &Scope, page: Option<PageToken>) -> Result<Page<T>> {
     let size = scope.page_size.filter(|size| *size > 0).unwrap_or(PAGE).min(PAGE);
     Page::cut(entries, size.into(), page)
@@ -38,7 +39,7 @@ fn fit(pattern: Option<&str>, name: &str) -> bool {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Catalog for LocalExecutor<Scripted> {
-    /// The database that the scope names: a script has no others.
+    /// Returns the database that the scope names: a script has no others.
     async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
         let connected = scope.target.as_ref().map(|target| target.database());
         let database = connected.or(scope.database.as_deref()).unwrap_or(DATABASE);

@@ -1,4 +1,4 @@
-//! [`Faulty`]: an executor to which things happen, from one seed.
+//! [`Faulty`]: an executor with faults drawn from one seed.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -18,32 +18,35 @@ use crate::{
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
 };
 
-/// What happens to a request, or to its answer.
+/// A fault of a request or of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The connection cannot be made: nothing is sent, and the caller knows it ([`ErrorKind::NotSent`]).
+    /// The connection cannot be opened. Nothing is sent, and the caller knows it ([`ErrorKind::NotSent`]).
     DroppedConnection,
-    /// The request is lost on its way: nothing happens, and the caller cannot know it ([`ErrorKind::Disconnected`]).
+    /// The request is lost. Nothing happens, and the caller cannot know it ([`ErrorKind::Disconnected`]).
     LostRequest,
-    /// The request takes effect and its answer is lost: the caller cannot know it ([`ErrorKind::Disconnected`]).
+    /// The request takes effect and its response is lost. The caller cannot know it
+    /// ([`ErrorKind::Disconnected`]).
     LostReply,
-    /// The service asks to slow down; nothing happens ([`ErrorKind::Throttled`], code `ThrottlingException`).
+    /// The service throttles the request. Nothing happens ([`ErrorKind::Throttled`], code
+    /// `ThrottlingException`).
     Throttle,
-    /// The same, wrapped in a `ValidationException`, as a serverless workgroup's comes
+    /// The service throttles the request with a `ValidationException`, as serverless workgroups do
     /// ([`ErrorKind::Throttled`], code `ValidationException`).
     WrappedThrottle,
-    /// The service fails; nothing happens, and the caller cannot know it ([`ErrorKind::ServiceFault`], status 500).
+    /// The service fails. Nothing happens, and the caller cannot know it ([`ErrorKind::ServiceFault`], status
+    /// 500).
     InternalError,
-    /// The record of the statement expires before its time, and is gone from then on ([`ErrorKind::Expired`]). Met by requests about a
-    /// statement: describe, cancel, result.
+    /// The record of the statement expires early and stays expired ([`ErrorKind::Expired`]). Applies to
+    /// requests about one statement: describe, cancel, result.
     Expiry,
-    /// The answer comes late, by this much.
+    /// The response is delayed by this duration.
     Delay(Duration),
 }
 
 impl Fault {
-    /// A stable name, the same for every delay.
+    /// Stable name of the fault. All delays share one name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DroppedConnection => "dropped connection",
@@ -85,7 +88,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them.
+    /// All operations.
     pub const ALL: [Self; 10] = [
         Self::Submit,
         Self::Describe,
@@ -99,12 +102,12 @@ impl Operation {
         Self::Sessions,
     ];
 
-    /// Whether such a request can meet this fault.
+    /// Returns `true` if requests of this operation can meet the fault.
     pub(super) fn meets(self, fault: Fault) -> bool {
         fault != Fault::Expiry || matches!(self, Self::Describe | Self::Cancel | Self::Result)
     }
 
-    /// The service's name of it.
+    /// The operation's name in the service.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Submit => "ExecuteStatement",
@@ -121,7 +124,7 @@ impl Operation {
     }
 }
 
-/// How often which fault happens, and the seed that decides when.
+/// The rates of faults, and the seed that decides when they happen.
 ///
 /// ```
 /// use redshift_orchestrator::local::{Fault, Faults, Operation};
@@ -138,27 +141,27 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// No faults yet. Requests that come in the same order meet the same ones.
+    /// Creates a set without faults. Requests in the same order meet the same faults.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, rates: Vec::new() }
     }
 
-    /// Draws from another seed.
+    /// Sets the seed.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Adds a fault to an operation. `rate` is the share of requests that meet it, from 0 to 1; the faults of an operation exclude each
-    /// other, so that their rates add up.
+    /// Adds a fault to an operation. `rate` is the share of requests that meet it, from 0 to 1. The faults of
+    /// an operation exclude each other, so their rates add up.
     #[must_use]
     pub fn with(mut self, operation: Operation, fault: Fault, rate: f64) -> Self {
         self.rates.push((operation, fault, rate));
         self
     }
 
-    /// An operation whose faults are more than all its requests: their rates add up to more than 1.
+    /// Returns an operation whose rates add up to more than 1.
     pub(super) fn overdone(&self) -> Option<Operation> {
         Operation::ALL.into_iter().find(|operation| {
             let rates = self.rates.iter().filter(|(of, ..)| of == operation);
@@ -176,36 +179,37 @@ impl Faults {
     }
 }
 
-/// How many faults were met, by operation and name.
+/// The number of faults met, by operation and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Injected(BTreeMap<(Operation, &'static str), u64>);
 
 impl Injected {
-    /// All of them.
+    /// Total number of faults.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// Those of one operation.
+    /// Number of faults of one operation.
     pub fn of(&self, operation: Operation) -> u64 {
         self.iter().filter(|(of, ..)| *of == operation).map(|(.., count)| count).sum()
     }
 
-    /// Operation, name of the fault ([`Fault::as_str`]), count.
+    /// Operation, name of the fault ([`Fault::as_str`]), and count.
     pub fn iter(&self) -> impl Iterator<Item = (Operation, &'static str, u64)> + '_ {
         self.0.iter().map(|((operation, fault), count)| (*operation, *fault, *count))
     }
 }
 
-/// Called when a submit has taken effect, before anybody hears of it.
+/// Called when a submit has taken effect, before its response is delivered.
 type OnSubmitted = Arc<dyn Fn(&Statement, &Submitted) + Send + Sync>;
 
-/// An executor whose requests and answers meet faults. It stands between a caller and any executor, as a network does.
+/// An executor whose requests and responses meet faults. It sits between a caller and any executor, as a
+/// network does.
 pub struct Faulty<E> {
     inner: E,
     rates: Vec<(Operation, Fault, f64)>,
     drawn: Mutex<(fastrand::Rng, Injected)>,
-    /// Statements whose records expired before their time.
+    /// Statements whose records expired early.
     expired: Mutex<HashSet<StatementId>>,
     on_submitted: Option<OnSubmitted>,
 }
@@ -217,8 +221,8 @@ impl<E> Faulty<E> {
         Self { inner, rates: faults.rates, drawn, expired: Mutex::default(), on_submitted: None }
     }
 
-    /// Calls `hook` right after a submit took effect, before its answer (or the loss of it) reaches the caller. A process that aborts in it
-    /// dies at the worst moment there is.
+    /// Calls `hook` right after a submit took effect, before its response (or the loss of it) reaches the
+    /// caller. A process that aborts in the hook dies at the worst moment.
     #[must_use]
     pub fn with_on_submitted(
         mut self,
@@ -228,12 +232,12 @@ impl<E> Faulty<E> {
         self
     }
 
-    /// What was met so far.
+    /// Returns the faults met so far.
     pub fn injected(&self) -> Injected {
         self.drawn().1.clone()
     }
 
-    /// What the faults stand in front of.
+    /// Returns the wrapped executor.
     pub fn inner(&self) -> &E {
         &self.inner
     }
@@ -246,7 +250,7 @@ impl<E> Faulty<E> {
         self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides what happens to the next request of this operation.
+    /// Decides the fault of the next request of this operation.
     fn draw(&self, operation: Operation) -> Option<Fault> {
         let mut drawn = self.drawn();
         let mut point = drawn.0.f64();
@@ -262,7 +266,7 @@ impl<E> Faulty<E> {
         Some(fault)
     }
 
-    /// The same for a request about a statement, whose record may be gone or go.
+    /// Decides the fault of a request about a statement, whose record may be expired or expire now.
     async fn pass_about<T>(
         &self,
         operation: Operation,
@@ -279,7 +283,7 @@ impl<E> Faulty<E> {
         Err(limits::expired(id, Timestamp::UNIX_EPOCH))
     }
 
-    /// Takes a request through what happens to it. A hook in `request` runs even if the answer is lost.
+    /// Applies a fault to a request. A hook in `request` runs even if the response is lost.
     async fn pass<T>(&self, operation: Operation, request: impl Future<Output = Result<T>>) -> Result<T> {
         let error = |kind, message: &str| {
             Err(Error::new(kind, message).with_context("operation", operation.as_str()))
@@ -296,7 +300,7 @@ impl<E> Faulty<E> {
             Some(Fault::Expiry) => error(ErrorKind::Expired, "the record has expired"),
             Some(Fault::InternalError) => error(ErrorKind::ServiceFault, "an internal error occurred"),
             Some(Fault::LostReply) => {
-                // An answer that is an error had no effect; it is lost all the same.
+                // An error response had no effect; it is lost all the same.
                 let _ = request.await;
                 error(ErrorKind::Disconnected, "connection reset")
             }

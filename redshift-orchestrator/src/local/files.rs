@@ -1,4 +1,4 @@
-//! Scripts and faults from TOML texts.
+//! Scripts and faults in TOML.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Script {
-    /// Reads a script from a TOML text. Every key may be left out; durations are like `90s`, `1m 30s` or `100ms`.
+    /// Parses a script from TOML. Every key is optional; durations are like `90s`, `1m 30s` or `100ms`.
     ///
     /// ```
     /// use redshift_orchestrator::local::Script;
@@ -54,14 +54,14 @@ impl Script {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] with the line, and what is wrong there.
+    /// [`ErrorKind::Definition`] with the line and the problem.
     pub fn from_toml(text: &str) -> Result<Self> {
         read::<ScriptFile>(text)?.into_script()
     }
 }
 
 impl Faults {
-    /// Reads faults from a TOML text.
+    /// Parses faults from TOML.
     ///
     /// ```
     /// use redshift_orchestrator::local::Faults;
@@ -83,11 +83,11 @@ impl Faults {
     /// # Ok::<(), redshift_orchestrator::Error>(())
     /// ```
     ///
-    /// The faults are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error`,
-    /// `expiry` (of the record of a statement that is asked about) and `delay`.
+    /// The faults are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`,
+    /// `internal error`, `expiry` (of the record of the requested statement) and `delay`.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] with the line, and what is wrong there.
+    /// [`ErrorKind::Definition`] with the line and the problem.
     pub fn from_toml(text: &str) -> Result<Self> {
         let file: FaultsFile = read(text)?;
         let mut entries = file.fault.into_iter();
@@ -152,7 +152,7 @@ struct LimitsFile {
     record_retention: Option<Duration>,
 }
 
-/// `deny_unknown_fields` and `flatten` do not go together, so that the keys of a run are written twice.
+/// `deny_unknown_fields` and `flatten` exclude each other, so the keys of a run are listed twice.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleFile {

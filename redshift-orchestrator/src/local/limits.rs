@@ -1,4 +1,4 @@
-//! The service's limits and refusals: what it accepts, and what it says when it does not.
+//! The service's limits and refusals.
 
 use std::time::Duration;
 
@@ -7,29 +7,30 @@ use jiff::Timestamp;
 use super::table::Table;
 use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, sql};
 
-/// How much of everything the service takes, and how long it remembers.
+/// The service's quotas and retention times.
 ///
 /// The defaults are the service's own (Amazon Redshift Management Guide, "Using the Amazon Redshift Data API" and its quotas).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Statements that may be active (submitted and not ended) at a time. 500.
+    /// Maximum number of active statements (submitted and not ended). Default: 500.
     pub active_statements: usize,
-    /// Sessions that may be open at a time. 500.
+    /// Maximum number of open sessions. Default: 500.
     pub active_sessions: usize,
-    /// Long polls that may wait for one statement at a time. The service has such a limit and does not publish it; 1,000 here.
+    /// Maximum number of concurrent long polls of one statement. The service does not publish its limit.
+    /// Default: 1,000.
     pub waiters_per_statement: usize,
-    /// Bytes of one SQL text. 100 KB.
+    /// Maximum bytes of one SQL text. Default: 100 KB.
     pub sql_bytes: usize,
-    /// Bytes of one result. 500 MB.
+    /// Maximum bytes of one result. Default: 500 MB.
     pub result_bytes: u64,
-    /// Bytes of one row of a result. 64 KB.
+    /// Maximum bytes of one row of a result. Default: 64 KB.
     pub row_bytes: u64,
-    /// Rows of one page of a result. The service pages by size; 1,000 here.
+    /// Rows of one page of a result. The service pages by size. Default: 1,000.
     pub rows_per_page: usize,
-    /// How long a client token stands for its statement. 8 hours.
+    /// Time for which a client token stands for its statement. Default: 8 hours.
     pub token_retention: Duration,
-    /// How long an ended statement is remembered. 24 hours.
+    /// Time for which the record of an ended statement is kept. Default: 24 hours.
     pub record_retention: Duration,
 }
 
@@ -50,7 +51,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Refuses what the service refuses before it accepts a statement.
+    /// Checks everything that the service checks before it accepts a statement.
     pub(super) fn check(&self, statement: &Statement) -> Result<()> {
         let sqls = statement.sqls();
         if statement.execution_mode().is_some() && !(1..=MAX_BATCH).contains(&sqls.len()) {
@@ -84,13 +85,13 @@ impl Limits {
 }
 
 impl Limits {
-    /// Why a result is larger than the service keeps.
+    /// Returns the refusal of a result that exceeds the service's limits.
     pub(super) fn refuse(&self, result: &Table) -> Option<String> {
         let row = result.rows.iter().map(|row| Table::row_size(row)).max().unwrap_or_default();
         self.refuse_row(row).or_else(|| self.refuse_result(result.size()))
     }
 
-    /// Why a row of so many bytes is larger than the service keeps.
+    /// Returns the refusal of a row of this size.
     pub(super) fn refuse_row(&self, bytes: u64) -> Option<String> {
         let limit = self.row_bytes;
         (bytes > limit).then(|| {
@@ -98,7 +99,7 @@ impl Limits {
         })
     }
 
-    /// Why a result of so many bytes is larger than the service keeps.
+    /// Returns the refusal of a result of this size.
     pub(super) fn refuse_result(&self, bytes: u64) -> Option<String> {
         let limit = self.result_bytes;
         (bytes > limit).then(|| {
@@ -131,7 +132,7 @@ fn check_parameters(statement: &Statement) -> Result<()> {
         let text = format!("Parameters list contains unused parameters: no statement uses :{}", unused.name);
         return Err(validation(text).with_context("parameter", &unused.name));
     }
-    // Without parameters the service does not look for placeholders at all, so neither do we.
+    // Without parameters the service does not look for placeholders.
     let known = |name: &&str| parameters.iter().any(|parameter| parameter.name == **name);
     match used.iter().find(|name| !parameters.is_empty() && !known(name)) {
         Some(missing) => {
@@ -147,7 +148,7 @@ pub(super) fn validation(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, message).with_code("ValidationException")
 }
 
-/// A statement id is a UUID, of a sub-statement with `:N` behind it.
+/// A statement id is a UUID; the id of a sub-statement ends in `:N`.
 pub(super) fn check_id(id: &StatementId) -> Result<()> {
     let (uuid, number) = id.as_str().split_once(':').unwrap_or((id.as_str(), "1"));
     let well_formed = uuid.len() == 36

@@ -1,4 +1,4 @@
-//! The state machine: records, their way through the states, and those who wait for them.
+//! The state machine: records, their state transitions, and the requests that wait for them.
 
 use std::{
     cmp::Reverse,
@@ -31,54 +31,54 @@ use crate::{
 
 /// The Redshift Data API's state machine in process; see the [module](crate::local).
 ///
-/// Clones share one service. When the last clone is dropped the service stops as a killed process does: at once, whatever runs.
-/// Statements on record in a PostgreSQL server go on with the next start.
+/// Clones share one service. Dropping the last clone stops the service at once, like a killed process, even
+/// if statements run. Statements recorded in a PostgreSQL server continue with the next start.
 pub struct LocalExecutor<B: Backend> {
     service: Arc<Service<B>>,
     tasks: Arc<Tasks>,
 }
 
-/// How long a statement stays in the states before it runs.
+/// Time that a statement stays in the states before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// In `SUBMITTED`, once there is room for it.
+    /// Time in `SUBMITTED`, once a slot is free.
     pub submitted: Duration,
-    /// In `PICKED`.
+    /// Time in `PICKED`.
     pub picked: Duration,
 }
 
-/// What the tasks share. It does not own them: when the owner goes, they go.
+/// State shared by the tasks. It does not own them: they end with their owner.
 struct Service<B> {
     backend: B,
     limits: Limits,
     latency: Latency,
     clock: Arc<dyn Clock>,
-    /// Statements that may run at a time; the others wait in `SUBMITTED`, in the order in which they came.
+    /// Slots for running statements. The others wait in `SUBMITTED`, in the order of their submit.
     slots: Option<Arc<Semaphore>>,
     state: Mutex<State>,
 }
 
-/// One task for each statement on its way.
+/// One task for each statement in flight.
 #[derive(Default)]
 struct Tasks(Mutex<JoinSet<()>>);
 
 struct State {
     ids: fastrand::Rng,
     known: HashMap<StatementId, Known>,
-    /// In the order of their submit.
+    /// Statements in the order of their submit.
     order: BTreeMap<u64, StatementId>,
     tokens: HashMap<ClientToken, (StatementId, Timestamp)>,
     active: usize,
-    /// Those that are on their way to be active.
+    /// Statements that are being admitted.
     entering: usize,
     next: u64,
-    /// Ended records, the next one to be forgotten first.
+    /// Ended records, the next one to expire first.
     expiring: BinaryHeap<Reverse<(Timestamp, StatementId)>>,
     sessions: Sessions,
     expired: Expired,
 }
 
-/// The statements whose records expired, until they are forgotten altogether.
+/// Ids of statements whose records expired. They are forgotten one retention time later.
 #[derive(Default)]
 struct Expired {
     at: HashMap<StatementId, Timestamp>,
@@ -93,7 +93,7 @@ impl Expired {
         self.order.insert((at, id));
     }
 
-    /// Forgets the statements whose records expired longer ago than this.
+    /// Forgets the ids of records that expired longer ago than `age`.
     fn forget(&mut self, now: Timestamp, age: Duration) {
         while let Some((at, _)) = self.order.first()
             && later(*at, age) <= now
@@ -104,16 +104,16 @@ impl Expired {
     }
 }
 
-/// What this process knows of a statement.
+/// A statement known to this process.
 struct Known {
     record: Record,
-    /// Its place in the order.
+    /// Position in the order of submits.
     place: u64,
     signals: Arc<Signals>,
     waiters: usize,
 }
 
-/// What a [`LocalExecutor`] is made of.
+/// The components of a [`LocalExecutor`].
 pub(super) struct Parts<B> {
     pub(super) backend: B,
     pub(super) limits: Limits,
@@ -152,7 +152,7 @@ impl<B: Backend> LocalExecutor<B> {
         &self.service.backend
     }
 
-    /// The sessions of this process, newest first.
+    /// Returns the sessions of this process, newest first.
     pub(super) fn sessions(&self) -> Vec<Session> {
         let now = self.service.clock.now();
         let mut state = self.service.lock();
@@ -160,7 +160,7 @@ impl<B: Backend> LocalExecutor<B> {
         state.sessions.list(now)
     }
 
-    /// Takes over what an earlier process, or another one, has on record, and goes on with what has not ended.
+    /// Takes over records of an earlier or another process, and continues statements that have not ended.
     pub(super) fn adopt(&self, records: Vec<Record>) {
         for record in records {
             let (id, ended) = (record.id.clone(), record.status.is_terminal());
@@ -168,11 +168,11 @@ impl<B: Backend> LocalExecutor<B> {
                 self.tasks.spawn(drive(self.service.clone(), id));
             }
         }
-        // What another process has on record may have expired by now.
+        // A record of another process may have expired by now.
         self.service.forget_expired();
     }
 
-    /// Makes sure that the statement is known here, if it is on record anywhere.
+    /// Loads the statement if another process recorded it.
     async fn look_up(&self, id: &StatementId) -> Result<()> {
         limits::check_id(id)?;
         let (whole, _) = split(id);
@@ -185,7 +185,7 @@ impl<B: Backend> LocalExecutor<B> {
         Ok(())
     }
 
-    /// Waits until the statement or sub-statement ended, at most as long as allowed.
+    /// Waits until the statement or sub-statement ends, or until the wait is over.
     async fn await_end(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<()> {
         let Some(wait) = wait else { return Ok(()) };
         let Some(_waiter) = Waiter::of(&self.service, id)? else { return Ok(()) };
@@ -196,14 +196,14 @@ impl<B: Backend> LocalExecutor<B> {
                 let ring = signals.ended.notified();
                 tokio::pin!(ring);
                 ring.as_mut().enable();
-                // It may have ended before the bell was set.
+                // The statement may have ended before the notification was enabled.
                 if self.service.lock().not_ended(id).is_none() {
                     break;
                 }
                 ring.await;
             }
         };
-        // Time over or not, the answer is the status of that moment.
+        // With or without a timeout, the response holds the current status.
         let _ = timeout(wait.duration(), until_ended).await;
         Ok(())
     }
@@ -215,11 +215,12 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         self.service.limits.check(statement)?;
         let (answer, answered) = oneshot::channel();
-        // The task outlives this future: once the record is durable the statement runs, whoever still listens.
+        // The task outlives this future: once the record is durable, the statement runs, even if the caller
+        // is gone.
         self.tasks.spawn(accept(self.service.clone(), statement.clone(), answer));
         let id = answered.await.map_err(|_| stopped())??;
         self.look_up(&id).await?;
-        // It is submitted, whether there is a place to wait or not.
+        // The statement is submitted, even if the number of waiting requests is exhausted.
         let _ = self.await_end(&id, wait).await;
         let state = self.service.lock();
         let record = state.record(&id)?;
@@ -275,7 +276,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         let size = usize::from(filter.page_size.unwrap_or(100).clamp(1, 100));
         let retention = self.service.limits.record_retention;
         let since = self.service.clock.now().checked_sub(retention).unwrap_or(Timestamp::MIN);
-        // One more than the page has, which tells whether there is another page.
+        // One entry beyond the page shows that another page exists.
         let mut found = Vec::new();
         while found.len() <= size {
             let wanted = size + 1 - found.len();
@@ -286,7 +287,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
             let is_last = records.len() < wanted;
             for (number, record) in records {
                 before = number;
-                // A statement that another process left behind runs here.
+                // A statement that another process left unfinished continues here.
                 if !record.status.is_terminal() {
                     self.look_up(&record.id).await?;
                 }
@@ -303,9 +304,9 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
     }
 }
 
-/// The first part of a statement's way: its record becomes durable, then its submitter gets an answer, then it runs.
+/// First part of a statement's life: its record becomes durable, the submit returns, and the statement runs.
 ///
-/// Statements run by the thousand, and most of their time they are waited for: what only a part of the way needs is boxed.
+/// Thousands of statements wait most of the time, so state that only a phase needs is boxed.
 fn accept<B: Backend>(
     service: Arc<Service<B>>,
     statement: Statement,
@@ -321,7 +322,7 @@ fn accept<B: Backend>(
             Ok((id, Admission::New)) => Some(id.clone()),
             Ok((_, Admission::Known(_))) | Err(_) => None,
         };
-        // Nobody listens any more: as if the answer was lost.
+        // The caller is gone: the response is lost.
         drop(answer.send(admitted.map(|(id, _)| id)));
         if let Some(id) = new {
             drive(service, id).await;
@@ -329,7 +330,7 @@ fn accept<B: Backend>(
     }
 }
 
-/// The way of a statement from its record to its end.
+/// Runs a statement from its record to its end.
 async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
     let known = |known: &Known| (known.record.statement.clone(), known.signals.clone());
     let Some((statement, signals)) = service.lock().known.get(&id).map(known) else { return };
@@ -345,7 +346,7 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
             sleep(service.latency.picked).await;
             slot
         };
-        // A statement that is cancelled before it runs goes to the back end too: its end is to be kept on record.
+        // A statement cancelled before it runs also goes to the back end, which records its end.
         let slot = Box::pin(async {
             tokio::select! {
                 biased;
@@ -373,7 +374,8 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
 }
 
 impl<B: Backend> Service<B> {
-    /// The state. A panic elsewhere leaves it whole: every change of it is one assignment or insertion.
+    /// Returns the state. A panic elsewhere leaves it consistent: every change is one assignment or
+    /// insertion.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -409,10 +411,10 @@ impl<B: Backend> Service<B> {
             state.entering -= 1;
             let known = match admission {
                 Ok(Admission::Known(known)) => Ok(known),
-                // Another submit with this token was faster?
+                // A concurrent submit with this token may have been faster.
                 Ok(Admission::New) => match state.token(&record.statement, now) {
                     Some(known) if known != id => Ok(known),
-                    // A listing may have found the record, and runs it: then it is known here already.
+                    // A listing may already have found the record and run it.
                     _ => {
                         let is_new = state.insert(record, &self.limits);
                         let admission = if is_new { Admission::New } else { Admission::Known(id.clone()) };
@@ -422,7 +424,7 @@ impl<B: Backend> Service<B> {
                 Err(error) => Err(error),
             };
             match record.statement.session() {
-                // Nobody will ever hear of it.
+                // The submit failed, so the session id was never returned.
                 Some(session) if opened => state.sessions.forget(session),
                 Some(session) => drop(state.sessions.release(session, &id, now)),
                 None => {}
@@ -443,7 +445,8 @@ impl<B: Backend> Service<B> {
         self.backend.admit(record).await
     }
 
-    /// Takes the session that the statement is to run in, or opens the one that it is to leave behind; and whether it did that.
+    /// Acquires the session of the statement, or opens the session that it asks for. Returns `true` if a
+    /// session was opened.
     fn enter_session(
         &self,
         state: &mut State,
@@ -483,7 +486,7 @@ impl<B: Backend> Service<B> {
         Ok((statement.in_session(session), true))
     }
 
-    /// The next state, unless an earlier process had come further: no state is told twice.
+    /// Moves the statement to `PICKED`, unless an earlier process had come further.
     fn pick(&self, id: &StatementId) {
         let now = self.clock.now();
         if let Some(known) = self.lock().known.get_mut(id)
@@ -517,7 +520,7 @@ impl<B: Backend> Service<B> {
         }
     }
 
-    /// Ends a statement; returns for how long its session may be idle now.
+    /// Ends a statement. Returns the idle time that its session has from now on.
     fn end(&self, id: &StatementId, ending: Ending) -> Option<Duration> {
         let now = self.clock.now();
         let mut state = self.lock();
@@ -542,7 +545,7 @@ impl State {
         uuid::Builder::from_random_bytes(self.ids.u128(..).to_be_bytes()).into_uuid().to_string()
     }
 
-    /// Takes in a record, unless it is known.
+    /// Inserts a record. Returns `false` if it is known.
     fn insert(&mut self, record: Record, limits: &Limits) -> bool {
         if self.known.contains_key(&record.id) {
             return false;
@@ -563,7 +566,7 @@ impl State {
         true
     }
 
-    /// The newest statements before a place that the filter lets through, with their places.
+    /// Returns the newest statements before a position that match the filter, with their positions.
     fn list(&self, filter: &StatementFilter, before: u64, count: usize) -> Vec<(u64, StatementSummary)> {
         let matching = self.order.range(..before).rev().filter_map(|(at, id)| {
             let record = &self.known.get(id)?.record;
@@ -572,7 +575,8 @@ impl State {
         matching.take(count).collect()
     }
 
-    /// The summary of a record of the back end, as this process knows it, if the filter lets it through.
+    /// Returns the summary of a record if it matches the filter. The state of this process takes precedence
+    /// over the record.
     fn listed(&self, record: Record, filter: &StatementFilter) -> Option<StatementSummary> {
         if self.expired.at.contains_key(&record.id) {
             return None;
@@ -581,12 +585,12 @@ impl State {
         record.matches(filter).then(|| record.summary())
     }
 
-    /// Whether the statement is known, or was.
+    /// Returns `true` if the statement is known or expired.
     fn knows(&self, id: &StatementId) -> bool {
         self.known.contains_key(id) || self.expired.at.contains_key(id)
     }
 
-    /// The statement that this one's client token stands for.
+    /// Returns the statement that this statement's client token stands for.
     fn token(&self, statement: &Statement, now: Timestamp) -> Option<StatementId> {
         let (id, until) = self.tokens.get(statement.client_token()?)?;
         (now < *until).then(|| id.clone())
@@ -600,7 +604,7 @@ impl State {
         }
     }
 
-    /// The statement, unless it or this sub-statement of it ended or is not known.
+    /// Returns the statement unless it, or this sub-statement of it, has ended or is unknown.
     fn not_ended(&self, id: &StatementId) -> Option<&Known> {
         let (whole, number) = split(id);
         let known = self.known.get(&whole)?;
@@ -611,12 +615,12 @@ impl State {
         (!status.is_terminal()).then_some(known)
     }
 
-    /// Notes when an ended record is to be forgotten.
+    /// Records when an ended record expires.
     fn expires(&mut self, id: StatementId, at: Timestamp) {
         self.expiring.push(Reverse((at, id)));
     }
 
-    /// Forgets the records that expired, and returns their statements. Their ids are remembered for as long as the records were.
+    /// Forgets expired records and returns their statements. Their ids are kept for one more retention time.
     fn forget_expired(&mut self, now: Timestamp, retention: Duration) -> Vec<StatementId> {
         self.expired.forget(now, retention);
         let mut forgotten = Vec::new();
@@ -638,14 +642,14 @@ impl State {
     }
 }
 
-/// A held request. It counts against the statement's limit until it is dropped.
+/// A held request. It counts towards the statement's limit until it is dropped.
 struct Waiter<'a, B: Backend> {
     service: &'a Service<B>,
     id: StatementId,
 }
 
 impl<'a, B: Backend> Waiter<'a, B> {
-    /// Takes a place; `None` when there is nothing to wait for.
+    /// Registers a waiting request. Returns `None` if the statement has ended.
     fn of(service: &'a Service<B>, id: &StatementId) -> Result<Option<Self>> {
         let mut state = service.lock();
         if state.not_ended(id).is_none() {
@@ -677,7 +681,7 @@ impl Tasks {
     }
 }
 
-/// `moment + duration`, at most the end of time.
+/// `moment + duration`, saturating at the maximum timestamp.
 pub(super) fn later(moment: Timestamp, duration: Duration) -> Timestamp {
     moment.checked_add(duration).unwrap_or(Timestamp::MAX)
 }

@@ -1,15 +1,17 @@
 //! [`LocalExecutor`]: the Redshift Data API's state machine, in process.
 //!
-//! It accepts statements as the service does and takes them through the service's states: `SUBMITTED`, `PICKED`, `STARTED`, then
-//! `FINISHED`, `FAILED` or `ABORTED`. Batches with sub-statements, sessions, client tokens, long polls, cancels, paged results, listings, the
-//! service's limits and its refusals are all there. What runs the statements is one of two back ends:
+//! It accepts statements as the service does and moves them through the service's states: `SUBMITTED`,
+//! `PICKED`, `STARTED`, then `FINISHED`, `FAILED` or `ABORTED`. It covers batches with sub-statements,
+//! sessions, client tokens, long polls, cancels, paged results, listings, and the service's limits and
+//! refusals. One of two back ends runs the statements:
 //!
 //! | back end | a statement is | for |
 //! |---|---|---|
 //! | [`Scripted`] | a duration and an outcome that were declared | unit tests and simulation, on tokio's (paused) clock |
 //! | `Postgres` (feature `postgres`) | SQL on a PostgreSQL server, which also keeps the records | laptops and integration tests |
 //!
-//! [`Faulty`] puts throttles, lost replies and the like in front of any executor, from one seed.
+//! [`Faulty`] injects throttles, lost replies and similar faults in front of any executor, drawn from one
+//! seed.
 //!
 //! ```
 //! use std::time::Duration;

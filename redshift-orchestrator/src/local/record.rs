@@ -1,4 +1,4 @@
-//! [`Record`]: what the service remembers of a statement.
+//! [`Record`]: the record of a statement.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     SubStatement, Submitted, Target,
 };
 
-/// What the service remembers of a statement, from its submit to its expiry.
+/// The record of a statement, from its submit to its expiry.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) id: StatementId,
@@ -18,14 +18,14 @@ pub(crate) struct Record {
     pub(crate) updated_at: Timestamp,
     pub(crate) status: Status,
     pub(crate) error: Option<String>,
-    /// How long the database worked on it.
+    /// Time that the database spent on it.
     pub(crate) duration: Option<Duration>,
     pub(crate) pid: Option<i64>,
-    /// One for each SQL text.
+    /// One entry for each SQL text.
     pub(crate) parts: Vec<Part>,
 }
 
-/// How one SQL text of a statement fared.
+/// State of one SQL text of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) status: Status,
@@ -42,7 +42,7 @@ impl Part {
     }
 }
 
-/// How a statement ended.
+/// The ending of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
     pub(crate) status: Status,
@@ -77,7 +77,7 @@ impl Record {
         self.statement.execution_mode().is_some()
     }
 
-    /// Takes over how it ended, at `now`.
+    /// Records the ending at `now`.
     pub(crate) fn end(&mut self, ending: Ending, now: Timestamp) {
         self.status = ending.status;
         self.error = ending.error;
@@ -86,7 +86,7 @@ impl Record {
         self.updated_at = now;
     }
 
-    /// The answer to a describe of the whole.
+    /// Returns the description of the whole statement.
     pub(crate) fn describe(&self) -> Description {
         let mut description = Description::new(self.id.clone(), self.status.clone());
         description.error = self.error.clone();
@@ -111,7 +111,7 @@ impl Record {
         description
     }
 
-    /// The answer to a describe of the sub-statement `number`, counted from 1; `None` when there is none.
+    /// Returns the description of sub-statement `number`, counted from 1, or `None` if there is none.
     pub(crate) fn describe_part(&self, number: usize) -> Option<Description> {
         let part = self.part(Some(number))?;
         let mut description = Description::new(self.id.sub_statement(number), part.status.clone());
@@ -130,7 +130,7 @@ impl Record {
         Some(description)
     }
 
-    /// The answer to its submit, at this moment.
+    /// Returns the response to the submit with the current status.
     pub(crate) fn submitted(&self, waited: bool) -> Submitted {
         let mut submitted = Submitted::new(self.id.clone());
         if waited {
@@ -144,7 +144,7 @@ impl Record {
         submitted
     }
 
-    /// Whether a listing with this filter shows it.
+    /// Returns `true` if the record matches the filter of a listing.
     pub(crate) fn matches(&self, filter: &StatementFilter) -> bool {
         let target = self.statement.target();
         let named = |prefix: &str| self.statement.name().is_some_and(|name| name.starts_with(prefix));
@@ -158,7 +158,7 @@ impl Record {
         self.parts.iter().any(|part| part.has_result_set)
     }
 
-    /// The SQL text `number`, counted from 1.
+    /// Returns SQL text `number`, counted from 1.
     fn sql(&self, number: usize) -> Option<SqlText> {
         self.statement.sqls().get(number.checked_sub(1)?).map(SqlText::new)
     }
@@ -176,7 +176,7 @@ impl Record {
         sub
     }
 
-    /// The sub-statement `number`, counted from 1; without a number, the only SQL text of a single statement.
+    /// Returns sub-statement `number`, counted from 1; without a number, the SQL text of a single statement.
     pub(crate) fn part(&self, number: Option<usize>) -> Option<&Part> {
         match number {
             None => self.parts.first(),
@@ -185,7 +185,7 @@ impl Record {
         }
     }
 
-    /// The line of a listing.
+    /// Returns the entry of a listing.
     pub(crate) fn summary(&self) -> StatementSummary {
         let mut summary = StatementSummary::new(self.id.clone(), self.status.clone());
         summary.name = self.statement.name().map(str::to_owned);
@@ -204,7 +204,7 @@ impl Record {
     }
 }
 
-/// Splits `uuid:N` into the statement's id and the number of the sub-statement.
+/// Splits `uuid:N` into the id of the statement and the number of the sub-statement.
 pub(crate) fn split(id: &StatementId) -> (StatementId, Option<usize>) {
     match id.as_str().split_once(':') {
         Some((whole, number)) => (StatementId::new(whole), Some(number.parse().unwrap_or(0))),

@@ -24,9 +24,10 @@ use crate::{
     StatementFilter, StatementId, Status, TokioClock, catalog::Table as CatalogTable,
 };
 
-/// What a [`LocalExecutor`] without a database is to do with the statements it gets.
+/// The behaviour of a [`LocalExecutor`] without a database.
 ///
-/// A statement runs as the first rule says whose text its SQL contains; a statement that no rule fits finishes at once.
+/// The first rule whose text occurs in a statement's SQL decides its run. A statement without a rule finishes
+/// at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,7 +57,7 @@ pub struct Script {
     keeps_effects: bool,
 }
 
-/// One run of a scripted statement: how long it takes, and how it ends.
+/// One run of a scripted statement: its duration and its outcome.
 #[derive(Clone, PartialEq)]
 pub struct ScriptedRun {
     duration: Duration,
@@ -66,24 +67,24 @@ pub struct ScriptedRun {
 }
 
 impl ScriptedRun {
-    /// Takes `duration` and finishes.
+    /// A run that takes `duration` and finishes.
     pub fn finished(duration: Duration) -> Self {
         Self { duration, error: None, affected: None, result: None }
     }
 
-    /// Takes `duration` and fails, in these words of the database.
+    /// A run that takes `duration` and fails with this error of the database.
     pub fn failed(duration: Duration, error: impl Into<String>) -> Self {
         Self { duration, error: Some(error.into()), affected: None, result: None }
     }
 
-    /// Affects this many rows.
+    /// Sets the number of affected rows.
     #[must_use]
     pub fn with_affected_rows(mut self, rows: u64) -> Self {
         self.affected = Some(rows);
         self
     }
 
-    /// Has a result.
+    /// Sets the result.
     #[must_use]
     pub fn with_result(mut self, columns: Vec<Column>, rows: Vec<Vec<Field>>) -> Self {
         self.result = Some(Arc::new(Table { columns, rows }));
@@ -98,7 +99,8 @@ impl Default for Script {
 }
 
 impl Script {
-    /// Every statement finishes at once. The time of day begins at 2026-01-01 00:00 UTC, ids come from seed 0.
+    /// Creates a script in which every statement finishes at once. The time of day begins at 2026-01-01 00:00
+    /// UTC; ids are drawn from seed 0.
     pub fn new() -> Self {
         Self {
             rules: Vec::new(),
@@ -121,29 +123,28 @@ impl Script {
         self.on_each(text, [run])
     }
 
-    /// Statements whose SQL contains `text` run like these: the first one like the first, and so on; all after the last one like
-    /// the last.
+    /// Statements whose SQL contains `text` run like these, one after the other. The last run repeats.
     #[must_use]
     pub fn on_each(mut self, text: impl Into<String>, runs: impl IntoIterator<Item = ScriptedRun>) -> Self {
         self.rules.push((text.into(), runs.into_iter().collect()));
         self
     }
 
-    /// Statements that no rule fits run like this.
+    /// Sets the run of statements without a rule.
     #[must_use]
     pub fn otherwise(mut self, run: ScriptedRun) -> Self {
         self.otherwise = run;
         self
     }
 
-    /// Stay in `SUBMITTED` and `PICKED` for this long. Not at all, if not set.
+    /// Sets the time in `SUBMITTED` and `PICKED`. Default: zero.
     #[must_use]
     pub fn with_latency(mut self, latency: Latency) -> Self {
         self.latency = latency;
         self
     }
 
-    /// At most this many statements run at a time. As many as there are, if not set.
+    /// Sets the maximum number of concurrently running statements. Default: unlimited.
     #[must_use]
     pub fn with_concurrency(mut self, statements: usize) -> Self {
         self.concurrency = Some(statements);
@@ -157,14 +158,14 @@ impl Script {
         self
     }
 
-    /// The time of day to begin with.
+    /// Sets the initial time of day.
     #[must_use]
     pub fn starting_at(mut self, epoch: Timestamp) -> Self {
         self.epoch = epoch;
         self
     }
 
-    /// Shows this table with these columns in the [`Catalog`](crate::Catalog). Statements know nothing of it.
+    /// Adds a table to the [`Catalog`](crate::Catalog). Statements do not use it.
     #[must_use]
     pub fn with_table(mut self, table: CatalogTable, columns: impl IntoIterator<Item = Column>) -> Self {
         let within = |mut column: Column| {
@@ -177,21 +178,21 @@ impl Script {
         self
     }
 
-    /// What the statement ids are drawn from.
+    /// Sets the seed of the statement ids.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Keeps no record of effects, so that the memory of a service that runs for weeks is bounded.
+    /// Keeps no record of effects, so that the memory of a long-lived service is bounded.
     #[must_use]
     pub fn without_effects(mut self) -> Self {
         self.keeps_effects = false;
         self
     }
 
-    /// The number of the rule that fits.
+    /// Returns the index of the first matching rule.
     fn rule(&self, sql: &str) -> Option<usize> {
         self.rules.iter().position(|(text, runs)| !runs.is_empty() && sql.contains(text.as_str()))
     }
@@ -206,13 +207,13 @@ pub struct Scripted {
 
 #[derive(Default)]
 struct Played {
-    /// How often each rule was used.
+    /// Number of uses of each rule.
     uses: HashMap<usize, usize>,
     effects: Vec<Effect>,
     results: HashMap<StatementId, HashMap<usize, Arc<Table>>>,
 }
 
-/// That a statement took effect: it ran to its end, and was not rolled back. `Debug` does not print its SQL.
+/// A statement's effect: it ran to its end and was not rolled back. `Debug` does not print its SQL.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Effect {
@@ -222,16 +223,16 @@ pub struct Effect {
     pub name: Option<String>,
     /// Its client token.
     pub client_token: Option<ClientToken>,
-    /// Which SQL text of it, counted from 1.
+    /// Number of the SQL text, counted from 1.
     pub number: usize,
-    /// That SQL text.
+    /// The SQL text.
     pub sql: String,
-    /// When.
+    /// Time of the effect.
     pub at: Timestamp,
 }
 
 impl LocalExecutor<Scripted> {
-    /// A service that does what the script says.
+    /// Creates a service that follows the script.
     pub fn scripted(script: Script) -> Self {
         let clock = TokioClock::starting_at(script.epoch);
         Self::assemble(Parts {
@@ -244,19 +245,19 @@ impl LocalExecutor<Scripted> {
         })
     }
 
-    /// Everything that took effect so far, in order. A statement that ran twice is in it twice.
+    /// Returns all effects so far, in order. A statement that ran twice occurs twice.
     pub fn effects(&self) -> Vec<Effect> {
         self.backend().played().effects.clone()
     }
 
-    /// How often a statement of this name took effect.
+    /// Returns the number of effects of statements with this name.
     pub fn effects_of(&self, name: &str) -> usize {
         self.backend().played().effects.iter().filter(|effect| effect.name.as_deref() == Some(name)).count()
     }
 }
 
 impl Scripted {
-    /// What the script declares for the catalog.
+    /// The tables that the script declares.
     pub(super) fn tables(&self) -> &[(CatalogTable, Vec<Column>)] {
         &self.script.tables
     }
@@ -265,7 +266,7 @@ impl Scripted {
         self.played.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the script says about the next run of this SQL.
+    /// Returns the next run of this SQL.
     fn next(&self, sql: &str) -> &ScriptedRun {
         let Some(rule) = self.script.rule(sql) else { return &self.script.otherwise };
         let runs = &self.script.rules[rule].1;
@@ -336,7 +337,7 @@ impl Backend for Scripted {
         }
         let begin = Instant::now();
         (job.report)(Report::Started(None));
-        // Those that ended: while a single statement runs there is none to keep.
+        // The parts that have ended. A single statement that runs has none to keep.
         let (mut parts, count) = (Vec::new(), job.statement.sqls().len());
         let atomic = job.statement.execution_mode() != Some(ExecutionMode::AutoCommit);
         for index in 0..count {

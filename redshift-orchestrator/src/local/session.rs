@@ -1,4 +1,4 @@
-//! [`Sessions`]: connections that are kept between statements, as the state machine sees them.
+//! [`Sessions`]: connections kept between statements, as the state machine sees them.
 //!
 //! ```text
 //!          submit with a keep-alive            its statement ended
@@ -19,11 +19,11 @@ use crate::{
     catalog::{Session, SessionFilter, SessionStatus},
 };
 
-/// What is known of the sessions of the last 24 hours.
+/// The sessions of the last 24 hours.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     known: HashMap<SessionId, Known>,
-    /// In the order in which they were opened.
+    /// Sessions in the order in which they were opened.
     order: BTreeMap<u64, SessionId>,
     next: u64,
 }
@@ -45,7 +45,7 @@ enum State {
 }
 
 impl Sessions {
-    /// A new session for this statement.
+    /// Opens a session for this statement.
     ///
     /// # Errors
     /// [`ErrorKind::TooManySessions`].
@@ -73,13 +73,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// Takes back that a session was opened.
+    /// Undoes the opening of a session.
     pub(super) fn forget(&mut self, id: &SessionId) {
         self.known.remove(id);
         self.order.retain(|_, known| known != id);
     }
 
-    /// Takes an open session for this statement. Returns the target that it was opened with.
+    /// Acquires an open session for this statement. Returns the target that the session was opened with.
     ///
     /// # Errors
     /// [`ErrorKind::SessionGone`] and [`ErrorKind::SessionBusy`].
@@ -106,7 +106,7 @@ impl Sessions {
         Ok(session.target.clone())
     }
 
-    /// The connection of a session is gone.
+    /// Closes a session whose connection is lost.
     pub(super) fn lose(&mut self, id: &SessionId, now: Timestamp) {
         if let Some(session) = self.known.get_mut(id)
             && session.state == State::Available
@@ -116,13 +116,13 @@ impl Sessions {
         }
     }
 
-    /// The connections of those that `is_lost` says are gone.
+    /// Closes the sessions whose connections `is_lost` reports as lost.
     pub(super) fn lose_all(&mut self, now: Timestamp, is_lost: impl Fn(&SessionId) -> bool) {
         let lost: Vec<_> = self.known.keys().filter(|id| is_lost(id)).cloned().collect();
         lost.iter().for_each(|id| self.lose(id, now));
     }
 
-    /// The statement ended, or was not accepted after all: from now on its session is idle. Returns for how long it may be.
+    /// Marks the session as idle after its statement ended or was not accepted. Returns its keep-alive time.
     pub(super) fn release(
         &mut self,
         id: &SessionId,
@@ -138,13 +138,13 @@ impl Sessions {
         Some(session.keep_alive)
     }
 
-    /// Closes the session, unless it is busy or was used again. Whether it is closed.
+    /// Closes the session unless it is busy or was used again. Returns `true` if it is closed.
     pub(super) fn close_if_idle(&mut self, id: &SessionId, now: Timestamp) -> bool {
         self.close_idle(now);
         self.known.get(id).is_none_or(|session| session.state == State::Closed)
     }
 
-    /// Closes those whose keep-alive is over.
+    /// Closes the sessions whose keep-alive time is over.
     fn close_idle(&mut self, now: Timestamp) {
         for session in self.known.values_mut() {
             let until = later(session.updated_at, session.keep_alive);
@@ -160,7 +160,7 @@ impl Sessions {
         self.order.retain(|_, id| self.known.contains_key(id));
     }
 
-    /// All of them, newest first.
+    /// Returns all sessions, newest first.
     pub(super) fn list(&mut self, now: Timestamp) -> Vec<Session> {
         self.close_idle(now);
         self.order.values().rev().filter_map(|id| Some(self.known.get(id)?.describe(id))).collect()
@@ -192,7 +192,7 @@ impl Known {
     }
 }
 
-/// Whether a listing with this filter shows the session.
+/// Returns `true` if the session matches the filter of a listing.
 pub(super) fn fits(session: &Session, filter: &SessionFilter) -> bool {
     if let Some(id) = &filter.id {
         return session.id == *id;
@@ -210,7 +210,7 @@ fn of_session(kind: ErrorKind, text: &str, id: &SessionId) -> Error {
     Error::new(kind, text).with_code("ValidationException").with_context("session_id", id)
 }
 
-/// No sessions here at all.
+/// The error of an executor that keeps no sessions.
 pub(super) fn unsupported() -> Error {
     Error::new(
         ErrorKind::Unsupported,
@@ -218,7 +218,7 @@ pub(super) fn unsupported() -> Error {
     )
 }
 
-/// A keep-alive is at most a day.
+/// Checks that a keep-alive is at most one day.
 pub(super) fn check_keep_alive(keep_alive: Option<Duration>) -> Result<()> {
     match keep_alive {
         Some(idle) if idle > Duration::from_hours(24) => {

@@ -1,11 +1,11 @@
-//! [`Table`]: a result, and its pages.
+//! [`Table`]: a result and its pages.
 
 use std::fmt::Write;
 
 use super::limits;
 use crate::{Column, Field, PageData, PageToken, Result, ResultFormat, ResultPage};
 
-/// A whole result.
+/// A complete result.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Table {
     pub(crate) columns: Vec<Column>,
@@ -13,12 +13,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Bytes of the values, as text.
+    /// Returns the size of the values in bytes, as text.
     pub(crate) fn size(&self) -> u64 {
         self.rows.iter().map(|row| Self::row_size(row)).sum()
     }
 
-    /// Bytes of the values of a row.
+    /// Returns the size of a row's values in bytes.
     pub(crate) fn row_size(row: &[Field]) -> u64 {
         let size = |field: &Field| match field {
             Field::Null | Field::Boolean(_) => 1,
@@ -29,7 +29,7 @@ impl Table {
         row.iter().map(|field| size(field) as u64).sum()
     }
 
-    /// One page of it; the first one without a token.
+    /// Returns a page; the first one without a token.
     pub(crate) fn page(
         &self,
         format: ResultFormat,
@@ -47,7 +47,7 @@ impl Table {
     }
 }
 
-/// The number, from 0, of the page that a token stands for.
+/// Returns the number, from 0, of the page that a token stands for.
 pub(crate) fn page_number(page: Option<PageToken>) -> Result<usize> {
     match page {
         None => Ok(0),
@@ -55,7 +55,7 @@ pub(crate) fn page_number(page: Option<PageToken>) -> Result<usize> {
     }
 }
 
-/// The page `number` of a result, in its format.
+/// Returns page `number` of a result in its format.
 pub(crate) fn page_of(
     columns: Vec<Column>,
     rows: Vec<Vec<Field>>,
@@ -74,8 +74,8 @@ pub(crate) fn page_of(
     page
 }
 
-/// The rows as CSV, as RFC 4180 and the service have it: records end with `\r\n`. NULL is nothing and an empty text is `""`, as PostgreSQL
-/// writes it; what the service writes is not documented.
+/// Formats rows as CSV after RFC 4180: records end with `\r\n`. NULL is an empty field and an empty text is
+/// `""`, as in PostgreSQL; the service's format is not documented.
 fn csv(columns: &[Column], rows: &[Vec<Field>], header: bool) -> String {
     let mut text = String::new();
     if header {
@@ -113,14 +113,15 @@ fn printed(field: &Field) -> Option<String> {
         Field::Double(value) => Some(double(*value)),
         Field::String(value) => Some(value.clone()),
         Field::Blob(bytes) => Some(bytes.iter().fold(String::new(), |mut hex, byte| {
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
             hex
         })),
     }
 }
 
-/// As PostgreSQL prints it: the fewest digits that read back the same, with an exponent where there are many zeros.
+/// Formats a double like PostgreSQL: the fewest digits that read back the same, with an exponent for very
+/// large and very small numbers.
 fn double(value: f64) -> String {
     match value.abs() {
         f64::INFINITY => if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned(),

@@ -1,4 +1,4 @@
-//! Named parameters for PostgreSQL: `:name` becomes `$1`, and values travel as text.
+//! Named parameters for PostgreSQL: `:name` becomes `$1`, and values are sent as text.
 
 use std::error::Error as StdError;
 
@@ -17,12 +17,12 @@ pub(super) struct Bound<'a> {
     pub(super) values: Vec<TextValue<'a>>,
 }
 
-/// A value as text, for the server to cast to whatever the place needs.
+/// A value as text, which the server casts to the type of its position.
 #[derive(Debug, PartialEq)]
 pub(super) struct TextValue<'a>(pub(super) &'a str);
 
-/// Numbers the placeholders. Each occurrence gets a number of its own, so that one value may be a number here and a text there.
-/// Names without a parameter stay as they are.
+/// Numbers the placeholders. Each occurrence gets its own number, so that one value may be a number here and
+/// a text there. Names without a parameter are kept.
 pub(super) fn bind<'a>(sql: &str, parameters: &'a [Parameter]) -> Bound<'a> {
     let mut bound = Bound { sql: String::with_capacity(sql.len()), values: Vec::new() };
     for token in tokens(sql) {

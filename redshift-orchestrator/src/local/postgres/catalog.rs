@@ -1,4 +1,4 @@
-//! The server's own catalog, as the Data API's metadata operations list it.
+//! The server's catalog, in the form of the Data API's metadata operations.
 
 use std::cmp::Reverse;
 
@@ -21,7 +21,7 @@ use crate::{
 const DATABASES: &str =
     "SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
 
-/// The schema of the records ($1) is ours and not the user's.
+/// The schema of the records ($1) is internal.
 const SCHEMAS: &str = r"SELECT nspname::text FROM pg_namespace
     WHERE nspname <> $1 AND nspname NOT LIKE 'pg\_toast%' AND nspname NOT LIKE 'pg\_temp\_%'
       AND ($2::text IS NULL OR nspname LIKE $2)
@@ -37,7 +37,8 @@ const TABLES: &str = r"SELECT nspname::text, relname::text,
       AND ($2::text IS NULL OR nspname LIKE $2) AND ($3::text IS NULL OR relname LIKE $3)
     ORDER BY 1, 2";
 
-/// Type modifiers as in PostgreSQL's `information_schema`: that of a decimal or a text is its own, plus 4.
+/// Type modifiers follow PostgreSQL's `information_schema`: the modifier of a decimal or a text is its own
+/// value plus 4.
 const COLUMNS: &str = r"SELECT nspname::text, relname::text, attname::text, typname::text, NOT attnotnull,
         CASE WHEN attlen > 0 THEN attlen::int WHEN typname IN ('varchar', 'bpchar') AND atttypmod >= 4 THEN atttypmod - 4 END,
         CASE WHEN typname = 'numeric' AND atttypmod >= 4 THEN (atttypmod - 4) >> 16
@@ -75,7 +76,7 @@ impl Catalog for LocalExecutor<Postgres> {
         cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, scope, page)
     }
 
-    /// Of the one database that the executor is connected to, whatever its name is in the scope.
+    /// Lists the schemas of the connected database, whatever database the scope names.
     async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
         let rows = self.backend().ask(SCHEMAS, &[&scope.schema]).await?;
         cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, scope, page)
@@ -95,7 +96,7 @@ impl Catalog for LocalExecutor<Postgres> {
         cut(rows.iter().map(column).collect::<Result<_>>()?, scope, page)
     }
 
-    /// Those of this process, and those that others left on record.
+    /// Lists the sessions of this process and the recorded sessions of others.
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
         let mut sessions = LocalExecutor::sessions(self);
         let backend = self.backend();

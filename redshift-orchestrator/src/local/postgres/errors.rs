@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors are called, as the text of a failed statement and as an error of a call.
+//! Conversion of PostgreSQL's errors into texts of failed statements and errors of calls.
 
 use std::{error::Error as _, fmt::Write};
 
@@ -10,9 +10,10 @@ use tokio_postgres::{
 use super::dialect;
 use crate::{Error, ErrorKind};
 
-/// The text of a failed statement: the server's, as drivers for Redshift print it, with the SQLSTATE.
+/// The text of a failed statement: the server's message in the form that Redshift's drivers print, with the
+/// SQLSTATE.
 ///
-/// Redshift numbers a serialization conflict 1023, and people and programs look for that.
+/// Redshift numbers a serialization conflict 1023. Users and programs search for that number.
 pub(super) fn text(error: &DbError) -> String {
     if let Some(refused) = missing(error).and_then(dialect::refusal_of_missing) {
         return refused;
@@ -21,10 +22,10 @@ pub(super) fn text(error: &DbError) -> String {
     if *error.code() == SqlState::T_R_SERIALIZATION_FAILURE {
         text.push_str("1023 Serializable isolation violation: ");
     }
-    // Writing to a String does not fail.
+    // Writing to a String cannot fail.
     let _ = write!(text, "{} [SQLSTATE {}]", error.message(), error.code().code());
     for (name, part) in [("Detail", error.detail()), ("Hint", error.hint()), ("Where", error.where_())] {
-        // The functions that a check calls are not the user's.
+        // Functions that a check of a column's bytes calls are internal.
         let part =
             part.map(|part| part.lines().filter(|line| !is_of_check(line)).collect::<Vec<_>>().join("\n"));
         if let Some(part) = part.filter(|part| !part.is_empty()) {
@@ -38,7 +39,8 @@ fn is_of_check(line: &str) -> bool {
     line.starts_with("PL/pgSQL function ") && (line.contains(".too_long(") || line.contains(".not_ascii("))
 }
 
-/// The name of the table or function that the server does not have: `relation "x" does not exist`, `function x(integer) does not exist`.
+/// Returns the name of the missing table or function: `relation "x" does not exist`, `function x(integer)
+/// does not exist`.
 fn missing(error: &DbError) -> Option<&str> {
     let message = error.message();
     match *error.code() {
@@ -48,7 +50,7 @@ fn missing(error: &DbError) -> Option<&str> {
     }
 }
 
-/// What the server said no with, if it was the server that did.
+/// Returns the server's error, or `error` itself if it did not come from the server.
 pub(super) fn refusal(error: Error) -> Result<Box<DbError>, Error> {
     let source = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
     match source.and_then(tokio_postgres::Error::as_db_error) {
@@ -57,18 +59,19 @@ pub(super) fn refusal(error: Error) -> Result<Box<DbError>, Error> {
     }
 }
 
-/// Whether a statement that met this needs to run outside of a transaction: it commits itself, or forbids one.
+/// Returns `true` if the statement must run outside of a transaction: it ends transactions itself, or forbids
+/// one.
 pub(super) fn wants_no_transaction(error: &DbError) -> bool {
     *error.code() == SqlState::INVALID_TRANSACTION_TERMINATION
         || *error.code() == SqlState::ACTIVE_SQL_TRANSACTION
 }
 
-/// Whether somebody cancelled the statement (and not a timeout).
+/// Returns `true` for a cancelled statement, and `false` for a timeout.
 pub(super) fn is_cancel(error: &DbError) -> bool {
     *error.code() == SqlState::QUERY_CANCELED && !error.message().contains("timeout")
 }
 
-/// No connection. The address is told, the password is not.
+/// The error of a failed connection. It contains the address and no password.
 pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Error {
     let message = match error.as_db_error() {
         Some(refusal) => format!("the database refused the connection: {}", refusal.message()),
@@ -81,7 +84,7 @@ pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Erro
         .with_source(error)
 }
 
-/// A question about the server's catalog failed; nothing was to take effect.
+/// The error of a failed catalog query, which has no effect.
 pub(super) fn catalog(error: tokio_postgres::Error) -> Error {
     let message = match error.as_db_error() {
         Some(refusal) => text(refusal),
@@ -90,7 +93,8 @@ pub(super) fn catalog(error: tokio_postgres::Error) -> Error {
     Error::new(ErrorKind::Database, message).with_source(error)
 }
 
-/// A request about the records failed. If the connection broke, what was asked for may have been done.
+/// The error of a failed request about the records. If the connection broke, the request may have taken
+/// effect.
 pub(super) fn records(error: tokio_postgres::Error) -> Error {
     match error.as_db_error() {
         Some(refusal) => Error::new(

@@ -1,4 +1,5 @@
-//! PostgreSQL's binary values as the service's fields: whole numbers, floats and booleans typed, everything else as exact text.
+//! Conversion of PostgreSQL's binary values into the service's fields: integers, floats and booleans are
+//! typed, everything else is exact text.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -11,7 +12,8 @@ use tokio_postgres::{
 use super::link::Link;
 use crate::{Column, Field};
 
-/// What the service says about the columns of a prepared statement. Fails on a type that a result cannot carry.
+/// Returns the service's description of the columns of a prepared statement. Fails on a type that a result
+/// cannot carry.
 pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
     let column = |column: &tokio_postgres::Column| {
         let kind = base(column.type_());
@@ -26,7 +28,7 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
         (described.precision, described.scale) = measures(kind);
         let modifier = column.type_modifier();
         if modifier >= 4 {
-            // A modifier is the type's own, plus 4 (PostgreSQL, `atttypmod`).
+            // A type modifier is the type's own value plus 4 (PostgreSQL, `atttypmod`).
             let modifier = (modifier - 4) as u32;
             match *kind {
                 Type::NUMERIC => {
@@ -42,7 +44,8 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
     statement.columns().iter().map(column).collect()
 }
 
-/// The service's name of a type, by PostgreSQL's. Redshift has no `text`, and takes it for `varchar`; its bytes are `varbyte`.
+/// Returns the service's name of a PostgreSQL type. Redshift treats `text` as `varchar`; its bytes are
+/// `varbyte`.
 pub(super) fn name(type_name: &str) -> &str {
     match type_name {
         "text" | "unknown" => "varchar",
@@ -51,7 +54,7 @@ pub(super) fn name(type_name: &str) -> &str {
     }
 }
 
-/// Precision and scale of types that have them by themselves, as the JDBC driver tells them, through which the service asks.
+/// Precision and scale of types without a modifier, as the JDBC driver reports them to the service.
 fn measures(kind: &Type) -> (Option<u32>, Option<u32>) {
     let (precision, scale) = match *kind {
         Type::BOOL => (1, 0),
@@ -65,14 +68,14 @@ fn measures(kind: &Type) -> (Option<u32>, Option<u32>) {
         Type::TIMETZ => (21, 6),
         Type::TIMESTAMP => (29, 6),
         Type::TIMESTAMPTZ => (35, 6),
-        // The longest there is.
+        // The maximum length.
         Type::TEXT | Type::VARCHAR | Type::UNKNOWN => (65_535, 0),
         _ => return (None, None),
     };
     (Some(precision), Some(scale))
 }
 
-/// Adds which column of which table each column of a result is, and whether that may be NULL.
+/// Adds the table and column that each column of a result comes from, and its nullability.
 pub(super) async fn add_origins(
     link: &Link,
     statement: &Statement,
@@ -102,7 +105,7 @@ pub(super) async fn add_origins(
     Ok(())
 }
 
-/// The type below a domain.
+/// Returns the base type of a domain.
 fn base(kind: &Type) -> &Type {
     match kind.kind() {
         Kind::Domain(inner) => base(inner),
@@ -150,7 +153,7 @@ fn can_print(kind: &Type) -> bool {
     }
 }
 
-/// A value as it came from the server, of any type.
+/// A value of any type in the server's binary format.
 pub(super) struct Raw<'a>(Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
@@ -168,7 +171,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
 }
 
 impl Raw<'_> {
-    /// The field. `None` when the bytes are not what the type says.
+    /// Returns the field, or `None` if the bytes do not match the type.
     pub(super) fn field(&self, kind: &Type) -> Option<Field> {
         let Some(bytes) = self.0 else { return Some(Field::Null) };
         let kind = base(kind);
@@ -189,12 +192,12 @@ impl Raw<'_> {
     }
 }
 
-/// The double that has the same digits: the service reads floats from the text that drivers get, where 0.1 is 0.1.
+/// Converts to the double with the same digits: the service parses the driver's text, in which 0.1 is 0.1.
 fn widen(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }
 
-/// The value as the server itself would print it.
+/// Returns the value as the server prints it.
 fn print(kind: &Type, bytes: &[u8]) -> Option<String> {
     if let Kind::Array(element) = kind.kind() {
         return array(base(element), bytes);
@@ -218,7 +221,7 @@ fn print(kind: &Type, bytes: &[u8]) -> Option<String> {
             format!("{}{}", time(i64::from_be_bytes(time_of_day.try_into().ok()?)), zone(offset))
         }
         Type::TIMESTAMP => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), ""),
-        // The service's sessions are in UTC.
+        // Sessions of the service use UTC.
         Type::TIMESTAMPTZ => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), "+00"),
         Type::INTERVAL => interval(bytes)?,
         _ => String::from_utf8(bytes.to_vec()).ok()?,
@@ -236,7 +239,7 @@ fn numeric(bytes: &[u8]) -> Option<String> {
         0xF000 => return Some("-Infinity".to_owned()),
         _ => {}
     }
-    // The group that stands for 10000^power.
+    // Returns the group for 10000^power.
     let group = |power: i64| match usize::try_from(weight - power) {
         Ok(index) if index < groups => word(4 + index),
         _ => Some(0),
@@ -271,7 +274,7 @@ fn date(days: i32) -> String {
     }
     let day = civil::date(2000, 1, 1)
         .checked_add(jiff::Span::new().days(i64::from(days).clamp(-4_000_000, 4_000_000)));
-    // Years that the calendar here does not have (before 1 BC, after 9999) are told as what they are.
+    // Years outside of the calendar's range (before 1 BC, after 9999) are computed here.
     day.map_or_else(|_| format!("{days} days after 2000-01-01"), civil_date)
 }
 
@@ -339,7 +342,7 @@ fn interval(bytes: &[u8]) -> Option<String> {
     Some(parts.join(" "))
 }
 
-/// `array_send`, of one dimension: `{1,2,NULL}`. More of them are not told.
+/// `array_send` with one dimension: `{1,2,NULL}`. More dimensions are not supported.
 fn array(element: &Type, bytes: &[u8]) -> Option<String> {
     let int = |at: usize| Some(i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     match int(0)? {

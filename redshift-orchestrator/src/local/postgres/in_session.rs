@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Postgres {
-    /// In a kept session, which the caller may have put into a transaction of his own.
+    /// Runs a statement in a kept session, which may be in a transaction of the caller.
     pub(super) async fn in_session(
         &self,
         link: &Link,
@@ -34,7 +34,8 @@ impl Postgres {
             Err(error) => Err(error),
         };
         if job.is_cancelled() {
-            // A request to stop may still be on its way. It is to meet this, and not the session's next statement.
+            // A cancel request may still be in flight. It must hit this query rather than the session's next
+            // statement.
             let _ = session.batch_execute("SELECT pg_sleep(0.1)").await;
         }
         self.keep_notices(job, session.take_notices());
@@ -44,18 +45,18 @@ impl Postgres {
         if let Some(id) = job.statement.session() {
             self.sessions().remove(id);
         }
-        // Its end is on record together with its effect, or there is none of either: the record tells.
+        // The end is recorded together with the effect, or neither is; the record shows which.
         Ok(attempt.unwrap_or(Attempt::Again))
     }
 
-    /// Whether the statement runs in a transaction that is the caller's, or begins or ends one.
+    /// Returns `true` if the statement runs in a transaction of the caller, or begins or ends one.
     async fn in_callers_transaction(&self, session: &Link, job: &Job<'_>) -> Result<bool> {
         let may_control = job.statement.execution_mode() != Some(ExecutionMode::Transaction);
         if may_control && job.statement.sqls().iter().any(|sql| transaction_control(sql).is_some()) {
             return Ok(true);
         }
-        // Outside of a transaction a simple query is one of its own, which begins with it. (Of the extended protocol each message is a
-        // statement of its own.)
+        // Outside of a transaction a simple query is a transaction of its own and begins with it. (In the
+        // extended protocol each message is a statement of its own.)
         match session.simple_query("SELECT transaction_timestamp() <> statement_timestamp()").await {
             Ok(answer) => Ok(answer.iter().any(|message| match message {
                 SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
@@ -66,7 +67,8 @@ impl Postgres {
         }
     }
 
-    /// In a transaction of the caller's, which may span several statements. So an end cannot be part of it, but for that of its `COMMIT`.
+    /// Runs a statement in a transaction of the caller, which may span several statements. Only the end of
+    /// its `COMMIT` can be part of the transaction.
     async fn in_callers_hands(
         &self,
         link: &Link,
@@ -79,7 +81,7 @@ impl Postgres {
         let sealed = mode.is_none()
             && job.statement.sqls().iter().all(|sql| commits(sql))
             && self.seal(session, job, &parts).await?;
-        // What the session loses with its connection was not committed, unless the statement itself may have done that.
+        // A lost connection rolls back uncommitted work, unless the statement itself may have committed.
         let may_commit =
             mode.is_some() || job.statement.sqls().iter().any(|sql| transaction_control(sql).is_some());
         if may_commit && !sealed && !self.records.leave_transaction(link, job.id, 0).await? {
@@ -98,7 +100,7 @@ impl Postgres {
                     parts[index] = failed_part(&failure, started.elapsed());
                 }
                 SqlEnd::Failed(failure) => {
-                    // The server ends the connection after it said so, which may be noticed late.
+                    // The server closes the connection after its error; the client may notice that late.
                     if failure.is_fatal()
                         && let Some(id) = job.statement.session()
                     {
@@ -106,7 +108,7 @@ impl Postgres {
                     }
                     ending = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
                     if atomic {
-                        // A connection that is gone has rolled back.
+                        // A closed connection has rolled back.
                         let _ = session.batch_execute("ROLLBACK").await;
                     }
                     break;
@@ -131,7 +133,8 @@ impl Postgres {
         self.commit(link, ending).await
     }
 
-    /// Writes the end of a `COMMIT` in the transaction that it is to commit. `false`: that transaction takes no more, and is as it was.
+    /// Writes the end of a `COMMIT` into the transaction that it commits. Returns `false` if that transaction
+    /// accepts no more statements; it is unchanged then.
     async fn seal(&self, session: &Link, job: &Job<'_>, parts: &[Part]) -> Result<bool> {
         if session.batch_execute("SAVEPOINT redshift_data_local").await.is_err() {
             return Ok(false);
@@ -141,7 +144,7 @@ impl Postgres {
         let written = self.write_end(session, job, &ending, &[]).await;
         let end = match written {
             Ok(()) => "RELEASE redshift_data_local",
-            // A transaction that is read-only, or another role's.
+            // A read-only transaction, or a transaction of another role.
             Err(_) => "ROLLBACK TO redshift_data_local; RELEASE redshift_data_local",
         };
         session.batch_execute(end).await.map_err(errors::records)?;

@@ -1,4 +1,4 @@
-//! [`Pool`]: the connections to the server, and who may use which.
+//! [`Pool`]: the connections to the server.
 
 use std::{
     fmt,
@@ -18,28 +18,28 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, types::Ty
 use super::{Notice, errors};
 use crate::{Error, Result, SessionId};
 
-/// What a query selects to make a session like the service's: in UTC, and a backslash escapes in its strings.
+/// Settings that make a session like the service's: UTC, and a backslash escapes in strings.
 pub(super) const AS_IN_THE_SERVICE: &str = "set_config('TimeZone', 'UTC', false), \
     set_config('standard_conforming_strings', 'off', false), set_config('escape_string_warning', 'off', false)";
 
 /// The connections to the server.
 ///
-/// With two and more, one keeps the records and the others run statements. A single one does both, one thing after the other: an embedded
-/// engine has no second.
+/// With two or more connections, one keeps the records and the others run statements. A single connection
+/// does both in turn, for an embedded engine that has only one.
 pub(super) struct Pool {
     config: Config,
     connections: usize,
-    /// The connection that keeps the records; with a single connection, that one.
+    /// The connection for records; the only connection of a pool of one.
     records: Arc<AsyncMutex<Option<Link>>>,
-    /// Those that run statements and do not right now.
+    /// Idle connections that run statements.
     idle: Arc<Mutex<Vec<Link>>>,
 }
 
-/// What the server said since somebody last asked.
+/// Notices received since the last take.
 #[derive(Default)]
 pub(super) struct Notices {
     pub(super) notices: Vec<Notice>,
-    /// Of what is run again, the next notice that was heard already.
+    /// The next repeated notice of SQL that runs again.
     again: Option<usize>,
 }
 
@@ -55,7 +55,7 @@ impl Notices {
     }
 }
 
-/// A connection. It is closed at once when this is dropped, whatever runs on it.
+/// A connection. It is closed when this is dropped, even if a query runs.
 pub(super) struct Link {
     client: Client,
     notices: Arc<Mutex<Notices>>,
@@ -64,9 +64,9 @@ pub(super) struct Link {
 
 /// A connection for one use.
 pub(super) enum Lease {
-    /// The one for records, or the only one.
+    /// The connection for records, or the only one.
     Records(OwnedMutexGuard<Option<Link>>),
-    /// One that runs statements; it goes back to the idle ones unless it was discarded.
+    /// A connection for statements. It is returned to the idle ones unless it was discarded.
     Worker(Option<Link>, Arc<Mutex<Vec<Link>>>),
 }
 
@@ -76,24 +76,24 @@ impl Pool {
             config.application_name("redshift-orchestrator");
         }
         if connections > 1 {
-            // A server whose client was killed notices it while a statement runs, instead of running on for nobody.
+            // The server notices the death of its client while a statement runs, and stops the statement.
             let options = config.get_options().map(str::to_owned).unwrap_or_default();
             config.options(format!("{options} -c client_connection_check_interval=1000"));
         }
         Self { config, connections: connections.max(1), records: Arc::default(), idle: Arc::default() }
     }
 
-    /// Whether one connection does everything.
+    /// Returns `true` if one connection does everything.
     pub(super) fn is_single(&self) -> bool {
         self.connections == 1
     }
 
-    /// How many statements may run at a time.
+    /// Returns the maximum number of concurrently running statements.
     pub(super) fn workers(&self) -> usize {
         (self.connections - 1).max(1)
     }
 
-    /// The connection for the records. Fails if the server cannot be reached.
+    /// Acquires the connection for records. Fails if the server cannot be reached.
     pub(super) async fn records(&self) -> Result<Lease> {
         let mut link = self.records.clone().lock_owned().await;
         if link.as_ref().is_none_or(|link| link.client.is_closed()) {
@@ -102,7 +102,8 @@ impl Pool {
         Ok(Lease::Records(link))
     }
 
-    /// A connection of its own, for a session. While it lives it holds a lock that says so to other processes.
+    /// Opens a connection for a session. It holds a lock while it lives, by which other processes recognize
+    /// the session.
     pub(super) async fn open_session(&self, id: &SessionId) -> Result<Link> {
         let link = Link::open(&self.config).await?;
         link.query_typed(
@@ -114,7 +115,7 @@ impl Pool {
         Ok(link)
     }
 
-    /// A connection to run a statement on. Fails if the server cannot be reached.
+    /// Acquires a connection for a statement. Fails if the server cannot be reached.
     async fn worker(&self) -> Result<Lease> {
         if self.is_single() {
             return self.records().await;
@@ -129,7 +130,7 @@ impl Pool {
         }
     }
 
-    /// A connection to run a statement on, as soon as the server can be reached.
+    /// Acquires a connection for a statement, as soon as the server can be reached.
     pub(super) async fn next_worker(&self) -> Lease {
         let mut pause = Duration::from_millis(50);
         loop {
@@ -161,12 +162,12 @@ impl Link {
         Ok(Self { client, notices, driver })
     }
 
-    /// The notices that were received and not taken yet.
+    /// Returns the notices since the last take.
     pub(super) fn notices(&self) -> Arc<Mutex<Notices>> {
         self.notices.clone()
     }
 
-    /// How many notices were heard since somebody last took them.
+    /// Returns the number of notices since the last take.
     pub(super) fn notice_count(&self) -> usize {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).notices.len()
     }
@@ -176,15 +177,15 @@ impl Link {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).again = Some(from);
     }
 
-    /// What the server said since the last call.
+    /// Takes the notices since the last take.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner)).notices
     }
 
-    /// Asks the server again and again to stop what runs here, for as long as this is polled.
+    /// Repeats the cancel request while this is polled.
     pub(super) async fn keep_cancelling(token: CancelToken) -> std::convert::Infallible {
         loop {
-            // An error is a request that did not arrive; the next one may.
+            // After an error the request did not arrive; the next one may.
             let _ = token.cancel_query(NoTls).await;
             sleep(Duration::from_millis(500)).await;
         }
@@ -206,7 +207,7 @@ impl Drop for Link {
 }
 
 impl Lease {
-    /// The connection; an error if it was discarded.
+    /// Returns the connection, or an error if it was discarded.
     pub(super) fn link(&self) -> Result<&Link> {
         let link = match self {
             Self::Records(link) => link.as_ref(),
@@ -215,7 +216,7 @@ impl Lease {
         link.ok_or_else(|| Error::new(crate::ErrorKind::Database, "the connection was given up"))
     }
 
-    /// Closes the connection: the next user gets a fresh one.
+    /// Closes the connection. The next use opens a new one.
     pub(super) fn discard(&mut self) {
         match self {
             Self::Records(link) => **link = None,
@@ -236,7 +237,7 @@ impl Drop for Lease {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The rest of the configuration has the password.
+        // The rest of the configuration contains the password.
         f.debug_struct("Pool")
             .field("database", &self.config.get_dbname())
             .field("connections", &self.connections)

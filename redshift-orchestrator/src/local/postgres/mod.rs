@@ -1,4 +1,5 @@
-//! [`Postgres`]: the back end that runs real SQL on a PostgreSQL server, and keeps its records there. `docs/postgres.md` says what it promises.
+//! [`Postgres`]: the back end that runs SQL on a PostgreSQL server and keeps its records there. See
+//! `docs/postgres.md`.
 
 use std::{
     collections::HashMap,
@@ -42,8 +43,8 @@ mod records;
 mod run;
 mod words;
 
-/// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`]; what it promises, and what becomes of
-/// Redshift's SQL, is told in [`on_postgres`](crate::on_postgres).
+/// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`]. Its promises
+/// and the translation of Redshift's SQL are described in [`on_postgres`](crate::on_postgres).
 pub struct Postgres {
     pool: Pool,
     records: Records,
@@ -59,7 +60,7 @@ pub struct Postgres {
 /// How often expired records are removed from the database.
 const CLEANING: Duration = Duration::from_hours(1);
 
-/// How a [`LocalExecutor`] uses a PostgreSQL server; made by [`LocalExecutor::postgres`].
+/// Configuration of a [`LocalExecutor`] on a PostgreSQL server, created by [`LocalExecutor::postgres`].
 #[derive(Clone)]
 pub struct PostgresBuilder {
     url: String,
@@ -71,7 +72,7 @@ pub struct PostgresBuilder {
     seed: Option<u64>,
 }
 
-/// What the server said while a statement ran (`RAISE NOTICE` and the like).
+/// A message of the server while a statement ran, such as that of `RAISE NOTICE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
@@ -88,10 +89,11 @@ impl From<&DbError> for Notice {
 }
 
 impl LocalExecutor<Postgres> {
-    /// A service on the PostgreSQL server (15 or newer) at `url`, `postgresql://user:password@host:port/database`.
+    /// Creates a service on the PostgreSQL server (15 or newer) at `url`,
+    /// `postgresql://user:password@host:port/database`.
     ///
-    /// TLS is not spoken: it is meant for a server on the same machine. The driver, `tokio_postgres`, writes SQL to `log` at the level *debug*:
-    /// a logger should leave it out.
+    /// TLS is not supported: the server is expected on the same machine. The driver, `tokio_postgres`, writes
+    /// SQL to `log` at level *debug*; exclude it from logs.
     ///
     /// ```no_run
     /// # async fn doc() -> redshift_orchestrator::Result<()> {
@@ -115,7 +117,8 @@ impl LocalExecutor<Postgres> {
         }
     }
 
-    /// What the server said while the statement ran in this process, in order; of one that runs, what it said so far.
+    /// Returns the notices of a statement that ran in this process, in order. A running statement has those
+    /// received so far.
     pub fn notices(&self, id: &StatementId) -> Vec<Notice> {
         let backend = self.backend();
         let mut notices = backend.notices().get(id).cloned().unwrap_or_default();
@@ -127,15 +130,16 @@ impl LocalExecutor<Postgres> {
 }
 
 impl PostgresBuilder {
-    /// Uses at most this many connections; 5 unless said otherwise. One keeps the records, the others run statements. A single one does
-    /// both, one thing after the other: for an embedded engine that has no second. Nothing can be cancelled then that runs.
+    /// Sets the maximum number of connections. Default: 5. One keeps the records, the others run statements.
+    /// A single connection does both in turn, for an embedded engine that has only one; a running statement
+    /// cannot be cancelled then.
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// Keeps the records in this schema, which is made if it is not there; `redshift_data_local` unless said otherwise.
+    /// Sets the schema of the records. It is created if it does not exist. Default: `redshift_data_local`.
     #[must_use]
     pub fn with_schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
@@ -149,32 +153,34 @@ impl PostgresBuilder {
         self
     }
 
-    /// Stays in `SUBMITTED` and `PICKED` for this long. Not at all, if not set.
+    /// Sets the time in `SUBMITTED` and `PICKED`. Default: zero.
     #[must_use]
     pub fn with_latency(mut self, latency: Latency) -> Self {
         self.latency = latency;
         self
     }
 
-    /// The time of day by which tokens and records expire. The machine's, if not set.
+    /// Sets the clock by which tokens and records expire. Default: the system clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// What the statement ids are drawn from. The machine's entropy, if not set; two processes on one database need different ones.
+    /// Sets the seed of the statement ids. Default: the system's entropy. Processes that share a database
+    /// need different seeds.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Connects, makes the tables for the records if they are not there, and goes on with what an earlier process left.
+    /// Connects, creates the tables of the records if they do not exist, and continues the statements of an
+    /// earlier process.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a URL that is none, [`ErrorKind::Database`] when the server cannot be reached,
-    /// [`ErrorKind::Unsupported`] when the records are of another version.
+    /// [`ErrorKind::Invalid`] if the URL is not valid, [`ErrorKind::Database`] if the server cannot be
+    /// reached, [`ErrorKind::Unsupported`] if the records have another version.
     pub async fn start(self) -> Result<LocalExecutor<Postgres>> {
         let config = read(&self.url)?;
         let pool = Pool::new(config, self.connections);
@@ -211,7 +217,7 @@ fn read(url: &str) -> Result<Config> {
     let form = "write it like postgresql://user:password@127.0.0.1:5432/database";
     let config = Config::from_str(url).map_err(|error| {
         let refused = invalid(&format!("this is no URL of a PostgreSQL server; {form}"));
-        // Other causes quote the URL, and where it is cut wrongly, a part of the password.
+        // Other causes quote the URL and, where it is cut wrongly, a part of the password.
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         if cause.starts_with("invalid value for option") { refused.with_source(error) } else { refused }
     })?;
@@ -243,7 +249,7 @@ impl Postgres {
         self.running_notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is time to remove expired records. The next time is counted from now on.
+    /// Returns `true` if expired records are due for removal, and sets the next time.
     fn is_cleaning_due(&self) -> bool {
         let now = self.clock.now();
         let mut cleaned_at = self.cleaned_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -282,7 +288,7 @@ impl Backend for Postgres {
     }
 
     async fn cancel(&self, record: &Record) -> Result<bool> {
-        // The only connection is busy with it.
+        // The only connection is busy with the statement.
         if self.pool.is_single() && record.status == Status::Started {
             return Ok(false);
         }
@@ -319,7 +325,7 @@ impl Backend for Postgres {
             .page(lease.link()?, &record.id, part, number)
             .await?
             .ok_or_else(|| limits::no_result(&record.id))?;
-        // Pages are as they were written, whatever the limits are now.
+        // Pages were written with the limits of that time.
         if number > 0 && rows.is_empty() {
             return Err(limits::bad_page());
         }
@@ -327,7 +333,7 @@ impl Backend for Postgres {
     }
 
     async fn find(&self, id: &StatementId) -> Result<Option<Record>> {
-        // With a single connection there is nobody else.
+        // With a single connection there are no other processes.
         if self.pool.is_single() {
             return Ok(None);
         }
@@ -362,7 +368,7 @@ impl fmt::Debug for Postgres {
 
 impl fmt::Debug for PostgresBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL has the password.
+        // The URL contains the password.
         f.debug_struct("PostgresBuilder")
             .field("schema", &self.schema)
             .field("connections", &self.connections)

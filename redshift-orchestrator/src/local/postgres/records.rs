@@ -1,4 +1,4 @@
-//! The records of statements, in tables of the database itself.
+//! The records of statements, in tables of the database.
 //!
 //! ```text
 //! statement     one row a submit: what was submitted, where it is on its way, how it ended
@@ -8,8 +8,7 @@
 //! version       the version of these tables
 //! ```
 //!
-//! The rows that say how a statement ended are written in the transaction of its effect: there is no effect without them, and none of
-//! them without it.
+//! The rows with a statement's end are written in the transaction of its effect: both exist, or neither.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,41 +29,41 @@ use crate::{
     },
 };
 
-/// The version of the tables that this code writes.
+/// The version of the tables.
 const VERSION: i32 = 1;
 
-/// The advisory lock under which the tables are made.
+/// The advisory lock under which the tables are created.
 const MAKING: i64 = 0x7265_6473_6869_6674;
 
-/// Ended records, and results, are dropped from the tables on a start this long after they expired.
+/// Time after their expiry at which ended records are deleted.
 const KEEP_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 /// The tables, by the name of their schema.
 #[derive(Clone, Debug)]
 pub(super) struct Records {
     name: String,
-    /// The name, quoted.
+    /// The quoted name.
     schema: String,
     pub(super) limits: Limits,
 }
 
-/// What a claim for a statement found.
+/// Outcome of a claim for a statement.
 pub(super) enum Ownership {
-    /// It is ours to run, for the `attempt`th time. `outside`: the part (from 0) that was running outside of a transaction when an
-    /// earlier attempt was interrupted.
+    /// This connection runs the statement, for the `attempt`th time. `outside`: the part (from 0) that was
+    /// running outside of a transaction when an earlier attempt was interrupted.
     Ours { attempt: i32, outside: Option<usize>, cancelled: bool, ended: Vec<(usize, Part)> },
-    /// It ended.
+    /// The statement has ended.
     Ended(Box<Record>),
-    /// Somebody else runs it.
+    /// Another connection runs the statement.
     Elsewhere,
-    /// There is no such record.
+    /// The record does not exist.
     Gone,
 }
 
 type Params<'a> = &'a [(&'a (dyn tokio_postgres::types::ToSql + Sync), Type)];
 
 impl Records {
-    /// Fails on a name that is not made of letters, digits and `_`.
+    /// Fails on a name with other characters than letters, digits and `_`.
     pub(super) fn new(name: &str, limits: Limits) -> Result<Self> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return Err(Error::new(
@@ -81,12 +80,12 @@ impl Records {
         &self.name
     }
 
-    /// The name of the schema, quoted.
+    /// The quoted name of the schema.
     pub(super) fn schema(&self) -> &str {
         &self.schema
     }
 
-    /// `sql` with `~` standing for the schema.
+    /// Replaces `~` in `sql` by the schema.
     fn sql(&self, sql: &str) -> String {
         sql.replace('~', &self.schema)
     }
@@ -99,9 +98,9 @@ impl Records {
         link.query_typed(&self.sql(sql), params).await.map_err(errors::records)
     }
 
-    /// Makes the tables, unless they are there.
+    /// Creates the tables if they do not exist.
     pub(super) async fn create(&self, link: &Link, now: Timestamp) -> Result<()> {
-        // Of several processes one makes them, and the others wait for it.
+        // One process creates them, and the others wait for it.
         self.query(link, "SELECT pg_advisory_lock($1)", &[(&MAKING, Type::INT8)]).await?;
         let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         let there: bool = one(&self.query(link, exists, &[(&self.name, Type::TEXT)]).await?, 0)?;
@@ -124,7 +123,7 @@ impl Records {
         self.clean(link, now).await
     }
 
-    /// Removes expired tokens, results and records.
+    /// Deletes expired tokens, results and records.
     pub(super) async fn clean(&self, link: &Link, now: Timestamp) -> Result<()> {
         let (now, old) = (now, now.saturating_sub(KEEP_EXPIRED).unwrap_or(Timestamp::MIN));
         let (tokens, results) = (
@@ -139,16 +138,16 @@ impl Records {
         Ok(())
     }
 
-    /// Records that ended before this have expired.
+    /// Returns the time of end before which records have expired.
     fn oldest(&self, now: Timestamp) -> Timestamp {
         now.checked_sub(self.limits.record_retention).unwrap_or(Timestamp::MIN)
     }
 
-    /// Adds the column and the index that tables made by an earlier program lack.
+    /// Adds the column and the index that tables of an earlier version lack.
     async fn widen(&self, link: &Link) -> Result<()> {
         const THERE: &str = "SELECT EXISTS (SELECT FROM pg_attribute
             WHERE attrelid = '~.statement'::regclass AND attname = 'keep_alive_us' AND NOT attisdropped)";
-        // Asked first: adding it waits for whoever writes to the table.
+        // The check comes first: adding the column waits for all writers of the table.
         if !one::<bool>(&self.query(link, THERE, &[]).await?, 0)? {
             let add = "ALTER TABLE ~.statement ADD COLUMN IF NOT EXISTS keep_alive_us bigint";
             self.execute(link, add, &[]).await?;
@@ -160,7 +159,8 @@ impl Records {
         Ok(())
     }
 
-    /// Makes the functions that Redshift's SQL calls, unless these very ones are there. The comment of the schema tells which are.
+    /// Creates the functions that translated SQL calls, unless the same version exists. The comment of the
+    /// schema holds the version.
     async fn create_functions(&self, link: &Link) -> Result<()> {
         let digest = Sha256::digest(dialect::LIBRARY);
         let print: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -176,7 +176,8 @@ impl Records {
         Ok(())
     }
 
-    /// Puts a new statement on record, unless its token stands for another one. One request: it happens or not.
+    /// Records a new statement, unless its token stands for another one. One request, so it happens as a
+    /// whole or not at all.
     pub(super) async fn admit(&self, link: &Link, record: &Record) -> Result<Admission> {
         const INSERT: &str = "
             WITH token AS (
@@ -223,10 +224,10 @@ impl Records {
         Ok(Admission::Known(StatementId::new(one::<String>(&known, 0)?)))
     }
 
-    /// Claims a statement for this connection, which keeps it until it is reset or closed.
+    /// Claims a statement for this connection, until the connection is reset or closed.
     pub(super) async fn claim(&self, link: &Link, id: &StatementId, now: Timestamp) -> Result<Ownership> {
-        // The lock keeps a second process from starting what the first one runs. What keeps a statement from taking effect twice is that
-        // its end is written only where there is none, in the transaction of its effect.
+        // The lock keeps a second process from starting the same statement. A statement cannot take effect
+        // twice because its end is written only where there is none, in the transaction of its effect.
         const CLAIM: &str = "
             UPDATE ~.statement SET status = 'STARTED', attempts = attempts + 1, pid = pg_backend_pid(), updated_at = $2
             WHERE id = $1 AND ended_at IS NULL
@@ -250,19 +251,21 @@ impl Records {
         })
     }
 
-    /// Whether the process that holds a session lives: its connection has the lock. The lock is given back with the connection's reset.
+    /// Returns `true` if the process with the session lives: its connection holds the lock. The lock is
+    /// released when the connection is reset.
     pub(super) async fn session_lives(&self, link: &Link, id: &SessionId) -> Result<bool> {
         let sql = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
         Ok(!one::<bool>(&self.query(link, sql, &[(&id.as_str(), Type::TEXT)]).await?, 0)?)
     }
 
-    /// Notes that a part is about to run outside of a transaction. `false`: it ended, or was noted before.
+    /// Records that a part is about to run outside of a transaction. Returns `false` if the statement ended
+    /// or this was recorded before.
     pub(super) async fn leave_transaction(&self, link: &Link, id: &StatementId, part: usize) -> Result<bool> {
         let sql = "UPDATE ~.statement SET outside = $2 WHERE id = $1 AND ended_at IS NULL AND outside IS DISTINCT FROM $2";
         Ok(self.execute(link, sql, &[(&id.as_str(), Type::TEXT), (&(part as i32), Type::INT4)]).await? == 1)
     }
 
-    /// Writes how a part ended, and its result. Fails where it was written before.
+    /// Writes the end of a part and its result. Fails if the end was written before.
     pub(super) async fn end_part(
         &self,
         link: &Link,
@@ -308,7 +311,8 @@ impl Records {
         Ok(())
     }
 
-    /// Writes how a statement ended. `false`: it had ended before, and what this transaction did must be undone.
+    /// Writes the end of a statement. Returns `false` if it had ended before; the effects of this transaction
+    /// must then be rolled back.
     pub(super) async fn end(
         &self,
         link: &Link,
@@ -335,7 +339,8 @@ impl Records {
         Ok(ended == 1)
     }
 
-    /// Asks for a statement to be cancelled, on record, and the connection that runs it to stop. `false`: it has ended.
+    /// Records a cancel request and asks the running connection to stop. Returns `false` if the statement has
+    /// ended.
     pub(super) async fn cancel(&self, link: &Link, id: &StatementId) -> Result<bool> {
         const CANCEL: &str = "
             WITH asked AS (UPDATE ~.statement SET cancel_requested = true WHERE id = $1 AND ended_at IS NULL RETURNING number)
@@ -347,13 +352,13 @@ impl Records {
         Ok(!self.query(link, CANCEL, &[(&id.as_str(), Type::TEXT)]).await?.is_empty())
     }
 
-    /// Cancels a statement that has not started. `false`: it has.
+    /// Cancels a statement that has not started. Returns `false` if it has.
     pub(super) async fn cancel_queued(&self, link: &Link, id: &StatementId) -> Result<bool> {
         let sql = "UPDATE ~.statement SET cancel_requested = true WHERE id = $1 AND status = 'SUBMITTED'";
         Ok(self.execute(link, sql, &[(&id.as_str(), Type::TEXT)]).await? == 1)
     }
 
-    /// The record of one statement.
+    /// Returns the record of one statement.
     pub(super) async fn load(&self, link: &Link, id: &StatementId) -> Result<Option<Record>> {
         let sql = format!("{SELECT} WHERE id = $1");
         let Some(row) = self.query(link, &sql, &[(&id.as_str(), Type::TEXT)]).await?.pop() else {
@@ -366,7 +371,7 @@ impl Records {
         Ok(Some(record))
     }
 
-    /// All records that have not expired, in the order of their submit.
+    /// Returns all unexpired records, in the order of their submit.
     pub(super) async fn load_all(&self, link: &Link, now: Timestamp) -> Result<Vec<Record>> {
         const LIVE: &str = "ended_at IS NULL OR ended_at > $1";
         let since = self.oldest(now);
@@ -389,8 +394,8 @@ impl Records {
         Ok(records)
     }
 
-    /// A page of records, the newest first, each with its number and without its parts. Statuses of statements that have not ended are not
-    /// told apart: the process that runs one knows more.
+    /// Returns a page of records, newest first, each with its number and without its parts. The statuses
+    /// before the end are not told apart: the process that runs a statement has the exact one.
     pub(super) async fn list(
         &self,
         link: &Link,
@@ -433,8 +438,8 @@ impl Records {
         rows.iter().map(numbered).collect()
     }
 
-    /// The sessions of the last 24 hours, as statements in them tell. One that no connection holds is closed: it ended with its last
-    /// statement, or later.
+    /// Returns the sessions of the last 24 hours, derived from their statements. A session without a
+    /// connection is closed: it ended with its last statement, or later.
     pub(super) async fn sessions(&self, link: &Link, now: Timestamp) -> Result<Vec<Session>> {
         const SESSIONS: &str = "
             SELECT session_id, min(created_at), max(updated_at),
@@ -457,7 +462,8 @@ impl Records {
         rows.iter().map(part).collect()
     }
 
-    /// One page of a result: its columns, its rows, rows in all, and whether there is another page. A page that is not there has no rows.
+    /// Returns one page of a result: columns, rows, the total number of rows, and whether another page
+    /// follows. A page that does not exist has no rows.
     pub(super) async fn page(
         &self,
         link: &Link,
@@ -533,11 +539,12 @@ CREATE TABLE ~.result_page (
 CREATE TABLE ~.client_token (token text PRIMARY KEY, statement_id text NOT NULL, expires_at timestamptz NOT NULL);
 COMMIT";
 
-/// For listings by the beginning of a name.
+/// Serves listings by the prefix of a name.
 const NAME_INDEX: &str = "CREATE INDEX IF NOT EXISTS statement_name ON ~.statement (name text_pattern_ops)";
 
-/// The functions of another version go: one whose parameters have other names cannot be replaced, nor a view with other columns. What a view
-/// of the user needs stays, and is replaced if it can be. Views first, then aggregates: they are made of functions.
+/// Drops the functions of another version: PostgreSQL cannot replace a function with other parameter names,
+/// nor a view with other columns. Objects that a user's view needs are kept, and replaced if possible. Views
+/// are dropped first, then aggregates, which depend on functions.
 const DROP_FUNCTIONS: &str = "
 DO $drop$
 DECLARE old record;
@@ -669,7 +676,7 @@ fn from_micros(micros: i64) -> std::time::Duration {
     std::time::Duration::from_micros(micros.unsigned_abs())
 }
 
-/// The one word that serde makes of a plain enum.
+/// Returns serde's name of a plain enum variant.
 fn word<T: Serialize>(value: T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
@@ -687,7 +694,7 @@ fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| damaged("a result cannot be read").with_source(error))
 }
 
-/// A field as JSON. Floats are text, so that NaN and the infinities survive; so are bytes.
+/// A field as JSON. Floats are text to preserve NaN and infinities; bytes are a list.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Stored {

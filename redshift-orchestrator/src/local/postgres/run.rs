@@ -1,4 +1,5 @@
-//! Running a statement on a connection: in a transaction that also holds its end, or, where SQL does not allow that, outside of one.
+//! Runs statements on a connection: in a transaction that also holds the end, or, where SQL does not allow
+//! that, outside of one.
 
 use std::time::Duration;
 
@@ -22,39 +23,39 @@ use crate::{
     },
 };
 
-/// How often a statement is started whose runs are interrupted by the end of the process or of the database. A statement that brings
-/// down either must not do so for ever.
+/// Maximum number of attempts of a statement whose runs are interrupted by the death of the process or the
+/// database. A statement that causes the death must not do so forever.
 const MAX_ATTEMPTS: i32 = 5;
 
-/// How one run of some SQL ended.
+/// Outcome of one run of SQL.
 pub(super) enum SqlEnd {
     Finished(Part, Option<Table>),
     Failed(Failure),
 }
 
-/// Why some SQL did not finish.
+/// Reason why SQL did not finish.
 pub(super) enum Failure {
-    /// The server said no.
+    /// The server returned an error.
     Server(Box<DbError>),
-    /// This executor said no, in these words.
+    /// This executor refused the SQL with this text.
     Refused(String),
-    /// The connection broke; nobody knows what was done on it.
+    /// The connection broke; the effects are unknown.
     Lost,
 }
 
-/// How an attempt at the whole statement ended.
+/// Outcome of an attempt at a statement.
 pub(super) enum Attempt {
     Ended(Ending),
-    /// Another process runs it.
+    /// Another process runs the statement.
     Elsewhere,
-    /// It found another one's end: look again.
+    /// Another process ended the statement: read the record again.
     Again,
-    /// The server ended the connection and said why: this is the end, to be written on another one.
+    /// The server closed the connection with an error. This ending must be written on another connection.
     Broken(Ending),
 }
 
 impl Postgres {
-    /// Takes a statement to its end, or finds that another process does.
+    /// Runs a statement to its end, or finds that another process runs it.
     pub(super) async fn take_to_end(&self, job: &Job<'_>) -> Option<Ending> {
         let mut verdict = None;
         loop {
@@ -67,8 +68,9 @@ impl Postgres {
             if let Ok(link) = lease.link() {
                 self.keep_notices(job, link.take_notices());
             }
-            // The session is the statement's own, as in the service: nothing of it is left to the next one, locks included. A connection
-            // that was asked to cancel may still get to hear it, so it is given up.
+            // Each statement has a session of its own, as in the service: nothing of it is left for the next
+            // one, locks included. A connection with a pending cancel request may receive it late, so it is
+            // discarded.
             let keep = attempt.as_ref().is_ok_and(|attempt| !matches!(attempt, Attempt::Broken(_)))
                 && (self.pool.is_single() || !job.is_cancelled());
             if !keep || !self.reset(job, &lease).await {
@@ -88,7 +90,7 @@ impl Postgres {
         }
     }
 
-    /// Makes the connection as good as new. `false`: it is not.
+    /// Resets the connection. Returns `false` if that failed.
     async fn reset(&self, job: &Job<'_>, lease: &Lease) -> bool {
         let Ok(link) = lease.link() else { return false };
         let reset = link.batch_execute("DISCARD ALL").await.is_ok();
@@ -102,7 +104,7 @@ impl Postgres {
         }
     }
 
-    /// `verdict`: how it ended, from a connection on which that could not be written.
+    /// `verdict`: an ending that could not be written on an earlier connection.
     async fn attempt(&self, job: &Job<'_>, lease: &Lease, verdict: Option<Ending>) -> Result<Attempt> {
         let link = lease.link()?;
         let mut parts = (job.parts)();
@@ -111,7 +113,7 @@ impl Postgres {
         if let (Some(session), None) = (session, &held)
             && self.records.session_lives(link, session).await?
         {
-            // Another process has the session, and runs the statement in it.
+            // Another process has the session and runs its statements.
             return Ok(match self.records.load(link, job.id).await? {
                 Some(record) if record.status.is_terminal() => Attempt::Ended(record.into()),
                 _ => Attempt::Elsewhere,
@@ -122,7 +124,7 @@ impl Postgres {
                 return Ok(Attempt::Ended((*record).into()));
             }
             Ownership::Elsewhere => {
-                // The request to stop may have come between two SQL texts, where nothing hears it: it is repeated.
+                // The cancel request may have hit the gap between two SQL texts, so it is repeated.
                 if job.is_cancelled() {
                     self.records.cancel(link, job.id).await?;
                 }
@@ -177,7 +179,7 @@ impl Postgres {
         self.run_on(link, job, parts).await
     }
 
-    /// Runs the statement on a connection that is in no transaction, each part of it in one together with its end.
+    /// Runs the statement on a connection without a transaction, each part in a transaction with its end.
     pub(super) async fn run_on(&self, link: &Link, job: &Job<'_>, parts: Vec<Part>) -> Result<Attempt> {
         match job.statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => self.one_by_one(link, job, parts).await,
@@ -185,11 +187,11 @@ impl Postgres {
         }
     }
 
-    /// All SQL texts in one transaction, together with their end.
+    /// Runs all SQL texts in one transaction, together with their end.
     async fn all_or_nothing(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
         let is_batch = job.statement.execution_mode().is_some();
-        // No handler of a procedure commits a batch that is one transaction.
+        // In a batch that is one transaction, handlers of procedures do not commit.
         let head = if is_batch { "BEGIN; SET LOCAL redshift.handled = 1" } else { "BEGIN" };
         link.batch_execute(head).await.map_err(errors::records)?;
         let mut results = Vec::new();
@@ -206,7 +208,8 @@ impl Postgres {
                 }
                 SqlEnd::Failed(failure) => {
                     if link.batch_execute("ROLLBACK").await.is_err() {
-                        // Its end undoes it, too. The embedded engine is left like this by an `EXCEPTION` block.
+                        // Closing the connection rolls back too. `EXCEPTION` blocks leave the embedded engine
+                        // in this state.
                         let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
                         return Ok(Attempt::Broken(ending));
                     }
@@ -229,7 +232,8 @@ impl Postgres {
         match sealed.await {
             Ok(()) => Ok(Attempt::Ended(ending)),
             Err(error) => {
-                // A deferred constraint, or a transaction that the statement made read-only or another role's: that is its failure.
+                // A deferred constraint, or a transaction that the statement made read-only or gave to
+                // another role: the statement fails.
                 let failure = errors::refusal(error)?;
                 link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
                 let last = job.statement.sqls().len() - 1;
@@ -239,7 +243,8 @@ impl Postgres {
         }
     }
 
-    /// Each SQL text in a transaction of its own, together with its own end. What an earlier process did is not done again.
+    /// Runs each SQL text in a transaction of its own, together with its end. Parts that an earlier process
+    /// ended are not run again.
     async fn one_by_one(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
         for (index, sql) in job.statement.sqls().iter().enumerate() {
@@ -291,7 +296,7 @@ impl Postgres {
         self.end(link, job, Ending::of_parts(parts, true, Some(begin.elapsed()))).await
     }
 
-    /// Commits a part with its end. What the server refuses then is the part's failure.
+    /// Commits a part with its end. An error of the server makes the part fail.
     async fn seal_part(
         &self,
         link: &Link,
@@ -312,8 +317,8 @@ impl Postgres {
         Ok(failed)
     }
 
-    /// A statement that commits on its own, or forbids a transaction. Its end is on record only after it, so that an interruption leaves
-    /// a gap, which is told.
+    /// Runs a statement that commits on its own, or forbids a transaction. Its end is recorded after it, so
+    /// an interruption in between is reported.
     async fn outside(
         &self,
         link: &Link,
@@ -342,7 +347,7 @@ impl Postgres {
         }
     }
 
-    /// Writes an end that has no effect to go with.
+    /// Writes an end without an effect.
     async fn end(&self, link: &Link, job: &Job<'_>, ending: Ending) -> Result<Attempt> {
         link.batch_execute("BEGIN").await.map_err(errors::records)?;
         let parts = self.records.load(link, job.id).await?.map(|record| record.parts).unwrap_or_default();
@@ -372,7 +377,7 @@ impl Postgres {
         }
         match self.records.end(link, job.id, ending, self.clock.now()).await? {
             true => Ok(()),
-            // Closing the connection undoes what this one did.
+            // Closing the connection rolls back this transaction.
             false => Err(lost()),
         }
     }
@@ -382,9 +387,9 @@ impl Postgres {
         Ok(Attempt::Ended(ending))
     }
 
-    /// Runs one SQL text, and asks the server to stop once the statement is cancelled.
+    /// Runs one SQL text. Requests that the server stops once the statement is cancelled.
     pub(super) async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> SqlEnd {
-        // In a session the transaction may be the caller's, except for a batch that is one.
+        // In a session the transaction may be the caller's, except in a batch that is one transaction.
         let is_transaction = job.statement.execution_mode() == Some(ExecutionMode::Transaction);
         if (job.statement.session().is_none() || is_transaction)
             && let Some(word) = transaction_control(sql)
@@ -418,7 +423,7 @@ impl Postgres {
     }
 }
 
-/// Runs SQL and takes its rows.
+/// Runs SQL and reads its rows.
 async fn fetch(
     link: &Link,
     job: &Job<'_>,
@@ -472,7 +477,7 @@ async fn fetch(
 }
 
 impl Failure {
-    /// Whether the server ended the connection with it.
+    /// Returns `true` if the server closed the connection with this error.
     pub(super) fn is_fatal(&self) -> bool {
         matches!(self, Self::Server(error) if matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)))
     }
@@ -483,7 +488,8 @@ impl From<tokio_postgres::Error> for Failure {
         match error.as_db_error() {
             Some(refusal) => Self::Server(Box::new(refusal.clone())),
             None if error.is_closed() => Self::Lost,
-            // A value that cannot be sent or read is ours to tell; anything else is the connection's end.
+            // A value that cannot be sent or read is an error of the statement; anything else means a lost
+            // connection.
             None => match std::error::Error::source(&error) {
                 Some(source) if source.downcast_ref::<std::io::Error>().is_none() => {
                     Self::Refused(format!("ERROR: {error}: {source}"))

@@ -1,8 +1,8 @@
-//! What the first words of a text say about it.
+//! Classification of SQL by its first words.
 
 use crate::sql::{Token, tokens};
 
-/// The word with which a text would end or begin the transaction that it runs in.
+/// Returns the word with which a text would begin or end its transaction.
 pub(super) fn transaction_control(sql: &str) -> Option<String> {
     let mut words = words(sql);
     let first = words.next()?;
@@ -11,20 +11,20 @@ pub(super) fn transaction_control(sql: &str) -> Option<String> {
     (control.contains(&first.as_str()) || prepares).then_some(first)
 }
 
-/// Whether a text ends a transaction for good.
+/// Returns `true` if a text commits its transaction.
 pub(super) fn commits(sql: &str) -> bool {
     let mut words = words(sql);
     let ends = words.next().is_some_and(|first| first == "COMMIT" || first == "END");
     ends && words.all(|word| word == "WORK" || word == "TRANSACTION")
 }
 
-/// Whether a text is a `COPY` between a table and the connection.
+/// Returns `true` if a text is a `COPY` between a table and the connection.
 pub(super) fn copies_through_the_connection(sql: &str) -> bool {
     let mut words = words(sql);
     words.next().is_some_and(|first| first == "COPY") && words.any(|word| word == "STDIN" || word == "STDOUT")
 }
 
-/// The words of a text, in capitals. Where it does not begin with one, the first is empty.
+/// Returns the words of a text in upper case. The first one is empty if the text does not begin with a word.
 fn words(sql: &str) -> impl Iterator<Item = String> {
     let mut begun = false;
     tokens(sql).filter_map(move |token| match token {

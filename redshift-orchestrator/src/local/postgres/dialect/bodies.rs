@@ -1,4 +1,4 @@
-//! Bodies of procedures: what their handlers of exceptions do, and SQL that they put together and execute.
+//! Bodies of procedures: exception handlers, and SQL that a procedure puts together and executes.
 
 use std::{borrow::Cow, collections::BTreeSet, ops::Range};
 
@@ -10,18 +10,20 @@ use super::{
 };
 use crate::sql::{Token, tokens};
 
-/// How a procedure treats its transaction.
+/// Transaction behaviour of a routine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transactions {
-    /// It has none of its own to end: a function, or a procedure with `NONATOMIC`, whose handlers end an exception as PostgreSQL's do.
+    /// The routine ends no transaction: a function, or a procedure with `NONATOMIC`. Its handlers end an
+    /// exception as PostgreSQL's do.
     None,
-    /// Behind a handler an exception is thrown again, and all is undone. PostgreSQL lets a procedure of this kind end no transaction.
+    /// A handler rethrows the exception, and everything is rolled back. PostgreSQL does not let these
+    /// procedures end a transaction.
     Thrown,
-    /// A handler has a transaction of its own, which is committed; then the exception is thrown again.
+    /// A handler has a transaction of its own, which is committed; then the exception is rethrown.
     Own,
 }
 
-/// A body in dollar quotes, translated.
+/// Translates a body in dollar quotes.
 pub(super) fn translated<'a>(
     quoted: &'a str,
     library: &str,
@@ -54,7 +56,7 @@ pub(super) fn translated<'a>(
     Ok(Cow::Owned(format!("{tag}{text}{tag}")))
 }
 
-/// A text in the place of tokens.
+/// A text that replaces tokens.
 struct Edit {
     place: Range<usize>,
     text: String,
@@ -77,29 +79,30 @@ fn is(body: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
     word(body, at).is_some_and(|word| words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Whether a statement begins here, by what comes before.
+/// Returns `true` if the tokens before a position end a statement.
 fn begins(body: Reader<'_, '_>, at: usize) -> bool {
     let before = body.last(0..at);
     body.begins(before, Context::Body) || before == Some(Token::Symbol(">"))
 }
 
-/// A block, or a statement with an end of its own.
+/// A block, or a statement with an `END` of its own.
 struct Frame {
     begin: usize,
-    /// Where `EXCEPTION` is, and the position behind `WHEN OTHERS THEN`.
+    /// The position of `EXCEPTION`, and the position after `WHEN OTHERS THEN`.
     handler: Option<(usize, usize)>,
 }
 
-/// Statements that need a transaction: more than a handler's messages.
+/// Statements that need a transaction. Messages of a handler need none.
 const SQL: [&str; 14] = [
     "INSERT", "UPDATE", "DELETE", "MERGE", "CALL", "EXECUTE", "CREATE", "DROP", "ALTER", "TRUNCATE",
     "SELECT", "PERFORM", "COPY", "WITH",
 ];
 
-/// What the handlers of a procedure get that is a transaction.
+/// The edits of the handlers of a procedure with a transaction.
 ///
-/// On Redshift, everything is undone before a handler runs; what the handler does is committed; then the exception is thrown again.
-/// PostgreSQL undoes the block and ends the exception. A procedure can do the rest itself, unless a block around it can catch, too.
+/// On Redshift, everything is rolled back before a handler runs, the work of the handler is committed, and
+/// the exception is rethrown. PostgreSQL rolls back the block and ends the exception. The procedure can do
+/// the rest itself, unless an enclosing block catches exceptions.
 fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
     let (mut edits, mut frames, library) = (Vec::new(), Vec::<Frame>::new(), body.library);
     let mut at = 0;
@@ -146,16 +149,16 @@ fn continue_handler(body: Reader<'_, '_>) -> Option<String> {
     })
 }
 
-/// What the names begin with that stand for the expressions in SQL that is put together.
+/// Prefix of the names that stand for expressions in assembled SQL.
 pub(super) const MARK: &str = "zq__";
 
-/// A piece of SQL that is put together.
+/// A piece of assembled SQL.
 enum Operand {
     Literal(String),
     Expression(Range<usize>),
 }
 
-/// The strings of the texts that a body executes, or keeps in the variables that it executes, translated.
+/// Translates the strings that a body executes, or assigns to variables that it executes.
 fn executed(body: Reader<'_, '_>) -> Result<Vec<Edit>, String> {
     let end = body.tokens.len();
     let mut texts = Vec::new();
@@ -185,7 +188,7 @@ fn executed(body: Reader<'_, '_>) -> Result<Vec<Edit>, String> {
     Ok(edits)
 }
 
-/// How the SQL of a text ends: what it is assigned to may be put together with more.
+/// Returns how the SQL of a text ends: more SQL may be appended to the variable that it is assigned to.
 fn end_of_piece(body: Reader<'_, '_>, text: &Range<usize>, texts: &[Range<usize>]) -> End {
     let target = (0..text.start).rev().find_map(|at| begins(body, at).then(|| word(body, at)).flatten());
     let Some(target) = target else { return End::Closed };
@@ -206,7 +209,7 @@ fn end_of_piece(body: Reader<'_, '_>, text: &Range<usize>, texts: &[Range<usize>
     if continues { End::Open } else { End::Closed }
 }
 
-/// The end of an expression of a statement.
+/// Returns the end of an expression in a statement.
 fn end_of(body: Reader<'_, '_>, at: usize, words: &[&str]) -> usize {
     let mut depth = 0_usize;
     (at..body.tokens.len())
@@ -225,7 +228,8 @@ fn end_of(body: Reader<'_, '_>, at: usize, words: &[&str]) -> usize {
         .unwrap_or(body.tokens.len())
 }
 
-/// What is assigned to the variable before this position: `:= …`, `= …`, or behind the type of its declaration.
+/// Returns the expression assigned to the variable before this position: `:= …`, `= …`, or after the type of
+/// its declaration.
 fn assigned(body: Reader<'_, '_>, at: usize) -> Option<Range<usize>> {
     let stop = end_of(body, at, &[]);
     let first = body.next(at, stop)?;
@@ -234,7 +238,7 @@ fn assigned(body: Reader<'_, '_>, at: usize) -> Option<Range<usize>> {
     (colon || sign == first).then_some(sign + 1..stop)
 }
 
-/// The translation of SQL that is put together with `||`; `None` where nothing is to be done.
+/// Translates SQL assembled with `||`. Returns `None` if nothing changes.
 fn put_together(body: Reader<'_, '_>, text: Range<usize>, end: End) -> Result<Option<Edit>, String> {
     let Some(operands) = operands(body, text.clone()) else { return Ok(None) };
     let mark = |number: usize| format!("{MARK}{number}__");
@@ -272,7 +276,7 @@ fn put_together(body: Reader<'_, '_>, text: Range<usize>, end: End) -> Result<Op
     Ok(Some(Edit { place: text, text: format!(" {} ", pieces.join(" || ")) }))
 }
 
-/// What a text is put together of; `None` if that is no string at all, or one whose escapes are not understood.
+/// Returns the operands of a text, or `None` if it is not a string or has unknown escapes.
 fn operands(body: Reader<'_, '_>, text: Range<usize>) -> Option<Vec<Operand>> {
     let (mut operands, mut begin, mut depth) = (Vec::new(), text.start, 0_usize);
     let mut ends = Vec::new();
@@ -299,7 +303,7 @@ fn operands(body: Reader<'_, '_>, text: Range<usize>) -> Option<Vec<Operand>> {
     operands.iter().any(|operand| matches!(operand, Operand::Literal(_))).then_some(operands)
 }
 
-/// What a string stands for.
+/// Returns the value of a string literal.
 fn unquoted(quoted: &str) -> Option<String> {
     if quoted.starts_with('$') {
         let tag = &quoted[..quoted.get(1..)?.find('$')? + 2];

@@ -1,4 +1,4 @@
-//! Calls of functions, and other words inside of a statement.
+//! Function calls, and other words within a statement.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -8,7 +8,7 @@ use crate::sql::Token;
 const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC')";
 const SYSDATE: &str = "(transaction_timestamp() AT TIME ZONE 'UTC')";
 
-/// Functions of the library that are called as they are.
+/// Library functions that keep their name.
 const LIBRARY: [&str; 21] = [
     "ADD_MONTHS",
     "ANY_VALUE",
@@ -33,7 +33,7 @@ const LIBRARY: [&str; 21] = [
     "TRUNC",
 ];
 
-/// Functions that become something else than a call of the same name.
+/// Functions whose calls are rewritten.
 const REWRITTEN: [&str; 27] = [
     "CAST",
     "CHARINDEX",
@@ -64,12 +64,12 @@ const REWRITTEN: [&str; 27] = [
     "TEXTLEN",
 ];
 
-/// Whether a call of this function is translated.
+/// Returns `true` if calls of this function are translated.
 pub(super) fn is_known(name: &str) -> bool {
     REWRITTEN.iter().chain(&LIBRARY).any(|one| name.eq_ignore_ascii_case(one))
 }
 
-/// Whether PostgreSQL has no function of this name, or one that gives something else.
+/// Returns `true` if PostgreSQL has no function of this name, or one with another meaning.
 #[cfg(test)]
 pub(super) fn is_redshifts_alone(name: &str) -> bool {
     let same = [
@@ -85,14 +85,15 @@ pub(super) fn is_redshifts_alone(name: &str) -> bool {
     is_known(name) && !same.iter().any(|one| name.eq_ignore_ascii_case(one))
 }
 
-/// The name that Redshift gives the column of a call, where PostgreSQL gives the call's translation another one. `name`: in capitals.
+/// Returns the name of a call's column on Redshift, if PostgreSQL names the column of the translation
+/// differently. `name`: in upper case.
 pub(super) fn column_name(name: &str) -> Option<&'static str> {
     Some(match name {
         "CHARINDEX" => "charindex",
         "CONCAT" => "concat",
         "DATEADD" | "DATE_ADD" => "date_add",
         "DATEDIFF" | "DATE_DIFF" => "date_diff",
-        // The documentation of DATE_PART gives its default name.
+        // The documentation of DATE_PART states this default name.
         "DATE_PART" | "PGDATE_PART" => "pgdate_part",
         "EXTRACT" => "date_part",
         "FIRST_VALUE" => "first_value",
@@ -109,11 +110,11 @@ pub(super) fn column_name(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Words behind which a name and a bracket are no call.
+/// Words after which a name and a bracket are not a call.
 const NO_CALL: [&str; 10] =
     ["FUNCTION", "PROCEDURE", "AGGREGATE", "TABLE", "INTO", "CALL", "VIEW", "REFERENCES", "EXISTS", "INDEX"];
 
-/// The translation of the word that a part of the text begins with; `None` where it stays.
+/// Translates the word at the beginning of a part. Returns `None` if it is kept.
 pub(super) fn translate<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -186,7 +187,7 @@ struct FunctionCall<'a, 'l, 'n> {
 }
 
 impl<'a> FunctionCall<'a, '_, '_> {
-    /// The call as PostgreSQL has it; `None` where it stays.
+    /// Returns the call in PostgreSQL's form, or `None` if it is kept.
     fn translate(&self, word: &str) -> Result<Option<String>, String> {
         let pieces = self.reader.split(self.list.clone());
         let library = self.reader.library;
@@ -207,7 +208,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
         } else if is("CHARINDEX", 2) {
             format!("POSITION(({}) IN ({}))", text(0)?, text(1)?)
         } else if is("CONCAT", 2) {
-            // PostgreSQL's own leaves a NULL out.
+            // PostgreSQL's `concat` ignores NULL.
             format!("(CAST({} AS text) || CAST({} AS text))", text(0)?, text(1)?)
         } else if is("DATE_TRUNC", 2) {
             format!("{library}.date_trunc({}, {})", text(0)?, self.time(&pieces[1])?)
@@ -255,7 +256,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
         Ok(case)
     }
 
-    /// `CAST(x AS type)`, whose type may be one that only Redshift knows.
+    /// `CAST(x AS type)` with a type of Redshift.
     fn cast(&self) -> Result<Option<Piece<'a>>, String> {
         let mut depth = 0;
         let as_at = self.list.clone().rev().find(|at| {
@@ -305,7 +306,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
             )
             .map(Some);
         }
-        // What is distinct can only be ordered by itself.
+        // With DISTINCT, the order must be the aggregated value itself.
         let by_itself = || {
             let rest = order.get("ORDER BY".len()..)?.trim_start().strip_prefix(value.as_str())?;
             (rest.is_empty() || rest.starts_with(char::is_whitespace))
@@ -321,14 +322,14 @@ impl<'a> FunctionCall<'a, '_, '_> {
         Ok(Some((Cow::Owned(text), behind)))
     }
 
-    /// The part and the time of `EXTRACT(part FROM time)`.
+    /// Returns the part and the time of `EXTRACT(part FROM time)`.
     fn extracted(&self) -> Option<(String, Range<usize>)> {
         let (part, next) = self.reader.word(self.list.start, self.list.end)?;
         let from = self.reader.words(next, self.list.end, &["FROM"])?;
         Some((part.to_ascii_lowercase(), from..self.list.end))
     }
 
-    /// The only word of an argument.
+    /// Returns the word of an argument that is a single word.
     fn single_word(&self, piece: &Range<usize>) -> Option<&'a str> {
         let at = self.reader.next(piece.start, piece.end)?;
         match self.reader.tokens[at] {
@@ -337,7 +338,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
         }
     }
 
-    /// A date part, which is a bare word or a string.
+    /// Returns a date part, given as a word or a string.
     fn date_part(&self, piece: &Range<usize>) -> Result<String, String> {
         match self.single_word(piece) {
             Some(word) => Ok(format!("'{}'", word.to_ascii_lowercase())),
@@ -345,7 +346,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
         }
     }
 
-    /// A time. A literal has no type of its own, and is a timestamp as Redshift takes it.
+    /// Returns a time. Redshift treats a literal as a timestamp.
     fn time(&self, piece: &Range<usize>) -> Result<String, String> {
         let text = self.reader.expression(piece.clone())?;
         let at = self.reader.next(piece.start, piece.end);
@@ -358,7 +359,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
     }
 }
 
-/// Whether a word that comes behind this token is the name of a table.
+/// Returns `true` if a word after this token is the name of a table.
 fn names_a_table(before: Option<Token<'_>>) -> bool {
     matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("FROM") || word.eq_ignore_ascii_case("JOIN"))
 }
@@ -386,7 +387,7 @@ fn top<'a>(
     Ok(Some((Cow::Owned(if in_set { format!("({text})") } else { text }), last)))
 }
 
-/// How many rows `TOP` takes, and the position behind it.
+/// Returns the number of rows of `TOP`, and the position after it.
 pub(super) fn count_of_top(
     reader: Reader<'_, '_>,
     at: usize,
@@ -412,7 +413,7 @@ pub(super) fn is_set_operator(token: Token<'_>) -> bool {
     matches!(token, Token::Word(word) if operators.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Where the query ends that begins before `at`.
+/// Returns the end of the query that begins before `at`.
 pub(super) fn end_of_query(reader: Reader<'_, '_>, at: usize, end: usize) -> usize {
     let mut depth = 0;
     for at in at..end {

@@ -1,4 +1,5 @@
-//! Redshift's SQL as PostgreSQL understands it, where that can be told from the words alone: `docs/postgres.md` lists what becomes of what.
+//! Translates Redshift's SQL to PostgreSQL's, as far as the words alone allow. `docs/postgres.md` lists the
+//! translations.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -16,18 +17,19 @@ mod windows;
 
 pub(super) use refusal::of_missing as refusal_of_missing;
 
-/// Functions that Redshift has and PostgreSQL lacks; `~` stands for the schema that they go to.
+/// Functions that Redshift has and PostgreSQL lacks. `~` stands for their schema.
 pub(super) const LIBRARY: &str = include_str!("library.sql");
 
-/// The text for PostgreSQL; the same one where there is nothing to translate. `library`: the schema of [`LIBRARY`], quoted.
+/// Translates SQL to PostgreSQL's dialect. SQL without differences is returned as it is. `library`: the
+/// quoted schema of [`LIBRARY`].
 ///
 /// # Errors
-/// The text of the statement's failure, where Redshift means something that PostgreSQL does not have.
+/// The text of the statement's failure, if PostgreSQL has no equivalent.
 pub(super) fn translate<'a>(sql: &'a str, library: &str) -> Result<Cow<'a, str>, String> {
     translate_piece(sql, library, End::Closed)
 }
 
-/// The translation of a text that may be a piece of SQL.
+/// Translates a text that may be a piece of SQL.
 fn translate_piece<'a>(sql: &'a str, library: &str, end: End) -> Result<Cow<'a, str>, String> {
     let tokens: Vec<_> = tokens(sql).collect();
     let names = names::of_text(Reader { tokens: &tokens, library }, end);
@@ -36,38 +38,38 @@ fn translate_piece<'a>(sql: &'a str, library: &str, end: End) -> Result<Cow<'a, 
     Ok(if text == sql { Cow::Borrowed(sql) } else { Cow::Owned(text) })
 }
 
-/// What a piece of SQL is.
+/// Context of a piece of SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Context {
     /// Whole statements.
     Statement,
-    /// The body of a procedure or function, which begins and ends statements by words, too.
+    /// The body of a procedure or function, in which words also begin and end statements.
     Body,
-    /// Something inside of a statement.
+    /// A part of a statement.
     Expression,
-    /// The name of a type, and what may follow it.
+    /// A type and what may follow it.
     Type,
 }
 
-/// Reads a text's tokens. Positions are indices of tokens.
+/// Reads the tokens of a text. Positions are token indices.
 #[derive(Clone, Copy)]
 struct Reader<'a, 'l> {
     tokens: &'a [Token<'a>],
     library: &'l str,
 }
 
-/// Words behind which there is no operand yet.
+/// Words that are followed by an operand.
 const BEFORE_OPERAND: [&str; 25] = [
     "TABLE", "EXISTS", "FROM", "JOIN", "INTO", "UPDATE", "USING", "LIKE", "TRUNCATE", "ANALYZE", "VACUUM",
     "SELECT", "DISTINCT", "WHERE", "AND", "OR", "NOT", "ON", "BY", "SET", "WHEN", "THEN", "ELSE", "DELETE",
     "HAVING",
 ];
 
-/// A piece that was translated, and the position behind it.
+/// A translated piece, and the position after it.
 type Piece<'a> = (Cow<'a, str>, usize);
 
 impl<'a> Reader<'a, '_> {
-    /// The translation of a part of the text.
+    /// Translates a part of the text.
     fn text(self, part: Range<usize>, context: Context) -> Result<String, String> {
         let (mut text, mut at) = (String::new(), part.start);
         let mut before = None;
@@ -99,7 +101,7 @@ impl<'a> Reader<'a, '_> {
         Ok(text)
     }
 
-    /// The translation of what a part of the text begins with.
+    /// Translates the beginning of a part of the text.
     fn piece(
         self,
         part: Range<usize>,
@@ -135,7 +137,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Whether a statement begins behind this token.
+    /// Returns `true` if a statement begins after this token.
     fn begins(self, before: Option<Token<'a>>, context: Context) -> bool {
         match before {
             None | Some(Token::Semicolon) => true,
@@ -146,7 +148,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// `#name`, where a table is meant: the operator `#` has an operand before it.
+    /// `#name` as the name of a table. The operator `#` has an operand before it.
     fn work_table(self, at: usize, before: Option<Token<'a>>) -> Option<Piece<'a>> {
         let Some(Token::Word(name)) = self.tokens.get(at + 1) else { return None };
         let is_table = match before {
@@ -159,7 +161,7 @@ impl<'a> Reader<'a, '_> {
         if !is_table || !(first.is_alphabetic() || first == '_') {
             return None;
         }
-        // A query that makes one, unlike an insert into one.
+        // A query that creates the table, unlike an insert.
         let mut words = self.tokens[..at].iter().rev().filter(|token| !matches!(token, Token::Blank(_)));
         let is = |token: Option<&Token<'_>>, expected: &str| matches!(token, Some(Token::Word(word)) if word.eq_ignore_ascii_case(expected));
         let makes = is(words.next(), "INTO") && {
@@ -170,22 +172,22 @@ impl<'a> Reader<'a, '_> {
         Some((Cow::Owned(format!("{temporary}\"#{}\"", name.to_ascii_lowercase())), at + 2))
     }
 
-    /// The position of the first token that is not blank, from `at` on.
+    /// Returns the position of the first non-blank token from `at` on.
     fn next(self, at: usize, end: usize) -> Option<usize> {
         (at..end).find(|at| !matches!(self.tokens[*at], Token::Blank(_)))
     }
 
-    /// Where the statement ends that `at` is in.
+    /// Returns the end of the statement that contains `at`.
     fn statement_end(self, at: usize, end: usize) -> usize {
         (at..end).find(|at| self.tokens[*at] == Token::Semicolon).unwrap_or(end)
     }
 
-    /// The last token of a part that is not blank.
+    /// Returns the last non-blank token of a part.
     fn last(self, part: Range<usize>) -> Option<Token<'a>> {
         self.tokens[part].iter().rev().find(|token| !matches!(token, Token::Blank(_))).copied()
     }
 
-    /// The word at or behind `at`, in capitals, and the position behind it.
+    /// Returns the word at or after `at` in upper case, and the position after it.
     fn word(self, at: usize, end: usize) -> Option<(String, usize)> {
         let at = self.next(at, end)?;
         match self.tokens[at] {
@@ -194,7 +196,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// The position behind these words, if they come next.
+    /// Returns the position after these words, if they come next.
     fn words(self, mut at: usize, end: usize, words: &[&str]) -> Option<usize> {
         for expected in words {
             let (word, next) = self.word(at, end)?;
@@ -206,7 +208,7 @@ impl<'a> Reader<'a, '_> {
         Some(at)
     }
 
-    /// What is between the brackets that come next, and the position behind them.
+    /// Returns the text between the brackets that come next, and the position after them.
     fn list(self, at: usize, end: usize) -> Option<(Range<usize>, usize)> {
         let open = self.next(at, end)?;
         if self.tokens[open] != Token::Symbol("(") {
@@ -226,7 +228,7 @@ impl<'a> Reader<'a, '_> {
         None
     }
 
-    /// The pieces of a list between its commas; none for a list of nothing.
+    /// Splits a list at its commas. An empty list has no pieces.
     fn split(self, list: Range<usize>) -> Vec<Range<usize>> {
         let (mut pieces, mut begin, mut depth) = (Vec::new(), list.start, 0);
         if self.next(list.start, list.end).is_none() {
@@ -247,7 +249,7 @@ impl<'a> Reader<'a, '_> {
         pieces
     }
 
-    /// The translation of an expression, without the blanks around it. A comment to the end of its line keeps that end.
+    /// Translates an expression, without the surrounding blanks. A comment keeps its line end.
     fn expression(self, part: Range<usize>) -> Result<String, String> {
         let text = self.text(part, Context::Expression)?;
         let text = text.trim();

@@ -1,4 +1,4 @@
-//! Names that Redshift does without, gives by itself, or takes for a name where the dialect would see a call.
+//! Names that Redshift does not require or generates itself, and names that look like calls.
 //!
 //! ```sql
 //! SELECT LEN(a) FROM (SELECT 'x' AS a)               -- as written
@@ -12,7 +12,7 @@
 //! * PostgreSQL names a column after the function that it runs. The translation runs another function than the one written.
 //! * The name of a common table expression, or an alias with a column list, looks like a call.
 //!
-//! The names are added to the tokens before anything else is translated, so that the rest of the dialect meets complete SQL.
+//! The names are inserted before the translation, so that the rest of the dialect reads complete SQL.
 
 use std::ops::Range;
 
@@ -109,18 +109,19 @@ const BEHIND_ITEMS: [&str; 18] = [
     "FOR",
 ];
 
-/// A name to put into a text.
+/// A name to insert.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Insertion {
-    /// The position before which it goes.
+    /// The position of the insertion.
     at: usize,
-    /// Replaces the token at the position. Otherwise the name is an alias, with `AS` before it.
+    /// Replaces the token at the position. Otherwise the name is an alias, preceded by `AS`.
     replaces: bool,
-    /// The name, quoted.
+    /// The quoted name.
     text: String,
 }
 
-/// Whether a text that begins like this ends the table, or the item, before it: no alias and no operator comes first.
+/// Returns `true` if a text ends the preceding table or item: it begins with neither an alias nor an
+/// operator.
 pub(super) fn closes(text: &str) -> bool {
     let first = tokens(text).find(|token| !matches!(token, Token::Blank(_)));
     first.is_some_and(|first| match first {
@@ -134,11 +135,11 @@ pub(super) fn closes(text: &str) -> bool {
 pub(super) enum End {
     /// The SQL ends with the text.
     Closed,
-    /// More SQL may follow: the text is a piece that a procedure puts together with others.
+    /// More SQL may follow: the text is a piece of assembled SQL.
     Open,
 }
 
-/// The names to put into a text, in the order of their positions.
+/// Returns the names to insert into a text, in the order of their positions.
 pub(super) fn of_text(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     let mut names = Tables::new(reader, end).names();
     names.extend(columns(reader, end));
@@ -146,7 +147,7 @@ pub(super) fn of_text(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     names
 }
 
-/// The tokens with the names among them.
+/// Inserts the names into the tokens.
 pub(super) fn put_into<'a>(tokens: &[Token<'a>], names: &'a [Insertion]) -> Vec<Token<'a>> {
     let (mut named, mut at) = (Vec::with_capacity(tokens.len() + 4 * names.len()), 0);
     for name in names {
@@ -174,11 +175,11 @@ struct Tables<'a, 'l> {
     names: Vec<Insertion>,
     /// The open brackets, innermost last. The first stands for the text itself.
     levels: Vec<Level>,
-    /// A table comes next.
+    /// The next token begins a table.
     expects: bool,
-    /// An alias may come next.
+    /// The next token may be an alias.
     may_alias: bool,
-    /// An alias comes next.
+    /// The next token is an alias.
     alias: bool,
     before: Option<Token<'a>>,
 }
@@ -188,15 +189,15 @@ struct Tables<'a, 'l> {
 struct Level {
     /// A query or a statement, rather than a list of expressions.
     is_query: bool,
-    /// A subquery that is a table of the query around it.
+    /// A subquery that is a table of the enclosing query.
     is_derived: bool,
-    /// A table of the query around it: a subquery, the arguments of a function, tables that are joined.
+    /// A table of the enclosing query: a subquery, the arguments of a function, or joined tables.
     is_table: bool,
     /// The position is among the tables of `FROM`.
     tables: bool,
     /// The statement may name tables behind `USING`.
     has_using: bool,
-    /// The `CASE`s that the position is in.
+    /// The number of open `CASE`s.
     cases: usize,
 }
 
@@ -325,7 +326,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         }
     }
 
-    /// Quotes the name of something with a column list, where it is a function's, too.
+    /// Quotes a name with a column list if a function has the same name.
     fn quote(&mut self, at: usize, word: &str) {
         let end = self.reader.tokens.len();
         if functions::is_known(word) && self.reader.list(at + 1, end).is_some() {
@@ -347,7 +348,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         self.before != Some(Token::Symbol(".")) && behind().is_some()
     }
 
-    /// Whether an alias comes at or behind a position.
+    /// Returns `true` if an alias comes at or after a position.
     fn has_alias(&self, at: usize) -> bool {
         let (reader, end) = (self.reader, self.reader.tokens.len());
         let Some(next) = reader.next(at, end) else { return self.end == End::Open };
@@ -361,7 +362,7 @@ impl<'a, 'l> Tables<'a, 'l> {
     }
 }
 
-/// Whether a query is in the brackets that open at a position.
+/// Returns `true` if the brackets that open at a position contain a query.
 fn begins_query(reader: Reader<'_, '_>, open: usize) -> bool {
     let end = reader.tokens.len();
     let Some(first) = reader.next(open + 1, end) else { return false };
@@ -376,13 +377,13 @@ fn begins_query(reader: Reader<'_, '_>, open: usize) -> bool {
             begins_query(reader, first)
                 && reader.list(first, end).is_some_and(|(_, behind)| ends_query(behind))
         }
-        // A name alone in brackets is no table: the expression that it stands for is a query.
+        // A single name in brackets is not a table, so the name stands for a query.
         Token::Word(word) if word.starts_with(bodies::MARK) => ends_query(first + 1),
         token => is(token, &["SELECT", "WITH", "VALUES"]),
     }
 }
 
-/// The aliases of the items of all queries whose columns would be named after another function than the one written.
+/// Returns the aliases of items whose columns PostgreSQL would name after another function.
 fn columns(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     let length = reader.tokens.len();
     let mut names = Vec::new();
@@ -433,14 +434,15 @@ fn end_of_items(reader: Reader<'_, '_>, begin: usize) -> usize {
     reader.tokens.len()
 }
 
-/// A part without the blanks around it.
+/// Returns a part without the surrounding blanks.
 pub(super) fn trimmed(reader: Reader<'_, '_>, part: Range<usize>) -> Range<usize> {
     let begin = reader.next(part.start, part.end).unwrap_or(part.end);
     let is_blank = |at: &usize| matches!(reader.tokens[*at], Token::Blank(_));
     begin..part.clone().rev().find(|at| !is_blank(at)).map_or(begin, |at| at + 1)
 }
 
-/// The name that Redshift gives the column of an item without an alias, where PostgreSQL gives its translation another one.
+/// Returns the name that Redshift gives the column of an item without an alias, if PostgreSQL names the
+/// translation differently.
 ///
 /// Redshift follows PostgreSQL's rule: a call is named after its function, a cast after its operand, a `CASE` after its `ELSE`.
 pub(super) fn column(reader: Reader<'_, '_>, item: Range<usize>) -> Option<&'static str> {
@@ -483,7 +485,7 @@ pub(super) fn column(reader: Reader<'_, '_>, item: Range<usize>) -> Option<&'sta
     }
 }
 
-/// The positions of tokens that are in no brackets.
+/// Returns the positions of tokens outside of brackets.
 pub(super) fn top_level<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -503,7 +505,7 @@ pub(super) fn top_level<'a>(
     })
 }
 
-/// Whether a part is the name of a type, and nothing else.
+/// Returns `true` if a part is exactly the name of a type.
 fn is_type(reader: Reader<'_, '_>, part: Range<usize>) -> bool {
     let mut at = part.start;
     let Some((first, next)) = reader.word(at, part.end) else { return false };
@@ -522,7 +524,7 @@ fn is_type(reader: Reader<'_, '_>, part: Range<usize>) -> bool {
     reader.next(at, part.end).is_none()
 }
 
-/// The expression behind the `ELSE` of a `CASE` that is all of a part.
+/// Returns the expression after the `ELSE` of a part that is a whole `CASE`.
 fn otherwise(reader: Reader<'_, '_>, case: Range<usize>) -> Option<Range<usize>> {
     let (mut depth, mut found) = (0_usize, None);
     for at in top_level(reader, case.clone()) {
@@ -541,7 +543,7 @@ fn otherwise(reader: Reader<'_, '_>, case: Range<usize>) -> Option<Range<usize>>
     None
 }
 
-/// The position behind what may follow the arguments of a call and belongs to it.
+/// Returns the position after the clauses that belong to a call.
 fn end_of_call(reader: Reader<'_, '_>, mut at: usize, end: usize) -> usize {
     let nulls = |at: usize| {
         let words: [&[&str]; 2] = [&["IGNORE", "NULLS"], &["RESPECT", "NULLS"]];

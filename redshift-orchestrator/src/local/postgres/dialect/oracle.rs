@@ -1,7 +1,8 @@
-//! A second opinion on the dialect: SQL that `sqlparser` reads as Redshift's must become SQL that it reads as PostgreSQL's.
+//! An independent check of the dialect: SQL that `sqlparser` accepts as Redshift's must become SQL that it
+//! accepts as PostgreSQL's.
 //!
-//! The corpus is the SQL of the tests, the SQL of the examples, statements of procedures' bodies included, and statements that a grammar
-//! generates from a seed. `DIALECT_SEED` replays one statement of those.
+//! The corpus consists of the SQL of the tests and the examples, including statements within procedures, and
+//! of statements that a grammar generates from seeds. `DIALECT_SEED` replays one generated statement.
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
@@ -16,7 +17,7 @@ use crate::sql::{Token, split, tokens};
 
 const LIBRARY: &str = "\"lib\"";
 
-/// Statements that `sqlparser` does not read as PostgreSQL's although the server does, by their first words.
+/// Statements, by their first word, that the server accepts and `sqlparser` does not.
 const NOT_READ: [(&str, &str); 1] =
     [("DO", "it has no DO, which ALTER TABLE becomes where it changes the size of a column, or nothing")];
 
@@ -24,7 +25,7 @@ fn parse(dialect: &dyn Dialect, sql: &str) -> Result<Vec<Statement>, String> {
     Parser::parse_sql(dialect, sql).map_err(|error| error.to_string())
 }
 
-/// What PostgreSQL 15 does not accept although the parser does.
+/// Checks for faults that PostgreSQL 15 reports and the parser does not.
 #[derive(Default)]
 struct Strict {
     faults: Vec<String>,
@@ -52,21 +53,21 @@ impl Visitor for Strict {
     }
 }
 
-/// How a statement fared.
+/// Outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Found {
-    /// Neither read nor judged: `sqlparser` does not read it as Redshift's.
+    /// `sqlparser` does not accept the statement as Redshift's.
     NotRead,
-    /// Refused by name.
+    /// The dialect refuses the statement.
     Refused,
-    /// Read before and after.
+    /// Both versions are accepted.
     Agreed,
     /// One of [`NOT_READ`].
     Listed,
 }
 
 /// # Errors
-/// The disagreement.
+/// The description of a disagreement.
 fn judge(sql: &str) -> Result<Found, String> {
     if parse(&RedshiftSqlDialect {}, sql).is_err() {
         return Ok(Found::NotRead);
@@ -90,8 +91,8 @@ fn judge(sql: &str) -> Result<Found, String> {
     }
 }
 
-/// The SQL without what `sqlparser` does not read and PostgreSQL does: `(value).*`, all columns of a row, which `QUALIFY` becomes; and the
-/// options of `LIKE` in brackets.
+/// Removes syntax that PostgreSQL accepts and `sqlparser` does not: `(value).*`, all columns of a row, which
+/// `QUALIFY` becomes; and the options of `LIKE` in brackets.
 fn readable(sql: &str) -> String {
     let sql = sql.replace(" INCLUDING CONSTRAINTS)", ")");
     let mut pieces = sql.split("(\"~q\".\"~");
@@ -103,7 +104,7 @@ fn readable(sql: &str) -> String {
     text
 }
 
-/// Judges all statements; returns how many fared how.
+/// Checks all statements and returns the number of each outcome.
 fn judge_all(statements: impl IntoIterator<Item = String>) -> BTreeMap<Found, usize> {
     let (mut found, mut wrong) = (BTreeMap::new(), Vec::new());
     for sql in statements {
@@ -121,7 +122,7 @@ fn judge_all(statements: impl IntoIterator<Item = String>) -> BTreeMap<Found, us
     found
 }
 
-/// The statements of a text, and those of the bodies in it that are SQL by themselves.
+/// Returns the statements of a script, and the SQL statements within its bodies.
 fn statements(script: &str) -> Vec<String> {
     let mut statements = split(script);
     let bodies: Vec<_> = tokens(script)
@@ -132,7 +133,7 @@ fn statements(script: &str) -> Vec<String> {
         .collect();
     for body in bodies {
         statements.extend(split(&body).into_iter().map(|sql| {
-            // Behind the words that a block begins with.
+            // The text after the words that begin a block.
             let begin = ["BEGIN", "THEN", "ELSE", "LOOP"].iter().filter_map(|word| {
                 let at = sql.to_ascii_uppercase().rfind(word)?;
                 Some(at + word.len())
@@ -173,7 +174,7 @@ fn generated_sql_is_read_before_and_after() {
     assert!(only.is_some() || found[&Found::Agreed] > 3_000, "{found:?}");
 }
 
-/// Redshift's SQL at random.
+/// A generator of random Redshift SQL.
 struct Grammar {
     rng: fastrand::Rng,
     depth: usize,

@@ -1,6 +1,7 @@
 //! `QUALIFY`: a condition on the results of window functions.
 //!
-//! The query becomes a subquery that has its condition as one more column, and the query around it takes the rows where that is true:
+//! The query becomes a subquery with its condition as an additional column, and an outer query selects the
+//! rows where the condition is true:
 //!
 //! ```sql
 //! SELECT a, t.* FROM t QUALIFY ROW_NUMBER() OVER (PARTITION BY a ORDER BY b) = 1 ORDER BY c
@@ -9,7 +10,7 @@
 //! WHERE "~q"."~keep" ORDER BY "~q"."~o1"
 //! ```
 //!
-//! What stands for all columns is a row of each table on the way out, so that nobody needs to know which they are.
+//! `*` becomes one whole row per table, so that the translation does not need the column names.
 
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ const CLAUSES: [&str; 4] = ["WHERE", "GROUP", "HAVING", "QUALIFY"];
 /// Words that a join begins with.
 const JOINS: [&str; 7] = ["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"];
 
-/// The translation of the query that begins here, if it has `QUALIFY`; `None` also where it has and cannot be told apart into its parts.
+/// Translates a query with `QUALIFY`. Returns `None` if there is none, or if the query cannot be taken apart.
 pub(super) fn translate<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -55,7 +56,7 @@ pub(super) fn translate<'a>(
         outside(reader, range).find(|at| is_word(reader, *at, &TAIL)).unwrap_or(end)
     };
     let condition = trimmed(reader, qualify + 1..end_of(qualify + 1..stop));
-    // Behind a set operator, the rest is that of the set.
+    // After a set operator, the rest belongs to the whole set.
     let in_set = matches!(before, Some(token) if functions::is_set_operator(token));
     let mut rest = condition.end..if in_set { condition.end } else { stop };
     let keys =
@@ -149,7 +150,7 @@ impl Query {
         self.outer.push(format!("(\"~q\".\"~{}\").*", self.values.len()));
     }
 
-    /// What rows are ordered by, as a column.
+    /// Adds a sort key as a column.
     fn key(&mut self, text: String) -> String {
         self.keys.push(text);
         format!("\"~q\".\"~o{}\"", self.keys.len())
@@ -169,14 +170,14 @@ impl Query {
     }
 }
 
-/// The name of a column of the result.
+/// The name of a result column.
 struct Name {
     text: String,
-    /// The position at which `AS name` begins; the end, where it is not written down.
+    /// The position of `AS name`, or the end if there is no alias.
     begin: usize,
 }
 
-/// The positions of tokens that are in no brackets.
+/// Returns the positions of tokens outside of brackets.
 fn outside<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> impl Iterator<Item = usize> + use<'a> {
     let tokens = reader.tokens;
     let mut depth = 0_usize;
@@ -195,7 +196,8 @@ fn is_word(reader: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
     matches!(reader.tokens[at], Token::Word(word) if words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// The tables whose columns an item stands for: `None` for any other item, `Some(None)` where they cannot be told.
+/// Returns the tables that an item with `*` stands for: `None` for any other item, `Some(None)` if they are
+/// unknown.
 fn rows(reader: Reader<'_, '_>, item: &Range<usize>, tables: Range<usize>) -> Option<Option<Vec<String>>> {
     if reader.last(item.clone()) != Some(Token::Symbol("*")) {
         return None;
@@ -212,7 +214,7 @@ fn rows(reader: Reader<'_, '_>, item: &Range<usize>, tables: Range<usize>) -> Op
     }
 }
 
-/// The names by which the tables of a query are known in it; `None` where columns of theirs become one, or there are others than tables.
+/// Returns the names of a query's tables, or `None` if joined columns merge or a source is not a table.
 fn sources(reader: Reader<'_, '_>, part: Range<usize>) -> Option<Vec<String>> {
     let end = outside(reader, part.clone()).find(|at| is_word(reader, *at, &CLAUSES)).unwrap_or(part.end);
     let (mut names, mut at) = (Vec::new(), part.start);
@@ -220,7 +222,7 @@ fn sources(reader: Reader<'_, '_>, part: Range<usize>) -> Option<Vec<String>> {
         let (name, next) = source(reader, at, end)?;
         names.push(name);
         at = next;
-        // What it is joined on.
+        // The condition of the join.
         let joins = |at: &usize| {
             reader.tokens[*at] == Token::Symbol(",")
                 || is_word(reader, *at, &JOINS) && reader.list(at + 1, end).is_none()
@@ -237,7 +239,7 @@ fn sources(reader: Reader<'_, '_>, part: Range<usize>) -> Option<Vec<String>> {
     }
 }
 
-/// The name of the table that comes next, and the position behind it.
+/// Returns the name of the next table, and the position after it.
 fn source(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<(String, usize)> {
     let identifier = |at: usize| match reader.tokens[reader.next(at, end)?] {
         Token::Word(name) => Some(name.to_owned()),
@@ -259,7 +261,7 @@ fn source(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<(String, usiz
                 name = identifier(behind + 1)?;
                 behind = reader.next(behind + 1, end)? + 1;
             }
-            // A function.
+            // A table function.
             if reader.list(behind, end).is_some() {
                 return None;
             }
@@ -276,7 +278,7 @@ fn source(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<(String, usiz
     }
 }
 
-/// What the column of an item is called.
+/// Returns the name of an item's column.
 fn name(reader: Reader<'_, '_>, item: Range<usize>) -> Name {
     let solid: Vec<usize> =
         item.clone().filter(|at| !matches!(reader.tokens[*at], Token::Blank(_))).collect();
@@ -306,7 +308,7 @@ fn name(reader: Reader<'_, '_>, item: Range<usize>) -> Name {
     }
 }
 
-/// Whether two names, quoted or not, mean the same column.
+/// Returns `true` if two names, quoted or not, are equal.
 fn is_same_name(one: &str, other: &str) -> bool {
     let plain = |name: &str| match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\"\"", "\""),
@@ -315,7 +317,7 @@ fn is_same_name(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
-/// The name of the function that an item begins with.
+/// Returns the name of the function at the beginning of an item.
 fn of_call(reader: Reader<'_, '_>, solid: &[usize]) -> Option<String> {
     let Token::Word(word) = reader.tokens[*solid.first()?] else { return None };
     if reader.tokens[*solid.get(1)?] != Token::Symbol("(") {
@@ -328,7 +330,8 @@ fn of_call(reader: Reader<'_, '_>, solid: &[usize]) -> Option<String> {
     })
 }
 
-/// A condition in which names of window functions are these functions: PostgreSQL knows the names of columns only behind the query.
+/// Replaces the aliases of window functions in a condition by the functions: PostgreSQL does not know aliases
+/// there.
 fn in_place_of_names(
     reader: Reader<'_, '_>,
     condition: Range<usize>,
@@ -361,7 +364,7 @@ fn in_place_of_names(
     Reader { tokens: &tokens, library: reader.library }.expression(0..tokens.len())
 }
 
-/// What rows are ordered by, and `DESC NULLS LAST` and the like behind it.
+/// Splits a sort key into the expression and `DESC NULLS LAST` and the like.
 fn key_and_direction(reader: Reader<'_, '_>, key: Range<usize>) -> (Range<usize>, Range<usize>) {
     let directions = ["ASC", "DESC", "NULLS"];
     let begin = outside(reader, key.clone()).find(|at| is_word(reader, *at, &directions)).unwrap_or(key.end);

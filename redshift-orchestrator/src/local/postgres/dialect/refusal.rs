@@ -1,11 +1,12 @@
-//! What Redshift has and a PostgreSQL server has not: refused by name, with the way out.
+//! Refusals, each with a way out: features of Redshift that PostgreSQL lacks, and SQL that only PostgreSQL
+//! accepts.
 
 use std::ops::Range;
 
 use super::{Reader, names, windows};
 use crate::sql::Token;
 
-/// Words that a statement begins with; what is refused; the way out.
+/// First words of a statement; the refused feature; the way out.
 #[rustfmt::skip]
 const STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["UNLOAD"], "UNLOAD", "SELECT the rows and fetch them, as CSV if they are many"),
@@ -45,7 +46,7 @@ const STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["ANALYSE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
 ];
 
-/// Words that a statement of PostgreSQL begins with and Redshift refuses; its name; the way out.
+/// First words of a statement that Redshift refuses; its name; the way out.
 #[rustfmt::skip]
 const POSTGRES_STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["CREATE", "INDEX"], "CREATE INDEX", "declare a SORTKEY"),
@@ -62,7 +63,7 @@ const POSTGRES_STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["CREATE", "TABLESPACE"], "CREATE TABLESPACE", "leave it out"),
 ];
 
-/// The refusal of a statement that only PostgreSQL understands.
+/// Returns the refusal of a statement that only PostgreSQL accepts.
 fn of_postgres_statement(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> {
     if let Some((_, name, way_out)) =
         POSTGRES_STATEMENTS.iter().find(|(words, ..)| reader.words(begin, end, words).is_some())
@@ -90,7 +91,7 @@ fn of_postgres_statement(reader: Reader<'_, '_>, begin: usize, end: usize) -> Op
     branches(reader, behind, end)
 }
 
-/// The refusal of a `MERGE` whose branches are not exactly one `WHEN MATCHED THEN` and one `WHEN NOT MATCHED THEN`.
+/// Returns the refusal of a `MERGE` without exactly one `WHEN MATCHED THEN` and one `WHEN NOT MATCHED THEN`.
 fn branches(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> {
     let way_out =
         "write exactly one WHEN MATCHED THEN UPDATE or DELETE, and one WHEN NOT MATCHED THEN INSERT";
@@ -105,7 +106,7 @@ fn branches(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> 
             Some(next) => (&mut matched, next),
             None => match reader.words(when, end, &["NOT", "MATCHED"]) {
                 Some(next) => (&mut unmatched, next),
-                // That of a CASE.
+                // A `WHEN` of a `CASE`.
                 None => continue,
             },
         };
@@ -122,7 +123,7 @@ fn branches(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> 
     (matched != 1 || unmatched != 1).then(|| as_on_redshift(text, "42601", way_out))
 }
 
-/// The position behind the name of a table.
+/// Returns the position after the name of a table.
 fn behind_name(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     let mut at = reader.next(at, end)?;
     if reader.tokens[at] == Token::Symbol("#") {
@@ -134,7 +135,7 @@ fn behind_name(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     Some(at + 1)
 }
 
-/// The refusal of the type of a column. `part`: the text behind the column's name.
+/// Returns the refusal of a column's type. `part`: the text after the column's name.
 pub(super) fn of_column(
     reader: Reader<'_, '_>,
     part: Range<usize>,
@@ -195,12 +196,12 @@ fn syntax_error(reader: Reader<'_, '_>, at: usize, way_out: &str) -> String {
     as_on_redshift(&text, "42601", way_out)
 }
 
-/// What PostgreSQL accepts and Redshift does not.
+/// Formats an error in Redshift's form, for SQL that PostgreSQL accepts.
 pub(super) fn as_on_redshift(text: &str, sqlstate: &str, way_out: &str) -> String {
     format!("ERROR: {text} [SQLSTATE {sqlstate}]\n  Way out: {way_out}")
 }
 
-/// The refusal of the statement that a part of the text begins with.
+/// Returns the refusal of the statement at the beginning of a part.
 pub(super) fn of_statement(reader: Reader<'_, '_>, part: Range<usize>) -> Option<String> {
     let (begin, end) = (part.start, part.end);
     if let Some((_, feature, way_out)) =
@@ -260,7 +261,7 @@ pub(super) fn of_statement(reader: Reader<'_, '_>, part: Range<usize>) -> Option
     None
 }
 
-/// The refusal of a word inside of a statement.
+/// Returns the refusal of a word within a statement.
 pub(super) fn of_word(
     reader: Reader<'_, '_>,
     part: Range<usize>,
@@ -318,7 +319,7 @@ pub(super) fn of_word(
         "PIVOT" | "UNPIVOT" if calls() && follows_a_table(before) => {
             ("PIVOT and UNPIVOT", "write a CASE for each column, with GROUP BY")
         }
-        // Where it was not translated.
+        // A QUALIFY that was not translated.
         "QUALIFY" if is_qualify(reader, part, before) => (
             "QUALIFY with SELECT * of joins with USING, with DISTINCT in another order, or with INTO first",
             "name the columns, or put the window function into a subquery, and its condition into WHERE",
@@ -328,7 +329,8 @@ pub(super) fn of_word(
     Some(refused(feature, way_out))
 }
 
-/// Whether a table can stand before the word that comes behind this token. A column of that name has a comma or a word such as SELECT there.
+/// Returns `true` if the token can be the end of a table. Before a column of the same name there is a comma,
+/// or a word such as SELECT.
 fn follows_a_table(before: Option<Token<'_>>) -> bool {
     match before {
         Some(Token::Word(word)) => {
@@ -341,21 +343,21 @@ fn follows_a_table(before: Option<Token<'_>>) -> bool {
     }
 }
 
-/// Whether the clause `QUALIFY` begins here.
+/// Returns `true` if a `QUALIFY` clause begins here.
 pub(super) fn is_qualify(reader: Reader<'_, '_>, part: Range<usize>, before: Option<Token<'_>>) -> bool {
     matches!(reader.tokens[part.start], Token::Word(word) if word.eq_ignore_ascii_case("QUALIFY"))
         && follows_a_table(before)
         && begins_a_condition(reader, part.start + 1, part.end)
 }
 
-/// Whether `(+)` begins here, behind a column.
+/// Returns `true` if `(+)` begins here, after a column.
 pub(super) fn is_outer_join(reader: Reader<'_, '_>, part: Range<usize>, before: Option<Token<'_>>) -> bool {
     let list = reader.list(part.start, part.end);
     matches!(before, Some(Token::Word(_) | Token::Quoted(_)))
         && list.is_some_and(|(list, _)| list.len() == 1 && reader.tokens[list.start] == Token::Symbol("+"))
 }
 
-/// Whether an expression comes next. Behind the name of a table, which may be `qualify`, comes anything else.
+/// Returns `true` if an expression comes next. After a table named `qualify` comes anything else.
 fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
     let behind_a_table = [
         "WHERE",
@@ -395,7 +397,7 @@ fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
 
 const SUPER: &str = "keep the document in a VARCHAR and read it with JSON_EXTRACT_PATH_TEXT";
 
-/// The refusal of a type.
+/// Returns the refusal of a type.
 pub(super) fn of_type(name: &str) -> Option<String> {
     let (feature, way_out) = match name.to_ascii_uppercase().as_str() {
         "SUPER" => ("the type SUPER", SUPER),
@@ -412,8 +414,8 @@ pub(super) fn refused(feature: &str, way_out: &str) -> String {
     format!("ERROR: {feature} is Amazon Redshift's, and PostgreSQL has nothing like it\n  Way out: {way_out}")
 }
 
-/// What PostgreSQL did not find and Redshift has, in upper case, with the way out: functions and system views. A server that was given
-/// one of the same name has it, so that this is asked only after it said no.
+/// Returns the refusal of a function or system view that Redshift has and the server does not. It is used
+/// only after the server's error, because a server may have an object of that name.
 pub(in crate::local::postgres) fn of_missing(name: &str) -> Option<String> {
     let name = name.to_ascii_uppercase();
     let views = ["STL_", "STV_", "SVL_", "SVV_", "SVCS_", "SYS_"];
@@ -444,7 +446,7 @@ pub(in crate::local::postgres) fn of_missing(name: &str) -> Option<String> {
     Some(refused(&format!("the function {name}"), way_out))
 }
 
-/// The tokens of a statement, to its semicolon.
+/// Returns the tokens of a statement, up to its semicolon.
 fn statement<'a>(reader: Reader<'a, '_>, begin: usize, end: usize) -> impl Iterator<Item = Token<'a>> {
     reader.tokens[begin..reader.statement_end(begin, end)].iter().copied()
 }

@@ -1,4 +1,4 @@
-//! Statements whose options PostgreSQL does not know.
+//! Statements with options that PostgreSQL lacks.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::sql::Token;
 
-/// Settings that PostgreSQL does not know; below a name with a dot it takes any.
+/// Settings that PostgreSQL lacks. It accepts any name with a dot.
 const SETTINGS: [&str; 20] = [
     "ANALYZE_THRESHOLD_PERCENT",
     "CAST_SUPER_NULL_ON_ERROR",
@@ -33,7 +33,7 @@ const SETTINGS: [&str; 20] = [
     "WLM_QUERY_SLOT_COUNT",
 ];
 
-/// The translation of (a part of) the statement that a part of the text begins with; `None` where it is as it should be.
+/// Translates (a part of) the statement at the beginning of a part. Returns `None` if it is kept.
 pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some((word, next)) = reader.word(begin, end) else { return Ok(None) };
@@ -87,7 +87,8 @@ fn quota(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     }
 }
 
-/// A statement without the words that `drop` finds at a position, of which it tells the one behind; `None` when it finds none.
+/// Returns a statement without the words found by `drop`, which returns the position after them. Returns
+/// `None` if there are none.
 fn without<'a>(
     reader: Reader<'a, '_>,
     begin: usize,
@@ -134,7 +135,7 @@ fn analyze<'a>(
     Ok(Some((Cow::Owned(format!("{verb}{}", behind_words(reader, at..options)?)), end)))
 }
 
-/// The rest of a statement, of which words before it were left out.
+/// Translates the rest of a statement after omitted words.
 fn behind_words(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, String> {
     let text = reader.text(part, Context::Expression)?;
     Ok(match text.trim() {
@@ -174,7 +175,7 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
         if number > 0 {
             text.push(',');
         }
-        // Only what comes after everything that has to be given can have a default.
+        // A parameter can have a default only if all later ones have one.
         let last =
             kind == "PROCEDURE" && parameters[number..].iter().all(|one| out_word(reader, one).is_some());
         text.push_str(&self::parameter(reader, parameter.clone(), last)?);
@@ -188,7 +189,7 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
     };
     let transactions = match kind.as_str() {
         "PROCEDURE" if has("NONATOMIC") => Transactions::None,
-        // PostgreSQL lets such a procedure end no transaction.
+        // PostgreSQL does not let these procedures end a transaction.
         "PROCEDURE" if has("DEFINER") || has("SET") => Transactions::Thrown,
         "PROCEDURE" => Transactions::Own,
         _ => Transactions::None,
@@ -215,7 +216,7 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
     Ok(Some((Cow::Owned(text), at)))
 }
 
-/// The position of the word `OUT` of a parameter.
+/// Returns the position of the word `OUT` of a parameter.
 fn out_word(reader: Reader<'_, '_>, parameter: &Range<usize>) -> Option<usize> {
     let mut words = parameter
         .clone()
@@ -233,7 +234,8 @@ fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool)
         let (piece, next) = match reader.tokens[at] {
             Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
             _ if Some(at) == out => (Cow::Borrowed("INOUT"), at + 1),
-            // The first word is a name or a mode: a lone type is taken for one, and no type that Redshift alone knows is lost by that.
+            // The first word is treated as a name or a mode. A lone type is kept, because none of Redshift's
+            // own types occurs alone.
             Token::Word(_) => {
                 let first = reader.next(part.start, part.end) == Some(at);
                 tables::type_name(reader, at..part.end)?

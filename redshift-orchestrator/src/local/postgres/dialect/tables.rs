@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use super::{Context, Piece, Reader, names, refusal};
 use crate::sql::Token;
 
-/// The type that a part of the text begins with, if only Redshift knows it.
+/// Translates the type at the beginning of a part, if only Redshift has it.
 pub(super) fn type_name<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (at, end) = (part.start, part.end);
     let Token::Word(word) = reader.tokens[at] else { return Ok(None) };
@@ -54,7 +54,7 @@ pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<O
     let (piece, mut at) =
         reader.piece(name..end, before, false, false).map(|(piece, next)| match is_work {
             true => (piece, next),
-            // The name of a table is never a word of Redshift's.
+            // A table's name is never translated.
             false => (Cow::Borrowed(reader.tokens[name].text()), name + 1),
         })?;
     text.push_str(&piece);
@@ -100,7 +100,8 @@ pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<O
     Ok(Some((Cow::Owned(text), at)))
 }
 
-/// `ALTER TABLE`: the attributes that place rows are left out, and a new size of a column counts bytes.
+/// Translates `ALTER TABLE`: the attributes that place rows are omitted, and a new size of a column counts
+/// bytes.
 pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some(name) = reader.words(begin, end, &["ALTER", "TABLE"]) else { return Ok(None) };
@@ -141,7 +142,7 @@ pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Op
     Ok(Some((Cow::Owned(text), end)))
 }
 
-/// `COLUMN name TYPE VARCHAR(n)`: PostgreSQL needs the check of the old size replaced, too.
+/// Translates `COLUMN name TYPE VARCHAR(n)`, which must replace the check of the old size.
 fn resize(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Option<String>, String> {
     let (begin, end) = (part.start, part.end);
     let begin = reader.words(begin, end, &["COLUMN"]).unwrap_or(begin);
@@ -156,15 +157,16 @@ fn resize(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Opt
     Ok(Some(format!("DO 'BEGIN PERFORM {library}.resize(''{table}'', ''{name}'', {size}); END'")))
 }
 
-/// A statement that does nothing.
+/// A statement without effect.
 pub(super) const NOTHING: &str = "DO 'BEGIN END'";
 
-/// The definition of a column, without the attributes that place its values. `table`: the name of its table.
+/// Translates the definition of a column, without the attributes that place its values. `table`: the name of
+/// its table.
 fn column(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<String, String> {
     let Some(name) = reader.next(part.start, part.end) else { return Ok(raw(reader, part)) };
     if let Token::Word(word) = reader.tokens[name] {
         match word.to_ascii_uppercase().as_str() {
-            // Redshift has no checks, so that only those of sizes are copied.
+            // Redshift has no CHECK constraints, so the only copied ones are those of sizes.
             "LIKE" => {
                 return Ok(format!(
                     "{} INCLUDING CONSTRAINTS",
@@ -221,12 +223,12 @@ fn column(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Str
     Ok(text)
 }
 
-/// A character type of a column. Its size is in bytes.
+/// A character type of a column, with its size in bytes.
 struct Character {
-    /// `CHAR`, which has ASCII characters only.
+    /// `CHAR`, which is limited to ASCII.
     is_fixed: bool,
     size: String,
-    /// The position behind it.
+    /// The position after the type.
     behind: usize,
 }
 
@@ -235,7 +237,8 @@ impl Character {
         format!("{}({})", if self.is_fixed { "CHAR" } else { "VARCHAR" }, self.size)
     }
 
-    /// The constraint of a column. PostgreSQL counts characters. A `CASE` is evaluated in order, and NULL is right.
+    /// Returns the constraint of a column: PostgreSQL counts characters. `CASE` guarantees the order of
+    /// evaluation and accepts NULL.
     fn check(&self, column: &str, library: &str) -> String {
         let size = &self.size;
         let (wrong, error) = match self.is_fixed {
@@ -249,10 +252,10 @@ impl Character {
     }
 }
 
-/// The character type that comes next: a `VARCHAR` without a size has 256 bytes, as have `TEXT` and `BPCHAR`.
+/// Returns the character type that comes next. Without a size, `VARCHAR`, `TEXT` and `BPCHAR` have 256 bytes.
 ///
 /// # Errors
-/// The refusal of a size that Redshift does not have.
+/// The refusal of a size beyond Redshift's maximum.
 fn character(reader: Reader<'_, '_>, at: usize, end: usize) -> Result<Option<Character>, String> {
     let Some((word, mut behind)) = reader.word(at, end) else { return Ok(None) };
     let varying = reader.words(behind, end, &["VARYING"]);
@@ -304,7 +307,7 @@ fn column_attribute<'a>(
             let generated = matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("AS"));
             let head = if generated { "IDENTITY" } else { "GENERATED ALWAYS AS IDENTITY" };
             match reader.list(next, end) {
-                // The syntax in the documentation has the arguments; clusters take (1, 1) without them.
+                // The documented syntax requires the arguments; clusters accept the word alone as (1, 1).
                 None => Some((Cow::Owned(format!("{head} ({})", identity(1, 1))), next)),
                 Some((list, end)) => {
                     let numbers = raw(reader, list);
@@ -319,7 +322,8 @@ fn column_attribute<'a>(
     })
 }
 
-/// The options of a sequence. By itself it begins no lower than 1, and a descending one no higher than -1.
+/// Returns the options of a sequence. Its default minimum is 1; the default maximum of a descending one is
+/// -1.
 fn identity(seed: i64, step: i64) -> String {
     let mut options = format!("START WITH {seed} INCREMENT BY {step}");
     if step >= 0 && seed < 1 {
@@ -330,7 +334,7 @@ fn identity(seed: i64, step: i64) -> String {
     options
 }
 
-/// The position behind an attribute of a table that says where its rows lie.
+/// Returns the position after a table attribute that places rows.
 fn table_attribute(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     let (word, next) = reader.word(at, end)?;
     let word_behind = |at: usize| reader.word(at, end).map(|(_, end)| end);
@@ -349,7 +353,7 @@ fn table_attribute(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usiz
     }
 }
 
-/// A part of the text as it is.
+/// Returns the text of a part.
 fn raw(reader: Reader<'_, '_>, part: Range<usize>) -> String {
     reader.tokens[part].iter().map(|token| token.text()).collect()
 }

@@ -8,7 +8,7 @@ fn refused(sql: &str) -> String {
     super::translate(sql, "lib").expect_err(sql)
 }
 
-/// Without regard to blanks, which are left where a word was taken out.
+/// Ignores differences in blanks.
 fn assert_translated(redshift: &str, postgres: &str) {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words(&translate(redshift)), words(postgres), "{redshift}");
@@ -340,7 +340,7 @@ fn procedures_are_translated_with_their_bodies() {
             FOR r IN SELECT * FROM t LIMIT 2 LOOP VACUUM t; END LOOP;
          END $body$ LANGUAGE plpgsql SECURITY DEFINER",
     );
-    // What a CALL leaves out on Redshift has a default here, where nothing has to be given after it.
+    // An OUT parameter, which a CALL omits on Redshift, gets a default unless a required parameter follows.
     assert_translated(
         "CREATE PROCEDURE p(a INT, OUT b INT, c OUT VARCHAR(10)) AS $$ BEGIN b := a; END $$ LANGUAGE plpgsql",
         "CREATE PROCEDURE p(a INT, INOUT b INT DEFAULT NULL, c INOUT VARCHAR(10) DEFAULT NULL) AS $$ BEGIN b := a; END $$ LANGUAGE plpgsql",
@@ -588,7 +588,7 @@ proptest! {
         let _ = super::translate(&sql, "lib");
     }
 
-    /// Whatever stands in a string, a quoted name or a comment comes out as it went in.
+    /// Strings, quoted names and comments are never changed.
     #[test]
     fn what_is_quoted_is_never_touched(
         quoted in "('(NVL\\(|SYSDATE|TOP 1|;|#t|:a| |''){0,6}'|\"(LEN\\(|MINUS|;|\"\"){1,4}\"|/\\*(DECODE\\(|;|UNLOAD| ){0,4}\\*/|-- NVL\\(;\n)",

@@ -1,18 +1,19 @@
-//! Window functions that PostgreSQL lacks, or cannot use as such: aggregates can.
+//! Window functions that PostgreSQL lacks or cannot use with OVER, as aggregates.
 
 use std::{borrow::Cow, ops::Range};
 
 use super::{Piece, Reader, refusal::refused};
 use crate::sql::Token;
 
-/// Whether a call, which ends before `behind`, has `OVER`.
+/// Returns `true` if a call that ends before `behind` has `OVER`.
 pub(super) fn is_windowed(reader: Reader<'_, '_>, behind: usize, end: usize) -> bool {
     let group = reader.words(behind, end, &["WITHIN", "GROUP"]).and_then(|group| reader.list(group, end));
     let behind = group.map_or(behind, |(_, behind)| behind);
     reader.words(behind, end, &["OVER"]).is_some()
 }
 
-/// `LISTAGG(…) WITHIN GROUP (ORDER BY …) OVER (…)`: the order is the window's, and all of it is the frame. `over` is the text behind `OVER`.
+/// `LISTAGG(…) WITHIN GROUP (ORDER BY …) OVER (…)`: the order becomes the window's, and the frame is the
+/// whole partition. `over`: the text after `OVER`.
 pub(super) fn list_agg<'a>(
     reader: Reader<'a, '_>,
     is_distinct: bool,
@@ -30,7 +31,7 @@ pub(super) fn list_agg<'a>(
     Ok((Cow::Owned(text), behind))
 }
 
-/// `RATIO_TO_REPORT(x) OVER (…)`: the share of a value in the sum of its window.
+/// `RATIO_TO_REPORT(x) OVER (…)`: the ratio of a value to the sum of its window.
 pub(super) fn ratio<'a>(
     reader: Reader<'a, '_>,
     list: Range<usize>,
@@ -45,7 +46,7 @@ pub(super) fn ratio<'a>(
     Ok(Some((Cow::Owned(text), behind)))
 }
 
-/// `MEDIAN(x)`, `PERCENTILE_CONT(f) WITHIN GROUP (ORDER BY x [DESC])` of a window.
+/// `MEDIAN(x)` and `PERCENTILE_CONT(f) WITHIN GROUP (ORDER BY x [DESC])` with `OVER`.
 pub(super) fn percentile<'a>(
     reader: Reader<'a, '_>,
     list: Range<usize>,
@@ -70,7 +71,7 @@ pub(super) fn percentile<'a>(
     Ok(Some((Cow::Owned(format!("{library}.percentile_over({fraction}, {value})")), behind)))
 }
 
-/// `FIRST_VALUE` and `LAST_VALUE` with `IGNORE NULLS`, within the brackets or behind them.
+/// `FIRST_VALUE` and `LAST_VALUE` with `IGNORE NULLS`, inside or after the brackets.
 pub(super) fn filled<'a>(
     reader: Reader<'a, '_>,
     name: &str,
