@@ -437,7 +437,7 @@ async fn an_expired_id_is_forgotten_a_day_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn effects_are_not_kept_where_nobody_reads_them() {
+async fn effects_are_not_kept_without_a_reader() {
     let service = LocalExecutor::scripted(Script::new().without_effects());
     let id = service.submit(&Statement::sql("SELECT 1"), None).await.unwrap().id;
     assert_eq!(service.describe(&id, Some(WaitTime::MAX)).await.unwrap().status, Status::Finished);

@@ -390,7 +390,7 @@ impl FaultFile {
         let Some(name) = self.operation else { return Ok(faults.with_everywhere(fault, self.rate)) };
         match Operation::ALL.into_iter().find(|operation| operation.as_str() == name) {
             Some(operation) if !operation.meets(fault) => {
-                refuse(format!("`{name}` is about no statement, whose record could expire"))
+                refuse(format!("`{name}` concerns no statement, so no record can expire"))
             }
             Some(operation) => Ok(faults.with(operation, fault, self.rate)),
             None => {
@@ -405,7 +405,7 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
     duration.ok_or_else(|| {
-        D::Error::custom(format!("`{text}` is no duration; write it like \"90s\" or \"1m 30s\""))
+        D::Error::custom(format!("`{text}` is not a valid duration; write it like \"90s\" or \"1m 30s\""))
     })
 }
 
@@ -425,7 +425,7 @@ mod tests {
     fn an_error_names_the_place_and_the_way_out() {
         assert_eq!(
             refused("concurrency = 2\n[[statement]]\ncontains = 'x'\ntakes = 'long'\n"),
-            "pipeline definition: `long` is no duration; write it like \"90s\" or \"1m 30s\" { line: 4 }"
+            "pipeline definition: `long` is not a valid duration; write it like \"90s\" or \"1m 30s\" { line: 4 }"
         );
         assert!(refused("[[statement]]\ncontains = 'x'\ntake = '1s'").contains("unknown field `take`"));
         assert!(refused("[[statement]]\ncontains = 'x'\nresult = [[1]]").contains("needs `columns`"));

@@ -199,5 +199,5 @@ pub(super) fn too_many_waiters(id: &StatementId) -> Error {
 }
 
 pub(super) fn bad_page() -> Error {
-    validation("the page token is not one that this executor gave")
+    validation("the page token is not valid")
 }

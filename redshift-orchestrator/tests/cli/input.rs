@@ -31,7 +31,10 @@ fn bad_input_is_one_message_and_exit_code_2() {
         ),
         (&["run", "load.toml", "-p", "cycle=1"], "nothing says where to run"),
         (&["run", "load.toml", "-p", "cycle=1", "--database", "d", "--workgroup", "w"], "no AWS region"),
-        (&["run", "load.toml", "-p", "cycle=1", "--postgres", "nonsense"], "no URL of a PostgreSQL server"),
+        (
+            &["run", "load.toml", "-p", "cycle=1", "--postgres", "nonsense"],
+            "not a valid URL of a PostgreSQL server",
+        ),
         (&["run", "load.toml", "-p", "cycle=1", "--journal", "ftp://x"], "s3://BUCKET/PREFIX"),
         (&["run", "load.toml", "-p", "cycle=1", "--run-id", ""], "1 to 200 characters"),
         (&["run", "load.toml", "-p", "cycle=1", "--endpoint-url", "127.0.0.1:8192"], "http://127.0.0.1:8192"),

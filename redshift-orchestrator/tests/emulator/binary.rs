@@ -1,4 +1,4 @@
-//! The program `redshift-data-emulator`, as a person starts it.
+//! The program `redshift-data-emulator`, started as a user does.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::{
     support::sdk_config,
 };
 
-/// The exit code, and what it wrote to standard error.
+/// Returns the exit code and the standard error.
 fn fails(arguments: &[&str]) -> (Option<i32>, String) {
     let output = emulator(arguments).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -24,7 +24,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn says_where_it_listens_serves_and_ends_well_on_a_signal() {
+async fn prints_its_address_serves_and_exits_cleanly_on_a_signal() {
     let script = file("[[statement]]\ncontains = 'UPDATE'\nrows = 3");
     let mut command = emulator(&["--listen", "127.0.0.1:0", "--scripted", script.path().to_str().unwrap()]);
     let mut program = Emulator::start(&mut command);
@@ -44,7 +44,7 @@ fn a_bad_file_or_address_is_an_error_with_a_way_out() {
     let script = file("[[statement]]\ncontains = 'x'\ntakes = 'long'");
     let (code, text) = fails(&["--scripted", script.path().to_str().unwrap()]);
     assert_eq!(code, Some(1));
-    assert!(text.contains("`long` is no duration") && text.contains("line: 3"), "{text}");
+    assert!(text.contains("`long` is not a valid duration") && text.contains("line: 3"), "{text}");
     let script = file("");
     let (code, text) = fails(&["--listen", "0.0.0.0:0", "--scripted", script.path().to_str().unwrap()]);
     assert_eq!(code, Some(1));

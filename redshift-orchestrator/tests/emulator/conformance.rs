@@ -1,4 +1,4 @@
-//! `DataApiExecutor`, over the real SDK and the emulator, passes every scenario.
+//! `DataApiExecutor`, over the real SDK and the emulator, passes every conformance scenario.
 
 use std::time::Duration;
 

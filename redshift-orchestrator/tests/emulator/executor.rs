@@ -1,4 +1,5 @@
-//! `DataApiExecutor` through the emulator, over the real SDK client: what comes out is what the executor behind it said.
+//! `DataApiExecutor` through the emulator, over the real SDK client: it returns what the executor behind it
+//! returns.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ fn script() -> Script {
 }
 
 #[tokio::test]
-async fn a_description_survives_the_way() {
+async fn a_description_is_transmitted_exactly() {
     let service = LocalExecutor::scripted(script());
     let executor = Served::new(service.clone()).await.into_executor();
     let statement =
@@ -57,7 +58,8 @@ async fn a_description_survives_the_way() {
     );
 }
 
-/// The service's times are floating-point numbers that are cut to milliseconds, which the SDK reads a little beside.
+/// The service's times are floating-point numbers cut to milliseconds, which the SDK reads with a small
+/// error.
 fn to_the_millisecond(mut description: Description, mode: RoundMode) -> Description {
     let rounding = TimestampRound::new().smallest(Unit::Millisecond).mode(mode);
     let round = |time: &mut Option<Timestamp>| {
@@ -73,7 +75,7 @@ fn to_the_millisecond(mut description: Description, mode: RoundMode) -> Descript
 }
 
 #[tokio::test]
-async fn a_result_and_the_catalog_survive_the_way() {
+async fn a_result_and_the_catalog_are_transmitted_exactly() {
     let service = LocalExecutor::scripted(script());
     let executor = Served::new(service.clone()).await.into_executor();
     let id = executor.submit(&Statement::sql("SELECT 1"), Some(WaitTime::MAX)).await.unwrap().id;
@@ -89,7 +91,7 @@ async fn a_result_and_the_catalog_survive_the_way() {
 }
 
 #[tokio::test]
-async fn the_kinds_of_errors_survive_the_way() {
+async fn error_kinds_are_transmitted_exactly() {
     let faults = Faults::seeded(0).with(Operation::Cancel, Fault::WrappedThrottle, 1.0).with(
         Operation::List,
         Fault::LostReply,

@@ -1,4 +1,4 @@
-//! The real SDK client on a connector that calls the emulator: hours go by in no time.
+//! The real SDK client on a connector that calls the emulator: hours pass on paused time.
 
 use std::{sync::Arc, time::Duration};
 

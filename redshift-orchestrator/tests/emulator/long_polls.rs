@@ -1,4 +1,4 @@
-//! Requests that are held.
+//! Held requests.
 
 use std::time::Duration;
 
@@ -60,13 +60,13 @@ async fn a_thousand_are_held_on_one_process_and_answered_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_gives_its_place_up() {
+async fn a_client_that_disconnects_releases_its_slot() {
     let served = Served::scripted(&format!("limits = {{ waiters_per_statement = 1 }}\n{SLOW}")).await;
     let id = submit(&served, "CALL slow()").await;
     let client = served.client();
     let wait = || client.describe_statement().id(&id).wait_time_seconds(30).send();
     assert!(timeout(Duration::from_millis(200), wait()).await.is_err());
-    // The place is free as soon as the emulator notices.
+    // The slot is free once the emulator notices.
     let again = async {
         while let Ok(Err(error)) = timeout(Duration::from_millis(200), wait()).await {
             assert!(error.into_service_error().is_active_waiting_requests_exceeded_exception());

@@ -1,4 +1,4 @@
-//! The emulator, over sockets: the real SDK client, this crate's executor on it, and plain HTTP.
+//! The emulator over sockets: the real SDK client, this crate's executor on it, and plain HTTP.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What goes over the wire, to the letter.
+//! The exact bytes of the protocol.
 
 use serde_json::json;
 
@@ -36,14 +36,14 @@ async fn an_unknown_id_names_the_resource() {
 }
 
 #[tokio::test]
-async fn what_is_no_operation_is_said_to_be_unknown() {
+async fn an_invalid_operation_is_reported_as_unknown() {
     let served = Served::scripted("").await;
     let (status, _, body) = served.call("DropWarehouse", "{}").await.unwrap();
     assert_eq!((status, &body["__type"]), (400, &json!("UnknownOperationException")));
     for request in [
         "GET / HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\n\r\n",
         "POST /other HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-        // A web page may send this to any address without asking first.
+        // A web page may send this to any address without a preflight request.
         "POST / HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\ncontent-type: text/plain\r\n\
          x-amz-target: RedshiftData.ListStatements\r\ncontent-length: 2\r\n\r\n{}",
     ] {

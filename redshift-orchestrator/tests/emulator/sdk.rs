@@ -1,4 +1,4 @@
-//! All 12 operations with the SDK's own client, which reads what we write by the service's model.
+//! All 12 operations with the SDK's own client, which parses responses by the service's model.
 
 use aws_sdk_redshiftdata::{
     error::ProvideErrorMetadata,
@@ -202,7 +202,7 @@ async fn a_batch_has_sub_statements_with_ids_of_their_own() {
 }
 
 #[tokio::test]
-async fn listing_shows_finished_ones_unless_told_otherwise_and_filters() {
+async fn listing_returns_finished_statements_by_default_and_filters() {
     let served = Served::scripted(SCRIPT).await;
     let client = served.client();
     for (cluster, database, name, sql) in [

@@ -41,7 +41,7 @@ impl Served {
         Self { address, stop: Some(stop), serving }
     }
 
-    /// Stops it, and returns once it has stopped.
+    /// Stops the emulator and waits until it has stopped.
     pub(crate) async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         (&mut self.serving).await.unwrap();
@@ -55,7 +55,7 @@ impl Served {
         DataApiExecutor::new(&self.sdk_config(), Target::cluster("dwh", "dev"))
     }
 
-    /// An executor on it, which serves until the test's runtime ends.
+    /// Returns an executor on an emulator that serves until the test's runtime ends.
     pub(crate) fn into_executor(self) -> DataApiExecutor {
         let executor = self.executor();
         std::mem::forget(self);
@@ -66,7 +66,8 @@ impl Served {
         sdk_config(&format!("http://{}", self.address))
     }
 
-    /// Sends a request as it is, and returns the status, the head and the body of the answer; `None` when there is none.
+    /// Sends a request unchanged. Returns the status, the head and the body of the response, or `None`
+    /// without a response.
     pub(crate) async fn raw(&self, request: &str) -> Option<(u16, String, Value)> {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -77,7 +78,7 @@ impl Served {
         Some((status, head.to_ascii_lowercase(), serde_json::from_str(body).unwrap_or_default()))
     }
 
-    /// Calls an operation with a body of the test's own.
+    /// Calls an operation with a custom body.
     pub(crate) async fn call(&self, operation: &str, body: &str) -> Option<(u16, String, Value)> {
         self.raw(&format!(
             "POST / HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\ncontent-type: application/x-amz-json-1.1\r\n\

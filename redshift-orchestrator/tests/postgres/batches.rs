@@ -1,4 +1,4 @@
-//! CSV results of a real database as Arrow batches, against what the database itself counts.
+//! CSV results of a real database as Arrow batches, compared with counts by the database.
 
 use futures::TryStreamExt;
 use redshift_orchestrator::{
@@ -31,7 +31,7 @@ async fn batches(
     service.batches(&id, BatchOptions::default().with_rows(64)).await?.try_collect().await
 }
 
-/// Each value beside a number that PostgreSQL makes of it.
+/// Each value, and a number that PostgreSQL computes from it.
 const SELECT: &str = r#"
     SELECT n::int8 AS n,
            (CASE WHEN n % 2 = 0 THEN -1 ELSE 1 END * (n * 10000000 + n / 10000.0))::numeric(18, 4) AS price,
@@ -54,7 +54,7 @@ const SELECT: &str = r#"
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn batches_hold_what_the_database_counts() {
     let database = Database::new("batches").await;
-    // Redshift's EXTRACT gives whole seconds, and so does the executor's.
+    // Redshift's EXTRACT returns whole seconds, and so does the executor's.
     let micros = "CREATE FUNCTION micros(timestamp) RETURNS int8 LANGUAGE sql AS 'SELECT (extract(epoch FROM $1) * 1000000)::int8'";
     database.client.batch_execute(micros).await.unwrap();
     let mut limits = Limits::default();

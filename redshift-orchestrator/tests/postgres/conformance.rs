@@ -1,4 +1,4 @@
-//! The scenarios, over PostgreSQL.
+//! The conformance scenarios on PostgreSQL.
 
 use redshift_orchestrator::{
     StatementExecutor,

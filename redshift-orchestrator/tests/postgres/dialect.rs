@@ -1,4 +1,4 @@
-//! Redshift's SQL, as people write it, on PostgreSQL.
+//! Redshift's SQL on PostgreSQL.
 
 use redshift_orchestrator::{
     Field, Statement, StatementExecutor, Status, WaitTime,
@@ -38,7 +38,7 @@ async fn does(service: &LocalExecutor<Postgres>, sql: &str) {
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn functions_have_redshifts_results() {
     let service = Database::new("dialect_functions").await.start().await;
-    // The results are those that Redshift's documentation gives, where it has the example.
+    // The expected results are those of Redshift's documentation, where it has the example.
     for (sql, expected) in [
         ("SELECT NVL(NULL, 5), ISNULL(NULL, 'x'), NVL2(NULL, 1, 2), NVL2('a', 1, 2)", "5 | x | 2 | 1"),
         (
@@ -159,7 +159,7 @@ async fn procedures_give_what_they_give_on_redshift() {
             f2 := f2 || '+';
          END $$ LANGUAGE plpgsql SECURITY INVOKER",
     ).await;
-    // As on Redshift, what is only given back is not handed in.
+    // As on Redshift, a CALL omits OUT parameters.
     assert_eq!(value(&service, "CALL load(2, '2019')").await, "2019+ | loaded 4");
     let named = Statement::sql("CALL load(:n, :year)").with_parameter("n", "2").with_parameter("year", "26");
     assert_eq!(run(&service, &named).await.error, None);
@@ -207,8 +207,8 @@ async fn what_only_redshift_has_fails_by_name_and_leaves_nothing() {
     assert!(two.message().contains("must be a single SQL statement"));
 }
 
-/// Statement after statement of a script, each with what comes of it behind `-->`: its rows, `ok`, what it fails with, or the feature that it
-/// is refused for. `&&` joins statements to a batch.
+/// Runs the statements of a script, each with its expected outcome after `-->`: its rows, `ok`, an error, or
+/// the refused feature. `&&` joins statements to a batch.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn what_elt_people_write_runs_as_on_redshift_or_is_refused_by_name() {

@@ -1,4 +1,5 @@
-//! The journal's table once more, with a server, sockets and a clock that is turned by hand: what the next run finds hours after a death.
+//! The journal's recovery table with a server, sockets and a manual clock: the outcome of a run hours after a
+//! death.
 
 use std::{
     path::Path,
@@ -18,7 +19,7 @@ use crate::{
     harness::{Database, ended, run},
 };
 
-/// Shows what it was last set to.
+/// A clock that shows the time it was last set to.
 #[derive(Clone, Debug)]
 pub(crate) struct TurnedClock(Arc<Mutex<Timestamp>>);
 
@@ -45,7 +46,8 @@ fn found(outcome: &Outcome) -> std::result::Result<Origin, UnknownReason> {
     }
 }
 
-/// Dies at that append, and `hours` later both the service and the orchestrator are new processes. What the run finds, and effects in all.
+/// Dies at an append; `hours` later both the service and the orchestrator are new processes. Returns the
+/// outcome of the run, and the total number of effects.
 async fn after_death(
     death: usize,
     after: bool,
@@ -74,7 +76,8 @@ async fn after_death(
     }
     drop(orchestrator);
     service.stop().await;
-    // The task that waits for the answer to a submit has the journal, too; as a dead process, it writes nothing more.
+    // The task that waits for the response to a submit also has the journal. Like a dead process, it writes
+    // nothing more.
     std::fs::copy(directory.path().join("journal.jsonl"), directory.path().join("next")).unwrap();
     clock.turn(hours);
 
@@ -87,21 +90,21 @@ async fn after_death(
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn the_next_run_finds_what_the_table_says_hours_later() {
+async fn the_next_run_recovers_as_documented_hours_later() {
     use UnknownReason as U;
     for (death, after, hours, expected) in [
         // The intent is durable, and nothing was sent.
         (0, true, 7.0, (Ok(Origin::Reattached), 1)),
         (0, true, 8.0, (Err(U::NotListed), 0)),
         (0, true, 24.0, (Err(U::TooLate), 0)),
-        // The service has it, and nobody wrote its id down.
+        // The service has the statement, and its id was not recorded.
         (1, false, 7.0, (Ok(Origin::Reattached), 1)),
         (1, false, 8.5, (Ok(Origin::Reattached), 1)),
         (1, false, 24.5, (Err(U::TooLate), 1)),
-        // The id is there, and the ending is not.
+        // The id is recorded, and the ending is not.
         (1, true, 23.9, (Ok(Origin::Reattached), 1)),
         (1, true, 24.1, (Err(U::RecordExpired), 1)),
-        // All is there.
+        // Everything is recorded.
         (2, true, 1_000.0, (Ok(Origin::Journal), 1)),
     ] {
         assert_eq!(after_death(death, after, hours).await, expected, "{death} {after} {hours}");
@@ -134,7 +137,7 @@ async fn a_token_and_a_record_expire_by_the_clock_for_every_process() {
         let page = service.list(&StatementFilter::default(), None).await.unwrap();
         page.statements.into_iter().map(|statement| statement.id).collect::<Vec<_>>()
     };
-    // One that submitted it, one that never heard of it, and one that was not there.
+    // A process that submitted the statement, one that never received it, and one that did not run then.
     for service in [service, other, start().await] {
         assert_eq!(listed(service.clone()).await, std::slice::from_ref(&second));
         assert_eq!(service.describe(&first, None).await.unwrap_err().kind(), ErrorKind::Expired);

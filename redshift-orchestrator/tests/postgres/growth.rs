@@ -20,7 +20,7 @@ async fn a_listing_reads_a_page_and_not_all_records() {
         SELECT gen_random_uuid(), 'theirs-' || n, ARRAY['SELECT 1'], '[]', 'JSON', false, 'FINISHED', now(), now(), now() FROM generate_series(1, 20000) n";
     database.client.batch_execute(fill).await.unwrap();
     database.client.batch_execute("ANALYZE redshift_data_local.statement").await.unwrap();
-    // This connection's own counts, too, are on record before the listings begin.
+    // The counts of this connection's own statements are included before the listings begin.
     database.until(&format!("SELECT ({READ}) >= 0")).await;
     let before: i64 = database.client.query_one(READ, &[]).await.unwrap().get(0);
 
@@ -36,7 +36,7 @@ async fn a_listing_reads_a_page_and_not_all_records() {
     let read: i64 = database.client.query_one(READ, &[]).await.unwrap().get(0);
     assert!(read - before < 2_000, "{} records were read for three pages", read - before);
 
-    // A name is found without reading all others.
+    // A name is found without reading the other records.
     let found = service.list(&StatementFilter::named("ours"), None).await.unwrap();
     assert_eq!(found.statements.iter().map(|one| &one.id).collect::<Vec<_>>(), [&ours]);
     assert_eq!(found.next, None);
@@ -67,7 +67,7 @@ async fn what_expired_is_forgotten_in_memory_and_in_the_database() {
     assert_eq!(count("SELECT count(*) FROM redshift_data_local.result_page").await, 1);
     assert_eq!(service.list(&StatementFilter::default(), None).await.unwrap().statements.len(), 1);
 
-    // The records go a week later.
+    // The records are deleted a week later.
     clock.turn(8.0 * 24.0);
     submit("SELECT 3").await;
     assert_eq!(count("SELECT count(*) FROM redshift_data_local.statement").await, 1);

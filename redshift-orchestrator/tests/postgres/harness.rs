@@ -8,7 +8,7 @@ use redshift_orchestrator::{
 };
 use tokio_postgres::{Client, Config, NoTls};
 
-/// A fresh database, and a connection to it that is not the executor's.
+/// A fresh database, with a connection that does not belong to the executor.
 pub(crate) struct Database {
     pub(crate) url: String,
     pub(crate) client: Client,
@@ -47,12 +47,12 @@ impl Database {
         self.service().start().await.unwrap()
     }
 
-    /// How often `what` took effect.
+    /// Returns the number of effects of `what`.
     pub(crate) async fn effects(&self, what: &str) -> i64 {
         self.client.query_one("SELECT count(*) FROM effects WHERE what = $1", &[&what]).await.unwrap().get(0)
     }
 
-    /// Waits until a query that the test asks for gives true.
+    /// Waits until a query returns true.
     pub(crate) async fn until(&self, query: &str) {
         let become_true = async {
             while !self.client.query_one(query, &[]).await.unwrap().get::<_, Option<bool>>(0).unwrap_or(false)
@@ -72,7 +72,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// Submits, and waits for the end.
+/// Submits a statement and waits for its end.
 pub(crate) async fn run(service: &LocalExecutor<Postgres>, statement: &Statement) -> Description {
     let id = service.submit(statement, None).await.unwrap().id;
     ended(service, &id).await
@@ -85,7 +85,7 @@ pub(crate) async fn ended(service: &LocalExecutor<Postgres>, id: &StatementId) -
     description
 }
 
-/// All rows of a result.
+/// Returns all rows of a result.
 pub(crate) async fn rows(service: &LocalExecutor<Postgres>, id: &StatementId) -> Vec<Vec<Field>> {
     let (mut rows, mut page) = (Vec::new(), None);
     loop {

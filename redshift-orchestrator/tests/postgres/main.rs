@@ -1,6 +1,6 @@
 //! `LocalExecutor` on a real PostgreSQL server: `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`, which `scripts/postgres start` prints.
 //!
-//! Each test has a database of its own, so that they run side by side.
+//! Each test has its own database, so that tests run in parallel.
 
 #![allow(clippy::unwrap_used)]
 

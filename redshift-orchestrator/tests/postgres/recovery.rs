@@ -1,4 +1,4 @@
-//! What happens to statements when a process, a connection or the server goes.
+//! Statements after the death of a process, a connection or the server.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use redshift_orchestrator::{ClientToken, ExecutionMode, Field, Statement, Statem
 
 use crate::harness::{Database, ended, rows, run};
 
-/// A statement that takes effect, once another session lets go of the table `gate`.
+/// A statement that takes effect once another session releases the table `gate`.
 fn gated(what: &str) -> Statement {
     Statement::sql("CALL gated(:what)").with_parameter("what", what)
 }
@@ -32,11 +32,11 @@ async fn what_was_accepted_and_did_not_run_runs_after_a_restart() {
     let waiting =
         service.submit(&Statement::sql("INSERT INTO effects VALUES ('waiting')"), None).await.unwrap().id;
     database.until(AT_THE_GATE).await;
-    // As a killed process: the connections are closed without a word.
+    // Like a killed process: the connections are closed without a message.
     drop(service);
 
     let service = database.start().await;
-    // No way back from the state that it was told to be in.
+    // The status never goes back.
     assert_eq!(service.describe(&running, None).await.unwrap().status, Status::Started);
     database.client.batch_execute("COMMIT").await.unwrap();
     assert_eq!(ended(&service, &waiting).await.status, Status::Finished);
@@ -108,7 +108,7 @@ async fn two_processes_on_one_database_run_each_statement_once() {
             Statement::sql("INSERT INTO effects VALUES (:what)").with_parameter("what", format!("e{n}"));
         ids.push(services[n % 2].submit(&statement, None).await.unwrap().id);
     }
-    // The other one is asked, so that both know of it and want to run it.
+    // The second executor is queried too, so that both know the statement and try to run it.
     for (n, id) in ids.iter().enumerate() {
         assert_eq!(ended(&services[(n + 1) % 2], id).await.status, Status::Finished);
         assert_eq!(ended(&services[n % 2], id).await.status, Status::Finished);
@@ -132,13 +132,13 @@ async fn another_process_can_cancel() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_submit_whose_caller_went_away_runs_all_the_same() {
+async fn a_submit_runs_although_its_caller_is_gone() {
     let database = Database::new("gone").await;
     let service = database.start().await;
     let statement = Statement::sql("INSERT INTO effects VALUES ('gone')").with_name("gone");
     {
         let mut submit = Box::pin(service.submit(&statement, None));
-        // One poll sends it on its way.
+        // One poll starts it.
         assert!(futures::poll!(&mut submit).is_pending());
     }
     database.until("SELECT count(*) = 1 FROM effects WHERE what = 'gone'").await;
@@ -169,8 +169,9 @@ async fn an_auto_commit_batch_goes_on_where_it_was() {
     }
 }
 
-/// A process is killed at 60 moments drawn from a seed, each time with all it does in the air; its successor submits the same again.
-/// However that goes, a statement that ended `FINISHED` took effect once, and one that did not took none.
+/// A process is killed at 60 moments drawn from a seed, each time with all its statements in flight; its
+/// successor submits them again. In every case a statement that ended `FINISHED` took effect once, and any
+/// other took none.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn killed_again_and_again_every_statement_takes_effect_once() {
@@ -217,14 +218,14 @@ async fn killed_again_and_again_every_statement_takes_effect_once() {
         );
         finished += expected;
     }
-    // Each of 60 lives can interrupt 4, and after 6 starts one fails.
+    // Each of 60 lives can interrupt 4 statements, and a statement fails after 6 starts.
     assert!(finished >= 48 - 60 * 4 / 6, "only {finished} of {} finished", statements.len());
 }
 
-/// A parameter of a function was renamed, and no database that an earlier version had used could be started any more.
+/// After a function's parameter was renamed, databases of an earlier version could no longer be started.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn functions_of_another_version_make_way() {
+async fn functions_of_another_version_are_replaced() {
     let database = Database::new("functions").await;
     let sql = Statement::sql("SELECT strtol('ff', 16)");
     let service = database.start().await;

@@ -1,4 +1,4 @@
-//! Connections that are kept between statements.
+//! Connections kept between statements.
 
 use std::time::Duration;
 
@@ -85,8 +85,8 @@ async fn a_session_ends_with_its_process() {
     assert_eq!(other.submit(&next, None).await.unwrap_err().kind(), ErrorKind::SessionGone);
 }
 
-/// A statement in a session used to be committed before its end was on record: a process that died between the two left a statement that
-/// took effect and was told to have failed.
+/// A statement in a session used to be committed before its end was recorded: a process that died in between
+/// left a statement that took effect and was reported as failed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn a_statement_in_a_session_and_its_end_are_one() {
@@ -95,7 +95,7 @@ async fn a_statement_in_a_session_and_its_end_are_one() {
     let first = Statement::sql("SELECT 1 AS n").with_session_keep_alive(HOUR);
     let session = service.submit(&first, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
     let within = |sql: &str| Statement::sql(sql).in_session(session.clone());
-    // Who writes the end of a statement is its own transaction: that of the session, and not another one.
+    // The end of a statement is written by its own transaction, that of the session.
     let sql = "CREATE TABLE seen (id text, by_effect boolean);
         CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF NEW.ended_at IS NOT NULL THEN
@@ -136,7 +136,7 @@ async fn a_failed_transaction_of_a_session_goes_on_until_it_is_rolled_back() {
     // As in the database itself, this COMMIT is a ROLLBACK.
     assert_eq!(run(&service, &within("COMMIT")).await.status, Status::Finished);
     assert_eq!((database.effects("lost").await, database.effects("later").await), (0, 0));
-    // What transactions a batch needs, it may begin itself.
+    // A batch may begin its own transactions.
     let batch = Statement::batch(["BEGIN", "INSERT INTO effects VALUES ('kept')", "COMMIT"])
         .in_session(session.clone());
     let refused = run(&service, &batch).await;
@@ -167,12 +167,13 @@ async fn a_session_whose_connection_breaks_is_gone_and_loses_what_was_not_commit
     assert_eq!(database.effects("lost").await, 0);
 }
 
-/// A submit that its token showed to be another's kept the connection that it had opened, and a session that nobody had heard of was listed.
+/// A submit whose token belonged to another statement kept the connection that it had opened, and an unknown
+/// session was listed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn a_submit_that_was_another_leaves_no_session_behind() {
     let database = Database::new("session_ghost").await;
-    // The second one has not heard of the token.
+    // The second executor does not know the token.
     let (service, other) = (database.start().await, database.start().await);
     let statement = Statement::sql("SELECT 1 AS n")
         .with_session_keep_alive(HOUR)

@@ -1,4 +1,4 @@
-//! What happens to statements while the process lives.
+//! Statements while the process lives.
 
 use std::{sync::Arc, time::Duration};
 
@@ -68,7 +68,7 @@ async fn of_submits_at_the_same_time_as_many_are_taken_as_may_be_active() {
     assert!(refused.iter().all(|error| error.kind() == ErrorKind::TooManyStatements), "{refused:?}");
 }
 
-/// Rows were passed over when a process with larger pages read the result of one with smaller ones.
+/// Rows were skipped when a process with larger pages read a result written with smaller ones.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn pages_are_as_they_were_written_whatever_the_limits_are_later() {
@@ -136,7 +136,7 @@ async fn named_parameters_are_cast_to_what_the_place_needs() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_failure_tells_the_servers_words_code_and_place() {
+async fn a_failure_has_the_servers_message_code_and_position() {
     let service = Database::new("failures").await.start().await;
     let unknown = run(&service, &Statement::sql("CALL load_nothing(1)")).await;
     assert_eq!(unknown.status, Status::Failed);
@@ -416,8 +416,8 @@ async fn a_copy_through_the_connection_is_refused() {
     assert!(done.error.unwrap().starts_with("ERROR: COPY FROM STDIN"));
 }
 
-/// The end of a statement is written in its transaction. What the server refuses there is the statement's failure, and not a reason to run it
-/// again.
+/// The end of a statement is written in its transaction. An error there is the statement's failure, and no
+/// reason to run it again.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn what_cannot_be_committed_fails_once_and_at_once() {
@@ -491,7 +491,7 @@ async fn columns_of_a_result_say_what_they_are_and_where_from() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn what_a_procedure_that_commits_says_is_heard_once() {
+async fn notices_of_a_procedure_that_commits_are_kept_once() {
     let service = Database::new("said_once").await.start().await;
     let create = "CREATE PROCEDURE load(name VARCHAR) AS $$
         BEGIN RAISE INFO 'loading %', name; RAISE INFO 'loading %', name; COMMIT; RAISE WARNING 'loaded %', name; END $$ LANGUAGE plpgsql";

@@ -22,7 +22,8 @@ pub(crate) struct Dying<J> {
 }
 
 impl<J: Journal> Dying<J> {
-    /// Dies at the append number `death`, counted from 0: before it takes effect, or after it. Tells whoever waits for that.
+    /// Dies at append number `death`, counted from 0: before it takes effect, or after it. Notifies the
+    /// waiting task.
     pub(crate) fn at(inner: J, death: usize, after: bool) -> (Self, Arc<Notify>) {
         let dead = Arc::new(Notify::new());
         (Self { inner, left: death.into(), after, dead: dead.clone() }, dead)

@@ -5,17 +5,17 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-/// The program, to be told the rest.
+/// The program, without arguments.
 pub(crate) fn emulator(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_redshift-data-emulator"));
     command.args(arguments);
     command
 }
 
-/// An emulator that listens; dropped, it is killed.
+/// An emulator that listens. Dropping it kills the process.
 pub(crate) struct Emulator {
     pub(crate) process: Child,
-    /// What it prints from now on.
+    /// Its output from now on.
     #[allow(dead_code, reason = "not every test that includes this file reads it")]
     pub(crate) out: BufReader<ChildStdout>,
     pub(crate) url: String,

@@ -1,4 +1,4 @@
-//! The needs of the scenarios in `conformance`, met by a script: for whatever stands in front of it.
+//! The needs of the scenarios in `conformance`, met by a script, for any layer in front of it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use redshift_orchestrator::{
     local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun},
 };
 
-/// A service whose statements take three steps of this length each, but for one that takes an hour.
+/// A service whose statements take three steps of this length each, except one that takes an hour.
 pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
     let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
     let mut limits = Limits::default();
@@ -29,7 +29,7 @@ pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
 pub(crate) struct Over<E> {
     pub(crate) executor: E,
     pub(crate) service: LocalExecutor<Scripted>,
-    /// Whether the clock is paused: hours go by in no time then, and are not waited for otherwise.
+    /// The clock is paused, so hours pass at once. Otherwise they are not waited for.
     pub(crate) is_paused: bool,
 }
 

@@ -137,7 +137,7 @@ impl Pool {
             match self.worker().await {
                 Ok(lease) => return lease,
                 Err(error) => {
-                    tracing::warn!(%error, "the database of the local executor is away; trying again")
+                    tracing::warn!(%error, "the database of the local executor cannot be reached; retrying")
                 }
             }
             sleep(pause).await;
@@ -213,7 +213,7 @@ impl Lease {
             Self::Records(link) => link.as_ref(),
             Self::Worker(link, _) => link.as_ref(),
         };
-        link.ok_or_else(|| Error::new(crate::ErrorKind::Database, "the connection was given up"))
+        link.ok_or_else(|| Error::new(crate::ErrorKind::Database, "the connection was discarded"))
     }
 
     /// Closes the connection. The next use opens a new one.

@@ -216,7 +216,7 @@ fn read(url: &str) -> Result<Config> {
     let invalid = |text: &str| Error::new(ErrorKind::Invalid, text);
     let form = "write it like postgresql://user:password@127.0.0.1:5432/database";
     let config = Config::from_str(url).map_err(|error| {
-        let refused = invalid(&format!("this is no URL of a PostgreSQL server; {form}"));
+        let refused = invalid(&format!("not a valid URL of a PostgreSQL server; {form}"));
         // Other causes quote the URL and, where it is cut wrongly, a part of the password.
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         if cause.starts_with("invalid value for option") { refused.with_source(error) } else { refused }
@@ -226,7 +226,7 @@ fn read(url: &str) -> Result<Config> {
         return Err(invalid(&format!("the URL of the PostgreSQL server names no host; {form}")));
     }
     if config.get_ssl_mode() == SslMode::Require {
-        let text = "the URL asks for TLS (sslmode=require), which is not spoken here; leave it out, and use a server on this machine";
+        let text = "the URL asks for TLS (sslmode=require), which is not supported; remove it, and use a server on this machine";
         return Err(invalid(text));
     }
     Ok(config)

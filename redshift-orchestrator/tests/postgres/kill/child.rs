@@ -23,20 +23,20 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use crate::emulator::sdk_config;
 
-/// When a child dies.
+/// The time of a child's death.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Moment {
-    /// At its interaction of this number with journal or service, by its own hand.
+    /// It kills itself at this interaction with journal or service.
     Interaction { number: u32, phase: Phase },
-    /// Once it has printed so many lines, by its parent's.
+    /// The parent kills it after this number of printed lines.
     Line(usize),
 }
 
-/// Where within an interaction.
+/// The point within an interaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
     Before,
-    /// After so many polls of a request, or this share of a record's bytes (in 256ths).
+    /// After this number of polls of a request, or this share of a record's bytes (in 256ths).
     Within(u8),
     After,
 }
@@ -66,7 +66,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Reads what the parent hands over; never for [`Moment::Line`].
+/// Reads the parent's setting; never [`Moment::Line`].
 impl FromStr for Moment {
     type Err = ();
 
@@ -87,7 +87,7 @@ impl FromStr for Moment {
 /// In alphabetical order.
 pub(super) const STEPS: [&str; 6] = ["batch", "call", "each", "insert", "last", "slow"];
 
-/// Every way to submit something; two steps at a time.
+/// Every kind of submit; two steps run at a time.
 pub(super) fn pipeline(run: &str) -> Pipeline {
     let insert = |step: &str| format!("INSERT INTO ledger VALUES ('{run}', '{step}')");
     let call = |step: &str, seconds: f64| format!("CALL book('{run}', '{step}', {seconds})");
@@ -113,7 +113,7 @@ pub(super) fn pipeline(run: &str) -> Pipeline {
         .unwrap()
 }
 
-/// Not a test: what the parent starts, with the variables that tell it what to do. `scripts/test` leaves it out.
+/// Not a test: the parent starts it with variables that configure it. `scripts/test` skips it.
 #[tokio::test]
 #[ignore = "started by the test that kills it"]
 async fn is_killed() {
@@ -133,17 +133,17 @@ async fn is_killed() {
     assert!(report.is_success(), "{report}");
 }
 
-/// The end that awaits the process.
+/// The planned death of the process.
 #[derive(Debug)]
 struct End {
     moment: Option<Moment>,
-    /// Whether each submit bears a token of its own.
+    /// Gives each submit a new token.
     flawed: bool,
     interactions: Mutex<u32>,
 }
 
 impl End {
-    /// Counts an interaction, tells the parent, and says where in it the process is to die.
+    /// Counts an interaction, reports it to the parent, and returns the point of death within it.
     fn next(&self, what: &str) -> Option<Phase> {
         let mut interactions = self.interactions.lock().unwrap();
         let number = *interactions;
@@ -177,13 +177,13 @@ impl End {
     }
 }
 
-/// As `kill -9` does.
+/// Dies like after `kill -9`.
 fn die() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()
 }
 
-/// An executor, or a journal, in a process that is to die.
+/// An executor or a journal in a process that is about to die.
 struct Mortal<T> {
     inner: T,
     end: Arc<End>,
@@ -235,7 +235,7 @@ impl<J: Journal> Journal for Mortal<J> {
                 die()
             }
             Some(Phase::Within(share)) => {
-                // The line that the kernel had got hold of when the process was killed.
+                // The line that the kernel had received when the process was killed.
                 let line = serde_json::to_vec(&record).unwrap();
                 let path = self.journal.as_ref().unwrap();
                 let mut file = OpenOptions::new().append(true).open(path).unwrap();

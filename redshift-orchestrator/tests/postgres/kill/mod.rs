@@ -1,11 +1,12 @@
-//! Killed with SIGKILL, and resumed: every step takes effect exactly once.
+//! Processes killed by SIGKILL and resumed: every step takes effect exactly once.
 //!
-//! A child process runs pipelines with a file journal, over the real SDK and the program `redshift-data-emulator`, on PostgreSQL. It is
-//! killed 200 times, at moments drawn from a seed: by itself before, within or after an interaction with journal or service, or from outside
-//! once it has printed so many lines; and in some rounds the emulator is killed, too. The next child goes on with the same journal. What took
-//! effect is read from a table that can only be appended to.
+//! A child process runs pipelines with a file journal, over the real SDK and the program
+//! `redshift-data-emulator`, on PostgreSQL. It is killed 200 times, at moments drawn from a seed: by itself
+//! before, within or after an interaction with journal or service, or by its parent after a number of printed
+//! lines. In some rounds the emulator is killed too. The next child continues with the same journal. The
+//! effects are read from an append-only table.
 //!
-//! `SEED` plays other moments, `KILLS` another number of them.
+//! `SEED` selects other moments, `KILLS` another number of deaths.
 
 use std::{
     collections::BTreeSet,
@@ -55,7 +56,8 @@ async fn a_pipeline_killed_at_any_moment_does_every_step_exactly_once() {
     );
 }
 
-/// The suite is worth as much as what it finds: with a token of its own for each submit, as SDKs make them, steps take effect twice.
+/// The suite detects a real fault: with a new token for each submit, as SDKs generate them, steps take effect
+/// twice.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn without_tokens_that_repeat_the_same_kills_double_steps() {
@@ -64,9 +66,9 @@ async fn without_tokens_that_repeat_the_same_kills_double_steps() {
     assert!(doubled.count() > 0, "{:?}", played.ledger);
 }
 
-/// What is left when all runs came to their ends.
+/// The state after all runs ended.
 struct Played {
-    /// Of each run, its steps and how often they took effect.
+    /// The steps of each run, with the number of their effects.
     ledger: Vec<(String, Vec<(String, i64)>)>,
     emulators_killed: u64,
     emulator: Emulator,
@@ -82,16 +84,16 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
     let (mut killed, mut emulators_killed, mut runs) = (0, 0, 0);
     while killed < kills {
         let run = format!("run-{runs}");
-        // At most so many deaths, then it may end.
+        // The maximum number of deaths before a run may end.
         let mut deaths = draw.u64(1..10).min(kills - killed);
         loop {
             let moment = (deaths > 0).then(|| Moment::drawn(&mut draw));
             let mut child = Run::start(&emulator.url, &directory.path().join(JOURNAL), &run, moment, flawed);
             if draw.u8(0..8) == 0 {
-                // While the child is at work, as far as it says.
+                // The child is at work, as far as its output shows.
                 child.read_lines(draw.usize(1..20));
                 let address = emulator.url.strip_prefix("http://").unwrap().to_owned();
-                // The port must be free before the next one listens.
+                // The port must be free before the next emulator listens.
                 drop(emulator);
                 emulator = listening(&address, &database.url);
                 emulators_killed += 1;
@@ -103,7 +105,7 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
         }
         runs += 1;
     }
-    // At the very end: what came late would show, too.
+    // At the very end, so that late effects show too.
     let mut ledger = Vec::new();
     for run in (0..runs).map(|run| format!("run-{run}")) {
         let query = "SELECT step, count(*) FROM ledger WHERE run = $1 GROUP BY step ORDER BY step";
@@ -115,7 +117,7 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
 
 const JOURNAL: &str = "journal.jsonl";
 
-/// The journal knows how every statement ended that the service has on record.
+/// The journal knows the ending of every statement that the service recorded.
 async fn no_statement_is_lost(played: &Played) {
     let executor = DataApiExecutor::new(&sdk_config(&played.emulator.url), Target::cluster("dwh", "dev"));
     let journal = FileJournal::open(played.directory.path().join(JOURNAL)).unwrap();
@@ -137,12 +139,12 @@ async fn no_statement_is_lost(played: &Played) {
     }
 }
 
-/// An emulator at this address, in front of this database.
+/// Starts an emulator at this address on this database.
 fn listening(address: &str, database: &str) -> Emulator {
     Emulator::start(&mut emulator(&["--listen", address, "--postgres", database]))
 }
 
-/// A child that runs a pipeline: this program, with one test to run.
+/// Starts a child that runs a pipeline: this program, with one test.
 struct Run {
     process: Child,
     lines: BufReader<ChildStdout>,
@@ -169,7 +171,7 @@ impl Run {
         Self { process, lines }
     }
 
-    /// Reads so many lines, or up to the end.
+    /// Reads this number of lines, or up to the end.
     fn read_lines(&mut self, count: usize) {
         let mut line = String::new();
         for _ in 0..count {
@@ -180,7 +182,7 @@ impl Run {
         }
     }
 
-    /// Whether it came to its end: every step is finished then. Else it was killed.
+    /// Returns `true` if the child ended by itself, with every step finished, and `false` if it was killed.
     fn end(mut self, moment: Option<Moment>) -> bool {
         if let Some(Moment::Line(number)) = moment {
             self.read_lines(number);

@@ -436,7 +436,7 @@ pub(in crate::local::postgres) fn of_missing(name: &str) -> Option<String> {
         | "PG_LAST_COPY_ID"
         | "PG_LAST_COPY_COUNT"
         | "PG_LAST_UNLOAD_ID"
-        | "PG_LAST_UNLOAD_COUNT" => "DescribeStatement tells RedshiftQueryId and ResultRows",
+        | "PG_LAST_UNLOAD_COUNT" => "DescribeStatement returns RedshiftQueryId and ResultRows",
         "SOUNDEX" | "DIFFERENCE" | "LAMBDA" | "KURTOSIS" | "SKEWNESS" | "BPCHARCMP"
         | "BTTEXT_PATTERN_CMP" => "CREATE FUNCTION of that name with the results that a test needs",
         "OBJECT" | "ARRAY" | "ARRAY_CONCAT" | "ARRAY_FLATTEN" | "GET_ARRAY_LENGTH" | "SPLIT_TO_ARRAY"
