@@ -9,7 +9,8 @@ use crate::{Error, ErrorKind, MAX_BATCH, Result, Statement, StatementId, sql};
 
 /// The service's quotas and retention times.
 ///
-/// The defaults are the service's own (Amazon Redshift Management Guide, "Using the Amazon Redshift Data API" and its quotas).
+/// The defaults are the service's own (Amazon Redshift Management Guide, "Using the Amazon Redshift Data API"
+/// and its quotas).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

@@ -1,4 +1,5 @@
-//! `LocalExecutor` on a real PostgreSQL server: `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`, which `scripts/postgres start` prints.
+//! `LocalExecutor` on a real PostgreSQL server: `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`, which `scripts/postgres
+//! start` prints.
 //!
 //! Each test has its own database, so that tests run in parallel.
 

@@ -228,7 +228,8 @@ fn print(kind: &Type, bytes: &[u8]) -> Option<String> {
     })
 }
 
-/// `numeric_send`: groups of four decimal digits, the weight of the first, sign, digits to show after the point.
+/// `numeric_send`: groups of four decimal digits, the weight of the first, sign, digits to show after the
+/// point.
 fn numeric(bytes: &[u8]) -> Option<String> {
     let word = |index: usize| Some(u16::from_be_bytes(bytes.get(index * 2..index * 2 + 2)?.try_into().ok()?));
     let (groups, weight, sign, scale) =

@@ -1,10 +1,10 @@
 //! The records of statements, in tables of the database.
 //!
 //! ```text
-//! statement     one row a submit: what was submitted, where it is on its way, how it ended
+//! statement     one row for each submit: the statement, its status and its ending
 //! part          one row for each SQL text that ended (one of a single statement, one for each of a batch)
 //! result_page   the rows of results, a page a row, as JSON
-//! client_token  which statement a token stands for, and until when
+//! client_token  the statement of a token, and the token's expiry
 //! version       the version of these tables
 //! ```
 //!

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! * PostgreSQL 15 requires an alias of a subquery in `FROM`. Redshift and PostgreSQL 16 do not.
-//! * PostgreSQL names a column after the function that it runs. The translation runs another function than the one written.
+//! * PostgreSQL names a column after the function that it runs. The translation runs another function than
+//!   the one written.
 //! * The name of a common table expression, or an alias with a column list, looks like a call.
 //!
 //! The names are inserted before the translation, so that the rest of the dialect reads complete SQL.
@@ -168,7 +169,8 @@ fn is(token: Token<'_>, words: &[&str]) -> bool {
     matches!(token, Token::Word(word) if words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Finds subqueries in `FROM` without an alias, and aliases and common table expressions that look like calls.
+/// Finds subqueries in `FROM` without an alias, and aliases and common table expressions that look like
+/// calls.
 struct Tables<'a, 'l> {
     reader: Reader<'a, 'l>,
     end: End,
@@ -444,7 +446,8 @@ pub(super) fn trimmed(reader: Reader<'_, '_>, part: Range<usize>) -> Range<usize
 /// Returns the name that Redshift gives the column of an item without an alias, if PostgreSQL names the
 /// translation differently.
 ///
-/// Redshift follows PostgreSQL's rule: a call is named after its function, a cast after its operand, a `CASE` after its `ELSE`.
+/// Redshift follows PostgreSQL's rule: a call is named after its function, a cast after its operand, a `CASE`
+/// after its `ELSE`.
 pub(super) fn column(reader: Reader<'_, '_>, item: Range<usize>) -> Option<&'static str> {
     let Range { start, end } = trimmed(reader, item);
     if let Some(cast) =

@@ -4,7 +4,11 @@
 //! The corpus consists of the SQL of the tests and the examples, including statements within procedures, and
 //! of statements that a grammar generates from seeds. `DIALECT_SEED` replays one generated statement.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use sqlparser::{
     ast::{Expr, Statement, TableFactor, Visit, Visitor},
@@ -144,16 +148,20 @@ fn statements(script: &str) -> Vec<String> {
     statements
 }
 
+/// A file or directory of this package, or of the nearest directory around it.
+fn nearest(path: &str) -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().map(|directory| directory.join(path)).find(|path| path.exists()).expect(path)
+}
+
 #[test]
 fn the_sql_of_tests_and_examples_is_read_before_and_after() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tests = std::fs::read_to_string(root.join("tests/data/redshift.sql")).unwrap();
     let mut corpus = Vec::new();
-    for case in tests.split("\n\n") {
+    for case in std::fs::read_to_string(nearest("tests/data/redshift.sql")).unwrap().split("\n\n") {
         let (sql, _) = case.trim().rsplit_once("\n--> ").expect(case);
         corpus.extend(sql.split("\n&& ").flat_map(statements));
     }
-    for entry in std::fs::read_dir(root.join("../examples/mystore/sql")).unwrap() {
+    for entry in std::fs::read_dir(nearest("examples/mystore/sql")).unwrap() {
         corpus.extend(statements(&std::fs::read_to_string(entry.unwrap().path()).unwrap()));
     }
     let found = judge_all(corpus);
