@@ -423,11 +423,12 @@ fn end_of_items(reader: Reader<'_, '_>, begin: usize) -> usize {
             Token::Symbol(")" | "]") if depth == 0 => return at,
             Token::Symbol(")" | "]") => depth -= 1,
             Token::Semicolon => return at,
-            _ if depth == 0 && is(token, &BEHIND_ITEMS) => {
-                // `IS DISTINCT FROM`, `WITHIN GROUP`.
-                if !before.is_some_and(|before| is(before, &["DISTINCT", "WITHIN"])) {
-                    return at;
-                }
+            // Not those of `IS DISTINCT FROM` and `WITHIN GROUP`.
+            _ if depth == 0
+                && is(token, &BEHIND_ITEMS)
+                && !before.is_some_and(|before| is(before, &["DISTINCT", "WITHIN"])) =>
+            {
+                return at;
             }
             _ => {}
         }
