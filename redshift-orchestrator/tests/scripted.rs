@@ -428,7 +428,8 @@ async fn as_many_sessions_as_allowed_are_open() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_id_is_forgotten_a_day_later() {
-    let service = LocalExecutor::scripted(Script::new());
+    // As the emulator serves it, behind faults of which there are none.
+    let service = Faulty::new(LocalExecutor::scripted(Script::new()), Faults::seeded(0));
     let id = service.submit(&Statement::sql("SELECT 1"), None).await.unwrap().id;
     sleep(Duration::from_hours(25)).await;
     assert_eq!(service.describe(&id, None).await.unwrap_err().kind(), ErrorKind::Expired);

@@ -1,7 +1,7 @@
 //! [`Faulty`]: an executor with faults drawn from one seed.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -203,6 +203,33 @@ impl Injected {
 /// Called when a submit has taken effect, before its response is delivered.
 type OnSubmitted = Arc<dyn Fn(&Statement, &Submitted) + Send + Sync>;
 
+/// Maximum number of remembered statements whose records expired early. Their records in the service expire in a day.
+const MAX_EXPIRED: usize = 100_000;
+
+/// The latest statements whose records expired early.
+#[derive(Default)]
+struct EarlyExpired {
+    ids: HashSet<StatementId>,
+    order: VecDeque<StatementId>,
+}
+
+impl EarlyExpired {
+    fn contains(&self, id: &StatementId) -> bool {
+        self.ids.contains(id)
+    }
+
+    fn insert(&mut self, id: StatementId) {
+        if self.ids.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+        if self.order.len() > MAX_EXPIRED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+}
+
 /// An executor whose requests and responses meet faults. It sits between a caller and any executor, as a
 /// network does.
 pub struct Faulty<E> {
@@ -210,7 +237,7 @@ pub struct Faulty<E> {
     rates: Vec<(Operation, Fault, f64)>,
     drawn: Mutex<(fastrand::Rng, Injected)>,
     /// Statements whose records expired early.
-    expired: Mutex<HashSet<StatementId>>,
+    expired: Mutex<EarlyExpired>,
     on_submitted: Option<OnSubmitted>,
 }
 
@@ -246,7 +273,7 @@ impl<E> Faulty<E> {
         self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn expired(&self) -> MutexGuard<'_, HashSet<StatementId>> {
+    fn expired(&self) -> MutexGuard<'_, EarlyExpired> {
         self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -275,20 +302,31 @@ impl<E> Faulty<E> {
     ) -> Result<T> {
         let (whole, _) = split(id);
         if !self.expired().contains(&whole) {
-            match self.pass(operation, request).await {
-                Err(error) if error.kind() == ErrorKind::Expired => self.expired().insert(whole),
-                answer => return answer,
-            };
+            match self.draw(operation) {
+                Some(Fault::Expiry) => self.expired().insert(whole),
+                fault => return self.meet(fault, operation, request).await,
+            }
         }
         Err(limits::expired(id, Timestamp::UNIX_EPOCH))
     }
 
-    /// Applies a fault to a request. A hook in `request` runs even if the response is lost.
+    /// Draws a fault for a request, and applies it.
     async fn pass<T>(&self, operation: Operation, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let fault = self.draw(operation);
+        self.meet(fault, operation, request).await
+    }
+
+    /// Applies a fault to a request. A hook in `request` runs even if the response is lost.
+    async fn meet<T>(
+        &self,
+        fault: Option<Fault>,
+        operation: Operation,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let error = |kind, message: &str| {
             Err(Error::new(kind, message).with_context("operation", operation.as_str()))
         };
-        match self.draw(operation) {
+        match fault {
             None => request.await,
             Some(Fault::Delay(delay)) => {
                 let answer = request.await;
