@@ -427,14 +427,29 @@ async fn as_many_sessions_as_allowed_are_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_id_is_forgotten_a_day_later() {
+async fn a_bounded_number_of_expired_statements_is_remembered() {
+    let mut limits = Limits::default();
+    limits.expired_records = 2;
     // As the emulator serves it, behind faults of which there are none.
-    let service = Faulty::new(LocalExecutor::scripted(Script::new()), Faults::seeded(0));
-    let id = service.submit(&Statement::sql("SELECT 1"), None).await.unwrap().id;
+    let service = LocalExecutor::scripted(Script::new().with_limits(limits));
+    let service = Faulty::new(service, Faults::seeded(0));
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(service.submit(&Statement::sql("SELECT 1"), None).await.unwrap().id);
+        sleep(secs(1)).await;
+    }
+    let kinds = async || {
+        let mut kinds = Vec::new();
+        for id in &ids {
+            kinds.push(service.describe(id, None).await.unwrap_err().kind());
+        }
+        kinds
+    };
     sleep(Duration::from_hours(25)).await;
-    assert_eq!(service.describe(&id, None).await.unwrap_err().kind(), ErrorKind::Expired);
-    sleep(Duration::from_hours(24)).await;
-    assert_eq!(service.describe(&id, None).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(kinds().await, [ErrorKind::NotFound, ErrorKind::Expired, ErrorKind::Expired]);
+    // The service reports the expiry days later still.
+    sleep(Duration::from_hours(240)).await;
+    assert_eq!(kinds().await, [ErrorKind::NotFound, ErrorKind::Expired, ErrorKind::Expired]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,6 +150,7 @@ struct LimitsFile {
     token_retention: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     record_retention: Option<Duration>,
+    expired_records: Option<usize>,
 }
 
 /// `deny_unknown_fields` and `flatten` exclude each other, so the keys of a run are listed twice.
@@ -255,6 +256,7 @@ impl LimitsFile {
             rows_per_page: self.rows_per_page.unwrap_or(usual.rows_per_page),
             token_retention: self.token_retention.unwrap_or(usual.token_retention),
             record_retention: self.record_retention.unwrap_or(usual.record_retention),
+            expired_records: self.expired_records.unwrap_or(usual.expired_records),
         }
     }
 }

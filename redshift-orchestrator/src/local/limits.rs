@@ -33,6 +33,9 @@ pub struct Limits {
     pub token_retention: Duration,
     /// Time for which the record of an ended statement is kept. Default: 24 hours.
     pub record_retention: Duration,
+    /// Maximum number of statements that are known as expired. Older ones are unknown. The service answers
+    /// that a record expired days later still, and does not publish for how long. Default: 100,000.
+    pub expired_records: usize,
 }
 
 impl Default for Limits {
@@ -47,6 +50,7 @@ impl Default for Limits {
             rows_per_page: 1_000,
             token_retention: Duration::from_hours(8),
             record_retention: Duration::from_hours(24),
+            expired_records: 100_000,
         }
     }
 }

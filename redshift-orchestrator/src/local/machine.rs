@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -78,28 +78,23 @@ struct State {
     expired: Expired,
 }
 
-/// Ids of statements whose records expired. They are forgotten one retention time later.
+/// Ids of the latest statements whose records expired.
 #[derive(Default)]
 struct Expired {
     at: HashMap<StatementId, Timestamp>,
-    order: BTreeSet<(Timestamp, StatementId)>,
+    order: VecDeque<StatementId>,
 }
 
 impl Expired {
-    fn insert(&mut self, id: StatementId, at: Timestamp) {
-        if let Some(earlier) = self.at.insert(id.clone(), at) {
-            self.order.remove(&(earlier, id.clone()));
+    /// Remembers a statement, and forgets the one remembered first if there are more than `most`.
+    fn insert(&mut self, id: StatementId, at: Timestamp, most: usize) {
+        if self.at.insert(id.clone(), at).is_none() {
+            self.order.push_back(id);
         }
-        self.order.insert((at, id));
-    }
-
-    /// Forgets the ids of records that expired longer ago than `age`.
-    fn forget(&mut self, now: Timestamp, age: Duration) {
-        while let Some((at, _)) = self.order.first()
-            && later(*at, age) <= now
-            && let Some((_, id)) = self.order.pop_first()
+        if self.order.len() > most
+            && let Some(oldest) = self.order.pop_front()
         {
-            self.at.remove(&id);
+            self.at.remove(&oldest);
         }
     }
 }
@@ -535,7 +530,7 @@ impl<B: Backend> Service<B> {
 
     fn forget_expired(&self) {
         let now = self.clock.now();
-        let forgotten = self.lock().forget_expired(now, self.limits.record_retention);
+        let forgotten = self.lock().forget_expired(now, self.limits.expired_records);
         forgotten.iter().for_each(|id| self.backend.forget(id));
     }
 }
@@ -620,9 +615,8 @@ impl State {
         self.expiring.push(Reverse((at, id)));
     }
 
-    /// Forgets expired records and returns their statements. Their ids are kept for one more retention time.
-    fn forget_expired(&mut self, now: Timestamp, retention: Duration) -> Vec<StatementId> {
-        self.expired.forget(now, retention);
+    /// Forgets expired records and returns their statements. At most `most` ids are remembered as expired.
+    fn forget_expired(&mut self, now: Timestamp, most: usize) -> Vec<StatementId> {
         let mut forgotten = Vec::new();
         while let Some(Reverse((at, _))) = self.expiring.peek()
             && *at <= now
@@ -636,7 +630,7 @@ impl State {
                 self.tokens.remove(token);
             }
             forgotten.push(id.clone());
-            self.expired.insert(id, at);
+            self.expired.insert(id, at, most);
         }
         forgotten
     }

@@ -72,5 +72,5 @@ async fn what_expired_is_forgotten_in_memory_and_in_the_database() {
     submit("SELECT 3").await;
     assert_eq!(count("SELECT count(*) FROM redshift_data_local.statement").await, 1);
     let error = service.describe(&with_rows, None).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.kind(), ErrorKind::Expired);
 }
