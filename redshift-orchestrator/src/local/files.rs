@@ -440,7 +440,7 @@ mod tests {
         let twice = "[[fault]]\nfault = 'throttle'\nrate = 0.6\n[[fault]]\nfault = 'lost reply'\nrate = 0.6\noperation = 'ListTables'";
         assert!(faults(twice).contains("faults of ListTables add up to more than 1"));
         let expiry = "[[fault]]\nfault = 'expiry'\nrate = 0.1\noperation = 'ListTables'";
-        assert!(faults(expiry).contains("is about no statement"));
+        assert!(faults(expiry).contains("concerns no statement"));
         assert!(
             faults("[[fault]]\nfault = 'throttle'\nrate = 0.1\noperation = 'BatchExecuteStatement'")
                 .contains("no faults")
