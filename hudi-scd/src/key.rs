@@ -25,11 +25,12 @@ use arrow::{
 
 pub(crate) use self::timestamp::TimestampKey;
 pub use self::timestamp::{TimestampPartition, TimestampType};
-use crate::{Error, ErrorKind, Result, properties::TableProperties};
+use crate::{
+    Error, ErrorKind, Result,
+    properties::{NULL_PARTITION, OLD_NULL_PARTITION, TableProperties},
+};
 
 const KEY_GENERATOR_PACKAGE: &str = "org.apache.hudi.keygen.";
-/// The partition value of a null and of an empty text.
-pub(crate) const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 const NULL_KEY: &str = "__null__";
 const EMPTY_KEY: &str = "__empty__";
 
@@ -230,7 +231,7 @@ impl Partitions {
                     path.push('=');
                 }
                 let value = if column.is_valid(row) { column.value(row) } else { "" };
-                path.push_str(&partition_value(value, table.url_encode));
+                path.push_str(&partition_value(value, table.version.null_partition(), table.url_encode));
             }
             let id = match known.get(path.as_str()) {
                 Some(id) => *id,
@@ -270,7 +271,8 @@ pub(crate) fn partition_values(path: &str, table: &TableProperties) -> Vec<Optio
             false => part,
         };
         match value {
-            DEFAULT_PARTITION => None,
+            // The second one is also what a text `default` makes: the path does not tell.
+            NULL_PARTITION | OLD_NULL_PARTITION => None,
             value if table.url_encode => unescaped(value),
             value => Some(value.to_owned()),
         }
@@ -292,9 +294,9 @@ fn unescaped(value: &str) -> Option<String> {
     Some(text)
 }
 
-fn partition_value(value: &str, url_encode: bool) -> Cow<'_, str> {
+fn partition_value<'a>(value: &'a str, null: &'a str, url_encode: bool) -> Cow<'a, str> {
     if value.is_empty() {
-        return Cow::Borrowed(DEFAULT_PARTITION);
+        return Cow::Borrowed(null);
     }
     if !url_encode || !value.contains(is_escaped) {
         return Cow::Borrowed(value);
@@ -311,7 +313,7 @@ fn partition_value(value: &str, url_encode: bool) -> Cow<'_, str> {
 }
 
 /// The characters that Hive's, and so Hudi's, path encoding escapes: not those of a URL.
-fn is_escaped(character: char) -> bool {
+pub(crate) fn is_escaped(character: char) -> bool {
     character.is_ascii_control()
         || matches!(
             character,
@@ -432,7 +434,7 @@ mod tests {
 
     #[test]
     fn partition_paths_are_those_of_spark() {
-        let default = format!("p={DEFAULT_PARTITION}");
+        let default = format!("p={NULL_PARTITION}");
         let plain =
             paths(vec![Some("b c=ü%"), None, Some(""), Some("b c=ü%")], &table(&["p"], true, false)).unwrap();
         assert_eq!(plain, ["p=b c=ü%", &default, &default, "p=b c=ü%"]);

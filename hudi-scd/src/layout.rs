@@ -1,8 +1,9 @@
-//! Every path and file name of the format (table version 6, timeline layout 1), in one place.
+//! Every path and file name of the format, in one place.
 //!
 //! ```text
 //! hoodie.properties, {ts}.commit.requested, {ts}.inflight, {ts}.commit ...   under .hoodie/
 //! .temp/{ts}/{partition}/{file}.marker.CREATE                                under .hoodie/
+//! timeline/{ts}_{completion time}.commit ...                                 under .hoodie/, from table version 8 on
 //! {partition}/.hoodie_partition_metadata
 //! {partition}/{file id}_{write token}_{ts}.parquet
 //! ```
@@ -11,7 +12,7 @@ use object_store::path::Path;
 
 use crate::{
     Error, ErrorKind, Result,
-    timeline::{Action, Instant, State},
+    timeline::{Action, Instant, State, TimelineEntry},
 };
 
 /// The file in each partition that says it is one.
@@ -31,11 +32,71 @@ const MARKER: &str = ".marker.";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     root: Path,
+    timeline: TimelineLayout,
+}
+
+/// Where the files of the timeline are, and how they are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TimelineLayout {
+    /// Layouts 0 and 1, of table versions 0 to 6: `.hoodie/{ts}.commit`.
+    #[default]
+    Flat,
+    /// Layout 2, of table versions 8 and 9: `.hoodie/timeline/{ts}_{completion time}.commit`.
+    Folder {
+        /// The folder of the active timeline, below [`META_FOLDER`].
+        timeline: String,
+        /// The folder of the archived timeline, below `timeline`.
+        history: String,
+    },
+}
+
+impl TimelineLayout {
+    /// Layout 2 with the folders that an upgrade chooses.
+    pub(crate) fn upgraded() -> Self {
+        Self::Folder { timeline: "timeline".to_owned(), history: "history".to_owned() }
+    }
 }
 
 impl Layout {
     pub(crate) fn new(root: Path) -> Self {
-        Self { root }
+        Self { root, timeline: TimelineLayout::Flat }
+    }
+
+    pub(crate) fn with_timeline(self, timeline: TimelineLayout) -> Self {
+        Self { timeline, ..self }
+    }
+
+    pub(crate) fn timeline(&self) -> &TimelineLayout {
+        &self.timeline
+    }
+
+    /// The folder of the active timeline.
+    pub(crate) fn timeline_folder(&self) -> Result<Path> {
+        match &self.timeline {
+            TimelineLayout::Flat => self.meta_folder(),
+            TimelineLayout::Folder { timeline, .. } => self.resolve(&format!("{META_FOLDER}/{timeline}")),
+        }
+    }
+
+    /// The folder of the archived timeline of layout 2; the archive of layout 1 is another format.
+    pub(crate) fn history_folder(&self) -> Result<Option<Path>> {
+        match &self.timeline {
+            TimelineLayout::Flat => Ok(None),
+            TimelineLayout::Folder { timeline, history } => {
+                self.resolve(&format!("{META_FOLDER}/{timeline}/{history}")).map(Some)
+            }
+        }
+    }
+
+    /// The file of an action that was found on the timeline.
+    pub(crate) fn entry_file(&self, entry: &TimelineEntry, state: State) -> Result<Path> {
+        let (instant, action) = (entry.instant, entry.action);
+        match (&self.timeline, entry.completed_at()) {
+            (TimelineLayout::Folder { timeline, .. }, Some(completed)) if state == State::Completed => {
+                self.resolve(&format!("{META_FOLDER}/{timeline}/{instant}_{completed}.{action}"))
+            }
+            _ => self.instant_file(instant, action, state),
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -83,7 +144,13 @@ impl Layout {
     }
 
     pub(crate) fn instant_file(&self, instant: Instant, action: Action, state: State) -> Result<Path> {
-        self.resolve(&format!("{META_FOLDER}/{}", instant_file_name(instant, action, state)))
+        let name = instant_file_name(instant, action, state);
+        match &self.timeline {
+            TimelineLayout::Flat => self.resolve(&format!("{META_FOLDER}/{name}")),
+            TimelineLayout::Folder { timeline, .. } => {
+                self.resolve(&format!("{META_FOLDER}/{timeline}/{name}"))
+            }
+        }
     }
 
     /// The folder of all writes' markers.
@@ -177,6 +244,28 @@ pub(crate) fn parse_instant_file_name(name: &str) -> Option<(Instant, Action, St
     Some((instant, action, state))
 }
 
+/// As [`parse_instant_file_name`], under timeline layout 2: `{ts}_{completion time}.{action}` is a completed action. A
+/// clustering completes as a replacecommit, a compaction as a commit, so that they are one action here.
+pub(crate) fn parse_timed_file_name(name: &str) -> Option<(Instant, Action, State, Option<Instant>)> {
+    let (digits, rest) = name.split_once('.')?;
+    if let Some((instant, completed)) = digits.split_once('_') {
+        return Some((
+            instant.parse().ok()?,
+            Action::parse(rest)?,
+            State::Completed,
+            Some(completed.parse().ok()?),
+        ));
+    }
+    let rest = match rest.split_once('.') {
+        Some(("clustering", state)) => format!("replacecommit.{state}"),
+        Some(("compaction", state)) => format!("commit.{state}"),
+        Some(("logcompaction", state)) => format!("deltacommit.{state}"),
+        _ => rest.to_owned(),
+    };
+    let (instant, action, state) = parse_instant_file_name(&format!("{digits}.{rest}"))?;
+    Some((instant, action, state, None))
+}
+
 /// The name of a base file: which file group, which writing task, which commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BaseFileName {
@@ -238,6 +327,38 @@ mod tests {
         }
         for other in ["hoodie.properties", ".temp", "archived", "20261123042633497.commit.crc", "1.commit"] {
             assert_eq!(parse_instant_file_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn timeline_file_names_of_layout_2_say_when_an_action_completed() {
+        let (instant, completed) =
+            ("20261128000127163".parse().unwrap(), "20261128000133259".parse().unwrap());
+        for (name, action, state, at) in [
+            ("20261128000127163.commit.requested", Action::Commit, State::Requested, None),
+            ("20261128000127163.inflight", Action::Commit, State::Inflight, None),
+            ("20261128000127163_20261128000133259.commit", Action::Commit, State::Completed, Some(completed)),
+            ("20261128000127163.clustering.requested", Action::ReplaceCommit, State::Requested, None),
+            ("20261128000127163.clustering.inflight", Action::ReplaceCommit, State::Inflight, None),
+            (
+                "20261128000127163_20261128000133259.replacecommit",
+                Action::ReplaceCommit,
+                State::Completed,
+                Some(completed),
+            ),
+            ("20261128000127163_20261128000133259.clean", Action::Clean, State::Completed, Some(completed)),
+        ] {
+            assert_eq!(parse_timed_file_name(name), Some((instant, action, state, at)), "{name}");
+        }
+        for other in [
+            "history",
+            "20261128000127163_.commit",
+            "_20261128000133259.commit",
+            "20261128000127163_20261128000133259.parquet",
+            "20261128000127163_20261128000133259_0.parquet",
+            "20261128000127163_20261128000133259.commit.requested",
+        ] {
+            assert_eq!(parse_timed_file_name(other), None, "{other}");
         }
     }
 

@@ -105,6 +105,7 @@ mod write;
 pub use error::{Error, ErrorKind, Result};
 pub use key::{TimestampPartition, TimestampType};
 pub use options::{Codec, TableOptions};
+pub use properties::TableVersion;
 pub use read::{KeyChange, KeyVersion, Query};
 pub use retention::RetentionPolicy;
 pub use table::{Table, TableDefinition};

@@ -1,8 +1,11 @@
 //! `hoodie.properties`: what a table says about itself, typed, and refused where this crate could not keep it right.
 
 mod java;
+mod version;
 
 pub(crate) use self::java::java_date;
+pub use self::version::TableVersion;
+pub(crate) use self::version::{NULL_PARTITION, OLD_NULL_PARTITION};
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,8 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     Error, ErrorKind, Result,
-    key::{KeyGenerator, TimestampKey},
+    key::{self, KeyGenerator, TimestampKey},
+    layout::TimelineLayout,
     retention::{POLICY, RetentionPolicy},
     timeline::hadoop::crc32,
 };
@@ -21,8 +25,12 @@ const DATABASE: &str = "hoodie.database.name";
 const TYPE: &str = "hoodie.table.type";
 const VERSION: &str = "hoodie.table.version";
 const LAYOUT_VERSION: &str = "hoodie.timeline.layout.version";
+const TIMELINE_FOLDER: &str = "hoodie.timeline.path";
+const HISTORY_FOLDER: &str = "hoodie.timeline.history.path";
 const RECORD_KEYS: &str = "hoodie.table.recordkey.fields";
 const ORDERING: &str = "hoodie.table.precombine.field";
+/// The name of [`ORDERING`] from table version 9 on.
+const ORDERING_FIELDS: &str = "hoodie.table.ordering.fields";
 const PARTITIONS: &str = "hoodie.table.partition.fields";
 const HIVE_STYLE: &str = "hoodie.datasource.write.hive_style_partitioning";
 const URL_ENCODE: &str = "hoodie.datasource.write.partitionpath.urlencode";
@@ -65,6 +73,8 @@ pub(crate) enum Merge {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TableProperties {
     raw: BTreeMap<String, String>,
+    pub(crate) version: TableVersion,
+    pub(crate) timeline_layout: TimelineLayout,
     pub(crate) name: String,
     pub(crate) record_key_fields: Vec<String>,
     pub(crate) ordering_field: Option<String>,
@@ -158,8 +168,26 @@ impl TableProperties {
         Self::from_raw(raw)
     }
 
-    /// Refuses to write to a table whose keys are made of parts of columns. Reading it needs no keys.
+    /// Refuses to change a table of a version that this crate only reads.
+    pub(crate) fn check_version_writable(&self) -> Result<()> {
+        if self.version.is_writable() {
+            return Ok(());
+        }
+        let message = "tables of this version can be read here, but not written";
+        Err(refused(ErrorKind::Unsupported, message, VERSION, &self.version.to_string()).with_context(
+            "way out",
+            "write the table with Hudi 1.x, or downgrade it to version 6 there (procedure upgrade_or_downgrade)",
+        ))
+    }
+
+    /// Refuses to write to a table without a record key, or whose keys are made of parts of columns. Reading it needs no
+    /// keys.
     pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_version_writable()?;
+        if self.record_key_fields.is_empty() {
+            let message = "tables without a record key can be read here, but not written";
+            return Err(refused(ErrorKind::Unsupported, message, RECORD_KEYS, ""));
+        }
         let ordering = self.ordering_field.as_slice();
         let properties = [
             (RECORD_KEYS, self.record_key_fields.as_slice()),
@@ -191,6 +219,32 @@ impl TableProperties {
         self.raw.get(CREATE_SCHEMA).map(String::as_str).filter(|schema| !schema.is_empty())
     }
 
+    /// Takes the form of partition paths from the folders of the table, where the properties do not record it: Hudi up to
+    /// 0.9 (hive style) and 0.10 (URL encoding) took both from the options of each write. `folders` are the names of the
+    /// outermost ones.
+    pub(crate) fn infer_partition_style<'a>(&mut self, folders: impl Iterator<Item = &'a str> + Clone) {
+        let Some(field) = self.partition_fields.first() else { return };
+        let prefix = format!("{field}=");
+        if !self.raw.contains_key(HIVE_STYLE) && folders.clone().next().is_some() {
+            self.hive_style = folders.clone().all(|name| name.starts_with(&prefix));
+        }
+        if !self.raw.contains_key(URL_ENCODE) {
+            self.url_encode = folders.clone().any(is_encoded);
+        }
+    }
+
+    /// Returns `true` if the form of partition paths has to be taken from the folders of the table.
+    pub(crate) fn lacks_partition_style(&self) -> bool {
+        !self.partition_fields.is_empty()
+            && [HIVE_STYLE, URL_ENCODE].iter().any(|key| !self.raw.contains_key(*key))
+    }
+
+    /// The indexes of the metadata table that the table lists, those under construction too. Empty without a metadata
+    /// table.
+    pub(crate) fn metadata_partitions(&self) -> Vec<&str> {
+        metadata_partitions(&self.raw)
+    }
+
     /// Every property, those too that this crate does not read.
     pub(crate) fn raw(&self) -> &BTreeMap<String, String> {
         &self.raw
@@ -204,9 +258,7 @@ impl TableProperties {
             value if value.eq_ignore_ascii_case("false") => Ok(false),
             value => Err(refused(ErrorKind::Corrupt, "a property is neither true nor false", key, value)),
         };
-        let fields = |key: &str| -> Vec<String> {
-            text(key).split(',').map(str::trim).filter(|field| !field.is_empty()).map(str::to_owned).collect()
-        };
+        let fields = |key: &str| self::fields(text(key));
         let must_be = |key: &str, message: &str, supported: &[&str]| {
             let value = text(key);
             if supported.iter().any(|known| known.eq_ignore_ascii_case(value)) {
@@ -215,18 +267,33 @@ impl TableProperties {
             Err(refused(ErrorKind::Unsupported, message, key, value))
         };
 
+        // The version decides how everything else is read, the timeline above all.
+        let version = TableVersion::parse(text(VERSION)).ok_or_else(|| {
+            refused(ErrorKind::Unsupported, "unknown table version", VERSION, text(VERSION))
+        })?;
+        let timeline_layout = if version.has_timeline_folder() {
+            must_be(LAYOUT_VERSION, "the timeline layout does not go with the table version", &["2", ""])?;
+            let mut layout = TimelineLayout::upgraded();
+            if let TimelineLayout::Folder { timeline, history } = &mut layout {
+                for (folder, key) in [(timeline, TIMELINE_FOLDER), (history, HISTORY_FOLDER)] {
+                    if !text(key).is_empty() {
+                        *folder = text(key).to_owned();
+                    }
+                }
+            }
+            layout
+        } else {
+            // Layout 0 is that of tables from before Hudi 0.5.1: the same names, but one file for each action.
+            must_be(
+                LAYOUT_VERSION,
+                "the timeline layout does not go with the table version",
+                &["1", "0", ""],
+            )?;
+            TimelineLayout::Flat
+        };
         must_be(TYPE, "only copy-on-write tables are supported", &["COPY_ON_WRITE"])?;
-        must_be(VERSION, "only table version 6 is supported", &["6"])?;
-        must_be(LAYOUT_VERSION, "only timeline layout 1 is supported", &["1", ""])?;
         must_be(BASE_FORMAT, "only Parquet base files are supported", &["PARQUET", ""])?;
         must_be(BOOTSTRAP, "bootstrapped tables are not supported", &[""])?;
-        for key in METADATA_PARTITIONS {
-            must_be(
-                key,
-                "a table with a metadata table is not supported; switch it off in Spark first",
-                &[""],
-            )?;
-        }
         let must_be_off = [
             (DROP_PARTITION_COLUMNS, "partition columns that are left out of the files are not supported"),
             (CHANGE_DATA_CAPTURE, "change data capture is not supported"),
@@ -253,10 +320,6 @@ impl TableProperties {
                 .with_context("expected", expected));
         }
         let record_key_fields = fields(RECORD_KEYS);
-        if record_key_fields.is_empty() {
-            let message = "tables without a record key are not supported";
-            return Err(refused(ErrorKind::Unsupported, message, RECORD_KEYS, ""));
-        }
         // The partition fields of 1.x may carry a type, as in `day:SIMPLE`.
         let mut partition_fields = fields(PARTITIONS);
         for field in &mut partition_fields {
@@ -295,16 +358,23 @@ impl TableProperties {
             KeyGenerator::TimestampBased => Some(TimestampKey::of(&raw)?),
             _ => None,
         };
-        let ordering = fields(ORDERING);
+        let ordering = match fields(ORDERING_FIELDS) {
+            fields if fields.is_empty() => self::fields(text(ORDERING)),
+            fields => fields,
+        };
         let ordering_field = match ordering.as_slice() {
             [] => None,
             [field] => Some(field.clone()),
+            [first, ..] if !version.is_writable() => Some(first.clone()),
             _ => {
                 let message = "several ordering fields are not supported";
                 return Err(refused(ErrorKind::Unsupported, message, ORDERING, text(ORDERING)));
             }
         };
-        must_be(MERGE_MODE, "unknown merge mode", &["EVENT_TIME_ORDERING", "COMMIT_TIME_ORDERING", ""])?;
+        // Rows that are only read need no merging.
+        if version.is_writable() {
+            must_be(MERGE_MODE, "unknown merge mode", &["EVENT_TIME_ORDERING", "COMMIT_TIME_ORDERING", ""])?;
+        }
         let strategy = match (text(MERGE_STRATEGY), text(MERGE_MODE)) {
             ("", "EVENT_TIME_ORDERING") => EVENT_TIME_STRATEGY,
             ("", "COMMIT_TIME_ORDERING") => COMMIT_TIME_STRATEGY,
@@ -317,6 +387,7 @@ impl TableProperties {
             // 1.x makes of such a table, and what its owner meant by naming the field.
             (None, "", "" | EVENT_TIME_STRATEGY) if ordering_field.is_some() => Merge::EventTime,
             (None, "", "" | COMMIT_TIME_STRATEGY) => Merge::CommitTime,
+            _ if !version.is_writable() => Merge::CommitTime,
             (_, "", strategy) => {
                 return Err(refused(
                     ErrorKind::Unsupported,
@@ -339,6 +410,8 @@ impl TableProperties {
             folder => folder,
         };
         Ok(Self {
+            version,
+            timeline_layout,
             name,
             record_key_fields,
             ordering_field,
@@ -357,6 +430,24 @@ impl TableProperties {
             raw,
         })
     }
+}
+
+/// Returns `true` if a folder's name holds an escape of Hive's path encoding.
+fn is_encoded(name: &str) -> bool {
+    name.split('%').skip(1).any(|rest| {
+        let code = rest.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        code.is_some_and(|code| key::is_escaped(char::from(code)))
+    })
+}
+
+fn fields(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|field| !field.is_empty()).map(str::to_owned).collect()
+}
+
+/// The indexes of the metadata table that properties list, those under construction too.
+fn metadata_partitions(raw: &BTreeMap<String, String>) -> Vec<&str> {
+    let listed = METADATA_PARTITIONS.iter().filter_map(|key| raw.get(*key));
+    listed.flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect()
 }
 
 fn refused(kind: ErrorKind, message: &str, property: &str, value: &str) -> Error {
@@ -427,9 +518,11 @@ hoodie.table.version=6
     fn refuses_by_property_what_it_cannot_keep_right() {
         for (line, property) in [
             ("hoodie.table.type=MERGE_ON_READ", TYPE),
-            ("hoodie.table.version=8", VERSION),
+            ("hoodie.table.version=7", VERSION),
+            ("hoodie.table.version=10", VERSION),
+            ("hoodie.table.version=six", VERSION),
             ("hoodie.timeline.layout.version=2", LAYOUT_VERSION),
-            ("hoodie.table.metadata.partitions=files", METADATA_PARTITIONS[0]),
+            ("hoodie.table.version=8", LAYOUT_VERSION),
             ("hoodie.compaction.payload.class=com.example.Mine", PAYLOAD_CLASS),
             ("hoodie.record.merge.strategy.id=00000000-0000-0000-0000-000000000000", MERGE_STRATEGY),
             (
@@ -445,7 +538,6 @@ hoodie.table.version=6
             ("hoodie.table.base.file.format=ORC", BASE_FORMAT),
             ("hoodie.table.cdc.enabled=true", CHANGE_DATA_CAPTURE),
             ("hoodie.datasource.write.drop.partition.columns=true", DROP_PARTITION_COLUMNS),
-            ("hoodie.table.recordkey.fields=", RECORD_KEYS),
             ("hoodie.table.precombine.field=a,b", ORDERING),
             ("hoodie.record.merge.mode=CUSTOM", MERGE_MODE),
         ] {
@@ -456,6 +548,43 @@ hoodie.table.version=6
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn every_version_that_hudi_wrote_is_known() {
+        for (lines, version) in [
+            ("hoodie.table.version=", 0),
+            ("hoodie.table.version=2", 2),
+            ("hoodie.table.version=5\nhoodie.table.metadata.partitions=files", 5),
+            ("hoodie.table.version=8\nhoodie.timeline.layout.version=2\nhoodie.record.merge.mode=CUSTOM", 8),
+            ("hoodie.table.version=9\nhoodie.timeline.layout.version=2\nhoodie.table.ordering.fields=a,b", 9),
+        ] {
+            let properties = with(lines).unwrap();
+            assert_eq!(properties.version.number(), version);
+            assert_eq!(properties.timeline_layout == TimelineLayout::Flat, version <= 6);
+        }
+        let lines = "hoodie.table.metadata.partitions=column_stats,files\nhoodie.table.metadata.partitions.inflight=record_index";
+        assert_eq!(with(lines).unwrap().metadata_partitions(), ["column_stats", "files", "record_index"]);
+    }
+
+    #[test]
+    fn the_form_of_partition_paths_is_that_of_the_folders_where_no_property_records_it() {
+        let old =
+            "hoodie.table.keygenerator.class=\nhoodie.table.version=2\nhoodie.table.partition.fields=day";
+        let style = |lines: &str, folders: &[&str]| {
+            let mut properties = with(lines).unwrap();
+            properties.infer_partition_style(folders.iter().copied());
+            (properties.hive_style, properties.url_encode)
+        };
+        assert_eq!(style(old, &["day=2021-01-01", "day=default"]), (true, false));
+        assert_eq!(style(old, &["2021-01-01", "default"]), (false, false));
+        assert_eq!(style(old, &["day=a%2Fb", "day=c"]), (true, true));
+        assert_eq!(style(old, &["day=5%25", "day=100%"]), (true, true));
+        assert_eq!(style(old, &["100%", "5%zz"]), (false, false));
+        let recorded = format!("{old}\nhoodie.datasource.write.hive_style_partitioning=false");
+        assert_eq!(style(&recorded, &["day=1"]), (false, false));
+        assert!(with(old).unwrap().lacks_partition_style());
+        assert!(!with("hoodie.table.version=2").unwrap().lacks_partition_style());
     }
 
     #[test]
@@ -472,6 +601,9 @@ hoodie.table.version=6
         for (line, property) in [
             ("hoodie.table.recordkey.fields=customer.id", RECORD_KEYS),
             ("hoodie.table.precombine.field=audit.at", ORDERING),
+            ("hoodie.table.recordkey.fields=", RECORD_KEYS),
+            ("hoodie.table.version=8\nhoodie.timeline.layout.version=2", VERSION),
+            ("hoodie.table.version=9\nhoodie.timeline.layout.version=2", VERSION),
         ] {
             let error = with(line).unwrap().check_writable().unwrap_err();
             assert_eq!(

@@ -1,5 +1,7 @@
 //! [`Table`]: the entrance. Creating and opening; what is done to a table is in `write`, `read` and `retention`.
 
+mod opening;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -16,10 +18,10 @@ use crate::{
         cache::{Entry, IndexCache},
     },
     key::{self, KeyGenerator, TimestampPartition},
-    layout::Layout,
+    layout::{Layout, META_FOLDER},
     lock::{FileLock, HeldLock, StorageLock, TableLock},
     options::{Lock, TableOptions},
-    properties::{KEY_GENERATOR_CLASS, NewTable, TableProperties},
+    properties::{KEY_GENERATOR_CLASS, NewTable, TableProperties, TableVersion},
     retention::{POLICY, RetentionPolicy},
     schema, storage,
     timeline::{Instant, Timeline},
@@ -206,7 +208,7 @@ fn check_columns(
 /// See [`Table::calls_at_a_time`].
 const REMOTE_CALLS: usize = 16;
 
-/// A Hudi table: copy-on-write, table version 6.
+/// A Hudi table: copy-on-write, of any [version](TableVersion) for reading, up to version 6 for writing.
 ///
 /// A handle is cheap to clone, and clones share what they learn of the table. It may be used from many tasks at a time:
 /// reads run side by side, writes of one handle queue.
@@ -289,19 +291,13 @@ impl Table {
     /// As [`Table::open`].
     pub async fn open_with(store: Arc<dyn ObjectStore>, root: Path, options: TableOptions) -> Result<Self> {
         let layout = Layout::new(root);
-        let path = layout.properties()?;
-        let found = storage::read_if_exists(store.as_ref(), &path).await?;
-        let bytes = match found {
-            Some(bytes) if !bytes.is_empty() => Some(bytes),
-            // Java replaces the file in two steps, and reads the copy if it died between them.
-            found => storage::read_if_exists(store.as_ref(), &layout.properties_backup()?).await?.or(found),
-        };
-        let bytes = bytes.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
-        })?;
-        let own = storage::read_if_exists(store.as_ref(), &layout.own_properties()?).await?;
-        let properties = TableProperties::parse(&bytes, own.as_deref());
-        let properties = properties.map_err(|error| error.with_context("file", &path))?;
+        let mut properties = opening::properties(store.as_ref(), &layout).await?;
+        if properties.lacks_partition_style() {
+            let listed = storage::list_folder(store.as_ref(), layout.root()).await?;
+            let folders = listed.common_prefixes.iter().filter_map(|folder| folder.filename());
+            properties.infer_partition_style(folders.filter(|name| *name != META_FOLDER));
+        }
+        let layout = layout.with_timeline(properties.timeline_layout.clone());
         Self::with_properties(store, layout, properties, options).await
     }
 
@@ -362,6 +358,17 @@ impl Table {
     /// Where the table is in its store.
     pub fn root(&self) -> &Path {
         self.inner.layout.root()
+    }
+
+    /// The version of its format.
+    pub fn version(&self) -> TableVersion {
+        self.inner.properties.version
+    }
+
+    /// The indexes of the metadata table that the table listed when it was opened: `files`, `column_stats` and so on.
+    /// Empty without a metadata table. Reads never use it.
+    pub fn metadata_partitions(&self) -> Vec<&str> {
+        self.inner.properties.metadata_partitions()
     }
 
     /// The columns of the record key.
@@ -443,6 +450,7 @@ impl Table {
 
     /// Waits until nobody else changes the table.
     pub(crate) async fn turn(&self) -> Result<Turn<'_>> {
+        self.inner.properties.check_version_writable()?;
         let local = self.inner.writing.lock().await;
         let held = match &self.inner.lock {
             Some(lock) => Some(lock.acquire(self.inner.options.lock_wait).await?),
@@ -465,7 +473,8 @@ impl Table {
     /// The table as it is now.
     pub(crate) async fn view(&self) -> Result<Arc<View>> {
         let known = self.cached_view().clone();
-        let view = View::load(self.store(), &self.inner.layout, self.calls_at_a_time(), known).await?;
+        let (layout, version) = (&self.inner.layout, self.version());
+        let view = View::load(self.store(), layout, version, self.calls_at_a_time(), known).await?;
         *self.cached_view() = Some(view.clone());
         Ok(view)
     }

@@ -3,7 +3,7 @@
 mod written;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -13,11 +13,13 @@ use object_store::{ObjectMeta, ObjectStore};
 use crate::{
     Error, ErrorKind, Result,
     concurrent::ordered,
-    layout::{self, BaseFileName, Layout},
+    layout::{self, BaseFileName, Layout, TimelineLayout},
+    properties::TableVersion,
     schema, storage,
     timeline::{
-        Action, CommitMetadata, Instant, State, Timeline,
+        Action, CommitMetadata, Instant, State, Timeline, TimelineEntry,
         avro::{CleanMetadata, CleanPlan},
+        history,
     },
 };
 
@@ -104,18 +106,22 @@ impl View {
     pub(crate) async fn load(
         store: &dyn ObjectStore,
         table: &Layout,
+        version: TableVersion,
         width: usize,
         known: Option<Arc<Self>>,
     ) -> Result<Arc<Self>> {
         // The timeline comes first: every file of a commit that is completed in it exists by then.
         let mut timeline = Timeline::load(store, table).await?;
+        if timeline.entries().is_empty() && timeline.has_folder("timeline") {
+            check_not_upgraded(store, table).await?;
+        }
         if let Some(known) = known.as_ref().filter(|known| known.timeline.entries() == timeline.entries()) {
             return Ok(known.clone());
         }
         let mut attempt = 1;
         loop {
             let written = known.as_ref().map(|known| &known.written);
-            let view = Self::load_at(store, table, width, timeline.clone(), written).await?;
+            let view = Self::load_at(store, table, version, width, timeline.clone(), written).await?;
             if view.missing.iter().all(|missing| missing.until.is_some()) || attempt == ATTEMPTS {
                 return Ok(Arc::new(view));
             }
@@ -131,11 +137,13 @@ impl View {
     async fn load_at(
         store: &dyn ObjectStore,
         table: &Layout,
+        version: TableVersion,
         width: usize,
         timeline: Timeline,
         known: Option<&Written>,
     ) -> Result<Self> {
         let files = list_files(store, table, width).await?;
+        let timeline = with_archived(store, table, timeline, &files).await?;
         let written = Written::load(store, table, width, &timeline, known).await?;
         let mut view = Self {
             groups: BTreeMap::new(),
@@ -160,6 +168,10 @@ impl View {
         view.missing = view.written.missing(&view.groups);
         if view.is_cleaned_by_versions(store, table).await? {
             view.earliest = view.earliest.max(view.earliest_whole());
+        }
+        // The Hudi that wrote such a table reads as of any instant. Where all the files are there still, so does this crate.
+        if version < TableVersion::SIX && view.timeline.pending(Action::Clean).next().is_none() {
+            view.earliest = view.earliest.min(view.earliest_whole());
         }
         // The latest commit can always be read, also if the one at which a clean let the window begin was rolled back.
         view.earliest =
@@ -204,7 +216,7 @@ impl View {
     /// Whether the last clean kept numbers of versions, and so set no earliest commit.
     async fn is_cleaned_by_versions(&self, store: &dyn ObjectStore, table: &Layout) -> Result<bool> {
         let Some(last) = self.timeline.completed(Action::Clean).next_back() else { return Ok(false) };
-        Ok(read_clean(store, table, last.instant).await?.earliest_commit_to_retain.is_empty())
+        Ok(read_clean(store, table, last).await?.earliest_commit_to_retain.is_empty())
     }
 
     /// The earliest instant as of which every file group still has the version of that time: where the last of the
@@ -221,6 +233,42 @@ impl View {
     /// The files that a read as of `instant` sees.
     pub(crate) fn files_at(&self, instant: Instant) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
         self.groups.values().filter_map(move |group| Some((group, group.version_at(instant)?)))
+    }
+
+    /// The files in which a commit of `since` (exclusive) to `until` (inclusive) wrote, as the last of them left each group.
+    /// Where a table keeps completion times (`completions`), these count, not the instants.
+    pub(crate) fn files_between(
+        &self,
+        since: Instant,
+        until: Instant,
+        completions: &HashMap<Instant, Instant>,
+    ) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
+        let at = |instant: Instant| completions.get(&instant).copied().unwrap_or(instant);
+        self.groups.values().filter_map(move |group| {
+            if group.replaced_at.is_some_and(|replaced| at(replaced) <= until) {
+                return None;
+            }
+            let version = group.versions.iter().rev().find(|version| at(version.instant) <= until)?;
+            // A file that is older than the range has no row in it.
+            (at(version.instant) > since).then_some((group, version))
+        })
+    }
+
+    /// When the commits of a table completed that keeps it, those of the archive too if `since` reaches into it.
+    pub(crate) async fn completions(
+        &self,
+        store: &dyn ObjectStore,
+        table: &Layout,
+        since: Instant,
+    ) -> Result<HashMap<Instant, Instant>> {
+        let mut completions: HashMap<Instant, Instant> = self.timeline.completions().collect();
+        let first = self.timeline.completed_commits().next();
+        if table.history_folder()?.is_some() && first.is_some_and(|first| since < first.instant) {
+            let archived = history::load(store, table).await?;
+            completions
+                .extend(archived.iter().filter_map(|entry| Some((entry.instant, entry.completed_at?))));
+        }
+        Ok(completions)
     }
 
     /// The files of the latest snapshot.
@@ -297,6 +345,43 @@ impl View {
     }
 }
 
+/// Refuses a table that another writer upgraded since this handle was opened: its timeline is in another folder now, and it
+/// would look empty.
+async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<()> {
+    if *table.timeline() != TimelineLayout::Flat {
+        return Ok(());
+    }
+    let elsewhere = Layout::new(table.root().clone()).with_timeline(TimelineLayout::upgraded());
+    if Timeline::load(store, &elsewhere).await?.entries().is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Conflict, "another writer has upgraded the table to a later version")
+        .with_context("path", table.root())
+        .with_context("way out", "open the table again"))
+}
+
+/// The timeline with what the archive of layout 2 says of base files that the timeline itself cannot place.
+async fn with_archived(
+    store: &dyn ObjectStore,
+    table: &Layout,
+    mut timeline: Timeline,
+    files: &[ObjectMeta],
+) -> Result<Timeline> {
+    let unknown = |file: &ObjectMeta| {
+        file.location
+            .filename()
+            .and_then(BaseFileName::parse)
+            .is_some_and(|name| timeline.lacks(name.instant))
+    };
+    if table.history_folder()?.is_some() && files.iter().any(unknown) {
+        let archived = history::load(store, table).await?;
+        timeline.add_archived(
+            archived.into_iter().filter(|entry| entry.writes_rows()).map(|entry| entry.instant),
+        );
+    }
+    Ok(timeline)
+}
+
 async fn list_files(store: &dyn ObjectStore, table: &Layout, width: usize) -> Result<Vec<ObjectMeta>> {
     let top = storage::list_folder(store, table.root()).await?;
     let folders =
@@ -310,20 +395,19 @@ async fn list_files(store: &dyn ObjectStore, table: &Layout, width: usize) -> Re
 pub(crate) async fn read_commit(
     store: &dyn ObjectStore,
     table: &Layout,
-    instant: Instant,
-    action: Action,
+    entry: &TimelineEntry,
 ) -> Result<CommitMetadata> {
-    let path = table.instant_file(instant, action, State::Completed)?;
+    let path = table.entry_file(entry, State::Completed)?;
     let bytes = storage::read(store, &path).await?;
-    if bytes.is_empty() && action == Action::ReplaceCommit {
+    if bytes.is_empty() && entry.action == Action::ReplaceCommit {
         // What it replaced would be rows again.
         return Err(Error::new(ErrorKind::Corrupt, "a replacecommit is empty").with_context("file", &path));
     }
     CommitMetadata::parse(&bytes, &path)
 }
 
-async fn read_clean(store: &dyn ObjectStore, table: &Layout, instant: Instant) -> Result<CleanMetadata> {
-    let path = table.instant_file(instant, Action::Clean, State::Completed)?;
+async fn read_clean(store: &dyn ObjectStore, table: &Layout, clean: &TimelineEntry) -> Result<CleanMetadata> {
+    let path = table.entry_file(clean, State::Completed)?;
     let bytes = storage::read(store, &path).await?;
     CleanMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))
 }
@@ -345,7 +429,7 @@ async fn earliest_retained(
 ) -> Result<Option<Instant>> {
     let mut earliest = None;
     for entry in timeline.pending(Action::Clean) {
-        let path = table.instant_file(entry.instant, Action::Clean, State::Requested)?;
+        let path = table.entry_file(entry, State::Requested)?;
         let bytes = storage::read_if_exists(store, &path).await?.filter(|bytes| !bytes.is_empty());
         let plan = bytes.map(|bytes| CleanPlan::decode(&bytes)).transpose();
         let plan = plan.map_err(|error| error.with_context("file", &path))?;
@@ -353,7 +437,7 @@ async fn earliest_retained(
         earliest = earliest.max(retained);
     }
     for entry in timeline.completed(Action::Clean).rev() {
-        let clean = read_clean(store, table, entry.instant).await?;
+        let clean = read_clean(store, table, entry).await?;
         if let Ok(instant) = clean.earliest_commit_to_retain.parse() {
             return Ok(earliest.max(Some(instant)));
         }

@@ -14,13 +14,13 @@ use futures::{TryStreamExt, stream::BoxStream};
 use object_store::path::Path;
 
 pub use self::history::{KeyChange, KeyVersion};
-use self::scan::Scan;
+use self::scan::{Scan, Since};
 use crate::{
     Error, ErrorKind, Result,
     schema::{self, META_COLUMNS},
     table::Table,
     timeline::Instant,
-    view::View,
+    view::{FileGroup, FileVersion, View},
 };
 
 /// How often a read begins again because a clean took its files away meanwhile.
@@ -54,6 +54,9 @@ impl Query {
 
     /// The rows that commits after `instant` (exclusive) wrote, as the last of them left them. Deleted rows do not
     /// show.
+    ///
+    /// In tables of version 8 and later the time at which a commit completed counts, as it does in Hudi 1.x: pass
+    /// [`TimelineEntry::completed_at`](crate::timeline::TimelineEntry::completed_at) of the last commit that was read.
     pub fn since(instant: Instant) -> Self {
         Self::of(Rows::Changes { since: instant, until: None })
     }
@@ -122,32 +125,37 @@ impl Table {
     /// has come to it: a stream that takes longer than the retained window has to begin again.
     pub async fn read_stream(&self, query: Query) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let view = self.view().await?;
-        let (files, scan) = self.plan_read(&view, &query)?;
+        let (files, scan) = self.plan_read(&view, &query).await?;
         Ok(scan::stream(self, files, scan))
     }
 
     /// The files that a query reads, and what it takes of each.
-    fn plan_read(&self, view: &View, query: &Query) -> Result<(Vec<Path>, Scan)> {
+    async fn plan_read(&self, view: &View, query: &Query) -> Result<(Vec<Path>, Scan)> {
         let data = self.schema_of(view)?;
         let output = output_schema(&data, query)?;
         let Some(latest) = view.timeline.latest_commit() else {
             return Ok((Vec::new(), Scan { output, data, since: None }));
         };
-        let (at, since) = match query.rows {
-            Rows::Snapshot => (latest, None),
-            Rows::AsOf(instant) => (instant, None),
-            Rows::Changes { since, until } => (until.unwrap_or(latest), Some(since)),
-        };
-        view.check_retained(since.map_or(at, |since| since.min(at)))?;
-        view.check_whole(at)?;
-        let mut files: Vec<Path> = Vec::new();
-        for (group, version) in view.files_at(at) {
-            // A file that is older than the range has no row in it.
-            if since.is_none_or(|since| version.instant > since) {
-                files.push(self.inner.layout.resolve(&group.path(version))?);
+        let path =
+            |(group, version): (&FileGroup, &FileVersion)| self.inner.layout.resolve(&group.path(version));
+        let at = match query.rows {
+            Rows::Snapshot => latest,
+            Rows::AsOf(instant) => instant,
+            Rows::Changes { since, until } => {
+                let completions = view.completions(self.store(), &self.inner.layout, since).await?;
+                let last = completions.values().copied().max().max(Some(latest)).unwrap_or(latest);
+                let until = until.unwrap_or(last);
+                view.check_retained(since.min(until))?;
+                view.check_whole(until)?;
+                let files = view.files_between(since, until, &completions).map(path);
+                let files = files.collect::<Result<_>>()?;
+                return Ok((files, Scan { output, data, since: Some(Since { since, completions }) }));
             }
-        }
-        Ok((files, Scan { output, data, since }))
+        };
+        view.check_retained(at)?;
+        view.check_whole(at)?;
+        let files = view.files_at(at).map(path).collect::<Result<_>>()?;
+        Ok((files, Scan { output, data, since: None }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Scanning: the rows of some files, streamed.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch},
@@ -30,8 +30,27 @@ const AHEAD: usize = 2;
 pub(super) struct Scan {
     pub(super) output: SchemaRef,
     pub(super) data: SchemaRef,
+    /// Only rows of later commits.
+    pub(super) since: Option<Since>,
+}
+
+/// Where a range of commits begins.
+#[derive(Debug)]
+pub(super) struct Since {
     /// Only rows of commits after this one.
-    pub(super) since: Option<Instant>,
+    pub(super) since: Instant,
+    /// When commits completed, in tables that keep it: it counts instead of their instants.
+    pub(super) completions: HashMap<Instant, Instant>,
+}
+
+impl Since {
+    fn holds(&self, time: &str) -> bool {
+        let completed = match self.completions.is_empty() {
+            true => None,
+            false => time.parse().ok().and_then(|instant: Instant| self.completions.get(&instant)),
+        };
+        completed.map_or(time, Instant::as_str) > self.since.as_str()
+    }
 }
 
 /// The rows of the files, one file after the other: at least one batch, if only to tell the columns.
@@ -75,7 +94,7 @@ impl Scan {
         let data = Arc::new(Schema::new(data));
         for batch in open.read(&wanted, None)? {
             let mut batch = conform_stored(&batch?, &data, path)?;
-            if let Some(since) = self.since {
+            if let Some(since) = &self.since {
                 batch = written_after(&batch, since, path)?;
             }
             if batch.num_rows() > 0 && !give(self.arrange(&batch, path)?) {
@@ -104,14 +123,14 @@ impl Scan {
     }
 }
 
-fn written_after(batch: &RecordBatch, since: Instant, path: &Path) -> Result<RecordBatch> {
+fn written_after(batch: &RecordBatch, since: &Since, path: &Path) -> Result<RecordBatch> {
     let times = batch.column_by_name(META_COLUMNS[0]).and_then(|column| column.as_string_opt::<i32>());
     let times = times.ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "a base file lacks the column of commit times")
             .with_context("file", path)
     })?;
     let newer: BooleanArray =
-        times.iter().map(|time| Some(time.is_some_and(|time| time > since.as_str()))).collect();
+        times.iter().map(|time| Some(time.is_some_and(|time| since.holds(time)))).collect();
     filter_record_batch(batch, &newer).map_err(|cause| {
         Error::new(ErrorKind::Corrupt, "a base file cannot be filtered")
             .with_context("file", path)

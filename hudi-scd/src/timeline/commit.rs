@@ -1,10 +1,10 @@
-//! [`CommitMetadata`]: the JSON of a `.commit` file, every field that Java writes.
+//! [`CommitMetadata`]: the content of a `.commit` file, every field that Java writes: JSON, from table version 8 on Avro.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Instant;
+use super::{Instant, avro::ocf};
 use crate::{Error, ErrorKind, Result};
 
 /// What a commit did, as its file on the timeline says.
@@ -160,6 +160,15 @@ impl CommitMetadata {
     pub(crate) fn parse(bytes: &[u8], file: &object_store::path::Path) -> Result<Self> {
         if bytes.is_empty() {
             return Ok(Self::default());
+        }
+        if ocf::is_container(bytes) {
+            let found = ocf::decode_as_json(bytes).and_then(|record| {
+                serde_json::from_value(record).map_err(|cause| {
+                    Error::new(ErrorKind::Corrupt, "the metadata of a commit is not the expected Avro record")
+                        .with_source(cause)
+                })
+            });
+            return found.map_err(|error| error.with_context("file", file));
         }
         serde_json::from_slice(bytes).map_err(|cause| {
             Error::new(ErrorKind::Corrupt, "the metadata of a commit is not the expected JSON")

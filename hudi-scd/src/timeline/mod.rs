@@ -5,9 +5,13 @@ pub mod avro;
 mod clock;
 pub(crate) mod commit;
 pub(crate) mod hadoop;
+pub(crate) mod history;
 mod instant;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use object_store::ObjectStore;
 
@@ -16,7 +20,11 @@ pub use self::{
     commit::{CommitMetadata, WriteStat},
     instant::Instant,
 };
-use crate::{Result, layout, layout::Layout, storage};
+use crate::{
+    Result, layout,
+    layout::{Layout, TimelineLayout},
+    storage,
+};
 
 /// What is done to a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,12 +143,18 @@ pub struct TimelineEntry {
     pub state: State,
     /// The states that have a file; a reader needs only the furthest.
     files: [bool; 3],
+    completed_at: Option<Instant>,
 }
 
 impl TimelineEntry {
     /// Whether the action has not completed.
     pub fn is_pending(&self) -> bool {
         self.state != State::Completed
+    }
+
+    /// When the action completed, in tables that keep it: those of version 8 and later.
+    pub fn completed_at(&self) -> Option<Instant> {
+        self.completed_at
     }
 
     /// Whether there is a file for a state.
@@ -155,32 +169,88 @@ pub struct Timeline {
     entries: Vec<TimelineEntry>,
     /// The paths of the checksums that Hadoop's local file system keeps beside the files.
     checksums: Vec<String>,
+    /// Instants newer than the first active one that are archived all the same.
+    archived: BTreeSet<Instant>,
+    /// The names of the folders beside the timeline's files.
+    folders: BTreeSet<String>,
+    /// The names of the files beside the timeline's.
+    others: BTreeSet<String>,
 }
 
 impl Timeline {
     /// Lists the timeline. Files that are not of the timeline are ignored.
     pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Self> {
-        let folder = table.meta_folder()?;
+        let folder = table.timeline_folder()?;
         let listed = storage::list_folder(store, &folder).await?;
         let paths = || listed.objects.iter().map(|object| &object.location);
         let checksums = paths().filter(|path| path.filename().is_some_and(layout::is_local_checksum));
         let checksums = checksums.map(|path| table.relative(path).to_owned()).collect();
-        Ok(Self { checksums, ..Self::from_file_names(paths().filter_map(|path| path.filename())) })
+        let names = paths().filter_map(|path| path.filename());
+        let timeline = match table.timeline() {
+            TimelineLayout::Flat => Self::from_file_names(names),
+            TimelineLayout::Folder { .. } => Self::from_timed_file_names(names),
+        };
+        let folders = listed.common_prefixes.iter().filter_map(|folder| folder.filename()).map(str::to_owned);
+        let others = paths().filter_map(|path| path.filename());
+        let others = others.filter(|name| layout::parse_instant_file_name(name).is_none()).map(str::to_owned);
+        Ok(Self { checksums, folders: folders.collect(), others: others.collect(), ..timeline })
     }
 
+    /// Returns `true` if there is a folder of this name beside the timeline's files.
+    pub(crate) fn has_folder(&self, name: &str) -> bool {
+        self.folders.contains(name)
+    }
+
+    /// Returns `true` if there is a file of this name beside the timeline's.
+    pub(crate) fn has_other(&self, name: &str) -> bool {
+        self.others.contains(name)
+    }
+
+    /// The timeline of layout 1.
     pub(crate) fn from_file_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut entries: BTreeMap<(Instant, Action), [bool; 3]> = BTreeMap::new();
-        for (instant, action, state) in names.into_iter().filter_map(layout::parse_instant_file_name) {
-            entries.entry((instant, action)).or_default()[state as usize] = true;
+        let parsed = names.into_iter().filter_map(layout::parse_instant_file_name);
+        Self::of_files(parsed.map(|(instant, action, state)| (instant, action, state, None)))
+    }
+
+    /// The timeline of layout 2.
+    pub(crate) fn from_timed_file_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::of_files(names.into_iter().filter_map(layout::parse_timed_file_name))
+    }
+
+    fn of_files(files: impl Iterator<Item = (Instant, Action, State, Option<Instant>)>) -> Self {
+        let mut entries: BTreeMap<(Instant, Action), ([bool; 3], Option<Instant>)> = BTreeMap::new();
+        for (instant, action, state, completed_at) in files {
+            let (states, at) = entries.entry((instant, action)).or_default();
+            states[state as usize] = true;
+            *at = (*at).max(completed_at);
         }
         let furthest = |files: [bool; 3]| State::ALL.into_iter().rev().find(|state| files[*state as usize]);
         let entries = entries
             .into_iter()
-            .filter_map(|((instant, action), files)| {
-                Some(TimelineEntry { instant, action, state: furthest(files)?, files })
+            .filter_map(|((instant, action), (files, completed_at))| {
+                Some(TimelineEntry { instant, action, state: furthest(files)?, files, completed_at })
             })
             .collect();
-        Self { entries, checksums: Vec::new() }
+        Self { entries, ..Self::default() }
+    }
+
+    /// The completion times of completed commits, by their instants, in tables that keep them.
+    pub(crate) fn completions(&self) -> impl Iterator<Item = (Instant, Instant)> {
+        self.completed_commits().filter_map(|entry| Some((entry.instant, entry.completed_at?)))
+    }
+
+    /// Returns `true` if the active timeline neither knows an instant nor begins after it: only the archive can tell then.
+    pub(crate) fn lacks(&self, instant: Instant) -> bool {
+        let first = self.completed_commits().next();
+        first.is_some_and(|first| instant > first.instant)
+            && !self.entries.iter().any(|entry| entry.instant == instant && entry.action.writes_rows())
+    }
+
+    /// Takes over which instants are archived, though older ones are active: a slow commit completes after faster ones.
+    pub(crate) fn add_archived(&mut self, archived: impl IntoIterator<Item = Instant>) {
+        let lacking: BTreeSet<Instant> =
+            archived.into_iter().filter(|instant| self.lacks(*instant)).collect();
+        self.archived.extend(lacking);
     }
 
     /// The paths of the checksums that Hadoop's local file system keeps beside the files.
@@ -227,7 +297,7 @@ impl Timeline {
             Some(first) if instant <= first.instant => {
                 instant == first.instant || !self.has_pending_write(instant)
             }
-            Some(_) => commits.any(|entry| entry.instant == instant),
+            Some(_) => commits.any(|entry| entry.instant == instant) || self.archived.contains(&instant),
         }
     }
 
@@ -267,6 +337,35 @@ mod tests {
         );
         assert_eq!(timeline.latest_commit(), Some("20260101000000001".parse().unwrap()));
         assert_eq!(timeline.newest(), Some("20260101000000002".parse().unwrap()));
+    }
+
+    #[test]
+    fn layout_2_tells_when_an_action_completed() {
+        let mut timeline = Timeline::from_timed_file_names([
+            "20260101000000002.commit.requested",
+            "20260101000000002.inflight",
+            "20260101000000002_20260101000000009.commit",
+            "20260101000000004.clustering.requested",
+            "20260101000000004.clustering.inflight",
+            "20260101000000004_20260101000000006.replacecommit",
+            "20260101000000007.inflight",
+            "history",
+        ]);
+        let instant = |digit: u8| format!("2026010100000000{digit}").parse::<Instant>().unwrap();
+        let seen: Vec<_> = timeline.completions().collect();
+        assert_eq!(seen, [(instant(2), instant(9)), (instant(4), instant(6))]);
+        assert_eq!(timeline.pending(Action::Commit).count(), 1);
+        assert_eq!(
+            timeline.pending(Action::ReplaceCommit).count(),
+            0,
+            "a clustering completes under another name"
+        );
+        assert!(timeline.is_committed(instant(1)), "older than the active timeline");
+        assert!(timeline.lacks(instant(3)) && !timeline.lacks(instant(7)) && !timeline.lacks(instant(1)));
+        assert!(!timeline.is_committed(instant(3)));
+        timeline.add_archived([instant(1), instant(3), instant(7)]);
+        assert!(timeline.is_committed(instant(3)), "archived before a slower commit completed");
+        assert!(!timeline.is_committed(instant(7)), "pending");
     }
 
     #[test]

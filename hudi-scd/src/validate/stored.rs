@@ -25,7 +25,7 @@ impl Table {
     pub(super) async fn said(&self, view: &View) -> Result<HashMap<String, Said>> {
         let mut said = HashMap::new();
         for entry in view.timeline.completed_commits() {
-            let commit = read_commit(self.store(), &self.inner.layout, entry.instant, entry.action).await?;
+            let commit = read_commit(self.store(), &self.inner.layout, entry).await?;
             for stat in commit.partition_to_write_stats.into_values().flatten() {
                 let Some(path) = stat.path else { continue };
                 let (bytes, rows) = (stat.file_size_in_bytes.unsigned_abs(), stat.num_writes.unsigned_abs());
@@ -98,7 +98,7 @@ impl Table {
             .flat_map(|group| group.versions.iter().map(|version| group.path(version)))
             .collect();
         for entry in view.timeline.completed(Action::Savepoint) {
-            let file = self.inner.layout.instant_file(entry.instant, entry.action, State::Completed)?;
+            let file = self.inner.layout.entry_file(entry, State::Completed)?;
             let savepoint = match SavepointMetadata::decode(&storage::read(self.store(), &file).await?) {
                 Ok(savepoint) => savepoint,
                 Err(error) => {

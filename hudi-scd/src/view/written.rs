@@ -84,8 +84,7 @@ impl Written {
     ) -> Result<Self> {
         let commits: Vec<_> = timeline.completed_commits().collect();
         if let Some(pair) = commits.windows(2).find(|pair| pair[0].instant == pair[1].instant) {
-            let file =
-                |index: usize| table.instant_file(pair[index].instant, pair[index].action, State::Completed);
+            let file = |index: usize| table.entry_file(pair[index], State::Completed);
             return Err(Error::new(ErrorKind::Corrupt, "two commits have the same instant")
                 .with_context("file", file(0)?)
                 .with_context("other", file(1)?));
@@ -94,7 +93,7 @@ impl Written {
             if let Some(commit) = known.and_then(|known| known.commits.get(&entry.instant)) {
                 return Ok((entry.instant, commit.clone()));
             }
-            let commit = read_commit(store, table, entry.instant, entry.action).await?;
+            let commit = read_commit(store, table, entry).await?;
             Ok((entry.instant, Arc::new(Commit::from(commit))))
         });
         Ok(Self { commits: ordered(width, reads).await?.into_iter().collect() })

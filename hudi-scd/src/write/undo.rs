@@ -103,7 +103,7 @@ impl Table {
         if saved.clone().any(|other| other.action == Action::Savepoint && other.instant == entry.instant) {
             return refused(ErrorKind::InvalidInput, "the commit has a savepoint; delete that first");
         }
-        let commit = read_commit(self.store(), &self.inner.layout, entry.instant, entry.action).await?;
+        let commit = read_commit(self.store(), &self.inner.layout, entry).await?;
         for stat in commit.stats() {
             let Some(previous) = stat.previous() else { continue };
             let mut groups = view.groups.values().filter(|group| group.file_id == stat.file_id);

@@ -286,7 +286,16 @@ impl Golden {
     pub fn unpack(name: &str) -> Self {
         let archive = format!("{}/tests/data/tables/{name}.tar", env!("CARGO_MANIFEST_DIR"));
         let folder = tempfile::tempdir().unwrap();
-        untar(&std::fs::read(archive).unwrap(), folder.path());
+        let archive = match std::fs::read(&archive) {
+            Ok(archive) => archive,
+            Err(_) => {
+                let packed = std::fs::File::open(format!("{archive}.gz")).unwrap();
+                let mut archive = Vec::new();
+                std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut archive).unwrap();
+                archive
+            }
+        };
+        untar(&archive, folder.path());
         let about = std::fs::read(folder.path().join(name).join("about.json")).unwrap();
         Self { about: serde_json::from_slice(&about).unwrap(), folder, name: name.to_owned() }
     }

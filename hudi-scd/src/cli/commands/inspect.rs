@@ -57,7 +57,7 @@ async fn line(table: &Table, entry: &TimelineEntry) -> Result<Value> {
     if entry.state != State::Completed {
         return Ok(line);
     }
-    let path = table.inner.layout.instant_file(entry.instant, entry.action, entry.state)?;
+    let path = table.inner.layout.entry_file(entry, entry.state)?;
     let bytes = storage::read(table.store(), &path).await?;
     let in_file = |error: Error| error.with_context("file", &path);
     match entry.action {

@@ -1,6 +1,6 @@
 //! Avro object container files of one record, as Hudi writes them.
 
-use apache_avro::{Reader, Schema, from_value, writer::datum::GenericDatumWriter};
+use apache_avro::{Reader, Schema, from_value, types::Value, writer::datum::GenericDatumWriter};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, ErrorKind, Result};
@@ -55,13 +55,52 @@ impl RecordSchema {
 ///
 /// By way of a value: records that newer releases nest in fields of theirs cannot be passed over on the direct way.
 pub(super) fn decode<T: DeserializeOwned>(file: &[u8]) -> Result<T> {
-    let corrupt = |message: &str| Error::new(ErrorKind::Corrupt, message);
+    from_value(&value(file)?).map_err(|e| corrupt("Avro record is not the expected one").with_source(e))
+}
+
+/// Returns `true` if bytes begin as an Avro object container does.
+pub(in crate::timeline) fn is_container(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// The one record of a file as a JSON object, without the fields that are null: a reader's defaults stand in for these.
+pub(in crate::timeline) fn decode_as_json(file: &[u8]) -> Result<serde_json::Value> {
+    let value = value(file)?;
+    json(value).ok_or_else(|| corrupt("Avro record holds a value without a form in JSON"))
+}
+
+fn value(file: &[u8]) -> Result<Value> {
     let mut records =
         Reader::new(file).map_err(|e| corrupt("file is not an Avro object container").with_source(e))?;
     let Some(record) = records.next() else { return Err(corrupt("Avro file holds no record")) };
-    record
-        .and_then(|value| from_value(&value))
-        .map_err(|e| corrupt("Avro record is not the expected one").with_source(e))
+    record.map_err(|e| corrupt("Avro record is not the expected one").with_source(e))
+}
+
+fn corrupt(message: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, message)
+}
+
+fn json(value: Value) -> Option<serde_json::Value> {
+    Some(match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Boolean(flag) => flag.into(),
+        Value::Int(number) => number.into(),
+        Value::Long(number) => number.into(),
+        Value::Float(number) => number.into(),
+        Value::Double(number) => number.into(),
+        Value::String(text) | Value::Enum(_, text) => text.into(),
+        Value::Union(_, inner) => json(*inner)?,
+        Value::Array(items) => items.into_iter().map(json).collect::<Option<Vec<_>>>()?.into(),
+        Value::Map(entries) => object(entries)?,
+        Value::Record(fields) => object(fields)?,
+        _ => return None,
+    })
+}
+
+fn object(entries: impl IntoIterator<Item = (String, Value)>) -> Option<serde_json::Value> {
+    let entries = entries.into_iter().map(|(name, value)| Some((name, json(value)?)));
+    let entries = entries.collect::<Option<Vec<_>>>()?;
+    Some(serde_json::Value::Object(entries.into_iter().filter(|(_, value)| !value.is_null()).collect()))
 }
 
 /// JSON without spaces between its tokens, everything in its order.

@@ -1,0 +1,133 @@
+//! Opening: the properties of a table, which another writer may be replacing.
+//!
+//! Hudi on a JVM replaces `hoodie.properties` in four steps: it writes `hoodie.properties.backup`, deletes the file, writes it anew
+//! and deletes the backup. A reader may find the file missing or half written, and falls back to the backup; between two
+//! looks even both may be missing. Hudi's readers look again for 5 s, and so does this one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::ObjectStore;
+
+use crate::{Error, ErrorKind, Result, layout::Layout, properties::TableProperties, storage};
+
+/// How often a reader looks again, a second apart: `READ_RETRIES` of Hudi's `HoodieTableConfig`.
+const RETRIES: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The properties of a table.
+pub(super) async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Result<TableProperties> {
+    let own = storage::read_if_exists(store, &layout.own_properties()?).await?;
+    let (path, backup) = (layout.properties()?, layout.properties_backup()?);
+    let parse = |bytes: &Bytes| {
+        TableProperties::parse(bytes, own.as_deref()).map_err(|error| error.with_context("file", &path))
+    };
+    let mut seen: Option<Bytes> = None;
+    let mut retries = 0;
+    loop {
+        let found = storage::read_if_exists(store, &path).await?;
+        let broken = match found.as_ref().map(parse) {
+            Some(Err(error)) if error.kind() == ErrorKind::Corrupt => Some(error),
+            Some(parsed) => return parsed,
+            None => None,
+        };
+        if let Some(copy) = storage::read_if_exists(store, &backup).await?
+            && let Ok(properties) = parse(&copy)
+        {
+            return Ok(properties);
+        }
+        match (broken, &seen) {
+            // The same broken bytes twice, and no writer at work on them.
+            (Some(error), Some(bytes)) if found.as_ref() == Some(bytes) => return Err(error),
+            (Some(_), _) => seen = found,
+            (None, _) if retries == RETRIES || !is_table(store, layout).await? => {
+                return Err(
+                    Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
+                );
+            }
+            (None, _) => {
+                retries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Returns `true` if the folder of a table's timeline has anything in it.
+async fn is_table(store: &dyn ObjectStore, layout: &Layout) -> Result<bool> {
+    let listed = storage::list_folder(store, &layout.meta_folder()?).await?;
+    Ok(!listed.objects.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::{memory::InMemory, path::Path};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const PROPERTIES: &str = "hoodie.table.name=t\nhoodie.table.type=COPY_ON_WRITE\nhoodie.table.version=6\n\
+        hoodie.timeline.layout.version=1\nhoodie.table.recordkey.fields=id\nhoodie.table.checksum=498511606\n";
+
+    fn layout() -> Layout {
+        Layout::new(Path::from("t"))
+    }
+
+    async fn put(store: &InMemory, name: &str, content: &str) {
+        let path = layout().meta_folder().unwrap().join(name);
+        storage::write(store, &path, content.to_owned()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_being_replaced_is_found_within_five_seconds() {
+        let store = Arc::new(InMemory::new());
+        put(&store, "20260101000000000.commit", "").await;
+        let writer = store.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(3_500)).await;
+            put(&writer, "hoodie.properties", PROPERTIES).await;
+        });
+        let began = Instant::now();
+        assert_eq!(properties(store.as_ref(), &layout()).await.unwrap().name, "t");
+        assert_eq!(began.elapsed(), Duration::from_secs(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_backup_stands_in_for_a_file_that_is_missing_empty_or_half_written() {
+        for broken in [
+            None,
+            Some(""),
+            Some("hoodie.table.name=t\nhoodie.table.checks"),
+            Some(
+                "hoodie.table.name=u\nhoodie.table.checksum=498511606\nhoodie.table.type=COPY_ON_WRITE\nhoodie.table.version=6",
+            ),
+        ] {
+            let store = InMemory::new();
+            put(&store, "hoodie.properties.backup", PROPERTIES).await;
+            if let Some(broken) = broken {
+                put(&store, "hoodie.properties", broken).await;
+            }
+            let began = Instant::now();
+            assert_eq!(properties(&store, &layout()).await.unwrap().name, "t", "{broken:?}");
+            assert_eq!(began.elapsed(), Duration::ZERO);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_is_not_there_is_told_at_once_and_one_without_properties_after_five_seconds() {
+        let store = InMemory::new();
+        let began = Instant::now();
+        assert_eq!(properties(&store, &layout()).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        put(&store, "20260101000000000.commit", "").await;
+        assert_eq!(properties(&store, &layout()).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
+        put(&store, "hoodie.properties", "hoodie.table.name=t").await;
+        assert_eq!(properties(&store, &layout()).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        put(&store, "hoodie.properties", "").await;
+        assert_eq!(properties(&store, &layout()).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
+    }
+}
