@@ -70,8 +70,9 @@
 //!
 //! # What it keeps
 //!
-//! - The format is Hudi's table version 6 with timeline layout 1, copy-on-write, without a metadata table. Tables that
-//!   use anything else are refused, naming the property.
+//! - The format is Hudi's copy-on-write. New tables have table version 6, timeline layout 1 and no metadata table. Tables of
+//!   other writers are read up to version 9 and written up to version 6, as they are ([`TableVersion`]); a metadata table
+//!   is dropped by the first write ([`MetadataTable`]). Tables that use anything else are refused, naming the property.
 //! - A reader sees the last completed commit. What a writer that died has left, the next one undoes first.
 //! - Any [`object_store::ObjectStore`] does: memory, a local folder, S3 and so on.
 
@@ -88,6 +89,7 @@ mod key;
 mod layout;
 pub mod lock;
 mod members;
+mod metadata_table;
 mod options;
 mod properties;
 mod read;
@@ -104,6 +106,7 @@ mod write;
 
 pub use error::{Error, ErrorKind, Result};
 pub use key::{TimestampPartition, TimestampType};
+pub use metadata_table::MetadataTable;
 pub use options::{Codec, TableOptions};
 pub use properties::TableVersion;
 pub use read::{KeyChange, KeyVersion, Query};

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     lock::TableLock,
+    metadata_table::MetadataTable,
     retention::RetentionPolicy,
     timeline::{Clock, SystemClock, archive::ArchiveLimits},
 };
@@ -33,6 +34,7 @@ pub struct TableOptions {
     pub(crate) base_url: Option<String>,
     pub(crate) lock: Lock,
     pub(crate) lock_wait: Duration,
+    pub(crate) metadata_table: MetadataTable,
 }
 
 /// How writers keep out of each other's way.
@@ -81,6 +83,7 @@ impl Default for TableOptions {
             base_url: None,
             lock: Lock::Automatic,
             lock_wait: Duration::from_secs(360),
+            metadata_table: MetadataTable::default(),
         }
     }
 }
@@ -226,6 +229,13 @@ impl TableOptions {
     #[must_use]
     pub fn without_lock(mut self) -> Self {
         self.lock = Lock::None;
+        self
+    }
+
+    /// What a write does with a metadata table that Spark keeps beside the table. Default: [`MetadataTable::Drop`].
+    #[must_use]
+    pub fn with_metadata_table(mut self, metadata_table: MetadataTable) -> Self {
+        self.metadata_table = metadata_table;
         self
     }
 

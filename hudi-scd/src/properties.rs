@@ -44,7 +44,7 @@ const TIME_ZONE: &str = "hoodie.table.timeline.timezone";
 const CHECKSUM: &str = "hoodie.table.checksum";
 const CHANGE_DATA_CAPTURE: &str = "hoodie.table.cdc.enabled";
 const METAFILE_FORMAT: &str = "hoodie.partition.metafile.use.base.format";
-const METADATA_PARTITIONS: [&str; 2] =
+pub(crate) const METADATA_PARTITIONS: [&str; 2] =
     ["hoodie.table.metadata.partitions", "hoodie.table.metadata.partitions.inflight"];
 const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
 const MERGE_MODE: &str = "hoodie.record.merge.mode";
@@ -160,11 +160,7 @@ impl TableProperties {
     /// the table's own properties.
     pub(crate) fn parse(bytes: &[u8], own: Option<&[u8]>) -> Result<Self> {
         let mut raw = own.map_or_else(|| Ok(BTreeMap::new()), java::parse)?;
-        let said = java::parse(bytes)?;
-        if said.is_empty() {
-            return Err(Error::new(ErrorKind::Corrupt, "a properties file says nothing"));
-        }
-        raw.extend(said);
+        raw.extend(parse_raw(bytes)?);
         Self::from_raw(raw)
     }
 
@@ -444,10 +440,33 @@ fn fields(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|field| !field.is_empty()).map(str::to_owned).collect()
 }
 
+/// The properties in a file, as they are. A file that lists none is cut short.
+pub(crate) fn parse_raw(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
+    let listed = java::parse(bytes)?;
+    if listed.is_empty() {
+        return Err(Error::new(ErrorKind::Corrupt, "a properties file says nothing"));
+    }
+    Ok(listed)
+}
+
+/// The version of a table with these properties, if it is a known one.
+pub(crate) fn version_of(raw: &BTreeMap<String, String>) -> Option<TableVersion> {
+    TableVersion::parse(raw.get(VERSION).map_or("", |version| version.trim()))
+}
+
+/// A properties file, as Java writes it, saved `now`.
+pub(crate) fn to_bytes(raw: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
+    java::write(raw, now)
+}
+
 /// The indexes of the metadata table that properties list, those under construction too.
-fn metadata_partitions(raw: &BTreeMap<String, String>) -> Vec<&str> {
+pub(crate) fn metadata_partitions(raw: &BTreeMap<String, String>) -> Vec<&str> {
     let listed = METADATA_PARTITIONS.iter().filter_map(|key| raw.get(*key));
-    listed.flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect()
+    let mut names: Vec<&str> =
+        listed.flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn refused(kind: ErrorKind, message: &str, property: &str, value: &str) -> Error {

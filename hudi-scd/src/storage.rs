@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{
     GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutOptions, PutPayload, path::Path,
@@ -51,6 +51,23 @@ pub(crate) async fn read_if_exists(store: &dyn ObjectStore, path: &Path) -> Resu
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// A whole file and when it was written, or `None` if there is none.
+pub(crate) async fn read_dated(
+    store: &dyn ObjectStore,
+    path: &Path,
+) -> Result<Option<(Bytes, jiff::Timestamp)>> {
+    let read = async {
+        let found = store.get(path).await?;
+        let written = jiff::Timestamp::from_millisecond(found.meta.last_modified.timestamp_millis());
+        Ok((found.bytes().await?, written.unwrap_or(jiff::Timestamp::MIN)))
+    };
+    match read.await {
+        Ok(found) => Ok(Some(found)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(cause) => Err(failed("read", path, cause)),
     }
 }
 
@@ -188,6 +205,19 @@ pub(crate) async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<bool>
         Err(object_store::Error::NotFound { .. }) => Ok(false),
         Err(cause) => Err(failed("delete", path, cause)),
     }
+}
+
+/// Deletes files in their order, as many in a request as the storage allows. Files that are gone already are left out.
+pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<()> {
+    let Some(first) = paths.first().cloned() else { return Ok(()) };
+    let mut deleted = store.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
+    while let Some(done) = deleted.next().await {
+        match done {
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(cause) => return Err(failed("delete", &first, cause)),
+        }
+    }
+    Ok(())
 }
 
 /// Deletes every file below a folder.

@@ -6,9 +6,11 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use arrow::datatypes::{Schema, SchemaRef};
+use jiff::SignedDuration;
 use object_store::{ObjectStore, path::Path};
 
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
     key::{self, KeyGenerator, TimestampPartition},
     layout::{Layout, META_FOLDER},
     lock::{FileLock, HeldLock, StorageLock, TableLock},
+    metadata_table::Stored,
     options::{Lock, TableOptions},
     properties::{KEY_GENERATOR_CLASS, NewTable, TableProperties, TableVersion},
     retention::{POLICY, RetentionPolicy},
@@ -230,6 +233,8 @@ pub(crate) struct Inner {
     lock: Option<Arc<dyn TableLock>>,
     random: Mutex<fastrand::Rng>,
     view: Mutex<Option<Arc<View>>>,
+    /// The newest instant that this handle made up, until its turn ends.
+    minted: Mutex<Option<Instant>>,
     pub(crate) footers: FooterCache,
     /// The footers and keys that are kept on the local disk.
     pub(crate) index_cache: Option<IndexCache>,
@@ -344,6 +349,7 @@ impl Table {
             writing: tokio::sync::Mutex::default(),
             random: Mutex::new(random),
             view: Mutex::default(),
+            minted: Mutex::default(),
             footers: FooterCache::default(),
             index_cache,
         };
@@ -439,6 +445,17 @@ impl Table {
         Ok(())
     }
 
+    /// Removes a folder that is empty but for other empty folders: a local disk keeps them.
+    pub(crate) fn remove_empty_tree(&self, folder: &Path) {
+        let Some(table) = &self.inner.local_folder else { return };
+        let folder = table.join(self.inner.layout.relative(folder));
+        if let Err(error) = std::fs::remove_dir_all(&folder)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(folder = %folder.display(), %error, "an empty folder stays behind");
+        }
+    }
+
     /// Removes the folder of a partition that is gone, and those above it that are empty then: a local disk keeps them.
     pub(crate) fn remove_empty_folders(&self, partition: &str) {
         let Some(table) = &self.inner.local_folder else { return };
@@ -456,7 +473,20 @@ impl Table {
             Some(lock) => Some(lock.acquire(self.inner.options.lock_wait).await?),
             None => None,
         };
-        Ok(Turn { held, _local: local })
+        let stored = match self.stored_properties().await {
+            Ok(stored) => stored,
+            Err(error) => {
+                release(held).await;
+                return Err(error);
+            }
+        };
+        let metadata = Mutex::new(Metadata::Unchecked);
+        Ok(Turn { held, table: self, stored, metadata, _local: local })
+    }
+
+    /// Returns `true` for a table on a local disk.
+    pub(crate) fn is_local(&self) -> bool {
+        self.inner.local_folder.is_some()
     }
 
     pub(crate) fn store(&self) -> &dyn ObjectStore {
@@ -507,7 +537,30 @@ impl Table {
 
     /// A new instant, newer than everything on the timeline.
     pub(crate) fn mint(&self, newest: Option<Instant>) -> Result<Instant> {
-        Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)
+        let minted = Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)?;
+        *self.inner.minted.lock().unwrap_or_else(PoisonError::into_inner) = Some(minted);
+        Ok(minted)
+    }
+
+    /// Waits until the second of the newest instant of this handle is over, in tables whose own Hudi counts in seconds: its
+    /// next instant in the same second would be older than ours.
+    async fn outlast_second(&self) {
+        let minted = self.inner.minted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(minted) = minted.filter(|_| self.version().has_instants_of_seconds()) else { return };
+        let next = Instant::from_timestamp(
+            self.inner.options.clock.now() + SignedDuration::from_secs(1),
+            &self.inner.properties.zone,
+        );
+        let second = |instant: Instant| instant.as_str()[..14].to_owned();
+        if second(next) <= second(minted) {
+            // A clock that lags behind the timeline by more than a second is not waited for.
+            return;
+        }
+        let now = self.inner.options.clock.now();
+        if second(Instant::from_timestamp(now, &self.inner.properties.zone)) <= second(minted) {
+            let into = now.subsec_nanosecond().unsigned_abs();
+            tokio::time::sleep(Duration::from_nanos(1_000_000_000 - u64::from(into.min(999_999_999)))).await;
+        }
     }
 
     /// Where a commit draws the ids of its new file groups from.
@@ -567,7 +620,18 @@ impl FileIds {
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     held: Option<Box<dyn HeldLock>>,
+    table: &'a Table,
+    stored: Stored,
+    metadata: Mutex<Metadata>,
     _local: tokio::sync::MutexGuard<'a, ()>,
+}
+
+/// What became of the metadata table in a turn.
+#[derive(Debug)]
+enum Metadata {
+    Unchecked,
+    /// These indexes were dropped, if there were any.
+    Dropped(Vec<String>),
 }
 
 impl Turn<'_> {
@@ -579,12 +643,43 @@ impl Turn<'_> {
         }
     }
 
+    /// The properties of the table as they were at the start of the turn.
+    pub(crate) fn stored(&self) -> &Stored {
+        &self.stored
+    }
+
+    /// Returns `true` if the metadata table was not looked at in this turn.
+    pub(crate) fn is_metadata_unchecked(&self) -> bool {
+        matches!(*self.metadata(), Metadata::Unchecked)
+    }
+
+    pub(crate) fn set_dropped(&self, partitions: Vec<String>) {
+        *self.metadata() = Metadata::Dropped(partitions);
+    }
+
+    /// The indexes of the metadata table that this turn dropped.
+    pub(crate) fn dropped(&self) -> Vec<String> {
+        match &*self.metadata() {
+            Metadata::Unchecked => Vec::new(),
+            Metadata::Dropped(partitions) => partitions.clone(),
+        }
+    }
+
+    fn metadata(&self) -> std::sync::MutexGuard<'_, Metadata> {
+        self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets the next one write. What was done stands, so a failure is only told to the log: the lease ends by itself.
     pub(crate) async fn end(self) {
-        if let Some(held) = self.held
-            && let Err(error) = held.release().await
-        {
-            tracing::warn!(%error, "the table's lock could not be released");
-        }
+        self.table.outlast_second().await;
+        release(self.held).await;
+    }
+}
+
+async fn release(held: Option<Box<dyn HeldLock>>) {
+    if let Some(held) = held
+        && let Err(error) = held.release().await
+    {
+        tracing::warn!(%error, "the table's lock could not be released");
     }
 }

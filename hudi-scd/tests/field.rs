@@ -5,7 +5,10 @@
 mod common;
 
 use common::{Golden, as_spark_reads, expected, lines};
-use hudi_scd::{ErrorKind, Invariant, KeyChange, Query, Table, timeline::Action};
+use hudi_scd::{
+    ErrorKind, Invariant, KeyChange, MetadataTable, Query, Table, TableOptions, timeline::Action,
+};
+use object_store::ObjectStoreExt;
 use rstest::rstest;
 
 async fn open(golden: &Golden) -> Table {
@@ -135,7 +138,7 @@ async fn the_history_of_a_key_spans_its_versions(#[values("v8-1.0", "v9-1.1", "o
         let history = table.history(&row[&fields[0]].to_string()).await.unwrap();
         let last = history.last().unwrap();
         let KeyChange::Written(batch) = &last.change else { panic!("{last:?}") };
-        assert_eq!(lines(&[batch.clone()]), [common::canonical(&row)]);
+        assert_eq!(lines(std::slice::from_ref(batch)), [common::canonical(&row)]);
         assert!(
             history.windows(2).all(|pair| pair[0].instant < pair[1].instant && pair[1].instant > earliest)
         );
@@ -182,6 +185,165 @@ async fn a_handle_notices_that_another_writer_upgraded_the_table() {
     std::fs::rename(upgraded.join("timeline"), meta.join("timeline")).unwrap();
     let error = table.read(Query::snapshot()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+fn properties(golden: &Golden) -> String {
+    std::fs::read_to_string(golden.path("table/.hoodie/hoodie.properties")).unwrap()
+}
+
+#[rstest]
+#[tokio::test]
+async fn is_written_on_as_it_is_and_its_metadata_table_dropped(
+    #[values(
+        "mdt-archived-0.15",
+        "mdt-crashed-0.15",
+        "mdt-files-0.15",
+        "mdt-files-1.0-v6",
+        "mdt-rli-1.0-v6",
+        "mdt-rolledback-0.15",
+        "mdt-stats-0.15",
+        "mdt-unpartitioned-0.14",
+        "old-0.10",
+        "old-0.12",
+        "old-0.9"
+    )]
+    name: &str,
+) {
+    let golden = Golden::unpack(name);
+    let table = open(&golden).await;
+    let before = read(&table, Query::snapshot()).await;
+    let listed: Vec<String> = table.metadata_partitions().into_iter().map(str::to_owned).collect();
+    let version = table.version();
+
+    // The stored rows again change nothing, and so drop nothing, but for what a dead writer left.
+    let stored = table.read(Query::snapshot()).await.unwrap();
+    let again = table.upsert(&stored).await.unwrap();
+    assert_eq!((again.instant, again.unchanged), (None, before.len() as u64), "{again}");
+    if again.rolled_back.is_empty() {
+        assert_eq!(open(&golden).await.metadata_partitions(), listed);
+    }
+
+    let mut known: serde_json::Value = serde_json::from_str(&before[0]).unwrap();
+    known[golden.about["ordering"].as_str().unwrap()] = "2030-01-01T00:00:00.000000Z".into();
+    let mut new = known.clone();
+    new[golden.about["key"].as_str().unwrap()] = 424_242.into();
+    let rows = common::batch(&golden.schema(), &format!("{known}\n{new}"));
+    let report = table.upsert(&[rows]).await.unwrap();
+    assert_eq!((report.inserted, report.updated), (1, 1), "{report}");
+    if again.rolled_back.is_empty() {
+        assert_eq!(report.metadata_table_dropped, listed);
+    }
+    let mut expected = before;
+    expected[0] = common::canonical(&known);
+    expected.push(common::canonical(&new));
+    expected.sort();
+    let table = open(&golden).await;
+    assert_eq!(read(&table, Query::snapshot()).await, expected);
+    assert_eq!(table.metadata_partitions(), [""; 0]);
+    assert_eq!(table.version(), version, "never upgraded by a write");
+    // Readers of version 6 may still be planning with it; before, writers go by the directory.
+    let stays = version == hudi_scd::TableVersion::SIX;
+    assert_eq!(golden.path("table/.hoodie/metadata").exists(), stays);
+    let mut found = table.validate().await.unwrap();
+    found.retain(|found| found.invariant != Invariant::StrayFile);
+    assert_eq!(found, []);
+    if version.number() < 3 {
+        // The next instant of a writer that counts in seconds is newer.
+        let second = report.instant.unwrap().to_string()[..14].to_owned();
+        let now = hudi_scd::Clock::now(&hudi_scd::SystemClock);
+        let now = jiff::tz::TimeZone::system().to_datetime(now).strftime("%Y%m%d%H%M%S").to_string();
+        assert!(now > second, "{now} {second}");
+    }
+}
+
+#[tokio::test]
+async fn a_metadata_table_can_be_kept_by_refusing_to_write() {
+    let golden = Golden::unpack("mdt-files-0.15");
+    let options = TableOptions::new().with_metadata_table(MetadataTable::Refuse);
+    let table = Table::open_with(golden.store(), "table".into(), options).await.unwrap();
+    let rows = table.read(Query::snapshot()).await.unwrap();
+    let files = || {
+        let mut files = walk(&golden.path("table"));
+        files.retain(|file| !file.contains("/.locks/"));
+        (files, properties(&golden))
+    };
+    let before = files();
+    let error = table.upsert(&rows).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(error.context("value"), Some("files"));
+    assert_eq!(files(), before);
+}
+
+#[tokio::test]
+async fn an_index_that_is_being_built_is_not_written_beside() {
+    let golden = Golden::unpack("mdt-files-0.15");
+    std::fs::write(golden.path("table/.hoodie/20261128001900000.indexing.requested"), "").unwrap();
+    let table = open(&golden).await;
+    let rows = table.read(Query::snapshot()).await.unwrap();
+    assert_eq!(as_spark_reads(lines(&rows)), expected(&golden.path("expected.jsonl")));
+    let before = properties(&golden);
+    let error = table.delete(&rows).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.context("action")),
+        (ErrorKind::Unsupported, Some("indexing")),
+        "{error}"
+    );
+    assert_eq!(properties(&golden), before, "the metadata table is there still");
+}
+
+/// What Spark does between two writes of a handle: a metadata table anew, a stale checksum of Hadoop's, an upgrade.
+#[tokio::test]
+async fn each_write_looks_at_the_properties_again() {
+    let golden = Golden::unpack("mdt-unpartitioned-0.14");
+    let table = open(&golden).await;
+    let all = table.read(Query::snapshot()).await.unwrap();
+    let key = |row: usize| all[0].slice(row, 1);
+    let file = golden.path("table/.hoodie/hoodie.properties");
+    let checksum = golden.path("table/.hoodie/.hoodie.properties.crc");
+    std::fs::write(&checksum, "crc of other bytes").unwrap();
+    assert_eq!(table.delete(&[key(0)]).await.unwrap().metadata_table_dropped, ["files"]);
+    assert!(!checksum.exists());
+    assert_eq!(table.delete(&[key(1)]).await.unwrap().metadata_table_dropped, [""; 0]);
+
+    let listed = "hoodie.table.metadata.partitions=";
+    std::fs::write(&file, properties(&golden).replace(listed, &format!("{listed}column_stats,files")))
+        .unwrap();
+    let report = table.delete(&[key(2)]).await.unwrap();
+    assert_eq!(report.metadata_table_dropped, ["column_stats", "files"]);
+
+    let upgraded = properties(&golden).replace("hoodie.table.version=6", "hoodie.table.version=8");
+    std::fs::write(&file, upgraded).unwrap();
+    let error = table.delete(&[key(3)]).await.unwrap_err();
+    assert_eq!((error.kind(), error.context("to")), (ErrorKind::Conflict, Some("8")), "{error}");
+}
+
+/// Up to version 4 the partition of nulls has another name.
+#[rstest]
+#[tokio::test]
+async fn null_partitions_have_the_name_of_the_version(
+    #[values(("2", "p=default"), ("4", "p=default"), ("5", "p=__HIVE_DEFAULT_PARTITION__"))] case: (
+        &str,
+        &str,
+    ),
+) {
+    let store = common::memory();
+    let schema = common::schema("id bigint, p string, at bigint");
+    let definition = hudi_scd::TableDefinition::new("t", schema.clone(), ["id"])
+        .with_ordering_field("at")
+        .with_partition_fields(["p"]);
+    Table::create(store.clone(), "t".into(), definition).await.unwrap();
+    let file = object_store::path::Path::from("t/.hoodie/hoodie.properties");
+    let text = store.get(&file).await.unwrap().bytes().await.unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let text = text.replace("hoodie.table.version=6", &format!("hoodie.table.version={}", case.0));
+    store.put(&file, text.into()).await.unwrap();
+    let table = Table::open(store, "t".into()).await.unwrap();
+    let rows = common::batch(&schema, "{\"id\":1,\"p\":null,\"at\":1}\n{\"id\":2,\"p\":\"x\",\"at\":1}");
+    table.upsert(&[rows]).await.unwrap();
+    let groups = table.file_groups().await.unwrap();
+    let partitions: Vec<&str> = groups.iter().map(|group| group.partition.as_str()).collect();
+    assert!(partitions.contains(&case.1), "{partitions:?}");
+    assert_eq!(table.validate().await.unwrap(), []);
 }
 
 fn walk(folder: &std::path::Path) -> Vec<String> {

@@ -47,7 +47,7 @@ impl Table {
     pub async fn clean(&self) -> Result<Option<CleanReport>> {
         let turn = self.turn().await?;
         let cleaned = async {
-            self.finish_pending_cleans().await?;
+            self.finish_pending_cleans(&turn).await?;
             self.clean_now(&turn, self.inner.options.retention.unwrap_or_default()).await
         };
         let cleaned = cleaned.await;
@@ -66,8 +66,11 @@ impl Table {
     }
 
     /// Finishes cleans that are on the timeline without having completed, under their own instants.
-    pub(crate) async fn finish_pending_cleans(&self) -> Result<()> {
+    pub(crate) async fn finish_pending_cleans(&self, turn: &Turn<'_>) -> Result<()> {
         let view = self.view().await?;
+        if view.timeline.pending(Action::Clean).next().is_some() {
+            self.drop_metadata_table(turn, &view).await?;
+        }
         for entry in view.timeline.pending(Action::Clean) {
             let requested = self.inner.layout.instant_file(entry.instant, Action::Clean, State::Requested)?;
             let bytes = storage::read_if_exists(self.store(), &requested).await?;
@@ -99,6 +102,7 @@ impl Table {
             return Ok(None);
         }
         turn.verify().await?;
+        self.drop_metadata_table(turn, &view).await?;
         let plan = planned.to_avro(&self.file_url());
         let instant = self.mint(view.timeline.newest())?;
         let bytes = plan.encode();

@@ -75,6 +75,8 @@ impl Table {
             listed.objects.iter().filter_map(|object| archive::file_number(object.location.filename()?));
         let file = archive::file_name(numbers.max().unwrap_or(0) + 1);
         turn.verify().await?;
+        // The log of a metadata table counts only as long as its instants are on the active timeline.
+        self.drop_metadata_table(turn, &view).await?;
         storage::create(self.store(), &folder.join(file.as_str()), archive::encode(&entries)).await?;
         self.forget_view();
         self.remove_strays(&view, &actions).await?;

@@ -208,7 +208,7 @@ impl Scd2Table {
         report: &mut Scd2Report,
         watch: &mut Watch,
     ) -> Result<()> {
-        report.commit.rolled_back = self.table.repair().await?;
+        report.commit.rolled_back = self.table.repair(turn).await?;
         let stored = self.stored(changes).await?;
         let Merged { upserts, deletes, counts } = self.scd.merge(&stored, changes)?;
         report.counts = counts;

@@ -27,7 +27,7 @@ pub(super) async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Resu
     loop {
         let found = storage::read_if_exists(store, &path).await?;
         let broken = match found.as_ref().map(parse) {
-            Some(Err(error)) if error.kind() == ErrorKind::Corrupt => Some(error),
+            Some(Err(error)) => Some(error),
             Some(parsed) => return parsed,
             None => None,
         };
@@ -37,6 +37,7 @@ pub(super) async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Resu
             return Ok(properties);
         }
         match (broken, &seen) {
+            (Some(error), _) if error.kind() != ErrorKind::Corrupt => return Err(error),
             // The same broken bytes twice, and no writer at work on them.
             (Some(error), Some(bytes)) if found.as_ref() == Some(bytes) => return Err(error),
             (Some(_), _) => seen = found,

@@ -207,7 +207,7 @@ impl Table {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        report.rolled_back.extend(self.repair().await?);
+        report.rolled_back.extend(self.repair(turn).await?);
         let view = self.view().await?;
         view.check_latest_whole()?;
         report.time.repair = watch.lap();
@@ -225,6 +225,8 @@ impl Table {
         if !changes.new_rows.is_empty() {
             view.check_no_buckets()?;
         }
+        self.drop_metadata_table(turn, &view).await?;
+        report.metadata_table_dropped = turn.dropped();
         let instant = self.mint(view.timeline.newest())?;
         let schema = changes.schema.clone();
         let packed = pack::pack(self, &view, changes, self.ids(instant));
@@ -296,9 +298,9 @@ impl Table {
     }
 
     /// Finishes or undoes what writers that died have left.
-    pub(crate) async fn repair(&self) -> Result<Vec<crate::timeline::Instant>> {
-        let rolled_back = rollback::roll_back_pending(self).await?;
-        self.finish_pending_cleans().await?;
+    pub(crate) async fn repair(&self, turn: &Turn<'_>) -> Result<Vec<crate::timeline::Instant>> {
+        let rolled_back = rollback::roll_back_pending(self, turn).await?;
+        self.finish_pending_cleans(turn).await?;
         self.drop_pending_savepoints().await?;
         rollback::sweep_markers(self).await?;
         Ok(rolled_back)

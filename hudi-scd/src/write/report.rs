@@ -43,6 +43,9 @@ pub struct CommitReport {
     pub bytes: u64,
     /// Dead writes that were undone first.
     pub rolled_back: Vec<Instant>,
+    /// The indexes of the metadata table of other writers that this write dropped; see
+    /// [`MetadataTable`](crate::MetadataTable).
+    pub metadata_table_dropped: Vec<String>,
     /// The clean after the commit, if there was anything to clean.
     pub cleaned: Option<CleanReport>,
     /// The archival after the commit, if there was anything to archive.

@@ -40,13 +40,15 @@ const HEARTBEAT: jiff::SignedDuration = jiff::SignedDuration::from_secs(120);
 /// Whoever calls this holds the table's lock, so that what is pending is dead, but for writers of Hudi under optimistic
 /// concurrency control: they hold the lock only while they commit, and show by a heartbeat that they live. If such a
 /// one commits after us, it finds out itself whether its file groups were written meanwhile.
-pub(crate) async fn roll_back_pending(table: &Table) -> Result<Vec<Instant>> {
+pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<Vec<Instant>> {
     let mut view = table.view().await?;
     refuse_foreign_pending(table, &view).await?;
     if view.timeline.entries().iter().any(TimelineEntry::is_pending) {
         // What is pending may have left files since the view was loaded, without the timeline having moved.
         table.forget_view();
         view = table.view().await?;
+        // Once a rollback completes, the metadata table's entry of what it undoes would count.
+        table.drop_metadata_table(turn, &view).await?;
     }
     let mut done = resume_pending(table, &view).await?;
     if !done.is_empty() {

@@ -22,9 +22,9 @@ impl Table {
         settled
     }
 
-    async fn settle_in_turn(&self, _turn: &Turn<'_>, instant: Instant) -> Result<bool> {
+    async fn settle_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<bool> {
         self.forget_view();
-        if rollback::roll_back_pending(self).await?.contains(&instant) {
+        if rollback::roll_back_pending(self, turn).await?.contains(&instant) {
             return Ok(false);
         }
         let view = self.view().await?;

@@ -42,12 +42,15 @@ impl Table {
         // What is listed decides what is deleted: nothing of it may be of yesterday.
         self.forget_view();
         let mut view = self.view().await?;
+        if view.timeline.pending(Action::Rollback).next().is_some() {
+            self.drop_metadata_table(turn, &view).await?;
+        }
         // Someone may have begun to undo it, and died.
         let mut done = rollback::resume_pending(self, &view).await?;
         view = self.view().await?;
         if find(&view, instant).is_ok_and(|entry| !entry.is_pending()) {
             // Of dead writes the latest commit is told apart by undoing them, as every write does.
-            done.extend(self.repair().await?);
+            done.extend(self.repair(turn).await?);
             view = self.view().await?;
         }
         if done.contains(&instant) {
@@ -63,6 +66,7 @@ impl Table {
             return Err(conflict("the writer of this instant is at work, as its heartbeat says"));
         }
         turn.verify().await?;
+        self.drop_metadata_table(turn, &view).await?;
         let rolled_back = match entry.is_pending() {
             true => rollback::roll_back(self, &view, &entry).await,
             false => rollback::undo(self, turn, &view, &entry).await,

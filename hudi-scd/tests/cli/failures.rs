@@ -117,7 +117,7 @@ fn columns_that_do_not_fit_name_the_file() {
 
 #[rstest]
 #[case("hoodie.table.type=COPY_ON_WRITE", "hoodie.table.type=MERGE_ON_READ", "hoodie.table.type")]
-#[case("hoodie.table.version=6", "hoodie.table.version=8", "hoodie.table.version")]
+#[case("hoodie.table.version=6", "hoodie.table.version=10", "hoodie.table.version")]
 #[case("DefaultHoodieRecordPayload", "OwnPayload", "hoodie.compaction.payload.class")]
 #[case("hoodie.table.name=t", "hoodie.table.name=", "hoodie.table.name")]
 fn tables_that_cannot_be_kept_right_are_refused_by_property(

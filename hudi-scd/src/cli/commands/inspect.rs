@@ -54,6 +54,9 @@ async fn line(table: &Table, entry: &TimelineEntry) -> Result<Value> {
         "state": entry.state.as_str(),
         "time": entry.instant.to_timestamp(&table.inner.properties.zone).map(|time| time.to_string()),
     });
+    if let Some(completed) = entry.completed_at() {
+        line["completed"] = json!(completed.to_string());
+    }
     if entry.state != State::Completed {
         return Ok(line);
     }
@@ -168,6 +171,9 @@ pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> 
             "kind": "table",
             "name": table.name(),
             "location": location.to_string(),
+            "version": table.version().number(),
+            "writable": table.version().is_writable(),
+            "metadata_partitions": table.metadata_partitions(),
             "record_key": table.record_key_fields(),
             "ordering_field": table.ordering_field(),
             "partition_fields": table.partition_fields(),
@@ -204,6 +210,9 @@ pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> 
     };
     writeln!(out, "{} at {location}", table.name())?;
     writeln!(out, "  {kind}")?;
+    writeln!(out, "  version       {}", version(&table))?;
+    let metadata: Vec<String> = table.metadata_partitions().into_iter().map(str::to_owned).collect();
+    writeln!(out, "  metadata      {}", list(&metadata))?;
     writeln!(out, "  record key    {}", list(table.record_key_fields()))?;
     writeln!(out, "  ordering      {}", table.ordering_field().unwrap_or("none"))?;
     writeln!(out, "  partitions    {}", list(table.partition_fields()))?;
@@ -258,6 +267,21 @@ pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> 
         writeln!(out, "and {} file groups more: see --json", groups.len() - DRAWN)?;
     }
     Ok(out.flush()?)
+}
+
+/// The version of a table, and which writers may follow.
+fn version(table: &Table) -> String {
+    let version = table.version();
+    let writers = match version.number() {
+        0..=2 => "written by Hudi 0.9, hudi-scd; upgraded by the next write of Hudi 0.10 to 0.15",
+        3 => "written by Hudi 0.10, hudi-scd; upgraded by the next write of Hudi 0.11 to 0.15",
+        4 => "written by Hudi 0.11, hudi-scd; upgraded by the next write of Hudi 0.12 to 0.15",
+        5 => "written by Hudi 0.12 and 0.13, hudi-scd; upgraded by the next write of Hudi 0.14 and 0.15",
+        6 => "written by Hudi 0.14 and later, hudi-scd",
+        8 => "written by Hudi 1.0 and later; read only here",
+        _ => "written by Hudi 1.1 and later; read only here",
+    };
+    format!("{version}, {writers}")
 }
 
 pub(super) async fn validate(context: Context, args: Target) -> Result<(), Failure> {

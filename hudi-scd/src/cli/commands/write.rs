@@ -186,6 +186,10 @@ fn tell(context: Context, report: &CommitReport) -> Result<(), Failure> {
         for dead in &report.rolled_back {
             writeln!(out, "rolled back {dead}, a write that died")?;
         }
+        if !report.metadata_table_dropped.is_empty() {
+            let dropped = report.metadata_table_dropped.join(", ");
+            writeln!(out, "dropped the metadata table ({dropped}), which the next Spark write makes anew")?;
+        }
     }
     Ok(out.flush()?)
 }
@@ -232,6 +236,7 @@ fn commit(report: &CommitReport) -> Value {
         "files": report.files,
         "bytes": report.bytes,
         "rolled_back": report.rolled_back.iter().map(instant).collect::<Vec<_>>(),
+        "metadata_table_dropped": report.metadata_table_dropped,
         "cleaned": report.cleaned.as_ref().map(super::maintain::clean_report),
         "archived": report.archived.as_ref().map(super::maintain::archive_report),
         "seconds": {
