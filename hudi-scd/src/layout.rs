@@ -26,6 +26,8 @@ const TOMBSTONE_FOLDER: &str = ".aux/tombstones";
 /// The folder under [`META_FOLDER`] of the heartbeats of Hudi's writers.
 const HEARTBEAT_FOLDER: &str = ".heartbeat";
 const BASE_FILE_EXTENSION: &str = ".parquet";
+/// Not `.parquet`: engines that list a table by that ending would take the file for a base file.
+const TOMBSTONE_EXTENSION: &str = ".tombstones";
 const MARKER: &str = ".marker.";
 
 /// Where the files of one table are.
@@ -183,6 +185,11 @@ impl Layout {
     }
 
     pub(crate) fn tombstones(&self, instant: Instant) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{TOMBSTONE_EXTENSION}"))
+    }
+
+    /// The name of the same file in tables of earlier releases.
+    pub(crate) fn old_tombstones(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{BASE_FILE_EXTENSION}"))
     }
 
@@ -264,6 +271,12 @@ pub(crate) fn parse_timed_file_name(name: &str) -> Option<(Instant, Action, Stat
     };
     let (instant, action, state) = parse_instant_file_name(&format!("{digits}.{rest}"))?;
     Some((instant, action, state, None))
+}
+
+/// The commit of a file of tombstones with this name, if it is one.
+pub(crate) fn tombstones_of(name: &str) -> Option<Instant> {
+    let stem = name.strip_suffix(TOMBSTONE_EXTENSION).or_else(|| name.strip_suffix(BASE_FILE_EXTENSION))?;
+    stem.parse().ok()
 }
 
 /// The name of a base file: which file group, which writing task, which commit.
@@ -360,6 +373,18 @@ mod tests {
         ] {
             assert_eq!(parse_timed_file_name(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn tombstones_are_no_base_files_and_are_found_under_their_old_name() {
+        let layout = Layout::new(Path::from("t"));
+        let instant = "20261123042633497".parse().unwrap();
+        let (new, old) = (layout.tombstones(instant).unwrap(), layout.old_tombstones(instant).unwrap());
+        assert_eq!(new.filename(), Some("20261123042633497.tombstones"));
+        for path in [new, old] {
+            assert_eq!(path.filename().and_then(tombstones_of), Some(instant));
+        }
+        assert_eq!(tombstones_of("20261123042633497.orc"), None);
     }
 
     #[test]

@@ -348,7 +348,9 @@ async fn carry_out(
             }
         }
     }
-    storage::delete(table.store(), &layout.tombstones(dead_instant)?).await?;
+    for tombstones in [layout.tombstones(dead_instant)?, layout.old_tombstones(dead_instant)?] {
+        storage::delete(table.store(), &tombstones).await?;
+    }
     table.remove_markers(dead_instant).await?;
     if let Some(action) = action {
         let requested = layout.instant_file(dead_instant, action, State::Requested)?;

@@ -2,7 +2,7 @@
 //! deleted key back.
 //!
 //! Hudi keeps no such thing: after a delete, an older row re-inserts the key. Here each commit that deletes keys
-//! leaves a small Parquet file `.hoodie/.aux/tombstones/{ts}.parquet` of record keys and ordering values, written
+//! leaves a small Parquet file `.hoodie/.aux/tombstones/{ts}.tombstones` of record keys and ordering values, written
 //! before the commit completes and counted only if it did. Other engines ignore the folder. Tombstones last as long
 //! as their commit is inside the retained window: the clean that ends it removes them. Deletes by other engines leave
 //! none.
@@ -23,7 +23,7 @@ use object_store::path::Path;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
 use super::tag::pick;
-use crate::{Error, ErrorKind, Result, storage, table::Table, timeline::Instant, view::View};
+use crate::{Error, ErrorKind, Result, layout, storage, table::Table, timeline::Instant, view::View};
 
 const KEY: &str = "record_key";
 const ORDERING: &str = "ordering";
@@ -143,7 +143,7 @@ pub(crate) async fn remove_before(table: &Table, earliest: Instant) -> Result<()
 async fn stored(table: &Table) -> Result<Vec<(Instant, Path)>> {
     let folder = table.inner.layout.tombstone_folder()?;
     let listed = storage::list_folder(table.store(), &folder).await?;
-    let instant = |path: &Path| path.filename()?.strip_suffix(".parquet")?.parse::<Instant>().ok();
+    let instant = |path: &Path| layout::tombstones_of(path.filename()?);
     Ok(listed
         .objects
         .into_iter()
