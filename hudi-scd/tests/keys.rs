@@ -120,3 +120,26 @@ async fn keys_are_found_again_whatever_their_type() {
         assert_eq!((null.kind(), null.context("row")), (ErrorKind::InvalidInput, Some("0")), "{data_type}");
     }
 }
+
+/// Keys that begin with the name of their own column, as ARNs in a column `arn` do, are not the form of Hudi 0.14.
+#[tokio::test]
+async fn a_value_that_begins_with_its_column_is_a_key_as_it_is() {
+    let columns = schema("arn string, account string, region string, tier string, ts bigint");
+    let definition = TableDefinition::new("t", columns.clone(), ["arn"])
+        .with_ordering_field("ts")
+        .with_partition_fields(["account", "region"]);
+    let table = Table::create_with(memory(), "t".into(), definition, repeatable()).await.unwrap();
+    let row = |name: &str, tier: &str, ts: u8| {
+        format!(r#"{{"arn":"arn:aws:s3:::{name}","account":"1","region":"eu","tier":"{tier}","ts":{ts}}}"#)
+    };
+    let rows = |rows: &[String]| batch(&columns, &rows.join("\n"));
+    table.upsert(&[rows(&[row("logs", "gold", 1), row("data", "gold", 1)])]).await.unwrap();
+    assert_eq!(table.validate().await.unwrap(), []);
+    let report = table.upsert(&[rows(&[row("logs", "silver", 2)])]).await.unwrap();
+    assert_eq!((report.inserted, report.updated), (0, 1), "{report}");
+    let report = table.delete(&[rows(&[row("data", "gold", 3)])]).await.unwrap();
+    assert_eq!(report.deleted, 1, "{report}");
+    let tiers = lines(&table.read(Query::snapshot().with_columns(["arn", "tier"])).await.unwrap());
+    assert_eq!(tiers, [r#"{"arn":"arn:aws:s3:::logs","tier":"silver"}"#]);
+    assert_eq!(table.validate().await.unwrap(), []);
+}
