@@ -4,11 +4,19 @@
 
 mod common;
 
+use std::{
+    path::Path as FilePath,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use common::{Golden, as_spark_reads, expected, lines};
 use hudi_scd::{
     ErrorKind, Invariant, KeyChange, MetadataTable, Query, Table, TableOptions, timeline::Action,
 };
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
 
 async fn open(golden: &Golden) -> Table {
@@ -344,6 +352,129 @@ async fn null_partitions_have_the_name_of_the_version(
     let partitions: Vec<&str> = groups.iter().map(|group| group.partition.as_str()).collect();
     assert!(partitions.contains(&case.1), "{partitions:?}");
     assert_eq!(table.validate().await.unwrap(), []);
+}
+
+/// Counts calls, and keeps the paths of reads and listings.
+#[derive(Clone, Debug, Default)]
+struct Calls {
+    number: Arc<AtomicUsize>,
+    paths: Arc<Mutex<Vec<String>>>,
+}
+
+impl Calls {
+    fn note(&self, path: Option<&Path>) {
+        self.number.fetch_add(1, Ordering::Relaxed);
+        self.paths.lock().unwrap().extend(path.map(Path::to_string));
+    }
+
+    fn lap(&self) -> usize {
+        self.number.swap(0, Ordering::Relaxed)
+    }
+
+    fn metadata_table(&self) -> usize {
+        self.paths.lock().unwrap().iter().filter(|path| path.contains(".hoodie/metadata")).count()
+    }
+}
+
+#[async_trait::async_trait]
+impl common::interposed::Interposer for Calls {
+    async fn call<T: Send>(
+        &self,
+        call: futures::future::BoxFuture<'_, object_store::Result<T>>,
+    ) -> object_store::Result<T> {
+        self.note(None);
+        call.await
+    }
+
+    fn list(
+        &self,
+        inner: &Arc<dyn ObjectStore>,
+        prefix: Option<&Path>,
+    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
+        self.note(prefix);
+        inner.list(prefix)
+    }
+
+    async fn get(
+        &self,
+        inner: &dyn ObjectStore,
+        location: &Path,
+        options: object_store::GetOptions,
+    ) -> object_store::Result<object_store::GetResult> {
+        self.note(Some(location));
+        inner.get_opts(location, options).await
+    }
+}
+
+/// A golden table in memory, without its metadata table if it is not wanted.
+async fn in_memory(golden: &Golden, metadata: bool) -> (Arc<dyn ObjectStore>, Calls) {
+    let store = common::memory();
+    let root = golden.path("");
+    for file in walk(&golden.path("table")) {
+        let relative = FilePath::new(&file).strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        let mut bytes = std::fs::read(&file).unwrap();
+        if relative.ends_with(".hoodie/hoodie.properties") && !metadata {
+            let text = String::from_utf8(bytes).unwrap();
+            bytes = text.replace("metadata.partitions=files", "metadata.partitions=").into_bytes();
+        }
+        if metadata || !relative.contains(".hoodie/metadata/") {
+            store.put(&Path::parse(relative).unwrap(), bytes.into()).await.unwrap();
+        }
+    }
+    let calls = Calls::default();
+    (common::interposed::Interposed::over(store, calls.clone()), calls)
+}
+
+#[tokio::test]
+async fn a_metadata_table_costs_readers_nothing_and_the_write_that_drops_it_one_request() {
+    let golden = Golden::unpack("mdt-archived-0.15");
+    let mut costs = Vec::new();
+    for metadata in [true, false] {
+        let (store, calls) = in_memory(&golden, metadata).await;
+        let options = TableOptions::new().without_lock().with_parallelism(1);
+        let table = Table::open_with(store, "table".into(), options).await.unwrap();
+        let rows = table.read(Query::snapshot()).await.unwrap();
+        let read = calls.lap();
+        let report = table.delete(&[rows[0].slice(0, 1)]).await.unwrap();
+        assert_eq!(report.metadata_table_dropped.is_empty(), !metadata);
+        let write = calls.lap();
+        assert_eq!(calls.metadata_table(), 0, "the directory stays for readers that are planning");
+        costs.push((read, write));
+    }
+    assert_eq!(costs[0].0, costs[1].0, "requests of opening and reading");
+    assert_eq!(costs[0].1, costs[1].1 + 1, "requests of the write");
+}
+
+/// Whatever a file of the later timeline holds, reading the table ends with its rows or with an error that names the file.
+#[tokio::test]
+async fn damage_of_the_later_timeline_is_an_error_and_never_a_panic() {
+    let golden = Golden::unpack("v8-archived-1.0");
+    let timeline = golden.path("table/.hoodie/timeline");
+    // A slow commit and a file of an archived one, so that the archive is read.
+    std::fs::write(timeline.join("20261128000100000_20261128000230000.commit"), "").unwrap();
+    let file =
+        walk(&golden.path("table")).into_iter().find(|file| file.ends_with("_20261128000216450.parquet"));
+    let copy = golden.path("table").join("a-0_0-1-1_20261128000149817.parquet");
+    std::fs::copy(file.unwrap(), copy).unwrap();
+    let rows = read(&open(&golden).await, Query::snapshot()).await.len();
+    let mut random = fastrand::Rng::with_seed(13);
+    for file in walk(&timeline).into_iter().filter(|file| !file.contains("00100000_")) {
+        let sound = std::fs::read(&file).unwrap();
+        for attempt in 0..8 {
+            std::fs::write(&file, common::damaged(&sound, &mut random)).unwrap();
+            match open(&golden).await.read(Query::snapshot()).await {
+                Ok(found) => assert!(lines(&found).len() <= 2 * rows, "{file}, attempt {attempt}"),
+                Err(error) => {
+                    assert!(
+                        error.context("file").is_some() || error.context("commit").is_some(),
+                        "{file}: {error}"
+                    );
+                }
+            }
+        }
+        std::fs::write(&file, sound).unwrap();
+    }
+    assert_eq!(read(&open(&golden).await, Query::snapshot()).await.len(), rows);
 }
 
 fn walk(folder: &std::path::Path) -> Vec<String> {
