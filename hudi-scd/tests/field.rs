@@ -445,6 +445,50 @@ async fn a_metadata_table_costs_readers_nothing_and_the_write_that_drops_it_one_
     assert_eq!(costs[0].1, costs[1].1 + 1, "requests of the write");
 }
 
+/// A writer that dies at any storage call leaves a metadata table that is true, or none: what it listed as it died holds every
+/// change that is visible. Up to version 5 the directory counts too.
+#[rstest]
+#[tokio::test]
+async fn no_death_leaves_a_metadata_table_beside_a_change(
+    #[values("mdt-unpartitioned-0.14", "mdt-crashed-0.15", "old-0.12")] name: &str,
+) {
+    let golden = Golden::unpack(name);
+    for calls in 0.. {
+        let (store, _) = in_memory(&golden, true).await;
+        let completed = async || {
+            let table = Table::open(store.clone(), "table".into()).await.unwrap();
+            let timeline = table.timeline().await.unwrap();
+            let entries = timeline.entries().iter().filter(|entry| !entry.is_pending());
+            let entries: Vec<_> = entries.map(|entry| (entry.instant, entry.action)).collect();
+            let lists = !table.metadata_partitions().is_empty();
+            let tied_to_directory = table.version().number() < 6;
+            let folder = Path::from("table/.hoodie/metadata");
+            let files = store.list_with_delimiter(Some(&folder)).await.unwrap();
+            (entries, lists || (tied_to_directory && !files.common_prefixes.is_empty()))
+        };
+        let (before, _) = completed().await;
+        let options = || TableOptions::new().without_lock().with_parallelism(1);
+        let whole = Table::open_with(store.clone(), "table".into(), options()).await.unwrap();
+        let rows = whole.read(Query::snapshot()).await.unwrap();
+        let (mortal, left) = common::mortal::Mortal::after(store.clone(), calls, calls % 2 == 0);
+        let written = async {
+            let table = Table::open_with(mortal, "table".into(), options()).await?;
+            table.delete(&[rows[0].slice(0, 1)]).await
+        };
+        let done = written.await.is_ok() && left.load(Ordering::SeqCst) > 0;
+        let (after, trusted) = completed().await;
+        assert!(after == before || !trusted, "died at call {calls}: {after:?}");
+        // The next writer finishes what is left.
+        if whole.delete(&[rows[0].slice(0, 1)]).await.unwrap().instant.is_some() || done {
+            assert!(!completed().await.1, "died at call {calls}");
+        }
+        if done {
+            assert!(calls > 20);
+            return;
+        }
+    }
+}
+
 /// Whatever a file of the later timeline holds, reading the table ends with its rows or with an error that names the file.
 #[tokio::test]
 async fn damage_of_the_later_timeline_is_an_error_and_never_a_panic() {
