@@ -28,6 +28,10 @@ use crate::{Error, ErrorKind, Result, StepKey};
 /// Records that are appended at the same time share one `fsync`. The file is locked while it is open; a second process is refused, and
 /// told which run is active, unless it only wants to [read](Self::open_read_only). A last line that a crash left unfinished was never
 /// acknowledged, and is cut off at the next open; any other line that cannot be read is an error that names it.
+///
+/// The file is read once, when it is opened, and its runs are kept in memory: about 1 KB for each attempt at a step, 75 MB for a year of
+/// a pipeline of four steps that runs every half hour. [`prune`](super::prune) removes old runs; the file is then replaced by one
+/// without them, and a crash leaves the old file or the new one.
 pub struct FileJournal {
     path: PathBuf,
     group: Group<Disk>,
@@ -223,7 +227,7 @@ impl Written {
         self.file.read_exact(&mut text)?;
         let kept: Vec<u8> = text
             .split_inclusive(|byte| *byte == b'\n')
-            .filter(|line| !Line::read(line.trim_ascii_end()).is_ok_and(|line| is_removed(line.of().1)))
+            .filter(|line| !Line::run_of(line).is_some_and(|run| is_removed(&run)))
             .flatten()
             .copied()
             .collect();

@@ -119,6 +119,15 @@ impl Line {
         }
     }
 
+    /// The run of a line that was read before, or `None` for the head.
+    pub(crate) fn run_of(line: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Of {
+            run: String,
+        }
+        serde_json::from_slice(line).ok().map(|Of { run }| run)
+    }
+
     /// Reads a line, without its end.
     pub(crate) fn read(line: &[u8]) -> Result<Self, BadLine> {
         #[derive(Deserialize)]

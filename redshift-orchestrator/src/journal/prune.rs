@@ -92,8 +92,9 @@ impl fmt::Display for Keep {
     }
 }
 
-/// The number of runs that are removed at a time.
-const BATCH: usize = 100;
+/// The number of runs that are removed at a time: the first and the greatest, each twice the one before. A file is rewritten for each
+/// batch, so that few batches are cheap; on object storage the lease of each run is renewed until its batch is done.
+const BATCHES: (usize, usize) = (100, 1_600);
 /// The number of runs that are read at the same time.
 const CONCURRENCY: usize = 16;
 
@@ -114,8 +115,10 @@ pub async fn prune(journal: &dyn Journal, prune: &Prune) -> Result<Pruned> {
         journal.remove_runs(&[]).await?;
     }
     let mut after = Some(RunCursor::before(prune.before));
+    let (mut batch, greatest) = BATCHES;
     while let Some(cursor) = after {
-        let page = journal.runs(BATCH, Some(&cursor)).await?;
+        let page = journal.runs(batch, Some(&cursor)).await?;
+        batch = greatest.min(2 * batch);
         after = page.next;
         let looks = stream::iter(page.runs).map(|entry| look(journal, prune, entry)).buffered(CONCURRENCY);
         let looks: Vec<_> = looks.try_collect().await?;
