@@ -264,7 +264,7 @@ impl Inner {
 
     /// A run that a listing shows, unless its removal has begun or its first record was never written.
     async fn listed(&self, by_time: &Path) -> Result<Option<RunEntry>> {
-        let Some(name) = by_time.parts().last() else { return Ok(None) };
+        let Some(name) = by_time.parts().next_back() else { return Ok(None) };
         let directory = self.prefix.clone().join("runs").join(name);
         let objects = self.objects(&directory).await?;
         if objects.first() != Some(&numbered(&directory, 1)) {
