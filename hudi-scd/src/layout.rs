@@ -180,6 +180,11 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{HEARTBEAT_FOLDER}/{instant}"))
     }
 
+    /// A file that is written for the time at which the storage says that it was.
+    pub(crate) fn clock_probe(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/.aux/hudi_scd.clock"))
+    }
+
     pub(crate) fn tombstone_folder(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}"))
     }

@@ -1,9 +1,9 @@
 //! The few things that a table asks of its object store, with errors that name the file.
 
-use std::io::Write;
+use std::{collections::HashSet, io::Write};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{
     GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutOptions, PutPayload, path::Path,
@@ -166,16 +166,17 @@ pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: impl Int
     store.put_opts(path, bytes.into(), options).await.map(drop).map_err(|cause| failed("create", path, cause))
 }
 
-/// Puts a file whose name is all that counts, where another one of `like`'s content does as well as an empty one.
+/// Creates a marker as a copy of `like`, the commit's request file: only its name matters.
 ///
-/// A write on a local disk begins under a name of its own, next to the file's. Hudi takes every name among its markers for a marker, and
-/// cannot roll back a dead writer's commit with one that it does not understand; a link comes into being with its right name.
+/// A copy fails once the request file is gone, so that a writer whose commit was rolled back leaves no further file. A write on a
+/// local disk begins under a temporary name next to the file's. Hudi reads every name among its markers as a marker, and cannot
+/// roll back a dead writer's commit with one that it does not understand; a link has its final name from the beginning.
 pub(crate) async fn mark(store: &dyn ObjectStore, path: &Path, like: &Path) -> Result<()> {
     match store.copy_if_not_exists(like, path).await {
         Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-        // Where it is not known, on S3 above all, a write is there as a whole or not at all.
+        // S3 copies in one step, too, but only over an existing file.
         Err(object_store::Error::NotSupported { .. } | object_store::Error::NotImplemented { .. }) => {
-            write(store, path, Vec::new()).await
+            copy(store, like, path).await
         }
         Err(cause) => Err(failed("create", path, cause)),
     }
@@ -207,25 +208,21 @@ pub(crate) async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<bool>
     }
 }
 
-/// Deletes files in their order, as many in a request as the storage allows. Files that are gone already are left out.
-pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<()> {
-    let Some(first) = paths.first().cloned() else { return Ok(()) };
-    let mut deleted = store.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
-    while let Some(done) = deleted.next().await {
-        match done {
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+/// Deletes files in their order, on S3 1,000 in one request. Returns those that existed; all of them where the storage cannot tell.
+pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<HashSet<Path>> {
+    let mut deleted = HashSet::with_capacity(paths.len());
+    let Some(first) = paths.first().cloned() else { return Ok(deleted) };
+    let mut results = store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(path) => {
+                deleted.insert(path);
+            }
+            Err(object_store::Error::NotFound { .. }) => {}
             Err(cause) => return Err(failed("delete", &first, cause)),
         }
     }
-    Ok(())
-}
-
-/// Deletes every file below a folder.
-pub(crate) async fn delete_below(store: &dyn ObjectStore, folder: &Path) -> Result<()> {
-    for object in list_below(store, folder).await? {
-        delete(store, &object.location).await?;
-    }
-    Ok(())
+    Ok(deleted)
 }
 
 #[cfg(test)]

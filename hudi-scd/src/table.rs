@@ -429,10 +429,20 @@ impl Table {
         Ok(self.view().await?.earliest)
     }
 
-    /// Deletes the markers of a write that is over.
+    /// Deletes the markers and the heartbeat of a write that is over.
     pub(crate) async fn remove_markers(&self, instant: Instant) -> Result<()> {
         let folder = self.inner.layout.marker_folder(instant)?;
-        storage::delete_below(self.store(), &folder).await?;
+        let markers = storage::list_below(self.store(), &folder).await?;
+        let markers = markers.into_iter().map(|marker| marker.location).collect();
+        self.remove_known_markers(instant, markers).await
+    }
+
+    /// Deletes the markers and the heartbeat of a write that is over, and that knows its markers.
+    pub(crate) async fn remove_known_markers(&self, instant: Instant, markers: Vec<Path>) -> Result<()> {
+        let folder = self.inner.layout.marker_folder(instant)?;
+        let mut files = markers;
+        files.push(self.inner.layout.heartbeat(instant)?);
+        storage::delete_all(self.store(), files).await?;
         if let Some(table) = &self.inner.local_folder {
             // A local disk keeps the empty folders, one a commit, and every listing would go through them.
             let folder = table.join(self.inner.layout.relative(&folder));

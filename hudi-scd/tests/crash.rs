@@ -14,10 +14,11 @@ use common::{
     memory,
     mortal::Mortal,
     operations::{UPKEEP, WRITES, carry_out, options_for, read, rows, with_history},
+    s3::S3,
 };
 use futures::TryStreamExt;
 use hudi_scd::{Error, ErrorKind, FnClock, Result, RetentionPolicy, Table, TableDefinition, TableOptions};
-use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
+use object_store::{ObjectStore, ObjectStoreExt};
 use rstest::rstest;
 
 /// Later than everything that was done before: the lease of a dead writer has ended by then.
@@ -30,13 +31,29 @@ fn options(day: i8) -> TableOptions {
     TableOptions::new().with_clock(FnClock(now)).with_seed(u64::from(day.unsigned_abs())).with_parallelism(1)
 }
 
-async fn copy(store: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
-    let copy = InMemory::new();
+/// What the table lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    Memory,
+    S3,
+}
+
+impl On {
+    fn empty(self) -> Arc<dyn ObjectStore> {
+        match self {
+            Self::Memory => memory(),
+            Self::S3 => S3::new().store(),
+        }
+    }
+}
+
+async fn copy(store: &Arc<dyn ObjectStore>, on: On) -> Arc<dyn ObjectStore> {
+    let copy = on.empty();
     for meta in store.list(None).try_collect::<Vec<_>>().await.unwrap() {
         let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
         copy.put(&meta.location, bytes.into()).await.unwrap();
     }
-    Arc::new(copy)
+    copy
 }
 
 async fn sound(table: &Table, what: &str) {
@@ -62,13 +79,14 @@ fn was_done(error: &Error) -> bool {
 }
 
 /// Interrupts an operation at call after call, until it gets through; how many calls it took.
-async fn interrupted_everywhere(operation: &str, fate: Fate) -> i64 {
-    let history = memory();
+async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
+    let history = on.empty();
     let before = read(&with_history(&history, options(1)).await).await;
     let after = {
-        let table = Table::open_with(copy(&history).await, "t".into(), options_for(operation, options(2)))
-            .await
-            .unwrap();
+        let table =
+            Table::open_with(copy(&history, on).await, "t".into(), options_for(operation, options(2)))
+                .await
+                .unwrap();
         carry_out(operation, &table).await.unwrap();
         sound(&table, operation).await;
         read(&table).await
@@ -77,7 +95,7 @@ async fn interrupted_everywhere(operation: &str, fate: Fate) -> i64 {
     let mut unknown = 0;
     for calls in 0.. {
         let what = format!("{operation}, {fate:?} at call {calls}");
-        let store = copy(&history).await;
+        let store = copy(&history, on).await;
         let (mortal, left) = match fate {
             Fate::Death => Mortal::after(store.clone(), calls, false),
             Fate::Error => Mortal::stumbling_after(store.clone(), calls, false),
@@ -147,7 +165,7 @@ async fn interrupted_everywhere(operation: &str, fate: Fate) -> i64 {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_dies_leaves_before_or_after_and_the_next_one_repairs_it() {
     for operation in WRITES {
-        let calls = interrupted_everywhere(operation, Fate::Death).await;
+        let calls = interrupted_everywhere(operation, Fate::Death, On::Memory).await;
         assert!(calls > 15, "{operation}: only {calls} calls were tried");
     }
 }
@@ -155,9 +173,19 @@ async fn a_write_that_dies_leaves_before_or_after_and_the_next_one_repairs_it() 
 #[tokio::test(start_paused = true)]
 async fn upkeep_that_dies_leaves_the_rows_as_they_are_and_the_next_write_repairs_it() {
     for operation in UPKEEP {
-        let calls = interrupted_everywhere(operation, Fate::Death).await;
+        let calls = interrupted_everywhere(operation, Fate::Death, On::Memory).await;
         assert!(calls > 5, "{operation}: only {calls} calls were tried");
     }
+}
+
+/// S3 copies only over what exists, lists in pages, and does not tell whether a deleted key was there.
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn on_s3_an_operation_that_is_interrupted_leaves_before_or_after(
+    #[values(Fate::Death, Fate::LostReply)] fate: Fate,
+    #[values("upsert_clean_archive", "insert_overwrite", "rollback")] operation: &str,
+) {
+    assert!(interrupted_everywhere(operation, fate, On::S3).await > 15);
 }
 
 /// The writes differ in what they write, not in which calls they do one after the other.
@@ -175,7 +203,7 @@ async fn a_call_that_fails_leaves_a_handle_that_goes_on(
     )]
     operation: &str,
 ) {
-    assert!(interrupted_everywhere(operation, fate).await > 5);
+    assert!(interrupted_everywhere(operation, fate, On::Memory).await > 5);
 }
 
 /// A bulk insert looks no key up: done again after a commit that was taken for failed, it would store every row twice.
@@ -184,7 +212,7 @@ async fn a_call_that_fails_leaves_a_handle_that_goes_on(
 async fn a_commit_whose_reply_is_lost_with_its_writer_can_be_settled(
     #[values("bulk_insert", "upsert")] operation: &str,
 ) {
-    assert!(interrupted_everywhere(operation, Fate::DeathBeforeReply).await > 15);
+    assert!(interrupted_everywhere(operation, Fate::DeathBeforeReply, On::Memory).await > 15);
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@ mod common;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use common::{batch, lines, memory, schema, ticking, unreliable::Unreliable};
+use common::{batch, lines, memory, s3::S3, schema, ticking, unreliable::Unreliable};
 use hudi_scd::{ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::ObjectStore;
+use rstest::rstest;
 use tokio::time::Instant;
 
 fn options(begun: Instant, seed: u64) -> TableOptions {
@@ -69,15 +70,28 @@ async fn persist(
     panic!("seed {seed}: 200 tries were not enough");
 }
 
-async fn survives(seed: u64, chance: f64, write: Write) -> u32 {
+/// A storage that is reached without faults, and the same one with faults.
+fn storage(kind: &str, chance: f64, seed: u64) -> [Arc<dyn ObjectStore>; 2] {
+    match kind {
+        "s3" => {
+            let bucket = S3::new();
+            [bucket.store(), bucket.unreliable(chance, seed).store()]
+        }
+        _ => {
+            let memory = memory();
+            [memory.clone(), Unreliable::over(memory, chance, seed)]
+        }
+    }
+}
+
+async fn survives(kind: &str, seed: u64, chance: f64, write: Write) -> u32 {
     let begun = Instant::now();
-    let reliable = memory();
+    let [reliable, store] = storage(kind, chance, seed);
     let schema = schema("id int, day date, at int");
     let definition = TableDefinition::new("t", schema.clone(), ["id"])
         .with_ordering_field("at")
         .with_partition_fields(["day"]);
     Table::create_with(reliable.clone(), "t".into(), definition, options(begun, seed)).await.unwrap();
-    let store = Unreliable::over(reliable.clone(), chance, seed);
     let (mut random, mut model, mut tries) = (fastrand::Rng::with_seed(seed), BTreeMap::new(), 0);
     for at in 1..=6 {
         let rows: BTreeMap<i32, String> = (0..4)
@@ -109,20 +123,22 @@ async fn survives(seed: u64, chance: f64, write: Write) -> u32 {
     tries
 }
 
+#[rstest]
 #[tokio::test(start_paused = true)]
-async fn no_row_is_lost_or_doubled_by_faults_of_the_storage() {
+async fn no_row_is_lost_or_doubled_by_faults_of_the_storage(#[values("memory", "s3")] kind: &str) {
     let mut tries = 0;
     for seed in 1..=12 {
-        tries += survives(seed, 0.03, Write::Upsert).await;
+        tries += survives(kind, seed, 0.03, Write::Upsert).await;
     }
     assert!(tries > 12 * 6 + 12, "only {tries} tries: hardly a fault was met");
 }
 
+#[rstest]
 #[tokio::test(start_paused = true)]
-async fn a_bulk_insert_that_is_done_again_stores_no_row_twice() {
+async fn a_bulk_insert_that_is_done_again_stores_no_row_twice(#[values("memory", "s3")] kind: &str) {
     let mut tries = 0;
     for seed in 101..=112 {
-        tries += survives(seed, 0.05, Write::BulkInsert).await;
+        tries += survives(kind, seed, 0.05, Write::BulkInsert).await;
     }
     assert!(tries > 12 * 6 + 12, "only {tries} tries: hardly a fault was met");
 }

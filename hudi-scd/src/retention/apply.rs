@@ -1,6 +1,6 @@
 //! Carrying out a clean: requested, inflight, the deletions, completed. A clean that died goes on from its plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
     CommitView, FileGroupView, PartitionView, Plan, RetentionPolicy, SavepointView, SliceView, TimelineView,
@@ -11,7 +11,7 @@ use crate::{
     table::{Table, Turn},
     timeline::{
         Action, Instant, State,
-        avro::{CleanMetadata, CleanPartitionMetadata, CleanPlan, SavepointMetadata},
+        avro::{CleanFileInfo, CleanMetadata, CleanPartitionMetadata, CleanPlan, SavepointMetadata},
     },
     view::View,
     write::{CommitReport, tombstones},
@@ -127,9 +127,20 @@ impl Table {
     async fn carry_out(&self, view: &View, instant: Instant, plan: &CleanPlan) -> Result<CleanReport> {
         self.forget_view();
         let watch = tokio::time::Instant::now();
+        let planned = || plan.file_paths_to_be_deleted_per_partition.iter().flatten();
+        // The plan's paths are those of the machine that made it: only the name holds here.
+        let names = |files: &[CleanFileInfo]| -> Vec<String> {
+            let paths = files.iter().filter_map(|file| file.file_path.as_deref());
+            paths.map(|path| layout::split_partition(path).1.to_owned()).collect()
+        };
+        let mut all = Vec::new();
+        for (partition, files) in planned() {
+            all.extend(names(files).iter().map(|name| layout::in_partition(partition, name)));
+        }
+        let deleted = self.delete_files(view, all).await?;
         let mut partitions: BTreeMap<String, CleanPartitionMetadata> = BTreeMap::new();
         let mut files = 0;
-        for (partition, planned) in plan.file_paths_to_be_deleted_per_partition.iter().flatten() {
+        for (partition, planned) in planned() {
             let mut done = CleanPartitionMetadata {
                 partition_path: partition.clone(),
                 policy: plan.policy.clone(),
@@ -140,11 +151,9 @@ impl Table {
                     plan.partitions_to_be_deleted.iter().flatten().any(|gone| gone == partition),
                 ),
             };
-            for path in planned.iter().filter_map(|file| file.file_path.as_deref()) {
-                // The plan's paths are those of the machine that made it: only the name holds here.
-                let name = layout::split_partition(path).1.to_owned();
+            for name in names(planned) {
                 done.delete_path_patterns.push(name.clone());
-                if self.delete_file(view, &layout::in_partition(partition, &name)).await? {
+                if deleted.contains(&layout::in_partition(partition, &name)) {
                     files += 1;
                     done.success_delete_files.push(name);
                 } else {
@@ -153,11 +162,11 @@ impl Table {
             }
             partitions.insert(partition.clone(), done);
         }
-        // Of a partition that goes, what says that it was one goes last.
-        for partition in plan.partitions_to_be_deleted.iter().flatten().filter(|path| !path.is_empty()) {
-            self.delete_file(view, &layout::in_partition(partition, layout::PARTITION_METADATA)).await?;
-            self.remove_empty_folders(partition);
-        }
+        // The metadata file of a removed partition is deleted last.
+        let gone = || plan.partitions_to_be_deleted.iter().flatten().filter(|path| !path.is_empty());
+        let metadata = gone().map(|partition| layout::in_partition(partition, layout::PARTITION_METADATA));
+        self.delete_files(view, metadata.collect()).await?;
+        gone().for_each(|partition| self.remove_empty_folders(partition));
         let earliest = plan.earliest_instant_to_retain.as_ref().map(|retained| retained.timestamp.clone());
         let metadata = CleanMetadata {
             start_clean_time: instant.to_string(),
@@ -210,12 +219,13 @@ impl Table {
             zone: self.inner.properties.zone.clone(),
         };
         // Everything is in the view, so there is nothing to be won by looking at the partitions of `scope` alone.
+        let pending_in: HashSet<&str> = view.pending.iter().map(|file| file.partition.as_str()).collect();
         let mut partitions: BTreeMap<&str, PartitionView> = BTreeMap::new();
         for group in view.groups.values() {
             let partition = partitions.entry(&group.partition).or_insert_with(|| PartitionView {
                 path: group.partition.clone(),
                 groups: Vec::new(),
-                has_pending_files: view.pending.iter().any(|file| file.partition == group.partition),
+                has_pending_files: pending_in.contains(group.partition.as_str()),
             });
             let slice = |version: &crate::FileVersion| SliceView {
                 instant: version.instant,

@@ -80,12 +80,25 @@ impl Table {
         storage::create(self.store(), &folder.join(file.as_str()), archive::encode(&entries)).await?;
         self.forget_view();
         self.remove_strays(&view, &actions).await?;
+        // Without its completed file an action looks like a write that died: that one is deleted after the others. And a commit
+        // must not go before an older one, as the files between them would count as uncommitted: those go one by one.
+        let (mut first, mut then, mut commits) = (Vec::new(), Vec::new(), Vec::new());
         for action in &actions {
-            // The completed file goes last: without it the others look like a write that died.
             for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {
                 let path = self.inner.layout.instant_file(action.instant, action.action, state)?;
-                self.delete_file(&view, self.inner.layout.relative(&path)).await?;
+                let files = match state {
+                    State::Completed if action.action.writes_rows() => &mut commits,
+                    State::Completed => &mut then,
+                    _ => &mut first,
+                };
+                files.push(self.inner.layout.relative(&path).to_owned());
             }
+        }
+        self.delete_files(&view, first).await?;
+        self.delete_files(&view, then).await?;
+        commits.sort_unstable();
+        for commit in commits {
+            self.delete_files(&view, vec![commit]).await?;
         }
         Ok(Some(ArchiveReport { actions: actions.len() as u64, file }))
     }
@@ -99,10 +112,9 @@ impl Table {
             view.timeline.entries().iter().any(|entry| entry.instant == instant && entry.is_pending())
         };
         let strays = view.pending.iter().filter(|file| file.name.instant < first.instant);
-        for stray in strays.filter(|file| !is_pending(file.name.instant)) {
-            self.delete_file(view, &layout::in_partition(&stray.partition, &stray.name.to_string())).await?;
-        }
-        Ok(())
+        let strays = strays.filter(|file| !is_pending(file.name.instant));
+        let paths = strays.map(|stray| layout::in_partition(&stray.partition, &stray.name.to_string()));
+        self.delete_files(view, paths.collect()).await.map(drop)
     }
 
     /// How many of the newest commits the policy keeps readable.

@@ -17,6 +17,7 @@ use tokio::time::Instant as Stopwatch;
 use super::{
     Watch,
     base_file::FileFormat,
+    heartbeat::Heartbeat,
     incoming::Intent,
     merge::{KeptKeys, Merge},
     pack::{FileTask, Packed},
@@ -125,6 +126,7 @@ impl Commit<'_> {
             _ => Vec::new(),
         };
         let request = state_file(State::Requested)?;
+        let heartbeat = Heartbeat::start(table, instant).await?;
         storage::create(store, &request, requested).await?;
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
         report.time.commit += watch.lap();
@@ -133,6 +135,8 @@ impl Commit<'_> {
         let parallelism = table.inner.options.parallelism;
         let threads = (4 * parallelism).div_ceil(tasks.len().max(1)).clamp(1, parallelism);
         let files = Files { instant, request, format, schema, threads };
+        let markers = tasks.iter().enumerate().map(|(number, task)| table.marker(instant, number, task));
+        let markers = markers.collect::<Result<Vec<_>>>()?;
         let files =
             tasks.into_iter().enumerate().map(|(number, task)| table.write_file(&files, number, task));
         let stats = ordered(table.inner.options.parallelism, files).await?;
@@ -156,8 +160,9 @@ impl Commit<'_> {
             look_up(store, instant, &inflight, &completed, error).await?;
         }
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
+        heartbeat.stop().await;
         // The commit stands; markers that stay behind after an error here would only be litter.
-        if let Err(error) = table.remove_markers(instant).await {
+        if let Err(error) = table.remove_known_markers(instant, markers).await {
             tracing::warn!(%instant, %error, "markers of a completed commit stay behind");
         }
         report.time.commit += watch.lap();
@@ -176,18 +181,29 @@ struct Files {
     threads: usize,
 }
 
+/// The name of the base file that a task writes.
+fn file_name(instant: Instant, number: usize, task: &FileTask) -> String {
+    let write_token = format!("{number}-0-{number}");
+    BaseFileName { file_id: task.file_id.clone(), write_token, instant }.to_string()
+}
+
 impl Table {
+    /// The marker of the base file that a task writes.
+    fn marker(&self, instant: Instant, number: usize, task: &FileTask) -> Result<Path> {
+        let path = layout::in_partition(&task.partition, &file_name(instant, number, task));
+        self.inner.layout.marker(instant, &path, if task.old.is_none() { "CREATE" } else { "MERGE" })
+    }
+
     async fn write_file(&self, files: &Files, number: usize, task: FileTask) -> Result<WriteStat> {
         let &Files { instant, threads, .. } = files;
         let (format, schema) = (files.format.clone(), files.schema.clone());
         let began = Stopwatch::now();
         let layout = &self.inner.layout;
-        let write_token = format!("{number}-0-{number}");
-        let name = BaseFileName { file_id: task.file_id.clone(), write_token, instant }.to_string();
+        let name = file_name(instant, number, &task);
         let path = layout::in_partition(&task.partition, &name);
 
         let created = task.old.is_none();
-        let marker = layout.marker(instant, &path, if created { "CREATE" } else { "MERGE" })?;
+        let marker = self.marker(instant, number, &task)?;
         let marked = storage::mark(self.store(), &marker, &files.request).await;
         marked.map_err(|error| undone(instant, error))?;
         if task.opens_partition {

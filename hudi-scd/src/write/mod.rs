@@ -18,6 +18,7 @@ mod base_file;
 mod bulk;
 mod changeset;
 mod commit;
+pub(crate) mod heartbeat;
 mod incoming;
 mod input;
 mod merge;

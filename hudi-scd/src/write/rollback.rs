@@ -12,8 +12,9 @@
 //! The inflight file goes before all that, as it is what a commit is completed with: without it a writer that was taken for
 //! dead and is only slow cannot complete any more. If it did just before that, its commit stands and the rollback is given up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::heartbeat;
 use crate::{
     Error, ErrorKind, Result,
     layout::{self, BaseFileName},
@@ -32,14 +33,11 @@ use crate::{
 /// The names under which Hudi's markers that were collected by its timeline server lie.
 const MARKERS: &str = "MARKERS";
 
-/// How old the heartbeat of a writer of Hudi may be: two beats, a minute each (`hoodie.client.heartbeat.*`).
-const HEARTBEAT: jiff::SignedDuration = jiff::SignedDuration::from_secs(120);
-
 /// Rolls back every write that did not complete. The instants of those writes.
 ///
-/// Whoever calls this holds the table's lock, so that what is pending is dead, but for writers of Hudi under optimistic
-/// concurrency control: they hold the lock only while they commit, and show by a heartbeat that they live. If such a
-/// one commits after us, it finds out itself whether its file groups were written meanwhile.
+/// The caller holds the table's lock, so that a pending write is dead, except for those of Hudi under optimistic concurrency
+/// control: Hudi holds the lock only while it commits, and shows by a [heartbeat] that it is alive. If it commits after us, it
+/// checks itself whether its file groups were written meanwhile.
 pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<Vec<Instant>> {
     let mut view = table.view().await?;
     refuse_foreign_pending(table, &view).await?;
@@ -60,7 +58,7 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
             entry.action.writes_rows() && entry.is_pending() && !alive.contains(&entry.instant)
         });
         let Some(dead) = pending.cloned() else { return Ok(done) };
-        if is_alive(table, dead.instant).await? {
+        if heartbeat::is_alive(table, dead.instant).await? {
             alive.push(dead.instant);
             continue;
         }
@@ -82,12 +80,6 @@ pub(crate) async fn resume_pending(table: &Table, view: &View) -> Result<Vec<Ins
         table.forget_view();
     }
     Ok(done)
-}
-
-/// Whether a writer of Hudi says that it is at work on this instant.
-pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
-    let beat = storage::written_at(table.store(), &table.inner.layout.heartbeat(instant)?).await?;
-    Ok(beat.is_some_and(|beat| table.inner.options.clock.now().duration_since(beat) < HEARTBEAT))
 }
 
 /// Rolls back a write that did not complete. The instant of the rollback, and how many files it deleted; `None` if the
@@ -328,8 +320,17 @@ async fn carry_out(
         withdraw(table, view, instant).await?;
         return Ok(None);
     }
+    // The plan's paths are those of the machine that made it: only the name holds here.
+    let relative =
+        |partition: &str, file: &str| layout::in_partition(partition, layout::split_partition(file).1);
+    let requests = || plan.rollback_requests.iter().flatten();
+    let mut files = Vec::new();
+    for request in requests() {
+        files.extend(request.files_to_be_deleted.iter().map(|file| relative(&request.partition_path, file)));
+    }
+    let deleted = table.delete_files(view, files).await?;
     let mut partitions: BTreeMap<String, RollbackPartitionMetadata> = BTreeMap::new();
-    for request in plan.rollback_requests.iter().flatten() {
+    for request in requests() {
         let partition = &request.partition_path;
         let done = partitions.entry(partition.clone()).or_insert_with(|| RollbackPartitionMetadata {
             partition_path: partition.clone(),
@@ -339,9 +340,7 @@ async fn carry_out(
             log_files_from_failed_commit: Some(BTreeMap::new()),
         });
         for file in &request.files_to_be_deleted {
-            // The plan's paths are those of the machine that made it: only the name holds here.
-            let relative = layout::in_partition(partition, layout::split_partition(file).1);
-            if table.delete_file(view, &relative).await? {
+            if deleted.contains(&relative(partition, file)) {
                 done.success_delete_files.push(file.clone());
             } else {
                 done.failed_delete_files.push(file.clone());
@@ -392,14 +391,26 @@ async fn unpublish(table: &Table, view: &View, dead: Instant, action: Action, of
 }
 
 impl Table {
-    /// Deletes a file of the table, with the checksum that Hadoop may have put beside it. Whether it was there.
+    /// Deletes a file of the table, with the checksum that Hadoop may have put beside it. Returns whether it existed.
     pub(crate) async fn delete_file(&self, view: &View, relative: &str) -> Result<bool> {
+        Ok(!self.delete_files(view, vec![relative.to_owned()]).await?.is_empty())
+    }
+
+    /// Deletes files of the table, with the checksums that Hadoop may have put beside them. Returns those that existed; all of
+    /// them where the storage cannot tell.
+    pub(crate) async fn delete_files(&self, view: &View, relatives: Vec<String>) -> Result<HashSet<String>> {
         let layout = &self.inner.layout;
-        let deleted = storage::delete(self.store(), &layout.resolve(relative)?).await?;
-        let checksum = layout::local_checksum(relative);
-        if view.checksums.contains(&checksum) {
-            storage::delete(self.store(), &layout.resolve(&checksum)?).await?;
+        let (mut wanted, mut paths) = (HashSet::new(), Vec::new());
+        for relative in relatives {
+            let checksum = layout::local_checksum(&relative);
+            if view.checksums.contains(&checksum) {
+                paths.push(layout.resolve(&checksum)?);
+            }
+            paths.push(layout.resolve(&relative)?);
+            wanted.insert(relative);
         }
-        Ok(deleted)
+        let deleted = storage::delete_all(self.store(), paths).await?;
+        let deleted = deleted.iter().map(|path| layout.relative(path).to_owned());
+        Ok(deleted.filter(|relative| wanted.contains(relative)).collect())
     }
 }

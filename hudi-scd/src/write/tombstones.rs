@@ -134,10 +134,9 @@ fn compare_in(
 
 /// Removes the tombstones of commits before the retained window.
 pub(crate) async fn remove_before(table: &Table, earliest: Instant) -> Result<()> {
-    for (_, path) in stored(table).await?.into_iter().filter(|(instant, _)| *instant < earliest) {
-        storage::delete(table.store(), &path).await?;
-    }
-    Ok(())
+    let stored = stored(table).await?.into_iter();
+    let past = stored.filter(|(instant, _)| *instant < earliest).map(|(_, path)| path).collect();
+    storage::delete_all(table.store(), past).await.map(drop)
 }
 
 async fn stored(table: &Table) -> Result<Vec<(Instant, Path)>> {

@@ -4,7 +4,9 @@
 //! announced first, so that a death in between is finished by the next writer, by [rollback](super::rollback); and the
 //! commit is unpublished before its files go, so that no reader meets half of it.
 
-use super::rollback;
+use std::collections::HashSet;
+
+use super::{heartbeat, rollback};
 use crate::{
     Error, ErrorKind, Result, storage,
     table::{Table, Turn},
@@ -62,7 +64,7 @@ impl Table {
         }
         let conflict =
             |message: &str| Error::new(ErrorKind::Conflict, message).with_context("instant", instant);
-        if entry.is_pending() && rollback::is_alive(self, instant).await? {
+        if entry.is_pending() && heartbeat::is_alive(self, instant).await? {
             return Err(conflict("the writer of this instant is at work, as its heartbeat says"));
         }
         turn.verify().await?;
@@ -108,10 +110,14 @@ impl Table {
             return refused(ErrorKind::InvalidInput, "the commit has a savepoint; delete that first");
         }
         let commit = read_commit(self.store(), &self.inner.layout, entry).await?;
+        let known = || view.groups.values();
+        let versions: HashSet<(&str, Instant)> = known()
+            .flat_map(|group| group.versions.iter().map(|version| (group.file_id.as_str(), version.instant)))
+            .collect();
+        let groups: HashSet<&str> = known().map(|group| group.file_id.as_str()).collect();
         for stat in commit.stats() {
             let Some(previous) = stat.previous() else { continue };
-            let mut groups = view.groups.values().filter(|group| group.file_id == stat.file_id);
-            if !groups.any(|group| group.versions.iter().any(|version| version.instant == previous)) {
+            if !versions.contains(&(stat.file_id.as_str(), previous)) {
                 return refused(
                     ErrorKind::OutsideRetention,
                     "a clean took the files that the table had before this commit",
@@ -122,7 +128,7 @@ impl Table {
             }
         }
         for file_id in commit.partition_to_replace_file_ids.values().flatten() {
-            if !view.groups.values().any(|group| group.file_id == *file_id) {
+            if !groups.contains(file_id.as_str()) {
                 return refused(
                     ErrorKind::OutsideRetention,
                     "a clean took the file groups that this commit replaced",

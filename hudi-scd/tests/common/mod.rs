@@ -11,6 +11,7 @@ pub mod counted;
 pub mod interposed;
 pub mod mortal;
 pub mod operations;
+pub mod s3;
 pub mod sleepy;
 pub mod unreliable;
 

@@ -1,0 +1,102 @@
+//! Heartbeats: files by which writers that share a table show that they are alive.
+//!
+//! Under optimistic concurrency control Hudi's writers hold the lock only while they commit, and clean up lazily: an instant that
+//! is pending counts as dead, and is rolled back, if its file `.hoodie/.heartbeat/{instant}` is missing or was not written for two
+//! minutes (`HoodieHeartbeatClient`, `hoodie.client.heartbeat.*`). A writer of this crate holds the lock all the time; it writes
+//! the file for the others, before the instant appears, and again each minute.
+//!
+//! Hudi's files are empty, and Hudi looks at their age only. Ours have a content: when the lock is held, the writer of such a
+//! file is dead, however new the file is.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+use std::sync::Arc;
+
+use crate::{Result, storage, table::Table, timeline::Instant};
+
+/// The time between two heartbeats (`hoodie.client.heartbeat.interval_in_ms`).
+const INTERVAL: Duration = Duration::from_secs(60);
+/// The age at which a heartbeat counts as that of a dead writer: two intervals
+/// (`hoodie.client.heartbeat.tolerable.misses`).
+const EXPIRED: SignedDuration = SignedDuration::from_secs(120);
+/// The content of a heartbeat of a writer that holds the table's lock while it is at work.
+const UNDER_LOCK: &[u8] = b"hudi-scd";
+
+/// The heartbeat of a commit. It ends when this is dropped; the file stays then, as that of a dead writer does.
+#[derive(Debug)]
+pub(crate) struct Heartbeat {
+    stop: Option<oneshot::Sender<()>>,
+    beating: JoinHandle<()>,
+}
+
+impl Heartbeat {
+    /// Writes the first heartbeat, and goes on with it.
+    pub(crate) async fn start(table: &Table, instant: Instant) -> Result<Self> {
+        let path = table.inner.layout.heartbeat(instant)?;
+        storage::write(table.store(), &path, UNDER_LOCK.to_vec()).await?;
+        let (stop, stopped) = oneshot::channel();
+        let beating = tokio::spawn(beat(table.inner.store.clone(), path, stopped));
+        Ok(Self { stop: Some(stop), beating })
+    }
+
+    /// Ends it, so that the file can be deleted.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        // A beat that is being written would be there again after the deletion.
+        let _ = (&mut self.beating).await;
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.beating.abort();
+    }
+}
+
+async fn beat(store: Arc<dyn ObjectStore>, path: Path, mut stopped: oneshot::Receiver<()>) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            _ = &mut stopped => return,
+            _ = ticks.tick() => {}
+        }
+        // Two may be missed.
+        if let Err(error) = storage::write(store.as_ref(), &path, UNDER_LOCK.to_vec()).await {
+            tracing::warn!(%error, "a heartbeat could not be written");
+        }
+    }
+}
+
+/// Whether the writer of a pending instant is at work. The caller holds the table's lock.
+pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
+    let path = table.inner.layout.heartbeat(instant)?;
+    let found = match table.store().get(&path).await {
+        Ok(found) => found,
+        Err(object_store::Error::NotFound { .. }) => return Ok(false),
+        Err(cause) => return Err(storage::failed("read", &path, cause)),
+    };
+    let written = found.meta.last_modified.timestamp_millis();
+    let content = found.bytes().await.map_err(|cause| storage::failed("read", &path, cause))?;
+    if content == UNDER_LOCK {
+        return Ok(false);
+    }
+    let written = Timestamp::from_millisecond(written).unwrap_or(Timestamp::MIN);
+    Ok(storage_time(table).await?.duration_since(written) < EXPIRED)
+}
+
+/// The time by the storage's own clock, which dates its files: this machine's may be minutes off.
+async fn storage_time(table: &Table) -> Result<Timestamp> {
+    let probe = table.inner.layout.clock_probe()?;
+    storage::write(table.store(), &probe, Vec::new()).await?;
+    Ok(storage::written_at(table.store(), &probe).await?.unwrap_or(Timestamp::MIN))
+}
