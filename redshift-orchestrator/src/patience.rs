@@ -1,13 +1,13 @@
-//! How long a request may take, not counting the time that it stands in a queue of ours.
+//! Request timeouts that exclude time spent in queues of the layers.
 //!
-//! Layers hold requests back: for their turn, for room. Who bounds a request's time from outside must not take that for a service that
-//! does not answer, least of all of a submit, which would have to count as lost. So a layer says when a request stands in its queue,
-//! and the bound, on the same task, waits with counting.
+//! Layers delay requests: until a permit is free, until the rate allows one more. A timeout around them must not count that time as a
+//! service that does not respond, least of all for a submit, which would then count as lost. So a layer marks the time in its queue with
+//! [`queued`], and [`bounded`], on the same task, starts to count when the request leaves the last queue.
 
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,24 +20,31 @@ tokio::task_local! {
     static QUEUE: Arc<Queue>;
 }
 
-/// Whether a request stands in a queue, or since when it is on its way.
+/// Queue state of one request.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    /// `None`: it stands in a queue.
-    sent_at: Mutex<Option<Instant>>,
+    state: Mutex<State>,
     entered: Notify,
 }
 
-/// Why a request was given up.
+#[derive(Debug)]
+struct State {
+    /// Number of queues that the request is in. A queue inside a queue must not end the outer one.
+    depth: usize,
+    /// When it left the last one.
+    sent_at: Instant,
+}
+
+/// Reason why a request was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenUp {
-    /// It was on its way for too long.
+    /// No response in time.
     Late,
-    /// It still stood in a queue when it was of no use any more. It was not sent.
+    /// Still in a queue at its deadline. It was not sent.
     Unsent,
 }
 
-/// Waits for the answer of `request`, at most `limit` from when it was sent. Once `useless_from` has come, it is not sent any more.
+/// Waits for the response to `request`, for at most `limit` after it was sent. From `useless_from` on, it is not sent any more.
 pub(crate) fn bounded<F: Future>(
     limit: Duration,
     useless_from: Option<Instant>,
@@ -46,44 +53,50 @@ pub(crate) fn bounded<F: Future>(
     Queue::new().bounded(limit, useless_from, request)
 }
 
-/// Waits in a queue.
+/// Marks the time that `wait` takes as time in a queue.
 pub(crate) async fn queued<F: Future>(wait: F) -> F::Output {
-    // Somebody who does not bound the request does not care.
+    // Without an enclosing `bounded` there is nothing to mark.
     let queue = QUEUE.try_with(Arc::clone).ok();
-    let _place = queue.map(Place::enter);
+    let _stay = queue.map(Stay::begin);
     wait.await
 }
 
-struct Place(Arc<Queue>);
+/// Time in one queue, from its creation to its drop.
+struct Stay(Arc<Queue>);
 
-impl Place {
-    fn enter(queue: Arc<Queue>) -> Self {
-        queue.set(None);
+impl Stay {
+    fn begin(queue: Arc<Queue>) -> Self {
+        queue.state().depth += 1;
         queue.entered.notify_one();
         Self(queue)
     }
 }
 
-impl Drop for Place {
+impl Drop for Stay {
     fn drop(&mut self) {
-        self.0.set(Some(Instant::now()));
+        let mut state = self.0.state();
+        state.depth -= 1;
+        state.sent_at = Instant::now();
     }
 }
 
 impl Queue {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { sent_at: Mutex::new(Some(Instant::now())), entered: Notify::new() })
+        let state = State { depth: 0, sent_at: Instant::now() };
+        Arc::new(Self { state: Mutex::new(state), entered: Notify::new() })
     }
 
-    fn set(&self, sent_at: Option<Instant>) {
-        *self.sent_at.lock().unwrap_or_else(PoisonError::into_inner) = sent_at;
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When the request was sent; `None` while it is in a queue.
     fn sent_at(&self) -> Option<Instant> {
-        *self.sent_at.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state();
+        (state.depth == 0).then_some(state.sent_at)
     }
 
-    /// Waits until the request stands in a queue.
+    /// Waits until the request is in a queue.
     pub(crate) async fn stands(&self) {
         while self.sent_at().is_some() {
             self.entered.notified().await;
@@ -99,7 +112,7 @@ impl Queue {
         let mut request = pin!(QUEUE.scope(self.clone(), request));
         loop {
             let now = Instant::now();
-            // While it stands in a queue, a look now and then is enough: `limit` has not even begun.
+            // While the request is in a queue, `limit` has not begun: a look after that time is early enough.
             let late = self.sent_at().unwrap_or(now) + limit;
             let look =
                 useless_from.filter(|useless| *useless > now).map_or(late, |useless| useless.min(late));
@@ -136,7 +149,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_on_its_way_is_given_up_exactly_at_its_limit() {
+    async fn a_queue_inside_a_queue_does_not_end_the_outer_one() {
+        let request = queued(async {
+            queued(sleep(5 * SECOND)).await;
+            sleep(100 * SECOND).await;
+        });
+        assert_eq!(bounded(10 * SECOND, None, request).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_in_flight_is_given_up_exactly_at_its_limit() {
         let begun = Instant::now();
         let request = async {
             queued(sleep(7 * SECOND)).await;
@@ -147,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_useless_is_not_sent_and_what_was_sent_is_waited_for() {
+    async fn a_request_is_not_sent_after_its_deadline_and_is_waited_for_once_sent() {
         let begun = Instant::now();
         let useless = Some(begun + 3 * SECOND);
         let unsent = bounded(10 * SECOND, useless, queued(sleep(60 * SECOND))).await;

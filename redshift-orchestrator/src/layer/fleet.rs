@@ -67,9 +67,9 @@ impl<E> Fleet<E> {
         self.0.active()
     }
 
-    /// Statements of this process that there is room for, as far as it has learned.
-    pub fn room(&self) -> usize {
-        self.0.room()
+    /// Number of statements that may be active at a time, as far as this process has learned.
+    pub fn capacity(&self) -> usize {
+        self.0.capacity()
     }
 }
 

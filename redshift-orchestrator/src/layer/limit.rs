@@ -1,4 +1,4 @@
-//! [`Limit`]: holds submits back while too many statements or sessions are active.
+//! [`Limit`]: delays submits while too many statements or sessions are active.
 
 use std::{
     collections::HashMap,
@@ -10,55 +10,72 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep_until};
 
-use super::gate::{Gate, Place, Ticket};
+use super::semaphore::{AdaptiveSemaphore, Permit, Waiter};
 use crate::{
     ClientToken, Column, Description, ErrorKind, PageToken, Result, ResultPage, SessionId, Statement,
-    StatementExecutor, StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
+    StatementExecutor, StatementFilter, StatementId, StatementPage, StatementSummary, Submitted, WaitTime,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
-    patience::queued,
+    pages::Pages,
+    patience::{bounded, queued},
 };
 
-/// Holds submits back while too many statements of this process are active, or too many sessions open, on a cluster or workgroup.
+/// Delays submits while too many statements of this process are active, or too many sessions open, on a cluster or workgroup.
 ///
-/// Who comes first is submitted first. How many are too many is learned: the service refuses a submit when it has no room
-/// ([`TooManyStatements`](ErrorKind::TooManyStatements), [`TooManySessions`](ErrorKind::TooManySessions)), because it takes
-/// fewer than we thought or because others fill it too. The refused submit keeps its place in the queue, no more are sent
-/// than there were, and from 10 seconds later on ever bolder tries find out whether there is room again.
+/// Submits are admitted in the order of their arrival. The limit is learned: the service refuses a submit when it has no room
+/// ([`TooManyStatements`](ErrorKind::TooManyStatements), [`TooManySessions`](ErrorKind::TooManySessions)), because its own limit is
+/// lower or because other clients use it too. The refused submit keeps its position in the queue, the limit is lowered to the number of
+/// active statements, and from 10 seconds later it is raised again in growing steps.
 ///
-/// A statement's place is its own until a describe says that it ended, or that the service does not know it any more. One that
-/// nobody asks about is asked about here when places are short, a minute after the last question. A submit that may have
-/// taken effect keeps its place for the next submit with its client token. A session's place is its own until it was idle for its
-/// keep-alive. A submit that is dropped while it waits leaves its place to the next one.
+/// | permit of | released |
+/// |---|---|
+/// | an active statement | when a describe reports its end, or that the service has no record of it |
+/// | a submit that may have taken effect | kept for the next submit with its client token; as for an active statement once a listing shows the statement under its name; at once if the listing shows that it has ended, or does not show it |
+/// | an open session | when the session was idle for its keep-alive |
+/// | a submit that is dropped in the queue | at once |
+///
+/// While submits wait for permits, statements that were not described for a minute are described here, and submits that may have taken
+/// effect are looked up by name after 15 minutes.
 pub struct Limit<E> {
     inner: E,
-    statements: Gate,
-    sessions: Gate,
+    statements: AdaptiveSemaphore,
+    sessions: AdaptiveSemaphore,
     held: Mutex<Held>,
-    looking: tokio::sync::Mutex<()>,
+    reclaiming: tokio::sync::Mutex<()>,
 }
 
+/// Permits that are held, by the statement or session that they belong to.
 #[derive(Default)]
 struct Held {
     active: HashMap<StatementId, Active>,
-    doubtful: HashMap<ClientToken, (Places, Instant)>,
+    doubtful: HashMap<ClientToken, Doubtful>,
     open: HashMap<SessionId, Open>,
 }
 
-/// What a submit takes.
-struct Places {
-    statement: Place,
-    session: Option<Place>,
+/// Permits for a submit.
+struct Permits {
+    statement: Permit,
+    session: Option<Permit>,
 }
 
 struct Active {
-    _place: Place,
+    _permit: Permit,
     since: Instant,
-    asked: Instant,
+    described: Instant,
     session: Option<SessionId>,
 }
 
+/// Submit that may have taken effect.
+struct Doubtful {
+    permits: Permits,
+    since: Instant,
+    looked_up: Instant,
+    name: Option<String>,
+    session: Option<SessionId>,
+    keep_alive: Option<Duration>,
+}
+
 struct Open {
-    _place: Place,
+    _permit: Permit,
     keep_alive: Duration,
     /// When its last statement ended; `None` while one runs.
     idle_since: Option<Instant>,
@@ -66,46 +83,58 @@ struct Open {
 
 /// The service ends a statement after this time.
 const LONGEST_RUN: Duration = Duration::from_hours(24);
-/// When a statement that nobody asks about is asked about here.
-const NEGLECTED: Duration = Duration::from_secs(60);
-/// How long those who wait for places may leave those unseen that nobody gives back.
-const UNSEEN: Duration = Duration::from_secs(10);
+/// Time without a describe after which a statement is described here.
+const STALE: Duration = Duration::from_secs(60);
+/// Time after which a submit that may have taken effect is looked up here. Before, its caller may still repeat it or look it up.
+const STALE_DOUBT: Duration = Duration::from_mins(15);
+/// Longest time between two searches for permits that can be released.
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest time for one describe made here.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest time for one page of a listing. In accounts with 20,000 statements a day it takes up to two minutes.
+const LIST_TIMEOUT: Duration = Duration::from_mins(3);
 
 impl<E> Limit<E> {
-    /// Lets at most `most` statements be active at a time, at least one, and 500 sessions be open.
-    pub fn new(inner: E, most: usize) -> Self {
-        let (statements, sessions) = (Gate::new(most), Gate::new(500));
-        Self { inner, statements, sessions, held: Mutex::default(), looking: tokio::sync::Mutex::default() }
+    /// Allows at most `max` active statements, at least one, and 500 open sessions.
+    pub fn new(inner: E, max: usize) -> Self {
+        let (statements, sessions) = (AdaptiveSemaphore::new(max), AdaptiveSemaphore::new(500));
+        Self {
+            inner,
+            statements,
+            sessions,
+            held: Mutex::default(),
+            reclaiming: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// Lets at most `most` statements be active at a time, at least one.
+    /// Allows at most `max` active statements, at least one.
     #[must_use]
-    pub fn with_statements(mut self, most: usize) -> Self {
-        self.statements = Gate::new(most);
+    pub fn with_statements(mut self, max: usize) -> Self {
+        self.statements = AdaptiveSemaphore::new(max);
         self
     }
 
-    /// Lets at most `most` sessions be open at a time, at least one.
+    /// Allows at most `max` open sessions, at least one.
     #[must_use]
-    pub fn with_sessions(mut self, most: usize) -> Self {
-        self.sessions = Gate::new(most);
+    pub fn with_sessions(mut self, max: usize) -> Self {
+        self.sessions = AdaptiveSemaphore::new(max);
         self
     }
 
-    /// Statements that are active, as far as this process knows.
+    /// Number of active statements, as far as this process knows.
     pub fn active(&self) -> usize {
-        self.statements.inside()
+        self.statements.held()
     }
 
-    /// Statements of this process that there is room for, as far as it has learned.
-    pub fn room(&self) -> usize {
-        self.statements.room()
+    /// Number of statements that may be active at a time, as far as this process has learned.
+    pub fn capacity(&self) -> usize {
+        self.statements.limit()
     }
 
-    /// Sessions that are open, as far as this process knows.
+    /// Number of open sessions, as far as this process knows.
     pub fn open_sessions(&self) -> usize {
         self.held().forget(Instant::now());
-        self.sessions.inside()
+        self.sessions.held()
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -118,77 +147,113 @@ impl<E> Limit<E> {
             statements: self.statements,
             sessions: self.sessions,
             held: self.held,
-            looking: self.looking,
+            reclaiming: self.reclaiming,
         }
     }
 }
 
 impl<E: StatementExecutor> Limit<E> {
-    async fn enter(&self, ticket: &Ticket) -> Place {
-        if let Some(place) = ticket.try_enter() {
-            return place;
+    async fn acquire(&self, waiter: &Waiter) -> Permit {
+        if let Some(permit) = waiter.try_acquire() {
+            return permit;
         }
         queued(async {
             tokio::select! {
                 biased;
-                place = ticket.enter() => place,
-                never = self.look_after_places() => match never {},
+                permit = waiter.acquire() => permit,
+                () = self.reclaim_permits() => waiter.acquire().await,
             }
         })
         .await
     }
 
-    /// Gives back what is not used any more, for as long as somebody waits.
-    async fn look_after_places(&self) -> std::convert::Infallible {
-        // One of them is enough.
-        let _looking = self.looking.lock().await;
+    /// Releases permits of statements that have ended, for as long as its future is polled.
+    async fn reclaim_permits(&self) {
+        // One waiter at a time does it for all.
+        let _reclaiming = self.reclaiming.lock().await;
+        tokio::join!(self.reclaim_active(), self.reclaim_doubtful());
+    }
+
+    async fn reclaim_active(&self) {
         loop {
-            let neglected = self.held().neglected(Instant::now());
-            for id in neglected {
-                // Its answer gives the place back; an error leaves things as they are.
-                let _ = self.describe(&id, None).await;
+            let stale = self.held().stale(Instant::now());
+            for id in stale {
+                // The response releases the permit; an error changes nothing. Bounded by itself, so that it is not counted as part of the
+                // submit that waits here.
+                let _ = bounded(DESCRIBE_TIMEOUT, None, self.describe(&id, None)).await;
             }
-            let (now, due) = (Instant::now(), self.held().next_due());
-            sleep_until(due.map_or(now + UNSEEN, |due| due.clamp(now, now + UNSEEN))).await;
+            let due = self.held().next_due();
+            pause_until(due).await;
         }
     }
 
-    /// Submits when it is its turn; `None` when the service has no room.
+    async fn reclaim_doubtful(&self) {
+        loop {
+            let stale = self.held().stale_doubtful(Instant::now());
+            for name in stale {
+                let _ = self.look_up(&name).await;
+            }
+            let due = self.held().next_doubt();
+            pause_until(due).await;
+        }
+    }
+
+    /// Lists the statements of this name; the responses release permits.
+    async fn look_up(&self, name: &str) -> Result<()> {
+        let filter = StatementFilter::named(name);
+        let (mut page, mut pages) = (None, Pages::default());
+        loop {
+            let Ok(answer) = bounded(LIST_TIMEOUT, None, self.list(&filter, page)).await else {
+                return Ok(());
+            };
+            page = pages.turn(answer?.next)?;
+            if page.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Submits with permits; `None` when the service has no room.
     async fn try_submit(
         &self,
         statement: &Statement,
         wait: Option<WaitTime>,
-        tickets: &(Ticket, Ticket),
+        waiters: &(Waiter, Waiter),
     ) -> Option<Result<Submitted>> {
         let doubtful = statement.client_token().and_then(|token| self.held().doubtful.remove(token));
-        let places = match doubtful {
-            Some((places, _)) => places,
+        let permits = match doubtful {
+            Some(doubtful) => doubtful.permits,
             None => {
-                // A session is longer to wait for: nobody holds a statement's place meanwhile.
+                // The session's permit first: it is usually the longer wait, and no statement's permit is held during it.
                 let session = match opens_session(statement) {
-                    true => Some(self.enter(&tickets.1).await),
+                    true => Some(self.acquire(&waiters.1).await),
                     false => None,
                 };
-                Places { session, statement: self.enter(&tickets.0).await }
+                Permits { session, statement: self.acquire(&waiters.0).await }
             }
         };
         let answer = self.inner.submit(statement, wait).await;
         match &answer {
-            Ok(submitted) => self.held().submitted(statement, submitted, places),
+            Ok(submitted) => {
+                let ended = submitted.status.as_ref().is_some_and(|status| status.is_terminal());
+                let session = statement.session().or(submitted.session_id.as_ref()).cloned();
+                let keep_alive = statement.session_keep_alive();
+                self.held().accepted(&submitted.id, ended, session, keep_alive, permits);
+            }
             Err(error) => match error.kind() {
                 ErrorKind::TooManyStatements => {
-                    tickets.0.refused(places.statement);
+                    waiters.0.refused(permits.statement);
                     return None;
                 }
                 ErrorKind::TooManySessions => {
-                    if let Some(place) = places.session {
-                        tickets.1.refused(place);
+                    if let Some(permit) = permits.session {
+                        waiters.1.refused(permit);
                         return None;
                     }
                 }
                 kind if kind.may_have_taken_effect() => {
                     if let Some(token) = statement.client_token() {
-                        self.held().doubtful.insert(token.clone(), (places, Instant::now()));
+                        self.held().doubtful.insert(token.clone(), Doubtful::new(statement, permits));
                     }
                 }
                 ErrorKind::SessionGone => {
@@ -203,29 +268,54 @@ impl<E: StatementExecutor> Limit<E> {
     }
 }
 
+async fn pause_until(due: Option<Instant>) {
+    let now = Instant::now();
+    sleep_until(due.map_or(now + RECLAIM_INTERVAL, |due| due.clamp(now, now + RECLAIM_INTERVAL))).await;
+}
+
 fn opens_session(statement: &Statement) -> bool {
     statement.session().is_none() && statement.session_keep_alive().is_some_and(|idle| !idle.is_zero())
 }
 
-impl Held {
-    fn submitted(&mut self, statement: &Statement, submitted: &Submitted, places: Places) {
+impl Doubtful {
+    fn new(statement: &Statement, permits: Permits) -> Self {
         let now = Instant::now();
-        let session = statement.session().or(submitted.session_id.as_ref()).cloned();
-        let ended = submitted.status.as_ref().is_some_and(|status| status.is_terminal());
+        Self {
+            permits,
+            since: now,
+            looked_up: now,
+            name: statement.name().map(str::to_owned),
+            session: statement.session().cloned(),
+            keep_alive: statement.session_keep_alive(),
+        }
+    }
+}
+
+impl Held {
+    /// Keeps the permits of a statement that the service accepted.
+    fn accepted(
+        &mut self,
+        id: &StatementId,
+        ended: bool,
+        session: Option<SessionId>,
+        keep_alive: Option<Duration>,
+        permits: Permits,
+    ) {
+        let now = Instant::now();
         if let Some(session) = &session {
-            if let Some(place) = places.session {
-                let keep_alive = statement.session_keep_alive().unwrap_or_default();
-                self.open.insert(session.clone(), Open { _place: place, keep_alive, idle_since: None });
+            if let Some(permit) = permits.session {
+                let keep_alive = keep_alive.unwrap_or_default();
+                self.open.insert(session.clone(), Open { _permit: permit, keep_alive, idle_since: None });
             }
             if let Some(open) = self.open.get_mut(session) {
-                open.keep_alive = statement.session_keep_alive().unwrap_or(open.keep_alive);
+                open.keep_alive = keep_alive.unwrap_or(open.keep_alive);
                 open.idle_since = ended.then_some(now);
             }
         }
-        // A repeated submit is answered with the same id: its second place goes back.
+        // A repeated submit gets the same id in response: the second permit is released.
         if !ended {
-            let active = Active { _place: places.statement, since: now, asked: now, session };
-            self.active.insert(submitted.id.clone(), active);
+            let active = Active { _permit: permits.statement, since: now, described: now, session };
+            self.active.insert(id.clone(), active);
         }
     }
 
@@ -236,28 +326,77 @@ impl Held {
         }
     }
 
-    /// Leaves out what certainly is not there any more.
+    /// Settles doubtful submits by a page of a listing.
+    fn listed(&mut self, filter: &StatementFilter, page: &StatementPage) {
+        if self.doubtful.is_empty() {
+            return;
+        }
+        for statement in &page.statements {
+            self.found(statement);
+        }
+        // All pages are read: names that the filter covers and no page had belong to submits that had no effect. If one arrives all the
+        // same, the service's refusals lower the limit.
+        let covers_all = filter.status.is_none()
+            && !filter.own_session_only
+            && filter.compute.is_none()
+            && filter.database.is_none();
+        if page.next.is_none() && covers_all {
+            let prefix = filter.name_prefix.as_deref().unwrap_or_default();
+            self.doubtful
+                .retain(|_, doubtful| doubtful.name.as_deref().is_none_or(|name| !name.starts_with(prefix)));
+        }
+    }
+
+    fn found(&mut self, statement: &StatementSummary) {
+        let Some(name) = &statement.name else { return };
+        let is_it = |(token, doubtful): (&ClientToken, &Doubtful)| {
+            (doubtful.name.as_ref() == Some(name)).then(|| token.clone())
+        };
+        let Some(token) = self.doubtful.iter().find_map(is_it) else { return };
+        let Some(doubtful) = self.doubtful.remove(&token) else { return };
+        let session = doubtful.session.or_else(|| statement.session_id.clone());
+        let ended = statement.status.is_terminal();
+        self.accepted(&statement.id, ended, session, doubtful.keep_alive, doubtful.permits);
+    }
+
+    /// Releases the permits of everything that has certainly ended.
     fn forget(&mut self, now: Instant) {
         self.active.retain(|_, active| now - active.since < LONGEST_RUN);
-        self.doubtful.retain(|_, (_, since)| now - *since < LONGEST_RUN);
+        self.doubtful.retain(|_, doubtful| now - doubtful.since < LONGEST_RUN);
         self.open.retain(|_, open| open.idle_since.is_none_or(|since| now - since < open.keep_alive));
     }
 
-    /// When the next place may come back that nobody gives back.
+    /// When the next statement becomes stale, or the next session ends.
     fn next_due(&self) -> Option<Instant> {
-        let neglected = self.active.values().map(|active| active.asked + NEGLECTED);
+        let stale = self.active.values().map(|active| active.described + STALE);
         let idle = self.open.values().filter_map(|open| Some(open.idle_since? + open.keep_alive));
-        neglected.chain(idle).min()
+        stale.chain(idle).min()
     }
 
-    /// Statements that nobody asked about for long. They count as asked about now.
-    fn neglected(&mut self, now: Instant) -> Vec<StatementId> {
+    /// When the next doubtful submit becomes stale.
+    fn next_doubt(&self) -> Option<Instant> {
+        self.doubtful.values().map(|doubtful| doubtful.looked_up + STALE_DOUBT).min()
+    }
+
+    /// Statements that were not described for long. They count as described now.
+    fn stale(&mut self, now: Instant) -> Vec<StatementId> {
         self.forget(now);
-        let neglected = self.active.iter_mut().filter(|(_, active)| now - active.asked >= NEGLECTED);
-        neglected
+        let stale = self.active.iter_mut().filter(|(_, active)| now - active.described >= STALE);
+        stale
             .map(|(id, active)| {
-                active.asked = now;
+                active.described = now;
                 id.clone()
+            })
+            .collect()
+    }
+
+    /// Names of doubtful submits that were not looked up for long. They count as looked up now.
+    fn stale_doubtful(&mut self, now: Instant) -> Vec<String> {
+        let stale = self.doubtful.values_mut().filter(|doubtful| now - doubtful.looked_up >= STALE_DOUBT);
+        stale
+            .filter_map(|doubtful| {
+                doubtful.looked_up = now;
+                doubtful.name.clone()
             })
             .collect()
     }
@@ -267,9 +406,9 @@ impl Held {
 #[deny(clippy::missing_trait_methods)]
 impl<E: StatementExecutor> StatementExecutor for Limit<E> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
-        let tickets = (self.statements.ticket(), self.sessions.ticket());
+        let waiters = (self.statements.waiter(), self.sessions.waiter());
         loop {
-            if let Some(answer) = self.try_submit(statement, wait, &tickets).await {
+            if let Some(answer) = self.try_submit(statement, wait, &waiters).await {
                 return answer;
             }
         }
@@ -277,7 +416,7 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
         if let Some(active) = self.held().active.get_mut(id) {
-            active.asked = Instant::now();
+            active.described = Instant::now();
         }
         let answer = self.inner.describe(id, wait).await;
         let is_over = match &answer {
@@ -299,11 +438,13 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.inner.list(filter, page).await
+        let answer = self.inner.list(filter, page).await?;
+        self.held().listed(filter, &answer);
+        Ok(answer)
     }
 }
 
-/// Nothing of the catalog is limited.
+/// Catalog requests pass through without a limit.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: Catalog> Catalog for Limit<E> {
@@ -330,12 +471,12 @@ impl<E: Catalog> Catalog for Limit<E> {
 
 impl<E: fmt::Display> fmt::Display for Limit<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Limit({}, {})", self.room(), self.inner)
+        write!(f, "Limit({}, {})", self.capacity(), self.inner)
     }
 }
 
 impl<E: fmt::Debug> fmt::Debug for Limit<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Limit({}, {:?})", self.room(), self.inner)
+        write!(f, "Limit({}, {:?})", self.capacity(), self.inner)
     }
 }

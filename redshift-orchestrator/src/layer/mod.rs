@@ -30,10 +30,10 @@
 //! Each of them is also a [`Catalog`](crate::Catalog) in front of one.
 
 mod fleet;
-mod gate;
 mod limit;
 mod rate;
 mod retry;
+mod semaphore;
 mod trace;
 
 pub use fleet::Fleet;

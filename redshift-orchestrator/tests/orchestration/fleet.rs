@@ -1,10 +1,19 @@
 //! Many statements at once: within the rates, within the room, oldest first; and what a waiter leaves when it goes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use redshift_orchestrator::{
-    Catalog, ErrorKind, Orchestrator, Statement, StatementExecutor, StatementId, Status, StepKey, WaitTime,
+    Catalog, ClientToken, Description, Error, ErrorKind, Orchestrator, PageToken, Result, ResultPage,
+    Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, Status, StepKey, Submitted,
+    WaitTime,
     catalog::Scope,
     layer::{Fleet, Limit, Rate, Request, RequestRates},
     local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun},
@@ -159,7 +168,7 @@ async fn room_is_learned_from_refusals_and_tried_again() {
         .collect();
     sleep(secs(50)).await;
     assert_eq!(fleet.active(), 40);
-    assert!((40..=41).contains(&fleet.room()), "{}", fleet.room());
+    assert!((40..=41).contains(&fleet.capacity()), "{}", fleet.capacity());
     for outcome in join_all(waits).await {
         let outcome = outcome.unwrap();
         // Waiting for room is no fault, and no lost submit.
@@ -190,6 +199,145 @@ async fn a_place_of_a_statement_that_nobody_waits_for_comes_back() {
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
     assert!((30..32).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert_eq!(fleet.active(), 1);
+}
+
+/// A statement of half an hour holds the only permit, and describes of other statements use their whole rate.
+#[tokio::test(start_paused = true)]
+async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_in_front_of_it() {
+    let service = service(1_800);
+    let rates = RequestRates::default().with(Request::DescribeStatement, 1);
+    let fleet = Arc::new(Fleet::new(service.clone()).with_rates(rates).with_statements(1));
+    let first = fleet.submit(&statement(), None).await.unwrap().id;
+    let other = service.submit(&statement(), None).await.unwrap().id;
+    // Three clients: one request is always in the queue.
+    let busy = join_all((0..3).map(|_| async {
+        loop {
+            fleet.describe(&other, None).await.unwrap();
+        }
+    }));
+    let orchestrator = Orchestrator::new(fleet.clone());
+    let key = StepKey::new("run", "step");
+    let run = async {
+        let outcome = orchestrator.run(&key, statement(), None).await.unwrap();
+        assert!(outcome.is_finished() && outcome.effort.faults.is_empty(), "{outcome:?}");
+        assert_eq!(outcome.effort.submits, 1);
+    };
+    // The fleet describes the first statement after a minute, and this puts off its next describe.
+    let described = async {
+        sleep(secs(100)).await;
+        fleet.describe(&first, None).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = busy => {}
+        () = described => {}
+        () = run => {}
+    }
+    assert_eq!(service.effects().len(), 3);
+}
+
+/// Loses the reply to the first submit, or the submit itself.
+#[derive(Debug)]
+struct LosesFirst {
+    inner: LocalExecutor<Scripted>,
+    is_sent: bool,
+    is_over: AtomicBool,
+}
+
+impl LosesFirst {
+    fn new(inner: LocalExecutor<Scripted>, is_sent: bool) -> Self {
+        Self { inner, is_sent, is_over: AtomicBool::new(false) }
+    }
+}
+
+#[async_trait]
+impl StatementExecutor for LosesFirst {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let is_first = !self.is_over.swap(true, Ordering::Relaxed);
+        if is_first && !self.is_sent {
+            return Err(Error::new(ErrorKind::Disconnected, "connection reset"));
+        }
+        let submitted = self.inner.submit(statement, wait).await?;
+        match is_first {
+            true => Err(Error::new(ErrorKind::Disconnected, "connection reset")),
+            false => Ok(submitted),
+        }
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.inner.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.inner.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.inner.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.inner.list(filter, page).await
+    }
+}
+
+fn doubtful() -> Statement {
+    statement().with_name("doubtful").with_client_token(ClientToken::new("0123456789").unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_submit_that_a_listing_shows_keeps_its_permit_until_the_statement_ends() {
+    let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
+    fleet.submit(&doubtful(), None).await.unwrap_err();
+    assert_eq!(fleet.active(), 1);
+    let listed = fleet.list(&StatementFilter::named("doubtful"), None).await.unwrap();
+    let id = &listed.statements[0].id;
+    assert_eq!(fleet.active(), 1, "it runs");
+    fleet.describe(id, Some(WaitTime::MAX)).await.unwrap();
+    assert_eq!(fleet.active(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_submit_whose_statement_has_ended_when_it_is_listed_releases_its_permit() {
+    let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
+    fleet.submit(&doubtful(), None).await.unwrap_err();
+    sleep(secs(20)).await;
+    // A prefix of the name is enough.
+    fleet.list(&StatementFilter::named("doubt"), None).await.unwrap();
+    assert_eq!(fleet.active(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_submit_that_no_listing_shows_releases_its_permit() {
+    let fleet = Limit::new(LosesFirst::new(service(10), false), 2);
+    fleet.submit(&doubtful(), None).await.unwrap_err();
+    fleet.list(&StatementFilter::named("another"), None).await.unwrap();
+    assert_eq!(fleet.active(), 1, "the listing says nothing about it");
+    fleet.list(&StatementFilter::named("doubtful"), None).await.unwrap();
+    assert_eq!(fleet.active(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_session_is_known_once_its_statement_is_listed() {
+    let fleet = Limit::new(LosesFirst::new(service(10), true), 2).with_sessions(1);
+    let kept = doubtful().with_session_keep_alive(secs(60));
+    fleet.submit(&kept, None).await.unwrap_err();
+    let listed = fleet.list(&StatementFilter::named("doubtful"), None).await.unwrap();
+    assert_eq!(fleet.open_sessions(), 1);
+    fleet.describe(&listed.statements[0].id, Some(WaitTime::MAX)).await.unwrap();
+    sleep(secs(60)).await;
+    assert_eq!(fleet.open_sessions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_of_doubtful_submits_that_nobody_looks_up_come_back_when_they_are_short() {
+    let fleet = Limit::new(LosesFirst::new(service(10), true), 1);
+    fleet.submit(&doubtful(), None).await.unwrap_err();
+    let begun = Instant::now();
+    fleet.submit(&statement(), None).await.unwrap();
+    // Until then whoever submitted it may still repeat it.
+    assert!((900..920).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(fleet.active(), 1);
 }
 
