@@ -47,33 +47,39 @@ impl Message {
     }
 }
 
-/// How long an ending waits for the last words.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Longest time that the last messages delay a statement's ending.
+const ENDING_DELAY: Duration = Duration::from_secs(1);
+/// Longest time for reading the last messages. Beyond [`ENDING_DELAY`], they are reported after the ending.
+const LAST_READ: Duration = Duration::from_secs(30);
 
-/// Waits for `ending`, and tells meanwhile what the statement says.
-pub(crate) async fn telling<T>(
-    source: &dyn Messages,
-    id: &StatementId,
-    tell: impl Fn(&Message),
+/// Waits for `ending`, and reports the statement's messages meanwhile.
+///
+/// The messages that come with the ending are read in a task of their own: they delay the ending by at most a second, and are reported
+/// when they arrive, as long as the process runs.
+pub(crate) async fn reporting<T>(
+    source: Arc<dyn Messages>,
+    id: StatementId,
+    report: impl Fn(&Message) + Send + Sync + 'static,
     ending: impl Future<Output = T>,
 ) -> T {
-    let mut told = 0;
+    let interval = source.interval();
+    let mut reader = Reader { source, id, report, reported: 0 };
     let ended = {
-        let going = async {
+        let reading = async {
             loop {
-                sleep(source.interval()).await;
-                tell_new(source, id, &mut told, &tell, false).await;
+                sleep(interval).await;
+                reader.read(false).await;
             }
         };
-        let (mut ending, mut going) = (std::pin::pin!(ending), std::pin::pin!(going));
+        let (mut ending, mut reading) = (std::pin::pin!(ending), std::pin::pin!(reading));
         tokio::select! {
             biased;
             ended = &mut ending => ended,
-            never = &mut going => unreached(never),
+            never = &mut reading => unreached(never),
         }
     };
-    // Not answered in time, they are not told.
-    let _ = timeout(LAST_WORDS, tell_new(source, id, &mut told, &tell, true)).await;
+    let last = tokio::spawn(async move { timeout(LAST_READ, reader.read(true)).await });
+    let _ = timeout(ENDING_DELAY, last).await;
     ended
 }
 
@@ -81,19 +87,23 @@ fn unreached<T>(never: Infallible) -> T {
     match never {}
 }
 
-async fn tell_new(
-    source: &dyn Messages,
-    id: &StatementId,
-    told: &mut usize,
-    tell: &impl Fn(&Message),
-    last: bool,
-) {
-    match source.messages(id, last).await {
-        Ok(messages) => {
-            messages.iter().skip(*told).for_each(tell);
-            *told = messages.len().max(*told);
+/// Reads the messages of one statement, and reports each once.
+struct Reader<F> {
+    source: Arc<dyn Messages>,
+    id: StatementId,
+    report: F,
+    reported: usize,
+}
+
+impl<F: Fn(&Message)> Reader<F> {
+    async fn read(&mut self, last: bool) {
+        match self.source.messages(&self.id, last).await {
+            Ok(messages) => {
+                messages.iter().skip(self.reported).for_each(&self.report);
+                self.reported = messages.len().max(self.reported);
+            }
+            Err(error) => tracing::debug!(%error, statement_id = %self.id, "messages could not be read"),
         }
-        Err(error) => tracing::debug!(%error, statement_id = %id, "messages could not be read"),
     }
 }
 
@@ -259,5 +269,36 @@ mod tests {
         // What is no call is not asked about.
         orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1"), None).await.unwrap();
         assert_eq!(service.effects().len(), 5);
+    }
+
+    /// Messages that take ten seconds to read, and are there only once the statement has ended.
+    #[derive(Debug)]
+    struct Slow;
+
+    #[async_trait]
+    impl Messages for Slow {
+        async fn messages(&self, _: &StatementId, last: bool) -> Result<Vec<Message>> {
+            sleep(Duration::from_secs(10)).await;
+            Ok(if last { vec![Message::new("INFO", "done")] } else { Vec::new() })
+        }
+
+        fn interval(&self) -> Duration {
+            Duration::from_secs(3600)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_messages_delay_an_ending_by_at_most_a_second_and_are_reported_later() {
+        let script = Script::new().on("CALL", ScriptedRun::finished(Duration::from_secs(40)));
+        let service = Arc::new(LocalExecutor::scripted(script));
+        let heard = Heard::default();
+        let orchestrator = Orchestrator::new(service).with_observer(heard.clone()).with_messages(Slow);
+        let begun = Instant::now();
+        let key = StepKey::new("r", "s");
+        orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+        assert!(begun.elapsed() <= Duration::from_secs(42), "{:?}", begun.elapsed());
+        assert!(heard.0.lock().unwrap().is_empty());
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(*heard.0.lock().unwrap(), ["INFO: done"]);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     clock::age,
     journal::{Ended, Entry, Event, Standing},
     mask::Mask,
-    messages::telling,
+    messages::reporting,
     pages::Pages,
     patience::bounded,
     wait::{Cancellation, Effort, Ending, Wait, WaitEvent},
@@ -254,14 +254,10 @@ impl<'a> Call<'a> {
         let waiting = Instant::now();
         let ending = {
             let mut on_drop = CancelOnDrop { orchestrator, key, id: Some(&id) };
+            let report = self.message_report();
             let until_ended = Box::pin(wait.until_ended(&mut self.effort));
-            let tell = |message: &Message| {
-                let text =
-                    mask().map_or_else(|| message.text.clone(), |mask| mask.apply_secrets(&message.text));
-                orchestrator.observe(key, &Progressed::Message { level: &message.level, text: &text });
-            };
             let ending = match &orchestrator.messages {
-                Some(source) => Box::pin(telling(&**source, &id, tell, until_ended)).await,
+                Some(source) => Box::pin(reporting(source.clone(), id.clone(), report, until_ended)).await,
                 None => until_ended.await,
             };
             on_drop.id = None;
@@ -289,6 +285,17 @@ impl<'a> Call<'a> {
         let mut outcome = self.outcome(entry.name, Some(id), result, Some(*description), origin);
         outcome.overrun = overrun;
         Ok(outcome)
+    }
+
+    /// Reports messages of the statement, also after this call has ended.
+    fn message_report(&self) -> impl Fn(&Message) + Send + Sync + use<> {
+        let (orchestrator, key) = (self.orchestrator.clone(), self.key.clone());
+        let (statement, cell) = (self.statement.clone(), OnceLock::new());
+        move |message| {
+            let mask = mask_in(&cell, &statement, &orchestrator);
+            let text = mask.map_or_else(|| message.text.clone(), |mask| mask.apply_secrets(&message.text));
+            orchestrator.observe(&key, &Progressed::Message { level: &message.level, text: &text });
+        }
     }
 
     async fn unknown(
