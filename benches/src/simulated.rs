@@ -122,4 +122,8 @@ impl StatementExecutor for Service {
     async fn list(&self, _: &StatementFilter, _: Option<PageToken>) -> Result<StatementPage> {
         unsupported()
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
 }

@@ -54,6 +54,10 @@ impl<E: StatementExecutor> StatementExecutor for Crashing<E> {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.inner.list(filter, page).await
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        self.inner.target()
+    }
 }
 
 impl<E: fmt::Debug> fmt::Debug for Crashing<E> {

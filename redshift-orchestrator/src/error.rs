@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
+use crate::StatementId;
+
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -48,6 +50,10 @@ pub enum ErrorKind {
     Overlap,
     /// A pipeline's definition, or the parameters of a run, contradict themselves. The message names the place and the way out.
     Definition,
+    /// The service answered with a statement that another caller submitted: it was created before this one was
+    /// intended, or it runs in another database. This one is recorded as unknown, never as finished. Give the
+    /// run another name, or the orchestrator a scope.
+    IdentityConflict,
     /// An answer that this version does not know. It is kept as it came, and never retried blindly.
     Other,
 }
@@ -74,6 +80,7 @@ impl ErrorKind {
             Self::Journal => "journal",
             Self::Overlap => "overlap",
             Self::Definition => "pipeline definition",
+            Self::IdentityConflict => "identity conflict",
             Self::Other => "unknown answer",
         }
     }
@@ -120,6 +127,7 @@ struct Inner {
     message: String,
     context: Vec<(&'static str, String)>,
     retry_after: Option<Duration>,
+    submitted: Option<StatementId>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -132,6 +140,7 @@ impl Error {
             message: message.into(),
             context: Vec::new(),
             retry_after: None,
+            submitted: None,
             source: None,
         }))
     }
@@ -164,6 +173,23 @@ impl Error {
         self
     }
 
+    /// Adds the statement that was submitted before the error, also as a part of the context.
+    #[must_use]
+    pub(crate) fn with_submitted(mut self, id: &StatementId) -> Self {
+        self.0.submitted = Some(id.clone());
+        self.with_context("statement_id", id)
+    }
+
+    /// Returns the statement that was submitted before the error, and whose outcome is unknown to the caller.
+    pub fn submitted(&self) -> Option<&StatementId> {
+        self.0.submitted.as_ref()
+    }
+
+    /// Returns `true` if the statement that the error is about may have run.
+    pub(crate) fn leaves_unknown(&self) -> bool {
+        self.0.submitted.is_some() || self.0.kind == ErrorKind::IdentityConflict
+    }
+
     /// What went wrong, by what the caller does next.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -194,6 +220,7 @@ impl Error {
             message: change(&self.0.message),
             context: self.0.context.clone(),
             retry_after: self.0.retry_after,
+            submitted: self.0.submitted.clone(),
             source: causes.map(|causes| change(&causes).into()),
         }))
     }

@@ -49,6 +49,10 @@ pub trait StatementExecutor: fmt::Debug + Send + Sync {
 
     /// One page of the statements of the last 24 hours, newest first; the first one without a `page`.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage>;
+
+    /// Returns the database that statements without a target of their own run in; `None` if the executor does
+    /// not know it. It is part of a statement's identity: decorators forward it.
+    fn target(&self) -> Option<Target>;
 }
 
 #[async_trait]
@@ -71,6 +75,10 @@ impl<E: StatementExecutor + ?Sized> StatementExecutor for Arc<E> {
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         (**self).list(filter, page).await
+    }
+
+    fn target(&self) -> Option<Target> {
+        (**self).target()
     }
 }
 
@@ -432,6 +440,7 @@ mod tests {
             .expect_describe()
             .times(1)
             .returning(|id, _| Ok(Description::new(id.clone(), Status::Failed).with_error("ERROR: no")));
+        service.expect_target().return_const(None);
         let orchestrator = crate::Orchestrator::new(service);
         let key = crate::StepKey::new("run", "step");
         let outcome = orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();

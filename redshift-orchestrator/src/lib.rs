@@ -102,8 +102,8 @@ pub mod emulator;
 mod error;
 mod executor;
 mod failure;
+mod identity;
 pub mod journal;
-mod key;
 pub mod layer;
 pub mod local;
 mod mask;
@@ -144,7 +144,7 @@ pub use executor::{
     Submitted, WaitTime,
 };
 pub use failure::FailureKind;
-pub use key::{Part, StepKey};
+pub use identity::{Part, StepKey};
 pub use messages::{Message, Messages, SystemMessages};
 pub use observer::{Observer, Progressed};
 pub use orchestrator::Orchestrator;

@@ -76,6 +76,33 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Returns `true` if compute and database are the same, whatever the authentication. A workgroup that is
+    /// named by its ARN is taken for any other workgroup, because an ARN does not contain the name.
+    pub(crate) fn is_same_database(&self, other: &Self) -> bool {
+        let is_arn = |name: &str| name.starts_with("arn:");
+        let same_compute = match (&self.compute, &other.compute) {
+            (Compute::Cluster(one), Compute::Cluster(two)) => one.eq_ignore_ascii_case(two),
+            (Compute::Workgroup(one), Compute::Workgroup(two)) => {
+                is_arn(one) != is_arn(two) || one.eq_ignore_ascii_case(two)
+            }
+            _ => false,
+        };
+        same_compute && self.database.eq_ignore_ascii_case(&other.database)
+    }
+}
+
+/// `cluster/dwh/mystore`, without the authentication.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = match &self.compute {
+            Compute::Cluster(identifier) => ("cluster", identifier),
+            Compute::Workgroup(name) => ("workgroup", name),
+        };
+        write!(f, "{kind}/{name}/{}", self.database)
+    }
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")

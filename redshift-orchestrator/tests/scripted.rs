@@ -34,7 +34,7 @@ async fn status(service: &LocalExecutor<Scripted>, id: &StatementId) -> Status {
 async fn a_statement_stays_in_each_state_as_declared() {
     let latency = Latency { submitted: secs(2), picked: secs(3) };
     let script = Script::new().with_latency(latency).otherwise(ScriptedRun::finished(secs(5)));
-    let service = LocalExecutor::scripted(script);
+    let service = LocalExecutor::scripted(script.starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
     let id = submit(&service, Statement::sql("SELECT 1")).await;
     let mut seen = Vec::new();
     sleep(Duration::from_millis(500)).await;
@@ -180,7 +180,7 @@ async fn runs_of_a_rule_follow_each_other() {
 #[tokio::test(start_paused = true)]
 async fn with_one_slot_statements_run_one_after_the_other_in_their_order() {
     let script = Script::new().with_concurrency(1).otherwise(ScriptedRun::finished(secs(10)));
-    let service = LocalExecutor::scripted(script);
+    let service = LocalExecutor::scripted(script.starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
     for name in ["a", "b", "c"] {
         submit(&service, Statement::sql("SELECT 1").with_name(name)).await;
     }
@@ -285,8 +285,12 @@ async fn what_the_service_refuses_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn ids_and_times_of_a_script_are_the_same_every_time() {
     let play = || async {
-        let service =
-            LocalExecutor::scripted(Script::new().with_seed(7).otherwise(ScriptedRun::finished(secs(1))));
+        let service = LocalExecutor::scripted(
+            Script::new()
+                .starting_at("2026-01-01T00:00:00Z".parse().unwrap())
+                .with_seed(7)
+                .otherwise(ScriptedRun::finished(secs(1))),
+        );
         let id = submit(&service, Statement::sql("SELECT 1")).await;
         service.describe(&id, wait(30)).await.unwrap()
     };

@@ -380,4 +380,8 @@ impl StatementExecutor for Pages {
     ) -> redshift_orchestrator::Result<StatementPage> {
         unsupported()
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
 }

@@ -111,11 +111,6 @@ impl DataApiExecutor {
             .retry_config(RetryConfig::disabled())
     }
 
-    /// The database that statements run in, and as whom.
-    pub fn target(&self) -> &Target {
-        &self.target
-    }
-
     /// The SDK's client, for operations that this executor does not offer.
     pub fn client(&self) -> &Client {
         &self.client
@@ -293,6 +288,10 @@ impl StatementExecutor for DataApiExecutor {
         let mut answer = convert::statement_page(output);
         answer.next = onward(page.as_ref(), answer.next)?;
         Ok(answer)
+    }
+
+    fn target(&self) -> Option<Target> {
+        Some(self.target.clone())
     }
 }
 

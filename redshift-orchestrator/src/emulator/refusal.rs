@@ -76,7 +76,9 @@ impl Refusal {
             }
             K::Denied => "AccessDeniedException",
             K::Database if operation.connects() => "DatabaseConnectionException",
-            K::Database | K::ServiceFault | K::Journal | K::Overlap | K::Other => internal,
+            K::Database | K::ServiceFault | K::Journal | K::Overlap | K::IdentityConflict | K::Other => {
+                internal
+            }
         };
         let code = error.code().unwrap_or(usual);
         let id = error.context("statement_id").unwrap_or_default();

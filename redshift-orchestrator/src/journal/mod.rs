@@ -59,7 +59,6 @@ mod memory;
 mod object_store;
 mod prune;
 mod runs;
-mod token;
 
 pub use file::FileJournal;
 pub(crate) use line::{BadLine, Head, Line};
@@ -68,7 +67,6 @@ pub use memory::MemoryJournal;
 pub use object_store::ObjectStoreJournal;
 pub use prune::{Keep, Kept, Prune, Pruned, prune};
 pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunPage, RunRecord, RunResult};
-pub(crate) use token::{client_token, statement_name};
 
 /// Where intents, ids and endings are kept.
 ///

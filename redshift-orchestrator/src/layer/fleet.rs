@@ -95,6 +95,10 @@ impl<E: StatementExecutor> StatementExecutor for Fleet<E> {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.0.list(filter, page).await
     }
+
+    fn target(&self) -> Option<crate::Target> {
+        self.0.target()
+    }
 }
 
 #[async_trait]

@@ -442,6 +442,10 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
         self.held().listed(filter, &answer);
         Ok(answer)
     }
+
+    fn target(&self) -> Option<crate::Target> {
+        self.inner.target()
+    }
 }
 
 /// Catalog requests pass through without a limit.

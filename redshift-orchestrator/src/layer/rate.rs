@@ -247,6 +247,10 @@ impl<E: StatementExecutor> StatementExecutor for Rate<E> {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.send(Request::ListStatements, self.inner.list(filter, page)).await
     }
+
+    fn target(&self) -> Option<crate::Target> {
+        self.inner.target()
+    }
 }
 
 #[async_trait]

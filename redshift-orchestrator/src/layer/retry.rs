@@ -101,6 +101,10 @@ impl<E: StatementExecutor> StatementExecutor for Retry<E> {
         let prefix = &filter.name_prefix;
         self.repeat(prefix, |_| true, || self.inner.list(filter, page.clone())).await
     }
+
+    fn target(&self) -> Option<crate::Target> {
+        self.inner.target()
+    }
 }
 
 #[async_trait]

@@ -66,6 +66,10 @@ impl<E: StatementExecutor> StatementExecutor for Traced<E> {
         let span = debug_span!("list", name_prefix = filter.name_prefix.as_deref());
         traced(span, self.inner.list(filter, page)).await
     }
+
+    fn target(&self) -> Option<crate::Target> {
+        self.inner.target()
+    }
 }
 
 #[async_trait]

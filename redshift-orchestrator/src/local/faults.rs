@@ -385,6 +385,10 @@ impl<E: StatementExecutor> StatementExecutor for Faulty<E> {
         page.statements.retain(|statement| !expired.contains(&statement.id));
         Ok(page)
     }
+
+    fn target(&self) -> Option<crate::Target> {
+        self.inner.target()
+    }
 }
 
 #[async_trait]

@@ -36,6 +36,8 @@ use crate::{
 pub struct LocalExecutor<B: Backend> {
     service: Arc<Service<B>>,
     tasks: Arc<Tasks>,
+    /// The target of statements that have none.
+    target: Option<crate::Target>,
 }
 
 /// Time that a statement stays in the states before it runs.
@@ -140,7 +142,16 @@ impl<B: Backend> LocalExecutor<B> {
             slots: parts.concurrency.map(|slots| Arc::new(Semaphore::new(slots.max(1)))),
             state: Mutex::new(state),
         };
-        Self { service: Arc::new(service), tasks: Arc::default() }
+        Self { service: Arc::new(service), tasks: Arc::default(), target: None }
+    }
+
+    /// Returns a client of the same service whose statements run in this database, as those of a
+    /// [`DataApiExecutor`](struct@crate::DataApiExecutor) do. The service runs them as any other, and reports
+    /// the target.
+    #[must_use]
+    pub fn with_target(mut self, target: crate::Target) -> Self {
+        self.target = Some(target);
+        self
     }
 
     pub(super) fn backend(&self) -> &B {
@@ -209,10 +220,14 @@ impl<B: Backend> LocalExecutor<B> {
 impl<B: Backend> StatementExecutor for LocalExecutor<B> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         self.service.limits.check(statement)?;
+        let mut statement = statement.clone();
+        if let (Some(target), None, None) = (&self.target, statement.target(), statement.session()) {
+            statement = statement.with_target(target.clone());
+        }
         let (answer, answered) = oneshot::channel();
         // The task outlives this future: once the record is durable, the statement runs, even if the caller
         // is gone.
-        self.tasks.spawn(accept(self.service.clone(), statement.clone(), answer));
+        self.tasks.spawn(accept(self.service.clone(), statement, answer));
         let id = answered.await.map_err(|_| stopped())??;
         self.look_up(&id).await?;
         // The statement is submitted, even if the number of waiting requests is exhausted.
@@ -296,6 +311,10 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         found.truncate(size);
         let next = found.last().filter(|_| more).map(|(number, _)| PageToken::new(number.to_string()));
         Ok(StatementPage { statements: found.into_iter().map(|(_, summary)| summary).collect(), next })
+    }
+
+    fn target(&self) -> Option<crate::Target> {
+        self.target.clone()
     }
 }
 
@@ -686,7 +705,7 @@ fn stopped() -> Error {
 
 impl<B: Backend> Clone for LocalExecutor<B> {
     fn clone(&self) -> Self {
-        Self { service: self.service.clone(), tasks: self.tasks.clone() }
+        Self { service: self.service.clone(), tasks: self.tasks.clone(), target: self.target.clone() }
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     ClientToken, Clock, Column, ExecutionMode, Field, PageToken, Result, ResultPage, SessionId,
-    StatementFilter, StatementId, Status, TokioClock, catalog::Table as CatalogTable,
+    StatementFilter, StatementId, Status, SystemClock, TokioClock, catalog::Table as CatalogTable,
 };
 
 /// The behaviour of a [`LocalExecutor`] without a database.
@@ -52,7 +52,7 @@ pub struct Script {
     latency: Latency,
     concurrency: Option<usize>,
     tables: Vec<(CatalogTable, Vec<Column>)>,
-    epoch: Timestamp,
+    epoch: Option<Timestamp>,
     seed: u64,
     keeps_effects: bool,
 }
@@ -109,9 +109,7 @@ impl Script {
             latency: Latency::default(),
             concurrency: None,
             tables: Vec::new(),
-            epoch: jiff::civil::date(2026, 1, 1)
-                .to_zoned(jiff::tz::TimeZone::UTC)
-                .map_or(Timestamp::UNIX_EPOCH, |zoned| zoned.timestamp()),
+            epoch: None,
             seed: 0,
             keeps_effects: true,
         }
@@ -158,10 +156,11 @@ impl Script {
         self
     }
 
-    /// Sets the initial time of day.
+    /// Sets the initial time of day. Default: the time of the machine, as an orchestrator has it. Set
+    /// it where times have to repeat.
     #[must_use]
     pub fn starting_at(mut self, epoch: Timestamp) -> Self {
-        self.epoch = epoch;
+        self.epoch = Some(epoch);
         self
     }
 
@@ -234,7 +233,7 @@ pub struct Effect {
 impl LocalExecutor<Scripted> {
     /// Creates a service that follows the script.
     pub fn scripted(script: Script) -> Self {
-        let clock = TokioClock::starting_at(script.epoch);
+        let clock = TokioClock::starting_at(script.epoch.unwrap_or_else(|| SystemClock.now()));
         Self::assemble(Parts {
             limits: script.limits.clone(),
             latency: script.latency,

@@ -16,6 +16,7 @@ use crate::{
     ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome, Overrun,
     Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::age,
+    identity::{is_before, short_digest},
     journal::{Ended, Entry, Event, Standing},
     mask::Mask,
     messages::reporting,
@@ -120,12 +121,13 @@ impl<'a> Call<'a> {
         let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
         loop {
             self.effort.submits += 1;
-            let error = match submit::once(orchestrator, self.key, &self.statement, &entry.name).await {
+            let error = match submit::once(orchestrator, self.key, &self.statement, entry).await {
                 Answer::Accepted(id) => {
                     self.submitted = Some(self.started.elapsed());
                     return Ok(Submission::Accepted(id));
                 }
                 Answer::AcceptedUnwritten(error) => return Err(error),
+                Answer::Foreign(error) => return Err(self.foreign(error).await?),
                 Answer::Failed(error) => match self.mask() {
                     Some(mask) => mask.apply_to(error),
                     None => error,
@@ -198,8 +200,11 @@ impl<'a> Call<'a> {
             match answer {
                 Ok(listed) => {
                     for statement in listed.statements {
-                        // The service's filter is a prefix.
-                        if statement.name.as_deref() != Some(&entry.name)
+                        // The service's filter is a prefix, and an older statement is not this one.
+                        let is_older =
+                            statement.created_at.is_some_and(|created| is_before(created, entry.intended_at));
+                        if is_older
+                            || statement.name.as_deref() != Some(&entry.name)
                             || found.as_ref() == Some(&statement.id)
                         {
                             continue;
@@ -243,11 +248,17 @@ impl<'a> Call<'a> {
                 orchestrator.observe(key, &Progressed::Survived { error });
             }
         };
+        let (namespace, intended_at) = (&orchestrator.namespace, entry.intended_at);
+        let check = move |seen: &Description| {
+            let target = seen.target.as_ref();
+            namespace.check_answer(statement, intended_at, &seen.id, seen.created_at, target)
+        };
         let mut wait = Wait::new(&*orchestrator.executor, &id, &*orchestrator.strategy)
             .with_backoff(orchestrator.backoff)
             .with_limit(self.limit)
             .with_expected(orchestrator.durations.expected(&key.step))
-            .with_watch(&watch);
+            .with_watch(&watch)
+            .with_check(&check);
         if origin == Origin::Reattached {
             wait = wait.attached_after(self.age(&entry));
         }
@@ -265,6 +276,9 @@ impl<'a> Call<'a> {
         };
         let (description, overrun) = match last_seen(ending) {
             Ok(seen) => seen,
+            Err((_, error, _)) if error.kind() == ErrorKind::IdentityConflict => {
+                return Err(self.foreign(error).await?);
+            }
             Err((reason, error, overrun)) => {
                 let mut outcome = self.unknown(entry, reason, Some(error)).await?;
                 outcome.overrun = overrun;
@@ -279,9 +293,9 @@ impl<'a> Call<'a> {
         ended.timed_out = overrun == Some(Overrun::Cancelled);
         // The kind is read from all of what was said.
         let result = conclude(&ended, FailureKind::of_text(said.as_deref().unwrap_or_default()), self.limit);
-        self.record(Event::Ended(ended)).await.map_err(|error| {
-            error.with_context("statement_id", &id).with_context("status", &description.status)
-        })?;
+        self.record(Event::Ended(ended))
+            .await
+            .map_err(|error| error.with_submitted(&id).with_context("status", &description.status))?;
         let mut outcome = self.outcome(entry.name, Some(id), result, Some(*description), origin);
         outcome.overrun = overrun;
         Ok(outcome)
@@ -314,6 +328,14 @@ impl<'a> Call<'a> {
         self.record(Event::Unknown { reason: unknown.to_string() }).await?;
         let result = Conclusion::Unknown(Box::new(unknown));
         Ok(self.outcome(entry.name, entry.id, result, None, Origin::Reattached))
+    }
+
+    /// Records that the statement was mistaken for another one, and returns the error. Whether it ran is not
+    /// certain: the clock of the process that wrote the intent may have been wrong.
+    async fn foreign(&mut self, error: Error) -> Result<Error> {
+        let error = error.with_context("step", self.key);
+        self.record(Event::Unknown { reason: error.to_string() }).await?;
+        Ok(error)
     }
 
     pub(super) fn outcome(
@@ -366,7 +388,7 @@ impl<'a> Call<'a> {
 
 /// The pauses of different statements should differ, and those of one statement repeat.
 fn salt(token: &ClientToken) -> u64 {
-    token.as_str().get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+    u64::from_str_radix(short_digest(token), 16).unwrap_or(0)
 }
 
 /// The statement as it ended, or why its end is not known; and what became of it if its time was over.

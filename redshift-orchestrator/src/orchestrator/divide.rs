@@ -2,7 +2,8 @@
 
 use crate::{
     Error, ErrorKind, Part, Result, Statement, Status, StepKey,
-    journal::{Entry, Settlement, Standing, client_token},
+    identity::Namespace,
+    journal::{Entry, Settlement, Standing},
 };
 
 /// What to run for this key, in order: the statement itself, or its parts with keys of their own. `known` is what earlier processes
@@ -12,6 +13,7 @@ use crate::{
 /// [`ErrorKind::Invalid`] if it is too long and may not be divided; [`ErrorKind::Definition`] if this attempt was begun with other
 /// statements and has not finished: whatever was divided elsewhere would run some of them twice, or not at all.
 pub(crate) fn divide(
+    namespace: &Namespace,
     key: &StepKey,
     statement: &Statement,
     known: &[Entry],
@@ -36,7 +38,7 @@ pub(crate) fn divide(
     }
     for entry in &before {
         let same = match parts.iter().find(|(key, _)| *key == entry.key) {
-            Some((key, part)) => client_token(key, part)? == entry.token,
+            Some((key, part)) => namespace.client_token(key, part)? == entry.token,
             None => false,
         };
         if !same {

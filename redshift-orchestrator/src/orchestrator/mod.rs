@@ -7,10 +7,8 @@ use jiff::Timestamp;
 use crate::{
     Backoff, ClientToken, Clock, Conclusion, Error, ErrorKind, FailureKind, Messages, Observer, Origin,
     Outcome, Progressed, Result, Statement, StatementExecutor, StatementId, StepKey, SystemClock,
-    journal::{
-        self, Ended, Event, Journal, MemoryJournal, Record, Settlement, Standing, client_token,
-        statement_name,
-    },
+    identity::Namespace,
+    journal::{self, Ended, Event, Journal, MemoryJournal, Record, Settlement, Standing},
     observer::Unobserved,
     wait::{Cancellation, Durations, Effort, LongPoll, PollStrategy, Wait},
 };
@@ -77,6 +75,7 @@ pub struct Orchestrator {
     quotations: bool,
     names_in_sql: bool,
     turns: Turns,
+    pub(crate) namespace: Arc<Namespace>,
 }
 
 /// How long the service remembers a client token, less a margin for clocks that differ and requests on their way.
@@ -89,6 +88,7 @@ pub(crate) const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
 impl Orchestrator {
     /// An orchestrator with a journal in memory, long polling, and the machine's clock.
     pub fn new(executor: impl StatementExecutor + 'static) -> Self {
+        let namespace = Namespace { target: executor.target(), ..Namespace::default() };
         Self {
             executor: Arc::new(executor),
             journal: Arc::new(MemoryJournal::new()),
@@ -103,6 +103,7 @@ impl Orchestrator {
             quotations: false,
             names_in_sql: false,
             turns: Turns::default(),
+            namespace: Arc::new(namespace),
         }
     }
 
@@ -111,6 +112,22 @@ impl Orchestrator {
     pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
         self.journal = Arc::new(journal);
         self
+    }
+
+    /// Adds a name to the identity of each statement. Without one, two orchestrators whose executors have no
+    /// [target](StatementExecutor::target), or the same one, take equal statements with equal keys for one
+    /// statement. A pipeline's name and the executor's target are part of the identity in any case.
+    #[must_use]
+    pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
+        self.namespace = Arc::new(Namespace { scope: Some(scope.into()), ..(*self.namespace).clone() });
+        self
+    }
+
+    /// Returns this orchestrator for the statements of one pipeline.
+    pub(crate) fn of_pipeline(&self, pipeline: &str) -> Self {
+        let pipeline = Some(pipeline.to_owned());
+        let namespace = Arc::new(Namespace { pipeline, ..(*self.namespace).clone() });
+        Self { namespace, ..self.clone() }
     }
 
     /// When to ask where a statement is.
@@ -221,8 +238,9 @@ impl Orchestrator {
     ///
     /// # Errors
     /// An error means that the statement certainly did not run ([`ErrorKind::Invalid`], [`ErrorKind::Denied`],
-    /// [`ErrorKind::Throttled`], …), with one exception: with [`ErrorKind::Journal`] and a `statement_id` among its context, the statement was
-    /// submitted and the journal failed then; the next call with the same key finds it.
+    /// [`ErrorKind::Throttled`], …), with one exception: if [`Error::submitted`] names a statement, it was submitted and the journal
+    /// failed then; the next call with the same key finds it. With [`ErrorKind::IdentityConflict`], the service
+    /// answered with a statement of another caller: this one is unknown until it is [settled](Self::settle).
     pub async fn run(&self, key: &StepKey, statement: Statement, limit: Option<Duration>) -> Result<Outcome> {
         let (mut call, token, name) = self.call(key, statement, limit)?;
         // What only a part of the way needs is boxed: statements are in flight by the thousand, and most of their time they wait.
@@ -266,6 +284,7 @@ impl Orchestrator {
         limit: Option<Duration>,
     ) -> Result<(Call<'a>, ClientToken, String)> {
         key.check()?;
+        self.namespace.check()?;
         statement.check().map_err(|error| error.with_context("step", key))?;
         if statement.client_token().is_some() {
             return Err(Error::new(
@@ -274,8 +293,8 @@ impl Orchestrator {
             )
             .with_context("step", key));
         }
-        let token = client_token(key, &statement)?;
-        let name = statement_name(key, &token);
+        let token = self.namespace.client_token(key, &statement)?;
+        let name = self.namespace.statement_name(key, &token);
         let statement = match self.names_in_sql {
             true => statement.with_comment(&format!("redshift-orchestrator {name}")),
             false => statement,
@@ -303,7 +322,7 @@ impl Orchestrator {
         let known = self.journal.run(&key.run).await?;
         let deadline = tokio::time::Instant::now() + limit.unwrap_or(LONGEST_RUN);
         let mut outcomes = Vec::new();
-        for (key, part) in divide(key, &statement, &known)? {
+        for (key, part) in divide(&self.namespace, key, &statement, &known)? {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if left.is_zero() && !outcomes.is_empty() {
                 break;

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::Orchestrator;
-use crate::{Error, ErrorKind, Result, Statement, StatementId, StepKey, journal::Event, patience::Queue};
+use crate::{
+    Error, ErrorKind, Result, Statement, StatementId, StepKey,
+    journal::{Entry, Event},
+    patience::Queue,
+};
 
 /// How long a single request without a wait may take before it counts as lost.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
@@ -16,6 +20,8 @@ pub(super) enum Answer {
     Accepted(StatementId),
     /// The service accepted it, and the journal failed, with this error.
     AcceptedUnwritten(Error),
+    /// The service answered with a statement of another caller.
+    Foreign(Error),
     /// The service did not accept it, or its answer did not come.
     Failed(Error),
 }
@@ -25,10 +31,10 @@ pub(super) async fn once(
     orchestrator: &Orchestrator,
     key: &StepKey,
     statement: &Arc<Statement>,
-    name: &str,
+    entry: &Entry,
 ) -> Answer {
     let (tell, told) = oneshot::channel();
-    tokio::spawn(deliver(orchestrator.clone(), key.clone(), statement.clone(), name.to_owned(), tell));
+    tokio::spawn(deliver(orchestrator.clone(), key.clone(), statement.clone(), entry.clone(), tell));
     let lost = || Error::new(ErrorKind::Disconnected, "the task of the submit ended without an answer");
     told.await.unwrap_or_else(|_| Answer::Failed(lost()))
 }
@@ -37,7 +43,7 @@ async fn deliver(
     orchestrator: Orchestrator,
     key: StepKey,
     statement: Arc<Statement>,
-    name: String,
+    entry: Entry,
     mut tell: oneshot::Sender<Answer>,
 ) {
     let queue = Queue::new();
@@ -53,9 +59,18 @@ async fn deliver(
     };
     let answer = match answer {
         Err(error) => Answer::Failed(error),
-        Ok(submitted) => match write_down(&orchestrator, &key, &submitted.id, &name).await {
-            Err(error) => Answer::AcceptedUnwritten(error),
-            Ok(()) => Answer::Accepted(submitted.id),
+        Ok(submitted) => match orchestrator.namespace.check_answer(
+            &statement,
+            entry.intended_at,
+            &submitted.id,
+            submitted.created_at,
+            submitted.target.as_ref(),
+        ) {
+            Err(error) => Answer::Foreign(error),
+            Ok(()) => match write_down(&orchestrator, &key, &submitted.id, &entry.name).await {
+                Err(error) => Answer::AcceptedUnwritten(error),
+                Ok(()) => Answer::Accepted(submitted.id),
+            },
         },
     };
     // An error that nobody hears of needs nothing to be written down: the intent is there, and says that much.
@@ -76,7 +91,7 @@ pub(super) async fn write_down(
 ) -> Result<()> {
     let written = orchestrator.record(key, Event::Submitted { id: id.clone() }).await;
     written.map_err(|error| {
-        let error = error.with_context("step", key).with_context("statement_id", id);
+        let error = error.with_context("step", key).with_submitted(id);
         error.with_context("statement_name", name)
     })
 }

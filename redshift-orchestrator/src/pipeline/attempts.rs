@@ -67,7 +67,7 @@ impl StepAttempts<'_> {
 
     /// One attempt, and the reports of its statements.
     async fn attempt(&self, reports: &mut Vec<AttemptReport>) -> Ending {
-        let parts = match divide(&self.key, &self.statement, &self.known) {
+        let parts = match divide(&self.orchestrator.namespace, &self.key, &self.statement, &self.known) {
             Ok(parts) => parts,
             Err(error) => {
                 self.orchestrator.observe(&self.key, &Progressed::Refused { error: &error });
@@ -129,8 +129,8 @@ fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
             };
             (status, outcome.failure())
         }
-        // Submitted, and then the journal failed: only the next run can tell.
-        Err(error) if error.context("statement_id").is_some() => (StepStatus::Unknown, None),
+        // The statement was submitted and the journal failed, or the service named another statement.
+        Err(error) if error.leaves_unknown() => (StepStatus::Unknown, None),
         Err(error) if matches!(error.kind(), ErrorKind::Journal | ErrorKind::Definition) => {
             (StepStatus::NotSubmitted, None)
         }

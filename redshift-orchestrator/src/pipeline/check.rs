@@ -8,7 +8,7 @@ use std::{
 use super::{Declared, Place, Retry, Step, Work, parameters, suggest};
 use crate::{
     Statement,
-    key::MAX_NAME,
+    identity::MAX_NAME,
     sql::{self, Token},
 };
 

@@ -211,8 +211,8 @@ impl AttemptReport {
 
     fn fill_error(&mut self, error: &Error) {
         self.error = Some(error.to_string());
-        if let Some(id) = error.context("statement_id") {
-            self.statement_id = Some(StatementId::new(id));
+        if error.leaves_unknown() {
+            self.statement_id = error.submitted().cloned();
             (self.result, self.failure) = ("unknown", None);
         }
     }

@@ -130,7 +130,11 @@ impl Pipeline {
     /// pipeline no longer has, [`ErrorKind::Overlap`] if another run of the pipeline is
     /// active and this one may neither queue nor run beside it, and [`ErrorKind::Journal`] if the journal cannot be used; nothing was
     /// submitted then.
-    pub async fn run(&self, orchestrator: &Orchestrator, run: Run) -> Result<Report> {
+    pub async fn run(&self, orchestrator: &Orchestrator, mut run: Run) -> Result<Report> {
+        let orchestrator = &orchestrator.of_pipeline(&self.name);
+        if run.target.is_none() {
+            run.target = orchestrator.executor().target().map(|target| target.to_string());
+        }
         let statements = self.statements(&run)?;
         let selected = self.selected(&run)?;
         let journal = &**orchestrator.journal();

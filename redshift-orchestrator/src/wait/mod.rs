@@ -143,6 +143,7 @@ pub struct Wait<'a> {
     grace: Duration,
     expected: Option<Duration>,
     watch: &'a (dyn Fn(WaitEvent<'_>) + Send + Sync),
+    check: &'a (dyn Fn(&Description) -> Result<()> + Send + Sync),
 }
 
 /// The least pause before a question that the service does not hold: no strategy may turn a wait into a busy loop.
@@ -170,6 +171,7 @@ impl<'a> Wait<'a> {
             grace: Duration::from_secs(60),
             expected: None,
             watch: &|_| {},
+            check: &|_| Ok(()),
         }
     }
 
@@ -212,6 +214,16 @@ impl<'a> Wait<'a> {
     #[must_use]
     pub fn with_watch(mut self, watch: &'a (dyn Fn(WaitEvent<'_>) + Send + Sync)) -> Self {
         self.watch = watch;
+        self
+    }
+
+    /// Checks each description. An error ends the wait as [`Ending::Lost`].
+    #[must_use]
+    pub(crate) fn with_check(
+        mut self,
+        check: &'a (dyn Fn(&Description) -> Result<()> + Send + Sync),
+    ) -> Self {
+        self.check = check;
         self
     }
 
@@ -332,7 +344,7 @@ impl<'a> Wait<'a> {
         let asked = Instant::now();
         let held = wait.map_or(Duration::ZERO, WaitTime::duration);
         let answer = match bounded(held + SLACK, deadline, self.executor.describe(self.id, wait)).await {
-            Ok(answer) => answer,
+            Ok(answer) => answer.and_then(|seen| (self.check)(&seen).map(|()| seen)),
             Err(GivenUp::Unsent) => return None,
             Err(GivenUp::Late) => Err(self.no_answer()),
         };

@@ -44,6 +44,10 @@ impl StatementExecutor for Circling {
     async fn list(&self, _: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         Ok(StatementPage { statements: Vec::new(), next: other(page) })
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);

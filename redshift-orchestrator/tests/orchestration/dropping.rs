@@ -201,6 +201,10 @@ impl StatementExecutor for Cancels {
     ) -> redshift_orchestrator::Result<redshift_orchestrator::StatementPage> {
         self.inner.list(filter, page).await
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
 }
 
 #[tokio::test(start_paused = true)]

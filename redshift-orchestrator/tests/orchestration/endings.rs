@@ -331,6 +331,10 @@ impl StatementExecutor for LateCancel {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.0.list(filter, page).await
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
 }
 
 #[tokio::test(start_paused = true)]

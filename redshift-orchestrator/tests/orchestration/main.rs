@@ -10,6 +10,7 @@ mod dying;
 mod endings;
 mod fleet;
 mod garbage;
+mod identity;
 mod layers;
 mod odd_reports;
 mod parts;

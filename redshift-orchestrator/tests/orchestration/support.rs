@@ -116,6 +116,10 @@ impl StatementExecutor for Told {
     async fn list(&self, _: &StatementFilter, _: Option<PageToken>) -> Result<StatementPage> {
         Ok(StatementPage::default())
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
 }
 
 /// Notes the instants of questions, and can leave out or refuse their waits.
@@ -176,5 +180,9 @@ impl<E: StatementExecutor> StatementExecutor for Noted<E> {
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.inner.list(filter, page).await
+    }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        self.inner.target()
     }
 }

@@ -175,6 +175,10 @@ impl StatementExecutor for Process {
         let (world, filter) = (self.world.clone(), filter.clone());
         self.send(async move { world.network.list(&filter, page).await }).await
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
 }
 
 impl fmt::Debug for Process {

@@ -295,4 +295,8 @@ impl StatementExecutor for Flawed {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.inner.list(filter, page).await
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
 }

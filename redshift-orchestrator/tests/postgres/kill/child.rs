@@ -222,6 +222,10 @@ impl<E: StatementExecutor> StatementExecutor for Mortal<E> {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.end.meet("list", self.inner.list(filter, page)).await
     }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        self.inner.target()
+    }
 }
 
 #[async_trait]

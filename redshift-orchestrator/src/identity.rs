@@ -1,0 +1,341 @@
+//! The identity of a statement: [`StepKey`], client token, statement name.
+//!
+//! Two submits are the same statement if pipeline, scope, compute, database, run, step, attempt, SQL and
+//! parameters are equal. All of them are part of the client token, and the name ends with its digest.
+
+use std::{fmt, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{ClientToken, Compute, Error, ErrorKind, ExecutionMode, Result, Statement, StatementId, Target};
+
+/// Allowed difference between the clock of this machine and the clock of the service.
+///
+/// The service refuses a request whose signature is more than 5 minutes off its own clock, so a process with a
+/// larger difference cannot submit at all.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// First characters of every client token: whose it is, and which form it has. Form 1 had no prefix, and
+/// contained neither pipeline nor target.
+const TOKEN_FORM: &str = "ro2-";
+
+/// The place of a statement: what distinguishes it from an equal statement of another pipeline or database.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Namespace {
+    /// A name given by the caller.
+    pub(crate) scope: Option<String>,
+    pub(crate) pipeline: Option<String>,
+    /// The target of the executor, if it has one.
+    pub(crate) target: Option<Target>,
+}
+
+impl Namespace {
+    pub(crate) fn check(&self) -> Result<()> {
+        for (what, text) in [("scope", &self.scope), ("pipeline", &self.pipeline)] {
+            if let Some(text) = text {
+                check_name(what, text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the database that the statement runs in, as far as it is known before the submit.
+    fn target<'a>(&'a self, statement: &'a Statement) -> Option<&'a Target> {
+        match (statement.target(), statement.session()) {
+            (Some(target), _) => Some(target),
+            // A session has the target it was opened with, which may be another one.
+            (None, Some(_)) => None,
+            (None, None) => self.target.as_ref(),
+        }
+    }
+
+    /// Returns the client token of an attempt: SHA-256 of the namespace, the key, the SQL texts, the execution
+    /// mode, the parameters and the target without its authentication. The same work as another user is the
+    /// same work.
+    ///
+    /// The service does not document a token that is repeated with another SQL, so the SQL is part of it.
+    pub(crate) fn client_token(&self, key: &StepKey, statement: &Statement) -> Result<ClientToken> {
+        let mut digest = Digester::new("redshift-orchestrator token 2");
+        digest.option(self.scope.as_deref()).option(self.pipeline.as_deref());
+        match self.target(statement).or(self.target.as_ref()) {
+            None => digest.text("no target"),
+            Some(target) => {
+                let (kind, compute) = match target.compute() {
+                    Compute::Cluster(identifier) => ("cluster", identifier),
+                    Compute::Workgroup(name) => ("workgroup", name),
+                };
+                digest.text(kind).text(compute).text(target.database())
+            }
+        };
+        digest.text(&key.run).text(&key.step).text(&key.attempt.to_string());
+        if let Some(part) = key.part {
+            // Two parts may hold the same statements.
+            digest.text("part").text(&part.number.to_string()).text(&part.of.to_string());
+        }
+        digest.text(match statement.execution_mode() {
+            None => "single",
+            Some(ExecutionMode::Transaction) => "transaction",
+            Some(ExecutionMode::AutoCommit) => "auto-commit",
+        });
+        digest.list(statement.sqls().iter().map(String::as_str));
+        digest.list(statement.parameters().iter().flat_map(|p| [p.name.as_str(), p.value.as_str()]));
+        // The service allows 64 characters: 4 for the form, and 240 bits of the digest.
+        let digits = digest.finish();
+        ClientToken::new(format!("{TOKEN_FORM}{}", digits.get(..60).unwrap_or(&digits)))
+    }
+
+    /// Returns the statement name of an attempt: `pipeline/run/step/attempt digest`. The digest is the token's,
+    /// so a listing by name finds this statement only.
+    pub(crate) fn statement_name(&self, key: &StepKey, token: &ClientToken) -> String {
+        let place: String =
+            [&self.scope, &self.pipeline].into_iter().flatten().map(|name| format!("{name}/")).collect();
+        format!("{place}{key} {}", short_digest(token))
+    }
+
+    /// Refuses a statement of the service that cannot be this one: it was created before the intent, or it runs
+    /// in another database.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IdentityConflict`].
+    pub(crate) fn check_answer(
+        &self,
+        statement: &Statement,
+        intended_at: Timestamp,
+        id: &StatementId,
+        created_at: Option<Timestamp>,
+        target: Option<&Target>,
+    ) -> Result<()> {
+        let conflict = |text: String| {
+            Err(Error::new(
+                ErrorKind::IdentityConflict,
+                format!(
+                    "the service answered with another statement, {text}; run this one under another run name, \
+                     or give the orchestrator a scope (`Orchestrator::with_scope`)"
+                ),
+            )
+            .with_context("other_statement_id", id))
+        };
+        if let Some(at) = created_at
+            && is_before(at, intended_at)
+        {
+            return conflict(format!("created at {at}, before this one was intended at {intended_at}"));
+        }
+        match (self.target(statement), target) {
+            (Some(expected), Some(found)) if !expected.is_same_database(found) => {
+                conflict(format!("which runs in {found} and not in {expected}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns `true` if a statement with this creation time was submitted before the intent was written, whatever
+/// the difference of the clocks.
+pub(crate) fn is_before(created_at: Timestamp, intended_at: Timestamp) -> bool {
+    created_at.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX) < intended_at
+}
+
+/// The first 16 digits of the digest in a token.
+pub(crate) fn short_digest(token: &ClientToken) -> &str {
+    let token = token.as_str();
+    let digits = token.strip_prefix(TOKEN_FORM).unwrap_or(token);
+    digits.get(..16).unwrap_or(digits)
+}
+
+/// What a statement is run at most once for: an attempt at a step of a run.
+///
+/// The same key, SQL and parameters always make the same client token, also in another process and without a journal. A run
+/// therefore needs a name that says which work it is (`sales-2026-11-23T06:30`), not one that is drawn anew by each process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StepKey {
+    /// The run's name.
+    pub run: String,
+    /// The step's name.
+    pub step: String,
+    /// Which attempt this is, counted from 1.
+    pub attempt: u32,
+    /// Which part of the step's batch, if that is too long for the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+}
+
+/// One of the batches that a longer one is [divided](crate::Statement::parts) into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Part {
+    /// Which one, counted from 1.
+    pub number: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "part {} of {}", self.number, self.of)
+    }
+}
+
+impl StepKey {
+    /// The first attempt at a step of a run.
+    pub fn new(run: impl Into<String>, step: impl Into<String>) -> Self {
+        Self { run: run.into(), step: step.into(), attempt: 1, part: None }
+    }
+
+    /// Another attempt at the same step.
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// The same attempt at a part of the step.
+    pub(crate) fn with_part(&self, part: Part) -> Self {
+        Self { part: Some(part), ..self.clone() }
+    }
+
+    /// The step, and which part of it: for people.
+    #[cfg(feature = "progress")]
+    pub(crate) fn step_and_part(&self) -> String {
+        match self.part {
+            Some(part) => format!("{} {part}", self.step),
+            None => self.step.clone(),
+        }
+    }
+
+    /// Refuses what would not fit a statement's name or a line of the journal.
+    pub(crate) fn check(&self) -> Result<()> {
+        check_name("run", &self.run)?;
+        check_name("step", &self.step)
+    }
+}
+
+fn check_name(what: &'static str, text: &str) -> Result<()> {
+    if (1..=MAX_NAME).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!("the name of a {what} has 1 to {MAX_NAME} characters, none of them a control character"),
+    )
+    .with_context(what, text.escape_debug()))
+}
+
+/// Scope, pipeline, run, step, attempt and digest fit the 2048 characters of a statement name.
+pub(crate) const MAX_NAME: usize = 200;
+
+impl fmt::Display for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.run, self.step, self.attempt)?;
+        self.part.map_or(Ok(()), |part| write!(f, " {part}"))
+    }
+}
+
+/// Feeds texts with their lengths, so that no two lists of texts give the same bytes.
+struct Digester(Sha256);
+
+impl Digester {
+    fn new(domain: &str) -> Self {
+        let mut digester = Self(Sha256::new());
+        digester.text(domain);
+        digester
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.update((text.len() as u64).to_be_bytes());
+        self.0.update(text.as_bytes());
+        self
+    }
+
+    fn option(&mut self, text: Option<&str>) -> &mut Self {
+        self.list(text.into_iter())
+    }
+
+    fn list<'a>(&mut self, texts: impl Iterator<Item = &'a str>) -> &mut Self {
+        let texts: Vec<_> = texts.collect();
+        self.0.update((texts.len() as u64).to_be_bytes());
+        for text in texts {
+            self.text(text);
+        }
+        self
+    }
+
+    fn finish(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(key: &StepKey, statement: &Statement) -> String {
+        Namespace::default().client_token(key, statement).unwrap().to_string()
+    }
+
+    #[test]
+    fn the_token_never_changes_between_versions() {
+        // A changed token would run every statement in flight a second time after an upgrade.
+        let key = StepKey::new("cycle-007", "load-sales");
+        let statement = Statement::sql("CALL load_sales(:cycle)").with_parameter("cycle", "7");
+        let namespace = Namespace {
+            scope: None,
+            pipeline: Some("cycle".to_owned()),
+            target: Some(Target::workgroup("dwh", "mystore")),
+        };
+        let token = namespace.client_token(&key, &statement).unwrap();
+        assert_eq!(token.as_str(), "ro2-a43f723f89dffca75be975dccc42a149a71491ed10b807d09ddcb6850db1");
+        assert_eq!(token.as_str().len(), 64);
+    }
+
+    #[test]
+    fn everything_that_makes_it_another_statement_makes_another_token() {
+        let key = StepKey::new("r", "s");
+        let base = Statement::sql("SELECT :a").with_parameter("a", "1");
+        let place = |scope: Option<&str>, pipeline: Option<&str>, target: Option<Target>| {
+            let namespace =
+                Namespace { scope: scope.map(str::to_owned), pipeline: pipeline.map(str::to_owned), target };
+            namespace.client_token(&key, &base).unwrap().to_string()
+        };
+        let tokens = [
+            token(&key, &base),
+            place(Some("a"), None, None),
+            place(None, Some("a"), None),
+            place(None, Some("b"), None),
+            place(None, None, Some(Target::cluster("dwh", "prod"))),
+            place(None, None, Some(Target::cluster("dwh", "dev"))),
+            token(&key.clone().with_attempt(2), &base),
+            token(&StepKey::new("r", "t"), &base),
+            token(&key.with_part(Part { number: 1, of: 2 }), &base),
+            token(&key.with_part(Part { number: 2, of: 2 }), &base),
+            token(&StepKey::new("rs", ""), &base),
+            token(&key, &Statement::sql("SELECT :a").with_parameter("a", "2")),
+            token(&key, &Statement::sql("SELECT :a").with_parameter("b", "1")),
+            token(&key, &Statement::batch(["SELECT :a"]).with_parameter("a", "1")),
+            token(
+                &key,
+                &Statement::batch(["SELECT :a"])
+                    .with_parameter("a", "1")
+                    .with_execution_mode(ExecutionMode::AutoCommit),
+            ),
+            token(&key, &Statement::batch(["SELECT", ":a"]).with_parameter("a", "1")),
+            token(&key, &base.clone().with_target(Target::cluster("dwh", "mystore"))),
+            token(&key, &base.clone().with_target(Target::workgroup("dwh", "mystore"))),
+            token(&key, &base.clone().with_target(Target::cluster("dwh", "other"))),
+        ];
+        let distinct: std::collections::BTreeSet<_> = tokens.iter().collect();
+        assert_eq!(distinct.len(), tokens.len());
+        let executor = place(None, None, Some(Target::cluster("dwh", "mystore").with_database_user("etl")));
+        assert_eq!(executor, token(&key, &base.with_target(Target::cluster("dwh", "mystore"))));
+    }
+
+    #[test]
+    fn the_name_begins_with_the_pipeline_and_ends_with_the_digest() {
+        let key = StepKey::new("cycle-007", "load-sales").with_attempt(2);
+        let token = ClientToken::new("ro2-0123456789abcdef0123").unwrap();
+        let mut namespace = Namespace { pipeline: Some("cycle".to_owned()), ..Namespace::default() };
+        assert_eq!(namespace.statement_name(&key, &token), "cycle/cycle-007/load-sales/2 0123456789abcdef");
+        namespace.scope = Some("dev".to_owned());
+        assert!(namespace.statement_name(&key, &token).starts_with("dev/cycle/cycle-007/"));
+    }
+}

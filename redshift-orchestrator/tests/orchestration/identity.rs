@@ -1,0 +1,173 @@
+//! A statement of another pipeline, database or caller is never taken for one's own.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redshift_orchestrator::{
+    ClientToken, Description, ErrorKind, Orchestrator, PageToken, Pipeline, Result, ResultPage, Run,
+    Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, StepKey, Submitted, Target,
+    WaitTime,
+    journal::{Event, Journal, MemoryJournal, Record, Standing},
+    local::{LocalExecutor, Script, Scripted},
+    pipeline::{Step, StepStatus},
+};
+
+fn pipeline(name: &str) -> Pipeline {
+    Pipeline::builder(name).with_step(Step::sql("statistics", "ANALYZE sales")).build().unwrap()
+}
+
+fn service() -> LocalExecutor<Scripted> {
+    LocalExecutor::scripted(Script::new())
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_pipelines_with_equal_runs_steps_and_sql_are_two_statements() {
+    let service = service();
+    for name in ["sales", "returns"] {
+        let orchestrator = Orchestrator::new(service.clone());
+        let report = pipeline(name).run(&orchestrator, Run::new("2025-03-01T12:30")).await.unwrap();
+        assert!(report.is_success(), "{report}");
+    }
+    let effects = service.effects();
+    assert_eq!(effects.len(), 2);
+    assert_ne!(effects[0].name, effects[1].name);
+    assert!(effects[0].name.as_deref().unwrap().starts_with("sales/2025-03-01T12:30/statistics/1 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_pipeline_on_two_databases_of_one_account_is_two_statements() {
+    let service = service();
+    for workgroup in ["dev", "prod"] {
+        let orchestrator =
+            Orchestrator::new(service.clone().with_target(Target::workgroup(workgroup, "mystore")));
+        let report = pipeline("sales").run(&orchestrator, Run::new("2025-03-01T12:30")).await.unwrap();
+        assert!(report.is_success(), "{report}");
+    }
+    assert_eq!(service.effects().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_began_on_another_target_of_the_executor_is_refused() {
+    let (service, journal) = (service(), Arc::new(MemoryJournal::new()));
+    let on = |workgroup: &str| {
+        Orchestrator::new(service.clone().with_target(Target::workgroup(workgroup, "mystore")))
+            .with_journal(journal.clone())
+    };
+    pipeline("sales").run(&on("dev"), Run::new("r")).await.unwrap();
+    let error = pipeline("sales").run(&on("prod"), Run::new("r")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Definition);
+    assert!(error.to_string().contains("workgroup/dev/mystore"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_distinguishes_equal_keys_of_executors_without_a_target() {
+    let service = service();
+    for scope in ["a", "b", "b"] {
+        let orchestrator = Orchestrator::new(service.clone()).with_scope(scope);
+        let key = StepKey::new("r", "s");
+        assert!(orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap().is_finished());
+    }
+    assert_eq!(service.effects().len(), 2);
+    let nameless = Orchestrator::new(service).with_scope("");
+    let error = nameless.run(&StepKey::new("r", "s"), Statement::sql("SELECT 1"), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+/// A service that takes every submit for the first one, as if all tokens were equal.
+#[derive(Debug)]
+struct OneToken {
+    inner: LocalExecutor<Scripted>,
+    /// Leaves time and target out of the response to a submit.
+    is_silent: bool,
+}
+
+#[async_trait]
+impl StatementExecutor for OneToken {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let statement = statement.clone().with_client_token(ClientToken::new("one")?);
+        let submitted = self.inner.submit(&statement, wait).await?;
+        Ok(if self.is_silent { Submitted::new(submitted.id) } else { submitted })
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.inner.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.inner.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.inner.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.inner.list(filter, page).await
+    }
+
+    fn target(&self) -> Option<Target> {
+        self.inner.target()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_was_created_before_the_intent_is_an_error_and_never_a_success() {
+    for is_silent in [false, true] {
+        let inner = service();
+        inner
+            .submit(&Statement::sql("CALL other()").with_client_token(ClientToken::new("one").unwrap()), None)
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(10 * 60)).await;
+        let created = inner.effects()[0].at;
+        let clock = redshift_orchestrator::TokioClock::starting_at(created + Duration::from_secs(10 * 60));
+        let orchestrator = Orchestrator::new(OneToken { inner: inner.clone(), is_silent }).with_clock(clock);
+        let report = pipeline("sales").run(&orchestrator, Run::new("r")).await.unwrap();
+        let step = report.step("statistics").unwrap();
+        assert_eq!(step.status, StepStatus::Unknown, "{report}");
+        assert!(report.to_string().contains("identity conflict"), "{report}");
+        // Whatever is tried later, the other statement is not taken for this one.
+        let key = StepKey::new("r", "statistics");
+        for _ in 0..2 {
+            let error = pipeline("sales").run(&orchestrator, Run::new("r")).await.unwrap();
+            assert_eq!(error.step("statistics").unwrap().status, StepStatus::Unknown);
+            let entry = orchestrator.journal().entry(&key).await.unwrap().unwrap();
+            assert!(matches!(entry.standing, Standing::Unknown(_)), "{entry:?}");
+        }
+        assert_eq!(inner.effects().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_in_another_database_is_an_error_of_its_own_kind() {
+    for is_silent in [false, true] {
+        let inner = service();
+        let dev = inner.clone().with_target(Target::cluster("dwh", "dev"));
+        dev.submit(&Statement::sql("CALL load()").with_client_token(ClientToken::new("one").unwrap()), None)
+            .await
+            .unwrap();
+        let prod = OneToken { inner: inner.clone().with_target(Target::cluster("dwh", "prod")), is_silent };
+        let orchestrator = Orchestrator::new(prod);
+        let key = StepKey::new("r", "s");
+        let error = orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::IdentityConflict);
+        assert!(error.to_string().contains("cluster/dwh/dev and not in cluster/dwh/prod"), "{error}");
+        assert!(error.to_string().contains("with_scope"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_by_name_leaves_out_statements_that_are_older_than_the_intent() {
+    let (inner, journal) = (service(), Arc::new(MemoryJournal::new()));
+    let (key, name) = (StepKey::new("r", "s"), "r/s/1 0123456789abcdef");
+    inner.submit(&Statement::sql("CALL load()").with_name(name), None).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let intended_at = inner.effects()[0].at + Duration::from_secs(10 * 60);
+    let token = ClientToken::new("ro2-0123456789abcdef").unwrap();
+    let event = Event::Intent { token, name: name.to_owned() };
+    journal.append(Record { at: intended_at, key: key.clone(), event }).await.unwrap();
+    let clock = redshift_orchestrator::TokioClock::starting_at(intended_at + Duration::from_hours(9));
+    let orchestrator = Orchestrator::new(inner).with_journal(journal).with_clock(clock);
+    let outcome = orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+    assert_eq!(outcome.result.as_str(), "unknown");
+}
