@@ -16,17 +16,7 @@ use arrow::{
 };
 use bytes::Bytes;
 use futures::TryStreamExt;
-use hudi_scd::{
-    ErrorKind, FnClock, Query, Result, RetentionPolicy, Table, TableDefinition, TableOptions,
-    bloom::BloomFilter,
-    schema,
-    timeline::{
-        archive,
-        avro::{
-            CleanMetadata, CleanPlan, RequestedReplace, RollbackMetadata, RollbackPlan, SavepointMetadata,
-        },
-    },
-};
+use hudi_scd::{ErrorKind, FnClock, Query, Result, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 
 /// A small table with what there can be in one: partitions, a delete, a clean, a savepoint.
@@ -51,26 +41,9 @@ pub fn timeline(bytes: &[u8]) {
     use_table(&files, None);
 }
 
-/// Each kind of Avro file on the timeline and in the archive; a record that is read is written and read again.
-pub fn avro(bytes: &[u8]) {
-    macro_rules! again {
-        ($($record:ty),*) => {$(
-            if let Ok(record) = <$record>::decode(bytes) {
-                assert_eq!(<$record>::decode(&record.encode()).unwrap(), record);
-            }
-        )*};
-    }
-    again!(CleanPlan, CleanMetadata, RollbackPlan, RollbackMetadata, SavepointMetadata, RequestedReplace);
-    let _ = archive::decode(bytes);
+/// The metadata of a clean.
+pub fn clean(bytes: &[u8]) {
     with_file(|name| name.ends_with(".clean"), bytes);
-}
-
-/// The Avro text of a schema; what a table can keep survives the way there and back.
-pub fn schema(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    let Ok(kept) = schema::from_avro(&text).and_then(|schema| schema::canonical(&schema)) else { return };
-    let again = schema::to_avro(&kept, "t").and_then(|text| schema::from_avro(&text)).unwrap();
-    assert_eq!(schema::canonical(&again).unwrap(), kept);
 }
 
 /// A base file.
@@ -85,16 +58,6 @@ pub fn footer(bytes: &[u8]) {
     let data = &file[..file.len() - 8 - u32::from_le_bytes(length) as usize];
     let length = u32::try_from(bytes.len()).unwrap().to_le_bytes();
     parquet(&[data, bytes, &length, b"PAR1"].concat());
-}
-
-/// A bloom filter in base64; the first byte chooses its type.
-pub fn bloom(bytes: &[u8]) {
-    let Some((first, text)) = bytes.split_first() else { return };
-    let kind = ["SIMPLE", "DYNAMIC_V0", "other"].get(usize::from(first % 4)).copied();
-    if let Ok(filter) = BloomFilter::parse(&String::from_utf8_lossy(text), kind) {
-        let _ = filter.contains("a key");
-        assert_eq!(BloomFilter::parse(&filter.to_base64(), filter.type_code()).unwrap(), filter);
-    }
 }
 
 /// Sound bytes for the target of this name, to begin with.
@@ -112,15 +75,7 @@ pub fn sound(target: &str) -> Vec<Bytes> {
             texts(&names.lines().chain([names]).collect::<Vec<_>>())
         }
         "commit" => files(&|name| name.ends_with(".commit")),
-        "avro" => files(&|name| name.ends_with(".clean") || name.ends_with(".savepoint")),
-        "schema" => texts(&[
-            r#"{"type":"record","name":"r","namespace":"n","fields":[{"name":"a","type":["null","int"],"default":null},
-            {"name":"b","type":{"type":"array","items":{"type":"fixed","name":"f","size":3,"logicalType":"decimal","precision":5,"scale":2}}},
-            {"name":"c","type":{"type":"map","values":["null",{"type":"record","name":"x","fields":[{"name":"y","type":"bytes"}]}]}}]}"#,
-            "\"int\"",
-            "{}",
-            "[]",
-        ]),
+        "clean" => files(&|name| name.ends_with(".clean")),
         "parquet" => files(&|name| name.ends_with(".parquet")),
         "footer" => sound("parquet")
             .into_iter()
@@ -130,10 +85,6 @@ pub fn sound(target: &str) -> Vec<Bytes> {
                 file.slice(end - length..end)
             })
             .collect(),
-        "bloom" => {
-            let filter = BloomFilter::dynamic(10, 1e-3, 10).to_base64();
-            vec![format!("\u{1}{filter}").into(), format!("\u{3}{filter}").into(), Bytes::new()]
-        }
         _ => Vec::new(),
     }
 }

@@ -66,7 +66,7 @@
 //! | see what happened, and whether all is well | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
 //! | keep history in rows (SCD type 2), look facts up | [`scd`] |
-//! | do all this from a shell (feature `cli`) | the program `hudi-scd`: `docs/hudi-scd.md` |
+//! | do all this from a shell | the program `hudi-scd` of package `hudi-scd-cli`: `docs/hudi-scd.md` |
 //!
 //! # What it keeps
 //!
@@ -77,35 +77,33 @@
 //! - Any [`object_store::ObjectStore`] does: memory, a local folder, S3 and so on.
 
 mod base_file;
-pub mod bloom;
-#[cfg(feature = "cli")]
-pub mod cli;
+mod clock;
 mod concurrent;
 #[cfg(feature = "datafusion")]
 pub mod datafusion;
-mod error;
 mod index;
-mod key;
 mod layout;
 pub mod lock;
-mod members;
 mod metadata_table;
 mod options;
-mod properties;
 mod read;
 pub mod retention;
 pub mod scd;
-pub mod schema;
 mod storage;
 mod table;
 pub mod timeline;
-mod times;
+#[doc(hidden)]
+pub mod times;
 mod validate;
 mod view;
 mod write;
 
-pub use error::{Error, ErrorKind, Result};
-pub use key::{TimestampPartition, TimestampType};
+pub use hudi_format::{
+    Error, ErrorKind, Result, bloom,
+    key::{TimestampPartition, TimestampType},
+    schema,
+};
+pub(crate) use hudi_format::{key, properties};
 pub use metadata_table::MetadataTable;
 pub use options::{Codec, TableOptions};
 pub use properties::TableVersion;

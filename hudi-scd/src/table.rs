@@ -10,7 +10,8 @@ use std::{
 };
 
 use arrow::datatypes::{Schema, SchemaRef};
-use jiff::SignedDuration;
+use bytes::Bytes;
+use jiff::{SignedDuration, tz::TimeZone};
 use object_store::{ObjectStore, path::Path};
 
 use crate::{
@@ -27,7 +28,10 @@ use crate::{
     properties::{KEY_GENERATOR_CLASS, NewTable, TableProperties, TableVersion},
     retention::{POLICY, RetentionPolicy},
     schema, storage,
-    timeline::{Instant, Timeline},
+    timeline::{
+        Instant, Timeline, TimelineEntry,
+        archive::{self, ArchivedEntry},
+    },
     view::{FileGroup, View},
 };
 
@@ -410,7 +414,40 @@ impl Table {
     /// # Errors
     /// [`ErrorKind::Storage`].
     pub async fn timeline(&self) -> Result<Timeline> {
-        Timeline::load(self.store(), &self.inner.layout).await
+        crate::timeline::load(self.store(), &self.inner.layout).await
+    }
+
+    /// The file of an action in its furthest state: its path and its bytes, which [`timeline`](crate::timeline) decodes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`].
+    pub async fn entry_file(&self, entry: &TimelineEntry) -> Result<(Path, Bytes)> {
+        let path = self.inner.layout.instant_file(entry.instant, entry.action, entry.state)?;
+        let bytes = storage::read(self.store(), &path).await?;
+        Ok((path, bytes))
+    }
+
+    /// The entries of the archive, file by file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`]; [`ErrorKind::Corrupt`], naming the file of the archive.
+    pub async fn archived_entries(&self) -> Result<Vec<ArchivedEntry>> {
+        let folder = self.inner.layout.archive_folder(&self.inner.properties.archive_folder)?;
+        let mut found = Vec::new();
+        for object in storage::list_folder(self.store(), &folder).await?.objects {
+            if object.location.filename().and_then(archive::file_number).is_none() {
+                continue;
+            }
+            let bytes = storage::read(self.store(), &object.location).await?;
+            let entries = archive::decode(&bytes);
+            found.extend(entries.map_err(|error| error.with_context("file", &object.location))?);
+        }
+        Ok(found)
+    }
+
+    /// The time zone of the instants of the timeline.
+    pub fn time_zone(&self) -> &TimeZone {
+        &self.inner.properties.zone
     }
 
     /// The file groups and their versions, by partition and id: what the table occupies.

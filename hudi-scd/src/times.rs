@@ -29,7 +29,7 @@ const GREGORIAN: i32 = -141_427;
 const STANDARD_TIME: i64 = -2_208_988_800_000;
 
 /// How Arrow is to read a file.
-pub(crate) fn reader_metadata(
+pub fn reader_metadata(
     metadata: Arc<ParquetMetaData>,
     options: ArrowReaderOptions,
 ) -> ParquetResult<ArrowReaderMetadata> {
@@ -67,7 +67,7 @@ fn field_in_micros<'a>(field: &Field, leaves: &mut impl Iterator<Item = &'a Colu
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`], naming the column.
-pub(crate) fn check_calendar(metadata: &ParquetMetaData) -> Result<()> {
+pub fn check_calendar(metadata: &ParquetMetaData) -> Result<()> {
     let entries = metadata.file_metadata().key_value_metadata();
     if !entries.is_some_and(|entries| entries.iter().any(|entry| entry.key == JULIAN)) {
         return Ok(());

@@ -111,7 +111,7 @@ impl View {
         known: Option<Arc<Self>>,
     ) -> Result<Arc<Self>> {
         // The timeline comes first: every file of a commit that is completed in it exists by then.
-        let mut timeline = Timeline::load(store, table).await?;
+        let mut timeline = crate::timeline::load(store, table).await?;
         if timeline.entries().is_empty() && timeline.has_folder("timeline") {
             check_not_upgraded(store, table).await?;
         }
@@ -126,7 +126,7 @@ impl View {
                 return Ok(Arc::new(view));
             }
             // Either it is gone, or a commit and a clean came between the two listings.
-            timeline = Timeline::load(store, table).await?;
+            timeline = crate::timeline::load(store, table).await?;
             if timeline.entries() == view.timeline.entries() {
                 return Ok(Arc::new(view));
             }
@@ -352,7 +352,7 @@ async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<(
         return Ok(());
     }
     let elsewhere = Layout::new(table.root().clone()).with_timeline(TimelineLayout::upgraded());
-    if Timeline::load(store, &elsewhere).await?.entries().is_empty() {
+    if crate::timeline::load(store, &elsewhere).await?.entries().is_empty() {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Conflict, "another writer has upgraded the table to a later version")

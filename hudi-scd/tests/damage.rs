@@ -6,7 +6,7 @@ mod common;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use common::{batch, damaged, lines, memory, repeatable, schema};
+use common::{batch, damage::damaged, lines, memory, repeatable, schema};
 use futures::{FutureExt, TryStreamExt};
 use hudi_scd::{ErrorKind, Query, RetentionPolicy, Table, TableDefinition};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};

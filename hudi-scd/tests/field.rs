@@ -505,7 +505,7 @@ async fn damage_of_the_later_timeline_is_an_error_and_never_a_panic() {
     for file in walk(&timeline).into_iter().filter(|file| !file.contains("00100000_")) {
         let sound = std::fs::read(&file).unwrap();
         for attempt in 0..8 {
-            std::fs::write(&file, common::damaged(&sound, &mut random)).unwrap();
+            std::fs::write(&file, common::damage::damaged(&sound, &mut random)).unwrap();
             match open(&golden).await.read(Query::snapshot()).await {
                 Ok(found) => assert!(lines(&found).len() <= 2 * rows, "{file}, attempt {attempt}"),
                 Err(error) => {

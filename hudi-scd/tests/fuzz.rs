@@ -7,7 +7,7 @@ mod entries;
 
 mod common;
 
-use common::damaged;
+use common::damage::damaged;
 use entries::sound;
 
 const TRIES: u64 = 60;
@@ -41,13 +41,8 @@ fn commit() {
 }
 
 #[test]
-fn avro() {
-    try_all(entries::avro, &sound("avro"));
-}
-
-#[test]
-fn schema() {
-    try_all(entries::schema, &sound("schema"));
+fn clean() {
+    try_all(entries::clean, &sound("clean"));
 }
 
 #[test]
@@ -58,9 +53,4 @@ fn parquet() {
 #[test]
 fn footer() {
     try_all(entries::footer, &sound("footer")[..1]);
-}
-
-#[test]
-fn bloom() {
-    try_all(entries::bloom, &sound("bloom"));
 }

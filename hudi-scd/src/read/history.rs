@@ -30,7 +30,6 @@ pub struct KeyVersion {
 
 /// A change of a key.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum KeyChange {
     /// The row was written: one row of the data columns.
     Written(RecordBatch),

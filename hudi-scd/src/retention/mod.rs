@@ -4,18 +4,13 @@
 
 mod apply;
 mod archive;
-mod plan;
-mod policy;
 mod savepoint;
 
 pub use apply::CleanReport;
 pub use archive::ArchiveReport;
-#[cfg(feature = "cli")]
-pub(crate) use plan::Bytes;
-pub use plan::{
-    CommitView, Deletion, FileGroupView, PartitionView, Plan, SavepointView, Scope, SliceView, TimelineView,
-    plan, scope,
+pub(crate) use hudi_format::retention::POLICY;
+pub use hudi_format::retention::{
+    CommitView, Deletion, FileGroupView, PartitionView, Plan, RetentionPolicy, SavepointView, Scope,
+    SliceView, TimelineView, plan, scope,
 };
-pub(crate) use policy::POLICY;
-pub use policy::RetentionPolicy;
 pub use savepoint::SavepointReport;

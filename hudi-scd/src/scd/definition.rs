@@ -154,7 +154,8 @@ impl Scd2 {
         &self.is_current
     }
 
-    pub(crate) fn delete_marker(&self) -> &str {
+    /// The column that says whether a change deletes its key.
+    pub fn delete_marker(&self) -> &str {
         self.delete_marker.as_deref().unwrap_or(IS_DELETED_COLUMN)
     }
 
@@ -182,7 +183,7 @@ impl Scd2 {
     }
 
     /// The columns that only [`Scd2::merge`] needs.
-    pub(crate) fn is_hidden(column: &str) -> bool {
+    pub fn is_hidden(column: &str) -> bool {
         [SEEN_AGAIN, UNTRACKED_AT].contains(&column)
     }
 

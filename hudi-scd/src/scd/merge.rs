@@ -135,7 +135,10 @@ impl Scd2 {
 
     /// The rows that are states of a key, and not a delete that closes nothing; with all their columns, among which must
     /// be the bounds.
-    pub(crate) fn states(&self, history: &RecordBatch) -> Result<RecordBatch> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a bound is missing.
+    pub fn states(&self, history: &RecordBatch) -> Result<RecordBatch> {
         let from = bound(history, self.valid_from())?;
         let to = bound(history, self.valid_to())?;
         let is_state: BooleanArray =

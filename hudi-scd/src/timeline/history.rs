@@ -15,8 +15,8 @@ use object_store::ObjectStore;
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 use serde::Deserialize;
 
-use super::{Action, Instant};
 use crate::{Error, ErrorKind, Result, layout::Layout, storage};
+use hudi_format::timeline::{Action, Instant};
 
 /// The file that says which manifest is the newest.
 const VERSION: &str = "_version_";

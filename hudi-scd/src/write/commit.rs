@@ -115,10 +115,11 @@ impl Commit<'_> {
             &table.inner.options,
         )?);
         let state_file = |state| layout.instant_file(instant, operation.action(), state);
-        let metadata = |partition_to_write_stats| CommitMetadata {
-            partition_to_write_stats,
-            operation_type: Some(operation.as_str().to_owned()),
-            ..CommitMetadata::default()
+        let metadata = |partition_to_write_stats| {
+            let mut metadata = CommitMetadata::default();
+            metadata.partition_to_write_stats = partition_to_write_stats;
+            metadata.operation_type = Some(operation.as_str().to_owned());
+            metadata
         };
 
         let requested = match operation.action() {
@@ -211,17 +212,15 @@ impl Table {
             storage::write(self.store(), &layout.partition_metadata(&task.partition)?, metadata).await?;
         }
 
-        let mut stat = WriteStat {
-            file_id: task.file_id.clone(),
-            path: Some(path.clone()),
-            num_writes: task.rows().cast_signed(),
-            num_deletes: task.edits.dropped.cast_signed(),
-            num_update_writes: task.edits.updated.cast_signed(),
-            num_inserts: task.appends.rows().cast_signed(),
-            partition_path: Some(task.partition.clone()),
-            ..WriteStat::default()
-        }
-        .with_previous(task.old.as_ref().map(|old| old.version.instant));
+        let previous = task.old.as_ref().map(|old| old.version.instant);
+        let mut stat = WriteStat::default().with_previous(previous);
+        stat.file_id = task.file_id.clone();
+        stat.path = Some(path.clone());
+        stat.num_writes = task.rows().cast_signed();
+        stat.num_deletes = task.edits.dropped.cast_signed();
+        stat.num_update_writes = task.edits.updated.cast_signed();
+        stat.num_inserts = task.appends.rows().cast_signed();
+        stat.partition_path = Some(task.partition.clone());
         let (rows, drops) = (task.rows(), task.edits.dropped > 0);
         let old = match task.old {
             Some(old) => Some(OpenFile::open(self.store(), &old.path).await?),
@@ -313,14 +312,10 @@ fn planned(tasks: &[FileTask]) -> BTreeMap<String, Vec<WriteStat>> {
         let stats = planned.entry(task.partition.clone()).or_insert_with(|| vec![WriteStat::default()]);
         stats[0].num_inserts += task.appends.rows().cast_signed();
         if let Some(old) = &task.old {
-            stats.push(
-                WriteStat {
-                    file_id: task.file_id.clone(),
-                    num_update_writes: task.edits.updated.cast_signed(),
-                    ..WriteStat::default()
-                }
-                .with_previous(Some(old.version.instant)),
-            );
+            let mut stat = WriteStat::default().with_previous(Some(old.version.instant));
+            stat.file_id = task.file_id.clone();
+            stat.num_update_writes = task.edits.updated.cast_signed();
+            stats.push(stat);
         }
     }
     planned

@@ -8,6 +8,7 @@
 )]
 
 pub mod counted;
+pub mod damage;
 pub mod interposed;
 pub mod mortal;
 pub mod operations;
@@ -257,25 +258,6 @@ pub fn expected(path: &FilePath) -> Vec<String> {
     lines
 }
 
-/// What disks, networks and people do to a file.
-pub fn damaged(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    match random.u8(..6) {
-        0 => bytes.truncate(random.usize(..=bytes.len())),
-        1 => bytes.clear(),
-        2 => bytes.extend((0..random.usize(1..64)).map(|_| random.u8(..))),
-        3 => bytes = (0..random.usize(1..2_000)).map(|_| random.u8(..)).collect(),
-        _ if bytes.is_empty() => bytes.push(random.u8(..)),
-        _ => {
-            for _ in 0..random.usize(1..9) {
-                let at = random.usize(..bytes.len());
-                bytes[at] = if random.bool() { random.u8(..) } else { bytes[at] ^ (1 << random.u8(..8)) };
-            }
-        }
-    }
-    bytes
-}
-
 /// A table that Spark wrote, unpacked into a folder: `table/`, `inputs/`, `about.json` and what reading it must give.
 pub struct Golden {
     pub about: Value,
@@ -285,12 +267,16 @@ pub struct Golden {
 
 impl Golden {
     pub fn unpack(name: &str) -> Self {
-        let archive = format!("{}/tests/data/tables/{name}.tar", env!("CARGO_MANIFEST_DIR"));
+        // The tests of the program are in a package below.
+        let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let below = format!("tests/data/tables/{name}.tar");
+        let data = package.ancestors().find(|folder| folder.join("tests/data/tables").exists()).unwrap();
+        let archive = data.join(below);
         let folder = tempfile::tempdir().unwrap();
         let archive = match std::fs::read(&archive) {
             Ok(archive) => archive,
             Err(_) => {
-                let packed = std::fs::File::open(format!("{archive}.gz")).unwrap();
+                let packed = std::fs::File::open(archive.with_extension("tar.gz")).unwrap();
                 let mut archive = Vec::new();
                 std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut archive).unwrap();
                 archive

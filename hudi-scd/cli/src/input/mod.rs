@@ -1,0 +1,325 @@
+//! [`Input`]: the rows of a file, or of a folder of files, batch by batch under the schema of a table.
+//!
+//! | ending | what it holds | NULL |
+//! |---|---|---|
+//! | `.parquet` | typed columns | null |
+//! | `.csv` | a line of column names, then rows (RFC 4180) | nothing between two commas; `""` is the empty text |
+//! | `.jsonl`, `.ndjson`, `.json` | a JSON object a line | `null`, and a column that a line leaves out |
+//!
+//! Text gets the types of the table. Columns that the table lacks, and files read without a table, get the narrowest
+//! type that holds all their values, which takes a first pass over the file. What becomes of a column without any value,
+//! and of one that no line has, is a matter of [`Purpose`].
+
+mod cell;
+mod column;
+mod csv;
+mod guess;
+mod parquet;
+mod text;
+
+use std::{
+    fmt,
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{RecordBatch, RecordBatchOptions, new_null_array},
+    datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef},
+};
+use hudi_scd::{Error, ErrorKind, Result, schema};
+
+use self::{cell::Cell, column::Column};
+
+/// Rows of a batch.
+const BATCH_ROWS: usize = 8 * 1024;
+/// Bytes of text that end a batch before it has its rows.
+const BATCH_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How a file keeps its rows, by the ending of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Parquet,
+    Csv,
+    JsonLines,
+}
+
+impl Format {
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "parquet" => Some(Self::Parquet),
+            "csv" => Some(Self::Csv),
+            "jsonl" | "ndjson" | "json" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+}
+
+/// One file.
+#[derive(Clone, Debug)]
+struct InputFile {
+    path: PathBuf,
+    format: Format,
+    bytes: u64,
+}
+
+/// Files with rows, in the order of their paths.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    files: Vec<InputFile>,
+}
+
+impl Input {
+    /// A file, or all files with rows in and below a folder. Names that begin with a dot or `_` are passed over there,
+    /// as Spark does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if there is none.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let failed = |cause| failed(path, "cannot be read", cause);
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        let mut files = Vec::new();
+        if metadata.is_dir() {
+            collect(path, &mut files).map_err(failed)?;
+        } else if let Some(format) = Format::of(path) {
+            files.push(InputFile { path: path.to_owned(), format, bytes: metadata.len() });
+        }
+        if files.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, "there is nothing to read rows from")
+                .with_context("file", path.display())
+                .with_context(
+                    "way out",
+                    "name files *.parquet, *.csv, *.jsonl, *.ndjson or *.json (a JSON object a line)",
+                ));
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self { files })
+    }
+
+    /// The bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// The columns of all files: those of `known` that are there, then the others under guessed types. A column without
+    /// any value is text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if a file cannot be read.
+    pub(super) fn schema(&self, known: &Schema) -> Result<SchemaRef> {
+        let mut found: Vec<FieldRef> = Vec::new();
+        for file in &self.files {
+            for field in file.columns(known)?.fields() {
+                match found.iter_mut().find(|known| known.name() == field.name()) {
+                    None => found.push(field.clone()),
+                    Some(_) if field.data_type().is_null() => {}
+                    Some(other) if other.data_type().is_null() => *other = field.clone(),
+                    Some(other) if other.data_type() == field.data_type() => {}
+                    Some(other) => {
+                        return Err(invalid(
+                            "files do not agree on the type of a column, give it by --schema",
+                        )
+                        .with_context("file", file.path.display())
+                        .with_context("column", field.name())
+                        .with_context("type", field.data_type())
+                        .with_context("elsewhere", other.data_type()));
+                    }
+                }
+            }
+        }
+        Ok(Arc::new(Schema::new(found.iter().map(as_text).collect::<Vec<_>>())))
+    }
+
+    /// All rows, file by file. Text files are read under the types of `known`; a column that an earlier file brought is
+    /// NULL in JSON lines that leave it out. `check` says of each file's columns whether they do; its error gets the name
+    /// of the file.
+    pub(super) fn batches<'a>(
+        &'a self,
+        known: &'a Schema,
+        purpose: Purpose,
+        mut check: impl FnMut(&Schema) -> Result<()> + 'a,
+        progress: &'a dyn Fn(u64),
+    ) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
+        let mut expected: Vec<FieldRef> = match purpose {
+            Purpose::Table => known.fields().to_vec(),
+            Purpose::Itself => Vec::new(),
+        };
+        let mut checked = move |file: &'a InputFile| -> Result<Batches<'a>> {
+            let mut batches = file.batches(known, progress)?;
+            let Some(first) = batches.next().transpose()? else { return Ok(Box::new(std::iter::empty())) };
+            let mut fields = settled(first.schema_ref().fields(), known, purpose);
+            if file.format == Format::JsonLines {
+                let left_out = lacking(&fields, &expected);
+                fields.extend(left_out);
+            }
+            let brought = lacking(&expected, &fields);
+            expected.extend(brought);
+            let schema = Arc::new(Schema::new(fields));
+            check(&schema).map_err(|error| error.with_context("file", file.path.display()))?;
+            let batches = std::iter::once(Ok(first)).chain(batches);
+            Ok(Box::new(batches.map(move |batch| under(&batch?, &schema))))
+        };
+        self.files
+            .iter()
+            .flat_map(move |file| checked(file).unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))
+    }
+}
+
+/// What rows are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be put into a table: they have all its columns, also those that no line of JSON has. A new column without any
+    /// value is left out, as the table would keep for ever whatever type was made up for it.
+    Table,
+    /// To be looked at: they have the columns of their files, those without any value as text.
+    Itself,
+}
+
+/// The columns of a file, where those without a value get a type.
+fn settled(fields: &Fields, known: &Schema, purpose: Purpose) -> Vec<FieldRef> {
+    let settle = |field: &FieldRef| match known.field_with_name(field.name()) {
+        _ if !field.data_type().is_null() => Some(field.clone()),
+        Ok(known) => Some(Arc::new(known.clone())),
+        Err(_) => (purpose == Purpose::Itself).then(|| as_text(field)),
+    };
+    fields.iter().filter_map(settle).collect()
+}
+
+/// The fields of `all` that are not among `some`.
+fn lacking(some: &[FieldRef], all: &[FieldRef]) -> Vec<FieldRef> {
+    all.iter().filter(|field| some.iter().all(|other| other.name() != field.name())).cloned().collect()
+}
+
+fn as_text(field: &FieldRef) -> FieldRef {
+    if !field.data_type().is_null() {
+        return field.clone();
+    }
+    Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8))
+}
+
+/// A batch of a file under its columns as they were settled: those that it has no values of are NULL.
+fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    if batch.schema_ref() == schema {
+        return Ok(batch.clone());
+    }
+    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
+        Some(column) if !column.data_type().is_null() => column.clone(),
+        _ => new_null_array(field.data_type(), batch.num_rows()),
+    };
+    let columns = schema.fields().iter().map(column).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+        .map_err(|cause| invalid("the rows cannot be put into columns").with_source(cause))
+}
+
+type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>;
+
+impl InputFile {
+    fn open(&self) -> Result<BufReader<File>> {
+        let file = File::open(&self.path).map_err(|cause| failed(&self.path, "cannot be read", cause))?;
+        Ok(BufReader::with_capacity(256 * 1024, file))
+    }
+
+    /// The columns of this file, under the types of `known` where that has them.
+    fn columns(&self, known: &Schema) -> Result<SchemaRef> {
+        match self.format {
+            Format::Parquet => parquet::columns(self),
+            Format::Csv => text::csv_columns(self, known),
+            Format::JsonLines => text::json_columns(self, known),
+        }
+    }
+
+    fn batches<'a>(&'a self, known: &Schema, progress: &'a dyn Fn(u64)) -> Result<Batches<'a>> {
+        match self.format {
+            Format::Parquet => parquet::batches(self, progress),
+            Format::Csv => text::csv_batches(self, known, progress),
+            Format::JsonLines => text::json_batches(self, known, progress),
+        }
+    }
+
+    /// An error at a line of this file.
+    fn at_line(&self, line: u64, message: impl fmt::Display) -> Error {
+        invalid(message.to_string()).with_context("file", self.path.display()).with_context("line", line)
+    }
+}
+
+fn collect(folder: &Path, files: &mut Vec<InputFile>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with('.') || name.starts_with('_')
+        });
+        if hidden {
+            continue;
+        }
+        let metadata = std::fs::metadata(&path)?;
+        if metadata.is_dir() {
+            collect(&path, files)?;
+        } else if let Some(format) = Format::of(&path) {
+            files.push(InputFile { path, format, bytes: metadata.len() });
+        }
+    }
+    Ok(())
+}
+
+/// Columns to fill row by row.
+struct Rows {
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    rows: usize,
+}
+
+impl Rows {
+    fn new(schema: SchemaRef) -> Result<Self> {
+        let column = |field: &FieldRef| {
+            Column::new(field.data_type())
+                .map_err(|refusal| invalid(refusal).with_context("column", field.name()))
+        };
+        let columns = schema.fields().iter().map(column).collect::<Result<_>>()?;
+        Ok(Self { schema, columns, rows: 0 })
+    }
+
+    fn append(&mut self, column: usize, cell: &Cell<'_>) -> Result<(), cell::Refusal> {
+        self.columns[column].append(cell)
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
+        let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<_, _>>();
+        arrays
+            .and_then(|arrays| RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options))
+            .map_err(|cause| invalid("the rows cannot be put into columns").with_source(cause))
+    }
+}
+
+/// A row of texts under the types of a schema.
+pub(super) fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch> {
+    let mut rows = Rows::new(schema.clone())?;
+    for (index, value) in values.iter().enumerate() {
+        rows.append(index, &Cell::Text((*value).into()))
+            .map_err(|refusal| invalid(refusal).with_context("column", schema.field(index).name()))?;
+    }
+    rows.rows = 1;
+    rows.finish()
+}
+
+/// The schema in which text is read: the types of a table, every column nullable.
+fn text_schema(fields: Vec<Field>) -> Result<SchemaRef> {
+    // Columns that Hudi adds are read as what they are, and left out when the rows are written.
+    let typed: Vec<Field> = fields.iter().filter(|field| !field.data_type().is_null()).cloned().collect();
+    if !typed.is_empty() {
+        schema::canonical(&Schema::new(typed))?;
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+fn failed(path: &Path, what: &str, cause: std::io::Error) -> Error {
+    invalid(format!("the file {what}")).with_context("file", path.display()).with_source(cause)
+}

@@ -1,0 +1,89 @@
+//! Bytes of the format that anybody may have written: bytes in, an error or a value out, and never a panic. The targets of
+//! cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a target uses one of them; what is found here has to be loud"
+)]
+
+use hudi_format::{
+    bloom::BloomFilter,
+    schema,
+    timeline::{
+        archive,
+        avro::{
+            CleanMetadata, CleanPlan, RequestedReplace, RollbackMetadata, RollbackPlan, SavepointMetadata,
+        },
+    },
+};
+
+/// Each kind of Avro file on the timeline and in the archive; a record that is read is written and read again.
+pub fn avro(bytes: &[u8]) {
+    macro_rules! again {
+        ($($record:ty),*) => {$(
+            if let Ok(record) = <$record>::decode(bytes) {
+                assert_eq!(<$record>::decode(&record.encode()).unwrap(), record);
+            }
+        )*};
+    }
+    again!(CleanPlan, CleanMetadata, RollbackPlan, RollbackMetadata, SavepointMetadata, RequestedReplace);
+    let _ = archive::decode(bytes);
+}
+
+/// The Avro text of a schema; what a table can keep survives the way there and back.
+pub fn schema(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(kept) = schema::from_avro(&text).and_then(|schema| schema::canonical(&schema)) else { return };
+    let again = schema::to_avro(&kept, "t").and_then(|text| schema::from_avro(&text)).unwrap();
+    assert_eq!(schema::canonical(&again).unwrap(), kept);
+}
+
+/// A bloom filter in base64; the first byte chooses its type.
+pub fn bloom(bytes: &[u8]) {
+    let Some((first, text)) = bytes.split_first() else { return };
+    let kind = ["SIMPLE", "DYNAMIC_V0", "other"].get(usize::from(first % 4)).copied();
+    if let Ok(filter) = BloomFilter::parse(&String::from_utf8_lossy(text), kind) {
+        let _ = filter.contains("a key");
+        assert_eq!(BloomFilter::parse(&filter.to_base64(), filter.type_code()).unwrap(), filter);
+    }
+}
+
+/// Sound bytes for the target of this name, to begin with.
+pub fn sound(target: &str) -> Vec<Vec<u8>> {
+    let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    match target {
+        "avro" => vec![
+            include_bytes!("../tests/data/timeline/customer-0.15.clean").to_vec(),
+            include_bytes!("../tests/data/timeline/customer-0.15.clean.requested").to_vec(),
+            include_bytes!("../tests/data/timeline/rolledback-0.15.rollback").to_vec(),
+            include_bytes!("../tests/data/timeline/rolledback-0.15.rollback.requested").to_vec(),
+            include_bytes!("../tests/data/archive/commits_.archive.1_1-0-1").to_vec(),
+        ],
+        "schema" => texts(&[
+            r#"{"type":"record","name":"r","namespace":"n","fields":[{"name":"a","type":["null","int"],"default":null},
+            {"name":"b","type":{"type":"array","items":{"type":"fixed","name":"f","size":3,"logicalType":"decimal","precision":5,"scale":2}}},
+            {"name":"c","type":{"type":"map","values":["null",{"type":"record","name":"x","fields":[{"name":"y","type":"bytes"}]}]}}]}"#,
+            "\"int\"",
+            "{}",
+            "[]",
+        ]),
+        "bloom" => {
+            let filter = BloomFilter::dynamic(10, 1e-3, 10).to_base64();
+            vec![format!("\u{1}{filter}").into(), format!("\u{3}{filter}").into(), Vec::new()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Makes an input of nothing one of the sound ones, and tells its length; `None`: the input is changed as any other.
+pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
+    let sound = if size > 1 { Vec::new() } else { sound(target) };
+    let first = sound.get(seed as usize % sound.len().max(1))?;
+    let fits = first.len() <= max_size;
+    fits.then(|| {
+        bytes[..first.len()].copy_from_slice(first);
+        first.len()
+    })
+}

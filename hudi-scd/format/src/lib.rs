@@ -1,0 +1,38 @@
+//! The format of Apache Hudi's copy-on-write tables (table version 6, timeline layout 1): names and bytes, without a storage.
+//!
+//! Nothing here reads or writes a file, waits, or knows what a table is; `hudi-scd` does that with what is here.
+//!
+//! ```
+//! use hudi_format::timeline::{Action, State, Timeline};
+//!
+//! let timeline = Timeline::from_file_names([
+//!     "20260101000000001.commit.requested",
+//!     "20260101000000001.inflight",
+//!     "20260101000000001.commit",
+//!     "20260101000000002.clean.requested",
+//! ]);
+//! let entries: Vec<_> = timeline.entries().iter().map(|entry| (entry.action, entry.state)).collect();
+//! assert_eq!(entries, [(Action::Commit, State::Completed), (Action::Clean, State::Requested)]);
+//! ```
+//!
+//! | for | look at |
+//! |---|---|
+//! | names of files and folders | [`names`] |
+//! | instants, the timeline, the metadata of commits, Avro records, the archive | [`timeline`] |
+//! | `hoodie.properties` | [`properties`] |
+//! | record keys and partition paths | [`key`] |
+//! | schemas in Avro and Arrow, and rows that conform to one | [`schema`] |
+//! | bloom filters of base files | [`bloom`] |
+//! | which file versions a cleaning deletes | [`retention`] |
+
+pub mod bloom;
+mod error;
+pub mod key;
+pub mod members;
+pub mod names;
+pub mod properties;
+pub mod retention;
+pub mod schema;
+pub mod timeline;
+
+pub use error::{Error, ErrorKind, Result};

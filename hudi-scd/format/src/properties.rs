@@ -1,0 +1,673 @@
+//! `hoodie.properties`: what a table says about itself, typed, and refused where this crate could not keep it right.
+
+mod java;
+mod version;
+
+pub use self::java::java_date;
+pub use self::version::TableVersion;
+pub use self::version::{NULL_PARTITION, OLD_NULL_PARTITION};
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{DataType, Schema};
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::{
+    Error, ErrorKind, Result,
+    key::{self, KeyGenerator, TimestampKey},
+    names::TimelineLayout,
+    retention::{POLICY, RetentionPolicy},
+    timeline::hadoop::crc32,
+};
+
+const NAME: &str = "hoodie.table.name";
+const DATABASE: &str = "hoodie.database.name";
+const TYPE: &str = "hoodie.table.type";
+const VERSION: &str = "hoodie.table.version";
+const LAYOUT_VERSION: &str = "hoodie.timeline.layout.version";
+const TIMELINE_FOLDER: &str = "hoodie.timeline.path";
+const HISTORY_FOLDER: &str = "hoodie.timeline.history.path";
+const RECORD_KEYS: &str = "hoodie.table.recordkey.fields";
+const ORDERING: &str = "hoodie.table.precombine.field";
+/// The name of [`ORDERING`] from table version 9 on.
+const ORDERING_FIELDS: &str = "hoodie.table.ordering.fields";
+const PARTITIONS: &str = "hoodie.table.partition.fields";
+const HIVE_STYLE: &str = "hoodie.datasource.write.hive_style_partitioning";
+const URL_ENCODE: &str = "hoodie.datasource.write.partitionpath.urlencode";
+const DROP_PARTITION_COLUMNS: &str = "hoodie.datasource.write.drop.partition.columns";
+/// The property that names the class of the key generator.
+pub const KEY_GENERATOR_CLASS: &str = "hoodie.table.keygenerator.class";
+const KEY_GENERATOR_TYPE: &str = "hoodie.table.keygenerator.type";
+const META_FIELDS: &str = "hoodie.populate.meta.fields";
+const BASE_FORMAT: &str = "hoodie.table.base.file.format";
+const ARCHIVE_FOLDER: &str = "hoodie.archivelog.folder";
+const TIME_ZONE: &str = "hoodie.table.timeline.timezone";
+const CHECKSUM: &str = "hoodie.table.checksum";
+const CHANGE_DATA_CAPTURE: &str = "hoodie.table.cdc.enabled";
+const METAFILE_FORMAT: &str = "hoodie.partition.metafile.use.base.format";
+/// The properties that name the partitions of a metadata table, ready and being built.
+pub const METADATA_PARTITIONS: [&str; 2] =
+    ["hoodie.table.metadata.partitions", "hoodie.table.metadata.partitions.inflight"];
+const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
+const MERGE_MODE: &str = "hoodie.record.merge.mode";
+const MERGE_STRATEGY: &str = "hoodie.record.merge.strategy.id";
+const CREATE_SCHEMA: &str = "hoodie.table.create.schema";
+const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
+
+const PACKAGE: &str = "org.apache.hudi.common.model.";
+/// The strategy that 1.x writes for a table whose newest event wins.
+const EVENT_TIME_STRATEGY: &str = "eeb8d96f-b1e4-49fd-bbf8-28ac514178e5";
+/// The strategy that 1.x writes for a table whose latest write wins.
+const COMMIT_TIME_STRATEGY: &str = "ce9acb64-bde0-424c-9b91-f6ebba25356d";
+
+/// Which of two rows of a key stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// The one with the higher ordering value, the incoming one on a tie: `DefaultHoodieRecordPayload`.
+    EventTime,
+    /// The incoming one; the ordering value only decides within a batch: `OverwriteWithLatestAvroPayload`.
+    CommitTime,
+}
+
+/// What a table says about itself.
+///
+/// The file is kept whole: a property that this crate does not know, and does not need to know, survives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableProperties {
+    raw: BTreeMap<String, String>,
+    /// The version of the table's format.
+    pub version: TableVersion,
+    /// Where the files of the timeline are.
+    pub timeline_layout: TimelineLayout,
+    /// The table's name.
+    pub name: String,
+    /// The columns of the record key.
+    pub record_key_fields: Vec<String>,
+    /// The column that decides which of two rows is newer.
+    pub ordering_field: Option<String>,
+    /// The columns of the partition path.
+    pub partition_fields: Vec<String>,
+    /// Partition paths are written as `column=value`.
+    pub hive_style: bool,
+    /// Partition paths are URL encoded.
+    pub url_encode: bool,
+    /// Makes record keys and partition paths.
+    pub key_generator: KeyGenerator,
+    /// For [`KeyGenerator::TimestampBased`].
+    pub timestamp_key: Option<TimestampKey>,
+    /// Decides which of two rows of a key wins.
+    pub merge: Merge,
+    /// The time zone of the timeline's instants.
+    pub zone: TimeZone,
+    /// The folder of the archive, below `.hoodie`.
+    pub archive_folder: String,
+    /// What every writer is to keep of the past, if the table says so.
+    pub retention: Option<RetentionPolicy>,
+}
+
+/// What a new table is to say about itself.
+#[derive(Clone, Debug)]
+pub struct NewTable<'a> {
+    /// The table's name.
+    pub name: &'a str,
+    /// The database's name; may be empty.
+    pub database: &'a str,
+    /// The columns of the record key.
+    pub record_key_fields: &'a [String],
+    /// The column that decides which of two rows is newer.
+    pub ordering_field: Option<&'a str>,
+    /// The columns of the partition path.
+    pub partition_fields: &'a [String],
+    /// Writes partition paths as `column=value`.
+    pub hive_style: bool,
+    /// URL encodes partition paths.
+    pub url_encode: bool,
+    /// The data columns in Avro, for the time before the first commit.
+    pub schema: &'a str,
+    /// Properties of which Hudi knows nothing.
+    pub others: &'a BTreeMap<String, String>,
+}
+
+impl TableProperties {
+    /// The column of stored rows that says which of two is newer, and its type, if it decides and the table has it.
+    pub fn stored_ordering(&self, schema: &Schema) -> Option<(String, DataType)> {
+        let name = self.ordering_field.as_ref().filter(|_| self.merge == Merge::EventTime)?;
+        Some((name.clone(), schema.field_with_name(name).ok()?.data_type().clone()))
+    }
+
+    /// The properties of a new table: those that Hudi 0.15 writes, with the time zone fixed to UTC, and with the
+    /// payload class, without which Spark 0.x would let a late row win.
+    pub fn create(table: &NewTable<'_>) -> Result<Self> {
+        let key_generator = KeyGenerator::of(table.record_key_fields.len(), table.partition_fields.len());
+        let payload = if table.ordering_field.is_some() {
+            "DefaultHoodieRecordPayload"
+        } else {
+            "OverwriteWithLatestAvroPayload"
+        };
+        let text = |flag: bool| flag.to_string();
+        let mut raw = BTreeMap::from(
+            [
+                (NAME, table.name.to_owned()),
+                (DATABASE, table.database.to_owned()),
+                (TYPE, "COPY_ON_WRITE".to_owned()),
+                (VERSION, "6".to_owned()),
+                (LAYOUT_VERSION, "1".to_owned()),
+                (RECORD_KEYS, table.record_key_fields.join(",")),
+                (PARTITIONS, table.partition_fields.join(",")),
+                (HIVE_STYLE, text(table.hive_style)),
+                (URL_ENCODE, text(table.url_encode)),
+                (DROP_PARTITION_COLUMNS, text(false)),
+                (KEY_GENERATOR_CLASS, key_generator.class().to_owned()),
+                (META_FIELDS, text(true)),
+                (BASE_FORMAT, "PARQUET".to_owned()),
+                (ARCHIVE_FOLDER, "archived".to_owned()),
+                (TIME_ZONE, "UTC".to_owned()),
+                (CHECKSUM, checksum(table.database, table.name).to_string()),
+                (CHANGE_DATA_CAPTURE, text(false)),
+                (METAFILE_FORMAT, text(false)),
+                (PAYLOAD_CLASS, format!("{PACKAGE}{payload}")),
+                (CREATE_SCHEMA, table.schema.to_owned()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+        if let Some(field) = table.ordering_field {
+            raw.insert(ORDERING.to_owned(), field.to_owned());
+        }
+        raw.extend(table.others.iter().map(|(key, value)| (key.clone(), value.clone())));
+        Self::from_raw(raw)
+    }
+
+    /// Reads a file, and refuses a table that this crate cannot keep right. What is missing there is looked for in `own`,
+    /// the table's own properties.
+    pub fn parse(bytes: &[u8], own: Option<&[u8]>) -> Result<Self> {
+        let mut raw = own.map_or_else(|| Ok(BTreeMap::new()), java::parse)?;
+        raw.extend(parse_raw(bytes)?);
+        Self::from_raw(raw)
+    }
+
+    /// Refuses to change a table of a version that this crate only reads.
+    pub fn check_version_writable(&self) -> Result<()> {
+        if self.version.is_writable() {
+            return Ok(());
+        }
+        let message = "tables of this version can be read here, but not written";
+        Err(refused(ErrorKind::Unsupported, message, VERSION, &self.version.to_string()).with_context(
+            "way out",
+            "write the table with Hudi 1.x, or downgrade it to version 6 there (procedure upgrade_or_downgrade)",
+        ))
+    }
+
+    /// Refuses to write to a table without a record key, or whose keys are made of parts of columns. Reading it needs no
+    /// keys.
+    pub fn check_writable(&self) -> Result<()> {
+        self.check_version_writable()?;
+        if self.record_key_fields.is_empty() {
+            let message = "tables without a record key can be read here, but not written";
+            return Err(refused(ErrorKind::Unsupported, message, RECORD_KEYS, ""));
+        }
+        let ordering = self.ordering_field.as_slice();
+        let properties = [
+            (RECORD_KEYS, self.record_key_fields.as_slice()),
+            (PARTITIONS, &self.partition_fields),
+            (ORDERING, ordering),
+        ];
+        let inside = |fields: &[String]| fields.iter().find(|field| field.contains('.')).cloned();
+        match properties.into_iter().find_map(|(property, fields)| Some((property, inside(fields)?))) {
+            None => Ok(()),
+            Some((property, field)) => {
+                let message = "fields inside of columns are not supported here, the table can be read only";
+                Err(refused(ErrorKind::Unsupported, message, property, &field))
+            }
+        }
+    }
+
+    /// The file of a table's own properties, saved `now`.
+    pub fn own_bytes(own: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
+        java::write(own, now)
+    }
+
+    /// The file, as Java writes it, saved `now`.
+    pub fn to_bytes(&self, now: Timestamp) -> Vec<u8> {
+        java::write(&self.raw, now)
+    }
+
+    /// The data columns in Avro, as the table was created with.
+    pub fn create_schema(&self) -> Option<&str> {
+        self.raw.get(CREATE_SCHEMA).map(String::as_str).filter(|schema| !schema.is_empty())
+    }
+
+    /// Takes the form of partition paths from the folders of the table, where the properties do not record it: Hudi up to
+    /// 0.9 (hive style) and 0.10 (URL encoding) took both from the options of each write. `folders` are the names of the
+    /// outermost ones.
+    pub fn infer_partition_style<'a>(&mut self, folders: impl Iterator<Item = &'a str> + Clone) {
+        let Some(field) = self.partition_fields.first() else { return };
+        let prefix = format!("{field}=");
+        if !self.raw.contains_key(HIVE_STYLE) && folders.clone().next().is_some() {
+            self.hive_style = folders.clone().all(|name| name.starts_with(&prefix));
+        }
+        if !self.raw.contains_key(URL_ENCODE) {
+            self.url_encode = folders.clone().any(is_encoded);
+        }
+    }
+
+    /// Returns `true` if the form of partition paths has to be taken from the folders of the table.
+    pub fn lacks_partition_style(&self) -> bool {
+        !self.partition_fields.is_empty()
+            && [HIVE_STYLE, URL_ENCODE].iter().any(|key| !self.raw.contains_key(*key))
+    }
+
+    /// The indexes of the metadata table that the table lists, those under construction too. Empty without a metadata
+    /// table.
+    pub fn metadata_partitions(&self) -> Vec<&str> {
+        metadata_partitions(&self.raw)
+    }
+
+    /// Every property, those too that this crate does not read.
+    pub fn raw(&self) -> &BTreeMap<String, String> {
+        &self.raw
+    }
+
+    fn from_raw(raw: BTreeMap<String, String>) -> Result<Self> {
+        let text = |key: &str| raw.get(key).map_or("", |value| value.trim());
+        let flag = |key: &str, default: bool| match text(key) {
+            "" => Ok(default),
+            value if value.eq_ignore_ascii_case("true") => Ok(true),
+            value if value.eq_ignore_ascii_case("false") => Ok(false),
+            value => Err(refused(ErrorKind::Corrupt, "a property is neither true nor false", key, value)),
+        };
+        let fields = |key: &str| self::fields(text(key));
+        let must_be = |key: &str, message: &str, supported: &[&str]| {
+            let value = text(key);
+            if supported.iter().any(|known| known.eq_ignore_ascii_case(value)) {
+                return Ok(());
+            }
+            Err(refused(ErrorKind::Unsupported, message, key, value))
+        };
+
+        // The version decides how everything else is read, the timeline above all.
+        let version = TableVersion::parse(text(VERSION)).ok_or_else(|| {
+            refused(ErrorKind::Unsupported, "unknown table version", VERSION, text(VERSION))
+        })?;
+        let timeline_layout = if version.has_timeline_folder() {
+            must_be(LAYOUT_VERSION, "the timeline layout does not go with the table version", &["2", ""])?;
+            let mut layout = TimelineLayout::upgraded();
+            if let TimelineLayout::Folder { timeline, history } = &mut layout {
+                for (folder, key) in [(timeline, TIMELINE_FOLDER), (history, HISTORY_FOLDER)] {
+                    if !text(key).is_empty() {
+                        *folder = text(key).to_owned();
+                    }
+                }
+            }
+            layout
+        } else {
+            // Layout 0 is that of tables from before Hudi 0.5.1: the same names, but one file for each action.
+            must_be(
+                LAYOUT_VERSION,
+                "the timeline layout does not go with the table version",
+                &["1", "0", ""],
+            )?;
+            TimelineLayout::Flat
+        };
+        must_be(TYPE, "only copy-on-write tables are supported", &["COPY_ON_WRITE"])?;
+        must_be(BASE_FORMAT, "only Parquet base files are supported", &["PARQUET", ""])?;
+        must_be(BOOTSTRAP, "bootstrapped tables are not supported", &[""])?;
+        let must_be_off = [
+            (DROP_PARTITION_COLUMNS, "partition columns that are left out of the files are not supported"),
+            (CHANGE_DATA_CAPTURE, "change data capture is not supported"),
+            (METAFILE_FORMAT, "partition metadata in base file format is not supported"),
+        ];
+        for (key, message) in must_be_off {
+            if flag(key, false)? {
+                return Err(refused(ErrorKind::Unsupported, message, key, "true"));
+            }
+        }
+        if !flag(META_FIELDS, true)? {
+            let message = "tables without Hudi's meta columns are not supported";
+            return Err(refused(ErrorKind::Unsupported, message, META_FIELDS, "false"));
+        }
+
+        let name = text(NAME).to_owned();
+        if name.is_empty() {
+            return Err(refused(ErrorKind::Corrupt, "the table has no name", NAME, ""));
+        }
+        let expected = checksum(text(DATABASE), &name).to_string();
+        if !matches!(text(CHECKSUM), "" | "null") && text(CHECKSUM) != expected {
+            let message = "the checksum of the table's name is wrong";
+            return Err(refused(ErrorKind::Corrupt, message, CHECKSUM, text(CHECKSUM))
+                .with_context("expected", expected));
+        }
+        let record_key_fields = fields(RECORD_KEYS);
+        // The partition fields of 1.x may carry a type, as in `day:SIMPLE`.
+        let mut partition_fields = fields(PARTITIONS);
+        for field in &mut partition_fields {
+            if let Some((bare, kind)) = field.split_once(':') {
+                if !kind.eq_ignore_ascii_case("simple") {
+                    let message = "only partition fields taken as they are, are supported";
+                    return Err(refused(ErrorKind::Unsupported, message, PARTITIONS, text(PARTITIONS)));
+                }
+                *field = bare.to_owned();
+            }
+        }
+        let key_generator = match (text(KEY_GENERATOR_CLASS), text(KEY_GENERATOR_TYPE)) {
+            ("", "") => KeyGenerator::of(record_key_fields.len(), partition_fields.len()),
+            ("", kind) => KeyGenerator::from_type(kind).ok_or_else(|| {
+                refused(ErrorKind::Unsupported, "unknown key generator", KEY_GENERATOR_TYPE, kind)
+            })?,
+            (class, _) => KeyGenerator::from_class(class).ok_or_else(|| {
+                refused(ErrorKind::Unsupported, "unknown key generator", KEY_GENERATOR_CLASS, class)
+            })?,
+        };
+        let (keys, partitions) = (record_key_fields.len(), partition_fields.len());
+        let fits = match key_generator {
+            KeyGenerator::Nonpartitioned => partitions == 0,
+            KeyGenerator::Simple | KeyGenerator::TimestampBased => keys == 1 && partitions == 1,
+            KeyGenerator::Complex => true,
+        };
+        if !fits {
+            let message = "the key generator does not go with the record key and partition fields";
+            let property =
+                if text(KEY_GENERATOR_CLASS).is_empty() { KEY_GENERATOR_TYPE } else { KEY_GENERATOR_CLASS };
+            return Err(refused(ErrorKind::Unsupported, message, property, text(property))
+                .with_context("record key", record_key_fields.join(","))
+                .with_context("partition", partition_fields.join(",")));
+        }
+        let timestamp_key = match key_generator {
+            KeyGenerator::TimestampBased => Some(TimestampKey::of(&raw)?),
+            _ => None,
+        };
+        let ordering = match fields(ORDERING_FIELDS) {
+            fields if fields.is_empty() => self::fields(text(ORDERING)),
+            fields => fields,
+        };
+        let ordering_field = match ordering.as_slice() {
+            [] => None,
+            [field] => Some(field.clone()),
+            [first, ..] if !version.is_writable() => Some(first.clone()),
+            _ => {
+                let message = "several ordering fields are not supported";
+                return Err(refused(ErrorKind::Unsupported, message, ORDERING, text(ORDERING)));
+            }
+        };
+        // Rows that are only read need no merging.
+        if version.is_writable() {
+            must_be(MERGE_MODE, "unknown merge mode", &["EVENT_TIME_ORDERING", "COMMIT_TIME_ORDERING", ""])?;
+        }
+        let strategy = match (text(MERGE_STRATEGY), text(MERGE_MODE)) {
+            ("", "EVENT_TIME_ORDERING") => EVENT_TIME_STRATEGY,
+            ("", "COMMIT_TIME_ORDERING") => COMMIT_TIME_STRATEGY,
+            (strategy, _) => strategy,
+        };
+        let merge = match (text(PAYLOAD_CLASS).strip_prefix(PACKAGE), text(PAYLOAD_CLASS), strategy) {
+            (Some("DefaultHoodieRecordPayload" | "EventTimeAvroPayload"), ..) => Merge::EventTime,
+            (Some("OverwriteWithLatestAvroPayload"), ..) => Merge::CommitTime,
+            // 0.x does not store its payload class. A table with an ordering field is kept by it, which is what
+            // 1.x makes of such a table, and what its owner meant by naming the field.
+            (None, "", "" | EVENT_TIME_STRATEGY) if ordering_field.is_some() => Merge::EventTime,
+            (None, "", "" | COMMIT_TIME_STRATEGY) => Merge::CommitTime,
+            _ if !version.is_writable() => Merge::CommitTime,
+            (_, "", strategy) => {
+                return Err(refused(
+                    ErrorKind::Unsupported,
+                    "unknown merge strategy",
+                    MERGE_STRATEGY,
+                    strategy,
+                ));
+            }
+            (_, class, _) => {
+                return Err(refused(ErrorKind::Unsupported, "unknown payload class", PAYLOAD_CLASS, class));
+            }
+        };
+        let zone = match text(TIME_ZONE) {
+            zone if zone.eq_ignore_ascii_case("utc") => TimeZone::UTC,
+            zone if zone.is_empty() || zone.eq_ignore_ascii_case("local") => TimeZone::system(),
+            zone => return Err(refused(ErrorKind::Unsupported, "unknown time zone", TIME_ZONE, zone)),
+        };
+        let archive_folder = match text(ARCHIVE_FOLDER) {
+            "" => "archived",
+            folder => folder,
+        };
+        Ok(Self {
+            version,
+            timeline_layout,
+            name,
+            record_key_fields,
+            ordering_field,
+            partition_fields,
+            hive_style: flag(HIVE_STYLE, false)?,
+            url_encode: flag(URL_ENCODE, false)?,
+            key_generator,
+            timestamp_key,
+            merge,
+            zone,
+            archive_folder: archive_folder.to_owned(),
+            retention: RetentionPolicy::of_properties(
+                |name| text(name).parse().ok(),
+                Some(text(POLICY)).filter(|name| !name.is_empty()),
+            ),
+            raw,
+        })
+    }
+}
+
+/// Returns `true` if a folder's name holds an escape of Hive's path encoding.
+fn is_encoded(name: &str) -> bool {
+    name.split('%').skip(1).any(|rest| {
+        let code = rest.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        code.is_some_and(|code| key::is_escaped(char::from(code)))
+    })
+}
+
+fn fields(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|field| !field.is_empty()).map(str::to_owned).collect()
+}
+
+/// The properties in a file, as they are. A file that lists none is cut short.
+pub fn parse_raw(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
+    let listed = java::parse(bytes)?;
+    if listed.is_empty() {
+        return Err(Error::new(ErrorKind::Corrupt, "a properties file says nothing"));
+    }
+    Ok(listed)
+}
+
+/// The version of a table with these properties, if it is a known one.
+pub fn version_of(raw: &BTreeMap<String, String>) -> Option<TableVersion> {
+    TableVersion::parse(raw.get(VERSION).map_or("", |version| version.trim()))
+}
+
+/// A properties file, as Java writes it, saved `now`.
+pub fn to_bytes(raw: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
+    java::write(raw, now)
+}
+
+/// The indexes of the metadata table that properties list, those under construction too.
+pub fn metadata_partitions(raw: &BTreeMap<String, String>) -> Vec<&str> {
+    let listed = METADATA_PARTITIONS.iter().filter_map(|key| raw.get(*key));
+    let mut names: Vec<&str> =
+        listed.flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn refused(kind: ErrorKind, message: &str, property: &str, value: &str) -> Error {
+    Error::new(kind, message).with_context("property", property).with_context("value", value)
+}
+
+/// Hudi's check that a file was not cut short: the CRC32 of `{database}.{table}`.
+fn checksum(database: &str, name: &str) -> u32 {
+    crc32(format!("{database}.{name}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN_BY_0_15: &str = "\
+#Properties saved on 2026-11-23T04:25:49.079382449Z
+#Mon Nov 23 04:25:49 UTC 2026
+hoodie.table.type=COPY_ON_WRITE
+hoodie.table.precombine.field=updated_at
+hoodie.table.partition.fields=
+hoodie.table.checksum=2299942910
+hoodie.table.timeline.timezone=LOCAL
+hoodie.table.recordkey.fields=customer_id
+hoodie.table.name=layout
+hoodie.table.keygenerator.class=org.apache.hudi.keygen.NonpartitionedKeyGenerator
+hoodie.database.name=
+hoodie.timeline.layout.version=1
+hoodie.table.version=6
+";
+
+    fn with(extra: &str) -> Result<TableProperties> {
+        TableProperties::parse(format!("{WRITTEN_BY_0_15}{extra}\n").as_bytes(), None)
+    }
+
+    #[test]
+    fn reads_what_java_wrote() {
+        let properties = with("").unwrap();
+        assert_eq!(properties.name, "layout");
+        assert_eq!(properties.record_key_fields, ["customer_id"]);
+        assert_eq!(properties.ordering_field.as_deref(), Some("updated_at"));
+        assert_eq!(properties.key_generator, KeyGenerator::Nonpartitioned);
+        assert!(properties.partition_fields.is_empty());
+        assert_eq!(properties.archive_folder, "archived");
+    }
+
+    #[test]
+    fn what_it_writes_it_reads_again() {
+        let created = TableProperties::create(&NewTable {
+            name: "address",
+            database: "lake",
+            record_key_fields: &["tenant".to_owned(), "code".to_owned()],
+            ordering_field: Some("at"),
+            partition_fields: &["day".to_owned()],
+            hive_style: true,
+            url_encode: true,
+            schema: "{}",
+            others: &BTreeMap::new(),
+        })
+        .unwrap();
+        assert_eq!(created.key_generator, KeyGenerator::Complex);
+        assert_eq!(created.merge, Merge::EventTime);
+        let bytes = created.to_bytes("2026-11-23T04:25:49.079Z".parse().unwrap());
+        assert_eq!(TableProperties::parse(&bytes, None).unwrap(), created);
+    }
+
+    #[test]
+    fn refuses_by_property_what_it_cannot_keep_right() {
+        for (line, property) in [
+            ("hoodie.table.type=MERGE_ON_READ", TYPE),
+            ("hoodie.table.version=7", VERSION),
+            ("hoodie.table.version=10", VERSION),
+            ("hoodie.table.version=six", VERSION),
+            ("hoodie.timeline.layout.version=2", LAYOUT_VERSION),
+            ("hoodie.table.version=8", LAYOUT_VERSION),
+            ("hoodie.compaction.payload.class=com.example.Mine", PAYLOAD_CLASS),
+            ("hoodie.record.merge.strategy.id=00000000-0000-0000-0000-000000000000", MERGE_STRATEGY),
+            (
+                "hoodie.table.keygenerator.class=org.apache.hudi.keygen.CustomKeyGenerator",
+                KEY_GENERATOR_CLASS,
+            ),
+            (
+                "hoodie.table.keygenerator.class=org.apache.hudi.keygen.SimpleKeyGenerator",
+                KEY_GENERATOR_CLASS,
+            ),
+            ("hoodie.table.partition.fields=day", KEY_GENERATOR_CLASS),
+            ("hoodie.populate.meta.fields=false", META_FIELDS),
+            ("hoodie.table.base.file.format=ORC", BASE_FORMAT),
+            ("hoodie.table.cdc.enabled=true", CHANGE_DATA_CAPTURE),
+            ("hoodie.datasource.write.drop.partition.columns=true", DROP_PARTITION_COLUMNS),
+            ("hoodie.table.precombine.field=a,b", ORDERING),
+            ("hoodie.record.merge.mode=CUSTOM", MERGE_MODE),
+        ] {
+            let error = with(line).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.context("property")),
+                (ErrorKind::Unsupported, Some(property)),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_version_that_hudi_wrote_is_known() {
+        for (lines, version) in [
+            ("hoodie.table.version=", 0),
+            ("hoodie.table.version=2", 2),
+            ("hoodie.table.version=5\nhoodie.table.metadata.partitions=files", 5),
+            ("hoodie.table.version=8\nhoodie.timeline.layout.version=2\nhoodie.record.merge.mode=CUSTOM", 8),
+            ("hoodie.table.version=9\nhoodie.timeline.layout.version=2\nhoodie.table.ordering.fields=a,b", 9),
+        ] {
+            let properties = with(lines).unwrap();
+            assert_eq!(properties.version.number(), version);
+            assert_eq!(properties.timeline_layout == TimelineLayout::Flat, version <= 6);
+        }
+        let lines = "hoodie.table.metadata.partitions=column_stats,files\nhoodie.table.metadata.partitions.inflight=record_index";
+        assert_eq!(with(lines).unwrap().metadata_partitions(), ["column_stats", "files", "record_index"]);
+    }
+
+    #[test]
+    fn the_form_of_partition_paths_is_that_of_the_folders_where_no_property_records_it() {
+        let old =
+            "hoodie.table.keygenerator.class=\nhoodie.table.version=2\nhoodie.table.partition.fields=day";
+        let style = |lines: &str, folders: &[&str]| {
+            let mut properties = with(lines).unwrap();
+            properties.infer_partition_style(folders.iter().copied());
+            (properties.hive_style, properties.url_encode)
+        };
+        assert_eq!(style(old, &["day=2021-01-01", "day=default"]), (true, false));
+        assert_eq!(style(old, &["2021-01-01", "default"]), (false, false));
+        assert_eq!(style(old, &["day=a%2Fb", "day=c"]), (true, true));
+        assert_eq!(style(old, &["day=5%25", "day=100%"]), (true, true));
+        assert_eq!(style(old, &["100%", "5%zz"]), (false, false));
+        let recorded = format!("{old}\nhoodie.datasource.write.hive_style_partitioning=false");
+        assert_eq!(style(&recorded, &["day=1"]), (false, false));
+        assert!(with(old).unwrap().lacks_partition_style());
+        assert!(!with("hoodie.table.version=2").unwrap().lacks_partition_style());
+    }
+
+    #[test]
+    fn a_merge_mode_decides_where_no_class_does() {
+        for (mode, merge) in
+            [("EVENT_TIME_ORDERING", Merge::EventTime), ("COMMIT_TIME_ORDERING", Merge::CommitTime)]
+        {
+            assert_eq!(with(&format!("hoodie.record.merge.mode={mode}")).unwrap().merge, merge);
+        }
+    }
+
+    #[test]
+    fn a_table_keyed_by_what_is_inside_of_columns_is_not_written() {
+        for (line, property) in [
+            ("hoodie.table.recordkey.fields=customer.id", RECORD_KEYS),
+            ("hoodie.table.precombine.field=audit.at", ORDERING),
+            ("hoodie.table.recordkey.fields=", RECORD_KEYS),
+            ("hoodie.table.version=8\nhoodie.timeline.layout.version=2", VERSION),
+            ("hoodie.table.version=9\nhoodie.timeline.layout.version=2", VERSION),
+        ] {
+            let error = with(line).unwrap().check_writable().unwrap_err();
+            assert_eq!(
+                (error.kind(), error.context("property")),
+                (ErrorKind::Unsupported, Some(property)),
+                "{error}"
+            );
+        }
+        assert!(with("").unwrap().check_writable().is_ok());
+    }
+
+    #[test]
+    fn a_file_cut_short_or_changed_is_corrupt() {
+        for nothing in ["", "#Properties saved on 2026-11-23T04:25:49.079382449Z\n"] {
+            let error = TableProperties::parse(nothing.as_bytes(), Some(b"hudi_scd.scd2=x")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+        }
+        for (line, property) in [("hoodie.table.checksum=1", CHECKSUM), ("hoodie.table.name=", NAME)] {
+            let error = with(line).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.context("property")),
+                (ErrorKind::Corrupt, Some(property)),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! [`RetentionPolicy`]: what to keep.
+
+use std::fmt;
+
+/// What a table keeps of its past, by Hudi's rules and under Hudi's names.
+///
+/// | policy | Hudi | what stays |
+/// |---|---|---|
+/// | [`commits(n)`](Self::commits) | `KEEP_LATEST_COMMITS` | what reads as of the last n commits need |
+/// | [`hours(h)`](Self::hours) | `KEEP_LATEST_BY_HOURS` | what reads as of a commit of the last h hours need |
+/// | [`file_versions(n)`](Self::file_versions) | `KEEP_LATEST_FILE_VERSIONS` | n versions of each file group |
+///
+/// The newest version of a file group always stays, and so does what a savepoint protects. Under the first two
+/// policies one version older than the window stays too, since a read as of the window's first commit sees file
+/// groups as they were then: a file group has up to n + 1 versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RetentionPolicy {
+    /// The last so many commits.
+    Commits(u32),
+    /// The commits of the last so many hours.
+    Hours(u32),
+    /// So many versions of each file group.
+    FileVersions(u32),
+}
+
+/// The property of a table that names its policy.
+pub const POLICY: &str = "hoodie.cleaner.policy";
+const COMMITS: &str = "hoodie.cleaner.commits.retained";
+const HOURS: &str = "hoodie.cleaner.hours.retained";
+const FILE_VERSIONS: &str = "hoodie.cleaner.fileversions.retained";
+
+impl RetentionPolicy {
+    /// Keeps the last `commits` commits readable (at least one). Hudi's `hoodie.cleaner.commits.retained`.
+    pub fn commits(commits: u32) -> Self {
+        Self::Commits(commits.max(1))
+    }
+
+    /// Keeps the commits of the last `hours` hours readable (at least one hour). Hudi's `hoodie.cleaner.hours.retained`.
+    ///
+    /// As in Hudi, nothing is deleted while the newest commit is older than that.
+    pub fn hours(hours: u32) -> Self {
+        Self::Hours(hours.max(1))
+    }
+
+    /// Keeps `versions` versions of each file group (at least one). Hudi's `hoodie.cleaner.fileversions.retained`.
+    ///
+    /// There is no commit of which one could say that it stays readable as a whole, only the newest one.
+    pub fn file_versions(versions: u32) -> Self {
+        Self::FileVersions(versions.max(1))
+    }
+
+    /// The property that says how much is kept, and that.
+    pub fn property(self) -> (&'static str, u32) {
+        match self {
+            Self::Commits(n) => (COMMITS, n),
+            Self::Hours(n) => (HOURS, n),
+            Self::FileVersions(n) => (FILE_VERSIONS, n),
+        }
+    }
+
+    /// The policy that properties of a table name; without a name it is that whose number is there, as in Hudi. What is
+    /// no number is passed over: it is another engine's setting, and no reason to refuse the table.
+    pub fn of_properties(get: impl Fn(&str) -> Option<u32>, name: Option<&str>) -> Option<Self> {
+        let policies = [
+            get(COMMITS).map(Self::commits),
+            get(HOURS).map(Self::hours),
+            get(FILE_VERSIONS).map(Self::file_versions),
+        ];
+        policies.into_iter().flatten().find(|policy| name.is_none_or(|name| policy.name() == name))
+    }
+
+    /// Hudi's name of the policy, as in `hoodie.cleaner.policy` and in the plans of cleans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Commits(_) => "KEEP_LATEST_COMMITS",
+            Self::Hours(_) => "KEEP_LATEST_BY_HOURS",
+            Self::FileVersions(_) => "KEEP_LATEST_FILE_VERSIONS",
+        }
+    }
+}
+
+/// Ten commits, as in Hudi.
+impl Default for RetentionPolicy {
+    fn default() -> Self {
+        Self::commits(10)
+    }
+}
+
+impl fmt::Display for RetentionPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, unit) = match self {
+            Self::Commits(n) => (n, "commits"),
+            Self::Hours(n) => (n, "hours"),
+            Self::FileVersions(n) => (n, "file versions"),
+        };
+        write!(f, "the last {number} {unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_says_its_policy_in_hudis_words() {
+        for policy in
+            [RetentionPolicy::commits(3), RetentionPolicy::hours(5), RetentionPolicy::file_versions(7)]
+        {
+            let (property, number) = policy.property();
+            let get = |name: &str| (name == property).then_some(number);
+            assert_eq!(RetentionPolicy::of_properties(get, Some(policy.name())), Some(policy));
+            assert_eq!(RetentionPolicy::of_properties(get, None), Some(policy));
+            assert_eq!(RetentionPolicy::of_properties(get, Some("KEEP_EVERYTHING")), None);
+        }
+        assert_eq!(RetentionPolicy::of_properties(|_| None, None), None);
+    }
+
+    #[test]
+    fn keeps_ten_commits_unless_told_otherwise_and_never_nothing() {
+        assert_eq!(RetentionPolicy::default(), RetentionPolicy::Commits(10));
+        assert_eq!(RetentionPolicy::commits(0), RetentionPolicy::commits(1));
+        assert_eq!(RetentionPolicy::hours(24).to_string(), "the last 24 hours");
+    }
+}

@@ -1,0 +1,332 @@
+//! Bringing a batch to the schema of a table.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
+        make_array, new_null_array,
+    },
+    buffer::NullBuffer,
+    compute::{CastOptions, cast, cast_with_options},
+    datatypes::{
+        DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+        TimestampNanosecondType,
+    },
+};
+
+use super::{
+    canonical_type,
+    evolve::{holds, incompatible, map_value},
+    invalid, join,
+};
+use crate::{Error, Result};
+
+const EXACT: CastOptions<'static> =
+    CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+
+/// The batch under `schema`: columns in its order, wider where it is wider, null where the batch has none.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a column of the batch is not in the schema or does
+/// not fit it without loss, or if there is a null where the schema allows none; the error names the column.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    if batch.schema_ref().fields() == schema.fields() {
+        return batch.clone().with_schema(schema.clone()).map_err(impossible);
+    }
+    let columns =
+        conform_columns(batch.schema_ref().fields(), batch.columns(), schema.fields(), batch.num_rows(), "")?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(impossible)
+}
+
+fn conform_columns(
+    have: &Fields,
+    columns: &[ArrayRef],
+    want: &Fields,
+    rows: usize,
+    path: &str,
+) -> Result<Vec<ArrayRef>> {
+    if let Some(extra) = have.iter().find(|field| want.find(field.name()).is_none()) {
+        return Err(invalid("batch has a column that the table lacks")
+            .with_context("column", join(path, extra.name())));
+    }
+    want.iter()
+        .map(|field| {
+            let path = join(path, field.name());
+            let column = match have.find(field.name()) {
+                Some((index, _)) => conform_array(&columns[index], field.data_type(), &path)?,
+                None => new_null_array(field.data_type(), rows),
+            };
+            if !field.is_nullable() && column.logical_null_count() > 0 {
+                return Err(
+                    invalid("column has a null where the table allows none").with_context("column", path)
+                );
+            }
+            Ok(column)
+        })
+        .collect()
+}
+
+fn conform_array(array: &ArrayRef, want: &DataType, path: &str) -> Result<ArrayRef> {
+    if array.data_type() == want {
+        return Ok(array.clone());
+    }
+    if *array.data_type() == DataType::Null {
+        return Ok(new_null_array(want, array.len()));
+    }
+    match (array.data_type(), want) {
+        (DataType::Struct(have), DataType::Struct(fields)) => {
+            let array = array.as_struct();
+            let columns = conform_columns(have, array.columns(), fields, array.len(), path);
+            let columns = columns?;
+            StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len())
+                .map(|array| Arc::new(array) as ArrayRef)
+                .map_err(impossible)
+        }
+        (DataType::List(_), DataType::List(item)) => {
+            let array = array.as_list::<i32>();
+            list(array, item, path)
+        }
+        (DataType::LargeList(have) | DataType::FixedSizeList(have, _), DataType::List(item)) => {
+            let plain = cast_with_options(array, &DataType::List(have.clone()), &EXACT);
+            let plain = plain.map_err(|e| unfit(array.data_type(), want, path).with_source(e))?;
+            list(plain.as_list::<i32>(), item, path)
+        }
+        (DataType::Map(..), DataType::Map(entries, ordered)) => {
+            let array = array.as_map();
+            let (DataType::Struct(fields), Some(value_type)) = (entries.data_type(), map_value(want)) else {
+                return Err(unfit(array.data_type(), want, path));
+            };
+            let keys = conform_array(array.keys(), &DataType::Utf8, &join(path, super::KEY))?;
+            let values = conform_array(array.values(), value_type, &join(path, super::VALUE))?;
+            let pairs = StructArray::try_new(fields.clone(), vec![keys, values], None);
+            pairs
+                .and_then(|pairs| {
+                    MapArray::try_new(
+                        entries.clone(),
+                        array.offsets().clone(),
+                        pairs,
+                        array.nulls().cloned(),
+                        *ordered,
+                    )
+                })
+                .map(|map| Arc::new(map) as ArrayRef)
+                .map_err(impossible)
+        }
+        (have, want) => {
+            let value_type = canonical_type(have, path)?;
+            if !holds(want, &value_type) {
+                return Err(unfit(have, want, path));
+            }
+            let out = match (have, want) {
+                // Both are counted from the same moment. A cast would look for the zone UTC among those it knows.
+                (DataType::Timestamp(_, None), DataType::Timestamp(unit, Some(_))) => {
+                    cast_with_options(array, &DataType::Timestamp(*unit, None), &EXACT)
+                        .and_then(|plain| plain.to_data().into_builder().data_type(want.clone()).build())
+                        .map(make_array)
+                }
+                _ => cast_with_options(array, want, &EXACT),
+            };
+            let out = out.map_err(|e| unfit(have, want, path).with_source(e))?;
+            whole_micros(array, &out, path)?;
+            Ok(out)
+        }
+    }
+}
+
+fn list(array: &ListArray, item: &FieldRef, path: &str) -> Result<ArrayRef> {
+    let values = conform_array(array.values(), item.data_type(), &join(path, super::ELEMENT))?;
+    ListArray::try_new(item.clone(), array.offsets().clone(), values, array.nulls().cloned())
+        .map(|list| Arc::new(list) as ArrayRef)
+        .map_err(impossible)
+}
+
+/// Refuses whole numbers that lost something on their way into a column of floating-point numbers.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming column and row.
+pub fn check_exact(given: &RecordBatch, conformed: &RecordBatch) -> Result<()> {
+    for (field, given) in given.schema_ref().fields().iter().zip(given.columns()) {
+        let Some(kept) = conformed.column_by_name(field.name()) else { continue };
+        if !given.data_type().is_integer() || !kept.data_type().is_floating() {
+            continue;
+        }
+        let nearest = || unfit(given.data_type(), kept.data_type(), field.name());
+        // The greatest numbers of 64 bits become one more than there is on the way, and none on the way back.
+        let back = cast(kept, given.data_type()).map_err(|e| nearest().with_source(e))?;
+        let lost = (0..given.len()).find(|row| {
+            given.is_valid(*row) && (back.is_null(*row) || back.slice(*row, 1) != given.slice(*row, 1))
+        });
+        if let Some(row) = lost {
+            return Err(nearest().with_context("row", row));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses NULL in the columns of `rows` that `declared` says have none, and in what is inside of them.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the column.
+pub fn check_required(rows: &RecordBatch, declared: &Schema) -> Result<()> {
+    for field in declared.fields() {
+        if let Some(column) = rows.column_by_name(field.name()) {
+            check_values(column, field, None, field.name())?;
+        }
+    }
+    Ok(())
+}
+
+/// `there` says which values there are at all: a struct that is NULL has none.
+fn check_values(values: &ArrayRef, field: &Field, there: Option<&NullBuffer>, path: &str) -> Result<()> {
+    let nulls = values.logical_nulls();
+    let lacks = nulls.as_ref().is_some_and(|nulls| match there {
+        _ if nulls.null_count() == 0 => false,
+        Some(there) => !there.contains(nulls),
+        None => true,
+    });
+    if lacks && !field.is_nullable() {
+        return Err(
+            invalid("NULL in a column that the table's schema says has none").with_context("column", path)
+        );
+    }
+    let there = NullBuffer::union(there, nulls.as_ref());
+    match (field.data_type(), values.data_type()) {
+        (DataType::Struct(fields), DataType::Struct(_)) => {
+            let values = values.as_struct();
+            for field in fields {
+                if let Some(column) = values.column_by_name(field.name()) {
+                    check_values(column, field, there.as_ref(), &join(path, field.name()))?;
+                }
+            }
+            Ok(())
+        }
+        (DataType::List(item), DataType::List(_)) => {
+            let items = values.as_list::<i32>();
+            let (first, end) = (items.value_offsets()[0], items.value_offsets()[items.len()]);
+            let items = items.values().slice(first as usize, (end - first) as usize);
+            check_values(&items, item, None, &join(path, super::ELEMENT))
+        }
+        (DataType::Map(entries, _), DataType::Map(..)) => match entries.data_type() {
+            DataType::Struct(entry) if entry.len() == 2 => {
+                let map = values.as_map();
+                let (first, end) = (map.value_offsets()[0], map.value_offsets()[map.len()]);
+                let items = map.values().slice(first as usize, (end - first) as usize);
+                check_values(&items, &entry[1], None, &join(path, super::VALUE))
+            }
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Nanoseconds are taken in if nothing gets lost by it.
+fn whole_micros(nanos: &ArrayRef, micros: &ArrayRef, path: &str) -> Result<()> {
+    if !matches!(nanos.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _)) {
+        return Ok(());
+    }
+    let (nanos, micros) =
+        (nanos.as_primitive::<TimestampNanosecondType>(), micros.as_primitive::<TimestampMicrosecondType>());
+    let lost = nanos.iter().zip(micros.iter()).position(|pair| match pair {
+        (Some(nanos), Some(micros)) => micros.checked_mul(1000) != Some(nanos),
+        _ => false,
+    });
+    match lost {
+        None => Ok(()),
+        Some(row) => Err(invalid("timestamp is not a whole microsecond, round it first")
+            .with_context("column", path)
+            .with_context("row", row)),
+    }
+}
+
+fn unfit(have: &DataType, want: &DataType, path: &str) -> Error {
+    incompatible(want, have, path)
+}
+
+fn impossible(e: arrow::error::ArrowError) -> Error {
+    invalid("batch does not fit the schema of the table").with_source(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{canonical, reconcile};
+    use arrow::array::{
+        DictionaryArray, Int8Array, Int32Array, Int64Array, LargeListArray, MapBuilder, StringArray,
+        StringBuilder, TimestampNanosecondArray, TimestampSecondArray,
+    };
+    use arrow::datatypes::{Field, Int32Type, Schema};
+
+    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+            .unwrap()
+    }
+
+    #[test]
+    fn widens_reorders_and_fills_with_nulls() {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("new", DataType::Utf8, true),
+            Field::new("id", DataType::Int64, true),
+            Field::new("name", DataType::Utf8, true),
+        ]));
+        let names: DictionaryArray<Int32Type> = ["a", "b", "a"].into_iter().collect();
+        let narrow = batch(vec![("name", Arc::new(names)), ("id", Arc::new(Int8Array::from(vec![1, 2, 3])))]);
+        let out = conform(&narrow, &schema).unwrap();
+        assert_eq!(out.schema(), schema);
+        assert_eq!(out.column(0).null_count(), 3);
+        assert_eq!(out.column(1).as_ref(), &Int64Array::from(vec![1, 2, 3]));
+        assert_eq!(out.column(2).as_ref(), &StringArray::from(vec!["a", "b", "a"]));
+    }
+
+    #[test]
+    fn brings_every_accepted_type_to_the_canonical_one() {
+        let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+        map.keys().append_value("k");
+        map.values().append_value("v");
+        map.append(true).unwrap();
+        map.append(false).unwrap();
+        let lists = LargeListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
+        let inner = StructArray::from(vec![(
+            Arc::new(Field::new("s", DataType::Timestamp(TimeUnit::Second, None), true)),
+            Arc::new(TimestampSecondArray::from(vec![1, 2])) as ArrayRef,
+        )]);
+        let all = batch(vec![
+            ("m", Arc::new(map.finish())),
+            ("l", Arc::new(lists)),
+            ("r", Arc::new(inner)),
+            ("t", Arc::new(TimestampNanosecondArray::from(vec![1_000, 2_000]).with_timezone("+02:00"))),
+        ]);
+        let schema = canonical(&all.schema()).unwrap();
+        let out = conform(&all, &schema).unwrap();
+        assert_eq!(out.schema(), schema);
+        assert_eq!(out.column(3).as_primitive::<TimestampMicrosecondType>().values(), &[1, 2]);
+        assert_eq!(reconcile(&schema, &all.schema()).unwrap(), schema);
+        assert_eq!(conform(&out, &schema).unwrap(), out);
+    }
+
+    #[test]
+    fn refuses_what_would_get_lost_and_names_it() {
+        let micros = Arc::new(Schema::new(vec![Field::new(
+            "t",
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            true,
+        )]));
+        let nanos = batch(vec![("t", Arc::new(TimestampNanosecondArray::from(vec![1_000, 1_001])))]);
+        assert_eq!(conform(&nanos, &micros).unwrap_err().context("row"), Some("1"));
+
+        let ints = Arc::new(Schema::new(vec![Field::new("t", DataType::Int32, true)]));
+        let longs = batch(vec![("t", Arc::new(Int64Array::from(vec![1])))]);
+        assert_eq!(conform(&longs, &ints).unwrap_err().context("batch"), Some("Int64"));
+
+        let extra = batch(vec![
+            ("t", Arc::new(Int32Array::from(vec![1]))),
+            ("u", Arc::new(Int32Array::from(vec![1]))),
+        ]);
+        assert_eq!(conform(&extra, &ints).unwrap_err().context("column"), Some("u"));
+
+        let required = Arc::new(Schema::new(vec![Field::new("t", DataType::Int32, false)]));
+        let nulls = batch(vec![("t", Arc::new(Int32Array::from(vec![None, Some(1)])))]);
+        assert_eq!(conform(&nulls, &required).unwrap_err().context("column"), Some("t"));
+    }
+}

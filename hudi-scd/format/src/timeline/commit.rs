@@ -1,0 +1,229 @@
+//! [`CommitMetadata`]: the content of a `.commit` file, every field that Java writes: JSON, from table version 8 on Avro.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Instant, avro::ocf};
+use crate::{Error, ErrorKind, Result};
+
+/// What a commit did, as its file on the timeline says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct CommitMetadata {
+    /// What was written, by partition path.
+    pub partition_to_write_stats: BTreeMap<String, Vec<WriteStat>>,
+    /// Whether this is a compaction.
+    pub compacted: bool,
+    /// Free texts; [`CommitMetadata::schema`] is one of them. A value may be null.
+    pub extra_metadata: BTreeMap<String, Option<String>>,
+    /// `UPSERT`, `INSERT`, `DELETE` and so on.
+    pub operation_type: Option<String>,
+    /// The file groups that this commit replaced, by partition path; only in replace commits.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub partition_to_replace_file_ids: BTreeMap<String, Vec<String>>,
+}
+
+/// What a commit did to one file group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct WriteStat {
+    /// The file group; empty in the inserts of an inflight commit.
+    pub file_id: String,
+    /// The new base file, relative to the table.
+    pub path: Option<String>,
+    pub(crate) cdc_stats: Option<serde_json::Value>,
+    /// The instant of the version before, or the text `null` for a new file group.
+    pub prev_commit: Option<String>,
+    /// Rows in the new file.
+    pub num_writes: i64,
+    /// Stored rows that are gone, those that moved to another partition too.
+    pub num_deletes: i64,
+    /// Stored rows that were replaced.
+    pub num_update_writes: i64,
+    /// New rows, those that moved here too.
+    pub num_inserts: i64,
+    /// Size of the new file.
+    pub total_write_bytes: i64,
+    pub(crate) total_write_errors: i64,
+    pub(crate) temp_path: Option<String>,
+    /// The partition path.
+    pub partition_path: Option<String>,
+    pub(crate) total_log_records: i64,
+    pub(crate) total_log_files_compacted: i64,
+    pub(crate) total_log_size_compacted: i64,
+    pub(crate) total_updated_records_compacted: i64,
+    pub(crate) total_log_blocks: i64,
+    pub(crate) total_corrupt_log_block: i64,
+    pub(crate) total_rollback_blocks: i64,
+    /// Size of the new file.
+    pub file_size_in_bytes: i64,
+    pub(crate) min_event_time: Option<i64>,
+    pub(crate) max_event_time: Option<i64>,
+    /// How long it took.
+    pub runtime_stats: Option<RuntimeStats>,
+}
+
+/// Milliseconds that writing one file took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct RuntimeStats {
+    total_scan_time: i64,
+    /// Milliseconds that merging into an existing group took.
+    pub total_upsert_time: i64,
+    /// Milliseconds that writing a new group took.
+    pub total_create_time: i64,
+}
+
+/// What Java writes for the version before a file group's first: not null, but the word.
+const NO_COMMIT: &str = "null";
+
+impl Default for WriteStat {
+    fn default() -> Self {
+        Self {
+            file_id: String::new(),
+            path: None,
+            cdc_stats: None,
+            prev_commit: Some(NO_COMMIT.to_owned()),
+            num_writes: 0,
+            num_deletes: 0,
+            num_update_writes: 0,
+            num_inserts: 0,
+            total_write_bytes: 0,
+            total_write_errors: 0,
+            temp_path: None,
+            partition_path: None,
+            total_log_records: 0,
+            total_log_files_compacted: 0,
+            total_log_size_compacted: 0,
+            total_updated_records_compacted: 0,
+            total_log_blocks: 0,
+            total_corrupt_log_block: 0,
+            total_rollback_blocks: 0,
+            file_size_in_bytes: 0,
+            min_event_time: None,
+            max_event_time: None,
+            runtime_stats: None,
+        }
+    }
+}
+
+impl WriteStat {
+    /// The instant of the version before, if there was one.
+    pub fn previous(&self) -> Option<Instant> {
+        self.prev_commit.as_deref()?.parse().ok()
+    }
+
+    /// Names the commit whose file this one continues.
+    pub fn with_previous(mut self, previous: Option<Instant>) -> Self {
+        self.prev_commit = Some(previous.map_or_else(|| NO_COMMIT.to_owned(), |instant| instant.to_string()));
+        self
+    }
+
+    /// Records how long the file took to write, and how.
+    pub fn with_runtime(mut self, millis: i64, created: bool) -> Self {
+        let (total_create_time, total_upsert_time) = if created { (millis, 0) } else { (0, millis) };
+        self.runtime_stats = Some(RuntimeStats { total_scan_time: 0, total_upsert_time, total_create_time });
+        self
+    }
+}
+
+impl CommitMetadata {
+    const SCHEMA: &'static str = "schema";
+    /// Hudi's `SerDeHelper.LATEST_SCHEMA`.
+    const NUMBERED_SCHEMA: &'static str = "latest_schema";
+
+    /// The Avro schema of the data columns, as JSON.
+    pub fn schema(&self) -> Option<&str> {
+        self.extra_metadata.get(Self::SCHEMA)?.as_deref().filter(|schema| !schema.is_empty())
+    }
+
+    /// Whether columns are told apart by numbers: a table whose columns were renamed or dropped under
+    /// `hoodie.schema.on.read.enable`. Its base files keep the old names.
+    pub fn numbers_columns(&self) -> bool {
+        let numbered = self.extra_metadata.get(Self::NUMBERED_SCHEMA).and_then(Option::as_deref);
+        numbered.is_some_and(|schema| !schema.is_empty())
+    }
+
+    /// Records the table's schema, in Avro.
+    pub fn with_schema(mut self, schema: String) -> Self {
+        self.extra_metadata.insert(Self::SCHEMA.to_owned(), Some(schema));
+        self
+    }
+
+    /// Every file group's statistics, by partition path.
+    pub fn stats(&self) -> impl Iterator<Item = &WriteStat> {
+        self.partition_to_write_stats.values().flatten()
+    }
+
+    /// Reads the bytes of `file`, which an error names. A commit of an old writer may be empty.
+    pub fn parse(bytes: &[u8], file: impl std::fmt::Display) -> Result<Self> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        if ocf::is_container(bytes) {
+            let found = ocf::decode_as_json(bytes).and_then(|record| {
+                serde_json::from_value(record).map_err(|cause| {
+                    Error::new(ErrorKind::Corrupt, "the metadata of a commit is not the expected Avro record")
+                        .with_source(cause)
+                })
+            });
+            return found.map_err(|error| error.with_context("file", file));
+        }
+        serde_json::from_slice(bytes).map_err(|cause| {
+            Error::new(ErrorKind::Corrupt, "the metadata of a commit is not the expected JSON")
+                .with_context("file", file)
+                .with_source(cause)
+        })
+    }
+
+    /// Encodes the metadata as it is stored.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self).map_err(|cause| {
+            Error::new(ErrorKind::InvalidInput, "the metadata of a commit cannot be written")
+                .with_source(cause)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_the_fields_of_java_in_its_order() {
+        let stat = WriteStat {
+            file_id: "f-0".to_owned(),
+            path: Some("f-0_0-1-1_20260101000000000.parquet".to_owned()),
+            num_writes: 22,
+            num_inserts: 3,
+            partition_path: Some(String::new()),
+            ..WriteStat::default()
+        };
+        let stat = stat.with_runtime(7, true);
+        let metadata = CommitMetadata {
+            partition_to_write_stats: BTreeMap::from([(String::new(), vec![stat])]),
+            operation_type: Some("UPSERT".to_owned()),
+            ..CommitMetadata::default()
+        };
+        let json = String::from_utf8(metadata.with_schema("{}".to_owned()).to_json().unwrap()).unwrap();
+        let keys: Vec<&str> =
+            json.lines().filter_map(|line| line.trim().strip_prefix('"')?.split('"').next()).collect();
+        let expected = "partitionToWriteStats||fileId|path|cdcStats|prevCommit|numWrites|numDeletes|numUpdateWrites|numInserts|\
+            totalWriteBytes|totalWriteErrors|tempPath|partitionPath|totalLogRecords|totalLogFilesCompacted|\
+            totalLogSizeCompacted|totalUpdatedRecordsCompacted|totalLogBlocks|totalCorruptLogBlock|totalRollbackBlocks|\
+            fileSizeInBytes|minEventTime|maxEventTime|runtimeStats|totalScanTime|totalUpsertTime|totalCreateTime|\
+            compacted|extraMetadata|schema|operationType";
+        assert_eq!(keys.join("|"), expected);
+        assert!(
+            json.contains(r#""prevCommit": "null""#),
+            "a new file group's previous commit is the word null"
+        );
+        let again = CommitMetadata::parse(json.as_bytes(), "x").unwrap();
+        assert_eq!(again.schema(), Some("{}"));
+        assert_eq!(again.stats().next().unwrap().previous(), None);
+    }
+}

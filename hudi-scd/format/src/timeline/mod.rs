@@ -1,0 +1,376 @@
+//! The timeline: what was done to a table, when, and how far it got.
+
+pub mod archive;
+pub mod avro;
+pub mod commit;
+pub mod hadoop;
+mod instant;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+pub use self::{
+    commit::{CommitMetadata, WriteStat},
+    instant::Instant,
+};
+use crate::names;
+
+/// What is done to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// Rows were written.
+    Commit,
+    /// File groups were replaced by others: insert overwrite, clustering.
+    ReplaceCommit,
+    /// Rows were written to a merge-on-read table.
+    DeltaCommit,
+    /// Log files were merged into base files, in a merge-on-read table.
+    Compaction,
+    /// Log files were merged with each other, in a merge-on-read table.
+    LogCompaction,
+    /// Old versions were deleted.
+    Clean,
+    /// A write that died was undone.
+    Rollback,
+    /// The table was set back to a savepoint.
+    Restore,
+    /// A commit was protected against cleaning.
+    Savepoint,
+    /// An index was built in the metadata table.
+    Indexing,
+    /// The schema was changed.
+    SchemaCommit,
+}
+
+impl Action {
+    const ALL: [Self; 11] = [
+        Self::Commit,
+        Self::ReplaceCommit,
+        Self::DeltaCommit,
+        Self::Compaction,
+        Self::LogCompaction,
+        Self::Clean,
+        Self::Rollback,
+        Self::Restore,
+        Self::Savepoint,
+        Self::Indexing,
+        Self::SchemaCommit,
+    ];
+
+    /// The action's name in file names and metadata.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::ReplaceCommit => "replacecommit",
+            Self::DeltaCommit => "deltacommit",
+            Self::Compaction => "compaction",
+            Self::LogCompaction => "logcompaction",
+            Self::Clean => "clean",
+            Self::Rollback => "rollback",
+            Self::Restore => "restore",
+            Self::Savepoint => "savepoint",
+            Self::Indexing => "indexing",
+            Self::SchemaCommit => "schemacommit",
+        }
+    }
+
+    /// The action of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == name)
+    }
+
+    /// Whether a completed one changes which rows there are.
+    pub fn writes_rows(self) -> bool {
+        matches!(self, Self::Commit | Self::ReplaceCommit)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How far an action got: `Requested`, then `Inflight`, then `Completed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Planned.
+    Requested,
+    /// Begun.
+    Inflight,
+    /// Done, and visible.
+    Completed,
+}
+
+impl State {
+    /// Every state, in order.
+    pub const ALL: [Self; 3] = [Self::Requested, Self::Inflight, Self::Completed];
+
+    /// The state's name in metadata.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "REQUESTED",
+            Self::Inflight => "INFLIGHT",
+            Self::Completed => "COMPLETED",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// An action on the timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimelineEntry {
+    /// When it was requested.
+    pub instant: Instant,
+    /// What it does.
+    pub action: Action,
+    /// How far it got.
+    pub state: State,
+    /// The states that have a file; a reader needs only the furthest.
+    files: [bool; 3],
+    completed_at: Option<Instant>,
+}
+
+impl TimelineEntry {
+    /// Whether the action has not completed.
+    pub fn is_pending(&self) -> bool {
+        self.state != State::Completed
+    }
+
+    /// When the action completed, in tables that keep it: those of version 8 and later.
+    pub fn completed_at(&self) -> Option<Instant> {
+        self.completed_at
+    }
+
+    /// Whether there is a file for a state.
+    pub fn has_file(&self, state: State) -> bool {
+        self.files[state as usize]
+    }
+}
+
+/// The active timeline of a table: its actions, oldest first, as they were when it was loaded.
+#[derive(Clone, Debug, Default)]
+pub struct Timeline {
+    entries: Vec<TimelineEntry>,
+    /// The paths of the checksums that Hadoop's local file system keeps beside the files.
+    checksums: Vec<String>,
+    /// Instants newer than the first active one that are archived all the same.
+    archived: BTreeSet<Instant>,
+    /// The names of the folders beside the timeline's files.
+    folders: BTreeSet<String>,
+    /// The names of the files beside the timeline's.
+    others: BTreeSet<String>,
+}
+
+impl Timeline {
+    /// Returns `true` if there is a folder of this name beside the timeline's files.
+    pub fn has_folder(&self, name: &str) -> bool {
+        self.folders.contains(name)
+    }
+
+    /// Returns `true` if there is a file of this name beside the timeline's.
+    pub fn has_other(&self, name: &str) -> bool {
+        self.others.contains(name)
+    }
+
+    /// The timeline of layout 1.
+    pub fn from_file_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let parsed = names.into_iter().filter_map(names::parse_instant_file_name);
+        Self::of_files(parsed.map(|(instant, action, state)| (instant, action, state, None)))
+    }
+
+    /// The timeline of layout 2.
+    pub fn from_timed_file_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::of_files(names.into_iter().filter_map(names::parse_timed_file_name))
+    }
+
+    fn of_files(files: impl Iterator<Item = (Instant, Action, State, Option<Instant>)>) -> Self {
+        let mut entries: BTreeMap<(Instant, Action), ([bool; 3], Option<Instant>)> = BTreeMap::new();
+        for (instant, action, state, completed_at) in files {
+            let (states, at) = entries.entry((instant, action)).or_default();
+            states[state as usize] = true;
+            *at = (*at).max(completed_at);
+        }
+        let furthest = |files: [bool; 3]| State::ALL.into_iter().rev().find(|state| files[*state as usize]);
+        let entries = entries
+            .into_iter()
+            .filter_map(|((instant, action), (files, completed_at))| {
+                Some(TimelineEntry { instant, action, state: furthest(files)?, files, completed_at })
+            })
+            .collect();
+        Self { entries, ..Self::default() }
+    }
+
+    /// The completion times of completed commits, by their instants, in tables that keep them.
+    pub fn completions(&self) -> impl Iterator<Item = (Instant, Instant)> {
+        self.completed_commits().filter_map(|entry| Some((entry.instant, entry.completed_at?)))
+    }
+
+    /// Returns `true` if the active timeline neither knows an instant nor begins after it: only the archive can tell then.
+    pub fn lacks(&self, instant: Instant) -> bool {
+        let first = self.completed_commits().next();
+        first.is_some_and(|first| instant > first.instant)
+            && !self.entries.iter().any(|entry| entry.instant == instant && entry.action.writes_rows())
+    }
+
+    /// Takes over which instants are archived, though older ones are active: a slow commit completes after faster ones.
+    pub fn add_archived(&mut self, archived: impl IntoIterator<Item = Instant>) {
+        let lacking: BTreeSet<Instant> =
+            archived.into_iter().filter(|instant| self.lacks(*instant)).collect();
+        self.archived.extend(lacking);
+    }
+
+    /// Adds the paths of the checksums that Hadoop's local file system keeps beside the files.
+    #[must_use]
+    pub fn with_checksums(self, checksums: Vec<String>) -> Self {
+        Self { checksums, ..self }
+    }
+
+    /// Adds the names of the folders and of the other files beside the timeline's files.
+    #[must_use]
+    pub fn with_neighbours(self, folders: BTreeSet<String>, others: BTreeSet<String>) -> Self {
+        Self { folders, others, ..self }
+    }
+
+    /// The paths of the checksums that Hadoop's local file system keeps beside the files.
+    pub fn checksums(&self) -> &[String] {
+        &self.checksums
+    }
+
+    /// Every action, oldest first.
+    pub fn entries(&self) -> &[TimelineEntry] {
+        &self.entries
+    }
+
+    /// The newest instant of any action in any state.
+    pub fn newest(&self) -> Option<Instant> {
+        self.entries.last().map(|entry| entry.instant)
+    }
+
+    /// The completed actions that changed rows, oldest first.
+    pub fn completed_commits(&self) -> impl DoubleEndedIterator<Item = &TimelineEntry> {
+        self.entries.iter().filter(|entry| entry.action.writes_rows() && !entry.is_pending())
+    }
+
+    /// The instant of the newest completed commit: what a snapshot shows.
+    pub fn latest_commit(&self) -> Option<Instant> {
+        self.completed_commits().next_back().map(|entry| entry.instant)
+    }
+
+    /// The actions of one kind that are not completed, oldest first.
+    pub fn pending(&self, action: Action) -> impl DoubleEndedIterator<Item = &TimelineEntry> {
+        self.entries.iter().filter(move |entry| entry.action == action && entry.is_pending())
+    }
+
+    /// The completed actions of one kind, oldest first.
+    pub fn completed(&self, action: Action) -> impl DoubleEndedIterator<Item = &TimelineEntry> {
+        self.entries.iter().filter(move |entry| entry.action == action && !entry.is_pending())
+    }
+
+    /// Whether a file written at `instant` counts: its commit completed, or is older than the active timeline and
+    /// therefore archived.
+    pub fn is_committed(&self, instant: Instant) -> bool {
+        let mut commits = self.completed_commits();
+        match commits.next() {
+            None => false,
+            Some(first) if instant <= first.instant => {
+                instant == first.instant || !self.has_pending_write(instant)
+            }
+            Some(_) => commits.any(|entry| entry.instant == instant) || self.archived.contains(&instant),
+        }
+    }
+
+    fn has_pending_write(&self, instant: Instant) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.instant == instant && entry.is_pending() && entry.action.writes_rows())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeline(names: &[&str]) -> Timeline {
+        Timeline::from_file_names(names.iter().copied())
+    }
+
+    #[test]
+    fn the_furthest_state_of_an_action_counts() {
+        let timeline = timeline(&[
+            "20260101000000002.commit.requested",
+            "20260101000000002.inflight",
+            "20260101000000001.commit",
+            "20260101000000001.commit.requested",
+            "20260101000000001.savepoint",
+            "hoodie.properties",
+        ]);
+        let seen: Vec<_> = timeline.entries().iter().map(|entry| (entry.action, entry.state)).collect();
+        assert_eq!(
+            seen,
+            [
+                (Action::Commit, State::Completed),
+                (Action::Savepoint, State::Completed),
+                (Action::Commit, State::Inflight)
+            ]
+        );
+        assert_eq!(timeline.latest_commit(), Some("20260101000000001".parse().unwrap()));
+        assert_eq!(timeline.newest(), Some("20260101000000002".parse().unwrap()));
+    }
+
+    #[test]
+    fn layout_2_tells_when_an_action_completed() {
+        let mut timeline = Timeline::from_timed_file_names([
+            "20260101000000002.commit.requested",
+            "20260101000000002.inflight",
+            "20260101000000002_20260101000000009.commit",
+            "20260101000000004.clustering.requested",
+            "20260101000000004.clustering.inflight",
+            "20260101000000004_20260101000000006.replacecommit",
+            "20260101000000007.inflight",
+            "history",
+        ]);
+        let instant = |digit: u8| format!("2026010100000000{digit}").parse::<Instant>().unwrap();
+        let seen: Vec<_> = timeline.completions().collect();
+        assert_eq!(seen, [(instant(2), instant(9)), (instant(4), instant(6))]);
+        assert_eq!(timeline.pending(Action::Commit).count(), 1);
+        assert_eq!(
+            timeline.pending(Action::ReplaceCommit).count(),
+            0,
+            "a clustering completes under another name"
+        );
+        assert!(timeline.is_committed(instant(1)), "older than the active timeline");
+        assert!(timeline.lacks(instant(3)) && !timeline.lacks(instant(7)) && !timeline.lacks(instant(1)));
+        assert!(!timeline.is_committed(instant(3)));
+        timeline.add_archived([instant(1), instant(3), instant(7)]);
+        assert!(timeline.is_committed(instant(3)), "archived before a slower commit completed");
+        assert!(!timeline.is_committed(instant(7)), "pending");
+    }
+
+    #[test]
+    fn a_file_counts_when_its_commit_completed_or_was_archived() {
+        let timeline = timeline(&[
+            "20260101000000001.inflight",
+            "20260101000000005.commit",
+            "20260101000000007.commit.requested",
+            "20260101000000009.commit",
+        ]);
+        let counts = |text: &str| timeline.is_committed(text.parse().unwrap());
+        assert!(!counts("20260101000000001"), "pending, though older than the first commit");
+        assert!(counts("20260101000000003"), "archived");
+        assert!(counts("20260101000000005"));
+        assert!(!counts("20260101000000007"), "pending");
+        assert!(!counts("20260101000000008"), "unknown: rolled back");
+        assert!(counts("20260101000000009"));
+        assert!(!counts("20260101000000010"), "unknown: newer than everything");
+        assert!(!self::timeline(&[]).is_committed("20260101000000001".parse().unwrap()));
+    }
+}
