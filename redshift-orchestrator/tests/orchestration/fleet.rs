@@ -253,6 +253,10 @@ impl LosesFirst {
 
 #[async_trait]
 impl StatementExecutor for LosesFirst {
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        self.inner.target()
+    }
+
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let is_first = !self.is_over.swap(true, Ordering::Relaxed);
         if is_first && !self.is_sent {
