@@ -55,14 +55,11 @@ use aws_sdk_redshiftdata::{
 use self::classify::{Call, Meaning};
 use crate::{
     Description, Error, ErrorKind, PageToken, Result, ResultFormat, ResultPage, Statement, StatementExecutor,
-    StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime,
+    StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime, executor::LISTING_TIMEOUT,
 };
 
 /// How long one request may take: the longest long poll (30 s) and time for the way.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
-
-/// How long a request for a listing may take: they took up to 120 s in accounts with 20,000 statements a day.
-const LISTING_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// What a page token of a CSV result begins with. The service's own tokens have no colon, and the two result formats have
 /// operations of their own: the token says which one goes on.

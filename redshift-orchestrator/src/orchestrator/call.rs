@@ -16,6 +16,7 @@ use crate::{
     ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome, Overrun,
     Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::age,
+    executor::LISTING_TIMEOUT,
     identity::{is_before, short_digest},
     journal::{Ended, Entry, Event, Standing},
     mask::Mask,
@@ -121,13 +122,18 @@ impl<'a> Call<'a> {
         let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
         loop {
             self.effort.submits += 1;
-            let error = match submit::once(orchestrator, self.key, &self.statement, entry).await {
+            // Sent after the service has forgotten the token, a repeated submit would run the statement again.
+            let token_expires_at =
+                may_have_taken_effect.then(|| Instant::now() + TOKEN_WINDOW.saturating_sub(self.age(entry)));
+            let submit = submit::once(orchestrator, self.key, &self.statement, entry, token_expires_at);
+            let error = match submit.await {
                 Answer::Accepted(id) => {
                     self.submitted = Some(self.started.elapsed());
                     return Ok(Submission::Accepted(id));
                 }
                 Answer::AcceptedUnwritten(error) => return Err(error),
                 Answer::Foreign(error) => return Err(self.foreign(error).await?),
+                Answer::TokenExpired(error) => return Ok(Submission::Unproved(error)),
                 Answer::Failed(error) => match self.mask() {
                     Some(mask) => mask.apply_to(error),
                     None => error,
@@ -194,7 +200,8 @@ impl<'a> Call<'a> {
         loop {
             self.effort.lists += 1;
             let request = orchestrator.executor.list(&filter, page.clone());
-            let answer = bounded(submit::REQUEST_LIMIT, None, request).await;
+            // The executor's own timeout ends a listing first.
+            let answer = bounded(LISTING_TIMEOUT + submit::REQUEST_LIMIT, None, request).await;
             let answer =
                 answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Disconnected, "no answer in time")));
             match answer {

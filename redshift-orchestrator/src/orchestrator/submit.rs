@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::Orchestrator;
 use crate::{
     Error, ErrorKind, Result, Statement, StatementId, StepKey,
     journal::{Entry, Event},
-    patience::Queue,
+    patience::{GivenUp, Queue},
 };
 
 /// How long a single request without a wait may take before it counts as lost.
@@ -24,17 +24,24 @@ pub(super) enum Answer {
     Foreign(Error),
     /// The service did not accept it, or its answer did not come.
     Failed(Error),
+    /// The service may forget the client token before the request leaves the queues of the layers. It was not sent.
+    TokenExpired(Error),
 }
 
 /// Submits, and writes the id down. Once the request is on its way this goes on when its future is dropped.
+///
+/// A request that is still in a queue of the layers at `token_expires_at` is not sent.
 pub(super) async fn once(
     orchestrator: &Orchestrator,
     key: &StepKey,
     statement: &Arc<Statement>,
     entry: &Entry,
+    token_expires_at: Option<Instant>,
 ) -> Answer {
     let (tell, told) = oneshot::channel();
-    tokio::spawn(deliver(orchestrator.clone(), key.clone(), statement.clone(), entry.clone(), tell));
+    let delivery =
+        deliver(orchestrator.clone(), key.clone(), statement.clone(), entry.clone(), token_expires_at, tell);
+    tokio::spawn(delivery);
     let lost = || Error::new(ErrorKind::Disconnected, "the task of the submit ended without an answer");
     told.await.unwrap_or_else(|_| Answer::Failed(lost()))
 }
@@ -44,22 +51,29 @@ async fn deliver(
     key: StepKey,
     statement: Arc<Statement>,
     entry: Entry,
+    token_expires_at: Option<Instant>,
     mut tell: oneshot::Sender<Answer>,
 ) {
     let queue = Queue::new();
-    let request = queue.clone().bounded(REQUEST_LIMIT, None, orchestrator.executor.submit(&statement, None));
+    let request = orchestrator.executor.submit(&statement, None);
+    let request = queue.clone().bounded(REQUEST_LIMIT, token_expires_at, request);
     let dropped_unsent = async {
         tell.closed().await;
         queue.stands().await;
     };
     let answer = tokio::select! {
         biased;
-        answer = request => answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Disconnected, "no answer in time"))),
+        answer = request => answer,
         () = dropped_unsent => return,
     };
     let answer = match answer {
-        Err(error) => Answer::Failed(error),
-        Ok(submitted) => match orchestrator.namespace.check_answer(
+        Err(GivenUp::Late) => Answer::Failed(Error::new(ErrorKind::Disconnected, "no response in time")),
+        Err(GivenUp::Unsent) => Answer::TokenExpired(Error::new(
+            ErrorKind::NotSent,
+            "the submit waited for a permit until its client token expired",
+        )),
+        Ok(Err(error)) => Answer::Failed(error),
+        Ok(Ok(submitted)) => match orchestrator.namespace.check_answer(
             &statement,
             entry.intended_at,
             &submitted.id,

@@ -11,6 +11,7 @@ use redshift_orchestrator::{
         ActiveRun, Claim, Entry, Event, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage,
         RunRecord, Settlement, Standing,
     },
+    layer::Limit,
     local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted},
     wait::{Durations, Learned},
 };
@@ -112,6 +113,69 @@ async fn a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown(
     assert_eq!(found(1, false, 0.1).await, (Ok(Origin::Reattached), 1));
     assert_eq!(found(1, false, 8.0).await, (Ok(Origin::Reattached), 1));
     assert_eq!(found(1, false, 24.0).await, (Err(UnknownReason::TooLate), 1));
+}
+
+/// In a busy account a listing took longer than a minute, was given up each time, and the statement stayed unknown.
+#[tokio::test(start_paused = true)]
+async fn a_listing_may_take_longer_than_a_minute() {
+    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
+    world.die_at(1, false).await;
+    sleep(hours(10.0)).await;
+    let orchestrator = world.over(SlowListing(world.service.clone()));
+    let outcome = orchestrator.run(&key(), statement(), None).await.unwrap();
+    assert!(outcome.is_finished(), "{}", outcome.result);
+    assert_eq!(outcome.effort.lists, 1);
+}
+
+/// A repeated submit waited for a permit until the service had forgotten its token, and the statement ran a second time.
+#[tokio::test(start_paused = true)]
+async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired() {
+    let script = Script::new()
+        .on("CALL long()", local::ScriptedRun::finished(hours(10.0)))
+        .otherwise(local::ScriptedRun::finished(Duration::from_secs(60)));
+    let world = World::new(script);
+    world.die_at(1, false).await;
+    assert_eq!(world.effects(), 1);
+    sleep(hours(6.5)).await;
+    let full = Arc::new(Limit::new(world.service.clone(), 1));
+    let long = full.submit(&Statement::sql("CALL long()"), None).await.unwrap();
+    let outcome = world.over(full).run(&key(), statement(), None).await.unwrap();
+    assert!(outcome.is_finished(), "{}", outcome.result);
+    assert_eq!(outcome.origin, Origin::Reattached);
+    assert!(!world.service.describe(&long.id, None).await.unwrap().status.is_terminal());
+    assert_eq!(world.service.effects().iter().filter(|effect| effect.sql == "CALL load()").count(), 1);
+}
+
+/// A service whose listings take 100 s.
+#[derive(Debug)]
+struct SlowListing(LocalExecutor<Scripted>);
+
+#[async_trait]
+impl StatementExecutor for SlowListing {
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        self.0.target()
+    }
+
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        self.0.submit(statement, wait).await
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.0.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.0.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.0.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        sleep(Duration::from_secs(100)).await;
+        self.0.list(filter, page).await
+    }
 }
 
 #[tokio::test(start_paused = true)]
