@@ -11,7 +11,7 @@ use redshift_orchestrator::{
 /// Kills the process right after one statement's submit took effect, before its caller hears of it.
 pub(crate) struct Crashing<E> {
     inner: E,
-    /// What the statement's name begins with.
+    /// Part of the statement's name, which is `pipeline/run/step/attempt digest`.
     victim: String,
     /// Not before the statement ended.
     finished: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Crashing<E> {
 impl<E> Crashing<E> {
     /// Dies at the first attempt at `step` of `run`.
     pub(crate) fn at(inner: E, run: &str, step: &str, finished: bool) -> Self {
-        Self { inner, victim: format!("{run}/{step}/"), finished }
+        Self { inner, victim: format!("/{run}/{step}/"), finished }
     }
 }
 
@@ -28,7 +28,7 @@ impl<E> Crashing<E> {
 impl<E: StatementExecutor> StatementExecutor for Crashing<E> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let submitted = self.inner.submit(statement, wait).await?;
-        if statement.name().is_some_and(|name| name.starts_with(&self.victim)) {
+        if statement.name().is_some_and(|name| name.contains(&self.victim)) {
             while self.finished
                 && !self.inner.describe(&submitted.id, Some(WaitTime::MAX)).await?.status.is_terminal()
             {
