@@ -33,7 +33,7 @@ const TYPE_DYNAMIC: &str = "DYNAMIC_V0";
 /// A set of record keys that may say *yes* wrongly but never *no*.
 ///
 /// ```
-/// use hudi_scd::bloom::BloomFilter;
+/// use hudi_format::bloom::BloomFilter;
 ///
 /// let mut filter = BloomFilter::dynamic(1_000, 1e-9, 1_000);
 /// filter.insert("customer-17");
@@ -41,7 +41,7 @@ const TYPE_DYNAMIC: &str = "DYNAMIC_V0";
 /// let read = BloomFilter::parse(&footer, filter.type_code())?;
 /// assert!(read.contains("customer-17"));
 /// assert!(!read.contains("customer-18"));
-/// # Ok::<(), hudi_scd::Error>(())
+/// # Ok::<(), hudi_format::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct BloomFilter {

@@ -76,7 +76,7 @@ impl TimestampType {
 /// beginning of 1970, as in Hudi.
 ///
 /// ```
-/// # use hudi_scd::{TimestampPartition, TimestampType};
+/// # use hudi_format::key::{TimestampPartition, TimestampType};
 /// let by_day = TimestampPartition::new(TimestampType::EpochMilliseconds, "yyyy-MM-dd").with_time_zone("Europe/Oslo");
 /// let of_texts =
 ///     TimestampPartition::new(TimestampType::DateString, "yyyy/MM").with_input_format("yyyy-MM-dd HH:mm:ss");

@@ -125,7 +125,7 @@ async fn no_statement_is_lost(played: &Played) {
         let entries = journal.run(run).await.unwrap();
         assert!(entries.iter().all(|entry| matches!(entry.standing, Standing::Ended(_))), "{entries:?}");
         let known: BTreeSet<_> = entries.into_iter().filter_map(|entry| entry.id).collect();
-        let filter = StatementFilter::named(format!("{run}/"));
+        let filter = StatementFilter::named(format!("killed/{run}/"));
         let (mut recorded, mut page) = (BTreeSet::new(), None);
         loop {
             let answer = executor.list(&filter, page).await.unwrap();
