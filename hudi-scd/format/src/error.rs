@@ -31,7 +31,7 @@ pub enum ErrorKind {
     /// The storage failed. Nothing of this write is visible, and the next writer removes what it left; run it again.
     Storage,
     /// The storage failed while the commit completed, and did not answer whether it has. Ask
-    /// [`Table::settle`](crate::Table::settle) before the write is run again: its rows may be visible.
+    /// `Table::settle` before the write is run again: its rows may be visible.
     Unknown {
         /// The commit.
         instant: Instant,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 /// The name under which the metadata of an Arrow field or schema holds its words. A new table keeps those of the schema that it
-/// is [defined](crate::TableDefinition) with, and every commit says them again.
+/// is defined with, and every commit says them again.
 pub const DOC: &str = "doc";
 
 /// Metadata that says just this.
