@@ -1,4 +1,4 @@
-//! [`Backoff`]: how long to leave the service alone after an error.
+//! [`Backoff`]: pauses after errors.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::Error;
 
-/// How long to leave the service alone after an error: growing pauses with a cap and seeded jitter.
+/// Pauses after errors: they grow up to a maximum and have seeded jitter.
 ///
-/// The default begins at 200 ms, doubles, and stays below 20 s, the cap of the AWS SDK's standard retry.
+/// The default begins at 200 ms, doubles, and stays below 20 s, the maximum of the AWS SDK's standard retry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     first: Duration,
@@ -18,33 +18,34 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses that begin at `first` and double up to 20 seconds.
+    /// Creates pauses that begin at `first` and double up to 20 seconds.
     pub fn new(first: Duration) -> Self {
         Self { first, factor: 2.0, max: Duration::from_secs(20), seed: 0 }
     }
 
-    /// How much longer each pause is than the one before it; at least 1.
+    /// Sets the ratio of each pause to the previous one; at least 1. Default: 2.
     #[must_use]
     pub fn with_factor(mut self, factor: f32) -> Self {
         self.factor = factor.max(1.0);
         self
     }
 
-    /// The longest pause before jitter.
+    /// Sets the maximum pause before jitter. Default: 20 seconds.
     #[must_use]
     pub fn with_max(mut self, max: Duration) -> Self {
         self.max = max;
         self
     }
 
-    /// What the jitter is drawn from. The same seed gives the same pauses.
+    /// Sets the seed of the jitter. The same seed produces the same pauses.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// The pauses of one series of errors; it never ends. `salt` keeps statements of one seed apart.
+    /// Returns the pauses for a series of errors; the series never ends. `salt` gives statements with the
+    /// same seed different pauses.
     pub(crate) fn pauses(&self, salt: u64) -> Pauses {
         let builder = ExponentialBuilder::new()
             .with_min_delay(self.first)
@@ -63,7 +64,7 @@ impl Default for Backoff {
     }
 }
 
-/// The pauses of one series of errors.
+/// Pauses for a series of errors.
 #[derive(Debug)]
 pub(crate) struct Pauses {
     inner: ExponentialBackoff,
@@ -71,7 +72,8 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// The pause after `error`: ours, or the service's if it wants a longer one.
+    /// Returns the pause after `error`: the next one of the series, or the one requested by the service if it
+    /// is longer.
     pub(crate) fn after(&mut self, error: &Error) -> Duration {
         let ours = self.inner.next().unwrap_or(self.max);
         error.retry_after().map_or(ours, |theirs| theirs.max(ours))

@@ -1,19 +1,20 @@
-//! [`Clock`]: the time of day, as a value.
+//! [`Clock`]: a source of wall-clock time.
 
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// The time of day. The service's promises (a token for 8 hours, a record for 24) outlive a process, so the journal keeps
-/// this time and not a process's own counter. Everything shorter (pauses, deadlines) follows tokio's clock.
+/// Source of wall-clock time. The service's time limits (8 hours for a token, 24 hours for a record) outlive
+/// a process, so the journal records wall-clock time instead of a process's monotonic time. Everything
+/// shorter (pauses, deadlines) uses tokio's clock.
 ///
 /// # For implementors
 ///
-/// A clock that jumps back makes an old intent look young. Keep the machine's time synchronised; the windows keep a margin
-/// of 15 minutes.
+/// A clock that is set back makes an old intent look recent. Keep the machine's clock synchronised; the time
+/// limits have a safety margin of 15 minutes.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -22,16 +23,14 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where the machine's clock comes in as a value"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the only use of the machine's clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
 }
 
-/// A clock that begins at a given time and then follows tokio's, so that paused tests and simulations are repeatable.
+/// Clock that starts at a given time and then advances with tokio's clock, which makes paused tests and
+/// simulations repeatable.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioClock {
     origin: Timestamp,
@@ -39,7 +38,8 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// A clock that shows `origin` now. Needs a tokio runtime only if its time is paused.
+    /// Creates a clock whose current time is `origin`. Needs a tokio runtime only if the runtime's time is
+    /// paused.
     pub fn starting_at(origin: Timestamp) -> Self {
         Self { origin, start: Instant::now() }
     }
@@ -51,7 +51,7 @@ impl Clock for TokioClock {
     }
 }
 
-/// How long ago `then` was; nothing if the clock says it is still to come.
+/// Returns the time since `then`; zero if `then` is in the future.
 pub(crate) fn age(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
 }

@@ -1,65 +1,75 @@
-//! [`Error`]: what the service or the way to it answered, and what the caller can do next.
+//! [`Error`]: an error with the context in which it occurred, and a kind that determines what the caller can
+//! do next.
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::StatementId;
 
-/// The result of this crate's operations.
+/// Result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, by what the caller does next.
+/// Category of an error. It determines what the caller does next.
 ///
-/// A statement that ran and failed is not an error of the call that asked about it: it is a
-/// [`Description`](crate::Description) with the status `FAILED`. These kinds are about the calls themselves.
+/// These kinds describe failures of requests. A statement that ran and failed is not such a failure: it has a
+/// [`Description`](crate::Description) with the status `FAILED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The service asked us to slow down; nothing was done. Ask again after [`Error::retry_after`], or after a backoff.
+    /// The service asked the caller to slow down, and did nothing. Retry after [`Error::retry_after`], or
+    /// after a backoff.
     Throttled,
-    /// The cluster or workgroup has as many active statements as it takes; nothing was submitted. Submit again once others ended.
+    /// The cluster or workgroup has reached its limit of active statements; nothing was submitted. Retry
+    /// after other statements have ended.
     TooManyStatements,
-    /// The cluster or workgroup has as many sessions as it takes; nothing was submitted. Submit again once others ended.
+    /// The cluster or workgroup has reached its limit of sessions; nothing was submitted. Retry after other
+    /// sessions have ended.
     TooManySessions,
-    /// The statement has as many waiting requests as it takes. Ask again without a wait.
+    /// The statement has reached its limit of waiting requests. Retry without a wait.
     TooManyWaiters,
-    /// The request certainly did not reach the service: no connection, no name, no credentials in time. Send it again.
+    /// The request did not reach the service, because the connection, the name resolution or the credentials
+    /// failed. Retry it.
     NotSent,
-    /// The request may have taken effect and its answer was lost. Send it again only with the same client token.
+    /// The request may have taken effect, but its response was lost. Retry only with the same client token.
     Disconnected,
-    /// The service failed inside. As with [`Disconnected`](Self::Disconnected), the request may have taken effect.
+    /// The service failed internally. As with [`Disconnected`](Self::Disconnected), the request may have
+    /// taken effect.
     ServiceFault,
-    /// The service does not know this id: wrong account, region or role, or a record that never was. Asking again does not help.
+    /// The service does not know this id: the account, region or role is wrong, or the record never existed.
+    /// A retry does not help.
     NotFound,
-    /// The service knew this id and forgot it, 24 hours after the statement. Nothing more can be learned here.
+    /// The service has deleted the record of this id, which it does 24 hours after the statement. No further
+    /// information is available.
     Expired,
-    /// The session is closed, expired or broken. Open another one.
+    /// The session is closed, expired or broken. Open another session.
     SessionGone,
-    /// The session runs another statement. Submit again once that ended.
+    /// The session is running another statement. Retry after that statement has ended.
     SessionBusy,
-    /// The request contradicts the service's rules. Correct it; sending it again does not help.
+    /// The request violates the service's rules. Correct it; a retry does not help.
     Invalid,
-    /// The caller may not do this. Correct the credentials or the policy.
+    /// The caller is not authorised. Correct the credentials or the policy.
     Denied,
-    /// The executor cannot do this at all. The message names the way out.
+    /// The executor does not support this operation. The message names an alternative.
     Unsupported,
-    /// The database could not be reached for a metadata request. Ask again.
+    /// The database could not be reached for a metadata request. Retry.
     Database,
-    /// The journal could not be read or written. Nothing is submitted without it.
+    /// The journal could not be read or written. Nothing is submitted without a journal entry.
     Journal,
-    /// The pipeline is active already, here or in another process; nothing was submitted. Begin this run after that one, or queue it.
+    /// The pipeline is already active in this or another process; nothing was submitted. Start this run after
+    /// the active one has ended, or queue it.
     Overlap,
-    /// A pipeline's definition, or the parameters of a run, contradict themselves. The message names the place and the way out.
+    /// The definition of a pipeline or the parameters of a run are invalid. The message names the location
+    /// and a remedy.
     Definition,
-    /// The service answered with a statement that another caller submitted: it was created before this one was
-    /// intended, or it runs in another database. This one is recorded as unknown, never as finished. Give the
-    /// run another name, or the orchestrator a scope.
+    /// The service returned a statement that another caller submitted: it was created before the intent of
+    /// this one, or it runs in another database. This statement is recorded as unknown, never as finished.
+    /// Use another name for the run, or set a scope on the orchestrator.
     IdentityConflict,
-    /// An answer that this version does not know. It is kept as it came, and never retried blindly.
+    /// A response that this version does not know. It is kept as received, and never retried automatically.
     Other,
 }
 
 impl ErrorKind {
-    /// A stable name, for logs, machines and messages.
+    /// Returns a stable name for logs, programs and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",
@@ -81,18 +91,19 @@ impl ErrorKind {
             Self::Overlap => "overlap",
             Self::Definition => "pipeline definition",
             Self::IdentityConflict => "identity conflict",
-            Self::Other => "unknown answer",
+            Self::Other => "unknown response",
         }
     }
 
-    /// Whether the request may have taken effect although it ended in an error.
+    /// Returns `true` if the request may have taken effect although it ended in an error.
     ///
-    /// A submit that ended this way is repeated with its client token, or reconciled; never sent anew.
+    /// A submit that ended this way is retried with its client token or reconciled; it is never sent with a
+    /// new token.
     pub fn may_have_taken_effect(self) -> bool {
         matches!(self, Self::Disconnected | Self::ServiceFault | Self::Other)
     }
 
-    /// Whether the same request may well succeed a little later.
+    /// Returns `true` if the same request may succeed later.
     pub fn is_transient(self) -> bool {
         matches!(
             self,
@@ -115,10 +126,10 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error with its kind, the things it happened to, and its source.
+/// Error with its kind, its context, and its source.
 ///
-/// It prints as one line, `throttled: rate exceeded { operation: DescribeStatement }`; the source, if any, is
-/// reached through [`std::error::Error::source`]. SQL text and secrets are never part of it.
+/// `Display` prints one line: `throttled: rate exceeded { operation: DescribeStatement }`. The source is
+/// available from [`std::error::Error::source`]. SQL text and secrets never appear in an error.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -132,7 +143,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind`; `message` is lower case and without a full stop, or the service's own words.
+    /// Creates an error of `kind`. The message is lower case without a full stop, or the service's own text.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -145,21 +156,21 @@ impl Error {
         }))
     }
 
-    /// Adds the service's own code, such as `ValidationException`.
+    /// Adds the service's error code, such as `ValidationException`.
     #[must_use]
     pub fn with_code(mut self, code: impl Into<String>) -> Self {
         self.0.code = Some(code.into());
         self
     }
 
-    /// Adds a thing that the error happened to: an operation, a statement id, a step.
+    /// Adds a context value, such as an operation, a statement id or a step.
     #[must_use]
     pub fn with_context(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.0.context.push((name, value.to_string()));
         self
     }
 
-    /// Adds how long the service wants to be left alone.
+    /// Adds the pause that the service requests before a retry.
     #[must_use]
     pub fn with_retry_after(mut self, pause: Duration) -> Self {
         self.0.retry_after = Some(pause);
@@ -173,14 +184,14 @@ impl Error {
         self
     }
 
-    /// Adds the statement that was submitted before the error, also as a part of the context.
+    /// Adds the statement that was submitted before the error, both as a field and as a context value.
     #[must_use]
     pub(crate) fn with_submitted(mut self, id: &StatementId) -> Self {
         self.0.submitted = Some(id.clone());
         self.with_context("statement_id", id)
     }
 
-    /// Returns the statement that was submitted before the error, and whose outcome is unknown to the caller.
+    /// Returns the statement that was submitted before the error, and whose outcome the caller does not know.
     pub fn submitted(&self) -> Option<&StatementId> {
         self.0.submitted.as_ref()
     }
@@ -190,17 +201,17 @@ impl Error {
         self.0.submitted.is_some() || self.0.kind == ErrorKind::IdentityConflict
     }
 
-    /// What went wrong, by what the caller does next.
+    /// Returns the error's kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The service's own code, such as `ActiveStatementsExceededException`, if it gave one.
+    /// Returns the service's error code, such as `ActiveStatementsExceededException`, if there is one.
     pub fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
     }
 
-    /// Changes the words of others in it: the message, and those of its sources.
+    /// Applies `change` to the message and to the messages of the sources.
     pub(crate) fn map_words(mut self, change: impl Fn(&str) -> String) -> Self {
         let told = self.causes();
         let changed = change(&told);
@@ -211,7 +222,7 @@ impl Error {
         self
     }
 
-    /// As [`map_words`](Self::map_words), for an error that somebody else has: with its sources as one text.
+    /// Like [`map_words`](Self::map_words), for a borrowed error. The sources become a single text.
     pub(crate) fn retold(&self, change: impl Fn(&str) -> String) -> Self {
         let causes = Some(self.causes()).filter(|causes| !causes.is_empty());
         Self(Box::new(Inner {
@@ -229,17 +240,17 @@ impl Error {
         causes(self).map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
-    /// What went wrong, without kind, context and source.
+    /// Returns the message without kind, context and source.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The value of one thing that the error happened to.
+    /// Returns a context value by its name.
     pub fn context(&self, name: &str) -> Option<&str> {
         self.0.context.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    /// How long the service wants to be left alone, if it said so.
+    /// Returns the pause that the service requests before a retry, if there is one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -268,7 +279,7 @@ impl StdError for Error {
     }
 }
 
-/// What an error comes from, and what that comes from, to the end.
+/// Returns the sources of an error, from the nearest to the root cause.
 pub(crate) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

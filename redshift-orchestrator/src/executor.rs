@@ -1,4 +1,4 @@
-//! [`StatementExecutor`]: the service as this crate sees it.
+//! [`StatementExecutor`]: the interface between this crate and the service.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,50 +11,58 @@ use crate::{
     Statement, StatementId, Status, Target,
 };
 
-/// Longest time for one page of a listing. Listings took up to 120 s in accounts with 20,000 statements a day.
+/// Timeout of a request for one page of a listing. Listings took up to 120 s in accounts with 20,000
+/// statements a day.
 pub(crate) const LISTING_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// Something that runs statements asynchronously, as the Redshift Data API does: it accepts a statement, answers at once,
-/// and tells its status when asked.
+/// Runs statements asynchronously, as the Redshift Data API does: a submit returns an id at once, and the
+/// status is polled.
 ///
 /// # For callers
 ///
-/// The methods are the service's own. To run a statement well (once, waited for, resumed after a crash) hand the executor to
-/// an orchestrator.
+/// The methods correspond to the service's operations. Pass the executor to an
+/// [`Orchestrator`](crate::Orchestrator) to run a statement at most once, wait for it, and resume after a
+/// crash.
 ///
 /// # For implementors
 ///
-/// * A submit with a client token that was seen in the last 8 hours answers with the first one's id and runs nothing.
-/// * Errors carry the [`ErrorKind`](crate::ErrorKind) whose documentation says what the caller does next. In particular a submit
-///   that may have taken effect must not be reported as [`NotSent`](crate::ErrorKind::NotSent) or
-///   [`Throttled`](crate::ErrorKind::Throttled).
+/// * A submit with a client token that was used within the last 8 hours returns the id of the first statement
+///   and runs nothing.
+/// * The documentation of each [`ErrorKind`](crate::ErrorKind) says what the caller does next; an executor
+///   returns the kind that matches. A submit that may have taken effect must not be reported as
+///   [`NotSent`](crate::ErrorKind::NotSent) or [`Throttled`](crate::ErrorKind::Throttled).
 /// * When the future of any method is dropped, the request may or may not have taken effect.
-/// * `wait` is a wish: the executor may answer sooner, with the status of that moment.
+/// * `wait` is an upper bound: the executor may respond earlier with the current status.
 #[cfg_attr(any(test, feature = "mock"), mockall::automock)]
 #[async_trait]
 pub trait StatementExecutor: fmt::Debug + Send + Sync {
-    /// Submits a statement. With `wait` the answer is held back until the statement ended or the time is over.
+    /// Submits a statement. With `wait`, the response is delayed until the statement has ended or the time is
+    /// over.
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted>;
 
-    /// Asks where a statement, or a sub-statement of a batch, is on its way. With `wait` the answer is held back until the
-    /// statement ended or the time is over.
+    /// Returns the status of a statement, or of a sub-statement of a batch. With `wait`, the response is
+    /// delayed until the statement has ended or the time is over.
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description>;
 
-    /// Asks to cancel a statement. `true`: the service took note, and the statement will be `ABORTED` unless it ends first;
-    /// `false`: it cannot be cancelled, because it has ended or for a reason that the executor has. A describe tells which.
+    /// Requests the cancellation of a statement. Returns `true` if the service accepted the request; the
+    /// statement then becomes `ABORTED` unless it ends first. Returns `false` if the statement cannot be
+    /// cancelled, because it has ended or for a reason of the executor; [`describe`](Self::describe) tells
+    /// which.
     ///
-    /// That a statement has ended is no error, although the service words it as one (a `ValidationException`): a cancel that
-    /// comes too late is a race that every caller can lose.
+    /// A statement that has already ended is not an error, although the service reports it as a
+    /// `ValidationException`: every cancel can lose this race.
     async fn cancel(&self, id: &StatementId) -> Result<bool>;
 
-    /// One page of the result of a finished statement or sub-statement; the first one without a `page`.
+    /// Returns one page of the result of a finished statement or sub-statement; the first page if `page` is
+    /// `None`.
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage>;
 
-    /// One page of the statements of the last 24 hours, newest first; the first one without a `page`.
+    /// Returns one page of the statements of the last 24 hours, newest first; the first page if `page` is
+    /// `None`.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage>;
 
-    /// Returns the database that statements without a target of their own run in; `None` if the executor does
-    /// not know it. It is part of a statement's identity: decorators forward it.
+    /// Returns the database in which statements without a target of their own run, or `None` if the executor
+    /// does not know it. The target is part of a statement's identity; decorators forward it.
     fn target(&self) -> Option<Target>;
 }
 
@@ -85,15 +93,15 @@ impl<E: StatementExecutor + ?Sized> StatementExecutor for Arc<E> {
     }
 }
 
-/// How long the service may hold an answer back: 1 to 30 whole seconds (`WaitTimeSeconds`).
+/// Maximum time for which the service may delay a response: 1 to 30 whole seconds (`WaitTimeSeconds`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaitTime(u8);
 
 impl WaitTime {
-    /// The longest that the service offers.
+    /// The service's maximum, 30 seconds.
     pub const MAX: Self = Self(30);
 
-    /// The longest wait that does not exceed `limit`, or `None` when that is below one second.
+    /// Returns the longest wait that does not exceed `limit`, or `None` if `limit` is below one second.
     pub fn at_most(limit: Duration) -> Option<Self> {
         match limit.as_secs().min(30) {
             0 => None,
@@ -101,41 +109,42 @@ impl WaitTime {
         }
     }
 
-    /// The wait in seconds, 1 to 30.
+    /// Returns the wait in seconds, 1 to 30.
     pub fn seconds(self) -> u8 {
         self.0
     }
 
-    /// The wait as a duration.
+    /// Returns the wait as a duration.
     pub fn duration(self) -> Duration {
         Duration::from_secs(self.0.into())
     }
 }
 
-/// The answer to a submit.
+/// Response to a submit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Submitted {
     /// The statement's id.
     pub id: StatementId,
-    /// Where the statement is on its way; only told by a submit with a wait. It carries no error text: a `FAILED` needs a describe.
+    /// Status of the statement; only returned by a submit with a wait. It has no error text: after `FAILED`,
+    /// a describe is needed.
     pub status: Option<Status>,
-    /// The database's process; only told by a submit with a wait.
+    /// Process id in the database; only returned by a submit with a wait.
     pub redshift_pid: Option<i64>,
-    /// Whether there is a result to fetch; only told by a submit with a wait.
+    /// `true` if there is a result to fetch; only returned by a submit with a wait.
     pub has_result_set: Option<bool>,
-    /// The session that the statement runs in, if it is kept.
+    /// The session in which the statement runs, if the session is kept.
     pub session_id: Option<SessionId>,
-    /// The database it runs in, and as whom.
+    /// The database in which it runs, and the user.
     pub target: Option<Target>,
-    /// The database groups that its user belongs to.
+    /// The database groups of the user.
     pub database_groups: Vec<String>,
-    /// When the service accepted it.
+    /// Time at which the service accepted the statement.
     pub created_at: Option<Timestamp>,
 }
 
 impl Submitted {
-    /// The answer that names the id and nothing more.
+    /// Creates a response that contains only the id.
     pub fn new(id: StatementId) -> Self {
         Self {
             id,
@@ -157,54 +166,55 @@ impl Submitted {
     }
 }
 
-/// Where a statement is on its way, and how it ended.
+/// Status and outcome of a statement.
 ///
-/// `Debug` prints neither SQL nor values, and of the database's words only that there are some: they may quote both.
+/// `Debug` prints neither SQL nor values. It prints only whether an error text is present, because the text
+/// may quote both.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Description {
     /// The statement's id.
     pub id: StatementId,
-    /// Where it is on its way.
+    /// Its status.
     pub status: Status,
-    /// Why it failed, in the database's words.
+    /// Error text of the database, if it failed.
     pub error: Option<String>,
-    /// How long the database worked on it.
+    /// Execution time in the database.
     pub duration: Option<Duration>,
-    /// Rows in the result, or rows that the statement affected.
+    /// Number of rows in the result, or of rows that the statement affected.
     pub result_rows: Option<u64>,
-    /// Bytes of the result.
+    /// Size of the result in bytes.
     pub result_size: Option<u64>,
-    /// Whether there is a result to fetch; of a batch, whether any of its statements has one.
+    /// `true` if there is a result to fetch; for a batch, `true` if any of its statements has one.
     pub has_result_set: bool,
-    /// The database's process.
+    /// Process id in the database.
     pub redshift_pid: Option<i64>,
-    /// The database's number of the query.
+    /// Query id in the database.
     pub redshift_query_id: Option<i64>,
-    /// The key of the statement in the system views (`SYS_QUERY_HISTORY.query_uuid`).
+    /// Key of the statement in the system views (`SYS_QUERY_HISTORY.query_uuid`).
     pub query_uuid: Option<String>,
-    /// The session it ran in, if that was kept.
+    /// The session in which it ran, if the session was kept.
     pub session_id: Option<SessionId>,
-    /// When the service accepted it.
+    /// Time at which the service accepted it.
     pub created_at: Option<Timestamp>,
-    /// When the service last changed it.
+    /// Time at which the service last changed it.
     pub updated_at: Option<Timestamp>,
-    /// How the batch commits; `None` for a single statement.
+    /// Commit mode of a batch; `None` for a single statement.
     pub execution_mode: Option<ExecutionMode>,
-    /// The database it runs in, and as whom.
+    /// The database in which it runs, and the user.
     pub target: Option<Target>,
-    /// The SQL; a batch has it in its sub-statements.
+    /// The SQL text. For a batch, the sub-statements have it.
     pub sql: Option<SqlText>,
     /// The named parameters.
     pub parameters: Vec<Parameter>,
-    /// How the result is kept for fetching.
+    /// Format in which the result is stored.
     pub result_format: Option<ResultFormat>,
     /// The statements of a batch, in order.
     pub sub_statements: Vec<SubStatement>,
 }
 
 impl Description {
-    /// The description that says this status and nothing more.
+    /// Creates a description that contains only the status.
     pub fn new(id: StatementId, status: Status) -> Self {
         Self {
             id,
@@ -229,7 +239,7 @@ impl Description {
         }
     }
 
-    /// Adds why the statement failed.
+    /// Sets the error text of a failed statement.
     #[must_use]
     pub fn with_error(mut self, error: impl Into<String>) -> Self {
         self.error = Some(error.into());
@@ -237,39 +247,38 @@ impl Description {
     }
 }
 
-/// Where one statement of a batch is on its way, and how it ended.
-/// `Debug` prints what that of a [`Description`] does.
+/// Status and outcome of one statement of a batch. `Debug` omits what that of [`Description`] omits.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubStatement {
-    /// Its id: the batch's with `:1`, `:2`, … behind it.
+    /// Its id: the id of the batch followed by `:1`, `:2`, and so on.
     pub id: StatementId,
-    /// Where it is on its way.
+    /// Its status.
     pub status: Status,
-    /// Why it failed, in the database's words.
+    /// Error text of the database, if it failed.
     pub error: Option<String>,
-    /// How long the database worked on it.
+    /// Execution time in the database.
     pub duration: Option<Duration>,
-    /// Rows in the result, or rows that the statement affected.
+    /// Number of rows in the result, or of rows that the statement affected.
     pub result_rows: Option<u64>,
-    /// Bytes of the result.
+    /// Size of the result in bytes.
     pub result_size: Option<u64>,
-    /// Whether there is a result to fetch.
+    /// `true` if there is a result to fetch.
     pub has_result_set: bool,
-    /// The database's number of the query.
+    /// Query id in the database.
     pub redshift_query_id: Option<i64>,
-    /// The key of the statement in the system views (`SYS_QUERY_HISTORY.query_uuid`).
+    /// Key of the statement in the system views (`SYS_QUERY_HISTORY.query_uuid`).
     pub query_uuid: Option<String>,
-    /// When the service accepted it.
+    /// Time at which the service accepted it.
     pub created_at: Option<Timestamp>,
-    /// When the service last changed it.
+    /// Time at which the service last changed it.
     pub updated_at: Option<Timestamp>,
-    /// The SQL.
+    /// The SQL text.
     pub sql: Option<SqlText>,
 }
 
 impl SubStatement {
-    /// The sub-statement that says this status and nothing more.
+    /// Creates a sub-statement that contains only the status.
     pub fn new(id: StatementId, status: Status) -> Self {
         Self {
             id,
@@ -319,26 +328,27 @@ impl fmt::Debug for SubStatement {
     }
 }
 
-/// Which statements to list.
+/// Selection of statements for a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StatementFilter {
-    /// Only statements whose name begins with this, case-sensitive.
+    /// Only statements whose name begins with this prefix, case-sensitive.
     pub name_prefix: Option<String>,
-    /// Only statements in this status. `None`: all of them (the service's own default is only the finished ones).
+    /// Only statements with this status. `None` selects every status, unlike the service, whose default is
+    /// `FINISHED`.
     pub status: Option<Status>,
-    /// Only what this very session of the role submitted, instead of everything of the role.
+    /// Only statements submitted by this session of the role. Default: all statements of the role.
     pub own_session_only: bool,
-    /// Only what runs on this cluster or workgroup.
+    /// Only statements on this cluster or workgroup.
     pub compute: Option<Compute>,
-    /// Only what runs in this database.
+    /// Only statements in this database.
     pub database: Option<String>,
-    /// Rows to a page, at most 100.
+    /// Number of statements per page, at most 100.
     pub page_size: Option<u8>,
 }
 
 impl StatementFilter {
-    /// All statements, in any status, whose name begins with `prefix`.
+    /// Selects all statements, in any status, whose name begins with `prefix`.
     pub fn named(prefix: impl Into<String>) -> Self {
         Self { name_prefix: Some(prefix.into()), ..Self::default() }
     }
@@ -349,47 +359,47 @@ impl StatementFilter {
 pub struct StatementPage {
     /// The statements of this page, newest first.
     pub statements: Vec<StatementSummary>,
-    /// Where the next page begins; `None` on the last one.
+    /// Token of the next page; `None` on the last page.
     pub next: Option<PageToken>,
 }
 
-/// What a listing says about a statement. It has no error text: that needs a describe.
+/// Entry of a listing. It has no error text, which only a describe returns.
 ///
-/// Serialized, it leaves out what was sent: SQL, parameters and secret.
+/// The serialized form omits the SQL, the parameters and the secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StatementSummary {
     /// The statement's id.
     pub id: StatementId,
-    /// Where it is on its way.
+    /// Its status.
     pub status: Status,
     /// The statement's name.
     pub name: Option<String>,
-    /// When the service accepted it.
+    /// Time at which the service accepted it.
     pub created_at: Option<Timestamp>,
-    /// When the service last changed it.
+    /// Time at which the service last changed it.
     pub updated_at: Option<Timestamp>,
-    /// Whether it is a batch.
+    /// `true` for a batch.
     pub is_batch: bool,
-    /// How the result is kept for fetching.
+    /// Format in which the result is stored.
     #[serde(default)]
     pub result_format: Option<ResultFormat>,
-    /// The session it runs in, if that is kept.
+    /// The session in which it runs, if the session is kept.
     #[serde(default)]
     pub session_id: Option<SessionId>,
-    /// The SQL texts, in the order in which they run.
+    /// The SQL texts in execution order.
     #[serde(skip)]
     pub sqls: Vec<SqlText>,
     /// The named parameters.
     #[serde(skip)]
     pub parameters: Vec<Parameter>,
-    /// The ARN of the secret it runs with; `Debug` does not print it.
+    /// ARN of the secret for database access; `Debug` does not print it.
     #[serde(skip)]
     pub secret_arn: Option<String>,
 }
 
 impl StatementSummary {
-    /// The summary that says this status and nothing more.
+    /// Creates a summary that contains only the status.
     pub fn new(id: StatementId, status: Status) -> Self {
         Self {
             id,

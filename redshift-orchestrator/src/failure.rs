@@ -1,41 +1,43 @@
-//! [`FailureKind`]: why a step did not succeed, by what a retry can do about it.
+//! [`FailureKind`]: the reason why a step failed. It determines whether a retry can help.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a step did not succeed, by what a retry can do about it.
+/// Reason why a step failed. It determines whether a retry can help.
 ///
-/// A statement that ended `FAILED` tells why only in the database's words; [`FailureKind::of_text`] reads them. A step's
-/// retry names the kinds after which running it again is safe *for that step*. An outcome that is unknown has no kind:
-/// nothing may be repeated after it.
+/// For a statement that ended `FAILED`, the reason is only in the text of the database, from which
+/// [`FailureKind::of_text`] derives the kind. A step's `retry` lists the kinds after which it is safe to run
+/// *that step* again. An unknown outcome has no kind, because nothing may be repeated after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// Two transactions wrote the same tables, and the database undid this one (Redshift's error 1023, SQLSTATE 40001).
+    /// Two transactions wrote the same tables, and the database rolled this one back (Redshift's error 1023,
+    /// SQLSTATE 40001).
     SerializationConflict,
-    /// The database broke a deadlock by undoing this transaction (SQLSTATE 40P01).
+    /// The database rolled this transaction back to resolve a deadlock (SQLSTATE 40P01).
     Deadlock,
     /// Another transaction dropped or replaced a table while this statement used it.
     ConcurrentDdl,
-    /// The database's own limit on the statement's time was reached, or a rule of its workload management ended it.
+    /// The statement reached the database's statement timeout, or a rule of its workload management stopped
+    /// it.
     StatementTimeout,
-    /// The database lost its connection, restarted, paused or resumed.
+    /// The database lost its connection, restarted, was paused or resumed.
     Connection,
-    /// Any other error of the statement: a repeat gives the same one until something is corrected.
+    /// Any other error of the statement. A retry fails in the same way until the cause is corrected.
     Sql,
-    /// The statement was cancelled by somebody else, or by the service.
+    /// The statement was cancelled by another client or by the service.
     Aborted,
-    /// The step's own time was over, and its statement was cancelled.
+    /// The step's timeout expired, and its statement was cancelled.
     TimedOut,
-    /// The service refused the statement, or could not be reached in time; it certainly did not run.
+    /// The service rejected the statement, or could not be reached in time; the statement did not run.
     NotSubmitted,
 }
 
 impl FailureKind {
-    /// All kinds, for messages and menus.
+    /// All kinds, for messages and documentation.
     pub const ALL: [Self; 9] = [
         Self::SerializationConflict,
         Self::Deadlock,
@@ -48,7 +50,7 @@ impl FailureKind {
         Self::NotSubmitted,
     ];
 
-    /// The name used in pipeline files and reports.
+    /// Returns the name used in pipeline files and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SerializationConflict => "serialization-conflict",
@@ -63,17 +65,17 @@ impl FailureKind {
         }
     }
 
-    /// Reads the kind from the text of a statement that ended `FAILED`.
+    /// Derives the kind from the error text of a statement that ended `FAILED`.
     ///
-    /// The texts are Redshift's and PostgreSQL's. What is not recognised is [`Sql`](Self::Sql), after which nothing is repeated
-    /// unless a step says so.
+    /// The texts are those of Redshift and PostgreSQL. An unrecognised text yields [`Sql`](Self::Sql), which
+    /// a step retries only if its `retry` lists it.
     pub fn of_text(text: &str) -> Self {
         let text = text.to_ascii_lowercase();
         TEXTS.iter().find(|(part, _)| text.contains(part)).map_or(Self::Sql, |(_, kind)| *kind)
     }
 }
 
-/// Parts of the database's messages, in lower case. The first that is found decides.
+/// Parts of the database's messages in lower case. The first match wins.
 const TEXTS: [(&str, FailureKind); 22] = [
     ("serializable isolation violation", FailureKind::SerializationConflict),
     ("conflict with concurrent transaction", FailureKind::SerializationConflict),

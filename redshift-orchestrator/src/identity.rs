@@ -1,7 +1,8 @@
-//! The identity of a statement: [`StepKey`], client token, statement name.
+//! The identity of a statement: [`StepKey`], client token and statement name.
 //!
 //! Two submits are the same statement if pipeline, scope, compute, database, run, step, attempt, SQL and
-//! parameters are equal. All of them are part of the client token, and the name ends with its digest.
+//! parameters are equal. The client token is a digest of all of them, and the statement name ends with a part
+//! of this digest.
 
 use std::{fmt, time::Duration};
 
@@ -13,21 +14,21 @@ use crate::{ClientToken, Compute, Error, ErrorKind, ExecutionMode, Result, State
 
 /// Allowed difference between the clock of this machine and the clock of the service.
 ///
-/// The service refuses a request whose signature is more than 5 minutes off its own clock, so a process with a
-/// larger difference cannot submit at all.
+/// The service refuses a request whose signature is more than 5 minutes off its own clock, so a process with
+/// a larger difference cannot submit at all.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// First characters of every client token: whose it is, and which form it has. Form 1 had no prefix, and
-/// contained neither pipeline nor target.
+/// Prefix of every client token, which identifies this crate and the version of the token's format. Version 1
+/// had no prefix, and contained neither pipeline nor target.
 const TOKEN_FORM: &str = "ro2-";
 
-/// The place of a statement: what distinguishes it from an equal statement of another pipeline or database.
+/// The context that distinguishes a statement from an equal statement of another pipeline or database.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Namespace {
-    /// A name given by the caller.
+    /// Name set by the caller.
     pub(crate) scope: Option<String>,
     pub(crate) pipeline: Option<String>,
-    /// The target of the executor, if it has one.
+    /// Target of the executor, if known.
     pub(crate) target: Option<Target>,
 }
 
@@ -41,21 +42,22 @@ impl Namespace {
         Ok(())
     }
 
-    /// Returns the database that the statement runs in, as far as it is known before the submit.
+    /// Returns the database in which the statement runs, if it is known before the submit.
     fn target<'a>(&'a self, statement: &'a Statement) -> Option<&'a Target> {
         match (statement.target(), statement.session()) {
             (Some(target), _) => Some(target),
-            // A session has the target it was opened with, which may be another one.
+            // A session has the target with which it was opened, which may be another one.
             (None, Some(_)) => None,
             (None, None) => self.target.as_ref(),
         }
     }
 
-    /// Returns the client token of an attempt: SHA-256 of the namespace, the key, the SQL texts, the execution
-    /// mode, the parameters and the target without its authentication. The same work as another user is the
-    /// same work.
+    /// Returns the client token of an attempt: SHA-256 of the namespace, the key, the SQL texts, the
+    /// execution mode, the parameters and the target without its authentication. The user therefore does not
+    /// change the token.
     ///
-    /// The service does not document a token that is repeated with another SQL, so the SQL is part of it.
+    /// The service does not document what happens if a token is reused with different SQL. The SQL is
+    /// therefore part of the token.
     pub(crate) fn client_token(&self, key: &StepKey, statement: &Statement) -> Result<ClientToken> {
         let mut digest = Digester::new("redshift-orchestrator token 2");
         digest.option(self.scope.as_deref()).option(self.pipeline.as_deref());
@@ -71,7 +73,7 @@ impl Namespace {
         };
         digest.text(&key.run).text(&key.step).text(&key.attempt.to_string());
         if let Some(part) = key.part {
-            // Two parts may hold the same statements.
+            // Two parts may contain the same statements.
             digest.text("part").text(&part.number.to_string()).text(&part.of.to_string());
         }
         digest.text(match statement.execution_mode() {
@@ -81,24 +83,24 @@ impl Namespace {
         });
         digest.list(statement.sqls().iter().map(String::as_str));
         digest.list(statement.parameters().iter().flat_map(|p| [p.name.as_str(), p.value.as_str()]));
-        // The service allows 64 characters: 4 for the form, and 240 bits of the digest.
+        // The service allows 64 characters: 4 for the prefix, and 240 bits of the digest.
         let digits = digest.finish();
         ClientToken::new(format!("{TOKEN_FORM}{}", digits.get(..60).unwrap_or(&digits)))
     }
 
-    /// Returns the statement name of an attempt: `pipeline/run/step/attempt digest`. The digest is the token's,
-    /// so a listing by name finds this statement only.
+    /// Returns the statement name of an attempt: `pipeline/run/step/attempt digest`. The digest is that of
+    /// the token, so a listing by name finds only this statement.
     pub(crate) fn statement_name(&self, key: &StepKey, token: &ClientToken) -> String {
         let place: String =
             [&self.scope, &self.pipeline].into_iter().flatten().map(|name| format!("{name}/")).collect();
         format!("{place}{key} {}", short_digest(token))
     }
 
-    /// Refuses a statement of the service that cannot be this one: it was created before the intent, or it runs
-    /// in another database.
+    /// Rejects a statement returned by the service that cannot be this one, because it was created before the
+    /// intent or runs in another database.
     ///
     /// # Errors
-    /// [`ErrorKind::IdentityConflict`].
+    /// Returns [`ErrorKind::IdentityConflict`].
     pub(crate) fn check_answer(
         &self,
         statement: &Statement,
@@ -131,42 +133,43 @@ impl Namespace {
     }
 }
 
-/// Returns `true` if a statement with this creation time was submitted before the intent was written, whatever
-/// the difference of the clocks.
+/// Returns `true` if a statement with this creation time was submitted before the intent was written,
+/// allowing for clock skew.
 pub(crate) fn is_before(created_at: Timestamp, intended_at: Timestamp) -> bool {
     created_at.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX) < intended_at
 }
 
-/// The first 16 digits of the digest in a token.
+/// Returns the first 16 digits of the digest in a token.
 pub(crate) fn short_digest(token: &ClientToken) -> &str {
     let token = token.as_str();
     let digits = token.strip_prefix(TOKEN_FORM).unwrap_or(token);
     digits.get(..16).unwrap_or(digits)
 }
 
-/// What a statement is run at most once for: an attempt at a step of a run.
+/// Key under which a statement runs at most once: an attempt at a step of a run.
 ///
-/// The same key, SQL and parameters always make the same client token, also in another process and without a journal. A run
-/// therefore needs a name that says which work it is (`sales-2026-11-23T06:30`), not one that is drawn anew by each process.
+/// Equal keys, SQL and parameters produce the same client token, even in another process and without a
+/// journal. The name of a run must therefore identify its work (`sales-2026-11-23T06:30`) and must not be
+/// generated anew by each process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StepKey {
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// The step's name.
+    /// Name of the step.
     pub step: String,
-    /// Which attempt this is, counted from 1.
+    /// Number of the attempt, starting at 1.
     pub attempt: u32,
-    /// Which part of the step's batch, if that is too long for the service.
+    /// Part of the step's batch, if the batch exceeds the service's maximum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
 }
 
-/// One of the batches that a longer one is [divided](crate::Statement::parts) into.
+/// One of the batches into which a longer one is [divided](crate::Statement::parts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Part {
-    /// Which one, counted from 1.
+    /// Number of the part, starting at 1.
     pub number: u32,
-    /// How many there are.
+    /// Total number of parts.
     pub of: u32,
 }
 
@@ -177,24 +180,24 @@ impl fmt::Display for Part {
 }
 
 impl StepKey {
-    /// The first attempt at a step of a run.
+    /// Creates the key of the first attempt at a step of a run.
     pub fn new(run: impl Into<String>, step: impl Into<String>) -> Self {
         Self { run: run.into(), step: step.into(), attempt: 1, part: None }
     }
 
-    /// Another attempt at the same step.
+    /// Sets the number of the attempt.
     #[must_use]
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// The same attempt at a part of the step.
+    /// Returns the key of a part of this attempt.
     pub(crate) fn with_part(&self, part: Part) -> Self {
         Self { part: Some(part), ..self.clone() }
     }
 
-    /// The step, and which part of it: for people.
+    /// Returns the step and its part in human-readable form.
     #[cfg(feature = "progress")]
     pub(crate) fn step_and_part(&self) -> String {
         match self.part {
@@ -203,7 +206,7 @@ impl StepKey {
         }
     }
 
-    /// Refuses what would not fit a statement's name or a line of the journal.
+    /// Rejects names that do not fit in a statement's name or a line of the journal.
     pub(crate) fn check(&self) -> Result<()> {
         check_name("run", &self.run)?;
         check_name("step", &self.step)
@@ -221,7 +224,8 @@ fn check_name(what: &'static str, text: &str) -> Result<()> {
     .with_context(what, text.escape_debug()))
 }
 
-/// Scope, pipeline, run, step, attempt and digest fit the 2048 characters of a statement name.
+/// Limit at which scope, pipeline, run, step, attempt and digest fit in the 2048 characters of a statement
+/// name.
 pub(crate) const MAX_NAME: usize = 200;
 
 impl fmt::Display for StepKey {
@@ -231,7 +235,7 @@ impl fmt::Display for StepKey {
     }
 }
 
-/// Feeds texts with their lengths, so that no two lists of texts give the same bytes.
+/// Hashes texts together with their lengths, so that no two lists of texts produce the same bytes.
 struct Digester(Sha256);
 
 impl Digester {
@@ -275,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_token_never_changes_between_versions() {
-        // A changed token would run every statement in flight a second time after an upgrade.
+        // A changed token format would run every statement in flight a second time after an upgrade.
         let key = StepKey::new("cycle-007", "load-sales");
         let statement = Statement::sql("CALL load_sales(:cycle)").with_parameter("cycle", "7");
         let namespace = Namespace {

@@ -1,8 +1,10 @@
-//! Runs SQL and stored procedures on Amazon Redshift through its Data API: submitted once, waited for well, in graphs, resumed
-//! after a crash. For services and jobs that load a warehouse and may neither lose a statement nor run one twice.
+//! Runs SQL and stored procedures on Amazon Redshift through the Redshift Data API. Each statement is
+//! submitted once and waited for; pipelines of statements resume after a crash. The crate is meant for
+//! services and jobs that load a warehouse and must neither lose a statement nor run one twice.
 //!
-//! A pipeline runs on anything that is a [`StatementExecutor`]: the service itself ([`DataApiExecutor`](struct.DataApiExecutor.html)), a PostgreSQL server, or, as
-//! here, a script in memory:
+//! A pipeline runs on any [`StatementExecutor`]: the service itself
+//! ([`DataApiExecutor`](struct.DataApiExecutor.html)), a PostgreSQL server, or, as in this example, a script
+//! in memory:
 //!
 //! ```
 //! use std::time::Duration;
@@ -26,7 +28,8 @@
 //!     retry = { attempts = 3, on = ["serialization-conflict"] }
 //! "#)?;
 //!
-//! // A service whose first load of sales meets another transaction, behind a network that loses every other answer.
+//! // The first load of sales conflicts with another transaction, and the network loses half of the replies
+//! to submits.
 //! let script = Script::new().on_each("load_sales", [
 //!     local::ScriptedRun::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
 //!     local::ScriptedRun::finished(Duration::from_secs(40)),
@@ -44,34 +47,34 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # Where to find what
+//! # Overview
 //!
 //! | for | see |
 //! |---|---|
-//! | what is sent | [`Statement`], [`Target`] |
-//! | who runs it | [`StatementExecutor`]; [`DataApiExecutor`](struct.DataApiExecutor.html), [`local::LocalExecutor`], [`MockStatementExecutor`](struct.MockStatementExecutor.html) |
-//! | running one statement at most once | [`Orchestrator`], [`Outcome`]; the table in [`journal`] says what a crash can cost |
-//! | running graphs of them | [`pipeline`], [`Report`] |
-//! | when to ask whether it ended | [`wait`] |
+//! | statements and where they run | [`Statement`], [`Target`] |
+//! | executors | [`StatementExecutor`]; [`DataApiExecutor`](struct.DataApiExecutor.html), [`local::LocalExecutor`], [`MockStatementExecutor`](struct.MockStatementExecutor.html) |
+//! | running one statement at most once | [`Orchestrator`], [`Outcome`]; [`journal`] has a table of the effects of a crash |
+//! | running graphs of statements | [`pipeline`], [`Report`] |
+//! | poll intervals | [`wait`] |
 //! | results as your own types | [`StatementExecutorExt::rows`] |
 //! | results as Arrow record batches | [`arrow`](arrow/index.html) |
-//! | limits of the account, retries, traces | [`layer`] |
-//! | watching | [`Observer`]; [`progress`](progress/index.html) draws bars; [`Messages`] tells what procedures `RAISE` |
-//! | what went wrong, and what to do next | [`ErrorKind`] for calls, [`FailureKind`] for statements |
+//! | account limits, retries, traces | [`layer`] |
+//! | progress and messages | [`Observer`]; [`progress`](progress/index.html) draws progress bars; [`Messages`] delivers what procedures `RAISE` |
+//! | errors and how to handle them | [`ErrorKind`] for requests, [`FailureKind`] for statements |
 //! | databases, schemas, tables, columns, sessions | [`Catalog`] |
-//! | a Data API for other programs, on a laptop | [`emulator`](emulator/index.html) |
+//! | a local Data API for other programs | [`emulator`](emulator/index.html) |
 //! | testing your own executor | [`conformance`](conformance/index.html) |
 //!
-//! # Testing what you build on this
+//! # Testing your code
 //!
-//! In short; the page [`testing`](testing/index.html) shows each of them at work:
+//! The page [`testing`](testing/index.html) has an example for each row:
 //!
 //! | your code | test it with |
 //! |---|---|
 //! | calls one or two methods of an executor | [`MockStatementExecutor`](struct.MockStatementExecutor.html): expectations, no behaviour |
-//! | waits, retries, runs pipelines | [`local::LocalExecutor`] with a [`local::Script`]: the service's behaviour on paused time, faults included |
-//! | sends SQL that should be right | [`local::LocalExecutor`] on a PostgreSQL server (feature `postgres`), which understands [Redshift's dialect](on_postgres/index.html) |
-//! | is not in Rust, or calls the AWS SDK itself | the [`emulator`](emulator/index.html) in front of either (feature `emulator`) |
+//! | waits, retries, runs pipelines | [`local::LocalExecutor`] with a [`local::Script`]: the service's behaviour on paused time, including faults |
+//! | sends SQL that must be correct | [`local::LocalExecutor`] on a PostgreSQL server (feature `postgres`), which understands [Redshift's dialect](on_postgres/index.html) |
+//! | is not in Rust, or calls the AWS SDK directly | the [`emulator`](emulator/index.html) in front of either executor (feature `emulator`) |
 //!
 //! # Features
 //!
@@ -82,13 +85,13 @@
 //! | `emulator` | the Data API over HTTP in front of any executor, and the binary `redshift-data-emulator` | no |
 //! | `object-store` | a [`journal`] on object storage, such as S3 | no |
 //! | `arrow` | [`arrow`](arrow/index.html): CSV results as a stream of Arrow record batches | no |
-//! | `progress` | [`progress`](progress/index.html): bars on a terminal | no |
+//! | `progress` | [`progress`](progress/index.html): progress bars on a terminal | no |
 //! | `cli` | the binary `redshift-orchestrator`, and the JSON Schema of pipeline files | no |
-//! | `mock` | [`MockStatementExecutor`](struct.MockStatementExecutor.html), made by mockall | no |
-//! | `conformance` | [`conformance`](conformance/index.html), the scenarios every executor must pass | no |
+//! | `mock` | [`MockStatementExecutor`](struct.MockStatementExecutor.html), generated by mockall | no |
+//! | `conformance` | [`conformance`](conformance/index.html), the scenarios that every executor must pass | no |
 //!
-//! Without features the crate has no network code. SQL texts and parameter values appear in no `Debug`, error, log or report,
-//! unless [asked for](Orchestrator::with_quotations).
+//! Without features, the crate contains no network code. SQL text and parameter values never appear in
+//! `Debug` output, errors, logs or reports, unless [`Orchestrator::with_quotations`] enables them.
 
 mod backoff;
 pub mod catalog;

@@ -1,4 +1,4 @@
-//! [`Outcome`]: how an attempt at a step ended, in the caller's hands.
+//! [`Outcome`]: the result of one attempt at a step.
 
 use std::{fmt, time::Duration};
 
@@ -6,29 +6,31 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{Description, FailureKind, StatementId, StepKey, seconds::human, wait::Effort};
 
-/// How a submitted statement ended. Every one of them ends as one of these.
+/// Result of an attempt at a step. Every submitted statement ends with one of the variants of [`Conclusion`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// What it was run for.
+    /// The attempt.
     pub key: StepKey,
-    /// The statement name it bears.
+    /// The name of the statement in the service.
     pub name: String,
-    /// The service's id, if it became known.
+    /// The id of the statement, if it is known.
     pub id: Option<StatementId>,
-    /// How it ended.
+    /// How the statement ended.
     pub result: Conclusion,
-    /// What the service said last. From a journal it holds only what was written there.
+    /// The service's last description. If it comes from a journal, it holds only what the journal records.
     pub description: Option<Description>,
-    /// What became of it when its time was over; `None` if it ended in time, and from a journal that does not say.
+    /// What happened when the timeout expired; `None` if the statement ended in time, or if a journal does
+    /// not record it.
     pub overrun: Option<Overrun>,
-    /// What this call took.
+    /// Requests sent by this call.
     pub effort: Effort,
-    /// How long after the beginning of this call the service had accepted it, if this call submitted it.
+    /// Time from the beginning of this call until the service accepted the statement; `None` if this call did
+    /// not submit it.
     pub submitted_after: Option<Duration>,
-    /// How long this call took.
+    /// Duration of this call.
     pub elapsed: Duration,
-    /// How this call came by it.
+    /// How this call obtained the outcome.
     pub origin: Origin,
 }
 
@@ -36,100 +38,101 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Conclusion {
-    /// It did its work.
+    /// The statement succeeded.
     Finished,
-    /// The database ended it with an error; it left nothing behind but what it committed itself.
+    /// The database ended the statement with an error. Only its own commits remain.
     Failed {
-        /// Why, by what a retry can do about it.
+        /// The reason, which determines whether a retry can help.
         kind: FailureKind,
-        /// Why, in the database's words.
+        /// The error text of the database.
         error: String,
     },
-    /// It was cancelled by somebody else, or by the service.
+    /// The statement was cancelled by another client or by the service.
     Aborted,
-    /// Its time was over, and it was cancelled.
+    /// The timeout expired, and the statement was cancelled.
     TimedOut {
-        /// How long it was given.
+        /// The timeout.
         limit: Duration,
     },
-    /// What became of it cannot be proved. It is never submitted again by itself.
+    /// The outcome cannot be proved. The statement is never submitted again automatically.
     Unknown(Box<Unknown>),
 }
 
-/// What became of a statement whose time was over.
+/// What happened to a statement whose timeout expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overrun {
-    /// It was cancelled: the outcome is [`Conclusion::TimedOut`].
+    /// The statement was cancelled; the outcome is [`Conclusion::TimedOut`].
     Cancelled,
-    /// It ended just before the cancellation reached it: the outcome says how.
+    /// The statement ended just before the cancellation; the outcome says how.
     EndedBefore,
-    /// It could not be cancelled, and runs on as far as is known: the outcome is [`Conclusion::Unknown`], because of
-    /// [`UnknownReason::NotCancelled`].
+    /// The statement could not be cancelled and may still be running; the outcome is [`Conclusion::Unknown`]
+    /// with [`UnknownReason::NotCancelled`].
     NotCancelled,
 }
 
-/// How a call came by an outcome.
+/// How a call obtained an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// It submitted the statement.
+    /// The call submitted the statement.
     Submitted,
-    /// It found the intent of an earlier process, and the statement in the service.
+    /// The call found the intent of an earlier process, and the statement in the service.
     Reattached,
-    /// It was in the journal already.
+    /// The outcome was already in the journal.
     Journal,
 }
 
-/// Why the fate of a statement cannot be proved, and what to look at.
+/// Reason why the outcome of a statement cannot be proved, with the data needed to investigate it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unknown {
-    /// Why.
+    /// The reason.
     pub reason: UnknownReason,
-    /// The error behind it, as printed.
+    /// The underlying error as text.
     pub error: Option<String>,
-    /// The statement name to look for.
+    /// The statement name to search for.
     pub name: String,
-    /// The service's id, if it became known.
+    /// The id of the statement, if it is known.
     pub id: Option<StatementId>,
-    /// The statement was not submitted before this.
+    /// Time of the intent. The statement was not submitted before it.
     pub intended_at: Timestamp,
 }
 
-/// Why the fate of a statement cannot be proved.
+/// Reason why the outcome of a statement cannot be proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnknownReason {
-    /// The service keeps the record of a statement for 24 hours, and they are over.
+    /// The service deleted its record of the statement, which it does after 24 hours.
     RecordExpired,
-    /// The service does not know the id: another account, region or role than the one that submitted it?
+    /// The service does not know the id. The account, region or role may differ from the ones used for the
+    /// submit.
     IdNotKnown,
-    /// The submit may have taken effect, its token is older than 8 hours, and a listing does not show the name.
+    /// The submit may have taken effect, its token is older than 8 hours, and no listing contains the name.
     NotListed,
-    /// The submit may have taken effect, and more than 24 hours went by since.
+    /// The submit may have taken effect, and more than 24 hours have passed since.
     TooLate,
-    /// The submit may have taken effect, and the service did not answer well in time.
+    /// The submit may have taken effect, and the service did not respond successfully in time.
     NoAnswer,
-    /// The service refuses to tell.
+    /// The service denies access to the statement.
     NotTold,
-    /// The time was over, and the statement could not be cancelled.
+    /// The timeout expired, and the statement could not be cancelled.
     NotCancelled,
-    /// The step's SQL or parameters are others than those of the open intent, which no listing shows.
+    /// The step's SQL or parameters differ from those of the open intent, which no listing contains.
     Redefined,
 }
 
 impl UnknownReason {
-    /// The reason in words.
+    /// Returns the reason as text.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RecordExpired => "the service's record of it expired after 24 hours",
             Self::IdNotKnown => "the service does not know its id",
             Self::NotListed => "its submit was more than 8 hours ago and no listing shows it",
             Self::TooLate => "its submit was more than 24 hours ago",
-            Self::NoAnswer => "its submit was not answered",
-            Self::NotTold => "the service does not tell",
-            Self::NotCancelled => "its time was over and it could not be cancelled",
+            Self::NoAnswer => "its submit got no response",
+            Self::NotTold => "the service denies access to it",
+            Self::NotCancelled => "its timeout expired and it could not be cancelled",
             Self::Redefined => "its step was redefined before its submit was confirmed",
         }
     }
@@ -142,17 +145,20 @@ impl fmt::Display for UnknownReason {
 }
 
 impl Unknown {
-    /// What a person can look at: the service's record and its listing by name (24 hours), and Redshift's own log of queries (7 days).
+    /// Returns instructions for an investigation by hand: the service's record, its listing by name (24
+    /// hours), and Redshift's query log (7 days).
     pub fn what_to_check(&self) -> String {
         what_to_check(&self.name, self.id.as_ref(), self.intended_at)
     }
 }
 
-/// Where a statement of this name can be seen, that was not submitted before this.
+/// Returns instructions for finding a statement with this name that was not submitted before `intended_at`.
 ///
-/// The service knows it by id and name. Redshift's own views know neither: a row is its own for certain only if its SQL
-/// [has the name in it](crate::Orchestrator::with_names_in_sql), and those rows come first; of the others, time and text tell. It was submitted within
-/// 8 hours, and waits for at most a day. That a query ended well proves nothing until its transaction did, which only superusers see.
+/// The service finds the statement by id and name. Redshift's views contain neither. A row of these views
+/// certainly belongs to the statement only if its SQL [contains the
+/// name](crate::Orchestrator::with_names_in_sql), and such rows come first; for other rows, time and text are
+/// an indication. The statement was submitted within 8 hours and queued for at most a day. A query with the
+/// status `success` proves nothing until its transaction has committed, and only superusers can see this.
 pub(crate) fn what_to_check(name: &str, id: Option<&StatementId>, intended_at: Timestamp) -> String {
     const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
     let record =
@@ -174,7 +180,8 @@ pub(crate) fn what_to_check(name: &str, id: Option<&StatementId>, intended_at: T
     format!("{record}{listing}\n{log}\n{commit}")
 }
 
-/// The digest at the end of a statement's name: it is the name's own, and nothing in it means anything in SQL.
+/// Returns the digest at the end of a statement's name. It is unique to the name, and contains no character
+/// that is special in SQL.
 pub(crate) fn digest(name: &str) -> &str {
     let digest = name.rsplit(' ').next().unwrap_or_default();
     if digest.bytes().all(|byte| byte.is_ascii_alphanumeric()) { digest } else { "" }
@@ -188,17 +195,17 @@ impl fmt::Display for Unknown {
 }
 
 impl Outcome {
-    /// Whether the statement did its work.
+    /// Returns `true` if the statement succeeded.
     pub fn is_finished(&self) -> bool {
         self.result == Conclusion::Finished
     }
 
-    /// How long the database worked on it.
+    /// Returns the execution time in the database.
     pub fn executing(&self) -> Option<Duration> {
         self.description.as_ref().and_then(|description| description.duration)
     }
 
-    /// Why it did not succeed, by what a retry can do about it; `None` when it finished, and when it is unknown.
+    /// Returns the reason of a failure; `None` if the statement finished or its outcome is unknown.
     pub fn failure(&self) -> Option<FailureKind> {
         match &self.result {
             Conclusion::Finished | Conclusion::Unknown(_) => None,
@@ -210,12 +217,13 @@ impl Outcome {
 }
 
 impl Conclusion {
-    /// Whether what comes next in a row of batches may follow: in a single batch, a statement that fails leaves the others to run.
+    /// Returns `true` if the next part of a divided batch may run. In a single batch, too, a failed statement
+    /// does not prevent the next ones.
     pub(crate) fn lets_others_run(&self) -> bool {
         matches!(self, Self::Finished | Self::Failed { .. })
     }
 
-    /// A word for it.
+    /// Returns a short name.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Finished => "finished",

@@ -1,8 +1,9 @@
 //! Request timeouts that exclude time spent in queues of the layers.
 //!
-//! Layers delay requests: until a permit is free, until the rate allows one more. A timeout around them must not count that time as a
-//! service that does not respond, least of all for a submit, which would then count as lost. So a layer marks the time in its queue with
-//! [`queued`], and [`bounded`], on the same task, starts to count when the request leaves the last queue.
+//! Layers delay requests until a permit is free, or until the rate allows another request. A timeout around a
+//! layer must not count that time as a service that does not respond, in particular for a submit, which would
+//! then count as lost. A layer therefore marks the time in its queue with [`queued`], and [`bounded`], in the
+//! same task, starts its timeout when the request leaves the last queue.
 
 use std::{
     future::Future,
@@ -31,7 +32,7 @@ pub(crate) struct Queue {
 struct State {
     /// Number of queues that the request is in. A queue inside a queue must not end the outer one.
     depth: usize,
-    /// When it left the last one.
+    /// Time at which it left the last queue.
     sent_at: Instant,
 }
 
@@ -44,7 +45,8 @@ pub(crate) enum GivenUp {
     Unsent,
 }
 
-/// Waits for the response to `request`, for at most `limit` after it was sent. From `useless_from` on, it is not sent any more.
+/// Waits for the response to `request` for at most `limit` after it was sent. A request that is still in a
+/// queue at `useless_from` is not sent.
 pub(crate) fn bounded<F: Future>(
     limit: Duration,
     useless_from: Option<Instant>,
@@ -53,7 +55,7 @@ pub(crate) fn bounded<F: Future>(
     Queue::new().bounded(limit, useless_from, request)
 }
 
-/// Marks the time that `wait` takes as time in a queue.
+/// Marks the duration of `wait` as time in a queue.
 pub(crate) async fn queued<F: Future>(wait: F) -> F::Output {
     // Without an enclosing `bounded` there is nothing to mark.
     let queue = QUEUE.try_with(Arc::clone).ok();
@@ -61,7 +63,7 @@ pub(crate) async fn queued<F: Future>(wait: F) -> F::Output {
     wait.await
 }
 
-/// Time in one queue, from its creation to its drop.
+/// Guard for the time in one queue, from its creation to its drop.
 struct Stay(Arc<Queue>);
 
 impl Stay {
@@ -90,7 +92,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the request was sent; `None` while it is in a queue.
+    /// Returns the time at which the request was sent; `None` while it is in a queue.
     fn sent_at(&self) -> Option<Instant> {
         let state = self.state();
         (state.depth == 0).then_some(state.sent_at)
@@ -112,7 +114,8 @@ impl Queue {
         let mut request = pin!(QUEUE.scope(self.clone(), request));
         loop {
             let now = Instant::now();
-            // While the request is in a queue, `limit` has not begun: a look after that time is early enough.
+            // While the request is in a queue, `limit` has not started to run; checking again after that time
+            // is early enough.
             let late = self.sent_at().unwrap_or(now) + limit;
             let look =
                 useless_from.filter(|useless| *useless > now).map_or(late, |useless| useless.min(late));

@@ -1,10 +1,10 @@
-//! [`Status`]: where a statement is on its way.
+//! [`Status`]: the state of a statement in the service.
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Where a statement is on its way through the service.
+/// State of a statement in the service.
 ///
 /// ```text
 /// SUBMITTED -> PICKED -> STARTED -> FINISHED
@@ -12,34 +12,34 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///     `----------`----------`----> ABORTED    cancelled, or stopped by the service
 /// ```
 ///
-/// A text that this version does not know is kept in [`Other`](Self::Other) and counts as still running: a statement is
-/// never reported as ended because of a word that nobody has explained.
+/// A status that this version does not know becomes [`Other`](Self::Other) and counts as still running, so
+/// that a statement is never reported as ended because of an unknown status.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// Accepted, not looked at yet.
+    /// Accepted, not yet picked.
     Submitted,
-    /// Chosen to be run.
+    /// Picked for execution.
     Picked,
     /// Running.
     Started,
-    /// Ended well.
+    /// Ended successfully.
     Finished,
     /// Ended with an error.
     Failed,
-    /// Ended by a cancellation.
+    /// Cancelled, or stopped by the service.
     Aborted,
-    /// A status that this version does not know, as the service wrote it.
+    /// A status that this version does not know, with the service's text.
     Other(String),
 }
 
 impl Status {
-    /// Whether a statement in this status stays in it.
+    /// Returns `true` for a final status.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Finished | Self::Failed | Self::Aborted)
     }
 
-    /// The service's word for it.
+    /// Returns the service's text for this status.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Submitted => "SUBMITTED",

@@ -1,10 +1,10 @@
-//! [`Target`]: which database a statement runs in, and as whom.
+//! [`Target`]: the compute, database and user with which a statement runs.
 
 use std::fmt;
 
-/// The database that statements run in, and as whom.
+/// Compute, database and user with which statements run.
 ///
-/// Secrets are named by their ARN only; `Debug` does not print it.
+/// Secrets are identified by their ARN; `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     compute: Compute,
@@ -12,36 +12,36 @@ pub struct Target {
     auth: Auth,
 }
 
-/// What runs the statements.
+/// The cluster or workgroup that runs the statements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compute {
-    /// A provisioned cluster, by its identifier.
+    /// A provisioned cluster, identified by its name.
     Cluster(String),
-    /// A serverless workgroup, by its name (or ARN, from another account).
+    /// A serverless workgroup, identified by its name, or by its ARN if it belongs to another account.
     Workgroup(String),
 }
 
-/// As whom the statements run.
+/// Authentication of statements.
 #[derive(Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Auth {
-    /// As the caller's IAM identity. The default.
+    /// The caller's IAM identity. The default.
     #[default]
     Iam,
-    /// As this database user, with temporary credentials. Provisioned clusters only.
+    /// A database user with temporary credentials. Provisioned clusters only.
     DatabaseUser(String),
-    /// With the credentials of this AWS Secrets Manager secret, by its ARN.
+    /// The credentials in an AWS Secrets Manager secret, identified by its ARN.
     Secret(String),
 }
 
 impl Target {
-    /// A database of a provisioned cluster, as the caller's IAM identity.
+    /// Creates a target in a provisioned cluster, authenticated by the caller's IAM identity.
     pub fn cluster(identifier: impl Into<String>, database: impl Into<String>) -> Self {
         Self { compute: Compute::Cluster(identifier.into()), database: database.into(), auth: Auth::Iam }
     }
 
-    /// A database of a serverless workgroup, as the caller's IAM identity.
+    /// Creates a target in a serverless workgroup, authenticated by the caller's IAM identity.
     pub fn workgroup(name: impl Into<String>, database: impl Into<String>) -> Self {
         Self { compute: Compute::Workgroup(name.into()), database: database.into(), auth: Auth::Iam }
     }
@@ -60,25 +60,25 @@ impl Target {
         self
     }
 
-    /// What runs the statements.
+    /// Returns the cluster or workgroup.
     pub fn compute(&self) -> &Compute {
         &self.compute
     }
 
-    /// The database's name.
+    /// Returns the name of the database.
     pub fn database(&self) -> &str {
         &self.database
     }
 
-    /// As whom the statements run.
+    /// Returns the authentication.
     pub fn auth(&self) -> &Auth {
         &self.auth
     }
 }
 
 impl Target {
-    /// Returns `true` if compute and database are the same, whatever the authentication. A workgroup that is
-    /// named by its ARN is taken for any other workgroup, because an ARN does not contain the name.
+    /// Returns `true` if compute and database are equal; the authentication is ignored. A workgroup
+    /// identified by an ARN is equal to every other workgroup, because an ARN does not contain the name.
     pub(crate) fn is_same_database(&self, other: &Self) -> bool {
         let is_arn = |name: &str| name.starts_with("arn:");
         let same_compute = match (&self.compute, &other.compute) {
@@ -92,7 +92,7 @@ impl Target {
     }
 }
 
-/// `cluster/dwh/mystore`, without the authentication.
+/// Prints the target without its authentication, for example `cluster/dwh/mystore`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = match &self.compute {

@@ -87,13 +87,13 @@ scenarios! {
         let run = format!("folded{}", place.salt());
         let journal = open(place).await;
         let refused = || Event::Refused { error: "not sent: connection refused".into() };
-        let unknown = || Event::Unknown { reason: "its submit was not answered".into() };
+        let unknown = || Event::Unknown { reason: "its submit got no response".into() };
         let settled = |found| Event::Settled { found, by: Some("ada".into()), because: Some("no rows".into()) };
         for (event, standing) in [
             (intent("t"), Standing::Open),
             (refused(), Standing::Refused("not sent: connection refused".into())),
             (intent("t"), Standing::Open),
-            (unknown(), Standing::Unknown("its submit was not answered".into())),
+            (unknown(), Standing::Unknown("its submit got no response".into())),
             (settled(Settlement::NeverRan), Standing::Settled(Settlement::NeverRan)),
             (intent("t"), Standing::Open),
             (Event::Ended(ended()), Standing::Ended(ended())),

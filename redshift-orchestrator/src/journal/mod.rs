@@ -284,8 +284,8 @@ pub async fn settle(
             let event = Event::Settled { found, by, because };
             journal.append(Record { at, key: key.clone(), event }).await
         }
-        Some(_) => Err(refused("the journal knows how this attempt ended")),
-        None => Err(refused("the journal does not know this attempt")),
+        Some(_) => Err(refused("this attempt has already ended")),
+        None => Err(refused("the journal does not contain this attempt")),
     }
 }
 

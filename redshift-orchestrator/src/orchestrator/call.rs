@@ -1,4 +1,4 @@
-//! [`Call`]: one call of [`Orchestrator::run`](super::Orchestrator::run).
+//! [`Call`]: the state of one call of [`Orchestrator::run`](super::Orchestrator::run).
 
 use std::{
     sync::{Arc, OnceLock},
@@ -26,29 +26,29 @@ use crate::{
     wait::{Cancellation, Effort, Ending, Wait, WaitEvent},
 };
 
-/// One call of [`Orchestrator::run`].
+/// State of one call of [`Orchestrator::run`].
 pub(super) struct Call<'a> {
     orchestrator: &'a Orchestrator,
     key: &'a StepKey,
     statement: Arc<Statement>,
     pub(super) limit: Duration,
-    /// Held until the journal has the statement's id, or says that it has none.
+    /// Held until the journal contains the statement's id, or records that there is none.
     pub(super) turn: Option<Box<Turn>>,
     started: Instant,
     effort: Effort,
-    /// Made when something is said about the statement for the first time.
+    /// Created when a message about the statement is redacted for the first time.
     mask: OnceLock<Mask>,
-    /// How long after the start the service accepted the statement.
+    /// Time from the start until the service accepted the statement.
     submitted: Option<Duration>,
 }
 
-/// How submitting ended.
+/// Result of submitting.
 enum Submission {
-    /// The service accepted it, and the journal has the id.
+    /// The service accepted the statement, and the journal contains the id.
     Accepted(StatementId),
-    /// It certainly did not run.
+    /// The statement did not run.
     Refused(Error),
-    /// It may have taken effect.
+    /// The submit may have taken effect.
     Unproved(Error),
 }
 
@@ -73,7 +73,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Writes the intent down, submits, waits.
+    /// Writes the intent to the journal, submits the statement and waits for it.
     pub(super) async fn begin(&mut self, token: ClientToken, name: String) -> Result<Outcome> {
         let intended_at = self.orchestrator.clock.now();
         self.record(Event::Intent { token: token.clone(), name: name.clone() }).await?;
@@ -94,7 +94,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Finds out what became of an intent, in the order of what proves most.
+    /// Determines the fate of an earlier intent, beginning with the strongest evidence.
     pub(super) async fn reconcile(&mut self, entry: Box<Entry>, token: &ClientToken) -> Result<Outcome> {
         if entry.id.is_some() {
             return self.wait(entry, Origin::Reattached).await;
@@ -112,17 +112,19 @@ impl<'a> Call<'a> {
         self.look_up(entry, reason, None).await
     }
 
-    /// Submits until the service has answered, with one and the same token, as long as that is remembered.
+    /// Submits until the service has responded, always with the same token, as long as the service remembers
+    /// the token.
     ///
     /// # Errors
-    /// Those of the journal, which then does not have the id.
+    /// Returns an error of the journal if the id could not be recorded.
     async fn submit(&mut self, entry: &Entry, mut may_have_taken_effect: bool) -> Result<Submission> {
         let orchestrator = self.orchestrator;
         let mut failing_since = None;
         let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
         loop {
             self.effort.submits += 1;
-            // Sent after the service has forgotten the token, a repeated submit would run the statement again.
+            // A repeated submit that is sent after the service has forgotten the token would run the
+            // statement again.
             let token_expires_at =
                 may_have_taken_effect.then(|| Instant::now() + TOKEN_WINDOW.saturating_sub(self.age(entry)));
             let submit = submit::once(orchestrator, self.key, &self.statement, entry, token_expires_at);
@@ -142,7 +144,8 @@ impl<'a> Call<'a> {
             let begun: Instant = *failing_since.get_or_insert_with(Instant::now);
             may_have_taken_effect |= error.kind().may_have_taken_effect();
             let pause = pauses.after(&error);
-            // The statement's own time does not cut short the proof that it was submitted, or was not.
+            // The statement's timeout does not limit the time in which to determine whether an earlier submit
+            // took effect.
             let patience = match may_have_taken_effect {
                 true => orchestrator.patience,
                 false => orchestrator.patience.min(self.limit),
@@ -161,7 +164,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Waits for the statement whose id the journal has since now.
+    /// Waits for the statement whose id has just been recorded.
     async fn accepted(&mut self, mut entry: Box<Entry>, id: StatementId, origin: Origin) -> Result<Outcome> {
         let reattached = origin == Origin::Reattached;
         self.orchestrator.observe(self.key, &Progressed::Submitted { id: &id, reattached });
@@ -169,7 +172,7 @@ impl<'a> Call<'a> {
         self.wait(entry, origin).await
     }
 
-    /// Looks for the statement by its name; what no listing shows is unknown.
+    /// Searches for the statement by its name. The outcome is unknown if no listing contains it.
     async fn look_up(
         &mut self,
         entry: Box<Entry>,
@@ -190,7 +193,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The id of the one statement that bears the intent's name.
+    /// Returns the id of the statement that has the intent's name.
     async fn find(&mut self, entry: &Entry) -> Result<Option<StatementId>> {
         let orchestrator = self.orchestrator;
         let deadline = Instant::now() + orchestrator.patience;
@@ -200,14 +203,15 @@ impl<'a> Call<'a> {
         loop {
             self.effort.lists += 1;
             let request = orchestrator.executor.list(&filter, page.clone());
-            // The executor's own timeout ends a listing first.
+            // The executor's own timeout for a listing expires first.
             let answer = bounded(LISTING_TIMEOUT + submit::REQUEST_LIMIT, None, request).await;
             let answer =
-                answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Disconnected, "no answer in time")));
+                answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Disconnected, "no response in time")));
             match answer {
                 Ok(listed) => {
                     for statement in listed.statements {
-                        // The service's filter is a prefix, and an older statement is not this one.
+                        // The service's filter is a prefix, and a statement older than the intent is another
+                        // one.
                         let is_older =
                             statement.created_at.is_some_and(|created| is_before(created, entry.intended_at));
                         if is_older
@@ -217,7 +221,7 @@ impl<'a> Call<'a> {
                             continue;
                         }
                         if found.replace(statement.id).is_some() {
-                            return Err(Error::new(ErrorKind::Other, "two statements bear the same name")
+                            return Err(Error::new(ErrorKind::Other, "two statements have the same name")
                                 .with_context("statement_name", &entry.name));
                         }
                     }
@@ -238,7 +242,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Waits for the statement that the entry names.
+    /// Waits for the statement of the entry.
     async fn wait(&mut self, entry: Box<Entry>, origin: Origin) -> Result<Outcome> {
         let Some(id) = entry.id.clone() else {
             return self.unknown(entry, UnknownReason::NotTold, None).await;
@@ -298,7 +302,7 @@ impl<'a> Call<'a> {
         let said = error_text(&description);
         let mut ended = Ended::with_error(&description, said.as_deref().map(|said| self.tell(said)));
         ended.timed_out = overrun == Some(Overrun::Cancelled);
-        // The kind is read from all of what was said.
+        // The kind is derived from the complete text, before redaction.
         let result = conclude(&ended, FailureKind::of_text(said.as_deref().unwrap_or_default()), self.limit);
         self.record(Event::Ended(ended))
             .await
@@ -308,7 +312,7 @@ impl<'a> Call<'a> {
         Ok(outcome)
     }
 
-    /// Reports messages of the statement, also after this call has ended.
+    /// Returns a function that reports messages of the statement. It can outlive this call.
     fn message_report(&self) -> impl Fn(&Message) + Send + Sync + use<> {
         let (orchestrator, key) = (self.orchestrator.clone(), self.key.clone());
         let (statement, cell) = (self.statement.clone(), OnceLock::new());
@@ -337,8 +341,8 @@ impl<'a> Call<'a> {
         Ok(self.outcome(entry.name, entry.id, result, None, Origin::Reattached))
     }
 
-    /// Records that the statement was mistaken for another one, and returns the error. Whether it ran is not
-    /// certain: the clock of the process that wrote the intent may have been wrong.
+    /// Records an identity conflict and returns the error. The statement may have run nevertheless, because
+    /// the clock of the process that wrote the intent may have been wrong.
     async fn foreign(&mut self, error: Error) -> Result<Error> {
         let error = error.with_context("step", self.key);
         self.record(Event::Unknown { reason: error.to_string() }).await?;
@@ -379,7 +383,7 @@ impl<'a> Call<'a> {
         self.orchestrator.observe(self.key, &Progressed::Survived { error });
     }
 
-    /// The words of somebody else, without what they quote.
+    /// Redacts a text of the database or the service.
     fn tell(&self, said: &str) -> String {
         self.mask().map_or_else(|| said.to_owned(), |mask| mask.apply(said))
     }
@@ -393,12 +397,13 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The pauses of different statements should differ, and those of one statement repeat.
+/// Returns a number that differs between statements and is stable for one statement; it seeds the pauses.
 fn salt(token: &ClientToken) -> u64 {
     u64::from_str_radix(short_digest(token), 16).unwrap_or(0)
 }
 
-/// The statement as it ended, or why its end is not known; and what became of it if its time was over.
+/// The last description of the statement, or the reason why its ending is unknown; and the overrun if the
+/// timeout expired.
 type LastSeen =
     std::result::Result<(Box<Description>, Option<Overrun>), (UnknownReason, Error, Option<Overrun>)>;
 
@@ -417,7 +422,8 @@ fn last_seen(ending: Ending) -> LastSeen {
     }
 }
 
-/// Whether this error says that the service has no record of the statement, or none any more.
+/// Returns the reason if this error means that the service has no record of the statement, or denies access
+/// to it.
 fn lost(error: &Error) -> Option<UnknownReason> {
     match error.kind() {
         ErrorKind::Expired => Some(UnknownReason::RecordExpired),
@@ -435,7 +441,7 @@ fn mask_in<'m>(
 }
 
 impl Ended {
-    /// What a journal keeps of a description: of the database's words, none that quote the SQL.
+    /// Returns the part of a description that a journal keeps. The error text is redacted.
     pub fn of(description: &Description) -> Self {
         let told = |said: String| match Mask::of_described(description) {
             Some(mask) => mask.apply(&said),
@@ -462,13 +468,14 @@ fn conclude(ended: &Ended, kind: FailureKind, limit: Duration) -> Conclusion {
         _ if ended.timed_out => Conclusion::TimedOut { limit },
         Status::Aborted => Conclusion::Aborted,
         _ => {
-            let error = ended.error.clone().unwrap_or_else(|| "the database gave no reason".to_owned());
+            let error =
+                ended.error.clone().unwrap_or_else(|| "the database returned no error text".to_owned());
             Conclusion::Failed { kind, error }
         }
     }
 }
 
-/// The ending that a journal holds.
+/// Returns the conclusion and the description recorded in a journal.
 pub(super) fn recorded(entry: &Entry, ended: &Ended, limit: Duration) -> (Conclusion, Option<Description>) {
     let description = entry.id.clone().map(|id| {
         let mut description = Description::new(id, ended.status.clone());
@@ -482,7 +489,7 @@ pub(super) fn recorded(entry: &Entry, ended: &Ended, limit: Duration) -> (Conclu
     (conclude(ended, kind, limit), description)
 }
 
-/// Why a statement failed; of a batch that gives no reason itself, the first reason among its statements.
+/// Returns the error text of a statement. If a batch has none, it is the first one of its statements.
 fn error_text(description: &Description) -> Option<String> {
     let own = description.error.clone().filter(|error| !error.is_empty());
     own.or_else(|| {

@@ -1,4 +1,5 @@
-//! Batches that are longer than the service takes: their parts, and whether an earlier process divided them in the same way.
+//! Division of batches that exceed the service's maximum, and comparison with the division of an earlier
+//! process.
 
 use crate::{
     Error, ErrorKind, Part, Result, Statement, Status, StepKey,
@@ -6,12 +7,13 @@ use crate::{
     journal::{Entry, Settlement, Standing},
 };
 
-/// What to run for this key, in order: the statement itself, or its parts with keys of their own. `known` is what earlier processes
-/// wrote down of it, among other things.
+/// Returns the statements to run for this key, in order: the statement itself, or its parts with keys of
+/// their own. `known` contains the journal entries of earlier processes, which may include other keys.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] if it is too long and may not be divided; [`ErrorKind::Definition`] if this attempt was begun with other
-/// statements and has not finished: whatever was divided elsewhere would run some of them twice, or not at all.
+/// Returns [`ErrorKind::Invalid`] if the batch is too long and cannot be divided, and
+/// [`ErrorKind::Definition`] if an earlier process began this attempt with other statements and did not
+/// finish it. With another division, some of the statements would run twice or not at all.
 pub(crate) fn divide(
     namespace: &Namespace,
     key: &StepKey,
@@ -43,7 +45,7 @@ pub(crate) fn divide(
         };
         if !same {
             return finished_otherwise(&before, statement).ok_or_else(|| {
-                let text = "the run was begun with other statements in this step, and some of them have run; put them back, or give \
+                let text = "the run was started with other statements in this step, and some of them have run; restore them, or give \
                             the run another name";
                 Error::new(ErrorKind::Definition, text).with_context("step", key)
             });
@@ -52,14 +54,15 @@ pub(crate) fn divide(
     Ok(parts)
 }
 
-/// What an attempt consisted of that is complete in the journal, and needs no statement any more.
+/// Returns the keys of an attempt that is complete in the journal and needs no further statement.
 fn finished_otherwise(before: &[&Entry], statement: &Statement) -> Option<Vec<(StepKey, Statement)>> {
-    // What is in the journal is not sent: any statement will do.
+    // The statements are not sent, so any SQL text will do.
     let part = || Statement::sql(statement.sqls().first().cloned().unwrap_or_default());
     is_done(before).then(|| before.iter().map(|entry| (entry.key.clone(), part())).collect())
 }
 
-/// Whether an attempt did its work, of which these are all entries: one, or one for each part that was come to.
+/// Returns `true` if an attempt succeeded. `attempt` contains all its entries: one, or one for each part that
+/// was started.
 pub(crate) fn is_done(attempt: &[&Entry]) -> bool {
     let of = attempt.iter().map(|entry| entry.key.part.map_or(1, |part| part.of)).max();
     of == u32::try_from(attempt.len()).ok() && attempt.iter().all(|entry| is_finished(entry))
@@ -69,7 +72,7 @@ fn certainly_did_not_run(entry: &Entry) -> bool {
     matches!(entry.standing, Standing::Refused(_) | Standing::Settled(Settlement::NeverRan))
 }
 
-/// Whether the attempt, or this part of it, did its work.
+/// Returns `true` if the attempt, or this part of it, succeeded.
 pub(crate) fn is_finished(entry: &Entry) -> bool {
     match &entry.standing {
         Standing::Ended(ended) => ended.status == Status::Finished,

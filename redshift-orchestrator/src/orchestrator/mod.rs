@@ -1,4 +1,4 @@
-//! [`Orchestrator`]: runs a statement at most once, and always says how it ended.
+//! [`Orchestrator`]: runs each statement at most once, and always returns its outcome.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,33 +22,36 @@ use call::{Call, recorded};
 pub(crate) use divide::{divide, is_done, is_finished};
 use turns::Turns;
 
-/// Runs statements: each at most once for its [`StepKey`], waited for, and with an ending in every case.
+/// Runs each statement at most once per [`StepKey`], waits for it, and returns an outcome in every case.
 ///
-/// What it adds to an executor:
+/// In addition to the methods of an executor, it provides:
 ///
-/// * The intent is durable before the submit, and the client token is derived from what is to be done; so neither a lost
-///   answer nor a killed process runs a statement twice. The [`journal`](crate::journal) has the table.
-/// * Throttles, lost answers and faults of the service are survived, and counted.
-/// * A statement whose time is over is cancelled.
-/// * What cannot be proved is [unknown](Conclusion::Unknown), and not submitted again.
+/// * At-most-once execution: the intent is durable before the submit, and the client token is derived from
+///   the work. Neither a lost response nor a killed process runs a statement twice; see the table in
+///   [`journal`](crate::journal).
+/// * Retries: throttling, lost responses and faults of the service are retried and counted.
+/// * Timeouts: a statement whose timeout expires is cancelled.
+/// * Explicit uncertainty: an outcome that cannot be proved is [unknown](Conclusion::Unknown), and the
+///   statement is not submitted again.
 ///
-/// Clones share everything.
+/// Clones share all their state.
 ///
 /// # When the future is dropped
 ///
-/// No statement is lost by dropping the future of [`run`](Self::run) (or of a pipeline's): the next call with the same key goes on
-/// from what is in the journal.
+/// Dropping the future of [`run`](Self::run) or of a pipeline's run does not lose the statement: the next
+/// call with the same key continues from the journal.
 ///
-/// | dropped | then | the journal has |
+/// | dropped | effect | contents of the journal |
 /// |---|---|---|
-/// | before the intent is written, or while | nothing is sent | nothing, or the intent |
-/// | while the submit stands in the queue of a [layer](crate::layer), or pauses after an error | nothing more is sent | the intent |
-/// | while the submit is on its way | its answer is waited for all the same, in a task of its own, and the id written down | the intent, then the id |
-/// | while the statement is waited for | it runs on | the intent and the id |
-/// | after it ended | nothing | the intent and the id, or all |
+/// | before or during the write of the intent | nothing is sent | nothing, or the intent |
+/// | while the submit is in the queue of a [layer](crate::layer), or during a pause after an error | nothing more is sent | the intent |
+/// | while the submit is in flight | a separate task receives the response and records the id | the intent, then the id |
+/// | while waiting for the statement | the statement continues to run | the intent and the id |
+/// | after the statement has ended | none | the intent and the id, or everything |
 ///
-/// With [`with_cancel_on_drop`](Self::with_cancel_on_drop), the statement is cancelled in the third and fourth case, also in a task of its own, and
-/// its ending written down. Tasks end with their runtime: what a process that stops leaves behind is what a killed one does.
+/// With [`with_cancel_on_drop`](Self::with_cancel_on_drop), the statement is also cancelled in the third and
+/// fourth case, again in a separate task, and its ending is recorded. Tasks end with their runtime: a process
+/// that stops leaves the same state as a process that is killed.
 ///
 /// ```
 /// # use redshift_orchestrator::{*, journal::*};
@@ -78,15 +81,16 @@ pub struct Orchestrator {
     pub(crate) namespace: Arc<Namespace>,
 }
 
-/// How long the service remembers a client token, less a margin for clocks that differ and requests on their way.
+/// Time for which the service remembers a client token, less a safety margin for clock differences and
+/// requests in flight.
 pub(crate) const TOKEN_WINDOW: Duration = Duration::from_secs((8 * 60 - 15) * 60);
-/// How long the service keeps the record of a statement, less the same margin.
+/// Time for which the service keeps the record of a statement, less the same safety margin.
 pub(crate) const RECORD_WINDOW: Duration = Duration::from_secs((24 * 60 - 15) * 60);
-/// How long the service lets a statement run; nothing needs to be waited for longer.
+/// Maximum duration of a statement in the service, and thus of a wait.
 pub(crate) const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Orchestrator {
-    /// An orchestrator with a journal in memory, long polling, and the machine's clock.
+    /// Creates an orchestrator with a journal in memory, long polling and the machine's clock.
     pub fn new(executor: impl StatementExecutor + 'static) -> Self {
         let namespace = Namespace { target: executor.target(), ..Namespace::default() };
         Self {
@@ -107,16 +111,16 @@ impl Orchestrator {
         }
     }
 
-    /// Where intents, ids and endings are kept.
+    /// Sets the journal for intents, ids and endings. Default: a journal in memory.
     #[must_use]
     pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
         self.journal = Arc::new(journal);
         self
     }
 
-    /// Adds a name to the identity of each statement. Without one, two orchestrators whose executors have no
-    /// [target](StatementExecutor::target), or the same one, take equal statements with equal keys for one
-    /// statement. A pipeline's name and the executor's target are part of the identity in any case.
+    /// Adds a name to the identity of each statement. Without a scope, two orchestrators whose executors have
+    /// equal [targets](StatementExecutor::target), or none, treat equal statements with equal keys as one
+    /// statement. The pipeline's name and the executor's target are always part of the identity.
     #[must_use]
     pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
         self.namespace = Arc::new(Namespace { scope: Some(scope.into()), ..(*self.namespace).clone() });
@@ -130,94 +134,98 @@ impl Orchestrator {
         Self { namespace, ..self.clone() }
     }
 
-    /// When to ask where a statement is.
+    /// Sets the poll strategy. Default: [`LongPoll`](crate::wait::LongPoll).
     #[must_use]
     pub fn with_strategy(mut self, strategy: impl PollStrategy + 'static) -> Self {
         self.strategy = Arc::new(strategy);
         self
     }
 
-    /// The time of day.
+    /// Sets the source of wall-clock time. Default: [`SystemClock`](crate::SystemClock).
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Who watches.
+    /// Sets the observer of events.
     #[must_use]
     pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Arc::new(observer);
         self
     }
 
-    /// Where to read what stored procedures say while they run, for the [observer](Self::with_observer). Nowhere, unless given.
+    /// Sets the source of messages that stored procedures raise while they run; they are passed to the
+    /// [observer](Self::with_observer). Default: none.
     #[must_use]
     pub fn with_messages(mut self, messages: impl Messages + 'static) -> Self {
         self.messages = Some(Arc::new(messages));
         self
     }
 
-    /// The pauses after errors that are survived.
+    /// Sets the pauses after errors that are retried.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// How long to go on submitting, and listing, while the service throttles or cannot be reached. 15 minutes unless said
-    /// otherwise. Waiting for a submitted statement goes on until its own timeout.
+    /// Sets the time for which submits and listings are retried while the service throttles or cannot be
+    /// reached. Default: 15 minutes. A wait for a submitted statement continues until the timeout of the
+    /// statement.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// What is known of how long steps take, for [`Learned`](crate::wait::Learned); what is learned is added to it.
+    /// Sets the durations of earlier runs, for [`Learned`](crate::wait::Learned). New durations are added to
+    /// them.
     #[must_use]
     pub fn with_durations(mut self, durations: Durations) -> Self {
         self.durations = durations;
         self
     }
 
-    /// Whether a statement is cancelled when nobody waits for it any more. It is not, unless said so.
+    /// Cancels the statement when the future that waits for it is dropped. Default: `false`.
     #[must_use]
     pub fn with_cancel_on_drop(mut self, cancel: bool) -> Self {
         self.cancel_on_drop = cancel;
         self
     }
 
-    /// Whether what the database and the service say about a statement is told, and written down, with what it quotes: SQL texts, literals,
-    /// values of parameters. Unless said so, `…` stands there; names of tables and columns stay. [`Outcome::description`] has the
-    /// database's words as they are in any case.
+    /// Includes quoted values in errors, reports and the journal: SQL texts, literals and parameter values in
+    /// texts of the database and the service. By default, they are replaced by `…`; names of tables and
+    /// columns are kept. [`Outcome::description`] always contains the database's original text. Default:
+    /// `false`.
     #[must_use]
     pub fn with_quotations(mut self, quotations: bool) -> Self {
         self.quotations = quotations;
         self
     }
 
-    /// Whether each SQL text begins with a comment that has the statement's name. Redshift's system views do not know the names that statements
-    /// bear in the service, but they keep the SQL: so somebody who looks for a statement whose fate is unknown finds it there for certain, as
-    /// long as they keep it (7 days). It is not, unless said so.
+    /// Begins each SQL text with a comment that contains the statement's name. Redshift's system views do not
+    /// contain the statement names of the service, but they contain the SQL for 7 days. With the comment, a
+    /// statement whose outcome is unknown can be identified there with certainty. Default: `false`.
     ///
-    /// Client tokens do not depend on it, so that it may be changed at any time.
+    /// Client tokens do not depend on this setting, so it can be changed at any time.
     #[must_use]
     pub fn with_names_in_sql(mut self, names: bool) -> Self {
         self.names_in_sql = names;
         self
     }
 
-    /// How long steps took, as far as this orchestrator and its clones have learned.
+    /// Returns the durations that this orchestrator and its clones have recorded.
     pub fn durations(&self) -> &Durations {
         &self.durations
     }
 
-    /// What runs the statements, for fetching results.
+    /// Returns the executor, for fetching results.
     pub fn executor(&self) -> &Arc<dyn StatementExecutor> {
         &self.executor
     }
 
-    /// Where intents, ids and endings are kept.
+    /// Returns the journal.
     pub fn journal(&self) -> &Arc<dyn Journal> {
         &self.journal
     }
@@ -230,20 +238,23 @@ impl Orchestrator {
         self.observer.observe(key, event);
     }
 
-    /// Runs a statement once for `key` and waits for its ending, at most `limit` long (24 hours, which is the service's own
-    /// limit, unless said otherwise). The statement's name and client token are set from the key.
+    /// Runs a statement once for `key` and waits for its end. `limit` is the timeout; the default is the
+    /// service's own limit of 24 hours. The statement's name and client token are derived from the key.
     ///
-    /// If the journal knows the ending already, it is returned and nothing is sent. If it knows an intent, the statement is
-    /// looked for first, and waited for; its time counts from the intent. Calls for one key at the same time are one statement, too.
+    /// If the journal contains the ending, it is returned and nothing is sent. If the journal contains an
+    /// intent, the statement is searched for and waited for; its timeout counts from the intent. Concurrent
+    /// calls with the same key run one statement.
     ///
     /// # Errors
-    /// An error means that the statement certainly did not run ([`ErrorKind::Invalid`], [`ErrorKind::Denied`],
-    /// [`ErrorKind::Throttled`], …), with one exception: if [`Error::submitted`] names a statement, it was submitted and the journal
-    /// failed then; the next call with the same key finds it. With [`ErrorKind::IdentityConflict`], the service
-    /// answered with a statement of another caller: this one is unknown until it is [settled](Self::settle).
+    /// An error means that the statement did not run ([`ErrorKind::Invalid`], [`ErrorKind::Denied`],
+    /// [`ErrorKind::Throttled`], …), with two exceptions. If [`Error::submitted`] returns a statement, it was
+    /// submitted and the journal failed afterwards; the next call with the same key finds it. With
+    /// [`ErrorKind::IdentityConflict`], the service returned a statement of another caller; the outcome is
+    /// unknown until it is [settled](Self::settle).
     pub async fn run(&self, key: &StepKey, statement: Statement, limit: Option<Duration>) -> Result<Outcome> {
         let (mut call, token, name) = self.call(key, statement, limit)?;
-        // What only a part of the way needs is boxed: statements are in flight by the thousand, and most of their time they wait.
+        // State that is needed only for a part of the call is boxed: thousands of statements can be in
+        // flight, and they spend most of their time waiting.
         call.turn = Some(Box::pin(self.turns.take(key)).await);
         let entry = self.journal.entry(key).await?.map(Box::new);
         let outcome = match entry {
@@ -276,7 +287,7 @@ impl Orchestrator {
         outcome
     }
 
-    /// What is to be done for `key`, under which token and name.
+    /// Creates the call for `key`, its client token and its statement name.
     fn call<'a>(
         &'a self,
         key: &'a StepKey,
@@ -289,7 +300,7 @@ impl Orchestrator {
         if statement.client_token().is_some() {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                "the orchestrator makes the client token; run the statement without one",
+                "the orchestrator sets the client token; remove the one of the statement",
             )
             .with_context("step", key));
         }
@@ -303,15 +314,19 @@ impl Orchestrator {
         Ok((Call::new(self, key, statement, limit.unwrap_or(LONGEST_RUN)), token, name))
     }
 
-    /// Runs a batch of any length, as [parts](Statement::parts) of at most 40 statements, one after the other: each part at most once, for a
-    /// [key of its own](StepKey::part), and all of them at most `limit` long. A batch that is short enough is [run](Self::run) as it is.
+    /// Runs a batch of any length as [parts](Statement::parts) of at most 40 statements, one after the other.
+    /// Each part runs at most once, under a [key of its own](StepKey::part). `limit` is the timeout of all
+    /// parts together. A short batch is [run](Self::run) unchanged.
     ///
-    /// As in a single batch, a statement that fails leaves the others to run. The parts end early when the time is over, and where the order
-    /// would be lost: after one that was cancelled, timed out, or is unknown. Run again, parts that ended are taken from the journal.
+    /// As in a single batch, a failed statement does not prevent the next ones. The remaining parts are
+    /// skipped if the timeout expires, or after a part that was cancelled, timed out, or is unknown, because
+    /// the order would be lost. In a repeated call, the outcomes of parts that have ended come from the
+    /// journal.
     ///
     /// # Errors
-    /// As [`run`](Self::run), of the first part that has one; [`ErrorKind::Invalid`] if the batch is too long and may not be divided;
-    /// [`ErrorKind::Definition`] if an earlier process began this attempt with other statements.
+    /// Returns the first error of [`run`](Self::run) for a part; [`ErrorKind::Invalid`] if the batch is too
+    /// long and cannot be divided; [`ErrorKind::Definition`] if an earlier process began this attempt with
+    /// other statements.
     pub async fn run_parts(
         &self,
         key: &StepKey,
@@ -338,10 +353,11 @@ impl Orchestrator {
         Ok(outcomes)
     }
 
-    /// Writes down what a person found out about a statement whose fate is unknown, so that its run can go on.
+    /// Records the outcome that an operator determined for a statement whose outcome is unknown, so that its
+    /// run can continue.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the journal does not know this attempt, or knows its ending.
+    /// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt, or contains its ending.
     pub async fn settle(&self, key: &StepKey, found: Settlement) -> Result<()> {
         journal::settle(&*self.journal, self.clock.now(), key, found, None, None).await
     }
@@ -350,21 +366,22 @@ impl Orchestrator {
         self.journal.append(Record { at: self.clock.now(), key: key.clone(), event }).await
     }
 
-    /// Cancels the statement of an attempt that is on its way, and says what came of it. Its ending is written down.
+    /// Cancels the statement of an attempt that has not ended, and returns the result. The ending is
+    /// recorded.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the journal knows no statement of this attempt, or knows its ending;
-    /// [`ErrorKind::Journal`] if the journal failed.
+    /// Returns [`ErrorKind::Invalid`] if the journal does not contain a statement of this attempt, or
+    /// contains its ending; [`ErrorKind::Journal`] if the journal failed.
     pub async fn cancel(&self, key: &StepKey) -> Result<Cancellation> {
         let refuse = |text| Err(Error::new(ErrorKind::Invalid, text).with_context("step", key));
         match self.journal.entry(key).await? {
-            None => refuse("the journal does not know this attempt"),
+            None => refuse("the journal does not contain this attempt"),
             Some(entry) => match (&entry.standing, entry.id) {
                 (Standing::Open | Standing::Unknown(_), Some(id)) => self.cancel_statement(key, &id).await,
                 (Standing::Open | Standing::Unknown(_), None) => refuse(
-                    "the journal knows no id of this attempt: run it again, which finds it, and cancel then",
+                    "the journal does not contain the statement id of this attempt; run the attempt again, which finds the id, then cancel it",
                 ),
-                _ => refuse("the journal knows how this attempt ended"),
+                _ => refuse("this attempt has already ended"),
             },
         }
     }
@@ -379,7 +396,8 @@ impl Orchestrator {
     }
 }
 
-/// Cancels a statement in a task of its own when it is dropped, if its orchestrator is to do so and nobody disarmed it.
+/// Guard that cancels a statement in a separate task when it is dropped, unless it was disarmed or the
+/// orchestrator is not set to cancel on drop.
 struct CancelOnDrop<'a> {
     orchestrator: &'a Orchestrator,
     key: &'a StepKey,
@@ -388,12 +406,12 @@ struct CancelOnDrop<'a> {
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        // Outside of a runtime there is nobody who could send anything: as if the process had died.
+        // Without a runtime no request can be sent; the state is that of a killed process.
         if let (true, Some(id), Ok(runtime)) =
             (self.orchestrator.cancel_on_drop, self.id, tokio::runtime::Handle::try_current())
         {
             let (orchestrator, key, id) = (self.orchestrator.clone(), self.key.clone(), id.clone());
-            // Whatever comes of it, the journal has the id.
+            // The id is in the journal, whatever the result.
             runtime.spawn(async move { orchestrator.cancel_statement(&key, &id).await.ok() });
         }
     }

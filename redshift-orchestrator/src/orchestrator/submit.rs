@@ -1,4 +1,4 @@
-//! One submit: in a task of its own, so that no answer is lost with whoever asked for it.
+//! One submit in a task of its own, so that its response is recorded even if the caller's future is dropped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,24 +11,26 @@ use crate::{
     patience::{GivenUp, Queue},
 };
 
-/// How long a single request without a wait may take before it counts as lost.
+/// Timeout of a single request without a wait. After it, the request counts as lost.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
-/// What came of a submit.
+/// Result of a submit.
 pub(super) enum Answer {
-    /// The service accepted it, and the journal has the id.
+    /// The service accepted the statement, and the journal contains the id.
     Accepted(StatementId),
-    /// The service accepted it, and the journal failed, with this error.
+    /// The service accepted the statement, but the journal failed with this error.
     AcceptedUnwritten(Error),
-    /// The service answered with a statement of another caller.
+    /// The service returned a statement of another caller.
     Foreign(Error),
-    /// The service did not accept it, or its answer did not come.
+    /// The service did not accept the statement, or its response was lost.
     Failed(Error),
-    /// The service may forget the client token before the request leaves the queues of the layers. It was not sent.
+    /// The client token may expire before the request leaves the queues of the layers. The request was not
+    /// sent.
     TokenExpired(Error),
 }
 
-/// Submits, and writes the id down. Once the request is on its way this goes on when its future is dropped.
+/// Submits the statement and records its id. A request in flight is completed even if the returned future is
+/// dropped.
 ///
 /// A request that is still in a queue of the layers at `token_expires_at` is not sent.
 pub(super) async fn once(
@@ -87,16 +89,16 @@ async fn deliver(
             },
         },
     };
-    // An error that nobody hears of needs nothing to be written down: the intent is there, and says that much.
+    // An error that no caller receives needs no record: the journal contains the intent.
     if let Err(Answer::Accepted(id)) = tell.send(answer)
         && orchestrator.cancel_on_drop
     {
-        // Whatever comes of it, the journal has the id.
+        // The id is in the journal, whatever the result.
         let _ = orchestrator.cancel_statement(&key, &id).await;
     }
 }
 
-/// Writes the id down.
+/// Records the id.
 pub(super) async fn write_down(
     orchestrator: &Orchestrator,
     key: &StepKey,

@@ -1,4 +1,4 @@
-//! [`Turns`]: of several calls for one attempt, one at a time.
+//! [`Turns`]: serializes the calls for one attempt.
 
 use std::{
     collections::HashMap,
@@ -9,12 +9,12 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::StepKey;
 
-/// Lets one call at a time look for an attempt in the journal and begin it: two that both find nothing there would both submit, and
-/// what one of them writes down would hide what the other one knows.
+/// Admits one call at a time to look up an attempt in the journal and begin it. Otherwise two calls that find
+/// no entry would both submit, and the entries of one would hide those of the other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns(Arc<Mutex<HashMap<StepKey, Arc<AsyncMutex<()>>>>>);
 
-/// A call's turn, until it is dropped.
+/// Turn of a call; released when dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Turns,
@@ -39,7 +39,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.held = None;
         let mut turns = self.turns.lock();
-        // Whoever waits has it, too.
+        // A waiting call also holds a reference.
         if turns.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             turns.remove(&self.key);
         }

@@ -1,4 +1,5 @@
-//! What the service's rules say about a statement before it is sent, and the parts of a batch that is too long.
+//! Checks of a statement against the service's rules before it is sent, and division of a batch that is too
+//! long.
 
 use super::{Body, ExecutionMode, MAX_BATCH, Parameter, Statement};
 use crate::{
@@ -7,31 +8,35 @@ use crate::{
 };
 
 impl Statement {
-    /// Declares whether one of its statements commits by itself: a procedure with `COMMIT` or `TRUNCATE` in it, say.
+    /// Declares that one of the statements commits by itself, for example a procedure that contains `COMMIT`
+    /// or `TRUNCATE`.
     ///
-    /// What commits ends the transaction of a batch in its middle, or fails there; so [`check`](Self::check) keeps it out of
-    /// [`ExecutionMode::Transaction`]. Unless declared, `TRUNCATE` and transaction control are recognised by their text; what a procedure
-    /// does inside cannot be seen. `false` lets a batch pass that is recognised.
+    /// A commit inside a batch either ends the transaction of the batch or fails, and [`check`](Self::check)
+    /// therefore rejects it in [`ExecutionMode::Transaction`]. By default, `TRUNCATE` and transaction control
+    /// are recognised in the SQL text; the body of a procedure is not inspected. `false` accepts a batch in
+    /// which such a statement is recognised.
     #[must_use]
     pub fn with_commits(mut self, commits: bool) -> Self {
         self.commits = Some(commits);
         self
     }
 
-    /// Refuses what the service would refuse, or what would not do what it says, with the way out. An orchestrator does this before it
-    /// writes down the intent.
+    /// Rejects statements that the service would reject or would run differently from what they say; the
+    /// error suggests a remedy. An orchestrator checks a statement before it writes the intent to the
+    /// journal.
     ///
-    /// | refused | because |
+    /// | rejected | because |
     /// |---|---|
-    /// | an empty batch; more than 40 statements | the service takes 1 to 40; [`parts`](Self::parts) says when more can be divided |
-    /// | a parameter whose name is not letters, digits and `_`, or that is given twice | the service's pattern |
-    /// | an empty value | the service has none: [`bind`](Self::bind) writes it into the SQL |
-    /// | a parameter that no statement uses | of a batch, each one must be used by at least one statement |
-    /// | a placeholder without a parameter, beside others that have one | the service refuses it |
-    /// | `TRUNCATE`, transaction control, or a declared commit in a transaction batch | the batch would not be all or nothing |
+    /// | an empty batch, or more than 40 statements | the service accepts 1 to 40; see [`parts`](Self::parts) for longer batches |
+    /// | a parameter name that has other characters than letters, digits and `_`, or occurs twice | the service's pattern |
+    /// | an empty value | the service does not accept it; [`bind`](Self::bind) writes it into the SQL |
+    /// | a parameter that no statement uses | at least one statement of a batch must use each parameter |
+    /// | a placeholder without a parameter, if there are other parameters | the service rejects it |
+    /// | `TRUNCATE`, transaction control, or a declared commit in a transaction batch | the batch would not be atomic |
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`], with the parameter's name or the statement's number; never with SQL or a value.
+    /// Returns [`ErrorKind::Invalid`] with the parameter's name or the statement's number, never with SQL or
+    /// a value.
     pub fn check(&self) -> Result<()> {
         let count = self.sqls().len();
         match self.execution_mode() {
@@ -58,36 +63,36 @@ impl Statement {
             }
             if value.is_empty() {
                 return about(
-                    "the service takes no empty value; use `Statement::bind`, which writes '' into the SQL"
+                    "the service accepts no empty value; use `Statement::bind`, which writes '' into the SQL"
                         .into(),
                 );
             }
             if self.parameters[..index].iter().any(|earlier| earlier.name == *name) {
                 return about(
-                    "the parameter is given twice; give it once, for all the places that use it".into(),
+                    "the parameter is given twice; give it once for all placeholders that use it".into(),
                 );
             }
         }
         let given = self.parameters.iter().map(|parameter| &parameter.name).chain(&self.unplaced);
         for name in given {
-            // A mention that only the service takes for a placeholder is left to it.
+            // The service may find placeholders that this check does not recognise; it decides about them.
             let mentioned = || self.sqls().iter().any(|sql| sql.contains(&format!(":{name}")));
             if !used.contains(&name.as_str()) && (self.unplaced.contains(name) || !mentioned()) {
                 let whole =
                     if self.sqls().len() > 1 { "no statement of the batch" } else { "the SQL does not" };
                 let verb = if self.sqls().len() > 1 { "uses" } else { "use" };
                 return Err(invalid(format!(
-                    "{whole} {verb} `:{name}`; take the parameter away, or name the placeholder like it{}",
+                    "{whole} {verb} `:{name}`; remove the parameter, or rename the placeholder{}",
                     listed(&used)
                 ))
                 .with_context("parameter", name.escape_debug()));
             }
         }
         let has = |name: &&str| self.parameters.iter().any(|parameter| parameter.name == **name);
-        // Without parameters the service does not look for placeholders.
+        // The service does not look for placeholders in a statement without parameters.
         match used.iter().find(|name| !self.parameters.is_empty() && !has(name)) {
             Some(missing) => Err(invalid(format!(
-                "the SQL has `:{missing}`, and there is no parameter of this name; add it with `Statement::bind`"
+                "the SQL has `:{missing}`, but there is no parameter of this name; add it with `Statement::bind`"
             ))
             .with_context("parameter", missing)),
             None => Ok(()),
@@ -102,24 +107,28 @@ impl Statement {
         let found = (1..).zip(self.sqls()).find_map(|(number, sql)| Some((number, commits(sql)?)));
         match (self.commits, found) {
             (Some(true), _) => Err(invalid(format!(
-                "a statement that commits by itself is no part of a transaction; {OUT}"
+                "a statement that commits by itself cannot be part of a transaction; {OUT}"
             ))),
             (None, Some((number, word))) => Err(invalid(format!(
-                "`{word}` commits or ends the transaction that the batch is; {OUT}, or declare `with_commits(false)`"
+                "`{word}` commits or ends the transaction of the batch; {OUT}, or declare `with_commits(false)`"
             ))
             .with_context("statement_number", number)),
             _ => Ok(()),
         }
     }
 
-    /// The batches of at most 40 statements that this one can be divided into, in order: itself, if it is short enough.
+    /// Returns the batches of at most 40 statements into which this one can be divided, in order. A short
+    /// statement is returned unchanged.
     ///
-    /// A batch whose statements commit on their own may be divided, since nothing holds them together but their order. One that is a
-    /// transaction may not: it would be several. Neither may one that leaves something in its session for later statements, such as a temporary
-    /// table, unless it runs [in a session](Self::in_session): each part has one of its own otherwise. Each part has the parameters that it uses.
+    /// A batch whose statements commit on their own can be divided, because only their order connects them. A
+    /// batch that is one transaction cannot be divided: it would become several transactions. A batch that
+    /// leaves state in its session for later statements, such as a temporary table, can be divided only if it
+    /// runs [in a session](Self::in_session), because otherwise each part gets a session of its own. Each
+    /// part has the parameters that it uses.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] as [`check`](Self::check) says, and for a batch that is too long and may not be divided.
+    /// Returns [`ErrorKind::Invalid`] for the reasons listed at [`check`](Self::check), and for a batch that
+    /// is too long and cannot be divided.
     pub fn parts(&self) -> Result<Vec<Self>> {
         let Body::Batch(sqls, mode) = &self.body else { return self.check().map(|()| vec![self.clone()]) };
         if sqls.len() <= MAX_BATCH {
@@ -137,7 +146,7 @@ impl Statement {
         Ok(sqls.chunks(MAX_BATCH).map(part).collect())
     }
 
-    /// Refuses a batch that is longer than the service takes and may not be divided.
+    /// Rejects a batch that is longer than the service's maximum and cannot be divided.
     pub(crate) fn check_divisible(&self) -> Result<()> {
         let Body::Batch(sqls, mode) = &self.body else { return Ok(()) };
         if sqls.len() <= MAX_BATCH {
@@ -159,7 +168,7 @@ impl Statement {
     }
 }
 
-/// What an SQL text leaves in its session for later statements.
+/// Returns the kind of state that an SQL text leaves in its session for later statements.
 fn stays_in_session(sql: &str) -> Option<&'static str> {
     let pieces: Vec<_> = tokens(sql).collect();
     let mut words = pieces.iter().filter(|token| !matches!(token, Token::Blank(_)));
@@ -173,7 +182,7 @@ fn stays_in_session(sql: &str) -> Option<&'static str> {
         "SET" | "RESET" => Some("a setting"),
         "PREPARE" => Some("a prepared statement"),
         "DECLARE" => Some("a cursor"),
-        // A name that begins with `#` is temporary, too.
+        // A name that begins with `#` also denotes a temporary table.
         _ => pieces
             .windows(3)
             .any(|three| match three {
@@ -186,7 +195,8 @@ fn stays_in_session(sql: &str) -> Option<&'static str> {
     }
 }
 
-/// The first word of an SQL text, if it is one that commits or ends a transaction. `TRUNCATE` commits the one that it runs in.
+/// Returns the first word of an SQL text if that word commits or ends a transaction. `TRUNCATE` commits the
+/// transaction in which it runs.
 fn commits(sql: &str) -> Option<&str> {
     const WORDS: [&str; 7] = ["TRUNCATE", "COMMIT", "END", "ROLLBACK", "ABORT", "BEGIN", "START"];
     let first = tokens(sql).find(|token| !matches!(token, Token::Blank(_)))?;
@@ -238,12 +248,12 @@ mod tests {
             (Statement::sql(sql).with_parameter("day", ""), "`Statement::bind`, which writes ''"),
             (
                 base().with_parameter("night", "1"),
-                "does not use `:night`; take the parameter away, or name the placeholder like it; the SQL has `:day`, `:cycle`",
+                "does not use `:night`; remove the parameter, or rename the placeholder; the SQL has `:day`, `:cycle`",
             ),
             (base().bind("night", ""), "does not use `:night`"),
             (
                 Statement::sql(sql).with_parameter("day", "1"),
-                "the SQL has `:cycle`, and there is no parameter of this name",
+                "the SQL has `:cycle`, but there is no parameter of this name",
             ),
             (Statement::sql("SELECT 1").with_parameter("day", "1"), "the SQL has no placeholder"),
         ] {

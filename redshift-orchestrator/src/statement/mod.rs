@@ -1,4 +1,4 @@
-//! [`Statement`]: what is sent to the service.
+//! [`Statement`]: the SQL, parameters and options of one request to the service.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ mod parameter;
 
 pub use parameter::{Parameter, Value};
 
-/// The most SQL statements that one batch takes (`BatchExecuteStatement`, member `Sqls`).
+/// Maximum number of SQL statements in a batch (`BatchExecuteStatement`, member `Sqls`).
 pub const MAX_BATCH: usize = 40;
 
-/// What is to be run: one SQL statement, or a batch of them, with its parameters and options.
+/// One SQL statement or a batch of SQL statements, with parameters and options.
 ///
 /// ```
 /// use redshift_orchestrator::Statement;
@@ -35,11 +35,11 @@ pub struct Statement {
     target: Option<Target>,
     session: Option<SessionId>,
     session_keep_alive: Option<Duration>,
-    /// Whether it commits by itself, if that was declared.
+    /// The declaration made with [`with_commits`](Self::with_commits).
     commits: Option<bool>,
-    /// Names that were bound to NULL or an empty text, and that no placeholder has.
+    /// Names that were bound to NULL or an empty text, and that occur in no placeholder.
     unplaced: Vec<String>,
-    /// Texts that are told nowhere, also not where a procedure says them.
+    /// Texts that are removed from all output, including messages of procedures.
     secrets: Vec<String>,
 }
 
@@ -49,19 +49,19 @@ enum Body {
     Batch(Vec<String>, ExecutionMode),
 }
 
-/// How a batch commits.
+/// Commit mode of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum ExecutionMode {
-    /// All statements in one transaction; any failure rolls back all of them. The service's default.
+    /// All statements run in one transaction; any failure rolls back all of them. The service's default.
     #[default]
     Transaction,
-    /// Each statement commits on its own; the failure of one leaves the others as they are.
+    /// Each statement commits on its own; a failure leaves the other statements unaffected.
     AutoCommit,
 }
 
-/// How a result is kept for fetching.
+/// Format in which the service stores a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[non_exhaustive]
@@ -74,13 +74,13 @@ pub enum ResultFormat {
 }
 
 impl Statement {
-    /// One SQL statement.
+    /// Creates a statement from one SQL text.
     pub fn sql(sql: impl Into<String>) -> Self {
         Self::of(Body::Single([sql.into()]))
     }
 
-    /// A batch of 1 to [`MAX_BATCH`] SQL statements, run one after the other in one transaction unless
-    /// [`with_execution_mode`](Self::with_execution_mode) says otherwise.
+    /// Creates a batch of 1 to [`MAX_BATCH`] SQL statements. They run in order in one transaction;
+    /// [`with_execution_mode`](Self::with_execution_mode) changes this.
     pub fn batch<S: Into<String>>(sqls: impl IntoIterator<Item = S>) -> Self {
         Self::of(Body::Batch(sqls.into_iter().map(Into::into).collect(), ExecutionMode::default()))
     }
@@ -102,35 +102,37 @@ impl Statement {
         }
     }
 
-    /// Names the statement, so that it can be found by [`StatementExecutor::list`](crate::StatementExecutor::list).
+    /// Sets the statement's name, by which [`StatementExecutor::list`](crate::StatementExecutor::list) finds
+    /// it.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Makes repeated submits one: within 8 hours the service answers the same token with the same statement.
+    /// Sets the client token. Within 8 hours, the service answers repeated submits of the same token with the
+    /// same statement.
     #[must_use]
     pub fn with_client_token(mut self, token: ClientToken) -> Self {
         self.client_token = Some(token);
         self
     }
 
-    /// Asks for an EventBridge event when the statement ends.
+    /// Requests an EventBridge event when the statement ends. Default: `false`.
     #[must_use]
     pub fn with_event(mut self, with_event: bool) -> Self {
         self.with_event = with_event;
         self
     }
 
-    /// How the result is kept for fetching.
+    /// Sets the format in which the result is stored. Default: [`ResultFormat::Json`].
     #[must_use]
     pub fn with_result_format(mut self, format: ResultFormat) -> Self {
         self.result_format = format;
         self
     }
 
-    /// How a batch commits. A single statement has no mode, and is left as it is.
+    /// Sets the commit mode of a batch. Has no effect on a single statement.
     #[must_use]
     pub fn with_execution_mode(mut self, mode: ExecutionMode) -> Self {
         if let Body::Batch(_, current) = &mut self.body {
@@ -139,29 +141,31 @@ impl Statement {
         self
     }
 
-    /// Runs in this database, and as this user, instead of the executor's own. A session has its own target, which counts.
+    /// Sets the database and user, in place of the executor's own. A statement in a session runs in the
+    /// session's target.
     #[must_use]
     pub fn with_target(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
     }
 
-    /// Runs in this session instead of a fresh one.
+    /// Runs the statement in this session instead of a new one.
     #[must_use]
     pub fn in_session(mut self, session: SessionId) -> Self {
         self.session = Some(session);
         self
     }
 
-    /// Keeps the session open for this long after the statement, at most 24 hours.
+    /// Keeps the session open for this time after the statement, at most 24 hours.
     #[must_use]
     pub fn with_session_keep_alive(mut self, idle: Duration) -> Self {
         self.session_keep_alive = Some(idle);
         self
     }
 
-    /// Names a secret: an orchestrator tells it nowhere, not even where a procedure says it. Values of parameters and what stands in the SQL
-    /// are kept out of errors and reports anyway, but not out of what procedures say.
+    /// Registers a secret. An orchestrator removes it from all output, including the messages of procedures.
+    /// Parameter values and literals in the SQL are omitted from errors and reports in any case, but not from
+    /// the messages of procedures.
     #[must_use]
     pub fn with_secret(mut self, secret: impl Into<String>) -> Self {
         self.secrets.push(secret.into());
@@ -172,11 +176,12 @@ impl Statement {
         &self.secrets
     }
 
-    /// Begins each SQL text with a comment. What would mean something in one, or be taken for a placeholder, becomes `_`.
+    /// Adds a comment at the beginning of each SQL text. Characters that have a meaning in a comment or could
+    /// form a placeholder become `_`.
     pub(crate) fn with_comment(mut self, text: &str) -> Self {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || " -./".contains(c);
         let plain: String = text.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-        // Neither `*/` nor `/*` can come about: there is no `*` in it.
+        // The text contains no `*`, therefore neither `*/` nor `/*` can occur in it.
         let begin = |sql: &mut String| sql.insert_str(0, &format!("/* {plain} */ "));
         match &mut self.body {
             Body::Single(sql) => sql.iter_mut().for_each(begin),
@@ -185,7 +190,7 @@ impl Statement {
         self
     }
 
-    /// The SQL texts, in the order in which they run.
+    /// Returns the SQL texts in execution order.
     pub fn sqls(&self) -> &[String] {
         match &self.body {
             Body::Single(sql) => sql,
@@ -193,7 +198,7 @@ impl Statement {
         }
     }
 
-    /// How the batch commits, or `None` for a single statement.
+    /// Returns the commit mode of a batch, or `None` for a single statement.
     pub fn execution_mode(&self) -> Option<ExecutionMode> {
         match &self.body {
             Body::Single(_) => None,
@@ -201,42 +206,42 @@ impl Statement {
         }
     }
 
-    /// The named parameters, in the order in which they were added.
+    /// Returns the named parameters in the order in which they were added.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// The statement's name.
+    /// Returns the statement's name.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The token that makes repeated submits one.
+    /// Returns the client token, by which the service recognises repeated submits.
     pub fn client_token(&self) -> Option<&ClientToken> {
         self.client_token.as_ref()
     }
 
-    /// Whether an EventBridge event is sent when the statement ends.
+    /// Returns `true` if an EventBridge event is sent when the statement ends.
     pub fn event(&self) -> bool {
         self.with_event
     }
 
-    /// How the result is kept for fetching.
+    /// Returns the format in which the result is stored.
     pub fn result_format(&self) -> ResultFormat {
         self.result_format
     }
 
-    /// The database to run in, if not the executor's own.
+    /// Returns the target, or `None` for the executor's own.
     pub fn target(&self) -> Option<&Target> {
         self.target.as_ref()
     }
 
-    /// The session to run in, if not a fresh one.
+    /// Returns the session, or `None` for a new one.
     pub fn session(&self) -> Option<&SessionId> {
         self.session.as_ref()
     }
 
-    /// For how long the session stays open after the statement.
+    /// Returns the time for which the session stays open after the statement.
     pub fn session_keep_alive(&self) -> Option<Duration> {
         self.session_keep_alive
     }
@@ -254,17 +259,17 @@ impl fmt::Debug for Statement {
     }
 }
 
-/// The text of an SQL statement, as an executor tells it. `Debug` does not print it.
+/// Text of an SQL statement, as returned by an executor. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SqlText(String);
 
 impl SqlText {
-    /// This text.
+    /// Creates an SQL text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -276,16 +281,17 @@ impl fmt::Debug for SqlText {
     }
 }
 
-/// The token that makes repeated submits of one statement one: 1 to 64 characters, remembered by the service for 8 hours.
+/// Token by which the service recognises repeated submits of one statement: 1 to 64 characters, remembered
+/// for 8 hours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ClientToken(String);
 
 impl ClientToken {
-    /// A token of 1 to 64 characters.
+    /// Creates a token of 1 to 64 characters.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for any other length.
+    /// Returns [`ErrorKind::Invalid`] for any other length.
     pub fn new(token: impl Into<String>) -> Result<Self> {
         let token = token.into();
         match token.chars().count() {
@@ -295,7 +301,7 @@ impl ClientToken {
         }
     }
 
-    /// The token's text.
+    /// Returns the text of the token.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -341,12 +347,12 @@ macro_rules! text_id {
         }
 
         impl $name {
-            /// The id with this text.
+            /// Creates an id from its text.
             pub fn new(text: impl Into<String>) -> Self {
                 Self(text.into().into())
             }
 
-            /// The id's text.
+            /// Returns the text of the id.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -361,24 +367,25 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The service's id of a statement, a UUID; with `:1`, `:2`, … behind it, of a sub-statement of a batch.
+    /// Id of a statement, assigned by the service: a UUID. The id of a sub-statement is that of its batch
+    /// followed by `:1`, `:2`, and so on.
     StatementId
 }
 
 impl StatementId {
-    /// The id of the `number`th statement of this batch, counted from 1.
+    /// Returns the id of a sub-statement of this batch; `number` starts at 1.
     pub fn sub_statement(&self, number: usize) -> Self {
         Self::new(format!("{}:{number}", self.0))
     }
 }
 
 text_id! {
-    /// The service's id of a session, a UUID.
+    /// Id of a session, assigned by the service: a UUID.
     SessionId
 }
 
 text_id! {
-    /// Where the next page of an answer begins, as the service wrote it.
+    /// Opaque token of the next page of a response.
     PageToken
 }
 

@@ -1,16 +1,16 @@
-//! [`Parameter`] and [`Value`]: what stands for the `:name` placeholders of a statement.
+//! [`Parameter`] and [`Value`]: values of the `:name` placeholders of a statement.
 
 use std::fmt;
 
 use super::{Body, Statement};
 use crate::sql::{Token, tokens};
 
-/// A named value for the `:name` placeholders of a statement.
+/// Named value for the `:name` placeholders of a statement.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// The placeholder's name, without its colon: letters, digits and `_`.
+    /// Name of the placeholder without its colon: letters, digits and `_`.
     pub name: String,
-    /// The value as text; the database casts it to what the place needs.
+    /// Text of the value; the database casts it to the type that the SQL requires.
     pub value: String,
 }
 
@@ -20,10 +20,10 @@ impl fmt::Debug for Parameter {
     }
 }
 
-/// A value to [bind](Statement::bind): a text, a number, a truth value, or NULL.
+/// Value to [bind](Statement::bind): a text, a number, a boolean, or NULL.
 ///
-/// Numbers are sent as their digits. What has no conversion of its own (a decimal, a date) is given as text; the database casts it to
-/// what the place needs. `Debug` does not print it.
+/// Numbers are sent as decimal digits. Types without a conversion (decimals, dates) are passed as text, and
+/// the database casts them to the type that the SQL requires. `Debug` does not print the value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Value(Option<String>);
 
@@ -63,18 +63,20 @@ impl fmt::Debug for Value {
 }
 
 impl Statement {
-    /// Adds a named parameter, as the service takes it: a text that is not empty, and `null` is a text like any other. The service
-    /// casts the text to what the place in the SQL needs. For values that may be NULL or empty there is [`bind`](Self::bind).
+    /// Adds a named parameter as the service defines it: a non-empty text, in which `null` has no special
+    /// meaning. The database casts it to the type that the SQL requires. Use [`bind`](Self::bind) for values
+    /// that may be NULL or empty.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.push(Parameter { name: name.into(), value: value.into() });
         self
     }
 
-    /// Gives the placeholder `:name` a value, whatever it is.
+    /// Binds a value to the placeholder `:name`. The value may be NULL or empty.
     ///
-    /// The service's parameters carry neither NULL nor an empty text: the first arrives as the text `null`, the second is refused. So these
-    /// two are written into the SQL in the place of the placeholder, and everything else becomes a parameter.
+    /// The service's parameters can represent neither NULL nor an empty text: NULL would arrive as the text
+    /// `null`, and an empty text is rejected. These two values are written into the SQL in place of the
+    /// placeholder. Every other value becomes a parameter.
     ///
     /// ```
     /// use redshift_orchestrator::Statement;
@@ -112,7 +114,7 @@ impl Statement {
     }
 }
 
-/// The SQL with a literal in the place of each `:name`, if there is one.
+/// Replaces each `:name` by a literal. Returns `None` if the SQL has no such placeholder.
 fn inline(sql: &str, name: &str, literal: &str) -> Option<String> {
     let is_it =
         |token: &Token<'_>| matches!(token, Token::Placeholder(text) if text.strip_prefix(':') == Some(name));

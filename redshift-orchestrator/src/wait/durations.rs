@@ -1,4 +1,4 @@
-//! [`Durations`]: how long steps took before.
+//! [`Durations`]: durations of earlier runs of each step.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,10 +13,10 @@ use crate::{
     journal::{Journal, Standing},
 };
 
-/// How long steps took before, for [`Learned`](super::Learned). Clones share what is learned.
+/// Durations of earlier runs of each step, for [`Learned`](super::Learned). Clones share their data.
 ///
-/// An orchestrator learns from every statement that finishes. What it learned outlives the process as a serde value, or is read from the
-/// journal of earlier runs:
+/// An orchestrator adds the duration of every statement that finishes. The data can be serialized with serde,
+/// or read from the journal of earlier runs:
 ///
 /// ```
 /// # use redshift_orchestrator::{*, journal::*, wait::*};
@@ -32,19 +32,19 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Durations(Arc<Mutex<BTreeMap<String, VecDeque<Duration>>>>);
 
-/// How many of the last durations of a step are kept: enough for one that was odd not to count.
+/// Number of durations kept for each step. Seven are enough for the median to ignore an outlier.
 const KEPT: usize = 7;
 
 impl Durations {
-    /// Nothing learned yet.
+    /// Creates an empty collection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What the journal says about these runs, the oldest one first.
+    /// Reads the durations of these runs, given from oldest to newest, from a journal.
     ///
     /// # Errors
-    /// Those of the journal.
+    /// Returns the errors of the journal.
     pub async fn from_journal(
         journal: &(impl Journal + ?Sized),
         runs: impl IntoIterator<Item = impl AsRef<str>>,
@@ -63,7 +63,7 @@ impl Durations {
         Ok(durations)
     }
 
-    /// Learns that the step took so long.
+    /// Adds a duration of the step.
     pub fn add(&self, step: &str, took: Duration) {
         let mut known = self.known();
         let last = match known.get_mut(step) {
@@ -76,7 +76,8 @@ impl Durations {
         last.push_back(took);
     }
 
-    /// How long the step usually takes: the median of its last seven durations, the shorter one of two.
+    /// Returns the expected duration of the step: the median of its last seven durations (the lower one if
+    /// there are two).
     pub fn expected(&self, step: &str) -> Option<Duration> {
         let known = self.known();
         let mut last: Vec<_> = known.get(step)?.iter().copied().collect();
@@ -99,7 +100,7 @@ impl PartialEq for Durations {
     }
 }
 
-/// By step, in seconds, the last one last: `{"load-sales": [61.2, 60.9]}`.
+/// Serialized as seconds by step, newest last: `{"load-sales": [61.2, 60.9]}`.
 impl Serialize for Durations {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let known = self.known();

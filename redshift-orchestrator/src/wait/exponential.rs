@@ -1,10 +1,10 @@
-//! [`Exponential`]: ever more seldom, up to a cap.
+//! [`Exponential`]: growing pauses up to a maximum.
 
 use std::time::Duration;
 
 use super::{NextPoll, PollStrategy, Progress};
 
-/// Asks ever more seldom, up to a cap.
+/// Polls with growing pauses up to a maximum.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,26 +23,26 @@ pub struct Exponential {
 }
 
 impl Exponential {
-    /// Pauses that begin at `first` and grow by half up to 10 seconds.
+    /// Creates a strategy whose pauses begin at `first` and grow by half up to 10 seconds.
     pub fn new(first: Duration) -> Self {
         Self { first, factor: 1.5, max: Duration::from_secs(10) }
     }
 
-    /// How much longer each pause is than the one before it; at least 1.
+    /// Sets the ratio of each pause to the previous one; at least 1. Default: 1.5.
     #[must_use]
     pub fn with_factor(mut self, factor: f64) -> Self {
         self.factor = factor.max(1.0);
         self
     }
 
-    /// The longest pause.
+    /// Sets the maximum pause. Default: 10 seconds.
     #[must_use]
     pub fn with_max(mut self, max: Duration) -> Self {
         self.max = max;
         self
     }
 
-    /// The pause before question number `index`, counted from 0.
+    /// Returns the pause before poll number `index`, starting at 0.
     pub fn pause(&self, index: u32) -> Duration {
         let seconds = self.first.as_secs_f64() * self.factor.powf(f64::from(index));
         Duration::try_from_secs_f64(seconds).map_or(self.max, |pause| pause.min(self.max))
@@ -50,8 +50,8 @@ impl Exponential {
 }
 
 impl Default for Exponential {
-    /// 250 ms, growing by half, up to 10 s: at most a third of a statement's time is waited in vain until 30 s, and at most
-    /// 10 s after.
+    /// Pauses of 250 ms that grow by half up to 10 s. The end of a statement is noticed at most a third of
+    /// its duration late up to 30 s, and at most 10 s late after that.
     fn default() -> Self {
         Self::new(Duration::from_millis(250))
     }

@@ -1,15 +1,15 @@
-//! [`Fixed`]: every so often.
+//! [`Fixed`]: polls at a fixed interval.
 
 use std::time::Duration;
 
 use super::{NextPoll, PollStrategy, Progress};
 
-/// Asks every so often.
+/// Polls at a fixed interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed(Duration);
 
 impl Fixed {
-    /// Asks after each `interval`.
+    /// Polls after each `interval`.
     pub fn new(interval: Duration) -> Self {
         Self(interval)
     }

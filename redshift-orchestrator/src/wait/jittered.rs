@@ -1,12 +1,13 @@
-//! [`Jittered`]: a little earlier or later than another strategy.
+//! [`Jittered`]: adds jitter to another strategy.
 
 use std::time::Duration;
 
 use super::{NextPoll, PollStrategy, Progress};
 
-/// Asks a little earlier or later than another strategy, so that waits which began together spread out.
+/// Adds jitter to another strategy, so that waits that began at the same time spread out.
 ///
-/// The deviation is drawn from the seed, the statement and the number of the question: the same run gives the same instants.
+/// The jitter is derived from the seed, the statement and the number of the poll: the same run polls at the
+/// same instants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Jittered<S> {
     inner: S,
@@ -15,12 +16,12 @@ pub struct Jittered<S> {
 }
 
 impl<S> Jittered<S> {
-    /// Moves each pause of `inner` by up to a tenth, either way.
+    /// Creates a strategy that changes each pause of `inner` by up to ± 10 %.
     pub fn new(inner: S, seed: u64) -> Self {
         Self { inner, share: 0.1, seed }
     }
 
-    /// Moves each pause by up to this share of it, 0 to 1, either way.
+    /// Sets the maximum change as a share of the pause, 0 to 1. Default: 0.1.
     #[must_use]
     pub fn with_share(mut self, share: f64) -> Self {
         self.share = share.clamp(0.0, 1.0);
@@ -36,7 +37,7 @@ impl<S: PollStrategy> PollStrategy for Jittered<S> {
     }
 }
 
-/// The pause, moved by where between its earliest and its latest instant it was drawn, 0 to 1.
+/// Returns the pause with jitter. `drawn` selects the instant between the earliest (0) and the latest (1).
 fn moved(pause: Duration, share: f64, drawn: f64) -> Duration {
     pause.mul_f64(1.0 + (drawn * 2.0 - 1.0) * share)
 }

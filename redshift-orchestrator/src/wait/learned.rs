@@ -1,22 +1,22 @@
-//! [`Learned`]: when the same step ended before.
+//! [`Learned`]: waits for the usual duration of the step before it polls.
 
 use std::time::Duration;
 
 use super::{LongPoll, NextPoll, PollStrategy, Progress};
 
-/// Leaves the service alone until shortly before the same step ended before, then lets it hold the questions.
+/// Sends the first poll shortly before the usual end of the step, then continues with long polls.
 ///
-/// Long statements that take about as long every time are known to have ended as soon as with [`LongPoll`], for a tenth of the
-/// questions. One that ends earlier than usual is known when nine tenths of the usual time are over. What is not known yet is asked
-/// for as `LongPoll` does. An orchestrator remembers how long its steps took, in [`Durations`](super::Durations) that can be
-/// kept from process to process.
+/// For statements with a steady duration, the end is noticed as soon as with [`LongPoll`], with a tenth of
+/// the requests. An earlier end is noticed after nine tenths of the usual duration. Without a known duration,
+/// the strategy behaves like `LongPoll`. An orchestrator records the durations of its steps in
+/// [`Durations`](super::Durations), which can be carried over to another process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Learned {
     then: LongPoll,
 }
 
 impl Learned {
-    /// Asks like `then`, once it is time.
+    /// Creates a strategy that polls like `then` after the first pause.
     pub fn new(then: LongPoll) -> Self {
         Self { then }
     }
@@ -26,7 +26,7 @@ impl PollStrategy for Learned {
     fn next(&self, progress: &Progress) -> NextPoll {
         let then = self.then.next(progress);
         let quiet = progress.expected.unwrap_or_default().mul_f64(0.9).saturating_sub(progress.elapsed);
-        // A statement that takes no longer than a question is held needs no experience.
+        // A short statement, which ends within a single long poll, gains nothing from the pause.
         let is_worth_it = progress.polls == 0 && quiet >= Duration::from_secs(30);
         if is_worth_it { NextPoll { pause: quiet, ..then } } else { then }
     }

@@ -1,32 +1,34 @@
-//! [`LongPoll`]: the service holds the question until the statement ended.
+//! [`LongPoll`]: the service delays the response until the statement has ended.
 
 use std::time::Duration;
 
 use super::{Exponential, Holding, NextPoll, PollStrategy, Progress};
 use crate::WaitTime;
 
-/// Lets the service hold each question until the statement ended, for up to 30 seconds. The default.
+/// Polls with requests whose response the service delays until the statement has ended, for up to 30 seconds.
+/// The default.
 ///
-/// An ending is known one round trip after it happened, for one question in 30 seconds. When the service refuses waiters
-/// ([`TooManyWaiters`](crate::ErrorKind::TooManyWaiters)), ignores the field and answers at once, or two held questions in a row are
-/// lost on the way, growing pauses take over, and waiting is tried again 30 seconds later; when it calls the field invalid, they
-/// stay.
+/// The end of a statement is noticed within one round trip, at one request per 30 seconds. The strategy falls
+/// back to growing pauses when the service rejects waiters
+/// ([`TooManyWaiters`](crate::ErrorKind::TooManyWaiters)), ignores the field and responds at once, or when
+/// two long polls in a row are lost. It tries long polls again after 30 seconds. If the service reports the
+/// field as invalid, it does not try them again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LongPoll {
     wait: WaitTime,
     fallback: Exponential,
 }
 
-/// How long to leave out waits after one was refused: other waiters leave after at most this long.
+/// Time without long polls after one was rejected. Other waiters leave within this time.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 impl LongPoll {
-    /// Lets the service hold each question for up to `wait`.
+    /// Creates a strategy whose polls wait for up to `wait`.
     pub fn new(wait: WaitTime) -> Self {
         Self { wait, fallback: Exponential::default() }
     }
 
-    /// The pauses while the service does not hold questions.
+    /// Sets the pauses that are used while long polls are not possible.
     #[must_use]
     pub fn with_fallback(mut self, fallback: Exponential) -> Self {
         self.fallback = fallback;

@@ -1,4 +1,4 @@
-//! Waiting for a statement: when to ask, what to survive, how it ends.
+//! Waiting for a statement: poll strategies, retries and endings.
 //!
 //! ```text
 //!            .--- running: ask again when the strategy says --.
@@ -13,8 +13,9 @@
 //!                                 `--> still running -------> TimedOut, NotCancelled
 //! ```
 //!
-//! A question that stands in the queue of a [layer](crate::layer) is not on its way yet: that time counts neither as a lost answer nor
-//! against the service, and when the statement's time is over meanwhile, the question is not sent any more.
+//! Time in the queue of a [layer](crate::layer) is not part of a request: it counts neither as a lost
+//! response nor against the service. A poll that is still in the queue when the statement's timeout expires
+//! is not sent.
 
 use std::{
     collections::BTreeMap,
@@ -46,63 +47,63 @@ pub use learned::Learned;
 pub use long_poll::LongPoll;
 pub use strategy::{Holding, NextPoll, PollStrategy, Progress};
 
-/// How waiting for a statement ended.
+/// Result of waiting for a statement.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Ending {
     /// The statement ended by itself: `FINISHED`, `FAILED` or `ABORTED`.
     Ended(Description),
-    /// The time was over first.
+    /// The timeout expired first.
     TimedOut {
-        /// How long the statement was given.
+        /// The timeout.
         limit: Duration,
-        /// What became of the cancellation.
+        /// Result of the cancellation.
         cancellation: Cancellation,
     },
-    /// The service cannot or will not tell any more where the statement is.
+    /// The service cannot return the status of the statement any more, or denies access to it.
     Lost(Error),
 }
 
-/// What became of a cancellation.
+/// Result of a cancellation.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Cancellation {
-    /// The statement was cancelled, by this cancellation as far as the service's answers tell.
+    /// The statement was cancelled, as far as the service's responses show by this cancellation.
     Cancelled(Description),
-    /// The statement had ended just before: finished, failed, or aborted by somebody else.
+    /// The statement had ended before: finished, failed, or aborted by another client.
     EndedBefore(Description),
-    /// The statement could not be cancelled, and runs on as far as is known.
+    /// The statement could not be cancelled and may still be running.
     NotCancelled(Error),
 }
 
-/// What waiting took.
+/// Number of requests sent and of errors retried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Effort {
-    /// Submits sent.
+    /// Number of submits.
     pub submits: u32,
-    /// Questions asked.
+    /// Number of polls (describe requests).
     pub describes: u32,
-    /// Cancellations sent.
+    /// Number of cancel requests.
     pub cancels: u32,
-    /// Listings asked for.
+    /// Number of list requests.
     pub lists: u32,
-    /// Errors that were survived, by kind.
+    /// Number of retried errors, by kind.
     pub faults: BTreeMap<ErrorKind, u32>,
 }
 
 impl Effort {
-    /// Errors that were survived, in all.
+    /// Returns the total number of retried errors.
     pub fn faults_survived(&self) -> u32 {
         self.faults.values().sum()
     }
 
-    /// Requests sent, in all.
+    /// Returns the total number of requests.
     pub fn requests(&self) -> u32 {
         self.submits + self.describes + self.cancels + self.lists
     }
 
-    /// Adds what something else took.
+    /// Adds the numbers of `other`.
     pub fn add(&mut self, other: &Self) {
         self.submits += other.submits;
         self.describes += other.describes;
@@ -118,26 +119,26 @@ impl Effort {
     }
 }
 
-/// What happened while waiting, for those who watch.
+/// Event that occurs while waiting.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WaitEvent<'a> {
-    /// The service said where the statement is.
+    /// The service returned the status of the statement.
     Polled(&'a Status),
-    /// An error was survived.
+    /// An error occurred, and the request is retried.
     Survived(&'a Error),
 }
 
-/// A wait for one statement.
+/// Wait for one statement.
 ///
-/// Dropping the future of [`until_ended`](Self::until_ended) leaves the statement as it is.
+/// Dropping the future of [`until_ended`](Self::until_ended) does not affect the statement.
 pub struct Wait<'a> {
     executor: &'a dyn StatementExecutor,
     id: &'a StatementId,
     strategy: &'a dyn PollStrategy,
     backoff: Backoff,
     started: Instant,
-    /// How long ago the statement had been submitted when the wait started.
+    /// Time between the submit and the start of the wait.
     age: Option<Duration>,
     limit: Option<Duration>,
     grace: Duration,
@@ -146,15 +147,16 @@ pub struct Wait<'a> {
     check: &'a (dyn Fn(&Description) -> Result<()> + Send + Sync),
 }
 
-/// The least pause before a question that the service does not hold: no strategy may turn a wait into a busy loop.
+/// Minimum pause before a poll that is not a long poll. It prevents a busy loop, whatever the strategy.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
-/// How much longer than the wait it asked for a question may take before it is given up and asked again.
+/// Additional time, beyond the requested wait, after which a poll counts as lost and is sent again.
 const SLACK: Duration = Duration::from_secs(10);
-/// After so many held questions in a row without an answer, something on the way does not let them be held for that long.
+/// Number of long polls lost in a row after which the network is assumed not to keep connections open for
+/// that long.
 const LOST_IN_A_ROW: u32 = 2;
 
 impl<'a> Wait<'a> {
-    /// A wait for a statement that was just submitted, without a limit.
+    /// Creates a wait, without a timeout, for a statement that was just submitted.
     pub fn new(
         executor: &'a dyn StatementExecutor,
         id: &'a StatementId,
@@ -175,42 +177,43 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// The pauses after errors.
+    /// Sets the pauses after errors.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// How long the statement may take, counted from its submit; then it is cancelled.
+    /// Sets the timeout, counted from the submit, after which the statement is cancelled.
     #[must_use]
     pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// How long a cancellation may take, once it was answered for the first time. 60 seconds unless said otherwise.
+    /// Sets the time that a cancellation may take after its first response. Default: 60 seconds.
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// How long a statement of this kind took before.
+    /// Sets the duration of earlier runs of this step.
     #[must_use]
     pub fn with_expected(mut self, expected: Option<Duration>) -> Self {
         self.expected = expected;
         self
     }
 
-    /// The statement was submitted this long ago: it may have ended already, so the first question is asked at once.
+    /// Sets the time since the submit. The statement may have ended already, therefore the first poll is sent
+    /// at once.
     #[must_use]
     pub fn attached_after(mut self, age: Duration) -> Self {
         self.age = Some(age);
         self
     }
 
-    /// Tells `watch` what happens.
+    /// Calls `watch` for each event.
     #[must_use]
     pub fn with_watch(mut self, watch: &'a (dyn Fn(WaitEvent<'_>) + Send + Sync)) -> Self {
         self.watch = watch;
@@ -227,9 +230,11 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Waits until the statement ended, the time is over, or the service cannot tell any more. Adds what it took to `effort`.
+    /// Waits until the statement has ended, the timeout expires, or the service cannot return the status any
+    /// more. Adds the requests to `effort`.
     ///
-    /// Throttles, lost answers and faults of the service are survived with growing pauses for as long as the limit allows.
+    /// Throttling, lost responses and faults of the service are retried with growing pauses until the
+    /// timeout.
     pub fn until_ended(self, effort: &mut Effort) -> impl Future<Output = Ending> {
         let mut state = self.state(effort);
         let deadline =
@@ -240,14 +245,15 @@ impl<'a> Wait<'a> {
                 Polled::Lost(error) => Ending::Lost(error),
                 Polled::OutOfTime => Ending::TimedOut {
                     limit: self.limit.unwrap_or_default(),
-                    // Few waits come here: apart, it takes no memory of the others.
+                    // Only few waits reach this branch; the box keeps its state out of the future of all
+                    // others.
                     cancellation: Box::pin(self.cancel_now(&mut state)).await,
                 },
             }
         }
     }
 
-    /// Cancels the statement now, and finds out what came of it. Adds what it took to `effort`.
+    /// Cancels the statement and waits for the result. Adds the requests to `effort`.
     pub async fn cancel(self, effort: &mut Effort) -> Cancellation {
         let mut state = self.state(effort);
         self.cancel_now(&mut state).await
@@ -260,8 +266,8 @@ impl<'a> Wait<'a> {
         State { progress, refused_at: None, lost: 0, effort }
     }
 
-    /// Asks until the statement ended or `deadline`. With `at_once`, the first question has no pause and comes even after the
-    /// deadline: a statement that ended long ago is not cancelled.
+    /// Polls until the statement has ended or `deadline` is reached. With `at_once`, the first poll is sent
+    /// without a pause, even after the deadline, so that a statement that ended long ago is not cancelled.
     async fn poll_until(
         &self,
         deadline: Option<Instant>,
@@ -284,7 +290,7 @@ impl<'a> Wait<'a> {
             if next.wait.is_none() && !first {
                 instant = instant.max(now + LEAST_PAUSE);
             }
-            // The service holds a question for whole seconds; a rest of the time that is shorter is slept through.
+            // A long poll lasts whole seconds; a shorter remaining time is spent sleeping.
             let least = if next.wait.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
             if let Some(deadline) = deadline.filter(|deadline| !first && *deadline <= instant + least) {
                 sleep_until(deadline).await;
@@ -315,7 +321,7 @@ impl<'a> Wait<'a> {
             };
             match error.kind() {
                 ErrorKind::TooManyWaiters if wait.is_some() => state.effort.survived(error.kind()),
-                // Whether it is the wait that the service finds invalid shows when the question comes without it.
+                // The same poll without a wait shows whether the wait is the invalid part.
                 ErrorKind::Invalid | ErrorKind::Unsupported if wait.is_some() => {
                     state.progress.holding = Holding::Unsupported { polls: 0 };
                     error_pause = Some(Duration::ZERO);
@@ -333,8 +339,8 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Asks once, and learns whether the service held the question as it was asked to. `None` when it was not its turn before the
-    /// deadline.
+    /// Sends one poll, and records whether the service delayed the response as requested. Returns `None` if
+    /// the poll was still in a queue at the deadline.
     async fn describe(
         &self,
         wait: Option<WaitTime>,
@@ -368,14 +374,15 @@ impl<'a> Wait<'a> {
     }
 
     fn no_answer(&self) -> Error {
-        Error::new(ErrorKind::Disconnected, "no answer in time").with_context("statement_id", self.id)
+        Error::new(ErrorKind::Disconnected, "no response in time").with_context("statement_id", self.id)
     }
 
     async fn cancel_now(&self, state: &mut State<'_>) -> Cancellation {
         let mut deadline = None;
         let mut pauses = self.backoff.pauses(state.progress.salt);
-        let mut last = Error::new(ErrorKind::Other, "the service refused to cancel the statement");
-        // Whether an abort may be ours: a cancel was accepted, or its answer was lost.
+        let mut last = Error::new(ErrorKind::Other, "the service rejected the cancellation");
+        // `true` if an abort may be the effect of this cancellation: a cancel was accepted, or its response
+        // was lost.
         let mut is_ours = false;
         loop {
             state.effort.cancels += 1;
@@ -384,7 +391,8 @@ impl<'a> Wait<'a> {
             let accepted = match answer.unwrap_or_else(|_| Err(self.no_answer())) {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Others say what is wrong with the statement, which the next answer tells better.
+                    // Other errors describe the state of the statement, which the next poll reports more
+                    // precisely.
                     if error.kind().is_transient() {
                         state.effort.survived(error.kind());
                         (self.watch)(WaitEvent::Survived(&error));
@@ -395,8 +403,9 @@ impl<'a> Wait<'a> {
                 }
             };
             is_ours |= accepted;
-            // The question is asked in any case: a refusal is also the answer to a statement that has ended, and a lost answer
-            // to a cancel that worked. Without a clear yes, it is asked once, and the cancel repeated after a pause.
+            // The status is polled in every case: a rejection is also the response for a statement that has
+            // ended, and a lost response may hide a cancel that worked. Without an acceptance, it is polled
+            // once, and the cancel is repeated after a pause.
             let until = if accepted { deadline } else { Instant::now() };
             match self.poll_until(Some(until), true, state).await {
                 Polled::Ended(description) if is_ours && is_cancelled(&description) => {
@@ -409,7 +418,7 @@ impl<'a> Wait<'a> {
             let again = Instant::now() + pauses.after(&last);
             if accepted || deadline <= again {
                 let message = if accepted {
-                    "the service took the cancellation, and the statement runs on"
+                    "the service accepted the cancellation, but the statement is still running"
                 } else {
                     "the statement could not be cancelled"
                 };
@@ -422,7 +431,8 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// The service says `ABORTED`; a database that was quicker than its service says why it failed.
+/// Returns `true` for `ABORTED`, and for a failure whose error text is that of a cancellation: the database
+/// can be faster than the service.
 fn is_cancelled(description: &Description) -> bool {
     match &description.status {
         Status::Aborted => true,
@@ -440,11 +450,11 @@ enum Polled {
     Lost(Error),
 }
 
-/// What a wait knows of its statement and of the service.
+/// State of a wait: its progress and the behaviour of the service.
 struct State<'a> {
     progress: Progress,
     refused_at: Option<Instant>,
-    /// Held questions in a row without an answer.
+    /// Number of long polls lost in a row.
     lost: u32,
     effort: &'a mut Effort,
 }
@@ -457,7 +467,8 @@ impl State<'_> {
         }
     }
 
-    /// Learns from an answer to a question that asked for a wait (or not) and was refused or answered early (or not).
+    /// Updates the state from a response. `waited`: the poll requested a wait; `refused`: the service
+    /// rejected it or responded too early.
     fn learn(&mut self, waited: bool, refused: bool) {
         self.progress.holding = match self.progress.holding {
             Holding::Unsupported { polls } => Holding::Unsupported { polls: polls + 1 },
@@ -469,7 +480,7 @@ impl State<'_> {
                 self.refused_at = Some(Instant::now());
                 Holding::Refused { times: 1, ago: Duration::ZERO }
             }
-            // Plain questions in between let the pauses grow on.
+            // The pauses keep growing over the plain polls in between.
             Holding::Refused { times, ago } if !waited => Holding::Refused { times: times + 1, ago },
             Holding::Refused { .. } | Holding::Held => Holding::Held,
         };

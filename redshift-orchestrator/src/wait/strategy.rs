@@ -1,20 +1,20 @@
-//! [`PollStrategy`]: when to ask next.
+//! [`PollStrategy`]: the time of the next poll.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::WaitTime;
 
-/// When to ask next where a statement is: a pure function of what happened so far.
+/// Determines the time of the next poll: a pure function of the progress of a wait.
 ///
-/// | strategy | first question | then | for |
+/// | strategy | first poll | next polls | use for |
 /// |---|---|---|---|
-/// | [`LongPoll`](super::LongPoll) | at once, held by the service for up to 30 s | at once, held again | everything; the default |
-/// | [`Fixed`](super::Fixed) | after the interval | after the interval | a known rhythm |
-/// | [`Exponential`](super::Exponential) | after the first pause | after growing pauses, up to a cap | services without long polling |
-/// | [`Learned`](super::Learned) | shortly before this step usually ends, held | at once, held again | long work, the same every time |
-/// | [`Jittered`](super::Jittered) | around any of them | around any of them | many waits that began together |
+/// | [`LongPoll`](super::LongPoll) | at once, a long poll of up to 30 s | at once, long polls | everything; the default |
+/// | [`Fixed`](super::Fixed) | after the interval | after the interval | a fixed rate of requests |
+/// | [`Exponential`](super::Exponential) | after the first pause | after growing pauses, up to a maximum | services without long polling |
+/// | [`Learned`](super::Learned) | shortly before this step usually ends, a long poll | at once, long polls | long statements with a steady duration |
+/// | [`Jittered`](super::Jittered) | close to that of another strategy | close to those of another strategy | many waits that begin at the same time |
 pub trait PollStrategy: fmt::Debug + Send + Sync {
-    /// The next question, given what happened so far.
+    /// Returns the next poll.
     fn next(&self, progress: &Progress) -> NextPoll;
 }
 
@@ -24,56 +24,56 @@ impl<S: PollStrategy + ?Sized> PollStrategy for Arc<S> {
     }
 }
 
-/// The next question.
+/// Time and form of the next poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextPoll {
-    /// How long to leave the service alone before it.
+    /// Pause before the poll.
     pub pause: Duration,
-    /// How long the service may hold the answer back.
+    /// Time for which the service may delay the response; `None` for an immediate response.
     pub wait: Option<WaitTime>,
 }
 
 impl NextPoll {
-    /// A question after a pause, answered at once.
+    /// Creates a poll after a pause, with an immediate response.
     pub fn after(pause: Duration) -> Self {
         Self { pause, wait: None }
     }
 }
 
-/// What happened so far in waiting for one statement.
+/// Progress of the wait for one statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Answers so far.
+    /// Number of responses.
     pub polls: u32,
-    /// Time since the statement was submitted, as far as this process knows.
+    /// Time since the submit, as far as this process knows.
     pub elapsed: Duration,
-    /// How long a statement of this step took before, if that is known.
+    /// Duration of earlier runs of this step, if known.
     pub expected: Option<Duration>,
-    /// What the service does with questions that ask it to wait.
+    /// How the service responds to long polls.
     pub holding: Holding,
-    /// A number that differs from statement to statement, and is the same in every run.
+    /// A number that differs between statements and is the same in every run.
     pub salt: u64,
 }
 
-/// What the service does with questions that ask it to wait.
+/// How the service responds to long polls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Holding {
-    /// It holds them, or was not asked yet.
+    /// It delays the response as requested, or no long poll was sent yet.
     #[default]
     Held,
-    /// It answers that the statement has as many waiting requests as it takes, or answers too soon with a status that is not
-    /// final. Other waiters may leave: worth another try some time later.
+    /// It reports too many waiting requests, or responds too early with a status that is not final. Other
+    /// waiters may leave, so a later attempt may succeed.
     Refused {
-        /// How often in a row.
+        /// Number of rejections in a row.
         times: u32,
-        /// How long ago the last time.
+        /// Time since the last rejection.
         ago: Duration,
     },
-    /// It does not know the request's field for waiting.
+    /// It does not know the field for the wait.
     Unsupported {
-        /// Answers since that was found out.
+        /// Number of responses since this was found out.
         polls: u32,
     },
 }

@@ -184,7 +184,7 @@ fn an_unknown_step_is_shown_settled_and_gone_on_from() {
     assert_eq!(settle("finished").code, Some(0));
     let again = settle("failed");
     assert_eq!(again.code, Some(2));
-    assert!(again.err.contains("knows how this attempt ended"), "{}", again.err);
+    assert!(again.err.contains("this attempt has already ended"), "{}", again.err);
     assert!(
         stage
             .read("load.toml.journal")

@@ -20,7 +20,7 @@ pub(super) const SEEDS: &[&str] = &[
 {"at":"2026-11-23T06:30:04Z","run":"r","event":"run-ended","result":"failed"}
 "#,
     r#"{"at":"2026-11-23T06:30:00Z","run":"r","step":"a","attempt":1,"event":"intent","token":"t1","name":"r/a/1 t1"}
-{"at":"2026-11-23T06:30:01Z","run":"r","step":"a","attempt":1,"event":"unknown","reason":"its submit was not answered"}
+{"at":"2026-11-23T06:30:01Z","run":"r","step":"a","attempt":1,"event":"unknown","reason":"its submit got no response"}
 {"at":"2026-11-23T06:30:02Z","run":"r","step":"a","attempt":1,"event":"settled","found":"never-ran","by":"ada","because":"no rows"}
 {"at":"2026-11-23T06:30:03Z","run":"r","step":"b","attempt":1,"event":"intent","token":"t2","name":"r/b/1 t2"}
 {"at":"2026-11-23T06:30:04Z","run":"r","step":"b","attempt":1,"event":"refused","error":"not sent: connection refused"}

@@ -350,15 +350,15 @@ mod tests {
         );
         assert_eq!(
             fails(&two_columns(), None, &[&["n,note\r\n1,a,b\r\n"]]),
-            "unknown answer: the row has 3 values for 2 columns { row: 1, statement_id: id }"
+            "unknown response: the row has 3 values for 2 columns { row: 1, statement_id: id }"
         );
         assert_eq!(
             fails(&two_columns(), Some(3), &[&["n,note\r\n1,a\r\n"]]),
-            "unknown answer: the result has 3 rows, and 1 came { statement_id: id }"
+            "unknown response: the result has 3 rows, and 1 came { statement_id: id }"
         );
         assert_eq!(
             fails(&two_columns(), None, &[&["n,note\r\n1,\"a"]]),
-            "unknown answer: the result is no CSV: the result ends inside of a quote { row: 1, statement_id: id }"
+            "unknown response: the result is no CSV: the result ends inside of a quote { row: 1, statement_id: id }"
         );
         let long = fails(&two_columns(), None, &[&["n,note\r\n", &"é".repeat(50), ",\r\n"]]);
         assert!(long.contains(&format!("`{}…`", "é".repeat(40))), "{long}");
