@@ -1,4 +1,4 @@
-//! [`FileJournal`]: a journal of JSON lines on disk.
+//! [`FileJournal`]: a journal in a local file of JSON lines.
 
 use std::{
     collections::BTreeSet,
@@ -23,37 +23,39 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, StepKey};
 
-/// A journal of JSON lines on disk: one record a line, readable by a person, durable when [`append`](Journal::append) returns.
+/// Journal in a local file of JSON lines. Each record is one human-readable line, and is durable when
+/// [`append`](Journal::append) returns.
 ///
-/// Records that are appended at the same time share one `fsync`. The file is locked while it is open; a second process is refused, and
-/// told which run is active, unless it only wants to [read](Self::open_read_only). A last line that a crash left unfinished was never
-/// acknowledged, and is cut off at the next open; any other line that cannot be read is an error that names it.
+/// Concurrent appends share one `fsync`. The file is locked while it is open. A second process gets an error
+/// that names the active run, unless it opens the file [for reading](Self::open_read_only). An incomplete
+/// last line, left by a crash, was never acknowledged and is removed at the next open. Any other line that
+/// cannot be read is an error that names the line.
 ///
-/// The file is read once, when it is opened, and its runs are kept in memory: about 1 KB for each attempt at a step, 75 MB for a year of
-/// a pipeline of four steps that runs every half hour. [`prune`](super::prune) removes old runs; the file is then replaced by one
-/// without them, and a crash leaves the old file or the new one.
+/// The file is read once, when it is opened, and its runs are kept in memory: about 1 KB for each attempt at
+/// a step, or 75 MB for a year of a pipeline of four steps that runs every half hour. [`prune`](super::prune)
+/// removes old runs by replacing the file; a crash leaves either the old file or the new one.
 pub struct FileJournal {
     path: PathBuf,
     group: Group<Disk>,
     claims: Claims,
     syncs: Arc<AtomicU64>,
-    /// `None`: opened for writing.
+    /// `None` if opened for writing.
     read_only: Option<ReadOnly>,
 }
 
-/// A journal that was opened for reading.
+/// State of a journal that was opened for reading.
 struct ReadOnly {
-    /// The process that had the journal open for writing: the last one that began a run.
+    /// The process that had the journal open for writing, which is the last one that began a run.
     holder: Option<u32>,
 }
 
 impl FileJournal {
-    /// Opens the journal at `path`, or begins one there. Reads the whole file, and blocks the thread for up to 0.1 s while another process
-    /// has the file: asynchronous code uses [`open_async`](Self::open_async).
+    /// Opens the journal at `path`, or creates it. Reads the whole file, and blocks the thread for up to 0.1
+    /// s while another process holds the lock. Asynchronous code uses [`open_async`](Self::open_async).
     ///
     /// # Errors
-    /// [`ErrorKind::Overlap`] when another process uses it, with the run it is at; [`ErrorKind::Journal`] when the file cannot be opened,
-    /// or has a line that is no record.
+    /// Returns [`ErrorKind::Overlap`] with the active run if another process has the journal open, and
+    /// [`ErrorKind::Journal`] if the file cannot be opened or has an invalid line.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |what: &str, error: io::Error| failed(path, what, error);
@@ -63,7 +65,7 @@ impl FileJournal {
             if !lock(&file).map_err(|error| failed("the journal cannot be locked", error))? {
                 return Err(in_use(path, &mut file));
             }
-            // Otherwise the file was replaced while this process waited for it.
+            // Otherwise the file was replaced while this process waited for the lock.
             if is_at(&file, path).map_err(|error| failed("the journal cannot be opened", error))? {
                 break file;
             }
@@ -75,7 +77,7 @@ impl FileJournal {
         if whole < length {
             file.set_len(whole)
                 .and_then(|()| file.sync_all())
-                .map_err(|error| failed("the journal's unfinished last line cannot be cut off", error))?;
+                .map_err(|error| failed("the journal's incomplete last line cannot be removed", error))?;
         }
         let written = Written { file, durable: whole };
         Ok(Self::new(path, Some(written), index, None))
@@ -84,18 +86,18 @@ impl FileJournal {
     /// Opens the journal as [`open`](Self::open) does, on a thread that may block.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
+    /// Returns the errors of [`open`](Self::open).
     pub async fn open_async(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let opened = tokio::task::spawn_blocking(move || Self::open(&path));
         opened.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Journal, error.to_string())))
     }
 
-    /// Opens the journal as [`open_async`](Self::open_async) does, but waits until no other process uses it. Tries twice a second; of
-    /// several processes that wait, any may be next.
+    /// Opens the journal as [`open_async`](Self::open_async) does, but waits until no other process has it
+    /// open. Checks twice a second; waiting processes are admitted in no particular order.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), without the overlap.
+    /// Returns the errors of [`open`](Self::open), except for the overlap.
     pub async fn open_when_free(path: impl AsRef<Path>) -> Result<Self> {
         loop {
             match Self::open_async(&path).await {
@@ -107,10 +109,11 @@ impl FileJournal {
         }
     }
 
-    /// Opens the journal at `path` to look at it as it is now, also while another process uses it. What is appended is refused.
+    /// Opens a snapshot of the journal at `path` for reading, even while another process has it open. Appends
+    /// are rejected.
     ///
     /// # Errors
-    /// [`ErrorKind::Journal`] when there is none, or when it cannot be read.
+    /// Returns [`ErrorKind::Journal`] if the journal does not exist or cannot be read.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut file = File::open(path).map_err(|error| failed(path, "the journal cannot be read", error))?;
@@ -141,12 +144,12 @@ impl FileJournal {
         }
     }
 
-    /// Where the journal is.
+    /// Returns the path of the journal.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How often it had the disk make records durable: once for records that were appended at the same time.
+    /// Returns the number of syncs to disk. Concurrent appends share a sync.
     pub fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
@@ -159,7 +162,7 @@ impl FileJournal {
         Error::new(ErrorKind::Journal, message).with_context("journal", self.path.display())
     }
 
-    /// Notes whether a process is at the run.
+    /// Sets whether a process is running the run.
     fn mark(&self, entry: RunEntry) -> RunEntry {
         match &self.read_only {
             None => self.claims.mark(entry),
@@ -171,7 +174,7 @@ impl FileJournal {
     }
 }
 
-/// A journal is readable for its user only: it holds the values that runs were given.
+/// The file is readable only for its owner, because it contains the parameter values of runs.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true);
@@ -180,26 +183,28 @@ fn options() -> OpenOptions {
     options
 }
 
-/// The file, which is written on threads that may block. `None`: it may only be read.
+/// The file, which is written on threads that may block. `None` if it was opened for reading.
 struct Disk {
     path: PathBuf,
     written: Option<Arc<Mutex<Written>>>,
-    /// The length of the durable lines, as far as it is known here. A write that was cut off may have ended since.
+    /// Length of the durable lines, as far as this process knows. A write that was interrupted may have
+    /// completed since.
     durable: u64,
     syncs: Arc<AtomicU64>,
 }
 
-/// The locked file, and the length of its durable lines.
+/// The locked file and the length of its durable lines.
 struct Written {
     file: File,
     durable: u64,
 }
 
 impl Written {
-    /// Makes lines durable behind those that are, and returns the new length. The first ones come with the head of the file.
+    /// Appends lines durably and returns the new length. The first lines are preceded by the head of the
+    /// file.
     fn write(&mut self, at: u64, lines: &[u8]) -> io::Result<u64> {
         if self.durable != at {
-            return Err(io::Error::other("another write came between"));
+            return Err(io::Error::other("another write intervened"));
         }
         let mut bytes = Vec::new();
         if at == 0 {
@@ -213,14 +218,15 @@ impl Written {
         Ok(self.durable)
     }
 
-    /// Cuts off what a failed write left behind the durable lines. Its pages are not counted on: the kernel may have dropped them after
-    /// an error of `fsync`, so that nothing but writing them again makes them durable.
+    /// Removes the bytes that a failed write left after the durable lines. Its pages may have been dropped by
+    /// the kernel after an error of `fsync`, so only writing them again makes them durable.
     fn cut_back(&mut self) -> io::Result<()> {
         self.file.set_len(self.durable)?;
         self.file.sync_all()
     }
 
-    /// Replaces the file by one without the lines of some runs. A crash leaves the old file or the new one, each whole.
+    /// Replaces the file by one without the lines of some runs. A crash leaves the complete old file or the
+    /// complete new one.
     fn remove(&mut self, path: &Path, is_removed: &dyn Fn(&str) -> bool) -> io::Result<()> {
         let mut text = vec![0; usize::try_from(self.durable).map_err(io::Error::other)?];
         self.file.seek(SeekFrom::Start(0))?;
@@ -233,7 +239,7 @@ impl Written {
             .collect();
         let new_path = PathBuf::from([path.as_os_str(), ".new".as_ref()].join("".as_ref()));
         let mut file = options().truncate(true).open(&new_path)?;
-        // Locked before it bears the name: who opens it then finds it in use.
+        // The new file is locked before the rename, so that a process that opens it finds it in use.
         file.try_lock().map_err(io::Error::from)?;
         file.write_all(&kept)?;
         file.sync_all()?;
@@ -244,13 +250,13 @@ impl Written {
 }
 
 impl Disk {
-    /// Does something to the file on a thread that may block.
+    /// Runs an operation on the file on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         what: impl FnOnce(&mut Written) -> io::Result<T> + Send + 'static,
     ) -> Result<T, String> {
         let Some(written) = self.written.clone() else {
-            return Err("the journal was opened for reading only".to_owned());
+            return Err("the journal is open for reading only".to_owned());
         };
         let done = tokio::task::spawn_blocking(move || {
             what(&mut written.lock().unwrap_or_else(PoisonError::into_inner))
@@ -287,14 +293,14 @@ impl Sink for Disk {
     async fn settle(&mut self, _: Arc<[u8]>) -> Result<bool, String> {
         let before = self.durable;
         let settled = self.blocking(move |written| {
-            // A write that was cut off may have ended since.
+            // A write that was interrupted may have completed since.
             if written.durable == before {
                 written.cut_back()?;
             }
             Ok(written.durable)
         });
         self.durable =
-            settled.await.map_err(|error| format!("a failed record cannot be cut off: {error}"))?;
+            settled.await.map_err(|error| format!("a failed record cannot be removed: {error}"))?;
         Ok(self.durable != before)
     }
 }
@@ -353,10 +359,10 @@ fn failed(path: &Path, what: &str, error: io::Error) -> Error {
         .with_source(error)
 }
 
-/// Whether this process has the file to itself now.
+/// Tries to lock the file. Returns `false` if another process holds the lock.
 ///
-/// Some hold a lock for a moment only, and are waited for: readers, and a child process that is being started and has not let go of what
-/// it inherits.
+/// Retries for a short time, because some processes hold the lock only for a moment: readers, and child
+/// processes that are being started and have not closed inherited files.
 #[expect(
     clippy::disallowed_methods,
     reason = "a tenth of a second of the machine's time, on a thread that may block"
@@ -372,9 +378,9 @@ fn lock(file: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The refusal of a second process, with what the first one is at.
+/// Returns the error for a second process, which names the run of the first one.
 fn in_use(path: &Path, file: &mut File) -> Error {
-    // What cannot be read is the first one's to complain about.
+    // A file that cannot be read is reported by the first process.
     let runs = read(path, file).map(|(index, _)| index.all_runs()).unwrap_or_default();
     let active = runs.into_iter().find(|entry| entry.ended.is_none() && !entry.begun.pipeline.is_empty());
     let error = match active {
@@ -383,13 +389,13 @@ fn in_use(path: &Path, file: &mut File) -> Error {
         }
         None => Error::new(
             ErrorKind::Overlap,
-            "another process uses this journal; let it end, or give this run a journal of its own",
+            "another process has this journal open; wait until it ends, or use another journal for this run",
         ),
     };
     error.with_context("journal", path.display())
 }
 
-/// What the lines say, and how many bytes whole lines have.
+/// Reads all lines. Returns the index and the length of the complete lines in bytes.
 fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(|error| failed(path, "the journal cannot be read", error))?;
@@ -411,7 +417,7 @@ fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
     Ok((index, whole as u64))
 }
 
-/// Whether the path still names this file.
+/// Returns `true` if the path still refers to this file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -423,13 +429,13 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     Ok((mine.dev(), mine.ino()) == (named.dev(), named.ino()))
 }
 
-/// Elsewhere a file that is open is not replaced.
+/// Other platforms do not replace an open file.
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Makes a freshly created file's name durable.
+/// Makes the name of a newly created file durable.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {
@@ -439,7 +445,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Elsewhere a directory cannot be opened as a file; its own journal keeps the name.
+/// Other platforms cannot open a directory as a file; their file systems make the name durable.
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
@@ -550,7 +556,7 @@ mod tests {
         assert_eq!((error.kind(), error.context("line")), (ErrorKind::Journal, Some("3")));
     }
 
-    /// A service that had a full disk for a minute used to fail each statement until it was started anew.
+    /// Regression: after a minute with a full disk, a service failed every statement until it was restarted.
     #[tokio::test]
     async fn recovers_when_the_disk_does_and_leaves_nothing_torn() {
         let directory = tempfile::tempdir().unwrap();
@@ -562,7 +568,7 @@ mod tests {
             let written = journal.group.sink.lock().await.written.clone().unwrap();
             std::mem::replace(&mut written.lock().unwrap().file, file)
         };
-        // Every write to it fails.
+        // Every write to this file fails.
         let good = exchange(File::open(&path).unwrap()).await;
         for _ in 0..2 {
             let error = journal.append(submitted("a")).await.unwrap_err();
@@ -592,7 +598,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Journal);
             assert!(error.to_string().contains("with that version, then begin a new journal"), "{error}");
         }
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{old}\n"), "it is left as it was");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{old}\n"), "the file is unchanged");
     }
 
     #[test]
@@ -610,7 +616,7 @@ mod tests {
         journal.runs(100, None).await.unwrap().runs
     }
 
-    /// A process that waited for another one stood still for a sixth of the time.
+    /// Regression: a process that waited for the lock blocked its thread for a sixth of the time.
     #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "the thread's own time is measured")]
     async fn waiting_for_another_process_blocks_no_thread() {
@@ -618,7 +624,7 @@ mod tests {
         let path = directory.path().join("journal.jsonl");
         let _first = FileJournal::open(&path).unwrap();
         let mut shortest = Duration::MAX;
-        // The machine may be busy; the lock was waited for each time.
+        // The machine may be busy; the test succeeds if one of five attempts is fast enough.
         for _ in 0..5 {
             let begun = std::time::Instant::now();
             assert!(futures::poll!(std::pin::pin!(FileJournal::open_when_free(&path))).is_pending());
@@ -648,14 +654,14 @@ mod tests {
         assert_eq!(error.context("active_since"), Some("2026-11-23T06:30:00Z"));
         let seen = FileJournal::open_read_only(&path).unwrap();
         assert!(all_runs(&seen).await[0].is_active);
-        // Its process died: the lock went with it.
+        // The process died, which releases the lock.
         drop(first);
         let seen = FileJournal::open_read_only(&path).unwrap();
         let runs = all_runs(&seen).await;
         assert!(!runs[0].is_active && runs[0].ended.is_none());
         assert!(seen.append(intent("a")).await.unwrap_err().to_string().contains("reading only"));
-        let second = FileJournal::open(&path).expect("a reader keeps nobody away");
-        // The second one is not at what the first one left.
+        let second = FileJournal::open(&path).expect("a reader does not lock others out");
+        // The second process does not run the run of the first one.
         second.append_run(begun_by(2, "two", "2026-11-23T07:00:00Z")).await.unwrap();
         let seen = FileJournal::open_read_only(&path).unwrap();
         assert_eq!(all_runs(&seen).await.iter().map(|run| run.is_active).collect::<Vec<_>>(), [true, false]);

@@ -1,4 +1,4 @@
-//! [`Group`]: appends that come together share one write.
+//! [`Group`]: group commit of concurrent appends.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -7,20 +7,21 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::{Index, Line};
 
-/// Where lines become durable.
+/// Destination of lines.
 #[async_trait]
 pub(super) trait Sink: Send + 'static {
-    /// Makes whole lines durable. After an error it is not known which of them are.
+    /// Writes complete lines durably. After an error, it is unknown which of them are durable.
     async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String>;
 
-    /// Called after a write that failed or was cut off, before the next one. Afterwards either all of its lines are durable (`true`)
-    /// or none is and none will be (`false`).
+    /// Resolves a write that failed or was interrupted, before the next write. Returns `true` if all of its
+    /// lines are durable, and `false` if none is and none will be.
     async fn settle(&mut self, lines: Arc<[u8]>) -> Result<bool, String>;
 }
 
-/// Group commit: lines that are queued while a write is in flight go together in the next one.
+/// Group commit: lines that are queued while a write is in flight are written together by the next one.
 ///
-/// After a write that failed, the next append first [settles](Sink::settle) it. So a journal recovers when its storage does.
+/// After a write that failed, the next append first [settles](Sink::settle) it. A journal thus recovers when
+/// its storage does.
 pub(super) struct Group<S> {
     state: Arc<Mutex<State>>,
     pub(super) sink: Arc<AsyncMutex<S>>,
@@ -33,7 +34,7 @@ struct State {
     index: Index,
     /// The lines for the next write.
     waiting: Batch,
-    /// The lines of the write in flight, or of the last one if it failed or was cut off.
+    /// The lines of the write in flight, or of the last write if it failed or was interrupted.
     written: Option<Batch>,
 }
 
@@ -41,7 +42,7 @@ struct State {
 struct Batch {
     lines: Vec<Line>,
     bytes: Arc<[u8]>,
-    /// Set when the callers have their result.
+    /// Set once the callers have their result.
     verdict: Verdict,
 }
 
@@ -51,19 +52,20 @@ impl<S: Sink> Group<S> {
         Self { state: Arc::new(Mutex::new(state)), sink: Arc::new(AsyncMutex::new(sink)) }
     }
 
-    /// Returns once the line is durable. Lines of a caller that waits for each keep their order.
+    /// Returns once the line is durable. The lines of a caller that awaits each append keep their order.
     pub(super) async fn append(&self, line: Line) -> Result<(), String> {
         let verdict = lock(&self.state).queue(line);
-        // The first caller writes every queued line. The others return once theirs is durable.
+        // The first caller writes all queued lines. The other callers return once theirs are durable.
         let mut sink = self.sink.clone().lock_owned().await;
         if let Some(verdict) = verdict.get() {
             return verdict.clone();
         }
         let state = self.state.clone();
-        // A task of its own: dropping one caller must not cut a write that others wait for.
+        // The write runs in a separate task, because dropping one caller must not interrupt a write for which
+        // others wait.
         let written = tokio::spawn(async move {
             if let Err(error) = settle(&mut *sink, &state).await {
-                // Nothing of these lines was sent.
+                // None of these lines was written.
                 std::mem::take(&mut lock(&state).waiting).fail(error);
                 return;
             }
@@ -78,7 +80,7 @@ impl<S: Sink> Group<S> {
         verdict.get().cloned().unwrap_or_else(|| done.and(Err(LOST.to_owned())))
     }
 
-    /// The sink, while nothing is written to it.
+    /// Returns the sink while no write is in flight.
     pub(super) async fn sink(&self) -> Result<OwnedMutexGuard<S>, String> {
         let mut sink = self.sink.clone().lock_owned().await;
         settle(&mut *sink, &self.state).await?;
@@ -94,9 +96,9 @@ impl<S: Sink> Group<S> {
     }
 }
 
-const LOST: &str = "the write was cut off";
+const LOST: &str = "the write was interrupted";
 
-/// Settles the last write if it failed or was cut off.
+/// Settles the last write if it failed or was interrupted.
 async fn settle<S: Sink>(sink: &mut S, state: &Mutex<State>) -> Result<(), String> {
     let Some(bytes) = lock(state).written.as_ref().map(|written| written.bytes.clone()) else {
         return Ok(());
@@ -133,7 +135,7 @@ impl State {
         Ok(self.written.insert(batch).bytes.clone())
     }
 
-    /// Ends the write. After an error its lines are kept, to be settled.
+    /// Ends the write. After an error, its lines are kept until they are settled.
     fn note(&mut self, result: Result<(), String>) {
         match (result, self.written.take()) {
             (Ok(()), Some(batch)) => {
@@ -150,7 +152,7 @@ impl State {
     }
 }
 
-// A panic while the lock was held leaves the state whole: it is never half changed.
+// No critical section panics halfway through an update, so the state of a poisoned lock is consistent.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -171,11 +173,11 @@ mod tests {
         journal::{Event, Record},
     };
 
-    /// A sink whose writes take a second. Notes the number of lines of each write.
+    /// Sink whose writes take a second. It records the number of lines of each write.
     #[derive(Clone, Default)]
     struct Slow {
         writes: Arc<Mutex<Vec<usize>>>,
-        /// Writes fail now.
+        /// `true` while writes fail.
         is_full: Arc<AtomicBool>,
         /// The result of settling a failed write.
         settled: Arc<AtomicBool>,
@@ -224,7 +226,7 @@ mod tests {
             start.elapsed().as_secs()
         }))
         .await;
-        // All hundred were queued before the first write began to run.
+        // All hundred lines were queued before the first write started.
         assert_eq!((*writes.lock().unwrap()).iter().sum::<usize>(), 100);
         assert!(writes.lock().unwrap().len() <= 2, "{writes:?}");
         assert!(took.iter().all(|seconds| (1..=2).contains(seconds)), "none before its own write: {took:?}");
@@ -245,7 +247,7 @@ mod tests {
         assert_eq!(*writes.lock().unwrap(), [1, 2, 1]);
     }
 
-    /// A service whose disk was full for a minute used to fail each statement until it was started anew.
+    /// Regression: after a minute with a full disk, a service failed every statement until it was restarted.
     #[tokio::test(start_paused = true)]
     async fn a_group_recovers_when_its_sink_does() {
         for settled in [false, true] {
@@ -281,7 +283,7 @@ mod tests {
             };
             tokio::join!(append, free).0
         };
-        // The first write fails at 1 s, and is settled then for the second. The disk has room at 1.1 s.
+        // The first write fails at 1 s, and is settled for the second one. The disk has space again at 1.1 s.
         let results = tokio::join!(group.append(line(0)), later);
         assert_eq!(results, (Err("the disk is full".to_owned()), Err("the disk is full".to_owned())));
         assert_eq!(group.append(line(2)).await, Ok(()));

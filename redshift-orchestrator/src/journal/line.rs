@@ -1,4 +1,4 @@
-//! [`Line`]: one line of a journal, with its checksum, and the head that names the format.
+//! [`Line`]: one line of a journal with its checksum, and the head that identifies the format.
 
 use std::{error, fmt};
 
@@ -7,20 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{Record, RunRecord};
 
-/// A line of a journal.
+/// Line of a journal.
 ///
-/// Each line is a JSON object whose last field is `crc`, eight hexadecimal digits: the CRC-32 of the object without that field. So a line
-/// that was changed in place, and still is JSON, is recognised.
+/// Each line is a JSON object whose last field is `crc`, eight hexadecimal digits: the CRC-32 of the object
+/// without that field. It detects a line that was changed and is still valid JSON.
 #[derive(Clone, Debug)]
 pub(crate) enum Line {
     Step(Record),
     Run(RunRecord),
 }
 
-/// The number of the format. 1: lines had no checksum, there was no head, and client tokens did not depend on the pipeline and the target.
+/// Version of the format. In version 1, lines had no checksum, there was no head, and client tokens did not
+/// depend on the pipeline and the target.
 const FORMAT: u32 = 2;
 
-/// The first line of a file or an object.
+/// First line of a file or an object.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Head {
     format: u32,
@@ -29,21 +30,21 @@ pub(crate) struct Head {
     writer: Option<String>,
 }
 
-/// A line that cannot be used.
+/// Reason why a line cannot be used.
 #[derive(Debug)]
 pub(crate) enum BadLine {
     /// The journal is of an earlier format.
     Old,
     /// The journal is of a later format.
     New(u32),
-    /// The line is not the one that was written.
+    /// The checksum does not match.
     Checksum,
     /// The line is not a record.
     Json(serde_json::Error),
 }
 
 impl BadLine {
-    /// What is wrong with the journal, and the way out.
+    /// Returns the problem with the journal and a remedy.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Old => {
@@ -52,7 +53,7 @@ impl BadLine {
             }
             Self::New(_) => "the journal was written by a later version; use that version",
             Self::Checksum | Self::Json(_) => {
-                "a line is damaged; restore the journal from a copy, or begin a new one under another name after a look at what its runs did"
+                "a line is damaged; restore the journal from a backup, or check the effects of its runs and begin a new journal under another name"
             }
         }
     }
@@ -78,22 +79,22 @@ impl From<serde_json::Error> for BadLine {
 }
 
 impl Head {
-    /// The head of a file, or of the objects of one process.
+    /// Creates the head of a file, or of the objects of one process.
     pub(crate) fn new(writer: Option<String>) -> Self {
         Self { format: FORMAT, writer }
     }
 
-    /// Appends the head, with its end.
+    /// Appends the head and the end of the line.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> serde_json::Result<()> {
         seal(bytes, |bytes| serde_json::to_writer(bytes, self))
     }
 
-    /// Checks the first line of a file or an object, without its end.
+    /// Checks the first line of a file or an object, given without its end.
     pub(crate) fn check(line: &[u8]) -> Result<(), BadLine> {
         #[derive(Deserialize)]
         struct Any {
             format: Option<u32>,
-            // Format 1 began with a record in a file, and with the writer in an object.
+            // In format 1, a file began with a record, and an object with the writer.
             event: Option<serde::de::IgnoredAny>,
             writer: Option<serde::de::IgnoredAny>,
         }
@@ -111,7 +112,7 @@ impl Head {
 }
 
 impl Line {
-    /// The time and the run of the record.
+    /// Returns the time and the run of the record.
     pub(crate) fn of(&self) -> (Timestamp, &str) {
         match self {
             Self::Step(record) => (record.at, &record.key.run),
@@ -119,7 +120,7 @@ impl Line {
         }
     }
 
-    /// The run of a line that was read before, or `None` for the head.
+    /// Returns the run of a line that was read before, or `None` for the head.
     pub(crate) fn run_of(line: &[u8]) -> Option<String> {
         #[derive(Deserialize)]
         struct Of {
@@ -128,7 +129,7 @@ impl Line {
         serde_json::from_slice(line).ok().map(|Of { run }| run)
     }
 
-    /// Reads a line, without its end.
+    /// Reads a line, given without its end.
     pub(crate) fn read(line: &[u8]) -> Result<Self, BadLine> {
         #[derive(Deserialize)]
         struct Which {
@@ -142,7 +143,7 @@ impl Line {
         })
     }
 
-    /// Appends the line, with its end.
+    /// Appends the line and its end.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> serde_json::Result<()> {
         seal(bytes, |bytes| match self {
             Self::Step(record) => serde_json::to_writer(bytes, record),
@@ -151,10 +152,10 @@ impl Line {
     }
 }
 
-/// The length of `,"crc":"00000000"}`.
+/// Length of `,"crc":"00000000"}`.
 const SEAL: usize = 18;
 
-/// Appends an object with its checksum and the end of the line. After an error nothing is appended.
+/// Appends an object with its checksum and the end of the line. Appends nothing if it fails.
 fn seal(
     bytes: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
@@ -197,7 +198,7 @@ mod tests {
         ]
     }
 
-    /// A digit of an id that was changed on disk used to be taken for the id.
+    /// Regression: a changed digit in a stored id was not detected.
     #[test]
     fn any_changed_byte_is_recognised() {
         for line in lines() {

@@ -1,4 +1,4 @@
-//! [`MemoryJournal`]: a journal that lives as long as the process.
+//! [`MemoryJournal`]: a journal in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{Result, StepKey};
 
-/// A journal that lives as long as the process, shared by its clones. The default of an orchestrator, and the journal of tests.
+/// Journal in memory, shared by its clones. The default of an orchestrator, and suitable for tests.
 ///
-/// Client tokens do not need it: a process that starts anew with the same run's name makes the same tokens, and the service
-/// recognises them for 8 hours. What is lost with this journal is everything older, and which steps are done.
+/// Client tokens do not depend on it: a restarted process that uses the same name for a run creates the same
+/// tokens, and the service recognises them for 8 hours. With the journal, the process loses the record of
+/// completed steps and of everything older than 8 hours.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryJournal(Arc<Mutex<Kept>>);
 
@@ -25,17 +26,17 @@ struct Kept {
 }
 
 impl MemoryJournal {
-    /// An empty journal.
+    /// Creates an empty journal.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// All records, in the order in which they were written.
+    /// Returns all records in the order in which they were appended.
     pub fn records(&self) -> Vec<Record> {
         self.with(|kept| kept.records.clone())
     }
 
-    // A panic elsewhere cannot leave a record half applied that matters: the lock is taken as it is.
+    // No critical section panics halfway through an update, so the state of a poisoned lock is consistent.
     fn with<T>(&self, read: impl FnOnce(&mut Kept) -> T) -> T {
         read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,41 +1,45 @@
-//! The journal: what was about to be submitted, what was, and how it ended.
+//! The journal: a durable record of intents, statement ids and endings.
 //!
-//! An intent is durable *before* its statement is submitted, with the client token and the name that the statement will
-//! bear. Whatever is lost after that, the next process finds the intent and asks the service what became of it.
+//! An intent is durable *before* its statement is submitted. It contains the client token and the name of the
+//! statement. If anything is lost later, the next process finds the intent and reads the fate of the
+//! statement from the service.
 //!
-//! | the process died, or lost the answer | the journal holds | the next run, within 8 h | within 24 h | after |
+//! | the process died, or lost the response | the journal contains | the next run, within 8 h | within 24 h | later |
 //! |---|---|---|---|---|
 //! | before the intent was durable | nothing | submits: nothing was sent | the same | the same |
-//! | before the submit was sent | intent | submits with the same token: the service runs it | lists by name: not there, **unknown** | **unknown** |
-//! | after the submit took effect | intent | submits with the same token: the service answers with the first id | lists by name: takes its id | **unknown** |
-//! | while the statement ran | intent, id | asks for the id, waits on | the same | **unknown** |
-//! | after it ended, before that was durable | intent, id | asks for the id | the same | **unknown** |
-//! | after the ending was durable | all of it | takes the ending from here, asks nobody | the same | the same |
-//! | while a record was written | a torn line, cut off | as before that record | the same | the same |
-//! | a request or its reply was lost, and the process lives | intent | submits again with the same token | lists by name; not there: **unknown** | **unknown** |
-//! | the service certainly did not take it | intent, refused | submits: nothing was sent | the same | the same |
-//! | the time was over, and the cancel was not answered | intent, id, **unknown** | asks for the id | the same | **unknown** |
+//! | before the submit was sent | intent | submits with the same token: the service runs it | lists by name: not found, **unknown** | **unknown** |
+//! | after the submit took effect | intent | submits with the same token: the service returns the first id | lists by name: found, uses its id | **unknown** |
+//! | while the statement was running | intent, id | polls the id and waits | the same | **unknown** |
+//! | after it ended, before the ending was durable | intent, id | polls the id | the same | **unknown** |
+//! | after the ending was durable | everything | uses the recorded ending, sends nothing | the same | the same |
+//! | while a record was written | an incomplete line, which is removed | as before that record | the same | the same |
+//! | a request or its response was lost, and the process lives | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
+//! | the service did not accept it | intent, refused | submits: nothing was sent | the same | the same |
+//! | the timeout expired, and the cancel got no response | intent, id, **unknown** | polls the id | the same | **unknown** |
 //!
-//! Tests of the rows, in `tests/orchestration/endings.rs` unless said otherwise:
+//! Each row has a test. In `tests/orchestration/endings.rs`:
 //! `a_death_before_the_intent_was_durable_is_no_event`,
 //! `a_death_before_the_submit_is_settled_by_the_token_for_8_hours_and_then_unknown`,
 //! `a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown`,
 //! `a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours` (two rows),
-//! `a_death_after_the_ending_was_durable_needs_nobody`, `cuts_off_a_last_line_torn_at_any_byte` (`journal/file.rs`),
-//! `lost_answers_run_nothing_twice`, `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`; all rows at once, over drawn schedules:
-//! `no_schedule_doubles_or_loses_a_statement` (`promises.rs`).
+//! `a_death_after_the_ending_was_durable_needs_nobody`, `lost_answers_run_nothing_twice`, and
+//! `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`. In `journal/file.rs`:
+//! `cuts_off_a_last_line_torn_at_any_byte`. In `promises.rs`, for all rows at once over random schedules:
+//! `no_schedule_doubles_or_loses_a_statement`.
 //!
-//! 8 hours is how long the service remembers a client token, 24 hours how long it keeps a statement's record; both are
-//! counted from the intent, less a margin of 15 minutes. A statement that a listing does not show is unknown and not
-//! "never sent": the service documents neither how soon a statement appears there nor that everything does, and a listing
-//! shows only what the same IAM role submitted. What is unknown is never submitted again; a person looks, and
-//! [settles](crate::Orchestrator::settle) it.
+//! The service remembers a client token for 8 hours and keeps the record of a statement for 24 hours. Both
+//! are counted from the intent, less a safety margin of 15 minutes. A statement that no listing contains is
+//! unknown rather than "never sent": the service documents neither how soon a statement is listed nor that
+//! every statement is, and a listing contains only statements submitted by the same IAM role. An unknown
+//! statement is never submitted again; an operator investigates and [settles](crate::Orchestrator::settle)
+//! it.
 //!
-//! # What it holds
+//! # Contents
 //!
-//! No SQL, and no values of secret parameters. It holds the other values that a run was begun with, so that the run can go on with them; client
-//! tokens, digests that say nothing to a reader but would confirm a guess; and the database's words about failures, without what they
-//! quote unless that was [asked for](crate::Orchestrator::with_quotations).
+//! A journal contains neither SQL nor the values of secret parameters. It contains the other parameter values
+//! of a run, so that the run can be resumed; client tokens, which are digests that reveal nothing but would
+//! confirm a guess; and error texts of the database, whose quoted values are redacted unless
+//! [`with_quotations`](crate::Orchestrator::with_quotations) is set.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,50 +72,52 @@ pub use object_store::ObjectStoreJournal;
 pub use prune::{Keep, Kept, Prune, Pruned, prune};
 pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunPage, RunRecord, RunResult};
 
-/// Where intents, ids and endings are kept.
+/// Durable record of intents, ids and endings.
 ///
 /// # For implementors
 ///
-/// * When [`append`](Self::append) returns `Ok`, the record survives the process and the machine's loss of power; when it returns
-///   an error, it may or may not be there. A dropped `append` may have taken effect.
+/// * After [`append`](Self::append) returns `Ok`, the record survives the end of the process and a power
+///   failure. After an error, the record may or may not be stored. A dropped `append` may have taken effect.
 /// * Records of one key are kept in the order of their appends.
-/// * Two processes must not write one journal at the same time; an implementation refuses the second.
+/// * Two processes must not write one journal at the same time; an implementation rejects the second one.
 ///
-/// `conformance::journal` (feature `conformance`) has the scenarios that hold an implementation to this.
+/// The scenarios in `conformance::journal` (feature `conformance`) check an implementation.
 #[async_trait]
 pub trait Journal: fmt::Debug + Send + Sync {
     /// Makes a record durable.
     async fn append(&self, record: Record) -> Result<()>;
 
-    /// Returns the folded records of one attempt at a step, or `None` if it was never intended.
+    /// Returns the folded records of one attempt at a step, or `None` if there is no intent.
     async fn entry(&self, key: &StepKey) -> Result<Option<Entry>>;
 
-    /// Returns the attempts of a run, by step and attempt.
+    /// Returns the attempts of a run, ordered by step and attempt.
     async fn run(&self, run: &str) -> Result<Vec<Entry>>;
 
-    /// Makes a run active until the returned guard is dropped or the process dies. With `alone`, other runs of the same pipeline are
-    /// refused meanwhile. A second process is refused the same run in any case.
+    /// Makes a run active until the returned guard is dropped or the process dies. With `alone`, other runs
+    /// of the same pipeline are rejected during this time. A second process is never admitted to the same
+    /// run.
     ///
     /// # Errors
-    /// [`ErrorKind::Overlap`] with `active_run` and `active_since` in its context.
+    /// Returns [`ErrorKind::Overlap`] with `active_run` and `active_since` in its context.
     async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun>;
 
-    /// Makes a record about a run as a whole durable.
+    /// Makes a record about a run durable.
     async fn append_run(&self, record: RunRecord) -> Result<()>;
 
-    /// Returns a run as a whole, or `None` if the journal has no record of it. The cost does not depend on the number of other runs.
+    /// Returns a run, or `None` if the journal has no record of it. The cost does not depend on the number of
+    /// other runs.
     async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>>;
 
-    /// Returns up to `limit` runs (at least one, if there is one), newest first by [`RunEntry::first_begun_at`], beginning behind
-    /// `after`. The cost depends on `limit`, not on the number of runs in the journal.
+    /// Returns up to `limit` runs (at least one, if there is one) after the cursor `after`, newest first by
+    /// [`RunEntry::first_begun_at`]. The cost depends on `limit`, not on the number of runs in the journal.
     ///
     /// A run whose statements were submitted without a pipeline is listed with an empty pipeline name.
     async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage>;
 
-    /// Removes all records of these runs. [`prune`] decides which runs may be removed, and holds their claims meanwhile.
+    /// Removes all records of these runs. [`prune`] selects the runs and holds their claims.
     ///
-    /// A process that dies during the removal leaves each run whole, absent, or unreadable until a further call finishes the removal.
-    /// A removal that was cut short is finished first, also if `runs` is empty.
+    /// A process that dies during the removal leaves each run complete, absent, or unreadable until a further
+    /// call finishes the removal. An interrupted removal is finished first, even if `runs` is empty.
     async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()>;
 }
 
@@ -154,53 +160,53 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
 /// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// When it was written.
+    /// Time of the record.
     pub at: Timestamp,
-    /// Which attempt it is about.
+    /// The attempt.
     #[serde(flatten)]
     pub key: StepKey,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What happened to an attempt at a step.
+/// Event of an attempt at a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// It is about to be submitted.
+    /// The statement is about to be submitted.
     Intent {
-        /// The client token it will bear.
+        /// Its client token.
         token: ClientToken,
-        /// The statement name it will bear.
+        /// Its statement name.
         name: String,
     },
-    /// The service accepted it.
+    /// The service accepted the statement.
     Submitted {
-        /// Under this id.
+        /// Its id.
         id: StatementId,
     },
-    /// It ended.
+    /// The statement ended.
     Ended(Ended),
-    /// The service refused it, or could not be reached; it certainly did not run.
+    /// The service rejected the statement, or could not be reached; it did not run.
     Refused {
-        /// The error, as printed.
+        /// The error as text.
         error: String,
     },
-    /// What became of it could not be proved.
+    /// The outcome could not be proved.
     Unknown {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A person looked, and said what became of it.
+    /// An operator recorded the outcome.
     Settled {
-        /// What the person found.
+        /// The outcome.
         found: Settlement,
-        /// Who.
+        /// Name of the operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
-        /// Why they think so.
+        /// Reason given by the operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         because: Option<String>,
     },
@@ -211,65 +217,67 @@ pub enum Event {
 pub struct Ended {
     /// `FINISHED`, `FAILED` or `ABORTED`.
     pub status: Status,
-    /// Why it failed, in the database's words.
+    /// Error text of the database, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Whether it was cancelled because its time was over.
+    /// `true` if it was cancelled because its timeout expired.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub timed_out: bool,
-    /// How long the database worked on it, in seconds.
+    /// Execution time in the database, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::seconds::optional")]
     pub executing: Option<Duration>,
-    /// Rows in the result, or rows that it affected.
+    /// Number of rows in the result, or of rows that the statement affected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// Whether there is a result to fetch.
+    /// `true` if there is a result to fetch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_result_set: bool,
 }
 
-/// What a person found out about a statement whose fate was unknown.
+/// Outcome that an operator determined for a statement whose outcome was unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Settlement {
-    /// It ran and its effect is there: the step counts as finished.
+    /// The statement ran and had its effect; the step counts as finished.
     Finished,
-    /// It ran and left nothing behind: the attempt counts as failed, and the next one may run.
+    /// The statement ran without a lasting effect; the attempt counts as failed, and the next one may run.
     Failed,
-    /// It never ran: the same attempt may be submitted.
+    /// The statement never ran; the same attempt may be submitted.
     NeverRan,
 }
 
-/// What is known of one attempt at a step: its records, folded.
+/// State of one attempt at a step: its folded records.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Which attempt.
+    /// The attempt.
     pub key: StepKey,
-    /// When it was first intended. The service's 8 and 24 hours are counted from here.
+    /// Time of the first intent. The service's 8 and 24 hours are counted from it.
     pub intended_at: Timestamp,
-    /// The client token it bears.
+    /// Client token of the statement.
     pub token: ClientToken,
-    /// The statement name it bears.
+    /// Name of the statement.
     pub name: String,
-    /// The service's id, once that is known.
+    /// Id of the statement, if known.
     pub id: Option<StatementId>,
-    /// Where it stands.
+    /// State of the attempt.
     pub standing: Standing,
 }
 
 impl Entry {
-    /// What a person can look at to find out what became of it: the service's record and listing, and Redshift's own log of queries.
+    /// Returns instructions for an investigation by hand: the service's record and listing, and Redshift's
+    /// query log.
     pub fn what_to_check(&self) -> String {
         what_to_check(&self.name, self.id.as_ref(), self.intended_at)
     }
 }
 
-/// Writes down what a person found out about a statement whose fate is unknown, who, and why they think so.
+/// Records the outcome that an operator determined for a statement whose outcome is unknown, with the
+/// operator's name and reason.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] if the journal does not know this attempt, or knows its ending.
+/// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt, or contains its ending.
 pub async fn settle(
     journal: &dyn Journal,
     at: Timestamp,
@@ -289,35 +297,36 @@ pub async fn settle(
     }
 }
 
-/// Where an attempt at a step stands.
+/// State of an attempt at a step.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Standing {
-    /// Intended, perhaps submitted, perhaps ended: the service knows.
+    /// The statement was intended, and perhaps submitted. Its status is in the service.
     Open,
-    /// Ended.
+    /// The statement ended.
     Ended(Ended),
-    /// Certainly did not run.
+    /// The statement did not run.
     Refused(String),
-    /// Could not be proved when it was last looked at.
+    /// The outcome could not be proved at the last attempt.
     Unknown(String),
-    /// Said by a person.
+    /// An operator recorded the outcome.
     Settled(Settlement),
 }
 
-/// Entries by key: what a journal keeps in memory of its records.
+/// Entries by key: the records of a journal in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     steps: BTreeMap<StepKey, Entry>,
     runs: BTreeMap<String, RunEntry>,
-    /// The runs by the time of their first record.
+    /// Runs by the time of their first record.
     by_time: BTreeSet<(Timestamp, String)>,
 }
 
 impl Index {
     pub(crate) fn apply(&mut self, line: Line) {
         let (at, run) = line.of();
-        // Any record makes its run known: statements that are submitted without a pipeline have no `run-begun`.
+        // Every record adds its run, because statements that are submitted without a pipeline have no
+        // `run-begun`.
         if !self.runs.contains_key(run) {
             self.runs.insert(run.to_owned(), RunEntry::first_seen(run, at));
             self.by_time.insert((at, run.to_owned()));
@@ -328,12 +337,12 @@ impl Index {
         }
     }
 
-    /// Adds a record. A record without an intent before it is left out: it proves nothing that could be acted upon.
+    /// Adds a record. A record without an intent is ignored, because it proves nothing.
     fn apply_step(&mut self, record: Record) {
         let Record { at, key, event } = record;
         let standing = match event {
             Event::Intent { token, name } => {
-                // An intent that is written again begins anew: the one before it was refused or settled as never run.
+                // A second intent starts over: the previous one was rejected, or settled as never run.
                 let entry = Entry {
                     key: key.clone(),
                     intended_at: at,
@@ -357,7 +366,7 @@ impl Index {
             Event::Settled { found, .. } => Standing::Settled(found),
         };
         if let Some(entry) = self.steps.get_mut(&key) {
-            // Of two that waited for it, one was told how it ended.
+            // Of two processes that waited for the statement, one received its ending.
             let is_known = matches!(entry.standing, Standing::Ended(_));
             if !(is_known && matches!(standing, Standing::Unknown(_))) {
                 entry.standing = standing;
@@ -393,12 +402,12 @@ impl Index {
         self.runs.get(run).cloned()
     }
 
-    /// All runs, newest first.
+    /// Returns all runs, newest first.
     pub(crate) fn all_runs(&self) -> Vec<RunEntry> {
         self.runs_after(None).cloned().collect()
     }
 
-    /// A page of runs, newest first.
+    /// Returns a page of runs, newest first.
     pub(crate) fn runs(&self, limit: usize, after: Option<&RunCursor>) -> RunPage {
         let mut runs = self.runs_after(after).cloned();
         let page: Vec<_> = runs.by_ref().take(limit.max(1)).collect();

@@ -28,26 +28,31 @@ use super::{
 };
 use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
 
-/// A journal on object storage, for processes that have no disk of their own to rely on. It needs conditional puts, which S3 has.
+/// Journal on object storage, for processes without a durable disk. The store must support conditional puts,
+/// as S3 does.
 ///
 /// ```text
-/// PREFIX/runs/RUN/0000000001.jsonl         records of a run: what was appended at the same time, one a line
-/// PREFIX/by-time/TIME/RUN                  which runs there are: TIME counts down, so that a listing has the newest first
+/// PREFIX/runs/RUN/0000000001.jsonl         records of a run, one per line; concurrent appends share an object
+/// PREFIX/by-time/TIME/RUN                  list of runs; TIME decreases, so a listing begins with the newest run
 /// PREFIX/removing/ID.json                  runs that are being removed
-/// PREFIX/leases/runs/RUN.json              which process is at the run, and until when that holds
-/// PREFIX/leases/pipelines/PIPELINE.json    which run of the pipeline is active, and until when
+/// PREFIX/leases/runs/RUN.json              process that runs the run, and expiry of its lease
+/// PREFIX/leases/pipelines/PIPELINE.json    active run of the pipeline, and expiry of its lease
 /// ```
 ///
-/// * A record costs one `PUT` (records appended at the same time share one), a run one more for its place in the list of runs and two for
-///   its leases, which are renewed every [third](Self::with_lease) of their time. Opening a run costs a `LIST` and a `GET` an object of that
-///   run, however many other runs there are.
-/// * A page of the list of runs costs one `LIST`, and for each run what opening it costs and a `GET` for its lease. It relies on a store
-///   that lists objects in the order of their names, as S3 (but not its directory buckets), Google Cloud Storage and Azure do.
-/// * Two processes cannot write one run: objects are numbered and put only if their number is free, so the one that did not know of the
-///   other's record fails before it submits anything.
-/// * A put whose request or answer is lost is repeated for 10 seconds. It is numbered and the process's own, so that the record is there once.
-/// * A process that died is recognised by its lease, which nobody renews: after 30 seconds another one may go on. Clocks of processes
-///   may differ by less than that; by more, a lease is taken over early, and the numbers above decide.
+/// * A record costs one `PUT`; concurrent records share one. A run costs one more for its entry in the list
+///   of runs, and two for its leases, which are renewed after each [third](Self::with_lease) of their
+///   duration. Opening a run costs one `LIST`, and one `GET` per object of that run, whatever the number of
+///   other runs.
+/// * A page of the list of runs costs one `LIST`, and for each run the cost of opening it and one `GET` of
+///   its lease. The store must list objects in the order of their names, as S3 (except its directory
+///   buckets), Google Cloud Storage and Azure do.
+/// * Two processes cannot write one run: objects are numbered and are put only if their number is free. A
+///   process that does not know of the other's record fails before it submits anything.
+/// * A put whose request or response is lost is repeated for 10 seconds. The object's number and writer
+///   ensure that the record is stored only once.
+/// * A process that died does not renew its lease. After 30 seconds, another process may resume the run. The
+///   clocks of the processes may differ by less than that. With a larger difference, a lease can be taken
+///   over early, and the numbering of objects decides.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> redshift_orchestrator::Result<()> {
@@ -67,23 +72,24 @@ struct Inner {
     prefix: Path,
     clock: Arc<dyn Clock>,
     lease: Duration,
-    /// Tells this process's objects and leases from those of others.
+    /// Distinguishes the objects and leases of this process from those of others.
     writer: String,
-    /// Tells its leases from each other.
+    /// Distinguishes the leases of this process.
     taken: AtomicU64,
     runs: AsyncMutex<HashMap<String, Arc<Group<Objects>>>>,
     leases: Mutex<HashMap<String, Vec<Arc<AsyncMutex<Lease>>>>>,
 }
 
-/// How long a lease holds, unless said otherwise.
+/// Default duration of a lease.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// The pauses before an object is put again. The store's own client does not repeat a conditional put whose answer was lost.
+/// Pauses before an object is put again. The store's client does not repeat a conditional put whose response
+/// was lost.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(8)];
 
 impl ObjectStoreJournal {
-    /// The journal below `prefix`.
+    /// Creates a journal below `prefix`.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: impl AsRef<str>) -> Self {
         Self(Arc::new(Inner {
             store,
@@ -97,13 +103,14 @@ impl ObjectStoreJournal {
         }))
     }
 
-    /// How long after its death a process keeps others away; 30 seconds unless said otherwise. Set before it is used.
+    /// Sets the duration of a lease, after which a dead process no longer excludes others. Default: 30
+    /// seconds. Must be set before the journal is used.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
         self.changed(|inner| inner.lease = lease)
     }
 
-    /// The time of day by which leases expire.
+    /// Sets the clock by which leases expire.
     #[must_use]
     pub fn with_clock(self, clock: impl Clock + 'static) -> Self {
         self.changed(|inner| inner.clock = Arc::new(clock))
@@ -126,7 +133,7 @@ impl ObjectStoreJournal {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "two processes must differ; nothing else hangs on it")]
+#[expect(clippy::disallowed_methods, reason = "distinguishes processes; no result depends on it")]
 fn entropy() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
@@ -136,7 +143,7 @@ impl Inner {
         self.prefix.clone().join("runs").join(run)
     }
 
-    /// The run, as it was when this process first looked at it, and with what it wrote since.
+    /// Returns the run as this process first loaded it, with the records written since.
     async fn group(&self, run: &str) -> Result<Arc<Group<Objects>>> {
         let mut runs = self.runs.lock().await;
         if let Some(known) = runs.get(run) {
@@ -147,7 +154,7 @@ impl Inner {
         Ok(loaded)
     }
 
-    /// The run, as it is now.
+    /// Loads the current state of the run.
     async fn reload(&self, run: &str) -> Result<()> {
         let loaded = Arc::new(self.load(run).await?);
         self.runs.lock().await.insert(run.to_owned(), loaded);
@@ -169,7 +176,7 @@ impl Inner {
         Ok(Group::new(sink, index))
     }
 
-    /// The records of a run in these objects, and the number of the next one.
+    /// Reads the records of a run from these objects. Returns them with the number of the next object.
     async fn records(&self, directory: &Path, objects: Vec<Path>) -> Result<(Index, u64)> {
         let mut index = Index::default();
         for (number, path) in (1_u64..).zip(&objects) {
@@ -190,7 +197,7 @@ impl Inner {
         Ok((index, numbers + 1))
     }
 
-    /// The objects of a run, in order.
+    /// Returns the objects of a run in order.
     async fn objects(&self, directory: &Path) -> Result<Vec<Path>> {
         let listed: Result<Vec<_>, _> =
             self.store.list(Some(directory)).map_ok(|object| object.location).try_collect().await;
@@ -214,7 +221,7 @@ impl Inner {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lease at `path`, unless another process has it.
+    /// Acquires the lease at `path`, unless another process holds it.
     async fn take(&self, path: Path, claim: &Claim) -> Result<Lease> {
         let mut put_before: Option<Held> = None;
         let mut pauses = PAUSES.into_iter();
@@ -228,7 +235,7 @@ impl Inner {
             };
             let mode = match Held::at(&*self.store, &path).await? {
                 None => PutMode::Create,
-                // The answer to our own put was lost.
+                // The response to an earlier put of this process was lost.
                 Some((other, version)) if put_before.as_ref().is_some_and(|put| put.is(&other)) => {
                     return Ok(Lease {
                         store: self.store.clone(),
@@ -250,19 +257,19 @@ impl Inner {
                 Ok(version) => {
                     return Ok(Lease { store: self.store.clone(), path, held, version, is_released: false });
                 }
-                // Another one was faster: who?
+                // Another process was faster; the loop reads its lease.
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
                 Err(error) => match pauses.next().filter(|_| may_pass(&error)) {
                     Some(pause) => sleep(pause).await,
                     None => return Err(failed("the lease cannot be taken", &path, error)),
                 },
             }
-            // It may be there all the same, and would keep us away.
+            // The put may have taken effect, and would then exclude this process itself.
             put_before = Some(held);
         }
     }
 
-    /// A run that a listing shows, unless its removal has begun or its first record was never written.
+    /// Returns a run found in a listing, unless its removal has begun or its first record was never written.
     async fn listed(&self, by_time: &Path) -> Result<Option<RunEntry>> {
         let Some(name) = by_time.parts().next_back() else { return Ok(None) };
         let directory = self.prefix.clone().join("runs").join(name);
@@ -272,14 +279,15 @@ impl Inner {
         }
         let (index, _) = self.records(&directory, objects).await?;
         let Some(entry) = index.all_runs().pop() else { return Ok(None) };
-        // Of two processes that began one run at once, one failed. Its time leads nowhere.
+        // If two processes began one run at the same time, one failed. Its list entry has another time and is
+        // ignored.
         match self.place(&entry) == *by_time {
             true => self.with_lease_of(entry).await.map(Some),
             false => Ok(None),
         }
     }
 
-    /// Notes whether a process is at the run.
+    /// Sets whether a process is running the run.
     async fn with_lease_of(&self, entry: RunEntry) -> Result<RunEntry> {
         let lease = Held::at(&*self.store, &self.run_lease(&entry.run)).await?;
         let is_active = lease.is_some_and(|(held, _)| held.expires_at > self.clock.now());
@@ -290,7 +298,7 @@ impl Inner {
         self.prefix.clone().join("by-time")
     }
 
-    /// The object that lists a run.
+    /// Returns the path of the object that lists a run.
     fn place(&self, run: &RunEntry) -> Path {
         place(&self.by_time(), run.first_begun_at, &run.run)
     }
@@ -299,10 +307,11 @@ impl Inner {
         self.prefix.clone().join("removing")
     }
 
-    /// Removes objects that belong to runs, and last the object that says so.
+    /// Removes the objects of the runs, and finally the marker object.
     async fn finish_removal(&self, marker: Path, runs: Vec<Removed>) -> Result<()> {
         let directories: Vec<_> = runs.iter().map(|removed| self.directory(&removed.run)).collect();
-        // Without its first object no run can be read, so that none is taken for one that was left unfinished.
+        // The first object of each run is deleted first. Without it, a run cannot be read, and is not taken
+        // for an unfinished run.
         self.delete(directories.iter().map(|directory| numbered(directory, 1)).collect()).await?;
         let rest: Vec<_> = stream::iter(directories)
             .map(|directory| async move { self.objects(&directory).await })
@@ -317,7 +326,7 @@ impl Inner {
         self.delete(vec![marker]).await
     }
 
-    /// Deletes objects, up to 1,000 with one request where the store can. It is no error if one is not there.
+    /// Deletes objects, up to 1,000 per request if the store supports it. Missing objects are not an error.
     async fn delete(&self, paths: Vec<Path>) -> Result<()> {
         let all = self.prefix.clone();
         let mut deleted = self.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
@@ -369,7 +378,7 @@ impl Journal for ObjectStoreJournal {
                 return Err(refused);
             }
         }
-        // What its last owner wrote is read after that one was kept away.
+        // The records are read after the lease was acquired, when the previous owner is excluded.
         if let Err(error) = inner.reload(&claim.run).await {
             for lease in &mut leases {
                 lease.release(inner.clock.now()).await;
@@ -437,12 +446,9 @@ impl Journal for ObjectStoreJournal {
         for marker in markers {
             let text = inner.get(&marker).await?;
             let left = serde_json::from_slice(&text).map_err(|error| {
-                Error::new(
-                    ErrorKind::Journal,
-                    "this is no list of runs that are being removed; delete the object",
-                )
-                .with_context("object", &marker)
-                .with_source(error)
+                Error::new(ErrorKind::Journal, "the object is not a list of runs to remove; delete it")
+                    .with_context("object", &marker)
+                    .with_source(error)
             })?;
             inner.finish_removal(marker, left).await?;
         }
@@ -457,10 +463,10 @@ impl Journal for ObjectStoreJournal {
         let text = serde_json::to_vec(&removed)
             .map_err(|error| Error::new(ErrorKind::Journal, error.to_string()))?;
         let put = inner.store.put(&marker, text.into()).await;
-        put.map_err(|error| failed("the removal cannot be written down", &marker, error))?;
+        put.map_err(|error| failed("the removal cannot be recorded", &marker, error))?;
         for removed in &removed {
             inner.runs.lock().await.remove(&removed.run);
-            // Its object is deleted with the run.
+            // The lease's object is deleted together with the run.
             let leases = inner.leases().remove(&removed.run).unwrap_or_default();
             for lease in leases {
                 lease.lock().await.is_released = true;
@@ -476,24 +482,24 @@ impl fmt::Debug for ObjectStoreJournal {
     }
 }
 
-/// A run that is being removed.
+/// Run that is being removed.
 #[derive(Serialize, Deserialize)]
 struct Removed {
     run: String,
     first_begun_at: Timestamp,
 }
 
-/// A number that counts down with time, so that a listing has the newest first.
+/// Returns a number that decreases with time, so that a listing begins with the newest run.
 fn countdown(at: Timestamp, more: i128) -> String {
     format!("{:021}", Timestamp::MAX.as_nanosecond() - at.as_nanosecond() + more)
 }
 
-/// The object that lists a run whose first record is of this time.
+/// Returns the path of the object that lists a run with this first record time.
 fn place(by_time: &Path, at: Timestamp, run: &str) -> Path {
     by_time.clone().join(countdown(at, 0)).join(run)
 }
 
-/// The end of a page whose last run is listed there.
+/// Returns the cursor after the run listed at this path.
 fn cursor(place: &Path) -> Option<RunCursor> {
     let mut parts = place.as_ref().rsplit('/');
     let (run, countdown) = (decoded(parts.next()?)?, parts.next()?.parse::<i128>().ok()?);
@@ -501,7 +507,7 @@ fn cursor(place: &Path) -> Option<RunCursor> {
     Some(RunCursor::behind(at, run))
 }
 
-/// The name of a run, from a part of a path.
+/// Decodes the name of a run from a part of a path.
 fn decoded(part: &str) -> Option<String> {
     let mut pieces = part.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
@@ -513,7 +519,7 @@ fn decoded(part: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The objects of a run, put one after the other.
+/// The numbered objects of a run.
 struct Objects {
     store: Arc<dyn ObjectStore>,
     directory: Path,
@@ -529,7 +535,8 @@ impl Sink for Objects {
         if self.next == 1 {
             let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
             let first = Line::read(first).map_err(|error| error.to_string())?;
-            // Before the record: a place without a record is passed over, a record without a place would not be found.
+            // The list entry is written before the record: an entry without a record is ignored, but a record
+            // without an entry would not be found.
             let place = place(&self.by_time, first.of().0, &self.run);
             let listed = self.put(&place, &Bytes::from_static(b"{}"), PutMode::Overwrite).await;
             listed.map_err(|error| format!("the run could not be listed: {error}"))?;
@@ -544,21 +551,22 @@ impl Sink for Objects {
                 Ok(())
             }
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                Err("another process writes to this run; it goes on there".to_owned())
+                Err("another process writes to this run and continues it".to_owned())
             }
             Err(error) => Err(format!("the record could not be written: {error}")),
         }
     }
 
-    /// Puts the object again, with the same number and content. A request of the failed write that takes effect late puts the same, so
-    /// that the number is never two groups'.
+    /// Puts the object again with the same number and content. A request of the failed write that takes
+    /// effect late writes the same object, so a number never has two contents.
     async fn settle(&mut self, lines: Arc<[u8]>) -> Result<bool, String> {
         self.write(lines).await.map(|()| true)
     }
 }
 
 impl Objects {
-    /// Puts an object, again if an answer is lost. To create one is safe to repeat: it is there once, whichever try put it there.
+    /// Puts an object, and repeats the put if a response is lost. A create can be repeated safely, because
+    /// only one attempt can succeed.
     async fn put(&self, path: &Path, body: &Bytes, mode: PutMode) -> Result<(), StoreError> {
         let mut pauses = PAUSES.into_iter();
         loop {
@@ -575,7 +583,7 @@ impl Objects {
     async fn try_put(&self, path: &Path, body: &Bytes, mode: PutMode) -> Result<(), StoreError> {
         let put = self.store.put_opts(path, body.clone().into(), PutOptions::from(mode)).await;
         let Err(StoreError::AlreadyExists { path: named, source }) = put else { return put.map(drop) };
-        // The answer to the first of two tries may have been lost: then what is there is ours.
+        // The response to an earlier attempt may have been lost; an equal object is the one of this process.
         match self.store.get(path).await?.bytes().await? == *body {
             true => Ok(()),
             false => Err(StoreError::AlreadyExists { path: named, source }),
@@ -583,7 +591,7 @@ impl Objects {
     }
 }
 
-/// Whether the same request may be luckier.
+/// Returns `true` if a repetition of the request may succeed.
 fn may_pass(error: &StoreError) -> bool {
     matches!(error, StoreError::Generic { .. })
 }
@@ -609,7 +617,7 @@ fn read(path: &Path, text: &[u8], index: &mut Index) -> Result<()> {
     Ok(())
 }
 
-/// What a lease's object says.
+/// Content of a lease's object.
 #[derive(Clone, Serialize, Deserialize)]
 struct Held {
     #[serde(flatten)]
@@ -621,12 +629,12 @@ struct Held {
 }
 
 impl Held {
-    /// Whether both are one lease, whenever it was renewed.
+    /// Returns `true` if both are the same lease; the time of the renewal is ignored.
     fn is(&self, other: &Self) -> bool {
         (&self.writer, self.number, &self.claim) == (&other.writer, other.number, &other.claim)
     }
 
-    /// The lease at `path`, if there is one.
+    /// Reads the lease at `path`, if there is one.
     async fn at(store: &dyn ObjectStore, path: &Path) -> Result<Option<(Self, UpdateVersion)>> {
         let answer = match store.get(path).await {
             Ok(answer) => answer,
@@ -639,7 +647,7 @@ impl Held {
         let held = serde_json::from_slice(&text).map_err(|error| {
             Error::new(
                 ErrorKind::Journal,
-                "this is no lease of this version; delete the object if no run is active",
+                "the object is not a lease of this version; delete it if no run is active",
             )
             .with_context("object", path)
             .with_source(error)
@@ -648,18 +656,18 @@ impl Held {
     }
 }
 
-/// A lease of this process.
+/// Lease held by this process.
 struct Lease {
     store: Arc<dyn ObjectStore>,
     path: Path,
     held: Held,
     version: UpdateVersion,
-    /// A renewal may wait for the lease while that is released.
+    /// Set on release, because a renewal may wait for the lock during the release.
     is_released: bool,
 }
 
 impl Lease {
-    /// Lets it hold until then. `false`: it was released, or another process has it.
+    /// Extends the lease. Returns `false` if it was released or another process holds it.
     async fn renew(&mut self, until: Timestamp) -> bool {
         !self.is_released && self.extend(until).await
     }
@@ -673,10 +681,11 @@ impl Lease {
                     return true;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, lease = %self.path, "no answer to the renewal of a lease")
+                    tracing::debug!(%error, lease = %self.path, "no response to the renewal of a lease")
                 }
             }
-            // The answer to this put, or to one before it, may have been lost: then what is there is ours.
+            // The response to this put or an earlier one may have been lost; an equal lease is the one of
+            // this process.
             match Held::at(&*self.store, &self.path).await {
                 Ok(Some((there, version))) if there.is(&held) => (self.held, self.version) = (there, version),
                 Ok(_) => return false,
@@ -686,7 +695,7 @@ impl Lease {
                 return true;
             }
         }
-        // The next renewal may be luckier; until then it holds.
+        // The lease is still valid, and the next renewal may succeed.
         tracing::warn!(lease = %self.path, "a lease could not be renewed");
         true
     }
@@ -708,7 +717,7 @@ async fn put(
     store.put_opts(path, PutPayload::from(text), PutOptions::from(mode)).await.map(UpdateVersion::from)
 }
 
-/// Keeps leases for as long as they are this process's.
+/// Renews leases for as long as this process holds them.
 async fn renew(leases: Vec<Arc<AsyncMutex<Lease>>>, clock: Arc<dyn Clock>, lease: Duration) {
     loop {
         sleep(lease / 3).await;
@@ -724,7 +733,7 @@ async fn renew(leases: Vec<Arc<AsyncMutex<Lease>>>, clock: Arc<dyn Clock>, lease
     }
 }
 
-/// Ends the renewal when the run is dropped.
+/// Stops the renewal when the run is dropped.
 struct Renewal {
     inner: Arc<Inner>,
     run: String,
@@ -734,7 +743,8 @@ struct Renewal {
 impl Drop for Renewal {
     fn drop(&mut self) {
         self.task.abort();
-        // A run that ended gave its leases back; of one that was dropped, they expire unless there is time to give them back.
+        // A run that ended has released its leases. The leases of a dropped run are released here if a
+        // runtime is available, and expire otherwise.
         let leases = self.inner.leases().remove(&self.run).unwrap_or_default();
         let clock = self.inner.clock.clone();
         if let (false, Ok(runtime)) = (leases.is_empty(), tokio::runtime::Handle::try_current()) {
@@ -811,7 +821,7 @@ mod tests {
         assert_eq!((runs.len(), runs[0].run.as_str(), runs[0].is_active), (1, run, false));
         assert_eq!(runs[0].ended.unwrap().1, RunResult::Failed);
         assert_eq!(second.run(run).await.unwrap()[0].id, Some(StatementId::new("id-a")));
-        assert!(second.claim(&claim(run), true).await.is_ok(), "its lease was given back");
+        assert!(second.claim(&claim(run), true).await.is_ok(), "its lease was released");
     }
 
     #[tokio::test(start_paused = true)]
@@ -821,17 +831,17 @@ mod tests {
         let active = first.claim(&claim("one"), true).await.unwrap();
         first.append_run(begun("one")).await.unwrap();
         sleep(Duration::from_secs(100)).await;
-        // Renewed all the while.
+        // The lease is renewed during this time.
         let error = second.claim(&claim("two"), true).await.unwrap_err();
         assert_eq!((error.kind(), error.context("active_run")), (ErrorKind::Overlap, Some("one")));
         assert!(second.runs(10, None).await.unwrap().runs[0].is_active);
-        // One that does not mind company is kept from the same run only.
+        // A run that allows overlap is excluded only from the same run.
         assert!(second.claim(&claim("beside"), false).await.is_ok());
         assert_eq!(second.claim(&claim("one"), false).await.unwrap_err().kind(), ErrorKind::Overlap);
-        // The process dies: nothing runs in it any more, and nothing is given back.
+        // The process dies: its tasks stop, and nothing is released.
         std::mem::forget(active);
         for lease in first.0.leases().drain().flat_map(|(_, leases)| leases) {
-            // The renewal waits for this lock for ever.
+            // The renewal waits for this lock forever.
             std::mem::forget(lease.try_lock_owned());
         }
         sleep(Duration::from_secs(31)).await;
@@ -853,10 +863,11 @@ mod tests {
         assert_eq!(journal(&store).run("one").await.unwrap().len(), 2);
     }
 
-    /// The renewal that waited for a lease while that was released used to renew it: the next run was refused for half a minute.
+    /// Regression: a renewal that waited for the lock during a release renewed the lease afterwards, and the
+    /// next run was rejected for half a minute.
     #[tokio::test(start_paused = true)]
     async fn a_released_lease_is_not_renewed() {
-        // Each put takes a second, so that a renewal falls into each second of a release.
+        // Each put takes a second, so a renewal overlaps with each second of a release.
         for tenths in 60..130 {
             let store = Arc::new(InMemory::new());
             let slow = ThrottledStore::new(

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{ActiveRun, Claim, Entry, Journal, RunCursor, RunEntry, RunResult, Standing};
 use crate::{ErrorKind, Result};
 
-/// The runs that [`prune`] removes.
+/// Selection of the runs that [`prune`] removes.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Prune {
@@ -18,32 +18,32 @@ pub struct Prune {
 }
 
 impl Prune {
-    /// Removes finished runs that began and ended before this time.
+    /// Selects finished runs that began and ended before this time.
     pub fn before(time: Timestamp) -> Self {
         Self { before: time, failed: false, dry_run: false }
     }
 
-    /// Removes failed runs, too, if the journal has the ending of each of their statements. Default: `false`, because a failed run can
-    /// be resumed.
+    /// Also selects failed runs, if the journal contains the ending of each of their statements. Default:
+    /// `false`, because a failed run can be resumed.
     pub fn with_failed(mut self, failed: bool) -> Self {
         self.failed = failed;
         self
     }
 
-    /// Removes nothing, and reports what would be removed. Default: `false`.
+    /// Reports the runs that would be removed, without removing them. Default: `false`.
     pub fn with_dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
     }
 }
 
-/// The runs that [`prune`] removed, and the old ones that it kept. Newest first.
+/// Result of [`prune`]: the removed runs, and the old runs that were kept. Newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pruned {
-    /// The names of the removed runs.
+    /// Names of the removed runs.
     pub removed: Vec<String>,
-    /// The old runs that were kept.
+    /// Old runs that were kept.
     pub kept: Vec<Kept>,
 }
 
@@ -51,30 +51,30 @@ pub struct Pruned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kept {
-    /// The name of the run.
+    /// Name of the run.
     pub run: String,
-    /// The reason.
+    /// Reason.
     pub why: Keep,
 }
 
-/// A reason to keep an old run.
+/// Reason to keep an old run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Keep {
-    /// A process is at the run.
+    /// A process is running the run.
     Active,
-    /// The run was begun or ended after the time up to which runs are removed.
+    /// The run began or ended after the limit.
     Recent,
-    /// The process that was at the run died, or was stopped: `resume` goes on with the run.
+    /// The process that ran the run died or was stopped; `resume` continues the run.
     Unfinished,
-    /// A step failed: `resume` goes on with the run.
+    /// A step failed; `resume` continues the run.
     Failed,
-    /// The journal does not have the ending of a statement.
+    /// The journal does not contain the ending of a statement.
     Unknown,
 }
 
 impl Keep {
-    /// Returns the reason as a word.
+    /// Returns a short name for the reason.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -92,26 +92,27 @@ impl fmt::Display for Keep {
     }
 }
 
-/// The number of runs that are removed at a time: the first and the greatest, each twice the one before. A file is rewritten for each
-/// batch, so that few batches are cheap; on object storage the lease of each run is renewed until its batch is done.
+/// First and maximum number of runs that are removed per batch; each batch is twice as large as the previous
+/// one. A file is rewritten for each batch, so a small number of batches is cheap. On object storage, the
+/// lease of each run is renewed until its batch has finished.
 const BATCHES: (usize, usize) = (100, 1_600);
-/// The number of runs that are read at the same time.
+/// Number of runs that are read concurrently.
 const CONCURRENCY: usize = 16;
 
-/// Removes old runs from a journal. A run is removed only if it finished, and the journal has the ending of each of its statements; runs
-/// that are active, unfinished or unknown are kept and reported.
+/// Removes old runs from a journal. A run is removed only if it finished and the journal contains the ending
+/// of each of its statements. Runs that are active, unfinished or unknown are kept and reported.
 ///
-/// Each run is claimed while it is removed, so that no process can begin it meanwhile. Runs that are not older than the limit are not
-/// read.
+/// Each run is claimed during its removal, so that no process can begin it. Runs that are newer than the
+/// limit are not read.
 ///
 /// Dropping the future, or an error, leaves some of the runs removed. A further call removes the rest.
 ///
 /// # Errors
-/// Those of the journal.
+/// Returns the errors of the journal.
 pub async fn prune(journal: &dyn Journal, prune: &Prune) -> Result<Pruned> {
     let mut pruned = Pruned::default();
     if !prune.dry_run {
-        // Finishes what an earlier call left.
+        // Finishes an interrupted removal of an earlier call.
         journal.remove_runs(&[]).await?;
     }
     let mut after = Some(RunCursor::before(prune.before));
@@ -144,7 +145,7 @@ pub async fn prune(journal: &dyn Journal, prune: &Prune) -> Result<Pruned> {
 
 enum Look {
     Keep(Kept),
-    /// The run, and its claim unless nothing is to be removed.
+    /// The run, and its claim unless this is a dry run.
     Remove(RunEntry, Option<ActiveRun>),
     Gone,
 }
@@ -164,7 +165,7 @@ async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<L
             Err(error) => return Err(error),
         },
     };
-    // Read again behind the claim: the run may have been begun anew since it was listed.
+    // The run is read again under the claim, because it may have been resumed since it was listed.
     let steps = journal.run(&entry.run).await?;
     let Some(now) = journal.run_entry(&entry.run).await? else { return Ok(Look::Gone) };
     let now = RunEntry { is_active: now.is_active && claim.is_none(), ..now };
@@ -179,7 +180,7 @@ impl Prune {
         let is_open = |entry: &Entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_));
         let last = run.ended.map_or(run.begun_at, |(at, _)| at.max(run.begun_at));
         let last = steps.iter().map(|entry| entry.intended_at).fold(last, Timestamp::max);
-        // Statements that are submitted without a pipeline have no beginning and no end of a run.
+        // Statements submitted without a pipeline have no records of the beginning and end of a run.
         let has_pipeline = !run.begun.pipeline.is_empty();
         match run.ended {
             _ if run.is_active => Some(Keep::Active),

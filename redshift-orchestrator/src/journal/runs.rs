@@ -1,4 +1,4 @@
-//! Runs as a whole: what they were begun with, which of them are active, how they ended.
+//! Records of runs: how they began, whether they are active, and how they ended.
 
 use std::{
     any::Any,
@@ -13,50 +13,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, Result};
 
-/// One line of a journal about a run as a whole.
+/// One line of a journal about a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// When it was written.
+    /// Time of the record.
     pub at: Timestamp,
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: RunEvent,
 }
 
-/// What happened to a run.
+/// Event of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RunEvent {
-    /// A process began it, or went on with it.
+    /// A process began or resumed the run.
     RunBegun(RunBegun),
-    /// That process came to an end with it.
+    /// The process ended the run.
     RunEnded {
-        /// Which end.
+        /// The result.
         result: RunResult,
     },
 }
 
-/// What a run was begun with: enough to go on with it. `Debug` does not print the values of parameters.
+/// Inputs of a run, which are sufficient to resume it. `Debug` does not print the values of parameters.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunBegun {
-    /// The pipeline's name.
+    /// Name of the pipeline.
     pub pipeline: String,
-    /// Where its statements run, in the words of whoever began it: `aws:eu-west-1:workgroup/dwh/mystore`.
+    /// Target of the statements, in a form chosen by the caller, for example
+    /// `aws:eu-west-1:workgroup/dwh/mystore`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The values it was given, without those of parameters that are secret.
+    /// Values of the parameters, without those of secret parameters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// Only steps with one of these tags; with `only` empty, too: all steps.
+    /// Tags of the selected steps. If `tags` and `only` are both empty, all steps are selected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Only these steps.
+    /// Names of the selected steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
-    /// The number of the process that began it: of one file, all active runs are one process's.
+    /// Id of the process that began the run. All active runs of one file belong to one process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<u32>,
 }
@@ -74,23 +75,23 @@ impl fmt::Debug for RunBegun {
     }
 }
 
-/// How a process came to an end with a run.
+/// Result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RunResult {
-    /// Every step that was to run finished.
+    /// Every selected step finished.
     Finished,
-    /// A step did not finish.
+    /// A step failed.
     Failed,
-    /// What became of a step cannot be proved.
+    /// The outcome of a step is unknown.
     Unknown,
-    /// It was asked to stop.
+    /// The run was stopped on request.
     Stopped,
 }
 
 impl RunResult {
-    /// A word for it.
+    /// Returns a short name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Finished => "finished",
@@ -101,26 +102,26 @@ impl RunResult {
     }
 }
 
-/// What is known of a run as a whole.
+/// State of a run.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RunEntry {
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// When it was first begun.
+    /// Time of its first beginning.
     pub first_begun_at: Timestamp,
-    /// When a process last began it, or went on with it.
+    /// Time at which a process last began or resumed it.
     pub begun_at: Timestamp,
-    /// What that was given.
+    /// Inputs of that process.
     pub begun: RunBegun,
-    /// When and how that came to an end with it; `None`: it is at it, or died.
+    /// Time and result of its end; `None` if the process is still running or died.
     pub ended: Option<(Timestamp, RunResult)>,
-    /// Whether a process is at it now.
+    /// `true` if a process is running it now.
     pub is_active: bool,
 }
 
 impl RunEntry {
-    /// A run of which no beginning is known yet.
+    /// Creates an entry for a run without a `run-begun` record.
     pub(crate) fn first_seen(run: &str, at: Timestamp) -> Self {
         Self {
             run: run.to_owned(),
@@ -132,31 +133,31 @@ impl RunEntry {
         }
     }
 
-    /// Returns the place behind this run in a listing.
+    /// Returns the cursor after this run in a listing.
     pub fn cursor(&self) -> RunCursor {
         RunCursor { at: self.first_begun_at, run: Some(self.run.clone()) }
     }
 }
 
-/// A page of a journal's runs, newest first.
+/// One page of a journal's runs, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct RunPage {
-    /// The runs. A page may have fewer than the limit although more follow.
+    /// The runs. A page may have fewer runs than the limit although more follow.
     pub runs: Vec<RunEntry>,
-    /// Where the next page begins; `None`: this is the last page.
+    /// Cursor of the next page; `None` on the last page.
     pub next: Option<RunCursor>,
 }
 
 impl RunPage {
-    /// A page, for implementors of a journal.
+    /// Creates a page, for implementors of a journal.
     pub fn new(runs: Vec<RunEntry>, next: Option<RunCursor>) -> Self {
         Self { runs, next }
     }
 }
 
-/// A place in the list of a journal's runs, which is ordered by the time of their first record, newest first. Its text, such as
-/// `2026-11-23T06:30:00Z/sales`, can be passed between processes.
+/// Position in the list of a journal's runs, which is ordered by the time of their first record, newest
+/// first. Its text, such as `2026-11-23T06:30:00Z/sales`, can be passed between processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunCursor {
     at: Timestamp,
@@ -164,12 +165,12 @@ pub struct RunCursor {
 }
 
 impl RunCursor {
-    /// The place before all runs that began earlier than `at`.
+    /// Creates a cursor before all runs that began earlier than `at`.
     pub fn before(at: Timestamp) -> Self {
         Self { at, run: None }
     }
 
-    /// The place behind the run `run`, whose first record is of the time `at`.
+    /// Creates a cursor after `run`, whose first record has the time `at`.
     pub fn behind(at: Timestamp, run: impl Into<String>) -> Self {
         Self { at, run: Some(run.into()) }
     }
@@ -179,12 +180,12 @@ impl RunCursor {
         self.at
     }
 
-    /// Returns the run, if the place is behind one.
+    /// Returns the run, if the cursor is after one.
     pub fn run(&self) -> Option<&str> {
         self.run.as_deref()
     }
 
-    /// The place in an order by time and name, as a bound that is not part of the rest.
+    /// Returns the position in the order by time and name, as an exclusive bound.
     pub(crate) fn key(&self) -> (Timestamp, String) {
         (self.at, self.run.clone().unwrap_or_default())
     }
@@ -206,7 +207,7 @@ impl FromStr for RunCursor {
             Ok(at) => Ok(Self { at, run }),
             Err(error) => Err(Error::new(
                 ErrorKind::Invalid,
-                "not a place in a list of runs; write it like 2026-11-23T06:30:00Z/RUN",
+                "not a position in the list of runs; use the form 2026-11-23T06:30:00Z/RUN",
             )
             .with_context("cursor", text)
             .with_source(error)),
@@ -214,11 +215,12 @@ impl FromStr for RunCursor {
     }
 }
 
-/// A run that this process is at: while it lives, the journal refuses others of the same pipeline.
-pub struct ActiveRun(#[expect(dead_code, reason = "held, and dropped")] Box<dyn Any + Send + Sync>);
+/// Guard of a run that this process is running. While it exists, the journal rejects overlapping runs of the
+/// same pipeline.
+pub struct ActiveRun(#[expect(dead_code, reason = "only held and dropped")] Box<dyn Any + Send + Sync>);
 
 impl ActiveRun {
-    /// A claim that ends when `guard` is dropped.
+    /// Creates a guard that ends the claim when `guard` is dropped.
     pub fn new(guard: impl Any + Send + Sync) -> Self {
         Self(Box::new(guard))
     }
@@ -230,23 +232,23 @@ impl fmt::Debug for ActiveRun {
     }
 }
 
-/// Whose claim a run wants to stake.
+/// Claim of a run to be active.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The pipeline's name.
+    /// Name of the pipeline.
     pub pipeline: String,
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// Since when it is active.
+    /// Time since which the run is active.
     pub since: Timestamp,
 }
 
 impl Claim {
-    /// The refusal of another run, because of this one.
+    /// Returns the error with which another run is rejected because of this one.
     pub(crate) fn refusal(&self) -> Error {
         Error::new(
             ErrorKind::Overlap,
-            "the pipeline is active already; begin this run after that one, or let it queue",
+            "the pipeline is already active; start this run after the active one, or queue it",
         )
         .with_context("pipeline", &self.pipeline)
         .with_context("active_run", &self.run)
@@ -254,15 +256,15 @@ impl Claim {
     }
 }
 
-/// The active runs of a journal that one process has to itself.
+/// Active runs of a journal that only one process can open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims(Arc<Mutex<Vec<(Claim, bool)>>>);
 
-/// Takes its claim back when it is dropped.
+/// Withdraws its claim when dropped.
 struct Claimed(Claims, Claim);
 
 impl Claims {
-    /// Refused if it may not run beside an active one. One run is never active twice.
+    /// Adds a claim, unless the run must not overlap with an active one. A run is never active twice.
     pub(crate) fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
         let mut active = self.lock();
         let excludes = |other: &Claim, theirs| {
@@ -277,7 +279,7 @@ impl Claims {
         }
     }
 
-    /// Notes whether this process is at the run.
+    /// Sets whether this process is running the run.
     pub(crate) fn mark(&self, entry: RunEntry) -> RunEntry {
         RunEntry { is_active: self.is_active(&entry.run), ..entry }
     }

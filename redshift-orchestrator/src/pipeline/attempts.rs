@@ -1,4 +1,5 @@
-//! [`StepAttempts`]: the attempts at one step, each of one statement, or of the parts of a long batch.
+//! [`StepAttempts`]: the attempts at one step. Each consists of one statement, or of the parts of a long
+//! batch.
 
 use tokio::time::{Instant, sleep};
 
@@ -12,23 +13,24 @@ use crate::{
     journal::Entry, orchestrator::divide,
 };
 
-/// The attempts at one step.
+/// Attempts at one step.
 pub(super) struct StepAttempts<'a> {
     pub(super) orchestrator: &'a Orchestrator,
     pub(super) step: &'a Step,
     pub(super) statement: Statement,
     pub(super) key: StepKey,
-    /// What earlier processes wrote down of the step's last attempt.
+    /// Journal entries of earlier processes for the step's last attempt.
     pub(super) known: Vec<Entry>,
-    /// When the run began.
+    /// Time at which the run began.
     pub(super) begun: Instant,
     pub(super) stop: &'a Stop,
 }
 
-/// How an attempt ended.
+/// Result of an attempt.
 struct Ending {
     status: StepStatus,
-    /// Why it did not succeed: a retry has to name all of them. Several only if it had parts.
+    /// Kinds of its failures. A retry is made only if it lists all of them. There are several only for an
+    /// attempt with parts.
     failures: Vec<FailureKind>,
 }
 
@@ -57,7 +59,7 @@ impl StepAttempts<'_> {
                 () = sleep(pause) => {}
                 () = self.stop.asked() => return status.of(self.step, reports),
             }
-            // What certainly did not run needs no new token.
+            // If the statement did not run, the same token can be used again.
             if failures.iter().any(|failure| *failure != FailureKind::NotSubmitted) {
                 self.key.attempt += 1;
             }
@@ -65,7 +67,7 @@ impl StepAttempts<'_> {
         StepStatus::Failed.of(self.step, reports)
     }
 
-    /// One attempt, and the reports of its statements.
+    /// Runs one attempt, and reports its statements.
     async fn attempt(&self, reports: &mut Vec<AttemptReport>) -> Ending {
         let parts = match divide(&self.orchestrator.namespace, &self.key, &self.statement, &self.known) {
             Ok(parts) => parts,
@@ -88,7 +90,7 @@ impl StepAttempts<'_> {
                     return ending;
                 }
                 if self.stop.is_asked() {
-                    // What failed says more.
+                    // A failure takes precedence in the status.
                     if ending.failures.is_empty() {
                         ending.status = StepStatus::NotStarted { because_of: STOP.to_owned() };
                     }
@@ -101,7 +103,7 @@ impl StepAttempts<'_> {
             let goes_on = result.as_ref().is_ok_and(|outcome| outcome.result.lets_others_run());
             reports.push(AttemptReport::new(&key, started, self.begun.elapsed(), result));
             if status == StepStatus::Unknown {
-                // Nothing may be repeated after it.
+                // Nothing may be repeated after an unknown outcome.
                 return Ending::of(status);
             }
             if status != StepStatus::Finished {
@@ -116,7 +118,7 @@ impl StepAttempts<'_> {
     }
 }
 
-/// What an attempt means to its step, and the kind of failure that a retry may name.
+/// Returns the status of the step after an attempt, and the kind of failure if there is one.
 fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
     match result {
         Ok(outcome) => {
@@ -129,7 +131,7 @@ fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
             };
             (status, outcome.failure())
         }
-        // The statement was submitted and the journal failed, or the service named another statement.
+        // The statement was submitted before the journal failed, or the service returned another statement.
         Err(error) if error.leaves_unknown() => (StepStatus::Unknown, None),
         Err(error) if matches!(error.kind(), ErrorKind::Journal | ErrorKind::Definition) => {
             (StepStatus::NotSubmitted, None)

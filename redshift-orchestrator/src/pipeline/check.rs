@@ -1,4 +1,4 @@
-//! What a definition is checked for, before anything is submitted. A message names the way out.
+//! Checks of a definition before anything is submitted. Each message suggests a remedy.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ pub(super) fn name(what: impl fmt::Display, name: &str) -> Result<(), String> {
 pub(super) fn work(step: &Step) -> Result<(), String> {
     let sqls = step.work.sqls();
     if sqls.is_empty() {
-        return Err("a batch has at least one statement; write one, or take the step away".to_owned());
+        return Err("a batch has at least one statement; add one, or remove the step".to_owned());
     }
     if let Some(batch) = batch(step) {
         batch.check_divisible().map_err(|error| in_words_of_files(error.message()))?;
@@ -32,28 +32,30 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
         let words: Vec<_> = sql::tokens(call).filter(|token| !matches!(token, Token::Blank(_))).collect();
         match words[..] {
             [] | [Token::Symbol("("), ..] => {
-                return Err("no procedure is named; write what stands behind `CALL`".to_owned());
+                return Err(
+                    "the name of the procedure is missing; write the text that follows `CALL`".to_owned()
+                );
             }
             [Token::Word(first), Token::Word(_) | Token::Quoted(_), ..]
                 if first.eq_ignore_ascii_case("CALL") =>
             {
-                return Err("a call is written without the word `CALL`; take it away".to_owned());
+                return Err("a call is written without the word `CALL`; remove it".to_owned());
             }
             _ => {}
         }
     }
     for text in &sqls {
         match (sql::count(text), &step.work) {
-            (0, _) => return Err("a statement is empty; write the SQL or take it away".to_owned()),
+            (0, _) => return Err("a statement is empty; add the SQL, or remove the statement".to_owned()),
             (1, _) => {}
             (several, Work::Batch(..)) => {
                 return Err(format!(
-                    "one text of the batch is {several} statements; write each as a text of its own"
+                    "one text of the batch contains {several} statements; write each as a separate text"
                 ));
             }
             (several, _) => {
                 return Err(format!(
-                    "this is one statement, and the text has {several}; write them as a `batch`"
+                    "the text contains {several} statements instead of one; write them as a `batch`"
                 ));
             }
         }
@@ -61,13 +63,13 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
     Ok(())
 }
 
-/// What commits by itself is no part of a transaction.
+/// Rejects statements that commit by themselves in a transaction.
 pub(super) fn commits(step: &Step) -> Result<(), String> {
     let Some(batch) = batch(step) else { return Ok(()) };
     batch.check_commits().map_err(|error| in_words_of_files(error.message()))
 }
 
-/// The statement of a step that runs a batch, as it is defined.
+/// Returns the statement of a step that runs a batch, as defined.
 fn batch(step: &Step) -> Option<Statement> {
     let Work::Batch(sqls, mode) = &step.work else { return None };
     let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
@@ -89,7 +91,9 @@ pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> 
         let name = &parameter.name;
         let fail = |message| Err((Place { key: "parameters", needle: name.clone() }, message));
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return fail(format!("the name of a parameter has letters, digits and `_` only, not `{name}`"));
+            return fail(format!(
+                "the name of a parameter consists of letters, digits and `_`, unlike `{name}`"
+            ));
         }
         if !seen.insert(name.as_str()) {
             return fail(format!("the parameter `{name}` has two values"));
@@ -98,15 +102,13 @@ pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> 
             return fail(empty_value(name));
         }
         if !sqls.iter().any(|text| sql::placeholders(text).contains(&name.as_str())) {
-            return fail(format!(
-                "no statement names `:{name}`, and the service refuses values without a place"
-            ));
+            return fail(format!("no statement uses `:{name}`, and the service rejects unused values"));
         }
     }
     if let Some(name) = sqls.iter().flat_map(|text| sql::placeholders(text)).find(|name| !seen.contains(name))
     {
         let message = format!(
-            "the SQL names `:{name}`, which has no value; give it one: `parameters = {{ {name} = \"…\" }}`{}",
+            "the SQL uses `:{name}`, which has no value; add one: `parameters = {{ {name} = \"…\" }}`{}",
             suggest::close(name, seen.iter().copied())
         );
         return Err((Place { key: "work", needle: format!(":{name}") }, message));
@@ -116,7 +118,7 @@ pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> 
         if let Some(name) = parameters::mentioned(text).find(|name| !declared.contains_key(*name)) {
             let known = declared.keys().map(String::as_str);
             let message = format!(
-                "`${{{name}}}` is no parameter of the pipeline; declare `[parameters.{name}]`{}",
+                "the pipeline has no parameter `${{{name}}}`; declare `[parameters.{name}]`{}",
                 suggest::among(name, known)
             );
             return Err((Place { key, needle: format!("${{{name}}}") }, message));
@@ -125,9 +127,9 @@ pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> 
     Ok(())
 }
 
-/// What is said of a value that the service would refuse.
+/// Returns the message for a value that the service would reject.
 pub(super) fn empty_value(name: &str) -> String {
-    format!("the value of `:{name}` is empty, which the service refuses: write '' in the SQL instead")
+    format!("the value of `:{name}` is empty, which the service rejects; write '' in the SQL instead")
 }
 
 pub(super) fn tags(tags: &[String]) -> Result<(), String> {
@@ -135,10 +137,10 @@ pub(super) fn tags(tags: &[String]) -> Result<(), String> {
     for tag in tags {
         name("tag", tag)?;
         if tag.contains(',') {
-            return Err(format!("a tag has no comma, not `{tag}`: commas stand between tags"));
+            return Err(format!("the tag `{tag}` contains a comma; commas separate tags"));
         }
         if !seen.insert(tag) {
-            return Err(format!("the tag `{tag}` is given twice; once is enough"));
+            return Err(format!("the tag `{tag}` is given twice; remove one"));
         }
     }
     Ok(())
@@ -149,7 +151,7 @@ pub(super) fn retry(retry: &Retry) -> Result<(), String> {
         return Err("0 attempts would run nothing; give 1 or more".to_owned());
     }
     if retry.attempts > 1 && retry.on.is_empty() {
-        return Err("say with `on` after which failures another attempt is safe for this step".to_owned());
+        return Err("list in `on` the failures after which another attempt is safe for this step".to_owned());
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Pipelines from files: TOML and JSON with the same keys; errors that name line, step and way out.
+//! Reading of pipelines from TOML and JSON files with the same keys. Errors name the line, the step and a
+//! remedy.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
@@ -18,31 +19,31 @@ impl Pipeline {
     /// Reads a pipeline from a TOML text. Steps with `file` need [`from_toml_file`](Self::from_toml_file).
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] with the line, the step, what is wrong with it, and the way out.
+    /// Returns [`ErrorKind::Definition`] with the line, the step, the problem and a remedy.
     pub fn from_toml(text: &str) -> Result<Self> {
         read(text, Format::Toml, None)
     }
 
-    /// Reads a pipeline from a JSON text with the keys of the TOML one.
+    /// Reads a pipeline from a JSON text, which has the same keys as TOML.
     ///
     /// # Errors
-    /// As [`from_toml`](Self::from_toml).
+    /// Returns the errors of [`from_toml`](Self::from_toml).
     pub fn from_json(text: &str) -> Result<Self> {
         read(text, Format::Json, None)
     }
 
-    /// Reads a pipeline from a TOML file. The SQL files it names are looked for beside it.
+    /// Reads a pipeline from a TOML file. Paths of SQL files are relative to its directory.
     ///
     /// # Errors
-    /// As [`from_toml`](Self::from_toml), also if a file cannot be read.
+    /// Returns the errors of [`from_toml`](Self::from_toml), and an error if a file cannot be read.
     pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Self> {
         read_file(path.as_ref(), Format::Toml)
     }
 
-    /// Reads a pipeline from a JSON file. The SQL files it names are looked for beside it.
+    /// Reads a pipeline from a JSON file. Paths of SQL files are relative to its directory.
     ///
     /// # Errors
-    /// As [`from_toml_file`](Self::from_toml_file).
+    /// Returns the errors of [`from_toml_file`](Self::from_toml_file).
     pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
         read_file(path.as_ref(), Format::Json)
     }
@@ -72,7 +73,7 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
         Format::Toml => toml_text::read(text),
         Format::Json => serde_json::from_str(text).map_err(|error| {
             let mut message = error.to_string();
-            // The place is told apart from the message.
+            // The position is reported separately.
             message.truncate(message.rfind(" at line ").unwrap_or(message.len()));
             Malformed { message, offset: Some(offset_of(text, error.line(), error.column())) }
         }),
@@ -83,10 +84,10 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
             Format::Toml if begin == Some('{') => {
                 wrong
                     .message
-                    .push_str("; this looks like JSON, in a file whose name does not end in `.json`");
+                    .push_str("; this looks like JSON, but the name of the file does not end in `.json`");
             }
             Format::Json if begin != Some('{') => {
-                wrong.message.push_str("; a file whose name ends in `.json` is JSON, and begins with `{`");
+                wrong.message.push_str("; a file whose name ends in `.json` must be JSON and begin with `{`");
             }
             _ => {}
         }
@@ -108,35 +109,37 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "cli", schemars(title = "Pipeline", extend("required" = ["name", "steps"])))]
 pub(super) struct Definition {
-    /// The pipeline's name: 1 to 200 characters.
+    /// Name of the pipeline: 1 to 200 characters.
     name: String,
-    /// For people; nothing is done with it.
+    /// Human-readable description. It has no effect.
     #[serde(rename = "description")]
     _description: Option<String>,
-    /// How many statements run at a time; 8 unless said otherwise.
+    /// Maximum number of concurrent statements. Default: 8.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     concurrency: Option<usize>,
-    /// After how long a step's statement is cancelled, for steps that say nothing else.
+    /// Default timeout of steps, after which a step's statement is cancelled.
     timeout: Option<Text<Duration>>,
-    /// How often, and after which failures, steps are tried again that say nothing else.
+    /// Default retry of steps: number of attempts, and failures after which a step is retried.
     retry: Option<RetryDefinition>,
-    /// What the failure of a step means to others, for steps that say nothing else; skip-dependents unless said otherwise.
+    /// Default effect of a step's failure on other steps. Default: skip-dependents.
     on_failure: Option<OnFailure>,
-    /// What a run does while another run of this pipeline is active.
+    /// Behaviour of a run while another run of this pipeline is active.
     #[serde(default)]
     overlap: Overlap,
-    /// Where the statements run, for the command line. Its options go before this.
+    /// Database in which the statements run, for the command line. Options of the command line take
+    /// precedence.
     target: Option<TargetDefinition>,
-    /// The parameters of each run, by name; `${name}` stands for the value.
+    /// Parameters of each run by name; `${name}` is replaced by the value.
     #[serde(default)]
     parameters: BTreeMap<String, ParameterDefinition>,
-    /// The steps. They run in the order that `after` demands, and side by side otherwise.
+    /// The steps. They run in the order defined by `after`, and concurrently otherwise.
     #[serde(default)]
     #[cfg_attr(feature = "cli", schemars(length(min = 1)))]
     steps: Vec<StepDefinition>,
 }
 
-/// A database of Amazon Redshift, and as whom statements run there: the caller's IAM identity unless said otherwise.
+/// A database of Amazon Redshift and the authentication of its statements. Default: the caller's IAM
+/// identity.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
@@ -144,34 +147,35 @@ pub(super) struct Definition {
 struct TargetDefinition {
     /// The AWS region.
     region: Option<String>,
-    /// The identifier of a provisioned cluster.
+    /// Identifier of a provisioned cluster.
     cluster: Option<String>,
-    /// The name of a serverless workgroup.
+    /// Name of a serverless workgroup.
     workgroup: Option<String>,
-    /// The database.
+    /// Name of the database.
     database: String,
-    /// As this user of the database, with temporary credentials; clusters only.
+    /// Name of a database user, who authenticates with temporary credentials; clusters only.
     database_user: Option<String>,
-    /// With the credentials of this secret, by its ARN.
+    /// ARN of the secret that contains the credentials.
     secret: Option<String>,
 }
 
-/// A parameter of each run. Without a default, every run gives it a value.
+/// A parameter of each run. A parameter without a default must be set by every run.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct ParameterDefinition {
-    /// Its value for runs that give none.
+    /// Value for runs that do not set the parameter.
     default: Option<Scalar>,
-    /// Whether its values are written down and shown nowhere: a run that goes on needs it again.
+    /// Omits the values from the journal and from all output. A resumed run must set the parameter again.
+    /// Default: false.
     #[serde(default)]
     secret: bool,
-    /// For people; nothing is done with it.
+    /// Human-readable description. It has no effect.
     #[serde(rename = "description")]
     _description: Option<String>,
 }
 
-/// One statement, or batch, of the pipeline. It has one of `sql`, `call`, `batch`, `file`.
+/// One statement or batch of the pipeline. It has one of `sql`, `call`, `batch`, `file`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
@@ -185,54 +189,57 @@ struct ParameterDefinition {
     ]))
 )]
 struct StepDefinition {
-    /// The step's name, unique in the pipeline: 1 to 200 characters.
+    /// Name of the step, unique in the pipeline: 1 to 200 characters.
     name: String,
-    /// For people; nothing is done with it.
+    /// Human-readable description. It has no effect.
     #[serde(rename = "description")]
     _description: Option<String>,
     /// One SQL statement.
     sql: Option<String>,
-    /// A stored procedure, as it stands behind `CALL`: `mystore.load_sales(:cycle)`.
+    /// Call of a stored procedure without the word `CALL`: `mystore.load_sales(:cycle)`.
     call: Option<String>,
-    /// SQL statements, run one after the other: at most 40 as one transaction; as many as there are with `auto-commit`, 40 at a time.
+    /// SQL statements, run in order: at most 40 as one transaction, any number with `auto-commit`, which runs
+    /// 40 at a time.
     #[cfg_attr(feature = "cli", schemars(length(min = 1)))]
     batch: Option<Vec<String>>,
-    /// A file of SQL statements, looked for beside the pipeline file: one statement, or a batch.
+    /// SQL file with one statement or a batch. The path is relative to the directory of the pipeline file.
     file: Option<String>,
-    /// How a batch commits; as one transaction unless said otherwise.
+    /// Commit mode of a batch. Default: transaction.
     execution_mode: Option<Mode>,
-    /// The values of the placeholders `:name` in the SQL.
+    /// Values of the placeholders `:name` in the SQL.
     #[serde(default)]
     parameters: BTreeMap<String, Scalar>,
-    /// The steps it comes after.
+    /// Steps after which this step runs.
     #[serde(default)]
     after: Vec<String>,
-    /// Labels, for runs of a part of the pipeline.
+    /// Tags, by which a run can select a part of the pipeline.
     #[serde(default)]
     tags: Vec<String>,
-    /// After how long its statement is cancelled.
+    /// Timeout, after which the statement is cancelled.
     timeout: Option<Text<Duration>>,
-    /// How often, and after which failures, it is tried again.
+    /// Number of attempts, and failures after which the step is retried.
     retry: Option<RetryDefinition>,
-    /// What its failure means to others.
+    /// Effect of a failure on other steps.
     on_failure: Option<OnFailure>,
-    /// Whether it commits by itself, as a procedure with COMMIT or TRUNCATE in it does: it is refused in a batch in one transaction then.
-    /// Unless said so, only what stands in the SQL is seen.
+    /// Declares whether the step commits by itself, as a procedure that contains COMMIT or TRUNCATE does.
+    /// Such a statement is rejected in a batch in one transaction. By default, only the SQL text is
+    /// inspected.
     commits: Option<bool>,
 }
 
-/// How often, and after which failures, a step is tried again. Which are safe depends on what the step has committed by then.
+/// Number of attempts, and failures after which a step is retried. A retry is safe or not depending on what
+/// the step has already committed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct RetryDefinition {
-    /// Attempts in all.
+    /// Total number of attempts.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     attempts: u32,
     /// The failures after which another attempt is safe.
     #[serde(default)]
     on: Vec<FailureKind>,
-    /// The first pause; it doubles with each attempt. One second unless said otherwise.
+    /// First pause, which doubles with each attempt. Default: one second.
     backoff: Option<Text<Duration>>,
 }
 
@@ -242,16 +249,16 @@ struct RetryDefinition {
 enum Mode {
     /// All statements in one transaction; any failure rolls back all of them.
     Transaction,
-    /// Each statement commits on its own; the failure of one leaves the others as they are.
+    /// Each statement commits on its own; a failure leaves the other statements unaffected.
     AutoCommit,
 }
 
-/// The text without the byte order mark that some editors put in front of it.
+/// Removes the byte order mark that some editors add at the beginning.
 fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// A value that a person writes as text, number, date or truth, and the service takes as text.
+/// Value written as a text, number, date or boolean. The service receives it as text.
 pub(super) struct Scalar(String);
 
 impl<'de> Deserialize<'de> for Scalar {
@@ -264,10 +271,10 @@ impl<'de> Deserialize<'de> for Scalar {
             Natural(u64),
             Number(f64),
             Truth(bool),
-            /// TOML's own dates and times.
+            /// Dates and times of TOML.
             Time(toml::value::Datetime),
         }
-        // Numbers beyond are not what was written any more when they are read.
+        // Larger numbers are not read exactly.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         Ok(Self(match Written::deserialize(deserializer) {
             Ok(Written::Text(text)) => text,
@@ -281,12 +288,14 @@ impl<'de> Deserialize<'de> for Scalar {
             }
             Ok(Written::Truth(truth)) => truth.to_string(),
             Ok(Written::Time(time)) => time.to_string(),
-            Err(_) => return Err(D::Error::custom("a value is a text, a number, a date, true or false")),
+            Err(_) => {
+                return Err(D::Error::custom("a value must be a text, a number, a date, true or false"));
+            }
         }))
     }
 }
 
-/// Something that is written as a text, such as `90s` or `1h 30m`.
+/// Value that is written as a text, such as `90s` or `1h 30m`.
 pub(super) struct Text<T>(T);
 
 impl<'de> Deserialize<'de> for Text<Duration> {
@@ -295,7 +304,7 @@ impl<'de> Deserialize<'de> for Text<Duration> {
         let parsed =
             text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
         parsed.map(Text).ok_or_else(|| {
-            D::Error::custom("this is no duration; write it like \"90s\", \"10m\" or \"1h 30m\"")
+            D::Error::custom("not a valid duration; write it like \"90s\", \"10m\" or \"1h 30m\"")
         })
     }
 }
@@ -331,7 +340,7 @@ impl Definition {
                     match parameter.secret && default.is_some() {
                         true => Err(Problem::of_parameter(
                             &name,
-                            format!("the parameter `{name}` is secret, so its value has no place in a file; take the default away"),
+                            format!("the parameter `{name}` is secret, so its value must not be in a file; remove the default"),
                         )),
                         false => Ok((name, Declared { default, is_secret: parameter.secret })),
                     }
@@ -348,7 +357,7 @@ impl TargetDefinition {
             (Some(cluster), None) => Target::cluster(cluster, self.database),
             (None, Some(_)) if self.database_user.is_some() => {
                 return Err(
-                    "a workgroup takes no `database_user`; take it away, or give a `secret`".to_owned()
+                    "a workgroup does not support `database_user`; remove it, or use a `secret`".to_owned()
                 );
             }
             (None, Some(workgroup)) => Target::workgroup(workgroup, self.database),
@@ -377,20 +386,20 @@ impl StepDefinition {
             (None, None, None, None) => {
                 return Err((
                     "work",
-                    "it runs nothing; give it one of `sql`, `call`, `batch`, `file`".to_owned(),
+                    "the step runs nothing; add one of `sql`, `call`, `batch`, `file`".to_owned(),
                 ));
             }
             _ => {
                 return Err((
                     "work",
-                    "it has more than one of `sql`, `call`, `batch`, `file`; keep one".to_owned(),
+                    "the step has more than one of `sql`, `call`, `batch`, `file`; keep one".to_owned(),
                 ));
             }
         };
         if self.execution_mode.is_some() && !matches!(work, Work::Batch(..)) {
             return Err((
                 "execution_mode",
-                "a single statement has no execution mode; take it away, or make it a `batch`".to_owned(),
+                "a single statement has no execution mode; remove it, or make the step a `batch`".to_owned(),
             ));
         }
         let mut built = Step::new(self.name, work);
@@ -414,7 +423,7 @@ fn work_of_file(
     let Some(directory) = directory else {
         return Err((
             "file",
-            "a text has no place beside which a file could be; read the pipeline from a file".into(),
+            "a `file` needs a directory, which a text does not have; read the pipeline from a file".into(),
         ));
     };
     let text = fs::read_to_string(directory.join(file))
@@ -437,7 +446,7 @@ impl RetryDefinition {
     }
 }
 
-/// An error of the format, or of a key or value that is not known.
+/// Converts an error of the format, of a key or of a value.
 fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> Error {
     let message = without_value(&message.replace('\n', " "));
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -456,7 +465,7 @@ fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> E
     error.with_context("line", source.line(offset))
 }
 
-/// How a value is written that has another type than the one that was given.
+/// Returns a hint for writing a value whose type is wrong.
 fn of_another_type(message: &str) -> &'static str {
     if !message.starts_with("invalid type") {
         ""
@@ -469,7 +478,7 @@ fn of_another_type(message: &str) -> &'static str {
     }
 }
 
-/// A value of the wrong type is not told: it may well be SQL.
+/// Removes a value of the wrong type from a message, because it may be SQL.
 fn without_value(message: &str) -> String {
     const KIND: &str = "string \"";
     match (message.find(KIND), message.rfind("\", expected")) {
@@ -482,6 +491,6 @@ fn without_value(message: &str) -> String {
 
 fn offset_of(text: &str, line: usize, column: usize) -> usize {
     let begin: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    // serde_json counts bytes, and an error within a letter is an error at it.
+    // serde_json counts bytes. An error within a character is reported at its first byte.
     text.floor_char_boundary(begin + column.saturating_sub(1))
 }

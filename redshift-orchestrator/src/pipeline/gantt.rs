@@ -1,10 +1,10 @@
-//! A report as a Gantt chart: one self-contained SVG.
+//! Gantt chart of a report as a self-contained SVG.
 
 use std::{fmt::Write, time::Duration};
 
 use super::{AttemptReport, Report, StepReport, StepStatus};
 
-/// All lengths in pixels of the picture's own scale; it scales with its container.
+/// Lengths are in pixels of the picture's own scale; the picture scales with its container.
 const WIDTH: f64 = 960.0;
 const ROW: f64 = 26.0;
 const BAR: f64 = 14.0;
@@ -20,8 +20,9 @@ const STYLE: &str = "\
 .g .fault{fill:#e8a33d;stroke:#fff;stroke-width:1}";
 
 impl Report {
-    /// The run as a Gantt chart: a self-contained SVG, made for light backgrounds. Pale is waiting, full is executing, red did
-    /// not finish; a dot marks an attempt that survived faults. Details show when the pointer rests on a bar.
+    /// Returns the run as a Gantt chart: a self-contained SVG for light backgrounds. Pale bars are waiting,
+    /// full bars are executing, red bars did not finish. A dot marks an attempt with retried faults. Tooltips
+    /// show details.
     pub fn to_svg(&self) -> String {
         Chart::new(self).draw()
     }
@@ -70,7 +71,7 @@ impl<'a> Chart<'a> {
     }
 
     fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = self.svg.write_fmt(text);
     }
 
@@ -91,7 +92,7 @@ impl<'a> Chart<'a> {
                 plural(totals.statements, "statement", "statements"),
                 report.elapsed.as_secs_f64(),
                 plural(totals.retries, "retry", "retries"),
-                plural(totals.faults_survived, "fault survived", "faults survived"),
+                plural(totals.faults_survived, "fault retried", "faults retried"),
             ))
         ));
         let mut x = WIDTH - 330.0;
@@ -197,7 +198,7 @@ impl<'a> Chart<'a> {
             let _ = write!(title, "\n{error}");
         }
         self.write(format_args!("<g><title>{}</title>", escape(&title)));
-        // The pale part lies under the full one, so that both corners are round.
+        // The pale bar extends below the full one, so that both have round corners.
         self.write(format_args!(
             "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"3\" class=\"{wait}\"/>",
             (to - from).max(2.0)
@@ -219,7 +220,7 @@ impl<'a> Chart<'a> {
     }
 }
 
-/// The next 1, 2 or 5 times a power of ten.
+/// Returns the next number that is 1, 2 or 5 times a power of ten.
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]
@@ -245,7 +246,7 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML forbids control characters, and two others, even when they are escaped.
+            // XML forbids control characters and two other characters, even if they are escaped.
             character if character.is_control() && character != '\n' => escaped.push(' '),
             '\u{fffe}' | '\u{ffff}' => escaped.push(' '),
             character => escaped.push(character),

@@ -1,11 +1,11 @@
-//! The graph of a pipeline's steps: its order, or the circle that it contains.
+//! Graph of a pipeline's steps: their order, or a cycle.
 
 use petgraph::{
     algo::{astar, toposort},
     graph::{DiGraph, NodeIndex},
 };
 
-/// Steps by number, with an edge from each step to every step that comes after it.
+/// Graph whose nodes are step numbers, with an edge from each step to every step that depends on it.
 #[derive(Clone, Debug)]
 pub(super) struct Graph {
     dependents: Vec<Vec<usize>>,
@@ -14,8 +14,8 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// The graph of `count` steps with these (earlier, later) pairs; otherwise the shortest circle through one of them, its
-    /// first step repeated at its end.
+    /// Creates the graph of `count` steps with these (earlier, later) pairs. If it has cycles, returns the
+    /// shortest cycle through one of its steps, with the first step repeated at the end.
     pub(super) fn new(count: usize, edges: &[(usize, usize)]) -> Result<Self, Vec<usize>> {
         let mut graph = DiGraph::<(), (), usize>::default();
         for _ in 0..count {
@@ -41,17 +41,17 @@ impl Graph {
         Ok(Self { dependents, dependencies, levels })
     }
 
-    /// The steps that come directly after this one.
+    /// Returns the steps that directly depend on this one.
     pub(super) fn dependents(&self, step: usize) -> &[usize] {
         &self.dependents[step]
     }
 
-    /// For each step, how many steps it comes directly after.
+    /// Returns the number of direct dependencies of each step.
     pub(super) fn dependencies(&self) -> &[usize] {
         &self.dependencies
     }
 
-    /// How many steps at least come one after the other before this one.
+    /// Returns the length of the longest chain of steps before this one.
     pub(super) fn level(&self, step: usize) -> usize {
         self.levels[step]
     }

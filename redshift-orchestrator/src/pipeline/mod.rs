@@ -1,18 +1,18 @@
-//! Pipelines: graphs of steps from a file or a builder, run and resumed.
+//! Pipelines: graphs of steps, defined in a file or in code, that can be run and resumed.
 //!
-//! A pipeline in TOML; JSON has the same keys:
+//! Example in TOML; JSON has the same keys:
 //!
 //! ```
 //! # use redshift_orchestrator::pipeline::Pipeline;
 //! let pipeline = Pipeline::from_toml(r#"
 //! name = "mystore-cycle"
-//! concurrency = 4                     # statements at a time; 8 unless said otherwise
-//! timeout = "10m"                     # for every step that says nothing else
+//! concurrency = 4                     # maximum number of concurrent statements; default: 8
+//! timeout = "10m"                     # default for every step
 //! on_failure = "skip-dependents"      # or stop, continue
 //!
-//! [parameters.cycle]                  # every run gives it a value
+//! [parameters.cycle]                  # set by every run
 //! [parameters.schema]
-//! default = "mystore"                 # unless a run gives another one
+//! default = "mystore"                 # a run can override it
 //!
 //! [[steps]]
 //! name = "dim-customer"
@@ -39,9 +39,10 @@
 //! # Ok::<(), redshift_orchestrator::Error>(())
 //! ```
 //!
-//! A step has one of `sql`, `call`, `batch`, and, in files, `file` (a path beside the pipeline file). `${name}` stands for
-//! a parameter of the run: anything within the values of `parameters`, which the service keeps apart from the SQL; within the SQL
-//! itself only words, numbers and qualified names.
+//! A step has one of `sql`, `call`, `batch`, and, in files, `file` (a path relative to the directory of the
+//! pipeline file). `${name}` is replaced by a parameter of the run. In the values of `parameters`, which the
+//! service keeps separate from the SQL, a parameter can have any value. In the SQL itself, only words,
+//! numbers and qualified names are allowed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -80,7 +81,7 @@ pub use step::{OnFailure, Retry, Step, Work};
 
 use graph::Graph;
 
-/// A graph of steps, checked: its names are unique, its dependencies known, and it contains no circle.
+/// Validated graph of steps: names are unique, dependencies exist, and there is no cycle.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     name: String,
@@ -106,11 +107,11 @@ impl fmt::Debug for Declared {
     }
 }
 
-/// How many statements run at a time unless a pipeline says otherwise.
+/// Default for the maximum number of concurrent statements.
 const DEFAULT_CONCURRENCY: usize = 8;
 
 impl Pipeline {
-    /// A pipeline to be built in code.
+    /// Creates a builder for a pipeline.
     ///
     /// ```
     /// use redshift_orchestrator::pipeline::{Pipeline, Step};
@@ -138,51 +139,52 @@ impl Pipeline {
         }
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How many statements run at a time.
+    /// Returns the maximum number of concurrent statements.
     pub fn concurrency(&self) -> usize {
         self.concurrency
     }
 
-    /// What a run does while another one is active, unless it says otherwise.
+    /// Returns the behaviour of a run while another one is active; a run can override it.
     pub fn overlap(&self) -> Overlap {
         self.overlap
     }
 
-    /// The database that it is meant for. An executor has its own, which counts: this is for whoever makes the executor.
+    /// Returns the database of the definition, for the code that creates an executor. Statements run in the
+    /// executor's database.
     pub fn target(&self) -> Option<&Target> {
         self.target.as_ref()
     }
 
-    /// The AWS region of that database.
+    /// Returns the AWS region of that database.
     pub fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
 
-    /// The parameters of a run, with their defaults.
+    /// Returns the parameters of a run with their defaults.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.parameters.iter().map(|(name, parameter)| (name.as_str(), parameter.default.as_deref()))
     }
 
-    /// Whether the values of this parameter are written down and shown nowhere.
+    /// Returns `true` if the values of this parameter are omitted from the journal and from all output.
     pub fn is_secret(&self, parameter: &str) -> bool {
         self.parameters.get(parameter).is_some_and(|parameter| parameter.is_secret)
     }
 
-    /// The steps, in the order in which they were defined.
+    /// Returns the steps in the order of their definition.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// The statements of all steps for a run with these parameters, in the order of the steps.
+    /// Returns the statements of all steps for a run with these parameters, in the order of the steps.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] if a parameter is missing or unknown, or if a value may not stand where it is used;
-    /// [`ErrorKind::Invalid`] if the run's name is none.
+    /// Returns [`ErrorKind::Definition`] if a parameter is missing or unknown, or if a value is not allowed
+    /// where it is used; [`ErrorKind::Invalid`] if the name of the run is not valid.
     pub fn statements(&self, run: &Run) -> Result<Vec<Statement>> {
         StepKey::new(run.name(), "step").check()?;
         let mut values: BTreeMap<String, String> = self
@@ -204,7 +206,7 @@ impl Pipeline {
         if let Some(missing) = self.parameters.keys().find(|name| !values.contains_key(*name)) {
             return Err(Error::new(
                 ErrorKind::Definition,
-                format!("the run gives no value to the parameter `{missing}`, which has no default"),
+                format!("the run does not set the parameter `{missing}`, which has no default"),
             )
             .with_context("pipeline", &self.name));
         }
@@ -217,14 +219,14 @@ impl Pipeline {
                 .with_context("pipeline", &self.name)
                 .with_context("step", &step.name)
         };
-        let unknown = |name: &str| problem(format!("`${{{name}}}` is no parameter of the pipeline"));
+        let unknown = |name: &str| problem(format!("the pipeline has no parameter `${{{name}}}`"));
         let mut sqls = Vec::new();
         for sql in step.work.sqls() {
             if let Some(name) = parameters::mentioned(&sql)
                 .find(|name| values.get(*name).is_some_and(|value| !parameters::is_plain(value)))
             {
                 return Err(problem(format!(
-                    "the value of `{name}` may not stand in SQL: write `:{name}` there, and `{name} = \"${{{name}}}\"` \
+                    "the value of `{name}` is not allowed in SQL: write `:{name}` there, and `{name} = \"${{{name}}}\"` \
                      among the step's parameters"
                 )));
             }
@@ -254,7 +256,7 @@ impl Pipeline {
     }
 }
 
-/// A pipeline being built. What it is given is checked by [`build`](Self::build).
+/// Builder of a pipeline. [`build`](Self::build) checks the definition.
 #[derive(Clone, Debug)]
 pub struct PipelineBuilder {
     name: String,
@@ -270,35 +272,35 @@ pub struct PipelineBuilder {
 }
 
 impl PipelineBuilder {
-    /// How many statements run at a time.
+    /// Sets the maximum number of concurrent statements. Default: 8.
     #[must_use]
     pub fn with_concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
         self
     }
 
-    /// The timeout of steps that have none.
+    /// Sets the default timeout of steps.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The retry of steps that have none.
+    /// Sets the default retry of steps.
     #[must_use]
     pub fn with_retry(mut self, retry: Retry) -> Self {
         self.retry = Some(retry);
         self
     }
 
-    /// What the failure of steps means that do not say.
+    /// Sets the default effect of a step's failure.
     #[must_use]
     pub fn with_on_failure(mut self, on_failure: OnFailure) -> Self {
         self.on_failure = Some(on_failure);
         self
     }
 
-    /// A parameter of each run, with its value for runs that give none.
+    /// Adds a parameter of each run, with a default for runs that do not set it.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, default: Option<&str>) -> Self {
         self.parameters
@@ -306,21 +308,22 @@ impl PipelineBuilder {
         self
     }
 
-    /// A parameter of each run whose values are written down and shown nowhere: a run that goes on needs it again.
+    /// Adds a parameter whose values are omitted from the journal and from all output. A resumed run must set
+    /// it again.
     #[must_use]
     pub fn with_secret_parameter(mut self, name: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), Declared { default: None, is_secret: true });
         self
     }
 
-    /// What a run does while another one is active, unless it says otherwise.
+    /// Sets the behaviour of a run while another one is active; a run can override it.
     #[must_use]
     pub fn with_overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
         self
     }
 
-    /// The database that it is meant for, for whoever makes the executor.
+    /// Sets the database of the definition, for the code that creates an executor.
     #[must_use]
     pub fn with_target(mut self, target: Target) -> Self {
         self.target = Some(target);
@@ -334,10 +337,10 @@ impl PipelineBuilder {
         self
     }
 
-    /// Checks everything.
+    /// Checks the definition and returns the pipeline.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] with the step, what is wrong with it, and the way out.
+    /// Returns [`ErrorKind::Definition`] with the step, the problem and a remedy.
     pub fn build(self) -> Result<Pipeline> {
         self.checked().map_err(Problem::into_error)
     }
@@ -361,7 +364,7 @@ impl PipelineBuilder {
             };
             check::name("step", &step.name).map_err(|message| at("name", message))?;
             if let Some(first) = numbers.insert(step.name.clone(), number) {
-                return Err(at("name", format!("step {} has the same name; give each its own", first + 1)));
+                return Err(at("name", format!("step {} has the same name; names are unique", first + 1)));
             }
             check::work(step).map_err(|message| at("work", message))?;
             check::commits(step).map_err(|message| at("commits", message))?;
@@ -388,12 +391,12 @@ impl PipelineBuilder {
                 let place = Place { key: "after", needle: dependency.clone() };
                 let at = |message: String| Problem::of_step(&step.name, number, place, message);
                 if !seen.insert(dependency) {
-                    return Err(at(format!("`{dependency}` is named twice in `after`; once is enough")));
+                    return Err(at(format!("`{dependency}` is listed twice in `after`; remove one")));
                 }
                 let Some(earlier) = numbers.get(dependency) else {
                     let known = self.steps.iter().map(Step::name).filter(|name| *name != step.name);
                     return Err(at(format!(
-                        "it comes after `{dependency}`, which is no step of this pipeline{}",
+                        "the step comes after `{dependency}`, but this pipeline has no such step{}",
                         suggest::among(dependency, known)
                     )));
                 };
@@ -404,13 +407,15 @@ impl PipelineBuilder {
             let names: Vec<_> = circle.iter().map(|number| self.steps[*number].name.as_str()).collect();
             let (number, step) = (circle[0], &self.steps[circle[0]]);
             let message =
-                format!("the steps wait for each other: {}; take one `after` away", names.join(" -> "));
+                format!("the steps wait for each other: {}; remove one `after`", names.join(" -> "));
             Problem::of_step(&step.name, number, Place::key("after"), message)
         })?;
         if let Some(name) = self.unused_parameter() {
             return Err(Problem::of_parameter(
                 &name,
-                format!("no step uses the parameter `{name}`; write `${{{name}}}` into one, or take it away"),
+                format!(
+                    "no step uses the parameter `{name}`; use `${{{name}}}` in a step, or remove the parameter"
+                ),
             ));
         }
         let Self { name, concurrency, overlap, target, region, parameters, steps, .. } = self;
@@ -432,19 +437,19 @@ impl PipelineBuilder {
     }
 }
 
-/// What is wrong with a definition, and where: a file adds the line.
+/// Problem of a definition and its location, to which a file adds the line.
 #[derive(Debug)]
 struct Problem {
     message: String,
-    /// The step's name and its number in the definition.
+    /// Name of the step and its number in the definition.
     step: Option<(String, usize)>,
     place: Place,
 }
 
-/// A key of a step, or of the head of the file, and a text to look for there.
+/// A key of a step or of the head of the file, and a text to find there.
 #[derive(Debug)]
 struct Place {
-    /// `work` stands for whichever of `sql`, `call`, `batch`, `file` there is.
+    /// `work` denotes the one of `sql`, `call`, `batch`, `file` that is present.
     key: &'static str,
     needle: String,
 }

@@ -1,4 +1,4 @@
-//! [`Overlap`] and [`Stop`]: what keeps a run from beginning, and what makes it come to an early end.
+//! [`Overlap`] and [`Stop`]: conditions under which a run does not begin or ends early.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,22 +10,22 @@ use crate::{
     journal::{ActiveRun, Claim, Journal},
 };
 
-/// What a run does while another run of the same pipeline is active.
+/// Behaviour of a run while another run of the same pipeline is active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Overlap {
-    /// It is refused, with the active run's name. The default.
+    /// The run is rejected, with the name of the active run. The default.
     #[default]
     Refuse,
-    /// It waits until no other is active. Of several that wait, any may be next.
+    /// The run waits until no other run is active. Waiting runs are admitted in no particular order.
     Queue,
-    /// It runs beside it. A second process at the *same run* is refused nevertheless.
+    /// The runs overlap. A second process is never admitted to the *same run*.
     Allow,
 }
 
-/// How often one that waits looks again.
+/// Interval at which a waiting run checks again.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Overlap {
@@ -47,29 +47,30 @@ impl Overlap {
     }
 }
 
-/// Asks a run to stop: what runs is waited for, nothing further is begun. Clones ask the same runs.
+/// Request to stop a run: no further step is started, and running statements are waited for. Clones refer to
+/// the same request.
 #[derive(Clone)]
 pub struct Stop(Arc<watch::Sender<bool>>);
 
 impl Stop {
-    /// Nothing was asked yet.
+    /// Creates a request that has not been made yet.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }
 
-    /// Asks for it.
+    /// Makes the request.
     pub fn ask(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether it was asked for.
+    /// Returns `true` if the request was made.
     pub fn is_asked(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Returns once it is asked for.
+    /// Returns once the request is made.
     pub async fn asked(&self) {
-        // The sender lives as long as this does.
+        // The sender lives as long as `self`.
         let _ = self.0.subscribe().wait_for(|asked| *asked).await;
     }
 }

@@ -1,8 +1,8 @@
-//! `${name}`: the parameters of a run in the texts of a pipeline.
+//! Substitution of `${name}`, the parameters of a run, in the texts of a pipeline.
 
 use std::collections::BTreeMap;
 
-/// The names that a text mentions as `${name}`, in order.
+/// Returns the names that occur as `${name}` in a text, in order.
 pub(super) fn mentioned(text: &str) -> impl Iterator<Item = &str> {
     pieces(text).filter_map(|piece| match piece {
         Piece::Name(name) => Some(name),
@@ -10,7 +10,7 @@ pub(super) fn mentioned(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The text with each `${name}` replaced; the name of the first one that has no value otherwise.
+/// Returns the text with each `${name}` replaced, or the first name that has no value.
 pub(super) fn replace<'a>(text: &'a str, values: &BTreeMap<String, String>) -> Result<String, &'a str> {
     let mut replaced = String::with_capacity(text.len());
     for piece in pieces(text) {
@@ -22,8 +22,8 @@ pub(super) fn replace<'a>(text: &'a str, values: &BTreeMap<String, String>) -> R
     Ok(replaced)
 }
 
-/// Whether a value may stand in the SQL itself: a word, a number, a date, a qualified name. Everything else belongs into a
-/// placeholder's value, where the service keeps it apart from the SQL.
+/// Returns `true` for a value that is allowed in the SQL itself: a word, a number, a date, a qualified name.
+/// Other values belong in the value of a placeholder, which the service keeps separate from the SQL.
 pub(super) fn is_plain(value: &str) -> bool {
     !value.is_empty()
         && !value.contains("--")

@@ -1,4 +1,4 @@
-//! [`Plan`]: what a pipeline would run, for people.
+//! [`Plan`]: the order of a pipeline's steps in human-readable form.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{OnFailure, Pipeline, Run, Step};
 use crate::{Result, seconds::human};
 
-/// What a pipeline would run, in which order. Prints as a table; shows no SQL and no values.
+/// Steps of a pipeline in the order in which they would run. `Display` prints a table without SQL and values.
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
     pipeline: &'a Pipeline,
@@ -15,22 +15,22 @@ pub struct Plan<'a> {
 }
 
 impl Pipeline {
-    /// What it would run, in which order.
+    /// Returns the plan of all steps.
     pub fn plan(&self) -> Plan<'_> {
         Plan { pipeline: self, selected: vec![true; self.steps.len()] }
     }
 
-    /// What this run of it would run, in which order.
+    /// Returns the plan of a run.
     ///
     /// # Errors
-    /// As [`selected`](Self::selected).
+    /// Returns the errors of [`selected`](Self::selected).
     pub fn plan_of(&self, run: &Run) -> Result<Plan<'_>> {
         Ok(Plan { pipeline: self, selected: self.selected(run)? })
     }
 }
 
 impl Plan<'_> {
-    /// Steps by level: each level needs only levels before it.
+    /// Returns the steps by level; each level depends only on levels before it.
     pub fn levels(&self) -> Vec<Vec<&str>> {
         let mut levels: Vec<Vec<&str>> = Vec::new();
         for (number, step) in self.pipeline.steps.iter().enumerate() {
@@ -43,7 +43,8 @@ impl Plan<'_> {
         levels
     }
 
-    /// The plan for machines: parameters, and steps in the order of the definition, with their levels counted from 1.
+    /// Returns the plan as JSON: parameters, and steps in the order of their definition with their levels,
+    /// starting at 1.
     pub fn to_json(&self) -> Value {
         let pipeline = self.pipeline;
         let step = |(number, step): (usize, &Step)| {
@@ -70,13 +71,14 @@ impl Plan<'_> {
         })
     }
 
-    /// The graph as a Mermaid flowchart, which Markdown viewers draw. Steps that are not selected are dashed.
+    /// Returns the graph as a Mermaid flowchart, which Markdown viewers render. Steps that are not selected
+    /// are dashed.
     pub fn to_mermaid(&self) -> String {
         let mut chart = "flowchart LR\n".to_owned();
         let steps = &self.pipeline.steps;
         for (number, step) in steps.iter().enumerate() {
             let name = step.name.replace('#', "#35;").replace('"', "#quot;").replace('<', "#lt;");
-            // It would begin a Markdown text.
+            // A backtick would begin a Markdown string.
             let name = name.replace('`', "#96;");
             let class = if self.selected[number] { "" } else { ":::unselected" };
             chart += &format!("    s{number}[\"{name}\"]{class}\n");
@@ -107,11 +109,9 @@ impl fmt::Display for Plan<'_> {
         )?;
         for (name, default) in pipeline.parameters() {
             match default {
-                _ if pipeline.is_secret(name) => {
-                    writeln!(f, "  parameter {name}, given by each run, secret")?
-                }
-                Some(default) => writeln!(f, "  parameter {name}, {default} unless a run says otherwise")?,
-                None => writeln!(f, "  parameter {name}, given by each run")?,
+                _ if pipeline.is_secret(name) => writeln!(f, "  parameter {name}, set by each run, secret")?,
+                Some(default) => writeln!(f, "  parameter {name}, default {default}")?,
+                None => writeln!(f, "  parameter {name}, set by each run")?,
             }
         }
         let name_width = pipeline.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
@@ -141,7 +141,7 @@ impl fmt::Display for Plan<'_> {
             match step.on_failure() {
                 OnFailure::SkipDependents => {}
                 OnFailure::Stop => notes.push("stops the run if it fails".to_owned()),
-                OnFailure::Continue => notes.push("others go on if it fails".to_owned()),
+                OnFailure::Continue => notes.push("the run continues if it fails".to_owned()),
             }
             let line = format!(
                 "{:>3}  {:name_width$}  {:summary_width$}  {}",

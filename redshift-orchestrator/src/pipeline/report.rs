@@ -1,4 +1,4 @@
-//! [`Report`]: what a run of a pipeline did, for people and machines.
+//! [`Report`]: the results of a run of a pipeline.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,74 +14,74 @@ use crate::{
     Conclusion, Error, FailureKind, Origin, Outcome, Part, Result, StatementId, StepKey, seconds::human,
 };
 
-/// What a run of a pipeline did. Prints as a table with what to do next; [`to_json`](Self::to_json) is for machines,
-/// [`to_svg`](Self::to_svg) draws it.
+/// Results of a run of a pipeline. `Display` prints a table and the next action for each problem;
+/// [`to_json`](Self::to_json) returns JSON, and [`to_svg`](Self::to_svg) a chart.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// The pipeline's name.
+    /// Name of the pipeline.
     pub pipeline: String,
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// Whether the journal knew the run already.
+    /// `true` if the journal already contained the run.
     pub resumed: bool,
-    /// When it began.
+    /// Time at which the run began.
     pub started_at: Timestamp,
-    /// How long it took, in seconds.
+    /// Duration of the run, in seconds.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub elapsed: Duration,
-    /// Its steps, in the order of the definition.
+    /// Results of the steps, in the order of their definition.
     pub steps: Vec<StepReport>,
 }
 
-/// What became of a step.
+/// Result of a step.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct StepReport {
-    /// The step's name.
+    /// Name of the step.
     pub name: String,
-    /// What became of it.
+    /// Status of the step.
     #[serde(flatten)]
     pub status: StepStatus,
-    /// The steps it came after.
+    /// Steps after which it ran.
     pub after: Vec<String>,
-    /// Its attempts in this run, in order. Those of earlier processes are in the journal.
+    /// Attempts of this run, in order. The journal contains those of earlier processes.
     pub attempts: Vec<AttemptReport>,
 }
 
-/// What became of a step.
+/// Status of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum StepStatus {
-    /// It did its work.
+    /// It succeeded.
     Finished,
     /// The database ended its last attempt with an error.
     Failed,
-    /// Its last attempt was cancelled by somebody else.
+    /// Its last attempt was cancelled by another client or by the service.
     Aborted,
-    /// Its last attempt took too long, and was cancelled.
+    /// The timeout of its last attempt expired, and the attempt was cancelled.
     TimedOut,
-    /// What became of it cannot be proved.
+    /// Its outcome cannot be proved.
     Unknown,
-    /// Its last attempt certainly did not run.
+    /// Its last attempt did not run.
     NotSubmitted,
-    /// It was not run, because a step that it comes after did not finish.
+    /// It was not run, because a step on which it depends did not finish.
     Skipped {
         /// That step.
         because_of: String,
     },
-    /// It was not begun, or not all parts of its batch were, because the run was stopped.
+    /// The step, or some parts of its batch, were not started because the run was stopped.
     NotStarted {
         /// The step that stopped the run, or `the request to stop`.
         because_of: String,
     },
-    /// The run was not about it.
+    /// The run did not select it.
     NotSelected,
 }
 
 impl StepStatus {
-    /// A word for it.
+    /// Returns a short name.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Finished => "finished",
@@ -106,48 +106,48 @@ impl StepStatus {
     }
 }
 
-/// One attempt at a step, or at a part of it. Times are counted from the beginning of the run, in seconds.
+/// One attempt at a step, or at a part of its batch. Times are in seconds from the beginning of the run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct AttemptReport {
-    /// Its number, counted from 1 over all processes.
+    /// Number of the attempt over all processes, starting at 1.
     pub number: u32,
-    /// Which part of the step's batch it is about, if that is too long for the service.
+    /// Part of the step's batch, if the batch exceeds the service's maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
-    /// The service's id of its statement, if that became known.
+    /// Id of the statement, if known.
     pub statement_id: Option<StatementId>,
-    /// The name that its statement bears in the service.
+    /// Name of the statement in the service.
     pub statement_name: Option<String>,
-    /// How this run came by it: `submitted`, `reattached`, `journal`.
+    /// How this run obtained the outcome: `submitted`, `reattached`, `journal`.
     pub origin: &'static str,
-    /// When it began.
+    /// Time at which the attempt began.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub started: Duration,
-    /// When its ending was known.
+    /// Time at which its end was noticed.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub ended: Duration,
-    /// How long the database worked on it.
+    /// Execution time in the database.
     #[serde(serialize_with = "crate::seconds::optional::serialize")]
     pub executing: Option<Duration>,
-    /// How long it took beyond that: on its way, in the service's queue, and until its ending was noticed.
+    /// Remaining time: requests, the service's queue, and the time until the end was noticed.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub waiting: Duration,
-    /// How it ended, as one word.
+    /// Result as a short name.
     pub result: &'static str,
-    /// Why it did not succeed, by what a retry can do about it.
+    /// Kind of the failure, which determines whether a retry can help.
     pub failure: Option<FailureKind>,
-    /// Why it did not succeed: the database's words, or the service's.
+    /// Error text of the database or the service.
     pub error: Option<String>,
-    /// What a person can look at, if what became of it cannot be proved.
+    /// Instructions for an investigation by hand, if the outcome cannot be proved.
     pub check: Option<String>,
-    /// Rows in its result, or rows that it affected.
+    /// Number of rows in the result, or of rows that the statement affected.
     pub rows: Option<u64>,
-    /// Submits sent.
+    /// Number of submits.
     pub submits: u32,
-    /// Questions asked about it.
+    /// Number of polls.
     pub describes: u32,
-    /// Errors that were survived, by kind.
+    /// Number of retried errors, by kind.
     pub faults: BTreeMap<&'static str, u32>,
 }
 
@@ -197,7 +197,7 @@ impl AttemptReport {
             Conclusion::Finished => {}
             Conclusion::Failed { error, .. } => self.error = Some(error),
             Conclusion::Aborted => {
-                self.error = Some("cancelled by somebody else, or by the service".to_owned())
+                self.error = Some("cancelled by another client or by the service".to_owned())
             }
             Conclusion::TimedOut { limit } => self.error = Some(format!("cancelled after {}", human(limit))),
             Conclusion::Unknown(unknown) => {
@@ -217,7 +217,7 @@ impl AttemptReport {
         }
     }
 
-    /// `attempt 1`, `attempt 1 part 2 of 3`.
+    /// Returns `attempt 1`, or `attempt 1 part 2 of 3`.
     pub(super) fn title(&self) -> String {
         let part = self.part.map_or_else(String::new, |part| format!(" {part}"));
         format!("attempt {}{part}", self.number)
@@ -225,7 +225,7 @@ impl AttemptReport {
 
     fn fmt_failure(&self, step: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.statement_id.as_ref().map_or("no statement", StatementId::as_str);
-        let error = printable(self.error.as_deref().unwrap_or("no reason given").trim_end());
+        let error = printable(self.error.as_deref().unwrap_or("no error text").trim_end());
         writeln!(f, "\n{step} {}, {}, {id}\n  {}", self.result, self.title(), error.replace('\n', "\n  "))?;
         match &self.check {
             Some(check) => writeln!(f, "  look at\n    {}", check.replace('\n', "\n    ")),
@@ -233,36 +233,36 @@ impl AttemptReport {
         }
     }
 
-    /// Errors that were survived, in all.
+    /// Returns the total number of retried errors.
     pub fn faults_survived(&self) -> u32 {
         self.faults.values().sum()
     }
 }
 
-/// Sums over a run, or over several.
+/// Sums over one or several runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Attempts of this run that reached the service, not counting endings that were in the journal already.
+    /// Number of attempts that reached the service in this run. Endings from the journal are not counted.
     pub statements: u32,
-    /// Attempts beyond the first of a step.
+    /// Number of attempts beyond the first one of each step.
     pub retries: u32,
-    /// Submits sent.
+    /// Number of submits.
     pub submits: u32,
-    /// Questions asked.
+    /// Number of polls.
     pub describes: u32,
-    /// Errors that were survived.
+    /// Number of retried errors.
     pub faults_survived: u32,
-    /// How long the database worked, in seconds, statements that ran side by side added up.
+    /// Execution time in the database in seconds, added up over concurrent statements.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub executing: Duration,
-    /// How long statements took beyond that, in seconds.
+    /// Remaining time of the statements in seconds.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub waiting: Duration,
 }
 
 impl Totals {
-    /// Adds the sums of something else.
+    /// Adds the sums of `other`.
     pub fn add(&mut self, other: &Self) {
         self.statements += other.statements;
         self.retries += other.retries;
@@ -275,32 +275,32 @@ impl Totals {
 }
 
 impl Report {
-    /// Whether every step that was to run finished.
+    /// Returns `true` if every selected step finished.
     pub fn is_success(&self) -> bool {
         self.steps.iter().all(|step| matches!(step.status, StepStatus::Finished | StepStatus::NotSelected))
     }
 
-    /// Whether the fate of a step cannot be proved.
+    /// Returns `true` if the outcome of a step cannot be proved.
     pub fn has_unknown(&self) -> bool {
         self.steps.iter().any(|step| step.status == StepStatus::Unknown)
     }
 
-    /// Whether steps were not begun because the run was stopped.
+    /// Returns `true` if some steps were not started because the run was stopped.
     pub fn is_cut_short(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.status, StepStatus::NotStarted { .. }))
     }
 
-    /// What became of the steps, in the order of the definition.
+    /// Returns the results of the steps, in the order of their definition.
     pub fn steps(&self) -> &[StepReport] {
         &self.steps
     }
 
-    /// What became of the step of this name.
+    /// Returns the result of the step with this name.
     pub fn step(&self, name: &str) -> Option<&StepReport> {
         self.steps.iter().find(|step| step.name == name)
     }
 
-    /// The steps that ran and did not finish.
+    /// Returns the steps that ran and did not finish.
     pub fn failures(&self) -> impl Iterator<Item = &StepReport> {
         self.steps.iter().filter(|step| {
             !matches!(
@@ -313,7 +313,7 @@ impl Report {
         })
     }
 
-    /// Sums over all steps.
+    /// Returns the sums over all steps.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for step in &self.steps {
@@ -330,25 +330,25 @@ impl Report {
         totals
     }
 
-    /// The report as JSON, durations in seconds.
+    /// Returns the report as JSON, with durations in seconds.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
 impl StepReport {
-    /// Its last attempt in this run; of one with parts, the last part.
+    /// Returns the last attempt of this run; for an attempt with parts, the last part.
     pub fn last_attempt(&self) -> Option<&AttemptReport> {
         self.attempts.last()
     }
 
-    /// How many attempts there were in this run: the parts of one are not counted apart.
+    /// Returns the number of attempts in this run. The parts of one attempt count once.
     pub fn attempt_count(&self) -> u32 {
         let numbers: BTreeSet<_> = self.attempts.iter().map(|attempt| attempt.number).collect();
         u32::try_from(numbers.len()).unwrap_or(u32::MAX)
     }
 
-    /// Of the last attempt, what did not finish.
+    /// Returns the unfinished parts of the last attempt.
     fn unfinished(&self) -> impl Iterator<Item = &AttemptReport> {
         let last = self.attempts.last().map(|attempt| attempt.number);
         self.attempts
@@ -357,7 +357,8 @@ impl StepReport {
     }
 }
 
-/// Others' words as a terminal takes no harm from: what would move its cursor or change its colours becomes `�`.
+/// Replaces control characters in a text of the database or the service by `�`, so that the text cannot move
+/// a terminal's cursor or change its colours.
 pub(crate) fn printable(text: &str) -> String {
     let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     text.chars().map(|c| if is_harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
@@ -417,20 +418,20 @@ impl fmt::Display for Report {
                 attempt.fmt_failure(&step.name, f)?;
             }
             if step.unfinished().next().is_none() {
-                writeln!(f, "\n{} {} before all of its parts were begun", step.name, step.status.as_str())?;
+                writeln!(f, "\n{} {} before all of its parts were started", step.name, step.status.as_str())?;
             }
         }
         if self.has_unknown() {
             writeln!(
                 f,
-                "\nWhat is unknown is not run anew. Run `{}` again to look for it once more, or settle it after a look \
+                "\nUnknown statements are not submitted again. Run `{}` again to search for them, or investigate and settle them \
                  (`Orchestrator::settle`).",
                 self.run
             )?;
         } else if !self.is_success() {
             writeln!(
                 f,
-                "\nCorrect the cause and run `{}` again: it goes on with the steps that have not finished.",
+                "\nCorrect the cause and run `{}` again: it continues with the steps that have not finished.",
                 self.run
             )?;
         }

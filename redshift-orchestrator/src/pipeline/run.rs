@@ -1,4 +1,4 @@
-//! [`Run`]: one run of a pipeline, begun or resumed.
+//! [`Run`]: one run of a pipeline, new or resumed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,10 @@ use crate::{
     orchestrator::{is_done, is_finished},
 };
 
-/// One run of a pipeline: its name, and the values of its parameters.
+/// One run of a pipeline: its name and the values of its parameters.
 ///
-/// The name says which work it is (`sales-2026-11-23T06:30`): a second run of the same name *is* the first one, and goes on
-/// where that stopped. Steps that finished are not run again.
+/// The name identifies the work (`sales-2026-11-23T06:30`). A second run with the same name resumes the first
+/// one; steps that have finished are not run again.
 #[derive(Clone)]
 pub struct Run {
     name: String,
@@ -32,7 +32,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run of this name.
+    /// Creates a run with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -45,65 +45,68 @@ impl Run {
         }
     }
 
-    /// Gives a parameter of the pipeline a value.
+    /// Sets a parameter of the pipeline.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), value.into());
         self
     }
 
-    /// Runs only steps that bear one of these tags, and those [named](Self::with_only).
+    /// Selects the steps with one of these tags, in addition to those [selected by name](Self::with_only).
+    /// Default: all steps.
     #[must_use]
     pub fn with_tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
         self.tags.extend(tags.into_iter().map(Into::into));
         self
     }
 
-    /// Runs only these steps, and those with one of the run's [tags](Self::with_tags).
+    /// Selects these steps, in addition to those with one of the run's [tags](Self::with_tags). Default: all
+    /// steps.
     #[must_use]
     pub fn with_only<S: Into<String>>(mut self, steps: impl IntoIterator<Item = S>) -> Self {
         self.only.extend(steps.into_iter().map(Into::into));
         self
     }
 
-    /// Says where the statements run, in words of the caller's own. A run that was begun on another target is refused: what finished
-    /// there did not finish here.
+    /// Sets the target in a form chosen by the caller. Resuming a run that began on another target is an
+    /// error, because steps that finished there did not finish here.
     #[must_use]
     pub fn with_target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
         self
     }
 
-    /// What to do while another run of the pipeline is active, instead of what the pipeline says.
+    /// Overrides the pipeline's behaviour while another run is active.
     #[must_use]
     pub fn with_overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = Some(overlap);
         self
     }
 
-    /// Stops early when this is asked to: what runs is waited for, nothing further is begun.
+    /// Sets a request to stop the run early. When it is made, no further step is started, and running
+    /// statements are waited for.
     #[must_use]
     pub fn with_stop(mut self, stop: Stop) -> Self {
         self.stop = stop;
         self
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The tags it is about; all steps, if there are neither tags nor names.
+    /// Returns the selected tags. If there are neither tags nor names, all steps are selected.
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
 
-    /// The steps it is about; all steps, if there are neither tags nor names.
+    /// Returns the selected steps. If there are neither tags nor names, all steps are selected.
     pub fn only(&self) -> &[String] {
         &self.only
     }
 
-    /// The values of parameters.
+    /// Returns the values of the parameters.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -116,20 +119,20 @@ impl std::fmt::Debug for Run {
 }
 
 impl Pipeline {
-    /// Runs the pipeline, or resumes the run of this name where the orchestrator's journal says it stopped.
+    /// Runs the pipeline, or resumes the run with this name from the orchestrator's journal.
     ///
-    /// A step that finished is not run again. A step whose statement was submitted is waited for. A step that failed gets new
-    /// attempts. A step whose outcome is unknown is looked for again, and stays unknown until it is
+    /// A finished step is not run again. A submitted statement is waited for. A failed step gets new
+    /// attempts. A step whose outcome is unknown is searched for again, and stays unknown until it is
     /// [settled](Orchestrator::settle).
     ///
-    /// Steps that fail are part of the report, not errors. Dropping the future leaves submitted statements running; a further run
-    /// of the same name finds them.
+    /// Failed steps are part of the report, not errors. Dropping the future leaves submitted statements
+    /// running; a further run with the same name finds them.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] if the run's parameters or selection do not fit, or a statement of it may be on its way for a step that the
-    /// pipeline no longer has, [`ErrorKind::Overlap`] if another run of the pipeline is
-    /// active and this one may neither queue nor run beside it, and [`ErrorKind::Journal`] if the journal cannot be used; nothing was
-    /// submitted then.
+    /// Returns [`ErrorKind::Definition`] if the run's parameters or selection are invalid, or if a statement
+    /// of the run may be active for a step that the pipeline no longer has; [`ErrorKind::Overlap`] if another
+    /// run of the pipeline is active and this one may neither queue nor overlap; and [`ErrorKind::Journal`]
+    /// if the journal cannot be used. In all these cases, nothing was submitted.
     pub async fn run(&self, orchestrator: &Orchestrator, mut run: Run) -> Result<Report> {
         let orchestrator = &orchestrator.of_pipeline(&self.name);
         if run.target.is_none() {
@@ -140,7 +143,7 @@ impl Pipeline {
         let journal = &**orchestrator.journal();
         let claim = Claim { pipeline: self.name.clone(), run: run.name.clone(), since: orchestrator.now() };
         let active = run.overlap.unwrap_or(self.overlap).claim(journal, &claim, &run.stop).await?;
-        // Statements of the run that were submitted without a pipeline have begun none.
+        // Statements of the run that were submitted without a pipeline do not count as its beginning.
         let before = journal.run_entry(&run.name).await?;
         if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
             run.check_against(&self.name, &before.begun)?;
@@ -192,22 +195,24 @@ impl Pipeline {
             report if stopped_by.is_none() && report.is_cut_short() => RunResult::Stopped,
             _ => RunResult::Failed,
         };
-        // It is told to whoever looks at the journal later. The endings of the statements, which count, are there already.
+        // This record is informative. The endings of the statements, on which a resumed run depends, are
+        // already in the journal.
         if let Err(error) = journal.append_run(record(RunEvent::RunEnded { result })).await {
-            tracing::warn!(%error, run = run.name, "the end of the run could not be written down");
+            tracing::warn!(%error, run = run.name, "the end of the run could not be recorded");
         }
         drop(active);
         Ok(report)
     }
 
-    /// Refuses to leave a statement behind that an earlier process submitted for a step that is no more.
+    /// Rejects a definition that lacks a step whose statement an earlier process submitted and whose outcome
+    /// is open.
     fn check_covers(&self, known: &[Entry]) -> Result<()> {
         let has = |name: &str| self.steps.iter().any(|step| step.name() == name);
         let may_run = |entry: &&Entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_));
         let Some(left) = known.iter().filter(may_run).find(|entry| !has(&entry.key.step)) else {
             return Ok(());
         };
-        let message = "nobody knows yet how this step of the run ended, and it is no step of the pipeline any more; give it its name back, \
+        let message = "the outcome of this step of the run is not known yet, and the pipeline no longer has the step; restore the step, \
              or cancel its statement, or settle it";
         Err(Error::new(ErrorKind::Definition, message)
             .with_context("run", &left.key.run)
@@ -228,10 +233,11 @@ impl Pipeline {
 }
 
 impl Run {
-    /// Refuses to go on with what was another pipeline's run, or one on another target.
+    /// Rejects resuming a run of another pipeline or on another target.
     fn check_against(&self, pipeline: &str, before: &RunBegun) -> Result<()> {
         let refused = |what: &str, was: &str| {
-            let message = format!("a run of this name was begun {what} `{was}`; give this run another name");
+            let message =
+                format!("a run with this name was started {what} `{was}`; use another name for this run");
             Err(Error::new(ErrorKind::Definition, message).with_context("run", &self.name))
         };
         match (&before.target, &self.target) {
@@ -242,17 +248,17 @@ impl Run {
     }
 }
 
-/// Why a step was not started, if no other step is the reason.
+/// Reason why a step was not started, if no step stopped the run.
 pub(super) const STOP: &str = "the request to stop";
 
-/// What the journal knows of a step: its last attempt.
+/// State of a step in the journal: its last attempt.
 struct Known {
-    /// The attempt to begin with: one that is open is taken up, one that failed is left behind.
+    /// Number of the first attempt: the last one if it is open, the next one if it failed.
     attempt: u32,
-    /// Whether its statement may be on its way in the service.
+    /// `true` if its statement may be active in the service.
     is_open: bool,
     is_finished: bool,
-    /// One entry, or one for each part of a long batch that was come to.
+    /// One entry, or one for each part of a long batch that was started.
     last: Vec<Entry>,
 }
 
@@ -279,7 +285,7 @@ impl Known {
     }
 }
 
-/// A pipeline being walked.
+/// State of a run of the pipeline.
 struct Walk<'a> {
     pipeline: &'a Pipeline,
     orchestrator: &'a Orchestrator,
@@ -290,7 +296,7 @@ struct Walk<'a> {
     stop: &'a Stop,
     started: Vec<bool>,
     statements: Vec<Statement>,
-    /// For each step, how many steps it still waits for.
+    /// Number of dependencies for which each step still waits.
     waiting_for: Vec<usize>,
     ready: BTreeSet<usize>,
     reports: Vec<Option<StepReport>>,
@@ -300,7 +306,8 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     async fn walk(&mut self) {
         let mut running: FuturesUnordered<BoxFuture<'a, (usize, StepReport)>> = FuturesUnordered::new();
-        // What an earlier process submitted is on its way already: it is waited for, whatever becomes of the other steps.
+        // Statements submitted by an earlier process are already active and are waited for first, whatever
+        // the results of other steps.
         for number in (0..self.known.len()).filter(|step| self.known[*step].is_open).collect::<Vec<_>>() {
             running.push(self.start(number));
         }
@@ -323,14 +330,14 @@ impl<'a> Walk<'a> {
         self.stopped_by.is_some() || self.stop.is_asked()
     }
 
-    /// A step that is not selected does nothing, and holds nobody up.
+    /// Skips a step that is not selected. Its dependents do not wait for it.
     fn pass(&mut self, number: usize) {
         let step = &self.pipeline.steps[number];
         self.reports[number] = Some(StepStatus::NotSelected.of(step, Vec::new()));
         self.release_dependents(number);
     }
 
-    /// Steps that finished in an earlier process, and that this one did not come to: their endings are in the journal.
+    /// Adds steps that finished in an earlier process and were not reached by this one, from the journal.
     async fn add_what_finished_before(&mut self) {
         for number in 0..self.known.len() {
             if self.known[number].is_finished && self.selected[number] && !self.started[number] {
@@ -359,17 +366,17 @@ impl<'a> Walk<'a> {
         Box::pin(async move { (number, attempts.run().await) })
     }
 
-    /// Notes how a step ended, and what that means to others.
+    /// Records the result of a step and its effect on other steps.
     fn ended(&mut self, number: usize, report: StepReport) {
         let step = &self.pipeline.steps[number];
         let on_failure = match &report.status {
             StepStatus::Finished => OnFailure::Continue,
-            // Between the parts of a long batch the run was asked to stop: nothing further is begun anyway.
+            // The run was stopped between the parts of a long batch, so no further step is started anyway.
             StepStatus::NotStarted { .. } => {
                 self.reports[number] = Some(report);
                 return;
             }
-            // Its dependents count on something that nobody knows to be there.
+            // The dependents rely on an effect that is not certain.
             StepStatus::Unknown if step.on_failure() == OnFailure::Continue => OnFailure::SkipDependents,
             _ => step.on_failure(),
         };

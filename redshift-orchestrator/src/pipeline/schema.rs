@@ -1,4 +1,4 @@
-//! The JSON Schema of pipeline files, for editors.
+//! JSON Schema of pipeline files, for editors.
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -6,13 +6,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::definition::{Definition, Scalar, Text};
 
-/// The JSON Schema (draft 2020-12) of pipeline files. It is made from what reads them; what it cannot say (unknown steps in `after`,
-/// circles, placeholders without values) is checked when a file is read.
+/// Returns the JSON Schema (draft 2020-12) of pipeline files. It is generated from the types that read them.
+/// Conditions that it cannot express (unknown steps in `after`, cycles, placeholders without values) are
+/// checked when a file is read.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Definition).to_value()
 }
 
-/// The schema as a file: keys in the order of the alphabet, so that it is the same whoever makes it.
+/// Returns the schema as a file with keys in alphabetical order, so that its text is reproducible.
 pub fn schema_file() -> String {
     format!("{:#}\n", sorted(json_schema()))
 }
@@ -52,7 +53,7 @@ impl JsonSchema for Scalar {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A value; the service takes it as text, and the database casts it to what the place needs.",
+            "description": "A value; the service receives it as text, and the database casts it to the type that the SQL requires.",
             "type": ["string", "number", "boolean"],
         })
     }

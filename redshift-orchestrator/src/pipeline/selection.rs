@@ -1,23 +1,23 @@
-//! Which steps a run is about: all of them, or those with a tag or a name.
+//! Selection of the steps of a run: all steps, or those with a tag or a name.
 
 use super::{Pipeline, Run, suggest};
 use crate::{Error, ErrorKind, Result};
 
 impl Pipeline {
-    /// For each step, in the order of the definition, whether this run is about it: all steps, or those that bear one of the run's
-    /// tags or names.
+    /// Returns, for each step in the order of definition, `true` if the run selects it: all steps, or those
+    /// with one of the run's tags or names.
     ///
-    /// A step that is not selected does nothing and holds nobody up: what comes after it still comes after what *it* comes after.
+    /// A step that is not selected is passed over: its dependents run after the steps on which *it* depends.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] for a tag that no step bears, and for a name that no step has.
+    /// Returns [`ErrorKind::Definition`] for an unknown tag or step name.
     pub fn selected(&self, run: &Run) -> Result<Vec<bool>> {
         for tag in run.tags() {
             if !self.steps.iter().any(|step| step.tags.contains(tag)) {
                 let known = self.steps.iter().flat_map(|step| &step.tags).map(String::as_str);
                 let known: std::collections::BTreeSet<_> = known.collect();
                 return Err(self.not_there(format!(
-                    "no step bears the tag `{tag}`{}",
+                    "no step has the tag `{tag}`{}",
                     suggest::among(tag, known.into_iter())
                 )));
             }

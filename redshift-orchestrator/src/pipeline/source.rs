@@ -1,4 +1,4 @@
-//! [`Source`]: where the parts of a pipeline file stand, for errors that name the line.
+//! [`Source`]: positions of keys in a pipeline file, for errors that name the line.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -12,14 +12,14 @@ use toml::{
 use super::{Place, Problem};
 use crate::toml_text::{self, too_deep};
 
-/// A text with the places of its keys.
+/// Text of a pipeline file with the positions of its keys.
 pub(super) struct Source<'a> {
     text: &'a str,
     head: Keys,
     steps: Vec<Keys>,
 }
 
-/// The keys of a table by name: from the key to the end of its value.
+/// Range of each key of a table by name, from the key to the end of its value.
 #[derive(Default)]
 struct Keys {
     at: usize,
@@ -28,7 +28,7 @@ struct Keys {
 }
 
 impl<'a> Source<'a> {
-    /// What is no TOML has no parts.
+    /// A text that is not valid TOML has no keys.
     pub(super) fn toml(text: &'a str) -> Self {
         let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
         if too_deep(text).is_some() {
@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
         source
     }
 
-    /// What is no JSON has no parts.
+    /// A text that is not valid JSON has no keys.
     pub(super) fn json(text: &'a str) -> Self {
         let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
         source.head = source.keys_of_json(0, text);
@@ -57,12 +57,12 @@ impl<'a> Source<'a> {
         source
     }
 
-    /// The line of a byte, counted from 1.
+    /// Returns the line of a byte, starting at 1.
     pub(super) fn line(&self, offset: usize) -> usize {
         toml_text::line(self.text, offset)
     }
 
-    /// The line of a problem, or of the step that has it.
+    /// Returns the line of a problem, or that of its step.
     pub(super) fn line_of(&self, problem: &Problem) -> Option<usize> {
         let Place { key, needle } = &problem.place;
         let keys = match problem.step {
@@ -83,17 +83,18 @@ impl<'a> Source<'a> {
         Some(self.line(range.start + found))
     }
 
-    /// The step that a byte is in: its name, or its number if it has none.
+    /// Returns the step that contains a byte: its name, or its number if it has none.
     pub(super) fn step_around(&self, offset: usize) -> Option<String> {
         let (index, step) = self.steps.iter().enumerate().rfind(|(_, step)| step.at <= offset)?;
         let end = step.keys.values().map(|range| range.end).max().unwrap_or(step.at);
-        // A table without the key that is missed has its error at its beginning; what stands behind the last step is none of it.
+        // A missing key is reported at the beginning of its table. Bytes after the last step belong to no
+        // step.
         (offset <= end || offset == step.at)
             .then(|| step.name.clone().unwrap_or_else(|| format!("number {}", index + 1)))
     }
 
     fn offset(&self, value: &RawValue) -> usize {
-        // It is a part of the text.
+        // The value is a slice of the text.
         (value.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize).min(self.text.len())
     }
 
@@ -103,7 +104,7 @@ impl<'a> Source<'a> {
         let Ok(Table(table)) = serde_json::from_str(text) else { return Keys::default() };
         let name = table.get("name").and_then(|name| serde_json::from_str(name.get()).ok());
         let key = |(key, value): (String, &RawValue)| {
-            // The text of a nested value is borrowed from `text`, which is a part of ours.
+            // The text of a nested value is a slice of `text`, which is a slice of `self.text`.
             let begin = at + (value.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
             let before = self.text.get(at..begin).unwrap_or_default();
             let key_at = before.rfind(&format!("\"{key}\"")).map_or(begin, |found| at + found);
@@ -132,7 +133,7 @@ fn keys_of_toml(at: usize, table: &DeTable<'_>) -> Keys {
     keys
 }
 
-/// The end of a value, or of the last thing in it: a table's own span is its head.
+/// Returns the end of a value, or of the last value in it, because the span of a table is only its head.
 fn end(value: &Spanned<DeValue<'_>>) -> usize {
     let own = value.span().end;
     match value.get_ref() {

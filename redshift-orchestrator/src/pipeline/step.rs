@@ -1,4 +1,4 @@
-//! [`Step`]: one statement of a pipeline, what it waits for, and what happens when it fails.
+//! [`Step`]: one statement of a pipeline, its dependencies, and the effect of its failure.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ExecutionMode, FailureKind, MAX_BATCH, Parameter};
 
-/// One step of a pipeline: a statement, the steps it comes after, its time, its retry, and what its failure means to others.
+/// One step of a pipeline: a statement, its dependencies, its timeout, its retry, and the effect of its
+/// failure.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,36 +33,38 @@ pub struct Step {
     pub(super) commits: Option<bool>,
 }
 
-/// What a step runs.
+/// Statement or batch of a step.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Work {
     /// One SQL statement.
     Sql(String),
-    /// A stored procedure, as it stands behind `CALL`: `mystore.load_sales(:cycle)`.
+    /// Call of a stored procedure without the word `CALL`: `mystore.load_sales(:cycle)`.
     Call(String),
-    /// SQL statements, run one after the other. More than 40 run as [parts](crate::Statement::parts) if each commits on its own.
+    /// SQL statements, run in order. More than 40 run as [parts](crate::Statement::parts) if each commits on
+    /// its own.
     Batch(Vec<String>, ExecutionMode),
 }
 
-/// What a step's failure means to others.
+/// Effect of a step's failure on other steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// Steps that come after it, directly or not, are not run; all others are. The default.
+    /// Skips the steps that depend on it, directly or not; all others run. The default.
     #[default]
     SkipDependents,
-    /// No further step is begun; those that run are waited for.
+    /// Starts no further step. Running statements are waited for.
     Stop,
-    /// Steps that come after it are run all the same. A step whose outcome is unknown holds them back nevertheless.
+    /// Runs the dependent steps nevertheless, unless the outcome of the step is unknown.
     Continue,
 }
 
-/// How often, and after which failures, a step is tried again.
+/// Number of attempts at a step, and the failures after which it is retried.
 ///
-/// There is no default set of failures: whether a repeat is safe depends on what the step has committed by then.
+/// There is no default set of failures, because the safety of a retry depends on what the step has already
+/// committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     pub(super) attempts: u32,
@@ -70,36 +73,37 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Up to `attempts` attempts in all, with pauses that begin at one second and double.
+    /// Creates a retry of up to `attempts` attempts in total, with pauses that begin at one second and
+    /// double.
     pub fn new(attempts: u32) -> Self {
         Self { attempts, on: BTreeSet::new(), backoff: Duration::from_secs(1) }
     }
 
-    /// After these failures.
+    /// Sets the failures after which the step is retried.
     #[must_use]
     pub fn on(mut self, kinds: impl IntoIterator<Item = FailureKind>) -> Self {
         self.on.extend(kinds);
         self
     }
 
-    /// The first pause; it doubles with each attempt.
+    /// Sets the first pause, which doubles with each attempt. Default: one second.
     #[must_use]
     pub fn with_backoff(mut self, first: Duration) -> Self {
         self.backoff = first;
         self
     }
 
-    /// Attempts in all.
+    /// Returns the total number of attempts.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// The failures after which another attempt is safe.
+    /// Returns the failures after which the step is retried.
     pub fn kinds(&self) -> impl Iterator<Item = FailureKind> + '_ {
         self.on.iter().copied()
     }
 
-    /// The pause after attempt number `attempt`, counted from 1: at most five minutes.
+    /// Returns the pause after attempt number `attempt`, starting at 1: at most five minutes.
     pub fn pause(&self, attempt: u32) -> Duration {
         let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
         self.backoff.saturating_mul(factor).min(Duration::from_secs(300))
@@ -107,17 +111,19 @@ impl Retry {
 }
 
 impl Step {
-    /// A step that runs one SQL statement.
+    /// Creates a step that runs one SQL statement.
     pub fn sql(name: impl Into<String>, sql: impl Into<String>) -> Self {
         Self::new(name, Work::Sql(sql.into()))
     }
 
-    /// A step that calls a stored procedure, as it stands behind `CALL`: `mystore.load_sales(:cycle)`, or just its name.
+    /// Creates a step that calls a stored procedure, given without the word `CALL`:
+    /// `mystore.load_sales(:cycle)`, or only its name.
     pub fn call(name: impl Into<String>, procedure: impl Into<String>) -> Self {
         Self::new(name, Work::Call(procedure.into()))
     }
 
-    /// A step that runs SQL statements: at most 40 as one transaction; as many as there are if each commits on its own.
+    /// Creates a step that runs SQL statements: at most 40 as one transaction; any number if each commits on
+    /// its own.
     pub fn batch<S: Into<String>>(
         name: impl Into<String>,
         sqls: impl IntoIterator<Item = S>,
@@ -140,99 +146,100 @@ impl Step {
         }
     }
 
-    /// Gives the placeholder `:name` a value, which may hold `${…}` parameters of the run.
+    /// Sets the value of the placeholder `:name`, which may contain `${…}` parameters of the run.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.push(Parameter { name: name.into(), value: value.into() });
         self
     }
 
-    /// Runs after these steps.
+    /// Adds dependencies: the step runs after these steps.
     #[must_use]
     pub fn after<S: Into<String>>(mut self, steps: impl IntoIterator<Item = S>) -> Self {
         self.after.extend(steps.into_iter().map(Into::into));
         self
     }
 
-    /// Labels it, for runs of a [part](super::Run::with_tags) of the pipeline.
+    /// Adds tags, by which a run can select [a part](super::Run::with_tags) of the pipeline.
     #[must_use]
     pub fn with_tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
         self.tags.extend(tags.into_iter().map(Into::into));
         self
     }
 
-    /// Cancels the statement after this time.
+    /// Sets the timeout, after which the statement is cancelled.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Tries again after some failures.
+    /// Sets the retry.
     #[must_use]
     pub fn with_retry(mut self, retry: Retry) -> Self {
         self.retry = Some(retry);
         self
     }
 
-    /// What its failure means to others.
+    /// Sets the effect of a failure on other steps.
     #[must_use]
     pub fn with_on_failure(mut self, on_failure: OnFailure) -> Self {
         self.on_failure = Some(on_failure);
         self
     }
 
-    /// Declares whether it commits by itself, as a procedure with `COMMIT` or `TRUNCATE` in it does: that is kept out of a batch in one
-    /// transaction. Unless declared, only what stands in the SQL is seen.
+    /// Declares whether the step commits by itself, as a procedure that contains `COMMIT` or `TRUNCATE` does.
+    /// Such a statement is rejected in a batch in one transaction. By default, only the SQL text is
+    /// inspected.
     #[must_use]
     pub fn with_commits(mut self, commits: bool) -> Self {
         self.commits = Some(commits);
         self
     }
 
-    /// Its name, unique in the pipeline.
+    /// Returns the name, which is unique in the pipeline.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it runs.
+    /// Returns the statement or batch.
     pub fn work(&self) -> &Work {
         &self.work
     }
 
-    /// The values of its placeholders, with `${…}` as they were written.
+    /// Returns the values of the placeholders, with `${…}` unreplaced.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// The steps it comes after.
+    /// Returns the steps after which it runs.
     pub fn dependencies(&self) -> &[String] {
         &self.after
     }
 
-    /// Its labels.
+    /// Returns the tags.
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
 
-    /// After how long its statement is cancelled.
+    /// Returns the timeout, after which the statement is cancelled.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 
-    /// How often, and after which failures, it is tried again.
+    /// Returns the retry.
     pub fn retry(&self) -> Option<&Retry> {
         self.retry.as_ref()
     }
 
-    /// What its failure means to others.
+    /// Returns the effect of a failure on other steps.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or_default()
     }
 }
 
 impl Work {
-    /// What is sent, with `${…}` as it was written.
+    /// Returns the SQL texts, with `${…}` unreplaced.
     pub fn sqls(&self) -> Vec<String> {
         match self {
             Self::Sql(sql) => vec![sql.clone()],
@@ -242,7 +249,7 @@ impl Work {
         }
     }
 
-    /// What it is, without SQL: `CALL mystore.load_sales`, `1 SQL statement`, `batch of 3`.
+    /// Returns a description without SQL: `CALL mystore.load_sales`, `1 SQL statement`, `batch of 3`.
     pub fn summary(&self) -> String {
         match self {
             Self::Sql(_) => "1 SQL statement".to_owned(),

@@ -1,6 +1,7 @@
-//! "Did you mean …?"
+//! Suggestions for misspelt names.
 
-/// `; did you mean `name`?` for the most similar candidate, a list of all when none is similar, nothing when there is none.
+/// Returns `; did you mean `name`?` for the most similar candidate, a list of all candidates if none is
+/// similar, or an empty text if there are no candidates.
 pub(super) fn among<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     let candidates: Vec<_> = candidates.collect();
     let close = close(wrong, candidates.iter().copied());
@@ -10,7 +11,7 @@ pub(super) fn among<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) 
     close
 }
 
-/// `; did you mean `name`?` for the most similar candidate, if one is similar.
+/// Returns `; did you mean `name`?` for the most similar candidate, if one is similar.
 pub(super) fn close<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     candidates
         .map(|candidate| (distance(wrong, candidate), candidate))
@@ -19,7 +20,7 @@ pub(super) fn close<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) 
         .map_or_else(String::new, |(_, candidate)| format!("; did you mean `{candidate}`?"))
 }
 
-/// How many letters must be added, taken away or changed to make one word of the other.
+/// Returns the number of characters that must be added, removed or replaced to turn one word into the other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
