@@ -22,7 +22,7 @@ fn bad_input_is_one_message_and_exit_code_2() {
         (&["run", "load.toml", "-p", "cycle=1", "-p", "day=2"], "no parameter `day`"),
         (&["run", "load.toml", "-p", "cycle="], "is empty"),
         (&["run", "load.toml", "-p", "cycle"], "NAME=VALUE"),
-        (&["run", "load.toml", "-p", "cycle=1", "--tags", "frist"], "no step bears the tag `frist`"),
+        (&["run", "load.toml", "-p", "cycle=1", "--tags", "frist"], "no step has the tag `frist`"),
         (&["plan", "load.toml", "--only", "four"], "the pipeline has no step `four`"),
         (&["run", "load.toml", "-p", "cycle=1", "--report", "r.pdf"], ".json, .txt, .svg or .html"),
         (

@@ -133,9 +133,9 @@ fn parameters_stand_apart_from_the_sql() {
     assert_eq!(statement.parameters()[0].value, "dear O'Brien; DROP TABLE t");
 
     let refused = |run: Run| pipeline.statements(&run).unwrap_err().to_string();
-    assert!(refused(Run::new("r")).contains("the run gives no value to the parameter `who`"));
+    assert!(refused(Run::new("r")).contains("the run does not set the parameter `who`"));
     let text = refused(Run::new("r").with_parameter("who", "x").with_parameter("schema", "a; DROP TABLE t"));
-    assert!(text.contains("may not stand in SQL"), "{text}");
+    assert!(text.contains("is not allowed in SQL"), "{text}");
     let text = refused(Run::new("r").with_parameter("whom", "x"));
     assert!(text.contains("did you mean `who`?"), "{text}");
 }

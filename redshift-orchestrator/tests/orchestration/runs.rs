@@ -142,7 +142,7 @@ async fn a_run_of_another_pipeline_or_target_is_not_gone_on_with() {
     let orchestrator = Orchestrator::new(service());
     row().run(&orchestrator, Run::new("r").with_target("aws:dev")).await.unwrap();
     let error = row().run(&orchestrator, Run::new("r").with_target("aws:prod")).await.unwrap_err();
-    assert!(error.to_string().contains("was begun on `aws:dev`"), "{error}");
+    assert!(error.to_string().contains("was started on `aws:dev`"), "{error}");
     let other = Pipeline::builder("other").with_step(Step::sql("one", "SELECT 'one'")).build().unwrap();
     let error = other.run(&orchestrator, Run::new("r")).await.unwrap_err();
     assert!(error.to_string().contains("by the pipeline `row`"), "{error}");
