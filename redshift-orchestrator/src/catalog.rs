@@ -1,4 +1,4 @@
-//! [`Catalog`]: the objects of a database and the sessions on it, as the Data API lists them.
+//! [`Catalog`]: listings of a database's objects and sessions in the Data API.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,34 +7,37 @@ use jiff::Timestamp;
 
 use crate::{Column, Compute, PageToken, Result, SessionId, StatementId, Target};
 
-/// Something that can list databases, schemas, tables, columns and sessions: the Data API's operations that run no statement.
+/// Lists databases, schemas, tables, columns and sessions with the operations of the Data API that run no
+/// statement.
 ///
-/// It is apart from [`StatementExecutor`](crate::StatementExecutor), whose implementors mostly have no catalog.
+/// The trait is separate from [`StatementExecutor`](crate::StatementExecutor), because most executors have no
+/// catalog.
 ///
 /// # For callers
 ///
-/// Every listing comes in pages. Ask for the first one without a `page`, for each other one with the [`Page::next`] of the one before,
-/// and with the same scope or filter.
+/// Every listing is paginated. Request the first page without a `page`, and each further page with the
+/// [`Page::next`] of the previous one and the same scope or filter.
 ///
 /// # For implementors
 ///
-/// A page may be shorter than asked for, even empty, and still have a next one.
+/// A page may be shorter than requested, even empty, and still have a next page.
 #[async_trait]
 pub trait Catalog: fmt::Debug + Send + Sync {
-    /// The databases that the caller may connect to, by name.
+    /// Lists the databases to which the caller may connect, by name.
     async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>>;
 
-    /// The schemas of a database, by name. [`Scope::schema`] is a pattern.
+    /// Lists the schemas of a database, by name. [`Scope::schema`] is a pattern.
     async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>>;
 
-    /// The tables and views of a database, by schema and name. [`Scope::schema`] and [`Scope::table`] are patterns.
+    /// Lists the tables and views of a database, by schema and name. [`Scope::schema`] and [`Scope::table`]
+    /// are patterns.
     async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>>;
 
-    /// The columns of a table in their order, each with its schema and table. [`Scope::schema`] and [`Scope::table`] are names; without
-    /// them the columns of every table that fits are told.
+    /// Lists the columns of a table in their order, each with its schema and table. [`Scope::schema`] and
+    /// [`Scope::table`] are names; without them, the columns of all matching tables are listed.
     async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>>;
 
-    /// The sessions of the last 24 hours.
+    /// Lists the sessions of the last 24 hours.
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>>;
 }
 
@@ -62,7 +65,7 @@ impl<C: Catalog + ?Sized> Catalog for Arc<C> {
     }
 }
 
-/// Which part of the catalog is meant. By default all of it, as the executor's own target shows it.
+/// Selection of a part of the catalog. Default: everything that is visible from the executor's own target.
 ///
 /// ```
 /// use redshift_orchestrator::catalog::Scope;
@@ -73,30 +76,31 @@ impl<C: Catalog + ?Sized> Catalog for Arc<C> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Scope {
-    /// Where to connect to, and as whom, instead of the executor's own target.
+    /// Database and user for the connection, in place of the executor's own target.
     pub target: Option<Target>,
-    /// The database whose objects are meant, if not the one that is connected to.
+    /// Database whose objects are listed, if it is not the one of the connection.
     pub database: Option<String>,
-    /// The schema: a name or a pattern, as the operation says. In a pattern `%` stands for any text and `_` for any character.
+    /// Name or pattern of the schema, depending on the operation. In a pattern, `%` matches any text and `_`
+    /// any character.
     pub schema: Option<String>,
-    /// The table: a name or a pattern, as the operation says.
+    /// Name or pattern of the table, depending on the operation.
     pub table: Option<String>,
-    /// Entries to a page, at most 1,000.
+    /// Number of entries per page, at most 1,000.
     pub page_size: Option<u16>,
 }
 
 impl Scope {
-    /// All of the catalog.
+    /// Selects the whole catalog.
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// What is in the schema, or in those that fit the pattern.
+    /// Selects a schema, or the schemas that match the pattern.
     pub fn schema(schema: impl Into<String>) -> Self {
         Self { schema: Some(schema.into()), ..Self::default() }
     }
 
-    /// Only the table, or those that fit the pattern.
+    /// Selects a table, or the tables that match the pattern.
     #[must_use]
     pub fn with_table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
@@ -109,25 +113,26 @@ impl Scope {
 pub struct Page<T> {
     /// The entries of this page.
     pub entries: Vec<T>,
-    /// Where the next page begins; `None` on the last one.
+    /// Token of the next page; `None` on the last page.
     pub next: Option<PageToken>,
 }
 
 impl<T> Page<T> {
-    /// A page that is the whole listing.
+    /// Creates a page that contains the complete listing.
     pub fn whole(entries: Vec<T>) -> Self {
         Self { entries, next: None }
     }
 
-    /// The page of a listing that is at hand as a whole: at most `size` entries, and a token that counts what came before.
+    /// Returns one page of a complete listing: at most `size` entries, and a token with the number of
+    /// preceding entries.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a token that no page has.
+    /// Returns [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a token that no page has.
     pub(crate) fn cut(entries: Vec<T>, size: usize, page: Option<PageToken>) -> Result<Self> {
         let begin = match page {
             None => 0,
             Some(page) => page.as_str().parse::<usize>().map_err(|_| {
-                let text = "the page token is not one that this listing gave";
+                let text = "the page token does not belong to this listing";
                 crate::Error::new(crate::ErrorKind::Invalid, text).with_code("ValidationException")
             })?,
         };
@@ -137,25 +142,25 @@ impl<T> Page<T> {
     }
 }
 
-/// A table, a view, or what else can be read like one.
+/// A table, a view, or another relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Table {
-    /// The schema that it is in.
+    /// Schema of the table.
     pub schema: String,
-    /// Its name.
+    /// Name of the table.
     pub name: String,
-    /// What it is, in the service's words: `TABLE`, `VIEW`, `SYSTEM TABLE`, `LOCAL TEMPORARY`, …
+    /// Kind as returned by the service: `TABLE`, `VIEW`, `SYSTEM TABLE`, `LOCAL TEMPORARY`, and others.
     pub kind: String,
 }
 
 impl Table {
-    /// An ordinary table.
+    /// Creates an ordinary table.
     pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
         Self { schema: schema.into(), name: name.into(), kind: "TABLE".to_owned() }
     }
 
-    /// The same as something else: `VIEW`, …
+    /// Sets the kind, for example `VIEW`.
     #[must_use]
     pub fn with_kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = kind.into();
@@ -167,30 +172,30 @@ impl Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
-    /// Its id.
+    /// Id of the session.
     pub id: SessionId,
-    /// What it is doing.
+    /// Status of the session.
     pub status: SessionStatus,
-    /// When it was opened.
+    /// Time at which it was opened.
     pub created_at: Timestamp,
-    /// When the service last changed it.
+    /// Time at which the service last changed it.
     pub updated_at: Option<Timestamp>,
-    /// Where it runs, if the service said so.
+    /// Its cluster or workgroup, if the service returned it.
     pub compute: Option<Compute>,
-    /// The database that it is connected to.
+    /// Database of the connection.
     pub database: Option<String>,
-    /// The user that it is connected as.
+    /// User of the connection.
     pub database_user: Option<String>,
-    /// For how long it stays open after a statement.
+    /// Time for which it stays open after a statement.
     pub keep_alive: Option<Duration>,
-    /// When it will be closed.
+    /// Time at which it will be closed.
     pub expires_at: Option<Timestamp>,
-    /// The statement that it runs.
+    /// The running statement.
     pub current_statement: Option<StatementId>,
 }
 
 impl Session {
-    /// The session that says this and nothing more.
+    /// Creates a session that contains only these values.
     pub fn new(id: SessionId, status: SessionStatus, created_at: Timestamp) -> Self {
         Self {
             id,
@@ -207,22 +212,22 @@ impl Session {
     }
 }
 
-/// What a session is doing. A word that this version does not know is kept.
+/// Status of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SessionStatus {
     /// Open, and ready for a statement.
     Available,
-    /// Runs a statement; it takes one at a time.
+    /// Running a statement; a session runs one at a time.
     Busy,
-    /// Closed: by its keep-alive, or because it broke.
+    /// Closed after its keep-alive, or because it broke.
     Closed,
-    /// A status that this version does not know, as the service wrote it.
+    /// A status that this version does not know, with the service's text.
     Other(String),
 }
 
 impl SessionStatus {
-    /// The service's word for it.
+    /// Returns the service's text for this status.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Available => "AVAILABLE",
@@ -250,25 +255,26 @@ impl fmt::Display for SessionStatus {
     }
 }
 
-/// Which sessions to list. By default those that are open.
+/// Selection of sessions. Default: open sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionFilter {
-    /// Only this one, whatever it is doing. Excludes the others but `own_session_only`.
+    /// Only this session, in any status. Excludes all other criteria except `own_session_only`.
     pub id: Option<SessionId>,
-    /// Only sessions in this status. `None`: those available or busy.
+    /// Only sessions with this status. `None` selects available and busy sessions.
     pub status: Option<SessionStatus>,
-    /// Only what this very session of the role opened, instead of everything of the role.
+    /// Only sessions opened by this session of the role. Default: all sessions of the role.
     pub own_session_only: bool,
     /// Only sessions on this cluster or workgroup.
     pub compute: Option<Compute>,
     /// Only sessions in this database.
     pub database: Option<String>,
-    /// Entries to a page, at most 100.
+    /// Number of entries per page, at most 100.
     pub page_size: Option<u8>,
 }
 
-/// Whether a name fits a pattern in which `%` stands for any text, `_` for any character and `\` takes their meaning away.
+/// Returns `true` if a name matches a pattern in which `%` matches any text, `_` matches any character, and
+/// `\` escapes them.
 pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     let mut pieces = Vec::new();
     let mut characters = pattern.chars();
@@ -280,7 +286,7 @@ pub(crate) fn fits(pattern: &str, name: &str) -> bool {
             c => Piece::Exactly(c),
         });
     }
-    // `reached[n]`: the pieces so far fit the first n characters of the name.
+    // `reached[n]`: the pieces so far match the first n characters of the name.
     let name: Vec<_> = name.chars().collect();
     let mut reached = vec![false; name.len() + 1];
     reached[0] = true;

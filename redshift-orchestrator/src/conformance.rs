@@ -1,8 +1,10 @@
-//! Scenarios that every [`StatementExecutor`] must pass, public so that an executor of your own can be held against them.
+//! Scenarios that every [`StatementExecutor`] must pass. They are public, so that you can test your own
+//! executor.
 //!
-//! A [`Fixture`] says how the scenarios' needs are written in the executor's SQL and counts effects; [`all`] runs them one after the
-//! other and panics, naming the scenario, at the first that fails. They wait by long polls, so that an executor on a paused clock needs no time.
-//! [`journal`] has the same for journals.
+//! A [`Fixture`] provides the SQL for the scenarios and counts their effects. [`all`] runs the scenarios one
+//! after the other and panics with the name of the first one that fails. They wait with long polls, so that
+//! an executor on a paused clock takes no real time. The module [`journal`] contains the scenarios for
+//! journals.
 //!
 //! ```
 //! use std::time::Duration;
@@ -50,55 +52,58 @@ use crate::{
     catalog::{Catalog, Scope, SessionFilter, SessionStatus},
 };
 
-/// Makes a list of scenarios, and what runs all of it, of functions that take what implements a trait.
+/// Generates scenarios from functions with a parameter that implements a trait, a list of their names, and a
+/// function that runs all of them.
 macro_rules! scenarios {
     ($trait:ident; $($(#[$doc:meta])* async fn $name:ident($tested:ident) $body:block)*) => {
         /// Runs every scenario.
         ///
         /// # Panics
-        /// At the first scenario that fails.
+        /// Panics at the first scenario that fails.
         pub async fn all<T: $trait>(tested: &T) {
             $($name(tested).await;)*
         }
 
-        /// The names of the scenarios.
+        /// Names of the scenarios.
         pub const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
 
         $($(#[$doc])* pub async fn $name<T: $trait>($tested: &T) $body)*
     };
 }
 
-// Behind the macro, which it uses too.
+// Declared after the macro, which this module uses.
 pub mod journal;
 
-/// An executor under test, and how to tell it what the scenarios need.
+/// An executor under test and the SQL for the scenarios.
 pub trait Fixture: Sync {
-    /// What is tested.
+    /// Type of the executor.
     type Executor: StatementExecutor;
 
-    /// The executor.
+    /// Returns the executor.
     fn executor(&self) -> &Self::Executor;
 
-    /// The SQL that does this.
+    /// Returns the SQL for a need of a scenario.
     fn sql(&self, need: Need<'_>) -> String;
 
-    /// How often the effect `what` happened.
+    /// Returns the number of times that the effect `what` occurred.
     fn effects(&self, what: &str) -> impl Future<Output = usize> + Send;
 
-    /// Goes into names and tokens. One that is run twice against the same service needs a different one each time.
+    /// Returns a text that becomes part of names and tokens. It must differ between runs against the same
+    /// service.
     fn salt(&self) -> &str {
         ""
     }
 
-    /// Lets this much time go by for the service. One that cannot answers `false`, and the scenarios of tokens and records that expire end
-    /// there.
+    /// Advances the service's time. Returns `false` if this is not possible, which skips the scenarios of
+    /// expiring tokens and records.
     fn pass(&self, time: Duration) -> impl Future<Output = bool> + Send {
         let _ = time;
         async { false }
     }
 }
 
-/// What a scenario wants to be done by SQL. A new one is to be noticed: a fixture matches all of them.
+/// Effect that a scenario requires of an SQL text. The enum is exhaustive, so that a fixture must handle
+/// every new variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need<'a> {
     /// A query with the column `n` and the rows 1, 2, 3.
@@ -109,14 +114,14 @@ pub enum Need<'a> {
     Nap,
     /// A statement with the effect of this name.
     Effect(&'a str),
-    /// A statement with the effect that the parameter of this name names, used as `:name`.
+    /// A statement with the effect whose name is the value of this parameter, used as `:name`.
     EffectOf(&'a str),
 }
 
 scenarios! {
     Fixture;
 
-    /// A query ends finished, and its rows can be fetched.
+    /// A query finishes, and its rows can be fetched.
     async fn a_query_ends_with_its_rows(fixture) {
         let done = run(fixture, &Statement::sql(fixture.sql(Need::Rows))).await;
         assert_eq!((&done.status, &done.error), (&Status::Finished, &None));
@@ -125,7 +130,7 @@ scenarios! {
         assert_eq!(numbers(fixture, &done.id).await, [1, 2, 3]);
     }
 
-    /// A failure is a status with the database's words, and no error of a call.
+    /// A failed statement has a status with the database's error text; the request itself succeeds.
     async fn a_failure_is_a_status_with_its_reason(fixture) {
         let done = run(fixture, &Statement::sql(fixture.sql(Need::Failure))).await;
         assert_eq!(done.status, Status::Failed);
@@ -135,7 +140,7 @@ scenarios! {
         assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
     }
 
-    /// The same token is the same statement, however often it is submitted.
+    /// Submits with the same token are one statement.
     async fn a_repeated_token_is_one_statement(fixture) {
         let what = format!("token{}", fixture.salt());
         let statement = Statement::sql(fixture.sql(Need::Effect(&what))).with_client_token(token(&what));
@@ -149,7 +154,7 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 1);
     }
 
-    /// Tokens that differ, and statements without one, are statements of their own.
+    /// Submits with different tokens, or without a token, are separate statements.
     async fn other_tokens_are_other_statements(fixture) {
         let what = format!("others{}", fixture.salt());
         let statement = Statement::sql(fixture.sql(Need::Effect(&what)));
@@ -164,16 +169,16 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 4);
     }
 
-    /// A submit that waits tells the end.
+    /// A submit with a wait returns the final status.
     async fn a_submit_with_a_wait_tells_the_end(fixture) {
         let statement = Statement::sql(fixture.sql(Need::Rows));
         let submitted = fixture.executor().submit(&statement, Some(WaitTime::MAX)).await.expect("submit");
         assert_eq!(submitted.status, Some(Status::Finished));
         let submitted = fixture.executor().submit(&statement, None).await.expect("submit");
-        assert_eq!(submitted.status, None, "only told with a wait");
+        assert_eq!(submitted.status, None, "only returned with a wait");
     }
 
-    /// A wait whose time is over is answered with the status of that moment.
+    /// A wait that times out returns the current status.
     async fn a_wait_ends_with_its_time(fixture) {
         let id = submit(fixture, &Statement::sql(fixture.sql(Need::Nap))).await;
         let wait = WaitTime::at_most(Duration::from_secs(1));
@@ -184,7 +189,7 @@ scenarios! {
         cancelled(fixture, &id).await;
     }
 
-    /// A cancelled statement ends aborted. One that ended cannot be cancelled.
+    /// A cancelled statement ends aborted. A statement that has ended cannot be cancelled.
     async fn a_cancel_aborts_what_runs_and_nothing_else(fixture) {
         let what = format!("cancel{}", fixture.salt());
         let nap = fixture.sql(Need::Nap);
@@ -198,7 +203,7 @@ scenarios! {
         assert_eq!(end(fixture, &ended.id).await.status, Status::Finished);
     }
 
-    /// A result that was asked for as CSV comes as text, page by page, with the same rows.
+    /// A result in CSV format has the same rows, page by page.
     async fn a_result_comes_as_csv_if_asked_for(fixture) {
         let statement = Statement::sql(fixture.sql(Need::Rows)).with_result_format(ResultFormat::Csv);
         let done = run(fixture, &statement).await;
@@ -218,7 +223,7 @@ scenarios! {
         assert_eq!(lines, ["n", "1", "2", "3"]);
     }
 
-    /// What the service does not take is refused before anything runs.
+    /// A statement that violates the service's rules is rejected before anything runs.
     async fn what_breaks_a_rule_is_refused(fixture) {
         let what = format!("refused{}", fixture.salt());
         let sql = fixture.sql(Need::Effect(&what));
@@ -237,7 +242,8 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 0);
     }
 
-    /// A kept session takes one statement at a time, and one that nobody opened takes none. An executor without sessions says so.
+    /// A kept session runs one statement at a time, and an unknown session runs none. An executor without
+    /// sessions returns an error.
     async fn a_session_takes_one_statement_at_a_time(fixture) {
         let opens = Statement::sql(fixture.sql(Need::Rows)).with_session_keep_alive(Duration::from_secs(3600));
         let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
@@ -261,11 +267,11 @@ scenarios! {
 
         let unknown = SessionId::new("00000000-0000-4000-8000-000000000000");
         let next = Statement::sql(fixture.sql(Need::Effect(&what))).in_session(unknown);
-        let gone = fixture.executor().submit(&next, None).await.expect_err("nobody opened it");
+        let gone = fixture.executor().submit(&next, None).await.expect_err("the session was never opened");
         assert_eq!(gone.kind(), ErrorKind::SessionGone, "{gone}");
     }
 
-    /// A sub-statement of a running batch can be waited for, and its result fetched, by itself.
+    /// A sub-statement of a running batch can be waited for by itself, and its result can be fetched.
     async fn a_sub_statement_can_be_waited_for(fixture) {
         let batch = Statement::batch([fixture.sql(Need::Rows), fixture.sql(Need::Nap)]).with_execution_mode(ExecutionMode::AutoCommit);
         let id = submit(fixture, &batch).await;
@@ -279,7 +285,7 @@ scenarios! {
         assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
     }
 
-    /// A client token stands for its statement for 8 hours; then it is free.
+    /// A client token identifies its statement for 8 hours, and can be reused after that.
     async fn a_token_is_forgotten_after_8_hours(fixture) {
         let what = format!("late{}", fixture.salt());
         let statement = Statement::sql(fixture.sql(Need::Effect(&what))).with_client_token(token(&what));
@@ -294,7 +300,8 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 2);
     }
 
-    /// A statement's record is kept for 24 hours after its end. Then it is told apart from one that never was, and no listing shows it.
+    /// The record of a statement is kept for 24 hours after its end. After that, the error differs from that
+    /// of an unknown id, and no listing contains the statement.
     async fn a_record_expires_after_24_hours(fixture) {
         let name = format!("expiring{}", fixture.salt());
         let named = Statement::sql(fixture.sql(Need::Rows)).with_name(&name);
@@ -317,7 +324,7 @@ scenarios! {
         assert!(listed.statements.is_empty());
     }
 
-    /// A kept session that nobody uses is closed when its time is over. An executor without sessions says so.
+    /// An idle session is closed after its keep-alive. An executor without sessions returns an error.
     async fn an_idle_session_is_closed(fixture) {
         let opens = Statement::sql(fixture.sql(Need::Rows)).with_session_keep_alive(Duration::from_mins(10));
         let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
@@ -336,7 +343,7 @@ scenarios! {
         assert_eq!(gone.kind(), ErrorKind::SessionGone, "{gone}");
     }
 
-    /// An id that nobody gave is not found.
+    /// An unknown id is not found.
     async fn an_unknown_id_is_not_found(fixture) {
         let id = StatementId::new("00000000-0000-4000-8000-000000000000");
         let executor = fixture.executor();
@@ -350,7 +357,7 @@ scenarios! {
         }
     }
 
-    /// A batch runs its statements in order, each with an id and a result of its own.
+    /// A batch runs its statements in order, each with its own id and result.
     async fn a_batch_has_sub_statements(fixture) {
         let what = format!("batch{}", fixture.salt());
         let batch = Statement::batch([fixture.sql(Need::Effect(&what)), fixture.sql(Need::Rows)]);
@@ -366,7 +373,7 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 1);
     }
 
-    /// A failure within a transaction batch leaves no effect of any of its statements.
+    /// A failure in a transaction batch undoes the effects of all its statements.
     async fn a_failing_transaction_batch_has_no_effect(fixture) {
         let (first, last) = (format!("undone{}", fixture.salt()), format!("unreached{}", fixture.salt()));
         let batch = Statement::batch([
@@ -381,7 +388,7 @@ scenarios! {
         assert_eq!((fixture.effects(&first).await, fixture.effects(&last).await), (0, 0));
     }
 
-    /// In an auto-commit batch, a failure leaves the other statements as they are.
+    /// In an auto-commit batch, a failure does not affect the other statements.
     async fn an_auto_commit_batch_goes_on_after_a_failure(fixture) {
         let (first, last) = (format!("kept{}", fixture.salt()), format!("reached{}", fixture.salt()));
         let batch = Statement::batch([
@@ -395,7 +402,8 @@ scenarios! {
         assert_eq!((fixture.effects(&first).await, fixture.effects(&last).await), (1, 1));
     }
 
-    /// Named parameters are used, and one that is not named in the SQL is refused before anything runs.
+    /// Named parameters are used; a parameter that does not occur in the SQL is rejected before anything
+    /// runs.
     async fn parameters_are_named(fixture) {
         let what = format!("parameter{}", fixture.salt());
         let sql = fixture.sql(Need::EffectOf("what"));
@@ -409,7 +417,7 @@ scenarios! {
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
 
-    /// A listing finds statements by the beginning of their name, newest first, whatever their status, page by page.
+    /// A listing finds statements by the prefix of their name, newest first, in any status, page by page.
     async fn a_listing_finds_statements_by_name(fixture) {
         let prefix = format!("conformance{}/", fixture.salt());
         let mut expected = Vec::new();
@@ -440,10 +448,10 @@ scenarios! {
     }
 }
 
-/// The scenarios of executors that also list what a database holds: pages, patterns, sessions.
+/// Scenarios for executors with a catalog: pages, patterns, sessions.
 ///
 /// # Panics
-/// At the first one that fails.
+/// Panics at the first scenario that fails.
 pub async fn catalog<F>(fixture: &F)
 where
     F: Fixture,
@@ -507,7 +515,7 @@ async fn run<F: Fixture>(fixture: &F, statement: &Statement) -> Description {
     end(fixture, &id).await
 }
 
-/// Waits for the end, at most two minutes.
+/// Waits for the end of a statement, at most two minutes.
 async fn end<F: Fixture>(fixture: &F, id: &StatementId) -> Description {
     for _ in 0..4 {
         let description = fixture.executor().describe(id, Some(WaitTime::MAX)).await.expect("describe");
@@ -518,13 +526,13 @@ async fn end<F: Fixture>(fixture: &F, id: &StatementId) -> Description {
     panic!("statement {id} does not end");
 }
 
-/// Cancels what runs, and sees it aborted.
+/// Cancels a running statement, and checks that it is aborted.
 async fn cancelled<F: Fixture>(fixture: &F, id: &StatementId) {
     assert!(fixture.executor().cancel(id).await.expect("cancel"), "refused");
     assert_eq!(end(fixture, id).await.status, Status::Aborted);
 }
 
-/// The rows of a result with one column of whole numbers.
+/// Returns the rows of a result with one column of integers.
 async fn numbers<F: Fixture>(fixture: &F, id: &StatementId) -> Vec<i64> {
     let (mut numbers, mut page) = (Vec::new(), None);
     loop {

@@ -1,4 +1,4 @@
-//! [`Mask`]: takes SQL and values out of what the database and the service say about a statement.
+//! [`Mask`]: removes SQL and values from texts of the database and the service.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -7,27 +7,30 @@ use crate::{
     sql::{Token, tokens},
 };
 
-/// What stands in place of what is taken out.
+/// Replacement for removed text.
 const GAP: &str = "…";
 
-/// So many words in a row that stand in the SQL in the same order are a quotation of it. A qualified name is one word.
+/// Number of consecutive words that must occur in the SQL in the same order to count as a quotation. A
+/// qualified name is one word.
 const QUOTATION: usize = 3;
 
-/// Longer values are found in the middle of words, too, and by their beginning: messages cut what they quote.
+/// Minimum length of values that are also found within words and by their beginning, because messages
+/// truncate what they quote.
 const LONG: usize = 8;
 
-/// Takes out of a text what it quotes from a statement: SQL texts, literals, values of parameters.
+/// Removes quotations of a statement from a text: SQL texts, literals, parameter values.
 ///
-/// Names stay (`column "discount" does not exist`), since without them nobody knows what to correct; so do values of one character.
+/// Names are kept (`column "discount" does not exist`), because they are needed to correct the statement.
+/// Values of one character are kept, too.
 pub(crate) struct Mask {
-    /// What is told nowhere.
+    /// Texts that are removed in every case.
     secrets: BTreeSet<String>,
     values: BTreeSet<String>,
     quotations: BTreeSet<Vec<String>>,
 }
 
 impl Mask {
-    /// For what is said about this statement.
+    /// Creates a mask for texts about this statement.
     pub(crate) fn of(statement: &Statement) -> Self {
         let values = statement.parameters().iter().map(|parameter| parameter.value.as_str());
         let mut mask = Self::new(statement.sqls().iter().map(String::as_str), values);
@@ -35,7 +38,7 @@ impl Mask {
         mask
     }
 
-    /// For what is said in this description, if that knows the SQL.
+    /// Creates a mask for texts in this description, if it contains the SQL.
     pub(crate) fn of_described(description: &Description) -> Option<Self> {
         let subs = description.sub_statements.iter().filter_map(|sub| sub.sql.as_ref());
         let sqls: Vec<_> = description.sql.iter().chain(subs).map(|sql| sql.as_str()).collect();
@@ -62,7 +65,8 @@ impl Mask {
         for token in tokens(sql) {
             match token {
                 Token::Quoted(text) if text.starts_with('$') => {
-                    // The body of a procedure or block is SQL, too; it is shorter than what it is in.
+                    // The body of a procedure or block is SQL, too. It is shorter than the text that contains
+                    // it.
                     let tag = text[1..].find('$').map_or(1, |end| end + 2);
                     let body = &text[tag..];
                     self.add_literals(body.strip_suffix(&text[..tag]).unwrap_or(body));
@@ -71,13 +75,13 @@ impl Mask {
                     let inner = text.trim_start_matches(['e', 'E']).trim_matches('\'');
                     let value = inner.replace("''", "'");
                     if value != inner {
-                        // Perhaps SQL that is executed.
+                        // The literal may be SQL that is executed.
                         self.add_literals(&value);
                     }
                     self.values.insert(value);
                     self.values.insert(inner.to_owned());
                 }
-                // Shorter numbers are more often somebody else's: lines, error codes.
+                // Shorter numbers often have another origin, such as line numbers and error codes.
                 Token::Word(word) if word.len() > 4 && word.starts_with(|c: char| c.is_ascii_digit()) => {
                     self.values.insert(word.to_owned());
                 }
@@ -86,7 +90,7 @@ impl Mask {
         }
     }
 
-    /// The text with gaps where it quotes.
+    /// Replaces quotations in the text.
     pub(crate) fn apply(&self, text: &str) -> String {
         let mut gaps = self.quoted(text);
         for value in self.values.iter().chain(&self.secrets) {
@@ -95,22 +99,22 @@ impl Mask {
         with_gaps(text, gaps)
     }
 
-    /// The text with gaps where secrets stand: for what a procedure says of its own accord.
+    /// Replaces only secrets in the text, for messages that a procedure raises.
     pub(crate) fn apply_secrets(&self, text: &str) -> String {
         with_gaps(text, self.secrets.iter().flat_map(|secret| found(text, secret)).collect())
     }
 
-    /// The error with gaps where it, or one of its sources, quotes.
+    /// Replaces quotations in the error and in its sources.
     pub(crate) fn apply_to(&self, error: Error) -> Error {
         error.map_words(|text| self.apply(text))
     }
 
-    /// The same error, told with gaps.
+    /// Returns a copy of the error without quotations.
     pub(crate) fn retold(&self, error: &Error) -> Error {
         error.retold(|text| self.apply(text))
     }
 
-    /// Where the text has words in a row that the SQL has, too.
+    /// Returns the ranges of consecutive words that also occur in the SQL.
     fn quoted(&self, text: &str) -> Vec<Range<usize>> {
         let words: Vec<_> = words(text).collect();
         let is_quotation = |row: &&[(&str, Range<usize>)]| {
@@ -121,14 +125,14 @@ impl Mask {
     }
 }
 
-/// The text with gaps at these places, which may overlap.
+/// Replaces these ranges, which may overlap.
 fn with_gaps(text: &str, mut gaps: Vec<Range<usize>>) -> String {
     gaps.sort_by_key(|gap| gap.start);
     let (mut masked, mut end) = (String::with_capacity(text.len()), 0);
     for gap in gaps {
         if gap.start >= end {
             masked.push_str(&text[end..gap.start]);
-            // Neighbours are one gap.
+            // Adjacent gaps become one.
             if !masked.ends_with(GAP) {
                 masked.push_str(GAP);
             }
@@ -139,18 +143,20 @@ fn with_gaps(text: &str, mut gaps: Vec<Range<usize>>) -> String {
     masked
 }
 
-/// The words of a text between white space, without the punctuation around them, and where they stand.
+/// Returns the words of a text, separated by white space and without surrounding punctuation, with their
+/// ranges.
 fn words(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
     text.split_whitespace().map(move |word| {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         let bare = if bare.is_empty() { word } else { bare };
-        // Both are parts of the text.
+        // Both are slices of the same text.
         let start = bare.as_ptr() as usize - text.as_ptr() as usize;
         (bare, start..start + bare.len())
     })
 }
 
-/// Where a value stands in a text: short ones only as whole words, long ones by their beginning as far as it goes.
+/// Returns the ranges of a value in a text: short values only as whole words, long values also by their
+/// beginning.
 fn found(text: &str, value: &str) -> Vec<Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let is_long = value.chars().nth(LONG).is_some();

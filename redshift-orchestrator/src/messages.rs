@@ -1,4 +1,4 @@
-//! [`Messages`]: what stored procedures say while they run (`RAISE NOTICE` and the like).
+//! [`Messages`]: messages that stored procedures raise while they run (`RAISE NOTICE` and others).
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
@@ -14,47 +14,48 @@ use crate::{
     sql::{Token, tokens},
 };
 
-/// Where one can read what statements say while they run.
+/// Source of the messages that statements raise while they run.
 ///
-/// An orchestrator that is [given one](crate::Orchestrator::with_messages) tells its observer what is new, as
-/// [`Progressed::Message`](crate::Progressed::Message).
+/// An orchestrator [with such a source](crate::Orchestrator::with_messages) passes new messages to its
+/// observer as [`Progressed::Message`](crate::Progressed::Message).
 #[async_trait]
 pub trait Messages: fmt::Debug + Send + Sync {
-    /// Everything that a statement said so far, in order. `last`: it has ended, nobody asks again.
+    /// Returns all messages of a statement so far, in order. `last` is `true` for the last call, after the
+    /// statement has ended.
     ///
     /// # Errors
-    /// Are passed over: nothing hangs on messages.
+    /// Errors are logged and ignored, because no result depends on messages.
     async fn messages(&self, id: &StatementId, last: bool) -> Result<Vec<Message>>;
 
-    /// How often it is worth asking about one statement.
+    /// Returns the interval between two reads for one statement.
     fn interval(&self) -> Duration;
 }
 
-/// What a statement said.
+/// Message of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
-    /// `NOTICE`, `WARNING`, `INFO`, …
+    /// Level: `NOTICE`, `WARNING`, `INFO`, and others.
     pub level: String,
-    /// The text.
+    /// Text of the message.
     pub text: String,
 }
 
 impl Message {
-    /// A message of this level.
+    /// Creates a message with this level.
     pub fn new(level: impl Into<String>, text: impl Into<String>) -> Self {
         Self { level: level.into(), text: text.into() }
     }
 }
 
-/// Longest time that the last messages delay a statement's ending.
+/// Maximum time by which the last messages delay the ending of a statement.
 const ENDING_DELAY: Duration = Duration::from_secs(1);
-/// Longest time for reading the last messages. Beyond [`ENDING_DELAY`], they are reported after the ending.
+/// Maximum time for reading the last messages. After [`ENDING_DELAY`], they are reported after the ending.
 const LAST_READ: Duration = Duration::from_secs(30);
 
-/// Waits for `ending`, and reports the statement's messages meanwhile.
+/// Waits for `ending`, and reports the statement's messages in the meantime.
 ///
-/// The messages that come with the ending are read in a task of their own: they delay the ending by at most a second, and are reported
+/// The last messages are read in a separate task. They delay the ending by at most a second, and are reported
 /// when they arrive, as long as the process runs.
 pub(crate) async fn reporting<T>(
     source: Arc<dyn Messages>,
@@ -87,7 +88,7 @@ fn unreached<T>(never: Infallible) -> T {
     match never {}
 }
 
-/// Reads the messages of one statement, and reports each once.
+/// Reader of the messages of one statement, which reports each message once.
 struct Reader<F> {
     source: Arc<dyn Messages>,
     id: StatementId,
@@ -107,11 +108,12 @@ impl<F: Fn(&Message)> Reader<F> {
     }
 }
 
-/// What stored procedures say on Amazon Redshift: read from `SYS_PROCEDURE_MESSAGES`, with statements of its own beside those it is
-/// about.
+/// Messages of stored procedures on Amazon Redshift, read from `SYS_PROCEDURE_MESSAGES` with additional
+/// statements.
 ///
-/// Reading costs a short query each time, so it is done rarely: for procedure calls only, once in 15 seconds for a statement and in 5
-/// seconds for all of them, and once more at the end. A serverless workgroup that would sleep meanwhile is kept awake by it.
+/// Each read costs a short query. Messages are therefore read only for procedure calls, at most every 15
+/// seconds per statement and every 5 seconds in total, and once more at the end. The queries keep a
+/// serverless workgroup awake.
 #[derive(Clone, Debug)]
 pub struct SystemMessages {
     executor: Arc<dyn StatementExecutor>,
@@ -119,16 +121,16 @@ pub struct SystemMessages {
     gate: Arc<Mutex<Option<Instant>>>,
 }
 
-/// How far apart the queries are at least, whatever they are about.
+/// Minimum time between two queries, for any statements.
 const SPACING: Duration = Duration::from_secs(5);
 
 impl SystemMessages {
-    /// Reads them through this executor.
+    /// Creates a source that reads through this executor.
     pub fn new(executor: Arc<dyn StatementExecutor>) -> Self {
         Self { executor, interval: Duration::from_secs(15), gate: Arc::default() }
     }
 
-    /// How often one statement's messages are read; 15 seconds unless said otherwise.
+    /// Sets the interval between two reads for one statement. Default: 15 seconds.
     #[must_use]
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
@@ -169,7 +171,7 @@ impl Messages for SystemMessages {
             true => self.gate.lock().await,
             false => match self.gate.try_lock() {
                 Ok(gate) if gate.is_none_or(|read| read.elapsed() >= SPACING) => gate,
-                // Its turn comes later.
+                // This read is skipped; the next one may be admitted.
                 _ => return Ok(Vec::new()),
             },
         };
@@ -187,7 +189,7 @@ impl Messages for SystemMessages {
     }
 }
 
-/// Whether it calls a procedure, as far as the service tells.
+/// Returns `true` if the statement calls a procedure, as far as its description shows.
 fn calls(about: &Description) -> bool {
     let texts = about.sql.iter().chain(about.sub_statements.iter().filter_map(|sub| sub.sql.as_ref()));
     let mut texts = texts.map(SqlText::as_str).peekable();
@@ -205,7 +207,7 @@ impl Messages for crate::local::LocalExecutor<crate::local::Postgres> {
         Ok(self.notices(id).into_iter().map(|notice| Message::new(notice.severity, notice.message)).collect())
     }
 
-    /// They are at hand: nothing is asked.
+    /// The messages are in memory: reading them takes no request.
     fn interval(&self) -> Duration {
         Duration::from_millis(500)
     }
@@ -264,14 +266,14 @@ mod tests {
         let key = StepKey::new("r", "s");
         orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
         assert_eq!(*heard.0.lock().unwrap(), ["NOTICE: one", "NOTICE: two", "NOTICE: three"]);
-        // The statement, and three queries about it: after 15 and 30 seconds, and at its end.
+        // The statement, and three queries for its messages: after 15 and 30 seconds, and at its end.
         assert_eq!(service.effects().len(), 4);
-        // What is no call is not asked about.
+        // A statement that is not a call causes no queries.
         orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1"), None).await.unwrap();
         assert_eq!(service.effects().len(), 5);
     }
 
-    /// Messages that take ten seconds to read, and are there only once the statement has ended.
+    /// Source whose messages take ten seconds to read, and are available only after the statement has ended.
     #[derive(Debug)]
     struct Slow;
 

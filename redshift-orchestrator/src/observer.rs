@@ -1,16 +1,17 @@
-//! [`Observer`]: progress, as it happens.
+//! [`Observer`]: notifications of progress.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{Error, FailureKind, Outcome, StatementId, Status, StepKey};
 
-/// Watches statements on their way. For progress bars, metrics and logs.
+/// Receives notifications of progress, for progress bars, metrics and logs.
 ///
 /// # For implementors
 ///
-/// It is called in between requests, on the task that runs the step: be quick, and do not block.
+/// The method is called between requests, on the task that runs the step. It must return quickly and must not
+/// block.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// Something happened to an attempt at a step.
+    /// Called for each event of an attempt at a step.
     fn observe(&self, key: &StepKey, event: &Progressed<'_>);
 }
 
@@ -20,59 +21,59 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     }
 }
 
-/// What happened to an attempt at a step.
+/// Event of an attempt at a step.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Progressed<'a> {
-    /// The service accepted it under this id.
+    /// The service accepted the statement.
     Submitted {
         /// The id.
         id: &'a StatementId,
-        /// Whether an earlier process had submitted it already.
+        /// `true` if an earlier process submitted it.
         reattached: bool,
     },
-    /// The service said where it is.
+    /// The service returned the status of the statement.
     Polled {
-        /// Where.
+        /// The status.
         status: &'a Status,
     },
-    /// It said something: a stored procedure's `RAISE`, if the orchestrator [reads them](crate::Orchestrator::with_messages).
+    /// The statement raised a message, if the orchestrator [reads them](crate::Orchestrator::with_messages).
     Message {
-        /// `NOTICE`, `WARNING`, `INFO`, …
+        /// Level: `NOTICE`, `WARNING`, `INFO`, and others.
         level: &'a str,
         /// The text.
         text: &'a str,
     },
-    /// An error was survived.
+    /// An error occurred, and the request is retried.
     Survived {
         /// The error.
         error: &'a Error,
     },
-    /// It ended.
+    /// The statement ended.
     Ended {
-        /// How.
+        /// The outcome.
         outcome: &'a Outcome,
     },
-    /// It certainly did not run.
+    /// The statement did not run.
     Refused {
-        /// Why.
+        /// The reason.
         error: &'a Error,
     },
-    /// The step is tried again after a pause.
+    /// The step is retried after a pause.
     Retried {
-        /// Why this attempt did not succeed.
+        /// The reason why this attempt failed.
         failure: FailureKind,
         /// The pause.
         pause: Duration,
     },
-    /// The step is not run, because of this other step.
+    /// The step is skipped because of another step.
     Skipped {
-        /// The step whose failure is the reason.
+        /// The step that did not finish.
         because_of: &'a str,
     },
 }
 
-/// As a line for people, without the step.
+/// Prints a human-readable line without the step.
 impl fmt::Display for Progressed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -84,14 +85,14 @@ impl fmt::Display for Progressed<'_> {
             Self::Ended { outcome } => write!(f, "{}", outcome.result),
             Self::Refused { error } => write!(f, "not submitted: {error}"),
             Self::Retried { failure, pause } => {
-                write!(f, "tries again after {failure}, in {:.1} s", pause.as_secs_f64())
+                write!(f, "retry after {failure}, in {:.1} s", pause.as_secs_f64())
             }
             Self::Skipped { because_of } => write!(f, "skipped because of {because_of}"),
         }
     }
 }
 
-/// Watches nothing.
+/// Observer that ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unobserved;
 

@@ -1,4 +1,4 @@
-//! [`Progress`]: bars on a terminal, lines where nobody watches.
+//! [`Progress`]: progress bars on a terminal, or lines in a log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +12,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{Clock, Observer, Pipeline, Progressed, Result, Run, StepKey, SystemClock, pipeline::printable};
 
-/// Shows a run on standard error: a bar for the whole and one for each step that runs; a line an event where nobody watches, such as in
-/// a log. Failures, survived faults and what procedures say are lines above the bars.
+/// Observer that shows a run on standard error. On a terminal, it draws one bar for the run and one for each
+/// running step, and prints failures, retried faults and messages of procedures above the bars. Otherwise, it
+/// prints one line per event.
 ///
 /// ```no_run
 /// # async fn example(orchestrator: redshift_orchestrator::Orchestrator, pipeline: redshift_orchestrator::Pipeline) -> redshift_orchestrator::Result<()> {
@@ -29,7 +30,7 @@ use crate::{Clock, Observer, Pipeline, Progressed, Result, Run, StepKey, SystemC
 pub struct Progress(Arc<Inner>);
 
 struct Inner {
-    /// `None`: nobody watches.
+    /// `None` if standard error is not a terminal.
     bars: Option<(MultiProgress, ProgressBar)>,
     state: Mutex<State>,
 }
@@ -41,10 +42,10 @@ struct State {
 }
 
 impl Progress {
-    /// Bars if standard error is a terminal, lines otherwise.
+    /// Creates bars if standard error is a terminal, and lines otherwise.
     ///
     /// # Errors
-    /// Those of [`Pipeline::selected`].
+    /// Returns the errors of [`Pipeline::selected`].
     pub fn of(pipeline: &Pipeline, run: &Run) -> Result<Self> {
         match std::io::stderr().is_terminal() {
             true => Self::drawn(pipeline, run, ProgressDrawTarget::stderr()),
@@ -52,7 +53,7 @@ impl Progress {
         }
     }
 
-    /// A line an event on standard error.
+    /// Creates an observer that prints one line per event on standard error.
     pub fn lines() -> Self {
         Self(Arc::new(Inner { bars: None, state: Mutex::default() }))
     }
@@ -67,14 +68,14 @@ impl Progress {
         Ok(Self(Arc::new(Inner { bars: Some((bars, whole)), state: Mutex::default() })))
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub fn clear(&self) {
         if let Some((bars, whole)) = &self.0.bars {
             for (_, bar) in std::mem::take(&mut self.lock().running) {
                 bar.finish_and_clear();
             }
             whole.finish_and_clear();
-            // A terminal that is gone has no bars.
+            // An error means that the terminal is gone.
             let _ = bars.clear();
         }
     }
@@ -86,7 +87,7 @@ impl Progress {
     fn draw(&self, key: &StepKey, event: &Progressed<'_>, bars: &MultiProgress, whole: &ProgressBar) {
         let mut state = self.lock();
         if let Progressed::Submitted { .. } = event {
-            // Of a batch in several parts, only the last one ends the step.
+            // For a batch in several parts, only the last part ends the step.
             state.done.remove(&key.step);
         }
         match event {
@@ -134,7 +135,7 @@ impl Observer for Progress {
             format!("{}  {}  {event_text}", SystemClock.now().strftime("%H:%M:%S"), key.step_and_part());
         match (&self.0.bars, event) {
             (None, Progressed::Polled { .. }) => {}
-            // Whoever closed it is not interested.
+            // An error means that standard error was closed.
             (None, _) => drop(writeln!(std::io::stderr(), "{text}")),
             (Some((bars, whole)), event) => {
                 self.draw(key, event, bars, whole);
@@ -145,7 +146,7 @@ impl Observer for Progress {
                     _ => true,
                 };
                 if is_said {
-                    // A terminal that is gone reads nothing.
+                    // An error means that the terminal is gone.
                     let _ = bars.println(text);
                 }
             }
@@ -172,7 +173,7 @@ mod tests {
         pipeline::Step,
     };
 
-    /// A terminal that keeps what is written.
+    /// Terminal that keeps its output.
     #[derive(Clone, Debug, Default)]
     struct Terminal(Arc<Mutex<String>>);
 

@@ -1,4 +1,4 @@
-//! Durations in files and reports: seconds, as a decimal number; and in texts for people.
+//! Durations as decimal seconds in files and reports, and in human-readable form.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
 pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    // Microseconds are what a person can use; f64 holds them exactly for the times met here.
+    // A resolution of microseconds is sufficient, and f64 represents it exactly for these durations.
     serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
 }
 
-/// The duration as a person would write it into a pipeline file: `1h 30m`, `90s`.
+/// Returns the duration in the form used in pipeline files: `1h 30m`, `90s`.
 pub(crate) fn human(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
 }
 
-/// Seconds of a duration that may be missing.
+/// Seconds of an optional duration.
 pub(crate) mod optional {
     use super::*;
 

@@ -1,6 +1,7 @@
-//! A small SQL tokenizer: enough to tell words, placeholders and ends of statements from strings, quoted names and comments.
+//! A small SQL tokenizer. It distinguishes words, placeholders and ends of statements from strings, quoted
+//! names and comments.
 
-/// A piece of SQL text; the pieces of a text, one after the other, are the text.
+/// Token of an SQL text. The concatenation of all tokens is the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     /// White space or a comment.
@@ -18,7 +19,7 @@ pub(crate) enum Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// The text of the token.
+    /// Returns the text of the token.
     pub(crate) fn text(self) -> &'a str {
         match self {
             Self::Blank(text)
@@ -31,7 +32,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Cuts SQL into tokens. What is not closed (a string, a comment) reaches to the end, for the server to complain about.
+/// Splits SQL into tokens. An unclosed string or comment extends to the end; the server reports it.
 pub(crate) fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
     let mut rest = sql;
     let mut before = ' ';
@@ -50,7 +51,7 @@ fn measure(rest: &str, first: char, before: char) -> (usize, fn(&str) -> Token<'
     let after = bytes.get(1).copied();
     match first {
         ';' => (1, |_| Token::Semicolon),
-        // As in Redshift, a backslash escapes in any string: `'it\'s'`.
+        // As in Redshift, a backslash is an escape character in every string: `'it\'s'`.
         '\'' => (quoted(rest, 0, '\'', true), |text| Token::Quoted(text)),
         '"' => (quoted(rest, 0, '"', false), |text| Token::Quoted(text)),
         'e' | 'E' if after == Some(b'\'') => (quoted(rest, 1, '\'', true), |text| Token::Quoted(text)),
@@ -63,11 +64,11 @@ fn measure(rest: &str, first: char, before: char) -> (usize, fn(&str) -> Token<'
             None => (1, |text| Token::Symbol(text)),
         },
         ':' if after == Some(b':') => (2, |text| Token::Symbol(text)),
-        // The range of a loop, `1..n`: no name of a table ends here.
+        // The range of a loop, `1..n`, is not a qualified name.
         '.' if after == Some(b'.') => (2, |text| Token::Symbol(text)),
         ':' if after.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
             let name = rest[1..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-            // A slice of an array, `a[1:2]`, is no placeholder.
+            // A slice of an array, `a[1:2]`, is not a placeholder.
             if is_word(before) || before == ']' {
                 (1, |text| Token::Symbol(text))
             } else {
@@ -86,7 +87,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '$'
 }
 
-/// The length of a quoted text that opens at `open`; a doubled quote is part of it.
+/// Returns the length of a quoted text that opens at `open`; a doubled quote is part of it.
 fn quoted(rest: &str, open: usize, quote: char, escapes: bool) -> usize {
     let mut characters = rest[open + 1..].char_indices().peekable();
     while let Some((at, c)) = characters.next() {
@@ -99,7 +100,7 @@ fn quoted(rest: &str, open: usize, quote: char, escapes: bool) -> usize {
     rest.len()
 }
 
-/// The length of a block comment; they nest.
+/// Returns the length of a block comment; block comments nest.
 fn comment(rest: &str) -> usize {
     let bytes = rest.as_bytes();
     let (mut depth, mut at) = (0_usize, 0);
@@ -116,7 +117,8 @@ fn comment(rest: &str) -> usize {
     rest.len()
 }
 
-/// The length of a dollar-quoted string, `$tag$ … $tag$`; `None` if this is no opening.
+/// Returns the length of a dollar-quoted string, `$tag$ … $tag$`, or `None` if the text does not begin with
+/// one.
 fn dollar(rest: &str) -> Option<usize> {
     let end = rest[1..].find('$')? + 2;
     let tag = &rest[..end];
@@ -129,7 +131,7 @@ fn dollar(rest: &str) -> Option<usize> {
     Some(rest[end..].find(tag).map_or(rest.len(), |at| end + at + tag.len()))
 }
 
-/// How many statements a text holds: its parts between semicolons that are more than blanks.
+/// Returns the number of statements in a text: the non-blank parts between semicolons.
 pub(crate) fn count(sql: &str) -> usize {
     let (mut statements, mut begun) = (0, false);
     for token in tokens(sql) {
@@ -143,7 +145,8 @@ pub(crate) fn count(sql: &str) -> usize {
     statements
 }
 
-/// The statements of a script, in order, without their semicolons; those that are only blanks and comments are left out.
+/// Returns the statements of a script, in order and without their semicolons. Parts that contain only blanks
+/// and comments are omitted.
 pub(crate) fn split(script: &str) -> Vec<String> {
     let (mut statements, mut statement, mut begun) = (Vec::new(), String::new(), false);
     for token in tokens(script).chain([Token::Semicolon]) {
@@ -163,7 +166,7 @@ pub(crate) fn split(script: &str) -> Vec<String> {
     statements
 }
 
-/// The names of the placeholders of a text, in order, as often as they occur.
+/// Returns the names of the placeholders in a text, in order and with repetitions.
 pub(crate) fn placeholders(sql: &str) -> Vec<&str> {
     tokens(sql)
         .filter_map(|token| match token {

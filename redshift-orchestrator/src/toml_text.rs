@@ -1,12 +1,12 @@
-//! TOML texts that people write: what is wrong with one and where, and how deep its arrays and tables are nested. The parser follows them to
-//! any depth, and would run out of stack.
+//! Reading of TOML texts with error positions and a limit on nesting. The parser has no limit of its own, and
+//! deep nesting would overflow its stack.
 
 use serde::de::DeserializeOwned;
 
-/// Deeper than any file that makes sense.
+/// Maximum depth of nesting.
 const DEEPEST: usize = 64;
 
-/// What is wrong with a text, and the offset where that is known.
+/// Error in a text, with its offset if known.
 pub(crate) struct Malformed {
     pub(crate) message: String,
     pub(crate) offset: Option<usize>,
@@ -15,7 +15,7 @@ pub(crate) struct Malformed {
 /// Reads a text.
 pub(crate) fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
     if let Some(offset) = too_deep(toml) {
-        let message = "arrays and tables are nested too deep".to_owned();
+        let message = "arrays and tables are nested too deeply".to_owned();
         return Err(Malformed { message, offset: Some(offset) });
     }
     toml::from_str(toml).map_err(|error| Malformed {
@@ -24,12 +24,13 @@ pub(crate) fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
     })
 }
 
-/// The line of a byte, counted from 1.
+/// Returns the line of a byte, starting at 1.
 pub(crate) fn line(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// The offset of the first bracket, brace or dot that nests too deep. Strings and comments are passed over.
+/// Returns the offset of the first bracket, brace or dot beyond the maximum depth. Strings and comments are
+/// skipped.
 pub(crate) fn too_deep(toml: &str) -> Option<usize> {
     let bytes = toml.as_bytes();
     let (mut depth, mut dots, mut at) = (0_usize, 0_usize, 0);
@@ -58,7 +59,8 @@ pub(crate) fn too_deep(toml: &str) -> Option<usize> {
     None
 }
 
-/// The offset behind the string that begins at `at`; one that is not closed ends with its line, or with the text.
+/// Returns the offset after the string that begins at `at`. An unclosed string ends at the end of its line or
+/// of the text.
 fn behind_string(bytes: &[u8], at: usize) -> usize {
     let quote = bytes[at];
     let long = bytes[at..].starts_with(&[quote; 3]);

@@ -1,7 +1,7 @@
-//! Scenarios that every [`Journal`] must pass, public so that a journal of your own can be held against them.
+//! Scenarios that every [`Journal`] must pass. They are public, so that you can test your own journal.
 //!
-//! A [`Place`] opens journals on the same records, each as another process would. [`all`] runs the scenarios one after the other and panics,
-//! naming the scenario, at the first that fails.
+//! A [`Place`] opens journals on the same records, as separate processes would. [`all`] runs the scenarios
+//! one after the other and panics with the name of the first one that fails.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -34,15 +34,16 @@ use crate::{
     },
 };
 
-/// Where records are kept that several processes may come to.
+/// Storage of records that several processes can open.
 pub trait Place: Sync {
-    /// What is tested.
+    /// Type of the journal.
     type Journal: Journal;
 
-    /// A journal on these records, as a process has it that was not there before.
+    /// Opens a journal on these records, as a new process would.
     fn open(&self) -> impl Future<Output = Result<Self::Journal>> + Send;
 
-    /// Goes into the names of runs. A place that is used twice needs a different one each time.
+    /// Returns a text that becomes part of the names of runs. It must differ between uses of the same
+    /// storage.
     fn salt(&self) -> &str {
         ""
     }
@@ -51,7 +52,7 @@ pub trait Place: Sync {
 scenarios! {
     Place;
 
-    /// Nothing is known of what was never written.
+    /// An unknown run has no records.
     async fn an_unknown_run_is_empty(place) {
         let journal = open(place).await;
         let run = format!("unheard{}", place.salt());
@@ -59,7 +60,7 @@ scenarios! {
         assert_eq!(journal.entry(&StepKey::new(&run, "a")).await.expect("entry"), None);
     }
 
-    /// What was appended is there for the next process, exactly.
+    /// The next process reads exactly the records that were appended.
     async fn records_are_there_for_the_next_process(place) {
         let run = format!("kept{}", place.salt());
         {
@@ -82,7 +83,7 @@ scenarios! {
         assert_eq!(journal.entry(&entries[0].key).await.expect("entry").as_ref(), Some(&entries[0]));
     }
 
-    /// The last record of a key counts; an intent that is written again begins anew.
+    /// The last record of a key wins; a repeated intent starts over.
     async fn the_last_record_of_a_key_counts(place) {
         let run = format!("folded{}", place.salt());
         let journal = open(place).await;
@@ -108,7 +109,7 @@ scenarios! {
         assert_eq!(attempts, [1, 2]);
     }
 
-    /// Names of runs and steps may hold any letters, and runs whose names begin alike are apart.
+    /// Names of runs and steps can contain any characters, and runs with a common prefix are separate.
     async fn names_may_hold_anything(place) {
         let salt = place.salt();
         let runs = ["odd", "odd/2026-11-23 06:30", "odd/../x", "odd%2F", "größe 😀", "odd.json", "a\"b\\c\n"];
@@ -127,7 +128,7 @@ scenarios! {
         }
     }
 
-    /// Records that come at the same time are all kept.
+    /// All concurrently appended records are kept.
     async fn what_is_appended_at_the_same_time_is_all_kept(place) {
         let run = format!("crowd{}", place.salt());
         let steps: BTreeSet<_> = (0..60).map(|number| format!("s{number:02}")).collect();
@@ -140,7 +141,7 @@ scenarios! {
         assert_eq!(kept.into_iter().map(|entry| entry.key.step).collect::<BTreeSet<_>>(), steps);
     }
 
-    /// A record whose future was dropped is there or not; those after it are kept.
+    /// A record whose future was dropped is either stored or not; later records are kept.
     async fn a_dropped_append_breaks_nothing(place) {
         let run = format!("dropped{}", place.salt());
         {
@@ -155,7 +156,8 @@ scenarios! {
         assert_eq!(steps, ["after", "before"]);
     }
 
-    /// While one process is at a run, a second one cannot be: it cannot open the journal, or claim the run. One that has ended makes way.
+    /// While one process runs a run, a second one can neither open the journal nor claim the run. After the
+    /// first one has ended, it can.
     async fn a_run_has_one_process_at_a_time(place) {
         let run = format!("claimed{}", place.salt());
         let claim = Claim { pipeline: format!("nightly{}", place.salt()), run: run.clone(), since: at() };
@@ -166,7 +168,7 @@ scenarios! {
         append(&first, &run, "a", intent("t")).await;
         let refused = match place.open().await {
             Err(error) => error,
-            Ok(second) => second.claim(&claim, true).await.expect_err("a process is at it"),
+            Ok(second) => second.claim(&claim, true).await.expect_err("a process is running it"),
         };
         assert_eq!((refused.kind(), refused.context("active_run")), (ErrorKind::Overlap, Some(run.as_str())), "{refused}");
         let over = RunEvent::RunEnded { result: RunResult::Finished };
@@ -177,7 +179,8 @@ scenarios! {
         assert_eq!(second.run(&run).await.expect("run").len(), 1, "and what it wrote is seen");
     }
 
-    /// Runs are listed newest first, a page at a time, and found by their names. A listing begins behind a run or before a time.
+    /// Runs are listed newest first, page by page, and found by name. A listing can begin after a run or
+    /// before a time.
     async fn runs_are_listed_newest_first_in_pages(place) {
         let names: Vec<_> = (0..5).map(|number| format!("page {number}/%é{}", place.salt())).collect();
         // Later than the runs of the other scenarios.
@@ -216,7 +219,7 @@ scenarios! {
         assert_eq!(first.runs.len(), 1, "a page has a run if there is one");
     }
 
-    /// A run that was begun again counts with its last beginning, and has not ended.
+    /// After a run was resumed, its last beginning counts, and it has not ended.
     async fn the_last_beginning_of_a_run_counts(place) {
         let run = format!("again{}", place.salt());
         let begun = |value: &str| RunEvent::RunBegun(RunBegun {
@@ -243,8 +246,8 @@ scenarios! {
         assert_eq!(entry.begun.parameters.get("p").map(String::as_str), Some("2"));
     }
 
-    /// [`prune`] removes finished runs that are old, and keeps those that are recent, active, unfinished, failed or unknown. Removed runs
-    /// leave nothing behind, and can be begun anew.
+    /// [`prune`] removes old finished runs, and keeps runs that are recent, active, unfinished, failed or
+    /// unknown. Removed runs leave no records and can be run again.
     async fn prune_removes_old_finished_runs_only(place) {
         let day = Duration::from_secs(86_400);
         // Older than the runs of the other scenarios.

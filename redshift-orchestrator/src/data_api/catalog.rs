@@ -1,4 +1,4 @@
-//! The catalog over the SDK.
+//! [`Catalog`](crate::Catalog) on the SDK.
 
 use async_trait::async_trait;
 use aws_sdk_redshiftdata::types::{SessionData, SessionStatusString, TableMember};
@@ -18,7 +18,8 @@ impl DataApiExecutor {
         Place::at(scope.target.as_ref().unwrap_or(&self.target))
     }
 
-    /// The database whose objects are listed, which the service wants to be told; and the one to connect to, if that is another.
+    /// Returns the database whose objects are listed, which the service requires, and the database to connect
+    /// to, if it differs.
     fn databases_of(&self, scope: &Scope) -> (String, Option<String>) {
         let connected = scope.target.as_ref().unwrap_or(&self.target).database().to_owned();
         match &scope.database {
@@ -28,7 +29,7 @@ impl DataApiExecutor {
     }
 }
 
-/// What the listings of the catalog have in common; their builders have no type in common.
+/// Common part of the catalog's listings, whose builders have no common type.
 macro_rules! list {
     ($self:ident . $operation:ident ($name:literal, $scope:ident, $page:ident) $(. $set:ident ($value:expr))*) => {{
         let call = Call::new($name).withholding_secret($scope.target.as_ref().unwrap_or(&$self.target));

@@ -1,4 +1,4 @@
-//! From an answer of the service, or a failure on the way to it, to an [`ErrorKind`]: the table, and nothing else decides.
+//! Classification of responses and request failures by a single table. The result is an [`ErrorKind`].
 
 use std::{
     error::Error as StdError,
@@ -17,31 +17,33 @@ use aws_sdk_redshiftdata::{
 
 use crate::{Auth, Error, ErrorKind, Statement, StatementId, Target, error::causes};
 
-/// What an answer means: a row's right-hand side.
+/// Classification of a response: the right-hand side of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     Kind(ErrorKind),
-    /// A cancellation came too late: the statement ended before.
+    /// The cancellation was too late: the statement had already ended.
     AlreadyEnded,
 }
 
-/// What an answer means to the executor.
+/// Meaning of a failed request for the executor.
 #[derive(Debug)]
 pub(super) enum Meaning {
-    /// The statement that was to be cancelled had ended.
+    /// The statement to cancel had already ended.
     AlreadyEnded,
-    /// Everything else is an error of the call.
+    /// The request failed.
     Error(Error),
 }
 
 use ErrorKind as K;
 use Row::{AlreadyEnded, Kind};
 
-/// The service's code; pieces that its message must contain, whatever their case; what it means. The first row that fits counts.
+/// Error code of the service; texts that its message must contain, ignoring case; classification. The first
+/// matching row wins.
 ///
-/// The texts are not documented by AWS. They were seen in real answers: wrapped throttles (jitsucom/jitsu#1464), expired records
-/// (hashicorp/terraform-provider-aws#26343), sessions (awslabs/mcp#4587), late cancellations (grafana/redshift-datasource). Codes that no operation
-/// models are the ones common to all AWS services.
+/// The texts are not documented by AWS. They come from real responses: wrapped throttles
+/// (jitsucom/jitsu#1464), expired records (hashicorp/terraform-provider-aws#26343), sessions
+/// (awslabs/mcp#4587), late cancellations (grafana/redshift-datasource). Codes that no operation models are
+/// common to all AWS services.
 #[rustfmt::skip]
 const TABLE: &[(&str, &[&str], Row)] = &[
     ("ValidationException",                  &["throttlingexception"],               Kind(K::Throttled)),
@@ -91,10 +93,10 @@ const TABLE: &[(&str, &[&str], Row)] = &[
     ("UnknownOperationException",            &[],                                    Kind(K::Unsupported)),
 ];
 
-/// Of an answer whose code the table does not know, or that has none, the HTTP status is all that can be trusted.
+/// Classifies a response by its HTTP status, if it has no code or the table does not contain its code.
 fn by_status(status: u16) -> ErrorKind {
     match status {
-        // Accepted, and then the answer was not what it should be.
+        // The request was accepted, but the response is not valid.
         200..300 => ErrorKind::Disconnected,
         401 | 403 => ErrorKind::Denied,
         429 => ErrorKind::Throttled,
@@ -111,13 +113,13 @@ fn classify(code: Option<&str>, message: &str, status: u16) -> Row {
         .map_or_else(|| Kind(by_status(status)), |(_, _, row)| *row)
 }
 
-/// What failures of one call are reported with.
+/// Context for the errors of one request.
 #[derive(Debug)]
 pub(super) struct Call {
     operation: &'static str,
     statement_id: Option<StatementId>,
     sending: Sending,
-    /// Texts that the service may quote and that must not reach an error.
+    /// Texts that the service may quote and that must not appear in an error.
     withheld: Vec<String>,
 }
 
@@ -126,28 +128,28 @@ impl Call {
         Self { operation, statement_id: None, sending: Sending::default(), withheld: Vec::new() }
     }
 
-    /// What the request must carry, so that this call knows how far it came.
+    /// Returns an interceptor for the request, which records how far the request got.
     pub(super) fn sending(&self) -> impl Intercept + 'static {
         self.sending.clone()
     }
 
-    /// Names the statement that the call is about.
+    /// Sets the statement of the request.
     pub(super) fn about(mut self, id: &StatementId) -> Self {
         self.statement_id = Some(id.clone());
         self
     }
 
-    /// Takes the statement's SQL and parameter values and the target's secret out of the service's messages, which quote members that
-    /// they refuse.
+    /// Registers the statement's SQL and parameter values and the target's secret for removal from the
+    /// service's messages, which quote rejected members.
     pub(super) fn withholding(mut self, statement: &Statement, target: &Target) -> Self {
         self.withheld.extend(statement.sqls().iter().cloned());
-        // A value is withheld where it is quoted as one: a value `1` must not blacken every 1 of a message.
+        // A value is removed only in quotes; otherwise, a value `1` would remove every 1 from a message.
         self.withheld.extend(statement.parameters().iter().map(|parameter| format!("'{}'", parameter.value)));
         self.withheld.retain(|text| !text.trim().is_empty());
         self.withholding_secret(target)
     }
 
-    /// Takes the target's secret out of the service's messages.
+    /// Registers the target's secret for removal from the service's messages.
     pub(super) fn withholding_secret(mut self, target: &Target) -> Self {
         if let Auth::Secret(arn) = target.auth()
             && !arn.trim().is_empty()
@@ -157,7 +159,7 @@ impl Call {
         self
     }
 
-    /// The error that `failure` is. `statement_id`: the statement that the service named in it.
+    /// Converts a failure to an error. `statement_id` is the statement named by the service.
     pub(super) fn error<E>(&self, failure: SdkError<E, HttpResponse>, statement_id: Option<String>) -> Error
     where
         E: StdError + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
@@ -170,7 +172,7 @@ impl Call {
         }
     }
 
-    /// What `failure` means, for the one operation where it need not be an error.
+    /// Returns the meaning of a failure, for the operation in which it need not be an error.
     pub(super) fn meaning<E>(
         &self,
         failure: SdkError<E, HttpResponse>,
@@ -190,10 +192,10 @@ impl Call {
             AlreadyEnded => return Meaning::AlreadyEnded,
             Kind(kind) => kind,
         };
-        // The SDK's error quotes the service's message word for word, so it is not kept as the source.
+        // The SDK's error contains the service's message verbatim, and is therefore not kept as the source.
         let mut error = match message {
             "" if kind == ErrorKind::Disconnected => {
-                self.describe(kind, "the answer could not be read", statement_id)
+                self.describe(kind, "the response could not be read", statement_id)
             }
             "" => self.describe(kind, format!("HTTP status {status} without a message"), statement_id),
             message => self.describe(kind, self.withhold(message), statement_id),
@@ -210,7 +212,7 @@ impl Call {
         Meaning::Error(error)
     }
 
-    /// A failure between the caller and the service.
+    /// Converts a failure between the caller and the service.
     fn on_the_way<E>(&self, failure: SdkError<E, HttpResponse>) -> Error
     where
         E: StdError + Send + Sync + 'static,
@@ -223,11 +225,11 @@ impl Call {
                 (ErrorKind::NotSent, "no connection to the service")
             }
             SdkError::DispatchFailure(_) => {
-                (ErrorKind::Disconnected, "the connection broke before an answer")
+                (ErrorKind::Disconnected, "the connection was lost before a response")
             }
-            SdkError::TimeoutError(_) => (ErrorKind::Disconnected, "no answer in time"),
-            SdkError::ResponseError(_) => (ErrorKind::Disconnected, "the answer could not be read"),
-            _ => (ErrorKind::Other, "the SDK failed in a way that this version does not know"),
+            SdkError::TimeoutError(_) => (ErrorKind::Disconnected, "no response in time"),
+            SdkError::ResponseError(_) => (ErrorKind::Disconnected, "the response could not be read"),
+            _ => (ErrorKind::Other, "the SDK returned an error that this version does not know"),
         };
         let cause = self.withhold(&innermost(&failure));
         let mut error = self.describe(kind, format!("{message}: {cause}"), None);
@@ -254,10 +256,11 @@ impl Call {
     }
 }
 
-/// Notes when the SDK hands the request to the HTTP client. Before that come credentials, endpoint and signature, and whatever fails
-/// there was certainly not sent; the SDK's errors do not tell these from a broken connection.
+/// Interceptor that records when the SDK passes the request to the HTTP client. Failures before that
+/// (credentials, endpoint, signature) mean that the request was not sent; the SDK's errors do not distinguish
+/// them from a broken connection.
 ///
-/// It keeps where to, for errors.
+/// The URI of the request is kept for errors.
 #[derive(Clone, Debug, Default)]
 struct Sending(Arc<OnceLock<String>>);
 
@@ -278,26 +281,27 @@ impl Intercept for Sending {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // A second attempt goes to where the first one went.
+        // A second attempt uses the same URI.
         let _ = self.0.set(context.request().uri().trim_end_matches('/').to_owned());
         Ok(())
     }
 }
 
-/// Whether there never was a connection: the name did not resolve, nobody listened, or no keys were agreed on. Again the SDK does not
-/// tell; the HTTP client's own error does, and it is in the chain.
+/// Returns `true` if there was no connection: the name did not resolve, the connection was refused, or the
+/// TLS handshake failed. The SDK's error does not contain this information; the HTTP client's error in its
+/// chain of sources does.
 fn unconnected(error: &(dyn StdError + 'static)) -> bool {
     std::iter::once(error).chain(causes(error)).any(|error| {
         error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect())
     })
 }
 
-/// What an error comes from in the end: that is what people know a way out of.
+/// Returns the root cause of an error, which is the actionable part.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
     causes(error).last().unwrap_or(error).to_string()
 }
 
-/// In seconds; the other form of the header, a date, is not used by AWS.
+/// Returns the pause in seconds. AWS does not use the other form of the header, a date.
 fn retry_after(response: &HttpResponse) -> Option<Duration> {
     response.headers().get("retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }

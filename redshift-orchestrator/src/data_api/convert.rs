@@ -1,5 +1,5 @@
-//! Between this crate's types and the SDK's, both ways. What the service leaves out, or fills with its signs for "no value" (`-1`, `0`),
-//! is `None` here; words that the SDK does not know are kept.
+//! Conversion between this crate's types and those of the SDK. Values that the service omits, or replaces by
+//! its markers for "no value" (`-1`, `0`), become `None`; texts that the SDK does not know are kept.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::{
     StatementSummary, Status, SubStatement, Submitted, Target, WaitTime,
 };
 
-/// The request, filled in for a single statement.
+/// Fills in the request for a single statement.
 pub(super) fn execute(
     request: ExecuteStatementFluentBuilder,
     statement: &Statement,
@@ -55,7 +55,7 @@ pub(super) fn execute(
         .set_wait_time_seconds(wait_seconds(wait)))
 }
 
-/// The request, filled in for a batch.
+/// Fills in the request for a batch.
 pub(super) fn batch(
     request: BatchExecuteStatementFluentBuilder,
     statement: &Statement,
@@ -79,13 +79,13 @@ pub(super) fn batch(
         .set_result_format(result_format(statement))
         .set_execution_mode(match statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => Some(SdkExecutionMode::AutoCommit),
-            // The service's default, also of an endpoint that is too old to know the member.
+            // The service's default is omitted, which also supports endpoints that do not know the member.
             Some(ExecutionMode::Transaction) | None => None,
         })
         .set_wait_time_seconds(wait_seconds(wait)))
 }
 
-/// Where a statement runs. A session knows its target: naming both is refused by the service.
+/// Target members of a request. A session has its own target; the service rejects a request with both.
 #[derive(Default)]
 pub(super) struct Place {
     pub(super) cluster: Option<String>,
@@ -116,7 +116,7 @@ impl Place {
     }
 }
 
-/// Cluster and workgroup, of which there is one at most.
+/// Returns cluster and workgroup, at most one of which is set.
 pub(super) fn compute(compute: Option<&Compute>) -> (Option<String>, Option<String>) {
     match compute {
         Some(Compute::Cluster(identifier)) => (Some(identifier.clone()), None),
@@ -125,7 +125,7 @@ pub(super) fn compute(compute: Option<&Compute>) -> (Option<String>, Option<Stri
     }
 }
 
-/// The cluster or workgroup, if the answer names one.
+/// Returns the cluster or workgroup, if the response contains one.
 pub(super) fn one_compute(cluster: Option<String>, workgroup: Option<String>) -> Option<Compute> {
     text(cluster).map(Compute::Cluster).or_else(|| text(workgroup).map(Compute::Workgroup))
 }
@@ -138,17 +138,17 @@ pub(super) fn wait_seconds(wait: Option<WaitTime>) -> Option<i32> {
     wait.map(|wait| wait.seconds().into())
 }
 
-/// Whole seconds, rounded up: a session must not end before the caller wanted it to.
+/// Returns whole seconds, rounded up, so that a session does not end too early.
 fn keep_alive(statement: &Statement) -> Result<Option<i32>> {
     let Some(idle) = statement.session_keep_alive() else { return Ok(None) };
     let seconds = idle.as_secs() + u64::from(idle.subsec_nanos() > 0);
     i32::try_from(seconds).map(Some).map_err(|_| {
-        Error::new(ErrorKind::Invalid, "a session is kept open for at most 24 hours")
+        Error::new(ErrorKind::Invalid, "a session can be kept open for at most 24 hours")
             .with_context("session_keep_alive_seconds", seconds)
     })
 }
 
-/// `None` for no parameters: the service takes a list of one or more.
+/// Returns `None` if there are no parameters, because the service rejects an empty list.
 fn parameters(statement: &Statement) -> Result<Option<Vec<SqlParameter>>> {
     if statement.parameters().is_empty() {
         return Ok(None);
@@ -174,7 +174,7 @@ pub(super) fn status_filter(status: Option<&Status>) -> StatusString {
     status.map_or(StatusString::All, |status| StatusString::from(status.as_str()))
 }
 
-/// The two operations answer with the same members, of types that have nothing else in common.
+/// The two operations return the same members in unrelated types.
 macro_rules! submitted {
     ($operation:literal, $output:ident) => {{
         let mut submitted = Submitted::new(accepted($operation, $output.id)?);
@@ -195,25 +195,25 @@ macro_rules! submitted {
     }};
 }
 
-/// The answer to a single statement.
+/// Converts the response for a single statement.
 pub(super) fn executed(output: ExecuteStatementOutput) -> Result<Submitted> {
     submitted!("ExecuteStatement", output)
 }
 
-/// The answer to a batch.
+/// Converts the response for a batch.
 pub(super) fn batch_executed(output: BatchExecuteStatementOutput) -> Result<Submitted> {
     submitted!("BatchExecuteStatement", output)
 }
 
 fn accepted(operation: &'static str, id: Option<String>) -> Result<StatementId> {
     text(id).map(StatementId::new).ok_or_else(|| {
-        // Something was accepted, and nobody knows under which id: the same as a lost answer.
-        Error::new(ErrorKind::Disconnected, "the service accepted a statement and did not name its id")
+        // A statement was accepted under an unknown id, which is equivalent to a lost response.
+        Error::new(ErrorKind::Disconnected, "the service accepted a statement but did not return its id")
             .with_context("operation", operation)
     })
 }
 
-/// The target, if the answer names as much of it as a target has.
+/// Returns the target, if the response contains all its required members.
 fn target(
     cluster: Option<String>,
     workgroup: Option<String>,
@@ -233,7 +233,7 @@ fn target(
     })
 }
 
-/// The answer to a describe.
+/// Converts the response to a describe request.
 pub(super) fn description(output: DescribeStatementOutput) -> Description {
     let status = status(output.status.as_ref().map(StatusString::as_str));
     let ended = status.is_terminal();
@@ -288,7 +288,7 @@ fn sub_statement(data: SubStatementData) -> SubStatement {
     sub
 }
 
-/// A page of typed fields.
+/// Converts a page of typed fields.
 pub(super) fn json_page(output: GetStatementResultOutput) -> Result<ResultPage> {
     let rows = output
         .records
@@ -301,7 +301,7 @@ pub(super) fn json_page(output: GetStatementResultOutput) -> Result<ResultPage> 
     Ok(page)
 }
 
-/// A page of CSV text.
+/// Converts a page of CSV text.
 pub(super) fn csv_page(output: GetStatementResultV2Output) -> Result<ResultPage> {
     let piece = |record| match record {
         QueryRecords::CsvRecords(text) => Ok(text),
@@ -328,7 +328,7 @@ pub(super) fn column(data: ColumnMetadata) -> Column {
     column.schema = text(data.schema_name);
     column.table = text(data.table_name);
     column.default = text(data.column_default);
-    // As JDBC counts: columnNoNulls, columnNullable, columnNullableUnknown.
+    // Constants of JDBC: columnNoNulls, columnNullable, columnNullableUnknown.
     column.nullable = match data.nullable {
         0 => Some(false),
         1 => Some(true),
@@ -358,7 +358,7 @@ fn unknown(what: &str) -> Error {
     )
 }
 
-/// The answer to a listing.
+/// Converts the response to a list request.
 pub(super) fn statement_page(output: ListStatementsOutput) -> StatementPage {
     StatementPage {
         statements: output.statements.into_iter().map(summary).collect(),
@@ -388,7 +388,7 @@ fn sent_parameters(parameters: Option<Vec<SqlParameter>>) -> Vec<Parameter> {
     parameters.map(|parameter| Parameter { name: parameter.name, value: parameter.value }).collect()
 }
 
-/// `None` for one that this version does not know, too. Answers write the word in either case.
+/// Returns `None` also for a format that this version does not know. Responses use upper or lower case.
 pub(super) fn format(format: Option<&ResultFormatString>) -> Option<ResultFormat> {
     match format?.as_str().to_ascii_uppercase().as_str() {
         "JSON" => Some(ResultFormat::Json),
@@ -397,7 +397,7 @@ pub(super) fn format(format: Option<&ResultFormatString>) -> Option<ResultFormat
     }
 }
 
-/// A status that is left out is as good as one that nobody knows: the statement may still be running.
+/// A missing status is treated as an unknown one: the statement may still be running.
 fn status(word: Option<&str>) -> Status {
     Status::from(word.unwrap_or("UNKNOWN"))
 }
@@ -414,7 +414,7 @@ fn number(number: i64) -> Option<i64> {
     (number > 0).then_some(number)
 }
 
-/// `-1` is the service's NULL, and `0` of a statement that still runs is the SDK's filler.
+/// `-1` is the service's NULL, and `0` is the SDK's default for a statement that is still running.
 fn amount(amount: i64, ended: bool) -> Option<u64> {
     u64::try_from(amount).ok().filter(|amount| ended || *amount > 0)
 }

@@ -1,4 +1,4 @@
-//! [`DataApiExecutor`]: the Amazon Redshift Data API over `aws-sdk-redshiftdata`.
+//! [`DataApiExecutor`]: the Amazon Redshift Data API through `aws-sdk-redshiftdata`.
 //!
 //! ```no_run
 //! use redshift_orchestrator::{DataApiExecutor, Statement, StatementExecutor, Target};
@@ -13,27 +13,30 @@
 //! # }
 //! ```
 //!
-//! # How the SDK is set up
+//! # Configuration of the SDK
 //!
-//! [`DataApiExecutor::config`] differs from the SDK's defaults in three points, each needed by this service:
+//! [`DataApiExecutor::config`] differs from the SDK's defaults in three settings, each of which this service
+//! needs:
 //!
-//! | setting | here | why |
+//! | setting | value | reason |
 //! |---|---|---|
-//! | attempt timeout | 40 s; 150 s for a listing | by default there is none, and a reply that never comes is waited for without end. A long poll takes up to 30 s; a listing of a busy account took 120 s |
-//! | stalled-stream protection | off | it takes a long poll whose headers came early for a dead connection, after about 6 s |
-//! | retries | off | the SDK's do not know a throttle that is wrapped in a `ValidationException`, nor the three `Active…ExceededException`; and those of the layers above would multiply with them |
+//! | attempt timeout | 40 s; 150 s for a listing | the default has none, and waits forever for a lost response. A long poll takes up to 30 s; a listing in a busy account took 120 s |
+//! | stalled-stream protection | off | after about 6 s, it treats a long poll whose headers arrived early as a dead connection |
+//! | retries | off | the SDK's retries recognise neither a throttle wrapped in a `ValidationException` nor the three `Active…ExceededException`, and would multiply with those of the layers |
 //!
-//! Region, endpoint, credentials, HTTP client, connect timeout and interceptors stay as the [`SdkConfig`] has them.
+//! Region, endpoint, credentials, HTTP client, connect timeout and interceptors are taken from the
+//! [`SdkConfig`].
 //!
 //! # Errors
 //!
-//! A request that was certainly not sent (no credentials, no connection) is told from one that may have taken effect (the connection
-//! broke, no answer in time), however the SDK mixes them.
+//! A request that was not sent (no credentials, no connection) is distinguished from one that may have taken
+//! effect (lost connection, no response in time), although the SDK does not distinguish them.
 //!
-//! Every answer of the service and every failure on the way to it becomes an [`ErrorKind`] by one table,
-//! `classify.rs`. A code that the table does not know is kept in [`Error::code`]. SQL text, parameter values and the
-//! secret's ARN are taken out of the service's messages. The SDK itself traces whole requests and replies at the level *trace* of its target
-//! `aws_smithy_runtime`, credentials in their headers included: a subscriber should leave that at *debug*.
+//! A single table in `classify.rs` maps every response of the service and every failure of a request to an
+//! [`ErrorKind`]. A code that the table does not contain is available from [`Error::code`]. SQL text,
+//! parameter values and the secret's ARN are removed from the service's messages. The SDK itself logs
+//! complete requests and responses, including credentials in headers, at the level *trace* of its target
+//! `aws_smithy_runtime`; a subscriber should set this target to *debug*.
 
 mod catalog;
 mod classify;
@@ -58,14 +61,14 @@ use crate::{
     StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime, executor::LISTING_TIMEOUT,
 };
 
-/// How long one request may take: the longest long poll (30 s) and time for the way.
+/// Timeout of one request: the longest long poll (30 s), and time for the network.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// What a page token of a CSV result begins with. The service's own tokens have no colon, and the two result formats have
-/// operations of their own: the token says which one goes on.
+/// Prefix of the page tokens of CSV results. The service's own tokens contain no colon. The two result
+/// formats have separate operations, and the token determines which one continues.
 const CSV_PAGE: &str = "csv:";
 
-/// The Amazon Redshift Data API, as one caller sees one database.
+/// Executor for the Amazon Redshift Data API with one target.
 ///
 /// Cheap to clone: clones share connections and credentials.
 #[derive(Clone)]
@@ -76,30 +79,31 @@ pub struct DataApiExecutor {
 }
 
 impl DataApiExecutor {
-    /// An executor on this target, with the SDK set up as [`config`](Self::config) does.
+    /// Creates an executor for this target, with the SDK configured by [`config`](Self::config).
     pub fn new(sdk: &SdkConfig, target: Target) -> Self {
         Self { listing_timeout: Some(LISTING_TIMEOUT), ..Self::from_conf(Self::config(sdk).build(), target) }
     }
 
-    /// An executor with a configuration of the caller's own. Begin with [`config`](Self::config) and change what must differ.
+    /// Creates an executor with a custom configuration. Start with [`config`](Self::config) and change the
+    /// settings that must differ.
     ///
     /// # Panics
-    /// As [`Client::from_conf`] does, when the configuration lacks what the SDK cannot do without (a behaviour version; a sleep
-    /// implementation while timeouts are set).
+    /// Panics like [`Client::from_conf`] if the configuration lacks a required setting (a behaviour version;
+    /// a sleep implementation if timeouts are set).
     pub fn from_conf(conf: aws_sdk_redshiftdata::Config, target: Target) -> Self {
         Self::from_client(Client::from_conf(conf), target)
     }
 
-    /// An executor over a client of the caller's own, which is used as it is.
+    /// Creates an executor with a custom client, which is used unchanged.
     ///
-    /// A client with the SDK's defaults works, except that it retries by itself, and that a lost connection in the middle of a long
-    /// poll may be noticed late or never.
+    /// A client with the SDK's defaults works, but it retries by itself, and may notice a connection lost
+    /// during a long poll late or never.
     pub fn from_client(client: Client, target: Target) -> Self {
         Self { client, target, listing_timeout: None }
     }
 
-    /// The SDK's configuration for this service: what `sdk` says, with the timeouts, stalled-stream protection and retries that the
-    /// module's documentation explains.
+    /// Returns the SDK's configuration for this service: `sdk` with the timeouts, stalled-stream protection
+    /// and retries described in the module's documentation.
     pub fn config(sdk: &SdkConfig) -> config::Builder {
         let connect_timeout = sdk.timeout_config().and_then(TimeoutConfig::connect_timeout);
         config::Builder::from(sdk)
@@ -108,7 +112,7 @@ impl DataApiExecutor {
             .retry_config(RetryConfig::disabled())
     }
 
-    /// The SDK's client, for operations that this executor does not offer.
+    /// Returns the SDK's client, for operations that this executor does not offer.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -174,7 +178,7 @@ impl DataApiExecutor {
         convert::csv_page(output)
     }
 
-    /// The format that was chosen at submit, which is the batch's for a sub-statement.
+    /// Returns the format set at submit; for a sub-statement, it is that of the batch.
     async fn result_format(&self, id: &StatementId) -> Result<ResultFormat> {
         let call = Call::new("DescribeStatement").about(id);
         let statement = id.as_str().split(':').next().unwrap_or_default();
@@ -227,7 +231,8 @@ impl StatementExecutor for DataApiExecutor {
         Ok(convert::description(output))
     }
 
-    /// `false` also when the statement has ended already, which the service reports as an invalid request.
+    /// Also returns `false` if the statement has already ended, which the service reports as an invalid
+    /// request.
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
         let call = Call::new("CancelStatement").about(id);
         let request = self.client.cancel_statement().id(id.as_str()).customize();
@@ -240,7 +245,7 @@ impl StatementExecutor for DataApiExecutor {
         }
     }
 
-    /// The first page takes one more request, which asks for the format that was chosen at submit.
+    /// The first page takes an additional request for the format set at submit.
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
         if let Some(asked) = page {
             let mut answer = match asked.as_str().strip_prefix(CSV_PAGE) {
@@ -256,8 +261,9 @@ impl StatementExecutor for DataApiExecutor {
         }
     }
 
-    /// Lists what the caller's role submitted to *any* target, unless the filter names one: a filter that the service applied
-    /// differently than we expect could hide a statement, and what is looked for here is mostly whether one exists.
+    /// Lists the statements that the caller's role submitted to *any* target, unless the filter has a target.
+    /// Callers mostly check whether a statement exists, and a filter with an unexpected effect in the service
+    /// could hide it.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         let call = Call::new("ListStatements");
         let (cluster, workgroup) = convert::compute(filter.compute.as_ref());
@@ -292,10 +298,10 @@ impl StatementExecutor for DataApiExecutor {
     }
 }
 
-/// The page after the one that was asked for. Whoever follows one that is its own next page never ends.
+/// Returns the next page. A page that is its own next page is an error, because following it would never end.
 fn onward(asked: Option<&PageToken>, next: Option<PageToken>) -> Result<Option<PageToken>> {
     if next.is_some() && next.as_ref() == asked {
-        return Err(Error::new(ErrorKind::Other, "the service calls a page its own next page"));
+        return Err(Error::new(ErrorKind::Other, "the service returned a page as its own next page"));
     }
     Ok(next)
 }

@@ -1,4 +1,4 @@
-//! serde's view of a row.
+//! Deserialization of a row with serde.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use serde::{
 
 use super::{Column, Field};
 
-/// Reads one row as a value of `T`.
+/// Deserializes one row as a value of `T`.
 pub(super) fn from_row<T: DeserializeOwned>(columns: &[Column], fields: &[Field]) -> Result<T, RowError> {
     if columns.len() != fields.len() {
         let message = format!("the row has {} values for {} columns", fields.len(), columns.len());
@@ -25,7 +25,8 @@ pub(super) fn from_row<T: DeserializeOwned>(columns: &[Column], fields: &[Field]
     })
 }
 
-/// SQL folds names to lower case, and structs are mostly read by the names of their fields: the error says which names there are.
+/// Returns the error for a missing column. SQL folds names to lower case, while structs are read by the names
+/// of their fields, so the error lists the existing names.
 fn no_column(wanted: &str, columns: &[Column]) -> RowError {
     let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
     let alike = names.iter().find(|name| {
@@ -40,10 +41,10 @@ fn no_column(wanted: &str, columns: &[Column]) -> RowError {
     })
 }
 
-/// Why a row is no `T`.
+/// Reason why a row cannot be deserialized as `T`.
 #[derive(Debug)]
 pub(super) enum RowError {
-    /// The type wants a column that the row does not have.
+    /// The type has a field without a corresponding column.
     NoColumn(&'static str),
     Other(String),
 }
@@ -75,7 +76,7 @@ impl RowError {
     }
 }
 
-/// A row: a map by the names of its columns, a sequence by their order, or its only value.
+/// Deserializer of a row: a map by column name, a sequence by column order, or the only value.
 struct Row<'a> {
     columns: &'a [Column],
     fields: &'a [Field],
@@ -86,14 +87,14 @@ impl<'a> Row<'a> {
         match (self.columns, self.fields) {
             ([column], [field]) => Ok(Value { column, field }),
             _ => Err(RowError::Other(format!(
-                "a single value was wanted, and the row has {}; use a struct or a tuple",
+                "a single value was expected, but the row has {}; use a struct or a tuple",
                 self.fields.len()
             ))),
         }
     }
 }
 
-/// Methods that take the row's only value.
+/// Methods that deserialize the row's only value.
 macro_rules! of_the_only_value {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -119,7 +120,7 @@ impl<'de> Deserializer<'de> for Row<'_> {
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, RowError> {
         if length != self.fields.len() {
-            let message = format!("{length} values were wanted, and the row has {}", self.fields.len());
+            let message = format!("{length} values were expected, but the row has {}", self.fields.len());
             return Err(RowError::Other(message));
         }
         self.deserialize_seq(visitor)
@@ -184,7 +185,7 @@ impl<'de> Deserializer<'de> for Row<'_> {
     }
 }
 
-/// The columns of a row, one after the other.
+/// Iterator over the columns of a row.
 struct Walk<'a> {
     row: Row<'a>,
     at: usize,
@@ -228,7 +229,7 @@ impl<'de> SeqAccess<'de> for Walk<'_> {
     }
 }
 
-/// One value of a row.
+/// Deserializer of one value of a row.
 #[derive(Clone, Copy)]
 struct Value<'a> {
     column: &'a Column,
@@ -259,7 +260,7 @@ impl Value<'_> {
     }
 }
 
-/// Numbers that come as text (decimals, and whatever a driver below hands over so) are read from it, exactly or not at all.
+/// Numbers that arrive as text (decimals, and other types in some executors) are parsed exactly, or rejected.
 macro_rules! numbers {
     ($($method:ident $visit:ident $type:ty)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -295,7 +296,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
         match self.field {
-            // Whole numbers and truths have one spelling; a floating-point number does not.
+            // Integers and booleans have a unique text form; floating-point numbers do not.
             Field::Long(value) => visitor.visit_string(value.to_string()),
             Field::Boolean(value) => visitor.visit_str(if *value { "true" } else { "false" }),
             Field::Null => Err(RowError::invalid_type(self.unexpected(), &"a text; `Option` takes NULL")),
@@ -425,6 +426,6 @@ mod tests {
         let error = row::<(i64,)>(&[("p", "numeric")], &[Field::String("1.5".into())]).unwrap_err();
         assert!(error.contains("column `p` (numeric)") && error.contains("i64"), "{error}");
         let error = row::<(i64, i64)>(&[("a", "int8")], &[Field::Long(1)]).unwrap_err();
-        assert_eq!(error, "2 values were wanted, and the row has 1");
+        assert_eq!(error, "2 values were expected, but the row has 1");
     }
 }

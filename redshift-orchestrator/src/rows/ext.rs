@@ -1,4 +1,4 @@
-//! [`StatementExecutorExt`]: what callers of an executor usually want of a result.
+//! [`StatementExecutorExt`]: convenience methods for reading results.
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -6,14 +6,14 @@ use serde::de::DeserializeOwned;
 use super::{Column, Field, PageData, de};
 use crate::{Error, ErrorKind, Result, ResultPage, StatementExecutor, StatementId, pages::Pages};
 
-/// Conveniences for callers of any [`StatementExecutor`].
+/// Convenience methods for callers of any [`StatementExecutor`].
 #[async_trait]
 pub trait StatementExecutorExt: StatementExecutor {
-    /// All rows of a result, over all pages, as values of `T`.
+    /// Returns all rows of a result, over all pages, as values of `T`.
     ///
-    /// A struct takes columns by name, a tuple by position, a single value from the only column. `Option` takes NULL, and an
-    /// empty text is not NULL. Decimals, dates and timestamps come as text, digit for digit: take them as a `String`, or as a
-    /// type that reads itself from one (`jiff::civil::Date`, a decimal type).
+    /// A struct reads columns by name, a tuple by position, and a single value reads the only column.
+    /// `Option` accepts NULL; an empty text is not NULL. Decimals, dates and timestamps are exact texts: read
+    /// them as a `String`, or as a type that deserializes from a text (`jiff::civil::Date`, a decimal type).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -34,8 +34,8 @@ pub trait StatementExecutorExt: StatementExecutor {
     /// ```
     ///
     /// # Errors
-    /// Those of the executor; [`ErrorKind::Invalid`] with row and column if a value does not fit `T`, and
-    /// [`ErrorKind::Unsupported`] for a result that was asked for as CSV.
+    /// Returns the errors of the executor; [`ErrorKind::Invalid`] with row and column if a value does not fit
+    /// `T`; and [`ErrorKind::Unsupported`] for a result in CSV format.
     async fn rows<T: DeserializeOwned + Send>(&self, id: &StatementId) -> Result<Vec<T>> {
         let mut rows = Vec::new();
         self.each_page(id, &mut |columns, records| {
@@ -53,13 +53,14 @@ pub trait StatementExecutorExt: StatementExecutor {
         Ok(rows)
     }
 
-    /// A result as a stream of Arrow record batches, over all pages; [`arrow`](crate::arrow) has the types, and what becomes of NULL. The
-    /// first page is fetched here, for the columns, and each further one when the batches before it have been taken.
+    /// Returns a result as a stream of Arrow record batches over all pages. The module
+    /// [`arrow`](crate::arrow) describes the types and the handling of NULL. This method fetches the first
+    /// page, for the columns; each further page is fetched after the previous batches have been consumed.
     ///
     /// # Errors
-    /// Those of the executor, and [`ErrorKind::Unsupported`] for a type of the options that no column can have. In the stream:
-    /// [`ErrorKind::Invalid`] with row and column for a value that does not fit its type; [`ErrorKind::Other`] for what is no CSV, or
-    /// for another number of rows than the service said.
+    /// Returns the errors of the executor, and [`ErrorKind::Unsupported`] for an unsupported type in the
+    /// options. The stream yields [`ErrorKind::Invalid`] with row and column for a value that does not fit
+    /// its type, and [`ErrorKind::Other`] for invalid CSV or an unexpected number of rows.
     #[cfg(feature = "arrow")]
     async fn batches(
         &self,
@@ -69,10 +70,10 @@ pub trait StatementExecutorExt: StatementExecutor {
         crate::arrow::Batches::open(self, id, options).await
     }
 
-    /// All records of a result, over all pages, with its columns.
+    /// Returns all records of a result, over all pages, with its columns.
     ///
     /// # Errors
-    /// As [`rows`](Self::rows).
+    /// Returns the errors of [`rows`](Self::rows).
     async fn records(&self, id: &StatementId) -> Result<(Vec<Column>, Vec<Vec<Field>>)> {
         let (mut columns, mut rows) = (Vec::new(), Vec::new());
         self.each_page(id, &mut |described, records| {
@@ -84,10 +85,11 @@ pub trait StatementExecutorExt: StatementExecutor {
         Ok((columns, rows))
     }
 
-    /// Hands each page of a result to `take`, in order.
+    /// Calls `take` with each page of a result, in order.
     ///
     /// # Errors
-    /// Those of the executor and of `take`; [`ErrorKind::Unsupported`] for a result that was asked for as CSV.
+    /// Returns the errors of the executor and of `take`, and [`ErrorKind::Unsupported`] for a result in CSV
+    /// format.
     async fn each_page(
         &self,
         id: &StatementId,

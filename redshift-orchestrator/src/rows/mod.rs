@@ -1,4 +1,4 @@
-//! Results: columns, fields and pages, as the service hands them out.
+//! Results: columns, fields and pages.
 
 use crate::PageToken;
 
@@ -15,35 +15,36 @@ pub use ext::StatementExecutorExt;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ResultPage {
-    /// The columns, in order; on every page.
+    /// The columns in order. Every page contains them.
     pub columns: Vec<Column>,
     /// The rows of this page.
     pub data: PageData,
-    /// Rows in the whole result, if the service said so.
+    /// Number of rows in the complete result, if the service returned it.
     pub total_rows: Option<u64>,
-    /// Where the next page begins; `None` on the last one.
+    /// Token of the next page; `None` on the last page.
     pub next: Option<PageToken>,
 }
 
 impl ResultPage {
-    /// A page that is the whole result.
+    /// Creates a page that contains the complete result.
     pub fn new(columns: Vec<Column>, data: PageData) -> Self {
         Self { columns, data, total_rows: None, next: None }
     }
 }
 
-/// The rows of a page, in the format that was chosen at submit.
+/// Rows of a page, in the format set at submit.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum PageData {
-    /// One field a column, one vector a row.
+    /// One vector per row, with one field per column.
     Records(Vec<Vec<Field>>),
-    /// Pieces of a CSV text whose first record, on the first page, is the header; records end with a carriage return and a line feed, and a
-    /// piece need not end at the end of one. A result without rows may have no piece at all.
+    /// Pieces of a CSV text. The first record of the first page is the header. Records end with a carriage
+    /// return and a line feed, and a piece may end within a record. A result without rows may have no piece
+    /// at all.
     Csv(Vec<String>),
 }
 
-/// One value. What has no variant of its own (decimals, dates, timestamps) comes as text, exact.
+/// A value of a result. Types without a variant of their own (decimals, dates, timestamps) are exact texts.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Field {
@@ -51,42 +52,42 @@ pub enum Field {
     Null,
     /// A boolean.
     Boolean(bool),
-    /// A whole number of up to 64 bits.
+    /// An integer of up to 64 bits.
     Long(i64),
     /// A floating-point number.
     Double(f64),
-    /// Text, and everything that comes as text.
+    /// Text, and values of types represented as text.
     String(String),
     /// Bytes.
     Blob(Vec<u8>),
 }
 
-/// What the service says about a column of a result.
+/// Metadata of a result column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Column {
-    /// The name in the result: the alias, if there is one.
+    /// Name in the result: the alias, if there is one.
     pub name: String,
-    /// The database's name of the type, such as `int4`, `numeric`, `varchar`, `timestamptz`.
+    /// Type name in the database, such as `int4`, `numeric`, `varchar`, `timestamptz`.
     pub type_name: String,
-    /// Digits in all, of a decimal; length, of a text.
+    /// Total number of digits of a decimal, or the length of a text.
     pub precision: Option<u32>,
-    /// Digits after the point, of a decimal.
+    /// Number of digits after the decimal point.
     pub scale: Option<u32>,
-    /// Whether the column may hold NULL; `None` when the database does not know.
+    /// `true` if the column can be NULL; `None` if the database does not know.
     pub nullable: Option<bool>,
-    /// Bytes that a value takes, or characters that a text may have.
+    /// Size of a value in bytes, or the maximum number of characters of a text.
     pub length: Option<u32>,
-    /// The table that the column comes from, if it comes from one.
+    /// Table of the column, if it belongs to one.
     pub table: Option<String>,
     /// The schema of that table.
     pub schema: Option<String>,
-    /// The expression for rows that do not name the column; only a table's own columns have one.
+    /// Default expression; only columns of a table have one.
     pub default: Option<String>,
 }
 
 impl Column {
-    /// A column of this name and type.
+    /// Creates a column with this name and type.
     pub fn new(name: impl Into<String>, type_name: impl Into<String>) -> Self {
         Self {
             name: name.into(),

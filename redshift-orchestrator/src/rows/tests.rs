@@ -1,4 +1,4 @@
-//! Results as the user's types, over all pages.
+//! Tests of results as user types, over all pages.
 
 use std::{collections::HashMap, fmt::Debug, str::FromStr, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     local::{Limits, LocalExecutor, Script, ScriptedRun},
 };
 
-/// The rows of a result that comes in pages of three.
+/// Returns the rows of a result whose pages have three rows.
 fn rows<T: DeserializeOwned + Send>(
     columns: &[(&str, &str)],
     records: impl IntoIterator<Item = Vec<Field>>,
@@ -51,7 +51,7 @@ enum Channel {
     Web,
 }
 
-/// A decimal of a crate of the user's own: digits and scale, read from text alone.
+/// A user's decimal type, digits and scale, which deserializes only from text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Decimal(i128, u32);
 
@@ -86,7 +86,7 @@ struct Sale {
     signature: Vec<u8>,
 }
 
-/// As `serde_bytes` has it.
+/// Equivalent of `serde_bytes`.
 mod bytes {
     use serde::{Deserializer, de::Visitor};
 
@@ -194,7 +194,7 @@ fn a_struct_may_be_flattened_into_another() {
     assert_eq!(stores, [Store { id: 1, place: Place { city: "Bern".into(), zip: Some(3_000) } }]);
 }
 
-/// Rows of which the fourth does not fit: on the second page.
+/// Reads rows of which the fourth, on the second page, does not fit. Returns the error.
 fn fails<T: DeserializeOwned + Send + Debug>(
     columns: &[(&str, &str)],
     good: &[Field],
@@ -246,7 +246,7 @@ fn what_does_not_fit_names_its_row_its_column_and_both_types() {
 #[test]
 fn a_column_that_is_missing_is_named_with_those_there_are() {
     #[derive(Debug, Deserialize)]
-    #[expect(dead_code, reason = "it is never made")]
+    #[expect(dead_code, reason = "never constructed")]
     struct Customer {
         #[serde(rename = "customerId")]
         customer_id: i64,
@@ -271,7 +271,7 @@ fn a_column_that_is_missing_is_named_with_those_there_are() {
 fn a_column_that_the_struct_refuses_or_has_twice_is_an_error() {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "it is never made")]
+    #[expect(dead_code, reason = "never constructed")]
     struct Strict {
         a: i64,
     }

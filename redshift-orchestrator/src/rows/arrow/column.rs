@@ -1,4 +1,4 @@
-//! Columns of a result as Arrow columns.
+//! Conversion of result columns to Arrow columns.
 
 use arrow_array::{
     ArrayRef,
@@ -13,8 +13,8 @@ use arrow_schema::{DataType, TimeUnit};
 use super::value;
 use crate::{Column, Field};
 
-/// The Arrow type of a column, by the database's name of its type. What Arrow has no type for is text, as is what this version does not
-/// know, and a decimal whose digits the database does not tell.
+/// Returns the Arrow type of a column, by the database's type name. Types without an Arrow equivalent, types
+/// unknown to this version, and decimals of unknown precision become text.
 pub(super) fn data_type(column: &Column) -> DataType {
     match column.type_name.to_ascii_lowercase().as_str() {
         "bool" | "boolean" => DataType::Boolean,
@@ -40,7 +40,7 @@ pub(super) fn data_type(column: &Column) -> DataType {
     }
 }
 
-/// The values of one column of the batch that is being filled.
+/// Values of one column of the current batch.
 #[derive(Debug)]
 pub(super) enum Builder {
     Boolean(BooleanBuilder),
@@ -52,13 +52,13 @@ pub(super) enum Builder {
     Decimal(Decimal128Builder, u8, i8),
     Date(Date32Builder),
     Time(Time64MicrosecondBuilder),
-    /// With whether it has a zone.
+    /// The flag is `true` for a type with a time zone.
     Timestamp(TimestampMicrosecondBuilder, bool),
     Binary(BinaryBuilder),
     Text(StringBuilder),
 }
 
-/// The same done to whichever builder it is.
+/// Applies an expression to the builder of any variant.
 macro_rules! each {
     ($this:expr, $builder:ident => $done:expr) => {
         match $this {
@@ -79,7 +79,7 @@ macro_rules! each {
 }
 
 impl Builder {
-    /// A builder of one of the types that [`data_type`] names; `None` for others.
+    /// Creates a builder for one of the types that [`data_type`] returns; `None` for other types.
     pub(super) fn new(data_type: &DataType) -> Option<Self> {
         Some(match data_type {
             DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
@@ -109,7 +109,7 @@ impl Builder {
         matches!(self, Self::Text(_))
     }
 
-    /// Adds a value that came as text. Without one nothing is added.
+    /// Appends a value given as text. Returns `None` and appends nothing if it is not valid.
     pub(super) fn append_text(&mut self, text: &str) -> Option<()> {
         match self {
             Self::Boolean(builder) => builder.append_value(value::boolean(text)?),
@@ -130,7 +130,7 @@ impl Builder {
         Some(())
     }
 
-    /// Adds a field of a JSON result. Where it does not fit nothing is added.
+    /// Appends a field of a JSON result. Returns `None` and appends nothing if it does not fit.
     pub(super) fn append(&mut self, field: &Field) -> Option<()> {
         match (&mut *self, field) {
             (_, Field::Null) => self.append_null(),
@@ -139,7 +139,7 @@ impl Builder {
             (Self::Int16(builder), Field::Long(value)) => builder.append_value((*value).try_into().ok()?),
             (Self::Int32(builder), Field::Long(value)) => builder.append_value((*value).try_into().ok()?),
             (Self::Int64(builder), Field::Long(value)) => builder.append_value(*value),
-            // What was a float4 before it came as a double is the same again.
+            // A float4 is received as a double; the conversion restores it exactly.
             (Self::Float32(builder), Field::Double(value)) => builder.append_value(*value as f32),
             (Self::Float64(builder), Field::Double(value)) => builder.append_value(*value),
             (Self::Binary(builder), Field::Blob(bytes)) => builder.append_value(bytes),
@@ -155,13 +155,13 @@ impl Builder {
         each!(self, builder => builder.append_null());
     }
 
-    /// What a value must be, for people.
+    /// Returns the human-readable name of the value type.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Boolean(_) => "boolean".into(),
-            Self::Int16(_) => "whole number of 16 bits".into(),
-            Self::Int32(_) => "whole number of 32 bits".into(),
-            Self::Int64(_) => "whole number of 64 bits".into(),
+            Self::Int16(_) => "16-bit integer".into(),
+            Self::Int32(_) => "32-bit integer".into(),
+            Self::Int64(_) => "64-bit integer".into(),
             Self::Float32(_) | Self::Float64(_) => "number".into(),
             Self::Decimal(_, precision, scale) => format!("decimal({precision}, {scale})"),
             Self::Date(_) => "date".into(),
@@ -173,7 +173,7 @@ impl Builder {
         }
     }
 
-    /// The values so far, as an array.
+    /// Returns the values so far as an array.
     pub(super) fn finish(&mut self) -> ArrayRef {
         each!(self, builder => ArrayBuilder::finish(builder))
     }

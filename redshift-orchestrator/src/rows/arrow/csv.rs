@@ -1,27 +1,28 @@
-//! CSV text that comes in pieces, as records.
+//! Reader for CSV text that arrives in pieces.
 
 use std::{borrow::Cow, collections::VecDeque, fmt};
 
-/// The most bytes of one record. The service's rows have at most 64 KB; a quote that nothing closes would take all the rest for one.
+/// Maximum size of a record in bytes. Rows of the service have at most 64 KB; without this limit, an unclosed
+/// quote would extend to the end of the result.
 const MOST_BYTES: usize = 16 << 20;
 
-/// Records of a text that comes in pieces, which may be cut anywhere.
+/// Reads records from a text that arrives in pieces, which may end anywhere.
 ///
-/// Records end with `\n` or `\r\n`; fields are quoted with `"`, doubled inside. An empty line is a record of one empty field: the NULL
-/// of a result of one column.
+/// Records end with `\n` or `\r\n`. Fields are quoted with `"`, which is doubled within a field. An empty
+/// line is a record with one empty field: the NULL of a result with one column.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     pieces: VecDeque<String>,
-    /// The piece at hand, behind what was left of the one before.
+    /// The current piece, preceded by the remainder of the previous one.
     text: String,
-    /// Where in it the next record begins.
+    /// Position of the next record in `text`.
     at: usize,
-    /// The fields of the record that was read last.
+    /// Fields of the last record.
     spans: Vec<Span>,
     is_whole: bool,
 }
 
-/// Where a field is in the text.
+/// Position of a field in the text.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     begin: usize,
@@ -30,14 +31,14 @@ struct Span {
     has_quotes: bool,
 }
 
-/// A field: its text, and whether it was in quotes.
+/// A field: its text, and a flag for quotes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cell<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) is_quoted: bool,
 }
 
-/// The fields of one record.
+/// Fields of one record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
     text: &'a str,
@@ -58,7 +59,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The text of a quoted field with each pair of quotes as one.
+/// Replaces each doubled quote in a quoted field by a single one.
 fn single_quotes(mut text: &str) -> String {
     let mut single = String::with_capacity(text.len());
     while let Some(at) = text.bytes().position(|byte| byte == b'"') {
@@ -69,7 +70,7 @@ fn single_quotes(mut text: &str) -> String {
     single
 }
 
-/// Why a text is no CSV.
+/// Reason why a text is not valid CSV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Malformed {
     TextAfterQuote,
@@ -80,30 +81,30 @@ pub(super) enum Malformed {
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TextAfterQuote => "there is text behind a closing quote",
-            Self::OpenQuote => "the result ends inside of a quote",
-            Self::TooLong => "the record has more than 16 MiB; is a quote left open?",
+            Self::TextAfterQuote => "there is text after a closing quote",
+            Self::OpenQuote => "the result ends within a quoted field",
+            Self::TooLong => "the record has more than 16 MiB; a quote may be unclosed",
         })
     }
 }
 
 impl Reader {
-    /// Adds the next piece of the text.
+    /// Appends the next piece of the text.
     pub(super) fn push(&mut self, piece: String) {
         self.pieces.push_back(piece);
     }
 
-    /// Says that no piece follows: what is left is the last record.
+    /// Marks the end of the text; the remainder is the last record.
     pub(super) fn finish(&mut self) {
         self.is_whole = true;
     }
 
-    /// Whether everything was read, up to the end of a record.
+    /// Returns `true` if all text up to the end of a record was read.
     pub(super) fn is_between_records(&self) -> bool {
         self.at == self.text.len() && self.pieces.iter().all(String::is_empty)
     }
 
-    /// The next record; `None` when it needs more text.
+    /// Returns the next record, or `None` if more text is needed.
     pub(super) fn next(&mut self) -> Result<Option<Record<'_>>, Malformed> {
         loop {
             let is_last = self.is_whole && self.pieces.is_empty();
@@ -126,7 +127,8 @@ impl Reader {
     }
 }
 
-/// Finds the fields of the record that begins at `at`, and where the one behind it begins; `None` if the text ends first.
+/// Finds the fields of the record at `at` and the position of the next record. Returns `None` if the text
+/// ends first.
 fn scan(
     text: &[u8],
     mut at: usize,
@@ -161,11 +163,12 @@ fn scan(
     }
 }
 
-/// The end of a field without quotes: a comma, the end of its record, or of the text. A carriage return ends a record only in front of a
-/// line feed.
+/// Returns the end of an unquoted field: a comma, the end of the record, or the end of the text. A carriage
+/// return ends a record only before a line feed.
 fn bare(text: &[u8], begin: usize) -> usize {
     let mut at = begin;
-    // Of the letters, digits and signs that values are made of, none is below the comma: one comparison a byte.
+    // Most bytes of values are letters, digits and signs above the comma, so that they need a single
+    // comparison.
     while let Some(next) = text[at..].iter().position(|byte| *byte <= b',') {
         at += next;
         match text[at] {
@@ -177,7 +180,8 @@ fn bare(text: &[u8], begin: usize) -> usize {
     text.len()
 }
 
-/// The field whose text begins behind an opening quote; `None` if the text ends before it does, or may do so.
+/// Returns the field whose text begins after an opening quote, or `None` if the text ends before the field
+/// does, or may do so.
 fn quoted(text: &[u8], begin: usize, is_last: bool) -> Option<Span> {
     let (mut end, mut has_quotes) = (begin, false);
     loop {
@@ -199,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    /// All records of pieces, a field as its text and whether it was quoted.
+    /// Returns all records of a text in pieces; each field is its text and a flag for quotes.
     fn read<'a>(pieces: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<(String, bool)>>, Malformed> {
         let (mut reader, mut records) = (Reader::default(), Vec::new());
         let mut take = |reader: &mut Reader| -> Result<(), Malformed> {
@@ -252,7 +256,7 @@ mod tests {
         );
     }
 
-    /// A field as it may be written: some need quotes, some have them without need.
+    /// Generates a field: some need quotes, some have unnecessary ones.
     fn field() -> impl Strategy<Value = (String, bool)> {
         let text = "[a-c,\"\\r\\n\u{e9}\u{1f980}]{0,6}";
         (text, any::<bool>()).prop_map(|(text, quoted)| {

@@ -1,4 +1,4 @@
-//! The data of pages as batches.
+//! Conversion of pages to record batches.
 
 use std::{sync::Arc, vec};
 
@@ -8,10 +8,10 @@ use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use super::{BatchOptions, column::Builder, csv};
 use crate::{Column, Error, ErrorKind, Field, PageData, Result, StatementId};
 
-/// A batch ends once its texts have so many bytes, whatever the number of its rows: an Arrow column of texts holds less than 2 GiB.
+/// Maximum size of a batch's texts in bytes. An Arrow column of texts holds less than 2 GiB.
 const MOST_BYTES: usize = 256 << 20;
 
-/// Takes the data of a result page by page, and gives batches.
+/// Receives the data of a result page by page, and returns record batches.
 #[derive(Debug)]
 pub(super) struct Decoder {
     id: StatementId,
@@ -23,21 +23,22 @@ pub(super) struct Decoder {
     header: Header,
     records: vec::IntoIter<Vec<Field>>,
     batch: Batch,
-    /// Rows of all batches.
+    /// Number of rows in all batches.
     rows: u64,
 }
 
-/// Whether the next record of CSV may be the header.
+/// State of the detection of the header in CSV.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Header {
-    /// It is: the first of the result.
+    /// The next record is the header: it is the first one of the result.
     Expected,
-    /// It may be: the first of a further page. The service's documentation does not say whether it repeats the header there.
+    /// The next record may be the header: it is the first one of a further page. The service's documentation
+    /// does not say whether the header is repeated.
     Possible,
     Passed,
 }
 
-/// The batch that is being filled.
+/// The current batch.
 #[derive(Debug)]
 struct Batch {
     builders: Vec<Builder>,
@@ -58,7 +59,7 @@ impl Decoder {
             let data_type = options.data_type(column);
             builders.push(Builder::new(&data_type).ok_or_else(|| {
                 let message = format!(
-                    "column `{}` ({}) cannot be read as {data_type}; choose a type that other columns have, or Utf8",
+                    "column `{}` ({}) cannot be read as {data_type}; use a type from the documented table, such as Utf8",
                     column.name, column.type_name
                 );
                 Error::new(ErrorKind::Unsupported, message).with_context("statement_id", id)
@@ -83,7 +84,7 @@ impl Decoder {
         self.schema.clone()
     }
 
-    /// Takes the data of the next page; those of the one before have been read.
+    /// Adds the data of the next page, after the previous page has been read completely.
     pub(super) fn push(&mut self, data: PageData) {
         match data {
             PageData::Records(records) => self.records = records.into_iter(),
@@ -96,7 +97,7 @@ impl Decoder {
         }
     }
 
-    /// The next full batch; `None` when it needs another page.
+    /// Returns the next full batch, or `None` if another page is needed.
     pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
         while self.batch.rows < self.options.rows && self.batch.bytes < MOST_BYTES {
             if !self.read()? {
@@ -106,24 +107,25 @@ impl Decoder {
         self.flush()
     }
 
-    /// What is left when there are no more pages: the last batch, then `None` if all rows have come.
+    /// Returns the remaining rows after the last page: the last batch, then `None` if the number of rows is
+    /// as expected.
     pub(super) fn last(&mut self) -> Result<Option<RecordBatch>> {
         self.csv.finish();
         while self.batch.rows < self.options.rows && self.read()? {}
         if let Some(batch) = self.flush()? {
             return Ok(Some(batch));
         }
-        // An answer without the number reads as 0.
+        // A response without this number is read as 0.
         match self.total_rows {
             Some(total) if total > 0 && total != self.rows => {
-                let message = format!("the result has {total} rows, and {} came", self.rows);
+                let message = format!("the result has {total} rows, but {} were received", self.rows);
                 Err(Error::new(ErrorKind::Other, message).with_context("statement_id", &self.id))
             }
             _ => Ok(None),
         }
     }
 
-    /// Reads one record into the batch; `false` when there is none.
+    /// Reads one record into the batch. Returns `false` if there is none.
     fn read(&mut self) -> Result<bool> {
         if let Some(record) = self.records.next() {
             self.of_record(&record)?;
@@ -135,7 +137,8 @@ impl Decoder {
                 Ok(Some(record)) => record,
                 Ok(None) => return Ok(false),
                 Err(malformed) => {
-                    let error = Error::new(ErrorKind::Other, format!("the result is no CSV: {malformed}"));
+                    let error =
+                        Error::new(ErrorKind::Other, format!("the result is not valid CSV: {malformed}"));
                     return Err(error.with_context("row", number).with_context("statement_id", &self.id));
                 }
             };
@@ -163,7 +166,7 @@ impl Decoder {
         }
     }
 
-    /// Reads a record of JSON.
+    /// Reads a record in JSON format.
     fn of_record(&mut self, record: &[Field]) -> Result<()> {
         let number = self.rows + 1;
         if record.len() != self.columns.len() {
@@ -184,7 +187,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The rows that are ready, if there are any.
+    /// Returns the current batch, if it has rows.
     fn flush(&mut self) -> Result<Option<RecordBatch>> {
         if self.batch.rows == 0 {
             return Ok(None);
@@ -192,15 +195,16 @@ impl Decoder {
         let columns = self.batch.builders.iter_mut().map(Builder::finish).collect();
         (self.batch.rows, self.batch.bytes) = (0, 0);
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| {
-            let message = "the columns of a batch do not fit together";
+            let message = "the columns of a batch are inconsistent";
             Error::new(ErrorKind::Other, message).with_context("statement_id", &self.id).with_source(error)
         })?;
         Ok(Some(batch))
     }
 }
 
-/// Whether the first record of a further page is the header again: it names every column, and could not be a row, as there is a column that
-/// is no text. Where all are texts it is a row, as the documentation has it; if it was none, the number of rows tells.
+/// Returns `true` if the first record of a further page repeats the header: it contains all column names, and
+/// cannot be a row because a column is not text. If all columns are text, the record counts as a row, as
+/// documented; a wrong guess shows in the number of rows.
 fn is_header(record: csv::Record<'_>, columns: &[Column], builders: &[Builder]) -> bool {
     let is_named = |(column, cell): (&Column, csv::Cell<'_>)| column.name == cell.text;
     !builders.iter().all(Builder::is_text) && columns.iter().zip(record.cells()).all(is_named)
@@ -217,7 +221,7 @@ fn unfit(column: &Column, builder: &Builder, text: &str, number: u64, id: &State
         shown.push('…');
     }
     let message = format!(
-        "column `{}` ({}): `{shown}` is no {}; BatchOptions::with_type can make it another type, such as Utf8",
+        "column `{}` ({}): `{shown}` is not a valid {}; BatchOptions::with_type can set another type, such as Utf8",
         column.name,
         column.type_name,
         builder.name()
@@ -247,7 +251,7 @@ mod tests {
     use super::*;
     use crate::{PageToken, ResultFormat, local::table::Table};
 
-    /// Batches of a result whose pages have these pieces of CSV.
+    /// Returns the batches of a result whose pages contain these pieces of CSV.
     fn batches(
         columns: &[Column],
         total_rows: Option<u64>,
@@ -345,7 +349,7 @@ mod tests {
         };
         assert_eq!(
             fails(&two_columns(), None, &[&["n,note\r\n1,a\r\n"], &["1.5,b\r\n"]]),
-            "invalid request: column `n` (int4): `1.5` is no whole number of 32 bits; BatchOptions::with_type can make it another \
+            "invalid request: column `n` (int4): `1.5` is not a valid 32-bit integer; BatchOptions::with_type can set another \
              type, such as Utf8 { row: 2, statement_id: id }"
         );
         assert_eq!(
@@ -354,11 +358,11 @@ mod tests {
         );
         assert_eq!(
             fails(&two_columns(), Some(3), &[&["n,note\r\n1,a\r\n"]]),
-            "unknown response: the result has 3 rows, and 1 came { statement_id: id }"
+            "unknown response: the result has 3 rows, but 1 were received { statement_id: id }"
         );
         assert_eq!(
             fails(&two_columns(), None, &[&["n,note\r\n1,\"a"]]),
-            "unknown response: the result is no CSV: the result ends inside of a quote { row: 1, statement_id: id }"
+            "unknown response: the result is not valid CSV: the result ends within a quoted field { row: 1, statement_id: id }"
         );
         let long = fails(&two_columns(), None, &[&["n,note\r\n", &"é".repeat(50), ",\r\n"]]);
         assert!(long.contains(&format!("`{}…`", "é".repeat(40))), "{long}");
@@ -427,7 +431,7 @@ mod tests {
         assert_eq!(column("numeric", Some(2), Some(3)), "Utf8");
     }
 
-    /// A column of every type, and rows for them.
+    /// Generates columns of every type, and rows for them.
     fn typed() -> impl Strategy<Value = (Vec<Column>, Vec<Vec<Field>>)> {
         let mut price = Column::new("price", "numeric");
         (price.precision, price.scale) = (Some(38), Some(4));

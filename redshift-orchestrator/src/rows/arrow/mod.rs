@@ -1,8 +1,8 @@
 //! Results as a stream of Arrow record batches.
 //!
-//! [`StatementExecutorExt::batches`](crate::StatementExecutorExt::batches) reads a result page by page and hands it out in batches. It is
-//! meant for results that were asked for as CSV, which are several times smaller than the service's JSON; JSON results become the same
-//! batches.
+//! [`StatementExecutorExt::batches`](crate::StatementExecutorExt::batches) reads a result page by page and
+//! returns it in batches. It is intended for results in CSV format, which are several times smaller than the
+//! service's JSON; JSON results produce the same batches.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -29,25 +29,26 @@
 //!
 //! # Types
 //!
-//! | the database's type | Arrow's |
+//! | type in the database | type in Arrow |
 //! |---|---|
 //! | `bool` | `Boolean` |
 //! | `int2`, `int4`, `int8`, `oid` | `Int16`, `Int32`, `Int64`, `Int64` |
 //! | `float4`, `float8` | `Float32`, `Float64` |
-//! | `numeric` of known digits | `Decimal128`, digit for digit; a value that does not fit is an error, and never rounded |
-//! | `numeric` of unknown digits (PostgreSQL's sums) | `Utf8`; [`BatchOptions::with_type`] makes it a decimal |
+//! | `numeric` of known precision | `Decimal128`, exact; a value that does not fit is an error, and is never rounded |
+//! | `numeric` of unknown precision (sums in PostgreSQL) | `Utf8`; [`BatchOptions::with_type`] converts it to a decimal |
 //! | `date`, `time` | `Date32`, `Time64` in microseconds |
-//! | `timestamp`, `timestamptz` | `Timestamp` in microseconds, without a zone and in UTC |
+//! | `timestamp`, `timestamptz` | `Timestamp` in microseconds, without a zone or in UTC |
 //! | `varbyte`, `bytea` | `Binary` |
-//! | `char`, `varchar`, `timetz`, `interval`, `super`, `geometry`, and whatever else | `Utf8`, as the database prints it |
+//! | `char`, `varchar`, `timetz`, `interval`, `super`, `geometry`, and all other types | `Utf8`, as printed by the database |
 //!
-//! All columns may hold NULL: a column that its table declares `NOT NULL` holds it behind an outer join.
+//! All columns are nullable: even a column that its table declares `NOT NULL` can be NULL in an outer join.
 //!
-//! # NULL and the empty text
+//! # NULL and empty text
 //!
-//! In CSV, nothing between two commas is NULL, and `""` is the empty text: so PostgreSQL writes it, and so the executors of this crate do.
-//! AWS does not document what the service writes. Where the difference matters, let the query say it (`NVL(note, '\\N')`) with
-//! [`BatchOptions::with_null`], or ask for JSON, which tells the two apart.
+//! In CSV, an empty field without quotes is NULL, and `""` is an empty text. PostgreSQL and the executors of
+//! this crate write it this way; AWS does not document the format of the service. If the difference matters,
+//! select a marker (`NVL(note, '\\N')`) and set [`BatchOptions::with_null`], or request JSON, which
+//! distinguishes the two.
 
 use std::{
     fmt,
@@ -73,7 +74,7 @@ mod csv;
 mod decode;
 mod value;
 
-/// How a result becomes batches.
+/// Options for converting a result to batches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchOptions {
     rows: usize,
@@ -82,29 +83,32 @@ pub struct BatchOptions {
 }
 
 impl Default for BatchOptions {
-    /// Batches of 8,192 rows, as DataFusion's; nothing between two commas is NULL; the types of the table in [the module](self).
+    /// Batches of 8,192 rows, as in DataFusion; empty fields without quotes are NULL; the types of the table
+    /// in [the module](self).
     fn default() -> Self {
         Self { rows: 8_192, null: None, types: Vec::new() }
     }
 }
 
 impl BatchOptions {
-    /// Rows to a batch, at least 1. Only the last batch has fewer, or one whose texts have more than 256 MiB.
+    /// Sets the number of rows per batch, at least 1. Only the last batch has fewer rows, or a batch whose
+    /// texts exceed 256 MiB.
     #[must_use]
     pub fn with_rows(mut self, rows: usize) -> Self {
         self.rows = rows.max(1);
         self
     }
 
-    /// Reads this text as NULL in CSV, unless it is in quotes. Nothing between two commas is then an empty text in a column of texts, and
-    /// NULL in all others.
+    /// Sets the text that is read as NULL in CSV unless it is in quotes. An empty field without quotes is
+    /// then an empty text in a text column, and NULL in all others.
     #[must_use]
     pub fn with_null(mut self, null: impl Into<String>) -> Self {
         self.null = Some(null.into());
         self
     }
 
-    /// Makes the columns of this name another type than that of the table in [the module](self), but one of those in it.
+    /// Sets the type of the columns with this name. It must be one of the types in the table in [the
+    /// module](self).
     #[must_use]
     pub fn with_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.types.push((column.into(), data_type));
@@ -116,7 +120,7 @@ impl BatchOptions {
         chosen.map_or_else(|| column::data_type(column), |(_, data_type)| data_type.clone())
     }
 
-    /// Whether a text of CSV is NULL.
+    /// Returns `true` if a field of CSV is NULL.
     fn is_null(&self, cell: &csv::Cell<'_>, is_text: bool) -> bool {
         match &self.null {
             _ if cell.is_quoted => false,
@@ -127,9 +131,10 @@ impl BatchOptions {
     }
 }
 
-/// The batches of a result, in order: a [`Stream`] that asks for the next page once the one before is handed out.
+/// Batches of a result in order: a [`Stream`] that fetches the next page after the previous one has been
+/// consumed.
 ///
-/// After an error it ends. Dropping it costs nothing: the result stays where it is, and can be read again.
+/// The stream ends after an error. Dropping it has no effect on the result, which can be read again.
 pub struct Batches<'a> {
     schema: SchemaRef,
     total_rows: Option<u64>,
@@ -154,12 +159,13 @@ impl<'a> Batches<'a> {
         Ok(Self { schema, total_rows, batches: Box::pin(batches) })
     }
 
-    /// The columns of every batch; also of a result without rows, which has no batch.
+    /// Returns the columns of every batch. A result without rows has columns, but no batch.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    /// Rows of the whole result, if the service said so. That many come, or an error.
+    /// Returns the number of rows of the complete result, if the service returned it. The stream yields this
+    /// number of rows, or an error.
     pub fn total_rows(&self) -> Option<u64> {
         self.total_rows
     }
@@ -182,7 +188,7 @@ impl fmt::Debug for Batches<'_> {
     }
 }
 
-/// A result on its way.
+/// State of a result that is being read.
 struct Reading<'a, E: ?Sized> {
     executor: &'a E,
     id: StatementId,

@@ -1,7 +1,7 @@
-//! Values as the database prints them, read exactly or not at all.
+//! Exact parsing of values as printed by the database.
 
-/// A decimal of `precision` digits in all and `scale` behind the point, as its digits without the point. Nothing is rounded: digits beyond
-/// the scale must be zeros.
+/// Parses a decimal with a total of `precision` digits, of which `scale` follow the point, and returns its
+/// digits without the point. Nothing is rounded: digits beyond the scale must be zero.
 pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let (is_negative, digits) = match text.as_bytes() {
         [b'-', digits @ ..] => (true, digits),
@@ -9,7 +9,7 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
         digits => (false, digits),
     };
     let digits = without_surplus(digits, scale);
-    // Up to 18 digits at a time, which 64 bits hold.
+    // Up to 18 digits are accumulated in 64 bits.
     let (mut value, mut part, mut in_part) = (0_i128, 0_u64, 0_u32);
     let (mut behind, mut has_point, mut has_digit, mut exponent) = (0_i32, false, false, 0_i32);
     for (at, byte) in digits.iter().enumerate() {
@@ -25,7 +25,7 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
                 behind += i32::from(has_point);
             }
             b'.' if !has_point => has_point = true,
-            // A driver on the JVM prints some zeros as `0E-10`.
+            // Some drivers on the JVM print zeros as `0E-10`.
             b'e' | b'E' if has_digit => {
                 exponent = std::str::from_utf8(&digits[at + 1..]).ok()?.parse::<i16>().ok()?.into();
                 break;
@@ -46,7 +46,7 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     is_within.then_some(if is_negative { -value } else { value })
 }
 
-/// The digits without the zeros at the end of a fraction that has more of them than the scale.
+/// Removes trailing zeros of a fraction that has more digits than the scale.
 fn without_surplus(digits: &[u8], scale: i8) -> &[u8] {
     let fraction = digits.iter().position(|byte| *byte == b'.').map_or(0, |point| digits.len() - point - 1);
     let is_plain = |digits: &[u8]| digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.'));
@@ -54,11 +54,11 @@ fn without_surplus(digits: &[u8], scale: i8) -> &[u8] {
         return digits;
     }
     let surplus = digits.iter().rev().take(fraction).take_while(|byte| **byte == b'0').count();
-    // One digit is left of `.000`.
+    // At least one digit of `.000` is kept.
     &digits[..digits.len() - surplus.min(digits.len() - 2)]
 }
 
-/// The number of these digits behind those.
+/// Appends digits to a number.
 fn joined(value: i128, part: u64, digits: u32) -> Option<i128> {
     match value {
         0 => Some(part.into()),
@@ -66,7 +66,7 @@ fn joined(value: i128, part: u64, digits: u32) -> Option<i128> {
     }
 }
 
-/// `true`, `t` or `1`, and their opposites.
+/// Parses `true`, `t` or `1`, and their opposites.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     const TRUE: [&str; 3] = ["t", "true", "1"];
     const FALSE: [&str; 3] = ["f", "false", "0"];
@@ -74,7 +74,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     if is(TRUE) { Some(true) } else { is(FALSE).then_some(false) }
 }
 
-/// Bytes as hexadecimal digits, with or without PostgreSQL's `\x` in front.
+/// Parses bytes in hexadecimal digits, with or without PostgreSQL's prefix `\x`.
 pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("\\x").unwrap_or(text).as_bytes();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -85,7 +85,7 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     pairs.collect()
 }
 
-/// Days since 1970 of `2026-11-23`, with ` BC` behind it before the year 1.
+/// Parses a date such as `2026-11-23` to days since 1970. Years before 1 are followed by ` BC`.
 pub(super) fn date(text: &str) -> Option<i32> {
     let (day, rest) = days(text.as_bytes())?;
     let days = match rest {
@@ -96,7 +96,7 @@ pub(super) fn date(text: &str) -> Option<i32> {
     i32::try_from(days).ok()
 }
 
-/// Microseconds since midnight of `13:14:15.123456`.
+/// Parses a time such as `13:14:15.123456` to microseconds since midnight.
 pub(super) fn time(text: &str) -> Option<i64> {
     match clock(text.as_bytes())? {
         (micros, b"") => Some(micros),
@@ -104,7 +104,8 @@ pub(super) fn time(text: &str) -> Option<i64> {
     }
 }
 
-/// Microseconds since 1970 of `2026-11-23 13:14:15.123456`. With `has_zone` it ends in an offset from UTC, such as `+00` or `-03:30`.
+/// Parses a timestamp such as `2026-11-23 13:14:15.123456` to microseconds since 1970. With `has_zone`, it
+/// ends with an offset from UTC, such as `+00` or `-03:30`.
 pub(super) fn timestamp(text: &str, has_zone: bool) -> Option<i64> {
     let (day, rest) = days(text.as_bytes())?;
     let [b' ' | b'T', rest @ ..] = rest else { return None };
@@ -118,7 +119,7 @@ pub(super) fn timestamp(text: &str, has_zone: bool) -> Option<i64> {
     days.checked_mul(86_400_000_000)?.checked_add(micros)?.checked_sub(east * 1_000_000)
 }
 
-/// A day of the proleptic Gregorian calendar, its year counted from 1.
+/// Day of the proleptic Gregorian calendar; the year starts at 1.
 struct Day {
     year: i64,
     month: i64,
@@ -126,7 +127,7 @@ struct Day {
 }
 
 impl Day {
-    /// Days since 1970-01-01. The year before 1 AD is 1 BC.
+    /// Returns the days since 1970-01-01. The year before 1 AD is 1 BC.
     fn number(&self, is_bc: bool) -> Option<i64> {
         let year = if is_bc { 1 - self.year } else { self.year };
         let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -139,7 +140,7 @@ impl Day {
         if self.year == 0 || !(1..=length).contains(&self.day) {
             return None;
         }
-        // Years that begin in March end with the leap day; an era is 400 of them.
+        // A year that begins in March ends with the leap day; an era has 400 years.
         let year = year - i64::from(self.month <= 2);
         let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
         let of_year = (153 * ((self.month + 9) % 12) + 2) / 5 + self.day - 1;
@@ -156,7 +157,8 @@ fn days(text: &[u8]) -> Option<(Day, &[u8])> {
     Some((Day { year, month, day }, rest))
 }
 
-/// Microseconds of `13:14:15.123456`, whose fraction has at most six digits. Midnight at the end of a day is `24:00:00`.
+/// Parses `13:14:15.123456` to microseconds; the fraction has at most six digits. `24:00:00` is midnight at
+/// the end of a day.
 fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     let (hours, rest) = number(text, 2, 2)?;
     let [b':', rest @ ..] = rest else { return None };
@@ -174,7 +176,7 @@ fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     (minutes < 60 && seconds < 60 && micros <= 86_400_000_000).then_some((micros, rest))
 }
 
-/// Seconds east of UTC of `+02`, `+02:30`, `+0230`, `-00:25:21` or `Z`.
+/// Parses an offset such as `+02`, `+02:30`, `+0230`, `-00:25:21` or `Z` to seconds east of UTC.
 fn offset(text: &[u8]) -> Option<(i64, &[u8])> {
     let (sign, rest) = match text {
         [b'Z', rest @ ..] => return Some((0, rest)),
@@ -191,7 +193,7 @@ fn offset(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((sign * seconds, rest))
 }
 
-/// The number at the beginning, of `least` to `most` digits.
+/// Parses the number of `least` to `most` digits at the beginning of a text.
 fn number(text: &[u8], least: usize, most: usize) -> Option<(i64, &[u8])> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).take(most).count();
     let value = text[..digits].iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
