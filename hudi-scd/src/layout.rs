@@ -137,6 +137,11 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{HEARTBEAT_FOLDER}/{instant}"))
     }
 
+    /// The folder of all writers' heartbeats.
+    pub(crate) fn heartbeat_folder(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{HEARTBEAT_FOLDER}"))
+    }
+
     /// A file that is written for the time at which the storage says that it was.
     pub(crate) fn clock_probe(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/.aux/hudi_scd.clock"))

@@ -5,7 +5,10 @@ mod opening;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,7 @@ use crate::{
         cache::{Entry, IndexCache},
     },
     key::{self, KeyGenerator, TimestampPartition},
-    layout::{Layout, META_FOLDER},
+    layout::{HEARTBEAT_FOLDER, Layout, META_FOLDER},
     lock::{FileLock, HeldLock, StorageLock, TableLock},
     metadata_table::Stored,
     options::{Lock, TableOptions},
@@ -237,6 +240,8 @@ pub(crate) struct Inner {
     lock: Option<Arc<dyn TableLock>>,
     random: Mutex<fastrand::Rng>,
     view: Mutex<Option<Arc<View>>>,
+    /// Whether there was a folder of heartbeats when the timeline was listed last: a view that is taken over is older.
+    pub(crate) has_heartbeats: AtomicBool,
     /// The newest instant that this handle made up, until its turn ends.
     minted: Mutex<Option<Instant>>,
     pub(crate) footers: FooterCache,
@@ -353,6 +358,7 @@ impl Table {
             writing: tokio::sync::Mutex::default(),
             random: Mutex::new(random),
             view: Mutex::default(),
+            has_heartbeats: AtomicBool::default(),
             minted: Mutex::default(),
             footers: FooterCache::default(),
             index_cache,
@@ -551,7 +557,9 @@ impl Table {
     pub(crate) async fn view(&self) -> Result<Arc<View>> {
         let known = self.cached_view().clone();
         let (layout, version) = (&self.inner.layout, self.version());
-        let view = View::load(self.store(), layout, version, self.calls_at_a_time(), known).await?;
+        let timeline = crate::timeline::load(self.store(), layout).await?;
+        self.inner.has_heartbeats.store(timeline.has_folder(HEARTBEAT_FOLDER), Ordering::Relaxed);
+        let view = View::load(self.store(), layout, version, self.calls_at_a_time(), known, timeline).await?;
         *self.cached_view() = Some(view.clone());
         Ok(view)
     }

@@ -101,17 +101,18 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Loads the table, asking the storage `width` things at a time; `known`, an earlier view, is taken over if the timeline
-    /// has not moved since.
+    /// Loads the table as of a timeline, asking the storage `width` things at a time; `known`, an earlier view, is taken over if
+    /// the timeline has not moved since.
+    ///
+    /// The timeline comes first: every file of a commit that is completed in it exists by then.
     pub(crate) async fn load(
         store: &dyn ObjectStore,
         table: &Layout,
         version: TableVersion,
         width: usize,
         known: Option<Arc<Self>>,
+        mut timeline: Timeline,
     ) -> Result<Arc<Self>> {
-        // The timeline comes first: every file of a commit that is completed in it exists by then.
-        let mut timeline = crate::timeline::load(store, table).await?;
         if timeline.entries().is_empty() && timeline.has_folder("timeline") {
             check_not_upgraded(store, table).await?;
         }

@@ -188,6 +188,61 @@ async fn the_pending_write_of_a_living_writer_is_left_alone() {
     assert_eq!(left, [], "heartbeats of writes that are over");
 }
 
+async fn heartbeats(store: &Arc<dyn ObjectStore>) -> Vec<String> {
+    let listed = store.list(Some(&"t/.hoodie/.heartbeat".into())).try_collect::<Vec<_>>().await.unwrap();
+    let mut names: Vec<_> =
+        listed.iter().map(|found| found.location.filename().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Hudi rolls back eagerly without looking at heartbeats, and leaves them behind. The next write of ours deletes its own at once,
+/// and those of Hudi's writers when they have expired: such a writer beats before it requests its instant.
+#[tokio::test(start_paused = true)]
+async fn heartbeats_of_dead_writers_are_deleted() {
+    let begun = Instant::now();
+    let s3 = S3::new();
+    let store = s3.store();
+    create(&store, begun).await;
+    // Nothing is cleaned in this test, so that all writes cost the same.
+    let options = options(begun, 2).with_retention(RetentionPolicy::commits(50));
+    let table = Table::open_with(store.clone(), "t".into(), options).await.unwrap();
+    let first = table.upsert(&[rows(&[row(1, 1)])]).await.unwrap().instant.unwrap();
+    let cost = async |at| {
+        s3.requests().lap();
+        table.upsert(&[rows(&[row(1, at)])]).await.unwrap();
+        s3.requests().lap()
+    };
+    cost(2).await;
+    cost(3).await;
+    let usual = cost(4).await;
+    let put = async |name: &str, content: &'static str| {
+        let path = Path::from(format!("t/.hoodie/.heartbeat/{name}"));
+        store.put(&path, content.into()).await.unwrap();
+    };
+    let (ours, about_to_begin) = ("20251231000000000", "20251231000000001");
+    put(ours, "hudi-scd").await;
+    assert_eq!(cost(5).await, usual + 2, "a listing and a deletion");
+    assert_eq!(heartbeats(&store).await, [""; 0], "of a writer of ours that somebody else rolled back");
+
+    // Hadoop's local file system writes a checksum of eight bytes.
+    let checksum = format!(".{about_to_begin}.crc");
+    put(about_to_begin, "").await;
+    put(&checksum, "12345678").await;
+    put(first.as_str(), "").await;
+    put("not of an instant", "").await;
+    tokio::time::advance(Duration::from_secs(100)).await;
+    assert_eq!(cost(6).await, usual + 3, "a listing and the storage's time");
+    let expected = ["not of an instant", &checksum, about_to_begin, first.as_str()];
+    let mut expected = expected.map(str::to_owned);
+    expected.sort();
+    assert_eq!(heartbeats(&store).await, expected, "they may be alive");
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(cost(7).await, usual + 4);
+    assert_eq!(heartbeats(&store).await, ["not of an instant"]);
+    assert_eq!(table.validate().await.unwrap(), []);
+}
+
 /// A storage on which a base file takes ten minutes to write.
 #[derive(Clone, Debug)]
 struct SlowFiles;

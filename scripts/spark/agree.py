@@ -1,6 +1,6 @@
 """Tables of hudi-scd in Spark with Hudi, tables of Spark in hudi-scd, and both in turns: every row against a model.
 
-    scripts/spark/run [--quick] [--hudi VERSION]... [--seed N]... [--keep]
+    scripts/spark/run [--quick] [--hudi VERSION]... [--seed N]... [--only TEXT]... [--keep]
 
 Prints a line for each thing that was compared, and what differs; then a table of engines and checks. Exits with 1 if anything
 differs, or could not be tried.
@@ -114,11 +114,12 @@ def main():
     parser.add_argument("--quick", action="store_true", help="what fits into CI: fewer kinds of tables where both write")
     parser.add_argument("--hudi", action="append", choices=WRITERS + READERS, help="only with this version; may be repeated")
     parser.add_argument("--seed", action="append", help="of the changes; may be repeated (1, and 2 and 3 unless --quick)")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="only checks whose line has this text; may be repeated")
     parser.add_argument("--keep", action="store_true", help="leave the tables where they were made")
     a = parser.parse_args()
     seeds = a.seed or (["1"] if a.quick else ["1", "2", "3"])
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hudi-scd-and-spark-"))
-    report = Report()
+    report = Report(a.only or ())
     report.say(f"changes from seed {', '.join(seeds)}; tables and logs in {folder}")
     ours = sides.Ours(a.binary)
     replayed = [golden.Golden(table.parent, ours) for table in sorted(a.replayed.glob("*/table"))]

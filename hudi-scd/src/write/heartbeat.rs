@@ -8,7 +8,10 @@
 //! Hudi's files are empty, and Hudi looks at their age only. Ours have a content: when the lock is held, the writer of such a
 //! file is dead, however new the file is.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
@@ -18,9 +21,12 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use std::sync::Arc;
-
-use crate::{Result, storage, table::Table, timeline::Instant};
+use crate::{
+    Result, layout, storage,
+    table::Table,
+    timeline::{Instant, TimelineEntry},
+    view::View,
+};
 
 /// The time between two heartbeats (`hoodie.client.heartbeat.interval_in_ms`).
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -92,6 +98,47 @@ pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
     }
     let written = Timestamp::from_millisecond(written).unwrap_or(Timestamp::MIN);
     Ok(storage_time(table).await?.duration_since(written) < EXPIRED)
+}
+
+/// Deletes the heartbeats of dead writers whose instants are not pending. Hudi's eager rollback leaves the file behind, and a
+/// writer may die before its instant is there, or just after its commit.
+///
+/// The caller holds the table's lock, and has rolled back what dead writers left pending. An empty file may be that of a writer
+/// of Hudi that is about to request its instant: it goes when it has expired.
+pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
+    if !table.inner.has_heartbeats.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let is_pending = |instant: Instant| {
+        view.timeline.entries().iter().filter(|entry| entry.instant == instant).any(TimelineEntry::is_pending)
+    };
+    let (mut dead, mut by_age) = (Vec::new(), Vec::new());
+    for object in storage::list_folder(table.store(), &table.inner.layout.heartbeat_folder()?).await?.objects
+    {
+        let Some(name) = object.location.filename() else { continue };
+        let checked = layout::checked_file(name);
+        let Ok(instant) = checked.as_deref().unwrap_or(name).parse() else { continue };
+        if is_pending(instant) {
+            continue;
+        }
+        if checked.is_none() && object.size == UNDER_LOCK.len() as u64 {
+            dead.push(object.location);
+        } else {
+            by_age.push(object);
+        }
+    }
+    if !by_age.is_empty() {
+        let now = storage_time(table).await?;
+        let expired = by_age.into_iter().filter(|object| {
+            let written = Timestamp::from_millisecond(object.last_modified.timestamp_millis());
+            now.duration_since(written.unwrap_or(Timestamp::MIN)) >= EXPIRED
+        });
+        dead.extend(expired.map(|object| object.location));
+    }
+    if !dead.is_empty() {
+        storage::delete_all(table.store(), dead).await?;
+    }
+    Ok(())
 }
 
 /// The time by the storage's own clock, which dates its files: this machine's may be minutes off.

@@ -33,7 +33,7 @@ use crate::{
 /// The names under which Hudi's markers that were collected by its timeline server lie.
 const MARKERS: &str = "MARKERS";
 
-/// Rolls back every write that did not complete. The instants of those writes.
+/// Rolls back every write that did not complete, and deletes the heartbeats of dead writers. The instants of those writes.
 ///
 /// The caller holds the table's lock, so that a pending write is dead, except for those of Hudi under optimistic concurrency
 /// control: Hudi holds the lock only while it commits, and shows by a [heartbeat] that it is alive. If it commits after us, it
@@ -57,7 +57,10 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
         let pending = view.timeline.entries().iter().find(|entry| {
             entry.action.writes_rows() && entry.is_pending() && !alive.contains(&entry.instant)
         });
-        let Some(dead) = pending.cloned() else { return Ok(done) };
+        let Some(dead) = pending.cloned() else {
+            heartbeat::sweep(table, &view).await?;
+            return Ok(done);
+        };
         if heartbeat::is_alive(table, dead.instant).await? {
             alive.push(dead.instant);
             continue;
