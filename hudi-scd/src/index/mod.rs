@@ -6,6 +6,7 @@
 //! handle: base files never change. For the next process it may be kept [on the local disk](cache), with the keys.
 
 pub(crate) mod cache;
+mod form;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,6 +21,7 @@ use arrow::{
 use object_store::path::Path;
 
 use self::cache::Entry;
+pub(crate) use self::form::{key_schema, names_single_field};
 use crate::{
     Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, java_order},

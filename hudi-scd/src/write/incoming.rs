@@ -10,10 +10,8 @@ use arrow::{
 
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, conform_stored},
-    concurrent::blocking,
-    index,
-    key::{self, KeyGenerator, Partitions},
+    index::{key_schema, names_single_field},
+    key::{self, Partitions},
     properties::{Merge, TableProperties},
     schema,
     table::Table,
@@ -166,49 +164,6 @@ impl Incoming {
             None => self.intent == Intent::Delete,
         }
     }
-}
-
-/// Returns `true` if a table of one key field under the complex generator holds keys as `id:1`, as Hudi 0.14 wrote them, and not
-/// as `1`. A stored row tells, by its key and the value of its key column together: a value may begin with `id:` itself.
-async fn names_single_field(table: &Table, view: &View) -> Result<bool> {
-    let properties = &table.inner.properties;
-    let ([field], KeyGenerator::Complex) =
-        (properties.record_key_fields.as_slice(), properties.key_generator)
-    else {
-        return Ok(false);
-    };
-    let prefix = format!("{field}:");
-    let files = index::latest_files(table, view).await?;
-    let mut ranges = files.iter().filter_map(|file| file.footer.key_range.as_ref());
-    if !ranges.all(|(min, max)| min.starts_with(&prefix) && max.starts_with(&prefix)) {
-        return Ok(false);
-    }
-    let Some(file) = files.iter().find(|file| file.footer.rows() > 0) else { return Ok(false) };
-    let open = OpenFile::open(table.store(), &file.path).await?;
-    let (schema, path) =
-        (key_schema(&*table.schema_of(view)?, std::slice::from_ref(field))?, file.path.clone());
-    let field = field.clone();
-    blocking(move || {
-        for batch in open.read(&|name| name == index::RECORD_KEY || name == field, Some(&[0]))? {
-            let batch = batch?;
-            let stored = index::key_column(&batch, &path)?.clone();
-            let rows = conform_stored(&batch, &schema, &path)?;
-            if let Some(stored) = stored.iter().flatten().next() {
-                return Ok(key::record_keys(&rows, &[field], true)?.value(0) == stored);
-            }
-        }
-        Ok(false)
-    })
-    .await
-}
-
-pub(super) fn key_schema(schema: &Schema, fields: &[String]) -> Result<SchemaRef> {
-    let fields =
-        fields.iter().map(|field| schema.field_with_name(field).cloned()).collect::<Result<Vec<_>, _>>();
-    let fields = fields.map_err(|cause| {
-        Error::new(ErrorKind::Corrupt, "the table's schema lacks a record key column").with_source(cause)
-    })?;
-    Ok(Arc::new(Schema::new(fields)))
 }
 
 /// A whole number that became a floating-point one is written otherwise in keys and in paths: no stored row would be found

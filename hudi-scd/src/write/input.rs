@@ -19,12 +19,12 @@ use arrow::{
 use futures::{Stream, TryStreamExt};
 
 use super::{
-    incoming::{Incoming, Intent, key_schema, ordering_column},
+    incoming::{Incoming, Intent, ordering_column},
     spill::{Batches, Spill, SpillWriter, rows_per_batch, size_of_rows},
 };
 use crate::{
-    Error, ErrorKind, Result, concurrent::blocking, options::TableOptions, properties::TableProperties,
-    schema, table::Table, view::View,
+    Error, ErrorKind, Result, concurrent::blocking, index::key_schema, options::TableOptions,
+    properties::TableProperties, schema, table::Table, view::View,
 };
 
 /// Runs that are merged at a time: each has a batch in memory.
