@@ -196,6 +196,7 @@ impl Table {
             let detail = format!("{} is {}", entry.action, entry.state);
             findings.push(finding(Invariant::Pending, entry.instant.to_string(), detail));
         }
+        findings.extend(self.check_empty(view).await?);
         for file in &view.pending {
             let path = layout::in_partition(&file.partition, &file.name.to_string());
             findings.push(finding(Invariant::StrayFile, path, "no completed commit wrote it"));

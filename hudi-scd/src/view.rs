@@ -216,8 +216,12 @@ impl View {
 
     /// Whether the last clean kept numbers of versions, and so set no earliest commit.
     async fn is_cleaned_by_versions(&self, store: &dyn ObjectStore, table: &Layout) -> Result<bool> {
-        let Some(last) = self.timeline.completed(Action::Clean).next_back() else { return Ok(false) };
-        Ok(read_clean(store, table, last).await?.earliest_commit_to_retain.is_empty())
+        for clean in self.timeline.completed(Action::Clean).rev() {
+            if let Some(last) = read_clean(store, table, clean).await? {
+                return Ok(last.earliest_commit_to_retain.is_empty());
+            }
+        }
+        Ok(false)
     }
 
     /// The earliest instant as of which every file group still has the version of that time: where the last of the
@@ -402,15 +406,32 @@ pub(crate) async fn read_commit(
     let bytes = storage::read(store, &path).await?;
     if bytes.is_empty() && entry.action == Action::ReplaceCommit {
         // What it replaced would be rows again.
-        return Err(Error::new(ErrorKind::Corrupt, "a replacecommit is empty").with_context("file", &path));
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            "a replacecommit is empty, and does not tell which file groups it replaced",
+        )
+        .with_context("file", &path)
+        .with_context(
+            "way out",
+            "put the file back from a copy, or delete it: the next write then undoes the commit, as one that died",
+        ));
     }
     CommitMetadata::parse(&bytes, &path)
 }
 
-async fn read_clean(store: &dyn ObjectStore, table: &Layout, clean: &TimelineEntry) -> Result<CleanMetadata> {
+/// Reads the metadata of a completed clean: `None` if the file is empty, as a writer that died or an old Hudi leaves it. Such a
+/// clean cleaned nothing, as in Hudi.
+async fn read_clean(
+    store: &dyn ObjectStore,
+    table: &Layout,
+    clean: &TimelineEntry,
+) -> Result<Option<CleanMetadata>> {
     let path = table.entry_file(clean, State::Completed)?;
     let bytes = storage::read(store, &path).await?;
-    CleanMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    CleanMetadata::decode(&bytes).map(Some).map_err(|error| error.with_context("file", &path))
 }
 
 /// The schema that the newest commit says which says one.
@@ -439,7 +460,7 @@ async fn earliest_retained(
     }
     for entry in timeline.completed(Action::Clean).rev() {
         let clean = read_clean(store, table, entry).await?;
-        if let Ok(instant) = clean.earliest_commit_to_retain.parse() {
+        if let Some(Ok(instant)) = clean.map(|clean| clean.earliest_commit_to_retain.parse()) {
             return Ok(earliest.max(Some(instant)));
         }
     }

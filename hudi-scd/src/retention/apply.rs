@@ -61,7 +61,10 @@ impl Table {
         match self.clean_now(turn, policy).await {
             Ok(cleaned) => report.cleaned = cleaned,
             // The next write finishes it; to fail this one would tell the caller that its rows are not there.
-            Err(error) => tracing::warn!(table = self.name(), %error, "the clean after a commit failed"),
+            Err(error) => {
+                tracing::warn!(table = self.name(), %error, "the clean after a commit failed");
+                report.upkeep_failed.push(format!("clean: {error}"));
+            }
         }
     }
 
@@ -196,13 +199,15 @@ impl Table {
         for entry in timeline.completed(Action::Savepoint) {
             let path = self.inner.layout.instant_file(entry.instant, Action::Savepoint, State::Completed)?;
             let bytes = storage::read(self.store(), &path).await?;
-            let saved =
-                SavepointMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))?;
-            let files: BTreeSet<String> = saved
-                .partition_metadata
-                .into_values()
-                .flat_map(|partition| partition.savepoint_data_file)
-                .collect();
+            let files: BTreeSet<String> = if bytes.is_empty() {
+                // A writer that died left it so. It protects what its commit shows.
+                view.files_at(entry.instant).map(|(_, version)| version.file.clone()).collect()
+            } else {
+                let saved =
+                    SavepointMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))?;
+                let files = saved.partition_metadata.into_values();
+                files.flat_map(|partition| partition.savepoint_data_file).collect()
+            };
             savepoints.push(SavepointView { instant: entry.instant, files });
         }
         let pending =

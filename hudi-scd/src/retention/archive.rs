@@ -46,7 +46,10 @@ impl Table {
         }
         match self.archive_now(turn).await {
             Ok(archived) => report.archived = archived,
-            Err(error) => tracing::warn!(table = self.name(), %error, "the archival after a commit failed"),
+            Err(error) => {
+                tracing::warn!(table = self.name(), %error, "the archival after a commit failed");
+                report.upkeep_failed.push(format!("archive: {error}"));
+            }
         }
     }
 

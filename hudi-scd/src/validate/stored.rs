@@ -89,6 +89,27 @@ impl Table {
         }
     }
 
+    /// Files of completed actions that are empty: they do not say what was done.
+    pub(super) async fn check_empty(&self, view: &View) -> Result<Vec<Finding>> {
+        let listed = storage::list_folder(self.store(), &self.inner.layout.timeline_folder()?).await?;
+        let empty: BTreeSet<_> =
+            listed.objects.iter().filter(|file| file.size == 0).map(|file| &file.location).collect();
+        let mut findings = Vec::new();
+        // Java writes nothing into the completed file of an indexing; an empty savepoint is told with the others.
+        let completed = view.timeline.entries().iter().filter(|entry| {
+            !entry.is_pending() && !matches!(entry.action, Action::Savepoint | Action::Indexing)
+        });
+        for entry in completed {
+            let file = self.inner.layout.entry_file(entry, State::Completed)?;
+            if empty.contains(&file) {
+                let detail = "it is empty, and does not say what was done";
+                let name = self.inner.layout.relative(&file);
+                findings.push(finding(Invariant::Unreadable, name, detail));
+            }
+        }
+        Ok(findings)
+    }
+
     /// The files that savepoints protect.
     pub(super) async fn check_savepoints(&self, view: &View) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();

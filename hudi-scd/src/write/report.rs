@@ -50,6 +50,8 @@ pub struct CommitReport {
     pub cleaned: Option<CleanReport>,
     /// The archival after the commit, if there was anything to archive.
     pub archived: Option<ArchiveReport>,
+    /// Errors of the clean and of the archival after the commit. The commit stands, and the next write tries them again.
+    pub upkeep_failed: Vec<String>,
     /// What took how long.
     pub time: Phases,
 }

@@ -84,8 +84,11 @@ impl Table {
         for rollback in view.timeline.completed(Action::Rollback).rev() {
             let file =
                 self.inner.layout.instant_file(rollback.instant, Action::Rollback, State::Completed)?;
-            let done = RollbackMetadata::decode(&storage::read(self.store(), &file).await?)
-                .map_err(|error| error.with_context("file", &file))?;
+            let bytes = storage::read(self.store(), &file).await?;
+            if bytes.is_empty() {
+                continue;
+            }
+            let done = RollbackMetadata::decode(&bytes).map_err(|error| error.with_context("file", &file))?;
             if done.commits_rollback.iter().any(|commit| commit == undone.as_str()) {
                 let files = done.total_files_deleted.unsigned_abs().into();
                 return Ok(RollbackReport { instant: rollback.instant, undone, files });

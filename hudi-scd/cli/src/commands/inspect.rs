@@ -60,6 +60,10 @@ async fn line(table: &Table, entry: &TimelineEntry) -> Result<Value> {
         return Ok(line);
     }
     let (path, bytes) = table.entry_file(entry).await?;
+    if bytes.is_empty() {
+        line["empty"] = json!(true);
+        return Ok(line);
+    }
     let in_file = |error: Error| error.with_context("file", &path);
     match entry.action {
         Action::Commit | Action::ReplaceCommit => {
@@ -96,6 +100,7 @@ async fn line(table: &Table, entry: &TimelineEntry) -> Result<Value> {
 fn told(line: &Value) -> String {
     let number = |key: &str| line[key].as_i64().unwrap_or_default();
     match line["action"].as_str() {
+        _ if line["empty"] == true => "the file is empty".to_owned(),
         Some("commit" | "replacecommit") if line["operation"].is_string() => format!(
             "{}: {} inserts, {} updates, {} deletes; {} files, {}",
             line["operation"].as_str().unwrap_or_default().to_lowercase(),

@@ -213,7 +213,7 @@ fn damage_of_what_only_the_past_shows_is_found() {
     let commit = place.path(&format!("t/.hoodie/{}.commit", commits[2]));
     let said = std::fs::read(&commit).unwrap();
     std::fs::write(&commit, "").unwrap();
-    assert_eq!(findings(&place), ["unlisted-file"]);
+    assert_eq!(findings(&place), ["unlisted-file", "unreadable"]);
     std::fs::write(&commit, said).unwrap();
 
     place.ok(&format!("savepoint t --instant {}", commits[1]));

@@ -152,14 +152,14 @@ impl ArchivedEntry {
                 entry.hoodie_requested_replace_metadata = optional(content, RequestedReplace::decode)?
             }
             (Action::Clean, State::Completed) => {
-                entry.hoodie_clean_metadata = Some(CleanMetadata::decode(content)?)
+                entry.hoodie_clean_metadata = optional(content, CleanMetadata::decode)?
             }
             (Action::Clean, _) => entry.hoodie_cleaner_plan = optional(content, CleanPlan::decode)?,
             (Action::Rollback, State::Completed) => {
-                entry.hoodie_rollback_metadata = Some(RollbackMetadata::decode(content)?);
+                entry.hoodie_rollback_metadata = optional(content, RollbackMetadata::decode)?;
             }
             (Action::Savepoint, State::Completed) => {
-                entry.hoodie_save_point_metadata = Some(SavepointMetadata::decode(content)?);
+                entry.hoodie_save_point_metadata = optional(content, SavepointMetadata::decode)?;
             }
             _ => {}
         }
@@ -188,7 +188,7 @@ fn commit<T: DeserializeOwned>(content: &[u8]) -> Result<T> {
     serde_json::from_value(json).map_err(corrupt)
 }
 
-/// Newer releases leave inflight files empty.
+/// Newer releases leave inflight files empty; a writer that died may leave any file so.
 fn optional<T>(content: &[u8], decode: impl Fn(&[u8]) -> Result<T>) -> Result<Option<T>> {
     if content.is_empty() { Ok(None) } else { decode(content).map(Some) }
 }
