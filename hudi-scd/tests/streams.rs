@@ -112,3 +112,34 @@ async fn rows_that_do_not_fit_into_memory_are_written_as_rows_that_do() {
     let split = TableOptions::new().with_memory_budget(30_000).with_file_sizes(1_000, 4_000);
     assert_eq!(in_memory, written(split).await);
 }
+
+#[tokio::test]
+async fn rows_on_the_local_disk_keep_their_places_and_collide_as_rows_in_memory_do() {
+    let schema = schema("a string, b string, at int, _hoodie_is_deleted boolean");
+    let spilling = TableOptions::new().with_memory_budget(1);
+    let definition = TableDefinition::new("t", schema.clone(), ["a", "b"]).with_ordering_field("at");
+    let table = Table::create_with(memory(), "t".into(), definition, spilling).await.unwrap();
+    let stream = |rows: &[&str]| {
+        let batches: Vec<_> = rows.iter().map(|row| Ok(batch(&schema, row))).collect();
+        stream::iter(batches)
+    };
+    // A delete without an ordering value deletes what came before it, and nothing that comes after it.
+    let rows = [
+        r#"{"a":"x","b":"1","at":5}"#,
+        r#"{"a":"y","b":"1","at":5}"#,
+        r#"{"a":"x","b":"1","at":null,"_hoodie_is_deleted":true}"#,
+        r#"{"a":"y","b":"1","at":null,"_hoodie_is_deleted":true}"#,
+        r#"{"a":"y","b":"1","at":6}"#,
+    ];
+    table.upsert_stream(stream(&rows)).await.unwrap();
+    let read = table.read(Query::snapshot()).await.unwrap();
+    assert_eq!(lines(&read), [r#"{"_hoodie_is_deleted":null,"a":"y","at":6,"b":"1"}"#]);
+
+    let error = table.upsert_stream(stream(&[rows[1], r#"{"a":"y","b":"1","at":null}"#])).await.unwrap_err();
+    assert_eq!((error.context("row"), error.context("key")), (Some("1"), Some("a:y,b:1")));
+    let twins = [r#"{"a":"x,b:1","b":"2","at":1}"#, r#"{"a":"x","b":"1,b:2","at":1}"#];
+    let error = table.upsert_stream(stream(&twins)).await.unwrap_err();
+    assert_eq!(error.context("key"), Some("a:x,b:1,b:2"));
+    assert_eq!(error.context("one"), Some(r#""x,b:1" and "2""#));
+    assert_eq!(error.context("other"), Some(r#""x" and "1,b:2""#));
+}

@@ -88,6 +88,18 @@ impl Error {
         self
     }
 
+    /// Renumbers the rows that the error names (`row`, `other row`), as when other rows came before them.
+    #[must_use]
+    pub fn map_rows(mut self, number: impl Fn(usize) -> usize) -> Self {
+        let rows = self.0.context.iter_mut().filter(|(name, _)| matches!(*name, "row" | "other row"));
+        for (_, row) in rows {
+            if let Ok(known) = row.parse() {
+                *row = number(known).to_string();
+            }
+        }
+        self
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -155,5 +167,8 @@ mod tests {
         );
         assert_eq!(format!("{error:?}"), format!("{error}\n  caused by: a cause"));
         assert_eq!(error.context("value"), Some("8"));
+        let error =
+            error.map_context("value", |value| format!("{value}+1")).map_context("row", str::to_owned);
+        assert_eq!((error.context("value"), error.context("row")), (Some("8+1"), None));
     }
 }

@@ -9,10 +9,11 @@ use arrow::{
 use object_store::path::Path;
 
 use crate::{
-    Result,
+    Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, conform_stored, java_order},
     concurrent::blocking,
-    index::{RECORD_KEY, key_column},
+    index::{RECORD_KEY, key_column, key_schema, names_single_field},
+    key,
     schema::{self, META_COLUMNS},
     table::Table,
     timeline::Instant,
@@ -41,10 +42,11 @@ impl Table {
     /// The versions of a key that the retained commits show, oldest first: the row as the window's first commit found
     /// it, and each change since.
     ///
-    /// The key is given as Hudi writes it: the value of a single record key column, `a:1,b:2` for several.
+    /// The key is given as Hudi writes it: the value of a single record key column, `a:1,b:2` for several; of a timestamp
+    /// the number of its microseconds. [`Table::history_of`] takes values.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage), [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt).
+    /// [`ErrorKind::Storage`], [`ErrorKind::Corrupt`].
     pub async fn history(&self, key: &str) -> Result<Vec<KeyVersion>> {
         let view = self.view().await?;
         let data = self.schema_of(&view)?;
@@ -83,6 +85,23 @@ impl Table {
             }
         }
         Ok(history)
+    }
+
+    /// The versions of a key, as [`Table::history`]: the key is the one row of a batch with the record key columns.
+    ///
+    /// # Errors
+    /// As [`Table::history`]; [`ErrorKind::InvalidInput`] if the batch lacks a record key column, has values that do not fit
+    /// the table's types, or has not one row.
+    pub async fn history_of(&self, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
+        if key.num_rows() != 1 {
+            return Err(Error::new(ErrorKind::InvalidInput, "a key is one row of the record key columns")
+                .with_context("rows", key.num_rows()));
+        }
+        let view = self.view().await?;
+        let fields = self.record_key_fields();
+        let key = schema::conform(key, &key_schema(&*self.schema_of(&view)?, fields)?)?;
+        let keys = key::record_keys(&key, fields, names_single_field(self, &view).await?)?;
+        self.history(keys.value(0)).await
     }
 
     async fn find_row(
@@ -139,7 +158,7 @@ fn row_of(
         let written: Instant = written.parse()?;
         let columns = batch.columns()[batch.num_columns() - data.fields().len()..].to_vec();
         let row = RecordBatch::try_new(Arc::clone(data), columns).map_err(|cause| {
-            crate::Error::new(crate::ErrorKind::Corrupt, "a stored row does not fit the table")
+            Error::new(ErrorKind::Corrupt, "a stored row does not fit the table")
                 .with_context("file", path)
                 .with_source(cause)
         })?;

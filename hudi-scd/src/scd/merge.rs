@@ -19,7 +19,7 @@ use super::{
     keys::{KeyIndex, KeyValues, numbers},
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, key,
     schema::{canonical, conform},
 };
 
@@ -91,10 +91,15 @@ impl Scd2 {
     pub fn merge(&self, stored: &RecordBatch, changes: &[RecordBatch]) -> Result<Merged> {
         let stored = stored.project(&self.history_columns(stored.schema_ref())).map_err(impossible)?;
         let mut schema = stored.schema();
+        let mut before = 0;
         let changes: Vec<Incoming> = changes
             .iter()
             .filter(|batch| batch.num_rows() > 0)
-            .map(|batch| Incoming::read(self, batch))
+            .map(|batch| {
+                let first = before;
+                before += batch.num_rows();
+                Incoming::read(self, batch).map_err(|error| error.map_rows(|row| first + row))
+            })
             .collect::<Result<_>>()?;
         // A first batch of nothing but deletes gives no schema to store; whatever comes later brings its columns.
         for batch in changes.iter().filter(|batch| !batch.is_deletes_only) {
@@ -180,7 +185,14 @@ impl Incoming {
             no_nulls(column(&rows, key)?, key, "key")?;
         }
         let sequence = column(&rows, scd.sequence())?;
-        no_nulls(sequence, scd.sequence(), "sequence")?;
+        no_nulls(sequence, scd.sequence(), "sequence").map_err(|error| {
+            let row = error.context("row").and_then(|row| row.parse::<usize>().ok());
+            let keys = row.and_then(|row| key::record_keys(&rows.slice(row, 1), scd.keys(), false).ok());
+            match keys {
+                Some(keys) => error.with_context("key", keys.value(0)),
+                None => error,
+            }
+        })?;
         Ok(Self { rows, is_delete, is_deletes_only })
     }
 

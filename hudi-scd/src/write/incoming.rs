@@ -8,6 +8,7 @@ use arrow::{
     datatypes::{Schema, SchemaRef},
 };
 
+use super::collision::{Pair, Texts};
 use crate::{
     Error, ErrorKind, Result,
     index::{key_schema, names_single_field},
@@ -83,9 +84,10 @@ impl Incoming {
         let keys = key::record_keys(&rows, &properties.record_key_fields, named)?;
         let ordering = match intent {
             Intent::Delete => None,
-            _ => ordering_column(&rows, properties)?,
+            _ => ordering_column(&rows, properties)
+                .map_err(|error| with_key(error, &keys, properties.ordering_field.as_deref()))?,
         };
-        let winners = winners(&keys, ordering.as_ref())?;
+        let winners = winners(&rows, &properties.record_key_fields, &keys, ordering.as_ref())?;
         let failed =
             |cause| Error::new(ErrorKind::InvalidInput, "the rows cannot be put in order").with_source(cause);
         // A batch without superseded rows is left as it is.
@@ -99,7 +101,12 @@ impl Incoming {
             Some(ordering) if !all => Some(take(&ordering, &winners, None).map_err(failed)?),
             ordering => ordering,
         };
-        let incoming = Self::of_distinct(properties, intent, schema, rows, keys, ordering, total_rows)?;
+        let (given, distinct_keys) = (winners.values().clone(), keys.clone());
+        let incoming = Self::of_distinct(properties, intent, schema, rows, keys, ordering, total_rows)
+            .map_err(|error| {
+                let given = |row: usize| given.get(row).map_or(row, |given| *given as usize);
+                with_key(error, &distinct_keys, None).map_rows(given)
+            })?;
         if let (Some(text), false) = (table.avro_of(view), intent == Intent::Delete) {
             incoming.check_required(text)?;
         }
@@ -158,6 +165,11 @@ impl Incoming {
         self.keys.len()
     }
 
+    /// Returns `true` if a row deletes its key whatever the stored ordering value is: it has none of its own.
+    pub(crate) fn lacks_ordering(&self, row: usize) -> bool {
+        self.ordering.as_ref().is_some_and(|ordering| ordering.is_null(row))
+    }
+
     pub(crate) fn is_delete(&self, row: usize) -> bool {
         match &self.deletes {
             Some(deletes) => deletes.is_valid(row) && deletes.value(row),
@@ -190,9 +202,12 @@ fn check_key_types(known: &Schema, evolved: &Schema, properties: &TablePropertie
 
 /// All rows in one batch under the schema; Hudi's own columns, if a caller passes rows that were read, are left out.
 fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Result<RecordBatch> {
+    let mut before = 0;
     let conformed = batches
         .iter()
         .map(|batch| {
+            let first = before;
+            before += batch.num_rows();
             let keep =
                 |name: &str| !schema::is_meta_column(name) && (!keys_only || schema.index_of(name).is_ok());
             let fields = batch.schema_ref().fields();
@@ -216,9 +231,11 @@ fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Resul
                     }
                 }
             }
-            let conformed = schema::conform(&projected, schema)?;
-            schema::check_exact(&projected, &conformed)?;
-            Ok(conformed)
+            let conformed = schema::conform(&projected, schema).and_then(|conformed| {
+                schema::check_exact(&projected, &conformed)?;
+                Ok(conformed)
+            });
+            conformed.map_err(|error| error.map_rows(|row| first + row))
         })
         .collect::<Result<Vec<_>>>()?;
     match conformed.as_slice() {
@@ -229,13 +246,20 @@ fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Resul
     }
 }
 
+/// The ordering values of rows. A row that deletes its key may have none.
 pub(super) fn ordering_column(rows: &RecordBatch, properties: &TableProperties) -> Result<Option<ArrayRef>> {
     let Some(name) = &properties.ordering_field else { return Ok(None) };
     let column = rows.column_by_name(name).ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, "the batch lacks the ordering column")
             .with_context("column", name)
     })?;
-    if let Some(row) = (0..column.len()).find(|row| column.is_null(*row)) {
+    if column.null_count() == 0 {
+        return Ok(Some(column.clone()));
+    }
+    let deletes = deletes_column(rows)?;
+    let is_delete =
+        |row: usize| deletes.as_ref().is_some_and(|deletes| deletes.is_valid(row) && deletes.value(row));
+    if let Some(row) = (0..column.len()).find(|row| column.is_null(*row) && !is_delete(*row)) {
         return Err(Error::new(ErrorKind::InvalidInput, "the ordering value is null")
             .with_context("column", name)
             .with_context("row", row));
@@ -256,8 +280,30 @@ fn deletes_column(rows: &RecordBatch) -> Result<Option<BooleanArray>> {
     }
 }
 
+/// Adds the key of the row that an error names; a row without its ordering value may be meant as a delete.
+fn with_key(error: Error, keys: &StringArray, ordering: Option<&str>) -> Error {
+    let row = error.context("row").and_then(|row| row.parse::<usize>().ok());
+    let Some(row) = row.filter(|row| *row < keys.len() && error.context("key").is_none()) else {
+        return error;
+    };
+    let error = error.with_context("key", keys.value(row));
+    match ordering {
+        Some(_) => {
+            error.with_context("way out", "give the row its value, or delete the key, which needs none")
+        }
+        None => error,
+    }
+}
+
 /// The row of each key that counts, in the order in which the keys first came.
-fn winners(keys: &StringArray, ordering: Option<&ArrayRef>) -> Result<UInt32Array> {
+fn winners(
+    rows: &RecordBatch,
+    fields: &[String],
+    keys: &StringArray,
+    ordering: Option<&ArrayRef>,
+) -> Result<UInt32Array> {
+    let texts = Texts::of(fields);
+    let columns = if fields.len() > 1 { Some(Pair::of(rows, rows, fields)?) } else { None };
     let compare = ordering
         .map(|ordering| make_comparator(ordering, ordering, SortOptions::default()))
         .transpose()
@@ -275,7 +321,16 @@ fn winners(keys: &StringArray, ordering: Option<&ArrayRef>) -> Result<UInt32Arra
             continue;
         }
         let known = &mut winners[slot as usize];
-        let order = compare.as_ref().map_or(Ordering::Equal, |compare| compare(row, *known as usize));
+        let other = *known as usize;
+        if let Some(columns) = columns.as_ref().filter(|_| texts.is_ambiguous(keys.value(row))) {
+            let named = |error: Error| error.with_context("row", row).with_context("other row", other);
+            columns.check(keys.value(row), row, other).map_err(named)?;
+        }
+        let is_said = ordering.is_some_and(|values| values.is_valid(row) && values.is_valid(other));
+        let order = match &compare {
+            Some(compare) if is_said => compare(row, other),
+            _ => Ordering::Equal,
+        };
         if order.is_ge() {
             *known = row as u32;
         }
@@ -293,7 +348,13 @@ mod tests {
     fn of_the_rows_of_a_key_the_highest_ordering_counts_and_of_equal_ones_the_last() {
         let keys = StringArray::from(vec!["a", "b", "a", "c", "b", "a"]);
         let ordering: ArrayRef = Arc::new(Int64Array::from(vec![5, 1, 7, 0, 1, 6]));
-        assert_eq!(winners(&keys, Some(&ordering)).unwrap().values(), &[2, 4, 3]);
-        assert_eq!(winners(&keys, None).unwrap().values(), &[5, 4, 3]);
+        let rows = RecordBatch::try_from_iter([("k", Arc::new(keys.clone()) as ArrayRef)]).unwrap();
+        let winners = |ordering| winners(&rows, &["k".to_owned()], &keys, ordering).unwrap();
+        assert_eq!(winners(Some(&ordering)).values(), &[2, 4, 3]);
+        assert_eq!(winners(None).values(), &[5, 4, 3]);
+        // A delete without an ordering value is newer than the rows before it, and older than those behind it.
+        let ordering: ArrayRef =
+            Arc::new(Int64Array::from(vec![Some(5), Some(1), None, Some(0), None, Some(6)]));
+        assert_eq!(winners(Some(&ordering)).values(), &[5, 4, 3]);
     }
 }

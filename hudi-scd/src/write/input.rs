@@ -19,6 +19,7 @@ use arrow::{
 use futures::{Stream, TryStreamExt};
 
 use super::{
+    collision::{Pair, Texts},
     incoming::{Incoming, Intent, ordering_column},
     spill::{Batches, Spill, SpillWriter, rows_per_batch, size_of_rows},
 };
@@ -84,7 +85,9 @@ pub(crate) async fn gather(
 impl Runs {
     async fn add(&mut self, table: &Table, batches: Vec<RecordBatch>, intent: Intent) -> Result<()> {
         let view = table.view().await?;
-        let incoming = Incoming::prepare(table, &view, &batches, intent).await?;
+        let before = usize::try_from(self.rows).unwrap_or(usize::MAX);
+        let named = |error: Error| error.map_rows(|row| before + row);
+        let incoming = Incoming::prepare(table, &view, &batches, intent).await.map_err(named)?;
         drop(batches);
         self.rows += incoming.total_rows;
         let options = table.inner.options.clone();
@@ -167,6 +170,7 @@ pub(crate) struct Merger {
     intent: Intent,
     columns: SchemaRef,
     properties: TableProperties,
+    texts: Texts,
     /// The bytes of a chunk.
     share: usize,
 }
@@ -223,7 +227,8 @@ impl Merger {
         let runs = runs.collect::<Result<Vec<_>>>()?;
         let count = runs.len();
         let heads = BinaryHeap::with_capacity(count);
-        let mut merger = Self { runs, heads, intent, columns, properties, share };
+        let texts = Texts::of(&properties.record_key_fields);
+        let mut merger = Self { runs, heads, intent, columns, properties, texts, share };
         for run in 0..count {
             merger.advance(run)?;
         }
@@ -254,6 +259,11 @@ impl Merger {
                 && let Some(next) = self.heads.pop()
             {
                 let rival = self.take(next.run, &mut held)?;
+                if self.texts.is_ambiguous(&head.key) {
+                    let (one, other) = (&held[best.place.0], &held[rival.place.0]);
+                    let columns = Pair::of(one, other, &self.properties.record_key_fields)?;
+                    columns.check(&head.key, best.place.1, rival.place.1)?;
+                }
                 if !rival.is_older_than(&best)? {
                     best = rival;
                 }
@@ -325,6 +335,10 @@ struct Candidate {
 impl Candidate {
     fn is_older_than(&self, other: &Self) -> Result<bool> {
         let (Some(ours), Some(theirs)) = (&self.ordering, &other.ordering) else { return Ok(false) };
+        // A delete without an ordering value is newer than what came before it, and older than what came after it.
+        if ours.is_null(self.place.1) || theirs.is_null(other.place.1) {
+            return Ok(false);
+        }
         let compare = make_comparator(ours, theirs, SortOptions::default()).map_err(unsorted)?;
         Ok(compare(self.place.1, other.place.1).is_lt())
     }

@@ -17,6 +17,7 @@
 mod base_file;
 mod bulk;
 mod changeset;
+mod collision;
 mod commit;
 pub(crate) mod heartbeat;
 mod incoming;
@@ -68,7 +69,8 @@ impl Table {
     ///   nothing, not even if its key was deleted in the meantime, as long as that deletion is inside the retained window.
     /// - Of several rows of a key, the one with the highest ordering value counts, of equal ones the last.
     /// - A key lives in one place: if its partition changed, the row moves.
-    /// - A row whose `_hoodie_is_deleted` is true deletes its key, unless it is late.
+    /// - A row whose `_hoodie_is_deleted` is true deletes its key, unless it is late. Without an ordering value it deletes
+    ///   whatever is stored and came before it.
     /// - New nullable columns and wider types are taken into the table's schema.
     ///
     /// If nothing changes, there is no commit, and the report's instant is `None`.

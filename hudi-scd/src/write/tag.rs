@@ -14,6 +14,7 @@ use arrow::{
 use object_store::path::Path;
 
 use super::{
+    collision,
     incoming::{Incoming, Intent},
     report::CommitReport,
     tombstones,
@@ -73,6 +74,7 @@ pub(crate) async fn tag(
     let wanted = Wanted { keys: incoming.keys.clone(), ordering };
     let (files, found) = index::find(table, view, &wanted).await?;
     tagged.files = files;
+    collision::check_stored(table, incoming, &tagged.files, &found).await?;
 
     let stored: HashSet<u32> = found.iter().flat_map(|file| file.hits.iter().map(|hit| hit.key)).collect();
     if incoming.intent == Intent::Insert {
@@ -105,7 +107,11 @@ pub(crate) async fn tag(
         if incoming.is_delete(row as usize) {
             match &incoming.ordering {
                 // The row that it deletes may only be late: it is kept out by what is remembered here.
-                Some(ordering) if has_ordering && deletion.is_none_or(Ordering::is_gt) => {
+                Some(ordering)
+                    if has_ordering
+                        && !incoming.lacks_ordering(row as usize)
+                        && deletion.is_none_or(Ordering::is_gt) =>
+                {
                     report.remembered += 1;
                     tagged
                         .deleted
@@ -151,7 +157,10 @@ pub(super) async fn judge(
         _ => None,
     };
     for (index, hit) in hits.hits.iter().enumerate() {
-        let order = compare.as_ref().map_or(Ordering::Equal, |compare| compare(hit.key as usize, index));
+        let order = match &compare {
+            Some(compare) if !incoming.lacks_ordering(hit.key as usize) => compare(hit.key as usize, index),
+            _ => Ordering::Equal,
+        };
         let is_null = hits.ordering.as_ref().is_some_and(|stored| stored.is_null(index));
         verdicts.push(if order == Ordering::Less && !is_null { Verdict::Late } else { Verdict::Wins });
         if order == Ordering::Equal && !incoming.is_delete(hit.key as usize) {
@@ -279,10 +288,10 @@ fn apply(
             }
             Verdict::Wins if incoming.is_delete(row) => {
                 report.deleted += count;
-                // A delete by key has no ordering value of its own: it takes the row's.
+                // A delete without an ordering value of its own takes the row's.
                 let ordering = match &incoming.ordering {
-                    Some(ordering) => Some((ordering.clone(), row)),
-                    None => hits.ordering.as_ref().map(|ordering| (ordering.clone(), index)),
+                    Some(ordering) if ordering.is_valid(row) => Some((ordering.clone(), row)),
+                    _ => hits.ordering.as_ref().map(|ordering| (ordering.clone(), index)),
                 };
                 tagged.deleted.push(incoming.keys.value(row), ordering);
                 Change::Drop

@@ -1,0 +1,152 @@
+//! Record keys of several columns that have one text.
+//!
+//! Hudi writes them as `a:x,b:1`, without escapes, and NULL as `__null__`: the keys `("x,b:1", "2")` and `("x", "1,b:2")` are
+//! both `a:x,b:1,b:2`. Java's writer takes such rows for one and loses one of them; a write of this crate is refused.
+
+use std::cmp::Ordering;
+
+use arrow::{
+    array::{ArrayRef, DynComparator, RecordBatch, make_comparator},
+    compute::SortOptions,
+    util::display::{ArrayFormatter, FormatOptions},
+};
+
+use super::incoming::Incoming;
+use crate::{
+    Error, ErrorKind, Result,
+    base_file::{OpenFile, conform_stored},
+    concurrent::{blocking, ordered},
+    index::{FileHits, IndexedFile, key_schema},
+    schema,
+    table::Table,
+};
+
+/// What the value of a column is followed by in a key, and what stands for values that have no text.
+pub(super) struct Texts(Vec<String>);
+
+impl Texts {
+    pub(super) fn of(fields: &[String]) -> Self {
+        Self(fields.iter().skip(1).map(|field| format!(",{field}:")).collect())
+    }
+
+    /// Returns `true` if another key may have this text.
+    pub(super) fn is_ambiguous(&self, key: &str) -> bool {
+        !self.0.is_empty()
+            && (self.0.iter().any(|separator| key.matches(separator.as_str()).count() > 1)
+                || key.contains(":__null__")
+                || key.contains(":__empty__"))
+    }
+}
+
+/// Compares the record key columns of two batches.
+pub(super) struct Pair<'a> {
+    left: &'a RecordBatch,
+    right: &'a RecordBatch,
+    fields: &'a [String],
+    compare: Vec<DynComparator>,
+}
+
+impl<'a> Pair<'a> {
+    pub(super) fn of(left: &'a RecordBatch, right: &'a RecordBatch, fields: &'a [String]) -> Result<Self> {
+        let compare = fields.iter().map(|field| {
+            let columns = (column(left, field)?, column(right, field)?);
+            make_comparator(columns.0, columns.1, SortOptions::default()).map_err(|cause| {
+                Error::new(ErrorKind::InvalidInput, "values of a record key column cannot be compared")
+                    .with_context("column", field)
+                    .with_source(cause)
+            })
+        });
+        let compare = compare.collect::<Result<_>>()?;
+        Ok(Self { left, right, fields, compare })
+    }
+
+    /// Refuses two rows of one key text whose columns differ.
+    pub(super) fn check(&self, key: &str, left: usize, right: usize) -> Result<()> {
+        if self.compare.iter().all(|compare| compare(left, right) == Ordering::Equal) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            "two record keys have the same text, and Hudi's writers would take their rows for one",
+        )
+        .with_context("key", key)
+        .with_context("one", values(self.left, self.fields, left))
+        .with_context("other", values(self.right, self.fields, right)))
+    }
+}
+
+fn column<'a>(rows: &'a RecordBatch, field: &str) -> Result<&'a ArrayRef> {
+    rows.column_by_name(field).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, "the rows lack a column of the record key")
+            .with_context("column", field)
+    })
+}
+
+/// The values of a row's record key columns, in quotes so that it shows where each ends.
+fn values(rows: &RecordBatch, fields: &[String], row: usize) -> String {
+    let options = FormatOptions::default();
+    let value = |field: &String| {
+        let column = rows.column_by_name(field)?;
+        let text = ArrayFormatter::try_new(column, &options).ok()?.value(row).to_string();
+        Some(if column.is_null(row) { "NULL".to_owned() } else { format!("{text:?}") })
+    };
+    fields.iter().filter_map(value).collect::<Vec<_>>().join(" and ")
+}
+
+/// Refuses an incoming row whose key has the text of a stored row's key and other columns.
+pub(super) async fn check_stored(
+    table: &Table,
+    incoming: &Incoming,
+    files: &[IndexedFile],
+    found: &[FileHits],
+) -> Result<()> {
+    let fields = table.record_key_fields();
+    let texts = Texts::of(fields);
+    let checks = found.iter().filter_map(|hits| {
+        let mut doubtful =
+            hits.hits.iter().filter(|hit| texts.is_ambiguous(incoming.keys.value(hit.key as usize)));
+        let first = doubtful.next()?;
+        let pairs: Vec<(u64, u32)> =
+            std::iter::once(first).chain(doubtful).map(|hit| (hit.position, hit.key)).collect();
+        Some((files[hits.file].path.clone(), pairs))
+    });
+    let checks = checks.map(|(path, pairs)| async move {
+        let open = OpenFile::open(table.store(), &path).await?;
+        let (rows, keys, fields) = (incoming.rows.clone(), incoming.keys.clone(), fields.to_vec());
+        let schema = key_schema(&incoming.schema, &fields)?;
+        blocking(move || {
+            let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
+            let mut pairs = pairs.iter();
+            for batch in open.read(
+                &|name| !schema::is_meta_column(name) && fields.iter().any(|field| field == name),
+                Some(&positions),
+            )? {
+                let stored = conform_stored(&batch?, &schema, &path)?;
+                let columns = Pair::of(&rows, &stored, &fields)?;
+                for (row, (_, key)) in (0..stored.num_rows()).zip(&mut pairs) {
+                    let key = *key as usize;
+                    columns
+                        .check(keys.value(key), key, row)
+                        .map_err(|error| error.with_context("stored in", &path))?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    });
+    ordered(table.inner.options.parallelism, checks).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_ambiguous_if_it_can_be_cut_in_two_ways_or_holds_a_substitute() {
+        let texts = Texts::of(&["a".to_owned(), "b".to_owned()]);
+        assert!(texts.is_ambiguous("a:x,b:1,b:2"));
+        assert!(texts.is_ambiguous("a:__null__,b:1") && texts.is_ambiguous("a:1,b:__empty__"));
+        assert!(!texts.is_ambiguous("a:x,b:1") && !texts.is_ambiguous("a:a:1,b:1,c:2"));
+        assert!(!Texts::of(&["a".to_owned()]).is_ambiguous("__null__"), "one column has no separators");
+    }
+}
