@@ -29,7 +29,7 @@ pub(super) enum Command {
     /// Create a table
     Create(Box<Create>),
     /// Write rows: new keys are added, known ones get the newer row. A type 2 table takes changes, and keeps history
-    Upsert(Write),
+    Upsert(Upsert),
     /// Write the rows whose key is new, and leave stored rows as they are
     Insert(Write),
     /// Write the first load of a table: no key is looked up, so none of them may be stored yet
@@ -143,6 +143,16 @@ pub(super) struct Write {
     pub(super) schema: Option<PathBuf>,
     #[command(flatten)]
     pub(super) index: Index,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Upsert {
+    #[command(flatten)]
+    pub(super) write: Write,
+    /// The column of change files that says what a row does, as AWS DMS writes it: I and U write the row, D deletes its key.
+    /// It is not stored, unless the table has such a column
+    #[arg(long, value_name = "COL")]
+    pub(super) operation_column: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -167,8 +167,7 @@ mod tests {
         );
         assert_eq!(format!("{error:?}"), format!("{error}\n  caused by: a cause"));
         assert_eq!(error.context("value"), Some("8"));
-        let error =
-            error.map_context("value", |value| format!("{value}+1")).map_context("row", str::to_owned);
-        assert_eq!((error.context("value"), error.context("row")), (Some("8+1"), None));
+        let error = error.with_context("row", 3).map_rows(|row| row + 10);
+        assert_eq!((error.context("value"), error.context("row")), (Some("8"), Some("13")));
     }
 }

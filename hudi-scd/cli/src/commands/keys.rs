@@ -29,14 +29,16 @@ pub(super) async fn history(context: Context, args: History) -> Result<(), Failu
             return versions(&table, &args.key).await;
         }
         let history = Scd2Table::of(table)?;
-        let keys = history.definition().keys();
-        let values = split_key(&args.key, keys)?;
-        let schema = history.table().schema().await?;
-        let columns = keys.iter().map(|key| schema.field_with_name(key).cloned());
-        let columns = columns.collect::<Result<Vec<Field>, _>>().map_err(|cause| {
-            Error::new(ErrorKind::Corrupt, "the table lacks a key column of its history").with_source(cause)
-        })?;
-        history.history(&one_row(Arc::new(Schema::new(columns)), &values)?).await
+        let columns = key_columns(&*history.table().schema().await?, history.definition().keys())?;
+        let mut none = None;
+        for key in readings(&args.key, &columns)? {
+            let rows = history.history(&key).await?;
+            if rows.num_rows() > 0 {
+                return Ok(rows);
+            }
+            none = Some(rows);
+        }
+        none.ok_or_else(|| unreadable(&args.key))
     };
     let rows = found.await.map_err(|error| Failure::from(error).of(&location))?;
     if rows.num_rows() == 0 && !context.json {
@@ -48,9 +50,20 @@ pub(super) async fn history(context: Context, args: History) -> Result<(), Failu
 }
 
 /// The versions of a key in the retained commits: instant, change, and the row as it became.
+///
+/// The key is read as the values of an input file are; else it is taken for the text that the table stores.
 async fn versions(table: &Table, key: &str) -> Result<RecordBatch> {
+    let schema = table.schema().await?;
+    let fields = table.record_key_fields();
+    let read = readings(key, &key_columns(&schema, fields)?);
+    for values in read.iter().flatten() {
+        let versions = table.history_of(values).await?;
+        if !versions.is_empty() {
+            return as_rows(&schema, &versions);
+        }
+    }
     let mut versions = table.history(key).await?;
-    if let (true, [field]) = (versions.is_empty(), table.record_key_fields()) {
+    if let (true, [field]) = (versions.is_empty(), fields) {
         // One column may be stored with its name and without it: Hudi's releases differ.
         let other = match key.strip_prefix(&format!("{field}:")) {
             Some(value) => value.to_owned(),
@@ -59,9 +72,39 @@ async fn versions(table: &Table, key: &str) -> Result<RecordBatch> {
         versions = table.history(&other).await?;
     }
     if versions.is_empty() {
-        split_key(key, table.record_key_fields())?;
+        read?;
     }
-    as_rows(&table.schema().await?, &versions)
+    as_rows(&schema, &versions)
+}
+
+fn key_columns(schema: &Schema, keys: &[String]) -> Result<SchemaRef> {
+    let columns = keys.iter().map(|key| schema.field_with_name(key).cloned());
+    let columns = columns.collect::<Result<Vec<Field>, _>>().map_err(|cause| {
+        Error::new(ErrorKind::Corrupt, "the table lacks a column of its key").with_source(cause)
+    })?;
+    Ok(Arc::new(Schema::new(columns)))
+}
+
+/// The keys that a text may mean, each as a row of the key columns. The value of a single column may begin with the column's
+/// own name: then both are meant, the whole text before the rest of it.
+fn readings(key: &str, columns: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    let names: Vec<String> = columns.fields().iter().map(|field| field.name().clone()).collect();
+    let values = split_key(key, &names)?;
+    let mut texts = vec![values];
+    if names.len() == 1 && texts[0] != [key] {
+        texts.insert(0, vec![key]);
+    }
+    let read: Vec<Result<RecordBatch>> =
+        texts.iter().map(|values| one_row(columns.clone(), values)).collect();
+    if read.iter().any(Result::is_ok) {
+        return Ok(read.into_iter().filter_map(Result::ok).collect());
+    }
+    let refused = read.into_iter().find_map(Result::err).unwrap_or_else(|| unreadable(key));
+    Err(refused.with_context("key", key))
+}
+
+fn unreadable(key: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, "the key cannot be read").with_context("key", key)
 }
 
 fn as_rows(schema: &SchemaRef, versions: &[KeyVersion]) -> Result<RecordBatch> {

@@ -19,12 +19,14 @@ use hudi_scd::{Error, ErrorKind, Instant, Table, TableOptions};
 pub(super) async fn run(context: Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Create(args) => create::run(context, *args).await,
-        Command::Upsert(args) => write::run(context, args, write::Kind::Upsert).await,
-        Command::Insert(args) => write::run(context, args, write::Kind::Insert).await,
-        Command::BulkInsert(args) => write::run(context, args, write::Kind::BulkInsert).await,
+        Command::Upsert(args) => {
+            write::run(context, args.write, write::Kind::Upsert, args.operation_column).await
+        }
+        Command::Insert(args) => write::run(context, args, write::Kind::Insert, None).await,
+        Command::BulkInsert(args) => write::run(context, args, write::Kind::BulkInsert, None).await,
         Command::InsertOverwrite(args) => {
             let whole = args.whole_table;
-            write::run(context, args.write, write::Kind::InsertOverwrite { whole }).await
+            write::run(context, args.write, write::Kind::InsertOverwrite { whole }, None).await
         }
         Command::Delete(args) => write::delete(context, args).await,
         Command::Read(args) => read::run(context, args).await,

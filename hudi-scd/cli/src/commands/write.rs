@@ -18,7 +18,7 @@ use crate::{
     Context,
     args::{Delete, Write as WriteArgs},
     failure::Failure,
-    input::{Input, Purpose},
+    input::{Input, Operations, Purpose},
     output,
     produced::produced,
     progress::Progress,
@@ -37,26 +37,36 @@ pub(super) enum Kind {
     InsertOverwrite { whole: bool },
 }
 
-pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result<(), Failure> {
+/// Writes rows. `operations` is the column that says what each row does.
+pub(super) async fn run(
+    context: Context,
+    args: WriteArgs,
+    kind: Kind,
+    operations: Option<String>,
+) -> Result<(), Failure> {
     let (location, table) = super::open(&args.target.table, args.index.options()).await?;
     let input = Input::open(&args.input)?;
     let mut known = columns_of_input(&table).await.map_err(|error| Failure::from(error).of(&location))?;
     if let Some(file) = &args.schema {
         known = with_new_columns(&known, &*schema_file::read(file)?);
     }
-    let named = |error: Error| Failure::from(error).of(&location);
+    let files = input.clone();
+    let named = |error: Error| Failure::from(files.locate(error)).of(&location);
     if table.is_history() {
         if kind != Kind::Upsert {
             let message = format!("{location} keeps history (SCD type 2): give it changes by `upsert`");
             return Err(Failure::usage(message));
         }
         let history = Scd2Table::of(table)?;
-        let changes: Vec<RecordBatch> =
-            rows(context, input, known, Purpose::Table, |_| Ok(())).try_collect().await?;
+        let operations =
+            operations.map(|column| Operations::new(column, &known, history.definition().delete_marker()));
+        let changes = changes(context, input, known, operations, |_| Ok(()));
+        let changes: Vec<RecordBatch> = changes.try_collect().await.map_err(named)?;
         let _wheel = Progress::wheel(context, "writing");
         let report = history.apply(&changes).await.map_err(named)?;
         return tell_history(context, &report);
     }
+    let operations = operations.map(|column| Operations::new(column, &known, schema::IS_DELETED_COLUMN));
     let mut seen = known.clone();
     let fits = move |schema: &Schema| {
         // Of a table without columns the rows tell them.
@@ -65,7 +75,7 @@ pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result
         }
         Ok(())
     };
-    let rows = rows(context, input, known, Purpose::Table, fits);
+    let rows = changes(context, input, known, operations, fits);
     let report = match kind {
         Kind::Upsert => table.upsert_stream(rows).await,
         Kind::Insert => table.insert_stream(rows).await,
@@ -76,11 +86,34 @@ pub(super) async fn run(context: Context, args: WriteArgs, kind: Kind) -> Result
     tell(context, &report.map_err(named)?)
 }
 
+/// The rows of files for a table, with their deletes marked if a column says what they do.
+fn changes(
+    context: Context,
+    input: Input,
+    known: SchemaRef,
+    operations: Option<Operations>,
+    mut check: impl FnMut(&Schema) -> Result<()> + Send + 'static,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let Some(operations) = operations else { return rows(context, input, known, Purpose::Table, check) };
+    let (known, checked) = (operations.read_with(&known), operations.clone());
+    let fits = move |schema: &Schema| check(&checked.stored(schema)?);
+    let mut before = 0;
+    let read = rows(context, input, known, Purpose::Table, fits);
+    read.map(move |batch| {
+        let batch = batch?;
+        let first = before;
+        before += batch.num_rows();
+        operations.mark(&batch, first)
+    })
+    .boxed()
+}
+
 pub(super) async fn delete(context: Context, args: Delete) -> Result<(), Failure> {
     let (location, table) = super::open(&args.target.table, args.index.options()).await?;
-    let named = |error: Error| Failure::from(error).of(&location);
-    let known = columns_of_input(&table).await.map_err(named)?;
     let input = Input::open(&args.keys)?;
+    let files = input.clone();
+    let named = |error: Error| Failure::from(files.locate(error)).of(&location);
+    let known = columns_of_input(&table).await.map_err(named)?;
     if !table.is_history() {
         let keys = only(context, input, &known, table.record_key_fields().to_vec());
         return tell(context, &table.delete_stream(keys).await.map_err(named)?);
@@ -90,7 +123,7 @@ pub(super) async fn delete(context: Context, args: Delete) -> Result<(), Failure
     let wanted = definition.keys().iter().cloned().chain([definition.sequence().to_owned()]);
     let keys = only(context, input, &known, wanted.collect());
     let deletes = keys.map(|batch| with_marker(&batch?, definition.delete_marker()));
-    let deletes: Vec<RecordBatch> = deletes.try_collect().await?;
+    let deletes: Vec<RecordBatch> = deletes.try_collect().await.map_err(named)?;
     tell_history(context, &history.apply(&deletes).await.map_err(named)?)
 }
 
@@ -183,6 +216,9 @@ fn tell(context: Context, report: &CommitReport) -> Result<(), Failure> {
         if let Some(archived) = &report.archived {
             writeln!(out, "archive: {} actions moved to {}", archived.actions, archived.file)?;
         }
+        for failed in &report.upkeep_failed {
+            writeln!(out, "the commit stands, but not done was {failed}")?;
+        }
         for dead in &report.rolled_back {
             writeln!(out, "rolled back {dead}, a write that died")?;
         }
@@ -239,6 +275,7 @@ fn commit(report: &CommitReport) -> Value {
         "metadata_table_dropped": report.metadata_table_dropped,
         "cleaned": report.cleaned.as_ref().map(super::maintain::clean_report),
         "archived": report.archived.as_ref().map(super::maintain::archive_report),
+        "upkeep_failed": report.upkeep_failed,
         "seconds": {
             "wait": time.wait.as_secs_f64(),
             "repair": time.repair.as_secs_f64(),

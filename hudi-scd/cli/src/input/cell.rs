@@ -105,11 +105,9 @@ impl<'a> Cell<'a> {
     }
 
     /// The number behind a timestamp, in its unit: of the instant if the type has a zone (a text without one is UTC),
-    /// else of the time on the clock. A number is taken as it is.
+    /// else of the time on the clock. A number is refused: it does not tell its unit, and milliseconds that are taken
+    /// for microseconds are a day in January 1970.
     pub(super) fn timestamp(&self, unit: TimeUnit, zoned: bool) -> Result<i64, Refusal> {
-        if let Self::Number(_) = self {
-            return self.integer();
-        }
         let text = self.text()?;
         let nanos = match (parse_instant(text), zoned) {
             (Some(instant), true) => instant,
@@ -248,7 +246,10 @@ mod tests {
         for refused in ["", "yesterday", "1970-13-01", "1970-01-01T25:00:00", "1970-01-01T00:00:00 Berlin"] {
             assert!(micros(refused, true).is_err(), "{refused}");
         }
-        assert_eq!(Cell::Number("17").timestamp(TimeUnit::Microsecond, true), Ok(17));
+        for (number, unit) in [("17", TimeUnit::Microsecond), ("1720631224939", TimeUnit::Millisecond)] {
+            let refusal = Cell::Number(number).timestamp(unit, true).unwrap_err();
+            assert!(refusal.contains("is not a timestamp"), "{refusal}");
+        }
     }
 
     #[test]

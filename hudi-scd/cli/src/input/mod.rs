@@ -14,6 +14,7 @@ mod cell;
 mod column;
 mod csv;
 mod guess;
+mod operations;
 mod parquet;
 mod text;
 
@@ -31,6 +32,7 @@ use arrow::{
 };
 use hudi_scd::{Error, ErrorKind, Result, schema};
 
+pub(super) use self::operations::Operations;
 use self::{cell::Cell, column::Column};
 
 /// Rows of a batch.
@@ -53,6 +55,14 @@ impl Format {
             "csv" => Some(Self::Csv),
             "jsonl" | "ndjson" | "json" => Some(Self::JsonLines),
             _ => None,
+        }
+    }
+
+    /// What tells where a row is in a file.
+    fn place(self) -> &'static str {
+        match self {
+            Self::Parquet => "row of the file",
+            Self::Csv | Self::JsonLines => "line",
         }
     }
 }
@@ -101,6 +111,34 @@ impl Input {
     /// The bytes of all files.
     pub(super) fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Adds to an error about a row, counted over all files from 0, in which file and line the row is.
+    pub(super) fn locate(&self, error: Error) -> Error {
+        let row = |name| error.context(name).and_then(|row| row.parse().ok()).and_then(|row| self.place(row));
+        let (one, other) = (row("row"), row("other row"));
+        let named = error.context("line").is_some() || error.context("file").is_some();
+        let Some((file, line)) = one.filter(|_| !named) else { return error };
+        let error = error.with_context("file", file.path.display()).with_context(file.format.place(), line);
+        match other {
+            Some((file, line)) => {
+                error.with_context("other file", file.path.display()).with_context("other line", line)
+            }
+            None => error,
+        }
+    }
+
+    /// The file that a row is in, and its line there, or in Parquet its number from 0.
+    fn place(&self, row: u64) -> Option<(&InputFile, u64)> {
+        let mut row = row;
+        for file in &self.files {
+            // A file that cannot be read any more tells nothing.
+            match file.line(row).ok()? {
+                Ok(line) => return Some((file, line)),
+                Err(rows) => row -= rows,
+            }
+        }
+        None
     }
 
     /// The columns of all files: those of `known` that are there, then the others under guessed types. A column without
@@ -236,6 +274,18 @@ impl InputFile {
             Format::Parquet => parquet::batches(self, progress),
             Format::Csv => text::csv_batches(self, known, progress),
             Format::JsonLines => text::json_batches(self, known, progress),
+        }
+    }
+
+    /// The line of a row, or the number of rows if there are no more than so many.
+    fn line(&self, row: u64) -> Result<Result<u64, u64>> {
+        match self.format {
+            Format::Parquet => {
+                let rows = parquet::rows(self)?;
+                Ok(if row < rows { Ok(row) } else { Err(rows) })
+            }
+            Format::Csv => text::csv_line(self, row),
+            Format::JsonLines => text::json_line(self, row),
         }
     }
 

@@ -14,6 +14,11 @@ pub(super) fn columns(file: &InputFile) -> Result<SchemaRef> {
     Ok(open(file)?.schema().clone())
 }
 
+/// The rows of a file.
+pub(super) fn rows(file: &InputFile) -> Result<u64> {
+    Ok(u64::try_from(open(file)?.metadata().file_metadata().num_rows()).unwrap_or(0))
+}
+
 pub(super) fn batches<'a>(file: &'a InputFile, progress: &'a dyn Fn(u64)) -> Result<Batches<'a>> {
     let builder = open(file)?;
     let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0).max(1);

@@ -102,6 +102,33 @@ pub(super) fn csv_batches<'a>(
     }))
 }
 
+/// The line of a row, counted from 0, or the number of rows if there are no more than so many.
+pub(super) fn csv_line(file: &InputFile, row: u64) -> Result<Result<u64, u64>> {
+    let (_, mut records) = csv_open(file)?;
+    let mut values = Vec::new();
+    let mut rows = 0;
+    while let Some(line) = records.read(&mut values).map_err(|broken| file.broken(broken))? {
+        if rows == row {
+            return Ok(Ok(line));
+        }
+        rows += 1;
+    }
+    Ok(Err(rows))
+}
+
+/// As [`csv_line`].
+pub(super) fn json_line(file: &InputFile, row: u64) -> Result<Result<u64, u64>> {
+    let mut lines = json_open(file)?;
+    let mut rows = 0;
+    while let Some((line, _)) = lines.next(file)? {
+        if rows == row {
+            return Ok(Ok(line));
+        }
+        rows += 1;
+    }
+    Ok(Err(rows))
+}
+
 /// The lines of a file, without empty ones, and their numbers.
 struct Lines<R> {
     input: R,

@@ -5,6 +5,7 @@
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 mod failures;
+mod field;
 mod formats;
 mod golden;
 mod history;
