@@ -48,6 +48,9 @@ pub enum ErrorKind {
     Invalid,
     /// The caller is not authorised. Correct the credentials or the policy.
     Denied,
+    /// The credentials of the request had expired; nothing was done. Send it again once they are renewed. A wait goes on
+    /// for [a while](crate::wait::Wait::with_expired_credentials_limit).
+    CredentialsExpired,
     /// The executor does not support this operation. The message names an alternative.
     Unsupported,
     /// The database could not be reached for a metadata request. Retry.
@@ -85,6 +88,7 @@ impl ErrorKind {
             Self::SessionBusy => "session busy",
             Self::Invalid => "invalid request",
             Self::Denied => "access denied",
+            Self::CredentialsExpired => "credentials expired",
             Self::Unsupported => "unsupported",
             Self::Database => "database unreachable",
             Self::Journal => "journal",
@@ -115,6 +119,7 @@ impl ErrorKind {
                 | Self::Disconnected
                 | Self::ServiceFault
                 | Self::SessionBusy
+                | Self::CredentialsExpired
                 | Self::Database
         )
     }

@@ -20,8 +20,7 @@ pub struct Outcome {
     pub result: Conclusion,
     /// The service's last description. If it comes from a journal, it holds only what the journal records.
     pub description: Option<Description>,
-    /// What happened when the timeout expired; `None` if the statement ended in time, or if a journal does
-    /// not record it.
+    /// The outcome of the cancellation; `None` if the statement ended in time, or if a journal does not record it.
     pub overrun: Option<Overrun>,
     /// Requests sent by this call.
     pub effort: Effort,
@@ -49,7 +48,7 @@ pub enum Conclusion {
     },
     /// The statement was cancelled by another client or by the service.
     Aborted,
-    /// The timeout expired, and the statement was cancelled.
+    /// The timeout expired, and the cancellation was accepted. [`Outcome::overrun`] tells if the statement has ended.
     TimedOut {
         /// The timeout.
         limit: Duration,
@@ -66,6 +65,10 @@ pub enum Overrun {
     Cancelled,
     /// The statement ended just before the cancellation; the outcome says how.
     EndedBefore,
+    /// The service accepted the cancellation, and the statement had not ended when the
+    /// [grace](crate::Orchestrator::with_cancel_grace) was over: the outcome is [`Conclusion::TimedOut`]. The attempt stays
+    /// open in the journal, and is not repeated before it has ended.
+    CancelPending,
     /// The statement could not be cancelled and may still be running; the outcome is [`Conclusion::Unknown`]
     /// with [`UnknownReason::NotCancelled`].
     NotCancelled,
@@ -213,6 +216,11 @@ impl Outcome {
             Conclusion::Aborted => Some(FailureKind::Aborted),
             Conclusion::TimedOut { .. } => Some(FailureKind::TimedOut),
         }
+    }
+
+    /// Returns `true` if the statement may still run: its outcome is unknown, or its cancellation has not taken effect yet.
+    pub fn may_still_run(&self) -> bool {
+        matches!(self.result, Conclusion::Unknown(_)) || self.overrun == Some(Overrun::CancelPending)
     }
 }
 

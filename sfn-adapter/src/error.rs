@@ -91,7 +91,7 @@ fn qualified(error: &ServiceError) -> &'static str {
         // Where the code says less than is known.
         (ErrorKind::Throttled, _) => "ThrottlingException",
         (ErrorKind::Expired, _) => "StatementExpired",
-        (ErrorKind::Denied, _) => "AccessDeniedException",
+        (ErrorKind::Denied | ErrorKind::CredentialsExpired, _) => "AccessDeniedException",
         (_, Some(name)) => name,
         (ErrorKind::NotSent, None) => "NotSent",
         (ErrorKind::Disconnected, None) => "Disconnected",
@@ -191,7 +191,7 @@ mod tests {
         "RedshiftData.ThrottlingException"
     )]
     #[case(
-        answered(ErrorKind::Denied, "ExpiredTokenException"),
+        answered(ErrorKind::CredentialsExpired, "ExpiredTokenException"),
         "ClientError",
         "RedshiftData.AccessDeniedException"
     )]

@@ -44,6 +44,10 @@ use Row::{AlreadyEnded, Kind};
 /// (jitsucom/jitsu#1464), expired records (hashicorp/terraform-provider-aws#26343), sessions
 /// (awslabs/mcp#4587), late cancellations (grafana/redshift-datasource). Codes that no operation models are
 /// common to all AWS services.
+///
+/// Three codes mean that renewed credentials would do: `ExpiredToken`, `ExpiredTokenException` and `RequestExpired`, as in
+/// `credsExpiredCodes` of aws/aws-sdk-go (`aws/request/retryer.go`). `UnrecognizedClientException` and
+/// `InvalidClientTokenId` mean that the key is not valid at all, such as one that was deactivated: no renewal is expected.
 #[rustfmt::skip]
 const TABLE: &[(&str, &[&str], Row)] = &[
     ("ValidationException",                  &["throttlingexception"],               Kind(K::Throttled)),
@@ -85,9 +89,9 @@ const TABLE: &[(&str, &[&str], Row)] = &[
     ("IncompleteSignatureException",         &[],                                    Kind(K::Denied)),
     ("MissingAuthenticationToken",           &[],                                    Kind(K::Denied)),
     ("MissingAuthenticationTokenException",  &[],                                    Kind(K::Denied)),
-    ("ExpiredToken",                         &[],                                    Kind(K::Denied)),
-    ("ExpiredTokenException",                &[],                                    Kind(K::Denied)),
-    ("RequestExpired",                       &[],                                    Kind(K::Denied)),
+    ("ExpiredToken",                         &[],                                    Kind(K::CredentialsExpired)),
+    ("ExpiredTokenException",                &[],                                    Kind(K::CredentialsExpired)),
+    ("RequestExpired",                       &[],                                    Kind(K::CredentialsExpired)),
     ("OptInRequired",                        &[],                                    Kind(K::Denied)),
     ("SerializationException",               &[],                                    Kind(K::Invalid)),
     ("UnknownOperationException",            &[],                                    Kind(K::Unsupported)),

@@ -75,6 +75,7 @@ impl Refusal {
                 "ValidationException"
             }
             K::Denied => "AccessDeniedException",
+            K::CredentialsExpired => "ExpiredTokenException",
             K::Database if operation.connects() => "DatabaseConnectionException",
             K::Database | K::ServiceFault | K::Journal | K::Overlap | K::IdentityConflict | K::Other => {
                 internal

@@ -187,6 +187,8 @@ pub enum Event {
         /// Its id.
         id: StatementId,
     },
+    /// Its time was over, and a cancel was about to be sent. If it is aborted after this, it timed out.
+    Overdue,
     /// The statement ended.
     Ended(Ended),
     /// The service rejected the statement, or could not be reached; it did not run.
@@ -261,6 +263,8 @@ pub struct Entry {
     pub name: String,
     /// Id of the statement, if known.
     pub id: Option<StatementId>,
+    /// Its time was over, and a cancel was sent or about to be sent.
+    pub overdue: bool,
     /// State of the attempt.
     pub standing: Standing,
 }
@@ -349,9 +353,16 @@ impl Index {
                     token,
                     name,
                     id: None,
+                    overdue: false,
                     standing: Standing::Open,
                 };
                 self.steps.insert(key, entry);
+                return;
+            }
+            Event::Overdue => {
+                if let Some(entry) = self.steps.get_mut(&key) {
+                    entry.overdue = true;
+                }
                 return;
             }
             Event::Submitted { id } => {

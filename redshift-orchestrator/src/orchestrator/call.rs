@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
     messages::reporting,
     pages::Pages,
     patience::bounded,
-    wait::{Cancellation, Effort, Ending, Wait, WaitEvent},
+    wait::{Cancellation, Effort, Ending, Wait, WaitEvent, is_cancelled},
 };
 
 /// State of one call of [`Orchestrator::run`].
@@ -78,7 +79,8 @@ impl<'a> Call<'a> {
         let intended_at = self.orchestrator.clock.now();
         self.record(Event::Intent { token: token.clone(), name: name.clone() }).await?;
         let key = self.key.clone();
-        let entry = Entry { key, intended_at, token, name, id: None, standing: Standing::Open };
+        let entry =
+            Entry { key, intended_at, token, name, id: None, overdue: false, standing: Standing::Open };
         let entry = Box::new(entry);
         let submission = Box::pin(self.submit(&entry, false)).await;
         match submission {
@@ -264,12 +266,29 @@ impl<'a> Call<'a> {
             let target = seen.target.as_ref();
             namespace.check_answer(statement, intended_at, &seen.id, seen.created_at, target)
         };
+        let is_overdue = entry.overdue;
+        let overdue = move || -> BoxFuture<'_, ()> {
+            Box::pin(async move {
+                if is_overdue {
+                    return;
+                }
+                // The cancel is sent in any case. Without the record, an abort is reported as one by somebody else.
+                if let Err(error) = orchestrator.record(key, Event::Overdue).await {
+                    tracing::warn!(%error, step = %key, "the cancellation could not be written down");
+                }
+            })
+        };
         let mut wait = Wait::new(&*orchestrator.executor, &id, &*orchestrator.strategy)
             .with_backoff(orchestrator.backoff)
             .with_limit(self.limit)
             .with_expected(orchestrator.durations.expected(&key.step))
             .with_watch(&watch)
+            .with_expired_credentials_limit(orchestrator.patience)
+            .with_before_cancel(&overdue)
             .with_check(&check);
+        if let Some(grace) = orchestrator.cancel_grace {
+            wait = wait.with_grace(grace);
+        }
         if origin == Origin::Reattached {
             wait = wait.attached_after(self.age(&entry));
         }
@@ -296,19 +315,26 @@ impl<'a> Call<'a> {
                 return Ok(outcome);
             }
         };
+        if overrun == Some(Overrun::CancelPending) {
+            let result = Conclusion::TimedOut { limit: self.limit };
+            let mut outcome = self.outcome(entry.name, Some(id), result, Some(*description), origin);
+            outcome.overrun = overrun;
+            return Ok(outcome);
+        }
         if description.status == Status::Finished {
             orchestrator.durations.add(&key.step, description.duration.unwrap_or_else(|| waiting.elapsed()));
         }
         let said = error_text(&description);
         let mut ended = Ended::with_error(&description, said.as_deref().map(|said| self.tell(said)));
-        ended.timed_out = overrun == Some(Overrun::Cancelled);
+        ended.timed_out =
+            overrun == Some(Overrun::Cancelled) || (entry.overdue && is_cancelled(&description));
         // The kind is derived from the complete text, before redaction.
         let result = conclude(&ended, FailureKind::of_text(said.as_deref().unwrap_or_default()), self.limit);
         self.record(Event::Ended(ended))
             .await
             .map_err(|error| error.with_submitted(&id).with_context("status", &description.status))?;
         let mut outcome = self.outcome(entry.name, Some(id), result, Some(*description), origin);
-        outcome.overrun = overrun;
+        outcome.overrun = outcome.overrun.or(overrun);
         Ok(outcome)
     }
 
@@ -414,6 +440,7 @@ fn last_seen(ending: Ending) -> LastSeen {
         Ending::TimedOut { cancellation, .. } => match cancellation {
             Cancellation::Cancelled(description) => Ok((Box::new(description), Some(Overrun::Cancelled))),
             Cancellation::EndedBefore(description) => Ok((Box::new(description), Some(Overrun::EndedBefore))),
+            Cancellation::Pending(description) => Ok((Box::new(description), Some(Overrun::CancelPending))),
             Cancellation::NotCancelled(error) => {
                 unknown(error, UnknownReason::NotCancelled, Some(Overrun::NotCancelled))
             }

@@ -73,6 +73,7 @@ pub struct Orchestrator {
     messages: Option<Arc<dyn Messages>>,
     backoff: Backoff,
     patience: Duration,
+    cancel_grace: Option<Duration>,
     durations: Durations,
     cancel_on_drop: bool,
     quotations: bool,
@@ -102,6 +103,7 @@ impl Orchestrator {
             messages: None,
             backoff: Backoff::default(),
             patience: Duration::from_secs(15 * 60),
+            cancel_grace: None,
             durations: Durations::new(),
             cancel_on_drop: false,
             quotations: false,
@@ -176,6 +178,17 @@ impl Orchestrator {
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Sets how long to wait for a cancelled statement to end. Default: as long as the statement ran, and at least 15
+    /// minutes, because it ends when its rollback has ([`Wait::with_grace`]).
+    ///
+    /// A statement that has not ended by then is [timed out](Conclusion::TimedOut), with
+    /// [`Overrun::CancelPending`](crate::Overrun::CancelPending).
+    #[must_use]
+    pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
+        self.cancel_grace = Some(grace);
         self
     }
 
@@ -387,7 +400,12 @@ impl Orchestrator {
     }
 
     async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<Cancellation> {
-        let wait = Wait::new(&*self.executor, id, &*self.strategy).with_backoff(self.backoff);
+        let mut wait = Wait::new(&*self.executor, id, &*self.strategy)
+            .with_backoff(self.backoff)
+            .with_expired_credentials_limit(self.patience);
+        if let Some(grace) = self.cancel_grace {
+            wait = wait.with_grace(grace);
+        }
         let cancellation = wait.cancel(&mut Effort::default()).await;
         if let Cancellation::Cancelled(description) | Cancellation::EndedBefore(description) = &cancellation {
             self.record(key, Event::Ended(Ended::of(description))).await?;

@@ -102,8 +102,8 @@ impl StepAttempts<'_> {
             let (status, failure) = judge(&result);
             let goes_on = result.as_ref().is_ok_and(|outcome| outcome.result.lets_others_run());
             reports.push(AttemptReport::new(&key, started, self.begun.elapsed(), result));
-            if status == StepStatus::Unknown {
-                // Nothing may be repeated after an unknown outcome.
+            if reports.last().is_some_and(|last| last.may_still_run) {
+                // A repetition would run beside it.
                 return Ending::of(status);
             }
             if status != StepStatus::Finished {

@@ -106,6 +106,13 @@ impl StepStatus {
     }
 }
 
+impl StepReport {
+    /// Returns `true` if a statement of its last attempt may still run.
+    pub(super) fn may_still_run(&self) -> bool {
+        self.status == StepStatus::Unknown || self.attempts.last().is_some_and(|last| last.may_still_run)
+    }
+}
+
 /// One attempt at a step, or at a part of its batch. Times are in seconds from the beginning of the run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -141,6 +148,9 @@ pub struct AttemptReport {
     pub error: Option<String>,
     /// Instructions for an investigation by hand, if the outcome cannot be proved.
     pub check: Option<String>,
+    /// Its statement may still run: its outcome is unknown, or its cancellation has not taken effect yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub may_still_run: bool,
     /// Number of rows in the result, or of rows that the statement affected.
     pub rows: Option<u64>,
     /// Number of submits.
@@ -167,6 +177,7 @@ impl AttemptReport {
             failure: Some(FailureKind::NotSubmitted),
             error: None,
             check: None,
+            may_still_run: false,
             rows: None,
             submits: 0,
             describes: 0,
@@ -181,6 +192,7 @@ impl AttemptReport {
 
     fn fill(&mut self, outcome: Outcome) {
         self.executing = outcome.executing();
+        self.may_still_run = outcome.may_still_run();
         self.waiting = (self.ended - self.started).saturating_sub(self.executing.unwrap_or_default());
         self.failure = outcome.failure();
         self.rows = outcome.description.and_then(|description| description.result_rows);
@@ -199,7 +211,15 @@ impl AttemptReport {
             Conclusion::Aborted => {
                 self.error = Some("cancelled by another client or by the service".to_owned())
             }
-            Conclusion::TimedOut { limit } => self.error = Some(format!("cancelled after {}", human(limit))),
+            Conclusion::TimedOut { limit } => {
+                let limit = human(limit);
+                self.error = Some(match self.may_still_run {
+                    true => format!(
+                        "cancelled after {limit}, and the database has not ended it yet; `resume` waits for its end"
+                    ),
+                    false => format!("cancelled after {limit}"),
+                });
+            }
             Conclusion::Unknown(unknown) => {
                 self.error = Some(unknown.to_string());
                 self.check = Some(unknown.what_to_check());
@@ -213,7 +233,7 @@ impl AttemptReport {
         self.error = Some(error.to_string());
         if error.leaves_unknown() {
             self.statement_id = error.submitted().cloned();
-            (self.result, self.failure) = ("unknown", None);
+            (self.result, self.failure, self.may_still_run) = ("unknown", None, true);
         }
     }
 

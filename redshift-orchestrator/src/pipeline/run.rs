@@ -376,8 +376,10 @@ impl<'a> Walk<'a> {
                 self.reports[number] = Some(report);
                 return;
             }
-            // The dependents rely on an effect that is not certain.
-            StepStatus::Unknown if step.on_failure() == OnFailure::Continue => OnFailure::SkipDependents,
+            // Dependents of a statement that may still run would run beside it.
+            _ if report.may_still_run() && step.on_failure() == OnFailure::Continue => {
+                OnFailure::SkipDependents
+            }
             _ => step.on_failure(),
         };
         self.reports[number] = Some(report);

@@ -4,13 +4,14 @@
 //!            .--- running: ask again when the strategy says --.
 //!            v                                                |
 //! ask ---> answer ---> FINISHED, FAILED, ABORTED -----------> Ended
-//!  ^         |-------> throttled, lost, service fault: back off, ask again
+//!  ^         |-------> throttled, lost, service fault, credentials expired: back off, ask again
 //!  |         |-------> no waiters taken: ask without a wait
 //!  |         `-------> unknown id, expired, denied ---------> Lost
 //!  |
 //! time is over: cancel, ask again ---> ABORTED by us -------> TimedOut, Cancelled
 //!                                 |--> ended by itself -----> TimedOut, EndedBefore
-//!                                 `--> still running -------> TimedOut, NotCancelled
+//!                                 |--> still running -------> TimedOut, Pending
+//!                                 `--> not cancelled -------> TimedOut, NotCancelled
 //! ```
 //!
 //! Time in the queue of a [layer](crate::layer) is not part of a request: it counts neither as a lost
@@ -23,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -72,6 +74,9 @@ pub enum Cancellation {
     Cancelled(Description),
     /// The statement had ended before: finished, failed, or aborted by another client.
     EndedBefore(Description),
+    /// The service accepted the cancellation, and the statement had not ended when the
+    /// [grace](Wait::with_grace) was over. The description is the last one.
+    Pending(Description),
     /// The statement could not be cancelled and may still be running.
     NotCancelled(Error),
 }
@@ -141,11 +146,18 @@ pub struct Wait<'a> {
     /// Time between the submit and the start of the wait.
     age: Option<Duration>,
     limit: Option<Duration>,
-    grace: Duration,
+    grace: Option<Duration>,
+    expired_credentials_limit: Duration,
     expected: Option<Duration>,
     watch: &'a (dyn Fn(WaitEvent<'_>) + Send + Sync),
     check: &'a (dyn Fn(&Description) -> Result<()> + Send + Sync),
+    before_cancel: &'a (dyn Fn() -> BoxFuture<'a, ()> + Send + Sync),
 }
+
+/// Shortest default of [`Wait::with_grace`]: short outages of the service are over by then.
+const LEAST_GRACE: Duration = Duration::from_secs(15 * 60);
+/// Default of [`Wait::with_expired_credentials_limit`].
+const EXPIRED_CREDENTIALS_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Minimum pause before a poll that is not a long poll. It prevents a busy loop, whatever the strategy.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
@@ -170,10 +182,12 @@ impl<'a> Wait<'a> {
             started: Instant::now(),
             age: None,
             limit: None,
-            grace: Duration::from_secs(60),
+            grace: None,
+            expired_credentials_limit: EXPIRED_CREDENTIALS_LIMIT,
             expected: None,
             watch: &|_| {},
             check: &|_| Ok(()),
+            before_cancel: &|| Box::pin(async {}),
         }
     }
 
@@ -191,10 +205,22 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Sets the time that a cancellation may take after its first response. Default: 60 seconds.
+    /// Sets how long a cancellation may take, counted from its first response. Default: as long as the statement
+    /// ran, and at least 15 minutes.
+    ///
+    /// A cancelled statement ends when Redshift has rolled it back. AWS documents no bound for that time. A rollback
+    /// undoes what the statement wrote, so it is expected to take no longer than the statement ran.
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Sets how long polls may fail with [`ErrorKind::CredentialsExpired`] in a row before the wait ends as
+    /// [`Ending::Lost`]. Default: 15 minutes. Until then something else may renew the credentials.
+    #[must_use]
+    pub fn with_expired_credentials_limit(mut self, limit: Duration) -> Self {
+        self.expired_credentials_limit = limit;
         self
     }
 
@@ -230,6 +256,16 @@ impl<'a> Wait<'a> {
         self
     }
 
+    /// Awaits this before the first cancel is sent, when the time is over.
+    #[must_use]
+    pub(crate) fn with_before_cancel(
+        mut self,
+        before_cancel: &'a (dyn Fn() -> BoxFuture<'a, ()> + Send + Sync),
+    ) -> Self {
+        self.before_cancel = before_cancel;
+        self
+    }
+
     /// Waits until the statement has ended, the timeout expires, or the service cannot return the status any
     /// more. Adds the requests to `effort`.
     ///
@@ -243,12 +279,15 @@ impl<'a> Wait<'a> {
             match self.poll_until(deadline, self.age.is_some(), &mut state).await {
                 Polled::Ended(description) => Ending::Ended(*description),
                 Polled::Lost(error) => Ending::Lost(error),
-                Polled::OutOfTime => Ending::TimedOut {
-                    limit: self.limit.unwrap_or_default(),
-                    // Only few waits reach this branch; the box keeps its state out of the future of all
-                    // others.
-                    cancellation: Box::pin(self.cancel_now(&mut state)).await,
-                },
+                Polled::OutOfTime(_) => {
+                    (self.before_cancel)().await;
+                    Ending::TimedOut {
+                        limit: self.limit.unwrap_or_default(),
+                        // Only few waits reach this branch; the box keeps its state out of the future of all
+                        // others.
+                        cancellation: Box::pin(self.cancel_now(&mut state)).await,
+                    }
+                }
             }
         }
     }
@@ -263,7 +302,7 @@ impl<'a> Wait<'a> {
         let mut hasher = DefaultHasher::new();
         self.id.hash(&mut hasher);
         let progress = Progress { expected: self.expected, salt: hasher.finish(), ..Progress::default() };
-        State { progress, refused_at: None, lost: 0, effort }
+        State { progress, refused_at: None, lost: 0, expired_since: None, effort }
     }
 
     /// Polls until the statement has ended or `deadline` is reached. With `at_once`, the first poll is sent
@@ -276,6 +315,7 @@ impl<'a> Wait<'a> {
     ) -> Polled {
         let mut pauses = None;
         let mut error_pause = None;
+        let mut seen = None;
         loop {
             let now = Instant::now();
             state.refresh(now, now - self.started + self.age.unwrap_or_default());
@@ -284,7 +324,7 @@ impl<'a> Wait<'a> {
             if first {
                 next.pause = Duration::ZERO;
             } else if deadline.is_some_and(|deadline| deadline <= now) {
-                return Polled::OutOfTime;
+                return Polled::OutOfTime(seen);
             }
             let mut instant = now + error_pause.take().unwrap_or(next.pause);
             if next.wait.is_none() && !first {
@@ -294,7 +334,7 @@ impl<'a> Wait<'a> {
             let least = if next.wait.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
             if let Some(deadline) = deadline.filter(|deadline| !first && *deadline <= instant + least) {
                 sleep_until(deadline).await;
-                return Polled::OutOfTime;
+                return Polled::OutOfTime(seen);
             }
             if now < instant {
                 sleep_until(instant).await;
@@ -307,18 +347,22 @@ impl<'a> Wait<'a> {
             });
             let answer = match self.describe(wait, deadline.filter(|_| !first), state).await {
                 Some(answer) => answer,
-                None => return Polled::OutOfTime,
+                None => return Polled::OutOfTime(seen),
             };
             let error = match answer {
                 Ok(description) if description.status.is_terminal() => {
                     return Polled::Ended(Box::new(description));
                 }
-                Ok(_) => {
+                Ok(description) => {
                     pauses = None;
+                    seen = Some(Box::new(description));
                     continue;
                 }
                 Err(error) => error,
             };
+            if state.credentials_expired_for(&error) >= Some(self.expired_credentials_limit) {
+                return Polled::Lost(error);
+            }
             match error.kind() {
                 ErrorKind::TooManyWaiters if wait.is_some() => state.effort.survived(error.kind()),
                 // The same poll without a wait shows whether the wait is the invalid part.
@@ -361,6 +405,7 @@ impl<'a> Wait<'a> {
         }
         match &answer {
             Ok(description) => {
+                state.expired_since = None;
                 state.progress.polls += 1;
                 (self.watch)(WaitEvent::Polled(&description.status));
                 let early = wait.is_some() && asked.elapsed() < held / 2 && !description.status.is_terminal();
@@ -378,6 +423,8 @@ impl<'a> Wait<'a> {
     }
 
     async fn cancel_now(&self, state: &mut State<'_>) -> Cancellation {
+        let ran = self.started.elapsed() + self.age.unwrap_or_default();
+        let grace = self.grace.unwrap_or(ran.max(LEAST_GRACE));
         let mut deadline = None;
         let mut pauses = self.backoff.pauses(state.progress.salt);
         let mut last = Error::new(ErrorKind::Other, "the service rejected the cancellation");
@@ -386,8 +433,8 @@ impl<'a> Wait<'a> {
         let mut is_ours = false;
         loop {
             state.effort.cancels += 1;
-            let answer = bounded(self.grace.min(SLACK), None, self.executor.cancel(self.id)).await;
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.grace);
+            let answer = bounded(grace.min(SLACK), None, self.executor.cancel(self.id)).await;
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + grace);
             let accepted = match answer.unwrap_or_else(|_| Err(self.no_answer())) {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -413,12 +460,15 @@ impl<'a> Wait<'a> {
                 }
                 Polled::Ended(description) => return Cancellation::EndedBefore(*description),
                 Polled::Lost(error) => return Cancellation::NotCancelled(error),
-                Polled::OutOfTime => {}
+                Polled::OutOfTime(Some(description)) if accepted => {
+                    return Cancellation::Pending(*description);
+                }
+                Polled::OutOfTime(_) => {}
             }
             let again = Instant::now() + pauses.after(&last);
             if accepted || deadline <= again {
                 let message = if accepted {
-                    "the service accepted the cancellation, but the statement is still running"
+                    "the service accepted the cancellation, and has not reported the status since"
                 } else {
                     "the statement could not be cancelled"
                 };
@@ -433,7 +483,7 @@ impl<'a> Wait<'a> {
 
 /// Returns `true` for `ABORTED`, and for a failure whose error text is that of a cancellation: the database
 /// can be faster than the service.
-fn is_cancelled(description: &Description) -> bool {
+pub(crate) fn is_cancelled(description: &Description) -> bool {
     match &description.status {
         Status::Aborted => true,
         Status::Failed => description
@@ -446,7 +496,8 @@ fn is_cancelled(description: &Description) -> bool {
 
 enum Polled {
     Ended(Box<Description>),
-    OutOfTime,
+    /// The deadline came first. The description is the last one since the call began.
+    OutOfTime(Option<Box<Description>>),
     Lost(Error),
 }
 
@@ -456,6 +507,8 @@ struct State<'a> {
     refused_at: Option<Instant>,
     /// Number of long polls lost in a row.
     lost: u32,
+    /// When the first poll in a row failed because credentials had expired.
+    expired_since: Option<Instant>,
     effort: &'a mut Effort,
 }
 
@@ -464,6 +517,18 @@ impl State<'_> {
         self.progress.elapsed = elapsed;
         if let (Holding::Refused { ago, .. }, Some(at)) = (&mut self.progress.holding, self.refused_at) {
             *ago = now - at;
+        }
+    }
+
+    /// Returns for how long polls have failed because credentials had expired; `None` after another error.
+    ///
+    /// Other transient errors say nothing about credentials, and leave the time running.
+    fn credentials_expired_for(&mut self, error: &Error) -> Option<Duration> {
+        match error.kind() {
+            ErrorKind::CredentialsExpired => {
+                Some(self.expired_since.get_or_insert_with(Instant::now).elapsed())
+            }
+            _ => None,
         }
     }
 

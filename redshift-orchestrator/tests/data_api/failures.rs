@@ -81,10 +81,17 @@ async fn submit_error(reply: Reply) -> Error {
 #[case(400, "IncompleteSignatureException", "", Denied)]
 #[case(403, "MissingAuthenticationToken", "", Denied)]
 #[case(400, "MissingAuthenticationTokenException", "", Denied)]
-#[case(403, "ExpiredToken", "", Denied)]
-#[case(400, "ExpiredTokenException", "The security token included in the request is expired", Denied)]
-#[case(400, "RequestExpired", "", Denied)]
+#[case(400, "UnrecognizedClientException", "The security token included in the request is invalid.", Denied)]
 #[case(403, "OptInRequired", "", Denied)]
+// Credentials that were valid before.
+#[case(403, "ExpiredToken", "", CredentialsExpired)]
+#[case(
+    400,
+    "ExpiredTokenException",
+    "The security token included in the request is expired",
+    CredentialsExpired
+)]
+#[case(400, "RequestExpired", "", CredentialsExpired)]
 // Faults.
 #[case(500, "ExecuteStatementException", "environmental error", ServiceFault)]
 #[case(500, "BatchExecuteStatementException", "environmental error", ServiceFault)]

@@ -1,23 +1,30 @@
 //! The journal's table, row by row, and what else may become of a single statement.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use redshift_orchestrator::{
     Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, Overrun,
-    PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage,
-    StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
+    PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
+    StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     journal::{
         ActiveRun, Claim, Entry, Event, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage,
         RunRecord, Settlement, Standing,
     },
     layer::Limit,
     local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted},
-    wait::{Durations, Learned},
+    pipeline::{OnFailure, Retry, Step},
+    wait::{Durations, Fixed, Learned},
 };
 use tokio::time::sleep;
 
-use crate::dying::Dying;
+use crate::{
+    dying::Dying,
+    support::{Told, now},
+};
 
 /// A scripted service, a journal and a clock that outlive processes.
 struct World {
@@ -351,6 +358,153 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
     let outcome = world.over(late).run(&key(), statement(), Some(Duration::from_secs(60))).await.unwrap();
     assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, Some(Overrun::EndedBefore)));
     assert_eq!(world.effects(), 1);
+}
+
+/// A service that accepts the cancellation of a running statement, and aborts it after so many minutes.
+fn rolling_back(minutes: usize) -> Told {
+    // One poll a minute, the first of them before the time is over.
+    let polls = std::iter::repeat_n(now(Status::Started), minutes + 2);
+    Told::new(polls.chain([now(Status::Aborted)]), [now(true)])
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+impl World {
+    /// An orchestrator that polls once a minute.
+    fn polling(&self, executor: impl StatementExecutor + 'static) -> Orchestrator {
+        self.over(executor).with_strategy(Fixed::new(minutes(1)))
+    }
+}
+
+/// The outcome used to be unknown, and after a resume aborted, so that a retry on `timed-out` did not apply.
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
+    let world = World::new(Script::new());
+    let limit = minutes(2);
+    let outcome = world.polling(rolling_back(10)).run(&key(), statement(), Some(limit)).await.unwrap();
+    assert_eq!(outcome.result, Conclusion::TimedOut { limit });
+    assert_eq!((outcome.overrun, outcome.failure()), (Some(Overrun::Cancelled), Some(FailureKind::TimedOut)));
+    assert!(!outcome.may_still_run());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
+    let world = World::new(Script::new());
+    let limit = minutes(2);
+    let slow = world.polling(rolling_back(10)).with_cancel_grace(minutes(5));
+    let outcome = slow.run(&key(), statement(), Some(limit)).await.unwrap();
+    assert_eq!(outcome.result, Conclusion::TimedOut { limit });
+    assert_eq!(outcome.overrun, Some(Overrun::CancelPending));
+    assert!(outcome.may_still_run());
+    let entry = world.journal.entry(&key()).await.unwrap().unwrap();
+    assert_eq!((entry.standing, entry.overdue), (Standing::Open, true));
+    // The next process finds it aborted: it timed out, and no other statement is submitted.
+    let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
+    let outcome = ended.run(&key(), statement(), Some(limit)).await.unwrap();
+    assert_eq!((&outcome.result, outcome.origin), (&Conclusion::TimedOut { limit }, Origin::Reattached));
+    assert_eq!(outcome.overrun, Some(Overrun::Cancelled));
+    let outcome = world.over(world.service.clone()).run(&key(), statement(), Some(limit)).await.unwrap();
+    assert_eq!((outcome.result, outcome.origin), (Conclusion::TimedOut { limit }, Origin::Journal));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_during_a_rollback_leaves_a_statement_that_timed_out() {
+    let world = World::new(Script::new());
+    let limit = Some(minutes(2));
+    let orchestrator = world.polling(rolling_back(1_000));
+    let key = key();
+    let run = orchestrator.run(&key, statement(), limit);
+    assert!(tokio::time::timeout(minutes(4), run).await.is_err(), "it rolls back");
+    let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
+    let outcome = ended.run(&key, statement(), limit).await.unwrap();
+    assert_eq!(outcome.failure(), Some(FailureKind::TimedOut), "{outcome:?}");
+    // An abort before the time was over is one by somebody else.
+    let world = World::new(Script::new());
+    let aborted = world.over(Told::new([now(Status::Aborted)], [now(false)]));
+    let outcome = aborted.run(&key, statement(), limit).await.unwrap();
+    assert_eq!(outcome.result, Conclusion::Aborted);
+}
+
+/// A retry beside a statement that is rolled back could run it twice.
+#[tokio::test(start_paused = true)]
+async fn a_step_is_not_repeated_while_its_cancellation_is_pending() {
+    // The second attempt finds the service aborting at once.
+    for (grace, statuses, attempts) in [(5, ["timed out", "skipped"], 1), (15, ["aborted", "aborted"], 2)] {
+        let world = World::new(Script::new());
+        let told = Arc::new(rolling_back(10));
+        let orchestrator = world.polling(told.clone()).with_cancel_grace(minutes(grace));
+        let step = Step::sql("load", "CALL load()")
+            .with_timeout(minutes(2))
+            .with_retry(Retry::new(2).on([FailureKind::TimedOut]))
+            .with_on_failure(OnFailure::Continue);
+        let after = Step::sql("after", "SELECT 1").after(["load"]);
+        let pipeline = Pipeline::builder("p").with_step(step).with_step(after).build().unwrap();
+        let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
+        assert_eq!(report.step("load").unwrap().attempts.len(), attempts, "{report}");
+        let found: Vec<_> = report.steps().iter().map(|step| step.status.as_str()).collect();
+        assert_eq!(found, statuses, "{report}");
+        assert_eq!(report.to_string().contains("`resume` waits for its end"), grace == 5, "{report}");
+    }
+}
+
+/// A service that refuses the first submits because the credentials have expired.
+#[derive(Debug)]
+struct ExpiredCredentials {
+    inner: LocalExecutor<Scripted>,
+    submits: Mutex<usize>,
+}
+
+#[async_trait]
+impl StatementExecutor for ExpiredCredentials {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let is_expired = {
+            let mut submits = self.submits.lock().unwrap();
+            *submits = submits.saturating_sub(1);
+            *submits > 0
+        };
+        match is_expired {
+            true => Err(Error::new(ErrorKind::CredentialsExpired, "the security token is expired")),
+            false => self.inner.submit(statement, wait).await,
+        }
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.inner.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.inner.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.inner.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.inner.list(filter, page).await
+    }
+
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        self.inner.target()
+    }
+}
+
+/// A step whose submit met expired credentials used to fail at once, although they were about to be renewed.
+#[tokio::test(start_paused = true)]
+async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_sent() {
+    for (times, is_accepted) in [(3, true), (1_000, false)] {
+        let world = World::new(Script::new());
+        let expired = ExpiredCredentials { inner: world.service.clone(), submits: Mutex::new(times) };
+        let outcome = world.over(expired).run(&key(), statement(), None).await;
+        match is_accepted {
+            true => assert!(outcome.unwrap().is_finished()),
+            false => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CredentialsExpired),
+        }
+        let entry = world.journal.entry(&key()).await.unwrap().unwrap();
+        assert_eq!(matches!(entry.standing, Standing::Refused(_)), !is_accepted);
+    }
 }
 
 #[tokio::test(start_paused = true)]

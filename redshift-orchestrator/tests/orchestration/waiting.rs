@@ -240,6 +240,80 @@ async fn a_statement_that_cannot_be_cancelled_is_said_to_run_on() {
     );
 }
 
+/// Waits for a statement of a told service with this limit and the default grace.
+async fn limited_to(limit: f64, told: &Told) -> (Ending, f64) {
+    let begun = tokio::time::Instant::now();
+    let ending = Wait::new(told, &StatementId::new("told"), &Fixed::new(secs(60.0)))
+        .with_limit(secs(limit))
+        .until_ended(&mut Effort::default())
+        .await;
+    (ending, begun.elapsed().as_secs_f64())
+}
+
+/// Started for `running` seconds, one answer a minute, then `ending`.
+fn started(running: f64, ending: Status) -> impl Iterator<Item = Answer<Status>> {
+    let polls = (running / 60.0) as usize;
+    std::iter::repeat_n(now(Status::Started), polls).chain([now(ending)])
+}
+
+/// A rollback that took longer than a minute used to leave the statement unknown.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_statement_may_take_as_long_as_it_ran_and_at_least_15_minutes_to_end() {
+    for (limit, rolling_back) in [(60.0, 720.0), (7_200.0, 7_020.0)] {
+        let told = Told::new(started(limit + rolling_back, Status::Aborted), [now(true)]);
+        let (ending, _) = limited_to(limit, &told).await;
+        assert!(
+            matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. }),
+            "{ending:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancellation_that_is_still_pending_after_the_grace_says_so() {
+    for (limit, grace) in [(60.0, 900.0), (7_200.0, 7_200.0)] {
+        let told = Told::new([now(Status::Started)], [now(true)]);
+        let (ending, took) = limited_to(limit, &told).await;
+        let Ending::TimedOut { cancellation: Cancellation::Pending(description), .. } = ending else {
+            panic!("{ending:?}")
+        };
+        assert_eq!((description.status, took), (Status::Started, limit + grace));
+        assert_eq!(told.asked().iter().filter(|asked| matches!(asked, Asked::Cancel(_))).count(), 1);
+    }
+}
+
+/// Temporary credentials that expired during a long statement used to end its wait.
+#[tokio::test(start_paused = true)]
+async fn expired_credentials_are_survived_until_they_are_renewed() {
+    let expired = || fails(ErrorKind::CredentialsExpired);
+    let told = Told::new(
+        [expired(), expired(), fails(ErrorKind::Disconnected), expired(), held(), now(Status::Finished)],
+        [],
+    );
+    let (ending, effort) = limited(&told).await;
+    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert_eq!(effort.faults[&ErrorKind::CredentialsExpired], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_nothing_renews_end_the_wait_after_a_while() {
+    for (limit, expected) in [(None, 900.0..960.0), (Some(60.0), 60.0..120.0)] {
+        let told = Told::new([fails(ErrorKind::CredentialsExpired)], []);
+        let (id, strategy) = (StatementId::new("told"), LongPoll::default());
+        let mut wait = Wait::new(&told, &id, &strategy);
+        if let Some(limit) = limit {
+            wait = wait.with_expired_credentials_limit(secs(limit));
+        }
+        let begun = tokio::time::Instant::now();
+        let ending = wait.until_ended(&mut Effort::default()).await;
+        assert!(
+            matches!(&ending, Ending::Lost(error) if error.kind() == ErrorKind::CredentialsExpired),
+            "{ending:?}"
+        );
+        assert!(expected.contains(&begun.elapsed().as_secs_f64()), "{:?}", begun.elapsed());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn faults_are_survived_for_as_long_as_the_limit_allows() {
     let told = Told::new(

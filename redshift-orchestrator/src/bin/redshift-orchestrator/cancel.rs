@@ -31,6 +31,10 @@ pub(crate) struct CancelOptions {
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     only: Vec<String>,
 
+    /// How long to wait for a cancelled statement to end, which Redshift rolls back first
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
+    cancel_grace: Duration,
+
     #[command(flatten)]
     service: ServiceOptions,
 
@@ -66,9 +70,9 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let service = options.service.connect(Some(&pipeline)).await?;
     let mut exit = Exit::Success;
     for entry in entries {
-        let fate = stop(&*service.executor, &entry).await?;
+        let fate = stop(&*service.executor, &entry, options.cancel_grace).await?;
         exit = match &fate {
-            Fate::NotCancelled(_) if exit != Exit::Unknown => Exit::Failed,
+            Fate::NotCancelled(_) | Fate::Pending if exit != Exit::Unknown => Exit::Failed,
             Fate::NotFound => Exit::Unknown,
             _ => exit,
         };
@@ -85,12 +89,14 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
 enum Fate {
     Cancelled(Description),
     EndedBefore(Description),
+    /// The service accepted the cancellation, and the statement has not ended.
+    Pending,
     NotCancelled(String),
     /// No listing shows it, and its id is not known.
     NotFound,
 }
 
-async fn stop(executor: &dyn StatementExecutor, entry: &Entry) -> Result<Fate> {
+async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Duration) -> Result<Fate> {
     let id = match &entry.id {
         Some(id) => id.clone(),
         None => match find(executor, &entry.name).await? {
@@ -99,12 +105,13 @@ async fn stop(executor: &dyn StatementExecutor, entry: &Entry) -> Result<Fate> {
         },
     };
     let strategy = LongPoll::default();
-    let wait = Wait::new(executor, &id, &strategy).with_limit(Duration::ZERO);
+    let wait = Wait::new(executor, &id, &strategy).with_limit(Duration::ZERO).with_grace(grace);
     Ok(match wait.until_ended(&mut Effort::default()).await {
         Ending::Ended(description) => Fate::EndedBefore(description),
         Ending::TimedOut { cancellation, .. } => match cancellation {
             Cancellation::Cancelled(description) => Fate::Cancelled(description),
             Cancellation::EndedBefore(description) => Fate::EndedBefore(description),
+            Cancellation::Pending(_) => Fate::Pending,
             Cancellation::NotCancelled(error) => Fate::NotCancelled(error.to_string()),
             other => Fate::NotCancelled(format!("{other:?}")),
         },
@@ -138,6 +145,7 @@ fn tell(as_json: bool, entry: &Entry, fate: &Fate) {
             Status::Aborted => ("aborted-before", "had been cancelled already".to_owned()),
             _ => ("failed-before", "failed just before".to_owned()),
         },
+        Fate::Pending => ("pending", "was cancelled, and has not ended yet".to_owned()),
         Fate::NotCancelled(error) => ("not-cancelled", format!("could not be cancelled: {error}")),
         Fate::NotFound => ("not-found", "was perhaps never submitted: no listing shows it".to_owned()),
     };

@@ -80,6 +80,11 @@ struct Common {
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
     patience: Duration,
 
+    /// How long to wait for a cancelled statement to end, which Redshift rolls back first. As long as it ran, and at
+    /// least 15m, unless given
+    #[arg(long, value_name = "DURATION", value_parser = crate::options::duration)]
+    cancel_grace: Option<Duration>,
+
     /// Write the report to this file, too (.json, .txt, .svg, .html); more than one may be given
     #[arg(long = "report", value_name = "FILE")]
     reports: Vec<ReportFile>,
@@ -214,6 +219,9 @@ impl Common {
         let mut orchestrator =
             Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
         orchestrator = orchestrator.with_patience(self.patience).with_quotations(self.quotations);
+        if let Some(grace) = self.cancel_grace {
+            orchestrator = orchestrator.with_cancel_grace(grace);
+        }
         orchestrator = orchestrator.with_names_in_sql(self.names_in_sql);
         if let Some(messages) = service.messages.filter(|_| self.messages || self.service.postgres.is_some())
         {
