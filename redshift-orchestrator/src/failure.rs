@@ -1,6 +1,6 @@
 //! [`FailureKind`]: the reason why a step failed. It determines whether a retry can help.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,39 +67,225 @@ impl FailureKind {
 
     /// Derives the kind from the error text of a statement that ended `FAILED`.
     ///
-    /// The texts are those of Redshift and PostgreSQL. An unrecognised text yields [`Sql`](Self::Sql), which
-    /// a step retries only if its `retry` lists it.
+    /// The texts are those of Redshift and PostgreSQL. The first of these that is found decides:
+    ///
+    /// 1. the SQLSTATE at the end of the message: `[SQLSTATE 40001]`, `(SQLSTATE 40001)`, `[SQL State=40001]`; not `XX000`,
+    ///    which Redshift has for all of its own errors
+    /// 2. the code of Redshift's own errors: a message that is only a number (`ERROR: 1023 DETAIL: …`), or the line `code:`
+    ///    in the block that Redshift adds
+    /// 3. the first line, compared as a whole or by its beginning. Words in its middle, and in later lines, have no meaning: a
+    ///    procedure may raise or quote any text. Every `RAISE EXCEPTION` has the severity `ERROR`, and a lost connection never
+    ///    has it, so an `ERROR` is never a [`Connection`](Self::Connection) failure.
+    ///
+    /// An unrecognised text yields [`Sql`](Self::Sql), which a step retries only if its `retry` lists it.
     pub fn of_text(text: &str) -> Self {
-        let text = text.to_ascii_lowercase();
-        TEXTS.iter().find(|(part, _)| text.contains(part)).map_or(Self::Sql, |(_, kind)| *kind)
+        let message = Message::read(text);
+        message.by_sqlstate().or_else(|| message.by_code()).unwrap_or_else(|| message.by_words())
     }
 }
 
-/// Parts of the database's messages in lower case. The first match wins.
-const TEXTS: [(&str, FailureKind); 22] = [
-    ("serializable isolation violation", FailureKind::SerializationConflict),
-    ("conflict with concurrent transaction", FailureKind::SerializationConflict),
-    ("could not serialize access", FailureKind::SerializationConflict),
-    ("deadlock detected", FailureKind::Deadlock),
-    ("could not open relation with oid", FailureKind::ConcurrentDdl),
-    ("concurrently dropped", FailureKind::ConcurrentDdl),
-    ("tuple concurrently updated", FailureKind::ConcurrentDdl),
-    ("tuple concurrently deleted", FailureKind::ConcurrentDdl),
-    ("cache lookup failed for relation", FailureKind::ConcurrentDdl),
-    ("due to statement timeout", FailureKind::StatementTimeout),
-    ("due to lock timeout", FailureKind::StatementTimeout),
-    ("cancelled by wlm", FailureKind::StatementTimeout),
-    ("canceled by wlm", FailureKind::StatementTimeout),
-    ("query cancelled on user's request", FailureKind::Aborted),
-    ("query canceled on user's request", FailureKind::Aborted),
-    ("due to user request", FailureKind::Aborted),
-    ("terminating connection", FailureKind::Connection),
-    ("server closed the connection", FailureKind::Connection),
-    ("connection refused", FailureKind::Connection),
-    ("connection reset", FailureKind::Connection),
-    ("the database system is starting up", FailureKind::Connection),
-    ("the database system is shutting down", FailureKind::Connection),
+/// The parts of a database's message that can decide.
+struct Message<'a> {
+    /// `true` for `ERROR:`, `false` for `FATAL:`, `PANIC:`, and texts of clients, which have no severity.
+    is_error: bool,
+    sqlstate: Option<&'a str>,
+    code: Option<u32>,
+    /// The first line without severity and SQLSTATE, in lower case.
+    words: String,
+}
+
+impl<'a> Message<'a> {
+    fn read(text: &'a str) -> Self {
+        let text = text.trim();
+        let text = without_driver(text).unwrap_or(text);
+        let text = without_number(text).unwrap_or(text);
+        let (severity, rest) = severity(text);
+        // A message may have several lines, and the SQLSTATE is behind the last of them.
+        let mut lines = rest.lines();
+        let first = lines.next().unwrap_or_default();
+        let last = lines.take_while(|line| !begins_details(line)).last().unwrap_or(first);
+        let (_, sqlstate) = without_sqlstate(last);
+        let words = trimmed(without_sqlstate(first).0);
+        let (words, code) = match number(words) {
+            Some((number, words)) => (words, Some(number)),
+            None => (words, code_in_block(rest)),
+        };
+        let is_error = severity.is_some_and(|severity| severity == "ERROR");
+        Self { is_error, sqlstate, code, words: words.to_ascii_lowercase() }
+    }
+
+    fn by_sqlstate(&self) -> Option<FailureKind> {
+        match self.sqlstate? {
+            // Redshift's own errors have a code; of PostgreSQL's internal errors, the words decide.
+            "XX000" => None,
+            "40001" => Some(FailureKind::SerializationConflict),
+            "40P01" => Some(FailureKind::Deadlock),
+            // Cancelled, by a person or by a timeout; a lock that was not to be had, at once or in time.
+            "57014" | "55P03" => match self.by_words() {
+                FailureKind::Sql if self.sqlstate == Some("57014") => Some(FailureKind::Aborted),
+                kind => Some(kind),
+            },
+            "57P01" | "57P02" | "57P03" | "57P05" => Some(FailureKind::Connection),
+            state if state.starts_with("08") => Some(FailureKind::Connection),
+            _ => Some(FailureKind::Sql),
+        }
+    }
+
+    /// Sources: c_serial_isolation.html of the Redshift guide (1018, 1023), awslabs/aws-lambda-redshift-loader#68 (1020,
+    /// `abort query`, `system requested abort`).
+    fn by_code(&self) -> Option<FailureKind> {
+        match self.code? {
+            1018 => Some(FailureKind::ConcurrentDdl),
+            1020 => Some(FailureKind::Aborted),
+            1023 => Some(FailureKind::SerializationConflict),
+            _ => None,
+        }
+    }
+
+    fn by_words(&self) -> FailureKind {
+        let words = without_query_id(&self.words);
+        TEXTS
+            .iter()
+            .filter(|(_, kind)| !self.is_error || *kind != FailureKind::Connection)
+            .find(|(form, _)| form.fits(&words))
+            .map_or(FailureKind::Sql, |(_, kind)| *kind)
+    }
+}
+
+/// How a known text is compared with the first line.
+enum Form {
+    Whole(&'static str),
+    Begin(&'static str),
+    Around(&'static str, &'static str),
+}
+
+impl Form {
+    fn fits(&self, words: &str) -> bool {
+        match self {
+            Self::Whole(text) => words == *text,
+            Self::Begin(text) => words.starts_with(text),
+            Self::Around(begin, end) => words.starts_with(begin) && words.ends_with(end),
+        }
+    }
+}
+
+use Form::{Around, Begin, Whole};
+
+/// Redshift's and PostgreSQL's messages, in lower case.
+const TEXTS: [(Form, FailureKind); 26] = [
+    (Begin("serializable isolation violation"), FailureKind::SerializationConflict),
+    (
+        Begin("could not complete because of conflict with concurrent transaction"),
+        FailureKind::SerializationConflict,
+    ),
+    (Begin("could not serialize access due to "), FailureKind::SerializationConflict),
+    (Whole("deadlock detected"), FailureKind::Deadlock),
+    (Begin("could not open relation with oid "), FailureKind::ConcurrentDdl),
+    (Around("table ", " dropped by concurrent transaction"), FailureKind::ConcurrentDdl),
+    (Around("", " was concurrently dropped"), FailureKind::ConcurrentDdl),
+    (Whole("tuple concurrently updated"), FailureKind::ConcurrentDdl),
+    (Whole("tuple concurrently deleted"), FailureKind::ConcurrentDdl),
+    (Begin("cache lookup failed for relation "), FailureKind::ConcurrentDdl),
+    (Whole("canceling statement due to statement timeout"), FailureKind::StatementTimeout),
+    (Whole("canceling statement due to lock timeout"), FailureKind::StatementTimeout),
+    (Begin("query cancelled by wlm"), FailureKind::StatementTimeout),
+    (Begin("query canceled by wlm"), FailureKind::StatementTimeout),
+    (Whole("query cancelled on user's request"), FailureKind::Aborted),
+    (Whole("query canceled on user's request"), FailureKind::Aborted),
+    (Whole("canceling statement due to user request"), FailureKind::Aborted),
+    (Begin("terminating connection"), FailureKind::Connection),
+    (Begin("server closed the connection"), FailureKind::Connection),
+    (Begin("could not connect to server"), FailureKind::Connection),
+    (Begin("connection refused"), FailureKind::Connection),
+    (Begin("connection reset"), FailureKind::Connection),
+    (Begin("an i/o error occurred while sending to the backend"), FailureKind::Connection),
+    (Begin("the database system is starting up"), FailureKind::Connection),
+    (Begin("the database system is shutting down"), FailureKind::Connection),
+    (Begin("the database system is in recovery mode"), FailureKind::Connection),
 ];
+
+/// Removes what Redshift's JDBC driver puts before a message: `[Amazon](500310) Invalid operation: `.
+fn without_driver(text: &str) -> Option<&str> {
+    let (code, rest) = text.strip_prefix("[Amazon](")?.split_once(") Invalid operation: ")?;
+    code.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
+}
+
+/// Removes what the Data API puts before the message of a statement in a batch: `Query #2 failed with `.
+fn without_number(text: &str) -> Option<&str> {
+    let (number, rest) = text.strip_prefix("Query #")?.split_once(" failed with ")?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
+}
+
+/// Splits `ERROR:  text` and `ERROR:text`.
+fn severity(text: &str) -> (Option<&'static str>, &str) {
+    let found = ["ERROR", "FATAL", "PANIC"].into_iter().find_map(|severity| {
+        let (begin, rest) = text.split_at_checked(severity.len())?;
+        let rest = rest.strip_prefix(':').filter(|_| begin.eq_ignore_ascii_case(severity))?;
+        Some((Some(severity), rest.trim_start()))
+    });
+    found.unwrap_or((None, text))
+}
+
+/// Splits off the SQLSTATE in brackets at the end of a line.
+fn without_sqlstate(line: &str) -> (&str, Option<&str>) {
+    let line = trimmed(line);
+    let inside = match line.as_bytes().last() {
+        Some(b']') => line.rfind('['),
+        Some(b')') => line.rfind('('),
+        _ => None,
+    };
+    let found = inside.and_then(|open| {
+        let bracket = &line[open + 1..line.len() - 1];
+        let words = ["SQLSTATE", "SQL State"];
+        let state = words.into_iter().find_map(|word| bracket.strip_prefix(word))?;
+        let state = state.trim_start_matches([' ', ':', '=']);
+        let is_state = state.len() == 5 && state.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_state.then_some((&line[..open], Some(state)))
+    });
+    found.unwrap_or((line, None))
+}
+
+fn trimmed(text: &str) -> &str {
+    text.trim_end_matches([' ', '.', ';', '\t', '\r'])
+}
+
+/// Splits off the number that some of Redshift's errors have for a message: `1023`, `1023 DETAIL: …`. A number that
+/// begins a sentence is none.
+fn number(words: &str) -> Option<(u32, &str)> {
+    let end = words.find(|c: char| !c.is_ascii_digit()).unwrap_or(words.len());
+    let rest = words[end..].trim_start();
+    let details = ["DETAIL:", "Detail:", "Details:", "Serializable isolation violation"];
+    let is_code = rest.is_empty() || details.iter().any(|detail| rest.starts_with(detail));
+    words[..end].parse().ok().filter(|_| is_code).map(|number| (number, rest))
+}
+
+fn begins_details(line: &str) -> bool {
+    const NAMES: [&str; 6] = ["detail", "details", "hint", "where", "context", "position"];
+    let line = line.trim_start();
+    line.starts_with("---")
+        || line
+            .split_once(':')
+            .is_some_and(|(name, _)| NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)))
+}
+
+/// Reads the code in the block between dashes that Redshift adds as the detail of its own errors.
+fn code_in_block(text: &str) -> Option<u32> {
+    let mut lines = text.lines().map(str::trim);
+    lines.by_ref().find(|line| line.len() > 5 && line.bytes().all(|byte| byte == b'-'))?;
+    let code =
+        lines.take_while(|line| !line.starts_with("--")).find_map(|line| line.strip_prefix("code:"))?;
+    let code = code.trim_start();
+    code[..code.find(|c: char| !c.is_ascii_digit()).unwrap_or(code.len())].parse().ok()
+}
+
+/// Removes the number from `query (168) cancelled on user's request`.
+fn without_query_id(words: &str) -> Cow<'_, str> {
+    let rest = words.strip_prefix("query (").and_then(|rest| rest.split_once(") "));
+    match rest {
+        Some((id, rest)) if id.bytes().all(|byte| byte.is_ascii_digit()) => format!("query {rest}").into(),
+        _ => words.into(),
+    }
+}
 
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,32 +295,133 @@ impl fmt::Display for FailureKind {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    /// The texts are real ones: of the Redshift guide, of issues (snowplow/snowplow-rdb-loader#557, estuary/connectors#5218,
+    /// awslabs/aws-lambda-redshift-loader#68, dbt-labs/dbt-redshift#766), and of PostgreSQL.
     #[test]
-    fn reads_the_databases_words() {
+    fn reads_the_databases_messages() {
+        use FailureKind::*;
         for (text, kind) in [
+            // Redshift's own codes.
             (
                 "ERROR: 1023 DETAIL: Serializable isolation violation on table in Redshift DETAIL: Serializable isolation violation on table - 1234",
-                FailureKind::SerializationConflict,
+                SerializationConflict,
             ),
             (
-                "ERROR: could not serialize access due to concurrent update",
-                FailureKind::SerializationConflict,
+                "ERROR:1023 DETAIL: Serializable isolation violation on a table in Redshift",
+                SerializationConflict,
             ),
-            ("ERROR: deadlock detected", FailureKind::Deadlock),
-            ("ERROR: could not open relation with OID 108340", FailureKind::ConcurrentDdl),
-            ("ERROR: canceling statement due to statement timeout", FailureKind::StatementTimeout),
             (
-                "ERROR: Query (42) cancelled by WLM abort action of Query Monitoring Rule",
-                FailureKind::StatementTimeout,
+                "ERROR: 1023\n  Detail: Serializable isolation violation on table - 119371",
+                SerializationConflict,
             ),
-            ("ERROR: canceling statement due to user request", FailureKind::Aborted),
-            ("FATAL: terminating connection due to administrator command", FailureKind::Connection),
-            ("ERROR: relation \"sales\" does not exist", FailureKind::Sql),
-            ("", FailureKind::Sql),
+            ("ERROR: 1023 (SQLSTATE XX000)", SerializationConflict),
+            (
+                "[Amazon](500310) Invalid operation: 1023 \nDetails: Serializable isolation violation on table - 100167, \
+                 transactions forming the cycle are: 55705701, 55705754 (pid:16606);",
+                SerializationConflict,
+            ),
+            ("Serializable isolation violation on table - 119371", SerializationConflict),
+            ("ERROR: 1018 DETAIL: Relation does not exist.", ConcurrentDdl),
+            (
+                "ERROR: abort query\nDETAIL:\n-----------------------------------------------\n  error:  abort query\n  \
+                 code:      1020\n  context:   system requested abort\n  query:     1903\n  location:  queryabort.cpp:347\n  \
+                 process:   padbmaster [pid=13787]\n  -----------------------------------------------",
+                Aborted,
+            ),
+            (
+                "ERROR:  8001\nDETAIL:  The combined length of columns processed in the SQL statement\nexceeded the query-processing \
+                 limit of 65535 characters (pid:7627)",
+                Sql,
+            ),
+            (
+                "ERROR:  Rate Exceeded.; Exception: TooManyRequestsException; ShouldRetry: 1\nDETAIL:\n-------------------\nerror:  \
+                 Rate Exceeded.\ncode:      32103\ncontext:query:     0\n-------------------",
+                Sql,
+            ),
+            // SQLSTATE.
+            (
+                "ERROR: could not serialize access due to concurrent update [SQLSTATE 40001]",
+                SerializationConflict,
+            ),
+            (
+                "ERROR: 1023 Serializable isolation violation: could not serialize access due to concurrent update [SQLSTATE 40001]",
+                SerializationConflict,
+            ),
+            ("ERROR: die Transaktion wurde abgebrochen (SQLSTATE 40P01)", Deadlock),
+            ("ERROR: permission denied for relation test [SQL State=42501]", Sql),
+            ("ERROR: canceling statement due to statement timeout [SQLSTATE 57014]", StatementTimeout),
+            ("ERROR: canceling statement due to user request [SQLSTATE 57014]", Aborted),
+            ("ERROR: Long-running query [SQLSTATE 57014]", Aborted),
+            ("ERROR: canceling statement due to lock timeout [SQLSTATE 55P03]", StatementTimeout),
+            ("ERROR: could not obtain lock on relation \"sales\" [SQLSTATE 55P03]", Sql),
+            ("FATAL: terminating connection due to administrator command [SQLSTATE 57P01]", Connection),
+            ("ERROR: could not open relation with OID 108340 [SQLSTATE XX000]", ConcurrentDdl),
+            // The first line.
+            ("ERROR: could not serialize access due to concurrent update", SerializationConflict),
+            ("could not complete because of conflict with concurrent transaction", SerializationConflict),
+            ("ERROR: deadlock detected\n  Detail: Process 1 waits for AccessExclusiveLock.", Deadlock),
+            ("Query #11 failed with ERROR: deadlock detected", Deadlock),
+            ("ERROR: could not open relation with OID 108340", ConcurrentDdl),
+            ("ERROR: table 108340 dropped by concurrent transaction", ConcurrentDdl),
+            ("ERROR: canceling statement due to statement timeout", StatementTimeout),
+            (
+                "ERROR: Query (42) cancelled by WLM abort action of Query Monitoring Rule \"long\".",
+                StatementTimeout,
+            ),
+            ("ERROR:  Query (168) cancelled on user's request", Aborted),
+            ("ERROR: Query cancelled on user's request.", Aborted),
+            ("ERROR: canceling statement due to user request", Aborted),
+            ("FATAL: terminating connection due to administrator command", Connection),
+            ("FATAL:  the database system is starting up", Connection),
+            (
+                "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally",
+                Connection,
+            ),
+            (
+                "Connection refused. Check that the hostname and port are correct and that the postmaster is accepting TCP/IP \
+                 connections.",
+                Connection,
+            ),
+            ("ERROR: relation \"sales\" does not exist", Sql),
+            ("", Sql),
         ] {
             assert_eq!(FailureKind::of_text(text), kind, "{text}");
+        }
+    }
+
+    /// A text that a procedure raised or quoted used to count as what it spoke of, and its step was repeated.
+    #[test]
+    fn words_within_a_message_have_no_meaning() {
+        for text in [
+            "ERROR: upstream said: connection refused",
+            "ERROR: upstream said: connection refused [SQLSTATE P0001]\n  Where: PL/pgSQL function load() line 3 at RAISE",
+            "ERROR: connection refused",
+            "ERROR: connection refused by the partner [SQLSTATE P0001]",
+            "ERROR: deadlock detected [SQLSTATE P0001]",
+            "ERROR: deadlock detected\nin the other system [SQLSTATE P0001]\n  Where: PL/pgSQL function load() line 3 at RAISE",
+            "ERROR: no deadlock detected, and yet: 3 rows are missing",
+            "ERROR: 1023 rows were rejected",
+            "ERROR: order 1023",
+            "ERROR: value (40001) is out of range",
+            "ERROR: the partner failed with SQLSTATE 40001 at 06:30",
+            "ERROR: invalid input syntax for integer: \"deadlock detected\"",
+            "ERROR: relation \"canceling statement due to user request\" does not exist",
+            "ERROR: column \"x\" does not exist\n  Hint: could not serialize access due to concurrent update",
+            "ERROR: bad row\nDETAIL: code: 1023",
+            "ERROR: Query (1; terminating connection) cancelled on user's request",
+        ] {
+            assert_eq!(FailureKind::of_text(text), FailureKind::Sql, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_has_a_kind(text in "\\PC{0,60}(\\[SQLSTATE [0-9A-Zä]{4,5}[\\])]|\n-----*\ncode: [0-9ä]{0,12})?") {
+            let _ = FailureKind::of_text(&text);
         }
     }
 

@@ -27,7 +27,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use crate::{
-    ClientToken, ErrorKind, Result, StatementId, Status, StepKey,
+    ClientToken, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
     journal::{
         Claim, Ended, Event, Journal, Keep, Prune, Pruned, Record, RunBegun, RunCursor, RunEvent, RunRecord,
         RunResult, Settlement, Standing, prune,
@@ -341,6 +341,7 @@ fn ended() -> Ended {
     Ended {
         status: Status::Failed,
         error: Some("ERROR: \"quoted\"\nand on two lines".into()),
+        failure: Some(FailureKind::Sql),
         timed_out: true,
         executing: Some(Duration::from_millis(1_500)),
         rows: Some(7),

@@ -455,7 +455,7 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::{
-        ClientToken, StatementId, Status,
+        ClientToken, FailureKind, StatementId, Status,
         journal::{Ended, Event, RunBegun, RunEvent, Settlement, Standing},
     };
 
@@ -478,6 +478,7 @@ mod tests {
         let ended = Event::Ended(Ended {
             status: Status::Failed,
             error: Some("ERROR: no such table".into()),
+            failure: Some(FailureKind::Sql),
             timed_out: false,
             executing: Some(std::time::Duration::from_millis(1_500)),
             rows: None,

@@ -53,7 +53,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientToken, Error, ErrorKind, Result, StatementId, Status, StepKey, outcome::what_to_check};
+use crate::{
+    ClientToken, Error, ErrorKind, FailureKind, Result, StatementId, Status, StepKey, outcome::what_to_check,
+};
 
 mod file;
 mod group;
@@ -222,6 +224,9 @@ pub struct Ended {
     /// Error text of the database, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why it failed, read from the whole text of the database before anything was taken out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureKind>,
     /// `true` if it was cancelled because its timeout expired.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub timed_out: bool,

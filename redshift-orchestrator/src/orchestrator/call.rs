@@ -324,12 +324,10 @@ impl<'a> Call<'a> {
         if description.status == Status::Finished {
             orchestrator.durations.add(&key.step, description.duration.unwrap_or_else(|| waiting.elapsed()));
         }
-        let said = error_text(&description);
-        let mut ended = Ended::with_error(&description, said.as_deref().map(|said| self.tell(said)));
+        let mut ended = Ended::told(&description, |said| self.tell(&said));
         ended.timed_out =
             overrun == Some(Overrun::Cancelled) || (entry.overdue && is_cancelled(&description));
-        // The kind is derived from the complete text, before redaction.
-        let result = conclude(&ended, FailureKind::of_text(said.as_deref().unwrap_or_default()), self.limit);
+        let result = conclude(&ended, self.limit);
         self.record(Event::Ended(ended))
             .await
             .map_err(|error| error.with_submitted(&id).with_context("status", &description.status))?;
@@ -470,17 +468,21 @@ fn mask_in<'m>(
 impl Ended {
     /// Returns the part of a description that a journal keeps. The error text is redacted.
     pub fn of(description: &Description) -> Self {
-        let told = |said: String| match Mask::of_described(description) {
+        Self::told(description, |said| match Mask::of_described(description) {
             Some(mask) => mask.apply(&said),
             None => said,
-        };
-        Self::with_error(description, error_text(description).map(told))
+        })
     }
 
-    fn with_error(description: &Description, error: Option<String>) -> Self {
+    fn told(description: &Description, tell: impl FnOnce(String) -> String) -> Self {
+        let (failure, error) = match error_text(description) {
+            Some((kind, said)) => (kind, Some(tell(said))),
+            None => (FailureKind::Sql, None),
+        };
         Self {
             status: description.status.clone(),
             error,
+            failure: (description.status == Status::Failed).then_some(failure),
             timed_out: false,
             executing: description.duration,
             rows: description.result_rows,
@@ -489,12 +491,14 @@ impl Ended {
     }
 }
 
-fn conclude(ended: &Ended, kind: FailureKind, limit: Duration) -> Conclusion {
+fn conclude(ended: &Ended, limit: Duration) -> Conclusion {
     match ended.status {
         Status::Finished => Conclusion::Finished,
         _ if ended.timed_out => Conclusion::TimedOut { limit },
         Status::Aborted => Conclusion::Aborted,
         _ => {
+            let said = ended.error.as_deref().unwrap_or_default();
+            let kind = ended.failure.unwrap_or_else(|| FailureKind::of_text(said));
             let error =
                 ended.error.clone().unwrap_or_else(|| "the database returned no error text".to_owned());
             Conclusion::Failed { kind, error }
@@ -512,16 +516,19 @@ pub(super) fn recorded(entry: &Entry, ended: &Ended, limit: Duration) -> (Conclu
         description.has_result_set = ended.has_result_set;
         description
     });
-    let kind = FailureKind::of_text(ended.error.as_deref().unwrap_or_default());
-    (conclude(ended, kind, limit), description)
+    (conclude(ended, limit), description)
 }
 
-/// Returns the error text of a statement. If a batch has none, it is the first one of its statements.
-fn error_text(description: &Description) -> Option<String> {
+/// Returns the error text of a statement and its kind. If a batch has none, it is the first one of its
+/// statements, with the number of the statement before it.
+fn error_text(description: &Description) -> Option<(FailureKind, String)> {
     let own = description.error.clone().filter(|error| !error.is_empty());
+    let own = own.map(|error| (FailureKind::of_text(&error), error));
     own.or_else(|| {
         description.sub_statements.iter().enumerate().find_map(|(index, sub)| {
-            sub.error.as_ref().map(|error| format!("statement {} of the batch: {error}", index + 1))
+            let error = sub.error.as_ref()?;
+            let told = format!("statement {} of the batch: {error}", index + 1);
+            Some((FailureKind::of_text(error), told))
         })
     })
 }
