@@ -15,11 +15,13 @@ use crate::{
 
 mod call;
 mod divide;
+mod parts;
 mod submit;
 mod turns;
 
 use call::{Call, recorded};
-pub(crate) use divide::{divide, is_done, is_finished};
+pub(crate) use divide::{is_done, is_finished};
+pub(crate) use parts::LastPart;
 use turns::Turns;
 
 /// Runs each statement at most once per [`StepKey`], waits for it, and returns an outcome in every case.
@@ -348,22 +350,10 @@ impl Orchestrator {
     ) -> Result<Vec<Outcome>> {
         key.check()?;
         let known = self.journal.run(&key.run).await?;
-        let deadline = tokio::time::Instant::now() + limit.unwrap_or(LONGEST_RUN);
-        let mut outcomes = Vec::new();
-        for (key, part) in divide(&self.namespace, key, &statement, &known)? {
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            if left.is_zero() && !outcomes.is_empty() {
-                break;
-            }
-            let limit = key.part.map_or(limit, |_| Some(left));
-            let outcome = self.run(&key, part, limit).await?;
-            let goes_on = outcome.result.lets_others_run();
-            outcomes.push(outcome);
-            if !goes_on {
-                break;
-            }
-        }
-        Ok(outcomes)
+        let mut results = Vec::new();
+        self.run_each_part(key, &statement, &known, limit, || false, |_, result| results.push(result))
+            .await?;
+        results.into_iter().collect()
     }
 
     /// Records the outcome that an operator determined for a statement whose outcome is unknown, so that its

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Outcome, Progressed, Result, Statement, StepKey,
-    journal::Entry, orchestrator::divide,
+    journal::Entry, orchestrator::LastPart,
 };
 
 /// Attempts at one step.
@@ -69,49 +69,44 @@ impl StepAttempts<'_> {
 
     /// Runs one attempt, and reports its statements.
     async fn attempt(&self, reports: &mut Vec<AttemptReport>) -> Ending {
-        let parts = match divide(&self.orchestrator.namespace, &self.key, &self.statement, &self.known) {
-            Ok(parts) => parts,
+        let (mut ending, mut started) = (Ending::of(StepStatus::Finished), self.begun.elapsed());
+        let ended = |key: &StepKey, result: Result<Outcome>| {
+            let (status, failure) = judge(&result);
+            let now = self.begun.elapsed();
+            let report = AttemptReport::new(key, std::mem::replace(&mut started, now), now, result);
+            if report.may_still_run {
+                // A repetition would run beside it.
+                ending = Ending::of(status);
+            } else if status != StepStatus::Finished {
+                ending.status = status;
+                ending.failures.extend(failure);
+            }
+            reports.push(report);
+        };
+        let (orchestrator, is_stopped) = (self.orchestrator, || self.stop.is_asked());
+        let parts = orchestrator.run_each_part(
+            &self.key,
+            &self.statement,
+            &self.known,
+            self.step.timeout,
+            is_stopped,
+            ended,
+        );
+        match parts.await {
+            Ok(LastPart::Last | LastPart::Broken) => {}
+            Ok(LastPart::OutOfTime) => {
+                ending.status = StepStatus::TimedOut;
+                ending.failures.push(FailureKind::TimedOut);
+            }
+            // A failure of an earlier part says more.
+            Ok(LastPart::Stopped) if !ending.failures.is_empty() => {}
+            Ok(LastPart::Stopped) => ending.status = StepStatus::NotStarted { because_of: STOP.to_owned() },
             Err(error) => {
                 self.orchestrator.observe(&self.key, &Progressed::Refused { error: &error });
                 let (refused, now) = (Err(error), self.begun.elapsed());
                 let (status, failure) = judge(&refused);
                 reports.push(AttemptReport::new(&self.key, now, now, refused));
                 return Ending { status, failures: failure.into_iter().collect() };
-            }
-        };
-        let deadline = self.step.timeout.map(|timeout| Instant::now() + timeout);
-        let mut ending = Ending::of(StepStatus::Finished);
-        for (key, statement) in parts {
-            let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if key.part.is_some_and(|part| part.number > 1) {
-                if limit.is_some_and(|left| left.is_zero()) {
-                    ending.status = StepStatus::TimedOut;
-                    ending.failures.push(FailureKind::TimedOut);
-                    return ending;
-                }
-                if self.stop.is_asked() {
-                    // A failure takes precedence in the status.
-                    if ending.failures.is_empty() {
-                        ending.status = StepStatus::NotStarted { because_of: STOP.to_owned() };
-                    }
-                    return ending;
-                }
-            }
-            let started = self.begun.elapsed();
-            let result = self.orchestrator.run(&key, statement, limit).await;
-            let (status, failure) = judge(&result);
-            let goes_on = result.as_ref().is_ok_and(|outcome| outcome.result.lets_others_run());
-            reports.push(AttemptReport::new(&key, started, self.begun.elapsed(), result));
-            if reports.last().is_some_and(|last| last.may_still_run) {
-                // A repetition would run beside it.
-                return Ending::of(status);
-            }
-            if status != StepStatus::Finished {
-                ending.status = status;
-                ending.failures.extend(failure);
-            }
-            if !goes_on {
-                return ending;
             }
         }
         ending

@@ -1,0 +1,60 @@
+//! The parts of a batch that is longer than the service takes, one after the other.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Orchestrator, divide::divide};
+use crate::{Outcome, Result, Statement, StepKey, journal::Entry};
+
+/// Reason why no further part was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastPart {
+    /// There is none.
+    Last,
+    /// This one ended in a way after which the next ones may not follow.
+    Broken,
+    /// The time was over.
+    OutOfTime,
+    /// The caller wants no further part.
+    Stopped,
+}
+
+impl Orchestrator {
+    /// Runs a statement, or the parts of a longer batch one after the other, and calls `ended` with the result of each.
+    ///
+    /// All of them together take at most `limit`. Between two parts, `is_stopped` is called. `known` is what the journal has
+    /// of the run.
+    ///
+    /// # Errors
+    /// Those of [`divide`]. Nothing was run then.
+    pub(crate) async fn run_each_part(
+        &self,
+        key: &StepKey,
+        statement: &Statement,
+        known: &[Entry],
+        limit: Option<Duration>,
+        is_stopped: impl Fn() -> bool + Send,
+        mut ended: impl FnMut(&StepKey, Result<Outcome>) + Send,
+    ) -> Result<LastPart> {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        for (key, part) in divide(&self.namespace, key, statement, known)? {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if key.part.is_some_and(|part| part.number > 1) {
+                if left.is_some_and(|left| left.is_zero()) {
+                    return Ok(LastPart::OutOfTime);
+                }
+                if is_stopped() {
+                    return Ok(LastPart::Stopped);
+                }
+            }
+            let result = self.run(&key, part, left).await;
+            let goes_on = result.as_ref().is_ok_and(|outcome| outcome.result.lets_others_run());
+            ended(&key, result);
+            if !goes_on {
+                return Ok(LastPart::Broken);
+            }
+        }
+        Ok(LastPart::Last)
+    }
+}
