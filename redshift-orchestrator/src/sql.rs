@@ -1,6 +1,10 @@
 //! A small SQL tokenizer. It distinguishes words, placeholders and ends of statements from strings, quoted
 //! names and comments.
 
+mod transaction;
+
+pub(crate) use transaction::outside_transaction;
+
 /// Token of an SQL text. The concatenation of all tokens is the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {

@@ -63,10 +63,12 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
     Ok(())
 }
 
-/// Rejects statements that commit by themselves in a transaction.
-pub(super) fn commits(step: &Step) -> Result<(), String> {
+/// Refuses commands that commit, or cannot run inside a transaction, in a batch that is one. Returns the key that the
+/// problem is about, too.
+pub(super) fn commits(step: &Step) -> Result<(), (&'static str, String)> {
     let Some(batch) = batch(step) else { return Ok(()) };
-    batch.check_commits().map_err(|error| in_words_of_files(error.message()))
+    let key = if step.commits == Some(true) { "commits" } else { "work" };
+    batch.check_commits().map_err(|error| (key, in_words_of_files(error.message())))
 }
 
 /// Returns the statement of a step that runs a batch, as defined.

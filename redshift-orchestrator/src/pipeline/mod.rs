@@ -367,7 +367,7 @@ impl PipelineBuilder {
                 return Err(at("name", format!("step {} has the same name; names are unique", first + 1)));
             }
             check::work(step).map_err(|message| at("work", message))?;
-            check::commits(step).map_err(|message| at("commits", message))?;
+            check::commits(step).map_err(|(key, message)| at(key, message))?;
             check::tags(&step.tags).map_err(|message| at("tags", message))?;
             check::parameters(step, &self.parameters)
                 .map_err(|(place, message)| Problem::of_step(&name, number, place, message))?;

@@ -4,7 +4,7 @@
 use super::{Body, ExecutionMode, MAX_BATCH, Parameter, Statement};
 use crate::{
     Error, ErrorKind, Result,
-    sql::{self, Token, tokens},
+    sql::{self, Token, outside_transaction, tokens},
 };
 
 impl Statement {
@@ -33,6 +33,7 @@ impl Statement {
     /// | a parameter that no statement uses | at least one statement of a batch must use each parameter |
     /// | a placeholder without a parameter, if there are other parameters | the service rejects it |
     /// | `TRUNCATE`, transaction control, or a declared commit in a transaction batch | the batch would not be atomic |
+    /// | `VACUUM`, `CREATE DATABASE`, `ALTER TABLE … APPEND` and the like in a transaction batch | Redshift runs them outside of transactions only |
     ///
     /// # Errors
     /// Returns [`ErrorKind::Invalid`] with the parameter's name or the statement's number, never with SQL or
@@ -103,8 +104,16 @@ impl Statement {
         if self.execution_mode() != Some(ExecutionMode::Transaction) {
             return Ok(());
         }
+        let outside =
+            (1..).zip(self.sqls()).find_map(|(number, sql)| Some((number, outside_transaction(sql)?)));
         const OUT: &str = "use `ExecutionMode::AutoCommit` if each statement may commit on its own, or run it as a statement of its own";
         let found = (1..).zip(self.sqls()).find_map(|(number, sql)| Some((number, commits(sql)?)));
+        if let Some((number, command)) = outside {
+            return Err(invalid(format!(
+                "`{command}` cannot run inside a transaction, which the batch is; {OUT}"
+            ))
+            .with_context("statement_number", number));
+        }
         match (self.commits, found) {
             (Some(true), _) => Err(invalid(format!(
                 "a statement that commits by itself cannot be part of a transaction; {OUT}"
@@ -298,6 +307,28 @@ mod tests {
         assert!(batch("CALL load()").check().is_ok());
         assert!(refused(batch("CALL load()").with_commits(true)).contains("AutoCommit"));
         assert!(Statement::sql("CALL load()").with_commits(true).check().is_ok());
+    }
+
+    /// Such a batch used to fail at the database, after the steps before it had run.
+    #[test]
+    fn what_cannot_run_in_a_transaction_is_no_part_of_a_transaction_batch() {
+        let batch = |sql: &str| Statement::batch(["SELECT 1".to_owned(), sql.to_owned()]);
+        for (sql, command) in [
+            ("VACUUM sales", "`VACUUM`"),
+            ("ALTER TABLE sales APPEND FROM stage_sales", "`ALTER TABLE APPEND`"),
+            ("CREATE DATABASE other", "`CREATE DATABASE`"),
+        ] {
+            let text = refused(batch(sql));
+            assert!(text.contains(command) && text.contains("AutoCommit"), "{text}");
+            assert!(
+                text.contains("statement_number: 2") && text.contains("a statement of its own"),
+                "{text}"
+            );
+            // No declaration changes that.
+            assert_eq!(refused(batch(sql).with_commits(false)), text);
+            assert!(batch(sql).with_execution_mode(ExecutionMode::AutoCommit).check().is_ok());
+            assert!(Statement::sql(sql).check().is_ok());
+        }
     }
 
     #[test]

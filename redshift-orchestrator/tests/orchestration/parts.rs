@@ -84,6 +84,30 @@ fn a_pipeline_keeps_what_commits_out_of_a_transaction() {
     assert!(build(truncates.with_commits(false)).is_ok());
 }
 
+#[test]
+fn a_pipeline_keeps_what_cannot_run_in_a_transaction_out_of_one() {
+    let text = |sql: &str, rest: &str| {
+        format!("name = 'p'\n[[steps]]\nname = 'upkeep'\nbatch = ['SELECT 1', \"{sql}\"]\n{rest}\n")
+    };
+    for (sql, command) in [
+        ("VACUUM sales", "`VACUUM`"),
+        ("ALTER TABLE sales APPEND FROM stage_sales", "`ALTER TABLE APPEND`"),
+        (
+            "CREATE EXTERNAL TABLE spectrum.sales (a INT) STORED AS PARQUET LOCATION 's3://bucket/sales/'",
+            "`CREATE EXTERNAL TABLE`",
+        ),
+        ("CREATE DATABASE other", "`CREATE DATABASE`"),
+    ] {
+        let error = Pipeline::from_toml(&text(sql, "")).unwrap_err();
+        assert_eq!((error.context("line"), error.context("step")), (Some("4"), Some("upkeep")), "{error}");
+        let error = error.to_string();
+        assert!(error.contains(command) && error.contains("`execution_mode = \"auto-commit\"`"), "{error}");
+        assert!(Pipeline::from_toml(&text(sql, "execution_mode = 'auto-commit'")).is_ok());
+        let alone = format!("name = 'p'\n[[steps]]\nname = 'upkeep'\nsql = \"{sql}\"\n");
+        assert!(Pipeline::from_toml(&alone).is_ok());
+    }
+}
+
 /// A step of 100 statements, a second each, and one after it.
 fn load(sqls: impl IntoIterator<Item = u32>) -> Step {
     let sqls = sqls.into_iter().map(|number| format!("INSERT INTO t VALUES ({number:03}, 1)"));

@@ -21,6 +21,7 @@ use crate::{
         record::{Ending, Part},
         table::Table,
     },
+    sql::outside_transaction,
 };
 
 /// Maximum number of attempts of a statement whose runs are interrupted by the death of the process or the
@@ -396,6 +397,11 @@ impl Postgres {
         {
             return SqlEnd::Failed(Failure::Refused(format!(
                 "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction\n  Way out: submit it in a session (SessionKeepAliveSeconds), by itself or in a batch with the execution mode AUTO_COMMIT"
+            )));
+        }
+        if is_transaction && let Some(command) = outside_transaction(sql) {
+            return SqlEnd::Failed(Failure::Refused(format!(
+                "ERROR: {command} cannot run inside a transaction block [SQLSTATE 25001]"
             )));
         }
         if copies_through_the_connection(sql) {
