@@ -192,6 +192,17 @@ impl StepKey {
         self
     }
 
+    /// Returns the client token of this statement on an executor with this target: the one that an
+    /// [`Orchestrator`](crate::Orchestrator) without a scope gives it outside of pipelines.
+    ///
+    /// Run, step, attempt, compute, database, SQL and parameters are part of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the token is not valid.
+    pub fn client_token(&self, target: Option<&Target>, statement: &Statement) -> Result<ClientToken> {
+        Namespace { target: target.cloned(), ..Namespace::default() }.client_token(self, statement)
+    }
+
     /// Returns the key of a part of this attempt.
     pub(crate) fn with_part(&self, part: Part) -> Self {
         Self { part: Some(part), ..self.clone() }

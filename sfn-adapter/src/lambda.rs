@@ -142,6 +142,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_has_a_name() {
         let mut executor = MockStatementExecutor::new();
+        executor.expect_target().returning(|| None);
         executor.expect_submit().returning(|_, _| panic!("out of cheese"));
         let config = Config {
             region: "eu-west-1".to_owned(),

@@ -1,7 +1,6 @@
 //! The drop-in for the reference solution's Lambda.
 
-use redshift_orchestrator::{ClientToken, Statement, StatementExecutor};
-use sha2::{Digest, Sha256};
+use redshift_orchestrator::{Statement, StatementExecutor, StepKey};
 
 use crate::{Call, Error, Invocation, Reply, Request};
 
@@ -9,9 +8,10 @@ use crate::{Call, Error, Invocation, Reply, Request};
 ///
 /// # At most once
 ///
-/// Every submit has a client token, so that trying again within the invocation cannot run the procedure twice. If the event came from
-/// EventBridge, the token is made of its id, and whoever sends the same event again within 8 hours (the `Retry` of a state machine does)
-/// gets the first statement's id. For any other event each invocation is a run of its own.
+/// Every submit has a client token, so that trying again within the invocation cannot run the procedure twice. The token contains the
+/// SQL, the compute and the database. If the event came from EventBridge, it contains the event's id, too: when the same event is sent
+/// again within 8 hours (the `Retry` of a state machine does), the reply has the first statement's id. For any other event each
+/// invocation is a run of its own.
 ///
 /// # Errors
 /// [`Error::BadInput`] for an event that is neither; [`Error::Service`] for what the service answers; [`Error::Deadline`] when it does not.
@@ -30,8 +30,10 @@ where
                 Some(id) => ("event", id.as_str()),
                 None => ("invocation", invocation.request_id()),
             };
-            let statement =
-                Statement::sql(call.as_str()).with_client_token(token(source, call).map_err(Error::Service)?);
+            let statement = Statement::sql(call.as_str());
+            let key = StepKey::new(source.1, format!("sfn-adapter {}", source.0));
+            let token = key.client_token(executor.target().as_ref(), &statement).map_err(Error::Service)?;
+            let statement = statement.with_client_token(token);
             let submitted = invocation.request(|| executor.submit(&statement, None)).await?;
             tracing::info!(statement_id = submitted.id.as_str(), token_from = source.0, "submitted");
             Ok(Reply::Submitted { query_id: submitted.id.as_str().to_owned() })
@@ -51,18 +53,6 @@ where
     }
 }
 
-/// 64 hexadecimal digits, the longest token that the service takes. The SQL is part of it: the service does not say what it does with an
-/// old token and another statement.
-fn token((kind, id): (&str, &str), call: &Call) -> Result<ClientToken, redshift_orchestrator::Error> {
-    let mut hash = Sha256::new();
-    for part in [kind, id, call.as_str()] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let token: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    ClientToken::new(token)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -72,6 +62,7 @@ mod tests {
 
     use redshift_orchestrator::{
         Description, Error as ServiceError, ErrorKind, MockStatementExecutor, StatementId, Status, Submitted,
+        Target,
     };
     use serde_json::json;
 
@@ -94,8 +85,13 @@ mod tests {
 
     /// The client tokens of the submits that these events lead to, each in an invocation of its own.
     async fn tokens(invocations: &[(&str, &str)]) -> Vec<String> {
+        tokens_on(None, invocations).await
+    }
+
+    async fn tokens_on(target: Option<Target>, invocations: &[(&str, &str)]) -> Vec<String> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut executor = MockStatementExecutor::new();
+        executor.expect_target().returning(move || target.clone());
         let tokens = seen.clone();
         executor.expect_submit().returning(move |statement, wait| {
             assert_eq!(wait, None, "a function does not pay for waiting");
@@ -121,6 +117,29 @@ mod tests {
         assert_eq!(tokens[0].len(), 64);
     }
 
+    /// The service knows one token for a whole account, so the function of another database was answered with the first
+    /// one's statement, and its procedure never ran.
+    #[tokio::test]
+    async fn one_event_for_two_databases_is_two_statements() {
+        let event = scheduled("53dc4d37");
+        let targets = [
+            Target::cluster("dwh", "mystore"),
+            Target::cluster("dwh", "other"),
+            Target::cluster("dev", "mystore"),
+            Target::workgroup("dwh", "mystore"),
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for target in targets {
+            let tokens = tokens_on(Some(target.clone()), &[("r-1", &event), ("r-2", &event)]).await;
+            assert_eq!(tokens[0], tokens[1]);
+            let as_user = tokens_on(Some(target.with_database_user("etl")), &[("r-1", &event)]).await;
+            // The same work as another user is the same work.
+            assert_eq!(tokens[0], as_user[0]);
+            seen.insert(tokens[0].clone());
+        }
+        assert_eq!(seen.len(), 4);
+    }
+
     #[tokio::test]
     async fn an_empty_event_is_a_run_of_its_own_every_time() {
         let tokens = tokens(&[("r-1", "{}"), ("r-2", "{}"), ("r-2", "{}")]).await;
@@ -136,6 +155,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let tokens = seen.clone();
         let mut executor = MockStatementExecutor::new();
+        executor.expect_target().returning(|| None);
         executor.expect_submit().times(2).returning(move |statement, _| {
             let mut tokens = tokens.lock().unwrap();
             tokens.push(statement.client_token().cloned());
