@@ -132,7 +132,8 @@ impl FileJournal {
         let syncs = Arc::<AtomicU64>::default();
         let durable = written.as_ref().map_or(0, |written| written.durable);
         let written = written.map(|written| Arc::new(Mutex::new(written)));
-        let disk = Disk { path: path.to_owned(), written, durable, syncs: syncs.clone() };
+        let steps: Steps = Arc::new(|_| Ok(()));
+        let disk = Disk { path: path.to_owned(), written, durable, syncs: syncs.clone(), steps };
         let holder = index.all_runs().into_iter().filter(|run| run.begun.process.is_some());
         let holder = holder.max_by_key(|run| run.begun_at).and_then(|run| run.begun.process);
         Self {
@@ -191,6 +192,8 @@ struct Disk {
     /// completed since.
     durable: u64,
     syncs: Arc<AtomicU64>,
+    /// Tests fail a step here.
+    steps: Steps,
 }
 
 /// The locked file and the length of its durable lines.
@@ -227,7 +230,14 @@ impl Written {
 
     /// Replaces the file by one without the lines of some runs. A crash leaves the complete old file or the
     /// complete new one.
-    fn remove(&mut self, path: &Path, is_removed: &dyn Fn(&str) -> bool) -> io::Result<()> {
+    ///
+    /// Calls `before` with the name of each step. An error of it ends the replacement as an error of the step would.
+    fn remove(
+        &mut self,
+        path: &Path,
+        is_removed: &dyn Fn(&str) -> bool,
+        before: &mut dyn FnMut(&'static str) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut text = vec![0; usize::try_from(self.durable).map_err(io::Error::other)?];
         self.file.seek(SeekFrom::Start(0))?;
         self.file.read_exact(&mut text)?;
@@ -237,16 +247,34 @@ impl Written {
             .flatten()
             .copied()
             .collect();
-        let new_path = PathBuf::from([path.as_os_str(), ".new".as_ref()].join("".as_ref()));
+        let new_path = new_path(path);
+        before("create")?;
         let mut file = options().truncate(true).open(&new_path)?;
+        before("lock")?;
         // The new file is locked before the rename, so that a process that opens it finds it in use.
         file.try_lock().map_err(io::Error::from)?;
+        before("write")?;
         file.write_all(&kept)?;
+        before("sync")?;
         file.sync_all()?;
+        before("rename")?;
         std::fs::rename(&new_path, path)?;
         *self = Self { file, durable: kept.len() as u64 };
+        before("sync the directory")?;
         sync_directory(path)
     }
+}
+
+/// Called before each step of a rewrite.
+type Steps = Arc<dyn Fn(&'static str) -> io::Result<()> + Send + Sync>;
+
+fn not_rewritten(error: impl fmt::Display) -> String {
+    format!("the journal could not be rewritten: {error}")
+}
+
+/// Returns the path under which a file is written before it replaces the one at `path`.
+fn new_path(path: &Path) -> PathBuf {
+    PathBuf::from([path.as_os_str(), ".new".as_ref()].join("".as_ref()))
 }
 
 impl Disk {
@@ -270,13 +298,15 @@ impl Disk {
     async fn remove(&mut self, runs: &[RunEntry]) -> Result<(), String> {
         let path = self.path.clone();
         let names: BTreeSet<_> = runs.iter().map(|entry| entry.run.clone()).collect();
+        let before = self.steps.clone();
         let removed = self.blocking(move |written| {
-            let removed = written.remove(&path, &|run| names.contains(run));
-            removed.map(|()| written.durable)
+            let removed = written.remove(&path, &|run| names.contains(run), &mut |step| before(step));
+            // The file may have been replaced although a later step failed.
+            Ok((removed, written.durable))
         });
-        self.durable =
-            removed.await.map_err(|error| format!("the journal could not be rewritten: {error}"))?;
-        Ok(())
+        let (removed, durable) = removed.await.map_err(not_rewritten)?;
+        self.durable = durable;
+        removed.map_err(not_rewritten)
     }
 }
 
@@ -681,5 +711,103 @@ mod tests {
         journal.append(intent("a")).await.unwrap();
         journal.append(submitted("a")).await.unwrap();
         assert!(journal.syncs() <= 4);
+    }
+
+    const STEPS: [&str; 6] = ["create", "lock", "write", "sync", "rename", "sync the directory"];
+
+    fn of_run(run: &str, event: Event) -> Record {
+        Record { at: "2026-11-23T06:30:00Z".parse().unwrap(), key: StepKey::new(run, "a"), event }
+    }
+
+    async fn with_runs(path: &Path) -> FileJournal {
+        let journal = FileJournal::open(path).unwrap();
+        for number in 0..20 {
+            let run = format!("r{number}");
+            let (token, name) = (ClientToken::new(format!("t{number}")).unwrap(), format!("{run}/a/1 t"));
+            journal.append(of_run(&run, Event::Intent { token, name })).await.unwrap();
+            let id = StatementId::new(format!("id-{number}"));
+            journal.append(of_run(&run, Event::Submitted { id })).await.unwrap();
+        }
+        journal
+    }
+
+    async fn entries(journal: &FileJournal) -> Vec<Vec<Entry>> {
+        futures::future::join_all(
+            (0..20).map(|number| async move { journal.run(&format!("r{number}")).await.unwrap() }),
+        )
+        .await
+    }
+
+    /// The runs that are removed: every third one.
+    async fn old(journal: &FileJournal) -> Vec<RunEntry> {
+        let all = journal.runs(100, None).await.unwrap().runs;
+        all.into_iter().filter(|entry| entry.run[1..].parse::<u32>().unwrap() % 3 == 0).collect()
+    }
+
+    async fn fail_at(journal: &FileJournal, failing: &'static str) {
+        let fails = move |step| match step == failing {
+            true => Err(io::Error::other("the disk is gone")),
+            false => Ok(()),
+        };
+        journal.group.sink.lock().await.steps = Arc::new(fails);
+    }
+
+    #[tokio::test]
+    async fn a_crash_at_each_step_of_a_removal_leaves_the_old_journal_or_the_new_one() {
+        for failing in STEPS {
+            // The last write before a crash is torn at any byte.
+            for torn in [0, 1, 1_000, usize::MAX] {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("journal.jsonl");
+                let journal = with_runs(&path).await;
+                let before = entries(&journal).await;
+                let runs = old(&journal).await;
+                fail_at(&journal, failing).await;
+                let error = journal.remove_runs(&runs).await.unwrap_err();
+                assert!(error.message().contains("the disk is gone"), "{error}");
+                drop(journal);
+                let new_path = new_path(&path);
+                if let Ok(text) = std::fs::read(&new_path) {
+                    std::fs::write(&new_path, &text[..torn.min(text.len())]).unwrap();
+                }
+                let journal = FileJournal::open(&path).unwrap();
+                let is_new = failing == STEPS[5];
+                let expected: Vec<_> = (0..)
+                    .zip(before)
+                    .map(|(number, run)| if is_new && number % 3 == 0 { Vec::new() } else { run })
+                    .collect();
+                assert_eq!(entries(&journal).await, expected, "crash before {failing}");
+                // What is left does not hinder the next removal.
+                journal.remove_runs(&old(&journal).await).await.unwrap();
+                let left = entries(&journal).await;
+                drop(journal);
+                let journal = FileJournal::open(&path).unwrap();
+                assert_eq!(entries(&journal).await, left);
+                assert_eq!(left.iter().filter(|run| run.is_empty()).count(), 7);
+            }
+        }
+    }
+
+    /// After a failed sync of the directory, the length of the old file was still counted on: the next record was reported
+    /// as durable, and was never written.
+    #[tokio::test]
+    async fn a_journal_whose_removal_failed_goes_on() {
+        for failing in STEPS {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("journal.jsonl");
+            let journal = with_runs(&path).await;
+            let runs = old(&journal).await;
+            fail_at(&journal, failing).await;
+            assert!(journal.remove_runs(&runs).await.is_err(), "{failing}");
+            fail_at(&journal, "no step").await;
+            for step in ["b", "c"] {
+                assert!(journal.append(intent(step)).await.is_ok(), "{failing}");
+            }
+            drop(journal);
+            let journal = FileJournal::open(&path).unwrap();
+            let steps: Vec<_> =
+                journal.run("r").await.unwrap().into_iter().map(|entry| entry.key.step).collect();
+            assert_eq!(steps, ["b", "c"], "{failing}");
+        }
     }
 }

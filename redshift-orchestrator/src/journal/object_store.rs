@@ -307,6 +307,29 @@ impl Inner {
         self.prefix.clone().join("removing")
     }
 
+    /// Returns those runs of an interrupted removal whose first object is gone.
+    ///
+    /// A run with its first object was not touched, or was begun anew since: it is left to [`prune`](super::prune), which
+    /// looks at it again.
+    async fn begun_removals(&self, left: Vec<Removed>) -> Result<Vec<Removed>> {
+        let looks = stream::iter(left).map(|removed| async move {
+            let directory = self.directory(&removed.run);
+            let objects = self.objects(&directory).await?;
+            if objects.first() != Some(&numbered(&directory, 1)) {
+                return Ok(Some(removed));
+            }
+            // The place in the list of a run that was begun anew is another one.
+            let (index, _) = self.records(&directory, objects).await?;
+            let old = place(&self.by_time(), removed.first_begun_at, &removed.run);
+            if index.all_runs().first().is_some_and(|entry| self.place(entry) != old) {
+                self.delete(vec![old]).await?;
+            }
+            Ok(None)
+        });
+        let looks: Vec<_> = looks.buffered(16).try_collect().await?;
+        Ok(looks.into_iter().flatten().collect())
+    }
+
     /// Removes the objects of the runs, and finally the marker object.
     async fn finish_removal(&self, marker: Path, runs: Vec<Removed>) -> Result<()> {
         let directories: Vec<_> = runs.iter().map(|removed| self.directory(&removed.run)).collect();
@@ -450,7 +473,8 @@ impl Journal for ObjectStoreJournal {
                     .with_context("object", &marker)
                     .with_source(error)
             })?;
-            inner.finish_removal(marker, left).await?;
+            let begun = inner.begun_removals(left).await?;
+            inner.finish_removal(marker, begun).await?;
         }
         if runs.is_empty() {
             return Ok(());

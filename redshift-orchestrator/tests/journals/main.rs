@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod lossy;
+mod removal;
 mod requests;
 mod s3;
 

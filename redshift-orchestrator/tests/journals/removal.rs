@@ -1,0 +1,248 @@
+//! A process that dies at any request while it removes old runs from object storage.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
+    path::Path,
+};
+use redshift_orchestrator::{
+    ClientToken, Description, StatementId, Status, StepKey, TokioClock,
+    journal::{
+        Claim, Ended, Entry, Event, Journal, ObjectStoreJournal, Prune, Record, RunBegun, RunEvent,
+        RunRecord, RunResult, prune,
+    },
+};
+use tokio::time::sleep;
+
+/// A store whose process dies at one of its puts and deletes: that one and all later requests fail.
+struct Dying {
+    inner: Arc<InMemory>,
+    requests: Arc<AtomicUsize>,
+    death: usize,
+    /// The fatal request takes effect.
+    after: bool,
+}
+
+fn dead() -> Error {
+    Error::PermissionDenied { path: "journal".into(), source: "the process is dead".into() }
+}
+
+impl Dying {
+    fn is_dead(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > self.death
+    }
+
+    async fn change<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        if number < self.death {
+            return request.await;
+        }
+        if number == self.death && self.after {
+            let _ = request.await;
+        }
+        Err(dead())
+    }
+
+    async fn read<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.is_dead() { Err(dead()) } else { request.await }
+    }
+}
+
+impl fmt::Debug for Dying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dying")
+    }
+}
+
+impl fmt::Display for Dying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dying")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Dying {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.change(self.inner.put_opts(path, payload, options)).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.read(self.inner.get_opts(path, options)).await
+    }
+
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.read(self.inner.get_ranges(path, ranges)).await
+    }
+
+    /// One at a time: of a request that deletes many, some may be deleted.
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let (inner, requests, death, after) =
+            (self.inner.clone(), self.requests.clone(), self.death, self.after);
+        paths
+            .then(move |path| {
+                let one = Self { inner: inner.clone(), requests: requests.clone(), death, after };
+                async move {
+                    let path = path?;
+                    one.change(one.inner.delete(&path)).await.map(|()| path)
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn journal(store: Arc<dyn ObjectStore>, clock: TokioClock) -> ObjectStoreJournal {
+    ObjectStoreJournal::new(store, "etl/journal").with_clock(clock)
+}
+
+/// The old runs, which are removed.
+const OLD: [&str; 3] = ["old-0", "old-1", "old-2"];
+/// The runs that are kept: a recent one, and an old one that did not end.
+const KEPT: [&str; 2] = ["recent", "unfinished"];
+
+fn about(run: &str, at: &str, event: RunEvent) -> RunRecord {
+    RunRecord { at: at.parse().unwrap(), run: run.into(), event }
+}
+
+fn begun() -> RunEvent {
+    RunEvent::RunBegun(RunBegun { pipeline: "nightly".into(), ..RunBegun::default() })
+}
+
+async fn write(journal: &ObjectStoreJournal, run: &str, at: &str, is_finished: bool) {
+    let record = |event| Record { at: at.parse().unwrap(), key: StepKey::new(run, "load"), event };
+    let (token, name) = (ClientToken::new(run).unwrap(), format!("{run}/load/1 t"));
+    let id = StatementId::new(format!("id-{run}"));
+    journal.append_run(about(run, at, begun())).await.unwrap();
+    journal.append(record(Event::Intent { token, name })).await.unwrap();
+    journal.append(record(Event::Submitted { id: id.clone() })).await.unwrap();
+    if is_finished {
+        let ended = Ended::of(&Description::new(id, Status::Finished));
+        journal.append(record(Event::Ended(ended))).await.unwrap();
+        let ended = RunEvent::RunEnded { result: RunResult::Finished };
+        journal.append_run(about(run, at, ended)).await.unwrap();
+    }
+}
+
+async fn entries(
+    journal: &ObjectStoreJournal,
+    runs: &[&str],
+) -> Vec<redshift_orchestrator::Result<Vec<Entry>>> {
+    let mut entries = Vec::new();
+    for run in runs {
+        entries.push(journal.run(run).await);
+    }
+    entries
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unreadable() {
+    let before = Prune::before("2026-09-01T00:00:00Z".parse().unwrap());
+    let (mut deaths, mut begun_anew, mut unreadable) = (0, 0, 0);
+    for (death, after) in (0..).flat_map(|death| [(death, false), (death, true)]) {
+        let store = Arc::new(InMemory::new());
+        let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+        let writing = journal(store.clone(), clock);
+        for run in OLD {
+            write(&writing, run, "2026-06-01T06:30:00Z", true).await;
+        }
+        write(&writing, "recent", "2026-11-01T06:30:00Z", true).await;
+        write(&writing, "unfinished", "2026-06-01T06:30:00Z", false).await;
+        let whole = entries(&writing, &OLD).await.into_iter().map(|run| run.unwrap()).collect::<Vec<_>>();
+        let kept = entries(&writing, &KEPT).await.into_iter().map(|run| run.unwrap()).collect::<Vec<_>>();
+        let dying = Dying { inner: store.clone(), requests: Arc::default(), death, after };
+        let pruned = prune(&journal(Arc::new(dying), clock), &before).await;
+        if pruned.is_ok() {
+            break;
+        }
+        deaths += 1;
+        // The leases of the dead process expire.
+        sleep(Duration::from_secs(60)).await;
+        let next = journal(store.clone(), clock);
+        for (run, whole) in entries(&next, &OLD).await.into_iter().zip(&whole) {
+            match run {
+                Ok(run) => assert!(run.is_empty() || run == *whole, "{death} {after}: {run:?}"),
+                Err(error) => {
+                    assert!(error.to_string().contains("let `prune` finish"), "{error}");
+                    unreadable += 1;
+                }
+            }
+        }
+        // A run of which nothing is left may be begun anew, and is not removed with the old one.
+        let is_absent = matches!(next.run_entry(OLD[0]).await, Ok(None));
+        if is_absent {
+            let claim = Claim {
+                pipeline: "nightly".into(),
+                run: OLD[0].into(),
+                since: "2026-11-23T06:30:00Z".parse().unwrap(),
+            };
+            drop(next.claim(&claim, false).await.unwrap());
+            write(&next, OLD[0], "2026-11-23T06:30:00Z", false).await;
+            begun_anew += 1;
+        }
+        let listed = next.runs(100, None).await.unwrap().runs;
+        assert!(listed.iter().any(|entry| entry.run == "recent"), "{death} {after}");
+        prune(&journal(store.clone(), clock), &before).await.unwrap();
+        let next = journal(store.clone(), clock);
+        assert_eq!(
+            entries(&next, &KEPT).await.into_iter().map(|run| run.unwrap()).collect::<Vec<_>>(),
+            kept,
+            "{death} {after}"
+        );
+        let left: Vec<_> =
+            next.runs(100, None).await.unwrap().runs.into_iter().map(|entry| entry.run).collect();
+        let expected: &[&str] =
+            if is_absent { &[OLD[0], "recent", "unfinished"] } else { &["recent", "unfinished"] };
+        assert_eq!(left, expected, "{death} {after}");
+        let objects: Vec<_> = store.list(None).map_ok(|object| object.location).try_collect().await.unwrap();
+        let of_old = objects.iter().filter(|path| {
+            let path = path.as_ref();
+            path.contains("removing/")
+                || OLD[usize::from(is_absent)..].iter().any(|run| path.contains(run))
+                || (path.contains(OLD[0]) && path.contains("by-time") && !is_absent)
+        });
+        assert_eq!(of_old.count(), 0, "{death} {after}: {objects:?}");
+    }
+    // Puts of the leases and the marker, deletes of 5 objects a run, of its place and its lease.
+    assert!(deaths > 40, "{deaths}");
+    assert!(begun_anew > 4 && unreadable > 4, "{begun_anew} {unreadable}");
+}
