@@ -1,4 +1,5 @@
-//! Runs a stored procedure once, although the network loses an answer and the program is started a second time.
+//! Runs a stored procedure once, although the network loses a response and the program is started a second
+//! time.
 //!
 //! ```text
 //! first run: finished after 0.5 s; 2 submits, 1 fault survived, 340 rows
@@ -6,8 +7,8 @@
 //! the warehouse ran it 1 time
 //! ```
 //!
-//! The warehouse is a scripted one. For the real one, take
-//! `DataApiExecutor::new(&config, Target::workgroup("dwh", "mystore"))` instead, and a `FileJournal`.
+//! The warehouse is scripted. For a real one, use
+//! `DataApiExecutor::new(&config, Target::workgroup("dwh", "mystore"))` and a `FileJournal` instead.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,13 +22,13 @@ use redshift_orchestrator::{
 async fn main() -> Result<()> {
     let call = ScriptedRun::finished(Duration::from_millis(500)).with_affected_rows(340);
     let warehouse = LocalExecutor::scripted(Script::new().on("CALL mystore.load_sale", call));
-    // The first answer is lost: nobody can know whether the procedure was submitted.
+    // The first response is lost, so the client cannot know whether the procedure was submitted.
     let network =
         Faulty::new(warehouse.clone(), Faults::seeded(SEED).with(Operation::Submit, Fault::LostReply, 0.5));
     let journal = Arc::new(MemoryJournal::new());
     let orchestrator = Orchestrator::new(network).with_journal(journal.clone());
 
-    // The key says which work this is. The same key never runs twice.
+    // The key identifies the work. The same key never runs twice.
     let key = StepKey::new("sales-2025-03-01T12:30", "load_sale");
     let statement = Statement::sql("CALL mystore.load_sale(:cycle)").with_parameter("cycle", "25");
 
@@ -41,7 +42,7 @@ async fn main() -> Result<()> {
         first.description.and_then(|description| description.result_rows).unwrap_or_default(),
     );
 
-    // As if the process had been killed and started again: only the journal is left.
+    // Simulates a killed and restarted process: only the journal remains.
     let restarted = Orchestrator::new(warehouse.clone()).with_journal(journal);
     let second = restarted.run(&key, statement, None).await?;
     println!("second run: {}; {} submits, taken from the journal", second.result, second.effort.submits);
@@ -49,5 +50,5 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// A seed with which the first answer is lost, and the second is not.
+/// A seed with which the first response is lost, and the second is not.
 const SEED: u64 = 2;

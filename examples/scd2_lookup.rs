@@ -1,4 +1,5 @@
-//! Finds for each sale the customer's row that was valid when it happened (SCD type 2), also after a late change.
+//! Finds for each sale the customer row that was valid at its time (SCD type 2), before and after a late
+//! change.
 //!
 //! ```text
 //! history: basic from 10 to 30, gold from 30
@@ -30,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     show(&history).await
 }
 
-/// Changes of customer 1: a tier, and when it was reached.
+/// Builds changes of customer 1: a tier, and the time at which it was reached.
 fn tiers(changes: &[(&str, i64)]) -> Result<RecordBatch, Box<dyn Error>> {
     let columns: [(&str, ArrayRef); 3] = [
         ("customer_id", Arc::new(changes.iter().map(|_| Some(1)).collect::<Int64Array>())),

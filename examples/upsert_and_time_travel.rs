@@ -1,4 +1,4 @@
-//! Keeps customers in a Hudi table: upserts, a late row, a delete, and a look at how it was before.
+//! Keeps customers in a Hudi table: upserts, a late row, a delete, and a read of an earlier state.
 //!
 //! ```text
 //! first commit: 2 inserted
@@ -7,7 +7,8 @@
 //! as it was:   1 Ada basic; 2 Ben basic
 //! ```
 //!
-//! The table is in memory here. `object_store`'s S3 or local disk do as well, and Spark, Athena and Redshift Spectrum read it there.
+//! The table is in memory here. It can also be on `object_store`'s S3 or local disk, readable by Spark,
+//! Athena and Redshift Spectrum.
 
 use std::{error::Error, sync::Arc};
 
@@ -30,11 +31,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let changes = [
         (1, "Ada", "gold", 20, false),
-        (2, "Ben", "basic", 20, true),   // gone
+        (2, "Ben", "basic", 20, true),   // deleted
         (3, "Cleo", "basic", 20, false), // new
     ];
     let report = table.upsert(&[customers(&changes)?]).await?;
-    // Older than what is stored: it changes nothing, and makes no commit.
+    // The row is older than the stored one: it changes nothing, and makes no commit.
     let late = table.upsert(&[customers(&[(1, "Ada", "silver", 15, false)])?]).await?;
     println!(
         "second commit: {} updated, {} inserted, {} deleted, {} late",
@@ -46,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Changes of customers: id, name, tier, when, and whether the customer is gone.
+/// Builds changes of customers: id, name, tier, time, and a deletion flag.
 fn customers(rows: &[(i64, &str, &str, i64, bool)]) -> Result<RecordBatch, Box<dyn Error>> {
     let columns: [(&str, ArrayRef); 5] = [
         ("customer_id", Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>())),

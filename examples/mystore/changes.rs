@@ -1,10 +1,14 @@
-//! The change stream: what the shop's systems send, cycle by cycle. A pure function of scale, cycles and seed; it knows no clock
-//! but the shop's own, which starts at [`DAY_BEGINS`].
+//! The change stream: the rows that the shop's systems send in each cycle. It is a pure function of scale,
+//! cycles and seed, and uses
+//! only the shop's own clock, which starts at [`DAY_BEGINS`].
 //!
-//! Cycle 0 is the initial load; each later one is half an hour of business. In every half hour some customers and addresses
-//! change (some of them twice), some are new, a few go away and some of these come back. Sources are not perfect: a part of all changes arrives in
-//! a later cycle than it happened (so it may be older than what arrived before it), and some are sent twice. Sales are the same:
-//! most arrive in time, a few late, and some before their customer does.
+//! Cycle 0 is the initial load; each later cycle is half an hour of business. In every half hour some
+//! customers and addresses
+//! change (some of them twice), some are new, some are deleted, and some deleted ones return. The sources are
+//! imperfect: some changes arrive
+//! in a later cycle than the one in which they happened, and may therefore be older than changes that arrived
+//! before; some are sent twice.
+//! Sales behave the same way: most arrive in time, a few late, and some before their customer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,27 +25,28 @@ mod book;
 
 use book::Book;
 
-/// When the working day begins, and the initial load ends.
+/// The beginning of the working day and the end of the initial load.
 const DAY_BEGINS: &str = "2003-01-06T08:00:00Z";
-/// Since when what TPC-DS knows is true, unless an older state of it is known.
+/// The time from which TPC-DS rows are valid, unless an older state of the row is known.
 const RECORDS_BEGIN: &str = "1998-01-01T00:00:00Z";
-/// How long a cycle is.
+/// The duration of a cycle.
 const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
 
-/// Everything that arrives over a run.
+/// All rows that arrive during a run.
 pub(crate) struct Changes {
     /// The calendar; it is loaded once.
     pub(crate) days: Vec<Day>,
-    /// The initial load, then one entry a cycle.
+    /// The initial load, then one entry per cycle.
     pub(crate) cycles: Vec<Cycle>,
 }
 
-/// What arrives for one cycle.
+/// The rows that arrive in one cycle.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cycle {
     /// 0 is the initial load.
     pub(crate) number: u32,
-    /// Everything here arrived before this time of the shop's clock, and after the cycle before.
+    /// The end of the cycle on the shop's clock: all its rows arrived before this time, and after the
+    /// previous cycle.
     pub(crate) until: Timestamp,
     pub(crate) customers: Vec<Change<Customer>>,
     pub(crate) addresses: Vec<Change<Address>>,
@@ -51,7 +56,7 @@ pub(crate) struct Cycle {
 }
 
 impl Cycle {
-    /// How many rows arrive, without the days of the calendar.
+    /// Counts the rows that arrive, excluding the calendar.
     pub(crate) fn rows(&self) -> u64 {
         (self.customers.len()
             + self.addresses.len()
@@ -62,7 +67,7 @@ impl Cycle {
 }
 
 impl Changes {
-    /// The stream of this scale factor, number of cycles after the initial load, and seed.
+    /// Generates the stream for a scale factor, a number of cycles after the initial load, and a seed.
     pub(crate) fn generate(scale: f64, cycles: u32, seed: u64) -> Result<Self> {
         let stock = Stock::generate(scale, 1998..=2003)?;
         let mut shop = Shop::open(stock, cycles, seed)?;
@@ -73,7 +78,7 @@ impl Changes {
     }
 }
 
-/// The shop while it trades: what is true at the moment, and what was sent so far.
+/// The trading shop: its current state, and the changes sent so far.
 struct Shop {
     rng: Rng,
     days: Vec<Day>,
@@ -81,14 +86,14 @@ struct Shop {
     customers: Book<Customer>,
     addresses: Book<Address>,
     items: Vec<Item>,
-    /// Tickets not sold yet.
+    /// Tickets that are not sold yet.
     tickets: Vec<Vec<Sale>>,
     tickets_a_cycle: usize,
-    /// Customers that were new or changed today; they are the ones who buy.
+    /// Customers that were created or changed today; only they buy.
     active: Vec<i64>,
 }
 
-/// How many of a hundred thousand rows do something in half an hour.
+/// Rates of activity per half hour, as rows in a hundred thousand.
 struct Rates {
     change: usize,
     new: usize,
@@ -128,7 +133,8 @@ impl Shop {
             let row = changed_customer(&mut rng, &customers.live[&id], stock.addresses.len() as i64);
             sent[0].customers.push(customers.put(row, at));
         }
-        // Addresses were last changed on one of the six days before, so that the table has a few partitions.
+        // Addresses were last changed on one of the six preceding days, so that the table has a few
+        // partitions.
         let mut addresses = Book::new(stock.addresses, records_begin);
         for id in addresses.live.keys().copied().collect::<Vec<_>>() {
             let at = begins - minutes(rng.i64(60 * 9..60 * 24 * 6));
@@ -136,7 +142,7 @@ impl Shop {
             sent[0].addresses.push(addresses.put(row, at));
         }
 
-        // A hundredth of the sales is left for each cycle, but never more than half of them all.
+        // A hundredth of the sales is reserved for each cycle, but never more than half of all sales.
         let mut tickets = by_ticket(stock.sales);
         let tickets_a_cycle = (tickets.len() / 100).min(tickets.len() / 2 / cycles.max(1) as usize).max(1);
         let opening = tickets.len().saturating_sub(tickets_a_cycle * cycles as usize);
@@ -157,7 +163,7 @@ impl Shop {
         })
     }
 
-    /// Half an hour of business.
+    /// Simulates half an hour of business.
     fn trade(&mut self, number: usize) {
         let begin = self.cycles[number - 1].until;
         self.trade_addresses(number, begin);
@@ -216,7 +222,7 @@ impl Shop {
         for id in self.customers.pick_some(&mut self.rng, Rates::of(CUSTOMERS.delete, live)) {
             changes.push(self.customers.remove(id, moment(&mut self.rng, begin)));
         }
-        // Now and then one that went comes back.
+        // Occasionally a deleted customer returns.
         if self.rng.u8(0..3) == 0
             && let Some(id) = self.customers.gone_before(&mut self.rng, begin)
         {
@@ -258,7 +264,8 @@ impl Shop {
     }
 }
 
-/// Moves, becomes or ceases to be a preferred customer (both with history), or corrects name or e-mail (without).
+/// Returns a changed customer: moved or with a new preferred status (both with history), or with a corrected
+/// name or e-mail (without).
 fn changed_customer(rng: &mut Rng, row: &Customer, homes: i64) -> Customer {
     let mut row = row.clone();
     match rng.u8(0..10) {
@@ -270,7 +277,8 @@ fn changed_customer(rng: &mut Rng, row: &Customer, homes: i64) -> Customer {
     row
 }
 
-/// In which cycle each change arrives: most in their own, every sixth up to three later, every thirtieth twice.
+/// Assigns each change to a cycle of arrival: mostly its own, every sixth up to three cycles later, every
+/// thirtieth twice.
 fn deliver<T: Clone>(
     rng: &mut Rng,
     changes: Vec<Change<T>>,
@@ -288,7 +296,8 @@ fn deliver<T: Clone>(
     arrivals
 }
 
-/// Some moment of the half hour, with odd microseconds, so that a format that loses them is found out.
+/// Returns a random time in the half hour, with odd microseconds, so that a format that truncates them is
+/// detected.
 fn moment(rng: &mut Rng, begin: Timestamp) -> Timestamp {
     begin + SignedDuration::from_micros(rng.i64(0..HALF_AN_HOUR.as_micros() as i64))
 }
@@ -328,7 +337,7 @@ mod tests {
         for cycle in &changes.cycles[1..] {
             let mut here = BTreeSet::new();
             for change in &cycle.customers {
-                assert!(change.at < cycle.until + HALF_AN_HOUR, "nothing arrives long before it happens");
+                assert!(change.at < cycle.until + HALF_AN_HOUR, "no change arrives long before it happens");
                 late += usize::from(change.at < cycle.until - HALF_AN_HOUR);
                 deleted += usize::from(change.deleted);
                 several += usize::from(!here.insert(change.row.id));

@@ -1,4 +1,4 @@
-//! An executor in which the process dies, at the worst moment there is.
+//! An executor that kills the process right after a submit.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use redshift_orchestrator::{
     StatementPage, Submitted, WaitTime,
 };
 
-/// Kills the process right after one statement's submit took effect, before its caller hears of it.
+/// Kills the process right after one statement's submit took effect, before the caller receives the response.
 pub(crate) struct Crashing<E> {
     inner: E,
     /// Part of the statement's name, which is `pipeline/run/step/attempt digest`.
     victim: String,
-    /// Not before the statement ended.
+    /// Kills the process only after the statement finished.
     finished: bool,
 }
 
 impl<E> Crashing<E> {
-    /// Dies at the first attempt at `step` of `run`.
+    /// Kills the process at the first attempt of `step` in `run`.
     pub(crate) fn at(inner: E, run: &str, step: &str, finished: bool) -> Self {
         Self { inner, victim: format!("/{run}/{step}/"), finished }
     }
@@ -33,7 +33,7 @@ impl<E: StatementExecutor> StatementExecutor for Crashing<E> {
                 && !self.inner.describe(&submitted.id, Some(WaitTime::MAX)).await?.status.is_terminal()
             {
             }
-            // No destructor runs, no buffer is flushed, no file is closed: as if the machine had taken the process away.
+            // No destructor runs, no buffer is flushed, no file is closed, as if the machine had lost power.
             std::process::abort();
         }
         Ok(submitted)

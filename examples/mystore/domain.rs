@@ -1,4 +1,5 @@
-//! What MyStore knows about: customers, addresses, items, stores, days and sales. Plain values, without a clock.
+//! MyStore's entities: customers, addresses, items, stores, days and sales. They are plain values, without a
+//! clock.
 
 use jiff::{Timestamp, civil::Date};
 
@@ -9,11 +10,11 @@ pub(crate) struct Customer {
     pub(crate) salutation: Option<String>,
     pub(crate) first_name: Option<String>,
     pub(crate) last_name: Option<String>,
-    /// Whether the customer is a preferred one. Its history is kept (type 2).
+    /// Preferred-customer status. Its history is kept (type 2).
     pub(crate) preferred: bool,
     pub(crate) birth_country: Option<String>,
     pub(crate) email: Option<String>,
-    /// Where the customer lives. Its history is kept (type 2).
+    /// The customer's address. Its history is kept (type 2).
     pub(crate) address_id: i64,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct Address {
     pub(crate) location_type: Option<String>,
 }
 
-/// Something on the shelf.
+/// An article for sale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) id: i64,
@@ -59,7 +60,7 @@ pub(crate) struct Day {
     pub(crate) holiday: bool,
 }
 
-/// One line of a sales slip; ticket and item name it.
+/// One line of a sales slip, identified by ticket and item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sale {
     pub(crate) ticket: i64,
@@ -72,12 +73,12 @@ pub(crate) struct Sale {
     pub(crate) net_profit: Cents,
 }
 
-/// An exact amount of money. Sums of floats would hide a lost row.
+/// An exact amount of money. Floating-point sums could hide a lost row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cents(pub(crate) i64);
 
 impl Cents {
-    /// Reads `-12.34`.
+    /// Parses a decimal such as `-12.34`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -101,7 +102,7 @@ impl std::fmt::Display for Cents {
     }
 }
 
-/// A row that a source has by a key of its own.
+/// A row with a business key.
 pub(crate) trait Keyed {
     /// The business key.
     fn key(&self) -> i64;
@@ -119,14 +120,15 @@ impl Keyed for Address {
     }
 }
 
-/// What a source says: from `at` on the row is like this, or no more. A source says it once or several times, late or in time.
+/// A change reported by a source: the new state of a row from `at` on, or its deletion. It may be sent more
+/// than once, and late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change<T> {
-    /// When it became true in the shop; no two different changes of one key share it. The ordering field of the Hudi tables.
+    /// The time of the change in the shop, unique per key. It is the ordering field of the Hudi tables.
     pub(crate) at: Timestamp,
-    /// The row as it is from then on; of a deleted one, as it last was.
+    /// The row after the change; for a deletion, its last state.
     pub(crate) row: T,
-    /// Whether the row is gone from then on.
+    /// The row is deleted from `at` on.
     pub(crate) deleted: bool,
 }
 

@@ -1,5 +1,6 @@
-//! The embedded PostgreSQL: a server in this process, its data in the run's directory. It dies with the process and recovers from
-//! its directory on the next start, as any PostgreSQL does.
+//! The embedded PostgreSQL: a server in this process, with its data in the run's directory. It dies with the
+//! process and recovers from
+//! its directory on the next start, like any PostgreSQL server.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use pglite_oxide::PgliteServer;
 pub(crate) struct Embedded(PgliteServer);
 
 impl Embedded {
-    /// Starts the server on its directory, which is made if it does not exist.
+    /// Starts the server on its directory, which is created if necessary.
     pub(crate) async fn start(dir: &Path) -> Result<Self> {
         let root = dir.to_owned();
         let start = move || PgliteServer::builder().path(root).start();
@@ -20,12 +21,12 @@ impl Embedded {
         Ok(Self(server))
     }
 
-    /// Where to connect.
+    /// Returns the server's connection URL.
     pub(crate) fn url(&self) -> String {
         self.0.database_url()
     }
 
-    /// Stops the server. Its connection must be closed before.
+    /// Stops the server. Its connection must be closed first.
     pub(crate) async fn stop(self) -> Result<()> {
         tokio::task::spawn_blocking(move || self.0.shutdown())
             .await?

@@ -1,6 +1,9 @@
-//! Puts the tables, the procedures and everything the sources will ever deliver in place, in one transaction, before the day
-//! begins. The landing tables stand for the raw files that Spectrum would show; a cycle takes what landed up to its time. So
-//! no data has to travel while the cycles run, and a crash finds either an empty warehouse or a prepared one.
+//! Loads the tables, the procedures and all rows that the sources will ever deliver, in one transaction,
+//! before the day begins.
+//! The landing tables represent the raw files that Spectrum would expose; a cycle takes the rows that landed
+//! before its end. No data
+//! has to be transferred while the cycles run, and after a crash the warehouse is either empty or completely
+//! prepared.
 
 use std::{fmt::Display, io::Cursor, pin::pin};
 
@@ -18,17 +21,17 @@ const SCRIPTS: [(&str, &str); 4] = [
     ("facts.sql", include_str!("sql/facts.sql")),
 ];
 
-/// Remembers which run a database belongs to.
+/// Records which run a database belongs to.
 const DELIVERY: &str = "CREATE TABLE IF NOT EXISTS landing.delivery (run_id VARCHAR(64) NOT NULL)";
 
-/// The procedures of the warehouse, with their schema.
+/// Returns the names of the warehouse's procedures, with their schema.
 pub(crate) fn procedures() -> Vec<&'static str> {
     let create = "CREATE OR REPLACE PROCEDURE ";
     let name = |after: &'static str| after.split('(').next().unwrap_or_default();
     SCRIPTS.iter().flat_map(|(_, script)| script.split(create).skip(1).map(name)).collect()
 }
 
-/// Whose run the database holds, if any.
+/// Returns the id of the run that the database holds, if any.
 pub(crate) async fn owner(client: &Client) -> Result<Option<String>> {
     let known = client.query_one("SELECT TO_REGCLASS('landing.delivery') IS NOT NULL", &[]).await?;
     if !known.get::<_, bool>(0) {
@@ -38,18 +41,18 @@ pub(crate) async fn owner(client: &Client) -> Result<Option<String>> {
     Ok(row.map(|row| row.get(0)))
 }
 
-/// The error of a database that holds another run.
+/// Returns the error for a database that holds another run.
 pub(crate) fn occupied(owner: &str) -> anyhow::Error {
     anyhow!(
-        "the database holds another run of MyStore ({owner}): go on in that run's directory, or drop the schemas landing, \
+        "the database holds another run of MyStore ({owner}): continue in that run's directory, or drop the schemas landing, \
          work and mystore"
     )
 }
 
-/// Prepares the warehouse for the run, unless that was done before.
+/// Prepares the warehouse for the run, unless it is already prepared.
 ///
 /// # Errors
-/// If the database holds another run; nothing is touched then.
+/// Fails if the database holds another run, without changing anything.
 pub(crate) async fn prepare(client: &mut Client, run_id: &str, changes: &Changes) -> Result<()> {
     match owner(client).await? {
         Some(owner) if owner == run_id => return Ok(()),
@@ -76,7 +79,7 @@ pub(crate) async fn prepare(client: &mut Client, run_id: &str, changes: &Changes
     Ok(())
 }
 
-/// How many rows [`prepare`] loads.
+/// Counts the rows that [`prepare`] loads.
 pub(crate) fn rows(changes: &Changes) -> u64 {
     changes.days.len() as u64 + changes.cycles.iter().map(Cycle::rows).sum::<u64>()
 }

@@ -1,4 +1,5 @@
-//! MyStore: a warehouse with real SQL and real Hudi tables, loaded, updated, cleaned and queried for a working day, and proved.
+//! MyStore: a warehouse with real SQL and real Hudi tables, loaded, updated, cleaned and queried for a
+//! working day, and verified.
 //!
 //! ```text
 //! sources -> landing tables -> stored procedures, in a pipeline -> dimensions, fact   (warehouse.rs, sql/, cycle.toml)
@@ -49,19 +50,19 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The whole run, from the options to the report.
+/// Executes the whole run, from the options to the report.
 async fn play(options: Options) -> Result<ExitCode> {
-    // What can be wrong with the input is found out before anything is touched.
+    // Invalid input is detected before anything is changed.
     let pipeline = options.pipeline(&landing::procedures())?;
     let mut dir = RunDir::look(&options)?;
     warehouse::check(&options, &dir.manifest).await?;
     dir.claim()?;
 
-    // The day is computed first, and twice: what the sources send, and what must come out.
+    // The day is computed first, and twice: the source changes, and the expected result.
     let changes = Changes::generate(options.scale, options.cycles, options.seed)?;
     let model = Model::of(&changes);
 
-    // The initial load is followed by one statement more.
+    // One extra statement follows the initial load.
     let statements = pipeline.steps().len() * changes.cycles.len() + 1;
     let progress = Progress::new(&changes, statements);
     progress.say("starting the warehouse");
@@ -98,8 +99,9 @@ async fn play(options: Options) -> Result<ExitCode> {
     Ok(if proof.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One cycle. Cut off at any point, it may be played again: the pipeline goes on where its journal says, and the lake takes the
-/// same changes twice without a difference.
+/// Executes one cycle. A cycle that was interrupted at any point can be executed again: the pipeline resumes
+/// from its journal,
+/// and applying the same changes to the lake a second time has no effect.
 async fn play_cycle(
     cycle: &Cycle,
     pipeline: &Pipeline,

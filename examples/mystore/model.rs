@@ -1,5 +1,6 @@
-//! What must come out: a plain recomputation from the change stream, in maps, deliberately naive. It shares nothing with the SQL
-//! or with the Hudi tables but the stream itself, so that the proof compares two ways to the same answer.
+//! The expected result: a plain recomputation from the change stream, in maps, deliberately naive. It shares
+//! only the stream
+//! with the SQL and the Hudi tables, so that the proof compares two independent computations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,31 +11,31 @@ use crate::{
     domain::{Address, Cents, Change, Customer, Item, Keyed, Sale, Store},
 };
 
-/// The end of the run as it must be.
+/// The expected state at the end of the run.
 pub(crate) struct Model<'a> {
     pub(crate) customers: Kept<'a, Customer>,
     pub(crate) addresses: Kept<'a, Address>,
     pub(crate) items: BTreeMap<i64, &'a Item>,
     pub(crate) stores: BTreeMap<i64, &'a Store>,
     pub(crate) sales: BTreeMap<(i64, i64), &'a Sale>,
-    /// Rows that each procedure must have reported, by cycle and procedure.
+    /// The expected row count of each procedure, by cycle and procedure.
     pub(crate) audit: BTreeMap<(u32, &'static str), u64>,
-    /// What the lookups of each cycle must have found.
+    /// The expected matches of each cycle's lookups.
     pub(crate) lookups: Vec<Matches>,
 }
 
-/// How many of a cycle's new sales found a customer.
+/// The number of a cycle's new sales that match a customer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Matches {
     pub(crate) sales: u64,
     /// Matched with the customer's latest row.
     pub(crate) latest: u64,
-    /// Matched with the row that was valid when the sale happened.
+    /// Matched with the row that was valid at the time of the sale.
     pub(crate) as_of_sale: u64,
 }
 
 impl<'a> Model<'a> {
-    /// Plays the whole stream.
+    /// Computes the model from the whole stream.
     pub(crate) fn of(changes: &'a Changes) -> Self {
         let mut model = Self {
             customers: Kept::default(),
@@ -74,7 +75,8 @@ impl<'a> Model<'a> {
         self.sales.extend(cycle.sales.iter().map(|sale| ((sale.ticket, sale.item_id), sale)));
     }
 
-    /// The row of the warehouse's customer dimension that a sale belongs to: the customer and since when the row is valid.
+    /// Returns the row of the warehouse's customer dimension for a sale: the customer, and the start of the
+    /// row's validity.
     pub(crate) fn customer_row(&self, sale: &Sale) -> Option<(i64, Timestamp)> {
         let id = sale.customer_id?;
         let row = self.customers.history(id, tracked).into_iter().find(|row| row.holds(sale.sold_at))?;
@@ -113,7 +115,7 @@ impl<'a> Model<'a> {
         self.lookups.push(matches);
     }
 
-    /// Count, pieces and money of the sales by store and day.
+    /// Sums the sales by store and day: count, pieces and money.
     pub(crate) fn store_days(&self) -> BTreeMap<StoreDay, Totals> {
         let mut days: BTreeMap<StoreDay, Totals> = BTreeMap::new();
         for sale in self.sales.values() {
@@ -123,12 +125,12 @@ impl<'a> Model<'a> {
     }
 }
 
-/// The columns whose history the warehouse's customer dimension keeps.
+/// Returns the columns whose history the warehouse's customer dimension keeps.
 pub(crate) fn tracked(customer: &Customer) -> (i64, bool) {
     (customer.address_id, customer.preferred)
 }
 
-/// A store and a day, as text; the store that a sale does not name is 0.
+/// A store and a day, as text; the store is 0 if the sale names none.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StoreDay {
     pub(crate) store: i64,
@@ -159,16 +161,17 @@ impl Totals {
     }
 }
 
-/// All changes of one kind that were received, by key and time: sent twice is kept once, late is put in its place.
+/// All received changes of one kind, by key and time: duplicates are stored once, and late changes in their
+/// order.
 pub(crate) struct Kept<'a, T>(BTreeMap<i64, BTreeMap<Timestamp, &'a Change<T>>>);
 
-/// A state of a row and when it held: from `valid_from` until before `valid_to`.
+/// A state of a row and its validity: from `valid_from` up to, but excluding, `valid_to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interval<'a, T> {
     pub(crate) valid_from: Timestamp,
-    /// `None`: it still holds.
+    /// `None` if the state is still valid.
     pub(crate) valid_to: Option<Timestamp>,
-    /// The row as it was when the state began.
+    /// The row at the beginning of the state.
     pub(crate) row: &'a T,
 }
 
@@ -201,33 +204,34 @@ impl<'a, T: Keyed> Kept<'a, T> {
         self.0.keys().copied()
     }
 
-    /// The newest change of a key, whether it deletes or not.
+    /// Returns the newest change of a key, including a deletion.
     pub(crate) fn newest(&self, key: i64) -> Option<&'a Change<T>> {
         Some(*self.0.get(&key)?.last_key_value()?.1)
     }
 
-    /// The row as it is now, unless it is gone or never was.
+    /// Returns the current row, or `None` if it is deleted or unknown.
     pub(crate) fn live(&self, key: i64) -> Option<&'a Change<T>> {
         self.newest(key).filter(|change| !change.deleted)
     }
 
-    /// All rows that are not gone.
+    /// Returns all rows that are not deleted.
     pub(crate) fn all_live(&self) -> impl Iterator<Item = &'a Change<T>> {
         self.keys().filter_map(|key| self.live(key))
     }
 
-    /// The keys that were and are gone.
+    /// Returns the deleted keys.
     pub(crate) fn deleted(&self) -> impl Iterator<Item = i64> {
         self.keys().filter(|&key| self.live(key).is_none())
     }
 
-    /// The row as it was at a time.
+    /// Returns the state of the row at a time.
     pub(crate) fn state_at(&self, key: i64, at: Timestamp) -> Option<&'a Change<T>> {
         let newest = *self.0.get(&key)?.range(..=at).next_back()?.1;
         (!newest.deleted).then_some(newest)
     }
 
-    /// The intervals of a key in order: a new one begins where a `tracked` value changes or the row comes (back) into being.
+    /// Returns the intervals of a key in order. An interval begins when a `tracked` value changes or the row
+    /// is created (again).
     pub(crate) fn history<K: PartialEq>(&self, key: i64, tracked: fn(&T) -> K) -> Vec<Interval<'a, T>> {
         let mut intervals: Vec<Interval<'a, T>> = Vec::new();
         for change in self.0.get(&key).into_iter().flat_map(BTreeMap::values) {
@@ -312,7 +316,7 @@ mod tests {
         let days: u64 = model.store_days().values().map(|totals| totals.sales).sum();
         assert_eq!(days, model.sales.len() as u64);
         let rekeyed: u64 = (1..=4).map(|cycle| model.audit[&(cycle, "rekey_sale")]).sum();
-        assert!(rekeyed > 0, "late changes and early sales move old sales");
+        assert!(rekeyed > 0, "late changes and early sales assign old sales to other rows");
         assert!(model.lookups[1].latest > 0 && model.lookups[1].latest != model.lookups[1].as_of_sale);
     }
 }

@@ -1,4 +1,4 @@
-//! The command line, and everything about it that can be wrong without anything having been touched.
+//! The command line, and all checks of it that change nothing.
 
 use std::{
     fmt,
@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use redshift_orchestrator::{Pipeline, pipeline::Work};
 
-/// Plays a working day of MyStore: an initial load, then half-hourly cycles, on an embedded PostgreSQL and Hudi tables on disk;
-/// then proves that nothing was lost or done twice. The last line printed is the path of the report.
+/// Simulates a working day of MyStore: an initial load, then half-hourly cycles, on an embedded PostgreSQL
+/// and Hudi tables on disk.
+/// Then proves that nothing was lost or done twice. The last line printed is the path of the report.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mystore")]
 pub(crate) struct Options {
@@ -23,12 +24,12 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) cycles: u32,
 
-    /// What the changes, sales and faults of the day are drawn from
+    /// Seed of the day's changes, sales and faults
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 
-    /// Directory of the run. One that a run left unfinished is gone on with; a finished one is proved again
-    /// [default: `mystore` in the build's target directory, where a finished run makes way for a new one]
+    /// Directory of the run. An unfinished run in it is continued; a finished run is proved again
+    /// [default: `mystore` in the build's target directory, where a new run replaces a finished one]
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
 
@@ -40,22 +41,25 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) pipeline: Option<PathBuf>,
 
-    /// Share of submits and describes that meet a fault: throttle, lost request, lost reply, dropped connection
+    /// Share of submits and describes that fail: throttled, lost request, lost reply, dropped connection
     #[arg(long, default_value_t = 0.1, value_parser = share)]
     pub(crate) faults: f64,
 
-    /// Kills the process right after this step's submit took effect and before anything is written down, as in 7:load_sale;
-    /// with 7:load_sale:finished, right after its statement finished. Start again without it to go on
+    /// Kills the process right after the submit of this step took effect and before it is recorded, as in
+    /// 7:load_sale;
+    /// with 7:load_sale:finished, right after its statement finished. Start again without the option to
+    /// continue
     #[arg(long, value_name = "CYCLE:STEP")]
     pub(crate) crash_at: Option<CrashAt>,
 }
 
 impl Options {
-    /// The pipeline of a cycle, checked against what the warehouse has.
+    /// Reads the pipeline of a cycle, and checks it against the warehouse.
     ///
     /// # Errors
-    /// If the file is no pipeline, if it calls a procedure that does not exist or leaves one out, if it has a parameter that
-    /// nothing gives a value to, or if the crash is to happen where the run never comes by.
+    /// Fails if the file is not a valid pipeline, if it calls a procedure that does not exist or omits one,
+    /// if it has a parameter without a
+    /// value, or if the run never reaches the point of the crash.
     pub(crate) fn pipeline(&self, known_procedures: &[&str]) -> Result<Pipeline> {
         let pipeline = match &self.pipeline {
             None => Pipeline::from_toml(include_str!("cycle.toml"))?,
@@ -75,14 +79,14 @@ impl Options {
             known_procedures.iter().filter(|name| !calls(&pipeline, name)).copied().collect();
         ensure!(
             left_out.is_empty(),
-            "the pipeline does not call {}: without it a cycle is not complete",
+            "the pipeline does not call {}: a cycle is incomplete without it",
             left_out.join(", ")
         );
         let mut parameters = pipeline.parameters();
         if let Some((name, _)) = parameters.find(|(name, default)| default.is_none() && !GIVEN.contains(name))
         {
             bail!(
-                "the pipeline's parameter `{name}` has no default, and a cycle gives values to {} only",
+                "the pipeline's parameter `{name}` has no default, and a cycle sets only {}",
                 GIVEN.join(" and ")
             );
         }
@@ -91,7 +95,7 @@ impl Options {
             let steps: Vec<_> = pipeline.steps().iter().map(|step| step.name()).collect();
             ensure!(
                 crash.cycle <= self.cycles,
-                "--crash-at {crash}: the run has the cycles 0 to {}",
+                "--crash-at {crash}: the run has cycles 0 to {}",
                 self.cycles
             );
             ensure!(
@@ -103,7 +107,7 @@ impl Options {
         Ok(pipeline)
     }
 
-    /// The directory of the run, and whether a finished run there makes way for a new one.
+    /// Returns the directory of the run, and `true` if a finished run there may be replaced.
     pub(crate) fn directory(&self) -> (PathBuf, bool) {
         match &self.dir {
             Some(dir) => (dir.clone(), false),
@@ -112,10 +116,10 @@ impl Options {
     }
 }
 
-/// The parameters that each cycle gives a value to.
+/// The parameters that each cycle sets.
 const GIVEN: [&str; 2] = ["cycle", "until"];
 
-/// Whether a step calls the procedure, as such or in SQL.
+/// Returns `true` if a step calls the procedure, as a `call` or in its SQL.
 fn calls(pipeline: &Pipeline, procedure: &str) -> bool {
     let call = format!("{procedure}(");
     pipeline.steps().iter().any(|step| match step.work() {
@@ -126,19 +130,20 @@ fn calls(pipeline: &Pipeline, procedure: &str) -> bool {
     })
 }
 
-/// `mystore` beside `debug` and `release`, or in the current directory if the program was moved elsewhere.
+/// Returns `mystore` beside `debug` and `release`, or in the current directory if the program was moved
+/// elsewhere.
 fn default_directory(program: Option<&Path>) -> PathBuf {
     let examples = program.and_then(Path::parent).filter(|dir| dir.ends_with("examples"));
     let target = examples.and_then(Path::parent).and_then(Path::parent);
     target.map_or_else(|| PathBuf::from("mystore"), |target| target.join("mystore"))
 }
 
-/// Where the process kills itself.
+/// The point at which the process kills itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CrashAt {
     pub(crate) cycle: u32,
     pub(crate) step: String,
-    /// Not before the statement finished.
+    /// Kills the process only after the statement finished.
     pub(crate) finished: bool,
 }
 
@@ -147,11 +152,11 @@ impl FromStr for CrashAt {
 
     fn from_str(text: &str) -> Result<Self> {
         let (cycle, rest) = text.split_once(':').context("write it as CYCLE:STEP, as in 7:load_sale")?;
-        let cycle = cycle.parse().with_context(|| format!("`{cycle}` is no cycle"))?;
+        let cycle = cycle.parse().with_context(|| format!("`{cycle}` is not a cycle number"))?;
         let (step, finished) = match rest.split_once(':') {
             None => (rest, false),
             Some((step, "finished")) => (step, true),
-            Some((_, other)) => bail!("`{other}` is no moment; there is `finished`"),
+            Some((_, other)) => bail!("`{other}` is not a valid moment; the only one is `finished`"),
         };
         Ok(Self { cycle, step: step.to_owned(), finished })
     }
@@ -164,12 +169,12 @@ impl fmt::Display for CrashAt {
 }
 
 fn scale(text: &str) -> Result<f64, String> {
-    let scale: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    let scale: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
     if (0.001..=1.0).contains(&scale) { Ok(scale) } else { Err("give 0.001 to 1".to_owned()) }
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    let share: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
     if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("give 0 to 0.5".to_owned()) }
 }
 

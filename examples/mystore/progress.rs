@@ -1,4 +1,4 @@
-//! What a person sees in the terminal: bars while the run lasts, a table when it is over.
+//! Terminal output: progress bars during the run, and a table at its end.
 
 use std::{
     io::IsTerminal,
@@ -19,7 +19,7 @@ use crate::{
     record::{CycleRecord, Totals, bytes, grouped, seconds},
 };
 
-/// The bars; where nobody watches, a line a cycle instead.
+/// The progress bars; without a terminal, one line per cycle instead.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     cycles: ProgressBar,
@@ -51,7 +51,7 @@ impl Progress {
         progress
     }
 
-    /// What is being done.
+    /// Shows the current activity.
     pub(crate) fn say(&self, what: &str) {
         self.cycles.set_message(what.to_owned());
         if !self.watched {
@@ -59,14 +59,14 @@ impl Progress {
         }
     }
 
-    /// A cycle that an earlier process finished.
+    /// Counts a cycle that an earlier process finished.
     pub(crate) fn skip(&self, cycle: &Cycle, statements: usize) {
         self.cycles.inc(1);
         self.statements.inc(statements as u64 + u64::from(cycle.number == 0));
         self.rows.inc(cycle.rows());
     }
 
-    /// A cycle that begins now.
+    /// Shows the beginning of a cycle.
     pub(crate) fn begin(&self, cycle: &Cycle) {
         self.cycles.set_message(match cycle.number {
             0 => "initial load".to_owned(),
@@ -74,7 +74,7 @@ impl Progress {
         });
     }
 
-    /// A cycle that finished now.
+    /// Shows the end of a cycle.
     pub(crate) fn end_cycle(&self, cycle: &Cycle, record: &CycleRecord) {
         self.cycles.inc(1);
         self.rows.inc(cycle.rows());
@@ -91,7 +91,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub(crate) fn clear(&self) {
         for bar in [&self.cycles, &self.statements, &self.rows] {
             bar.finish_and_clear();
@@ -112,7 +112,7 @@ impl Observer for Progress {
     }
 }
 
-/// The closing table.
+/// Formats the closing table.
 pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
     let totals = Totals::of(cycles);
     let warehouse = &totals.warehouse;
@@ -141,9 +141,9 @@ pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
         ("time waiting", seconds(warehouse.waiting)),
         ("time executing", seconds(warehouse.executing)),
         ("Hudi commits", grouped(totals.commits)),
-        ("versions kept", format!("{} of a file group, at most {VERSIONS_ALLOWED}", totals.versions)),
+        ("versions kept", format!("{} per file group, at most {VERSIONS_ALLOWED}", totals.versions)),
         ("bytes on disk", bytes(totals.bytes)),
-        // The initial load looks up all sales of the past at once.
+        // The initial load looks up all earlier sales at once, so it is left out.
         ("lookup, first cycle", lookup(cycles.get(1))),
         ("lookup, last cycle", lookup(cycles.last())),
     ] {

@@ -1,4 +1,5 @@
-//! What is kept of a finished cycle: one line of `cycles.jsonl`, and all that the closing table and the report show.
+//! The record of a finished cycle: one line of `cycles.jsonl`, and the source of the closing table and the
+//! report.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,36 +15,36 @@ use crate::model::Matches;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CycleRecord {
     pub(crate) cycle: u32,
-    /// Whether more than one process worked on it.
+    /// More than one process worked on the cycle.
     pub(crate) resumed: bool,
     pub(crate) warehouse: WarehouseRecord,
     pub(crate) tables: Vec<TableRecord>,
     pub(crate) lookups: LookupRecord,
 }
 
-/// What the statements of a cycle took.
+/// Durations and counts of a cycle's statements.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct WarehouseRecord {
     pub(crate) statements: u32,
     pub(crate) retries: u32,
-    /// Errors that were survived, by kind.
+    /// Survived errors, by kind.
     pub(crate) faults: BTreeMap<String, u32>,
-    /// Statements that ran side by side are added up.
+    /// The sum over statements, including concurrent ones.
     pub(crate) waiting: Duration,
     pub(crate) executing: Duration,
     pub(crate) elapsed: Duration,
 }
 
-/// What a cycle did to a Hudi table, and what the table was then.
+/// A cycle's changes to a Hudi table, and the table's state afterwards.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct TableRecord {
     pub(crate) name: String,
-    /// The newest commit after the cycle: the table as of then is the table as of the cycle.
+    /// The newest commit after the cycle; a read as of this instant shows the table after the cycle.
     pub(crate) instant: String,
-    /// Rows that the cycle inserted, updated or deleted. 0 when an earlier process had done it already.
+    /// Rows inserted, updated or deleted by the cycle; 0 if an earlier process had already applied it.
     pub(crate) changed: u64,
     pub(crate) file_groups: u64,
-    /// Versions of the file group that has most of them.
+    /// The maximum number of versions of any file group.
     pub(crate) versions: u64,
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
@@ -53,9 +54,9 @@ pub(crate) struct TableRecord {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct LookupRecord {
     pub(crate) matches: Matches,
-    /// Reading the latest rows and matching with them.
+    /// Time to read the latest rows and match them.
     pub(crate) latest: Duration,
-    /// Reading the history and matching with the row of the sale's time.
+    /// Time to read the history and match the rows valid at the time of each sale.
     pub(crate) as_of_sale: Duration,
 }
 
@@ -77,7 +78,7 @@ impl WarehouseRecord {
         }
     }
 
-    /// Adds a statement that was run beside the pipeline.
+    /// Adds a statement that ran outside the pipeline.
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         let executing = outcome.executing().unwrap_or_default();
         self.statements += 1;
@@ -130,7 +131,7 @@ impl Totals {
     }
 }
 
-/// 1,234,567 bytes as `1.2 MB`.
+/// Formats 1,234,567 bytes as `1.2 MB`.
 pub(crate) fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
@@ -140,13 +141,13 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
-/// A duration as a person says it.
+/// Formats a duration in ms or s.
 pub(crate) fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
 
-/// 1234567 as `1,234,567`.
+/// Formats 1234567 as `1,234,567`.
 pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();

@@ -1,15 +1,15 @@
-//! The run's directory: which run it belongs to, and the record of its cycles.
+//! The run's directory: the identity of the run, and the records of its cycles.
 //!
-//! | in it | what |
+//! | entry | content |
 //! |---|---|
-//! | `lock` | locked as long as a process works here |
-//! | `manifest.json` | which run this is; written first |
+//! | `lock` | locked while a process works in the directory |
+//! | `manifest.json` | the identity of the run; written first |
 //! | `warehouse/` | the embedded PostgreSQL's data |
-//! | `journal.jsonl` | intents, ids and endings of all statements |
+//! | `journal.jsonl` | intents, ids and outcomes of all statements |
 //! | `lake/` | the Hudi tables |
-//! | `cycles.jsonl` | one line a finished cycle: what the report shows |
-//! | `expected/` | what the Hudi tables must hold, one JSON object a row, for other readers |
-//! | `finished` | empty; written when the proof held |
+//! | `cycles.jsonl` | one line per finished cycle, shown in the report |
+//! | `expected/` | the expected contents of the Hudi tables, one JSON object per row, for other readers |
+//! | `finished` | empty; written when the proof passed |
 //! | `report.html` | the report |
 
 use std::{
@@ -23,10 +23,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::options::Options;
 
-/// Which run a directory belongs to. Runs that differ in any of this cannot go on with one another's data.
+/// The identity of a directory's run. Runs that differ in any field cannot continue each other's data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// Drawn once. All names in the service and in the database contain it, so that no run meets another's statements.
+    /// Drawn once. All names in the service and in the database contain it, so that no run finds another
+    /// run's statements.
     pub(crate) run_id: String,
     pub(crate) scale: f64,
     pub(crate) cycles: u32,
@@ -36,7 +37,7 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// The run that these options ask for, under a fresh id.
+    /// Creates the manifest for these options, with a new id.
     pub(crate) fn fresh(options: &Options) -> Self {
         #[expect(clippy::disallowed_methods, reason = "a run's id must differ from that of every other run")]
         let id = fastrand::Rng::new().u32(..);
@@ -53,7 +54,7 @@ impl Manifest {
         Self { run_id: other.run_id.clone(), ..self.clone() } == *other
     }
 
-    /// The name of the run of a cycle's pipeline.
+    /// Returns the run id of a cycle's pipeline.
     pub(crate) fn cycle_run(&self, cycle: u32) -> String {
         format!("{}-cycle-{cycle:02}", self.run_id)
     }
@@ -83,29 +84,29 @@ fn without_secrets(url: &str) -> String {
     format!("{}/{}", hosts.join(","), config.get_dbname().unwrap_or("postgres"))
 }
 
-/// What was found where the run is to be.
+/// The state found in the run's directory.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
     pub(crate) manifest: Manifest,
-    /// Whether an earlier process began this run.
+    /// An earlier process began this run.
     pub(crate) resumed: bool,
     replace: bool,
-    /// Held from the claim to the end of the process, however that comes.
+    /// Held from the claim to the end of the process, including a crash.
     lock: Option<File>,
 }
 
 const MANIFEST: &str = "manifest.json";
-/// A manifest under this name belongs to a run that is being removed.
+/// The name of a manifest whose run is being removed.
 const MAKES_WAY: &str = "manifest.json.old";
-/// A manifest that is being written.
+/// The name of a manifest that is being written.
 const BEGINS: &str = "manifest.json.new";
 
 impl RunDir {
-    /// Looks at the directory without touching anything.
+    /// Inspects the directory without changing anything.
     ///
     /// # Errors
-    /// If it holds another run's data or anything else's, or is no directory.
+    /// Fails if it holds another run's data or unrelated files, or if it is not a directory.
     pub(crate) fn look(options: &Options) -> Result<Self> {
         let (path, makes_way) = options.directory();
         let wanted = Manifest::fresh(options);
@@ -127,14 +128,14 @@ impl RunDir {
             if read_manifest(&path, MAKES_WAY).is_ok_and(|removed| removed.is_some()) {
                 return Ok(fresh(wanted, true));
             }
-            bail!("{} holds something that is no run of MyStore; give another --dir", path.display());
+            bail!("{} holds files that are not a run of MyStore; give another --dir", path.display());
         };
         if makes_way && path.join("finished").exists() {
             return Ok(fresh(wanted, true));
         }
         if !found.is_same_run(&wanted) {
             bail!(
-                "{} holds another run's data: it was begun with {}. Go on with that by the same options, give another \
+                "{} holds another run's data: it was started with {}. Use the same options to continue it, give another \
                  --dir, or remove the directory",
                 path.display(),
                 found.options()
@@ -143,12 +144,12 @@ impl RunDir {
         Ok(Self { path, manifest: found, resumed: true, replace: false, lock: None })
     }
 
-    /// Makes the directory this run's, and this process the only one that works in it.
+    /// Claims the directory for this run and this process.
     ///
     /// # Errors
-    /// If another process works in it or did so since it was looked at, or if it cannot be written to.
+    /// Fails if another process works in it or did so since it was inspected, or if it is not writable.
     pub(crate) fn claim(&mut self) -> Result<()> {
-        let unwritable = || format!("{} cannot be written to; give another --dir", self.path.display());
+        let unwritable = || format!("{} is not writable; give another --dir", self.path.display());
         fs::create_dir_all(&self.path).with_context(unwritable)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(self.file("lock"));
         let lock = lock.with_context(unwritable)?;
@@ -156,13 +157,13 @@ impl RunDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 bail!(
-                    "another process is running in {}; wait for its end, or give another --dir",
+                    "another process is running in {}; wait for it to end, or give another --dir",
                     self.path.display()
                 );
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(unwritable),
         }
-        // What was looked at without the lock may have changed until it was taken.
+        // The directory may have changed between the inspection and the lock.
         let found = read_manifest(&self.path, MANIFEST)?;
         let as_looked_at = match &found {
             Some(found) if self.resumed => *found == self.manifest,
@@ -170,7 +171,7 @@ impl RunDir {
             None => !self.resumed,
         };
         if !as_looked_at {
-            bail!("another process was running in {} just now; start again", self.path.display());
+            bail!("another process has just run in {}; start again", self.path.display());
         }
         self.prepare(found.is_some()).with_context(unwritable)?;
         self.lock = Some(lock);
@@ -183,7 +184,7 @@ impl RunDir {
             return Ok(fs::remove_file(self.file(".writable"))?);
         }
         if self.replace {
-            // Cut off at any point, the removal is neither taken for a run nor for something else's data.
+            // An interrupted removal is neither mistaken for a run nor for unrelated files.
             if occupied {
                 fs::rename(self.file(MANIFEST), self.file(MAKES_WAY))?;
             }
@@ -207,12 +208,12 @@ impl RunDir {
         Ok(fs::rename(self.file(BEGINS), self.file(MANIFEST))?)
     }
 
-    /// A file or directory in it.
+    /// Returns the path of a file or directory in it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// The records of the cycles that finished, in order.
+    /// Reads the records of the finished cycles, in order.
     pub(crate) fn cycles<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
         let path = self.file("cycles.jsonl");
         let text = match fs::read_to_string(&path) {
@@ -220,7 +221,7 @@ impl RunDir {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        // What stands behind the last line break was cut off by a crash; the cycle counts as not finished.
+        // Text after the last line break was cut off by a crash; that cycle counts as not finished.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         if whole.len() + 1 < text.len() {
             fs::write(&path, format!("{whole}{}", if whole.is_empty() { "" } else { "\n" }))?;
@@ -231,7 +232,7 @@ impl RunDir {
             .collect()
     }
 
-    /// Adds the record of a finished cycle, durably.
+    /// Appends the record of a finished cycle, durably.
     pub(crate) fn add_cycle(&self, record: &impl Serialize) -> Result<()> {
         let path = self.file("cycles.jsonl");
         let written = || -> Result<()> {
@@ -244,12 +245,12 @@ impl RunDir {
         written().with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Takes back what an earlier proof said, before the run is proved again.
+    /// Removes the mark of an earlier proof, before the run is proved again.
     pub(crate) fn not_finished(&self) -> Result<()> {
         remove_if_there(&self.file("finished")).context("noting that the run is being proved")
     }
 
-    /// Notes that the run is complete and proved.
+    /// Marks the run as complete and proved.
     pub(crate) fn finish(&self) -> Result<()> {
         fs::write(self.file("finished"), "").context("noting that the run finished")
     }
@@ -288,7 +289,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().join("a/b");
         let mut first = RunDir::look(&options(&dir, "1")).unwrap();
-        assert!(!first.resumed && !dir.exists(), "looking touches nothing");
+        assert!(!first.resumed && !dir.exists(), "inspecting changes nothing");
         first.claim().unwrap();
         let again = RunDir::look(&options(&dir, "1")).unwrap();
         assert!(again.resumed);
@@ -310,7 +311,7 @@ mod tests {
         }
         drop(first);
         let error = late.claim().unwrap_err().to_string();
-        assert!(error.contains("just now"), "a manifest came since it was looked: {error}");
+        assert!(error.contains("has just run in"), "a manifest came since it was looked: {error}");
         drop(late);
         second.claim().unwrap();
     }
@@ -348,7 +349,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         fs::write(temporary.path().join("thesis.txt"), "years").unwrap();
         let error = RunDir::look(&options(temporary.path(), "1")).unwrap_err().to_string();
-        assert!(error.contains("no run of MyStore"), "{error}");
+        assert!(error.contains("not a run of MyStore"), "{error}");
     }
 
     #[test]

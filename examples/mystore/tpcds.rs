@@ -1,7 +1,8 @@
 //! The shop's opening stock: TPC-DS customers, addresses, items, stores, days and store sales, as plain values.
 //!
-//! The rows are taken from the generator's own text form (`|` between columns, nothing for NULL), which is the one place
-//! where it applies its NULLs.
+//! The rows are parsed from the generator's own text form (`|` between columns, nothing for NULL), because
+//! only that form contains
+//! its NULLs.
 
 use anyhow::{Context, Result};
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
@@ -15,19 +16,19 @@ use tpcdsgen::{
 
 use crate::domain::{Address, Cents, Customer, Day, Item, Sale, Store};
 
-/// What the shop has and knows before the day begins.
+/// The shop's data before the day begins.
 pub(crate) struct Stock {
     pub(crate) customers: Vec<Customer>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) items: Vec<Item>,
     pub(crate) stores: Vec<Store>,
     pub(crate) days: Vec<Day>,
-    /// In the order in which TPC-DS makes them; the lines of a ticket stand together.
+    /// In the order in which TPC-DS generates them; the lines of a ticket are adjacent.
     pub(crate) sales: Vec<Sale>,
 }
 
 impl Stock {
-    /// The rows of this scale factor, and the days of `years`.
+    /// Generates the rows of this scale factor, and the days of `years`.
     pub(crate) fn generate(scale: f64, years: std::ops::RangeInclusive<i16>) -> Result<Self> {
         let session = SessionBuilder::new()
             .with_scale_factor(scale)
@@ -71,7 +72,7 @@ impl Columns {
         self.get(number)?.parse().ok()
     }
 
-    /// A column that the row cannot do without.
+    /// Parses a mandatory column.
     fn need<T: std::str::FromStr>(&self, number: usize) -> Result<T> {
         self.parse(number).with_context(|| format!("TPC-DS row without column {number}: {}", self.0))
     }
@@ -165,7 +166,8 @@ fn sale(row: &Columns) -> Result<Sale> {
     })
 }
 
-/// A sale's date is a Julian day number, its time the second of that day. Those without a date count as the very first ones.
+/// Converts a sale's date, a Julian day number, and its time, the second of that day. Sales without a date
+/// get the earliest one.
 fn sold_at(julian_day: Option<i64>, second: Option<i64>) -> Result<Timestamp> {
     const UNIX_EPOCH: i64 = 2_440_588;
     const FIRST_DAY: i64 = 2_450_816;

@@ -1,7 +1,8 @@
-//! The unit tests of the modules beside this file. They are a target of their own because cargo does not build an example as a
-//! program when it is a test as well, and `tests/mystore.rs` runs the program.
+//! The unit tests of the modules beside this file. They are a separate target because cargo does not build an
+//! example as a
+//! program when it is also a test, and `tests/mystore.rs` runs the program.
 
-#![allow(dead_code, reason = "what only the program uses is not used here")]
+#![allow(dead_code, reason = "items that only the program uses are unused here")]
 
 mod changes;
 mod crash;

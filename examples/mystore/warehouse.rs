@@ -1,4 +1,5 @@
-//! The warehouse: a PostgreSQL server, embedded or given, behind an executor that behaves as the Redshift Data API does, behind
+//! The warehouse: a PostgreSQL server, embedded or given, behind an executor that behaves like the Redshift
+//! Data API, behind
 //! faults, behind the orchestrator.
 
 use std::{sync::Arc, time::Duration};
@@ -21,7 +22,8 @@ use crate::{
     run_dir::{Manifest, RunDir},
 };
 
-/// Connections to a given server: one for the executor's records, the others for statements. The embedded one has a single one.
+/// Connections to a given server: one for the executor's records, the others for statements. The embedded
+/// server has a single one.
 const CONNECTIONS: usize = 5;
 
 /// A running warehouse.
@@ -31,7 +33,7 @@ pub(crate) struct Warehouse {
     embedded: Option<Embedded>,
 }
 
-/// Looks whether a given server can be reached, and whether it is free for this run, without touching anything.
+/// Checks that a given server can be reached and is free for this run, without changing anything.
 pub(crate) async fn check(options: &Options, manifest: &Manifest) -> Result<()> {
     let Some(url) = &options.postgres else { return Ok(()) };
     let (client, connection) = connect(url).await?;
@@ -45,7 +47,7 @@ pub(crate) async fn check(options: &Options, manifest: &Manifest) -> Result<()> 
 }
 
 impl Warehouse {
-    /// Starts it, and delivers the data unless that was done before.
+    /// Starts the warehouse, and loads the data unless that was done before.
     pub(crate) async fn open(
         options: &Options,
         dir: &RunDir,
@@ -63,7 +65,7 @@ impl Warehouse {
         };
         let (mut client, connection) = connect(&url).await?;
         landing::prepare(&mut client, &dir.manifest.run_id, changes).await?;
-        // The embedded server takes one connection at a time.
+        // The embedded server accepts one connection at a time.
         drop(client);
         connection.await??;
 
@@ -79,7 +81,7 @@ impl Warehouse {
         let orchestrator = Orchestrator::new(Faulty::new(executor, faults(options.seed, options.faults)))
             .with_journal(FileJournal::open(dir.file("journal.jsonl"))?)
             .with_observer(observer)
-            // The service is in this process: there is no congestion to wait for.
+            // The service runs in this process, so there is no congestion to wait for.
             .with_backoff(
                 Backoff::new(Duration::from_millis(10))
                     .with_max(Duration::from_millis(200))
@@ -88,10 +90,11 @@ impl Warehouse {
         Ok(Self { orchestrator, service, embedded })
     }
 
-    /// Runs the pipeline of a cycle, or goes on with it.
+    /// Runs or resumes the pipeline of a cycle.
     ///
     /// # Errors
-    /// If a step did not finish: the report with the database's words, the statement's id and where to go on.
+    /// Fails if a step did not finish; the error holds the report with the database's message, the
+    /// statement's id and the way to continue.
     pub(crate) async fn run(&self, pipeline: &Pipeline, dir: &RunDir, cycle: &Cycle) -> Result<Report> {
         let mut run = Run::new(dir.manifest.cycle_run(cycle.number));
         for (name, value) in [("cycle", cycle.number.to_string()), ("until", cycle.until.to_string())] {
@@ -102,7 +105,7 @@ impl Warehouse {
         let report = pipeline.run(&self.orchestrator, run).await?;
         if !report.is_success() {
             bail!(
-                "cycle {} did not finish\n\n{report}\nThe journal is {}: with the same options the run goes on there.",
+                "cycle {} did not finish\n\n{report}\nThe journal is {}: run with the same options to continue.",
                 cycle.number,
                 dir.file("journal.jsonl").display()
             );
@@ -110,7 +113,8 @@ impl Warehouse {
         Ok(report)
     }
 
-    /// Brings the database's statistics up to date, once, after the initial load: the plans of the cycles depend on it.
+    /// Updates the database's statistics once, after the initial load, because the query plans of the cycles
+    /// depend on them.
     pub(crate) async fn analyze(&self, dir: &RunDir) -> Result<Outcome> {
         let key = StepKey::new(dir.manifest.cycle_run(0), "analyze");
         let outcome = self.orchestrator.run(&key, Statement::sql("ANALYZE"), None).await?;
@@ -120,7 +124,8 @@ impl Warehouse {
         Ok(outcome)
     }
 
-    /// The rows of a query as text, NULL as nothing. The proof asks past the faults: it is no part of the run.
+    /// Returns the rows of a query as text, `None` for NULL. The proof bypasses the faults, because it is not
+    /// part of the run.
     pub(crate) async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let id = self.service.submit(&Statement::sql(sql), None).await?.id;
         let description = loop {
@@ -136,7 +141,7 @@ impl Warehouse {
         Ok(rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect())
     }
 
-    /// Stops it.
+    /// Stops the warehouse.
     pub(crate) async fn close(self) -> Result<()> {
         let Self { orchestrator, service, embedded } = self;
         drop((orchestrator, service));
@@ -158,7 +163,8 @@ fn text(field: Field) -> Option<String> {
     }
 }
 
-/// Half of the faults hide whether the request took effect, which is what exactly once is about.
+/// Returns the faults of the run. Half of them hide whether the request took effect, to test exactly-once
+/// execution.
 fn faults(seed: u64, share: f64) -> Faults {
     let kinds = [
         (Fault::Throttle, 0.2),
@@ -176,6 +182,6 @@ type Connection = tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>;
 
 async fn connect(url: &str) -> Result<(tokio_postgres::Client, Connection)> {
     let (client, connection) =
-        tokio_postgres::connect(url, NoTls).await.context("the PostgreSQL server cannot be reached")?;
+        tokio_postgres::connect(url, NoTls).await.context("cannot connect to the PostgreSQL server")?;
     Ok((client, tokio::spawn(connection)))
 }

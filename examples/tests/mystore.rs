@@ -1,4 +1,5 @@
-//! The MyStore example as a person runs it: a program with options, a directory, output and an exit status.
+//! Tests the MyStore example as a user runs it: a program with options, a directory, output and an exit
+//! status.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// What a short day takes: an initial load and three cycles.
+/// Options of a short day: an initial load and three cycles.
 const SHORT: [&str; 2] = ["--cycles", "3"];
 
 struct Ran {
@@ -38,24 +39,24 @@ fn mystore(dir: &Path, options: &[&str]) -> Ran {
 }
 
 impl Ran {
-    /// The run ended well: proved, and the last line is the path of a page that needs nothing from outside.
+    /// Asserts that the proof passed, and that the last line is the path of a self-contained page.
     fn assert_proved(&self) {
         assert!(self.ok, "{}\n{}", self.out, self.err);
         assert!(self.out.contains("proved: "), "{}", self.out);
         let report = PathBuf::from(self.out.trim_end().lines().last().unwrap());
         let html = std::fs::read_to_string(report).unwrap();
-        assert!(html.contains("nothing lost, nothing twice"));
+        assert!(html.contains("nothing lost or done twice"));
         let outside = html.replace("http://www.w3.org/2000/svg", "");
         assert!(!outside.contains("http") && !outside.contains("<script"), "the page needs no network");
     }
 
-    /// The input was refused in one line, and nothing was made.
+    /// Asserts that the input was refused in one line, and that no directory was created.
     fn assert_refused(&self, dir: &Path, because: &[&str]) {
         assert!(!self.ok && self.out.is_empty(), "{}\n{}", self.out, self.err);
         for text in because {
             assert!(self.err.contains(text), "{text} is not in: {}", self.err);
         }
-        assert!(!dir.exists(), "{} was made", dir.display());
+        assert!(!dir.exists(), "{} was created", dir.display());
     }
 }
 
@@ -65,12 +66,12 @@ fn a_day_with_many_faults_is_proved_and_bounded() {
     let dir = temporary.path().join("run");
     let ran = mystore(&dir, &["--cycles", "13", "--seed", "2", "--faults", "0.3"]);
     ran.assert_proved();
-    assert!(ran.out.contains("as of") && ran.out.contains("11 of a file group"), "{}", ran.out);
+    assert!(ran.out.contains("as of") && ran.out.contains("11 per file group"), "{}", ran.out);
     for name in ["store_customer", "store_customer_address"] {
         let rows = std::fs::read_to_string(dir.join("expected").join(format!("{name}.jsonl"))).unwrap();
         assert!(rows.lines().count() > 900);
     }
-    // A finished run in a directory of one's own is proved again, and nothing else.
+    // A finished run in a directory of its own is only proved again.
     let again = mystore(&dir, &["--cycles", "13", "--seed", "2"]);
     again.assert_proved();
     let other = mystore(&dir, &["--cycles", "13", "--seed", "3"]);
@@ -82,7 +83,8 @@ fn a_day_with_many_faults_is_proved_and_bounded() {
 fn a_killed_run_goes_on_and_nothing_is_lost_or_doubled() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("run");
-    // The embedded server dies with the process: once before the statement ran, once after it took effect, once in the initial load.
+    // The embedded server dies with the process: once before the statement ran, once after it took effect,
+    // once in the initial load.
     for crash in ["0:stage_sale:finished", "1:load_customer", "2:load_sale:finished", "3:publish_store_day"] {
         let ran = mystore(&dir, &[SHORT[0], SHORT[1], "--crash-at", crash]);
         assert_eq!(ran.code, None, "a process that aborts has no exit status: {}", ran.err);
@@ -102,7 +104,7 @@ fn an_error_in_a_procedure_is_shown_with_step_and_statement_and_the_run_goes_on_
     std::fs::write(&file, bad).unwrap();
     let ran = mystore(&dir, &[SHORT[0], SHORT[1], "--pipeline", file.to_str().unwrap()]);
     assert_eq!(ran.code, Some(1), "{}", ran.err);
-    for text in ["load_item failed", "null value in column \"cycle\"", "journal.jsonl", "goes on"] {
+    for text in ["load_item failed", "null value in column \"cycle\"", "journal.jsonl", "to continue"] {
         assert!(ran.err.contains(text), "{text} is not in: {}", ran.err);
     }
     let id = ran.err.split("load_item failed, attempt 1, ").nth(1).unwrap();
@@ -139,7 +141,7 @@ fn bad_input_is_refused_before_anything_is_touched() {
     mystore(&dir, &pipeline)
         .assert_refused(&dir, &["does not call mystore.rekey_sale, mystore.publish_store_day"]);
     mystore(&dir, &["--postgres", "postgresql://nobody@127.0.0.1:1/x"])
-        .assert_refused(&dir, &["cannot be reached"]);
+        .assert_refused(&dir, &["cannot connect"]);
 
     let below_a_file = file.join("run");
     let ran = mystore(&below_a_file, &SHORT);
@@ -147,7 +149,7 @@ fn bad_input_is_refused_before_anything_is_touched() {
     assert!(ran.err.contains(below_a_file.to_str().unwrap()), "{}", ran.err);
 }
 
-/// A database of its own on the server of the tests.
+/// A separate database on the tests' server.
 struct Database {
     runtime: tokio::runtime::Runtime,
     admin: tokio_postgres::Client,

@@ -1,4 +1,4 @@
-//! Each short example prints what its head says.
+//! Each short example prints the output in its head.
 
 #![allow(clippy::unwrap_used)]
 

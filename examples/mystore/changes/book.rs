@@ -1,4 +1,4 @@
-//! [`Book`]: what a source knows of the rows of one kind.
+//! [`Book`]: the current and the deleted rows of one source.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use jiff::{Timestamp, ToSpan};
 
 use crate::domain::{Change, Keyed};
 
-/// The rows of one kind that are true at the moment, and which were and are no more.
+/// The current rows of one kind, and the deleted ones.
 pub(super) struct Book<T> {
     pub(super) live: BTreeMap<i64, T>,
     pub(super) gone: BTreeMap<i64, T>,
@@ -33,12 +33,12 @@ impl<T: Keyed + Clone> Book<T> {
         self.live.values().nth(index).unwrap_or_else(|| unreachable!("the index is below the length"))
     }
 
-    /// Every `nth` row on average.
+    /// Picks every `nth` row on average.
     pub(super) fn pick(&self, rng: &mut Rng, nth: u32) -> Vec<i64> {
         self.live.keys().copied().filter(|_| rng.u32(0..nth) == 0).collect()
     }
 
-    /// Up to `count` different rows.
+    /// Picks up to `count` different rows.
     pub(super) fn pick_some(&self, rng: &mut Rng, count: usize) -> BTreeSet<i64> {
         (0..count).map(|_| self.any(rng).key()).collect()
     }
@@ -62,7 +62,8 @@ impl<T: Keyed + Clone> Book<T> {
         Change { at, row, deleted: true }
     }
 
-    /// Changes of a key follow one another: no two at the same time.
+    /// Returns a time for the next change of a key, later than its previous one, so that no two changes of a
+    /// key share a time.
     fn stamp(&mut self, id: i64, at: Timestamp) -> Timestamp {
         let at = match self.last_change.get(&id) {
             Some(last) if *last >= at => *last + 1.second(),

@@ -13,10 +13,10 @@ use jiff::Timestamp;
 
 use crate::domain::{Address, Change, Customer, Sale};
 
-/// What a batch is made of: a name, whether it may be null, and the values.
+/// A column of a batch: name, nullability, values.
 type Column = (&'static str, bool, ArrayRef);
 
-/// Changes of customers; `customer_datetime` orders them.
+/// Builds the batch of customer changes; `customer_datetime` orders them.
 pub(crate) fn customers(changes: &[Change<Customer>]) -> RecordBatch {
     let rows = || changes.iter().map(|change| &change.row);
     batch(vec![
@@ -33,7 +33,8 @@ pub(crate) fn customers(changes: &[Change<Customer>]) -> RecordBatch {
     ])
 }
 
-/// Changes of addresses; `address_datetime` orders them, its day `address_date` is the partition.
+/// Builds the batch of address changes; `address_datetime` orders them, and its day `address_date` is the
+/// partition.
 pub(crate) fn addresses(changes: &[Change<Address>]) -> RecordBatch {
     let rows = || changes.iter().map(|change| &change.row);
     let days = changes.iter().map(|change| Some(day(change.at)));
@@ -52,7 +53,7 @@ pub(crate) fn addresses(changes: &[Change<Address>]) -> RecordBatch {
     ])
 }
 
-/// What a lookup needs of sales.
+/// Builds the batch of sales with the columns that a lookup needs.
 pub(crate) fn sales(sales: &[Sale]) -> RecordBatch {
     batch(vec![
         ("ticket_number", false, numbers(sales.iter().map(|sale| Some(sale.ticket)))),
@@ -62,7 +63,7 @@ pub(crate) fn sales(sales: &[Sale]) -> RecordBatch {
     ])
 }
 
-/// The day in which a moment lies, in days since 1970-01-01.
+/// Returns the day of a timestamp, in days since 1970-01-01.
 fn day(at: Timestamp) -> i32 {
     at.as_second().div_euclid(86_400) as i32
 }
@@ -91,17 +92,18 @@ fn batch(columns: Vec<Column>) -> RecordBatch {
         .collect();
     let values = columns.into_iter().map(|(_, _, values)| values).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), values)
-        .unwrap_or_else(|error| unreachable!("the columns are of one length and of their own types: {error}"))
+        .unwrap_or_else(|error| unreachable!("the columns have one length and the declared types: {error}"))
 }
 
-/// The columns of a table that is written from such a batch: all but the delete marker.
+/// Returns the table schema for such a batch: all columns except the delete marker.
 pub(crate) fn table_schema(batch: &RecordBatch) -> SchemaRef {
     let fields = batch.schema().fields().clone();
     let kept: Vec<_> = fields.iter().filter(|field| field.name() != IS_DELETED_COLUMN).cloned().collect();
     Arc::new(Schema::new(kept))
 }
 
-/// A batch's rows as text by column name: numbers and text as they are, times in ISO 8601 with microseconds, nothing for NULL.
+/// Formats a batch's rows as text by column name: numbers and text unchanged, times in ISO 8601 with
+/// microseconds, `None` for NULL.
 pub(crate) fn texts_of(batch: &RecordBatch) -> Vec<Vec<(String, Option<String>)>> {
     let schema = batch.schema();
     (0..batch.num_rows())
@@ -133,7 +135,7 @@ fn text_of(values: &ArrayRef, row: usize) -> Option<String> {
     })
 }
 
-/// A time as `2003-01-06T08:00:00.000001Z`.
+/// Formats a time as `2003-01-06T08:00:00.000001Z`.
 pub(crate) fn iso(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }

@@ -1,7 +1,8 @@
 //! The lake: customers and addresses in Hudi tables, as Spectrum reads them, and the customers' history.
 //!
-//! Every write may be repeated: an upsert of rows that are stored already changes nothing and makes no commit. So a cycle that a
-//! crash cut off is simply applied again.
+//! Every write may be repeated: an upsert of rows that are already stored changes nothing and makes no
+//! commit. A cycle that was
+//! interrupted by a crash is therefore simply applied again.
 
 use std::{fs, path::Path as Directory, sync::Arc, time::Duration};
 
@@ -22,9 +23,9 @@ use crate::{
 
 pub(crate) mod batch;
 
-/// As of how many commits a table can be read.
+/// The number of commits as of which a table can be read.
 pub(crate) const COMMITS_RETAINED: usize = 10;
-/// A read as of the oldest commit that is retained needs the version before it.
+/// The maximum number of versions: a read as of the oldest retained commit needs the version before it.
 pub(crate) const VERSIONS_ALLOWED: u64 = COMMITS_RETAINED as u64 + 1;
 
 /// The tables of the lake.
@@ -33,14 +34,14 @@ pub(crate) struct Lake {
     pub(crate) customers: Table,
     /// Latest rows, by `address_id`, partitioned by the day of their last change.
     pub(crate) addresses: Table,
-    /// All rows that customers ever had, and when they held.
+    /// All states that customers ever had, with their validity intervals.
     pub(crate) history: Scd2Table,
 }
 
 impl Lake {
-    /// Opens the tables below this directory, and creates those that are not there.
+    /// Opens the tables below this directory, and creates missing ones.
     pub(crate) async fn open(dir: &Directory) -> Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         let dir = dir.canonicalize()?;
         let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
         let customers = batch::customers(&[]);
@@ -60,7 +61,7 @@ impl Lake {
         })
     }
 
-    /// Brings what a cycle delivered into the tables.
+    /// Applies a cycle's changes to the tables.
     pub(crate) async fn apply(&self, cycle: &Cycle) -> Result<Vec<TableRecord>> {
         let customers = batch::customers(&cycle.customers);
         let mut records = Vec::new();
@@ -76,14 +77,14 @@ impl Lake {
             records.push(record(table, changed, begun).await?);
         }
         let begun = Instant::now();
-        let report =
-            self.history.apply(&[customers]).await.context("bringing the customers' history up to date")?;
+        let report = self.history.apply(&[customers]).await.context("updating the customers' history")?;
         let changed = report.commit.inserted + report.commit.updated + report.commit.deleted;
         records.push(record(self.history.table(), changed, begun).await?);
         Ok(records)
     }
 
-    /// Finds the customer of each new sale: the latest row, and the row that was valid when the sale happened.
+    /// Finds the customer of each new sale: the latest row, and the row that was valid at the time of the
+    /// sale.
     pub(crate) async fn look_up(&self, cycle: &Cycle) -> Result<LookupRecord> {
         let sales = batch::sales(&cycle.sales);
         let (latest, latest_took) = best(|| self.latest(&sales)).await?;
@@ -103,18 +104,18 @@ impl Lake {
         Ok(Dimension::latest(&rows, &["customer_id"])?.lookup(sales, &["customer_id"], At::Latest)?)
     }
 
-    /// The sales with the columns of the customer's row that was valid when each happened.
+    /// Returns the sales joined with the customer rows that were valid at the time of each sale.
     pub(crate) async fn as_of_sale(&self, sales: &RecordBatch) -> Result<Lookup> {
         Ok(self.history.dimension().await?.lookup(sales, &["customer_id"], At::Column("sold_at"))?)
     }
 
-    /// All tables.
+    /// Returns all tables.
     pub(crate) fn tables(&self) -> [&Table; 3] {
         [&self.customers, &self.addresses, self.history.table()]
     }
 }
 
-/// How often each lookup runs. The best time counts: what else the machine does at the moment is not of interest.
+/// Runs per lookup. The best time counts, so that other load on the machine does not affect the result.
 pub(crate) const LOOKUP_RUNS: u32 = 3;
 
 async fn best<T>(mut run: impl AsyncFnMut() -> Result<T>) -> Result<(T, Duration)> {
@@ -137,7 +138,7 @@ async fn open(
     define: impl FnOnce(&dyn Fn(&[&str]) -> TableDefinition) -> TableDefinition,
 ) -> Result<Table> {
     let path = dir.join(name);
-    fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+    fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
     let root = Path::from_absolute_path(&path)?;
     let opened = match Table::open(store.clone(), root.clone()).await {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -156,7 +157,7 @@ async fn open_history(
     changes: &SchemaRef,
 ) -> Result<Scd2Table> {
     let path = dir.join(name);
-    fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+    fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
     let root = Path::from_absolute_path(&path)?;
     let opened = match Scd2Table::open(store.clone(), root.clone()).await {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -184,8 +185,8 @@ async fn record(table: &Table, changed: u64, begun: Instant) -> Result<TableReco
     })
 }
 
-/// Batches as one; a read gives at least one.
+/// Concatenates batches; a read returns at least one.
 fn one(batches: Vec<RecordBatch>) -> Result<RecordBatch> {
-    let first = batches.first().context("a read without a batch")?;
+    let first = batches.first().context("a read returned no batch")?;
     Ok(concat_batches(first.schema_ref(), &batches)?)
 }

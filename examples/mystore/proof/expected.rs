@@ -1,4 +1,4 @@
-//! The rows that the lake must hold, from the model.
+//! The rows that the lake must hold, derived from the model.
 
 use std::{fs, path::Path};
 
@@ -20,7 +20,7 @@ pub(super) fn customer_columns(row: Row, customer: &Customer) -> Row {
         .with_text("email", customer.email.as_ref())
 }
 
-/// `store_customer`: the latest rows.
+/// Returns the expected latest rows of `store_customer`.
 pub(super) fn customers(customers: &Kept<'_, Customer>) -> Vec<Row> {
     customers
         .all_live()
@@ -43,7 +43,7 @@ pub(super) fn address_columns(row: Row, address: &Address) -> Row {
         .with_text("location_type", address.location_type.as_ref())
 }
 
-/// `store_customer_address`: the latest rows.
+/// Returns the expected latest rows of `store_customer_address`.
 pub(super) fn addresses(addresses: &Kept<'_, Address>) -> Vec<Row> {
     addresses
         .all_live()
@@ -55,7 +55,8 @@ pub(super) fn addresses(addresses: &Kept<'_, Address>) -> Vec<Row> {
         .collect()
 }
 
-/// The history of the customers: one row an interval, type 1 columns as they were said last.
+/// Returns the expected history of the customers: one row per interval, with the latest values of type 1
+/// columns.
 pub(super) fn history(model: &Model<'_>) -> Vec<Row> {
     let customers = &model.customers;
     customers
@@ -73,7 +74,7 @@ pub(super) fn history(model: &Model<'_>) -> Vec<Row> {
         .collect()
 }
 
-/// Writes what the tables must hold as JSON lines, for readers that are none of ours.
+/// Writes the expected contents of the tables as JSON lines, for independent readers.
 pub(crate) fn write_expected(dir: &Path, model: &Model<'_>) -> Result<()> {
     fs::create_dir_all(dir)?;
     let customers: Vec<Change<Customer>> = model.customers.all_live().cloned().collect();
@@ -94,7 +95,7 @@ pub(crate) fn write_expected(dir: &Path, model: &Model<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Ids are numbers and flags booleans in JSON, everything else text.
+/// Converts a value to JSON: ids are numbers, flags booleans, all other values strings.
 fn json(name: String, value: Option<String>) -> (String, Value) {
     let value = match value {
         None => Value::Null,

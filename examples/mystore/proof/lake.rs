@@ -1,4 +1,4 @@
-//! What the lake must hold, and what it must say of the past.
+//! Checks of the lake: its current contents, and reads of past states.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -70,10 +70,14 @@ fn deleted(proof: &mut Proof, name: &str, key: &str, keys: impl Iterator<Item = 
     let found: BTreeSet<&str> = found.iter().map(|row| row.key.as_str()).collect();
     let keys: Vec<_> = keys.map(|id| format!("{key} {id}")).collect();
     let there = keys.iter().find(|key| found.contains(key.as_str()));
-    proof.holds(name, keys.len() as u64, there.map(|key| format!("the row {key} was deleted and is there")));
+    proof.holds(
+        name,
+        keys.len() as u64,
+        there.map(|key| format!("the row {key} was deleted and still exists")),
+    );
 }
 
-/// Counts the files themselves: what is on the disk is what has to be paid for.
+/// Counts the files themselves, because storage is paid for by file.
 fn versions(proof: &mut Proof, table: &Table) -> Result<()> {
     let root = format!("/{}", table.root());
     let mut files = BTreeMap::new();
@@ -81,14 +85,14 @@ fn versions(proof: &mut Proof, table: &Table) -> Result<()> {
     let most = files.iter().max_by_key(|(_, versions)| **versions);
     let too_many = most.filter(|(_, versions)| **versions > VERSIONS_ALLOWED);
     proof.holds(
-        &format!("lake: at most {VERSIONS_ALLOWED} versions of a file group of {} on disk", table.name()),
+        &format!("lake: at most {VERSIONS_ALLOWED} versions per file group of {} on disk", table.name()),
         files.len() as u64,
         too_many.map(|(group, versions)| format!("file group {group} has {versions}")),
     );
     Ok(())
 }
 
-/// Base files are called `{file group}_{write token}_{instant}.parquet`.
+/// Counts versions by file name: base files are named `{file group}_{write token}_{instant}.parquet`.
 fn count_versions(dir: &Path, files: &mut BTreeMap<String, u64>) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -106,7 +110,9 @@ fn count_versions(dir: &Path, files: &mut BTreeMap<String, u64>) -> std::io::Res
     Ok(())
 }
 
-/// The table as of each cycle's commit: right for the commits that must be retained, no fewer and no more; an error before them.
+/// Reads the table as of each cycle's commit. Retained commits must give the right rows, and earlier ones an
+/// error; no more and no
+/// fewer commits may be readable.
 async fn time_travel(
     proof: &mut Proof,
     name: &str,
@@ -154,14 +160,14 @@ async fn time_travel(
     let commits = inside.len() + outside.len();
     let must = commits.min(COMMITS_RETAINED);
     let miscounted = (inside.len() != must)
-        .then(|| format!("{} of {commits} commits can be read, and {must} must be", inside.len()));
+        .then(|| format!("{} of {commits} commits are readable, expected {must}", inside.len()));
     proof.holds(
         &format!("lake: {name} as of the {must} newest of {commits} commits, which are retained"),
         compared,
         wrong_inside.or(miscounted),
     );
     if commits > must {
-        // At least one was tried: else more than must be could be read, which has failed above.
+        // At least one commit was tried; otherwise too many were readable, and the check above failed.
         proof.holds(
             &format!("lake: {name} as of the {} commits before them is an error", commits - must),
             outside.len() as u64,
@@ -183,7 +189,7 @@ fn lookups(proof: &mut Proof, model: &Model<'_>, cycles: &[CycleRecord]) {
     proof.rows("lake: matches of each cycle's lookups", expected, found);
 }
 
-/// All sales of the run against the history as it is now.
+/// Looks up all sales of the run in the current history.
 async fn sale_by_sale(proof: &mut Proof, model: &Model<'_>, changes: &Changes, lake: &Lake) -> Result<()> {
     let sales: Vec<Sale> =
         changes.cycles.iter().skip(1).flat_map(|cycle| cycle.sales.iter().cloned()).collect();

@@ -1,4 +1,5 @@
-//! The proof: what warehouse and lake hold against the [model](crate::model), row by row. The first row that differs is named.
+//! The proof: compares warehouse and lake with the [model](crate::model), row by row, and names the first row
+//! that differs.
 
 use std::fmt;
 
@@ -16,28 +17,28 @@ pub(crate) mod expected;
 mod lake;
 mod warehouse;
 
-/// What was compared, and what differed.
+/// The checks made, and the first difference found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proof {
-    /// Those that held.
+    /// The checks that passed.
     pub(crate) checks: Vec<Check>,
-    /// The first that did not: which row, what it is, what it must be.
+    /// The first difference: the row, its value, the expected value.
     pub(crate) failure: Option<String>,
 }
 
-/// A check that held.
+/// A check that passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Check {
     pub(crate) name: String,
-    /// Values that were compared.
+    /// The number of compared values.
     pub(crate) compared: u64,
 }
 
 impl Proof {
-    /// Compares everything.
+    /// Runs all checks.
     ///
     /// # Errors
-    /// If something could not be read. A difference is not an error but the proof's failure.
+    /// Fails if data cannot be read. A difference is not an error; it is stored as the proof's failure.
     pub(crate) async fn of(
         changes: &Changes,
         model: &Model<'_>,
@@ -53,7 +54,7 @@ impl Proof {
         Ok(proof)
     }
 
-    /// How many values were compared.
+    /// Returns the number of compared values.
     pub(crate) fn compared(&self) -> u64 {
         self.checks.iter().map(|check| check.compared).sum()
     }
@@ -68,7 +69,7 @@ impl Proof {
         }
     }
 
-    /// Notes a comparison that was made elsewhere.
+    /// Records the result of a comparison made elsewhere.
     fn holds(&mut self, name: &str, compared: u64, difference: Option<String>) {
         match difference {
             _ if self.failure.is_some() => {}
@@ -83,18 +84,18 @@ impl fmt::Display for Proof {
         match &self.failure {
             None => write!(
                 f,
-                "proved: {} checks over {} values, nothing lost, nothing twice",
+                "proved: {} checks over {} values, nothing lost or done twice",
                 self.checks.len(),
                 grouped(self.compared())
             ),
             Some(failure) => {
-                write!(f, "THE PROOF FAILED after {} checks that held\n{failure}", self.checks.len())
+                write!(f, "THE PROOF FAILED after {} passed checks\n{failure}", self.checks.len())
             }
         }
     }
 }
 
-/// A row as text: what names it, and its other columns; nothing for NULL.
+/// A row as text: its key, and its other columns; `None` for NULL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Row {
     key: String,
@@ -116,7 +117,7 @@ impl Row {
         self
     }
 
-    /// Rows of columns with names, of which the first `keys` make the key.
+    /// Builds rows with the given column names; the first `keys` columns form the key.
     fn all(names: &[&str], keys: usize, rows: Vec<Vec<Option<String>>>) -> Vec<Self> {
         rows.into_iter()
             .map(|values| {
@@ -128,7 +129,7 @@ impl Row {
             .collect()
     }
 
-    /// Rows of columns with names, of which those named make the key.
+    /// Builds rows from named columns; the columns in `keys` form the key.
     fn named(keys: &[&str], rows: Vec<Vec<(String, Option<String>)>>) -> Vec<Self> {
         rows.into_iter()
             .map(|row| {
@@ -146,19 +147,19 @@ fn key_of(named: &[(String, Option<String>)]) -> String {
     parts.join(", ")
 }
 
-/// How many values were compared, or the first difference.
+/// Returns the number of compared values, or the first difference.
 fn compare(mut expected: Vec<Row>, mut found: Vec<Row>) -> Result<u64, String> {
     expected.sort_by(|one, other| one.key.cmp(&other.key));
     found.sort_by(|one, other| one.key.cmp(&other.key));
     if let Some(twice) = found.windows(2).find(|pair| pair[0].key == pair[1].key) {
-        return Err(format!("the row {} is there twice", twice[0].key));
+        return Err(format!("the row {} occurs twice", twice[0].key));
     }
     let mut found = found.into_iter().peekable();
     let mut compared = 0;
     for row in expected {
         match found.next_if(|candidate| candidate.key <= row.key) {
             Some(extra) if extra.key != row.key => {
-                return Err(format!("the row {} must not be there", extra.key));
+                return Err(format!("the row {} is unexpected", extra.key));
             }
             None => return Err(format!("the row {} is missing", row.key)),
             Some(same) => {
@@ -169,9 +170,9 @@ fn compare(mut expected: Vec<Row>, mut found: Vec<Row>) -> Result<u64, String> {
                             value.map_or("NULL".to_owned(), |text| format!("`{text}`"))
                         };
                         return Err(format!(
-                            "in the row {}, {name} is {}, and must be {}",
+                            "in the row {}, {name} is {}, expected {}",
                             row.key,
-                            is.map_or("not there".to_owned(), |value| text(value.as_ref())),
+                            is.map_or("missing".to_owned(), |value| text(value.as_ref())),
                             text(must.as_ref())
                         ));
                     }
@@ -182,7 +183,7 @@ fn compare(mut expected: Vec<Row>, mut found: Vec<Row>) -> Result<u64, String> {
         }
     }
     match found.next() {
-        Some(extra) => Err(format!("the row {} must not be there", extra.key)),
+        Some(extra) => Err(format!("the row {} is unexpected", extra.key)),
         None => Ok(compared),
     }
 }
@@ -210,13 +211,10 @@ mod tests {
         bad[1].columns[0].1 = Some("x".to_owned());
         assert_eq!(
             compare(good.clone(), bad.clone()).unwrap_err(),
-            "in the row customer_id 2, email is `x`, and must be `b`"
+            "in the row customer_id 2, email is `x`, expected `b`"
         );
         bad[1].columns[0].1 = None;
-        assert_eq!(
-            compare(good, bad).unwrap_err(),
-            "in the row customer_id 2, email is NULL, and must be `b`"
-        );
+        assert_eq!(compare(good, bad).unwrap_err(), "in the row customer_id 2, email is NULL, expected `b`");
     }
 
     #[test]
@@ -227,15 +225,15 @@ mod tests {
         assert_eq!(fails(&[("1", "a"), ("2", "b")]), "the row customer_id 3 is missing");
         assert_eq!(
             fails(&[("1", "a"), ("2", "b"), ("2", "b"), ("3", "c")]),
-            "the row customer_id 2 is there twice"
+            "the row customer_id 2 occurs twice"
         );
         assert_eq!(
             fails(&[("1", "a"), ("2", "b"), ("2x", "y"), ("3", "c")]),
-            "the row customer_id 2x must not be there"
+            "the row customer_id 2x is unexpected"
         );
         assert_eq!(
             fails(&[("1", "a"), ("2", "b"), ("3", "c"), ("4", "d")]),
-            "the row customer_id 4 must not be there"
+            "the row customer_id 4 is unexpected"
         );
     }
 

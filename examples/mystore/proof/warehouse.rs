@@ -1,4 +1,4 @@
-//! What the warehouse must hold.
+//! Checks of the warehouse's contents.
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -15,9 +15,9 @@ use crate::{
     warehouse::Warehouse,
 };
 
-/// A time as the model writes it.
+/// The model's time format, for `TO_CHAR`.
 const TIME: &str = r#"'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"#;
-/// The end of an interval that has none.
+/// The end of an interval without an end.
 const FOREVER: &str = "9999-12-31T00:00:00.000000Z";
 
 pub(super) async fn check(
@@ -42,13 +42,14 @@ pub(super) async fn check(
     let found = rows(warehouse, STORE_DAYS, 2).await?;
     proof.rows("warehouse: count and sums by store and day", store_days(model), found);
     let found = rows(warehouse, AUDIT, 2).await?;
-    proof.rows("warehouse: each procedure's audit row, exactly once per cycle", audit(model, changes), found);
+    proof.rows("warehouse: one audit row per procedure and cycle", audit(model, changes), found);
     let found = rows(warehouse, HIGH_WATER, 1).await?;
     proof.rows("warehouse: high-water marks", high_water(changes), found);
     Ok(())
 }
 
-/// Asks for columns with names: `name = expression` or `name`, separated by `;`, and what follows the first line is `FROM …`.
+/// Queries named columns: `name = expression` or `name`, separated by `;`. The text after the first line is
+/// `FROM …`.
 async fn rows(warehouse: &Warehouse, query: &str, keys: usize) -> Result<Vec<Row>> {
     let (columns, from) = query.split_once('\n').unwrap_or((query, ""));
     let columns: Vec<(&str, &str)> = columns
@@ -139,7 +140,7 @@ fn days(changes: &Changes) -> Vec<Row> {
     changes.days.iter().map(row).collect()
 }
 
-// Outer joins: a key that leads nowhere shows as NULL. One that leads to several rows makes the sale be there twice.
+// Outer joins show a dangling key as NULL. A key that matches several rows makes the sale occur twice.
 const FACTS: &str = "ticket_number; item_id = fact_sale.item_id; customer_id = fact_sale.customer_id; id_of_customer_key = dim_customer.customer_id; valid_from_of_customer_key = TO_CHAR(dim_customer.valid_from, @TIME); id_of_item_key = dim_item.item_id; id_of_store_key = dim_store.store_id; day_of_date_key = TO_CHAR(dim_date.day_date, 'YYYY-MM-DD'); sold_at = TO_CHAR(sold_at, @TIME); quantity; net_paid; net_profit
 FROM mystore.fact_sale
 LEFT JOIN mystore.dim_customer ON dim_customer.customer_key = fact_sale.customer_key
@@ -148,10 +149,10 @@ LEFT JOIN mystore.dim_store ON dim_store.store_key = fact_sale.store_key
 LEFT JOIN mystore.dim_date ON dim_date.date_key = fact_sale.date_key
 WHERE MOD(ABS(ticket_number), @PORTIONS) = @PORTION";
 
-/// In how many portions the sales are compared, so that they are not all in memory as text.
+/// The number of portions in which the sales are compared, so that not all of them are in memory as text.
 const PORTIONS: i64 = 8;
 
-/// Every sale with what its keys stand for.
+/// Compares every sale, with the rows that its keys refer to.
 async fn facts(proof: &mut Proof, model: &Model<'_>, warehouse: &Warehouse) -> Result<()> {
     let (mut compared, mut difference) = (0, None);
     for portion in 0..PORTIONS {
@@ -167,7 +168,11 @@ async fn facts(proof: &mut Proof, model: &Model<'_>, warehouse: &Warehouse) -> R
             }
         }
     }
-    proof.holds("warehouse: fact_sale, sale by sale, with the rows its keys lead to", compared, difference);
+    proof.holds(
+        "warehouse: fact_sale, sale by sale, with the rows that its keys refer to",
+        compared,
+        difference,
+    );
     Ok(())
 }
 
@@ -205,7 +210,7 @@ fn store_days(model: &Model<'_>) -> Vec<Row> {
     model.store_days().into_iter().map(row).collect()
 }
 
-// Not grouped: a procedure that ran twice is there twice.
+// No grouping, so that a procedure that ran twice occurs twice.
 const AUDIT: &str = "cycle; procedure_name; affected_rows; business_time = TO_CHAR(business_time, @TIME)
 FROM mystore.audit";
 

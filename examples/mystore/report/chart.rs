@@ -1,8 +1,8 @@
-//! A line chart over the cycles, as SVG of its own: axes with units, a legend, and values that show under the pointer.
+//! A line chart over the cycles, as SVG: axes with units, a legend, and tooltips with the values.
 
 use std::fmt::Write;
 
-/// Lengths in the picture's own scale; it scales with its container.
+/// Lengths in SVG units; the picture scales with its container.
 const WIDTH: f64 = 540.0;
 const HEIGHT: f64 = 280.0;
 const LEFT: f64 = 58.0;
@@ -10,19 +10,19 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 42.0;
 const BOTTOM: f64 = 48.0;
 
-/// Colours that stay apart for those who see few.
+/// Colours that remain distinguishable with colour blindness.
 const COLOURS: [&str; 3] = ["#2f6fb7", "#d9822b", "#5a9e6f"];
 
 /// Lines over the cycles 0, 1, 2, …
 pub(super) struct Chart<'a> {
-    /// What the picture is of, for those who hear it.
+    /// The description for screen readers.
     pub(super) label: &'a str,
-    /// What is measured and in what.
+    /// The measured quantity and its unit.
     pub(super) unit: &'a str,
     pub(super) series: Vec<Series>,
-    /// A line that no value may cross, and what it is.
+    /// An upper limit for the values, and its name.
     pub(super) limit: Option<(f64, &'a str)>,
-    /// Digits behind the point under the pointer.
+    /// Decimal places in tooltips.
     pub(super) digits: usize,
 }
 
@@ -33,10 +33,10 @@ pub(super) struct Series {
 }
 
 impl Chart<'_> {
-    /// The picture.
+    /// Renders the SVG.
     pub(super) fn draw(&self) -> String {
         let mut svg = String::new();
-        // Writing to a text cannot fail.
+        // Writing to a String cannot fail.
         let _ = self.write(&mut svg);
         svg
     }
@@ -125,7 +125,7 @@ impl Chart<'_> {
     }
 
     fn legend(&self, svg: &mut String) -> std::fmt::Result {
-        // Further left than the picture: three names of tables need the whole width.
+        // The legend starts left of the plot, because three table names need the whole width.
         let mut x = 8.0;
         for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
             write!(
@@ -150,7 +150,7 @@ fn highest_tick(chart: &Chart<'_>, least: f64) -> f64 {
     chart.points().map(|(_, value)| *value).chain(chart.limit.map(|limit| limit.0)).fold(least, f64::max)
 }
 
-/// The next 1, 2 or 5 times a power of ten.
+/// Returns the next 1, 2 or 5 times a power of ten.
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]
@@ -160,7 +160,7 @@ fn round_step(least: f64) -> f64 {
         .unwrap_or(power)
 }
 
-/// Text for HTML and SVG.
+/// Escapes text for HTML and SVG.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

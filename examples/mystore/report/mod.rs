@@ -1,4 +1,4 @@
-//! `report.html`: one page with everything in it, to be opened in any browser without network.
+//! `report.html`: one self-contained page that opens in any browser without network access.
 
 use std::{fmt::Write, fs, path::PathBuf, time::Duration};
 
@@ -15,18 +15,18 @@ use crate::{
     run_dir::{Manifest, RunDir},
 };
 
-/// Keeps the picture of a cycle's statements.
+/// Stores the Gantt chart of a cycle's statements.
 pub(crate) fn keep_gantt(dir: &RunDir, cycle: u32, report: &redshift_orchestrator::Report) -> Result<()> {
     let pictures = dir.file("gantt");
     fs::create_dir_all(&pictures)?;
     fs::write(pictures.join(format!("{cycle:02}.svg")), report.to_svg())
-        .context("keeping the Gantt chart of a cycle")
+        .context("storing the Gantt chart of a cycle")
 }
 
-/// Writes `report.html`, and says where it is.
+/// Writes `report.html`, and returns its path.
 pub(crate) fn write(dir: &RunDir, cycles: &[CycleRecord], proof: &Proof, rows: u64) -> Result<PathBuf> {
     let mut gantts = Vec::new();
-    // The cycle that went through most trouble is the most interesting one.
+    // The cycle with the most faults is the most interesting one.
     let tried = cycles.iter().skip(1).filter(|cycle| !cycle.resumed);
     let tried = tried.max_by_key(|cycle| cycle.warehouse.faults_survived());
     for (title, cycle) in [("The initial load", cycles.first()), ("The cycle with the most faults", tried)] {
@@ -42,22 +42,22 @@ pub(crate) fn write(dir: &RunDir, cycles: &[CycleRecord], proof: &Proof, rows: u
 
 const STYLE: &str = include_str!("style.css");
 
-/// What a report is made of.
+/// The content of a report.
 struct Story<'a> {
     manifest: &'a Manifest,
     cycles: &'a [CycleRecord],
     proof: &'a Proof,
     /// Gantt charts of the initial load and of one cycle: title, SVG.
     gantts: Vec<(String, String)>,
-    /// Rows that the sources delivered.
+    /// Rows delivered by the sources.
     rows: u64,
 }
 
 impl Story<'_> {
-    /// The page.
+    /// Renders the page.
     fn to_html(&self) -> String {
         let mut html = String::new();
-        // Writing to a text cannot fail.
+        // Writing to a String cannot fail.
         let _ = self.write(&mut html);
         html
     }
@@ -84,7 +84,7 @@ impl Story<'_> {
         let checks = self.proof.checks.len();
         let badge = match &self.proof.failure {
             None => format!(
-                "<p class=\"badge good\">Proved: {checks} checks over {} values, nothing lost, nothing twice</p>",
+                "<p class=\"badge good\">Proved: {checks} checks over {} values, nothing lost or done twice</p>",
                 grouped(self.proof.compared())
             ),
             Some(failure) => format!("<p class=\"badge bad\">The proof failed: {}</p>", escape(failure)),
@@ -92,7 +92,7 @@ impl Story<'_> {
         let cycles = self.manifest.cycles;
         write!(
             html,
-            "<header><h1>MyStore: a working day</h1><p class=\"lead\">An initial load and {cycles} half-hourly cycles: {} rows \
+            "<header><h1>MyStore: a working day</h1><p class=\"lead\">An initial load and {cycles} half-hourly cycles: {} rows go \
              through SQL procedures into a warehouse, customers and addresses into Hudi tables.</p>{badge}</header>",
             grouped(self.rows)
         )
@@ -106,7 +106,7 @@ impl Story<'_> {
         let lookup = |cycle: Option<&CycleRecord>| {
             cycle.map_or_else(String::new, |cycle| seconds(cycle.lookups.latest + cycle.lookups.as_of_sale))
         };
-        // The initial load looks up all sales of the past at once.
+        // The initial load looks up all earlier sales at once, so it is left out.
         let (first, last) = (self.cycles.get(1), self.cycles.last());
         let tiles = [
             ("Statements", grouped(warehouse.statements.into()), format!("{} retries", warehouse.retries)),
@@ -114,15 +114,15 @@ impl Story<'_> {
             (
                 "Executing",
                 seconds(warehouse.executing),
-                format!("waiting {}, statements added up", seconds(warehouse.waiting)),
+                format!("{} of waiting, summed over statements", seconds(warehouse.waiting)),
             ),
             ("Hudi commits", grouped(totals.commits), format!("{} on disk", bytes(totals.bytes))),
             (
                 "Versions kept",
                 totals.versions.to_string(),
-                format!("at most {VERSIONS_ALLOWED} of a file group"),
+                format!("at most {VERSIONS_ALLOWED} per file group"),
             ),
-            ("Lookups of a cycle", lookup(last), format!("the last; the first took {}", lookup(first))),
+            ("Lookups of a cycle", lookup(last), format!("the last one; the first took {}", lookup(first))),
         ];
         html.push_str("<section class=\"tiles\">");
         for (name, value, more) in tiles {
@@ -136,8 +136,8 @@ impl Story<'_> {
     }
 
     fn gantt(&self, html: &mut String) -> std::fmt::Result {
-        html.push_str("<section><h2>The statements of a cycle</h2><p>Dimensions before facts; what does not depend on one another runs side by side, as far as \
-                       the warehouse has connections. Every statement is submitted once, through faults.</p>");
+        html.push_str("<section><h2>The statements of a cycle</h2><p>Facts follow dimensions; independent steps run concurrently, up to \
+                       the number of connections. Every statement is submitted exactly once, despite faults.</p>");
         for (title, svg) in &self.gantts {
             write!(
                 html,
@@ -151,8 +151,8 @@ impl Story<'_> {
 
     fn storage(&self, html: &mut String) -> std::fmt::Result {
         let versions = Chart {
-            label: "Versions of the file group that has most of them, by table and cycle",
-            unit: "versions of a file group",
+            label: "Maximum number of versions of a file group, by table and cycle",
+            unit: "versions per file group",
             series: one_if_the_same(self.tables(|table| table.versions as f64)),
             limit: Some((VERSIONS_ALLOWED as f64, "10 commits retained: at most 11 versions")),
             digits: 0,
@@ -166,8 +166,8 @@ impl Story<'_> {
         };
         write!(
             html,
-            "<section><h2>Storage is bounded</h2><p>Each cycle commits; the cleaner keeps what the last 10 commits need. Once that \
-             is reached, storage grows with the data only.</p><div class=\"pair\"><figure><figcaption>Versions kept</figcaption>{}</figure>\
+            "<section><h2>Storage is bounded</h2><p>Each cycle commits; the cleaner keeps the files that the last 10 commits need. Once that \
+             limit is reached, storage grows only with the data.</p><div class=\"pair\"><figure><figcaption>Versions kept</figcaption>{}</figure>\
              <figure><figcaption>Bytes</figcaption>{}</figure></div></section>",
             versions.draw(),
             sizes.draw()
@@ -202,17 +202,17 @@ impl Story<'_> {
         };
         let times = Chart {
             label: "Time of the lookups by cycle",
-            unit: "milliseconds a cycle",
+            unit: "milliseconds per cycle",
             series: vec![
                 series("latest row", |cycle| cycle.lookups.latest),
-                series("row of the sale's time", |cycle| cycle.lookups.as_of_sale),
+                series("row valid at the sale", |cycle| cycle.lookups.as_of_sale),
             ],
             limit: None,
             digits: 1,
         };
         let statements = Chart {
             label: "Time of the statements by cycle",
-            unit: "seconds a cycle",
+            unit: "seconds per cycle",
             series: vec![
                 Series {
                     name: "executing".to_owned(),
@@ -229,8 +229,8 @@ impl Story<'_> {
         write!(
             html,
             "<section><h2>Lookups and statements</h2><p>Each cycle reads the customers from the lake and finds the customer of every \
-             new sale: the latest row, and the row that was valid when the sale happened. Each time is the best of {LOOKUP_RUNS}. {} \
-             (Times of statements that ran side by side are added up.)</p>\
+             new sale: the latest row, and the row that was valid at the time of the sale. Each duration is the best of {LOOKUP_RUNS} runs. {} \
+             (Durations of concurrent statements are summed.)</p>\
              <div class=\"pair\"><figure><figcaption>Lookup time</figcaption>{}</figure><figure><figcaption>Statement time</figcaption>{}</figure></div></section>",
             self.lookup_medians(),
             times.draw(),
@@ -238,7 +238,7 @@ impl Story<'_> {
         )
     }
 
-    /// What the lookups took at the day's begin and at its end.
+    /// Formats the medians of the lookup times in the first and in the last cycles.
     fn lookup_medians(&self) -> String {
         let after_load = self.cycles.get(1..).unwrap_or_default();
         let count = (after_load.len() / 2).min(5);
@@ -251,7 +251,7 @@ impl Story<'_> {
             format!("{} and {}", seconds(first), seconds(last))
         };
         format!(
-            "Median of the first and of the last {count} cycles: {} for the latest row, {} for the row of the sale's time.",
+            "Median of the first and of the last {count} cycles: {} for the latest row, {} for the row valid at the sale.",
             text(|cycle| cycle.lookups.latest),
             text(|cycle| cycle.lookups.as_of_sale)
         )
@@ -262,8 +262,8 @@ impl Story<'_> {
     }
 
     fn proof(&self, html: &mut String) -> std::fmt::Result {
-        html.push_str("<section><h2>The proof</h2><p>Everything is computed a second time from the generated change stream, by plain means, and compared \
-                       with what warehouse and lake hold.</p><table><thead><tr><th>check</th><th class=\"number\">values compared</th></tr></thead><tbody>");
+        html.push_str("<section><h2>The proof</h2><p>Everything is computed a second time from the generated change stream, with plain maps, and compared \
+                       with the contents of warehouse and lake.</p><table><thead><tr><th>check</th><th class=\"number\">values compared</th></tr></thead><tbody>");
         for check in &self.proof.checks {
             write!(
                 html,
@@ -292,9 +292,9 @@ impl Story<'_> {
                 format!("{}, {}, {}", manifest.scale, manifest.cycles, manifest.seed),
             ),
             ("Warehouse", manifest.warehouse.clone()),
-            ("Crashes gone on after", resumed),
+            ("Crashes resumed from", resumed),
             (
-                "Repeat it",
+                "Repeat the run",
                 format!(
                     "cargo run --example mystore -- --scale {} --cycles {} --seed {}",
                     manifest.scale, manifest.cycles, manifest.seed
@@ -310,20 +310,17 @@ impl Story<'_> {
     }
 }
 
-/// The middle one; of an even number, the higher of the two in the middle.
+/// Returns the median; for an even number of values, the higher of the two in the middle.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Lines that hide one another are one line.
+/// Merges identical series into one line.
 fn one_if_the_same(series: Vec<Series>) -> Vec<Series> {
     match &series[..] {
         [first, rest @ ..] if !rest.is_empty() && rest.iter().all(|other| other.points == first.points) => {
-            vec![Series {
-                name: format!("each of the {} tables", series.len()),
-                points: first.points.clone(),
-            }]
+            vec![Series { name: format!("all {} tables", series.len()), points: first.points.clone() }]
         }
         _ => series,
     }

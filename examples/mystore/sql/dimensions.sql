@@ -1,4 +1,4 @@
--- Brings the dimensions up to date with what was staged: one procedure a dimension, one transaction each.
+-- Updates the dimensions from the staged rows: one procedure per dimension, one transaction each.
 
 CREATE OR REPLACE PROCEDURE mystore.load_date(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
@@ -42,7 +42,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Type 1. The newest change of each address decides, be it among the staged ones or in the dimension already.
+-- Type 1. The newest change of each address wins, whether it is staged or already in the dimension.
 CREATE OR REPLACE PROCEDURE mystore.load_address(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_last BIGINT;
@@ -76,14 +76,15 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Type 2 for is_preferred and address_id, type 1 for the rest. The whole history of each touched customer is made anew from all
--- changes ever received, so that it does not matter in which order they came; rows that stay keep their keys.
+-- Type 2 for is_preferred and address_id, type 1 for the rest. The whole history of each touched customer is
+-- rebuilt from all
+-- changes ever received, so the order of their arrival does not matter; unchanged rows keep their keys.
 CREATE OR REPLACE PROCEDURE mystore.load_customer(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_last BIGINT;
     v_rows BIGINT;
 BEGIN
-    -- A change that was sent before is known by its customer and time.
+    -- Customer and time identify a change that was sent before.
     INSERT INTO mystore.customer_change
         (customer_id, customer_datetime, is_deleted, salutation, first_name, last_name, is_preferred, birth_country, email,
          address_id)
@@ -124,7 +125,7 @@ BEGIN
     JOIN states AS newest ON newest.customer_id = bounds.customer_id AND newest.age = 1
     WHERE NOT bounds.is_deleted;
 
-    -- A late change may leave a row without a reason to be: its state did not begin there after all.
+    -- A late change may invalidate the start of an existing row, which is then deleted.
     DELETE FROM mystore.dim_customer
     WHERE customer_id IN (SELECT customer_id FROM work.customer)
       AND customer_key NOT IN (

@@ -1,6 +1,8 @@
--- Loads the sales, gives each the keys of the dimension rows it belongs to, and sums them up. Each procedure is one transaction.
+-- Loads the sales, assigns each the keys of its dimension rows, and aggregates them. Each procedure is one
+-- transaction.
 
--- A sale belongs to the customer's row that was valid when it happened. Key 0: the slip names no customer, or one not known (yet).
+-- A sale belongs to the customer row that was valid at its time. Key 0: the slip names no customer, or an
+-- unknown one.
 CREATE OR REPLACE PROCEDURE mystore.load_sale(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_rows BIGINT;
@@ -35,7 +37,8 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- A change that came late moves sales loaded before to another row, and a customer who came after the sale is known now.
+-- A late change assigns earlier sales to another row, and customers who arrive after their sale are now
+-- known.
 CREATE OR REPLACE PROCEDURE mystore.rekey_sale(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_rows BIGINT;
@@ -58,7 +61,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Sums up the stores and days that got sales in this cycle.
+-- Aggregates the stores and days with new sales in this cycle.
 CREATE OR REPLACE PROCEDURE mystore.publish_store_day(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_rows BIGINT;

@@ -1,5 +1,7 @@
--- Takes over what landed since the last time, and remembers up to when: one procedure a source, one transaction each.
--- Work tables are emptied by DELETE: TRUNCATE commits on Redshift, and the procedure would no longer be all or nothing.
+-- Stages the rows that landed since the previous cycle, and records their time: one procedure per source, one
+-- transaction each.
+-- Work tables are emptied by DELETE, because TRUNCATE commits on Redshift and the procedure would no longer
+-- be atomic.
 
 CREATE OR REPLACE PROCEDURE mystore.stage_customer(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
@@ -36,7 +38,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Items, stores and days: few, and all of them small. New rows get the keys after the highest one known.
+-- Items, stores and days: few, and all of them small. New rows get the keys after the highest existing one.
 CREATE OR REPLACE PROCEDURE mystore.stage_reference(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_since TIMESTAMP;

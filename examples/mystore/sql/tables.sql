@@ -1,12 +1,13 @@
--- MyStore's warehouse: schemas and tables. Redshift and PostgreSQL run this file as it is.
+-- MyStore's warehouse: schemas and tables. Redshift and PostgreSQL both run this file unchanged.
 -- On Redshift add DISTSTYLE ALL to the dimensions, and DISTKEY (customer_id) SORTKEY (sold_at) to the fact.
--- Primary keys are enforced by PostgreSQL only; nothing here depends on that.
+-- Only PostgreSQL enforces primary keys; nothing here depends on that.
 
--- landing: what the source systems delivered. Here the example fills it; with Spectrum it is an external schema over the raw files.
+-- landing: rows delivered by the source systems. Here the example fills it; with Spectrum it is an external
+-- schema over the raw files.
 CREATE SCHEMA IF NOT EXISTS landing;
--- work: what a cycle works on. Emptied and filled by the procedures.
+-- work: the working set of a cycle. Emptied and filled by the procedures.
 CREATE SCHEMA IF NOT EXISTS work;
--- mystore: the dimensions, the fact, and the books about loading them.
+-- mystore: the dimensions, the fact, and the records of loading them.
 CREATE SCHEMA IF NOT EXISTS mystore;
 
 CREATE TABLE IF NOT EXISTS landing.customer (
@@ -88,7 +89,7 @@ CREATE TABLE IF NOT EXISTS work.customer (
     address_id        BIGINT      NOT NULL
 );
 
--- The history of the customers that a cycle touches, as it must be.
+-- The expected history of the customers that a cycle touches.
 CREATE TABLE IF NOT EXISTS work.customer_history (
     customer_key  BIGINT      NOT NULL,
     customer_id   BIGINT      NOT NULL,
@@ -184,7 +185,7 @@ CREATE TABLE IF NOT EXISTS work.sale_keyed (
     net_profit    DECIMAL(9,2) NOT NULL
 );
 
--- Sales loaded before that belong to another row of the customer dimension now.
+-- Earlier sales that now belong to another row of the customer dimension.
 CREATE TABLE IF NOT EXISTS work.sale_rekeyed (
     ticket_number BIGINT NOT NULL,
     item_id       BIGINT NOT NULL,
@@ -200,7 +201,7 @@ CREATE TABLE IF NOT EXISTS work.store_day (
     net_profit DECIMAL(18,2) NOT NULL
 );
 
--- Every change of a customer that was ever received, once. A change that comes late needs the ones around it.
+-- Every customer change ever received, once. A late change needs its neighbours in time.
 CREATE TABLE IF NOT EXISTS mystore.customer_change (
     customer_id       BIGINT      NOT NULL,
     customer_datetime TIMESTAMP   NOT NULL,
@@ -215,8 +216,9 @@ CREATE TABLE IF NOT EXISTS mystore.customer_change (
     PRIMARY KEY (customer_id, customer_datetime)
 );
 
--- Customers. History is kept of is_preferred and address_id (type 2); the other columns are always the newest (type 1).
--- Rows hold from valid_from until before valid_to; the row with key 0 stands for customers that nobody knows.
+-- Customers. is_preferred and address_id keep history (type 2); the other columns hold the newest value (type
+-- 1).
+-- A row is valid from valid_from until before valid_to; the row with key 0 represents unknown customers.
 CREATE TABLE IF NOT EXISTS mystore.dim_customer (
     customer_key  BIGINT      NOT NULL,
     customer_id   BIGINT      NOT NULL,
@@ -233,7 +235,8 @@ CREATE TABLE IF NOT EXISTS mystore.dim_customer (
     PRIMARY KEY (customer_id, valid_from)
 );
 
--- Addresses, always the newest (type 1). A deleted one stays with is_deleted, so that a late change cannot bring it back.
+-- Addresses, always the newest (type 1). A deleted row remains with is_deleted, so that a late change cannot
+-- restore it.
 CREATE TABLE IF NOT EXISTS mystore.dim_address (
     address_key      BIGINT      NOT NULL,
     address_id       BIGINT      NOT NULL,
@@ -278,7 +281,7 @@ CREATE TABLE IF NOT EXISTS mystore.dim_date (
     PRIMARY KEY (date_key)
 );
 
--- One row a line of a sales slip.
+-- One row per line of a sales slip.
 CREATE TABLE IF NOT EXISTS mystore.fact_sale (
     ticket_number BIGINT       NOT NULL,
     item_id       BIGINT       NOT NULL,
@@ -305,14 +308,15 @@ CREATE TABLE IF NOT EXISTS mystore.store_day (
     PRIMARY KEY (store_key, date_key)
 );
 
--- Up to when each source was taken over.
+-- The time up to which each source was staged.
 CREATE TABLE IF NOT EXISTS mystore.high_water (
     source       VARCHAR(20) NOT NULL,
     landed_until TIMESTAMP   NOT NULL,
     PRIMARY KEY (source)
 );
 
--- What each procedure did, written in its own transaction. It has no key on purpose: a procedure that ran twice shows here.
+-- The result of each procedure, written in its own transaction. It has no key on purpose: a procedure that
+-- ran twice shows here.
 CREATE TABLE IF NOT EXISTS mystore.audit (
     cycle          INTEGER     NOT NULL,
     procedure_name VARCHAR(40) NOT NULL,
