@@ -1,8 +1,8 @@
-"""Times the join that finds for each fact the row of a dimension that was valid at its time, by DataFusion (PyPI `datafusion`).
+"""Times the join of facts with the dimension rows valid at their time, in DataFusion (PyPI `datafusion`).
 
     python benches/peers/datafusion_lookup.py --facts FACTS.parquet --dimension DIMENSION.parquet --turns 5
 
-Both are in memory before the first turn. Prints one JSON object a turn: `seconds`, `cpu_seconds`, `rows`, and `matched`.
+Both are in memory before the first turn. Prints one JSON object per turn: `seconds`, `cpu_seconds`, `rows`, and `matched`.
 """
 
 import argparse

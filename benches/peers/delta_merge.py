@@ -2,9 +2,9 @@
 
     python benches/peers/delta_merge.py --base BASE.parquet --table DIR [--partition COLUMN] [CHANGES.parquet ...]
 
-Creates the table of the base file if there is none, then merges one file after the other: rows of a known key are replaced if they are
-not older, others inserted. Prints one JSON object a step: `seconds`, `cpu_seconds`, and the `peak_bytes` of this process (the kernel's
-VmHWM). Reading the Parquet file is part of the step. In the end, sums over the rows of the table.
+Creates the table from the base file if there is none, then merges one file after the other: a row of an existing key is replaced unless the
+new row is older, and rows of new keys are inserted. Prints one JSON object per step: `seconds`, `cpu_seconds`, and the `peak_bytes` of this
+process (the kernel's VmHWM). Reading the Parquet file is part of the step. Finally prints sums over the rows of the table.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def peak_bytes():
 
 
 def sums(table):
-    """As the benchmark takes them of our table."""
+    """Returns the same sums as the benchmark computes for our table."""
     total = {"rows": 0, "ids": 0, "balances": 0, "times": 0}
     for batch in DeltaTable(table).to_pyarrow_dataset().to_batches(columns=["id", "balance", "updated_at"]):
         ids = batch["id"]
@@ -57,7 +57,7 @@ def main():
         reader = pyarrow.dataset.dataset(a.base).scanner().to_reader()
         write_deltalake(a.table, reader, partition_by=[a.partition] if a.partition else None)
 
-    # By the partition too, so that files of others need not be looked at.
+    # The partition is part of the condition, so that files of other partitions are skipped.
     same = "t.id = s.id" + (f" and t.{a.partition} = s.{a.partition}" if a.partition else "")
 
     def merge(file):

@@ -1,4 +1,4 @@
-//! The rows that the benchmarks of tables are about.
+//! The rows of the benchmarks of tables.
 
 use std::{fs::File, path::Path, sync::Arc};
 
@@ -14,7 +14,7 @@ use arrow::{
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
-/// How many partitions [`batch`] spreads rows over.
+/// The number of partitions over which [`batch`] spreads rows.
 pub const PARTITIONS: i64 = 100;
 const CITIES: [&str; 6] = ["Austin", "Bergen", "Kyiv", "Lyon", "Oslo", "Rome"];
 
@@ -30,12 +30,12 @@ pub fn schema() -> SchemaRef {
     ]))
 }
 
-/// The partition of a key.
+/// Returns the partition of a key.
 pub fn region(id: i64) -> String {
     format!("r{:02}", id % PARTITIONS)
 }
 
-/// A row for each key, written at a time in seconds.
+/// Generates one row per key, written at a time in seconds.
 pub fn batch(ids: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(ids.to_vec())),
@@ -54,7 +54,7 @@ pub fn batch(ids: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBa
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
 
-/// Sums over rows, in whatever order they come, which other rows would hardly have.
+/// Sums over rows, independent of their order, that identify the rows with high probability.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
     rows: i64,
@@ -73,21 +73,21 @@ impl Sums {
         self.rows += i64::try_from(ids.len())?;
         for ((id, balance), time) in ids.iter().zip(balances).zip(times) {
             self.ids += id;
-            // So that values of two rows cannot change places.
+            // The key is mixed in, so that swapped values of two rows change the sum.
             self.balances += id % 1_000 * i64::try_from(*balance)?;
             self.times += id % 1_000 * (time / 1_000_000);
         }
         Ok(())
     }
 
-    /// As a peer prints them.
+    /// Converts the sums to JSON, as a peer prints them.
     pub fn to_json(self) -> Value {
         let Self { rows, ids, balances, times } = self;
         json!({ "rows": rows, "ids": ids, "balances": balances, "times": times })
     }
 }
 
-/// Rows of the keys `0..rows`, in batches, as they were at time 0.
+/// Generates the rows of the keys `0..rows`, in batches, as of time 0.
 pub fn base(rows: i64) -> impl Iterator<Item = Result<RecordBatch>> + Send {
     const STEP: i64 = 65_536;
     let mut rng = fastrand::Rng::with_seed(1);

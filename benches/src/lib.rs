@@ -1,4 +1,5 @@
-//! What the benchmarks share: their data, services on loopback and on a simulated clock, how they measure, and the page that their figures go to.
+//! Shared parts of the benchmarks: data, services on loopback and on a simulated clock, measurement, and the
+//! page of results.
 
 pub mod customers;
 pub mod measure;

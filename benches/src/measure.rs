@@ -1,4 +1,4 @@
-//! Time, processor time and memory of processes, this one and children.
+//! Time, processor time and memory of this process and its children.
 
 use std::{
     fs,
@@ -10,22 +10,22 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// The processor time that this process has used, on all cores, user and system. Steps of 10 ms.
+/// Returns the processor time of this process, on all cores, user and system, in steps of 10 ms.
 pub fn cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name of the program, in parentheses, may hold anything.
+    // The name of the program, in parentheses, may contain any character.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: u64 =
         fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
 }
 
-/// The most memory that this process has had at a time.
+/// Returns the peak resident memory of this process.
 pub fn peak_bytes() -> u64 {
     status_bytes("VmHWM:")
 }
 
-/// The memory that this process has now.
+/// Returns the current resident memory of this process.
 pub fn resident_bytes() -> u64 {
     status_bytes("VmRSS:")
 }
@@ -37,14 +37,14 @@ fn status_bytes(name: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// The middle one; of an even number the upper of the two.
+/// Returns the median; for an even number of values, the upper of the two in the middle.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Runs a program that prints one JSON object a line; other lines of it are left out.
+/// Runs a program that prints one JSON object per line; other lines of its output are skipped.
 pub fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
     let shown = format!("{command:?}");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -57,7 +57,7 @@ pub fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
     Ok(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// A process that is handed one line of work after the other, and answers each with a JSON object in a line.
+/// A process that receives one line of work after the other, and responds to each with a line of JSON.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
@@ -66,7 +66,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts it.
+    /// Starts the process.
     pub fn start(command: &mut Command) -> Result<Self> {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.with_context(|| format!("{command:?}"))?;
@@ -75,7 +75,7 @@ impl Worker {
         Ok(Self { child, work, answers: BufReader::new(answers).lines() })
     }
 
-    /// Hands it a line of work, and waits for what it says.
+    /// Sends a line of work, and waits for the response.
     pub fn ask(&mut self, line: &str) -> Result<Value> {
         writeln!(self.work.as_mut().context("a child has an input")?, "{line}")?;
         let answer = self.answers.next().context("the process ended before its work was done")??;
@@ -85,13 +85,13 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // The end of its input ends it.
+        // The process ends when its input is closed.
         self.work = None;
         let _ = self.child.wait();
     }
 }
 
-/// A number of a JSON object.
+/// Returns a number from a JSON object.
 pub fn number(object: &Value, name: &str) -> Result<f64> {
     object[name].as_f64().with_context(|| format!("{object} has no number {name}"))
 }

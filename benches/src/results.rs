@@ -1,4 +1,4 @@
-//! `benches/RESULTS.md`: one section a benchmark, each written again by the program that measures it.
+//! `benches/RESULTS.md`: one section per benchmark, each replaced by the program that measures it.
 
 use std::{
     fmt::Write as _,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// What one run of a benchmark found, as its section of the page.
+/// The result of one run of a benchmark, as its section of the page.
 #[derive(Clone, Debug)]
 pub struct Section {
     name: String,
@@ -18,12 +18,13 @@ pub struct Section {
 }
 
 impl Section {
-    /// The section of the program `name`, with the question it answers and the input it measures.
+    /// Creates the section of the program `name`, with its question and the measured input.
     pub fn new(name: &str, question: &str, input: &str) -> Self {
         Self { name: name.into(), question: question.into(), input: input.into(), body: String::new() }
     }
 
-    /// Adds a table: its header and its rows, of as many cells each. The first column is text, the others are figures.
+    /// Adds a table: its header, and its rows with the same number of cells. The first column is text, the
+    /// others are figures.
     #[must_use]
     pub fn with_table<const N: usize>(
         mut self,
@@ -38,7 +39,7 @@ impl Section {
         self
     }
 
-    /// Adds a paragraph: what a figure means, or the limit it was held against.
+    /// Adds a paragraph, such as the meaning of a figure or its limit.
     #[must_use]
     pub fn with_note(mut self, note: &str) -> Self {
         self.add(note);
@@ -49,7 +50,7 @@ impl Section {
         let _ = write!(self.body, "\n{}\n", block.trim_end());
     }
 
-    /// Prints the section; after a full run, also writes it into `benches/RESULTS.md` in place of the one before.
+    /// Prints the section; after a full run, also replaces it in `benches/RESULTS.md`.
     pub fn publish(&self, full: bool) -> Result<()> {
         println!("\n{}", self.body.trim());
         if full {
@@ -73,10 +74,10 @@ impl Section {
     }
 }
 
-const HEAD: &str = "# Results\n\nEach section is written by the program it is named after (see the README beside it), \
-with what it measures and the peer or limit it holds that against in one run.\n";
+const HEAD: &str = "# Results\n\nEach section is written by the program of the same name (see README.md), \
+and compares our figures with a peer or a limit measured in the same run.\n";
 
-/// The page with one section in the place of that of the same name, or after all others.
+/// Returns the page with the section of the same name replaced, or with a new section at its end.
 fn replaced(page: &str, name: &str, section: &str) -> String {
     let title = format!("## {name}");
     let (mut kept, mut placed, mut inside) = (String::new(), false, false);
@@ -101,8 +102,8 @@ fn replaced(page: &str, name: &str, section: &str) -> String {
     kept.trim_end().to_owned() + "\n"
 }
 
-/// The machine, the compiler's profile and the day.
-#[expect(clippy::disallowed_methods, reason = "a page of results says the day on which they were measured")]
+/// Describes the machine, the compiler's profile and the date.
+#[expect(clippy::disallowed_methods, reason = "the page of results states the date of the measurement")]
 fn machine() -> String {
     let read = |file: &str, key: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();

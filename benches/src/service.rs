@@ -1,4 +1,4 @@
-//! A Data API on loopback, and the SDK's way to it.
+//! A Data API on loopback, and an SDK configuration for it.
 
 use std::{net::SocketAddr, thread};
 
@@ -10,14 +10,14 @@ use redshift_orchestrator::{
     local::{LocalExecutor, Script},
 };
 
-/// Serves a script by the emulator, on a thread of its own, until the process ends; returns its URL.
+/// Serves a script with the emulator, on its own thread, until the process ends; returns its URL.
 pub fn emulate(script: Script) -> Result<String> {
     let (tell, told) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let serve = async {
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let listening = Emulator::new(LocalExecutor::scripted(script)).listen(any).await?;
-            // Whoever asked may have gone.
+            // The receiver may be gone.
             let _ = tell.send(listening.url());
             listening.serve_until(std::future::pending()).await;
             Ok::<_, anyhow::Error>(())
@@ -31,7 +31,7 @@ pub fn emulate(script: Script) -> Result<String> {
     told.recv().context("the emulator did not start")
 }
 
-/// What `aws-config` would load, with an endpoint on loopback.
+/// Returns the configuration that `aws-config` would load, with an endpoint on loopback.
 pub fn sdk_config(url: &str) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())

@@ -1,4 +1,4 @@
-//! A service on tokio's clock, whose statements end at times that are known before.
+//! A service on tokio's clock, whose statements end at predefined times.
 
 use std::{
     collections::VecDeque,
@@ -15,55 +15,56 @@ use redshift_orchestrator::{
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// From a question to its answer, which is half of it away in each direction.
+/// The time from a poll to its response, half of it in each direction.
 pub const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// Statements that are on their way, of which one can only ask how far they are.
+/// Statements in flight; they can only be polled.
 #[derive(Debug)]
 pub struct Service {
     ends: Vec<Instant>,
-    /// Whether it holds a question until the statement ends, if asked to.
+    /// Holds a poll until the statement ends, on request.
     holds: bool,
-    /// Questions that it answers in any second.
+    /// The number of polls that it accepts in any second.
     rate: usize,
-    /// When the last questions were taken.
+    /// The times of the last accepted polls.
     taken: Mutex<VecDeque<Instant>>,
     asked: AtomicU64,
     refused: AtomicU64,
 }
 
 impl Service {
-    /// Statements that end then; the id of each is its number, from 0. All questions are taken, and held for those who wish it.
+    /// Creates statements that end at these times; the id of each is its number, from 0. All polls are
+    /// accepted, and held on request.
     pub fn new(ends: Vec<Instant>) -> Self {
         let (asked, refused) = (AtomicU64::default(), AtomicU64::default());
         Self { ends, holds: true, rate: usize::MAX, taken: Mutex::default(), asked, refused }
     }
 
-    /// It does not know long polls.
+    /// Disables long polls.
     #[must_use]
     pub fn without_holding(mut self) -> Self {
         self.holds = false;
         self
     }
 
-    /// Takes so many questions in any second, and throttles the others.
+    /// Accepts `rate` polls in any second, and throttles the rest.
     #[must_use]
     pub fn with_rate(mut self, rate: usize) -> Self {
         self.rate = rate;
         self
     }
 
-    /// The id of a statement.
+    /// Returns the id of a statement.
     pub fn id(number: usize) -> StatementId {
         StatementId::new(number.to_string())
     }
 
-    /// Questions so far.
+    /// Returns the number of polls so far.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Those of them that were throttled.
+    /// Returns the number of throttled polls.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -83,7 +84,7 @@ impl Service {
 }
 
 fn unsupported<T>() -> Result<T> {
-    Err(Error::new(ErrorKind::Unsupported, "the simulation only answers questions"))
+    Err(Error::new(ErrorKind::Unsupported, "the simulation can only be polled"))
 }
 
 #[async_trait::async_trait]

@@ -16,7 +16,7 @@ pub const VARIABLES: [&str; 8] = [
     "ERROR_NAMES",
 ];
 
-/// What the drop-in calls, where, and as whom.
+/// The procedure that the drop-in calls, and its database and credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The AWS region of the warehouse.
@@ -28,10 +28,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the configuration from variables, usually the environment's. An empty variable counts as a missing one.
+    /// Reads the configuration from variables, usually the environment's. An empty variable counts as a
+    /// missing one.
     ///
     /// # Errors
-    /// [`Error::Config`], naming every variable that is missing, or the first that is wrong. Values are not part of the message.
+    /// Returns [`Error::Config`], which names every missing variable, or the first invalid one. The message
+    /// contains no values.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let get = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let (cluster, workgroup) = (get("CLUSTER_NAME"), get("WORKGROUP_NAME"));
@@ -69,7 +71,7 @@ impl ErrorNames {
     /// Reads the choice from the variable `ERROR_NAMES`: `boto3` (also when it is not set) or `qualified`.
     ///
     /// # Errors
-    /// [`Error::Config`] for any other value.
+    /// Returns [`Error::Config`] for any other value.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         match variable("ERROR_NAMES").as_deref().map(str::trim) {
             None | Some("" | "boto3") => Ok(Self::Boto3),

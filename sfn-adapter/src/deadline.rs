@@ -1,4 +1,4 @@
-//! [`Invocation`]: one run of the function, its time, and what may be tried again within it.
+//! [`Invocation`]: one invocation of the function, its remaining time, and the retries within it.
 
 use std::{future::Future, time::Duration};
 
@@ -7,17 +7,18 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::Error;
 
-/// Time kept back for the answer, so that the function says what happened instead of being killed.
+/// Time reserved for the reply, so that the function reports an error instead of being killed.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// How often a request is sent at most.
+/// The maximum number of times that a request is sent.
 const ATTEMPTS: u32 = 3;
 
-/// The pause after the first attempt; it doubles. Short, because the function is paid for while it waits: whoever wants more patience
-/// gives the state machine a `Retry`.
+/// The pause after the first attempt; it doubles. It is short, because a waiting function is billed. For more
+/// attempts, give the state
+/// machine a `Retry`.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// One run of the function.
+/// One invocation of the function.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     request_id: String,
@@ -25,19 +26,19 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// The invocation with this request id, which may take `remaining` from now on.
+    /// Creates the invocation with this request id, which may take `remaining` from now on.
     pub fn new(request_id: impl Into<String>, remaining: Duration) -> Self {
         Self { request_id: request_id.into(), deadline: Instant::now() + remaining.saturating_sub(MARGIN) }
     }
 
-    /// AWS Lambda's id of the invocation.
+    /// Returns AWS Lambda's id of the invocation.
     pub fn request_id(&self) -> &str {
         &self.request_id
     }
 
-    /// Makes a request, and makes it again after a failure that may pass, as long as there is time.
+    /// Sends a request, and repeats it after a transient failure while time remains.
     ///
-    /// The request must be one that may be repeated: a question, or a submit with a client token.
+    /// The request must be repeatable: a poll, or a submit with a client token.
     pub(crate) async fn request<T, F>(&self, mut send: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, ServiceError>>,
@@ -61,7 +62,7 @@ impl Invocation {
     }
 }
 
-/// Failures that are often over within a second. A full cluster is not among them.
+/// Returns `true` for failures that are often over within a second. A full cluster is not one of them.
 fn may_pass(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -79,7 +80,7 @@ mod tests {
         ServiceError::new(kind, "it rains")
     }
 
-    /// The instants of the attempts in milliseconds, and how it ended.
+    /// Returns the instants of the attempts in milliseconds, and the error.
     async fn tried(remaining: Duration, error: impl Fn() -> ServiceError) -> (Vec<u128>, Error) {
         let start = Instant::now();
         let attempts = RefCell::new(Vec::new());
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(tried(Duration::from_millis(900), throttled).await.0, [0, 200]);
         let (attempts, outcome) = tried(Duration::from_millis(600), throttled).await;
         assert_eq!(attempts, [0]);
-        assert!(matches!(outcome, Error::Service(_)), "the cause is told, not the lack of time");
+        assert!(matches!(outcome, Error::Service(_)), "the cause is reported, not the lack of time");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! [`Error`]: what `ErrorEquals` in a state machine can match on, and nothing else.
+//! [`Error`]: the names that `ErrorEquals` in a state machine can match.
 
 use std::borrow::Cow;
 
@@ -6,43 +6,46 @@ use lambda_runtime::Diagnostic;
 use redshift_orchestrator::{Error as ServiceError, ErrorKind};
 use thiserror::Error as ThisError;
 
-/// Why an invocation failed. A statement that failed is not among it: that is a [`Reply`](crate::Reply).
+/// The reason for a failed invocation. A failed statement is not an error but a [`Reply`](crate::Reply).
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
-    /// The event is not one of the two that the function knows. Correct the state machine's input.
+    /// The event is neither a submit nor a status request. Correct the state machine's input.
     #[error("{0}")]
     BadInput(String),
     /// The function's environment is incomplete or contradicts itself. Correct the deployment.
     #[error("{0}")]
     Config(String),
-    /// The service did not answer before the function's time was over. Invoke again, with the same event: a submit is not doubled if its
-    /// token came from the event. Give the function a longer timeout.
+    /// The service did not respond before the function's timeout. Invoke the function again with the same
+    /// event: a submit is not doubled
+    /// if its token came from the event. Give the function a longer timeout.
     #[error(
-        "no answer before the function's timeout; invoke again with the same event, or set a longer timeout"
+        "no response before the function's timeout; invoke again with the same event, or set a longer timeout"
     )]
     Deadline,
     /// A defect of the function itself. Its log has the details.
-    #[error("the function panicked; its log says where")]
+    #[error("the function panicked; see its log for the place")]
     Internal,
-    /// The service, or the way to it.
+    /// An error of the service, or of the connection to it.
     #[error(transparent)]
     Service(#[from] ServiceError),
 }
 
-/// Which names the service's errors are reported under.
+/// The naming scheme for the service's errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ErrorNames {
-    /// The bare class names that a Python handler over boto3 raises, such as `ValidationException`; `ClientError` for codes that the
-    /// service's model does not have. A state machine that was written for the reference solution matches on these.
+    /// The bare class names that a Python handler over boto3 raises, such as `ValidationException`, and
+    /// `ClientError` for codes that the
+    /// service's model lacks. A state machine written for the reference solution matches these names.
     #[default]
     Boto3,
-    /// The names that Step Functions itself uses when it calls the service directly, such as `RedshiftData.ValidationException`, and more
-    /// precise ones where this library knows better. Use it in new state machines.
+    /// The names that Step Functions itself uses when it calls the service directly, such as
+    /// `RedshiftData.ValidationException`, and more
+    /// precise ones if this library has more information. Use it in new state machines.
     Qualified,
 }
 
-/// The errors of the service's model, for which SDKs have classes of their own.
+/// The errors of the service's model, for which SDKs have their own classes.
 const MODELLED: [&str; 10] = [
     "ActiveSessionsExceededException",
     "ActiveStatementsExceededException",
@@ -57,7 +60,7 @@ const MODELLED: [&str; 10] = [
 ];
 
 impl Error {
-    /// The name that `ErrorEquals` matches on. [`ErrorNames::all`] lists all of them.
+    /// Returns the name that `ErrorEquals` matches. [`ErrorNames::all`] lists all of them.
     pub fn name(&self, names: ErrorNames) -> Cow<'static, str> {
         match self {
             Self::BadInput(_) => "SfnAdapter.BadInput".into(),
@@ -88,7 +91,7 @@ fn boto3(error: &ServiceError) -> &'static str {
 
 fn qualified(error: &ServiceError) -> &'static str {
     match (error.kind(), modelled(error)) {
-        // Where the code says less than is known.
+        // Cases in which the error kind is more precise than the code.
         (ErrorKind::Throttled, _) => "ThrottlingException",
         (ErrorKind::Expired, _) => "StatementExpired",
         (ErrorKind::Denied | ErrorKind::CredentialsExpired, _) => "AccessDeniedException",
@@ -96,13 +99,13 @@ fn qualified(error: &ServiceError) -> &'static str {
         (ErrorKind::NotSent, None) => "NotSent",
         (ErrorKind::Disconnected, None) => "Disconnected",
         (ErrorKind::ServiceFault, None) => "InternalServerException",
-        // As Step Functions calls a code that has no class.
+        // Step Functions uses this name for a code without a class.
         (_, None) => "RedshiftDataException",
     }
 }
 
 impl ErrorNames {
-    /// Every name that can reach a state machine.
+    /// Returns every name that can reach a state machine.
     pub fn all(self) -> Vec<String> {
         let own = ["BadInput", "Config", "Deadline", "Internal"].map(|name| format!("SfnAdapter.{name}"));
         let (prefix, more): (_, &[&str]) = match self {
@@ -125,12 +128,12 @@ impl ErrorNames {
     }
 }
 
-/// An error and the names under which it is reported.
+/// An error and its naming scheme.
 #[derive(Debug)]
 pub struct Reported {
     /// The error.
     pub error: Error,
-    /// The choice of names.
+    /// The naming scheme.
     pub names: ErrorNames,
 }
 

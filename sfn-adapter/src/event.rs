@@ -1,4 +1,4 @@
-//! The wire contract of the drop-in: what the state machine sends, and what it reads.
+//! The wire format of the drop-in: the events from the state machine, and the replies.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,19 @@ use serde_json::value::RawValue;
 
 use crate::Error;
 
-/// What the state machine asks for.
+/// The request of the state machine.
 ///
-/// The presence of the key `QueryId` alone decides; every other key of a status request is passed over, because Step Functions sends its
+/// It is a status request if the key `QueryId` is present. All other keys of a status request are ignored,
+/// because Step Functions sends its
 /// whole accumulated state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Call the procedure. The event has no key `QueryId`.
+    /// Calls the procedure. The event has no key `QueryId`.
     Submit {
-        /// The unique id of the event that EventBridge sent, if it is one.
+        /// The unique id of the EventBridge event, if the event came from EventBridge.
         event_id: Option<String>,
     },
-    /// Tell where the statement is on its way. The event has a key `QueryId`.
+    /// Returns the status of the statement. The event has a key `QueryId`.
     Status {
         /// The statement's id.
         id: StatementId,
@@ -27,12 +28,13 @@ pub enum Request {
 }
 
 impl Request {
-    /// Reads a request from an event's text.
+    /// Parses a request from an event's text.
     ///
-    /// Only the top level is looked at: whatever else the event carries, however deep or odd, is not parsed.
+    /// Only the top level is parsed; nested values are skipped, however deep or invalid.
     ///
     /// # Errors
-    /// [`Error::BadInput`] for text that is not a JSON object, and for a `QueryId` that is not a non-empty string.
+    /// Returns [`Error::BadInput`] for text that is not a JSON object, and for a `QueryId` that is not a
+    /// non-empty string.
     pub fn parse(event: &str) -> Result<Self, Error> {
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(event)
             .map_err(|error| Error::BadInput(format!("the event is not a JSON object: {error}")))?;
@@ -42,14 +44,14 @@ impl Request {
         match text(id) {
             Some(id) if !id.is_empty() => Ok(Self::Status { id: StatementId::new(id) }),
             _ => Err(Error::BadInput(
-                "QueryId must be the text that a submit answered; for a submit leave the key out".to_owned(),
+                "QueryId must be the string returned by a submit; omit the key to submit".to_owned(),
             )),
         }
     }
 }
 
-/// EventBridge's own id, which no two events share. An `id` without the rest of the envelope is the sender's business and might come
-/// twice on purpose.
+/// Returns EventBridge's id, which is unique. An `id` without the rest of the envelope belongs to the sender,
+/// who may repeat it on purpose.
 fn event_id(members: &BTreeMap<String, &RawValue>) -> Option<String> {
     let is_event = ["source", "detail-type", "detail"].iter().all(|key| members.contains_key(*key));
     members.get("id").filter(|_| is_event).and_then(|id| text(id)).filter(|id| !id.is_empty())
@@ -59,11 +61,11 @@ fn text(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// What the state machine gets.
+/// The reply to the state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
-    /// `{"QueryId": "…"}`, exactly: it becomes the whole state.
+    /// `{"QueryId": "…"}`, exactly; it becomes the whole state.
     Submitted {
         /// The statement's id.
         #[serde(rename = "QueryId")]
@@ -71,19 +73,21 @@ pub enum Reply {
     },
     /// `{"Status": "…", "Error": "…"}`.
     Status {
-        /// `SUBMITTED`, `PICKED`, `STARTED`, `FINISHED` or `FAILED`, or a word that is newer than this version.
+        /// `SUBMITTED`, `PICKED`, `STARTED`, `FINISHED` or `FAILED`, or a status that is newer than this
+        /// version.
         #[serde(rename = "Status")]
         status: String,
-        /// Why the statement failed; the four letters `null` if the database said nothing.
+        /// The reason for the failure; the four letters `null` if the database gave none.
         #[serde(rename = "Error")]
         error: String,
     },
 }
 
 impl Reply {
-    /// The reply that tells a description.
+    /// Creates the reply for a description.
     ///
-    /// `ABORTED` is told as `FAILED`: the existing state machine knows two ends, and goes on polling at any other word.
+    /// `ABORTED` is reported as `FAILED`: the existing state machine has two final states, and continues
+    /// polling at any other status.
     pub fn status(description: Description) -> Self {
         let error = description.error.filter(|error| !error.is_empty());
         let (status, error) = match description.status {
@@ -111,7 +115,7 @@ mod tests {
     #[rstest]
     #[case("{}", None)]
     #[case(SCHEDULED, Some("53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa"))]
-    // An id of a person's own making may come twice on purpose.
+    // A self-assigned id may be repeated on purpose.
     #[case(r#"{"id":"again"}"#, None)]
     #[case(r#"{"queryid":"x","Query":1}"#, None)]
     fn an_object_without_the_key_is_a_submit(#[case] event: &str, #[case] id: Option<&str>) {

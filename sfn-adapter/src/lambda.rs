@@ -1,4 +1,4 @@
-//! The shell between the handlers and `lambda_runtime`: set-up, logs, panics, and errors by name.
+//! The entry point between the handlers and `lambda_runtime`: setup, logs, panics, and error names.
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -21,7 +21,8 @@ use crate::{Config, Error, ErrorNames, Invocation, Reply, Reported, handler};
 
 /// The drop-in, set up once and invoked many times.
 ///
-/// A set-up that failed is kept, and told to every invocation: a function that dies while starting tells its state machine nothing.
+/// A setup error is stored and returned by every invocation, because a function that crashes on start reports
+/// nothing to its state machine.
 #[derive(Clone)]
 pub struct Function {
     names: ErrorNames,
@@ -29,7 +30,8 @@ pub struct Function {
 }
 
 impl Function {
-    /// The function as these variables, usually the environment's, say. Credentials come from AWS's own places.
+    /// Creates the function from variables, usually the environment's. Credentials come from AWS's default
+    /// provider chain.
     pub async fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let names = ErrorNames::from_variables(&variable);
         let config = names.as_ref().map(|_| ()).map_err(ToString::to_string);
@@ -48,15 +50,15 @@ impl Function {
         }
     }
 
-    /// The function over an executor of the caller's own.
+    /// Creates the function over the caller's executor.
     pub fn new(config: Config, executor: Arc<dyn StatementExecutor>, names: ErrorNames) -> Self {
         Self { names, ready: Ok((config, executor)) }
     }
 
-    /// Answers one event.
+    /// Handles one event.
     ///
     /// # Errors
-    /// Every error and every panic as the name and the message that Step Functions gets.
+    /// Returns every error and every panic as the name and the message for Step Functions.
     pub async fn invoke(&self, event: &str, invocation: &Invocation) -> Result<Reply, Diagnostic> {
         let span = tracing::error_span!("invocation", request_id = invocation.request_id());
         let answer = async {
@@ -83,7 +85,8 @@ impl fmt::Debug for Function {
     }
 }
 
-/// Without long polls an answer takes well under a second. One that is lost is noticed early enough to ask again.
+/// Without long polls a response takes well under a second. A lost response is detected early enough for a
+/// retry.
 fn attempt_timeout() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
@@ -91,10 +94,10 @@ fn attempt_timeout() -> TimeoutConfig {
         .build()
 }
 
-/// Serves a function through the Lambda Runtime API until the process is ended.
+/// Serves a function through the Lambda Runtime API until the process ends.
 ///
 /// # Errors
-/// When the Runtime API cannot be reached.
+/// Fails if the Runtime API is unavailable.
 pub async fn serve(function: Function) -> Result<(), lambda_runtime::Error> {
     let function = &function;
     let handler = service_fn(move |event: LambdaEvent<String>| async move {
@@ -107,18 +110,20 @@ pub async fn serve(function: Function) -> Result<(), lambda_runtime::Error> {
     Runtime::new(handler).layer(MapRequestLayer::new(as_text)).run().await
 }
 
-/// Hands the event to the handler as the text that it is. The runtime would parse it first, and report what it cannot parse under a name
-/// that is a Rust type.
+/// Passes the event to the handler as raw text. The runtime would otherwise parse it first, and report
+/// invalid JSON under the name of a
+/// Rust type.
 fn as_text(mut invocation: LambdaInvocation) -> LambdaInvocation {
     let text = String::from_utf8_lossy(&invocation.body);
     invocation.body = serde_json::Value::from(text).to_string().into();
     invocation
 }
 
-/// Writes logs as JSON lines to the standard output, at the level of `AWS_LAMBDA_LOG_LEVEL` (by default INFO).
+/// Writes logs as JSON lines to standard output, at the level of `AWS_LAMBDA_LOG_LEVEL` (default: INFO).
 ///
-/// Below WARN only this project's own lines are written: at DEBUG and TRACE the SDK and the HTTP client log requests, with SQL and secrets'
-/// names in them.
+/// Below WARN only this project's own lines are written: at DEBUG and TRACE the SDK and the HTTP client log
+/// requests, including SQL and
+/// secrets' names.
 pub fn init_logs(level: Option<&str>) {
     let level: LevelFilter = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
     let ours = ["sfn_adapter", "redshift_orchestrator", "bootstrap"].map(|target| (target, level));

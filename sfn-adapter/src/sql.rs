@@ -9,19 +9,21 @@ use crate::Error;
 pub struct Call(String);
 
 impl Call {
-    /// The call of `procedure` in `schema`.
+    /// Creates the call of `procedure` in `schema`.
     ///
-    /// A plain name goes into the SQL as it is, and so does one that is quoted already; any other is quoted if that can be meant.
+    /// A plain or already quoted name is used unchanged; any other name is quoted if it can be one
+    /// identifier.
     ///
     /// # Errors
-    /// [`Error::Config`], naming the variable, for what cannot be one identifier: an empty name, one with a dot, a parenthesis, a quote or
-    /// a semicolon, one of more than 127 bytes.
+    /// Returns [`Error::Config`], which names the variable, if a name cannot be one identifier: an empty
+    /// name, a name with a dot, a parenthesis,
+    /// a quote or a semicolon, or a name of more than 127 bytes.
     pub fn new(schema: &str, procedure: &str) -> Result<Self, Error> {
         let (schema, procedure) = (identifier("SCHEMA", schema)?, identifier("PROCEDURE", procedure)?);
         Ok(Self(format!("CALL {schema}.{procedure}();")))
     }
 
-    /// The SQL text.
+    /// Returns the SQL text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -33,7 +35,7 @@ impl fmt::Display for Call {
     }
 }
 
-/// Redshift's longest identifier.
+/// The maximum length of an identifier in Redshift.
 const LONGEST: usize = 127;
 
 fn identifier(variable: &str, name: &str) -> Result<String, Error> {
@@ -46,7 +48,7 @@ fn identifier(variable: &str, name: &str) -> Result<String, Error> {
         || inner.chars().any(refused)
     {
         return Err(Error::Config(format!(
-            "{variable} must be the name of one identifier of at most {LONGEST} bytes, without a schema before it and arguments behind it"
+            "{variable} must be the name of one identifier of at most {LONGEST} bytes, without a schema or arguments"
         )));
     }
     let mut chars = name.chars();
@@ -86,7 +88,7 @@ mod tests {
     fn what_is_no_identifier_is_refused_by_name(#[case] name: &str) {
         for (schema, procedure, variable) in [(name, "load", "SCHEMA"), ("mystore", name, "PROCEDURE")] {
             let Err(Error::Config(message)) = Call::new(schema, procedure) else {
-                panic!("{name:?} was taken")
+                panic!("{name:?} was accepted")
             };
             assert!(message.starts_with(variable), "{message}");
         }

@@ -1,4 +1,4 @@
-//! What is written for people says what the code does.
+//! The README and the deployment files agree with the code.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +29,7 @@ fn the_readme_names_every_variable_and_every_error() {
         assert!(README.contains(&format!("`{name}`")), "{name}");
     }
     for name in ErrorNames::Qualified.all() {
-        // Where both choices differ by the prefix alone, the table says so.
+        // A pair of names that differs only by the prefix has one entry in the table.
         let bare = name.trim_start_matches("RedshiftData.");
         assert!(README.contains(&format!("`{name}`")) || README.contains(&format!("`{bare}`")), "{name}");
     }

@@ -1,5 +1,6 @@
-//! The Lambda executable as Lambda runs it: the built binary between a small Runtime API and a service played on loopback, over the real
-//! runtime and the real SDK.
+//! Tests the Lambda executable as Lambda runs it: the built binary between a small Runtime API and a mock
+//! service on loopback, over the
+//! real runtime and the real SDK.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,10 +26,11 @@ const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:dwh-A
 const SQL: &str = "CALL mystore.sp_run_incremental_load();";
 const ID: &str = "d9b6c0c9-0747-4bf4-b142-e8883122f766";
 
-/// Longer than anything here takes; a hung process must not hang the test.
+/// Longer than any test step takes, so that a hung process cannot hang the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the function posted for one event: the last part of the path (`response` or `error`), and the body.
+/// A result that the function posted for an event: the last part of the path (`response` or `error`), and the
+/// body.
 type Posted = (String, Value);
 
 struct Played {
@@ -37,7 +39,8 @@ struct Played {
     logs: String,
 }
 
-/// Starts the executable with these changes to the reference environment, gives it the events one after the other, and stops it.
+/// Starts the executable with changes to the reference environment, passes it the events in order, and stops
+/// it.
 async fn play(
     variables: &[(&str, &str)],
     events: &[String],
@@ -49,7 +52,7 @@ async fn play(
     let mut posted = Vec::new();
     for event in events {
         let post = timeout(PATIENCE, posts.recv()).await;
-        posted.push(post.unwrap_or_else(|_| panic!("no answer to {event}")).unwrap());
+        posted.push(post.unwrap_or_else(|_| panic!("no response to {event}")).unwrap());
     }
     function.start_kill().unwrap();
     let output = timeout(PATIENCE, function.wait_with_output()).await.unwrap().unwrap();
@@ -57,7 +60,7 @@ async fn play(
     Played { posted, to_service: service.requests(), logs }
 }
 
-/// The Runtime API: hands out the events in order, and passes on what is posted.
+/// The Runtime API: returns the events in order, and forwards the posted results.
 async fn runtime_api(events: Vec<String>) -> (Server, mpsc::UnboundedReceiver<Posted>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let mut events = events.into_iter().enumerate();
@@ -86,7 +89,7 @@ async fn runtime_api(events: Vec<String>) -> (Server, mpsc::UnboundedReceiver<Po
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "Lambda tells the deadline in the time of the day, to a process of its own"
+    reason = "Lambda gives the deadline as wall-clock time, to a separate process"
 )]
 fn deadline() -> u128 {
     let limit = SystemTime::now() + Duration::from_secs(30);
@@ -143,7 +146,7 @@ fn answered(body: Value) -> Posted {
     ("response".to_owned(), body)
 }
 
-/// A service whose statements are called by the status they are in.
+/// A mock service whose statement ids are their statuses.
 fn service(request: &Request) -> Reply {
     let body = request.json();
     match (request.operation(), body["Id"].as_str()) {
@@ -210,7 +213,7 @@ async fn an_existing_state_machine_gets_what_the_reference_handler_gave_it() {
     }
     assert_eq!(tokens[0], tokens[1], "the same event again is the same statement");
     assert_ne!(tokens[0], tokens[2]);
-    assert_eq!(played.to_service[4].json(), json!({ "Id": "STARTED" }), "no wait that is paid for");
+    assert_eq!(played.to_service[4].json(), json!({ "Id": "STARTED" }), "no billed waiting");
     assert_eq!(played.to_service.len(), events.len());
 
     for private in [SQL, SECRET, "hush-hush"] {
@@ -267,7 +270,7 @@ async fn errors_have_names_to_match_on_and_the_function_lives_on() {
         })
     );
     assert!(played.posted[1].1["errorMessage"].as_str().unwrap().starts_with("QueryId must be"));
-    assert_eq!(played.to_service.len(), 2, "bad input reaches nobody");
+    assert_eq!(played.to_service.len(), 2, "bad input is not sent to the service");
 }
 
 #[tokio::test]

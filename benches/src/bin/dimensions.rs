@@ -1,12 +1,17 @@
-//! How fast are histories kept, and facts looked up in them?
+//! How fast are histories maintained, and facts looked up in them?
 //!
-//! - Changes a second that a type 2 history takes: 200,000 changes of 50,000 customers into an empty one, then as many again, of which
-//!   some are late.
-//! - Facts a second that find the row of the dimension that was valid at their time: one million facts, a dimension of 200,000 rows, in
-//!   memory. The peer is the same join by DataFusion, from its PyPI package, whose build is the one that its users have: the crate would
-//!   be compiled here for many minutes to run the same code. Both give the facts with the columns of their rows, and as many matches.
+//! - Changes per second that a type 2 history accepts: 200,000 changes of 50,000 customers into an empty
+//!   history, then the same number
+//!   again, some of them late.
+//! - Facts per second that are joined with the dimension row valid at their time: one million facts, a
+//!   dimension of 200,000 rows, in
+//!   memory. The peer is the same join in DataFusion, from its PyPI package, which is the build that its
+//!   users have; compiling the crate
+//!   here would take many minutes and run the same code. Both return the facts with the columns of their
+//!   rows, and the same number of matches.
 //!
-//! `cargo run --release -p benches --bin dimensions -- --peers`; without `--peers` Python is left out; `--smoke` takes little, for CI.
+//! Run `cargo run --release -p benches --bin dimensions -- --peers`. Without `--peers` Python is left out;
+//! `--smoke` is small, for CI.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -27,9 +32,11 @@ const TIERS: [&str; 4] = ["basic", "silver", "gold", "platinum"];
 const DAY: i64 = 86_400_000_000;
 
 #[derive(Parser)]
-#[command(about = "Changes into a history, and facts looked up in a dimension, against DataFusion's join")]
+#[command(
+    about = "Changes applied to a history, and facts looked up in a dimension, compared with DataFusion's join"
+)]
 struct Options {
-    /// Little of everything, for CI.
+    /// Small inputs, for CI.
     #[arg(long)]
     smoke: bool,
     /// Measures DataFusion too; installs it into the user's cache.
@@ -50,7 +57,7 @@ async fn main() -> Result<()> {
     let store = Arc::new(LocalFileSystem::new_with_prefix(directory.path())?);
     let history = Scd2Table::create(store, "history".into(), "history", scd, &first.schema()).await?;
     let mut rates = Vec::new();
-    // The second half begins before the first has ended: so much is late.
+    // The second half begins before the first one ends, so many changes are late.
     for batch in [first, changed(customers, changes, 900, &mut rng)?] {
         let begun = Instant::now();
         let report = history.apply(std::slice::from_ref(&batch)).await?;
@@ -86,11 +93,11 @@ async fn main() -> Result<()> {
     let ours = median(&seconds);
     let mut rows = vec![
         ["changes into an empty history".to_owned(), format!("{:.2} M", rates[0] / 1e6), String::new()],
-        ["changes into it again".to_owned(), format!("{:.2} M", rates[1] / 1e6), String::new()],
-        ["facts looked up at their time, on all cores".to_owned(), rate(ours), "1.00".to_owned()],
-        ["the same, on one".to_owned(), rate(median(&on_one)), String::new()],
+        ["changes into the same history again".to_owned(), format!("{:.2} M", rates[1] / 1e6), String::new()],
+        ["facts looked up at their time, all cores".to_owned(), rate(ours), "1.00".to_owned()],
+        ["the same, one core".to_owned(), rate(median(&on_one)), String::new()],
         [
-            "the same, with the index of the dimension built anew".to_owned(),
+            "the same, including the build of the dimension's index".to_owned(),
             rate(ours + index_seconds),
             String::new(),
         ],
@@ -103,29 +110,25 @@ async fn main() -> Result<()> {
         }
         let theirs = joined.iter().skip(1).map(|turn| number(turn, "seconds")).collect::<Result<Vec<_>>>()?;
         let theirs = median(&theirs);
-        rows.push([
-            "DataFusion's join of the same".to_owned(),
-            rate(theirs),
-            format!("{:.2}", theirs / ours),
-        ]);
+        rows.push(["the same join in DataFusion".to_owned(), rate(theirs), format!("{:.2}", theirs / ours)]);
     }
-    let missing = if options.peers { "" } else { " Without DataFusion: it is measured with --peers." };
+    let missing = if options.peers { "" } else { " DataFusion is only measured with --peers." };
     Section::new(
         "dimensions",
-        "How fast are histories kept, and facts looked up in them?",
+        "How fast are histories maintained, and facts looked up in them?",
         "50,000 customers, 200,000 changes at a time; a dimension of 200,000 rows, one million facts, in memory",
     )
-    .with_table(["what", "rows a second", "their time over ours"], rows)
-    .with_note(&format!("Medians of {turns}; DataFusion takes all cores.{missing}"))
+    .with_table(["operation", "rows per second", "their time / ours"], rows)
+    .with_note(&format!("Medians of {turns}; DataFusion uses all cores.{missing}"))
     .publish(!options.smoke && options.peers)
 }
 
-/// How many facts find a row.
+/// Counts the facts that match a row.
 fn matches(dimension: &Dimension, facts: &RecordBatch) -> Result<usize> {
     Ok(facts.num_rows() - dimension.lookup(facts, &["customer"], At::Column("sold_at"))?.unmatched())
 }
 
-/// Changes of customers over 1,000 days from `day` on, in the order of their time.
+/// Generates changes of customers over 1,000 days from `day` on, in order of time.
 fn changed(customers: i64, changes: i64, day: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
     let mut times: Vec<i64> = (0..changes).map(|_| day * DAY + rng.i64(0..1_000 * DAY)).collect();
     times.sort_unstable();
@@ -141,7 +144,7 @@ fn changed(customers: i64, changes: i64, day: i64, rng: &mut fastrand::Rng) -> R
     )?)
 }
 
-/// So many rows for each customer, one after the other, the last without end.
+/// Generates `versions` consecutive rows for each customer; the last one has no end.
 fn dimension(customers: i64, versions: i64) -> Result<RecordBatch> {
     let rows = || (0..customers).flat_map(|id| (0..versions).map(move |version| (id, version)));
     let from = rows().map(|(id, version)| Some((version * 250 + id % 250) * DAY));
@@ -161,7 +164,7 @@ fn dimension(customers: i64, versions: i64) -> Result<RecordBatch> {
     )?)
 }
 
-/// Sales to customers, of whom one in fifty is unknown, over the time of the dimension.
+/// Generates sales over the time range of the dimension; one customer in fifty is unknown.
 fn sales(customers: i64, rows: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
     let ids = Int64Array::from_iter_values((0..rows).map(|_| rng.i64(0..customers + customers / 50)));
     let times = TimestampMicrosecondArray::from_iter_values((0..rows).map(|_| rng.i64(0..1_200 * DAY)));

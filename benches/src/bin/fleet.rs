@@ -1,19 +1,24 @@
-//! How late are endings known when 3,000 statements share an account's 100 questions a second?
+//! How late are endings detected when 3,000 statements share an account's limit of 100 polls per second?
 //!
-//! 3,000 statements begin within a minute and run for five to fifteen minutes (drawn from a seed), on a simulated clock. The service
-//! takes 100 questions in any second and throttles the others; a round trip takes 50 ms. Who watches them:
+//! 3,000 statements begin within a minute and run for five to fifteen minutes (drawn from a seed), on a
+//! simulated clock. The service
+//! accepts 100 polls in any second and throttles the rest; a round trip takes 50 ms. The clients are:
 //!
-//! * ours: each statement a wait with long polls, all of them through one [`Fleet`];
-//! * ours without long polls: a service that does not know them, with growing pauses, through one `Fleet`;
-//! * fixed: every 1, 5 and 10 seconds, and growing from 250 ms by half up to 10 seconds, as other clients poll, each wait on its own. A throttled question is repeated as
-//!   the AWS SDK's standard retry does it: three attempts in all, 1 s doubled with full jitter; after the last one the loop goes on
-//!   with its next question (which is kinder than what most do, who give up).
+//! * ours: a wait with long polls per statement, all of them through one [`Fleet`];
+//! * ours without long polls: a service that does not support them, growing pauses, one `Fleet`;
+//! * fixed: every 1, 5 and 10 seconds, and growing from 250 ms by half up to 10 seconds, as other clients
+//!   poll, each wait on its own. A
+//!   throttled poll is repeated as in the AWS SDK's standard retry: three attempts in total, 1 s doubled with
+//!   full jitter. After the last
+//!   attempt the loop continues with its next poll, whereas most real clients give up.
 //!
-//! Lateness is from the ending to the answer that tells it. `refused` are the throttled requests, an account's other work among the
-//! victims.
+//! Lateness is measured from the ending to the response that reports it. `refused` counts the throttled
+//! requests, which also affect the
+//! account's other work.
 //!
-//! `cargo run --release -p benches --bin fleet` fails if ours is later than a second in the mean or meets a throttle; `--smoke` has 120
-//! statements and four questions a second.
+//! `cargo run --release -p benches --bin fleet` fails if ours is later than a second in the mean or is
+//! throttled; `--smoke` has 120
+//! statements and four polls per second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,9 +36,9 @@ use tokio::{
 };
 
 #[derive(Parser)]
-#[command(about = "Lateness of a fleet of waits under an account's rate, simulated")]
+#[command(about = "Lateness of a fleet of waits under an account's rate limit, simulated")]
 struct Options {
-    /// A tenth of everything, for CI.
+    /// A tenth of all sizes, for CI.
     #[arg(long)]
     smoke: bool,
 }
@@ -45,7 +50,7 @@ fn main() -> Result<()> {
     let growing = Exponential::default();
     let watchers: Vec<(&str, Watcher)> = vec![
         ("ours: LongPoll through a Fleet", Watcher::Fleet { holds: true }),
-        ("ours: the same, long polls unknown", Watcher::Fleet { holds: false }),
+        ("ours: the same, long polls unsupported", Watcher::Fleet { holds: false }),
         ("every second", Watcher::Loop(Arc::new(Fixed::new(seconds(1))))),
         ("every 5 s", Watcher::Loop(Arc::new(Fixed::new(seconds(5))))),
         ("every 10 s (Airflow)", Watcher::Loop(Arc::new(Fixed::new(seconds(10))))),
@@ -72,11 +77,11 @@ fn main() -> Result<()> {
         }
     }
     let input = format!(
-        "{count} statements of 5 to 15 minutes that begin within a minute, {rate} Describe/s, round trip 50 ms, simulated clock"
+        "{count} statements of 5 to 15 minutes, begun within a minute, {rate} Describe/s, round trip 50 ms, simulated clock"
     );
-    Section::new("fleet", "How late are endings known when 3,000 statements share an account's 100 questions a second?", &input)
-        .with_table(["who watches", "mean s late", "median", "p99", "questions each", "refused"], rows)
-        .with_note("Limits for ours: 1 s in the mean, nothing refused. Without long polls the rate itself is the limit: 3,000 statements can be asked for once in 30 s.")
+    Section::new("fleet", "How late are endings detected when 3,000 statements share an account's limit of 100 polls per second?", &input)
+        .with_table(["client", "mean lateness, s", "median", "p99", "polls per statement", "refused"], rows)
+        .with_note("Limits for ours: 1 s in the mean, nothing refused. Without long polls the rate limit dominates: 3,000 statements can be polled once in 30 s.")
         .publish(!options.smoke)?;
     if let Some(ours) = ours {
         ensure!(ours.mean() <= 1.0, "ours is {:.2} s late in the mean", ours.mean());
@@ -86,13 +91,13 @@ fn main() -> Result<()> {
 }
 
 enum Watcher {
-    /// Through one fleet, on a service that holds questions or does not know that.
+    /// All waits through one fleet, on a service that holds polls or does not support it.
     Fleet { holds: bool },
-    /// Each on its own, with the SDK's retry.
+    /// Each wait on its own, with the SDK's retry.
     Loop(Arc<dyn PollStrategy>),
 }
 
-/// What watching came to.
+/// The result of watching the statements.
 struct Seen {
     /// Sorted, in seconds.
     late: Vec<f64>,
@@ -116,7 +121,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
     runtime.block_on(async {
         let mut draw = fastrand::Rng::with_seed(1);
         let begun = Instant::now();
-        // When each begins and ends; its id is its number.
+        // Begin and end of each statement; its id is its number.
         let statements: Vec<(Instant, Instant)> = (0..count)
             .map(|_| {
                 let begins = begun + Duration::from_secs_f64(draw.f64() * 60.0);
@@ -158,7 +163,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
         let mut late = Vec::new();
         while let Some(one) = waits.join_next().await {
             let one = one?;
-            ensure!(one.is_some(), "a wait ended without the ending");
+            ensure!(one.is_some(), "a wait ended before its statement");
             late.extend(one.map(|late| late.as_secs_f64()));
         }
         late.sort_by(f64::total_cmp);
@@ -166,7 +171,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
     })
 }
 
-/// A client's loop, with the SDK's standard retry below each question.
+/// A client's loop, with the SDK's standard retry below each poll.
 async fn poll(service: &Service, id: &StatementId, strategy: &dyn PollStrategy, mut draw: fastrand::Rng) {
     let mut progress = Progress::default();
     loop {

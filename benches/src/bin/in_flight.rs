@@ -1,19 +1,26 @@
 //! What does a statement cost while it is in flight?
 //!
-//! 100,000 scripted statements at once, on one thread and tokio's paused clock: submitted, in flight for a minute, waited for by long polls
-//! of 30 seconds, finished. They begin over a tenth of a second, and then all are in flight. Four ways, each in a process of its own:
+//! 100,000 scripted statements at once, on one thread and tokio's paused clock: submitted, in flight for a
+//! minute, awaited by long polls
+//! of 30 seconds, finished. They begin over a tenth of a second, and then all are in flight. Four setups,
+//! each in its own process:
 //!
-//! * nobody waits: what the scripted service holds by itself, in the place of AWS;
-//! * a bare loop of `submit` and `describe`, in a task for each statement;
-//! * the wait: [`Wait`] with long polls, in a task for each;
-//! * the orchestrator: intent, submit, id and ending in a journal in memory, the wait, and the outcome in the caller's hands.
+//! * no wait: the scripted service by itself, in place of AWS;
+//! * a bare loop of `submit` and `describe`, in one task per statement;
+//! * the wait: [`Wait`] with long polls, in one task per statement;
+//! * the orchestrator: intent, submit, id and outcome in a journal in memory, the wait, and the outcome
+//!   returned to the caller.
 //!
-//! Memory is the resident memory of the process while all are in flight, less what it was before, over their number: the service's record,
-//! task and timers are counted with it. Processor time is that of the whole process for their whole lives, over their number.
-//! `above the service` is without what the first way takes, which AWS has in our place.
+//! Memory is the resident memory of the process while all statements are in flight, minus the memory before,
+//! divided by their number. It
+//! includes the service's record, the task and its timers. Processor time is that of the whole process over
+//! the statements' whole
+//! lifetime, divided by their number. `above the service` excludes the cost of the first setup, which AWS
+//! bears in production.
 //!
-//! `cargo run --release -p benches --bin in_flight` fails if a statement in the service, or a wait above it, takes more than 2 KiB or
-//! 20 us; `--smoke` has fewer of them and no limits.
+//! `cargo run --release -p benches --bin in_flight` fails if a statement in the service, or a wait above it,
+//! takes more than 2 KiB or
+//! 20 us; `--smoke` has fewer statements and no limits.
 
 use std::{
     process::{Command, ExitCode},
@@ -44,7 +51,7 @@ struct Options {
     /// Statements in flight.
     #[arg(long, default_value_t = 100_000)]
     count: usize,
-    /// Measures one way, in this process.
+    /// Measures one setup, in this process.
     #[arg(long, hide = true)]
     way: Option<Way>,
 }
@@ -57,9 +64,9 @@ enum Way {
     Orchestrator,
 }
 
-/// How long each statement runs: three long polls, the last of which tells its end.
+/// The duration of each statement: three long polls, the last of which reports its end.
 const RUNS: Duration = Duration::from_secs(61);
-/// So many begin in the same millisecond.
+/// The number of statements that begin in the same millisecond.
 const AT_ONCE: usize = 1_000;
 const MOST_BYTES: f64 = 2048.0;
 const MOST_MICROS: f64 = 20.0;
@@ -74,13 +81,13 @@ fn main() -> Result<ExitCode> {
     let mut broken = Vec::new();
     let mut service = None;
     for (way, name, is_limited) in [
-        (Way::Service, "nobody waits: the scripted service by itself", true),
+        (Way::Service, "no wait: the scripted service by itself", true),
         (Way::Bare, "a bare loop of submit and describe", false),
         (Way::Wait, "Wait", true),
         (Way::Orchestrator, "Orchestrator::run, journal in memory", false),
     ] {
         let mut command = Command::new(std::env::current_exe()?);
-        let value = way.to_possible_value().context("a way has a name")?;
+        let value = way.to_possible_value().context("a setup has a name")?;
         command.args(["--way", value.get_name(), "--count", &count.to_string()]);
         let measured = json_lines(&mut command)?;
         let measured = measured.last().context("the child printed nothing")?;
@@ -100,17 +107,17 @@ fn main() -> Result<ExitCode> {
         }
     }
     let input = format!(
-        "{count} statements in flight for {} s each, the scripted service with them in the process",
+        "{count} statements in flight for {} s each, scripted service in the same process",
         RUNS.as_secs()
     );
     Section::new("in_flight", "What does a statement cost while it is in flight?", &input)
         .with_table(
-            ["each statement", "bytes in all", "CPU us in all", "bytes above the service", "CPU us above it"],
+            ["per statement", "total bytes", "total CPU us", "bytes above the service", "CPU us above it"],
             rows,
         )
         .with_note(
-            "Limits for a statement in the scripted service, and for a wait above it: 2048 bytes, 20 us. Everything is counted from the submit to the ending, with three long \
-             polls; the orchestrator's part is its journal in memory and the outcome, too.",
+            "Limits for a statement in the scripted service, and for a wait above it: 2048 bytes, 20 us. Figures cover the submit to the ending, with three long \
+             polls; those of the orchestrator include its journal in memory and the outcome.",
         )
         .publish(!options.smoke)?;
     if !options.smoke && !broken.is_empty() {

@@ -1,15 +1,20 @@
-//! Does the memory of a write depend on how much is written?
+//! Does the memory of a write depend on the amount of data written?
 //!
-//! Streams of rows go into new tables, each in a process of its own whose peak memory the kernel tells: as many rows as fit into the
-//! memory budget, four times, and sixteen times as many. Then as many changes as there are rows are upserted into the last table.
-//! **Limits: sixteen times the budget takes at most 1.25 times the memory of four times the budget, and no write more than four times
+//! Streams of rows are written into new tables: as many rows as fit into the memory budget, four times, and
+//! sixteen times as many. Each
+//! write has its own process, and the kernel reports its peak memory. Then every row of the last table is
+//! changed by an upsert.
+//! **Limits: sixteen times the budget takes at most 1.25 times the memory of four times the budget, and no
+//! write more than four times
 //! the budget.**
 //!
-//! glibc keeps freed memory apart for each thread that allocates (up to eight such arenas a core), and what lies idle there counts as
-//! used. So each write is measured twice: as it is, and with one arena (`MALLOC_ARENA_MAX=1`), which is what the program itself needs,
-//! and what the limits are about.
+//! glibc keeps freed memory separately for each allocating thread (up to eight such arenas per core), and
+//! idle memory in an arena counts
+//! as used. Each write is therefore measured twice: unchanged, and with one arena (`MALLOC_ARENA_MAX=1`). The
+//! second figure is the memory
+//! that the program itself needs, and the limits apply to it.
 //!
-//! `cargo run --release -p benches --bin memory`; `--smoke` takes a small budget, for CI.
+//! Run `cargo run --release -p benches --bin memory`; `--smoke` takes a small budget, for CI.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -31,11 +36,11 @@ use hudi_scd::{Error, ErrorKind, RetentionPolicy, Table, TableDefinition, TableO
 use object_store::local::LocalFileSystem;
 use serde_json::json;
 
-/// What a row takes in memory, about.
+/// The approximate size of a row in memory.
 const ROW_BYTES: i64 = 80;
-/// What sixteen times the budget may take of what four times takes.
+/// The maximum memory of sixteen times the budget, relative to that of four times the budget.
 const GROWTH: f64 = 1.25;
-/// How many times its budget a write may take.
+/// The maximum memory of a write, relative to its budget.
 const MOST: f64 = 4.0;
 
 #[derive(Parser)]
@@ -50,7 +55,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum One {
-    /// Upserts rows, in a process of its own.
+    /// Upserts rows, in a separate process.
     #[command(hide = true)]
     Write { folder: PathBuf, rows: i64, budget: usize, time: i64 },
 }
@@ -71,7 +76,7 @@ fn main() -> Result<()> {
             let mut command = Command::new(std::env::current_exe()?);
             command.arg("write").arg(&folder).args([count, budget, time].map(|number| number.to_string()));
             command.envs(arenas.map(|arenas| ("MALLOC_ARENA_MAX", arenas)));
-            let said = json_lines(&mut command)?.pop().context("the write says what it did")?;
+            let said = json_lines(&mut command)?.pop().context("the write printed no result")?;
             ensure!(number(&said, "rows")? as i64 == count, "{said}");
             anyhow::Ok(said)
         };
@@ -97,21 +102,21 @@ fn main() -> Result<()> {
             0,
         )?;
     }
-    measure("16 x the budget, each row changes", &directory.path().join("16"), 16, 1)?;
+    measure("16 x the budget, every row changed", &directory.path().join("16"), 16, 1)?;
     let growth = peaks[2] / peaks[1];
     let most = peaks.iter().copied().fold(0.0, f64::max) / budget as f64;
     Section::new(
         "memory",
-        "Does the memory of a write depend on how much is written?",
+        "Does the memory of a write depend on the amount of data written?",
         &format!("customers of six columns, streamed; a memory budget of {} MiB; files of 32 MiB", budget >> 20),
     )
-    .with_table(["write", "rows", "input MB", "peak MB, one arena", "peak MB as it is", "seconds"], rows)
+    .with_table(["write", "rows", "input MB", "peak MB, one arena", "peak MB, default", "seconds"], rows)
     .with_note(&format!(
-        "Sixteen times the budget takes {growth:.2} times the memory of four times the budget (limit {GROWTH}), and the most is \
+        "Sixteen times the budget takes {growth:.2} times the memory of four times the budget (limit {GROWTH}), and the maximum is \
          {most:.1} times the budget (limit {MOST})."
     ))
     .publish(!options.smoke)?;
-    // A small budget is less than what a process takes anyhow.
+    // A small budget is below the base memory of a process.
     ensure!(
         options.smoke || (growth <= GROWTH && most <= MOST),
         "limits are broken: {growth:.2} of {GROWTH}, {most:.1} of {MOST}"
@@ -134,7 +139,7 @@ async fn write(folder: &Path, rows: i64, budget: usize, time: i64) -> Result<()>
     };
     let mut input = 0;
     let begun = std::time::Instant::now();
-    // Keys come in no order.
+    // Keys arrive in random order.
     let mut rng = fastrand::Rng::with_seed(1);
     let mut batches = (0..rows).step_by(8_192).map(move |start| {
         let ids: Vec<i64> =

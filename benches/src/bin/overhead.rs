@@ -1,17 +1,22 @@
-//! What does the orchestrator cost on the way, against a bare loop over the SDK?
+//! What overhead does the orchestrator add to a bare loop over the SDK?
 //!
-//! The same statements go to the same emulator over loopback: by a loop of `ExecuteStatement` and `DescribeStatement` with a wait, as one
-//! would write it with `aws-sdk-redshiftdata`; by [`DataApiExecutor`] in the same loop; and by the [`Orchestrator`], with intents, ids and
-//! endings in a journal in memory. All three hold the same kind of client, with the same settings. They take turns, statement by statement,
-//! and the medians of what they took are compared; of many statements at a time, rounds take turns.
+//! The same statements go to the same emulator over loopback in three ways: a loop of `ExecuteStatement` and
+//! `DescribeStatement` with a
+//! wait, as a user would write it with `aws-sdk-redshiftdata`; [`DataApiExecutor`] in the same loop; and the
+//! [`Orchestrator`], with
+//! intents, ids and outcomes in a journal in memory. All three use the same kind of client with the same
+//! settings. They take turns,
+//! statement by statement, and the medians are compared; with many concurrent statements, rounds take turns.
 //!
-//! Where 64 statements that take no time are on their way at once, both processors are busy with nothing but requests, ours and the
-//! emulator's: what is compared there is processor time.
+//! When 64 statements without duration are in flight at once, both processors are busy with requests alone,
+//! ours and the
+//! emulator's. In that case processor time is compared.
 //!
-//! What a journal on disk adds is measured apart, beside what one sync of a record costs on that disk.
+//! The cost of a journal on disk is measured separately, beside the cost of syncing one record to that disk.
 //!
-//! `cargo run --release -p benches --bin overhead` fails if the orchestrator takes more than 1.05 times the bare loop where the statements,
-//! and not the processors, are what is waited for; `--smoke` is short and has no limit.
+//! `cargo run --release -p benches --bin overhead` fails if the orchestrator takes more than 1.05 times the
+//! bare loop, where the time is
+//! spent waiting for statements and not in the processors; `--smoke` is short and has no limit.
 
 use std::{
     fs::File,
@@ -73,7 +78,7 @@ async fn run(smoke: bool) -> Result<()> {
     ];
     let on_disk = Way::Orchestrator(Orchestrator::new(disk).with_journal(journal.clone()));
 
-    // Statements at a time, where there are many.
+    // The number of concurrent statements in the cases with many.
     let many = if smoke { 4 } else { 64 };
     let mut rows = Vec::new();
     let mut worst: f64 = 0.0;
@@ -113,22 +118,22 @@ async fn run(smoke: bool) -> Result<()> {
         apart.push([name, micros(disk - memory), format!("{syncs:.2}")]);
     }
     apart.push([
-        "appending a record to a plain file, and its sync".to_owned(),
+        "appending a record to a plain file, and syncing it".to_owned(),
         micros(sync_of_a_record(directory.path().join("plain"), count)?),
         "1.00".to_owned(),
     ]);
 
-    let input = "statements through the emulator on loopback: submit, a description that is waited for; the ways take turns";
-    Section::new("overhead", "What does the orchestrator cost on the way, against a bare loop over the SDK?", input)
+    let input = "statements through the emulator on loopback: submit, a description that is held until the end; the ways take turns";
+    Section::new("overhead", "What overhead does the orchestrator add to a bare loop over the SDK?", input)
         .with_table(
             ["statements", "bare SDK loop, us", "DataApiExecutor, us", "Orchestrator, us", "executor / bare", "orchestrator / bare"],
             rows,
         )
         .with_note(&format!(
-            "Medians a statement, over 5,000 and 500 statements of each way one at a time, and over 200 rounds of 64 at a time. Limit for \
+            "Medians per statement, over 5,000 and 500 statements of each way one at a time, and over 200 rounds of 64 at a time. Limit for \
              orchestrator / bare in all but the last: {LIMIT}."
         ))
-        .with_table(["a journal on disk adds", "us a statement", "syncs a statement"], apart)
+        .with_table(["a journal on disk adds", "us per statement", "syncs per statement"], apart)
         .publish(!smoke)?;
     ensure!(smoke || worst <= LIMIT, "the orchestrator takes {worst:.3} times the bare loop");
     Ok(())
@@ -167,7 +172,7 @@ impl Way {
         }
     }
 
-    /// So many at a time; the seconds a statement.
+    /// Runs `together` statements concurrently, and returns the seconds per statement.
     async fn some(&self, sql: &str, together: usize) -> Result<f64> {
         let begun = Instant::now();
         if together == 1 {
@@ -180,7 +185,7 @@ impl Way {
     }
 }
 
-/// The loop as its users write it: the same two calls, the same wait.
+/// The loop as users write it: the same two calls, the same wait.
 async fn bare(client: &Client, sql: &str) -> Result<()> {
     let submitted =
         client.execute_statement().cluster_identifier("dwh").database("dev").sql(sql).send().await?;
@@ -195,10 +200,11 @@ async fn bare(client: &Client, sql: &str) -> Result<()> {
     }
 }
 
-/// Turns that do not count.
+/// Turns that are not counted.
 const WARM_UP: usize = 3;
 
-/// The median seconds a statement of each way, which take turns; who begins a turn goes round.
+/// Returns the median seconds per statement of each way. The ways take turns, and the first one of a turn
+/// rotates.
 async fn take_turns<const N: usize>(
     ways: [&Way; N],
     sql: &str,
@@ -218,7 +224,7 @@ async fn take_turns<const N: usize>(
     Ok(taken.each_ref().map(|seconds| median(seconds)))
 }
 
-/// The median seconds of appending 200 bytes and waiting for the disk.
+/// Returns the median seconds of appending 200 bytes and syncing them.
 fn sync_of_a_record(path: std::path::PathBuf, count: usize) -> Result<f64> {
     let mut file = File::create(path)?;
     let mut taken = Vec::with_capacity(count);

@@ -1,10 +1,13 @@
-//! How late does one know that a statement ended, and how many questions does that cost?
+//! How late is the end of a statement detected, and how many polls does that cost?
 //!
-//! Our strategies against the published polling schedules of other Redshift Data API clients, on a simulated clock: a round
-//! trip takes 50 ms, the service answers a held question when the statement ends, and statements take 0.3 s to 4 h.
-//! Each cell is `questions / lateness`; a client that gives up before the statement ends shows when.
+//! Our strategies and the published polling schedules of other Redshift Data API clients run on a simulated
+//! clock. A round trip takes
+//! 50 ms, the service responds to a held poll when the statement ends, and statements take 0.3 s to 4 h. Each
+//! cell is
+//! `polls / lateness`; for a client that gives up before the statement ends, the time of giving up.
 //!
-//! `cargo run --release -p benches --bin polling` fails if the default strategy is later than one round trip or asks more often than once
+//! `cargo run --release -p benches --bin polling` fails if the default strategy is later than one round trip
+//! or polls more often than once
 //! in 30 seconds.
 
 use std::time::Duration;
@@ -22,14 +25,14 @@ use redshift_orchestrator::{
 use tokio::time::{Instant, sleep};
 
 #[derive(Parser)]
-#[command(about = "Lateness and questions of polling strategies, simulated")]
+#[command(about = "Lateness and number of polls of polling strategies, simulated")]
 struct Options {
     /// Does not write the page of results, for CI.
     #[arg(long)]
     smoke: bool,
 }
 
-/// Seconds that the statements take.
+/// Durations of the statements, in seconds.
 const DURATIONS: [f64; 8] = [0.3, 2.0, 8.0, 45.0, 219.0, 300.0, 1_800.0, 14_400.0];
 
 fn main() -> Result<()> {
@@ -50,18 +53,19 @@ fn main() -> Result<()> {
     for (cell, takes) in header[1..].iter_mut().zip(DURATIONS) {
         *cell = format!("{takes} s");
     }
-    let input = "statements of 0.3 s to 4 h, round trip 50 ms, simulated clock; the published schedules of other clients";
-    Section::new("polling", "How late does one know that a statement ended, and how many questions does that cost?", input)
+    let input =
+        "statements of 0.3 s to 4 h, round trip 50 ms, simulated clock; published schedules of other clients";
+    Section::new("polling", "How late is the end of a statement detected, and how many polls does that cost?", input)
         .with_table(header.each_ref().map(String::as_str), rows)
-        .with_note("Limits for the default: one round trip late, one question in each 30 seconds begun. The statement's submit is no question, for anybody.")
+        .with_note("Limits for the default: one round trip late, one poll in each 30 seconds begun. The submit does not count as a poll, for any client.")
         .publish(!options.smoke)?;
     for takes in DURATIONS {
         let Measured::Known { questions, late } = simulate(ours(&LongPoll::default(), seconds(takes))) else {
             anyhow::bail!("the default strategy gave up");
         };
-        // A timer of tokio's ticks in milliseconds.
+        // tokio's timer has a resolution of a millisecond.
         ensure!(late <= ROUND_TRIP + Duration::from_millis(2), "{late:?} late after {takes} s");
-        ensure!(f64::from(questions) <= (takes / 30.0).ceil(), "{questions} questions for {takes} s");
+        ensure!(f64::from(questions) <= (takes / 30.0).ceil(), "{questions} polls for {takes} s");
     }
     Ok(())
 }
@@ -84,7 +88,7 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// What watching a statement came to.
+/// The result of watching one statement.
 #[derive(Clone, Debug)]
 enum Measured {
     Known { questions: u32, late: Duration },
@@ -114,17 +118,17 @@ async fn ours(strategy: &dyn PollStrategy, takes: Duration) -> Result<Measured> 
     Ok(Measured::Known { questions: effort.describes, late: begun.elapsed() - takes })
 }
 
-/// Another client's loop: what its source says.
+/// Another client's loop, as in its source.
 #[derive(Clone)]
 struct Peer {
     name: String,
-    /// The pause before the first question.
+    /// The pause before the first poll.
     first: Duration,
-    /// The pause before question number `n`, counted from 1.
+    /// The pause before poll number `n`, counted from 1.
     pause: fn(u32) -> Duration,
     most_questions: Option<u32>,
     limit: Option<Duration>,
-    /// Questions that it asks again after the ending is known.
+    /// Polls that it repeats after the ending is known.
     extra: u32,
     wait: Option<WaitTime>,
 }
@@ -160,7 +164,7 @@ impl Peer {
         let service = Service::new(vec![begun + takes]);
         let id = Service::id(0);
         if self.wait.is_some() {
-            // Its submit waits as well; that is no question.
+            // Its submit is held as well, and does not count as a poll.
             let submitted = service.describe(&id, self.wait).await?;
             if submitted.status.is_terminal() {
                 sleep(ROUND_TRIP).await;
@@ -183,7 +187,7 @@ impl Peer {
     }
 }
 
-/// Growing pauses, as several clients have them.
+/// Returns a growing pause, as several clients use.
 fn growing(first: f64, factor: f64, most: f64, number: u32) -> Duration {
     seconds((first * factor.powf(f64::from(number - 1))).min(most))
 }

@@ -1,14 +1,19 @@
-//! How many rows a second come out of a result, typed?
+//! How many typed rows per second are read from a result?
 //!
-//! The same rows, as the service sends them: JSON in pages and CSV in pages of pieces, about a megabyte each, from a server on loopback. Of
-//! JSON, rows of the caller's own struct ([`StatementExecutorExt::rows`]), against `serde_json` that makes a [`Value`] of the same bodies in
-//! memory, which has no types, and no network. Of CSV, Arrow batches ([`StatementExecutorExt::batches`]), against `arrow-csv` that reads the
-//! same text in memory in one piece, which has neither network nor pages, and takes an empty text for NULL.
+//! The same rows are served as the service sends them, from loopback: JSON in pages, and CSV in pages of
+//! pieces, about a megabyte each.
+//! For JSON, rows of the caller's own struct ([`StatementExecutorExt::rows`]) are compared with `serde_json`
+//! parsing the same bodies into
+//! [`Value`] in memory, without types or network. For CSV, Arrow batches ([`StatementExecutorExt::batches`])
+//! are compared with `arrow-csv`
+//! reading the same text in memory in one piece, without network or pages, and with an empty string read as
+//! NULL.
 //!
-//! Each of ours is measured twice: with the SDK and HTTP below, as a user gets it, and from pages in memory, for what is this crate's own
-//! work. The ways take turns; medians.
+//! Each of ours is measured twice: over the SDK and HTTP, as a user runs it, and from pages in memory, for
+//! this crate's own cost. The ways
+//! take turns; figures are medians.
 //!
-//! `cargo run --release -p benches --bin rows`; `--smoke` has few rows.
+//! Run `cargo run --release -p benches --bin rows`; `--smoke` has few rows.
 
 use std::{
     borrow::Cow,
@@ -33,7 +38,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 #[derive(Parser)]
-#[command(about = "Rows a second out of JSON and CSV results")]
+#[command(about = "Rows per second from JSON and CSV results")]
 struct Options {
     /// Few rows, for CI.
     #[arg(long)]
@@ -73,7 +78,7 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
             timed(count, in_batches(&csv_pages, &csv_id)).await?,
             timed(count, in_batches(&executor, &csv_id)).await?,
         ];
-        // The first turn warms up.
+        // The first turn is a warm-up.
         if turn > 0 {
             taken.iter_mut().zip(seconds).for_each(|(taken, seconds)| taken.push(seconds));
         }
@@ -88,32 +93,32 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
         ]
     };
     let input = format!(
-        "{count} rows of 8 columns (whole numbers, a decimal, a timestamp, a date, texts, NULLs): {:.0} MB of JSON, {:.0} MB of CSV, in pages",
+        "{count} rows of 8 columns (integers, a decimal, a timestamp, a date, strings, NULLs): {:.0} MB of JSON, {:.0} MB of CSV, in pages",
         json_bytes as f64 / 1e6,
         text.len() as f64 / 1e6
     );
-    Section::new("rows", "How many rows a second come out of a result, typed?", &input)
+    Section::new("rows", "How many typed rows per second are read from a result?", &input)
         .with_table(
-            ["way", "rows a second", "MB a second", "over the peer"],
+            ["way", "rows per second", "MB per second", "over the peer"],
             [
                 row("JSON: serde_json into Value, bodies in memory (the peer)", 0, 0, json_bytes),
                 row("JSON: ours, into a struct, pages in memory", 1, 0, json_bytes),
                 row("JSON: ours, into a struct, over HTTP and the SDK", 2, 0, json_bytes),
-                row("CSV: arrow-csv, one text in memory (the peer)", 3, 3, text.len()),
+                row("CSV: arrow-csv, one string in memory (the peer)", 3, 3, text.len()),
                 row("CSV: ours, into batches, pages in memory", 4, 3, text.len()),
                 row("CSV: ours, into batches, over HTTP and the SDK", 5, 3, text.len()),
             ],
         )
-        .with_note(&format!("Medians of {turns}, one thread. `over the peer` is their time over ours."))
+        .with_note(&format!("Medians of {turns}, one thread. `over the peer` is the peer's time over ours."))
         .publish(!smoke)
 }
 
-/// The seconds that a way takes, which has to read all rows.
+/// Measures the seconds of one way, which must read all rows.
 async fn timed(count: usize, way: impl Future<Output = Result<usize>>) -> Result<f64> {
     let begun = Instant::now();
     let read = way.await?;
     let seconds = begun.elapsed().as_secs_f64();
-    ensure!(read == count, "{read} of {count} rows came");
+    ensure!(read == count, "{read} of {count} rows were read");
     Ok(seconds)
 }
 
@@ -140,9 +145,9 @@ fn with_arrow_csv(text: &str, schema: SchemaRef) -> Result<usize> {
     reader.map(|batch| Ok(batch?.num_rows())).sum()
 }
 
-/// What a user makes of a row.
+/// A user's row type.
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "its fields are read by being made")]
+#[expect(dead_code, reason = "its fields are only parsed")]
 struct Sale {
     ticket: i64,
     item: i32,
@@ -192,14 +197,14 @@ fn sale(number: usize) -> Vec<Field> {
     ]
 }
 
-/// Rows of JSON to a page.
+/// JSON rows per page.
 const ROWS_PER_PAGE: usize = 5_000;
 
 fn json_pages(rows: &[Vec<Field>]) -> Vec<Vec<Vec<Field>>> {
     rows.chunks(ROWS_PER_PAGE).map(<[_]>::to_vec).collect()
 }
 
-/// Pages of ten pieces, of whole records up to a megabyte, as the service documents them.
+/// Builds pages of ten pieces; a piece has whole records up to a megabyte, as the service documents.
 fn csv_pages(rows: &[Vec<Field>]) -> Vec<Vec<String>> {
     let mut pieces =
         vec![columns().iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(",") + "\r\n"];
@@ -252,7 +257,7 @@ fn csv_bodies(pages: &[Vec<String>], total: usize) -> Vec<String> {
     )
 }
 
-/// The answers to `GetStatementResult` and its `V2`, a page each.
+/// Builds the responses to `GetStatementResult` and its `V2`, one per page.
 fn bodies(records: impl ExactSizeIterator<Item = Value>, total: usize) -> Vec<String> {
     let last = records.len();
     let bodies = (1..).zip(records).map(|(next, records)| {
@@ -270,14 +275,14 @@ const CSV: &str = "d9b6c0c9-0747-4bf4-b142-e8883122f767";
 
 type Bodies = Arc<[Vec<String>; 2]>;
 
-/// A server that has the answers ready, on threads of its own, until the process ends.
+/// Serves the prepared responses, on threads of its own, until the process ends.
 fn serve(bodies: Bodies) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", listener.local_addr()?);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let bodies = bodies.clone();
-            // A client that goes away ends its connection.
+            // A client that disconnects ends its connection.
             thread::spawn(move || answer(stream, &bodies));
         }
     });
@@ -323,7 +328,7 @@ fn answer(stream: TcpStream, bodies: &[Vec<String>; 2]) -> Result<()> {
     }
 }
 
-/// A result in memory, each page once.
+/// A result in memory; each page is returned once.
 #[derive(Debug)]
 struct Pages(Mutex<Vec<Option<ResultPage>>>);
 
@@ -341,7 +346,7 @@ impl Pages {
 }
 
 fn unsupported<T>() -> redshift_orchestrator::Result<T> {
-    Err(Error::new(ErrorKind::Unsupported, "there is only a result"))
+    Err(Error::new(ErrorKind::Unsupported, "only results are served"))
 }
 
 #[async_trait::async_trait]

@@ -1,7 +1,9 @@
-//! Does a statement ever run twice, or get lost, whatever is lost and whoever dies?
+//! Does a statement ever run twice or get lost, under any faults and crashes?
 //!
-//! Plays schedules of faults and deaths of the process, each drawn from its own seed, on simulated clocks: the real orchestrator,
-//! journal and pipelines against the scripted service; and the submit-and-poll loops of other clients, by their published schedules and
+//! Runs schedules of faults and process deaths, each drawn from its own seed, on simulated clocks: the real
+//! orchestrator,
+//! journal and pipelines against the scripted service, and the submit-and-poll loops of other clients, with
+//! their published schedules and
 //! rules, on the same schedules. The harness is that of the orchestrator's own tests.
 //!
 //! `cargo run --release -p benches --bin schedules -- --count 1000000 --seed 1`
@@ -28,12 +30,14 @@ mod simulation;
 use simulation::{Broken, Tally, peers, play};
 
 #[derive(Parser)]
-#[command(about = "Promises 1 and 2 over seeded schedules of faults and deaths, ours and other clients'")]
+#[command(
+    about = "Invariants 1 and 2 over seeded schedules of faults and crashes, for ours and other clients"
+)]
 struct Options {
-    /// Schedules to play.
+    /// Number of schedules.
     #[arg(long, default_value_t = 20_000)]
     count: u64,
-    /// The seed of the first one; each further one has the next seed.
+    /// The seed of the first schedule; each further one has the next seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// A few hundred schedules, for CI.
@@ -41,9 +45,9 @@ struct Options {
     smoke: bool,
 }
 
-/// Seeds that a thread takes at a time.
+/// The number of seeds that a thread takes at a time.
 const CHUNK: u64 = 100;
-/// A run of as many schedules is the one that the page of results shows.
+/// A run with this number of schedules updates the page of results.
 const FULL: u64 = 1_000_000;
 
 fn main() -> Result<()> {
@@ -53,7 +57,7 @@ fn main() -> Result<()> {
     let (sums, broken) = play_all(options.seed, count, begun);
     if let Some(broken) = broken {
         let seed = broken.seed;
-        bail!("{broken}\nplay it again with --count 1 --seed {seed}");
+        bail!("{broken}\nreplay it with --count 1 --seed {seed}");
     }
     let seconds = begun.elapsed().as_secs_f64();
     section(&sums, options.seed, seconds).publish(count >= FULL)?;
@@ -65,7 +69,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What everybody's schedules add up to.
+/// The sums over the schedules, per client.
 #[derive(Default)]
 struct Sums {
     ours: Tally,
@@ -89,7 +93,7 @@ impl Sums {
     }
 }
 
-/// Plays on every core, until all are played or a promise is broken.
+/// Runs all schedules on every core, until all are done or an invariant is broken.
 fn play_all(first: u64, count: u64, begun: Instant) -> (Sums, Option<Broken>) {
     let (next, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let state: Mutex<(Sums, Option<Broken>)> = Mutex::default();
@@ -124,7 +128,8 @@ fn play_all(first: u64, count: u64, begun: Instant) -> (Sums, Option<Broken>) {
     state.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A line on standard error: rewritten twice a second on a terminal, a new one every 10 seconds elsewhere.
+/// A progress line on standard error: rewritten twice a second on a terminal, a new one every 10 seconds
+/// elsewhere.
 struct Progress {
     count: u64,
     begun: Instant,
@@ -146,7 +151,7 @@ impl Progress {
         let elapsed = self.begun.elapsed().as_secs_f64();
         let left = elapsed / done as f64 * self.count.saturating_sub(done) as f64;
         let text = format!("{done} of {} schedules, {elapsed:.0} s, about {left:.0} s left", self.count);
-        // Whoever closed standard error does not miss it.
+        // Errors are ignored, because standard error may be closed.
         let mut out = std::io::stderr();
         let _ = write!(out, "{before}{text:70}{after}").and_then(|()| out.flush());
     }
@@ -177,20 +182,20 @@ fn section(sums: &Sums, seed: u64, seconds: f64) -> Section {
     let ours = &sums.ours;
     Section::new(
         "schedules",
-        "Does a statement ever run twice, or get lost, whatever is lost and whoever dies?",
+        "Does a statement ever run twice or get lost, under any faults and crashes?",
         &format!(
             "{} schedules from seed {seed}, {} deaths and {} faults in ours, {seconds:.0} s",
             ours.schedules, ours.deaths, ours.faults
         ),
     )
     .with_table(
-        ["client", "statements", "doubled (of 1000)", "lost (of 1000)", "said to be unknown"],
+        ["client", "statements", "doubled (of 1000)", "lost (of 1000)", "reported as unknown"],
         rows,
     )
     .with_note(
-        "Everybody plays the same work, fault rates, outages, deaths and pauses between processes, drawn from one seed a schedule. \
-         Doubled: effects of a step beyond its first. Lost: statements that the service accepted, and of which nobody was told the true \
-         ending, nor that it is unknown. The peers are modelled by their published schedules and rules, kindly: what starts their processes \
-         remembers which steps reported success, and never runs those again.",
+        "All clients run the same work, fault rates, outages, crashes and pauses between processes, drawn from one seed per schedule. \
+         Doubled: effects of a step beyond its first. Lost: statements that the service accepted and whose true \
+         outcome was neither reported, nor reported as unknown. The peers are modelled favourably by their published schedules and rules: \
+         their scheduler remembers the steps that reported success, and never runs them again.",
     )
 }

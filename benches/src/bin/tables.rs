@@ -1,12 +1,16 @@
-//! Does a table stay as fast and as small as a fresh one, and how much can be asked of it?
+//! Does a table stay as fast and as small as a fresh one, and what throughput does it reach?
 //!
-//! - 1,000 commits of 100 changed rows each go into a table, with cleaning and archival after each as they come by default. Then it is
-//!   opened and read whole, in turns with a fresh table of the same rows. **Limits: 1.05 times the fresh one's time, and 11 times the
-//!   bytes of its newest version** (ten commits that can be read, and the one before).
-//! - Commits a second into a table of 1,000 rows.
-//! - Keys a second that are looked up in a table of one million rows, by a handle that has never seen it, and by one that has.
+//! - 1,000 commits of 100 changed rows each are written to a table, with the default cleaning and archival
+//!   after each. Then the table is
+//!   opened and read completely, in turns with a fresh table of the same rows. **Limits: 1.05 times the fresh
+//!   table's time, and 11 times the
+//!   bytes of its newest version** (ten readable commits, and the one before).
+//! - Commits per second into a table of 1,000 rows.
+//! - Keys per second looked up in a table of one million rows, by a new handle and by one that has cached the
+//!   files.
 //!
-//! `cargo run --release -p benches --bin tables`; `--smoke` takes small tables, for CI, and holds no limit of time.
+//! Run `cargo run --release -p benches --bin tables`; `--smoke` takes small tables, for CI, and has no limit
+//! of time.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -20,13 +24,13 @@ use futures::TryStreamExt;
 use hudi_scd::{Query, Table, TableDefinition, TableOptions};
 use object_store::local::LocalFileSystem;
 
-/// How much more time a read may take after many commits.
+/// The maximum time of a read after many commits, relative to a fresh table.
 const TIME: f64 = 1.05;
-/// How many versions of a table there may be.
+/// The maximum number of versions of a table.
 const VERSIONS: f64 = 11.0;
 
 #[derive(Parser)]
-#[command(about = "A table after 1,000 commits against a fresh one; commits and lookups a second")]
+#[command(about = "A table after 1,000 commits compared with a fresh one; commits and lookups per second")]
 struct Options {
     /// Small tables, for CI.
     #[arg(long)]
@@ -46,7 +50,7 @@ async fn main() -> Result<()> {
         let ids: std::collections::BTreeSet<i64> = (0..100).map(|_| rng.i64(0..rows)).collect();
         let report =
             old.upsert(&[customers::batch(&ids.into_iter().collect::<Vec<_>>(), commit, &mut rng)?]).await?;
-        ensure!(report.instant.is_some(), "each of these commits changes something");
+        ensure!(report.instant.is_some(), "every commit changes rows");
     }
     let seconds = begun.elapsed().as_secs_f64() / commits as f64;
     println!("{commits} commits into {rows} rows, {:.1} ms each", seconds * 1e3);
@@ -55,7 +59,7 @@ async fn main() -> Result<()> {
     let (mut old_seconds, mut fresh_seconds) = (Vec::new(), Vec::new());
     for turn in 0..if smoke { 3 } else { 41 } {
         let (old, fresh) = (read(directory.path(), "old").await?, read(directory.path(), "fresh").await?);
-        // The first turn brings both into the system's cache.
+        // The first turn loads both tables into the system's cache.
         if turn > 0 {
             old_seconds.push(old);
             fresh_seconds.push(fresh);
@@ -69,7 +73,7 @@ async fn main() -> Result<()> {
         median(&old_seconds) * 1e3,
         median(&fresh_seconds) * 1e3
     );
-    ensure!(old.validate().await?.is_empty(), "the table is sound after {commits} commits");
+    ensure!(old.validate().await?.is_empty(), "the table is valid after {commits} commits");
 
     let small = create(directory.path(), "small", 1_000).await?;
     let begun = Instant::now();
@@ -85,7 +89,7 @@ async fn main() -> Result<()> {
     let wanted = keys / 10;
     let mut lookups = Vec::new();
     for turn in 0..3 {
-        // Stored keys, which an insert leaves as they are: it only looks for them.
+        // The keys are stored already. An insert leaves them unchanged and only looks them up.
         let mut rng = fastrand::Rng::with_seed(turn);
         let ids: std::collections::BTreeSet<i64> = (0..wanted).map(|_| rng.i64(0..keys)).collect();
         let batch = customers::batch(&ids.into_iter().collect::<Vec<_>>(), 1, &mut rng)?;
@@ -98,7 +102,7 @@ async fn main() -> Result<()> {
     let row = |what: &str, figure: String, limit: &str| [what.to_owned(), figure, limit.to_owned()];
     Section::new(
         "tables",
-        "Does a table stay as fast and as small as a fresh one, and how much can be asked of it?",
+        "Does a table stay as fast and as small as a fresh one, and what throughput does it reach?",
         "customers of six columns, on a local disk, default retention and archival",
     )
     .with_table(
@@ -110,18 +114,18 @@ async fn main() -> Result<()> {
                 &format!("<= {TIME}"),
             ),
             row(
-                "its base files' bytes, over those of the newest versions",
+                "bytes of its base files, over those of the newest versions",
                 format!("{bytes:.2}"),
                 &format!("<= {VERSIONS}"),
             ),
-            row(&format!("commits a second, 100 rows into {rows}"), format!("{:.1}", 1.0 / seconds), ""),
-            row("commits a second, 10 rows into 1,000", format!("{commits_a_second:.0}"), ""),
+            row(&format!("commits per second, 100 rows into {rows}"), format!("{:.1}", 1.0 / seconds), ""),
+            row("commits per second, 10 rows into 1,000", format!("{commits_a_second:.0}"), ""),
             row(
-                &format!("keys looked up a second in {keys} rows, {wanted} at a time, new handle"),
+                &format!("keys looked up per second in {keys} rows, {wanted} at a time, new handle"),
                 format!("{:.0}", lookups[0]),
                 "",
             ),
-            row("the same, a handle that knows the files", format!("{:.0}", lookups[2]), ""),
+            row("the same, with cached files", format!("{:.0}", lookups[2]), ""),
         ],
     )
     .publish(!smoke)?;
@@ -146,7 +150,7 @@ async fn open(directory: &Path, name: &str) -> Result<Table> {
     Ok(Table::open(Arc::new(LocalFileSystem::new_with_prefix(directory)?), name.into()).await?)
 }
 
-/// Opens a table and reads all of it; the seconds that took.
+/// Opens a table, reads all of it, and returns the seconds taken.
 async fn read(directory: &Path, name: &str) -> Result<f64> {
     let begun = Instant::now();
     let table = open(directory, name).await?;
@@ -160,7 +164,7 @@ async fn read(directory: &Path, name: &str) -> Result<f64> {
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// The bytes of all base files, and of the newest version of each.
+/// Returns the bytes of all base files, and of the newest version of each.
 async fn base_file_bytes(table: &Table) -> Result<(f64, f64)> {
     let groups = table.file_groups().await?;
     let all = groups.iter().flat_map(|group| &group.versions).map(|version| version.bytes as f64).sum();

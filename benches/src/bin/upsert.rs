@@ -1,21 +1,28 @@
-//! What does an upsert cost, against the least that copy-on-write can do, and against what one would use instead?
+//! What does an upsert cost, compared with the minimum for copy-on-write and with other engines?
 //!
-//! 10,000 rows, half of them new, with keys drawn at random, go into a table of one million rows without partitions, and into one of
-//! ten million rows in 100 partitions, of which they touch five. The same Parquet files of rows are measured with
+//! 10,000 rows, half of them new, with random keys, are upserted into a table of one million rows without
+//! partitions, and into one of
+//! ten million rows in 100 partitions, of which they touch five. The same Parquet files of rows are measured
+//! with
 //!
-//! - us;
-//! - **rewriting**: reading the Parquet files that an upsert touches, and writing them again with the same codec, on as many cores,
-//!   without looking for keys, merging, or keeping a timeline;
+//! - **ours**: `hudi-scd`;
+//! - **rewriting**: reading the Parquet files that an upsert touches, and writing them again with the same
+//!   codec, on the same number of
+//!   cores, without looking up keys, merging, or keeping a timeline;
 //! - **delta-rs**: MERGE by the PyPI package `deltalake`, into a Delta table of the same rows;
 //! - **Spark**: an upsert by Apache Hudi 0.15.0 on Spark 3.5, `local[2]`, into a copy of our table.
 //!
-//! Each contestant is one process, and its first upsert is not counted, but where its start is; we and the rewriting take turns. Figures
-//! are medians of the other upserts. In each of them the table is opened anew, so that nothing is known of its files, and reading the
-//! Parquet file of incoming rows counts. None of us waits for the disk (we and delta-rs write through the same crate, object_store, which
-//! does not by default). In the end all tables must hold the same rows.
+//! Each contestant is one process. Its first upsert counts only for the figures `with start`; the others give
+//! the medians. Ours and the
+//! rewriting take turns. Each upsert opens the table again, so that no file is cached, and the time includes
+//! reading the Parquet file of
+//! incoming rows. No contestant syncs to disk (ours and delta-rs write through the same crate, object_store,
+//! which does not sync by
+//! default). At the end all tables must hold the same rows.
 //!
-//! `cargo run --release -p benches --bin upsert -- --peers` measures everything, and fails where a limit is broken; without `--peers`
-//! Python and Java are left out; `--smoke` takes small tables, for CI, and holds no limit.
+//! `cargo run --release -p benches --bin upsert -- --peers` measures everything, and fails if a limit is
+//! exceeded. Without `--peers`
+//! Python and Java are left out; `--smoke` takes small tables, for CI, and has no limit.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -45,7 +52,7 @@ use parquet::{
 use serde_json::{Value, json};
 
 #[derive(Parser)]
-#[command(about = "An upsert against rewriting the files it touches, delta-rs, and Spark")]
+#[command(about = "An upsert compared with rewriting the touched files, delta-rs, and Spark")]
 struct Options {
     /// Small tables, for CI.
     #[arg(long)]
@@ -53,17 +60,17 @@ struct Options {
     /// Measures delta-rs and Spark too; installs them into the user's cache.
     #[arg(long)]
     peers: bool,
-    /// Turns that count.
+    /// Number of counted turns.
     #[arg(long, default_value_t = 5)]
     turns: usize,
     #[command(subcommand)]
     one: Option<One>,
 }
 
-/// What is measured, in a process of its own.
+/// One measurement, in its own process.
 #[derive(Subcommand)]
 enum One {
-    /// Makes a table of a Parquet file.
+    /// Creates a table from a Parquet file.
     #[command(hide = true)]
     Create {
         folder: PathBuf,
@@ -71,22 +78,22 @@ enum One {
         #[arg(long)]
         partitioned: bool,
     },
-    /// Upserts the Parquet files that its input names, one a line.
+    /// Upserts the Parquet files named in its input, one per line.
     #[command(hide = true)]
     Upsert { folder: PathBuf },
-    /// Reads Parquet files and writes them again; each line of its input is a JSON list of them.
+    /// Reads Parquet files and writes them again; each line of its input is a JSON list of files.
     #[command(hide = true)]
     Rewrite { target: PathBuf },
-    /// Says what rows a table holds.
+    /// Prints sums over the rows of a table.
     #[command(hide = true)]
     Sums { folder: PathBuf },
 }
 
-/// A table, and what is upserted into it.
+/// A table, and the rows upserted into it.
 struct Case {
     name: &'static str,
     rows: i64,
-    /// How many partitions of all are touched; none of an unpartitioned table.
+    /// The number of touched partitions; `None` for an unpartitioned table.
     touched: Option<i64>,
     changes: i64,
 }
@@ -113,17 +120,16 @@ fn main() -> Result<()> {
         rows.extend(measured.rows(case.name));
         broken.extend(measured.broken(case.name));
     }
-    let missing =
-        if options.peers { "" } else { " Without delta-rs and Spark: they are measured with --peers." };
+    let missing = if options.peers { "" } else { " delta-rs and Spark are only measured with --peers." };
     Section::new(
         "upsert",
-        "What does an upsert cost, against the least that copy-on-write can do, and against what one would use instead?",
-        "10,000 rows, half new, random keys, from a Parquet file; six columns of which most of each changed row changes",
+        "What does an upsert cost, compared with the minimum for copy-on-write and with other engines?",
+        "10,000 rows, half new, random keys, from a Parquet file; six columns, most of which change in a changed row",
     )
-    .with_table(["table", "who", "seconds", "CPU seconds", "peak MB", "against us", "limit"], rows)
+    .with_table(["table", "engine", "seconds", "CPU seconds", "peak MB", "time / ours", "limit"], rows)
     .with_note(&format!(
         "Medians of {turns}. `rewriting` reads and writes the touched files on both cores; `with start` is the first upsert of a new \
-         process with its start. `against us` is their time over ours.{missing}"
+         process, including its start. `time / ours` is their time over ours.{missing}"
     ))
     .publish(!options.smoke && options.peers)?;
     match broken.as_slice() {
@@ -139,15 +145,15 @@ struct Figures {
     seconds: f64,
     cpu: Option<f64>,
     peak: f64,
-    /// Their time over ours, at least; for the rewriting, ours over theirs, at most.
+    /// The minimum of their time over ours; for the rewriting, the maximum of ours over theirs.
     limit: Limit,
 }
 
 enum Limit {
     None,
-    /// Our time is at most so many times theirs.
+    /// Our time is at most this multiple of theirs.
     AtMost(f64),
-    /// Theirs is at least so many times ours, and their memory at least so many times ours.
+    /// Their time is at least this multiple of ours, and their memory at least the second multiple of ours.
     AtLeast(f64, Option<f64>),
 }
 
@@ -254,12 +260,12 @@ impl Case {
         Ok(Measured(figures))
     }
 
-    /// Rows of which half are new; of the touched partitions.
+    /// Generates the rows of a turn, half of them new, in the touched partitions.
     fn changes(&self, turn: i64) -> Result<arrow::array::RecordBatch> {
         let mut rng = fastrand::Rng::with_seed(100 + turn as u64);
         let half = self.changes / 2;
         let in_touched = |id: i64| match self.touched {
-            // Partitions 0, 20, 40 and so on.
+            // The touched partitions are 0, 20, 40 and so on.
             Some(touched) => {
                 let width = customers::PARTITIONS / touched;
                 id / customers::PARTITIONS * customers::PARTITIONS + id % touched * width
@@ -268,7 +274,7 @@ impl Case {
         };
         let old: std::collections::BTreeSet<i64> =
             (0..half).map(|_| in_touched(rng.i64(0..self.rows))).collect();
-        // New keys do not follow one another either.
+        // New keys are not consecutive either.
         let new = (0..half).map(|row| {
             let id = self.rows + (turn * half + row) * 1_000 + rng.i64(0..10) * customers::PARTITIONS;
             in_touched(id + row % customers::PARTITIONS)
@@ -290,7 +296,7 @@ impl Case {
         if self.touched.is_some() {
             run.args(["--partition", "region"]);
         }
-        // The table is made by another process: what that takes is not the merge's.
+        // Another process creates the table, so that its cost does not count for the merge.
         json_lines(Command::new(run.get_program()).args(run.get_args()))?;
         let steps = json_lines(run.args(changes))?;
         println!("{}: delta-rs {steps:?}", self.name);
@@ -362,7 +368,7 @@ impl One {
     }
 }
 
-/// Does a piece of work, and says what it took.
+/// Runs a piece of work, and returns its cost.
 async fn timed(work: impl Future<Output = Result<Value>>) -> Result<Value> {
     let (begun, cpu) = (Instant::now(), cpu_time());
     let mut said = work.await?;
@@ -372,7 +378,7 @@ async fn timed(work: impl Future<Output = Result<Value>>) -> Result<Value> {
     Ok(said)
 }
 
-/// Files of a size that gives both cores some in either table.
+/// Table options with files small enough that both cores get some in either table.
 fn table_options() -> TableOptions {
     TableOptions::new().with_retention(RetentionPolicy::commits(2)).with_file_sizes(4 << 20, 6 << 20)
 }
@@ -413,7 +419,7 @@ async fn upsert(folder: &Path, file: &Path) -> Result<Value> {
     }))
 }
 
-/// The files that the last upsert wrote anew, as they were before it.
+/// Returns the files that the last upsert replaced.
 async fn replaced(folder: &Path) -> Result<Vec<String>> {
     let table = open(folder).await?;
     let newest = table.timeline().await?.latest_commit().context("a commit")?;
@@ -425,7 +431,7 @@ async fn replaced(folder: &Path) -> Result<Vec<String>> {
     Ok(table.file_groups().await?.iter().filter_map(before).collect())
 }
 
-/// Sums over a table's rows, which other rows would hardly have.
+/// Returns sums over a table's rows that identify its contents with high probability.
 async fn sums(folder: &Path) -> Result<Value> {
     let mut rows = open(folder).await?.read_stream(Query::snapshot()).await?;
     let mut sums = customers::Sums::default();
@@ -444,7 +450,7 @@ fn rows_of(
     Ok(stream::iter(reader).map(move |batch| batch.map_err(broken)))
 }
 
-/// Reads Parquet files and writes them again, side by side.
+/// Reads Parquet files and writes them again, concurrently.
 async fn rewrite(target: &Path, files: Vec<PathBuf>) -> Result<Value> {
     let permits = Arc::new(tokio::sync::Semaphore::new(std::thread::available_parallelism()?.get()));
     let mut tasks = tokio::task::JoinSet::new();
@@ -475,14 +481,14 @@ async fn rewrite(target: &Path, files: Vec<PathBuf>) -> Result<Value> {
     Ok(json!({ "files": count }))
 }
 
-/// This program, for one turn.
+/// Returns a command that runs this program for one measurement.
 fn this(turn: &str) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(turn);
     Ok(command)
 }
 
-/// What a program prints, without the end of its line.
+/// Returns the output of a program, without the trailing line break.
 fn said(command: &mut Command) -> Result<String> {
     let output =
         command.stderr(std::process::Stdio::inherit()).output().with_context(|| format!("{command:?}"))?;

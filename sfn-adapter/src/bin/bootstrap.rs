@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
     match serve(Function::from_variables(variable).await).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("the Lambda Runtime API cannot be reached: {error}");
+            tracing::error!("cannot connect to the Lambda Runtime API: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! The handlers: plain async functions over the libraries' traits, one a file.
+//! The handlers: plain async functions over the libraries' traits, one per file.
 
 mod redshift;
 

@@ -1,10 +1,10 @@
-//! The drop-in for the reference solution's Lambda.
+//! The drop-in replacement for the reference solution's Lambda.
 
 use redshift_orchestrator::{Statement, StatementExecutor, StepKey};
 
 use crate::{Call, Error, Invocation, Reply, Request};
 
-/// Submits the call of the procedure, or tells where an earlier one is on its way, as the event asks.
+/// Submits the procedure call, or returns the status of an earlier one, depending on the event.
 ///
 /// # At most once
 ///
@@ -14,7 +14,9 @@ use crate::{Call, Error, Invocation, Reply, Request};
 /// invocation is a run of its own.
 ///
 /// # Errors
-/// [`Error::BadInput`] for an event that is neither; [`Error::Service`] for what the service answers; [`Error::Deadline`] when it does not.
+/// Returns [`Error::BadInput`] for an invalid event, [`Error::Service`] for an error of the service, and
+/// [`Error::Deadline`] if the service does
+/// not respond in time.
 pub async fn redshift<E>(
     executor: &E,
     call: &Call,
@@ -39,7 +41,7 @@ where
             Ok(Reply::Submitted { query_id: submitted.id.as_str().to_owned() })
         }
         Request::Status { id } => {
-            // No wait: the function would be paid for while the service holds the answer back.
+            // No long poll, because the function is billed while the service holds the response.
             let description = invocation.request(|| executor.describe(&id, None)).await?;
             tracing::info!(
                 statement_id = id.as_str(),
@@ -83,7 +85,7 @@ mod tests {
             .to_string()
     }
 
-    /// The client tokens of the submits that these events lead to, each in an invocation of its own.
+    /// Returns the client tokens submitted for these events, each in its own invocation.
     async fn tokens(invocations: &[(&str, &str)]) -> Vec<String> {
         tokens_on(None, invocations).await
     }
@@ -94,7 +96,7 @@ mod tests {
         executor.expect_target().returning(move || target.clone());
         let tokens = seen.clone();
         executor.expect_submit().returning(move |statement, wait| {
-            assert_eq!(wait, None, "a function does not pay for waiting");
+            assert_eq!(wait, None, "no billed waiting");
             assert_eq!(statement.sqls(), ["CALL mystore.sp_run_incremental_load();"]);
             tokens.lock().unwrap().push(statement.client_token().unwrap().to_string());
             Ok(Submitted::new(StatementId::new(ID)))
@@ -160,7 +162,7 @@ mod tests {
             let mut tokens = tokens.lock().unwrap();
             tokens.push(statement.client_token().cloned());
             match tokens.len() {
-                1 => Err(ServiceError::new(ErrorKind::Disconnected, "no answer in time")),
+                1 => Err(ServiceError::new(ErrorKind::Disconnected, "no response in time")),
                 _ => Ok(Submitted::new(StatementId::new(ID))),
             }
         });
