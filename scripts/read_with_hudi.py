@@ -1,10 +1,10 @@
-"""Reads Hudi tables that we wrote with the official Hudi reader, and compares every row with what it must be.
+"""Reads Hudi tables that hudi-scd wrote with the official Hudi reader, and compares every row with the expected one.
 
     read_with_hudi.py DIRECTORY...
 
-A directory is that of a MyStore run (`lake/NAME` and its rows in `expected/NAME.jsonl`), or holds folders of `table/`, `expected.jsonl` and,
-for each instant that can be read, `expected.asof-INSTANT.jsonl`. Rows are one JSON object a line: decimals as text, dates and
-timestamps in ISO 8601; the columns that they name are compared. Exits with 1 and names the first differing row if a table differs.
+A directory belongs to a MyStore run (`lake/NAME` and its rows in `expected/NAME.jsonl`), or holds folders of `table/`, `expected.jsonl` and,
+for each readable instant, `expected.asof-INSTANT.jsonl`. Rows are one JSON object per line, with decimals as strings and dates and
+timestamps in ISO 8601. Only the columns in these rows are compared. Exits with 1 and names the first differing row if a table differs.
 """
 
 import datetime
@@ -27,7 +27,7 @@ def canonical(value, type):
         case datetime.date():
             return value.isoformat()
         case float() if pyarrow.types.is_float32(type):
-            # The shortest text that is this float32, not that of its double.
+            # The shortest decimal for this float32, not for its double.
             return float(str(pyarrow.scalar(value, type).cast(pyarrow.string())))
     return value
 
@@ -46,7 +46,7 @@ def found_rows(table, instant, columns):
 
 
 def expectations(directory):
-    """(what to call it, table, instant or None, file of its rows)"""
+    """Yields (name, table, instant or None, file of its rows)."""
     for rows in sorted((directory / "expected").glob("*.jsonl")):
         yield rows.stem, directory / "lake" / rows.stem, None, rows
     for rows in sorted(directory.glob("*/expected*.jsonl")):

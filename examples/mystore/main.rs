@@ -2,7 +2,7 @@
 //! working day, and verified.
 //!
 //! ```text
-//! sources -> landing tables -> stored procedures, in a pipeline -> dimensions, fact   (warehouse.rs, sql/, cycle.toml)
+//! sources -> landing tables -> procedures, in a pipeline -> dimensions, fact          (warehouse.rs, sql/, cycle.toml)
 //!         \-> upserts -> Hudi tables, latest and history -> lookups of the new sales  (lake/)
 //!          \-> plain recomputation (model.rs) -> proof against both (proof/) -> report.html (report/)
 //! ```

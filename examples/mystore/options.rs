@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
 
-    /// PostgreSQL server to use instead of the embedded one, as in postgresql://user:password@host:5432/database
+    /// PostgreSQL server instead of the embedded one, as in postgresql://user:password@host:5432/database
     #[arg(long, value_name = "URL", value_parser = postgres_url)]
     pub(crate) postgres: Option<String>,
 

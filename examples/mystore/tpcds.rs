@@ -1,4 +1,4 @@
-//! The shop's opening stock: TPC-DS customers, addresses, items, stores, days and store sales, as plain values.
+//! The shop's opening data: TPC-DS customers, addresses, items, stores, days and sales, as plain values.
 //!
 //! The rows are parsed from the generator's own text form (`|` between columns, nothing for NULL), because
 //! only that form contains

@@ -36,7 +36,7 @@ def cli(url, *words, expect=0):
     }
     command = [sys.executable, AWS, "--endpoint-url", url, "--output", "json", "redshift-data", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    # 255: the service answered with an error.
+    # 255: the service responded with an error.
     assert done.returncode == expect, (words, done.returncode, done.stdout, done.stderr)
     return json.loads(done.stdout) if done.stdout else done.stderr
 
@@ -71,7 +71,7 @@ def main(program, postgres):
     emulator.send_signal(signal.SIGTERM)
     assert emulator.wait() == 0
 
-    # The same where every second request meets a throttle, a status 500 or a connection that is cut.
+    # The same calls while every second request is throttled, gets a status 500 or loses its connection.
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as faults:
         faults.write(FAULTS)
         faults.flush()
@@ -80,7 +80,7 @@ def main(program, postgres):
         emulator.send_signal(signal.SIGTERM)
         assert emulator.wait() == 0
     version = subprocess.run([sys.executable, AWS, "--version"], capture_output=True, text=True).stdout.split()[0]
-    print(f"{version}: results on all pages, batch, cancel, listings, errors; the same over faults")
+    print(f"{version}: results on all pages, batch, cancel, listings, errors; the same with faults")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ rate = 0.2
 def main(program, postgres):
     os.environ.update(KEYS)
     run_all(program, "--postgres", postgres)
-    # The same on a bad network: the SDK's own retries, with the token that it makes for each call, see them through.
+    # The same calls on an unreliable network: the SDK's own retries succeed, with the token that it creates
+    # for each call.
     os.environ.update({"AWS_MAX_ATTEMPTS": "10", "AWS_RETRY_MODE": "standard"})
     with file(FAULTS) as faults:
         run_all(program, "--postgres", postgres, "--faults", faults)
@@ -103,7 +104,7 @@ def main(program, postgres):
 
 def run_all(program, *arguments):
     with emulator(program, *arguments) as url:
-        # All that these clients need to be told.
+        # The complete configuration of these clients.
         os.environ["AWS_ENDPOINT_URL_REDSHIFT_DATA"] = url
         client = connect(url, retries={"total_max_attempts": 10, "mode": "standard"})
         schema = f"clients_{time.time_ns()}"

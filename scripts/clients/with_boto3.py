@@ -61,7 +61,7 @@ PLACE = {"ClusterIdentifier": "dwh", "Database": "dev"}
 
 @contextlib.contextmanager
 def emulator(program, *arguments):
-    """Starts the program, and yields its URL; it must end well when it is told to."""
+    """Starts the program, and yields its URL; the program must exit cleanly when it is terminated."""
     with subprocess.Popen([program, "--listen", "127.0.0.1:0", *arguments], stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
@@ -89,7 +89,7 @@ def connect(url, **options):
 
 @contextlib.contextmanager
 def refused(client, name, *, text="", status=400):
-    """The block must fail with this exception of the client, and nothing else."""
+    """Asserts that the block fails with exactly this exception of the client."""
     try:
         yield
     except ClientError as error:
@@ -211,7 +211,7 @@ def errors(client, url):
         client.execute_statement(Sql="SELECT 1; SELECT 2", **PLACE)
     with refused(client, "ValidationException", text="Only one of"):
         client.list_statements(ClusterIdentifier="dwh", WorkgroupName="my-workgroup")
-    # What boto3 checks itself is checked here all the same.
+    # boto3's own checks are repeated here.
     unchecked = connect(url, parameter_validation=False)
     for arguments, text in (
         ({"Sqls": [], **PLACE}, "Value '[0 entries]' at 'sqls'"),
@@ -244,7 +244,7 @@ def errors(client, url):
 
 
 def faults(client):
-    """A throttle has its name, and a lost reply is a closed connection after the effect."""
+    """A throttled request raises its own error, and a lost reply is a connection closed after the effect."""
     with refused(client, "ThrottlingException"):
         client.describe_statement(Id="d9b6c0c9-0747-4bf4-b142-e8883122f766")
     try:
@@ -320,13 +320,13 @@ def main(program, postgres=None):
     if postgres:
         with emulator(program, "--postgres", postgres) as url:
             insert, session = real_sql(connect(url))
-        # The records are in the database: a restart forgets nothing.
+        # The records are in the database, so a restart keeps them.
         with emulator(program, "--postgres", postgres) as url:
             client = connect(url)
             described = client.describe_statement(Id=insert)
             assert (described["Status"], described["ResultRows"]) == ("FINISHED", 1), described
             assert (described["ClusterIdentifier"], described["Database"]) == ("dwh", "dev"), described
-            # A session ends with its connection, and is known to have been there.
+            # A session ends with its connection, and its id remains known.
             (closed,) = client.list_sessions(SessionId=session)["Sessions"]
             assert (closed["Status"], closed["SessionAliveSeconds"]) == ("CLOSED", 60), closed
             with refused(client, "ValidationException", text="Session is not available"):

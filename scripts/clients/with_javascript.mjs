@@ -9,7 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-// The packages are installed beside package.json's copy under the user's cache, which is the working directory.
+// The packages are installed beside package.json's copy under the user's cache, which is the working
+// directory.
 const require = createRequire(`${process.cwd()}/package.json`);
 const {
     BatchExecuteStatementCommand,
@@ -102,14 +103,15 @@ await assert.rejects(
 client.destroy();
 await stop(emulator);
 
-// Where every second request meets a throttle, a status 500 or a connection that is cut: the SDK retries, each call with one token, and every
+// Every second request is throttled, gets a status 500 or loses its connection. The SDK retries, each call
+// keeps one token, and every
 // statement runs once.
 const directory = mkdtempSync(join(tmpdir(), "faults-"));
 const kinds = { throttle: 0.2, "internal error": 0.15, "lost request": 0.05, "lost reply": 0.15, "dropped connection": 0.05 };
 const faults = Object.entries(kinds).map(([fault, rate]) => `[[fault]]\nfault = "${fault}"\nrate = ${rate.toFixed(2)}\n`);
 writeFileSync(join(directory, "faults.toml"), `seed = 11\n${faults.join("")}`);
 const bad = await start("--faults", join(directory, "faults.toml"));
-// All of a client's retries come out of one quota: each does a little.
+// All retries of a client share one quota, so each client does only a little.
 const patiently = async (work) => {
     const patient = new RedshiftDataClient({
         endpoint: bad.endpoint,
@@ -138,4 +140,4 @@ assert.deepEqual(Records, [[{ longValue: 60 }, { longValue: 60 }]]);
 await finished(`DROP TABLE ${table}`);
 await stop(bad.emulator);
 rmSync(directory, { recursive: true });
-console.log(`AWS SDK for JavaScript ${version}: results on all pages, batch, cancel, listings, errors; 60 statements once each over faults`);
+console.log(`AWS SDK for JavaScript ${version}: results on all pages, batch, cancel, listings, errors; 60 statements once each despite faults`);

@@ -1,9 +1,9 @@
-"""Tables of hudi-scd in Spark with Hudi, tables of Spark in hudi-scd, and both in turns: every row against a model.
+"""Compares hudi-scd's tables in Spark, Spark's tables in hudi-scd, and tables written by both in turns, row by row with a model.
 
     scripts/spark/run [--quick] [--hudi VERSION]... [--seed N]... [--only TEXT]... [--keep]
 
-Prints a line for each thing that was compared, and what differs; then a table of engines and checks. Exits with 1 if anything
-differs, or could not be tried.
+Prints a line for each comparison, with the differences, and then a table of engines and checks. Exits with 1 if a comparison
+differs or cannot be made.
 """
 
 import argparse
@@ -29,7 +29,7 @@ READERS = ["1.2.0"]
 
 
 class Ours:
-    """The tables that we write, in every engine."""
+    """The tables that hudi-scd writes, read in every engine."""
 
     def __init__(self, folder, ours, seed, replayed):
         self.folder, self.ours, self.seed, self.replayed = folder, ours, seed, replayed
@@ -40,7 +40,7 @@ class Ours:
             report.check(self.ours.name, "a table's life", kind.name, self.write, kind)
 
     def write(self, kind):
-        """A table's life by our hands alone: changes, moves, late rows, deletes, cleans, archival, a savepoint, a rollback, evolution."""
+        """Creates a table written only by hudi-scd: changes, moves, late rows, deletes, cleans, archival, a savepoint, a rollback, evolution."""
         of = Table(self.folder / kind.name, kind, self.ours, self.seed)
         of.create()
         for turn in range(8):
@@ -80,7 +80,7 @@ class Ours:
 
 
 def late_for_a_deleted_key(of):
-    """It must not bring the key back. A batch that changes nothing makes no commit."""
+    """Checks that a late row of a deleted key does not restore it. A batch without changes makes no commit."""
     key = sorted(of.model.rows)[0]
     stored = of.model.rows[key]
     types = dict(zip(of.schema.names, of.schema.types))
@@ -92,7 +92,7 @@ def late_for_a_deleted_key(of):
 
 
 def session(version, written, report, folder, quick):
-    """All that is tried with one version of Hudi, in one session of Spark."""
+    """Runs all checks for one version of Hudi, in one session of Spark."""
     begin = time.monotonic()
     spark = sides.Spark(version, folder / f"spark-{version}.log")
     report.say(f"{spark.name} started", begin)
@@ -111,11 +111,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--replayed", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
-    parser.add_argument("--quick", action="store_true", help="what fits into CI: fewer kinds of tables where both write")
+    parser.add_argument("--quick", action="store_true", help="the subset for CI: fewer kinds of tables that both sides write")
     parser.add_argument("--hudi", action="append", choices=WRITERS + READERS, help="only with this version; may be repeated")
     parser.add_argument("--seed", action="append", help="of the changes; may be repeated (1, and 2 and 3 unless --quick)")
-    parser.add_argument("--only", action="append", metavar="TEXT", help="only checks whose line has this text; may be repeated")
-    parser.add_argument("--keep", action="store_true", help="leave the tables where they were made")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="only checks whose output line contains this text; may be repeated")
+    parser.add_argument("--keep", action="store_true", help="keep the tables")
     a = parser.parse_args()
     seeds = a.seed or (["1"] if a.quick else ["1", "2", "3"])
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hudi-scd-and-spark-"))
@@ -136,7 +136,7 @@ def main():
                 done.result()
         except BaseException as cause:
             print(f"given up, the tables are in {folder}: {cause!r}", file=sys.stderr, flush=True)
-            os._exit(1)  # An exit would wait for the other session to come to its end.
+            os._exit(1)  # A regular exit would wait for the other session to end.
     print(f"\n{report.table()}\n")
     if report.failures:
         print(f"{len(report.failures)} checks differ; the tables are in {folder}:\n  " + "\n  ".join(report.failures))

@@ -1,11 +1,11 @@
-"""Times upserts of Parquet files by Spark with Hudi, in one session: the first is cold, those after it are warm.
+"""Times upserts of Parquet files by Spark with Hudi, in one session: the first one is cold, later ones are warm.
 
     python=$(scripts/spark/install --python 0.15.0)
     $python scripts/spark/bench_upsert.py --key id --ordering ts --create BASE.parquet=TABLE UPSERT.parquet=TABLE ...
 
-A FILE may be a folder of Parquet files. Tables that --create names are bulk-inserted first (the option may be repeated; or copy
-them: an upsert into a table that holds its rows already is another thing). Prints one JSON object a line: of the start of the session,
-of each step (`seconds`), and the peak memory of the JVM after each (`peak_bytes`, the kernel's VmHWM).
+A FILE may be a folder of Parquet files. Tables named by --create are bulk-inserted first (the option may be repeated). An
+upsert into a table that already holds its rows is a different case, so copy tables instead. Prints one JSON object per line: for the session start,
+for each step (`seconds`), and the peak memory of the JVM after each (`peak_bytes`, the kernel's VmHWM).
 """
 
 import argparse
@@ -17,7 +17,7 @@ import spark_hudi
 
 
 def peak_bytes(spark):
-    """Of the JVM and of this Python."""
+    """Returns the peak memory of the JVM and of this Python process."""
     total = 0
     for pid in (spark.sparkContext._gateway.proc.pid, os.getpid()):
         for line in open(f"/proc/{pid}/status"):
@@ -30,7 +30,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hudi", default="0.15.0", choices=spark_hudi.SPARK)
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--memory", default="4g", help="the JVM's heap at most")
+    parser.add_argument("--memory", default="4g", help="maximum size of the JVM's heap")
     parser.add_argument("--name", default="t", help="the tables' hoodie.table.name")
     parser.add_argument("--key", required=True)
     parser.add_argument("--ordering", required=True)

@@ -1,4 +1,4 @@
-"""Where both write: turns, cleaners, savepoints, crashes, rollbacks; hudi-scd and one version of Spark with Hudi on the same tables."""
+"""Checks of tables that hudi-scd and one version of Spark with Hudi both write: turns, cleaners, savepoints, crashes, rollbacks."""
 
 import subprocess
 import time
@@ -9,12 +9,12 @@ import table
 from table import Difference, Table, require, same
 
 TURNS = 10
-# What fits into CI: one of each form that paths and keys have.
+# The subset for CI: one table for each form of paths and keys.
 QUICK_GOLDENS = ("address-1.0-v6", "complexkey-part-0.15", "customer-0.14", "replaced-0.15", "timestampkey-0.15")
 
 
 def check(report, ours, spark, quick):
-    """Everything that writes, on copies of the tables that we wrote."""
+    """Runs all checks that write, on copies of the tables that hudi-scd wrote."""
     tables = {of.folder.name: of for of in ours.tables}
     readers = [ours.ours, spark, sides.HudiRs()]
 
@@ -34,7 +34,8 @@ def check(report, ours, spark, quick):
     of(f"{TURNS} turns each", "two_fields, begun by Spark", turns, theirs, spark, readers, TURNS)
     for policy in POLICIES:
         if (spark.version, policy) == ("0.14.0", "KEEP_LATEST_BY_HOURS"):
-            # It deletes the versions that are read as of the earliest commit that it retains (docs/other-engines.md).
+            # It deletes the versions that a read as of the earliest retained commit needs
+            # (docs/other-engines.md).
             continue
         of("cleaners delete the same", f"address, {policy}", golden_cleaners, ours, spark, policy)
         of("cleaners delete the same", f"by_day, {policy}", own_cleaners, own, spark, policy)
@@ -45,8 +46,9 @@ def check(report, ours, spark, quick):
     of("rollbacks", "types", rollbacks, tables["types"], spark)
     for archive in golden.ARCHIVES:
         if (spark.version, archive.stem) == ("0.14.0", "singlecomplex-0.15"):
-            # Hudi 0.14.0 writes the only key field's name into the keys of complex tables (`code:2`), 0.14.1 to 1.0.2 do not (`2`):
-            # it finds none of their rows, and stores each key once more.
+            # Hudi 0.14.0 writes the name of a single key field into the keys of complex tables (`code:2`),
+            # 0.14.1 to 1.0.2 do not (`2`).
+            # The later versions find none of the rows, and store each key again.
             continue
         if not quick or archive.stem in QUICK_GOLDENS:
             made = golden.unpack(archive.stem, ours.folder / f"golden-{spark.version}", ours.ours)
@@ -58,13 +60,13 @@ def check(report, ours, spark, quick):
 
 
 def last(report, ours, spark):
-    """What the session does not survive."""
+    """Checks that end the session."""
     of = next(of for of in ours.tables if of.folder.name == "by_day")
     report.check(spark.name, "Spark is killed, we repair", "by_day", spark_killed, of, spark)
 
 
 def turns(of, spark, readers, count):
-    """Each side upserts, cleans and archives; the rows are the model's after each turn."""
+    """Each side upserts, cleans and archives; after each turn the rows match the model."""
     rows = 0
     for turn in range(count):
         if turn == 6:
@@ -92,7 +94,7 @@ def overwritten(of, spark):
 def statements(of, spark):
     copy = of.copy(f"{of.folder.name}-sql-{spark.version}")
     copy.spark_sql(spark)
-    # Statements retain as many commits as Hudi's default says.
+    # Statements retain the default number of commits.
     of.ours.run("clean", copy.path, "--retain-commits", table.RETAINED)
     rows = agreed(copy, spark)
     copy.upsert()
@@ -100,7 +102,7 @@ def statements(of, spark):
 
 
 def show_commits(of, spark):
-    """Spark's procedures tell of each commit what our own listing tells, and find those that are archived."""
+    """Spark's procedures report the same facts for each commit as our listing, and find the archived commits."""
     theirs = {row["commit_time"]: row for row in spark.ask("call", procedure="show_commits", table=of.path, arguments="limit => 100")}
     ours = {line["instant"]: line for line in of.ours.run("timeline", of.path) if line["instant"] in of.completed()}
     require("show_commits", sorted(theirs), sorted(of.completed()))
@@ -116,7 +118,7 @@ def show_commits(of, spark):
     return len(ours) + len(archived)
 
 
-# Retention. A policy as Spark is told, and as we are.
+# Retention: a policy in Spark's options, and in ours.
 POLICIES = {
     "KEEP_LATEST_COMMITS": ({"hoodie.cleaner.commits.retained": "2"}, ("--retain-commits", 2)),
     "KEEP_LATEST_FILE_VERSIONS": ({"hoodie.cleaner.fileversions.retained": "2"}, ("--retain-versions", 2)),
@@ -125,7 +127,7 @@ POLICIES = {
 
 
 def golden_cleaners(ours, spark, policy):
-    """On a table that Spark wrote long ago, as far as hours count; twice: a clean, and one that goes on from the other side's."""
+    """Cleans a table that Spark wrote many hours ago, twice: the second clean continues from the other side's."""
     of = golden.unpack("address-0.15", ours.folder / f"clean-{policy}-{spark.version}", ours.ours)
     rows, schema = of.rows()
     deleted = 0
@@ -141,9 +143,9 @@ def golden_cleaners(ours, spark, policy):
 
 
 def own_cleaners(of, spark, policy):
-    """On a table that both wrote, with partitions, and file groups that were replaced."""
+    """Cleans a table that both sides wrote, with partitions and replaced file groups."""
     of = of.copy(f"{of.folder.name}-{policy}")
-    # Spark does not clean before there is something new, as there is not behind a write that cleaned.
+    # Spark does not clean without new commits, for example after a write that cleaned.
     of.spark_upsert(spark, options={"hoodie.clean.automatic": "false"})
     by_spark, by_us = (of.copy(f"{of.folder.name}-{policy}-{side}") for side in ("spark", "ours"))
     deleted = cleaned_alike(of, by_spark, by_us, spark, policy)
@@ -152,7 +154,7 @@ def own_cleaners(of, spark, policy):
 
 
 def cleaned_alike(of, by_spark, by_us, spark, policy):
-    """Both clean a copy. How many files went."""
+    """Both sides clean a copy. Returns the number of deleted files."""
     theirs, ours = POLICIES[policy]
     before = of.base_files()
     spark.ask("clean", table=by_spark.path, name=of.name, options={"hoodie.cleaner.policy": policy} | theirs)
@@ -170,7 +172,7 @@ def newest_clean(ours, path):
 
 
 def savepoints(of, spark):
-    """A savepoint by one is respected by the other's cleaner; Spark goes back to it, and both go on."""
+    """One side's cleaner respects the other's savepoint; Spark restores it, and both continue writing."""
     rows = 0
     for side in ("ours", "spark"):
         copy = of.copy(f"{of.folder.name}-savepoint-{side}-{spark.version}")
@@ -193,7 +195,7 @@ def savepoints(of, spark):
 
 
 def pending_cleans(of, spark):
-    """A clean of one side that deleted its files and died is finished by the next write of the other, under its instant."""
+    """If a clean of one side dies after deleting its files, the other side's next write finishes it, under its instant."""
     rows = 0
     for side in ("ours", "spark"):
         copy = of.copy(f"{of.folder.name}-pending-clean-{side}-{spark.version}")
@@ -205,7 +207,7 @@ def pending_cleans(of, spark):
         copy.spark_upsert(spark) if side == "ours" else copy.upsert()
         require(f"the clean of {side}", (cleans[-1], "clean", "completed") in copy.timeline(), True)
         rows += copy.check_latest(of.ours, spark)
-        # The write that finishes a clean plans no other one.
+        # The write that finishes a clean does not plan another one.
         copy.spark_upsert(spark) if side == "ours" else copy.upsert()
         rows += agreed(copy, spark)
     return rows
@@ -215,7 +217,7 @@ def pending_cleans(of, spark):
 
 
 def crash_of_spark(of, spark):
-    """A write that fails after its files are there, with either kind of markers: nobody sees it, and our next write undoes it."""
+    """A Spark write that fails after writing its files, with either kind of markers, is invisible, and our next write undoes it."""
     copy = of.copy(f"{of.folder.name}-crash-of-{spark.version}")
     rows = 0
     for markers in ("TIMELINE_SERVER_BASED", "DIRECT"):
@@ -235,7 +237,7 @@ def crash_of_spark(of, spark):
 
 
 def spark_killed(of, spark):
-    """Spark is killed while it writes, and is gone: nobody sees it, and our next write undoes it."""
+    """A write of a killed Spark process is invisible, and our next write undoes it."""
     copy = of.copy(f"{of.folder.name}-killed-{spark.version}")
     before = {instant for instant, _, _ in copy.timeline()}
     spark.begin("write", **copy.spark_job(copy.changes.batch(copy.model)))
@@ -256,7 +258,7 @@ def spark_killed(of, spark):
 
 
 def crash_of_ours(of, spark):
-    """Our process is killed while it writes: Spark does not see its rows, and undoes it."""
+    """Spark does not see the rows of our killed process, and undoes its write."""
     for attempt in range(10):
         copy = of.copy(f"{of.folder.name}-crash-before-{spark.version}-{attempt}")
         dead = killed_upsert(copy)
@@ -275,9 +277,9 @@ def crash_of_ours(of, spark):
 
 
 def killed_upsert(of):
-    """Kills an upsert of ours once it is inflight. Its instant, or nothing if it was faster."""
+    """Kills our upsert once it is inflight. Returns its instant, or nothing if the upsert was faster."""
     before = {instant for instant, _, _ in of.timeline()}
-    # Enough rows for the kill to come in time.
+    # Enough rows for the kill to arrive in time.
     known = len(of.changes.keys)
     of.changes.keys += [of.changes.key(number) for number in range(1000, 1000 + 30000)]
     input = of.save(of.changes.batch(of.model, 20000))
@@ -297,13 +299,13 @@ def killed_upsert(of):
 
 
 def rolled_back(of, dead, but=()):
-    """Nothing is left of a dead write but that it was rolled back, and these files."""
+    """Asserts that only the rollback and the files in `but` remain of a dead write."""
     left = [str(file.relative_to(of.path)) for file in of.path.rglob("*") if file.is_file() and any(i in file.name for i in dead)]
     require(f"what is left of {dead}", left, list(but))
 
 
 def rollbacks(of, spark):
-    """Each side takes a commit of the other back, and both go on."""
+    """Each side rolls back a commit of the other, and both continue writing."""
     copy = of.copy(f"{of.folder.name}-rollback-{spark.version}")
     newest = copy.upsert()
     require("rollback by Spark", spark.ask("rollback", table=copy.path, name=copy.kind.name, instant=newest), True)

@@ -14,7 +14,7 @@ START = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of table. The partition values are the ones that its rows are spread over."""
+    """A kind of table. Its rows are spread over the partition values."""
 
     name: str
     columns: dict  # name -> Arrow type
@@ -24,7 +24,7 @@ class Kind:
     partitions: tuple = ()  # tuples of values
     hive_style: bool = True
     url_encode: bool = False
-    # Whether Spark can write such tables, its own among them: docs/other-engines.md says what it cannot.
+    # True if Spark can write such tables, its own included; docs/other-engines.md lists the exceptions.
     spark_writes: bool = True
 
     @property
@@ -33,7 +33,7 @@ class Kind:
 
     @property
     def properties(self):
-        """What Spark has to be told when it creates the table."""
+        """Options for Spark when it creates the table."""
         return {
             "hoodie.datasource.write.hive_style_partitioning": str(self.hive_style).lower(),
             "hoodie.datasource.write.partitionpath.urlencode": str(self.url_encode).lower(),
@@ -87,7 +87,7 @@ KINDS = [
             "at": micros,
         },
     ),
-    # Lists with nulls, and two of different decimals or structs.
+    # Lists with nulls, and two lists of different decimals or structs.
     Kind(
         "lists_unwritable",
         {
@@ -99,7 +99,7 @@ KINDS = [
         },
         spark_writes=False,
     ),
-    # Whatever the batches have, the table keeps microseconds in UTC.
+    # The table always stores microseconds in UTC, whatever the batches contain.
     Kind(
         "clocks",
         {"id": pyarrow.int64(), "coarse": pyarrow.timestamp("ms", "UTC"), "wall": pyarrow.timestamp("us"), "at": micros},
@@ -135,7 +135,7 @@ KINDS = [
 ]
 
 class Changes:
-    """Draws batches for one table. Orderings grow from batch to batch, but for late rows."""
+    """Draws batches for one table. Orderings grow from batch to batch, except for late rows."""
 
     def __init__(self, kind, seed, keys=40):
         self.kind = kind
@@ -157,7 +157,7 @@ class Changes:
         return tuple(values)
 
     def batch(self, model, size=12, late=True, deletes=True):
-        """Rows of new and known keys as typed values: some moved to another partition, late, deleted, or twice in the batch."""
+        """Draws rows of new and existing keys as typed values: some moved to another partition, late, deleted, or twice in the batch."""
         rows = []
         for key in self.random.sample(self.keys, size):
             plain_key = tuple(plain(value, self.kind.columns[name]) for name, value in zip(self.kind.key, key))
@@ -235,14 +235,14 @@ def older(ordering):
 
 
 def plain(value, of):
-    """A value as JSON has it: decimals, dates and times as text, binary as base64."""
+    """Converts a value to JSON: decimals, dates and times as strings, binary as base64."""
     types = pyarrow.types
     if value is None:
         return None
     if types.is_decimal(of):
         return f"{value:f}"
     if types.is_timestamp(of):
-        # Whatever came in, a table's times are in UTC.
+        # A table's times are always in UTC, whatever the input.
         return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
     if types.is_date(of):
         return value.isoformat()
@@ -260,7 +260,7 @@ def plain(value, of):
 
 
 def typed(value, of):
-    """The other way, for the types that orderings and partition columns have."""
+    """The inverse conversion, for the types of orderings and partition columns."""
     if isinstance(value, str) and pyarrow.types.is_timestamp(of):
         return datetime.datetime.fromisoformat(value)
     if isinstance(value, str) and pyarrow.types.is_date(of):
@@ -273,6 +273,6 @@ def plain_rows(rows, schema):
 
 
 def save(rows, schema, path):
-    """Writes rows as the Parquet file that both sides are given."""
+    """Writes rows to the Parquet file that both sides read."""
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema), path)
     return str(path)

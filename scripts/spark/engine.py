@@ -1,8 +1,8 @@
-"""A version of Hudi on Spark as a server: one JSON object a line in, one out, until the input ends.
+"""A version of Hudi on Spark as a server: one JSON object per line in, one out, until the input ends.
 
     $(scripts/spark/install --python 0.15.0) scripts/spark/engine.py 0.15.0
 
-The session costs ten seconds, the first write of it as much again; so a check keeps one for all it asks. What Spark says goes to the
+Starting the session takes ten seconds, and its first write another ten, so a check keeps one session for all requests. Spark's output goes to the
 standard error stream. A reply is `{"ok": ...}` or `{"error": "..."}`.
 """
 
@@ -16,13 +16,13 @@ import spark_hudi
 class Engine:
     def __init__(self, hudi):
         self.hudi = hudi
-        # Many small jobs: compiling them well takes longer than running them.
+        # Spark runs many small jobs here, and optimizing their code takes longer than running it.
         settings = {"spark.sql.codegen.wholeStage": "false", "spark.sql.adaptive.enabled": "false"}
         self.spark = spark_hudi.start(hudi, memory="1g", settings=settings, java="-XX:TieredStopAtLevel=1")
         self.jvm = self.spark.sparkContext._jvm
 
     def rows(self, table, as_of=None, since=None, until=None, meta=False, options={}):
-        """The latest rows, those as of an instant, or those of the commits since (exclusive) until (inclusive)."""
+        """Returns the latest rows, the rows as of an instant, or those of the commits since (exclusive) until (inclusive)."""
         options = dict(options)
         if as_of:
             options["as.of.instant"] = as_of
@@ -58,7 +58,7 @@ class Engine:
             client.restoreToSavepoint(instant)
 
     def sql(self, table, statements, input=None):
-        """Statements on the table as `called`, and the rows of a Parquet file as `changes`."""
+        """Runs statements on the table as `called`, and the rows of a Parquet file as `changes`."""
         if input:
             self.spark.read.parquet(input).createOrReplaceTempView("changes")
         options = spark_hudi.base_options(self.hudi)
@@ -74,7 +74,7 @@ class Engine:
                 self.spark.conf.unset(name)
 
     def call(self, procedure, table, arguments=""):
-        """A procedure of Hudi's SQL, as in `show_commits`."""
+        """Calls a procedure of Hudi's SQL, such as `show_commits`."""
         more = f", {arguments}" if arguments else ""
         self.spark.sql(f"create table called using hudi location '{table}'")
         try:
@@ -94,7 +94,7 @@ class Engine:
 
 
 def reason(cause):
-    """The first line of an error, and of each that caused it."""
+    """Returns the first line of an error and of each of its causes."""
     lines = [line for line in str(cause).splitlines() if not line.lstrip().startswith(("at ", "..."))]
     told = [line for line in lines[1:] if line.startswith((": ", "Caused by: "))]
     return "; ".join([lines[0], *told])[:4000]
@@ -112,7 +112,7 @@ class Closing:
 
 
 def main(hudi):
-    # The JVM, too, writes to what it inherits as standard output: not among the replies.
+    # The JVM also writes to the inherited standard output, which must not mix with the replies.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     engine = Engine(hudi)

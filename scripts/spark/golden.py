@@ -1,4 +1,4 @@
-"""Tables that Spark made, packed with the tests of hudi-scd: unpacked, and written on by either side."""
+"""Tables that Spark created, packed with the tests of hudi-scd, for further writes by either side."""
 
 import datetime
 import json
@@ -14,20 +14,20 @@ import table
 ARCHIVES = [
     archive
     for archive in sorted((pathlib.Path(__file__).parents[2] / "hudi-scd/tests/data/tables").glob("*.tar"))
-    # A clustering that Spark has planned is Spark's to finish: we refuse to write.
+    # Only Spark can finish a clustering that it has planned: we refuse to write.
     if not archive.stem.startswith("clusterplan")
 ]
 
 
 def unpack(name, folder, ours):
-    """A table that Spark made."""
+    """Unpacks a table that Spark created."""
     with tarfile.open(next(archive for archive in ARCHIVES if archive.stem == name)) as archive:
         archive.extractall(folder, filter="data")
     return Golden(folder / name, ours)
 
 
 class Golden:
-    """A folder of `table/`, `about.json`, and what reading the table must give: `expected.jsonl`, `expected.asof-INSTANT.jsonl`."""
+    """A folder of `table/`, `about.json`, and the expected rows of the table: `expected.jsonl`, `expected.asof-INSTANT.jsonl`."""
 
     def __init__(self, folder, ours):
         self.folder = folder
@@ -54,14 +54,14 @@ class Golden:
     base_files = table.Table.base_files
 
     def rows(self):
-        """The latest rows as typed values, and their schema."""
+        """Returns the latest rows as typed values, and their schema."""
         file = self.folder / "rows.parquet"
         self.ours.save_rows(self.path, file)
         found = pyarrow.parquet.read_table(file)
         return found.to_pylist(), found.schema
 
     def newer(self, row):
-        """The row with an ordering above all that there are."""
+        """Returns the row with an ordering above all existing ones."""
         self.time += 1
         ordering = row[self.ordering]
         at = 10**12 + self.time if isinstance(ordering, int) else datetime.datetime(2040, 1, 1, 0, 0, self.time, tzinfo=ordering.tzinfo)
@@ -78,7 +78,7 @@ class Golden:
         options = {name: self.properties[name] for name in ("hoodie.datasource.write.hive_style_partitioning",) if name in self.properties}
         generator = self.properties.get("hoodie.table.keygenerator.class")
         if self.by_time:
-            # Spark's writers want to be told again, of tables of their own too.
+            # Spark's writers need this option at each write, for their own tables too.
             options |= {"hoodie.datasource.write.keygenerator.class": generator, "hoodie.keygen.timebased.timestamp.type": "DATE_STRING"}
             unescaped = {name: value.replace("\\:", ":") for name, value in self.properties.items()}
             options |= {name: value for name, value in unescaped.items() if name.startswith("hoodie.keygen.")}
@@ -96,11 +96,11 @@ class Golden:
         )
 
     def in_spark(self, rows):
-        """What Spark makes of them: it takes partition columns from the path, where empty text is null; a time is the folder's name there."""
+        """Returns the rows as Spark reads them: it takes partition columns from the path, where an empty string is null and a time is the folder's name."""
         return [row | {name: None for name in self.partition if row[name] == "" or self.by_time} for row in rows]
 
     def agreed(self, rows, schema, spark):
-        """Both sides read these rows."""
+        """Asserts that both sides read these rows."""
         expected = changes.plain_rows(rows, schema)
         table.same("in hudi-scd", self.ours.rows(self.path), expected)
         if findings := self.ours.validate(self.path):
@@ -108,7 +108,7 @@ class Golden:
         return table.same("in Spark", self.in_spark(spark.rows(self.path)), self.in_spark(expected))
 
     def check_all(self, reader):
-        """The rows that are expected, as of each instant that can be read too."""
+        """Compares with the expected rows, also as of each readable instant."""
         rows = 0
         for file in sorted(self.folder.glob("expected*.jsonl")):
             instant = file.stem.partition("asof-")[2] or None
@@ -118,13 +118,13 @@ class Golden:
         return rows
 
     def go_on(self, spark):
-        """We write into it, clean it, Spark writes into it, and we again."""
+        """We write to it and clean it, Spark writes to it, and we write again."""
         rows, schema = self.rows()
         if all(row[name] is not None for row in rows for name in self.partition):
-            # Where one is null it may be an empty text, which reads as null.
+            # A null may be an empty string here, which reads as null.
             table.require("the commit of rows that are there already", self.upsert(rows, schema), None)
         compared = 0
-        # A column that says that a row is deleted is false or null in what is stored.
+        # A stored delete marker is false or null.
         for writer in (self.upsert, self.spark_upsert, self.upsert):
             batch = [self.newer(rows[0]), self.another_key(self.newer(rows[-1]))]
             writer(spark, batch, schema) if writer == self.spark_upsert else writer(batch, schema)

@@ -1,4 +1,4 @@
-"""What a table must hold: Hudi's rules of upserting by key and ordering, in their plainest form, with every past state kept.
+"""The expected rows of a table: Hudi's rules of upserting by key and ordering, in their plainest form, with every past state kept.
 
 It knows nothing of files or engines. Rows are dictionaries in the form of JSON (`changes.plain`).
 """
@@ -7,7 +7,7 @@ import copy
 
 
 def present(row):
-    """A column that came later is null in the rows before it."""
+    """Drops nulls: a column that was added later is null in earlier rows."""
     return {name: value for name, value in row.items() if value is not None}
 
 
@@ -16,7 +16,7 @@ class Model:
         self.kind = kind
         self.rows = {}  # key -> row
         self.commit = {}  # key -> instant of the commit that last wrote it
-        self.deleted = {}  # key -> ordering, of what our side deleted: it remembers
+        self.deleted = {}  # key -> ordering of the rows that hudi-scd deleted; it remembers them
         self.past = {}  # instant -> (rows, commit, deleted)
 
     def key(self, row):
@@ -26,7 +26,7 @@ class Model:
         return tuple(row[name] for name in self.kind.partition)
 
     def newest(self, batch):
-        """One row of each key: the one of the highest ordering."""
+        """Returns one row per key, the one with the highest ordering."""
         newest = {}
         for row in batch:
             key = self.key(row)
@@ -35,10 +35,10 @@ class Model:
         return newest
 
     def upsert(self, batch, spark=False):
-        """Takes a batch over. Returns the keys that changed; they are without a commit until `committed`.
+        """Applies a batch. Returns the changed keys; they have no commit until `committed`.
 
-        Spark rewrites a row that comes again as it was, and one that would move but is too old: their commit is new. Our side leaves
-        both alone. Spark forgets what was deleted; our side does not let an older row bring it back.
+        Spark rewrites a row that arrives unchanged, and one that would move but is too old, so their commit is new. hudi-scd leaves
+        both unchanged. Spark forgets deleted keys; hudi-scd does not let an older row restore them.
         """
         changed = set()
         ordering = self.kind.ordering
@@ -64,7 +64,7 @@ class Model:
         return changed
 
     def overwrite(self, batch):
-        """Puts a batch in the place of all that the partitions hold into which it goes."""
+        """Replaces the contents of the partitions in the batch by the batch."""
         partitions = {self.partition(row) for row in batch}
         changed = {key for key, row in self.rows.items() if self.partition(row) in partitions}
         for key in changed:
@@ -74,7 +74,7 @@ class Model:
         return changed | new.keys()
 
     def delete(self, keys, spark=False):
-        """Deletes whatever the ordering."""
+        """Deletes keys, ignoring the ordering."""
         changed = {key for key in keys if key in self.rows}
         for key in changed:
             self.remove(key, self.rows[key][self.kind.ordering], spark)
@@ -88,7 +88,7 @@ class Model:
             self.deleted[key] = ordering
 
     def committed(self, instant, changed):
-        """Names the commit that wrote what changed, and keeps the state as of it."""
+        """Assigns the commit to the changed keys, and stores the state as of it."""
         for key in changed:
             self.commit.pop(key, None)
             if key in self.rows:
@@ -96,13 +96,13 @@ class Model:
         self.past[instant] = (copy.deepcopy(self.rows), dict(self.commit), dict(self.deleted))
 
     def rolled_back(self, instant):
-        """Takes the newest commit back."""
+        """Rolls back the newest commit."""
         assert instant == max(self.past)
         del self.past[instant]
         self.restored(max(self.past))
 
     def restored(self, instant):
-        """Takes back what is newer than a commit."""
+        """Rolls back all commits after a given one."""
         self.past = {at: state for at, state in self.past.items() if at <= instant}
         rows, commit, deleted = self.past[instant]
         self.rows, self.commit, self.deleted = copy.deepcopy(rows), dict(commit), dict(deleted)
@@ -115,6 +115,6 @@ class Model:
         return list(self.past[instant][0].values())
 
     def since(self, begin, end):
-        """The rows that the commits after `begin` up to `end` wrote, as they are as of `end`."""
+        """Returns the rows that the commits after `begin` up to `end` wrote, as of `end`."""
         rows, commit, _ = self.past[end]
         return [row for key, row in rows.items() if begin < commit[key] <= end]

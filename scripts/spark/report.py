@@ -1,4 +1,4 @@
-"""What was compared, by engine and by check: told line by line as it goes, and as one table in the end."""
+"""The comparisons by engine and check: printed line by line during the run, and as one table at the end."""
 
 import time
 
@@ -6,12 +6,12 @@ import sides
 import table
 
 
-# What the other checks begin with.
+# Checks on which all others depend.
 NEEDED = {"a table's life"}
 
 
 class Cell:
-    """One check of one engine, over all the tables that it was made on."""
+    """One check of one engine, over all its tables."""
 
     def __init__(self):
         self.passed, self.failed, self.rows = 0, 0, 0
@@ -30,7 +30,7 @@ class Report:
         self.began = time.monotonic()
 
     def check(self, engine, check, subject, do, *arguments):
-        """Makes a comparison, which says how many rows it compared; a difference is told and counted, and the next ones go on."""
+        """Runs a comparison, which returns the number of compared rows. A difference is printed and counted, and the run continues."""
         if self.only and check not in NEEDED and not any(text in f"{check}: {subject}" for text in self.only):
             return
         begin = time.monotonic()
@@ -47,13 +47,13 @@ class Report:
         self.say(f"{engine}: {check}: {subject}: {told}", begin)
 
     def say(self, what, begin=None):
-        """A line of progress, behind the time since the beginning and what this took."""
+        """Prints a progress line, after the time since the start and the duration of this step."""
         now = time.monotonic()
         took = f"{now - begin:6.1f} s" if begin is not None else " " * 8
         print(f"{now - self.began:6.0f} s {took}  {what}", flush=True)
 
     def table(self):
-        """A row for each check, a column for each engine."""
+        """Formats a row for each check and a column for each engine."""
         checks = list(dict.fromkeys(check for check, _ in self.cells))
         engines = list(dict.fromkeys(engine for _, engine in self.cells))
         lines = [["", *engines]]

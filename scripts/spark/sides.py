@@ -1,4 +1,4 @@
-"""The sides of the comparison: ours, a version of Spark with Hudi, and the official reader in Rust. Each gives rows in the form of JSON."""
+"""The sides of the comparison: ours, a version of Spark with Hudi, and the official reader in Rust. Each returns rows in the form of JSON."""
 
 import importlib.metadata
 import json
@@ -13,13 +13,13 @@ import hudi
 
 import changes
 
-# Seconds that an answer of Spark may take.
+# Maximum seconds for a response of Spark.
 PATIENCE = 600
 HERE = pathlib.Path(__file__).parent
 
 
 class Refused(Exception):
-    """An engine answered with an error."""
+    """An engine responded with an error."""
 
 
 class Ours:
@@ -32,7 +32,7 @@ class Ours:
         self.binary = binary
 
     def run(self, *arguments, json_lines=True):
-        """The JSON lines that a command prints."""
+        """Returns the JSON lines that a command prints."""
         command = [self.binary, *map(str, arguments), *(["--json"] if json_lines else [])]
         done = subprocess.run(command, capture_output=True, text=True)
         found = [json.loads(line) for line in done.stdout.splitlines() if line] if json_lines else []
@@ -41,7 +41,7 @@ class Ours:
         return found
 
     def save_rows(self, table, file):
-        """The latest rows as a Parquet file."""
+        """Writes the latest rows to a Parquet file."""
         self.run("read", table, "--format", "parquet", "--output", file, json_lines=False)
 
     def create(self, table, kind, like, retained):
@@ -54,7 +54,7 @@ class Ours:
         )
 
     def upsert(self, table, input):
-        """The commit's instant, or None if nothing changed."""
+        """Returns the commit's instant, or None if nothing changed."""
         return self.run("upsert", table, "--input", input)[0]["instant"]
 
     def delete(self, table, keys):
@@ -74,12 +74,13 @@ class Spark:
     def __init__(self, version, log):
         python = subprocess.run([HERE / "install", "--python", version], check=True, capture_output=True, text=True).stdout.strip()
         self.version = version
-        # Since a commit, 1.2.0 shows the names of folders that are URL encoded as they are (docs/other-engines.md).
+        # In reads since a commit, 1.2.0 returns URL-encoded folder names unchanged (docs/other-engines.md).
         self.decodes_since = version != "1.2.0"
         self.seconds = {}
         self.log = log
         command = [python, HERE / "engine.py", version]
-        # Its own files lie beside its log. In a group of its own, to be killed with its JVM.
+        # Its own files lie beside its log. It has its own process group, so that it can be killed with its
+        # JVM.
         environment = os.environ | {"TMPDIR": str(log.parent)}
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(log, "w"), text=True)
         self.process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
@@ -89,7 +90,7 @@ class Spark:
         begin = time.monotonic()
         if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
             self.kill()
-            raise SystemExit(f"Spark with Hudi {self.version} has not answered for {PATIENCE} s: {self.log} may tell why")
+            raise SystemExit(f"Spark with Hudi {self.version} has not responded for {PATIENCE} s: see {self.log}")
         line = self.process.stdout.readline()
         self.seconds.setdefault(what, []).append(time.monotonic() - begin)
         if not line:
@@ -112,13 +113,13 @@ class Spark:
         return self.ask("rows", table=table, **query)
 
     def cpu_seconds(self):
-        """What the session's processes have used up."""
+        """Returns the processor time used by the session's processes."""
         used = 0
         for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rpartition(")")[2].split()
             except OSError:
-                continue  # It has ended.
+                continue  # The process has ended.
             if int(fields[2]) == self.process.pid:
                 used += int(fields[11]) + int(fields[12])
         return used / os.sysconf("SC_CLK_TCK")
@@ -129,13 +130,13 @@ class Spark:
             self.process.wait(60)
 
     def kill(self):
-        """As a machine that loses its power ends it: nothing is tidied up."""
+        """Kills the session without any cleanup, like a power failure."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 class HudiRs:
-    """The official reader in Rust, by its package on PyPI."""
+    """The official reader in Rust, from its package on PyPI."""
 
     decodes_since = True
     name = f"hudi-rs {importlib.metadata.version('hudi')}"

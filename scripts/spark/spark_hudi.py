@@ -1,6 +1,6 @@
 """Apache Hudi on Spark, on local tables of version 6 without a metadata table.
 
-To be imported by a Python that has pyspark: `scripts/spark/install --python HUDI` names it.
+Import it in a Python that has pyspark; `scripts/spark/install --python HUDI` prints its path.
 """
 
 import base64
@@ -29,8 +29,8 @@ def bundle(hudi):
 
 
 def start(hudi, cores=2, memory="2g", settings=(), java=""):
-    """A Spark session with this version of Hudi, with further settings and options of Java. There can be one in a process."""
-    os.environ["TZ"] = "UTC"  # Spark hands timestamps to Python in local time
+    """Creates a Spark session with this version of Hudi, with further settings and options of Java. A process can have only one."""
+    os.environ["TZ"] = "UTC"  # Spark passes timestamps to Python in local time
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     folder = tempfile.mkdtemp(prefix="spark-hudi-")
     pathlib.Path(folder, "log4j2.properties").write_text(LOG)
@@ -41,7 +41,7 @@ def start(hudi, cores=2, memory="2g", settings=(), java=""):
     settings = dict(settings) | {
         "spark.driver.memory": memory,
         "spark.driver.extraClassPath": str(bundle(hudi)),
-        # The last two keep a library that measures objects quiet.
+        # The last two silence a library that measures objects.
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC "
         f"-Djdk.attach.allowAttachSelf=true -Djol.skipHotspotSAAttach=true {java}",
         "spark.driver.host": "127.0.0.1",
@@ -67,7 +67,7 @@ def start(hudi, cores=2, memory="2g", settings=(), java=""):
 
 
 def base_options(hudi):
-    """What keeps a table readable for old engines, whatever version writes."""
+    """Returns the options that keep a table readable for old engines, whatever version writes it."""
     options = {"hoodie.metadata.enable": "false"}
     if not hudi.startswith("0."):
         options |= {"hoodie.write.table.version": "6", "hoodie.write.auto.upgrade": "false"}
@@ -75,7 +75,7 @@ def base_options(hudi):
 
 
 def write_options(hudi, name, key, ordering=None, partition="", operation="upsert", others=()):
-    """The options of a job that upserts by a global index, ordered by a column, as a careful user sets them."""
+    """Returns a careful user's options for upserts with a global index and an ordering column."""
     options = base_options(hudi) | {
         "hoodie.table.name": name,
         "hoodie.datasource.write.table.type": "COPY_ON_WRITE",
@@ -101,7 +101,7 @@ def write_options(hudi, name, key, ordering=None, partition="", operation="upser
 
 
 def plain(value, of):
-    """A value as JSON has it: decimals, dates and times as text, binary as base64."""
+    """Converts a value to JSON: decimals, dates and times as strings, binary as base64."""
     from pyspark.sql import types
 
     match of:

@@ -1,4 +1,4 @@
-"""A table under test: its folder, its model, and what either side does to it."""
+"""A table under test: its folder, its model, and the operations of either side."""
 
 import collections
 import dataclasses
@@ -12,7 +12,7 @@ import pyarrow
 import changes
 import model
 
-# What both sides keep: so many commits, and a short timeline before the archive.
+# The retention of both sides: this number of commits, and a short timeline before the archive.
 RETAINED = 3
 KEEP = (5, 7)
 
@@ -25,7 +25,7 @@ SPARK_OPTIONS = {
     "hoodie.index.bloom.num_entries": "1000",
     "hoodie.bloom.index.filter.dynamic.max.entries": "2000",
 }
-# A write with these fails after its files are written and before its commit.
+# A write with these options fails after writing its files and before its commit.
 CRASH = {
     "hoodie.precommit.validators": "org.apache.hudi.client.validator.SqlQuerySingleResultPreCommitValidator",
     "hoodie.precommit.validators.single.value.sql.queries": "select count(1) from <TABLE_NAME>#-1",
@@ -35,11 +35,11 @@ BASE_FILE = re.compile(r"(?P<group>[0-9a-zA-Z-]+)_[0-9-]+_(?P<instant>\d{17})\.p
 
 
 class Difference(Exception):
-    """What two sides do not agree on."""
+    """A difference between two sides."""
 
 
 def same(what, found, expected):
-    """Compares rows in any order; a column that is not there is a null. How many there are."""
+    """Compares rows in any order; a missing column is a null. Returns the number of rows."""
 
     def lines(rows):
         return sorted(json.dumps({k: v for k, v in row.items() if v is not None}, sort_keys=True, ensure_ascii=False) for row in rows)
@@ -72,11 +72,11 @@ class Table:
         self.changes = changes.Changes(kind, seed, keys)
         self.schema = kind.schema
         self.inputs = 0
-        # Whether the table itself says how many commits are retained: Spark's jobs say it, not its tables.
+        # True if the table's properties state the retention. Spark's jobs state it, not its tables.
         self.knows_retention = False
 
     def copy(self, name):
-        """The table, its model and the changes to come, once more."""
+        """Copies the table, its model and its future changes."""
         other = Table.__new__(Table)
         other.__dict__ |= self.__dict__
         other.folder = self.folder.parent / name
@@ -96,20 +96,20 @@ class Table:
     def name(self):
         return self.kind.name
 
-    # Our side.
+    # Our operations.
 
     def create(self):
         self.ours.create(self.path, self.kind, self.save([]), RETAINED)
         self.knows_retention = True
 
     def upsert(self, rows=None, size=12):
-        """We upsert. A batch that changes nothing makes no commit."""
+        """Upserts with hudi-scd. A batch without changes makes no commit."""
         rows = self.changes.batch(self.model, size) if rows is None else rows
         changed = self.model.upsert(changes.plain_rows(rows, self.schema))
         return self.committed(self.ours.upsert(self.path, self.save(rows)), changed)
 
     def delete(self, count=3):
-        """We delete by key."""
+        """Deletes keys with hudi-scd."""
         keys = sorted(self.model.rows)[:: max(1, len(self.model.rows) // count)]
         fields = {name: self.kind.columns[name] for name in self.kind.key}
         rows = [{name: changes.typed(value, fields[name]) for name, value in zip(self.kind.key, key)} for key in keys]
@@ -127,7 +127,7 @@ class Table:
         return instant
 
     def add_column(self, name, of):
-        """The batches to come have one more column."""
+        """Adds a column to all later batches."""
         self.alter(self.schema.append(pyarrow.field(name, of)))
 
     def widen(self, name, of):
@@ -139,15 +139,15 @@ class Table:
         self.kind = self.model.kind = self.changes.kind = dataclasses.replace(self.kind, columns=columns)
 
     def rollback(self):
-        """We take the newest commit back."""
+        """Rolls back the newest commit with hudi-scd."""
         newest = self.model.instants[-1]
         self.ours.run("rollback", self.path, "--instant", newest)
         self.model.rolled_back(newest)
 
-    # Spark's side.
+    # Spark's operations.
 
     def spark_write(self, spark, rows, operation="upsert", options=None):
-        """Spark writes; returns its commit's instant."""
+        """Writes with Spark; returns its commit's instant."""
         before = self.completed()
         spark.ask("write", **self.spark_job(rows, operation, options))
         done = [instant for instant in self.completed() if instant not in before]
@@ -174,7 +174,7 @@ class Table:
         return instant
 
     def spark_sql(self, spark):
-        """Spark merges, updates and deletes by statements. Newer rows only: a merge does not look at the ordering."""
+        """Merges, updates and deletes with Spark's statements. Only newer rows, because a merge ignores the ordering."""
         batch = self.changes.batch(self.model, 6, late=False, deletes=False)
         changed = self.model.upsert(changes.plain_rows(batch, self.schema), spark=True)
         key = self.kind.key[0]
@@ -196,7 +196,7 @@ class Table:
         self.model.committed(done[0], changed)
 
     def spark_overwrite(self, spark):
-        """Spark puts new rows in the place of a partition's."""
+        """Replaces a partition's rows with Spark."""
         partition = self.changes.random.choice(self.kind.partitions)
         stored = {key for key, row in self.model.rows.items()}
         batch = self.changes.batch(self.model, len(self.changes.keys), late=False, deletes=False)
@@ -221,10 +221,10 @@ class Table:
         self.model.committed(instant, changed)
         return instant
 
-    # What is there.
+    # State of the table.
 
     def timeline(self):
-        """(instant, action, state) of the active timeline."""
+        """Returns (instant, action, state) of the active timeline."""
         found = []
         for file in (self.path / ".hoodie").iterdir() if self.path.exists() else []:
             digits, _, rest = file.name.partition(".")
@@ -237,14 +237,14 @@ class Table:
         return sorted(found)
 
     def completed(self):
-        """The instants of the completed commits of the active timeline."""
+        """Returns the instants of the completed commits of the active timeline."""
         return [instant for instant, action, state in self.timeline() if state == "completed" and action in ("commit", "replacecommit")]
 
     def base_files(self):
         return {str(file.relative_to(self.path)) for file in self.path.rglob("*.parquet") if ".hoodie" not in file.relative_to(self.path).parts}
 
     def latest_files(self):
-        """The newest version of each file group."""
+        """Returns the newest version of each file group."""
         newest = {}
         for file in self.base_files():
             match = BASE_FILE.fullmatch(pathlib.Path(file).name)
@@ -257,7 +257,7 @@ class Table:
         return sum(same(f"{self.folder.name}, read by {reader.name}", reader.rows(self.path), self.model.rows.values()) for reader in readers)
 
     def check_as_of(self, *readers):
-        """As of each commit that is retained."""
+        """Compares reads as of each retained commit."""
         rows = 0
         for reader in readers:
             for instant in self.model.instants[-RETAINED:]:
@@ -266,7 +266,7 @@ class Table:
         return rows
 
     def check_since(self, *readers):
-        """Since each commit that is retained, and what the last but one of them wrote."""
+        """Compares reads since each retained commit, and the rows written by the last but one."""
         retained = self.model.instants[-RETAINED:]
         spans = [(begin, None) for begin in retained[:-1]] + ([tuple(retained[-3:-1])] if len(retained) > 2 else [])
         rows = 0
@@ -283,7 +283,7 @@ class Table:
         return self.check_latest(*readers) + self.check_as_of(*readers) + self.check_since(*readers)
 
     def check_sound(self):
-        """What our own checker says, and how many versions there are."""
+        """Checks the table with `hudi-scd validate`, and the number of versions."""
         findings = self.ours.validate(self.path)
         if findings:
             raise Difference(f"{self.folder.name}: hudi-scd validate finds {findings}")

@@ -1,4 +1,4 @@
-//! What does a statement cost while it is in flight?
+//! How much does a statement cost while it is in flight?
 //!
 //! 100,000 scripted statements at once, on one thread and tokio's paused clock: submitted, in flight for a
 //! minute, awaited by long polls
@@ -110,7 +110,7 @@ fn main() -> Result<ExitCode> {
         "{count} statements in flight for {} s each, scripted service in the same process",
         RUNS.as_secs()
     );
-    Section::new("in_flight", "What does a statement cost while it is in flight?", &input)
+    Section::new("in_flight", "How much does a statement cost while it is in flight?", &input)
         .with_table(
             ["per statement", "total bytes", "total CPU us", "bytes above the service", "CPU us above it"],
             rows,

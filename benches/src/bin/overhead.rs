@@ -1,4 +1,4 @@
-//! What overhead does the orchestrator add to a bare loop over the SDK?
+//! How much overhead does the orchestrator add to a bare loop over the SDK?
 //!
 //! The same statements go to the same emulator over loopback in three ways: a loop of `ExecuteStatement` and
 //! `DescribeStatement` with a
@@ -124,7 +124,7 @@ async fn run(smoke: bool) -> Result<()> {
     ]);
 
     let input = "statements through the emulator on loopback: submit, a description that is held until the end; the ways take turns";
-    Section::new("overhead", "What overhead does the orchestrator add to a bare loop over the SDK?", input)
+    Section::new("overhead", "How much overhead does the orchestrator add to a bare loop over the SDK?", input)
         .with_table(
             ["statements", "bare SDK loop, us", "DataApiExecutor, us", "Orchestrator, us", "executor / bare", "orchestrator / bare"],
             rows,

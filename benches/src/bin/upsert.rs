@@ -1,4 +1,4 @@
-//! What does an upsert cost, compared with the minimum for copy-on-write and with other engines?
+//! How much does an upsert cost, compared with the minimum for copy-on-write and with other engines?
 //!
 //! 10,000 rows, half of them new, with random keys, are upserted into a table of one million rows without
 //! partitions, and into one of
@@ -123,7 +123,7 @@ fn main() -> Result<()> {
     let missing = if options.peers { "" } else { " delta-rs and Spark are only measured with --peers." };
     Section::new(
         "upsert",
-        "What does an upsert cost, compared with the minimum for copy-on-write and with other engines?",
+        "How much does an upsert cost, compared with the minimum for copy-on-write and with other engines?",
         "10,000 rows, half new, random keys, from a Parquet file; six columns, most of which change in a changed row",
     )
     .with_table(["table", "engine", "seconds", "CPU seconds", "peak MB", "time / ours", "limit"], rows)
