@@ -1,14 +1,11 @@
 //! The change stream: the rows that the shop's systems send in each cycle. It is a pure function of scale,
-//! cycles and seed, and uses
-//! only the shop's own clock, which starts at [`DAY_BEGINS`].
+//! cycles and seed, and uses only the shop's own clock, which starts at [`DAY_BEGINS`].
 //!
 //! Cycle 0 is the initial load; each later cycle is half an hour of business. In every half hour some
-//! customers and addresses
-//! change (some of them twice), some are new, some are deleted, and some deleted ones return. The sources are
-//! imperfect: some changes arrive
-//! in a later cycle than the one in which they happened, and may therefore be older than changes that arrived
-//! before; some are sent twice.
-//! Sales behave the same way: most arrive in time, a few late, and some before their customer.
+//! customers and addresses change (some of them twice), some are new, some are deleted, and some deleted ones
+//! return. The sources are imperfect: some changes arrive in a later cycle than the one in which they
+//! happened, and may therefore be older than changes that arrived before; some are sent twice. Sales behave
+//! the same way: most arrive in time, a few late, and some before their customer.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,5 @@
 //! The embedded PostgreSQL: a server in this process, with its data in the run's directory. It dies with the
-//! process and recovers from
-//! its directory on the next start, like any PostgreSQL server.
+//! process and recovers from its directory on the next start, like any PostgreSQL server.
 
 use std::path::Path;
 

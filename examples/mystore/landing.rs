@@ -1,9 +1,7 @@
 //! Loads the tables, the procedures and all rows that the sources will ever deliver, in one transaction,
-//! before the day begins.
-//! The landing tables represent the raw files that Spectrum would expose; a cycle takes the rows that landed
-//! before its end. No data
-//! has to be transferred while the cycles run, and after a crash the warehouse is either empty or completely
-//! prepared.
+//! before the day begins. The landing tables represent the raw files that Spectrum would expose; a cycle
+//! takes the rows that landed before its end. No data has to be transferred while the cycles run, and after a
+//! crash the warehouse is either empty or completely prepared.
 
 use std::{fmt::Display, io::Cursor, pin::pin};
 

@@ -100,8 +100,7 @@ async fn play(options: Options) -> Result<ExitCode> {
 }
 
 /// Executes one cycle. A cycle that was interrupted at any point can be executed again: the pipeline resumes
-/// from its journal,
-/// and applying the same changes to the lake a second time has no effect.
+/// from its journal, and applying the same changes to the lake a second time has no effect.
 async fn play_cycle(
     cycle: &Cycle,
     pipeline: &Pipeline,

@@ -1,6 +1,5 @@
 //! The expected result: a plain recomputation from the change stream, in maps, deliberately naive. It shares
-//! only the stream
-//! with the SQL and the Hudi tables, so that the proof compares two independent computations.
+//! only the stream with the SQL and the Hudi tables, so that the proof compares two independent computations.
 
 use std::collections::{BTreeMap, BTreeSet};
 

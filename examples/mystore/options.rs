@@ -46,9 +46,8 @@ pub(crate) struct Options {
     pub(crate) faults: f64,
 
     /// Kills the process right after the submit of this step took effect and before it is recorded, as in
-    /// 7:load_sale;
-    /// with 7:load_sale:finished, right after its statement finished. Start again without the option to
-    /// continue
+    /// 7:load_sale; with 7:load_sale:finished, right after its statement finished. Start again without the
+    /// option to continue
     #[arg(long, value_name = "CYCLE:STEP")]
     pub(crate) crash_at: Option<CrashAt>,
 }
@@ -58,8 +57,7 @@ impl Options {
     ///
     /// # Errors
     /// Fails if the file is not a valid pipeline, if it calls a procedure that does not exist or omits one,
-    /// if it has a parameter without a
-    /// value, or if the run never reaches the point of the crash.
+    /// if it has a parameter without a value, or if the run never reaches the point of the crash.
     pub(crate) fn pipeline(&self, known_procedures: &[&str]) -> Result<Pipeline> {
         let pipeline = match &self.pipeline {
             None => Pipeline::from_toml(include_str!("cycle.toml"))?,

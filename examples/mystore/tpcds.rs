@@ -1,8 +1,7 @@
 //! The shop's opening data: TPC-DS customers, addresses, items, stores, days and sales, as plain values.
 //!
 //! The rows are parsed from the generator's own text form (`|` between columns, nothing for NULL), because
-//! only that form contains
-//! its NULLs.
+//! only that form contains its NULLs.
 
 use anyhow::{Context, Result};
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};

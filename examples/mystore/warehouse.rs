@@ -1,6 +1,5 @@
 //! The warehouse: a PostgreSQL server, embedded or given, behind an executor that behaves like the Redshift
-//! Data API, behind
-//! faults, behind the orchestrator.
+//! Data API, behind faults, behind the orchestrator.
 
 use std::{sync::Arc, time::Duration};
 

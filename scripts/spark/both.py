@@ -268,7 +268,8 @@ def crash_of_ours(of, spark):
         raise Difference("ten writes were over before they could be killed")
     same("latest rows after the kill", spark.rows(copy.path), copy.model.rows.values())
     copy.spark_upsert(spark)
-    # Hudi deletes heartbeats only where writers share a table (HeartbeatUtils.deleteHeartbeatFile: failed writes LAZY).
+    # Hudi deletes heartbeats only where writers share a table (HeartbeatUtils.deleteHeartbeatFile: failed
+    # writes LAZY).
     rolled_back(copy, dead, but=[f".hoodie/.heartbeat/{instant}" for instant in dead])
     rows = agreed(copy, spark)
     copy.upsert()

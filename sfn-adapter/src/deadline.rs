@@ -14,8 +14,7 @@ const MARGIN: Duration = Duration::from_millis(500);
 const ATTEMPTS: u32 = 3;
 
 /// The pause after the first attempt; it doubles. It is short, because a waiting function is billed. For more
-/// attempts, give the state
-/// machine a `Retry`.
+/// attempts, give the state machine a `Retry`.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// One invocation of the function.

@@ -17,8 +17,7 @@ pub enum Error {
     #[error("{0}")]
     Config(String),
     /// The service did not respond before the function's timeout. Invoke the function again with the same
-    /// event: a submit is not doubled
-    /// if its token came from the event. Give the function a longer timeout.
+    /// event: a submit is not doubled if its token came from the event. Give the function a longer timeout.
     #[error(
         "no response before the function's timeout; invoke again with the same event, or set a longer timeout"
     )]

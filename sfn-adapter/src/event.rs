@@ -11,8 +11,7 @@ use crate::Error;
 /// The request of the state machine.
 ///
 /// It is a status request if the key `QueryId` is present. All other keys of a status request are ignored,
-/// because Step Functions sends its
-/// whole accumulated state.
+/// because Step Functions sends its whole accumulated state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Calls the procedure. The event has no key `QueryId`.

@@ -111,8 +111,7 @@ pub async fn serve(function: Function) -> Result<(), lambda_runtime::Error> {
 }
 
 /// Passes the event to the handler as raw text. The runtime would otherwise parse it first, and report
-/// invalid JSON under the name of a
-/// Rust type.
+/// invalid JSON under the name of a Rust type.
 fn as_text(mut invocation: LambdaInvocation) -> LambdaInvocation {
     let text = String::from_utf8_lossy(&invocation.body);
     invocation.body = serde_json::Value::from(text).to_string().into();
@@ -122,8 +121,7 @@ fn as_text(mut invocation: LambdaInvocation) -> LambdaInvocation {
 /// Writes logs as JSON lines to standard output, at the level of `AWS_LAMBDA_LOG_LEVEL` (default: INFO).
 ///
 /// Below WARN only this project's own lines are written: at DEBUG and TRACE the SDK and the HTTP client log
-/// requests, including SQL and
-/// secrets' names.
+/// requests, including SQL and secrets' names.
 pub fn init_logs(level: Option<&str>) {
     let level: LevelFilter = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
     let ours = ["sfn_adapter", "redshift_orchestrator", "bootstrap"].map(|target| (target, level));

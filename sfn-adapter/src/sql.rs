@@ -16,8 +16,7 @@ impl Call {
     ///
     /// # Errors
     /// Returns [`Error::Config`], which names the variable, if a name cannot be one identifier: an empty
-    /// name, a name with a dot, a parenthesis,
-    /// a quote or a semicolon, or a name of more than 127 bytes.
+    /// name, a name with a dot, a parenthesis, a quote or a semicolon, or a name of more than 127 bytes.
     pub fn new(schema: &str, procedure: &str) -> Result<Self, Error> {
         let (schema, procedure) = (identifier("SCHEMA", schema)?, identifier("PROCEDURE", procedure)?);
         Ok(Self(format!("CALL {schema}.{procedure}();")))

@@ -1,6 +1,5 @@
 //! Tests the Lambda executable as Lambda runs it: the built binary between a small Runtime API and a mock
-//! service on loopback, over the
-//! real runtime and the real SDK.
+//! service on loopback, over the real runtime and the real SDK.
 
 #![allow(clippy::unwrap_used)]
 

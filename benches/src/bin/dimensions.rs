@@ -1,14 +1,11 @@
 //! How fast are histories maintained, and facts looked up in them?
 //!
 //! - Changes per second that a type 2 history accepts: 200,000 changes of 50,000 customers into an empty
-//!   history, then the same number
-//!   again, some of them late.
+//!   history, then the same number again, some of them late.
 //! - Facts per second that are joined with the dimension row valid at their time: one million facts, a
-//!   dimension of 200,000 rows, in
-//!   memory. The peer is the same join in DataFusion, from its PyPI package, which is the build that its
-//!   users have; compiling the crate
-//!   here would take many minutes and run the same code. Both return the facts with the columns of their
-//!   rows, and the same number of matches.
+//!   dimension of 200,000 rows, in memory. The peer is the same join in DataFusion, from its PyPI package,
+//!   which is the build that its users have; compiling the crate here would take many minutes and run the
+//!   same code. Both return the facts with the columns of their rows, and the same number of matches.
 //!
 //! Run `cargo run --release -p benches --bin dimensions -- --peers`. Without `--peers` Python is left out;
 //! `--smoke` is small, for CI.

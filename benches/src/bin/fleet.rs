@@ -7,18 +7,15 @@
 //! * ours: a wait with long polls per statement, all of them through one [`Fleet`];
 //! * ours without long polls: a service that does not support them, growing pauses, one `Fleet`;
 //! * fixed: every 1, 5 and 10 seconds, and growing from 250 ms by half up to 10 seconds, as other clients
-//!   poll, each wait on its own. A
-//!   throttled poll is repeated as in the AWS SDK's standard retry: three attempts in total, 1 s doubled with
-//!   full jitter. After the last
-//!   attempt the loop continues with its next poll, whereas most real clients give up.
+//!   poll, each wait on its own. A throttled poll is repeated as in the AWS SDK's standard retry: three
+//!   attempts in total, 1 s doubled with full jitter. After the last attempt the loop continues with its next
+//!   poll, whereas most real clients give up.
 //!
 //! Lateness is measured from the ending to the response that reports it. `refused` counts the throttled
-//! requests, which also affect the
-//! account's other work.
+//! requests, which also affect the account's other work.
 //!
 //! `cargo run --release -p benches --bin fleet` fails if ours is later than a second in the mean or is
-//! throttled; `--smoke` has 120
-//! statements and four polls per second.
+//! throttled; `--smoke` has 120 statements and four polls per second.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,9 +1,8 @@
 //! How much does a statement cost while it is in flight?
 //!
 //! 100,000 scripted statements at once, on one thread and tokio's paused clock: submitted, in flight for a
-//! minute, awaited by long polls
-//! of 30 seconds, finished. They begin over a tenth of a second, and then all are in flight. Four setups,
-//! each in its own process:
+//! minute, awaited by long polls of 30 seconds, finished. They begin over a tenth of a second, and then all
+//! are in flight. Four setups, each in its own process:
 //!
 //! * no wait: the scripted service by itself, in place of AWS;
 //! * a bare loop of `submit` and `describe`, in one task per statement;
@@ -12,15 +11,12 @@
 //!   returned to the caller.
 //!
 //! Memory is the resident memory of the process while all statements are in flight, minus the memory before,
-//! divided by their number. It
-//! includes the service's record, the task and its timers. Processor time is that of the whole process over
-//! the statements' whole
-//! lifetime, divided by their number. `above the service` excludes the cost of the first setup, which AWS
-//! bears in production.
+//! divided by their number. It includes the service's record, the task and its timers. Processor time is that
+//! of the whole process over the statements' whole lifetime, divided by their number. `above the service`
+//! excludes the cost of the first setup, which AWS bears in production.
 //!
 //! `cargo run --release -p benches --bin in_flight` fails if a statement in the service, or a wait above it,
-//! takes more than 2 KiB or
-//! 20 us; `--smoke` has fewer statements and no limits.
+//! takes more than 2 KiB or 20 us; `--smoke` has fewer statements and no limits.
 
 use std::{
     process::{Command, ExitCode},

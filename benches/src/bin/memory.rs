@@ -1,18 +1,14 @@
 //! Does the memory of a write depend on the amount of data written?
 //!
 //! Streams of rows are written into new tables: as many rows as fit into the memory budget, four times, and
-//! sixteen times as many. Each
-//! write has its own process, and the kernel reports its peak memory. Then every row of the last table is
-//! changed by an upsert.
-//! **Limits: sixteen times the budget takes at most 1.25 times the memory of four times the budget, and no
-//! write more than four times
-//! the budget.**
+//! sixteen times as many. Each write has its own process, and the kernel reports its peak memory. Then every
+//! row of the last table is changed by an upsert. **Limits: sixteen times the budget takes at most 1.25 times
+//! the memory of four times the budget, and no write more than four times the budget.**
 //!
 //! glibc keeps freed memory separately for each allocating thread (up to eight such arenas per core), and
-//! idle memory in an arena counts
-//! as used. Each write is therefore measured twice: unchanged, and with one arena (`MALLOC_ARENA_MAX=1`). The
-//! second figure is the memory
-//! that the program itself needs, and the limits apply to it.
+//! idle memory in an arena counts as used. Each write is therefore measured twice: unchanged, and with one
+//! arena (`MALLOC_ARENA_MAX=1`). The second figure is the memory that the program itself needs, and the
+//! limits apply to it.
 //!
 //! Run `cargo run --release -p benches --bin memory`; `--smoke` takes a small budget, for CI.
 

@@ -1,16 +1,13 @@
 //! How much overhead does the orchestrator add to a bare loop over the SDK?
 //!
 //! The same statements go to the same emulator over loopback in three ways: a loop of `ExecuteStatement` and
-//! `DescribeStatement` with a
-//! wait, as a user would write it with `aws-sdk-redshiftdata`; [`DataApiExecutor`] in the same loop; and the
-//! [`Orchestrator`], with
-//! intents, ids and outcomes in a journal in memory. All three use the same kind of client with the same
-//! settings. They take turns,
-//! statement by statement, and the medians are compared; with many concurrent statements, rounds take turns.
+//! `DescribeStatement` with a wait, as a user would write it with `aws-sdk-redshiftdata`; [`DataApiExecutor`]
+//! in the same loop; and the [`Orchestrator`], with intents, ids and outcomes in a journal in memory. All
+//! three use the same kind of client with the same settings. They take turns, statement by statement, and the
+//! medians are compared; with many concurrent statements, rounds take turns.
 //!
 //! When 64 statements without duration are in flight at once, both processors are busy with requests alone,
-//! ours and the
-//! emulator's. In that case processor time is compared.
+//! ours and the emulator's. In that case processor time is compared.
 //!
 //! The cost of a journal on disk is measured separately, beside the cost of syncing one record to that disk.
 //!

@@ -1,14 +1,12 @@
 //! How late is the end of a statement detected, and how many polls does that cost?
 //!
 //! Our strategies and the published polling schedules of other Redshift Data API clients run on a simulated
-//! clock. A round trip takes
-//! 50 ms, the service responds to a held poll when the statement ends, and statements take 0.3 s to 4 h. Each
-//! cell is
-//! `polls / lateness`; for a client that gives up before the statement ends, the time of giving up.
+//! clock. A round trip takes 50 ms, the service responds to a held poll when the statement ends, and
+//! statements take 0.3 s to 4 h. Each cell is `polls / lateness`; for a client that gives up before the
+//! statement ends, the time of giving up.
 //!
 //! `cargo run --release -p benches --bin polling` fails if the default strategy is later than one round trip
-//! or polls more often than once
-//! in 30 seconds.
+//! or polls more often than once in 30 seconds.
 
 use std::time::Duration;
 

@@ -1,17 +1,13 @@
 //! How many typed rows per second are read from a result?
 //!
 //! The same rows are served as the service sends them, from loopback: JSON in pages, and CSV in pages of
-//! pieces, about a megabyte each.
-//! For JSON, rows of the caller's own struct ([`StatementExecutorExt::rows`]) are compared with `serde_json`
-//! parsing the same bodies into
-//! [`Value`] in memory, without types or network. For CSV, Arrow batches ([`StatementExecutorExt::batches`])
-//! are compared with `arrow-csv`
-//! reading the same text in memory in one piece, without network or pages, and with an empty string read as
-//! NULL.
+//! pieces, about a megabyte each. For JSON, rows of the caller's own struct ([`StatementExecutorExt::rows`])
+//! are compared with `serde_json` parsing the same bodies into [`Value`] in memory, without types or network.
+//! For CSV, Arrow batches ([`StatementExecutorExt::batches`]) are compared with `arrow-csv` reading the same
+//! text in memory in one piece, without network or pages, and with an empty string read as NULL.
 //!
 //! Each of ours is measured twice: over the SDK and HTTP, as a user runs it, and from pages in memory, for
-//! this crate's own cost. The ways
-//! take turns; figures are medians.
+//! this crate's own cost. The ways take turns; figures are medians.
 //!
 //! Run `cargo run --release -p benches --bin rows`; `--smoke` has few rows.
 

@@ -1,10 +1,9 @@
 //! Does a statement ever run twice or get lost, under any faults and crashes?
 //!
 //! Runs schedules of faults and process deaths, each drawn from its own seed, on simulated clocks: the real
-//! orchestrator,
-//! journal and pipelines against the scripted service, and the submit-and-poll loops of other clients, with
-//! their published schedules and
-//! rules, on the same schedules. The harness is that of the orchestrator's own tests.
+//! orchestrator, journal and pipelines against the scripted service, and the submit-and-poll loops of other
+//! clients, with their published schedules and rules, on the same schedules. The harness is that of the
+//! orchestrator's own tests.
 //!
 //! `cargo run --release -p benches --bin schedules -- --count 1000000 --seed 1`
 

@@ -1,10 +1,9 @@
 //! Does a table stay as fast and as small as a fresh one, and what throughput does it reach?
 //!
 //! - 1,000 commits of 100 changed rows each are written to a table, with the default cleaning and archival
-//!   after each. Then the table is
-//!   opened and read completely, in turns with a fresh table of the same rows. **Limits: 1.05 times the fresh
-//!   table's time, and 11 times the
-//!   bytes of its newest version** (ten readable commits, and the one before).
+//!   after each. Then the table is opened and read completely, in turns with a fresh table of the same rows.
+//!   **Limits: 1.05 times the fresh table's time, and 11 times the bytes of its newest version** (ten
+//!   readable commits, and the one before).
 //! - Commits per second into a table of 1,000 rows.
 //! - Keys per second looked up in a table of one million rows, by a new handle and by one that has cached the
 //!   files.

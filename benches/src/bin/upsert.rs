@@ -1,24 +1,20 @@
 //! How much does an upsert cost, compared with the minimum for copy-on-write and with other engines?
 //!
 //! 10,000 rows, half of them new, with random keys, are upserted into a table of one million rows without
-//! partitions, and into one of
-//! ten million rows in 100 partitions, of which they touch five. The same Parquet files of rows are measured
-//! with
+//! partitions, and into one of ten million rows in 100 partitions, of which they touch five. The same Parquet
+//! files of rows are measured with
 //!
 //! - **ours**: `hudi-scd`;
 //! - **rewriting**: reading the Parquet files that an upsert touches, and writing them again with the same
-//!   codec, on the same number of
-//!   cores, without looking up keys, merging, or keeping a timeline;
+//!   codec, on the same number of cores, without looking up keys, merging, or keeping a timeline;
 //! - **delta-rs**: MERGE by the PyPI package `deltalake`, into a Delta table of the same rows;
 //! - **Spark**: an upsert by Apache Hudi 0.15.0 on Spark 3.5, `local[2]`, into a copy of our table.
 //!
 //! Each contestant is one process. Its first upsert counts only for the figures `with start`; the others give
-//! the medians. Ours and the
-//! rewriting take turns. Each upsert opens the table again, so that no file is cached, and the time includes
-//! reading the Parquet file of
-//! incoming rows. No contestant syncs to disk (ours and delta-rs write through the same crate, object_store,
-//! which does not sync by
-//! default). At the end all tables must hold the same rows.
+//! the medians. Ours and the rewriting take turns. Each upsert opens the table again, so that no file is
+//! cached, and the time includes reading the Parquet file of incoming rows. No contestant syncs to disk (ours
+//! and delta-rs write through the same crate, object_store, which does not sync by default). At the end all
+//! tables must hold the same rows.
 //!
 //! `cargo run --release -p benches --bin upsert -- --peers` measures everything, and fails if a limit is
 //! exceeded. Without `--peers`

@@ -1,8 +1,7 @@
 //! The lake: customers and addresses in Hudi tables, as Spectrum reads them, and the customers' history.
 //!
 //! Every write may be repeated: an upsert of rows that are already stored changes nothing and makes no
-//! commit. A cycle that was
-//! interrupted by a crash is therefore simply applied again.
+//! commit. A cycle that was interrupted by a crash is therefore simply applied again.
 
 use std::{fs, path::Path as Directory, sync::Arc, time::Duration};
 

@@ -111,8 +111,7 @@ fn count_versions(dir: &Path, files: &mut BTreeMap<String, u64>) -> std::io::Res
 }
 
 /// Reads the table as of each cycle's commit. Retained commits must give the right rows, and earlier ones an
-/// error; no more and no
-/// fewer commits may be readable.
+/// error; no more and no fewer commits may be readable.
 async fn time_travel(
     proof: &mut Proof,
     name: &str,

@@ -1,7 +1,6 @@
 -- Stages the rows that landed since the previous cycle, and records their time: one procedure per source, one
--- transaction each.
--- Work tables are emptied by DELETE, because TRUNCATE commits on Redshift and the procedure would no longer
--- be atomic.
+-- transaction each. Work tables are emptied by DELETE, because TRUNCATE commits on Redshift and the procedure
+-- would no longer be atomic.
 
 CREATE OR REPLACE PROCEDURE mystore.stage_customer(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE

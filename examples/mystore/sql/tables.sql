@@ -217,8 +217,7 @@ CREATE TABLE IF NOT EXISTS mystore.customer_change (
 );
 
 -- Customers. is_preferred and address_id keep history (type 2); the other columns hold the newest value (type
--- 1).
--- A row is valid from valid_from until before valid_to; the row with key 0 represents unknown customers.
+-- 1). A row is valid from valid_from until before valid_to; the row with key 0 represents unknown customers.
 CREATE TABLE IF NOT EXISTS mystore.dim_customer (
     customer_key  BIGINT      NOT NULL,
     customer_id   BIGINT      NOT NULL,

@@ -1,5 +1,5 @@
-//! Bytes of the format that anybody may have written: bytes in, an error or a value out, and never a panic. The targets of
-//! cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
+//! Bytes of the format that anybody may have written: bytes in, an error or a value out, and never a panic.
+//! The targets of cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
 
 #![allow(
     dead_code,
@@ -19,7 +19,8 @@ use hudi_format::{
     },
 };
 
-/// Each kind of Avro file on the timeline and in the archive; a record that is read is written and read again.
+/// Each kind of Avro file on the timeline and in the archive; a record that is read is written and read
+/// again.
 pub fn avro(bytes: &[u8]) {
     macro_rules! again {
         ($($record:ty),*) => {$(
@@ -77,7 +78,8 @@ pub fn sound(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Makes an input of nothing one of the sound ones, and tells its length; `None`: the input is changed as any other.
+/// Makes an input of nothing one of the sound ones, and tells its length; `None`: the input is changed as any
+/// other.
 pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
     let sound = if size > 1 { Vec::new() } else { sound(target) };
     let first = sound.get(seed as usize % sound.len().max(1))?;

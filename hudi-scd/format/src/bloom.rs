@@ -1,9 +1,10 @@
-//! [`BloomFilter`]: the filter over record keys that Hudi keeps in the footer of each base file, bit for bit.
+//! [`BloomFilter`]: the filter over record keys in the footer of each base file, identical to Hudi's bit for
+//! bit.
 //!
-//! Hudi's writers prune with these filters when they look for the place of a key (`GLOBAL_BLOOM`). A file without a
-//! filter makes the next Spark upsert fail, and a filter that misses a key makes it insert a duplicate: both sides
-//! have to agree on every bit. The hash is Hadoop's murmur with its two peculiarities (the tail is read from the end
-//! of the key, and bytes are signed), repeated with each result as the next seed.
+//! Hudi's writers prune files with these filters when they look up a key (`GLOBAL_BLOOM`). A file without a
+//! filter makes the next Spark upsert fail, and a filter that misses a key makes it insert a duplicate, so
+//! both sides must agree on every bit. The hash is Hadoop's murmur with its two peculiarities (the tail is
+//! read from the end of the key, and bytes are signed), repeated with each result as the next seed.
 
 use std::sync::Arc;
 
@@ -12,15 +13,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{Error, ErrorKind, Result};
 
-/// The footer key under which Hudi stores the filter in base64.
+/// The footer key of the filter in base64.
 pub const FOOTER_BLOOM_FILTER: &str = "org.apache.hudi.bloomfilter";
-/// The footer key under which Hudi names the filter's type. A file without it holds a [`BloomFilter::simple`] one.
+/// The footer key of the filter's type. A file without it holds a [`BloomFilter::simple`] filter.
 pub const FOOTER_BLOOM_FILTER_TYPE: &str = "hoodie_bloom_filter_type_code";
 
-/// Hudi's own sizes (`hoodie.index.bloom.num_entries`, `hoodie.index.bloom.fpp`,
+/// Hudi's default sizes (`hoodie.index.bloom.num_entries`, `hoodie.index.bloom.fpp`,
 /// `hoodie.bloom.index.filter.dynamic.max.entries`): a filter of 431 KB in base64.
 pub const DEFAULT_NUM_ENTRIES: u32 = 60_000;
-/// The false positive probability that Hudi asks for by default.
+/// Hudi's default false positive probability.
 pub const DEFAULT_FPP: f64 = 1e-9;
 /// The number of keys at which Hudi's dynamic filter stops growing by default.
 pub const DEFAULT_MAX_ENTRIES: u32 = 100_000;
@@ -30,7 +31,7 @@ const MURMUR: u8 = 1;
 const TYPE_SIMPLE: &str = "SIMPLE";
 const TYPE_DYNAMIC: &str = "DYNAMIC_V0";
 
-/// A set of record keys that may say *yes* wrongly but never *no*.
+/// A set of record keys with false positives but no false negatives.
 ///
 /// ```
 /// use hudi_format::bloom::BloomFilter;
@@ -50,27 +51,28 @@ pub struct BloomFilter {
     growth: Option<Growth>,
 }
 
-/// How many bits a row has, and how many of them a key sets.
+/// The number of bits in a row, and the number of them that a key sets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Shape {
     hashes: u32,
     bits: u32,
 }
 
-/// How a dynamic filter spreads its keys over rows.
+/// The distribution of a dynamic filter's keys over rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Growth {
     keys_per_row: u32,
     keys_in_last_row: u32,
-    /// Above this number of keys no row is added. Not stored: a filter that was read may grow again.
+    /// No row is added above this number of keys. It is not stored, so a parsed filter may grow again.
     max_keys: u32,
     /// The row that takes the next key once the filter has stopped growing.
     reused: Option<usize>,
 }
 
 impl BloomFilter {
-    /// An empty filter of type `DYNAMIC_V0`, Hudi's default: it gains a row of `num_entries` keys whenever the last
-    /// one is full, until it holds `max_entries`; then rows are reused and false positives grow.
+    /// Creates an empty filter of type `DYNAMIC_V0`, Hudi's default. It adds a row of `num_entries` keys
+    /// whenever the last
+    /// row is full, up to `max_entries` keys; then rows are reused and false positives grow.
     pub fn dynamic(num_entries: u32, fpp: f64, max_entries: u32) -> Self {
         let shape = Shape::for_keys(num_entries, fpp);
         let growth = Growth {
@@ -82,13 +84,13 @@ impl BloomFilter {
         Self { shape, rows: vec![shape.empty_row()], growth: Some(growth) }
     }
 
-    /// An empty filter of type `SIMPLE`: of one size, whatever is put into it.
+    /// Creates an empty filter of type `SIMPLE`, which has a fixed size.
     pub fn simple(num_entries: u32, fpp: f64) -> Self {
         let shape = Shape::for_keys(num_entries, fpp);
         Self { shape, rows: vec![shape.empty_row()], growth: None }
     }
 
-    /// What the footer says under [`FOOTER_BLOOM_FILTER_TYPE`]; `None`: that entry is left out.
+    /// Returns the value of the footer entry [`FOOTER_BLOOM_FILTER_TYPE`], or `None` if the entry is omitted.
     pub fn type_code(&self) -> Option<&'static str> {
         self.growth.map(|_| TYPE_DYNAMIC)
     }
@@ -102,13 +104,13 @@ impl BloomFilter {
         }
     }
 
-    /// Whether the key may have been added; *no* is certain.
+    /// Returns `true` if the key may have been added, and `false` if it certainly was not.
     pub fn contains(&self, key: &str) -> bool {
         self.shape.is_in_a_row(key, self.rows.len(), |row, byte| self.rows[row][byte])
     }
 
-    /// For how many keys a row is made, and about how many keys were added; `None` for a simple filter, which does
-    /// not count.
+    /// Returns the capacity of a row in keys, and the approximate number of added keys; `None` for a simple
+    /// filter, which does not count.
     pub fn fill(&self) -> Option<(u32, u64)> {
         let growth = self.growth?;
         let full_rows = self.rows.len() as u64 - 1;
@@ -118,7 +120,7 @@ impl BloomFilter {
         ))
     }
 
-    /// The text of the footer entry [`FOOTER_BLOOM_FILTER`].
+    /// Returns the text of the footer entry [`FOOTER_BLOOM_FILTER`].
     pub fn to_base64(&self) -> String {
         let mut out = Vec::with_capacity(32 + self.rows.len() * (16 + self.shape.bytes()));
         if let Some(growth) = self.growth {
@@ -134,13 +136,14 @@ impl BloomFilter {
         STANDARD.encode(out)
     }
 
-    /// Reads a footer's filter; `type_code` is the entry [`FOOTER_BLOOM_FILTER_TYPE`], if there is one.
+    /// Parses a footer's filter; `type_code` is the entry [`FOOTER_BLOOM_FILTER_TYPE`], if there is one.
     ///
-    /// A dynamic filter goes on growing up to [`DEFAULT_MAX_ENTRIES`]; [`BloomFilter::with_max_entries`] sets another
-    /// limit, as the text does not carry it.
+    /// A dynamic filter can grow up to [`DEFAULT_MAX_ENTRIES`]. [`BloomFilter::with_max_entries`] sets
+    /// another limit, which the text does not contain.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if the text is not such a filter; [`ErrorKind::Unsupported`] for another type or hash.
+    /// [`ErrorKind::Corrupt`] if the text is not a valid filter; [`ErrorKind::Unsupported`] for another type
+    /// or hash.
     pub fn parse(text: &str, type_code: Option<&str>) -> Result<Self> {
         let bytes =
             STANDARD.decode(text.trim()).map_err(|e| corrupt("bloom filter is not base64").with_source(e))?;
@@ -176,7 +179,7 @@ impl BloomFilter {
                 .with_context("rows", count));
         };
         if count == 0 || count > input.0.len() / shape.bytes().max(1) {
-            return Err(corrupt("bloom filter says more rows than it has").with_context("rows", count));
+            return Err(corrupt("bloom filter declares more rows than it has").with_context("rows", count));
         }
         let rows =
             (0..count).map(|_| input.row(Some(shape)).map(|(_, row)| row)).collect::<Result<Vec<_>>>()?;
@@ -193,7 +196,7 @@ impl BloomFilter {
         self
     }
 
-    /// Counts the key that is about to come, and says which row takes it.
+    /// Counts the next key, and returns its row.
     fn row_for_next_key(&mut self) -> usize {
         let last = self.rows.len() - 1;
         let Some(growth) = &mut self.growth else { return 0 };
@@ -212,7 +215,7 @@ impl BloomFilter {
             self.rows.push(self.shape.empty_row());
             last + 1
         } else {
-            // Java starts its round at the first row only after having used it once.
+            // Java starts its cycle at the first row only after it has used that row once.
             growth.reused = Some(0);
             growth.keys_in_last_row = growth.keys_in_last_row.saturating_add(1);
             0
@@ -238,7 +241,8 @@ impl Shape {
         vec![0; self.bytes()]
     }
 
-    /// Whether one of the rows has all bits of a key. Most keys that no row has are found out by their first bits.
+    /// Returns `true` if one of the rows has all bits of a key. Most absent keys are recognized by their
+    /// first bits.
     fn is_in_a_row(self, key: &str, rows: usize, byte: impl Fn(usize, usize) -> u8) -> bool {
         const AT_A_TIME: usize = 64;
         let is_set = |row, position: usize| byte(row, position / 8) & (1 << (position % 8)) != 0;
@@ -267,7 +271,7 @@ impl Shape {
         out.extend_from_slice(&self.bits.to_be_bytes());
     }
 
-    /// The bits of a key: each hash seeds the next one.
+    /// Returns the bits of a key; each hash seeds the next one.
     fn positions(self, key: &str) -> impl Iterator<Item = usize> {
         let mut seed = 0_i32;
         (0..self.hashes).map(move |_| {
@@ -277,7 +281,8 @@ impl Shape {
     }
 
     fn position(self, hash: i32) -> usize {
-        // Java's remainder keeps the sign; `bits` is at most `i32::MAX`, so the cast and the absolute value are exact.
+        // Java's remainder keeps the sign; `bits` is at most `i32::MAX`, so the cast and the absolute value
+        // are exact.
         (hash % self.bits as i32).unsigned_abs() as usize
     }
 }
@@ -293,7 +298,7 @@ fn murmur(data: &[u8], seed: i32) -> i32 {
         k ^= ((k as u32) >> 24) as i32;
         h = h.wrapping_mul(M) ^ k.wrapping_mul(M);
     }
-    // The tail is taken from the end backwards, and Java's bytes are signed.
+    // The tail is read backwards from the end, and Java's bytes are signed.
     let from_end = |n: usize| i32::from(data[data.len() - n] as i8);
     if left >= 3 {
         h ^= from_end(3) << 16;
@@ -309,20 +314,20 @@ fn murmur(data: &[u8], seed: i32) -> i32 {
     h ^ ((h as u32) >> 15) as i32
 }
 
-/// A filter as it stands in a footer, to be asked a few times: its base64 is not decoded, but for the bytes that are looked
-/// at. A filter of 100,000 keys takes 700 KB there.
+/// A filter in a footer, for a few lookups. Its base64 is decoded only at the bytes that a lookup reads. A
+/// filter of 100,000 keys takes 700 KB there.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredFilter<'a> {
     text: &'a [u8],
     shape: Shape,
     rows: usize,
-    /// Where the bits of the first row begin, and how far apart rows are, in decoded bytes.
+    /// The offset of the first row's bits, and the distance between rows, in decoded bytes.
     first: usize,
     stride: usize,
 }
 
 impl<'a> StoredFilter<'a> {
-    /// Reads the head of a footer's filter (see [`BloomFilter::parse`]).
+    /// Parses the head of a footer's filter (see [`BloomFilter::parse`]).
     pub fn parse(text: &'a str, type_code: Option<&str>) -> Result<Self> {
         let text = text.trim().as_bytes();
         let head = &text[..text.len().min(SHAPE_BYTES.next_multiple_of(3) * 8 / 3)];
@@ -348,28 +353,30 @@ impl<'a> StoredFilter<'a> {
         if !text.len().is_multiple_of(4)
             || rows.checked_mul(stride).and_then(|rows| rows.checked_add(head)) != Some(bytes)
         {
-            return Err(corrupt("bloom filter is not as long as it says").with_context("bytes", bytes));
+            return Err(
+                corrupt("bloom filter does not have its declared length").with_context("bytes", bytes)
+            );
         }
         Ok(Self { text, shape, rows, first: head + SHAPE_BYTES, stride })
     }
 
-    /// Whether the key may have been added; *no* is certain. What is not base64 counts as set: a file too many is looked
-    /// into, none too few.
+    /// Returns `true` if the key may have been added, and `false` if it certainly was not. Invalid base64
+    /// counts as set bits, which can only cause an unnecessary lookup, not a missed key.
     pub fn contains(&self, key: &str) -> bool {
         self.shape.is_in_a_row(key, self.rows, |row, byte| self.byte(self.first + row * self.stride + byte))
     }
 
-    /// Those of the candidates, which are indices of keys, that may have been added.
+    /// Returns the candidates, which are indices of keys, that may have been added.
     ///
-    /// All are asked for their first bit, those that are left for their second, and so on: lookups that do not wait for
-    /// one another take half the time of one key after the other.
+    /// The first bit of all candidates is checked first, then the second bit of the remaining ones, and so
+    /// on. These independent lookups take half the time of checking one key after the other.
     pub fn having(&self, keys: &HashedKeys, candidates: &[u32]) -> Vec<u32> {
         const AT_A_TIME: usize = 64;
         if self.rows > AT_A_TIME {
             let contains = |index: &u32| self.contains(keys.keys.value(*index as usize));
             return candidates.iter().copied().filter(contains).collect();
         }
-        // A key, its last hash, and the rows that have all of its bits until then.
+        // A key, its last hash, and the rows that have all of its bits so far.
         let all_rows: u64 = u64::MAX >> (AT_A_TIME - self.rows);
         let mut left: Vec<(u32, i32, u64)> = candidates.iter().map(|index| (*index, 0, all_rows)).collect();
         for round in 0..self.shape.hashes as usize {
@@ -408,7 +415,7 @@ impl<'a> StoredFilter<'a> {
     }
 }
 
-/// Keys that many filters are asked for, with the first of their hashes, which are the same for all.
+/// Keys that are looked up in many filters, with their first hashes, which are the same for all filters.
 #[derive(Debug)]
 pub struct HashedKeys {
     keys: Arc<StringArray>,
@@ -429,16 +436,16 @@ impl HashedKeys {
         Self { keys, hashes }
     }
 
-    /// The keys that were hashed.
+    /// Returns the keys.
     pub fn keys(&self) -> &StringArray {
         &self.keys
     }
 }
 
-/// The bytes of a shape.
+/// The encoded size of a shape.
 const SHAPE_BYTES: usize = 13;
 
-/// What a character of base64 stands for; 64 and more: for nothing.
+/// The value of each base64 character; 64 and above for invalid characters.
 const SEXTETS: [u8; 256] = {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut sextets = [u8::MAX; 256];
@@ -450,7 +457,7 @@ const SEXTETS: [u8; 256] = {
     sextets
 };
 
-/// What is left to read.
+/// The remaining input.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -474,18 +481,18 @@ impl Input<'_> {
         let hashes = self.i32()?;
         let hash = self.take(1)?[0];
         if hash != MURMUR {
-            return Err(unsupported("bloom filter uses another hash than murmur").with_context("hash", hash));
+            return Err(unsupported("bloom filter uses a hash other than murmur").with_context("hash", hash));
         }
         let bits = self.i32()?;
         match (u32::try_from(hashes), u32::try_from(bits)) {
             (Ok(hashes @ 1..=1000), Ok(bits @ 1..)) => Ok(Shape { hashes, bits }),
-            _ => Err(corrupt("bloom filter has no sensible size")
+            _ => Err(corrupt("bloom filter has an invalid size")
                 .with_context("hashes", hashes)
                 .with_context("bits", bits)),
         }
     }
 
-    /// A row with its shape, which has to be `expected` if one is given.
+    /// Reads a row and its shape, which must equal `expected` if that is given.
     fn row(&mut self, expected: Option<Shape>) -> Result<(Shape, Vec<u8>)> {
         let shape = self.shape()?;
         if expected.is_some_and(|expected| expected != shape) {
@@ -510,7 +517,7 @@ mod tests {
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use proptest::prelude::*;
 
-    /// The footer's filter and type, and every record key of a file that Spark wrote.
+    /// Returns the footer's filter and type, and every record key of a file that Spark wrote.
     fn golden(name: &str) -> (String, Option<String>, Vec<String>) {
         let path = format!("{}/tests/data/bloom/{name}.parquet", env!("CARGO_MANIFEST_DIR"));
         let builder = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();

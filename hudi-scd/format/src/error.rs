@@ -1,4 +1,4 @@
-//! [`Error`]: what happened, where, and what the caller can do next.
+//! [`Error`]: the cause, the affected objects, and the caller's next action.
 
 use std::{error::Error as StdError, fmt};
 
@@ -7,31 +7,33 @@ use crate::timeline::Instant;
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, by what the caller does next.
+/// The kinds of errors, by the caller's next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The input cannot be written: a missing column, a null key, a type that the table does not have.
+    /// The input cannot be written: a missing column, a null key, a type that tables do not support.
     /// Nothing was written; correct the input.
     InvalidInput,
     /// A definition or an option contradicts itself or the table. Correct it.
     InvalidDefinition,
     /// The location holds no table. Create it, or correct the path.
     NotFound,
-    /// The location holds a table already. Open it instead.
+    /// The location already holds a table. Open it instead.
     AlreadyExists,
-    /// The table uses something that this crate cannot keep right; the error names the property.
+    /// The table uses a feature that this crate cannot maintain; the error names the property.
     Unsupported,
-    /// The asked instant lies outside the retained window; the error names the earliest instant that can be read.
+    /// The requested instant lies outside the retained window; the error names the earliest readable instant.
     OutsideRetention,
-    /// A file of the table does not say what its format demands; the error names the file.
+    /// A file of the table violates its format; the error names the file.
     Corrupt,
-    /// Another writer holds the table, or took it over. Nothing of this write is visible; run it again.
+    /// Another writer holds the table's lock, or took it over. Nothing of this write is visible; run it
+    /// again.
     Conflict,
-    /// The storage failed. Nothing of this write is visible, and the next writer removes what it left; run it again.
+    /// The storage failed. Nothing of this write is visible, and the next writer removes its files; run it
+    /// again.
     Storage,
-    /// The storage failed while the commit completed, and did not answer whether it has. Ask
-    /// `Table::settle` before the write is run again: its rows may be visible.
+    /// The storage failed while the commit completed, without a response that confirms or denies it. Call
+    /// `Table::settle` before repeating the write: its rows may be visible.
     Unknown {
         /// The commit.
         instant: Instant,
@@ -39,7 +41,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// A stable name for logs, machines and messages.
+    /// Returns a stable name for logs, programs and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidInput => "invalid input",
@@ -62,10 +64,10 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error with its kind, the things it happened to, and its source.
+/// An error with its kind, its context, and its source.
 ///
-/// It prints as one line: `unsupported: table version is not 6 { property: hoodie.table.version, value: 8 }`;
-/// the source, if any, is reached through [`std::error::Error::source`].
+/// It prints as one line: `unsupported: table version is not 6 { property: hoodie.table.version, value: 8 }`.
+/// [`std::error::Error::source`] returns the source, if any.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -76,12 +78,12 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind`; `message` is lower case and without a full stop.
+    /// Creates an error of `kind`; `message` is lower case and without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
     }
 
-    /// Adds a thing that the error happened to: a path, a column, a property.
+    /// Adds an affected object: a path, a column, a property.
     #[must_use]
     pub fn with_context(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.0.context.push((name, value.to_string()));
@@ -107,17 +109,17 @@ impl Error {
         self
     }
 
-    /// What went wrong, by what the caller does next.
+    /// Returns the kind, which determines the caller's next action.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What went wrong, without kind, context and source.
+    /// Returns the message without kind, context and source.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The value of one thing that the error happened to.
+    /// Returns the value of one context entry.
     pub fn context(&self, name: &str) -> Option<&str> {
         self.0.context.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }

@@ -1,15 +1,15 @@
-//! Record keys and partition paths, as Hudi's key generators make them of a row's columns.
+//! Record keys and partition paths, built from a row's columns like those of Hudi's key generators.
 //!
 //! | generator | record key | partition path |
 //! |---|---|---|
 //! | Nonpartitioned | one field: its value; several: `a:1,b:2` | empty |
 //! | Simple | the value | one field |
 //! | Complex | one field: its value; several: `a:1,b:2` | several fields, joined by `/` |
-//! | TimestampBased | the value | one field, a moment written by a date pattern |
+//! | TimestampBased | the value | one field, a point in time formatted by a date pattern |
 //!
-//! Values are written as Spark's upsert writes them, which is what Hudi makes of their Avro form: a timestamp is the number
-//! of its microseconds. (Spark's bulk insert prints timestamps as text, so that a key that it wrote is another one: Hudi's
-//! own upsert does not find it either.)
+//! Values are formatted as in Spark's upsert, which formats their Avro form: a timestamp is its number of
+//! microseconds. (Spark's bulk insert formats timestamps as dates and times, which gives different keys;
+//! Hudi's own upsert does not find them either.)
 
 mod java;
 mod pattern;
@@ -34,7 +34,7 @@ const KEY_GENERATOR_PACKAGE: &str = "org.apache.hudi.keygen.";
 const NULL_KEY: &str = "__null__";
 const EMPTY_KEY: &str = "__empty__";
 
-/// Which of Hudi's generators makes a table's keys.
+/// The key generator of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyGenerator {
     /// `NonpartitionedKeyGenerator`.
@@ -48,7 +48,7 @@ pub enum KeyGenerator {
 }
 
 impl KeyGenerator {
-    /// The one that Spark infers.
+    /// Returns the generator that Spark infers.
     pub fn of(record_key_fields: usize, partition_fields: usize) -> Self {
         match (record_key_fields, partition_fields) {
             (_, 0) => Self::Nonpartitioned,
@@ -57,7 +57,7 @@ impl KeyGenerator {
         }
     }
 
-    /// The value of `hoodie.table.keygenerator.class`.
+    /// Returns the value of `hoodie.table.keygenerator.class`.
     pub fn class(self) -> &'static str {
         match self {
             Self::Nonpartitioned => "org.apache.hudi.keygen.NonpartitionedKeyGenerator",
@@ -67,7 +67,7 @@ impl KeyGenerator {
         }
     }
 
-    /// The generator of this Java class.
+    /// Returns the generator of this Java class.
     pub fn from_class(class: &str) -> Option<Self> {
         match class.strip_prefix(KEY_GENERATOR_PACKAGE)? {
             "NonpartitionedKeyGenerator" | "NonpartitionedAvroKeyGenerator" => Some(Self::Nonpartitioned),
@@ -78,7 +78,7 @@ impl KeyGenerator {
         }
     }
 
-    /// The value of `hoodie.table.keygenerator.type`, which 1.x writes.
+    /// Returns the generator for a value of `hoodie.table.keygenerator.type`, which 1.x writes.
     pub fn from_type(kind: &str) -> Option<Self> {
         match kind {
             "NON_PARTITION" | "NON_PARTITION_AVRO" => Some(Self::Nonpartitioned),
@@ -90,9 +90,9 @@ impl KeyGenerator {
     }
 }
 
-/// The record key of each row.
+/// Returns the record key of each row.
 ///
-/// `named` writes a single field as `id:1` too, as Hudi 0.14's complex generator did.
+/// `named` also formats a single field as `id:1`, as Hudi 0.14's complex generator did.
 pub fn record_keys(batch: &RecordBatch, fields: &[String], named: bool) -> Result<StringArray> {
     let columns = fields.iter().map(|field| key_column(batch, field)).collect::<Result<Vec<_>>>()?;
     if let ([column], false) = (columns.as_slice(), named) {
@@ -121,7 +121,7 @@ pub fn record_keys(batch: &RecordBatch, fields: &[String], named: bool) -> Resul
                 Some("") => EMPTY_KEY,
                 Some(value) => value,
             };
-            // Writing to a text cannot fail.
+            // Writing to a String cannot fail.
             let _ = write!(key, "{separator}{field}:{value}");
         }
         keys.append_value(&key);
@@ -136,7 +136,7 @@ fn key_column(batch: &RecordBatch, field: &str) -> Result<StringArray> {
     as_text(column, field)
 }
 
-/// A column's values as Java prints them.
+/// Formats a column's values as Java does.
 fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
     let failed = |cause| {
         invalid("a key column cannot be written as text").with_context("column", name).with_source(cause)
@@ -148,7 +148,7 @@ fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
             .with_context("type", column.data_type()));
     }
     let column = match column.data_type() {
-        // The number behind the timestamp: Hudi takes the logical type away first.
+        // The number behind the timestamp, because Hudi removes the logical type first.
         DataType::Timestamp(..) => cast(column, &DataType::Int64).map_err(failed)?,
         DataType::Float32 => {
             let values = column.as_primitive::<Float32Type>().iter();
@@ -164,7 +164,8 @@ fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
     Ok(text.as_string::<i32>().clone())
 }
 
-/// Whether values of a type are written into keys and paths alike by every version of Hudi. Bytes are not.
+/// Returns `true` if every version of Hudi formats values of this type alike in keys and paths. That is not
+/// true of bytes.
 fn has_text(data_type: &DataType) -> bool {
     matches!(
         data_type,
@@ -256,14 +257,15 @@ impl Partitions {
         Ok(partitions)
     }
 
-    /// The partition path of a row.
+    /// Returns the partition path of a row.
     pub fn path(&self, row: usize) -> &str {
         &self.paths[self.row_to_path[row] as usize]
     }
 }
 
-/// The values that a partition path was made of, one a partition field; none where the path does not tell: the folder of
-/// null and empty values, a name that is not the field's, another number of folders.
+/// Returns the values behind a partition path, one per partition field. A value is `None` if the path does
+/// not determine it: the
+/// folder of null and empty values, a name that is not the field's, or a different number of folders.
 pub fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<String>> {
     let fields = &table.partition_fields;
     if table.timestamp_key.is_some() {
@@ -279,7 +281,7 @@ pub fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<Strin
             false => part,
         };
         match value {
-            // The second one is also what a text `default` makes: the path does not tell.
+            // A string `default` gives the second name too, so the path does not determine the value.
             NULL_PARTITION | OLD_NULL_PARTITION => None,
             value if table.url_encode => unescaped(value),
             value => Some(value.to_owned()),
@@ -288,13 +290,13 @@ pub fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<Strin
     parts.into_iter().zip(fields).map(value).collect()
 }
 
-/// A partition value without its escapes.
+/// Returns a partition value without its escapes.
 fn unescaped(value: &str) -> Option<String> {
     let mut parts = value.split('%');
     let mut text = parts.next()?.to_owned();
     for part in parts {
         let (code, rest) = part.split_at_checked(2)?;
-        // What is escaped is ASCII.
+        // Only ASCII characters are escaped.
         text.push(char::from(u8::from_str_radix(code, 16).ok()?));
         text.push_str(rest);
     }
@@ -319,7 +321,8 @@ fn partition_value<'a>(value: &'a str, null: &'a str, url_encode: bool) -> Cow<'
     Cow::Owned(encoded)
 }
 
-/// The characters that Hive's, and so Hudi's, path encoding escapes: not those of a URL.
+/// Returns `true` for characters that Hive's path encoding escapes, and therefore Hudi's. They differ from
+/// those of a URL.
 pub fn is_escaped(character: char) -> bool {
     character.is_ascii_control()
         || matches!(
@@ -328,22 +331,22 @@ pub fn is_escaped(character: char) -> bool {
         )
 }
 
-/// A partition path has to be one that every storage can keep and every reader can take apart.
+/// Checks that every storage can store a partition path, and that every reader can split it.
 fn check_path(path: &str, table: &TableProperties) -> Result<()> {
     let refused = |message: &str| {
         invalid(message).with_context("partition", path).with_context("way out", "URL encode partition paths")
     };
     if path.contains(':') || path.chars().any(|character| character.is_ascii_control()) {
-        return Err(refused("a partition value holds a character that Hadoop cannot store"));
+        return Err(refused("a partition value contains a character that Hadoop cannot store"));
     }
     let fields = table.partition_fields.len();
     if fields > 1 && path.split('/').count() != fields {
         return Err(refused(
-            "a partition value holds a slash, which readers cannot tell from the next field",
+            "a partition value contains a slash, which readers cannot tell from the next field",
         ));
     }
     if path.split('/').any(|part| matches!(part, "" | "." | "..") || part.starts_with(".hoodie")) {
-        return Err(refused("a partition value cannot be a folder's name"));
+        return Err(refused("a partition value is not a valid folder name"));
     }
     Ok(())
 }
@@ -412,7 +415,7 @@ mod tests {
         let expected = ["tenant:a,code:1", "tenant:__empty__,code:__null__", "tenant:__null__,code:3"];
         assert_eq!(keys(&batch, &["tenant", "code"], false).unwrap(), expected);
         let named = keys(&batch.slice(0, 1), &["tenant"], true).unwrap();
-        assert_eq!(named, ["tenant:a"], "as Hudi 0.14 named a single field");
+        assert_eq!(named, ["tenant:a"], "the form of a single field in Hudi 0.14");
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! The format of Apache Hudi's copy-on-write tables (table version 6, timeline layout 1): names and bytes, without a storage.
+//! The format of Apache Hudi's copy-on-write tables (table version 6, timeline layout 1): names and bytes,
+//! without storage access.
 //!
-//! Nothing here reads or writes a file, waits, or knows what a table is; `hudi-scd` does that with what is here.
+//! This crate reads and writes no files, does not wait, and has no concept of a table; `hudi-scd` builds
+//! those on top of it.
 //!
 //! ```
 //! use hudi_format::timeline::{Action, State, Timeline};
@@ -15,7 +17,7 @@
 //! assert_eq!(entries, [(Action::Commit, State::Completed), (Action::Clean, State::Requested)]);
 //! ```
 //!
-//! | for | look at |
+//! | topic | module |
 //! |---|---|
 //! | names of files and folders | [`names`] |
 //! | instants, the timeline, the metadata of commits, Avro records, the archive | [`timeline`] |
@@ -23,7 +25,7 @@
 //! | record keys and partition paths | [`key`] |
 //! | schemas in Avro and Arrow, and rows that conform to one | [`schema`] |
 //! | bloom filters of base files | [`bloom`] |
-//! | which file versions a cleaning deletes | [`retention`] |
+//! | file versions that a cleaning deletes | [`retention`] |
 
 pub mod bloom;
 mod error;

@@ -1,4 +1,4 @@
-//! [`Members`]: a JSON object as it is written, for texts of others of which most has to stay as it is.
+//! [`Members`]: a JSON object in its original text, for edits that leave most members unchanged.
 
 use std::fmt;
 
@@ -8,22 +8,22 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The members of a JSON object, in the order in which they are written; of a name that is there twice the last counts.
+/// The members of a JSON object, in their order; of duplicate names the last one counts.
 #[derive(Debug)]
 pub struct Members<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'a> Members<'a> {
-    /// The object that a text is, if it is one.
+    /// Parses the object, if the text is one.
     pub fn parse(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
 
-    /// The member of this name.
+    /// Returns the member of this name.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, raw)| *raw)
     }
 
-    /// The text of a member that is one.
+    /// Returns a member that is a string.
     pub fn text(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.get(name)?.get()).ok()
     }

@@ -1,4 +1,4 @@
-//! Every file name of the format, in one place.
+//! Every file name of the format.
 //!
 //! ```text
 //! hoodie.properties, {ts}.commit.requested, {ts}.inflight, {ts}.commit ...   under .hoodie/
@@ -10,24 +10,26 @@
 
 use crate::timeline::{Action, Instant, State};
 
-/// The file in each partition that says it is one.
+/// The file that marks a directory as a partition.
 pub const PARTITION_METADATA: &str = ".hoodie_partition_metadata";
-/// The folder of all that is not data.
+/// The folder of all files other than data.
 pub const META_FOLDER: &str = ".hoodie";
-/// The folder under [`META_FOLDER`] of the markers of unfinished writes.
+/// The folder under [`META_FOLDER`] with the markers of unfinished writes.
 pub const TEMP_FOLDER: &str = ".temp";
-/// The folder under [`META_FOLDER`] where this crate keeps which keys a commit deleted; other engines ignore it.
+/// The folder under [`META_FOLDER`] in which this crate stores the keys deleted by a commit; other engines
+/// ignore it.
 pub const TOMBSTONE_FOLDER: &str = ".aux/tombstones";
-/// The folder under [`META_FOLDER`] of the heartbeats of Hudi's writers.
+/// The folder under [`META_FOLDER`] with the heartbeats of Hudi's writers.
 pub const HEARTBEAT_FOLDER: &str = ".heartbeat";
-/// The ending of the names of base files.
+/// The extension of base files.
 pub const BASE_FILE_EXTENSION: &str = ".parquet";
-/// Not `.parquet`: engines that list a table by that ending would take the file for a base file.
+/// It is not `.parquet`, because engines that list a table by that extension would read the file as a base
+/// file.
 pub const TOMBSTONE_EXTENSION: &str = ".tombstones";
-/// What divides the path of a base file from the operation, in the name of its marker.
+/// The separator between the path of a base file and the operation, in the name of its marker.
 pub const MARKER: &str = ".marker.";
 
-/// Where the files of the timeline are, and how they are named.
+/// The location of the timeline's files, and their naming scheme.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TimelineLayout {
     /// Layouts 0 and 1, of table versions 0 to 6: `.hoodie/{ts}.commit`.
@@ -43,42 +45,44 @@ pub enum TimelineLayout {
 }
 
 impl TimelineLayout {
-    /// Layout 2 with the folders that an upgrade chooses.
+    /// Returns layout 2 with the folders that an upgrade chooses.
     pub fn upgraded() -> Self {
         Self::Folder { timeline: "timeline".to_owned(), history: "history".to_owned() }
     }
 }
 
-/// The path below the root of a file in a partition; an unpartitioned table has the one partition `""`.
+/// Returns the path, below the root, of a file in a partition; an unpartitioned table has the one partition
+/// `""`.
 pub fn in_partition(partition: &str, name: &str) -> String {
     if partition.is_empty() { name.to_owned() } else { format!("{partition}/{name}") }
 }
 
-/// Partition and name of a path below the root.
+/// Splits a path below the root into partition and name.
 pub fn split_partition(relative: &str) -> (&str, &str) {
     relative.rsplit_once('/').unwrap_or(("", relative))
 }
 
-/// The checksum that Hadoop's local file system keeps beside a file, and believes.
+/// Returns the name of the checksum file that Hadoop's local file system writes beside a file and verifies on
+/// reads.
 pub fn local_checksum(relative: &str) -> String {
     let (partition, name) = split_partition(relative);
     in_partition(partition, &format!(".{name}.crc"))
 }
 
-/// Whether a file is such a checksum.
+/// Returns `true` for the name of such a checksum file.
 pub fn is_local_checksum(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".crc")
 }
 
-/// The file that such a checksum is beside.
+/// Returns the file that such a checksum belongs to.
 pub fn checked_file(checksum: &str) -> Option<String> {
     let (folder, name) = split_partition(checksum);
     Some(in_partition(folder, name.strip_prefix('.')?.strip_suffix(".crc")?))
 }
 
-/// The file on the timeline that says that an action reached a state.
+/// Returns the timeline file that records an action's state.
 ///
-/// An inflight commit is the odd one: it is called `{ts}.inflight`.
+/// An inflight commit has the irregular name `{ts}.inflight`.
 pub fn instant_file_name(instant: Instant, action: Action, state: State) -> String {
     match (action, state) {
         (Action::Commit, State::Inflight) => format!("{instant}.inflight"),
@@ -88,7 +92,7 @@ pub fn instant_file_name(instant: Instant, action: Action, state: State) -> Stri
     }
 }
 
-/// What a file on the timeline says; `None` for the other things that lie in `.hoodie`.
+/// Parses the name of a timeline file; `None` for other files in `.hoodie`.
 pub fn parse_instant_file_name(name: &str) -> Option<(Instant, Action, State)> {
     let (digits, rest) = name.split_once('.')?;
     let instant = digits.parse().ok()?;
@@ -102,8 +106,9 @@ pub fn parse_instant_file_name(name: &str) -> Option<(Instant, Action, State)> {
     Some((instant, action, state))
 }
 
-/// As [`parse_instant_file_name`], under timeline layout 2: `{ts}_{completion time}.{action}` is a completed action. A
-/// clustering completes as a replacecommit, a compaction as a commit, so that they are one action here.
+/// Parses like [`parse_instant_file_name`], under timeline layout 2: `{ts}_{completion time}.{action}` is a
+/// completed action. A
+/// clustering completes as a replacecommit and a compaction as a commit, so each pair is one action here.
 pub fn parse_timed_file_name(name: &str) -> Option<(Instant, Action, State, Option<Instant>)> {
     let (digits, rest) = name.split_once('.')?;
     if let Some((instant, completed)) = digits.split_once('_') {
@@ -124,13 +129,13 @@ pub fn parse_timed_file_name(name: &str) -> Option<(Instant, Action, State, Opti
     Some((instant, action, state, None))
 }
 
-/// The commit of a file of tombstones with this name, if it is one.
+/// Returns the commit of a tombstone file with this name, if it is one.
 pub fn tombstones_of(name: &str) -> Option<Instant> {
     let stem = name.strip_suffix(TOMBSTONE_EXTENSION).or_else(|| name.strip_suffix(BASE_FILE_EXTENSION))?;
     stem.parse().ok()
 }
 
-/// The name of a base file: which file group, which writing task, which commit.
+/// The name of a base file: file group, writing task, and commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseFileName {
     /// The file group.
@@ -162,12 +167,12 @@ impl std::fmt::Display for BaseFileName {
     }
 }
 
-/// A log file belongs to merge-on-read.
+/// Returns `true` for the name of a log file, which belongs to merge-on-read.
 pub fn is_log_file(name: &str) -> bool {
     name.starts_with('.') && name.contains(".log.")
 }
 
-/// The base file, below the root, that a marker below its write's folder stands for.
+/// Returns the base file, below the root, of a marker, below its write's folder.
 pub fn marked_file(marker: &str) -> Option<&str> {
     marker.rsplit_once(MARKER).map(|(file, _)| file)
 }

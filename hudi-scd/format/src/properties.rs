@@ -1,4 +1,5 @@
-//! `hoodie.properties`: what a table says about itself, typed, and refused where this crate could not keep it right.
+//! `hoodie.properties`: a table's configuration as typed values. Tables that this crate cannot maintain are
+//! refused.
 
 mod java;
 mod version;
@@ -45,7 +46,7 @@ const TIME_ZONE: &str = "hoodie.table.timeline.timezone";
 const CHECKSUM: &str = "hoodie.table.checksum";
 const CHANGE_DATA_CAPTURE: &str = "hoodie.table.cdc.enabled";
 const METAFILE_FORMAT: &str = "hoodie.partition.metafile.use.base.format";
-/// The properties that name the partitions of a metadata table, ready and being built.
+/// The properties that list the metadata table's partitions, complete ones and those under construction.
 pub const METADATA_PARTITIONS: [&str; 2] =
     ["hoodie.table.metadata.partitions", "hoodie.table.metadata.partitions.inflight"];
 const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
@@ -55,23 +56,24 @@ const CREATE_SCHEMA: &str = "hoodie.table.create.schema";
 const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
 
 const PACKAGE: &str = "org.apache.hudi.common.model.";
-/// The strategy that 1.x writes for a table whose newest event wins.
+/// The merge strategy that 1.x writes for event time ordering.
 const EVENT_TIME_STRATEGY: &str = "eeb8d96f-b1e4-49fd-bbf8-28ac514178e5";
-/// The strategy that 1.x writes for a table whose latest write wins.
+/// The merge strategy that 1.x writes for commit time ordering.
 const COMMIT_TIME_STRATEGY: &str = "ce9acb64-bde0-424c-9b91-f6ebba25356d";
 
-/// Which of two rows of a key stays.
+/// The rule that decides which of two rows with the same key is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// The one with the higher ordering value, the incoming one on a tie: `DefaultHoodieRecordPayload`.
+    /// Keeps the row with the higher ordering value, the incoming one on a tie: `DefaultHoodieRecordPayload`.
     EventTime,
-    /// The incoming one; the ordering value only decides within a batch: `OverwriteWithLatestAvroPayload`.
+    /// Keeps the incoming row; the ordering value only decides within a batch:
+    /// `OverwriteWithLatestAvroPayload`.
     CommitTime,
 }
 
-/// What a table says about itself.
+/// The configuration of a table.
 ///
-/// The file is kept whole: a property that this crate does not know, and does not need to know, survives.
+/// The file is preserved completely, including properties that this crate does not know and does not need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableProperties {
     raw: BTreeMap<String, String>,
@@ -91,21 +93,21 @@ pub struct TableProperties {
     pub hive_style: bool,
     /// Partition paths are URL encoded.
     pub url_encode: bool,
-    /// Makes record keys and partition paths.
+    /// The generator of record keys and partition paths.
     pub key_generator: KeyGenerator,
-    /// For [`KeyGenerator::TimestampBased`].
+    /// Set for [`KeyGenerator::TimestampBased`].
     pub timestamp_key: Option<TimestampKey>,
-    /// Decides which of two rows of a key wins.
+    /// The rule that decides which of two rows with the same key is kept.
     pub merge: Merge,
     /// The time zone of the timeline's instants.
     pub zone: TimeZone,
     /// The folder of the archive, below `.hoodie`.
     pub archive_folder: String,
-    /// What every writer is to keep of the past, if the table says so.
+    /// The retention for every writer, if the table defines it.
     pub retention: Option<RetentionPolicy>,
 }
 
-/// What a new table is to say about itself.
+/// The configuration of a new table.
 #[derive(Clone, Debug)]
 pub struct NewTable<'a> {
     /// The table's name.
@@ -122,21 +124,21 @@ pub struct NewTable<'a> {
     pub hive_style: bool,
     /// URL encodes partition paths.
     pub url_encode: bool,
-    /// The data columns in Avro, for the time before the first commit.
+    /// The data columns in Avro, which apply until the first commit.
     pub schema: &'a str,
-    /// Properties of which Hudi knows nothing.
+    /// Properties that Hudi does not know.
     pub others: &'a BTreeMap<String, String>,
 }
 
 impl TableProperties {
-    /// The column of stored rows that says which of two is newer, and its type, if it decides and the table has it.
+    /// Returns the stored column that decides which of two rows is newer, and its type, if the table has one.
     pub fn stored_ordering(&self, schema: &Schema) -> Option<(String, DataType)> {
         let name = self.ordering_field.as_ref().filter(|_| self.merge == Merge::EventTime)?;
         Some((name.clone(), schema.field_with_name(name).ok()?.data_type().clone()))
     }
 
-    /// The properties of a new table: those that Hudi 0.15 writes, with the time zone fixed to UTC, and with the
-    /// payload class, without which Spark 0.x would let a late row win.
+    /// Creates the properties of a new table: those that Hudi 0.15 writes, with the time zone fixed to UTC,
+    /// and with the payload class, without which Spark 0.x would let a late row win.
     pub fn create(table: &NewTable<'_>) -> Result<Self> {
         let key_generator = KeyGenerator::of(table.record_key_fields.len(), table.partition_fields.len());
         let payload = if table.ordering_field.is_some() {
@@ -177,8 +179,8 @@ impl TableProperties {
         Self::from_raw(raw)
     }
 
-    /// Reads a file, and refuses a table that this crate cannot keep right. What is missing there is looked for in `own`,
-    /// the table's own properties.
+    /// Parses a file, and refuses a table that this crate cannot maintain. Missing properties are taken from
+    /// `own`, the table's own properties.
     pub fn parse(bytes: &[u8], own: Option<&[u8]>) -> Result<Self> {
         let mut raw = own.map_or_else(|| Ok(BTreeMap::new()), java::parse)?;
         raw.extend(parse_raw(bytes)?);
@@ -197,8 +199,8 @@ impl TableProperties {
         ))
     }
 
-    /// Refuses to write to a table without a record key, or whose keys are made of parts of columns. Reading it needs no
-    /// keys.
+    /// Refuses to write to a table without a record key, or with keys made of nested fields. Reading it needs
+    /// no keys.
     pub fn check_writable(&self) -> Result<()> {
         self.check_version_writable()?;
         if self.record_key_fields.is_empty() {
@@ -215,30 +217,30 @@ impl TableProperties {
         match properties.into_iter().find_map(|(property, fields)| Some((property, inside(fields)?))) {
             None => Ok(()),
             Some((property, field)) => {
-                let message = "fields inside of columns are not supported here, the table can be read only";
+                let message = "nested fields are not supported here, the table can only be read";
                 Err(refused(ErrorKind::Unsupported, message, property, &field))
             }
         }
     }
 
-    /// The file of a table's own properties, saved `now`.
+    /// Returns the file of a table's own properties, saved `now`.
     pub fn own_bytes(own: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
         java::write(own, now)
     }
 
-    /// The file, as Java writes it, saved `now`.
+    /// Returns the file, as Java writes it, saved `now`.
     pub fn to_bytes(&self, now: Timestamp) -> Vec<u8> {
         java::write(&self.raw, now)
     }
 
-    /// The data columns in Avro, as the table was created with.
+    /// Returns the data columns in Avro, as the table was created with.
     pub fn create_schema(&self) -> Option<&str> {
         self.raw.get(CREATE_SCHEMA).map(String::as_str).filter(|schema| !schema.is_empty())
     }
 
-    /// Takes the form of partition paths from the folders of the table, where the properties do not record it: Hudi up to
-    /// 0.9 (hive style) and 0.10 (URL encoding) took both from the options of each write. `folders` are the names of the
-    /// outermost ones.
+    /// Infers the form of partition paths from the folders of the table if the properties do not record it:
+    /// Hudi up to 0.9 (hive style) and 0.10 (URL encoding) took both from the options of each write.
+    /// `folders` are the names of the outermost ones.
     pub fn infer_partition_style<'a>(&mut self, folders: impl Iterator<Item = &'a str> + Clone) {
         let Some(field) = self.partition_fields.first() else { return };
         let prefix = format!("{field}=");
@@ -250,19 +252,19 @@ impl TableProperties {
         }
     }
 
-    /// Returns `true` if the form of partition paths has to be taken from the folders of the table.
+    /// Returns `true` if the form of partition paths must be inferred from the folders of the table.
     pub fn lacks_partition_style(&self) -> bool {
         !self.partition_fields.is_empty()
             && [HIVE_STYLE, URL_ENCODE].iter().any(|key| !self.raw.contains_key(*key))
     }
 
-    /// The indexes of the metadata table that the table lists, those under construction too. Empty without a metadata
-    /// table.
+    /// Returns the indexes of the metadata table that the properties list, including those under
+    /// construction. Empty without a metadata table.
     pub fn metadata_partitions(&self) -> Vec<&str> {
         metadata_partitions(&self.raw)
     }
 
-    /// Every property, those too that this crate does not read.
+    /// Returns every property, including those that this crate does not interpret.
     pub fn raw(&self) -> &BTreeMap<String, String> {
         &self.raw
     }
@@ -284,12 +286,12 @@ impl TableProperties {
             Err(refused(ErrorKind::Unsupported, message, key, value))
         };
 
-        // The version decides how everything else is read, the timeline above all.
+        // The version decides how all other properties are read, above all the timeline's.
         let version = TableVersion::parse(text(VERSION)).ok_or_else(|| {
             refused(ErrorKind::Unsupported, "unknown table version", VERSION, text(VERSION))
         })?;
         let timeline_layout = if version.has_timeline_folder() {
-            must_be(LAYOUT_VERSION, "the timeline layout does not go with the table version", &["2", ""])?;
+            must_be(LAYOUT_VERSION, "the timeline layout does not match the table version", &["2", ""])?;
             let mut layout = TimelineLayout::upgraded();
             if let TimelineLayout::Folder { timeline, history } = &mut layout {
                 for (folder, key) in [(timeline, TIMELINE_FOLDER), (history, HISTORY_FOLDER)] {
@@ -300,19 +302,15 @@ impl TableProperties {
             }
             layout
         } else {
-            // Layout 0 is that of tables from before Hudi 0.5.1: the same names, but one file for each action.
-            must_be(
-                LAYOUT_VERSION,
-                "the timeline layout does not go with the table version",
-                &["1", "0", ""],
-            )?;
+            // Layout 0 belongs to tables from before Hudi 0.5.1: the same names, but one file per action.
+            must_be(LAYOUT_VERSION, "the timeline layout does not match the table version", &["1", "0", ""])?;
             TimelineLayout::Flat
         };
         must_be(TYPE, "only copy-on-write tables are supported", &["COPY_ON_WRITE"])?;
         must_be(BASE_FORMAT, "only Parquet base files are supported", &["PARQUET", ""])?;
         must_be(BOOTSTRAP, "bootstrapped tables are not supported", &[""])?;
         let must_be_off = [
-            (DROP_PARTITION_COLUMNS, "partition columns that are left out of the files are not supported"),
+            (DROP_PARTITION_COLUMNS, "partition columns omitted from the files are not supported"),
             (CHANGE_DATA_CAPTURE, "change data capture is not supported"),
             (METAFILE_FORMAT, "partition metadata in base file format is not supported"),
         ];
@@ -337,12 +335,12 @@ impl TableProperties {
                 .with_context("expected", expected));
         }
         let record_key_fields = fields(RECORD_KEYS);
-        // The partition fields of 1.x may carry a type, as in `day:SIMPLE`.
+        // The partition fields of 1.x may contain a type, as in `day:SIMPLE`.
         let mut partition_fields = fields(PARTITIONS);
         for field in &mut partition_fields {
             if let Some((bare, kind)) = field.split_once(':') {
                 if !kind.eq_ignore_ascii_case("simple") {
-                    let message = "only partition fields taken as they are, are supported";
+                    let message = "only untransformed partition fields are supported";
                     return Err(refused(ErrorKind::Unsupported, message, PARTITIONS, text(PARTITIONS)));
                 }
                 *field = bare.to_owned();
@@ -364,7 +362,7 @@ impl TableProperties {
             KeyGenerator::Complex => true,
         };
         if !fits {
-            let message = "the key generator does not go with the record key and partition fields";
+            let message = "the key generator does not match the record key and partition fields";
             let property =
                 if text(KEY_GENERATOR_CLASS).is_empty() { KEY_GENERATOR_TYPE } else { KEY_GENERATOR_CLASS };
             return Err(refused(ErrorKind::Unsupported, message, property, text(property))
@@ -388,7 +386,7 @@ impl TableProperties {
                 return Err(refused(ErrorKind::Unsupported, message, ORDERING, text(ORDERING)));
             }
         };
-        // Rows that are only read need no merging.
+        // Reading needs no merging of rows.
         if version.is_writable() {
             must_be(MERGE_MODE, "unknown merge mode", &["EVENT_TIME_ORDERING", "COMMIT_TIME_ORDERING", ""])?;
         }
@@ -400,8 +398,8 @@ impl TableProperties {
         let merge = match (text(PAYLOAD_CLASS).strip_prefix(PACKAGE), text(PAYLOAD_CLASS), strategy) {
             (Some("DefaultHoodieRecordPayload" | "EventTimeAvroPayload"), ..) => Merge::EventTime,
             (Some("OverwriteWithLatestAvroPayload"), ..) => Merge::CommitTime,
-            // 0.x does not store its payload class. A table with an ordering field is kept by it, which is what
-            // 1.x makes of such a table, and what its owner meant by naming the field.
+            // 0.x does not store its payload class. A table with an ordering field is merged by it, as in
+            // 1.x, because its owner named the field for that purpose.
             (None, "", "" | EVENT_TIME_STRATEGY) if ordering_field.is_some() => Merge::EventTime,
             (None, "", "" | COMMIT_TIME_STRATEGY) => Merge::CommitTime,
             _ if !version.is_writable() => Merge::CommitTime,
@@ -449,7 +447,7 @@ impl TableProperties {
     }
 }
 
-/// Returns `true` if a folder's name holds an escape of Hive's path encoding.
+/// Returns `true` if a folder's name contains an escape of Hive's path encoding.
 fn is_encoded(name: &str) -> bool {
     name.split('%').skip(1).any(|rest| {
         let code = rest.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
@@ -461,26 +459,26 @@ fn fields(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|field| !field.is_empty()).map(str::to_owned).collect()
 }
 
-/// The properties in a file, as they are. A file that lists none is cut short.
+/// Parses the properties of a file. A file without any is truncated.
 pub fn parse_raw(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
     let listed = java::parse(bytes)?;
     if listed.is_empty() {
-        return Err(Error::new(ErrorKind::Corrupt, "a properties file says nothing"));
+        return Err(Error::new(ErrorKind::Corrupt, "a properties file has no properties"));
     }
     Ok(listed)
 }
 
-/// The version of a table with these properties, if it is a known one.
+/// Returns the version of a table with these properties, if it is known.
 pub fn version_of(raw: &BTreeMap<String, String>) -> Option<TableVersion> {
     TableVersion::parse(raw.get(VERSION).map_or("", |version| version.trim()))
 }
 
-/// A properties file, as Java writes it, saved `now`.
+/// Returns a properties file, as Java writes it, saved `now`.
 pub fn to_bytes(raw: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
     java::write(raw, now)
 }
 
-/// The indexes of the metadata table that properties list, those under construction too.
+/// Returns the indexes of the metadata table that the properties list, including those under construction.
 pub fn metadata_partitions(raw: &BTreeMap<String, String>) -> Vec<&str> {
     let listed = METADATA_PARTITIONS.iter().filter_map(|key| raw.get(*key));
     let mut names: Vec<&str> =
@@ -494,7 +492,7 @@ fn refused(kind: ErrorKind, message: &str, property: &str, value: &str) -> Error
     Error::new(kind, message).with_context("property", property).with_context("value", value)
 }
 
-/// Hudi's check that a file was not cut short: the CRC32 of `{database}.{table}`.
+/// Returns Hudi's check against truncated files: the CRC32 of `{database}.{table}`.
 fn checksum(database: &str, name: &str) -> u32 {
     crc32(format!("{database}.{name}").as_bytes())
 }

@@ -1,4 +1,5 @@
-//! The functions behind the targets of cargo-fuzz (`fuzz/`), with bytes from a seed: enough to see that they hold.
+//! The functions behind the targets of cargo-fuzz (`fuzz/`), with bytes from a seed: enough to see that they
+//! hold.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may panic, and shares functions with others")]
 

@@ -15,8 +15,7 @@ use crate::{Call, Error, Invocation, Reply, Request};
 ///
 /// # Errors
 /// Returns [`Error::BadInput`] for an invalid event, [`Error::Service`] for an error of the service, and
-/// [`Error::Deadline`] if the service does
-/// not respond in time.
+/// [`Error::Deadline`] if the service does not respond in time.
 pub async fn redshift<E>(
     executor: &E,
     call: &Call,

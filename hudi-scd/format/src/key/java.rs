@@ -1,16 +1,17 @@
-//! Numbers as Java prints them.
+//! Numbers in Java's text form.
 
-/// `Double.toString`: the shortest digits that are this number and no other; `1.0E7` from ten millions on, and below a
-/// thousandth. (Java before 19 prints some numbers with more digits than it takes; those differ.)
+/// Formats like `Double.toString`: the shortest digits that identify the number, with an exponent (`1.0E7`)
+/// from ten million on and below
+/// a thousandth. (Java before 19 prints some numbers with more digits than necessary; those differ.)
 pub(super) fn double(value: f64) -> String {
     number(value.is_nan(), value.is_infinite(), value == 0.0, value.is_sign_negative(), || {
         let text = format!("{:e}", value.abs());
-        // Java gives two digits at least, the nearest ones: 4.9E-324, not 5.0E-324.
+        // Java prints at least two digits, the nearest ones: 4.9E-324, not 5.0E-324.
         if text.contains('.') { text } else { format!("{:.1e}", value.abs()) }
     })
 }
 
-/// `Float.toString`.
+/// Formats like `Float.toString`.
 pub(super) fn float(value: f32) -> String {
     number(value.is_nan(), value.is_infinite(), value == 0.0, value.is_sign_negative(), || {
         let text = format!("{:e}", value.abs());
@@ -56,7 +57,7 @@ fn number(
 mod tests {
     use super::*;
 
-    /// What Spark with Hudi 0.15 made keys of.
+    /// Compares with keys that Spark with Hudi 0.15 created.
     #[test]
     fn numbers_are_those_of_java() {
         for (value, text) in [

@@ -1,5 +1,5 @@
-//! Date patterns of Joda-Time, which is what Hudi's timestamp-based key generator formats and parses with: much like those
-//! of `SimpleDateFormat`, but not the same letters.
+//! Date patterns of Joda-Time, which Hudi's timestamp-based key generator uses to format and parse. They
+//! resemble those of `SimpleDateFormat`, but some letters differ.
 
 use jiff::{
     SignedDuration, Timestamp,
@@ -7,7 +7,7 @@ use jiff::{
     tz::{Offset, TimeZone},
 };
 
-/// A pattern taken apart.
+/// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     tokens: Vec<Token>,
@@ -16,13 +16,13 @@ pub(super) struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
     Text(String),
-    /// A letter, and how often it stands there.
+    /// A letter and its number of repetitions.
     Field(char, usize),
 }
 
-/// The letters that can be written.
+/// The letters that can be formatted.
 const LETTERS: &str = "GCYxweEyDMdaKhHkmsSzZ";
-/// The letters that can be read.
+/// The letters that can be parsed.
 const READ_LETTERS: &str = "yYMdHkhKmsSaEZ";
 const MONTHS: [&str; 12] = [
     "January",
@@ -41,14 +41,14 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 impl Pattern {
-    /// A pattern to write by; the letter that it cannot be by, if there is one.
+    /// Parses a pattern for formatting, or returns its first unsupported letter.
     pub(super) fn to_write(text: &str) -> Result<Self, char> {
         Self::parse(text, |letter, _| LETTERS.contains(letter))
     }
 
-    /// A pattern to read by.
+    /// Parses a pattern for parsing.
     pub(super) fn to_read(text: &str) -> Result<Self, char> {
-        // Which century two digits of a year mean depends on when one asks.
+        // The century of a two-digit year would depend on the current date.
         Self::parse(text, |letter, count| {
             READ_LETTERS.contains(letter) && !(matches!(letter, 'y' | 'Y') && count == 2)
         })
@@ -92,7 +92,7 @@ impl Pattern {
         Ok(Self { tokens })
     }
 
-    /// A moment in a zone, by the pattern.
+    /// Formats a point in time in a zone by the pattern.
     pub(super) fn format(&self, moment: Timestamp, zone: &TimeZone) -> String {
         let time = moment.to_zoned(zone.clone());
         let (date, info) = (time.date(), zone.to_offset_info(moment));
@@ -172,7 +172,7 @@ impl Pattern {
         out
     }
 
-    /// The moment that a text says by the pattern; `zone` is that of a text which names none.
+    /// Parses a text by the pattern; `zone` applies to a text that names none.
     pub(super) fn read(&self, text: &str, zone: &TimeZone) -> Option<Timestamp> {
         let mut said = Said::default();
         let mut rest = text;
@@ -203,7 +203,7 @@ impl Pattern {
                     &rest[digits.len()..]
                 }
                 _ => {
-                    // Digits that stand together are told apart by how many of them there are.
+                    // The length of each field separates adjacent digits.
                     let followed = matches!(self.tokens.get(index + 1), Some(Token::Field(next, n))
                         if !(matches!(next, 'a' | 'E' | 'Z') || *next == 'M' && *n >= 3));
                     let most = match letter {
@@ -221,7 +221,7 @@ impl Pattern {
     }
 }
 
-/// What a text said.
+/// The parsed fields of a text.
 struct Said {
     year: i16,
     month: i8,
@@ -254,7 +254,7 @@ impl Default for Said {
 
 impl Said {
     fn set(&mut self, letter: char, number: i16) {
-        // What is no number of the kind becomes one that is refused when the parts are put together.
+        // A number out of range becomes one that is refused when the fields are combined.
         let small = i8::try_from(number).unwrap_or(-1);
         match letter {
             'y' | 'Y' => self.year = number,
@@ -289,13 +289,13 @@ fn short(name: &'static str, count: usize) -> &'static str {
     if count < 4 { &name[..3] } else { name }
 }
 
-/// Up to `most` digits, at least one.
+/// Returns up to `most` digits, at least one.
 fn digits(text: &str, most: usize) -> Option<&str> {
     let count = text.bytes().take(most).take_while(u8::is_ascii_digit).count();
     (count > 0).then(|| &text[..count])
 }
 
-/// What follows a name or its first three letters, whatever their case.
+/// Returns the text after a name or its first three letters, in any case.
 fn name<'a>(text: &'a str, names: &[&str], mut found: impl FnMut(i8)) -> Option<&'a str> {
     for (index, name) in names.iter().enumerate() {
         for form in [name, &name[..3]] {
@@ -308,7 +308,7 @@ fn name<'a>(text: &'a str, names: &[&str], mut found: impl FnMut(i8)) -> Option<
     None
 }
 
-/// What follows `Z`, `+0130` or `+01:30`.
+/// Returns the text after `Z`, `+0130` or `+01:30`.
 fn offset<'a>(text: &'a str, said: &mut Option<Offset>) -> Option<&'a str> {
     if let Some(rest) = text.strip_prefix('Z') {
         *said = Some(Offset::UTC);
@@ -338,7 +338,8 @@ mod tests {
         TimeZone::get("America/New_York").unwrap()
     }
 
-    /// The folders that Spark with Hudi 0.15 made for 1735787045, 0 and 1719835199 seconds, in New York.
+    /// Compares with the folders that Spark with Hudi 0.15 created for 1735787045, 0 and 1719835199 seconds,
+    /// in New York.
     #[rstest::rstest]
     #[case("yy-M-d H.m.s", ["25-1-1 22.4.5", "69-12-31 19.0.0", "24-7-1 7.59.59"])]
     #[case("YYYY.MMM.MMMM.D", ["2025.Jan.January.1", "1969.Dec.December.365", "2024.Jul.July.183"])]

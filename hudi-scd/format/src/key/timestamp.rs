@@ -1,4 +1,5 @@
-//! Partition paths by time: Hudi's `TimestampBasedKeyGenerator`, which writes a moment by a date pattern.
+//! Partition paths by time: Hudi's `TimestampBasedKeyGenerator`, which formats a point in time by a date
+//! pattern.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ const OUTPUT: &str = "output.dateformat";
 const OUTPUT_ZONE: &str = "output.timezone";
 const ZONE: &str = "timezone";
 
-/// What the values of a column that partitions by time are.
+/// The meaning of the values in a column that partitions by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimestampType {
@@ -33,14 +34,15 @@ pub enum TimestampType {
     UnixTimestamp,
     /// Milliseconds since 1970: `EPOCHMILLISECONDS`.
     EpochMilliseconds,
-    /// Microseconds since 1970: `EPOCHMICROSECONDS`, which Hudi has from 1.0 on. In 0.x it is [`Self::Scalar`].
+    /// Microseconds since 1970: `EPOCHMICROSECONDS`, available in Hudi from 1.0 on. In 0.x it is
+    /// [`Self::Scalar`].
     EpochMicroseconds,
-    /// Texts: `DATE_STRING`.
+    /// Strings: `DATE_STRING`.
     DateString,
-    /// A number of units since 1970, as in [`TimestampPartition::with_unit`]: `SCALAR`. A timestamp column is one of
-    /// microseconds, a date column one of days.
+    /// A number of units since 1970, as in [`TimestampPartition::with_unit`]: `SCALAR`. The unit of a
+    /// timestamp column is microseconds, that of a date column days.
     Scalar,
-    /// Texts too: `MIXED`.
+    /// Also strings: `MIXED`.
     Mixed,
 }
 
@@ -54,7 +56,7 @@ impl TimestampType {
         Self::Mixed,
     ];
 
-    /// Hudi's name.
+    /// Returns Hudi's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnixTimestamp => "UNIX_TIMESTAMP",
@@ -67,13 +69,14 @@ impl TimestampType {
     }
 }
 
-/// How a column partitions a table by time, as Hudi's `TimestampBasedKeyGenerator` does it.
+/// The partitioning of a table by time, as in Hudi's `TimestampBasedKeyGenerator`.
 ///
-/// Spark's writers want `hoodie.keygen.timebased.timestamp.type`, and the input format of texts, as options of each write
-/// besides, as they do for tables of their own; and Spark's reads show the folder's text in the place of the column's value.
+/// Spark's writers also need `hoodie.keygen.timebased.timestamp.type`, and the input format of strings, as
+/// options of each write, even for
+/// their own tables. Spark's reads return the folder's name instead of the column's value.
 ///
-/// Patterns are those of Joda-Time, as in `yyyy/MM/dd`; several to read by are separated by commas. A null is the
-/// beginning of 1970, as in Hudi.
+/// Patterns are those of Joda-Time, as in `yyyy/MM/dd`; several input patterns are separated by commas. A
+/// null becomes the beginning of 1970, as in Hudi.
 ///
 /// ```
 /// # use hudi_format::key::{TimestampPartition, TimestampType};
@@ -87,25 +90,25 @@ pub struct TimestampPartition {
 }
 
 impl TimestampPartition {
-    /// Values of a kind, written by a pattern, in UTC.
+    /// Creates a partitioning of values of a kind, formatted by a pattern, in UTC.
     pub fn new(kind: TimestampType, output_format: impl Into<String>) -> Self {
         let new = Self { properties: BTreeMap::new() };
         new.with(TYPE, kind.as_str()).with(OUTPUT, output_format).with(ZONE, "UTC")
     }
 
-    /// The pattern of texts.
+    /// Sets the pattern of strings.
     #[must_use]
     pub fn with_input_format(self, patterns: impl Into<String>) -> Self {
         self.with(INPUT, patterns)
     }
 
-    /// The unit of numbers, as in `days`; Java's names of `TimeUnit`.
+    /// Sets the unit of numbers, such as `days`; the names are those of Java's `TimeUnit`.
     #[must_use]
     pub fn with_unit(self, unit: impl Into<String>) -> Self {
         self.with(UNIT, unit)
     }
 
-    /// The zone in which texts are read and folders written. Default: UTC.
+    /// Sets the zone of parsed strings and formatted folders. Default: UTC.
     #[must_use]
     pub fn with_time_zone(self, zone: impl Into<String>) -> Self {
         self.with(ZONE, zone)
@@ -116,18 +119,18 @@ impl TimestampPartition {
         self
     }
 
-    /// The properties of the generator, as `hoodie.properties` keeps them.
+    /// Returns the properties of the generator, as stored in `hoodie.properties`.
     pub fn properties(&self) -> impl Iterator<Item = (&String, &String)> {
         self.properties.iter()
     }
 }
 
-/// The key generator, ready to use.
+/// A key generator that is ready to use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TimestampKey {
-    /// Hudi 0.15 does not keep it in the table.
+    /// Hudi 0.15 does not store it in the table.
     kind: Option<TimestampType>,
-    /// Milliseconds, or parts of one, of one unit.
+    /// Milliseconds, or fractions of one, per unit.
     unit: Option<Unit>,
     input: Vec<Pattern>,
     input_zone: TimeZone,
@@ -135,12 +138,12 @@ pub struct TimestampKey {
     output_zone: TimeZone,
 }
 
-/// A unit of time: so many nanoseconds.
+/// A unit of time, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Unit(i128);
 
 impl TimestampKey {
-    /// As a table's properties say it.
+    /// Creates the generator from a table's properties.
     pub fn of(raw: &BTreeMap<String, String>) -> Result<Self> {
         let find = |name: &str| {
             PREFIXES.iter().find_map(|prefix| {
@@ -175,7 +178,7 @@ impl TimestampKey {
         let mut input = Vec::new();
         if let Some((property, patterns)) = find(INPUT) {
             let delimiter = find(INPUT_DELIMITER).map_or(",", |(_, delimiter)| delimiter);
-            // A regular expression; those in use are the character itself.
+            // A regular expression; in practice it is the character itself.
             let delimiter = delimiter.strip_prefix('\\').unwrap_or(delimiter);
             for text in patterns.split(delimiter) {
                 let pattern = Pattern::to_read(text.trim());
@@ -191,22 +194,22 @@ impl TimestampKey {
         let output =
             Pattern::to_write(text).map_err(|letter| refused(unknown_letter(letter), property, text))?;
         let zone = |name: &str| match find(ZONE).or_else(|| find(name)) {
-            // Java's default zone, as far as this machine has the same.
+            // Java's default zone, assuming that this machine has the same.
             None => TimeZone::system(),
             Some((_, name)) => java_zone(name),
         };
         Ok(Self { kind, unit, input, input_zone: zone(INPUT_ZONE), output, output_zone: zone(OUTPUT_ZONE) })
     }
 
-    /// The partition values of a column.
+    /// Returns the partition values of a column.
     pub(super) fn values(&self, column: &ArrayRef, name: &str) -> Result<StringArray> {
         let failed = |row: usize, value: &str| {
-            invalid("the value of the partition column is no time that can be written")
+            invalid("the value of the partition column is not a time that can be formatted")
                 .with_context("column", name)
                 .with_context("row", row)
                 .with_context("value", value)
         };
-        // Hudi takes a null for the first moment.
+        // Hudi treats a null as the beginning of 1970.
         if matches!(column.data_type(), DataType::Utf8) {
             let texts = column.as_string::<i32>();
             let values = (0..texts.len()).map(|row| {
@@ -260,7 +263,7 @@ impl TimestampKey {
             }
             None => Err(lacks(
                 TYPE,
-                "the table does not say what its timestamps are (Hudi 0.15 does not write it down): add the property",
+                "the table does not define its type of timestamps (Hudi 0.15 does not store it): add the property",
             )),
         }
     }
@@ -284,14 +287,14 @@ impl Unit {
         })
     }
 
-    /// To the millisecond, as in Hudi.
+    /// Truncates to the millisecond, as in Hudi.
     fn moment(self, count: i64) -> Option<Timestamp> {
         let millis = (i128::from(count) * self.0).div_euclid(Self::MILLISECOND.0);
         Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok()
     }
 }
 
-/// `TimeZone.getTimeZone`, which takes a name that it does not know for GMT.
+/// Parses like `TimeZone.getTimeZone`, which treats an unknown name as GMT.
 fn java_zone(name: &str) -> TimeZone {
     let custom =
         name.strip_prefix("GMT").or_else(|| name.strip_prefix("UTC")).filter(|rest| !rest.is_empty());
@@ -333,7 +336,7 @@ mod tests {
         values.iter().flatten().map(str::to_owned).collect()
     }
 
-    /// The folders that Spark with Hudi 0.15 made of the same values.
+    /// Compares with the folders that Spark with Hudi 0.15 created from the same values.
     #[test]
     fn folders_are_those_of_spark() {
         let millis = Int64Array::from(vec![Some(1_735_787_045_678), Some(0), Some(-1), None]);

@@ -6,7 +6,8 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Reads a properties file: comments, `=`, `:` or white space between key and value, continued lines, escapes.
+/// Reads a properties file: comments, `=`, `:` or white space between key and value, continued lines,
+/// escapes.
 pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
     let text = std::str::from_utf8(bytes).map_err(|cause| {
         Error::new(ErrorKind::Corrupt, "a properties file is not text").with_source(cause)
@@ -36,7 +37,7 @@ fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\u{c}')
 }
 
-/// A line goes on if it ends in an odd number of backslashes.
+/// Returns `true` if a line continues: it ends in an odd number of backslashes.
 fn is_continued(line: &str) -> bool {
     line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
@@ -88,7 +89,7 @@ fn unescape(text: &str) -> Result<String> {
     Ok(String::from_utf16_lossy(&units))
 }
 
-/// Writes a properties file under the two comment lines that Hudi puts there.
+/// Writes a properties file under the two comment lines that Hudi writes.
 pub(super) fn write(properties: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
     let mut text = format!("#Properties saved on {now}\n#{}\n", java_date(now));
     for (key, value) in properties {
@@ -115,7 +116,7 @@ fn escape(text: &str, is_key: bool, out: &mut String) {
             ' '..='~' => out.push(character),
             other => {
                 for unit in other.encode_utf16(&mut [0; 2]) {
-                    // Writing to a text cannot fail.
+                    // Writing to a String cannot fail.
                     let _ = write!(out, "\\u{unit:04X}");
                 }
             }
@@ -123,7 +124,7 @@ fn escape(text: &str, is_key: bool, out: &mut String) {
     }
 }
 
-/// `java.util.Date`'s text, as in `Mon Nov 23 04:25:49 UTC 2026`.
+/// Formats like `java.util.Date`, as in `Mon Nov 23 04:25:49 UTC 2026`.
 pub fn java_date(now: Timestamp) -> String {
     now.to_zoned(TimeZone::UTC).strftime("%a %b %d %H:%M:%S UTC %Y").to_string()
 }

@@ -1,12 +1,12 @@
-//! [`TableVersion`]: the version of the format that a table has.
+//! [`TableVersion`]: the format version of a table.
 
 use std::fmt;
 
-/// The version of the format that a table has, `hoodie.table.version`.
+/// The format version of a table, `hoodie.table.version`.
 ///
 /// | version | written by Hudi | here |
 /// |---|---|---|
-/// | 0, 1 | up to 0.5, up to 0.8 | read and written by the rules in the source of Hudi; no table of theirs is among the tests |
+/// | 0, 1 | up to 0.5, up to 0.8 | read and written by the rules in Hudi's source; the tests contain no such table |
 /// | 2 | 0.9 | read and written; its instants have 14 digits |
 /// | 3, 4, 5 | 0.10, 0.11, 0.12 and 0.13 | read and written |
 /// | 6 | 0.14, 0.15, 1.x on demand | read and written; the version of new tables |
@@ -17,10 +17,10 @@ use std::fmt;
 pub struct TableVersion(u8);
 
 impl TableVersion {
-    /// The version of new tables, and the newest that is written here.
+    /// The version of new tables, and the newest that this crate writes.
     pub const SIX: Self = Self(6);
 
-    /// The version of a property's value. Hudi wrote none at first, which is version 0.
+    /// Parses the property's value. Early versions of Hudi wrote none, which is version 0.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "" => Some(Self(0)),
@@ -28,17 +28,18 @@ impl TableVersion {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn number(self) -> u8 {
         self.0
     }
 
-    /// Returns `true` if tables of this version are written here, and not only read.
+    /// Returns `true` if tables of this version can be written here, and not only read.
     pub fn is_writable(self) -> bool {
         self <= Self::SIX
     }
 
-    /// Returns `true` if the timeline is in a folder of its own and names completion times: timeline layout 2.
+    /// Returns `true` if the timeline has its own folder and its names contain completion times: timeline
+    /// layout 2.
     pub fn has_timeline_folder(self) -> bool {
         self > Self::SIX
     }
@@ -48,21 +49,21 @@ impl TableVersion {
         self.0 < 3
     }
 
-    /// Returns `true` if the directory of the metadata table makes writers use it, whatever the properties list: Hudi 0.9
-    /// to 0.13.
+    /// Returns `true` if the mere directory of the metadata table makes writers use it, whatever the
+    /// properties list: Hudi 0.9 to 0.13.
     pub fn goes_by_metadata_directory(self) -> bool {
         self < Self::SIX
     }
 
-    /// The partition value of nulls and empty texts.
+    /// Returns the partition value of nulls and empty strings.
     pub fn null_partition(self) -> &'static str {
         if self.0 < 5 { OLD_NULL_PARTITION } else { NULL_PARTITION }
     }
 }
 
-/// The partition value of a null and of an empty text.
+/// The partition value of a null and of an empty string.
 pub const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
-/// The same before table version 5.
+/// The same value before table version 5.
 pub const OLD_NULL_PARTITION: &str = "default";
 
 impl fmt::Display for TableVersion {

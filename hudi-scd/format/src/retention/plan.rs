@@ -1,4 +1,4 @@
-//! [`plan`]: what a clean would delete, from a plain view of the table.
+//! [`plan`]: the deletions of a clean, computed from a plain view of the table.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crate::timeline::{
     avro::{ActionInstant, CleanFileInfo, CleanPlan},
 };
 
-/// What a plan has to know of the timeline.
+/// The plan's view of the timeline.
 #[derive(Clone, Debug)]
 pub struct TimelineView {
     /// The completed commits of the active timeline, oldest first.
@@ -24,7 +24,7 @@ pub struct TimelineView {
     pub savepoints: Vec<SavepointView>,
     /// The earliest commit that the last completed clean retained.
     pub last_earliest_to_retain: Option<Instant>,
-    /// The present; only [`RetentionPolicy::Hours`] asks for it.
+    /// The current time; only [`RetentionPolicy::Hours`] uses it.
     pub now: Timestamp,
     /// The zone of the timeline's instants.
     pub zone: TimeZone,
@@ -48,14 +48,14 @@ pub struct SavepointView {
     pub files: BTreeSet<String>,
 }
 
-/// What a plan has to know of a partition.
+/// The plan's view of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionView {
     /// Its path; empty in an unpartitioned table.
     pub path: String,
     /// Its file groups, replaced ones included.
     pub groups: Vec<FileGroupView>,
-    /// Whether there are files of commits that are not completed.
+    /// The partition has files of commits that are not completed.
     pub has_pending_files: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct FileGroupView {
     pub file_id: String,
     /// Its versions of completed commits, in any order.
     pub slices: Vec<SliceView>,
-    /// The completed replacecommit that put others in its place.
+    /// The completed replacecommit that replaced it.
     pub replaced_at: Option<Instant>,
 }
 
@@ -81,7 +81,7 @@ pub struct SliceView {
     pub bytes: u64,
 }
 
-/// What a clean would delete. It prints as a table.
+/// The deletions of a clean. It prints as a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     policy: RetentionPolicy,
@@ -111,18 +111,18 @@ pub struct Deletion {
 /// The partitions in which a clean can find anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// None: the window has not moved.
+    /// No partition: the window has not moved.
     Nothing,
-    /// Those that these completed commits wrote to, or in which they replaced file groups.
+    /// The partitions to which these completed commits wrote, or in which they replaced file groups.
     WrittenBy(Vec<Instant>),
-    /// All of them.
+    /// All partitions.
     Everything,
 }
 
-/// Where to look before [planning](plan): only partitions that were written to by commits that left the window since
-/// the last clean hold anything to delete (Hudi's `hoodie.cleaner.incremental.mode`).
+/// Returns the partitions to inspect before [planning](plan). Only partitions written by commits that left
+/// the window since the last clean contain anything to delete (Hudi's `hoodie.cleaner.incremental.mode`).
 ///
-/// A savepoint that was given up leaves files behind that only a scan of everything finds: pass a view without
+/// A deleted savepoint leaves files behind that only a scan of all partitions finds: pass a view without
 /// `last_earliest_to_retain` then.
 pub fn scope(policy: RetentionPolicy, timeline: &TimelineView) -> Scope {
     if matches!(policy, RetentionPolicy::FileVersions(_)) {
@@ -132,7 +132,8 @@ pub fn scope(policy: RetentionPolicy, timeline: &TimelineView) -> Scope {
     match timeline.last_earliest_to_retain {
         Some(last) if timeline.commits.iter().any(|commit| commit.instant == last) => {
             let left = timeline.commits.iter().map(|commit| commit.instant);
-            // A version goes when a newer one becomes the last before the window: when a commit leaves the window.
+            // A version is deleted when a newer one becomes the last before the window, that is, when a
+            // commit leaves the window.
             let left: Vec<_> = left.filter(|instant| (last..earliest.instant).contains(instant)).collect();
             if left.is_empty() { Scope::Nothing } else { Scope::WrittenBy(left) }
         }
@@ -140,17 +141,17 @@ pub fn scope(policy: RetentionPolicy, timeline: &TimelineView) -> Scope {
     }
 }
 
-/// What a clean would delete, by Hudi's rules (`CleanPlanner`); nothing is touched.
+/// Computes the deletions of a clean by Hudi's rules (`CleanPlanner`), without performing them.
 ///
 /// `partitions` are those of [`scope`], or more.
 ///
 /// The rules for the window of commits or hours:
-/// - the window begins at the n-th newest completed commit, or at the first one of the last h hours; a commit that is
-///   not completed pulls the begin down to the last one completed before it;
-/// - in each file group, the newest version stays, the newest of those before the window stays, all others before the
-///   window go;
-/// - file groups that were replaced before the window go altogether;
-/// - what a savepoint protects stays.
+/// - the window begins at the n-th newest completed commit, or at the first one of the last h hours; a
+///   pending commit moves the beginning back to the last commit completed before it;
+/// - in each file group, the newest version and the newest of those before the window are kept, and all
+///   others before the window are deleted;
+/// - file groups that were replaced before the window are deleted completely;
+/// - files protected by a savepoint are kept.
 pub fn plan(policy: RetentionPolicy, timeline: &TimelineView, partitions: &[PartitionView]) -> Plan {
     let window = earliest_to_retain(policy, timeline);
     let protected: BTreeSet<&str> =
@@ -194,7 +195,8 @@ pub fn plan(policy: RetentionPolicy, timeline: &TimelineView, partitions: &[Part
     plan
 }
 
-/// The commit at which the window begins; `None` if everything is inside, or if the policy knows no window.
+/// Returns the commit at which the window begins; `None` if all commits are inside, or if the policy has no
+/// window.
 fn earliest_to_retain(policy: RetentionPolicy, timeline: &TimelineView) -> Option<CommitView> {
     let commits = &timeline.commits;
     let first = match policy {
@@ -216,7 +218,7 @@ fn earliest_to_retain(policy: RetentionPolicy, timeline: &TimelineView) -> Optio
     }
 }
 
-/// The versions of a file group that go, but for savepoints.
+/// Returns the versions of a file group that are deleted, ignoring savepoints.
 fn gone(policy: RetentionPolicy, window: Option<Instant>, group: &FileGroupView) -> BTreeSet<Instant> {
     let mut newest_first: Vec<Instant> = group.slices.iter().map(|slice| slice.instant).collect();
     newest_first.sort_unstable_by(|a, b| b.cmp(a));
@@ -228,7 +230,8 @@ fn gone(policy: RetentionPolicy, window: Option<Instant>, group: &FileGroupView)
     let Some(window) = window else { return BTreeSet::new() };
     match group.replaced_at {
         Some(replaced) if replaced < window => newest_first.into_iter().collect(),
-        // Reads inside the window, as of before the replacement, see the group; Hudi leaves all of it until then.
+        // Reads inside the window, as of before the replacement, see the group; Hudi keeps all of it until
+        // then.
         Some(_) => BTreeSet::new(),
         None => {
             let newest = newest_first.first().copied();
@@ -239,44 +242,45 @@ fn gone(policy: RetentionPolicy, window: Option<Instant>, group: &FileGroupView)
 }
 
 impl Plan {
-    /// The policy that it follows.
+    /// Returns the policy of the plan.
     pub fn policy(&self) -> RetentionPolicy {
         self.policy
     }
 
-    /// The earliest commit that can be read once the plan is carried out; `None` if the policy sets none, or if no
-    /// commit leaves the window.
+    /// Returns the earliest readable commit after the plan is carried out; `None` if the policy sets none, or
+    /// if no commit leaves the window.
     pub fn earliest_to_retain(&self) -> Option<Instant> {
         self.earliest_to_retain.as_ref().map(|commit| commit.instant)
     }
 
-    /// The newest completed commit that the plan knew.
+    /// Returns the newest completed commit in the plan's view.
     pub fn last_completed(&self) -> Option<Instant> {
         self.last_completed
     }
 
-    /// The files to delete, by partition, file group and age.
+    /// Returns the files to delete, by partition, file group and age.
     pub fn deletions(&self) -> &[Deletion] {
         &self.deletions
     }
 
-    /// Partitions of which nothing remains.
+    /// Returns the partitions that become empty.
     pub fn partitions_to_delete(&self) -> &[String] {
         &self.partitions_to_delete
     }
 
-    /// Whether there is nothing to do; Hudi writes no clean then.
+    /// Returns `true` if there is nothing to delete; Hudi writes no clean then.
     pub fn is_empty(&self) -> bool {
         self.deletions.is_empty() && self.partitions_to_delete.is_empty()
     }
 
-    /// The bytes that the deletions free.
+    /// Returns the bytes that the deletions free.
     pub fn bytes(&self) -> u64 {
         self.deletions.iter().map(|deletion| deletion.bytes).sum()
     }
 
-    /// The plan as Hudi keeps it on the timeline. `base` is the URL of the table, without a slash at its end, as in
-    /// `file:/lake/customer` or `s3://lake/customer`: Hudi's plans hold absolute paths.
+    /// Converts the plan to the form in which Hudi stores it on the timeline. `base` is the URL of the table
+    /// without a trailing slash, as
+    /// in `file:/lake/customer` or `s3://lake/customer`, because Hudi's plans contain absolute paths.
     pub fn to_avro(&self, base: &str) -> CleanPlan {
         let mut files: BTreeMap<String, Vec<CleanFileInfo>> = BTreeMap::new();
         for deletion in &self.deletions {
@@ -309,7 +313,7 @@ impl fmt::Display for Plan {
         writeln!(f, "keep       {}", self.policy)?;
         match self.earliest_to_retain() {
             Some(instant) => writeln!(f, "readable   from {instant}")?,
-            None => writeln!(f, "readable   what is readable now")?,
+            None => writeln!(f, "readable   all currently readable commits")?,
         }
         writeln!(f, "kept       {} files, {}", self.kept_files, Bytes(self.kept_bytes))?;
         if self.is_empty() {
@@ -333,7 +337,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// A size for people.
+/// A human-readable size.
 pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {

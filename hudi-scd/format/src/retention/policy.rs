@@ -1,30 +1,30 @@
-//! [`RetentionPolicy`]: what to keep.
+//! [`RetentionPolicy`]: the part of a table's past that is kept.
 
 use std::fmt;
 
-/// What a table keeps of its past, by Hudi's rules and under Hudi's names.
+/// The part of a table's past that is kept, by Hudi's rules and under Hudi's names.
 ///
-/// | policy | Hudi | what stays |
+/// | policy | Hudi | kept |
 /// |---|---|---|
-/// | [`commits(n)`](Self::commits) | `KEEP_LATEST_COMMITS` | what reads as of the last n commits need |
-/// | [`hours(h)`](Self::hours) | `KEEP_LATEST_BY_HOURS` | what reads as of a commit of the last h hours need |
+/// | [`commits(n)`](Self::commits) | `KEEP_LATEST_COMMITS` | files for reads as of the last n commits |
+/// | [`hours(h)`](Self::hours) | `KEEP_LATEST_BY_HOURS` | files for reads as of a commit of the last h hours |
 /// | [`file_versions(n)`](Self::file_versions) | `KEEP_LATEST_FILE_VERSIONS` | n versions of each file group |
 ///
-/// The newest version of a file group always stays, and so does what a savepoint protects. Under the first two
-/// policies one version older than the window stays too, since a read as of the window's first commit sees file
-/// groups as they were then: a file group has up to n + 1 versions.
+/// The newest version of a file group and files protected by a savepoint are always kept. Under the first two
+/// policies one version older than the window is kept too, because a read as of the window's first commit
+/// sees file groups as they were then: a file group has up to n + 1 versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RetentionPolicy {
-    /// The last so many commits.
+    /// The number of the latest commits.
     Commits(u32),
-    /// The commits of the last so many hours.
+    /// The number of hours whose commits are kept.
     Hours(u32),
-    /// So many versions of each file group.
+    /// The number of versions per file group.
     FileVersions(u32),
 }
 
-/// The property of a table that names its policy.
+/// The table property that names the policy.
 pub const POLICY: &str = "hoodie.cleaner.policy";
 const COMMITS: &str = "hoodie.cleaner.commits.retained";
 const HOURS: &str = "hoodie.cleaner.hours.retained";
@@ -36,21 +36,23 @@ impl RetentionPolicy {
         Self::Commits(commits.max(1))
     }
 
-    /// Keeps the commits of the last `hours` hours readable (at least one hour). Hudi's `hoodie.cleaner.hours.retained`.
+    /// Keeps the commits of the last `hours` hours readable (at least one hour). Hudi's
+    /// `hoodie.cleaner.hours.retained`.
     ///
     /// As in Hudi, nothing is deleted while the newest commit is older than that.
     pub fn hours(hours: u32) -> Self {
         Self::Hours(hours.max(1))
     }
 
-    /// Keeps `versions` versions of each file group (at least one). Hudi's `hoodie.cleaner.fileversions.retained`.
+    /// Keeps `versions` versions of each file group (at least one). Hudi's
+    /// `hoodie.cleaner.fileversions.retained`.
     ///
-    /// There is no commit of which one could say that it stays readable as a whole, only the newest one.
+    /// No commit except the newest one is guaranteed to stay readable as a whole.
     pub fn file_versions(versions: u32) -> Self {
         Self::FileVersions(versions.max(1))
     }
 
-    /// The property that says how much is kept, and that.
+    /// Returns the property that holds the limit, and its value.
     pub fn property(self) -> (&'static str, u32) {
         match self {
             Self::Commits(n) => (COMMITS, n),
@@ -59,8 +61,9 @@ impl RetentionPolicy {
         }
     }
 
-    /// The policy that properties of a table name; without a name it is that whose number is there, as in Hudi. What is
-    /// no number is passed over: it is another engine's setting, and no reason to refuse the table.
+    /// Returns the policy that properties of a table name. Without a name, the policy whose limit is set
+    /// applies, as in Hudi. An invalid
+    /// number is ignored: it is another engine's setting, and no reason to refuse the table.
     pub fn of_properties(get: impl Fn(&str) -> Option<u32>, name: Option<&str>) -> Option<Self> {
         let policies = [
             get(COMMITS).map(Self::commits),
@@ -70,7 +73,7 @@ impl RetentionPolicy {
         policies.into_iter().flatten().find(|policy| name.is_none_or(|name| policy.name() == name))
     }
 
-    /// Hudi's name of the policy, as in `hoodie.cleaner.policy` and in the plans of cleans.
+    /// Returns Hudi's name of the policy, as in `hoodie.cleaner.policy` and in the plans of cleans.
     pub fn name(self) -> &'static str {
         match self {
             Self::Commits(_) => "KEEP_LATEST_COMMITS",

@@ -1,4 +1,4 @@
-//! The Avro text of a schema, in commit metadata and in the footers of base files.
+//! The Avro form of a schema, in commit metadata and in the footers of base files.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,8 @@ use super::{
 use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// A name with `__` for each character that Avro does not allow, as Hudi makes the record name of a table's name.
+/// Replaces each character that Avro does not allow by `__`, as Hudi derives the record name from a table's
+/// name.
 pub fn sanitize_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for (index, c) in name.chars().enumerate() {
@@ -26,10 +27,11 @@ pub fn sanitize_name(name: &str) -> String {
     out
 }
 
-/// The Avro text of a schema, letter by letter as Spark writes it for the table of this name: record
-/// `hoodie.{table}.{table}_record`, the null branch first. Metadata under [`DOC`](super::DOC) becomes the `doc` of a column.
+/// Formats a schema in Avro, character by character as Spark writes it for the table of this name: record
+/// `hoodie.{table}.{table}_record`, the null branch first. Metadata under [`DOC`](super::DOC) becomes the
+/// `doc` of a column.
 ///
-/// Commit metadata wants the data columns only, the footer's `parquet.avro.schema` wants
+/// Commit metadata contains only the data columns; the footer's `parquet.avro.schema` contains
 /// [`with_meta_columns`](super::with_meta_columns).
 ///
 /// # Errors
@@ -65,7 +67,7 @@ fn write_record(
     Ok(())
 }
 
-/// `record` is the full name of the record that it is a field of.
+/// Writes a field; `record` is the full name of its record.
 pub(super) fn write_field(out: &mut String, field: &Field, record: &str) -> Result<()> {
     out.push_str(&format!(r#"{{"name":{},"type":"#, quoted(field.name())));
     write_type(out, field.data_type(), field.is_nullable(), field.name(), record)?;
@@ -78,7 +80,7 @@ pub(super) fn write_field(out: &mut String, field: &Field, record: &str) -> Resu
     Ok(())
 }
 
-/// `name` and `namespace` become those of a named type, as Spark's converter hands them down.
+/// Writes a type; `name` and `namespace` become those of a named type, as in Spark's converter.
 pub(super) fn write_type(
     out: &mut String,
     data_type: &DataType,
@@ -134,7 +136,8 @@ pub(super) fn write_type(
     Ok(())
 }
 
-/// The least number of bytes that holds every decimal of this precision: the width of the column in Parquet too.
+/// Returns the minimum number of bytes for every decimal of this precision, which is also the width of the
+/// column in Parquet.
 pub fn decimal_bytes(precision: u8) -> usize {
     let greatest = 10_u128.checked_pow(u32::from(precision)).map_or(u128::MAX, |n| n - 1);
     let bits = 128 - greatest.leading_zeros() + 1;
@@ -149,13 +152,13 @@ fn not_canonical(data_type: &DataType, name: &str) -> Error {
     super::no_place(data_type, name)
 }
 
-/// Reads the Avro text of a table's schema. Meta columns stay in, if they are there; what is said of columns, and of the
-/// whole, is metadata under [`DOC`](super::DOC).
+/// Parses the Avro form of a table's schema. Meta columns are kept, if present. The `doc` of columns and of
+/// the record becomes metadata under [`DOC`](super::DOC).
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] if it is not the schema of a record; [`ErrorKind::Unsupported`] for types that this crate
-/// cannot keep: unions of several types, enums, times of day, fixed bytes that are no decimals, recursive records.
-/// The error names the column.
+/// [`ErrorKind::Corrupt`] if it is not the schema of a record; [`ErrorKind::Unsupported`] for types that this
+/// crate cannot store: unions of several types, enums, times of day, fixed bytes that are not decimals,
+/// recursive records. The error names the column.
 pub fn from_avro(text: &str) -> Result<SchemaRef> {
     let value: Value = serde_json::from_str(text)
         .map_err(|e| Error::new(ErrorKind::Corrupt, "schema is not JSON").with_source(e))?;
@@ -169,18 +172,18 @@ pub fn from_avro(text: &str) -> Result<SchemaRef> {
     }
 }
 
-/// What a record or a column says of itself.
+/// Returns the `doc` of a record or a column.
 fn said(value: &Value) -> Option<&str> {
     value.get("doc").and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// The named types met so far, as a later column may refer to them.
+/// The named types seen so far, because a later column may refer to them.
 struct Reader {
     named: HashMap<String, DataType>,
 }
 
 impl Reader {
-    /// The type and whether it may be null; `path` names the column in errors.
+    /// Returns the type and its nullability; `path` names the column in errors.
     fn read(&mut self, value: &Value, namespace: &str, path: &str) -> Result<(DataType, bool)> {
         match value {
             Value::String(name) => Ok((self.by_name(name, namespace, path)?, false)),
@@ -193,7 +196,7 @@ impl Reader {
                 }
             }
             Value::Object(object) => Ok((self.complex(object, namespace, path)?, false)),
-            _ => Err(corrupt("schema has a type that is none", path)),
+            _ => Err(corrupt("schema has an invalid type", path)),
         }
     }
 
@@ -249,7 +252,7 @@ impl Reader {
             }
             "array" => {
                 let items =
-                    object.get("items").ok_or_else(|| corrupt("schema has an array of nothing", path))?;
+                    object.get("items").ok_or_else(|| corrupt("schema has an array without items", path))?;
                 let (item, nullable) = self.read(items, namespace, path)?;
                 Ok(match list_of(item) {
                     DataType::List(field) => {
@@ -260,7 +263,7 @@ impl Reader {
             }
             "map" => {
                 let values =
-                    object.get("values").ok_or_else(|| corrupt("schema has a map of nothing", path))?;
+                    object.get("values").ok_or_else(|| corrupt("schema has a map without values", path))?;
                 let (value, nullable) = self.read(values, namespace, path)?;
                 Ok(map_of(value, nullable))
             }
@@ -291,9 +294,7 @@ impl Reader {
                 }
                 _ => self.by_name(kind, namespace, path),
             },
-            "fixed" | "enum" => {
-                Err(unsupported("column has a type that this crate does not keep", path, kind))
-            }
+            "fixed" | "enum" => Err(unsupported("column has an unsupported type", path, kind)),
             _ => self.by_name(kind, namespace, path),
         }
     }
@@ -346,7 +347,7 @@ mod tests {
     fn writes_the_text_that_spark_wrote(#[case] file: &str, #[case] table: &str) {
         let text = footer_schema(file);
         let schema = from_avro(&text).unwrap();
-        // The tests' tables have a name in which the hyphen is an underscore already.
+        // The tests' tables have names in which the hyphen is already an underscore.
         assert_eq!(to_avro(&schema, &table.replace('-', "_")).unwrap(), text);
         let data = without_meta_columns(&schema);
         assert_eq!(with_meta_columns(&data), schema);

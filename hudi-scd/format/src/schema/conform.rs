@@ -1,4 +1,4 @@
-//! Bringing a batch to the schema of a table.
+//! Conforms a batch to the schema of a table.
 
 use std::sync::Arc;
 
@@ -25,11 +25,12 @@ use crate::{Error, Result};
 const EXACT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
 
-/// The batch under `schema`: columns in its order, wider where it is wider, null where the batch has none.
+/// Converts the batch to `schema`: columns in its order, widened to its types, null for missing columns.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a column of the batch is not in the schema or does
-/// not fit it without loss, or if there is a null where the schema allows none; the error names the column.
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a column of the batch is not in the schema
+/// or does not fit it without
+/// loss, or if there is a null where the schema allows none; the error names the column.
 pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref().fields() == schema.fields() {
         return batch.clone().with_schema(schema.clone()).map_err(impossible);
@@ -120,7 +121,7 @@ fn conform_array(array: &ArrayRef, want: &DataType, path: &str) -> Result<ArrayR
                 return Err(unfit(have, want, path));
             }
             let out = match (have, want) {
-                // Both are counted from the same moment. A cast would look for the zone UTC among those it knows.
+                // Both count from the same epoch. A cast would look up UTC among the known zones.
                 (DataType::Timestamp(_, None), DataType::Timestamp(unit, Some(_))) => {
                     cast_with_options(array, &DataType::Timestamp(*unit, None), &EXACT)
                         .and_then(|plain| plain.to_data().into_builder().data_type(want.clone()).build())
@@ -142,7 +143,7 @@ fn list(array: &ListArray, item: &FieldRef, path: &str) -> Result<ArrayRef> {
         .map_err(impossible)
 }
 
-/// Refuses whole numbers that lost something on their way into a column of floating-point numbers.
+/// Refuses integers that lost precision in a floating-point column.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming column and row.
@@ -153,7 +154,7 @@ pub fn check_exact(given: &RecordBatch, conformed: &RecordBatch) -> Result<()> {
             continue;
         }
         let nearest = || unfit(given.data_type(), kept.data_type(), field.name());
-        // The greatest numbers of 64 bits become one more than there is on the way, and none on the way back.
+        // The greatest 64-bit integers round up beyond the range, and become null in the cast back.
         let back = cast(kept, given.data_type()).map_err(|e| nearest().with_source(e))?;
         let lost = (0..given.len()).find(|row| {
             given.is_valid(*row) && (back.is_null(*row) || back.slice(*row, 1) != given.slice(*row, 1))
@@ -165,7 +166,7 @@ pub fn check_exact(given: &RecordBatch, conformed: &RecordBatch) -> Result<()> {
     Ok(())
 }
 
-/// Refuses NULL in the columns of `rows` that `declared` says have none, and in what is inside of them.
+/// Refuses NULL in the columns of `rows` that `declared` says are not nullable, and in their nested values.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the column.
@@ -178,7 +179,7 @@ pub fn check_required(rows: &RecordBatch, declared: &Schema) -> Result<()> {
     Ok(())
 }
 
-/// `there` says which values there are at all: a struct that is NULL has none.
+/// Checks the values that exist; `there` masks them, because a struct that is NULL has none.
 fn check_values(values: &ArrayRef, field: &Field, there: Option<&NullBuffer>, path: &str) -> Result<()> {
     let nulls = values.logical_nulls();
     let lacks = nulls.as_ref().is_some_and(|nulls| match there {
@@ -187,9 +188,8 @@ fn check_values(values: &ArrayRef, field: &Field, there: Option<&NullBuffer>, pa
         None => true,
     });
     if lacks && !field.is_nullable() {
-        return Err(
-            invalid("NULL in a column that the table's schema says has none").with_context("column", path)
-        );
+        return Err(invalid("NULL in a column that is not nullable in the table's schema")
+            .with_context("column", path));
     }
     let there = NullBuffer::union(there, nulls.as_ref());
     match (field.data_type(), values.data_type()) {
@@ -221,7 +221,7 @@ fn check_values(values: &ArrayRef, field: &Field, there: Option<&NullBuffer>, pa
     }
 }
 
-/// Nanoseconds are taken in if nothing gets lost by it.
+/// Accepts nanoseconds if the conversion is exact.
 fn whole_micros(nanos: &ArrayRef, micros: &ArrayRef, path: &str) -> Result<()> {
     if !matches!(nanos.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _)) {
         return Ok(());

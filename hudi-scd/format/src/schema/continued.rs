@@ -1,4 +1,4 @@
-//! The Avro text of a table that has one already: what others say there of its columns stays.
+//! Updates an existing Avro schema, and preserves what other writers recorded in it.
 
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use serde_json::value::RawValue;
@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use super::{avro, canonical, evolve::map_value, from_avro, is_meta_column, to_avro};
 use crate::{Result, members::Members};
 
-/// The Avro text of `schema`, of which `old` is the text so far: names, docs, aliases, defaults and properties of
-/// columns, and those of records inside of them, stay as they are. Columns that became wider get the wider type, new ones
-/// come last.
+/// Returns the Avro form of `schema`, based on the previous text `old`. Names, docs, aliases, defaults and
+/// properties of columns and of
+/// nested records are preserved. Widened columns get the wider type, and new ones come last.
 ///
 /// # Errors
 /// As [`to_avro`].
@@ -20,12 +20,12 @@ pub fn continued(old: Option<&str>, schema: &Schema, table_name: &str) -> Result
     let text = from_avro(old).ok().and_then(|said| record(old, said.fields(), schema.fields()));
     match text {
         Some(text) if says(&text, schema) => Ok(text),
-        // A column refers by its name to a type that another one had defined, and does no more.
+        // A column refers by name to a type that another column defined, and that definition is gone.
         _ => to_avro(schema, table_name),
     }
 }
 
-/// The text with the five meta columns in front, as footers hold it.
+/// Returns the text with the five meta columns in front, as in footers.
 pub fn with_meta_columns(text: &str, table_name: &str) -> Result<String> {
     let meta = super::with_meta_columns(&Schema::empty());
     let meta = to_avro(&meta, table_name)?;
@@ -43,14 +43,14 @@ pub fn with_meta_columns(text: &str, table_name: &str) -> Result<String> {
     }
 }
 
-/// Whether a text says just these columns.
+/// Returns `true` if a text declares exactly these columns.
 fn says(text: &str, schema: &Schema) -> bool {
     from_avro(text).is_ok_and(|said| {
         said.fields().len() == schema.fields().len() && canonical(&said).is_ok_and(|said| *said == *schema)
     })
 }
 
-/// The object with another value for one of its members.
+/// Returns the object with another value for one of its members.
 fn object(members: &Members<'_>, name: &str, value: &str) -> String {
     let parts = members.0.iter().map(|(known, raw)| {
         let value = if known == name { value } else { raw.get() };
@@ -59,7 +59,7 @@ fn object(members: &Members<'_>, name: &str, value: &str) -> String {
     format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
 }
 
-/// A record that was `was`, and is to be `is`.
+/// Changes a record from `was` to `is`.
 fn record(old: &str, was: &Fields, is: &Fields) -> Option<String> {
     let members = Members::parse(old).ok()?;
     let old_fields: Vec<&RawValue> = serde_json::from_str(members.get("fields")?.get()).ok()?;
@@ -89,7 +89,7 @@ fn column(old: &str, was: &Field, is: &Field) -> Option<String> {
     Some(object(&members, "type", &kept))
 }
 
-/// A type that was `was`, and is to be `is`.
+/// Changes a type from `was` to `is`.
 fn changed(old: &str, was: &DataType, is: &DataType, name: &str) -> Option<String> {
     if same(was, is) {
         return Some(old.to_owned());
@@ -118,7 +118,7 @@ fn changed(old: &str, was: &DataType, is: &DataType, name: &str) -> Option<Strin
     }
 }
 
-/// Whether a type is as it was but for what may be null.
+/// Returns `true` if two types differ at most in nullability.
 fn same(was: &DataType, is: &DataType) -> bool {
     let alone =
         |data_type: &DataType| canonical(&Schema::new(vec![Field::new("c", data_type.clone(), true)])).ok();
@@ -181,7 +181,7 @@ mod tests {
     fn a_reference_to_a_type_that_is_gone_is_not_left_behind() {
         let old = r#"{"type":"record","name":"r","fields":[
             {"name":"a","type":{"type":"fixed","name":"money","size":3,"logicalType":"decimal","precision":5,"scale":2}},
-            {"name":"b","type":"money","doc":"kept as long as it can be"}]}"#;
+            {"name":"b","type":"money","doc":"kept if possible"}]}"#;
         let schema = |a: DataType| {
             Schema::new(vec![Field::new("a", a, true), Field::new("b", DataType::Decimal128(5, 2), true)])
         };

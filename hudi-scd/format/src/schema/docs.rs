@@ -1,24 +1,25 @@
-//! What is said of columns in words: the `doc` of Avro. (Spark with Hudi 0.15 and 1.0 does not show it.)
+//! Documentation of columns: the `doc` of Avro. (Spark with Hudi 0.15 and 1.0 does not show it.)
 
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
-/// The name under which the metadata of an Arrow field or schema holds its words. A new table keeps those of the schema that it
-/// is defined with, and every commit says them again.
+/// The metadata key of an Arrow field's or schema's documentation. A new table stores the documentation of
+/// its schema, and every commit repeats it.
 pub const DOC: &str = "doc";
 
-/// Metadata that says just this.
+/// Returns metadata with this documentation.
 pub fn doc(text: impl Into<String>) -> HashMap<String, String> {
     HashMap::from([(DOC.to_owned(), text.into())])
 }
 
-/// The words in the metadata of a field or of a schema, if there are any.
+/// Returns the documentation in the metadata of a field or schema, if there is any.
 pub(super) fn doc_of(metadata: &HashMap<String, String>) -> Option<&str> {
     metadata.get(DOC).map(String::as_str).filter(|text| !text.is_empty())
 }
 
-/// The schema, with the words of another one for the columns of the same names, and for what is inside of them.
+/// Returns the schema with the documentation of another one for columns of the same names, and for their
+/// nested fields.
 pub fn documented(schema: &Schema, words: &Schema) -> SchemaRef {
     let metadata = doc_of(words.metadata()).map(doc).unwrap_or_default();
     Arc::new(Schema::new_with_metadata(fields(schema.fields(), words.fields()), metadata))
@@ -53,7 +54,7 @@ fn inside(of: &DataType, words: &DataType) -> DataType {
     }
 }
 
-/// The items of a list and the values of a map have no words of their own.
+/// The items of a list and the values of a map have no documentation of their own.
 fn part(of: &FieldRef, words: &Field) -> FieldRef {
     Arc::new(of.as_ref().clone().with_data_type(inside(of.data_type(), words.data_type())))
 }

@@ -1,4 +1,4 @@
-//! How the schema of a table follows the batches that are written to it.
+//! Evolution of a table's schema by the batches that are written to it.
 
 use std::sync::Arc;
 
@@ -9,15 +9,16 @@ use super::{
 };
 use crate::Result;
 
-/// The schema of the table after a batch with the schema `incoming`: the table's columns in their order, then the
-/// new ones, all nullable.
+/// Returns the schema of the table after a batch with the schema `incoming`: the table's columns in their
+/// order, then the new ones, all nullable.
 ///
-/// A column may become wider, by the promotions of Avro, which are Hudi's: `Int32` to `Int64`, these to `Float32`, these
-/// to `Float64`. (A `Float64` does not hold every `Int64`, nor a `Float32` every `Int32`: who sends such a column wants it
-/// so, and stored values are read as the nearest.) Narrower incoming values stay in the table's type, and are refused if
-/// it does not hold them exactly. Structs, lists and maps evolve inside by the same rules. A batch that lacks a column of the
-/// table is refused, as Hudi refuses it: it would set the stored values to null ([`IS_DELETED_COLUMN`] may be left
-/// out: nothing is deleted then).
+/// A column may become wider, by Avro's promotions, which are also Hudi's: `Int32` to `Int64`, these to
+/// `Float32`, these to `Float64`. (A `Float64` does not represent every `Int64`, nor a `Float32` every
+/// `Int32`. The batch requests the promotion, and stored values are read as the nearest number.) Narrower
+/// incoming values are stored in the table's type, and are refused if it cannot represent them exactly.
+/// Structs, lists and maps evolve inside by the same rules. A batch that lacks a column of the table is
+/// refused, as in Hudi, because it would set the stored values to null ([`IS_DELETED_COLUMN`] may be omitted:
+/// nothing is deleted then).
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the column and both types.
@@ -78,7 +79,7 @@ fn merge_types(table: &DataType, incoming: &DataType, path: &str) -> Result<Data
     }
 }
 
-/// Whether values of one plain type can be kept as such of the other.
+/// Returns `true` if values of one primitive type can be stored unchanged in the other.
 pub(super) fn holds(table: &DataType, incoming: &DataType) -> bool {
     use DataType as T;
     match (table, incoming) {
@@ -88,7 +89,7 @@ pub(super) fn holds(table: &DataType, incoming: &DataType) -> bool {
         (T::Decimal128(precision, scale), T::Decimal128(p, s)) => {
             scale >= s && i16::from(*precision) - i16::from(*scale) >= i16::from(*p) - i16::from(*s)
         }
-        // Without a zone it is taken for UTC, which is what engines show of it.
+        // Without a zone it is treated as UTC, which is how engines display it.
         (T::Timestamp(unit, zone), T::Timestamp(u, z)) => (zone.is_some() || z.is_none()) && unit >= u,
         _ => table == incoming,
     }

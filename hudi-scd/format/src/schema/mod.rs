@@ -1,7 +1,7 @@
-//! The schema of a table: its Arrow types, the Avro text that Hudi keeps of it, how it evolves, and how a batch is
-//! brought to it.
+//! The schema of a table: its Arrow types, its Avro form in Hudi, its evolution, and the conversion of
+//! batches to it.
 //!
-//! | we store | Arrow types taken in | Avro |
+//! | stored as | accepted Arrow types | Avro |
 //! |---|---|---|
 //! | `Boolean` | `Boolean` | `boolean` |
 //! | `Int32` | `Int8`, `Int16`, `Int32`, `UInt8`, `UInt16` | `int` |
@@ -11,18 +11,20 @@
 //! | `Utf8` | `LargeUtf8`, `Utf8View`, dictionaries of them | `string` |
 //! | `Binary` | `LargeBinary`, `BinaryView`, `FixedSizeBinary` | `bytes` |
 //! | `Date32` | `Date64` | `int`, `date` |
-//! | `Timestamp(µs, "UTC")` | any unit and zone; without a zone it is taken for UTC | `long`, `timestamp-micros` |
+//! | `Timestamp(µs, "UTC")` | any unit and zone; without a zone it is treated as UTC | `long`, `timestamp-micros` |
 //! | `List`, `Map`, `Struct` | `LargeList`, `FixedSizeList` | `array`, `map`, `record` |
 //!
-//! Refused, because no column of Hudi keeps them whole: `UInt64` (use `Decimal128(20, 0)`), times of day, intervals,
-//! unions, and a nanosecond timestamp that is not a whole microsecond.
+//! Some types are refused, because no column of Hudi stores them without loss: `UInt64` (use `Decimal128(20,
+//! 0)`), times of day, intervals, unions, and a nanosecond timestamp that is not a whole microsecond.
 //!
-//! Tables of other writers may hold timestamps in milliseconds or of no zone; these are read, and written on as they are.
-//! Tables of our own do not ([`stored`]): Spark's next upsert takes stored milliseconds for microseconds, and of the other
-//! kind (`local-timestamp-micros`) Hudi knows nothing up to 1.0: reads fail or show a number.
+//! Tables of other writers may hold timestamps in milliseconds or without a zone; these are read, and written
+//! unchanged. New tables of this crate do not use them ([`stored`]): Spark's next upsert interprets stored
+//! milliseconds as microseconds, and Hudi up to 1.0 does not know the type without a zone
+//! (`local-timestamp-micros`): reads fail or return a number.
 //!
-//! Lists may hold nulls here. Spark refuses to write such a list unless `parquet.avro.write-old-list-structure` is
-//! false, and, with Hudi 0.x, to rewrite a file with two lists of decimals or structs, its own files too.
+//! Lists may contain nulls here. Spark refuses to write such a list unless
+//! `parquet.avro.write-old-list-structure` is false. With Hudi 0.x, it
+//! also refuses to rewrite a file with two lists of decimals or structs, even one of its own files.
 
 mod avro;
 mod conform;
@@ -55,39 +57,39 @@ pub const META_COLUMNS: [&str; 5] = [
     "_hoodie_file_name",
 ];
 
-/// The column by which a batch says that a record is deleted. Hudi stores it as any other column.
+/// The column that marks a record in a batch as deleted. Hudi stores it like any other column.
 pub const IS_DELETED_COLUMN: &str = "_hoodie_is_deleted";
 
-/// The zone under which timestamps with a zone are kept.
+/// The zone of stored timestamps with a zone.
 pub const UTC: &str = "UTC";
 
 const MAX_PRECISION: u8 = 38;
 
-/// Whether Hudi writes this column itself.
+/// Returns `true` for the columns that Hudi writes itself.
 pub fn is_meta_column(name: &str) -> bool {
     META_COLUMNS.contains(&name)
 }
 
-/// The schema with the five meta columns in front, as it is in base files.
+/// Returns the schema with the five meta columns in front, as in base files.
 pub fn with_meta_columns(schema: &Schema) -> SchemaRef {
     let meta = META_COLUMNS.iter().map(|name| Arc::new(Field::new(*name, DataType::Utf8, true)));
     let data = schema.fields().iter().filter(|field| !is_meta_column(field.name())).cloned();
     Arc::new(Schema::new(meta.chain(data).collect::<Vec<FieldRef>>()))
 }
 
-/// The schema without the five meta columns, as it is in commit metadata.
+/// Returns the schema without the five meta columns, as in commit metadata.
 pub fn without_meta_columns(schema: &Schema) -> SchemaRef {
     let data = schema.fields().iter().filter(|field| !is_meta_column(field.name())).cloned();
     Arc::new(Schema::new(data.collect::<Vec<FieldRef>>()))
 }
 
-/// The schema as a table keeps it: the types of the [module's table](self), every column nullable, no metadata, meta
-/// columns left out.
+/// Returns the schema as a table stores it: the types of the [module's table](self), every column nullable,
+/// no metadata, no meta columns.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for a type that a table cannot keep, for a name that Avro does not allow (Hudi would
-/// look for the column under another name and find nothing), and for names that differ only in case (Spark and Hive
-/// do not tell them apart); the error names the column.
+/// [`ErrorKind::InvalidInput`] for a type that a table cannot store, for a name that Avro does not allow
+/// (Hudi would look for the column under another name and find nothing), and for names that differ only in
+/// case (Spark and Hive ignore case); the error names the column.
 pub fn canonical(schema: &Schema) -> Result<SchemaRef> {
     let fields = canonical_fields(without_meta_columns(schema).fields(), "")?;
     if fields.is_empty() {
@@ -96,7 +98,8 @@ pub fn canonical(schema: &Schema) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The schema that a new table of ours gets: [`canonical`], with all timestamps in microseconds and in UTC.
+/// Returns the schema of a new table of this crate: [`canonical`], with all timestamps in microseconds and in
+/// UTC.
 ///
 /// # Errors
 /// As [`canonical`].
@@ -108,7 +111,7 @@ fn stored_fields(fields: &Fields) -> Fields {
     fields.iter().map(stored_field).collect()
 }
 
-/// As a canonical column that is new in a table is kept.
+/// Returns the stored form of a canonical column that is new in a table.
 fn stored_field(field: &FieldRef) -> FieldRef {
     use DataType as T;
     let data_type = match field.data_type() {
@@ -141,7 +144,7 @@ fn canonical_fields(fields: &Fields, path: &str) -> Result<Fields> {
     Ok(out.into())
 }
 
-/// The type that a table keeps for values of `incoming`; `path` names the column in errors.
+/// Returns the type in which a table stores values of `incoming`; `path` names the column in errors.
 fn canonical_type(incoming: &DataType, path: &str) -> Result<DataType> {
     use DataType as T;
     Ok(match incoming {
@@ -186,18 +189,18 @@ fn canonical_type(incoming: &DataType, path: &str) -> Result<DataType> {
     })
 }
 
-// The names that the Parquet format gives the parts of lists and maps, so that the writer needs no renaming.
+// The Parquet format's names for the parts of lists and maps, so that the writer needs no renaming.
 const ELEMENT: &str = "element";
 const ENTRIES: &str = "key_value";
 const KEY: &str = "key";
 const VALUE: &str = "value";
 
-/// The list type with this item.
+/// Returns the list type with this item.
 pub fn list_of(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new(ELEMENT, item, true)))
 }
 
-/// The map type from text to this value.
+/// Returns the map type from strings to this value.
 pub fn map_of(value: DataType, nullable: bool) -> DataType {
     let entry = vec![Field::new(KEY, DataType::Utf8, false), Field::new(VALUE, value, nullable)];
     DataType::Map(Arc::new(Field::new(ENTRIES, DataType::Struct(entry.into()), false)), false)
@@ -257,7 +260,7 @@ mod tests {
         let expected = [micros.clone(), list_of(place), map_of(micros, true)];
         let types: Vec<_> = kept.fields().iter().map(|field| field.data_type().clone()).collect();
         assert_eq!(types, expected);
-        assert_eq!(reconcile(&kept, &schema).unwrap(), kept, "batches go on as they came");
+        assert_eq!(reconcile(&kept, &schema).unwrap(), kept, "later batches keep their types");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! [`CommitMetadata`]: the content of a `.commit` file, every field that Java writes: JSON, from table version 8 on Avro.
+//! [`CommitMetadata`]: the content of a `.commit` file, with every field that Java writes: JSON, from table
+//! version 8 on Avro.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::{Instant, avro::ocf};
 use crate::{Error, ErrorKind, Result};
 
-/// What a commit did, as its file on the timeline says.
+/// The metadata of a commit, as in its timeline file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct CommitMetadata {
-    /// What was written, by partition path.
+    /// The written files, by partition path.
     pub partition_to_write_stats: BTreeMap<String, Vec<WriteStat>>,
-    /// Whether this is a compaction.
+    /// The commit is a compaction.
     pub compacted: bool,
-    /// Free texts; [`CommitMetadata::schema`] is one of them. A value may be null.
+    /// Free-form entries, including [`CommitMetadata::schema`]. A value may be null.
     pub extra_metadata: BTreeMap<String, Option<String>>,
     /// `UPSERT`, `INSERT`, `DELETE` and so on.
     pub operation_type: Option<String>,
@@ -25,7 +26,7 @@ pub struct CommitMetadata {
     pub partition_to_replace_file_ids: BTreeMap<String, Vec<String>>,
 }
 
-/// What a commit did to one file group.
+/// The changes of a commit to one file group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
@@ -35,15 +36,15 @@ pub struct WriteStat {
     /// The new base file, relative to the table.
     pub path: Option<String>,
     pub(crate) cdc_stats: Option<serde_json::Value>,
-    /// The instant of the version before, or the text `null` for a new file group.
+    /// The instant of the previous version, or the string `null` for a new file group.
     pub prev_commit: Option<String>,
-    /// Rows in the new file.
+    /// Number of rows in the new file.
     pub num_writes: i64,
-    /// Stored rows that are gone, those that moved to another partition too.
+    /// Number of deleted rows, including those that moved to another partition.
     pub num_deletes: i64,
-    /// Stored rows that were replaced.
+    /// Number of updated rows.
     pub num_update_writes: i64,
-    /// New rows, those that moved here too.
+    /// Number of inserted rows, including those that moved here.
     pub num_inserts: i64,
     /// Size of the new file.
     pub total_write_bytes: i64,
@@ -62,7 +63,7 @@ pub struct WriteStat {
     pub file_size_in_bytes: i64,
     pub(crate) min_event_time: Option<i64>,
     pub(crate) max_event_time: Option<i64>,
-    /// How long it took.
+    /// The duration of the write.
     pub runtime_stats: Option<RuntimeStats>,
 }
 
@@ -78,7 +79,7 @@ pub struct RuntimeStats {
     pub total_create_time: i64,
 }
 
-/// What Java writes for the version before a file group's first: not null, but the word.
+/// The previous version of a new file group: Java writes the string, not a JSON null.
 const NO_COMMIT: &str = "null";
 
 impl Default for WriteStat {
@@ -112,18 +113,18 @@ impl Default for WriteStat {
 }
 
 impl WriteStat {
-    /// The instant of the version before, if there was one.
+    /// Returns the instant of the previous version, if there is one.
     pub fn previous(&self) -> Option<Instant> {
         self.prev_commit.as_deref()?.parse().ok()
     }
 
-    /// Names the commit whose file this one continues.
+    /// Sets the commit whose file this one continues.
     pub fn with_previous(mut self, previous: Option<Instant>) -> Self {
         self.prev_commit = Some(previous.map_or_else(|| NO_COMMIT.to_owned(), |instant| instant.to_string()));
         self
     }
 
-    /// Records how long the file took to write, and how.
+    /// Records the duration of writing the file, for an existing or a new file group.
     pub fn with_runtime(mut self, millis: i64, created: bool) -> Self {
         let (total_create_time, total_upsert_time) = if created { (millis, 0) } else { (0, millis) };
         self.runtime_stats = Some(RuntimeStats { total_scan_time: 0, total_upsert_time, total_create_time });
@@ -136,12 +137,12 @@ impl CommitMetadata {
     /// Hudi's `SerDeHelper.LATEST_SCHEMA`.
     const NUMBERED_SCHEMA: &'static str = "latest_schema";
 
-    /// The Avro schema of the data columns, as JSON.
+    /// Returns the Avro schema of the data columns, as JSON.
     pub fn schema(&self) -> Option<&str> {
         self.extra_metadata.get(Self::SCHEMA)?.as_deref().filter(|schema| !schema.is_empty())
     }
 
-    /// Whether columns are told apart by numbers: a table whose columns were renamed or dropped under
+    /// Returns `true` if columns are identified by number: columns of the table were renamed or dropped under
     /// `hoodie.schema.on.read.enable`. Its base files keep the old names.
     pub fn numbers_columns(&self) -> bool {
         let numbered = self.extra_metadata.get(Self::NUMBERED_SCHEMA).and_then(Option::as_deref);
@@ -154,12 +155,12 @@ impl CommitMetadata {
         self
     }
 
-    /// Every file group's statistics, by partition path.
+    /// Returns the statistics of all file groups.
     pub fn stats(&self) -> impl Iterator<Item = &WriteStat> {
         self.partition_to_write_stats.values().flatten()
     }
 
-    /// Reads the bytes of `file`, which an error names. A commit of an old writer may be empty.
+    /// Parses the bytes of `file`, which an error names. A commit of an old writer may be empty.
     pub fn parse(bytes: &[u8], file: impl std::fmt::Display) -> Result<Self> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -167,20 +168,20 @@ impl CommitMetadata {
         if ocf::is_container(bytes) {
             let found = ocf::decode_as_json(bytes).and_then(|record| {
                 serde_json::from_value(record).map_err(|cause| {
-                    Error::new(ErrorKind::Corrupt, "the metadata of a commit is not the expected Avro record")
+                    Error::new(ErrorKind::Corrupt, "the metadata of a commit is not a valid Avro record")
                         .with_source(cause)
                 })
             });
             return found.map_err(|error| error.with_context("file", file));
         }
         serde_json::from_slice(bytes).map_err(|cause| {
-            Error::new(ErrorKind::Corrupt, "the metadata of a commit is not the expected JSON")
+            Error::new(ErrorKind::Corrupt, "the metadata of a commit is not valid JSON")
                 .with_context("file", file)
                 .with_source(cause)
         })
     }
 
-    /// Encodes the metadata as it is stored.
+    /// Encodes the metadata in its stored form.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         serde_json::to_vec_pretty(self).map_err(|cause| {
             Error::new(ErrorKind::InvalidInput, "the metadata of a commit cannot be written")

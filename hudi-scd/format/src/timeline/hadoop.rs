@@ -1,4 +1,5 @@
-//! CRC32, and the checksums of Hadoop's local file system: `.NAME.crc` beside each file, which readers there believe.
+//! CRC32, and the checksums of Hadoop's local file system: `.NAME.crc` beside each file, which Hadoop's
+//! readers verify.
 
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
@@ -16,12 +17,13 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// The CRC32 of zip and Java.
+/// Computes the CRC32 of zip and Java.
 pub fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| (crc >> 8) ^ TABLE[((crc ^ u32::from(*byte)) & 0xFF) as usize])
 }
 
-/// Whether checksums are those of a file: `crc\0`, the length of a chunk, and the CRC32 of each, all big endian.
+/// Returns `true` if checksums match a file: `crc\0`, the length of a chunk, and the CRC32 of each, all big
+/// endian.
 pub fn holds(checksums: &[u8], file: &[u8]) -> bool {
     let Some(([b'c', b'r', b'c', 0, length @ ..], sums)) = checksums.split_first_chunk::<8>() else {
         return false;

@@ -1,4 +1,4 @@
-//! [`Instant`]: the name of a moment on the timeline, and how new ones are minted.
+//! [`Instant`]: the name of a point on the timeline, and the creation of new ones.
 
 use std::{fmt, str::FromStr};
 
@@ -7,10 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Error, ErrorKind, Result};
 
-/// A moment on the timeline: `yyyyMMddHHmmssSSS` in the timeline's time zone, as in `20261123042633497`.
+/// A point on the timeline: `yyyyMMddHHmmssSSS` in the timeline's time zone, as in `20261123042633497`.
 ///
-/// It is a name rather than a time: two instants are compared as text, which is what every reader of Hudi does.
-/// Tables older than Hudi 0.10 have instants without milliseconds, 14 digits; they parse and sort as well.
+/// It is a name rather than a time: instants are compared as strings, as in every reader of Hudi. Tables
+/// older than Hudi 0.10 have instants
+/// without milliseconds, with 14 digits; they parse and sort correctly too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant([u8; Self::DIGITS]);
 
@@ -18,7 +19,7 @@ impl Instant {
     const DIGITS: usize = 17;
     const DIGITS_WITHOUT_MILLIS: usize = 14;
 
-    /// The instant of a point in time, to the millisecond.
+    /// Returns the instant of a point in time, to the millisecond.
     pub fn from_timestamp(timestamp: Timestamp, zone: &TimeZone) -> Self {
         Self::from_civil(zone.to_datetime(timestamp))
     }
@@ -39,7 +40,8 @@ impl Instant {
         Self(digits)
     }
 
-    /// The point in time that the digits say, if they are a date; Hudi's bootstrap instants are none.
+    /// Returns the point in time that the digits represent, or `None` if they are not a date, as in Hudi's
+    /// bootstrap instants.
     pub fn to_timestamp(self, zone: &TimeZone) -> Option<Timestamp> {
         zone.to_timestamp(self.to_civil()?).ok()
     }
@@ -60,16 +62,16 @@ impl Instant {
         .ok()
     }
 
-    /// The digits.
+    /// Returns the digits.
     pub fn as_str(&self) -> &str {
         let digits = self.0.iter().take_while(|digit| **digit != 0).count();
         std::str::from_utf8(&self.0[..digits]).unwrap_or_default()
     }
 
-    /// A new instant: now, or a millisecond after `newest` where the clock lags behind the timeline.
+    /// Creates a new instant: now, or a millisecond after `newest` if the clock lags behind the timeline.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if `newest` is later than now and yet no date.
+    /// [`ErrorKind::Corrupt`] if `newest` is later than now but not a date.
     pub fn mint(now: Timestamp, zone: &TimeZone, newest: Option<Self>) -> Result<Self> {
         let instant = Self::from_timestamp(now, zone);
         match newest {

@@ -1,4 +1,4 @@
-//! The timeline: what was done to a table, when, and how far it got.
+//! The timeline: the actions on a table, with their times and states.
 
 pub mod archive;
 pub mod avro;
@@ -17,7 +17,7 @@ pub use self::{
 };
 use crate::names;
 
-/// What is done to a table.
+/// An action on a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Action {
@@ -33,11 +33,11 @@ pub enum Action {
     LogCompaction,
     /// Old versions were deleted.
     Clean,
-    /// A write that died was undone.
+    /// An unfinished write was undone.
     Rollback,
-    /// The table was set back to a savepoint.
+    /// The table was restored to a savepoint.
     Restore,
-    /// A commit was protected against cleaning.
+    /// A commit was protected from cleaning.
     Savepoint,
     /// An index was built in the metadata table.
     Indexing,
@@ -60,7 +60,7 @@ impl Action {
         Self::SchemaCommit,
     ];
 
-    /// The action's name in file names and metadata.
+    /// Returns the action's name in file names and metadata.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Commit => "commit",
@@ -77,12 +77,12 @@ impl Action {
         }
     }
 
-    /// The action of this name.
+    /// Returns the action of this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.as_str() == name)
     }
 
-    /// Whether a completed one changes which rows there are.
+    /// Returns `true` if a completed action of this kind changes rows.
     pub fn writes_rows(self) -> bool {
         matches!(self, Self::Commit | Self::ReplaceCommit)
     }
@@ -94,7 +94,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// How far an action got: `Requested`, then `Inflight`, then `Completed`.
+/// The progress of an action: `Requested`, then `Inflight`, then `Completed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// Planned.
@@ -106,10 +106,10 @@ pub enum State {
 }
 
 impl State {
-    /// Every state, in order.
+    /// All states, in order.
     pub const ALL: [Self; 3] = [Self::Requested, Self::Inflight, Self::Completed];
 
-    /// The state's name in metadata.
+    /// Returns the state's name in metadata.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requested => "REQUESTED",
@@ -128,41 +128,41 @@ impl fmt::Display for State {
 /// An action on the timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelineEntry {
-    /// When it was requested.
+    /// The time at which it was requested.
     pub instant: Instant,
-    /// What it does.
+    /// Its kind.
     pub action: Action,
-    /// How far it got.
+    /// Its latest state.
     pub state: State,
-    /// The states that have a file; a reader needs only the furthest.
+    /// The states that have a file; a reader needs only the latest.
     files: [bool; 3],
     completed_at: Option<Instant>,
 }
 
 impl TimelineEntry {
-    /// Whether the action has not completed.
+    /// Returns `true` if the action has not completed.
     pub fn is_pending(&self) -> bool {
         self.state != State::Completed
     }
 
-    /// When the action completed, in tables that keep it: those of version 8 and later.
+    /// Returns the completion time, in tables that store it: versions 8 and later.
     pub fn completed_at(&self) -> Option<Instant> {
         self.completed_at
     }
 
-    /// Whether there is a file for a state.
+    /// Returns `true` if there is a file for a state.
     pub fn has_file(&self, state: State) -> bool {
         self.files[state as usize]
     }
 }
 
-/// The active timeline of a table: its actions, oldest first, as they were when it was loaded.
+/// The active timeline of a table: its actions, oldest first, at the time of loading.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
-    /// The paths of the checksums that Hadoop's local file system keeps beside the files.
+    /// The paths of the checksums that Hadoop's local file system writes beside the files.
     checksums: Vec<String>,
-    /// Instants newer than the first active one that are archived all the same.
+    /// Instants newer than the first active one that are nevertheless archived.
     archived: BTreeSet<Instant>,
     /// The names of the folders beside the timeline's files.
     folders: BTreeSet<String>,
@@ -181,13 +181,13 @@ impl Timeline {
         self.others.contains(name)
     }
 
-    /// The timeline of layout 1.
+    /// Builds the timeline of layout 1.
     pub fn from_file_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let parsed = names.into_iter().filter_map(names::parse_instant_file_name);
         Self::of_files(parsed.map(|(instant, action, state)| (instant, action, state, None)))
     }
 
-    /// The timeline of layout 2.
+    /// Builds the timeline of layout 2.
     pub fn from_timed_file_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self::of_files(names.into_iter().filter_map(names::parse_timed_file_name))
     }
@@ -209,26 +209,27 @@ impl Timeline {
         Self { entries, ..Self::default() }
     }
 
-    /// The completion times of completed commits, by their instants, in tables that keep them.
+    /// Returns the completion times of completed commits, by instant, in tables that store them.
     pub fn completions(&self) -> impl Iterator<Item = (Instant, Instant)> {
         self.completed_commits().filter_map(|entry| Some((entry.instant, entry.completed_at?)))
     }
 
-    /// Returns `true` if the active timeline neither knows an instant nor begins after it: only the archive can tell then.
+    /// Returns `true` if the active timeline neither contains an instant nor begins after it: only the
+    /// archive can decide then.
     pub fn lacks(&self, instant: Instant) -> bool {
         let first = self.completed_commits().next();
         first.is_some_and(|first| instant > first.instant)
             && !self.entries.iter().any(|entry| entry.instant == instant && entry.action.writes_rows())
     }
 
-    /// Takes over which instants are archived, though older ones are active: a slow commit completes after faster ones.
+    /// Adds archived instants that are newer than active ones: a slow commit completes after faster ones.
     pub fn add_archived(&mut self, archived: impl IntoIterator<Item = Instant>) {
         let lacking: BTreeSet<Instant> =
             archived.into_iter().filter(|instant| self.lacks(*instant)).collect();
         self.archived.extend(lacking);
     }
 
-    /// Adds the paths of the checksums that Hadoop's local file system keeps beside the files.
+    /// Adds the paths of the checksums that Hadoop's local file system writes beside the files.
     #[must_use]
     pub fn with_checksums(self, checksums: Vec<String>) -> Self {
         Self { checksums, ..self }
@@ -240,43 +241,43 @@ impl Timeline {
         Self { folders, others, ..self }
     }
 
-    /// The paths of the checksums that Hadoop's local file system keeps beside the files.
+    /// Returns the paths of the checksums that Hadoop's local file system writes beside the files.
     pub fn checksums(&self) -> &[String] {
         &self.checksums
     }
 
-    /// Every action, oldest first.
+    /// Returns every action, oldest first.
     pub fn entries(&self) -> &[TimelineEntry] {
         &self.entries
     }
 
-    /// The newest instant of any action in any state.
+    /// Returns the newest instant of any action in any state.
     pub fn newest(&self) -> Option<Instant> {
         self.entries.last().map(|entry| entry.instant)
     }
 
-    /// The completed actions that changed rows, oldest first.
+    /// Returns the completed actions that changed rows, oldest first.
     pub fn completed_commits(&self) -> impl DoubleEndedIterator<Item = &TimelineEntry> {
         self.entries.iter().filter(|entry| entry.action.writes_rows() && !entry.is_pending())
     }
 
-    /// The instant of the newest completed commit: what a snapshot shows.
+    /// Returns the instant of the newest completed commit, which a snapshot shows.
     pub fn latest_commit(&self) -> Option<Instant> {
         self.completed_commits().next_back().map(|entry| entry.instant)
     }
 
-    /// The actions of one kind that are not completed, oldest first.
+    /// Returns the pending actions of one kind, oldest first.
     pub fn pending(&self, action: Action) -> impl DoubleEndedIterator<Item = &TimelineEntry> {
         self.entries.iter().filter(move |entry| entry.action == action && entry.is_pending())
     }
 
-    /// The completed actions of one kind, oldest first.
+    /// Returns the completed actions of one kind, oldest first.
     pub fn completed(&self, action: Action) -> impl DoubleEndedIterator<Item = &TimelineEntry> {
         self.entries.iter().filter(move |entry| entry.action == action && !entry.is_pending())
     }
 
-    /// Whether a file written at `instant` counts: its commit completed, or is older than the active timeline and
-    /// therefore archived.
+    /// Returns `true` if a file written at `instant` is visible: its commit completed, or is older than the
+    /// active timeline and therefore archived.
     pub fn is_committed(&self, instant: Instant) -> bool {
         let mut commits = self.completed_commits();
         match commits.next() {

@@ -2,12 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A readable instant with this number.
+/// Returns a readable instant with this number.
 fn instant(number: usize) -> Instant {
     Instant::from_timestamp(at(number), &TimeZone::UTC)
 }
 
-/// One commit a minute.
+/// Returns the time of a commit, one per minute.
 fn at(number: usize) -> Timestamp {
     Timestamp::from_second(1_795_000_000 + 60 * number as i64).unwrap()
 }
@@ -121,7 +121,7 @@ fn prints_what_would_happen() {
     ");
 }
 
-/// The cleans of tables that Spark wrote, one after the other.
+/// Compares with the successive cleans of tables that Spark wrote.
 #[rstest::rstest]
 #[case("customer-0.15", 10, 3)]
 #[case("customer-0.14", 2, 2)]
@@ -191,7 +191,8 @@ fn plans_what_spark_planned(#[case] table: &str, #[case] retained: u32, #[case] 
 }
 
 proptest! {
-    /// A version stays if and only if a read sees it: one as of an instant of the window, or just before it.
+    /// A version is kept if and only if a read sees it: one as of an instant of the window, or just before
+    /// it.
     #[test]
     fn keeps_exactly_what_reads_of_the_window_see(
         written in prop::collection::vec(prop::collection::btree_set(0_usize..30, 0..30), 1..4),
@@ -220,7 +221,7 @@ proptest! {
         }
     }
 
-    /// Looking only where commits left the window finds what looking everywhere finds.
+    /// Inspecting only partitions where commits left the window finds the same deletions as inspecting all.
     #[test]
     fn the_scope_loses_nothing(
         commits in prop::collection::vec(prop::collection::btree_set(0_usize..4, 0..4), 1..40),
@@ -250,7 +251,7 @@ proptest! {
             };
             let plan = plan(policy, &timeline, &looked_at);
             prop_assert_eq!(deleted(&plan), deleted(&everywhere));
-            // Hudi stores only cleans that delete something; only those move the mark.
+            // Hudi stores only cleans that delete something, and only those move the mark.
             if !plan.is_empty() {
                 for deletion in plan.deletions() {
                     let p: usize = deletion.partition.parse().unwrap();

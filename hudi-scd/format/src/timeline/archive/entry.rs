@@ -1,4 +1,4 @@
-//! [`ArchivedEntry`]: a file of the timeline as the archive keeps it.
+//! [`ArchivedEntry`]: a timeline file in the archive.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,19 @@ use crate::{
     },
 };
 
-/// A file of the timeline in the archive: one for each state of an action. What it said is in the field for its kind;
-/// other kinds, which tables of this version do not write, are left out.
+/// A timeline file in the archive: one for each state of an action. Its content is in the field for its kind;
+/// other kinds, which tables of this version do not have, are omitted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieArchivedMetaEntry", rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct ArchivedEntry {
-    /// What a commit did.
+    /// The metadata of a commit.
     pub hoodie_commit_metadata: Option<ArchivedCommit>,
-    /// What a clean did.
+    /// The metadata of a clean.
     pub hoodie_clean_metadata: Option<CleanMetadata>,
-    /// What a rollback did.
+    /// The metadata of a rollback.
     pub hoodie_rollback_metadata: Option<RollbackMetadata>,
-    /// What a savepoint protects.
+    /// The metadata of a savepoint.
     pub hoodie_save_point_metadata: Option<SavepointMetadata>,
     /// The instant.
     pub commit_time: Option<String>,
@@ -33,29 +33,29 @@ pub struct ArchivedEntry {
     pub action_type: Option<String>,
     /// The version of the record: 1.
     pub version: Option<i32>,
-    /// What a clean was going to do.
+    /// The plan of a clean.
     pub hoodie_cleaner_plan: Option<CleanPlan>,
     /// `REQUESTED`, `INFLIGHT` or `COMPLETED`.
     pub action_state: Option<String>,
-    /// What a replacecommit did.
+    /// The metadata of a replacecommit.
     pub hoodie_replace_commit_metadata: Option<ArchivedReplaceCommit>,
-    /// What a replacecommit was going to do.
+    /// The plan of a replacecommit.
     pub hoodie_requested_replace_metadata: Option<RequestedReplace>,
-    /// What a replacecommit had begun to do.
+    /// The inflight metadata of a replacecommit.
     #[serde(rename = "HoodieInflightReplaceMetadata")]
     pub hoodie_inflight_replace_metadata: Option<ArchivedCommit>,
-    /// When the file was written, in the form of an instant.
+    /// The time at which the file was written, in the form of an instant.
     pub state_transition_time: Option<String>,
 }
 
-/// What a commit did, in the archive.
+/// The metadata of a commit, in the archive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieCommitMetadata", rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct ArchivedCommit {
-    /// What was written, by partition path.
+    /// The written files, by partition path.
     pub partition_to_write_stats: Option<BTreeMap<String, Vec<ArchivedWriteStat>>>,
-    /// Free texts, the schema among them.
+    /// Free-form entries, including the schema.
     pub extra_metadata: Option<BTreeMap<String, String>>,
     /// The version of the record: 1.
     pub version: Option<i32>,
@@ -63,14 +63,14 @@ pub struct ArchivedCommit {
     pub operation_type: Option<String>,
 }
 
-/// What a replacecommit did, in the archive.
+/// The metadata of a replacecommit, in the archive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieReplaceCommitMetadata", rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct ArchivedReplaceCommit {
-    /// What was written, by partition path.
+    /// The written files, by partition path.
     pub partition_to_write_stats: Option<BTreeMap<String, Vec<ArchivedWriteStat>>>,
-    /// Free texts, the schema among them.
+    /// Free-form entries, including the schema.
     pub extra_metadata: Option<BTreeMap<String, String>>,
     /// The version of the record: 1.
     pub version: Option<i32>,
@@ -80,7 +80,7 @@ pub struct ArchivedReplaceCommit {
     pub partition_to_replace_file_ids: Option<BTreeMap<String, Vec<String>>>,
 }
 
-/// What a commit did to one file group, in the archive.
+/// The changes of a commit to one file group, in the archive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieWriteStat", rename_all = "camelCase", default)]
 #[non_exhaustive]
@@ -89,43 +89,43 @@ pub struct ArchivedWriteStat {
     pub file_id: Option<String>,
     /// The new base file, relative to the table.
     pub path: Option<String>,
-    /// The instant of the version before, or the text `null`.
+    /// The instant of the previous version, or the string `null`.
     pub prev_commit: Option<String>,
-    /// Rows in the new file.
+    /// Number of rows in the new file.
     pub num_writes: Option<i64>,
-    /// Stored rows that are gone.
+    /// Number of deleted rows.
     pub num_deletes: Option<i64>,
-    /// Stored rows that were replaced.
+    /// Number of updated rows.
     pub num_update_writes: Option<i64>,
     /// Size of the new file.
     pub total_write_bytes: Option<i64>,
-    /// Rows that could not be written.
+    /// Number of rows that could not be written.
     pub total_write_errors: Option<i64>,
     /// The partition path.
     pub partition_path: Option<String>,
-    /// Of merge-on-read, as the next three and the three before the size.
+    /// Merge-on-read only, like the other fields marked so.
     pub total_log_records: Option<i64>,
-    /// See above.
+    /// Merge-on-read only.
     pub total_log_files: Option<i64>,
-    /// See above.
+    /// Merge-on-read only.
     pub total_updated_records_compacted: Option<i64>,
-    /// New rows.
+    /// Number of inserted rows.
     pub num_inserts: Option<i64>,
-    /// See above.
+    /// Merge-on-read only.
     pub total_log_blocks: Option<i64>,
-    /// See above.
+    /// Merge-on-read only.
     pub total_corrupt_log_block: Option<i64>,
-    /// See above.
+    /// Merge-on-read only.
     pub total_rollback_blocks: Option<i64>,
     /// Size of the new file.
     pub file_size_in_bytes: Option<i64>,
 }
 
 impl ArchivedEntry {
-    /// The entry for a file of the timeline with this content, written at `modified`.
+    /// Creates the entry for a timeline file with this content, written at `modified`.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if the content is not what the file's name says; the caller knows the name.
+    /// [`ErrorKind::Corrupt`] if the content does not match the file's name; the caller knows the name.
     pub fn read(
         instant: Instant,
         action: Action,
@@ -167,11 +167,9 @@ impl ArchivedEntry {
     }
 }
 
-/// From the JSON of a commit; a file that is empty, as a requested one, makes what Hudi makes of it.
+/// Converts the JSON of a commit. An empty file, such as a requested one, gives the same entry as in Hudi.
 fn commit<T: DeserializeOwned>(content: &[u8]) -> Result<T> {
-    let corrupt = |e: serde_json::Error| {
-        Error::new(ErrorKind::Corrupt, "commit is not what it should be").with_source(e)
-    };
+    let corrupt = |e: serde_json::Error| Error::new(ErrorKind::Corrupt, "commit is not valid").with_source(e);
     let mut json: Value = if content.is_empty() {
         json!({ "partitionToWriteStats": {}, "operationType": "UNKNOWN" })
     } else {
@@ -180,7 +178,7 @@ fn commit<T: DeserializeOwned>(content: &[u8]) -> Result<T> {
     if let Some(json) = json.as_object_mut() {
         let texts = json.entry("extraMetadata").or_insert_with(|| json!({}));
         if let Some(texts) = texts.as_object_mut() {
-            // Avro's map has no place for null.
+            // Avro's map cannot hold null.
             texts.retain(|_, text| !text.is_null());
             texts.insert("ROLLING_STAT".to_owned(), json!(""));
         }

@@ -1,4 +1,4 @@
-//! The archive's files: Hudi's log format, in which a block holds some records and the schema that they have.
+//! The archive's files: Hudi's log format, in which a block holds some records and their schema.
 //!
 //! ```text
 //! "#HUDI#" | i64 size | i32 version | i32 block type | header | i64 length of content | content | footer | i64 size + 6
@@ -35,7 +35,7 @@ pub(super) fn encode_block<T: Serialize>(schema: &RecordSchema, records: &[T]) -
     put_i64(&mut block, content.len() as i64);
     block.extend_from_slice(&content);
     put_i32(&mut block, 0);
-    // The size counts the eight bytes at the end too, and that number counts the magic as well.
+    // The size includes the eight bytes at the end, and that number includes the magic as well.
     let size = block.len() as i64 + 8;
     put_i64(&mut block, size + MAGIC.len() as i64);
     let mut out = Vec::with_capacity(block.len() + 14);
@@ -45,7 +45,7 @@ pub(super) fn encode_block<T: Serialize>(schema: &RecordSchema, records: &[T]) -
     out
 }
 
-/// The records of all blocks of a file.
+/// Decodes the records of all blocks of a file.
 pub(super) fn decode<T: DeserializeOwned>(file: &[u8]) -> Result<Vec<T>> {
     let mut input = Input(file);
     let mut records = Vec::new();
@@ -90,14 +90,15 @@ fn decode_block<T: DeserializeOwned>(mut block: Input<'_>, records: &mut Vec<T>)
     }
     for _ in 0..content.i32()? {
         let mut record = content.bytes()?;
-        // By way of a value: records that newer releases nest in fields of theirs cannot be passed over on the direct way.
+        // Decodes through a value, because the direct decoder cannot skip records that newer releases nest in
+        // additional fields.
         let record = reader.read_value(&mut record).and_then(|value| from_value(&value));
         records.push(record.map_err(|e| corrupt("archive has a broken record").with_source(e))?);
     }
     Ok(())
 }
 
-/// What is left to read.
+/// The remaining input.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -113,7 +114,7 @@ impl<'a> Input<'a> {
         Ok(i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
-    /// A length of eight bytes.
+    /// Reads a length of eight bytes.
     fn length(&mut self) -> Result<usize> {
         let bytes = self.take(8)?;
         let mut number = [0; 8];

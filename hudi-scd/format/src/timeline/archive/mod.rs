@@ -1,12 +1,13 @@
-//! The archive: where the files of old actions go when they leave the active timeline.
+//! The archive: the storage of old actions' files after they leave the active timeline.
 //!
-//! An action has three files on the timeline, and every reader lists them all; the oldest are therefore moved into log
-//! files `.hoodie/{archive folder}/.commits_.archive.{n}_1-0-1`, one record for each file. No reader needs the archive: base
-//! files older than the active timeline count as committed.
+//! An action has three files on the timeline, and every reader lists them all. The oldest are therefore moved
+//! into log files `.hoodie/{archive folder}/.commits_.archive.{n}_1-0-1`, one record per file. No reader
+//! needs the archive, because base files older than the active timeline count as committed.
 //!
-//! [`to_archive`] decides, [`ArchivedEntry::read`] and [`encode`] make the log file. What is archived is then deleted: of each
-//! action the requested and inflight files before the completed one, and older actions before younger ones, since a
-//! crash in between must not leave a commit that looks like one which died.
+//! [`to_archive`] selects the actions; [`ArchivedEntry::read`] and [`encode`] create the log file. The
+//! archived files are then deleted: requested and inflight files of an action before its completed one, and
+//! older actions before younger ones, because a crash in between must not leave a commit that looks like an
+//! unfinished one.
 
 mod entry;
 mod log;
@@ -21,16 +22,16 @@ use crate::Result;
 /// Hudi's `hoodie.commits.archival.batch`.
 const RECORDS_PER_BLOCK: usize = 10;
 
-/// How long the active timeline may grow, and how short it becomes.
+/// The limits of the active timeline's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveLimits {
-    /// So many completed commits stay (`hoodie.keep.min.commits`).
+    /// The number of completed commits that are kept (`hoodie.keep.min.commits`).
     pub keep_min: usize,
-    /// With more completed commits than this, there is work to do (`hoodie.keep.max.commits`).
+    /// The number of completed commits above which actions are archived (`hoodie.keep.max.commits`).
     pub keep_max: usize,
 }
 
-/// Hudi's: 20 and 30.
+/// Hudi's defaults: 20 and 30.
 impl Default for ArchiveLimits {
     fn default() -> Self {
         Self { keep_min: 20, keep_max: 30 }
@@ -38,8 +39,8 @@ impl Default for ArchiveLimits {
 }
 
 impl ArchiveLimits {
-    /// Limits that leave the retained commits on the active timeline, and the two before them: Hudi raises its own
-    /// in the same way, instead of failing.
+    /// Raises the limits so that the retained commits, and the two before them, stay on the active timeline.
+    /// Hudi raises its own limits in the same way, instead of failing.
     fn outside(self, retained_commits: usize) -> Self {
         let keep_min = self.keep_min.max(retained_commits.saturating_add(2));
         let room = self.keep_max.saturating_sub(self.keep_min);
@@ -47,12 +48,13 @@ impl ArchiveLimits {
     }
 }
 
-/// The actions to archive, in the order in which the archive takes them: cleans and rollbacks, then commits, each
-/// oldest first. Nothing is touched.
+/// Returns the actions to archive, in the order of the archive: cleans and rollbacks, then commits, each
+/// oldest first. It changes nothing.
 ///
-/// `retained_commits` says how many of the newest commits must stay readable. Nothing from the first pending write on,
-/// nor from the first savepoint on, nor from `needed` on, is archived: the first replacecommit of which a replaced file
-/// group is still there. Cleans and rollbacks are counted each for themselves, by the same limits.
+/// `retained_commits` is the number of newest commits that must stay readable. Actions from the first pending
+/// write on, from the first savepoint on, and from `needed` on are not archived; `needed` is the first
+/// replacecommit with a replaced file group that still exists. Cleans and rollbacks are counted separately,
+/// with the same limits.
 pub fn to_archive(
     limits: ArchiveLimits,
     retained_commits: usize,
@@ -83,26 +85,27 @@ pub fn to_archive(
     out
 }
 
-/// The content of an archive file.
+/// Encodes the content of an archive file.
 pub fn encode(entries: &[ArchivedEntry]) -> Vec<u8> {
     static SCHEMA: LazyLock<RecordSchema> = LazyLock::new(|| RecordSchema::new(include_str!("entry.avsc")));
     entries.chunks(RECORDS_PER_BLOCK).flat_map(|block| log::encode_block(&SCHEMA, block)).collect()
 }
 
-/// Reads an archive file.
+/// Decodes an archive file.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it is none; the caller knows the file's name.
+/// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it is not an archive file; the caller knows the
+/// file's name.
 pub fn decode(file: &[u8]) -> Result<Vec<ArchivedEntry>> {
     log::decode(file)
 }
 
-/// The name of the n-th archive file, counted from 1.
+/// Returns the name of the n-th archive file, counted from 1.
 pub fn file_name(number: u64) -> String {
     format!("{PREFIX}{number}{SUFFIX}")
 }
 
-/// The number of an archive file with this name, if it is one.
+/// Returns the number of an archive file with this name, if it is one.
 pub fn file_number(name: &str) -> Option<u64> {
     let (number, _) = name.strip_prefix(PREFIX)?.split_once('_')?;
     number.parse().ok()
@@ -132,7 +135,7 @@ mod tests {
         assert!(entries.iter().all(|entry| entry.action_type.as_deref() == Some("commit")));
         let ours = encode(&entries);
         assert_eq!(decode(&ours).unwrap(), entries);
-        // Only the order inside of maps differs: Java's has none.
+        // Only the order inside maps differs, because Java's maps have none.
         assert_eq!(ours.len(), file.len());
         assert!(ours[..14_950] == file[..14_950], "up to the first records");
     }
@@ -217,7 +220,7 @@ mod tests {
         assert_eq!(archived(SPARK, 10, &timeline(names)), commits(0..2));
         let needed = instant(1).parse().ok();
         let held = to_archive(SPARK, 10, needed, &timeline(commits(0..18)));
-        assert_eq!(held.len(), 1, "a replacecommit whose replaced files are there still");
+        assert_eq!(held.len(), 1, "a replacecommit whose replaced files still exist");
         let savepoint = format!("{}.savepoint", instant(1));
         let names = commits(0..18).into_iter().chain([savepoint]);
         assert_eq!(archived(SPARK, 10, &timeline(names)), commits(0..1));

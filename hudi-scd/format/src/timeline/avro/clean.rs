@@ -1,4 +1,4 @@
-//! The records of a clean: what is to be deleted, and what was.
+//! The records of a clean: the planned and the completed deletions.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ocf::container;
 
-/// What a clean is going to delete: `{instant}.clean.requested`, and the same in `.clean.inflight`.
+/// The plan of a clean: `{instant}.clean.requested`, repeated in `.clean.inflight`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieCleanerPlan", rename_all = "camelCase")]
 pub struct CleanPlan {
@@ -17,7 +17,7 @@ pub struct CleanPlan {
     pub last_completed_commit_timestamp: String,
     /// `KEEP_LATEST_COMMITS`, `KEEP_LATEST_BY_HOURS` or `KEEP_LATEST_FILE_VERSIONS`.
     pub policy: String,
-    /// How version 1 listed the files; version 2 writes an empty map.
+    /// The files in version 1 of the plan; version 2 writes an empty map.
     #[serde(default)]
     pub files_to_be_deleted_per_partition: Option<BTreeMap<String, Vec<String>>>,
     /// The version of the plan: 2.
@@ -26,10 +26,10 @@ pub struct CleanPlan {
     /// The files, by partition path.
     #[serde(default)]
     pub file_paths_to_be_deleted_per_partition: Option<BTreeMap<String, Vec<CleanFileInfo>>>,
-    /// Partitions that vanish altogether.
+    /// Partitions that are deleted completely.
     #[serde(default)]
     pub partitions_to_be_deleted: Option<Vec<String>>,
-    /// Anything else; 0.14 does not write it.
+    /// Additional entries; 0.14 does not write them.
     #[serde(default)]
     pub extra_metadata: Option<BTreeMap<String, String>>,
 }
@@ -52,39 +52,39 @@ pub struct ActionInstant {
 pub struct CleanFileInfo {
     /// Its absolute path, as a URL: `file:/lake/t/a.parquet`, `s3://lake/t/a.parquet`.
     pub file_path: Option<String>,
-    /// Whether it is the file of another table that a bootstrap points to.
+    /// The file belongs to another table, to which a bootstrap points.
     pub is_bootstrap_base_file: Option<bool>,
 }
 
-/// What a clean has deleted: `{instant}.clean`.
+/// The result of a clean: `{instant}.clean`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieCleanMetadata", rename_all = "camelCase")]
 pub struct CleanMetadata {
     /// The instant of the clean.
     pub start_clean_time: String,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub time_taken_in_millis: i64,
-    /// How many files are gone by it.
+    /// The number of deleted files.
     pub total_files_deleted: i32,
     /// The oldest commit that stays readable; empty for a policy that counts file versions.
     pub earliest_commit_to_retain: String,
     /// The newest commit that was completed when the plan was made.
     #[serde(default)]
     pub last_completed_commit_timestamp: String,
-    /// What happened, by partition path.
+    /// The results by partition path.
     pub partition_metadata: BTreeMap<String, CleanPartitionMetadata>,
     /// The version of the metadata: 2.
     #[serde(default)]
     pub version: Option<i32>,
-    /// What happened to files of other tables that a bootstrap points to.
+    /// The results for files of other tables, to which a bootstrap points.
     #[serde(default)]
     pub bootstrap_partition_metadata: Option<BTreeMap<String, CleanPartitionMetadata>>,
-    /// Anything else; 0.14 does not write it.
+    /// Additional entries; 0.14 does not write them.
     #[serde(default)]
     pub extra_metadata: Option<BTreeMap<String, String>>,
 }
 
-/// What a clean has done in a partition. Files are bare names.
+/// The result of a clean in a partition. Files are bare names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "HoodieCleanPartitionMetadata", rename_all = "camelCase")]
 pub struct CleanPartitionMetadata {
@@ -92,13 +92,13 @@ pub struct CleanPartitionMetadata {
     pub partition_path: String,
     /// The policy of the plan.
     pub policy: String,
-    /// The files that were to be deleted.
+    /// The files to delete.
     pub delete_path_patterns: Vec<String>,
-    /// The files that were deleted.
+    /// The deleted files.
     pub success_delete_files: Vec<String>,
-    /// The files that were not, or were gone already.
+    /// The files that were not deleted, or were already missing.
     pub failed_delete_files: Vec<String>,
-    /// Whether the partition itself was deleted.
+    /// The partition itself was deleted.
     pub is_partition_deleted: Option<bool>,
 }
 

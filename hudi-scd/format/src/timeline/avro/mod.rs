@@ -1,7 +1,8 @@
-//! What Hudi says in Avro on the timeline: clean, rollback, savepoint and requested replacecommit, one record to a file.
+//! Hudi's Avro records on the timeline: clean, rollback, savepoint and requested replacecommit, one record
+//! per file.
 //!
-//! The `.avsc` files beside this one are the writer's schemas of Hudi 0.15 and 1.0. A file carries the schema it was
-//! written with, so records of other releases are read too: what they lack is `None`.
+//! The `.avsc` files beside this one are the writer's schemas of Hudi 0.15 and 1.0. A file contains the
+//! schema it was written with, so records of other releases can be read too; their missing fields are `None`.
 
 mod clean;
 pub(in crate::timeline) mod ocf;
@@ -23,7 +24,8 @@ mod tests {
         std::fs::read(format!("{}/tests/data/timeline/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
 
-    /// All but the sync marker, which Java draws by lot: the header's schema, and the record.
+    /// Splits a file into the header's schema and the record, without the sync marker, which is random in
+    /// Java.
     fn without_marker(file: &[u8]) -> (&[u8], &[u8]) {
         let marker = &file[file.len() - 16..];
         let header = file.windows(16).position(|window| window == marker).unwrap();
@@ -38,7 +40,7 @@ mod tests {
             assert_eq!(ours.1, spark.1);
         };
         if release == "0.15" {
-            // Of one partition: Java's maps have an order of their own.
+            // A file of one partition, because Java's maps have an order of their own.
             let file = golden("customer-0.15.clean.requested");
             same(&CleanPlan::decode(&file).unwrap().encode(), &file);
             let file = golden("customer-0.15.clean");

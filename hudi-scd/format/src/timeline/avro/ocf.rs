@@ -7,23 +7,25 @@ use crate::{Error, ErrorKind, Result};
 
 const MAGIC: &[u8] = b"Obj\x01";
 
-/// The schema of a record, in the form in which the header of a file holds it.
+/// The schema of a record, in the form of a file's header.
 pub(in crate::timeline) struct RecordSchema {
     pub(in crate::timeline) text: String,
     parsed: Schema,
 }
 
 impl RecordSchema {
-    /// From one of this folder's `.avsc` files.
+    /// Creates the schema from one of this folder's `.avsc` files.
     pub(in crate::timeline) fn new(avsc: &str) -> Self {
         let text = without_layout(avsc);
         let parsed = Schema::parse_str(&text).expect("the .avsc files of this crate are schemas");
         Self { text, parsed }
     }
 
-    /// The file: a header with the schema alone (no codec means no compression), one block, one record.
+    /// Encodes the file: a header with only the schema (no codec means no compression), one block, one
+    /// record.
     ///
-    /// The sync marker is drawn from the content, not by lot, so that the same record makes the same file.
+    /// The sync marker is derived from the content instead of drawn at random, so that the same record gives
+    /// the same file.
     pub(super) fn encode<T: Serialize>(&self, record: &T) -> Vec<u8> {
         let datum = self.encode_datum(record);
         let marker = marker(&datum);
@@ -42,7 +44,7 @@ impl RecordSchema {
 }
 
 impl RecordSchema {
-    /// The record alone, without a container.
+    /// Encodes the record without a container.
     pub(in crate::timeline) fn encode_datum<T: Serialize>(&self, record: &T) -> Vec<u8> {
         GenericDatumWriter::builder(&self.parsed)
             .build()
@@ -51,29 +53,32 @@ impl RecordSchema {
     }
 }
 
-/// The one record of a file, by the schema in its header.
+/// Decodes the record of a file, by the schema in its header.
 ///
-/// By way of a value: records that newer releases nest in fields of theirs cannot be passed over on the direct way.
+/// It is decoded through a value, because the direct decoder cannot skip records that newer releases nest in
+/// additional fields.
 pub(super) fn decode<T: DeserializeOwned>(file: &[u8]) -> Result<T> {
-    from_value(&value(file)?).map_err(|e| corrupt("Avro record is not the expected one").with_source(e))
+    from_value(&value(file)?)
+        .map_err(|e| corrupt("Avro record does not have the expected form").with_source(e))
 }
 
-/// Returns `true` if bytes begin as an Avro object container does.
+/// Returns `true` if bytes begin like an Avro object container.
 pub(in crate::timeline) fn is_container(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// The one record of a file as a JSON object, without the fields that are null: a reader's defaults stand in for these.
+/// Decodes the record of a file as a JSON object, without null fields, which a reader replaces by its
+/// defaults.
 pub(in crate::timeline) fn decode_as_json(file: &[u8]) -> Result<serde_json::Value> {
     let value = value(file)?;
-    json(value).ok_or_else(|| corrupt("Avro record holds a value without a form in JSON"))
+    json(value).ok_or_else(|| corrupt("Avro record contains a value without a JSON form"))
 }
 
 fn value(file: &[u8]) -> Result<Value> {
     let mut records =
         Reader::new(file).map_err(|e| corrupt("file is not an Avro object container").with_source(e))?;
-    let Some(record) = records.next() else { return Err(corrupt("Avro file holds no record")) };
-    record.map_err(|e| corrupt("Avro record is not the expected one").with_source(e))
+    let Some(record) = records.next() else { return Err(corrupt("Avro file contains no record")) };
+    record.map_err(|e| corrupt("Avro record does not have the expected form").with_source(e))
 }
 
 fn corrupt(message: &str) -> Error {
@@ -103,7 +108,7 @@ fn object(entries: impl IntoIterator<Item = (String, Value)>) -> Option<serde_js
     Some(serde_json::Value::Object(entries.into_iter().filter(|(_, value)| !value.is_null()).collect()))
 }
 
-/// JSON without spaces between its tokens, everything in its order.
+/// Returns JSON without spaces between its tokens, in the original order.
 fn without_layout(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut in_text = false;
@@ -135,18 +140,18 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// FNV-1a in 128 bits.
+/// Computes FNV-1a in 128 bits.
 fn marker(datum: &[u8]) -> [u8; 16] {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     datum.iter().fold(BASIS, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME)).to_be_bytes()
 }
 
-/// Gives a record `encode` and `decode` by the schema in the file `$avsc`.
+/// Implements `encode` and `decode` for a record by the schema in the file `$avsc`.
 macro_rules! container {
     ($record:ty, $avsc:literal) => {
         impl $record {
-            /// The Avro object container file of this record, as it is on the timeline.
+            /// Encodes this record as an Avro object container file, as on the timeline.
             pub fn encode(&self) -> Vec<u8> {
                 static SCHEMA: std::sync::LazyLock<$crate::timeline::avro::ocf::RecordSchema> =
                     std::sync::LazyLock::new(|| {
@@ -155,10 +160,11 @@ macro_rules! container {
                 SCHEMA.encode(self)
             }
 
-            /// Reads such a file, written by any release.
+            /// Decodes such a file, written by any release.
             ///
             /// # Errors
-            /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it is none; the caller knows the file's name.
+            /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it is not such a file; the caller knows
+            /// the file's name.
             pub fn decode(file: &[u8]) -> $crate::Result<Self> {
                 $crate::timeline::avro::ocf::decode(file)
             }

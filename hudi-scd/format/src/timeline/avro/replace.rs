@@ -1,4 +1,4 @@
-//! The record of a replacecommit that was requested: what, and for a clustering its plan.
+//! The record of a requested replacecommit: its operation, and for a clustering its plan.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::ocf::container;
 
-/// What a replacecommit is going to do: `{instant}.replacecommit.requested`. An insert overwrite says nothing here.
+/// The plan of a replacecommit: `{instant}.replacecommit.requested`. It is empty for an insert overwrite.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieRequestedReplaceMetadata", rename_all = "camelCase")]
 pub struct RequestedReplace {
-    /// `CLUSTER`, or nothing.
+    /// `CLUSTER`, or empty.
     #[serde(default)]
     pub operation_type: Option<String>,
-    /// Which file groups are to be written together, if it is a clustering.
+    /// The file groups to merge, for a clustering.
     #[serde(default)]
     pub clustering_plan: Option<ClusteringPlan>,
-    /// Free texts.
+    /// Free-form entries.
     #[serde(default)]
     pub extra_metadata: Option<BTreeMap<String, String>>,
     /// The version of the record.
@@ -24,41 +24,41 @@ pub struct RequestedReplace {
     pub version: Option<i32>,
 }
 
-/// Which file groups a clustering is to write together.
+/// The file groups that a clustering merges.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieClusteringPlan", rename_all = "camelCase")]
 pub struct ClusteringPlan {
     /// The groups of file groups.
     #[serde(default)]
     pub input_groups: Option<Vec<ClusteringGroup>>,
-    /// How.
+    /// The strategy.
     #[serde(default)]
     pub strategy: Option<ClusteringStrategy>,
-    /// Free texts.
+    /// Free-form entries.
     #[serde(default)]
     pub extra_metadata: Option<BTreeMap<String, String>>,
     /// The version of the record.
     #[serde(default)]
     pub version: Option<i32>,
-    /// Whether rows keep their commit times.
+    /// Rows keep their commit times.
     #[serde(default)]
     pub preserve_hoodie_metadata: Option<bool>,
 }
 
-/// File groups that are to be written together.
+/// File groups that are merged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieClusteringGroup", rename_all = "camelCase")]
 pub struct ClusteringGroup {
     /// Their files.
     #[serde(default)]
     pub slices: Option<Vec<SliceInfo>>,
-    /// Sizes and so on.
+    /// Sizes and other metrics.
     #[serde(default)]
     pub metrics: Option<BTreeMap<String, f64>>,
-    /// How many file groups there are to be.
+    /// The number of file groups to create.
     #[serde(default)]
     pub num_output_file_groups: Option<i32>,
-    /// Free texts.
+    /// Free-form entries.
     #[serde(default)]
     pub extra_metadata: Option<BTreeMap<String, String>>,
     /// The version of the record.
@@ -82,7 +82,7 @@ pub struct SliceInfo {
     /// The path of its partition.
     #[serde(default)]
     pub partition_path: Option<String>,
-    /// Of a bootstrapped table.
+    /// The bootstrap file, in a bootstrapped table.
     #[serde(default)]
     pub bootstrap_file_path: Option<String>,
     /// The version of the record.
@@ -90,11 +90,11 @@ pub struct SliceInfo {
     pub version: Option<i32>,
 }
 
-/// How a clustering is done.
+/// The strategy of a clustering.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieClusteringStrategy", rename_all = "camelCase")]
 pub struct ClusteringStrategy {
-    /// A Java class.
+    /// The name of a Java class.
     #[serde(default)]
     pub strategy_class_name: Option<String>,
     /// Its parameters.

@@ -1,4 +1,4 @@
-//! The records of a rollback: what a dead write has left, and what of it was deleted.
+//! The records of a rollback: the files of an unfinished write, and their deletion.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::ocf::container;
 
-/// What a rollback is going to delete: `{instant}.rollback.requested`.
+/// The plan of a rollback: `{instant}.rollback.requested`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieRollbackPlan", rename_all = "camelCase")]
 pub struct RollbackPlan {
-    /// The write that is undone.
+    /// The write to undo.
     pub instant_to_rollback: Option<InstantInfo>,
     /// Its files, one request for each.
     #[serde(rename = "RollbackRequests")]
@@ -30,7 +30,7 @@ pub struct InstantInfo {
     pub action: String,
 }
 
-/// What to delete of one file group.
+/// The files of one file group to delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "HoodieRollbackRequest", rename_all = "camelCase")]
 pub struct RollbackRequest {
@@ -48,19 +48,19 @@ pub struct RollbackRequest {
     pub log_blocks_to_be_deleted: Option<BTreeMap<String, i64>>,
 }
 
-/// What a rollback has deleted: `{instant}.rollback`.
+/// The result of a rollback: `{instant}.rollback`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieRollbackMetadata", rename_all = "camelCase")]
 pub struct RollbackMetadata {
     /// The instant of the rollback.
     pub start_rollback_time: String,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub time_taken_in_millis: i64,
-    /// How many files are gone by it.
+    /// The number of deleted files.
     pub total_files_deleted: i32,
     /// The instants that were undone.
     pub commits_rollback: Vec<String>,
-    /// What happened, by partition path.
+    /// The results by partition path.
     pub partition_metadata: BTreeMap<String, RollbackPartitionMetadata>,
     /// The version of the metadata: 1.
     #[serde(default)]
@@ -70,7 +70,7 @@ pub struct RollbackMetadata {
     pub instants_rollback: Vec<InstantInfo>,
 }
 
-/// What a rollback has done in a partition. Files are absolute paths without a scheme.
+/// The result of a rollback in a partition. Files are absolute paths without a scheme.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "HoodieRollbackPartitionMetadata", rename_all = "camelCase")]
 pub struct RollbackPartitionMetadata {
@@ -78,12 +78,12 @@ pub struct RollbackPartitionMetadata {
     pub partition_path: String,
     /// The files that were deleted.
     pub success_delete_files: Vec<String>,
-    /// The files that were not.
+    /// The files that were not deleted.
     pub failed_delete_files: Vec<String>,
-    /// Log files, in a merge-on-read table; an empty map else.
+    /// Log files, in a merge-on-read table; otherwise an empty map.
     #[serde(default)]
     pub rollback_log_files: Option<BTreeMap<String, i64>>,
-    /// Log files of the dead write, in a merge-on-read table; an empty map else.
+    /// Log files of the unfinished write, in a merge-on-read table; otherwise an empty map.
     #[serde(default)]
     pub log_files_from_failed_commit: Option<BTreeMap<String, i64>>,
 }

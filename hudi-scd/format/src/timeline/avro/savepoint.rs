@@ -1,4 +1,4 @@
-//! The record of a savepoint: the files that a clean leaves alone.
+//! The record of a savepoint: the files that a clean keeps.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::ocf::container;
 
-/// A commit that was protected against cleaning: `{instant}.savepoint`, under the instant of the commit.
+/// A commit that is protected from cleaning: `{instant}.savepoint`, under the instant of the commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieSavepointMetadata", rename_all = "camelCase")]
 pub struct SavepointMetadata {
-    /// Who made it.
+    /// The author.
     pub savepointed_by: String,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub savepointed_at: i64,
-    /// Why.
+    /// The reason.
     pub comments: String,
     /// The files of the commit, by partition path.
     pub partition_metadata: BTreeMap<String, SavepointPartitionMetadata>,
@@ -29,7 +29,7 @@ pub struct SavepointMetadata {
 pub struct SavepointPartitionMetadata {
     /// The partition path; empty in an unpartitioned table.
     pub partition_path: String,
-    /// Bare names.
+    /// The names of the files, without paths.
     pub savepoint_data_file: Vec<String>,
 }
 
