@@ -1,11 +1,11 @@
-//! What is read from a storage that anybody may have written to: bytes in, an error that names the file or a table out, and
-//! never a panic. The targets of cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
+//! Untrusted files in a storage: bytes in, an error that names the file or a table out, and never a panic.
+//! The targets of cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
 
 #![allow(
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
-    reason = "a target uses one of them; what is found here has to be loud"
+    reason = "each target uses one of them; a failure must panic"
 )]
 
 use std::sync::{Arc, LazyLock};
@@ -19,7 +19,7 @@ use futures::TryStreamExt;
 use hudi_scd::{ErrorKind, FnClock, Query, Result, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 
-/// A small table with what there can be in one: partitions, a delete, a clean, a savepoint.
+/// A small table with partitions, a delete, a clean and a savepoint.
 static TABLE: LazyLock<Vec<(Path, Bytes)>> = LazyLock::new(|| run(make()).unwrap());
 
 /// `hoodie.properties`.
@@ -32,7 +32,7 @@ pub fn commit(bytes: &[u8]) {
     with_file(|name| name.ends_with(".commit"), bytes);
 }
 
-/// Lines that are names of files on the timeline.
+/// Lines with the names of timeline files.
 pub fn timeline(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let names = text.lines().filter_map(|name| Path::parse(format!("t/.hoodie/{name}")).ok());
@@ -51,7 +51,7 @@ pub fn parquet(bytes: &[u8]) {
     with_file(|name| name.ends_with(".parquet"), bytes);
 }
 
-/// A sound base file under another footer.
+/// A valid base file with a different footer.
 pub fn footer(bytes: &[u8]) {
     let (_, file) = TABLE.iter().rfind(|(path, _)| path.as_ref().ends_with(".parquet")).unwrap();
     let length: [u8; 4] = file[file.len() - 8..file.len() - 4].try_into().unwrap();
@@ -60,7 +60,7 @@ pub fn footer(bytes: &[u8]) {
     parquet(&[data, bytes, &length, b"PAR1"].concat());
 }
 
-/// Sound bytes for the target of this name, to begin with.
+/// Returns valid bytes for the target of this name, as seeds.
 pub fn sound(target: &str) -> Vec<Bytes> {
     let files = |fits: &dyn Fn(&str) -> bool| -> Vec<Bytes> {
         let fits = |(path, _): &&(Path, Bytes)| path.filename().is_some_and(fits);
@@ -89,7 +89,8 @@ pub fn sound(target: &str) -> Vec<Bytes> {
     }
 }
 
-/// Makes an input of nothing one of the sound ones, and tells its length; `None`: the input is changed as any other.
+/// Replaces an empty input by one of the valid ones, and returns its length; `None` if the input is mutated
+/// as usual.
 pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
     let sound = if size > 1 { Vec::new() } else { sound(target) };
     let first = sound.get(seed as usize % sound.len().max(1))?;
@@ -100,7 +101,7 @@ pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed:
     })
 }
 
-/// Puts the bytes in the place of the last file whose name fits.
+/// Replaces the last file with a matching name by the bytes.
 fn with_file(fits: impl Fn(&str) -> bool, bytes: &[u8]) {
     let mut files = TABLE.clone();
     let victim = files.iter_mut().rfind(|(path, _)| path.filename().is_some_and(&fits)).unwrap();
@@ -109,7 +110,7 @@ fn with_file(fits: impl Fn(&str) -> bool, bytes: &[u8]) {
     use_table(&files, Some(&name));
 }
 
-/// Does everything that reads, and a write.
+/// Runs all reads, and a write.
 fn use_table(files: &[(Path, Bytes)], victim: Option<&str>) {
     run(async {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
@@ -136,11 +137,11 @@ fn use_table(files: &[(Path, Bytes)], victim: Option<&str>) {
     });
 }
 
-/// An error of the storage or of another writer would blame the wrong one.
+/// Checks an error: one of the storage or of another writer would blame the wrong object.
 fn judge(error: &hudi_scd::Error, victim: Option<&str>) {
     assert!(!matches!(error.kind(), ErrorKind::Storage | ErrorKind::Conflict), "{error:?}");
     if let (ErrorKind::Corrupt, Some(victim)) = (error.kind(), victim) {
-        // What a commit says may show in another file: then the commit is named.
+        // The contents of a commit may cause an error in another file; the error then names the commit.
         let (stem, text) = (victim.split('.').next().unwrap_or(victim), format!("{error:?}"));
         assert!(text.contains(stem), "{victim} is not named: {error:?}");
     }

@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use hudi_scd::{TableOptions, timeline::Instant};
 
-/// Keeps Slowly Changing Dimensions in Apache Hudi tables, and looks into such tables, without a cluster.
+/// Maintains and inspects Slowly Changing Dimensions in Apache Hudi tables, without a cluster.
 ///
-/// TABLE is the path of a table's folder, or a URL: file:///lake/customer, s3://bucket/lake/customer. Credentials,
-/// region and endpoint of S3 come from the usual AWS_* variables, a profile in ~/.aws, or the machine's role.
+/// TABLE is the path of a table's folder, or a URL: file:///lake/customer, s3://bucket/lake/customer.
+/// Credentials, region and endpoint of S3
+/// come from the usual AWS_* variables, a profile in ~/.aws, or the machine's role.
 ///
-/// Exit codes: 0 done; 1 failed, or `validate` found something; 2 the command line is wrong.
+/// Exit codes: 0 success; 1 failure, or `validate` found a violation; 2 invalid command line.
 #[derive(Debug, Parser)]
 #[command(name = "hudi-scd", version, max_term_width = 100)]
 pub(super) struct Cli {
-    /// One JSON object a line, on standard output; errors too, on standard error
+    /// Print one JSON object per line on standard output, and errors as JSON on standard error
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// No progress bars
+    /// Hide progress bars
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
     #[command(subcommand)]
@@ -28,35 +29,36 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Create a table
     Create(Box<Create>),
-    /// Write rows: new keys are added, known ones get the newer row. A type 2 table takes changes, and keeps history
+    /// Write rows: add new keys, and update existing keys to the newer row. A type 2 table takes changes and
+    /// keeps history
     Upsert(Upsert),
-    /// Write the rows whose key is new, and leave stored rows as they are
+    /// Write the rows whose key is new, and leave stored rows unchanged
     Insert(Write),
-    /// Write the first load of a table: no key is looked up, so none of them may be stored yet
+    /// Load a table for the first time: no key is looked up, so no key may be stored yet
     BulkInsert(Write),
-    /// Give the partitions that rows are for these rows and no others; an unpartitioned table is one partition
+    /// Replace all rows of the partitions that occur in the input; an unpartitioned table is one partition
     InsertOverwrite(Overwrite),
     /// Delete keys
     Delete(Delete),
-    /// Read rows: the latest, as of an instant, or those that changed
+    /// Read rows: the latest ones, those as of an instant, or the changed ones
     Read(Read),
-    /// What happened to a key: its versions in the retained commits, or its history in a type 2 table
+    /// Print the versions of a key: those in the retained commits, or the history in a type 2 table
     History(History),
-    /// Find the row of a dimension for each fact
+    /// Find the dimension row for each fact
     Lookup(Lookup),
-    /// What was done to the table, and when
+    /// Print the actions on the table, with their times
     Timeline(Timeline),
-    /// What the table consists of: files, versions, sizes
+    /// Print the contents of the table: files, versions, sizes
     Show(Target),
-    /// Delete old versions that the table need not keep
+    /// Delete old versions outside the retention
     Clean(Clean),
     /// Move the oldest actions from the timeline into the archive
     Archive(Archive),
-    /// Undo the latest commit, or a write that died
+    /// Undo the latest commit, or an unfinished write
     Rollback(Rollback),
-    /// Protect what a commit shows against cleaning
+    /// Protect the files of a commit from cleaning
     Savepoint(Savepoint),
-    /// Check every invariant of the format; exit code 1 if one is broken
+    /// Check every invariant of the format; exit code 1 if one is violated
     Validate(Target),
 }
 
@@ -72,61 +74,61 @@ pub(super) struct Target {
 pub(super) struct Create {
     #[command(flatten)]
     pub(super) target: Target,
-    /// The table's name, in commits and in catalogs
+    /// Name of the table, in commits and in catalogs
     #[arg(long)]
     pub(super) name: String,
-    /// The columns that tell rows apart
+    /// Columns that identify a row
     #[arg(long, value_name = "K[,K2]", required = true, value_delimiter = ',')]
     pub(super) record_key: Vec<String>,
-    /// The column that says which of two rows of a key is newer; in a type 2 table, when a change happened
+    /// Column that decides which of two rows of a key is newer; in a type 2 table, the time of a change
     #[arg(long, value_name = "F")]
     pub(super) ordering_field: Option<String>,
-    /// The columns by whose values rows are put into folders
+    /// Columns that partition rows into folders
     #[arg(long, value_name = "P[,P2]", value_delimiter = ',')]
     pub(super) partition_by: Vec<String>,
-    /// Folders called `value` instead of `column=value`
+    /// Name folders `value` instead of `column=value`
     #[arg(long)]
     pub(super) no_hive_style: bool,
-    /// Characters that trouble paths are encoded in the names of folders
+    /// URL encode special characters in the names of folders
     #[arg(long)]
     pub(super) url_encode: bool,
-    /// The database of the table in a catalog
+    /// Database of the table in a catalog
     #[arg(long, value_name = "NAME")]
     pub(super) database: Option<String>,
-    /// How many commits stay readable; kept in the table, for every writer. Default: 10
+    /// Number of commits that stay readable; stored in the table, for every writer. Default: 10
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_commits: Option<u32>,
-    /// Keep history in rows (SCD type 2): --schema and --like describe the changes
+    /// Keep history as rows (SCD type 2): --schema and --like describe the changes
     #[arg(long, requires = "ordering_field")]
     pub(super) scd2: bool,
     #[command(flatten)]
     pub(super) history: HistoryColumns,
-    /// The columns: an Avro schema (.avsc), a schema of Spark as JSON, or text such as `id bigint, name string`
+    /// Columns: an Avro schema (.avsc), a Spark schema as JSON, or text such as `id bigint, name string`
     #[arg(long, value_name = "FILE")]
     pub(super) schema: Option<PathBuf>,
-    /// The columns are those of this Parquet, CSV or JSON lines file
+    /// Copy the columns of this Parquet, CSV or JSON lines file
     #[arg(long, value_name = "FILE")]
     pub(super) like: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryColumns {
-    /// Only a change of these columns opens a row; the others show their newest values. Default: all
+    /// Open a row only for changes of these columns; the others hold their newest values. Default: all
     #[arg(long, value_name = "C[,C2]", value_delimiter = ',', requires = "scd2")]
     pub(super) track: Vec<String>,
-    /// A change of any column but these opens a row
+    /// Open a row for changes of any column except these
     #[arg(long, value_name = "C[,C2]", value_delimiter = ',', requires = "scd2", conflicts_with = "track")]
     pub(super) track_all_but: Vec<String>,
-    /// The boolean column that says that a change is a delete. Default: _hoodie_is_deleted, if a change has it
+    /// Boolean column that marks a change as a delete. Default: _hoodie_is_deleted, if a change has it
     #[arg(long, value_name = "C", requires = "scd2")]
     pub(super) delete_marker: Option<String>,
-    /// The name of the column that says from when a row is valid
+    /// Name of the column with the start of a row's validity
     #[arg(long, value_name = "NAME", default_value = "valid_from", requires = "scd2")]
     pub(super) valid_from: String,
-    /// The name of the column that says until when, exclusive
+    /// Name of the column with its end, exclusive
     #[arg(long, value_name = "NAME", default_value = "valid_to", requires = "scd2")]
     pub(super) valid_to: String,
-    /// The name of the column that says whether it still is
+    /// Name of the column that marks the currently valid row
     #[arg(long, value_name = "NAME", default_value = "is_current", requires = "scd2")]
     pub(super) is_current: String,
 }
@@ -135,10 +137,10 @@ pub(super) struct HistoryColumns {
 pub(super) struct Write {
     #[command(flatten)]
     pub(super) target: Target,
-    /// A file (.parquet, .csv, .jsonl), or a folder of them
+    /// File (.parquet, .csv, .jsonl), or a folder of them
     #[arg(long, value_name = "FILE|DIR")]
     pub(super) input: PathBuf,
-    /// The types of columns that the table lacks yet, as for `create`. Default: guessed from their values
+    /// Types of columns that the table does not have yet, as for `create`. Default: guessed from their values
     #[arg(long, value_name = "FILE")]
     pub(super) schema: Option<PathBuf>,
     #[command(flatten)]
@@ -157,8 +159,8 @@ pub(super) struct Upsert {
 
 #[derive(Debug, Args)]
 pub(super) struct Index {
-    /// A folder on the local disk that keeps the key index of tables for the next run, so that less of a remote storage
-    /// is read; it takes at most 1 GiB, and may be deleted at any time
+    /// Local folder that keeps the key index of tables for the next run, so that less is read from remote
+    /// storage; it takes at most 1 GiB, and may be deleted at any time
     #[arg(long, value_name = "DIR")]
     pub(super) index_cache: Option<PathBuf>,
 }
@@ -176,7 +178,7 @@ impl Index {
 pub(super) struct Overwrite {
     #[command(flatten)]
     pub(super) write: Write,
-    /// The whole table gets these rows and no others
+    /// Replace all rows of the table
     #[arg(long)]
     pub(super) whole_table: bool,
 }
@@ -185,8 +187,8 @@ pub(super) struct Overwrite {
 pub(super) struct Delete {
     #[command(flatten)]
     pub(super) target: Target,
-    /// A file (.parquet, .csv, .jsonl) with the columns of the record key, or a folder of them; for a type 2 table with
-    /// the time of the deletion too
+    /// File (.parquet, .csv, .jsonl) with the columns of the record key, or a folder of them; for a type 2
+    /// table, also with the time of the deletion
     #[arg(long, value_name = "FILE|DIR")]
     pub(super) keys: PathBuf,
     #[command(flatten)]
@@ -195,7 +197,7 @@ pub(super) struct Delete {
 
 #[derive(Debug, Args)]
 pub(super) struct Rows {
-    /// How rows are written. Default: by the ending of --output, else jsonl
+    /// Format of the rows. Default: by the extension of --output, otherwise jsonl
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
     /// Write to a file instead of standard output
@@ -205,13 +207,13 @@ pub(super) struct Rows {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// A JSON object a line
+    /// One JSON object per line
     Jsonl,
-    /// Comma separated, under a line of names
+    /// Comma separated, with a header line
     Csv,
-    /// Parquet, into a file or a pipe
+    /// Parquet, to a file or a pipe
     Parquet,
-    /// For people
+    /// Human-readable table
     Table,
 }
 
@@ -219,22 +221,22 @@ pub(super) enum Format {
 pub(super) struct Read {
     #[command(flatten)]
     pub(super) target: Target,
-    /// The rows as they were at an instant
+    /// Rows as of an instant
     #[arg(long, value_name = "I", value_parser = parse_instant, conflicts_with_all = ["since", "until"])]
     pub(super) as_of: Option<InstantArg>,
-    /// The rows that commits after this instant wrote
+    /// Rows written by commits after this instant
     #[arg(long, value_name = "I", value_parser = parse_instant)]
     pub(super) since: Option<InstantArg>,
-    /// The last commit that counts for --since
+    /// Last commit included by --since
     #[arg(long, value_name = "I", value_parser = parse_instant, requires = "since")]
     pub(super) until: Option<InstantArg>,
     /// Only these columns, in this order
     #[arg(long, value_name = "C[,C2]", value_delimiter = ',')]
     pub(super) columns: Vec<String>,
-    /// Hudi's own columns too
+    /// Include Hudi's own columns
     #[arg(long)]
     pub(super) meta_columns: bool,
-    /// At most so many rows
+    /// Maximum number of rows
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
     #[command(flatten)]
@@ -245,7 +247,7 @@ pub(super) struct Read {
 pub(super) struct History {
     #[command(flatten)]
     pub(super) target: Target,
-    /// The record key: a value, or `a:1,b:2` for several columns
+    /// Record key: a value, or `a:1,b:2` for several columns
     #[arg(long, value_name = "K")]
     pub(super) key: String,
     #[command(flatten)]
@@ -256,16 +258,16 @@ pub(super) struct History {
 pub(super) struct Lookup {
     #[command(flatten)]
     pub(super) target: Target,
-    /// A file of facts (.parquet, .csv, .jsonl), or a folder of them
+    /// File of facts (.parquet, .csv, .jsonl), or a folder of them
     #[arg(long, value_name = "FILE|DIR")]
     pub(super) facts: PathBuf,
-    /// Which column of the facts holds which key of the dimension
+    /// Column of the facts for each key column of the dimension
     #[arg(long, value_name = "COL=KEY", required = true, value_delimiter = ',', value_parser = parse_pair)]
     pub(super) on: Vec<(String, String)>,
-    /// The column of the facts that says which time's row they want (type 2). Default: the latest
+    /// Column of the facts with the time of the wanted row (type 2). Default: the latest row
     #[arg(long, value_name = "COL")]
     pub(super) at: Option<String>,
-    /// Put this in front of the names of the dimension's columns
+    /// Prefix for the names of the dimension's columns
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(super) prefix: String,
     #[command(flatten)]
@@ -276,7 +278,7 @@ pub(super) struct Lookup {
 pub(super) struct Timeline {
     #[command(flatten)]
     pub(super) target: Target,
-    /// Actions in the archive too
+    /// Include actions in the archive
     #[arg(long)]
     pub(super) archived: bool,
 }
@@ -285,24 +287,24 @@ pub(super) struct Timeline {
 pub(super) struct Clean {
     #[command(flatten)]
     pub(super) target: Target,
-    /// Only say what would be deleted
+    /// Only print what would be deleted
     #[arg(long)]
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) keep: Keep,
 }
 
-/// Another policy than the table's own.
+/// A retention policy instead of the table's own.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct Keep {
-    /// Keep the last so many commits readable, this once
+    /// Keep this number of latest commits readable, for this call
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_commits: Option<u32>,
-    /// Keep the commits of the last so many hours readable, this once
+    /// Keep the commits of this number of hours readable, for this call
     #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_hours: Option<u32>,
-    /// Keep so many versions of each file group, this once
+    /// Keep this number of versions of each file group, for this call
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_versions: Option<u32>,
 }
@@ -311,10 +313,10 @@ pub(super) struct Keep {
 pub(super) struct Archive {
     #[command(flatten)]
     pub(super) target: Target,
-    /// So many commits stay on the timeline, but never fewer than are readable
+    /// Number of commits that stay on the timeline; never less than the readable ones
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(super) keep_min: usize,
-    /// With more commits than this there is work to do
+    /// Number of commits above which some are archived
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(super) keep_max: usize,
 }
@@ -323,7 +325,7 @@ pub(super) struct Archive {
 pub(super) struct Rollback {
     #[command(flatten)]
     pub(super) target: Target,
-    /// The commit to undo: the latest one, or one that did not complete
+    /// Commit to undo: the latest one, or an unfinished one
     #[arg(long, value_name = "I", value_parser = parse_instant)]
     pub(super) instant: InstantArg,
 }
@@ -332,21 +334,21 @@ pub(super) struct Rollback {
 pub(super) struct Savepoint {
     #[command(flatten)]
     pub(super) target: Target,
-    /// The commit to protect
+    /// Commit to protect
     #[arg(long, value_name = "I", value_parser = parse_instant)]
     pub(super) instant: InstantArg,
-    /// Give the savepoint up
+    /// Delete the savepoint
     #[arg(long)]
     pub(super) delete: bool,
-    /// Who wants it
+    /// Author of the savepoint
     #[arg(long, value_name = "NAME", default_value = "user")]
     pub(super) user: String,
-    /// Why
+    /// Reason for the savepoint
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(super) comment: String,
 }
 
-/// An instant as a person writes it: Hudi's digits, or a time, which means what the table's time zone makes of it.
+/// An instant on the command line: Hudi's digits, or a time, which is converted to the table's time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InstantArg {
     Digits(Instant),

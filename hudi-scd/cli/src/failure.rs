@@ -1,20 +1,20 @@
-//! [`Failure`]: why a command did not succeed, and what the process says about it.
+//! [`Failure`]: the reason for an unsuccessful command, and its message.
 
 use std::{error::Error as _, io};
 
 use hudi_scd::Error;
 use serde_json::json;
 
-/// Why a command ends without success.
+/// The reason for an unsuccessful command.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The command line contradicts itself or the table: exit code 2.
     Usage(String),
-    /// Something went wrong: exit code 1. The first is what it happened to, as the command line names it.
+    /// An operation failed: exit code 1. The first field is the subject, as named on the command line.
     Failed(Option<String>, Error),
-    /// The output cannot be written: exit code 1, but nobody is left to tell if a pipe was closed.
+    /// The output cannot be written: exit code 1, without a message if a pipe was closed.
     Output(io::Error),
-    /// `validate` found something, which it told on its own: exit code 1.
+    /// `validate` printed violations: exit code 1.
     Findings,
 }
 
@@ -23,7 +23,7 @@ impl Failure {
         Self::Usage(message.into())
     }
 
-    /// Names what it happened to, unless it is named already.
+    /// Sets the subject, unless it is already set.
     pub(super) fn of(self, subject: impl std::fmt::Display) -> Self {
         match self {
             Self::Failed(None, error) => Self::Failed(Some(subject.to_string()), error),
@@ -34,13 +34,14 @@ impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            // `hudi-scd read … | head`: the reader has had enough, which is no failure.
+            // The reader of a pipe such as `hudi-scd read … | head` may close it early, which is not a
+            // failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Failed(..) | Self::Output(_) | Self::Findings => 1,
         }
     }
 
-    /// What standard error says, if anything.
+    /// Returns the message for standard error, if there is one.
     pub(super) fn message(&self, as_json: bool) -> Option<String> {
         let (kind, subject, message) = match self {
             Self::Findings => return None,
@@ -52,7 +53,7 @@ impl Failure {
                 let mut source = error.source();
                 while let Some(cause) = source {
                     let said = cause.to_string();
-                    // Many say what caused them in their own words already.
+                    // Many errors already contain the message of their cause.
                     if !message.ends_with(&said) {
                         message.push_str(&format!(": {said}"));
                     }

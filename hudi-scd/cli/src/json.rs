@@ -1,7 +1,8 @@
-//! Rows as JSON: keyed by column, exact, and the same for the same row whoever wrote it.
+//! Rows as JSON: keyed by column, exact, and identical for the same row of any writer.
 //!
-//! Timestamps are ISO 8601 with microseconds, and `Z` if the type has a zone; dates `YYYY-MM-DD`; decimals texts with
-//! their scale; binary base64; lists, maps and structs arrays and objects; NULL `null`; NaN and the infinities texts.
+//! Timestamps are ISO 8601 with microseconds, and `Z` if the type has a zone; dates are `YYYY-MM-DD`;
+//! decimals are strings with their scale; binary is base64; lists, maps and structs are arrays and objects;
+//! NULL is `null`; NaN and the infinities are strings.
 
 use std::fmt::Write;
 
@@ -17,12 +18,12 @@ use arrow::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
-/// Writes a row as an object on one line, without the line's end.
+/// Writes a row as an object on one line, without the line break.
 pub(super) fn write_row(out: &mut String, batch: &RecordBatch, row: usize) {
     write_members(out, batch.schema_ref().fields(), batch.columns(), row);
 }
 
-/// Writes a row of columns, those of a batch or the members of a struct, as an object.
+/// Writes a row of columns, from a batch or the members of a struct, as an object.
 fn write_members(out: &mut String, fields: &Fields, columns: &[ArrayRef], row: usize) {
     out.push('{');
     for (index, (field, column)) in fields.iter().zip(columns).enumerate() {
@@ -42,7 +43,7 @@ pub(super) fn write_value(out: &mut String, column: &ArrayRef, row: usize) {
         out.push_str("null");
         return;
     }
-    // Writing to a text cannot fail.
+    // Writing to a String cannot fail.
     match column.data_type() {
         DataType::Boolean => out.push_str(if column.as_boolean().value(row) { "true" } else { "false" }),
         DataType::Int32 => {
@@ -92,7 +93,7 @@ pub(super) fn write_value(out: &mut String, column: &ArrayRef, row: usize) {
     }
 }
 
-/// A value as a text without quotes, as CSV and tables for people show it; empty for NULL.
+/// Formats a value as text without quotes, for CSV and human-readable tables; empty for NULL.
 pub(super) fn plain(column: &ArrayRef, row: usize) -> String {
     if column.is_null(row) {
         return String::new();
@@ -113,7 +114,7 @@ pub(super) fn plain(column: &ArrayRef, row: usize) -> String {
             };
             let nanos = i128::from(number) * nanos;
             let mut text = timestamp(nanos.div_euclid(1_000));
-            // No table has such, but facts may.
+            // Tables have no nanoseconds, but facts may.
             if nanos % 1_000 != 0 {
                 let _ = write!(text, "{:03}", nanos.rem_euclid(1_000));
             }
@@ -145,7 +146,7 @@ pub(super) fn plain(column: &ArrayRef, row: usize) -> String {
     }
 }
 
-/// Facts may have columns of types that no table keeps.
+/// Formats a value of a type that tables do not support, but facts may have.
 fn displayed(column: &ArrayRef, row: usize) -> String {
     ArrayFormatter::try_new(column, &FormatOptions::default())
         .map_or_else(|error| error.to_string(), |formatter| formatter.value(row).to_string())
@@ -164,7 +165,7 @@ fn write_float<T: Serialize>(out: &mut String, finite: Option<T>, value: f64) {
     }
 }
 
-/// Texts and finite numbers, which JSON can always say.
+/// Writes strings and finite numbers, which JSON can always represent.
 fn push_json<T: Serialize + ?Sized>(out: &mut String, value: &T) {
     if let Ok(text) = serde_json::to_string(value) {
         out.push_str(&text);
@@ -192,7 +193,8 @@ fn timestamp(micros: i128) -> String {
     format!("{date}T{:02}:{:02}:{:02}.{fraction:06}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// The civil date of a day counted from 1970, for any day that a column can hold, years of five digits too.
+/// Returns the civil date of a day counted from 1970, for any day that a column can hold, including years of
+/// five digits.
 ///
 /// The calendar repeats every 400 years, 146,097 days; counted from March, leap days come last.
 fn date(days: i64) -> String {

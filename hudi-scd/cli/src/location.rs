@@ -1,4 +1,4 @@
-//! [`Location`]: a TABLE on the command line, a path or a URL, as a place in an object store.
+//! [`Location`]: a TABLE on the command line, a path or a URL, resolved to an object store.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -7,7 +7,7 @@ use object_store::{ObjectStore, aws::AmazonS3Builder, local::LocalFileSystem, pa
 
 use super::{failure::Failure, profile::Profile};
 
-/// Where a table is, or is to be.
+/// The location of an existing or a new table.
 #[derive(Clone, Debug)]
 pub(super) enum Location {
     Folder(PathBuf),
@@ -24,7 +24,7 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// A path, absolute or not, or a URL: `file:///lake/customer`, `s3://bucket/customer`.
+    /// Parses a path, absolute or relative, or a URL: `file:///lake/customer`, `s3://bucket/customer`.
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let text = text.trim_end_matches('/');
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -38,14 +38,13 @@ impl Location {
             "file" => match rest.strip_prefix("localhost").unwrap_or(rest) {
                 path if path.starts_with('/') => Ok(Self::Folder(percent_decoded(path).into())),
                 _ => Err(Failure::usage(format!(
-                    "{text}: a file URL has three slashes, as file:///lake/customer has"
+                    "{text}: a file URL has three slashes, as in file:///lake/customer"
                 ))),
             },
             "s3" | "s3a" => {
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
                 if bucket.is_empty() || key.is_empty() {
-                    let message =
-                        format!("{text}: name bucket and folder, as s3://bucket/lake/customer does");
+                    let message = format!("{text}: name bucket and folder, as in s3://bucket/lake/customer");
                     return Err(Failure::usage(message));
                 }
                 Ok(Self::S3 { url: format!("s3://{bucket}/{key}"), key: key.to_owned() })
@@ -62,18 +61,18 @@ impl Location {
         Table::open_with(store, root, options.with_base_url(base_url)).await
     }
 
-    /// Creates the table; a folder that it needs is made.
+    /// Creates the table, and its folder if necessary.
     pub(super) async fn create(&self, definition: TableDefinition) -> Result<Table> {
         if let Self::Folder(path) = self {
             std::fs::create_dir_all(path).map_err(|cause| {
-                Error::new(ErrorKind::Storage, "the folder cannot be made").with_source(cause)
+                Error::new(ErrorKind::Storage, "the folder cannot be created").with_source(cause)
             })?;
         }
         let (store, root, base_url) = self.store()?;
         let created =
             Table::create_with(store, root, definition, TableOptions::new().with_base_url(base_url)).await;
         if let (Self::Folder(path), Err(_)) = (self, &created) {
-            // Only an empty one goes, and whether it does changes nothing.
+            // Only an empty folder is removed, and a failure to do so has no effect.
             let _ = std::fs::remove_dir(path);
         }
         created
@@ -81,7 +80,7 @@ impl Location {
 
     fn store(&self) -> Result<(Arc<dyn ObjectStore>, Path, String)> {
         let failed = |cause: object_store::Error| {
-            Error::new(ErrorKind::Storage, "the storage cannot be reached").with_source(cause)
+            Error::new(ErrorKind::Storage, "the storage is unavailable").with_source(cause)
         };
         match self {
             Self::Folder(path) => {
@@ -96,8 +95,8 @@ impl Location {
                     Error::new(ErrorKind::InvalidDefinition, "not a path that can be stored")
                         .with_source(cause)
                 })?;
-                // Credentials, region and endpoint come from AWS_* variables, from a profile, or from the machine's role. An
-                // endpoint that is spoken to in plain HTTP was asked for by its URL.
+                // Credentials, region and endpoint come from AWS_* variables, from a profile, or from the
+                // machine's role. The URL of an endpoint selects plain HTTP explicitly.
                 let profile = Profile::of(|name| std::env::var(name).ok())?;
                 let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
                     .iter()
@@ -114,7 +113,7 @@ impl Location {
     }
 }
 
-/// `%20` and the like as what they stand for; what is no such thing stays.
+/// Decodes `%20` and other escapes; invalid ones are kept unchanged.
 fn percent_decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

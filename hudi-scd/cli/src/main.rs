@@ -1,8 +1,9 @@
-//! The command line program `hudi-scd`: a table doctor that needs no cluster.
+//! The command line program `hudi-scd`: maintains Hudi tables without a cluster.
 //!
-//! A command is a file in `commands`, a thin layer over [`Table`](hudi_scd::Table) and
-//! [`Scd2Table`](hudi_scd::scd::Scd2Table); what is here besides is what a program needs and a library does not: the command line, places of
-//! tables, rows from and to files of other formats, progress bars, and what a failure looks like from outside.
+//! Each command is a file in `commands`, a thin layer over [`Table`](hudi_scd::Table) and
+//! [`Scd2Table`](hudi_scd::scd::Scd2Table). The other modules contain the parts that only a program needs:
+//! the command line, locations of tables,
+//! rows from and to files of other formats, progress bars, and error messages.
 
 mod args;
 mod commands;
@@ -22,22 +23,23 @@ use clap::Parser;
 
 use self::{args::Cli, failure::Failure};
 
-/// What every command is told besides its own arguments.
+/// The options that apply to every command.
 #[derive(Clone, Copy, Debug)]
 struct Context {
     /// Results as JSON lines.
     json: bool,
-    /// No progress bars.
+    /// Hides progress bars.
     quiet: bool,
 }
 
-/// The exit code of a process that an interrupt ended, as a shell counts it.
+/// The shell's exit code for a process that an interrupt ended.
 const INTERRUPTED: u8 = 130;
 
-/// Runs the program with the arguments of its command line and returns its exit code: 0 done, 1 failed or findings, 2 wrong command line.
+/// Runs the program with the arguments of its command line and returns its exit code: 0 success, 1 failure or
+/// violations found, 2 invalid command line.
 ///
-/// An interrupt ends it as the death of the process would: nothing of an unfinished write is visible, and the next
-/// writer undoes it.
+/// An interrupt ends it like the death of the process: nothing of an unfinished write is visible, and the
+/// next writer undoes it.
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
             return ExitCode::from(failure.exit_code());
         }
         Err(error) => {
-            // Help and version come this way too, with code 0. A closed pipe is nobody's failure.
+            // Help and version come this way too, with code 0. A closed pipe is not an error.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -78,7 +80,7 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
         None => {
-            eprintln!("hudi-scd: interrupted; what was not committed is undone by the next write");
+            eprintln!("hudi-scd: interrupted; the next write undoes uncommitted changes");
             ExitCode::from(INTERRUPTED)
         }
     }

@@ -1,4 +1,4 @@
-//! Where results go: rows in one of the formats, and lines for people or machines.
+//! Output of results: rows in one of the formats, and lines of text or JSON.
 
 use std::{
     fs::File,
@@ -21,12 +21,12 @@ use super::{args, failure::Failure, json};
 /// Standard output, or a file.
 pub(super) type Sink = Box<dyn Write + Send>;
 
-/// Standard output, buffered.
+/// Returns standard output, buffered.
 pub(super) fn stdout() -> Sink {
     Box::new(BufWriter::with_capacity(64 * 1024, io::stdout()))
 }
 
-/// A table for people.
+/// Creates a human-readable table.
 pub(super) fn picture<'a>(header: impl IntoIterator<Item = &'a str>) -> Picture {
     let mut picture = Picture::new();
     picture.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
@@ -37,7 +37,7 @@ pub(super) fn picture<'a>(header: impl IntoIterator<Item = &'a str>) -> Picture 
 /// Writes rows, batch by batch.
 pub(super) struct RowWriter {
     schema: SchemaRef,
-    /// The types in which columns are shown as text, of those that are not shown as what they are.
+    /// For each column that is converted to text: the type that defines its text form.
     shown: Vec<Option<DataType>>,
     format: Writing,
     line: String,
@@ -51,18 +51,18 @@ enum Writing {
 }
 
 impl RowWriter {
-    /// A writer of rows under this schema.
+    /// Creates a writer of rows with this schema.
     pub(super) fn new(rows: &args::Rows, as_json: bool, schema: SchemaRef) -> Result<Self, Failure> {
         let by_name = || rows.output.as_deref().and_then(by_extension);
         let format = rows.format.or_else(by_name).unwrap_or(args::Format::Jsonl);
         if as_json && format != args::Format::Jsonl {
-            let other = if rows.format.is_some() { "--format" } else { "the ending of --output" };
+            let other = if rows.format.is_some() { "--format" } else { "the extension of --output" };
             return Err(Failure::usage(format!(
-                "--json and {other} say different things: leave one of them out, or add --format jsonl"
+                "--json and {other} contradict each other: remove one of them, or add --format jsonl"
             )));
         }
         if format == args::Format::Parquet && rows.output.is_none() && io::stdout().is_terminal() {
-            return Err(Failure::usage("Parquet is nothing for a terminal: name a file by --output"));
+            return Err(Failure::usage("Parquet cannot be printed on a terminal: name a file with --output"));
         }
         let mut sink = match &rows.output {
             Some(path) => Box::new(BufWriter::with_capacity(256 * 1024, create(path)?)),
@@ -107,7 +107,7 @@ impl RowWriter {
             Writing::Csv(sink) => {
                 for row in 0..batch.num_rows() {
                     let cells = cells(row).map(|(column, text)| match text.as_str() {
-                        // Nothing is NULL, so an empty text has to show its quotes.
+                        // NULL is an empty field, so the empty string needs quotes.
                         "" if column.is_null(row) => String::new(),
                         "" => "\"\"".to_owned(),
                         text => quoted(text),
@@ -142,7 +142,7 @@ impl RowWriter {
         Ok(())
     }
 
-    /// Writes what is left. Without this, the output is cut short.
+    /// Writes the remaining rows. Without this call the output is truncated.
     pub(super) fn finish(self) -> Result<(), Failure> {
         match self.format {
             Writing::JsonLines(mut sink) | Writing::Csv(mut sink) => sink.flush()?,
@@ -159,7 +159,7 @@ impl RowWriter {
     }
 }
 
-/// The type of a table for values of another one, which facts may have.
+/// Returns a table's type for values of another type, which facts may have.
 fn shown_as(data_type: &DataType) -> Option<DataType> {
     // A table has no nanoseconds.
     if matches!(data_type, DataType::Timestamp(..)) {
@@ -214,7 +214,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn not_written(cause: parquet::errors::ParquetError) -> Failure {
-    // A closed pipe is closed whatever the format.
+    // A closed pipe is detected in every format.
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&cause);
     while let Some(error) = source {
         if let Some(io) = error.downcast_ref::<io::Error>() {

@@ -1,4 +1,4 @@
-//! Rows that blocking work reads, as a stream.
+//! Rows read by blocking work, as a stream.
 
 use futures::{
     StreamExt,
@@ -7,8 +7,8 @@ use futures::{
 use hudi_scd::Result;
 use tokio::sync::mpsc;
 
-/// What blocking work produces, as a stream: the work waits when it is `ahead` items ahead, and learns from the function
-/// it gives items to that nobody takes them any more.
+/// Runs blocking work that produces items, and returns them as a stream. The work pauses when it is `ahead`
+/// items ahead. Its function for passing on items reports when the stream was dropped.
 pub(crate) fn produced<T: Send + 'static>(
     ahead: usize,
     work: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
@@ -16,12 +16,12 @@ pub(crate) fn produced<T: Send + 'static>(
     let (give, take) = mpsc::channel(ahead.max(1));
     let working = tokio::task::spawn_blocking(move || {
         if let Err(error) = work(&mut |item| give.blocking_send(Ok(item)).is_ok()) {
-            // Nobody is left to hear it if the stream was dropped.
+            // Nobody receives the error if the stream was dropped.
             let _ = give.blocking_send(Err(error));
         }
     });
     let items = stream::unfold(take, |mut take| async move { Some((take.recv().await?, take)) });
-    // After the last item: a panic of the work is one of the stream.
+    // After the last item, a panic of the work becomes a panic of the stream.
     let end = stream::once(working).filter_map(|done| async move {
         if let Err(ended) = done
             && let Ok(panic) = ended.try_into_panic()

@@ -1,12 +1,12 @@
-//! [`Profile`]: who one is on S3 by the files of the AWS tools, `~/.aws/credentials` and `~/.aws/config`. The object store
-//! knows the variables and roles of machines, containers and web identities, and not these.
+//! [`Profile`]: S3 credentials in the files of the AWS tools, `~/.aws/credentials` and `~/.aws/config`. The
+//! object store reads only the variables and the roles of machines, containers and web identities.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use hudi_scd::{Error, ErrorKind, Result};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
-/// What makes a profile one whose keys somebody else has to fetch.
+/// The settings of a profile whose keys must be fetched by another program.
 const FETCHED: [&str; 5] =
     ["role_arn", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file"];
 
@@ -15,10 +15,12 @@ const FETCHED: [&str; 5] =
 pub(super) struct Profile(BTreeMap<String, String>);
 
 impl Profile {
-    /// The profile that `AWS_PROFILE` names, or `default`; without any, or if the variables say the keys themselves, nothing.
+    /// Returns the profile that `AWS_PROFILE` names, or `default`; an empty one if there is none, or if the
+    /// variables contain the keys.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if the named profile is not there; [`ErrorKind::Unsupported`] if its keys have to be fetched.
+    /// [`ErrorKind::NotFound`] if the named profile does not exist; [`ErrorKind::Unsupported`] if its keys
+    /// must be fetched.
     pub(super) fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         if set("AWS_ACCESS_KEY_ID").is_some() {
@@ -58,7 +60,7 @@ impl Profile {
         if let (Some(setting), Some(name), false) =
             (fetched, &named, settings.contains_key("aws_access_key_id"))
         {
-            return Err(Error::new(ErrorKind::Unsupported, "the keys of this profile have to be fetched")
+            return Err(Error::new(ErrorKind::Unsupported, "the keys of this profile must be fetched")
                 .with_context("AWS_PROFILE", name)
                 .with_context("setting", setting)
                 .with_context("way out", "eval \"$(aws configure export-credentials --format env)\""));
@@ -66,7 +68,7 @@ impl Profile {
         Ok(Self(settings))
     }
 
-    /// Fills in what the variables do not say.
+    /// Adds the settings that the variables do not define.
     pub(super) fn apply(&self, mut builder: AmazonS3Builder) -> AmazonS3Builder {
         if let Some(id) = self.0.get("aws_access_key_id") {
             builder = builder.with_access_key_id(id);
@@ -90,13 +92,13 @@ impl Profile {
         builder
     }
 
-    /// The URL under which the service is spoken to, if it is another than usual.
+    /// Returns the URL of the service, if it differs from the default.
     pub(super) fn endpoint(&self) -> Option<&str> {
         self.0.get("endpoint_url").map(String::as_str)
     }
 }
 
-/// The settings below a title that fits; of a setting that is there twice the last counts.
+/// Returns the settings of the sections with a matching title; of duplicate settings the last one counts.
 fn section(text: &str, fits: impl Fn(&str) -> bool) -> Option<BTreeMap<String, String>> {
     let mut found: Option<BTreeMap<String, String>> = None;
     let mut inside = false;
@@ -109,7 +111,7 @@ fn section(text: &str, fits: impl Fn(&str) -> bool) -> Option<BTreeMap<String, S
             }
             continue;
         }
-        // Nested settings, as those of one service, are indented.
+        // Nested settings, such as those of one service, are indented.
         let is_setting = inside && !line.starts_with([' ', '\t', '#', ';']);
         if let (true, Some((name, value)), Some(settings)) = (is_setting, plain.split_once('='), &mut found) {
             let value = value.trim();

@@ -1,4 +1,4 @@
-//! Progress bars on standard error, if that is a terminal.
+//! Progress bars on standard error, if it is a terminal.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
 
-/// A bar, or a wheel where nobody knows how much there is.
+/// A bar, or a spinner if the total is unknown.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    /// So many bytes to read.
+    /// Creates a bar for a number of bytes.
     pub(super) fn bytes(context: Context, total: u64, what: &'static str) -> Self {
         let style =
             ProgressStyle::with_template("{msg:12} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
         Self::of(context, ProgressBar::new(total), style, what)
     }
 
-    /// Something that takes as long as it takes.
+    /// Creates a spinner for work of unknown length.
     pub(super) fn wheel(context: Context, what: &'static str) -> Self {
         Self::of(
             context,
@@ -44,12 +44,12 @@ impl Progress {
         Self(bar)
     }
 
-    /// Draws nothing any more: what comes next goes to the terminal itself.
+    /// Stops drawing, before other output to the terminal.
     pub(super) fn hide(&self) {
         self.0.finish_and_clear();
     }
 
-    /// So much more of it is done.
+    /// Adds finished work.
     pub(super) fn add(&self, amount: u64) {
         self.0.inc(amount);
     }

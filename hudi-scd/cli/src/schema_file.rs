@@ -1,4 +1,4 @@
-//! The columns of a table as a person writes them down: `create --schema FILE`.
+//! The columns of a table in a file written by hand: `create --schema FILE`.
 //!
 //! | form | example |
 //! |---|---|
@@ -6,10 +6,11 @@
 //! | Spark as JSON (`df.schema.json()`) | `{"type":"struct","fields":[{"name":"id","type":"long"}]}` |
 //! | Spark as text | `id bigint, name string COMMENT 'as on the invoice', balance decimal(10,2), tags array<string>` |
 //!
-//! What they say of columns in words, the table keeps: `doc` in Avro, `comment` in Spark's metadata, `COMMENT`.
+//! The table stores the documentation of columns: `doc` in Avro, `comment` in Spark's metadata, `COMMENT`.
 //!
-//! Types of the last two: boolean, int, bigint, float, double, decimal(p,s), string, binary, date, timestamp (an
-//! instant), timestamp_ntz (a clock's time, which a new table keeps as an instant in UTC), array, map with text keys, struct; integer, long and Arrow's names too.
+//! Types of the last two forms: boolean, int, bigint, float, double, decimal(p,s), string, binary, date,
+//! timestamp (an instant), timestamp_ntz (a local time, which a new table stores as an instant in UTC),
+//! array, map with string keys, struct. Also accepted are integer, long and Arrow's names.
 
 use std::{iter::Peekable, path::Path, str::CharIndices, sync::Arc};
 
@@ -17,10 +18,10 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use hudi_scd::{Error, ErrorKind, Result, schema};
 use serde_json::Value;
 
-/// Reads the schema that a file holds.
+/// Reads the schema in a file.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`], naming the file and what is wrong with it.
+/// [`ErrorKind::InvalidInput`], naming the file and the cause.
 pub(super) fn read(path: &Path) -> Result<SchemaRef> {
     let text = std::fs::read_to_string(path).map_err(|cause| {
         invalid("the schema cannot be read").with_context("file", path.display()).with_source(cause)
@@ -79,7 +80,7 @@ fn json_type(value: &Value) -> Result<DataType> {
         Some("array") => Ok(schema::list_of(json_type(part("elementType")?)?)),
         Some("map") => {
             if json_type(part("keyType")?)? != DataType::Utf8 {
-                return Err(invalid("a Hudi table has maps with text keys only"));
+                return Err(invalid("a Hudi table supports only maps with text keys"));
             }
             Ok(schema::map_of(json_type(part("valueType")?)?, true))
         }
@@ -88,7 +89,7 @@ fn json_type(value: &Value) -> Result<DataType> {
     }
 }
 
-/// A text of types, read from left to right.
+/// A text of types, parsed from left to right.
 struct Words<'a> {
     text: &'a str,
     rest: Peekable<CharIndices<'a>>,
@@ -99,7 +100,8 @@ impl<'a> Words<'a> {
         Self { text, rest: text.char_indices().peekable() }
     }
 
-    /// `name type, name type`, each perhaps with `NOT NULL` behind it (every column of a Hudi table may be null), or a comment.
+    /// Parses `name type, name type`, each optionally followed by `NOT NULL` (every column of a Hudi table is
+    /// nullable) or a comment.
     fn columns(mut self) -> Result<Fields> {
         let mut fields = Vec::new();
         loop {
@@ -165,7 +167,7 @@ impl<'a> Words<'a> {
             "map" => {
                 self.expect('<')?;
                 if self.data_type()? != DataType::Utf8 {
-                    return Err(invalid("a Hudi table has maps with text keys only"));
+                    return Err(invalid("a Hudi table supports only maps with text keys"));
                 }
                 self.expect(',')?;
                 let value = self.data_type()?;
@@ -210,7 +212,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// What follows a type: `NOT NULL`, which is passed over, and `COMMENT 'text'`.
+    /// Parses the text after a type: `NOT NULL`, which is ignored, and `COMMENT 'text'`.
     fn comment(&mut self) -> Result<Option<String>> {
         let mut comment = None;
         while self.peek().is_some_and(|next| next.is_alphabetic()) {
@@ -226,7 +228,7 @@ impl<'a> Words<'a> {
         Ok(comment)
     }
 
-    /// A text in quotes, within which a backslash stands before one, or another quote.
+    /// Parses a quoted text, in which a backslash or another quote escapes a quote.
     fn quoted(&mut self) -> Result<String> {
         let quote = match self.peek() {
             Some(quote @ ('\'' | '"')) => quote,

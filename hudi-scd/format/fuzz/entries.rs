@@ -1,11 +1,11 @@
-//! Bytes of the format that anybody may have written: bytes in, an error or a value out, and never a panic.
-//! The targets of cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
+//! Untrusted bytes of the format: bytes in, an error or a value out, and never a panic. The targets of
+//! cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
 
 #![allow(
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
-    reason = "a target uses one of them; what is found here has to be loud"
+    reason = "each target uses one of them; a failure must panic"
 )]
 
 use hudi_format::{
@@ -19,7 +19,7 @@ use hudi_format::{
     },
 };
 
-/// Each kind of Avro file on the timeline and in the archive; a record that is read is written and read
+/// Decodes each kind of Avro file on the timeline and in the archive; a decoded record is encoded and decoded
 /// again.
 pub fn avro(bytes: &[u8]) {
     macro_rules! again {
@@ -33,7 +33,7 @@ pub fn avro(bytes: &[u8]) {
     let _ = archive::decode(bytes);
 }
 
-/// The Avro text of a schema; what a table can keep survives the way there and back.
+/// Parses the Avro form of a schema; supported schemas survive the round trip.
 pub fn schema(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let Ok(kept) = schema::from_avro(&text).and_then(|schema| schema::canonical(&schema)) else { return };
@@ -41,7 +41,7 @@ pub fn schema(bytes: &[u8]) {
     assert_eq!(schema::canonical(&again).unwrap(), kept);
 }
 
-/// A bloom filter in base64; the first byte chooses its type.
+/// Parses a bloom filter in base64; the first byte chooses its type.
 pub fn bloom(bytes: &[u8]) {
     let Some((first, text)) = bytes.split_first() else { return };
     let kind = ["SIMPLE", "DYNAMIC_V0", "other"].get(usize::from(first % 4)).copied();
@@ -51,7 +51,7 @@ pub fn bloom(bytes: &[u8]) {
     }
 }
 
-/// Sound bytes for the target of this name, to begin with.
+/// Returns valid bytes for the target of this name, as seeds.
 pub fn sound(target: &str) -> Vec<Vec<u8>> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     match target {
@@ -78,8 +78,8 @@ pub fn sound(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Makes an input of nothing one of the sound ones, and tells its length; `None`: the input is changed as any
-/// other.
+/// Replaces an empty input by one of the valid ones, and returns its length; `None` if the input is mutated
+/// as usual.
 pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
     let sound = if size > 1 { Vec::new() } else { sound(target) };
     let first = sound.get(seed as usize % sound.len().max(1))?;

@@ -1,4 +1,4 @@
-//! `timeline`, `show`, `validate`: what there is, and whether it is sound.
+//! `timeline`, `show`, `validate`: the contents of a table, and its validity.
 
 use std::{collections::BTreeMap, io::Write};
 
@@ -45,7 +45,7 @@ pub(super) async fn timeline(context: Context, args: Timeline) -> Result<(), Fai
     Ok(out.flush()?)
 }
 
-/// An action as an object: instant, action, state, and what its metadata says.
+/// Converts an action to an object: instant, action, state, and its metadata.
 async fn line(table: &Table, entry: &TimelineEntry) -> Result<Value> {
     let mut line = json!({
         "instant": entry.instant.to_string(),
@@ -96,7 +96,7 @@ async fn line(table: &Table, entry: &TimelineEntry) -> Result<Value> {
     Ok(line)
 }
 
-/// What an action did, for people.
+/// Describes an action in human-readable form.
 fn told(line: &Value) -> String {
     let number = |key: &str| line[key].as_i64().unwrap_or_default();
     match line["action"].as_str() {
@@ -129,7 +129,7 @@ fn told(line: &Value) -> String {
     }
 }
 
-/// The completed actions in the archive, oldest first.
+/// Reads the completed actions in the archive, oldest first.
 async fn archived(table: &Table) -> Result<Vec<Value>> {
     let mut found: BTreeMap<(String, String), Value> = BTreeMap::new();
     for ArchivedEntry { commit_time, action_type, action_state, .. } in table.archived_entries().await? {
@@ -142,7 +142,7 @@ async fn archived(table: &Table) -> Result<Vec<Value>> {
     Ok(found.into_values().collect())
 }
 
-/// So many file groups are drawn; `--json` has them all.
+/// The maximum number of file groups that are drawn; `--json` prints all of them.
 const DRAWN: usize = 60;
 /// The width of the bar of the largest file group.
 const BAR: u64 = 30;
@@ -222,7 +222,7 @@ pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> 
         Bytes(now),
         groups.iter().filter(|group| shown(group) > 0).count()
     )?;
-    writeln!(out, "  in all        {} in {versions} files of {} file groups", Bytes(all), groups.len())?;
+    writeln!(out, "  total         {} in {versions} files of {} file groups", Bytes(all), groups.len())?;
     if groups.is_empty() {
         return Ok(out.flush()?);
     }
@@ -232,7 +232,7 @@ pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> 
         "file group",
         "versions",
         "latest",
-        "in all",
+        "total",
         "█ latest ░ older versions",
     ]);
     for index in [2, 3, 4] {
@@ -258,12 +258,12 @@ pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> 
     }
     writeln!(out, "{picture}")?;
     if groups.len() > DRAWN {
-        writeln!(out, "and {} file groups more: see --json", groups.len() - DRAWN)?;
+        writeln!(out, "and {} more file groups: see --json", groups.len() - DRAWN)?;
     }
     Ok(out.flush()?)
 }
 
-/// The version of a table, and which writers may follow.
+/// Describes the version of a table, and the effect of later Hudi versions on it.
 fn version(table: &Table) -> String {
     let version = table.version();
     let writers = match version.number() {
@@ -298,7 +298,7 @@ pub(super) async fn validate(context: Context, args: Target) -> Result<(), Failu
         }
     }
     if findings.is_empty() && !context.json {
-        writeln!(out, "{location}: every invariant holds")?;
+        writeln!(out, "{location}: all invariants hold")?;
     }
     out.flush()?;
     if findings.is_empty() { Ok(()) } else { Err(Failure::Findings) }

@@ -42,14 +42,14 @@ pub(super) async fn history(context: Context, args: History) -> Result<(), Failu
     };
     let rows = found.await.map_err(|error| Failure::from(error).of(&location))?;
     if rows.num_rows() == 0 && !context.json {
-        eprintln!("hudi-scd: {location}: nothing is known of the key {}", args.key);
+        eprintln!("hudi-scd: {location}: the key {} is unknown", args.key);
     }
     let mut writer = RowWriter::new(&args.rows, context.json, rows.schema())?;
     writer.write(&rows)?;
     writer.finish()
 }
 
-/// The versions of a key in the retained commits: instant, change, and the row as it became.
+/// Reads the versions of a key in the retained commits: instant, change, and the row after it.
 ///
 /// The key is read as the values of an input file are; else it is taken for the text that the table stores.
 async fn versions(table: &Table, key: &str) -> Result<RecordBatch> {
@@ -64,7 +64,7 @@ async fn versions(table: &Table, key: &str) -> Result<RecordBatch> {
     }
     let mut versions = table.history(key).await?;
     if let (true, [field]) = (versions.is_empty(), fields) {
-        // One column may be stored with its name and without it: Hudi's releases differ.
+        // A single column may be stored with or without its name: Hudi's releases differ.
         let other = match key.strip_prefix(&format!("{field}:")) {
             Some(value) => value.to_owned(),
             None => format!("{field}:{key}"),
@@ -109,7 +109,7 @@ fn unreadable(key: &str) -> Error {
 
 fn as_rows(schema: &SchemaRef, versions: &[KeyVersion]) -> Result<RecordBatch> {
     let impossible =
-        |cause| Error::new(ErrorKind::Corrupt, "versions of a key do not fit together").with_source(cause);
+        |cause| Error::new(ErrorKind::Corrupt, "versions of a key have different schemas").with_source(cause);
     let instants = versions.iter().map(|version| version.instant.to_string());
     let changes = versions.iter().map(|version| match version.change {
         KeyChange::Written(_) => "written",
@@ -140,8 +140,8 @@ fn as_rows(schema: &SchemaRef, versions: &[KeyVersion]) -> Result<RecordBatch> {
     .map_err(impossible)
 }
 
-/// The values of a key that is written as Hudi writes it: the value of one column, `a:1,b:2` for several. What looks
-/// like the name of the next column ends a value.
+/// Splits a key in Hudi's form: the value of one column, or `a:1,b:2` for several. A value ends before the
+/// name of the next column.
 fn split_key<'a>(key: &'a str, fields: &[String]) -> Result<Vec<&'a str>> {
     if let [field] = fields {
         return Ok(vec![key.strip_prefix(&format!("{field}:")).unwrap_or(key)]);
@@ -197,7 +197,7 @@ pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure
     }
     match writer {
         Some(writer) => writer.finish(),
-        // No facts, whose columns are told all the same.
+        // There are no facts; their columns are printed anyway.
         None => {
             let mut fields = facts.schema(&types)?.fields().to_vec();
             let others =
@@ -211,7 +211,7 @@ pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure
     }
 }
 
-/// Whether facts have the columns that the lookup asks for.
+/// Checks that facts have the columns of the lookup.
 fn has_all(schema: &Schema, on: &[(String, String)], at: Option<&str>) -> Result<()> {
     let mut wanted = on.iter().map(|(column, _)| column.as_str()).chain(at);
     match wanted.find(|name| schema.field_with_name(name).is_err()) {
@@ -223,7 +223,7 @@ fn has_all(schema: &Schema, on: &[(String, String)], at: Option<&str>) -> Result
     }
 }
 
-/// The dimension that a table is, and the types under which facts in text are read: those that are compared.
+/// Reads a table as a dimension, and returns the types for facts in text form: those of the compared columns.
 async fn dimension(
     table: &Table,
     columns: &[&str],
@@ -261,7 +261,7 @@ async fn dimension(
     Ok((dimension, Schema::new(types)))
 }
 
-/// Facts that found no row are there too, and say so.
+/// The column that is false for facts without a matching row.
 const MATCHED: &str = "_matched";
 
 fn with_matched(rows: &RecordBatch, matched: ArrayRef) -> Result<RecordBatch> {
@@ -272,7 +272,7 @@ fn with_matched(rows: &RecordBatch, matched: ArrayRef) -> Result<RecordBatch> {
 }
 
 fn unfit(cause: arrow::error::ArrowError) -> Error {
-    Error::new(ErrorKind::InvalidInput, "facts and dimension do not fit together").with_source(cause)
+    Error::new(ErrorKind::InvalidInput, "facts and dimension have conflicting columns").with_source(cause)
 }
 
 #[cfg(test)]

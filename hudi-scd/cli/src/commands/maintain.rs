@@ -128,7 +128,7 @@ pub(super) async fn savepoint(context: Context, args: Savepoint) -> Result<(), F
         let report = json!({ "instant": instant.to_string(), "deleted": true });
         return tell(
             context,
-            format!("savepoint {instant} is given up: the next clean may take its files"),
+            format!("savepoint {instant} is deleted: the next clean may delete its files"),
             report,
         );
     }

@@ -1,4 +1,4 @@
-//! What each command does.
+//! The commands, one module each.
 
 mod create;
 mod inspect;
@@ -42,13 +42,13 @@ pub(super) async fn run(context: Context, command: Command) -> Result<(), Failur
     }
 }
 
-/// Opens the table that the command line names; failures after that name it too.
+/// Opens the table on the command line; later errors name it too.
 async fn open(text: &str, options: TableOptions) -> Result<(Location, Table), Failure> {
     let location = Location::parse(text)?;
     let opened = location.open(options).await;
     let table = opened.map_err(|error| {
         let error = match error.kind() {
-            ErrorKind::NotFound => error.with_context("way out", "make one with `hudi-scd create`"),
+            ErrorKind::NotFound => error.with_context("way out", "create one with `hudi-scd create`"),
             _ => error,
         };
         Failure::from(error).of(&location)
@@ -56,7 +56,7 @@ async fn open(text: &str, options: TableOptions) -> Result<(Location, Table), Fa
     Ok((location, table))
 }
 
-/// The instant that a person means, in the table's own time zone.
+/// Resolves an instant of the command line, in the table's time zone.
 fn instant(table: &Table, given: InstantArg) -> Result<Instant, Failure> {
     let zone = table.time_zone();
     match given {
@@ -65,7 +65,7 @@ fn instant(table: &Table, given: InstantArg) -> Result<Instant, Failure> {
         // A time without a zone is UTC, as everywhere in this program.
         InstantArg::Clock(time) => match jiff::tz::TimeZone::UTC.to_timestamp(time) {
             Ok(time) => Ok(Instant::from_timestamp(time, zone)),
-            Err(cause) => Err(Error::new(ErrorKind::InvalidInput, "the time is too far away")
+            Err(cause) => Err(Error::new(ErrorKind::InvalidInput, "the time is out of range")
                 .with_context("instant", time)
                 .with_source(cause)
                 .into()),

@@ -55,7 +55,7 @@ pub(super) async fn run(context: Context, args: Read) -> Result<(), Failure> {
         let writer = match &mut writer {
             Some(writer) => writer,
             none => {
-                // A bar would draw over the rows.
+                // A progress bar would overwrite the rows.
                 wheel.hide();
                 none.insert(RowWriter::new(&args.rows, context.json, batch.schema())?)
             }
@@ -70,8 +70,8 @@ pub(super) async fn run(context: Context, args: Read) -> Result<(), Failure> {
     writer.map_or(Ok(()), RowWriter::finish)
 }
 
-/// Spark, Athena and their like take partition columns from the path, where an empty text and NULL are the same folder: an
-/// empty text reads as NULL there, and so it does here.
+/// Converts empty strings in partition columns to NULL. Spark, Athena and other engines take partition
+/// columns from the path, where an empty string and NULL are the same folder, and read both as NULL.
 fn as_engines_read(batch: RecordBatch, partition_fields: &[String]) -> Result<RecordBatch> {
     let impossible =
         |cause| Error::new(ErrorKind::Corrupt, "a partition column cannot be read").with_source(cause);
@@ -86,12 +86,13 @@ fn as_engines_read(batch: RecordBatch, partition_fields: &[String]) -> Result<Re
     RecordBatch::try_new(batch.schema(), columns).map_err(impossible)
 }
 
-/// The rows of a history that are states of a key, without those and the columns that only the next merge needs.
+/// Selects the rows of a history that are states of a key, without bookkeeping rows and columns, which only
+/// the next merge needs.
 struct States<'a> {
     history: &'a Scd2,
-    /// What has to be read.
+    /// The columns to read.
     read: Vec<String>,
-    /// How many of the columns that were read are shown.
+    /// The number of read columns that are printed.
     shown: usize,
 }
 
@@ -116,7 +117,8 @@ impl<'a> States<'a> {
         let states = self.history.states(batch)?;
         let shown: Vec<usize> = (0..self.shown).collect();
         states.project(&shown).map_err(|cause| {
-            Error::new(ErrorKind::Corrupt, "stored rows are no history of this definition").with_source(cause)
+            Error::new(ErrorKind::Corrupt, "stored rows are not a history of this definition")
+                .with_source(cause)
         })
     }
 }

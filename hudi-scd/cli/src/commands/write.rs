@@ -25,10 +25,10 @@ use crate::{
     schema_file,
 };
 
-/// Batches that are read before they are asked for.
+/// The number of batches read in advance.
 const BATCHES_AHEAD: usize = 2;
 
-/// How rows are written.
+/// The kind of write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Upsert,
@@ -54,7 +54,7 @@ pub(super) async fn run(
     let named = |error: Error| Failure::from(files.locate(error)).of(&location);
     if table.is_history() {
         if kind != Kind::Upsert {
-            let message = format!("{location} keeps history (SCD type 2): give it changes by `upsert`");
+            let message = format!("{location} keeps history (SCD type 2): write changes with `upsert`");
             return Err(Failure::usage(message));
         }
         let history = Scd2Table::of(table)?;
@@ -69,7 +69,7 @@ pub(super) async fn run(
     let operations = operations.map(|column| Operations::new(column, &known, schema::IS_DELETED_COLUMN));
     let mut seen = known.clone();
     let fits = move |schema: &Schema| {
-        // Of a table without columns the rows tell them.
+        // If the table has no columns, the rows define them.
         if !seen.fields().is_empty() {
             seen = schema::reconcile(&seen, schema)?;
         }
@@ -127,10 +127,10 @@ pub(super) async fn delete(context: Context, args: Delete) -> Result<(), Failure
     tell_history(context, &history.apply(&deletes).await.map_err(named)?)
 }
 
-/// The columns that rows for a table have: its own, or those of the changes that make its history.
+/// Returns the columns of rows for a table: its own, or those of the changes for a history.
 async fn columns_of_input(table: &Table) -> Result<SchemaRef> {
     let schema = match table.schema().await {
-        // Another engine made it, and nothing was written yet: the rows tell the columns.
+        // Another engine created the table, and nothing has been written yet: the rows define the columns.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Arc::new(Schema::empty())),
         schema => schema?,
     };
@@ -145,7 +145,7 @@ fn with_new_columns(known: &Schema, given: &Schema) -> SchemaRef {
     Arc::new(Schema::new(known.fields().iter().chain(new).cloned().collect::<Vec<FieldRef>>()))
 }
 
-/// The rows of files, read on a thread for such while they are written, with a bar of how far that is.
+/// Reads rows of files on a blocking thread while they are written, with a progress bar.
 fn rows(
     context: Context,
     input: Input,
@@ -165,7 +165,7 @@ fn rows(
     })
 }
 
-/// Some columns of files, which must have them all.
+/// Selects columns of files, all of which must have them.
 fn only(
     context: Context,
     input: Input,
@@ -177,11 +177,12 @@ fn only(
     let columns = wanted.clone();
     let has_all = move |schema: &Schema| match columns.iter().find(|name| schema.index_of(name).is_err()) {
         None => Ok(()),
-        Some(name) => {
-            Err(Error::new(ErrorKind::InvalidInput, "the file lacks a column that says what to delete")
-                .with_context("column", name)
-                .with_context("needs", columns.join(", ")))
-        }
+        Some(name) => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the file lacks a column that identifies the rows to delete",
+        )
+        .with_context("column", name)
+        .with_context("needs", columns.join(", "))),
     };
     rows(context, input, Arc::new(Schema::new(fields)), Purpose::Itself, has_all).map(move |batch| {
         let batch = batch?;
@@ -191,7 +192,7 @@ fn only(
     })
 }
 
-/// The rows as deletes.
+/// Marks the rows as deletes.
 fn with_marker(batch: &RecordBatch, marker: &str) -> Result<RecordBatch> {
     let mut fields: Vec<FieldRef> = batch.schema_ref().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(marker, DataType::Boolean, true)));
@@ -201,7 +202,7 @@ fn with_marker(batch: &RecordBatch, marker: &str) -> Result<RecordBatch> {
 }
 
 fn unfit(cause: arrow::error::ArrowError) -> Error {
-    Error::new(ErrorKind::InvalidInput, "the rows do not fit together").with_source(cause)
+    Error::new(ErrorKind::InvalidInput, "the rows have conflicting columns").with_source(cause)
 }
 
 fn tell(context: Context, report: &CommitReport) -> Result<(), Failure> {
@@ -220,11 +221,14 @@ fn tell(context: Context, report: &CommitReport) -> Result<(), Failure> {
             writeln!(out, "the commit stands, but not done was {failed}")?;
         }
         for dead in &report.rolled_back {
-            writeln!(out, "rolled back {dead}, a write that died")?;
+            writeln!(out, "rolled back {dead}, an unfinished write")?;
         }
         if !report.metadata_table_dropped.is_empty() {
             let dropped = report.metadata_table_dropped.join(", ");
-            writeln!(out, "dropped the metadata table ({dropped}), which the next Spark write makes anew")?;
+            writeln!(
+                out,
+                "dropped the metadata table ({dropped}), which the next Spark write creates again"
+            )?;
         }
     }
     Ok(out.flush()?)

@@ -1,4 +1,4 @@
-//! [`Cell`]: a value in a text file, and how it is read as one of the types of a table. Exact or an error, never about.
+//! [`Cell`]: a value in a text file, and its conversion to a table's type, which is exact or fails.
 
 use std::{borrow::Cow, str::FromStr};
 
@@ -7,19 +7,19 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp, civil};
 use serde_json::value::RawValue;
 
-/// A value as the file says it.
+/// A value in a text file.
 #[derive(Clone, Debug)]
 pub(super) enum Cell<'a> {
     Null,
     Bool(bool),
-    /// The digits, as they are written: JSON's numbers would lose those of a decimal on the way through a double.
+    /// The digits as written: JSON's numbers would lose digits of a decimal in a double.
     Number(&'a str),
     Text(Cow<'a, str>),
-    /// An array or an object of JSON.
+    /// A JSON array or object.
     Nested(&'a RawValue),
 }
 
-/// Why a value cannot be read; file, line and column come to it later.
+/// The reason for a failed conversion; file, line and column are added later.
 pub(super) type Refusal = String;
 
 impl<'a> Cell<'a> {
@@ -42,7 +42,7 @@ impl<'a> Cell<'a> {
         })
     }
 
-    /// The text of a single value.
+    /// Returns the text of a scalar value.
     pub(super) fn text(&self) -> Result<&str, Refusal> {
         match self {
             Self::Null => Ok(""),
@@ -50,7 +50,7 @@ impl<'a> Cell<'a> {
             Self::Bool(false) => Ok("false"),
             Self::Number(text) => Ok(text),
             Self::Text(text) => Ok(text),
-            Self::Nested(_) => Err("an array or object where a single value belongs".to_owned()),
+            Self::Nested(_) => Err("an array or object instead of a single value".to_owned()),
         }
     }
 
@@ -69,12 +69,12 @@ impl<'a> Cell<'a> {
         if let Ok(number) = text.parse() {
             return Ok(number);
         }
-        // `12.0` and `1e3` are whole numbers too.
-        let number = exact(text, 0).ok_or_else(|| format!("{text:?} is not a whole number"))?;
+        // `12.0` and `1e3` are integers too.
+        let number = exact(text, 0).ok_or_else(|| format!("{text:?} is not an integer"))?;
         i64::try_from(number).map_err(|_| format!("{text} is too large for 64 bits"))
     }
 
-    /// The nearest number of the type. What is too large for it would be infinite.
+    /// Returns the nearest number of the type, or an error if it would be infinite.
     pub(super) fn float<T: FromStr + Into<f64> + Copy>(&self) -> Result<T, Refusal> {
         let text = self.text()?;
         let number: T = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
@@ -96,15 +96,15 @@ impl<'a> Cell<'a> {
         STANDARD.decode(self.text()?).map_err(|error| format!("not base64: {error}"))
     }
 
-    /// Days since 1970.
+    /// Returns the days since 1970.
     pub(super) fn date(&self) -> Result<i32, Refusal> {
         let text = self.text()?;
-        let date = parse_date(text).ok_or_else(|| format!("{text:?} is not a date, as 2025-03-01 is"))?;
+        let date = parse_date(text).ok_or_else(|| format!("{text:?} is not a date such as 2025-03-01"))?;
         let days = date.since(civil::date(1970, 1, 1)).map_err(|error| error.to_string())?;
         Ok(days.get_days())
     }
 
-    /// The number behind a timestamp, in its unit: of the instant if the type has a zone (a text without one is UTC),
+    /// Returns the number behind a timestamp, in its unit: that of the instant if the type has a zone (a text
     /// else of the time on the clock. A number is refused: it does not tell its unit, and milliseconds that are taken
     /// for microseconds are a day in January 1970.
     pub(super) fn timestamp(&self, unit: TimeUnit, zoned: bool) -> Result<i64, Refusal> {
@@ -112,11 +112,11 @@ impl<'a> Cell<'a> {
         let nanos = match (parse_instant(text), zoned) {
             (Some(instant), true) => instant,
             (Some(_), false) => {
-                return Err(format!("{text:?} has a zone, which the column's type has not"));
+                return Err(format!("{text:?} has a zone, but the column's type does not"));
             }
             (None, _) => parse_clock(text)
                 .map(since_1970)
-                .ok_or_else(|| format!("{text:?} is not a timestamp, as 2025-03-01T12:30:00.5Z is"))?,
+                .ok_or_else(|| format!("{text:?} is not a timestamp such as 2025-03-01T12:30:00.5Z"))?,
         }
         .as_nanos();
         let (per_unit, name) = match unit {
@@ -126,9 +126,9 @@ impl<'a> Cell<'a> {
             TimeUnit::Nanosecond => (1, "nanoseconds"),
         };
         if nanos % per_unit != 0 {
-            return Err(format!("{text:?} is more exact than the {name} that the column keeps"));
+            return Err(format!("{text:?} is more precise than the {name} of the column"));
         }
-        i64::try_from(nanos / per_unit).map_err(|_| format!("{text:?} is too far away"))
+        i64::try_from(nanos / per_unit).map_err(|_| format!("{text:?} is out of range"))
     }
 }
 
@@ -141,8 +141,8 @@ pub(super) fn parse_date(text: &str) -> Option<civil::Date> {
     if shape { text.parse().ok() } else { None }
 }
 
-/// A text that says its zone by an offset, as the time since 1970: to the very end of the year 9999, which many use for
-/// "for ever" and jiff's own `Timestamp` does not reach.
+/// Parses a text with an offset, as the time since 1970, up to the end of the year 9999, which is often used
+/// for "for ever" and exceeds jiff's `Timestamp`.
 pub(super) fn parse_instant(text: &str) -> Option<SignedDuration> {
     let (clock, offset) = text.split_at(text.rfind(['Z', 'z', '+', '-']).filter(|at| *at > 10)?);
     let zone = match offset {
@@ -160,15 +160,16 @@ fn since_1970(time: civil::DateTime) -> SignedDuration {
     time.duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0))
 }
 
-/// A text without a zone.
+/// Parses a text without a zone.
 pub(super) fn parse_clock(text: &str) -> Option<civil::DateTime> {
-    // Behind the date a sign or a zone would be ignored, not understood.
+    // A sign or a zone directly after the date would be ignored instead of rejected.
     let (date, time) = text.split_at_checked(10)?;
     let plain = time.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'T' | b' ' | b':' | b'.'));
     if plain && parse_date(date).is_some() { text.parse().ok() } else { None }
 }
 
-/// A decimal number as a whole number of `10^-scale`; `None` if it is none, or too large, or has more digits.
+/// Parses a decimal number as an integer of `10^-scale`; `None` if it is invalid, too large, or has more
+/// digits.
 fn exact(text: &str, scale: i32) -> Option<i128> {
     let (number, exponent) = match text.split_once(['e', 'E']) {
         Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
@@ -239,7 +240,7 @@ mod tests {
         let micros = |value: &str, zoned| text(value).timestamp(TimeUnit::Microsecond, zoned);
         assert_eq!(micros("1970-01-01T00:00:01.000001Z", true), Ok(1_000_001));
         assert_eq!(micros("1970-01-01 02:00:01+02:00", true), Ok(1_000_000));
-        assert_eq!(micros("1970-01-01T00:00:01", true), Ok(1_000_000), "UTC if nothing else is said");
+        assert_eq!(micros("1970-01-01T00:00:01", true), Ok(1_000_000), "UTC by default");
         assert_eq!(micros("1970-01-02", false), Ok(86_400_000_000));
         assert!(micros("1970-01-01T00:00:01Z", false).unwrap_err().contains("zone"));
         assert!(micros("1970-01-01T00:00:00.0000001Z", true).unwrap_err().contains("exact"));
@@ -256,7 +257,7 @@ mod tests {
     fn timestamps_reach_the_ends_of_four_digit_years() {
         let micros = |value: &str| text(value).timestamp(TimeUnit::Microsecond, true);
         let last = 253_402_300_799_999_999;
-        assert_eq!(micros("9999-12-31T23:59:59.999999Z"), Ok(last), "how many write: for ever");
+        assert_eq!(micros("9999-12-31T23:59:59.999999Z"), Ok(last), "often used for: for ever");
         assert_eq!(micros("9999-12-31T23:59:59.999999"), Ok(last));
         assert_eq!(micros("9999-12-31T23:59:59.999999-05:30"), Ok(last + 19_800_000_000));
         assert_eq!(micros("0001-01-01T00:00:00z"), Ok(-62_135_596_800_000_000));

@@ -1,4 +1,4 @@
-//! [`Column`]: an Arrow array in the making, of the cells of a text file.
+//! [`Column`]: a builder of an Arrow array from the cells of a text file.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,9 +17,9 @@ use serde_json::value::RawValue;
 
 use super::cell::{Cell, Refusal};
 
-/// A column of one of the types of a table.
+/// A column with one of a table's types.
 pub(super) enum Column {
-    /// No value but NULL, so often.
+    /// A number of NULLs without any value.
     Nothing(usize),
     Boolean(BooleanBuilder),
     Int32(Int32Builder),
@@ -53,7 +53,7 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// A column of a type that a table keeps.
+    /// Creates a column with a type that tables support.
     pub(super) fn new(data_type: &DataType) -> Result<Self, Refusal> {
         let nulls = || NullBufferBuilder::new(0);
         Ok(match data_type {
@@ -106,7 +106,7 @@ impl Column {
             return Ok(());
         }
         match self {
-            Self::Nothing(_) => return Err("a value in a column that had none".to_owned()),
+            Self::Nothing(_) => return Err("a value in a column that had no values".to_owned()),
             Self::Boolean(builder) => builder.append_value(cell.boolean()?),
             Self::Int32(builder) => {
                 let number = cell.integer()?;
@@ -185,7 +185,7 @@ impl Column {
         }
     }
 
-    /// The array; the column begins again.
+    /// Returns the array, and empties the column.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Self::Nothing(rows) => Arc::new(NullArray::new(std::mem::take(rows))),
@@ -224,7 +224,7 @@ impl Column {
     }
 }
 
-/// An array or object, which may also be written as a text: CSV has no other way.
+/// Parses an array or object, which may also be a string, the only form that CSV allows.
 fn nested<'a, T: serde::Deserialize<'a>>(cell: &'a Cell<'_>, what: &str) -> Result<T, Refusal> {
     let text = match cell {
         Cell::Nested(raw) => raw.get(),
@@ -232,5 +232,5 @@ fn nested<'a, T: serde::Deserialize<'a>>(cell: &'a Cell<'_>, what: &str) -> Resu
         Cell::Number(text) => text,
         Cell::Null | Cell::Bool(_) => "",
     };
-    serde_json::from_str(text).map_err(|_| format!("{text:?} is not {what} of JSON"))
+    serde_json::from_str(text).map_err(|_| format!("{text:?} is not {what} in JSON"))
 }

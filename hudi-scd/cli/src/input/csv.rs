@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-/// A field, and whether it stood in quotes: without them, nothing is NULL; with them, it is the empty text.
+/// A field, and its quoting: an empty field is NULL without quotes, and the empty string with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Value {
     pub(super) text: String,
@@ -20,11 +20,11 @@ pub(super) struct Records<R> {
     input: R,
     line: u64,
     buffer: Vec<u8>,
-    /// How the line in the buffer ended: inside of quotes that is text.
+    /// The line ending in the buffer, which is part of the text inside quotes.
     ending: &'static [u8],
 }
 
-/// What is wrong with a file: where, and what.
+/// An error in a file, with its place.
 #[derive(Debug)]
 pub(super) enum Broken {
     Io(io::Error),
@@ -36,7 +36,8 @@ impl<R: BufRead> Records<R> {
         Self { input, line: 0, buffer: Vec::new(), ending: b"" }
     }
 
-    /// Reads the next record into `values`; the line on which it begins, or `None` at the end. Empty lines are skipped.
+    /// Reads the next record into `values`; returns the line on which it begins, or `None` at the end. Empty
+    /// lines are skipped.
     pub(super) fn read(&mut self, values: &mut Vec<Value>) -> Result<Option<u64>, Broken> {
         loop {
             let first = self.line + 1;
@@ -52,7 +53,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// The next line without its end; whether there was one.
+    /// Reads the next line without its ending; returns `false` at the end.
     fn read_line(&mut self) -> Result<bool, Broken> {
         self.buffer.clear();
         if self.input.read_until(b'\n', &mut self.buffer).map_err(Broken::Io)? == 0 {
@@ -88,11 +89,11 @@ impl<R: BufRead> Records<R> {
                             at += 1;
                         }
                         None => {
-                            // The line ends inside of the quotes: it is part of the text.
+                            // The line ends inside quotes, so its ending is part of the text.
                             field.extend_from_slice(self.ending);
                             at = 0;
                             if !self.read_line()? {
-                                return Err(Broken::At(first, "a quoted field has no end"));
+                                return Err(Broken::At(first, "a quoted field has no closing quote"));
                             }
                         }
                     }
@@ -108,7 +109,7 @@ impl<R: BufRead> Records<R> {
             match self.buffer.get(at) {
                 None => return Ok(()),
                 Some(b',') => at += 1,
-                Some(_) => return Err(Broken::At(first, "text after the end of a quoted field")),
+                Some(_) => return Err(Broken::At(first, "text after the closing quote of a field")),
             }
         }
     }

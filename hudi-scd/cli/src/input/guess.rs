@@ -1,4 +1,4 @@
-//! [`Guess`]: what type the values of a column could have that no schema tells of.
+//! [`Guess`]: the type of a column that no schema defines, inferred from its values.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,12 +21,12 @@ pub(super) enum Guess {
     Timestamp,
     Text,
     List(Box<Guess>),
-    /// Fields in the order in which they came.
+    /// Fields in order of appearance.
     Struct(Vec<(String, Guess)>),
 }
 
 impl Guess {
-    /// What a value of a JSON file could be: its own type, and a text may be a date or a timestamp.
+    /// Guesses the type of a JSON value: its own type, and for a string also a date or a timestamp.
     pub(super) fn of_json(cell: &Cell<'_>) -> Self {
         match cell {
             Cell::Null => Self::Nothing,
@@ -37,7 +37,7 @@ impl Guess {
         }
     }
 
-    /// What a value of a CSV file could be.
+    /// Guesses the type of a CSV value.
     pub(super) fn of_text(text: &str) -> Self {
         if text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false") {
             return Self::Bool;
@@ -59,7 +59,7 @@ impl Guess {
         if text.parse::<i64>().is_ok() {
             Self::Int
         } else if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
-            // A whole number of more than 64 bits: a double would round it.
+            // An integer of more than 64 bits; a double would round it.
             Self::Text
         } else {
             Self::Float
@@ -87,7 +87,7 @@ impl Guess {
         Cell::of_json(raw).map_or(Self::Text, |cell| Self::of_json(&cell))
     }
 
-    /// What both could be.
+    /// Returns the type that holds the values of both.
     pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, other) | (other, Self::Nothing) => other,
@@ -108,17 +108,17 @@ impl Guess {
         }
     }
 
-    /// The type of a column of a file. One of nothing but nulls has none.
+    /// Returns the type of a file's column. A column of nulls has none.
     pub(super) fn column_type(&self, name: &str) -> DataType {
         match self {
             Self::Nothing => DataType::Null,
-            // Hudi knows it as this alone.
+            // Hudi knows this column only as a boolean.
             _ if name == IS_DELETED_COLUMN => DataType::Boolean,
             _ => self.data_type(),
         }
     }
 
-    /// The type of a table's column for it. A column of nothing but nulls is text.
+    /// Returns the type of the table's column. A column of nulls becomes text.
     pub(super) fn data_type(&self) -> DataType {
         match self {
             Self::Bool => DataType::Boolean,
@@ -150,7 +150,7 @@ mod tests {
         let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         assert_eq!(guess(&["1", "-2"]), DataType::Int64);
         assert_eq!(guess(&["1", "2.5"]), DataType::Float64);
-        assert_eq!(guess(&["00501", "10001"]), DataType::Utf8, "a zip code is no number");
+        assert_eq!(guess(&["00501", "10001"]), DataType::Utf8, "a zip code is not a number");
         assert_eq!(guess(&["99999999999999999999"]), DataType::Utf8, "more than 64 bits");
         assert_eq!(guess(&["2025-03-01"]), DataType::Date32);
         assert_eq!(guess(&["2025-03-01", "2025-03-01T12:00:00Z"]), micros);

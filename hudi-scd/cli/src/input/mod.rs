@@ -1,14 +1,14 @@
 //! [`Input`]: the rows of a file, or of a folder of files, batch by batch under the schema of a table.
 //!
-//! | ending | what it holds | NULL |
+//! | extension | content | NULL |
 //! |---|---|---|
 //! | `.parquet` | typed columns | null |
-//! | `.csv` | a line of column names, then rows (RFC 4180) | nothing between two commas; `""` is the empty text |
-//! | `.jsonl`, `.ndjson`, `.json` | a JSON object a line | `null`, and a column that a line leaves out |
+//! | `.csv` | a line of column names, then rows (RFC 4180) | nothing between two commas; `""` is the empty string |
+//! | `.jsonl`, `.ndjson`, `.json` | one JSON object per line | `null`, and a column that a line omits |
 //!
-//! Text gets the types of the table. Columns that the table lacks, and files read without a table, get the narrowest
-//! type that holds all their values, which takes a first pass over the file. What becomes of a column without any value,
-//! and of one that no line has, is a matter of [`Purpose`].
+//! Text is converted to the types of the table. Columns that the table lacks, and files read without a table,
+//! get the narrowest type that holds all their values, which takes a first pass over the file. [`Purpose`]
+//! decides about columns without any value, and columns that no line has.
 
 mod cell;
 mod column;
@@ -35,12 +35,12 @@ use hudi_scd::{Error, ErrorKind, Result, schema};
 pub(super) use self::operations::Operations;
 use self::{cell::Cell, column::Column};
 
-/// Rows of a batch.
+/// The number of rows in a batch.
 const BATCH_ROWS: usize = 8 * 1024;
-/// Bytes of text that end a batch before it has its rows.
+/// The number of bytes of text that end a batch early.
 const BATCH_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How a file keeps its rows, by the ending of its name.
+/// The format of a file, by its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Parquet,
@@ -67,7 +67,7 @@ impl Format {
     }
 }
 
-/// One file.
+/// An input file.
 #[derive(Clone, Debug)]
 struct InputFile {
     path: PathBuf,
@@ -82,11 +82,11 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// A file, or all files with rows in and below a folder. Names that begin with a dot or `_` are passed over there,
-    /// as Spark does.
+    /// Opens a file, or all files with rows in and below a folder. Names that begin with a dot or `_` are
+    /// skipped, as in Spark.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there is none.
+    /// [`ErrorKind::InvalidInput`] if there is no such file.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let failed = |cause| failed(path, "cannot be read", cause);
         let metadata = std::fs::metadata(path).map_err(failed)?;
@@ -97,18 +97,18 @@ impl Input {
             files.push(InputFile { path: path.to_owned(), format, bytes: metadata.len() });
         }
         if files.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "there is nothing to read rows from")
+            return Err(Error::new(ErrorKind::InvalidInput, "there is no file with rows")
                 .with_context("file", path.display())
                 .with_context(
                     "way out",
-                    "name files *.parquet, *.csv, *.jsonl, *.ndjson or *.json (a JSON object a line)",
+                    "name files *.parquet, *.csv, *.jsonl, *.ndjson or *.json (one JSON object per line)",
                 ));
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self { files })
     }
 
-    /// The bytes of all files.
+    /// Returns the bytes of all files.
     pub(super) fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
@@ -141,8 +141,8 @@ impl Input {
         None
     }
 
-    /// The columns of all files: those of `known` that are there, then the others under guessed types. A column without
-    /// any value is text.
+    /// Returns the columns of all files: first the `known` ones that occur, then the others with guessed
+    /// types. A column without any value is text.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a file cannot be read.
@@ -157,7 +157,7 @@ impl Input {
                     Some(other) if other.data_type() == field.data_type() => {}
                     Some(other) => {
                         return Err(invalid(
-                            "files do not agree on the type of a column, give it by --schema",
+                            "files have different types for a column, define it with --schema",
                         )
                         .with_context("file", file.path.display())
                         .with_context("column", field.name())
@@ -170,9 +170,9 @@ impl Input {
         Ok(Arc::new(Schema::new(found.iter().map(as_text).collect::<Vec<_>>())))
     }
 
-    /// All rows, file by file. Text files are read under the types of `known`; a column that an earlier file brought is
-    /// NULL in JSON lines that leave it out. `check` says of each file's columns whether they do; its error gets the name
-    /// of the file.
+    /// Returns all rows, file by file. Text files are read with the types of `known`; a column of an earlier
+    /// file is NULL in JSON lines
+    /// that omit it. `check` validates each file's columns; its error gets the name of the file.
     pub(super) fn batches<'a>(
         &'a self,
         known: &'a Schema,
@@ -205,17 +205,17 @@ impl Input {
     }
 }
 
-/// What rows are read for.
+/// The purpose of reading rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To be put into a table: they have all its columns, also those that no line of JSON has. A new column without any
-    /// value is left out, as the table would keep for ever whatever type was made up for it.
+    /// Rows to write to a table: they have all its columns, including those that no line of JSON has. A new
+    /// column without any value is omitted, because the table would keep a made-up type permanently.
     Table,
-    /// To be looked at: they have the columns of their files, those without any value as text.
+    /// Rows to print: they have the columns of their files, as text if a column has no values.
     Itself,
 }
 
-/// The columns of a file, where those without a value get a type.
+/// Returns the columns of a file, with a type for columns without values.
 fn settled(fields: &Fields, known: &Schema, purpose: Purpose) -> Vec<FieldRef> {
     let settle = |field: &FieldRef| match known.field_with_name(field.name()) {
         _ if !field.data_type().is_null() => Some(field.clone()),
@@ -225,7 +225,7 @@ fn settled(fields: &Fields, known: &Schema, purpose: Purpose) -> Vec<FieldRef> {
     fields.iter().filter_map(settle).collect()
 }
 
-/// The fields of `all` that are not among `some`.
+/// Returns the fields of `all` that are not in `some`.
 fn lacking(some: &[FieldRef], all: &[FieldRef]) -> Vec<FieldRef> {
     all.iter().filter(|field| some.iter().all(|other| other.name() != field.name())).cloned().collect()
 }
@@ -237,7 +237,7 @@ fn as_text(field: &FieldRef) -> FieldRef {
     Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8))
 }
 
-/// A batch of a file under its columns as they were settled: those that it has no values of are NULL.
+/// Converts a batch to the resolved columns of its file; columns without values are NULL.
 fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref() == schema {
         return Ok(batch.clone());
@@ -249,7 +249,7 @@ fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema.fields().iter().map(column).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
-        .map_err(|cause| invalid("the rows cannot be put into columns").with_source(cause))
+        .map_err(|cause| invalid("the rows cannot be converted to columns").with_source(cause))
 }
 
 type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>;
@@ -260,7 +260,7 @@ impl InputFile {
         Ok(BufReader::with_capacity(256 * 1024, file))
     }
 
-    /// The columns of this file, under the types of `known` where that has them.
+    /// Returns the columns of this file, with the types of `known` for known columns.
     fn columns(&self, known: &Schema) -> Result<SchemaRef> {
         match self.format {
             Format::Parquet => parquet::columns(self),
@@ -289,7 +289,7 @@ impl InputFile {
         }
     }
 
-    /// An error at a line of this file.
+    /// Creates an error at a line of this file.
     fn at_line(&self, line: u64, message: impl fmt::Display) -> Error {
         invalid(message.to_string()).with_context("file", self.path.display()).with_context("line", line)
     }
@@ -315,7 +315,7 @@ fn collect(folder: &Path, files: &mut Vec<InputFile>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Columns to fill row by row.
+/// Columns that are filled row by row.
 struct Rows {
     schema: SchemaRef,
     columns: Vec<Column>,
@@ -341,11 +341,11 @@ impl Rows {
         let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<_, _>>();
         arrays
             .and_then(|arrays| RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options))
-            .map_err(|cause| invalid("the rows cannot be put into columns").with_source(cause))
+            .map_err(|cause| invalid("the rows cannot be converted to columns").with_source(cause))
     }
 }
 
-/// A row of texts under the types of a schema.
+/// Converts a row of strings to a schema.
 pub(super) fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch> {
     let mut rows = Rows::new(schema.clone())?;
     for (index, value) in values.iter().enumerate() {
@@ -356,9 +356,9 @@ pub(super) fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch>
     rows.finish()
 }
 
-/// The schema in which text is read: the types of a table, every column nullable.
+/// Returns the schema for reading text: the types of a table, every column nullable.
 fn text_schema(fields: Vec<Field>) -> Result<SchemaRef> {
-    // Columns that Hudi adds are read as what they are, and left out when the rows are written.
+    // Hudi's own columns are read with their types, and omitted when the rows are written.
     let typed: Vec<Field> = fields.iter().filter(|field| !field.data_type().is_null()).cloned().collect();
     if !typed.is_empty() {
         schema::canonical(&Schema::new(typed))?;

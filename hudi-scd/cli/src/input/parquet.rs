@@ -46,5 +46,5 @@ fn open(file: &InputFile) -> Result<ParquetRecordBatchReaderBuilder<File>> {
 }
 
 fn broken(file: &InputFile, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    invalid("the file is not sound Parquet").with_context("file", file.path.display()).with_source(cause)
+    invalid("the file is not valid Parquet").with_context("file", file.path.display()).with_source(cause)
 }

@@ -25,18 +25,18 @@ impl InputFile {
     }
 }
 
-/// The names in the first line of a CSV file, and the records that follow.
+/// Reads the names in the first line of a CSV file, and opens the records after it.
 fn csv_open(file: &InputFile) -> Result<(Vec<String>, Records<impl BufRead + use<>>)> {
     let mut records = Records::new(file.open()?);
     let mut names = Vec::new();
     let line = records.read(&mut names).map_err(|broken| file.broken(broken))?;
     let Some(line) = line else {
-        return Err(file.at_line(1, "the file is empty: its first line has to name the columns"));
+        return Err(file.at_line(1, "the file is empty: its first line must name the columns"));
     };
     let names: Vec<String> = names.into_iter().map(|name| name.text.trim().to_owned()).collect();
     for (index, name) in names.iter().enumerate() {
         if names[..index].contains(name) {
-            return Err(file.at_line(line, "a column is there twice").with_context("column", name));
+            return Err(file.at_line(line, "a column occurs twice").with_context("column", name));
         }
     }
     Ok((names, records))
@@ -56,7 +56,7 @@ pub(super) fn csv_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef>
     let mut guesses: Vec<Option<Guess>> =
         names.iter().map(|name| known.field_with_name(name).is_err().then(Guess::default)).collect();
     let mut values = Vec::new();
-    // Only unknown columns ask for a look at the rows.
+    // Only unknown columns need a pass over the rows.
     while guesses.iter().any(Option::is_some) {
         let Some(line) = records.read(&mut values).map_err(|broken| file.broken(broken))? else { break };
         check_width(file, line, &names, &values)?;
@@ -129,7 +129,7 @@ pub(super) fn json_line(file: &InputFile, row: u64) -> Result<Result<u64, u64>> 
     Ok(Err(rows))
 }
 
-/// The lines of a file, without empty ones, and their numbers.
+/// The non-empty lines of a file, with their numbers.
 struct Lines<R> {
     input: R,
     line: u64,
@@ -164,7 +164,7 @@ fn object<'a>(file: &InputFile, line: u64, text: &'a str) -> Result<Members<'a>>
     Members::parse(text).map_err(|cause| {
         let error = file.at_line(line, "the line is not a JSON object");
         if text.starts_with('[') {
-            error.with_context("way out", "write one object a line, without an array around them")
+            error.with_context("way out", "write one object per line, without an enclosing array")
         } else {
             error.with_source(cause)
         }
@@ -174,7 +174,7 @@ fn object<'a>(file: &InputFile, line: u64, text: &'a str) -> Result<Members<'a>>
 pub(super) fn json_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef> {
     let mut lines = json_open(file)?;
     let mut order: Vec<String> = Vec::new();
-    // Of what is known there is nothing to guess.
+    // Known columns need no guess.
     let mut guesses: HashMap<String, Option<Guess>> = HashMap::new();
     while let Some((line, text)) = lines.next(file)? {
         for (name, raw) in object(file, line, text)?.0 {
@@ -198,7 +198,7 @@ pub(super) fn json_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef
         Some(guess) => Ok(Field::new(name, guess.column_type(name), true)),
     };
     let fields = order.iter().map(field).collect::<Result<_, _>>();
-    text_schema(fields.map_err(|cause| file.at_line(1, "columns cannot be told").with_source(cause))?)
+    text_schema(fields.map_err(|cause| file.at_line(1, "columns cannot be determined").with_source(cause))?)
         .map_err(|error| in_file(error, file))
 }
 
@@ -226,8 +226,8 @@ pub(super) fn json_batches<'a>(
     }))
 }
 
-/// The rows that `read` appends, one at a call, as batches until there are no more, or one fails. `read` tells how many
-/// bytes its row took, or that there was none left.
+/// Collects the rows that `read` appends, one per call, into batches until there are no more, or one fails.
+/// `read` returns the number of bytes of its row, or `None` at the end.
 fn batches<'a>(
     mut rows: Rows,
     progress: &'a dyn Fn(u64),

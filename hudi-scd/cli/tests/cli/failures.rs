@@ -1,4 +1,4 @@
-//! What is wrong is said in one message that names the thing, and by the exit code; nothing panics.
+//! Every error is one message that names its subject, and an exit code; nothing panics.
 
 use std::{
     io::{BufRead, BufReader},
@@ -52,16 +52,16 @@ fn a_wrong_command_line_is_told_from_a_failure(#[case] words: &str, #[case] code
 }
 
 #[rstest]
-#[case("x.csv", "id,v,at\n1,a,1\n2,b,x\n", &["x.csv", "line: 3", "column: at", "\"x\" is not a whole number"])]
+#[case("x.csv", "id,v,at\n1,a,1\n2,b,x\n", &["x.csv", "line: 3", "column: at", "\"x\" is not an integer"])]
 #[case("x.csv", "id,v,at\n1,a\n", &["x.csv", "line: 2", "2 values"])]
-#[case("x.csv", "id,v,at\n1,\"a,1\n", &["line: 2", "no end"])]
+#[case("x.csv", "id,v,at\n1,\"a,1\n", &["line: 2", "no closing quote"])]
 #[case("x.csv", "id,v\n1,a\n", &["lacks", "column: at"])]
 #[case("x.csv", "id,id,at\n", &["twice", "column: id"])]
 #[case("x.csv", "", &["empty"])]
 #[case("x.csv", "id,v,at,\n1,a,1,x\n", &["x.csv", "column: ,", "not allowed"])]
 #[case("x.jsonl", "{\"id\":1,\"at\":1}\n\n{\"id\":2,\"at\":1.5}\n", &["x.jsonl", "line: 3", "column: at"])]
 #[case("x.jsonl", "{\"id\":1,\n", &["line: 1", "not a JSON object"])]
-#[case("x.json", "[{\"id\":1}]\n", &["one object a line"])]
+#[case("x.json", "[{\"id\":1}]\n", &["one object per line"])]
 #[case("x.jsonl", "{\"id\":9223372036854775808,\"at\":1}\n", &["column: id", "64 bits"])]
 #[case("x.jsonl", "{\"id\":1,\"v\":{\"a\":1},\"at\":1}\n", &["column: v", "single value"])]
 #[case("x.jsonl", "{\"id\":null,\"at\":1}\n", &["id"])]
@@ -70,13 +70,13 @@ fn a_wrong_command_line_is_told_from_a_failure(#[case] words: &str, #[case] code
 #[case("x.csv", "id,v,at\n1,\u{FF}a,1\n2,b,9e99\n", &["x.csv", "line: 3", "column: at"])]
 #[case("x.jsonl", "{\"id\":1,\"at\":1,\"a b\":1}\n", &["x.jsonl", "column: a b", "not allowed"])]
 #[case("x/a.csv", "id,v,at,n\n1,a,1,1\n", &["x/b.jsonl", "column: n", "Int64", "Utf8"])]
-#[case("x.parquet", "PAR1 and nothing else", &["x.parquet", "not sound Parquet"])]
+#[case("x.parquet", "PAR1 and nothing else", &["x.parquet", "not valid Parquet"])]
 fn broken_input_names_file_line_and_column(#[case] name: &str, #[case] content: &str, #[case] said: &[&str]) {
     let place = Place::new();
     place.table("t", 1);
     place.write(name, content);
     let input = match name.split_once('/') {
-        // A folder in which files do not agree.
+        // A folder with contradictory files.
         Some((folder, _)) => {
             place.write(&format!("{folder}/b.jsonl"), "{\"id\":2,\"v\":\"b\",\"at\":1,\"n\":\"one\"}\n");
             folder
@@ -94,7 +94,7 @@ fn broken_input_names_file_line_and_column(#[case] name: &str, #[case] content: 
 fn columns_that_do_not_fit_name_the_file() {
     let place = Place::new();
     place.table("t", 1);
-    // A Parquet file whose types are others.
+    // A Parquet file with different types.
     place.write("other.txt", "id string, v string, at double");
     place.ok("create other --name o --record-key id --schema other.txt");
     place.write("o.csv", "id,v,at\nx,a,1.5\n");

@@ -100,7 +100,7 @@ fn a_new_column_without_a_value_gets_no_type_for_ever(#[case] name: &str, #[case
     place.write("y.jsonl", "{\"id\":2,\"at\":2,\"n\":7}\n");
     place.ok("upsert t --input y.jsonl");
     assert_eq!(place.lines("read t").last().unwrap(), &json!({"id": 2, "v": null, "at": 2, "n": 7}));
-    // A fact has its columns, whatever is in them.
+    // A fact keeps its columns, whatever their values.
     let found = place.lines(&format!("lookup t --facts {name} --on id=id --prefix d_"));
     assert_eq!(found[0]["n"], Value::Null);
     assert!(found[0].as_object().unwrap().contains_key("n"), "{found:?}");
@@ -137,7 +137,7 @@ fn a_new_column_joins_the_table_under_the_type_of_its_values() {
     let rows = place.ok("read t");
     assert_eq!(rows.lines().next().unwrap(), r#"{"id":1,"v":"v1","at":1,"z":null,"a":null}"#);
     assert_eq!(rows.lines().nth(1).unwrap(), r#"{"id":2,"v":"x","at":1,"z":1.0,"a":{"n":1}}"#);
-    // Given by hand where values do not tell.
+    // The types are given if the values do not determine them.
     place.write("more.txt", "price decimal(10,2)");
     place.write("more.csv", "id,v,at,z,a,price\n4,x,1,,,1.5\n");
     place.ok("upsert t --input more.csv --schema more.txt");

@@ -20,12 +20,12 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder to work in, and what the program said there.
+/// A working folder for the program.
 struct Place {
     folder: TempDir,
 }
 
-/// What a run of the program came to.
+/// The result of a run of the program.
 struct Run {
     code: i32,
     out: String,
@@ -47,7 +47,7 @@ impl Place {
         std::fs::write(path, content).unwrap();
     }
 
-    /// Runs the program with these words, cut at spaces.
+    /// Runs the program with these arguments, split at spaces.
     fn run(&self, words: &str) -> Run {
         self.run_words(&words.split_whitespace().collect::<Vec<_>>())
     }
@@ -63,33 +63,33 @@ impl Place {
         command
     }
 
-    /// Runs the program, which must succeed; what it printed.
+    /// Runs the program, which must succeed, and returns its output.
     fn ok(&self, words: &str) -> String {
         let run = self.run(words);
         assert_eq!(run.code, 0, "{words}: {}{}", run.out, run.err);
         run.out
     }
 
-    /// The one JSON object that a successful run prints.
+    /// Returns the one JSON object that a successful run prints.
     fn json(&self, words: &str) -> Value {
         let lines = self.lines(&format!("{words} --json"));
         assert_eq!(lines.len(), 1, "{words}: {lines:?}");
         lines.into_iter().next().unwrap()
     }
 
-    /// The JSON objects that a successful run prints.
+    /// Returns the JSON objects that a successful run prints.
     fn lines(&self, words: &str) -> Vec<Value> {
         self.ok(words).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The instants of a table's completed and pending commits, oldest first.
+    /// Returns the instants of a table's completed and pending commits, oldest first.
     fn commits(&self, table: &str) -> Vec<String> {
         let timeline = self.lines(&format!("timeline {table} --json"));
         let commits = timeline.iter().filter(|line| line["action"] == "commit");
         commits.map(|line| line["instant"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// A table of type 1 with a few commits: `id`, `v`, `at`.
+    /// Creates a table of type 1 with a few commits: `id`, `v`, `at`.
     fn table(&self, name: &str, commits: i32) {
         self.write("columns.txt", "id bigint, v string, at bigint");
         self.ok(&format!(
@@ -109,7 +109,7 @@ impl Run {
     }
 }
 
-/// Lines as rows in one order, whatever order objects keep.
+/// Sorts lines as rows, independent of the order of object members.
 fn canonical(lines: &str) -> Vec<String> {
     let mut rows: Vec<String> =
         lines.lines().map(|line| common::canonical(&serde_json::from_str(line).unwrap())).collect();

@@ -1,4 +1,4 @@
-//! Tables on S3, by a server on the loopback: `scripts/s3/server start` prints what `HUDI_SCD_S3_ENDPOINT` has to be.
+//! Tables on S3, on a local server: `scripts/s3/server start` prints the value for `HUDI_SCD_S3_ENDPOINT`.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{Place, Run, canonical};
 
-/// A bucket of its own for each test.
+/// A separate bucket for each test.
 struct Bucket {
     place: Place,
     endpoint: String,
@@ -125,7 +125,7 @@ fn writers_of_a_table_on_s3_take_turns() {
         let run = Run::of(writer.wait_with_output().unwrap());
         assert_eq!(run.code, 0, "{}", run.err);
         let report: Value = serde_json::from_str(&run.out).unwrap();
-        assert_eq!(report["rolled_back"].as_array().unwrap().len(), 0, "nobody was taken for dead");
+        assert_eq!(report["rolled_back"].as_array().unwrap().len(), 0, "no live writer was rolled back");
         new += report["inserted"].as_u64().unwrap();
     }
     assert_eq!(new, 5);

@@ -1,4 +1,4 @@
-//! Cleaning, archiving, rollback, savepoints; what `timeline` and `show` say.
+//! Cleaning, archiving, rollback, savepoints; the output of `timeline` and `show`.
 
 use std::path::PathBuf;
 
@@ -74,7 +74,7 @@ fn a_savepoint_keeps_its_files() {
         place.ok("upsert t --input rows.jsonl");
     }
     let files = |place: &Place| place.lines("show t --json")[0]["files"].as_u64().unwrap();
-    assert_eq!(files(&place), 4, "two commits, the version before, and what is saved");
+    assert_eq!(files(&place), 4, "two commits, the version before, and the savepoint's file");
     assert_eq!(place.run(&format!("savepoint t --instant {saved}")).code, 1);
     place.ok(&format!("savepoint t --instant {saved} --delete"));
     place.ok("clean t");
@@ -114,7 +114,7 @@ fn partitions_get_other_rows_and_no_others() {
     assert_eq!(rows("read t"), [new, kept]);
     assert!(place.ok("insert-overwrite t --input b.csv --whole-table").contains("1 overwritten"));
     assert_eq!(rows("read t"), [new]);
-    // A key of several columns, as Hudi writes it.
+    // A key of several columns, in Hudi's form.
     let history = place.lines("history t --key tenant:a,id:1");
     let states: Vec<_> = history.iter().map(|version| version["row"]["v"].as_str().unwrap()).collect();
     assert_eq!(states, ["x", "y"]);
@@ -180,7 +180,7 @@ fn a_folder_keeps_the_index_between_runs() {
     place.ok("validate t");
 }
 
-/// The base files of `t`, oldest first.
+/// Returns the base files of `t`, oldest first.
 fn base_files(place: &Place) -> Vec<PathBuf> {
     let files = std::fs::read_dir(place.path("t")).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
@@ -208,7 +208,8 @@ fn damage_of_what_only_the_past_shows_is_found() {
     assert_eq!(findings(&place), ["file-size", "unreadable"]);
     std::fs::write(&files[1], &older).unwrap();
 
-    // A commit without a word, as a full disk leaves it: Hudi takes it for one that wrote nothing, and its files for data.
+    // An empty commit, as a full disk leaves it: Hudi reads it as one without writes, and treats its files as
+    // data.
     let commits = place.commits("t");
     let commit = place.path(&format!("t/.hoodie/{}.commit", commits[2]));
     let said = std::fs::read(&commit).unwrap();
@@ -220,7 +221,7 @@ fn damage_of_what_only_the_past_shows_is_found() {
     place.ok("clean t --retain-commits 1");
     assert_eq!(findings(&place), [""; 0]);
     std::fs::remove_file(&files[1]).unwrap();
-    assert_eq!(findings(&place), ["missing-file"], "the savepoint wants it");
+    assert_eq!(findings(&place), ["missing-file"], "the savepoint needs it");
     std::fs::write(&files[1], older).unwrap();
     std::fs::write(place.path(&format!("t/.hoodie/{}.savepoint", commits[1])), "x").unwrap();
     assert_eq!(findings(&place), ["unreadable"]);
@@ -234,5 +235,5 @@ fn a_checksum_of_hadoop_that_is_not_of_its_file_is_found() {
     place.write("t/.hoodie/.hoodie.properties.crc", "crc\0\0\0\u{2}\0abcd");
     assert_eq!(findings(&place), ["stale-checksum"]);
     place.write("t/.hoodie/.not.there.crc", "crc");
-    assert_eq!(findings(&place), ["stale-checksum"], "and of no file it is nothing");
+    assert_eq!(findings(&place), ["stale-checksum"], "a checksum without a file is invalid");
 }
