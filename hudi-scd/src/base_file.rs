@@ -1,4 +1,4 @@
-//! Base files as they are stored: opening one, its footer, and reading rows of it.
+//! Stored base files: opening, footers, and reading rows.
 
 use std::{
     cmp::Ordering,
@@ -40,18 +40,18 @@ use crate::{
     schema, storage, times,
 };
 
-/// Footer entries of record keys: the smallest and the largest, in Java's order of texts.
+/// Footer entries of record keys: the smallest and the largest, in Java's order of strings.
 pub(crate) const FOOTER_MIN_KEY: &str = "hoodie_min_record_key";
 /// See [`FOOTER_MIN_KEY`].
 pub(crate) const FOOTER_MAX_KEY: &str = "hoodie_max_record_key";
 /// Enough of a file's end for the footer of a table of a few dozen columns without its bloom filter.
 const FOOTER_GUESS: u64 = 64 * 1024;
-/// Rows that are decoded at a time.
+/// The number of rows decoded at a time.
 const BATCH_ROWS: usize = 8 * 1024;
-/// Bytes that are read at a time.
+/// The number of bytes read at a time.
 const READ_AHEAD: u64 = 64 * 1024;
 
-/// The bytes of a base file: a file that is open, or its content. Clones read side by side.
+/// The bytes of a base file: an open file, or its content. Clones can read concurrently.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// The clones of a file share its cursor, so each read sets it first, under the lock.
@@ -66,7 +66,7 @@ impl Source {
     }
 }
 
-/// Reads on from a place.
+/// A reader from an offset on.
 pub(crate) struct SourceReader {
     source: Source,
     start: u64,
@@ -109,7 +109,9 @@ impl ChunkReader for Source {
                 let mut bytes = Vec::with_capacity(length);
                 (&mut *file).take(length as u64).read_to_end(&mut bytes)?;
                 if bytes.len() < length {
-                    return Err(ParquetError::EOF("the file ends before its footer says".to_owned()));
+                    return Err(ParquetError::EOF(
+                        "the file ends before the end declared in its footer".to_owned(),
+                    ));
                 }
                 Ok(bytes.into())
             }
@@ -118,22 +120,22 @@ impl ChunkReader for Source {
     }
 }
 
-/// What the end of a base file says.
+/// The footer of a base file.
 #[derive(Clone, Debug)]
 pub(crate) struct Footer {
     path: Path,
     metadata: Arc<ParquetMetaData>,
-    /// The smallest and the largest record key, if the file says so; an empty file has none.
+    /// The smallest and the largest record key, if the file records them; an empty file has none.
     pub(crate) key_range: Option<(String, String)>,
 }
 
 impl Footer {
-    /// Reads the end of a file: of a remote one not more than the footer.
+    /// Reads the end of a file; from remote storage only the footer.
     pub(crate) async fn load(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
         Self::load_and(store, path, None, Ok).await
     }
 
-    /// Reads the end of a file, unless it is kept on the local disk, and goes on with work that keeps a core busy.
+    /// Reads the end of a file, unless the local disk has it, and continues with CPU-bound work.
     pub(crate) async fn load_and<T: Send + 'static>(
         store: &dyn ObjectStore,
         path: &Path,
@@ -216,7 +218,7 @@ impl Footer {
         footer
     }
 
-    /// One of the texts in the footer.
+    /// Returns one entry of the footer.
     pub(crate) fn entry(&self, key: &str) -> Option<&str> {
         let entries = self.metadata.file_metadata().key_value_metadata()?;
         entries.iter().find(|entry| entry.key == key)?.value.as_deref()
@@ -230,7 +232,8 @@ impl Footer {
         &self.metadata
     }
 
-    /// The bloom filter of record keys, if there is one. It is large, so it is decoded only when asked for.
+    /// Decodes the bloom filter of record keys, if there is one. It is large and is therefore decoded only on
+    /// demand.
     pub(crate) fn bloom_filter(&self) -> Result<Option<BloomFilter>> {
         let Some(text) = self.entry(FOOTER_BLOOM_FILTER) else { return Ok(None) };
         BloomFilter::parse(text, self.entry(FOOTER_BLOOM_FILTER_TYPE))
@@ -238,7 +241,7 @@ impl Footer {
             .map_err(|error| error.with_context("file", &self.path))
     }
 
-    /// The footer without its filter, which is most of it.
+    /// Returns the footer without its filter, which is most of it.
     pub(crate) fn without_filter(&self) -> Self {
         let file = self.metadata.file_metadata();
         let entries = file.key_value_metadata().map(|entries| {
@@ -256,12 +259,12 @@ impl Footer {
         Self { path: self.path.clone(), metadata: Arc::new(metadata), key_range: self.key_range.clone() }
     }
 
-    /// The bytes of its filter.
+    /// Returns the size of its filter in bytes.
     pub(crate) fn filter_bytes(&self) -> usize {
         self.entry(FOOTER_BLOOM_FILTER).map_or(0, str::len)
     }
 
-    /// The same, to be asked for a few keys.
+    /// Returns the filter in its stored form, for lookups of a few keys.
     pub(crate) fn stored_filter(&self) -> Result<Option<StoredFilter<'_>>> {
         let Some(text) = self.entry(FOOTER_BLOOM_FILTER) else { return Ok(None) };
         StoredFilter::parse(text, self.entry(FOOTER_BLOOM_FILTER_TYPE))
@@ -270,13 +273,13 @@ impl Footer {
     }
 
     fn arrow_metadata(&self) -> Result<ArrowReaderMetadata> {
-        // What Arrow may have written about itself into a footer is not part of the format.
+        // Arrow's own metadata in a footer is not part of the format.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         times::reader_metadata(self.metadata.clone(), options).map_err(|cause| corrupt(&self.path, cause))
     }
 }
 
-/// The bytes of a file's end that its footer takes, by the last of them.
+/// Returns the length of a footer, from the last bytes of its file.
 fn footer_length(end: &[u8]) -> usize {
     let length = end.len().checked_sub(8).and_then(|start| end[start..].first_chunk::<4>());
     length.map_or(0, |length| u32::from_le_bytes(*length) as usize + 8)
@@ -288,7 +291,7 @@ fn keep_footer(entry: &Entry, end: &[u8]) {
     }
 }
 
-/// A base file that is open for reading; clones share it.
+/// An open base file; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenFile {
     footer: Footer,
@@ -297,7 +300,7 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens a file: a local one stays where it is, a remote one is fetched whole.
+    /// Opens a file: a local one is read in place, a remote one is fetched completely.
     pub(crate) async fn open(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
         let failed = |cause| storage::failed("read", path, cause);
         let found = store.get_opts(path, GetOptions::default()).await.map_err(failed)?;
@@ -310,7 +313,7 @@ impl OpenFile {
                 Source::Memory(if parts.len() == 1 { parts[0].clone() } else { Bytes::from(parts.concat()) })
             }
         };
-        // Pages are found by their index where there is one: rows that are not asked for are then not decompressed.
+        // The page index, if there is one, avoids the decompression of pages without requested rows.
         let metadata = ParquetMetaDataReader::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
             .parse_and_finish(&source)
@@ -332,7 +335,7 @@ impl OpenFile {
         &self.source
     }
 
-    /// The positions of each row group's rows.
+    /// Returns the positions of each row group's rows.
     pub(crate) fn groups(&self) -> Vec<Range<u64>> {
         let mut end = 0;
         let groups = self.footer.metadata.row_groups().iter();
@@ -345,10 +348,10 @@ impl OpenFile {
             .collect()
     }
 
-    /// Reads rows in order: of the named columns that the file has, in the order of the file; and of the rows at
-    /// `positions`, which ascend, or of all.
+    /// Reads rows in order: those of the named columns that the file has, in the file's order, at the
+    /// ascending `positions`, or all rows.
     ///
-    /// This is work for a thread that may block.
+    /// This must run on a blocking thread.
     pub(crate) fn read(
         &self,
         columns: &dyn Fn(&str) -> bool,
@@ -357,7 +360,7 @@ impl OpenFile {
         self.read_groups(None, columns, positions)
     }
 
-    /// [`OpenFile::read`] of some row groups; `positions` count the rows of these alone.
+    /// Reads some row groups like [`OpenFile::read`]; `positions` count only the rows of these.
     pub(crate) fn read_groups(
         &self,
         groups: Option<Vec<usize>>,
@@ -389,18 +392,18 @@ impl OpenFile {
         }))
     }
 
-    /// A column as Arrow reads it, if the file has it.
+    /// Returns a column's Arrow field, if the file has the column.
     pub(crate) fn field(&self, name: &str) -> Option<&FieldRef> {
         self.arrow.schema().fields().iter().find(|field| field.name() == name)
     }
 
-    /// The leaf columns of the Parquet schema that make up a column.
+    /// Returns the leaf columns of the Parquet schema that make up a column.
     pub(crate) fn leaves(&self, column: &str) -> Vec<usize> {
         let schema = self.arrow.parquet_schema();
         (0..schema.num_columns()).filter(|leaf| schema.get_column_root(*leaf).name() == column).collect()
     }
 
-    /// A column chunk as it is stored, to be written again as it is.
+    /// Returns a column chunk in its stored form, to be copied unchanged.
     pub(crate) fn chunk(&self, group: usize, leaf: usize) -> ColumnCloseResult {
         let metadata = &self.footer.metadata;
         let (rows, chunk) = (metadata.row_group(group).num_rows(), metadata.row_group(group).column(leaf));
@@ -417,7 +420,7 @@ impl OpenFile {
         }
     }
 
-    /// Whether every column chunk says where its pages are.
+    /// Returns `true` if every column chunk has an offset index.
     pub(crate) fn has_offset_index(&self) -> bool {
         let chunks = |index: &Vec<Vec<_>>| {
             let groups = self.footer.metadata.row_groups();
@@ -428,7 +431,7 @@ impl OpenFile {
     }
 }
 
-/// The rows at ascending positions.
+/// Selects the rows at ascending positions.
 fn selection(positions: &[u64]) -> RowSelection {
     let mut selectors: Vec<RowSelector> = Vec::new();
     let mut next = 0;
@@ -445,8 +448,8 @@ fn selection(positions: &[u64]) -> RowSelection {
     selectors.into()
 }
 
-/// Brings a batch of a base file to the table's schema: the meta columns that it has, in front, as they are; then the
-/// data columns in their order and type, null where the file is older than the column.
+/// Converts a batch of a base file to the table's schema: first its meta columns, unchanged, then the data
+/// columns in the schema's order and types, null if the file is older than the column.
 pub(crate) fn conform_stored(batch: &RecordBatch, data: &SchemaRef, path: &Path) -> Result<RecordBatch> {
     let named = |error: Error| error.with_context("file", path);
     let is_meta = |field: &FieldRef| schema::is_meta_column(field.name());
@@ -455,7 +458,7 @@ pub(crate) fn conform_stored(batch: &RecordBatch, data: &SchemaRef, path: &Path)
         let indices: Vec<usize> =
             (0..stored.fields().len()).filter(|index| keep(&stored.fields()[*index])).collect();
         batch.project(&indices).map_err(|cause| {
-            Error::new(ErrorKind::Corrupt, "a base file has columns that do not fit").with_source(cause)
+            Error::new(ErrorKind::Corrupt, "a base file has incompatible columns").with_source(cause)
         })
     };
     let meta = project(&is_meta).map_err(named)?;
@@ -476,13 +479,13 @@ pub(crate) fn conform_stored(batch: &RecordBatch, data: &SchemaRef, path: &Path)
 }
 
 fn corrupt(path: &Path, cause: ParquetError) -> Error {
-    Error::new(ErrorKind::Corrupt, "a base file is not the Parquet that it should be")
+    Error::new(ErrorKind::Corrupt, "a base file is not valid Parquet")
         .with_context("file", path)
         .with_source(cause)
 }
 
-/// Java's order of texts, by UTF-16 units: the one of bytes but for characters beyond the basic plane, which sort
-/// before the last 8192 of it.
+/// Compares in Java's order of strings, by UTF-16 units. It is the order of bytes except for characters
+/// beyond the basic plane, which sort before its last 8192 characters.
 pub(crate) fn java_order(left: &str, right: &str) -> Ordering {
     let differ = left.bytes().zip(right.bytes()).find(|(left, right)| left != right);
     match differ {

@@ -1,30 +1,30 @@
-//! [`Clock`]: where instants take their time from.
+//! [`Clock`]: the source of time for instants.
 
 use std::fmt;
 
 use jiff::Timestamp;
 
-/// Where a table takes the time of its instants from.
+/// The source of time for a table's instants.
 ///
-/// For callers: leave the default, [`SystemClock`]. A simulation passes its own time, and then the same run makes
-/// the same instants; a function is a clock too, by [`FnClock`].
+/// For callers: keep the default, [`SystemClock`]. A simulation passes its own time, so that the same run
+/// creates the same instants. [`FnClock`] makes a clock of a function.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The present.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The time of this machine.
+/// The system's time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock of this machine")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
 }
 
-/// A clock that asks a function.
+/// A clock that calls a function.
 pub struct FnClock<F>(pub F);
 
 impl<F: Fn() -> Timestamp + Send + Sync> Clock for FnClock<F> {

@@ -1,4 +1,4 @@
-//! Doing several things at a time, but not all at once; and work that would hold up the runtime.
+//! Bounded concurrency, and work that would block the runtime.
 
 use std::{
     future::Future,
@@ -13,9 +13,11 @@ use tokio::sync::mpsc;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Awaits futures, `width` of them at a time; results in the order of the futures, or the first error.
+/// Awaits futures, `width` of them at a time; returns the results in the order of the futures, or the first
+/// error.
 ///
-/// The futures are collected first: a stream that holds the closure which makes them is not `Send` for the compiler.
+/// The futures are collected first, because a stream that holds the closure that creates them is not `Send`
+/// for the compiler.
 pub(crate) async fn ordered<T, F>(width: usize, futures: impl IntoIterator<Item = F>) -> Result<Vec<T>>
 where
     F: Future<Output = Result<T>>,
@@ -24,7 +26,7 @@ where
     stream::iter(futures).buffered(width.max(1)).try_collect().await
 }
 
-/// Runs work that keeps a core busy or waits for a local disk on a thread for such.
+/// Runs CPU-bound work or local disk access on a blocking thread.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -39,8 +41,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Does several pieces of work that keep a core busy on `threads` threads, this one among them; results in the order of the
-/// work, or the first error.
+/// Runs several pieces of CPU-bound work on `threads` threads, including this one; returns the results in the
+/// order of the work, or the first error.
 pub(crate) fn side_by_side<I: Send, T: Send>(
     threads: usize,
     work: Vec<I>,
@@ -75,8 +77,8 @@ pub(crate) fn side_by_side<I: Send, T: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
-/// What blocking work produces, as a stream: the work waits when it is `ahead` items ahead, and learns from the function
-/// it gives items to that nobody takes them any more.
+/// Runs blocking work that produces items, and returns them as a stream. The work pauses when it is `ahead`
+/// items ahead. Its function for passing on items reports when the stream was dropped.
 pub(crate) fn produced<T: Send + 'static>(
     ahead: usize,
     work: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
@@ -86,7 +88,7 @@ pub(crate) fn produced<T: Send + 'static>(
         let last_words = give.clone();
         let work = move || work(&mut |item| give.blocking_send(Ok(item)).is_ok());
         if let Err(error) = blocking(work).await {
-            // Nobody is left to hear it if the stream was dropped.
+            // Nobody receives the error if the stream was dropped.
             let _ = last_words.send(Err(error)).await;
         }
     });

@@ -1,4 +1,4 @@
-//! Where the files of one table are; their names are those of [`hudi_format::names`].
+//! Paths of one table's files; their names are those of [`hudi_format::names`].
 
 use object_store::path::Path;
 
@@ -9,7 +9,7 @@ use crate::{
     timeline::{Action, Instant, State, TimelineEntry},
 };
 
-/// Where the files of one table are.
+/// The paths of one table's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     root: Path,
@@ -29,7 +29,7 @@ impl Layout {
         &self.timeline
     }
 
-    /// The folder of the active timeline.
+    /// Returns the folder of the active timeline.
     pub(crate) fn timeline_folder(&self) -> Result<Path> {
         match &self.timeline {
             TimelineLayout::Flat => self.meta_folder(),
@@ -37,7 +37,7 @@ impl Layout {
         }
     }
 
-    /// The folder of the archived timeline of layout 2; the archive of layout 1 is another format.
+    /// Returns the folder of the archived timeline of layout 2; the archive of layout 1 has another format.
     pub(crate) fn history_folder(&self) -> Result<Option<Path>> {
         match &self.timeline {
             TimelineLayout::Flat => Ok(None),
@@ -47,7 +47,7 @@ impl Layout {
         }
     }
 
-    /// The file of an action that was found on the timeline.
+    /// Returns the file of an action on the timeline.
     pub(crate) fn entry_file(&self, entry: &TimelineEntry, state: State) -> Result<Path> {
         let (instant, action) = (entry.instant, entry.action);
         match (&self.timeline, entry.completed_at()) {
@@ -62,8 +62,8 @@ impl Layout {
         &self.root
     }
 
-    /// A path below the root, taken as it is: a partition path may already be URL encoded, and `Path::child`
-    /// would encode its `%` again.
+    /// Resolves a path below the root without encoding it: a partition path may already be URL encoded, and
+    /// `Path::child` would encode its `%` again.
     pub(crate) fn resolve(&self, relative: &str) -> Result<Path> {
         let text = match (self.root.as_ref(), relative) {
             (root, "") => root.to_owned(),
@@ -77,7 +77,7 @@ impl Layout {
         })
     }
 
-    /// The part of a path below the root.
+    /// Returns the part of a path below the root.
     pub(crate) fn relative<'a>(&self, path: &'a Path) -> &'a str {
         let text = path.as_ref();
         text.strip_prefix(self.root.as_ref()).map_or(text, |rest| rest.strip_prefix('/').unwrap_or(rest))
@@ -91,13 +91,13 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/hoodie.properties"))
     }
 
-    /// The copy that Java makes before it replaces the file.
+    /// Returns the copy that Java makes before it replaces the file.
     pub(crate) fn properties_backup(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/hoodie.properties.backup"))
     }
 
-    /// Our own properties of a table. Spark's `CREATE TABLE … USING hudi LOCATION` writes `hoodie.properties` anew, without
-    /// those that it does not know; this file it leaves alone.
+    /// Returns the file of our own properties. Spark's `CREATE TABLE … USING hudi LOCATION` rewrites
+    /// `hoodie.properties` without the properties that it does not know, but does not change this file.
     pub(crate) fn own_properties(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/.aux/hudi_scd.properties"))
     }
@@ -112,37 +112,38 @@ impl Layout {
         }
     }
 
-    /// The folder of all writes' markers.
+    /// Returns the folder of all writes' markers.
     pub(crate) fn temp_folder(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}"))
     }
 
-    /// The folder of the archive, whose name the table says.
+    /// Returns the folder of the archive, whose name is a property of the table.
     pub(crate) fn archive_folder(&self, name: &str) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{name}"))
     }
 
-    /// The folder of a write's markers.
+    /// Returns the folder of a write's markers.
     pub(crate) fn marker_folder(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}"))
     }
 
-    /// The marker of a base file, given by its path below the root; `operation` is CREATE or MERGE.
+    /// Returns the marker of a base file, given by its path below the root; `operation` is CREATE or MERGE.
     pub(crate) fn marker(&self, instant: Instant, file: &str, operation: &str) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}/{file}{MARKER}{operation}"))
     }
 
-    /// What a writer of Hudi touches while it works, if it shares the table with others.
+    /// Returns the heartbeat file, which a Hudi writer renews while it works, if it shares the table with
+    /// others.
     pub(crate) fn heartbeat(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{HEARTBEAT_FOLDER}/{instant}"))
     }
 
-    /// The folder of all writers' heartbeats.
+    /// Returns the folder of all writers' heartbeats.
     pub(crate) fn heartbeat_folder(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{HEARTBEAT_FOLDER}"))
     }
 
-    /// A file that is written for the time at which the storage says that it was.
+    /// Returns a file that is written only to read the storage's time.
     pub(crate) fn clock_probe(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/.aux/hudi_scd.clock"))
     }
@@ -155,7 +156,7 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{TOMBSTONE_EXTENSION}"))
     }
 
-    /// The name of the same file in tables of earlier releases.
+    /// Returns the name of the same file in tables of earlier releases.
     pub(crate) fn old_tombstones(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{BASE_FILE_EXTENSION}"))
     }

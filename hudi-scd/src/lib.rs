@@ -1,8 +1,8 @@
 //! Slowly Changing Dimensions in Apache Hudi copy-on-write tables, without a JVM.
 //!
-//! A dimension is a [`Table`] of the latest row of each key. Batches of Arrow rows are upserted into it; it keeps the
-//! last commits readable and cleans the rest; Spark, Athena, Redshift Spectrum and other readers of Hudi see what is
-//! written here, and Spark may go on writing it.
+//! A dimension is a [`Table`] of the latest row of each key. Batches of Arrow rows are upserted into it. The
+//! table keeps the last commits readable and cleans older versions. Spark, Athena, Redshift Spectrum and
+//! other readers of Hudi can read it, and Spark can continue to write it.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -33,11 +33,11 @@
 //! let first = table.upsert(&[rows(vec![1, 2], vec!["Oslo", "Rome"], vec![10, 10])?]).await?;
 //! assert_eq!(first.inserted, 2);
 //!
-//! // Customer 2 moved; what comes about customer 1 is older than what is known.
+//! // Customer 2 moved; the change of customer 1 is older than the stored row.
 //! let second = table.upsert(&[rows(vec![1, 2], vec!["Bergen", "Kyiv"], vec![9, 11])?]).await?;
 //! assert_eq!((second.updated, second.late), (1, 1));
 //!
-//! // The same batch again changes nothing, so it makes no commit.
+//! // The same batch changes nothing the second time, so it makes no commit.
 //! let again = table.upsert(&[rows(vec![1, 2], vec!["Bergen", "Kyiv"], vec![9, 11])?]).await?;
 //! assert_eq!(again.instant, None);
 //!
@@ -52,29 +52,31 @@
 //! # }
 //! ```
 //!
-//! # What is where
+//! # Overview
 //!
-//! | to | look at |
+//! | to | use |
 //! |---|---|
 //! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`TableOptions`] |
-//! | write | [`Table::upsert`], [`Table::insert`], [`Table::bulk_insert`], [`Table::delete`], [`CommitReport`]; each takes a stream too |
-//! | give partitions other rows, or none | [`Table::insert_overwrite`], [`Table::insert_overwrite_table`], [`Table::delete_partitions`] |
-//! | look keys up faster on a remote storage | [`TableOptions::with_index_cache`]: footers and keys on the local disk |
+//! | write | [`Table::upsert`], [`Table::insert`], [`Table::bulk_insert`], [`Table::delete`], [`CommitReport`]; each also accepts a stream |
+//! | replace or remove the rows of partitions | [`Table::insert_overwrite`], [`Table::insert_overwrite_table`], [`Table::delete_partitions`] |
+//! | look up keys faster on remote storage | [`TableOptions::with_index_cache`]: footers and keys on the local disk |
 //! | read | [`Table::read`] or [`Table::read_stream`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
 //! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`], [`Table::archive`], [`Table::savepoint`] |
 //! | undo a commit | [`Table::rollback`] |
-//! | see what happened, and whether all is well | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
+//! | inspect and check a table | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
-//! | keep history in rows (SCD type 2), look facts up | [`scd`] |
+//! | keep history as rows (SCD type 2), look up facts | [`scd`] |
 //! | do all this from a shell | the program `hudi-scd` of package `hudi-scd-cli`: `docs/hudi-scd.md` |
 //!
-//! # What it keeps
+//! # Guarantees
 //!
-//! - The format is Hudi's copy-on-write. New tables have table version 6, timeline layout 1 and no metadata table. Tables of
-//!   other writers are read up to version 9 and written up to version 6, as they are ([`TableVersion`]); a metadata table
-//!   is dropped by the first write ([`MetadataTable`]). Tables that use anything else are refused, naming the property.
-//! - A reader sees the last completed commit. What a writer that died has left, the next one undoes first.
-//! - Any [`object_store::ObjectStore`] does: memory, a local folder, S3 and so on.
+//! - The format is Hudi's copy-on-write. New tables have table version 6, timeline layout 1 and no metadata
+//!   table. Tables of other writers are read up to version 9 and written up to version 6, without an upgrade
+//!   ([`TableVersion`]); the first write drops a metadata table ([`MetadataTable`]). Tables with any other
+//!   feature are refused, and the error names the property.
+//! - A reader sees the last completed commit. The next writer first undoes the remains of an unfinished
+//!   write.
+//! - Any [`object_store::ObjectStore`] works: memory, a local folder, S3 and others.
 
 mod base_file;
 mod clock;

@@ -1,19 +1,23 @@
-//! The metadata table of other writers: dropped before a change becomes visible, by Hudi's own rule for writers that do not
-//! keep it.
+//! The metadata table of other writers. It is dropped before a change becomes visible, by Hudi's own rule for
+//! writers that do not maintain it.
 //!
-//! Hudi keeps indexes of a table in a second table, `.hoodie/metadata`: a listing (`files`), statistics, keys. Spark makes it by
-//! default and trusts it: a commit that it does not hold does not exist for a reader that uses it, and the next Spark write
-//! builds on the files before that commit. A writer that does not keep it therefore drops it first, as Hudi does under
-//! `hoodie.metadata.enable=false`:
+//! Hudi keeps indexes of a table in a second table, `.hoodie/metadata`: a listing (`files`), statistics,
+//! keys. Spark creates it by default and trusts it. A commit that it lacks does not exist for a reader that
+//! uses it, and the next Spark write builds on the files before that commit. A writer that does not maintain
+//! it therefore drops it first, as Hudi does under `hoodie.metadata.enable=false`:
 //!
-//! 1. `hoodie.table.metadata.partitions` and `.inflight` become empty. From then on readers and writers of Hudi 0.14 and later list
-//!    the table themselves, and the next Spark write at its defaults makes the metadata table anew.
-//! 2. The directory goes. Up to table version 5 at once, before anything else is written, as Hudi up to 0.13 goes by the
-//!    directory. In version 6 by a later write, an hour after step 1: readers that are planning may still list it.
+//! 1. `hoodie.table.metadata.partitions` and `.inflight` are emptied. From then on readers and writers of
+//!    Hudi 0.14 and later list the table
+//!    themselves, and the next Spark write with default settings creates the metadata table again.
+//! 2. The directory is deleted. Up to table version 5 this happens at once, before anything else is written,
+//!    because Hudi up to 0.13 looks for
+//!    the directory. In version 6 a later write deletes it, an hour after step 1, because readers that are
+//!    planning may still list it.
 //!
-//! No state between these steps is wrong for any reader, as no change of this crate's is visible before them. The directory is
-//! deleted in an order that keeps it consistent to the end: its timeline from the oldest instant to the newest, so that it
-//! holds the same files until the last instant is gone and Hudi takes it for empty; then the rest.
+//! Every state between these steps is valid for all readers, because no change of this crate is visible
+//! before them. The directory is deleted in an order that keeps it consistent to the end: first its timeline
+//! from the oldest instant to the newest, so that it lists the same files until the last instant is deleted
+//! and Hudi considers it empty; then the rest.
 
 use std::collections::BTreeMap;
 
@@ -28,11 +32,11 @@ use crate::{
     view::View,
 };
 
-/// What a write does with a metadata table that another writer keeps.
+/// The handling of another writer's metadata table in a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataTable {
-    /// Drops it. Hudi's writers make it anew; until then readers list the table.
+    /// Drops it. Hudi's writers create it again; until then readers list the table.
     #[default]
     Drop,
     /// Refuses to write: [`ErrorKind::Unsupported`].
@@ -43,10 +47,10 @@ pub enum MetadataTable {
 const FOLDER: &str = "metadata";
 /// Hudi's copy of the properties while it replaces them.
 const BACKUP: &str = "hoodie.properties.backup";
-/// How long the directory stays for readers that are planning.
+/// The time for which the directory is kept for readers that are planning.
 const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
-/// The properties of a table as they are at the start of a change.
+/// The properties of a table at the start of a change.
 #[derive(Debug)]
 pub(crate) struct Stored {
     raw: BTreeMap<String, String>,
@@ -54,15 +58,15 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// The indexes that the table lists.
+    /// Returns the indexes that the table lists.
     pub(crate) fn partitions(&self) -> Vec<String> {
         properties::metadata_partitions(&self.raw).into_iter().map(str::to_owned).collect()
     }
 }
 
 impl Table {
-    /// Reads the properties again, at the start of a change: Spark may have made a metadata table, or upgraded the table, since
-    /// this handle was opened. One request.
+    /// Reads the properties again, at the start of a change, because Spark may have created a metadata table
+    /// or upgraded the table since this handle was opened. One request.
     pub(crate) async fn stored_properties(&self) -> Result<Stored> {
         let path = self.inner.layout.properties()?;
         let mut found =
@@ -104,8 +108,8 @@ impl Table {
         Ok(stored)
     }
 
-    /// Drops the metadata table, if there is one, before the first thing of this turn becomes visible. Does nothing when it is
-    /// called again.
+    /// Drops the metadata table, if there is one, before the first change of this turn becomes visible. Does
+    /// nothing when called again.
     pub(crate) async fn drop_metadata_table(&self, turn: &Turn<'_>, view: &View) -> Result<()> {
         if !turn.is_metadata_unchecked() {
             return Ok(());
@@ -124,7 +128,7 @@ impl Table {
             tracing::warn!(
                 table = self.name(),
                 partitions = partitions.join(","),
-                "dropped the metadata table, which this writer does not keep; Hudi's writers make it anew"
+                "dropped the metadata table, which this writer does not maintain; Hudi's writers create it again"
             );
         }
         let old = self.inner.options.clock.now().duration_since(stored.written_at) > GRACE;
@@ -140,8 +144,8 @@ impl Table {
         Ok(())
     }
 
-    /// Puts other properties in the place of the stored ones. The file is there at every moment, and a checksum that Hadoop's
-    /// local file system keeps beside it goes first, so that readers on a JVM find either file whole.
+    /// Replaces the stored properties. The file exists at every moment, and a checksum that Hadoop's local
+    /// file system keeps beside it is deleted first, so that JVM readers find either version complete.
     pub(crate) async fn replace_properties(&self, view: &View, raw: &BTreeMap<String, String>) -> Result<()> {
         let path = self.inner.layout.properties()?;
         let delete_checksum = async |path: &Path| {
@@ -155,7 +159,7 @@ impl Table {
         let bytes = properties::to_bytes(raw, self.inner.options.clock.now());
         storage::write(self.store(), &path, bytes).await?;
         if view.timeline.has_other(BACKUP) {
-            // What a writer that died left: Hudi would put it back in the place of a file without a checksum.
+            // The backup of a dead writer: Hudi would restore it over a file without a checksum.
             let backup = self.inner.layout.properties_backup()?;
             storage::delete(self.store(), &backup).await?;
             delete_checksum(&backup).await?;

@@ -1,4 +1,4 @@
-//! [`TableOptions`]: how a table is written, as far as `hoodie.properties` does not say.
+//! [`TableOptions`]: options of writing a table that `hoodie.properties` does not contain.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,13 +9,13 @@ use crate::{
     timeline::{Clock, SystemClock, archive::ArchiveLimits},
 };
 
-/// How a table is written, as far as the table itself does not keep it: give the same options to every writer.
+/// Options of writing a table that the table itself does not store: pass the same options to every writer.
 ///
-/// The defaults are Hudi's unless said otherwise.
+/// The defaults are Hudi's, except where documented.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     pub(crate) retention: Option<RetentionPolicy>,
-    /// Nobody said otherwise, so that what the table says of itself counts.
+    /// The caller set no retention, so the table's own retention applies.
     pub(crate) retention_is_default: bool,
     pub(crate) archive: Option<ArchiveLimits>,
     pub(crate) codec: Codec,
@@ -37,24 +37,24 @@ pub struct TableOptions {
     pub(crate) metadata_table: MetadataTable,
 }
 
-/// How writers keep out of each other's way.
+/// The exclusion of concurrent writers.
 #[derive(Clone, Debug)]
 pub(crate) enum Lock {
-    /// A file lock for a table on a local disk, a lease on the storage for any other.
+    /// A file lock for a table on a local disk, a lease in the storage for any other.
     Automatic,
     Given(Arc<dyn TableLock>),
-    /// The caller knows that there is one writer.
+    /// No lock: the caller guarantees a single writer.
     None,
 }
 
-/// How the pages of base files are compressed.
+/// The compression of base file pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
-    /// GZIP: what Hudi writes. Smallest and slowest.
+    /// GZIP, Hudi's codec: smallest and slowest.
     Gzip,
-    /// Snappy: the default, several times faster to write than GZIP for a file a little larger; every reader of
-    /// Parquet has it.
+    /// Snappy, the default: several times faster to write than GZIP, with slightly larger files; every
+    /// Parquet reader supports it.
     #[default]
     Snappy,
     /// Zstandard: small and fast, but unknown to old readers.
@@ -89,13 +89,14 @@ impl Default for TableOptions {
 }
 
 impl TableOptions {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What is kept of the past: after each commit the rest is cleaned. Default: what the table says
-    /// ([`TableDefinition::with_retention`](crate::TableDefinition::with_retention)), else the last 10 commits.
+    /// Sets the retention; each commit is followed by a clean. Default: the table's own
+    /// ([`TableDefinition::with_retention`](crate::TableDefinition::with_retention)), otherwise the last 10
+    /// commits.
     #[must_use]
     pub fn with_retention(mut self, policy: RetentionPolicy) -> Self {
         self.retention = Some(policy);
@@ -111,8 +112,9 @@ impl TableOptions {
         self
     }
 
-    /// How long the active timeline may grow before a commit moves its oldest actions into the archive; never those
-    /// of the retained window. Default: from 30 commits down to 20.
+    /// Sets the length of the active timeline above which a commit archives its oldest actions, and the
+    /// length afterwards. Actions in the
+    /// retained window are never archived. Default: from 30 commits down to 20.
     #[must_use]
     pub fn with_archive_limits(mut self, limits: ArchiveLimits) -> Self {
         self.archive = Some(limits);
@@ -126,23 +128,24 @@ impl TableOptions {
         self
     }
 
-    /// How pages are compressed.
+    /// Sets the compression of pages.
     #[must_use]
     pub fn with_codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// How many record keys the bloom filter of a base file is made for. Default: a quarter more than the file has,
-    /// but at least 1,000 and at most 60,000, where Hudi always takes 60,000, which is 430 KB in every file.
+    /// Sets the number of record keys for which the bloom filter of a base file is sized. Default: a quarter
+    /// more than the file has,
+    /// but at least 1,000 and at most 60,000. Hudi always uses 60,000, which takes 430 KB in every file.
     #[must_use]
     pub fn with_bloom_entries(mut self, entries: u32) -> Self {
         self.bloom_entries = Some(entries.max(1));
         self
     }
 
-    /// Base files smaller than `small` bytes take new rows until they reach about `max`.
-    /// Default: 100 and 120 MiB.
+    /// Sets file sizes: base files smaller than `small` bytes receive new rows until they reach about `max`
+    /// bytes. Default: 100 and 120 MiB.
     #[must_use]
     pub fn with_file_sizes(mut self, small: u64, max: u64) -> Self {
         self.small_file_bytes = small.min(max);
@@ -150,97 +153,99 @@ impl TableOptions {
         self
     }
 
-    /// How many files are read and written at a time. Default: one for each core.
+    /// Sets the number of files that are read and written concurrently. Default: one per core.
     #[must_use]
     pub fn with_parallelism(mut self, files: usize) -> Self {
         self.parallelism = files.max(1);
         self
     }
 
-    /// How many bytes of incoming rows a write may hold in memory. More than a quarter of it at a time is sorted and kept
-    /// on the local disk. The files that are being written come on top: some row groups for each of
-    /// [`TableOptions::with_parallelism`]. Default: 256 MiB.
+    /// Sets the memory for incoming rows of a write, in bytes. Parts larger than a quarter of it are sorted
+    /// and spilled to the local disk. The files that are being written need additional memory: some row
+    /// groups for each of [`TableOptions::with_parallelism`]. Default: 256 MiB.
     #[must_use]
     pub fn with_memory_budget(mut self, bytes: usize) -> Self {
         self.memory_budget = bytes.max(1);
         self
     }
 
-    /// The folder in which incoming rows are kept that do not fit into memory. Default: the system's temporary folder.
+    /// Sets the folder for incoming rows that do not fit into memory. Default: the system's temporary folder.
     #[must_use]
     pub fn with_spill_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.spill_folder = Some(folder.into());
         self
     }
 
-    /// A folder on the local disk in which the key index is kept for other processes: of the base files that a lookup went
-    /// through, and of those that this one writes, the footers and the keys. For a table on a remote storage: a lookup reads
-    /// what it finds there from the local disk. Several processes and tables may share a folder; what is damaged in it is left
-    /// out, and it may be deleted at any time. It never makes a write fail: what is wrong with it is told to the log.
-    /// Default: none.
+    /// Sets a folder on the local disk that caches the key index for other processes: the footers and keys of
+    /// base files that lookups read, and of those that this process writes. For a table on remote storage, a
+    /// lookup reads cached entries from the local disk. Several processes and tables may share a folder.
+    /// Damaged entries are ignored, and the folder may be deleted at any time. An error of the cache is
+    /// logged and never makes a write fail. Default: none.
     #[must_use]
     pub fn with_index_cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.index_cache = Some(folder.into());
         self
     }
 
-    /// How many bytes the folder of [`TableOptions::with_index_cache`] may take; what was not used for the longest time goes
-    /// first. Default: 1 GiB.
+    /// Sets the maximum bytes in the folder of [`TableOptions::with_index_cache`]; the least recently used
+    /// entries are evicted first. Default: 1 GiB.
     #[must_use]
     pub fn with_index_cache_bytes(mut self, bytes: u64) -> Self {
         self.index_cache_bytes = bytes;
         self
     }
 
-    /// Where instants take their time from. Default: [`SystemClock`].
+    /// Sets the source of time for instants. Default: [`SystemClock`].
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Draws the ids of new file groups from a seed and the instant of their commit, so that a run can be repeated.
-    /// Default: from the machine's entropy.
+    /// Draws the ids of new file groups from a seed and the instant of their commit, so that a run can be
+    /// repeated. Default: from the system's entropy.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The table's URL as other engines know it, as in `s3://lake/customer`: Hudi's plans of cleans and rollbacks name
-    /// files absolutely. Default: `/` and the path in the store, which is right for a local disk.
+    /// Sets the table's URL as other engines know it, as in `s3://lake/customer`, because Hudi's plans of
+    /// cleans and rollbacks contain
+    /// absolute names. Default: `/` and the path in the store, which is right for a local disk.
     #[must_use]
     pub fn with_base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into().trim_end_matches('/').to_owned());
         self
     }
 
-    /// The lock that keeps writers of other processes out. Default: the operating system's lock on a file for a table
-    /// on a local disk ([`FileLock`](crate::lock::FileLock)), a lease on the storage for any other
-    /// ([`StorageLock`](crate::lock::StorageLock)).
+    /// Sets the lock that excludes writers of other processes. Default: the operating system's lock on a file
+    /// for a table on a local disk ([`FileLock`](crate::lock::FileLock)), a lease in the storage for any
+    /// other ([`StorageLock`](crate::lock::StorageLock)).
     #[must_use]
     pub fn with_lock(mut self, lock: Arc<dyn TableLock>) -> Self {
         self.lock = Lock::Given(lock);
         self
     }
 
-    /// Writes without a lock: for a storage that has no conditional puts, and a caller who knows that there is no
-    /// other writer. Two writers would undo each other's work.
+    /// Writes without a lock, for a storage without conditional puts and a caller that guarantees a single
+    /// writer. Two writers would undo each other's commits.
     #[must_use]
     pub fn without_lock(mut self) -> Self {
         self.lock = Lock::None;
         self
     }
 
-    /// What a write does with a metadata table that Spark keeps beside the table. Default: [`MetadataTable::Drop`].
+    /// Sets the handling of a metadata table that Spark maintains beside the table. Default:
+    /// [`MetadataTable::Drop`].
     #[must_use]
     pub fn with_metadata_table(mut self, metadata_table: MetadataTable) -> Self {
         self.metadata_table = metadata_table;
         self
     }
 
-    /// How long a write waits for other writers. Default: six minutes, since the lease of one that died on a remote
-    /// storage lasts five.
+    /// Sets the maximum time that a write waits for other writers. Default: six minutes, because the lease of
+    /// a dead writer on remote storage lasts five.
     #[must_use]
     pub fn with_lock_wait(mut self, wait: Duration) -> Self {
         self.lock_wait = wait;

@@ -1,4 +1,4 @@
-//! The few things that a table asks of its object store, with errors that name the file.
+//! The storage calls of a table, with errors that name the file.
 
 use std::{collections::HashSet, io::Write};
 
@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::{Error, ErrorKind, Result, concurrent::blocking};
 
-/// The parts of a large file; S3 takes none under 5 MiB but the last, and 10,000 of them.
+/// The part size of a large file; S3 accepts no part under 5 MiB except the last, and 10,000 parts.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 
-/// The error of a storage call on `path`.
+/// Creates the error of a storage call on `path`.
 pub(crate) fn failed(doing: &str, path: &Path, cause: object_store::Error) -> Error {
     let kind = match &cause {
         object_store::Error::NotFound { .. } => ErrorKind::NotFound,
@@ -28,24 +28,24 @@ pub(crate) fn failed(doing: &str, path: &Path, cause: object_store::Error) -> Er
     Error::new(kind, format!("cannot {doing}")).with_context("file", path).with_source(cause)
 }
 
-/// The files and folders directly in a folder; none if there is no such folder.
+/// Lists the files and folders directly in a folder; empty if there is no such folder.
 pub(crate) async fn list_folder(store: &dyn ObjectStore, folder: &Path) -> Result<ListResult> {
     let prefix = (!folder.is_root()).then_some(folder);
     store.list_with_delimiter(prefix).await.map_err(|cause| failed("list", folder, cause))
 }
 
-/// Every file below a folder.
+/// Lists every file below a folder.
 pub(crate) async fn list_below(store: &dyn ObjectStore, folder: &Path) -> Result<Vec<ObjectMeta>> {
     store.list(Some(folder)).try_collect().await.map_err(|cause| failed("list", folder, cause))
 }
 
-/// A whole file.
+/// Reads a whole file.
 pub(crate) async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Bytes> {
     let read = async { store.get(path).await?.bytes().await };
     read.await.map_err(|cause| failed("read", path, cause))
 }
 
-/// A whole file, or `None` if there is none.
+/// Reads a whole file, or returns `None` if it does not exist.
 pub(crate) async fn read_if_exists(store: &dyn ObjectStore, path: &Path) -> Result<Option<Bytes>> {
     match read(store, path).await {
         Ok(bytes) => Ok(Some(bytes)),
@@ -54,7 +54,7 @@ pub(crate) async fn read_if_exists(store: &dyn ObjectStore, path: &Path) -> Resu
     }
 }
 
-/// A whole file and when it was written, or `None` if there is none.
+/// Reads a whole file and its modification time, or returns `None` if it does not exist.
 pub(crate) async fn read_dated(
     store: &dyn ObjectStore,
     path: &Path,
@@ -71,7 +71,7 @@ pub(crate) async fn read_dated(
     }
 }
 
-/// Where a file is on a local disk, if it is on one.
+/// Returns the path of a file on a local disk, if the store is one.
 pub(crate) async fn local_path(store: &dyn ObjectStore, path: &Path) -> Result<Option<std::path::PathBuf>> {
     let found = store.get(path).await.map_err(|cause| failed("read", path, cause))?;
     Ok(match found.payload {
@@ -80,14 +80,14 @@ pub(crate) async fn local_path(store: &dyn ObjectStore, path: &Path) -> Result<O
     })
 }
 
-/// Writes a file, over an older one.
+/// Writes a file, replacing an existing one.
 pub(crate) async fn write(store: &dyn ObjectStore, path: &Path, bytes: impl Into<PutPayload>) -> Result<()> {
     store.put(path, bytes.into()).await.map(drop).map_err(|cause| failed("write", path, cause))
 }
 
-/// Writes a file while it is being made by work that keeps a core busy, over an older one; how many bytes it has, and what
-/// else the work gave back. A file of one part is put at once; of a larger one, three parts are in memory, and readers
-/// see it when it is complete.
+/// Writes a file while CPU-bound work creates it, replacing an existing one. Returns its size in bytes and
+/// the work's result. A file of one part is put with one request. With a larger file, three parts are in
+/// memory, and readers see it when it is complete.
 pub(crate) async fn write_made<T: Send + 'static>(
     store: &dyn ObjectStore,
     path: &Path,
@@ -101,7 +101,7 @@ pub(crate) async fn write_made<T: Send + 'static>(
                 .await?;
         Ok((rest.part, rest.bytes, made))
     };
-    // When it ends, it takes no parts any more, and so ends the work.
+    // When this future ends, it accepts no more parts, which ends the work.
     let storing = async move {
         let mut take = take;
         let mut upload: Option<Box<dyn MultipartUpload>> = None;
@@ -132,12 +132,12 @@ pub(crate) async fn write_made<T: Send + 'static>(
         && let Some(upload) = &mut upload
         && let Err(error) = upload.abort().await
     {
-        tracing::warn!(file = %path, %error, "parts of a file that was given up stay behind");
+        tracing::warn!(file = %path, %error, "parts of an aborted file could not be deleted");
     }
     done
 }
 
-/// Hands what is written over in parts.
+/// Passes written bytes on in parts.
 pub(crate) struct PartWriter {
     part: Vec<u8>,
     bytes: u64,
@@ -166,15 +166,16 @@ pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: impl Int
     store.put_opts(path, bytes.into(), options).await.map(drop).map_err(|cause| failed("create", path, cause))
 }
 
-/// Creates a marker as a copy of `like`, the commit's request file: only its name matters.
+/// Creates a marker as a copy of `like`, the commit's request file, because only the marker's name matters.
 ///
-/// A copy fails once the request file is gone, so that a writer whose commit was rolled back leaves no further file. A write on a
-/// local disk begins under a temporary name next to the file's. Hudi reads every name among its markers as a marker, and cannot
-/// roll back a dead writer's commit with one that it does not understand; a link has its final name from the beginning.
+/// A copy fails once the request file is deleted, so a writer whose commit was rolled back leaves no further
+/// files. A write to a local disk starts under a temporary name beside the file's. Hudi reads every name
+/// among its markers as a marker, and cannot roll back an unfinished commit with an unknown one; a link has
+/// its final name from the beginning.
 pub(crate) async fn mark(store: &dyn ObjectStore, path: &Path, like: &Path) -> Result<()> {
     match store.copy_if_not_exists(like, path).await {
         Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-        // S3 copies in one step, too, but only over an existing file.
+        // S3 also copies atomically, but only over an existing file.
         Err(object_store::Error::NotSupported { .. } | object_store::Error::NotImplemented { .. }) => {
             copy(store, like, path).await
         }
@@ -182,12 +183,13 @@ pub(crate) async fn mark(store: &dyn ObjectStore, path: &Path, like: &Path) -> R
     }
 }
 
-/// Puts a copy of a file, which the storage makes itself, over an older one: [`ErrorKind::NotFound`] if there is no such file.
+/// Copies a file within the storage, replacing an existing one: [`ErrorKind::NotFound`] if the source does
+/// not exist.
 pub(crate) async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> Result<()> {
     store.copy(from, to).await.map_err(|cause| failed("copy", from, cause))
 }
 
-/// Whether there is a file, and when it was written.
+/// Returns the modification time of a file, or `None` if it does not exist.
 pub(crate) async fn written_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<jiff::Timestamp>> {
     match store.head(path).await {
         Ok(meta) => {
@@ -199,7 +201,7 @@ pub(crate) async fn written_at(store: &dyn ObjectStore, path: &Path) -> Result<O
     }
 }
 
-/// Deletes a file; whether it was there. Object stores may not tell, and then it was.
+/// Deletes a file; returns `true` if it existed. An object store that does not report it counts as `true`.
 pub(crate) async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<bool> {
     match store.delete(path).await {
         Ok(()) => Ok(true),
@@ -208,7 +210,8 @@ pub(crate) async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<bool>
     }
 }
 
-/// Deletes files in their order, on S3 1,000 in one request. Returns those that existed; all of them where the storage cannot tell.
+/// Deletes files in their order, 1,000 per request on S3. Returns those that existed, or all if the storage
+/// does not report it.
 pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<HashSet<Path>> {
     let mut deleted = HashSet::with_capacity(paths.len());
     let Some(first) = paths.first().cloned() else { return Ok(deleted) };
@@ -270,7 +273,7 @@ mod tests {
         for _again in 0..2 {
             mark(&store, &marker, &request).await.unwrap();
         }
-        // A link to it, not a file that was written and then renamed.
+        // The marker is a link, not a file that was written and then renamed.
         let number = |path: &Path| std::fs::metadata(folder.path().join(path.as_ref())).unwrap().ino();
         assert_eq!(number(&marker), number(&request));
         let error = mark(&store, &Path::from("b"), &Path::from("undone")).await.unwrap_err();

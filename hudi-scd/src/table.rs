@@ -1,4 +1,4 @@
-//! [`Table`]: the entrance. Creating and opening; what is done to a table is in `write`, `read` and `retention`.
+//! [`Table`]: the entry point. Creation and opening; operations are in `write`, `read` and `retention`.
 
 mod opening;
 
@@ -38,7 +38,7 @@ use crate::{
     view::{FileGroup, View},
 };
 
-/// What a new table is.
+/// The definition of a new table.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -63,8 +63,8 @@ pub struct TableDefinition {
 }
 
 impl TableDefinition {
-    /// A table of these data columns, in which the record key columns tell rows apart. What the schema says of columns in words
-    /// ([`schema::DOC`](crate::schema::DOC)) is kept.
+    /// Defines a table with these data columns, identified by the record key columns. The schema's
+    /// documentation of columns ([`schema::DOC`](crate::schema::DOC)) is stored.
     pub fn new<K: Into<String>>(
         name: impl Into<String>,
         schema: SchemaRef,
@@ -83,22 +83,22 @@ impl TableDefinition {
         }
     }
 
-    /// The column that says which of two rows of a key is newer. Without one the later write wins.
+    /// Sets the column that decides which of two rows of a key is newer. Without one the later write wins.
     #[must_use]
     pub fn with_ordering_field(mut self, column: impl Into<String>) -> Self {
         self.ordering_field = Some(column.into());
         self
     }
 
-    /// The columns by whose values rows are put into folders, outermost first. Default: none.
+    /// Sets the columns that partition rows into folders, outermost first. Default: none.
     #[must_use]
     pub fn with_partition_fields<F: Into<String>>(mut self, columns: impl IntoIterator<Item = F>) -> Self {
         self.partition_fields = columns.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The column by whose values rows are put into folders, as moments written by a date pattern: Hudi's
-    /// `TimestampBasedKeyGenerator`. The table keeps the pattern under Hudi's own names.
+    /// Partitions rows into folders by the values of this column, as points in time formatted by a date
+    /// pattern: Hudi's `TimestampBasedKeyGenerator`. The table stores the pattern under Hudi's own names.
     #[must_use]
     pub fn with_timestamp_partition(
         mut self,
@@ -112,31 +112,31 @@ impl TableDefinition {
         self
     }
 
-    /// Whether folders are called `column=value` or just `value`. Default: the first, which Athena, Spectrum and Glue
-    /// crawlers understand; Hudi's own default is the second.
+    /// Names folders `column=value` if `true`, and `value` if `false`. Default: `true`, the form that Athena,
+    /// Spectrum and Glue crawlers understand; Hudi's own default is `false`.
     #[must_use]
     pub fn with_hive_style_partitioning(mut self, hive_style: bool) -> Self {
         self.hive_style = hive_style;
         self
     }
 
-    /// Whether characters that trouble paths are URL encoded in folder names. Default: no, as in Hudi.
+    /// URL encodes special characters in folder names. Default: `false`, as in Hudi.
     #[must_use]
     pub fn with_url_encoding(mut self, url_encode: bool) -> Self {
         self.url_encode = url_encode;
         self
     }
 
-    /// The database that the table belongs to in a catalog. Default: none.
+    /// Sets the database of the table in a catalog. Default: none.
     #[must_use]
     pub fn with_database(mut self, database: impl Into<String>) -> Self {
         self.database = database.into();
         self
     }
 
-    /// What is kept of the past, for every writer of the table: kept in its properties under Hudi's own names.
-    /// [`TableOptions::with_retention`] overrides it for one handle. Default: nothing is said, and Hudi's writers and
-    /// ours keep ten commits.
+    /// Sets the retention for every writer of the table, stored in its properties under Hudi's own names.
+    /// [`TableOptions::with_retention`] overrides it for one handle. Default: none stored; Hudi's writers and
+    /// this crate keep ten commits.
     #[must_use]
     pub fn with_retention(mut self, policy: RetentionPolicy) -> Self {
         let (name, number) = policy.property();
@@ -145,8 +145,8 @@ impl TableDefinition {
         self
     }
 
-    /// Keeps a property of our own in the table. Hudi's writers leave it as it is; Spark's `CREATE TABLE` on the folder drops
-    /// it from `hoodie.properties`, so that there is a second copy.
+    /// Stores a property of our own in the table. Hudi's writers preserve it. Spark's `CREATE TABLE` on the
+    /// folder drops it from `hoodie.properties`, so there is a second copy.
     pub(crate) fn with_property(mut self, name: &str, value: String) -> Self {
         self.others.insert(name.to_owned(), value);
         self
@@ -206,7 +206,7 @@ fn check_columns(
         if field.data_type().is_nested() {
             return Err(Error::new(
                 ErrorKind::InvalidDefinition,
-                "values of the ordering column have no order",
+                "the type of the ordering column has no order",
             )
             .with_context("column", ordering)
             .with_context("type", field.data_type()));
@@ -220,8 +220,8 @@ const REMOTE_CALLS: usize = 16;
 
 /// A Hudi table: copy-on-write, of any [version](TableVersion) for reading, up to version 6 for writing.
 ///
-/// A handle is cheap to clone, and clones share what they learn of the table. It may be used from many tasks at a time:
-/// reads run side by side, writes of one handle queue.
+/// A handle is cheap to clone, and clones share cached state. It can be used from many tasks at once: reads
+/// run concurrently, and writes of one handle are queued.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(crate) inner: Arc<Inner>,
@@ -233,19 +233,19 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) properties: TableProperties,
     pub(crate) options: TableOptions,
-    /// Held by the one write of this handle that is under way.
+    /// Held by the write of this handle that is in progress.
     writing: tokio::sync::Mutex<()>,
     /// The table's folder, if it is on a local disk.
     local_folder: Option<PathBuf>,
     lock: Option<Arc<dyn TableLock>>,
     random: Mutex<fastrand::Rng>,
     view: Mutex<Option<Arc<View>>>,
-    /// Whether there was a folder of heartbeats when the timeline was listed last: a view that is taken over is older.
+    /// `true` if there was a folder of heartbeats when the timeline was last listed; a reused view is older.
     pub(crate) has_heartbeats: AtomicBool,
-    /// The newest instant that this handle made up, until its turn ends.
+    /// The newest instant that this handle created, until its turn ends.
     minted: Mutex<Option<Instant>>,
     pub(crate) footers: FooterCache,
-    /// The footers and keys that are kept on the local disk.
+    /// The cached footers and keys on the local disk.
     pub(crate) index_cache: Option<IndexCache>,
 }
 
@@ -253,8 +253,8 @@ impl Table {
     /// Creates a table with the default [options](TableOptions), and opens it.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if there is a table already; [`ErrorKind::InvalidDefinition`] if the definition
-    /// names columns that are not there, or whose type does not do.
+    /// [`ErrorKind::AlreadyExists`] if there is already a table; [`ErrorKind::InvalidDefinition`] if the
+    /// definition names unknown columns, or columns of an unsuitable type.
     pub async fn create(
         store: Arc<dyn ObjectStore>,
         root: Path,
@@ -263,7 +263,7 @@ impl Table {
         Self::create_with(store, root, definition, TableOptions::default()).await
     }
 
-    /// Creates a table, and opens it under these options.
+    /// Creates a table, and opens it with these options.
     ///
     /// # Errors
     /// As [`Table::create`].
@@ -293,13 +293,13 @@ impl Table {
     /// Opens a table with the default [options](TableOptions).
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Unsupported`] if it uses what this crate cannot keep
-    /// right, naming the property.
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Unsupported`] if it uses features that this
+    /// crate cannot maintain; the error names the property.
     pub async fn open(store: Arc<dyn ObjectStore>, root: Path) -> Result<Self> {
         Self::open_with(store, root, TableOptions::default()).await
     }
 
-    /// Opens a table under these options.
+    /// Opens a table with these options.
     ///
     /// # Errors
     /// As [`Table::open`].
@@ -321,9 +321,10 @@ impl Table {
         properties: TableProperties,
         options: TableOptions,
     ) -> Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "the one place that draws from the machine's entropy")]
+        #[expect(clippy::disallowed_methods, reason = "the one place that draws from the system's entropy")]
         let mut random = fastrand::Rng::new();
-        // `.hoodie/hoodie.properties` lies two folders down. A table of which only Java's copy is left is not looked for.
+        // `.hoodie/hoodie.properties` is two folders down. A table with only Java's backup copy is not
+        // detected here.
         let local_folder = match storage::local_path(store.as_ref(), &layout.properties()?).await {
             Ok(file) => file.and_then(|file| file.ancestors().nth(2).map(PathBuf::from)),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -366,56 +367,57 @@ impl Table {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The table's name.
+    /// Returns the table's name.
     pub fn name(&self) -> &str {
         &self.inner.properties.name
     }
 
-    /// Where the table is in its store.
+    /// Returns the table's path in its store.
     pub fn root(&self) -> &Path {
         self.inner.layout.root()
     }
 
-    /// The version of its format.
+    /// Returns the version of its format.
     pub fn version(&self) -> TableVersion {
         self.inner.properties.version
     }
 
-    /// The indexes of the metadata table that the table listed when it was opened: `files`, `column_stats` and so on.
-    /// Empty without a metadata table. Reads never use it.
+    /// Returns the indexes of the metadata table that the table listed when it was opened: `files`,
+    /// `column_stats` and so on. Empty without a metadata table. Reads never use it.
     pub fn metadata_partitions(&self) -> Vec<&str> {
         self.inner.properties.metadata_partitions()
     }
 
-    /// The columns of the record key.
+    /// Returns the columns of the record key.
     pub fn record_key_fields(&self) -> &[String] {
         &self.inner.properties.record_key_fields
     }
 
-    /// The column that says which of two rows is newer, if there is one.
+    /// Returns the column that decides which of two rows is newer, if there is one.
     pub fn ordering_field(&self) -> Option<&str> {
         self.inner.properties.ordering_field.as_deref()
     }
 
-    /// The partition columns, outermost first.
+    /// Returns the partition columns, outermost first.
     pub fn partition_fields(&self) -> &[String] {
         &self.inner.properties.partition_fields
     }
 
-    /// The options of this handle.
+    /// Returns the options of this handle.
     pub fn options(&self) -> &TableOptions {
         &self.inner.options
     }
 
-    /// The data columns as of the latest commit.
+    /// Returns the data columns as of the latest commit.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if another engine created the table without a schema and nothing was written yet.
+    /// [`ErrorKind::NotFound`] if another engine created the table without a schema and nothing has been
+    /// written yet.
     pub async fn schema(&self) -> Result<SchemaRef> {
         self.schema_of(&*self.view().await?)
     }
 
-    /// The active timeline.
+    /// Returns the active timeline.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`].
@@ -423,7 +425,8 @@ impl Table {
         crate::timeline::load(self.store(), &self.inner.layout).await
     }
 
-    /// The file of an action in its furthest state: its path and its bytes, which [`timeline`](crate::timeline) decodes.
+    /// Returns the path and the bytes of an action's latest file, which [`timeline`](crate::timeline)
+    /// decodes.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`].
@@ -433,7 +436,7 @@ impl Table {
         Ok((path, bytes))
     }
 
-    /// The entries of the archive, file by file.
+    /// Returns the entries of the archive, file by file.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`]; [`ErrorKind::Corrupt`], naming the file of the archive.
@@ -451,12 +454,12 @@ impl Table {
         Ok(found)
     }
 
-    /// The time zone of the instants of the timeline.
+    /// Returns the time zone of the timeline's instants.
     pub fn time_zone(&self) -> &TimeZone {
         &self.inner.properties.zone
     }
 
-    /// The file groups and their versions, by partition and id: what the table occupies.
+    /// Returns the file groups and their versions, by partition and id: the files that the table occupies.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`].
@@ -464,7 +467,7 @@ impl Table {
         Ok(self.view().await?.groups.values().cloned().collect())
     }
 
-    /// The earliest instant that can be read, once cleaning has set one.
+    /// Returns the earliest readable instant, if cleaning has set one.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`].
@@ -472,7 +475,7 @@ impl Table {
         Ok(self.view().await?.earliest)
     }
 
-    /// Deletes the markers and the heartbeat of a write that is over.
+    /// Deletes the markers and the heartbeat of a finished write.
     pub(crate) async fn remove_markers(&self, instant: Instant) -> Result<()> {
         let folder = self.inner.layout.marker_folder(instant)?;
         let markers = storage::list_below(self.store(), &folder).await?;
@@ -480,36 +483,37 @@ impl Table {
         self.remove_known_markers(instant, markers).await
     }
 
-    /// Deletes the markers and the heartbeat of a write that is over, and that knows its markers.
+    /// Deletes the heartbeat and the known markers of a finished write.
     pub(crate) async fn remove_known_markers(&self, instant: Instant, markers: Vec<Path>) -> Result<()> {
         let folder = self.inner.layout.marker_folder(instant)?;
         let mut files = markers;
         files.push(self.inner.layout.heartbeat(instant)?);
         storage::delete_all(self.store(), files).await?;
         if let Some(table) = &self.inner.local_folder {
-            // A local disk keeps the empty folders, one a commit, and every listing would go through them.
+            // A local disk keeps the empty folders, one per commit, and every listing would visit them.
             let folder = table.join(self.inner.layout.relative(&folder));
             if let Err(error) = std::fs::remove_dir_all(&folder)
                 && error.kind() != std::io::ErrorKind::NotFound
             {
-                tracing::warn!(folder = %folder.display(), %error, "an empty folder stays behind");
+                tracing::warn!(folder = %folder.display(), %error, "an empty folder could not be deleted");
             }
         }
         Ok(())
     }
 
-    /// Removes a folder that is empty but for other empty folders: a local disk keeps them.
+    /// Removes a folder that contains only empty folders, which a local disk keeps.
     pub(crate) fn remove_empty_tree(&self, folder: &Path) {
         let Some(table) = &self.inner.local_folder else { return };
         let folder = table.join(self.inner.layout.relative(folder));
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(folder = %folder.display(), %error, "an empty folder stays behind");
+            tracing::warn!(folder = %folder.display(), %error, "an empty folder could not be deleted");
         }
     }
 
-    /// Removes the folder of a partition that is gone, and those above it that are empty then: a local disk keeps them.
+    /// Removes the folder of a deleted partition, and its parents that are then empty, which a local disk
+    /// keeps.
     pub(crate) fn remove_empty_folders(&self, partition: &str) {
         let Some(table) = &self.inner.local_folder else { return };
         let mut below = partition;
@@ -518,7 +522,7 @@ impl Table {
         }
     }
 
-    /// Waits until nobody else changes the table.
+    /// Waits for the exclusive right to change the table.
     pub(crate) async fn turn(&self) -> Result<Turn<'_>> {
         self.inner.properties.check_version_writable()?;
         let local = self.inner.writing.lock().await;
@@ -546,14 +550,14 @@ impl Table {
         self.inner.store.as_ref()
     }
 
-    /// How many things the storage is asked at a time. A remote one answers many; the answers of a local disk are this machine's
-    /// own work, and each thread that does some of it is made for it, and keeps memory of its own.
+    /// Returns the number of concurrent storage calls. Remote storage serves many. A local disk is limited by
+    /// this machine's cores, and each additional thread costs memory.
     pub(crate) fn calls_at_a_time(&self) -> usize {
         let parallelism = self.inner.options.parallelism;
         if self.inner.local_folder.is_some() { parallelism } else { parallelism.max(REMOTE_CALLS) }
     }
 
-    /// The table as it is now.
+    /// Returns the current view of the table.
     pub(crate) async fn view(&self) -> Result<Arc<View>> {
         let known = self.cached_view().clone();
         let (layout, version) = (&self.inner.layout, self.version());
@@ -564,7 +568,7 @@ impl Table {
         Ok(view)
     }
 
-    /// Forgets what was learnt: files came or went that the timeline does not tell of.
+    /// Discards the cached view, after files changed without a change of the timeline.
     pub(crate) fn forget_view(&self) {
         *self.cached_view() = None;
     }
@@ -585,20 +589,20 @@ impl Table {
         }
     }
 
-    /// The data columns in the words of whoever wrote them first.
+    /// Returns the Avro schema of the data columns in its original text.
     pub(crate) fn avro_of<'a>(&'a self, view: &'a View) -> Option<&'a str> {
         view.avro.as_deref().or_else(|| self.inner.properties.create_schema())
     }
 
-    /// A new instant, newer than everything on the timeline.
+    /// Creates an instant that is newer than the whole timeline.
     pub(crate) fn mint(&self, newest: Option<Instant>) -> Result<Instant> {
         let minted = Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)?;
         *self.inner.minted.lock().unwrap_or_else(PoisonError::into_inner) = Some(minted);
         Ok(minted)
     }
 
-    /// Waits until the second of the newest instant of this handle is over, in tables whose own Hudi counts in seconds: its
-    /// next instant in the same second would be older than ours.
+    /// Waits until the second of this handle's newest instant is over, in tables whose own Hudi counts in
+    /// seconds. Otherwise its next instant in the same second would be older than ours.
     async fn outlast_second(&self) {
         let minted = self.inner.minted.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(minted) = minted.filter(|_| self.version().has_instants_of_seconds()) else { return };
@@ -618,9 +622,10 @@ impl Table {
         }
     }
 
-    /// Where a commit draws the ids of its new file groups from.
+    /// Returns the source of ids for new file groups of a commit.
     pub(crate) fn ids(&self, instant: Instant) -> FileIds {
-        // The instant is part of it: a process that begins again with the seed must not draw the same ids again.
+        // It includes the instant, because a restarted process with the same seed must not draw the same ids
+        // again.
         let digits = instant
             .as_str()
             .bytes()
@@ -631,12 +636,12 @@ impl Table {
         })
     }
 
-    /// The table's URL, as Hudi's plans name it.
+    /// Returns the table's URL, as in Hudi's plans.
     pub(crate) fn base_url(&self) -> String {
         base_url(&self.inner.options, &self.inner.layout)
     }
 
-    /// What the local disk keeps of a base file of so many bytes, if it keeps any.
+    /// Returns the local cache entries of a base file of `bytes` bytes, if there is a cache.
     pub(crate) fn index_entry(&self, path: &Path, bytes: u64) -> Option<Entry> {
         self.inner.index_cache.as_ref().map(|cache| cache.entry(path, bytes))
     }
@@ -646,7 +651,7 @@ fn base_url(options: &TableOptions, layout: &Layout) -> String {
     options.base_url.clone().unwrap_or_else(|| format!("/{}", layout.root()))
 }
 
-/// Keeps a new table's own properties a second time, where other engines do not write.
+/// Stores a new table's own properties a second time, in a place where other engines do not write.
 async fn keep_own(
     store: &dyn ObjectStore,
     layout: &Layout,
@@ -655,23 +660,23 @@ async fn keep_own(
 ) -> Result<()> {
     let path = layout.own_properties()?;
     if own.is_empty() {
-        // A table that was here before may have left its own.
+        // An earlier table in this folder may have left its own properties.
         return storage::delete(store, &path).await.map(drop);
     }
     storage::write(store, &path, TableProperties::own_bytes(own, options.clock.now())).await
 }
 
-/// Ids of new file groups.
+/// The ids of new file groups.
 pub(crate) struct FileIds(fastrand::Rng);
 
 impl FileIds {
-    /// A UUID, and the number of the file within it, which is always 0 here.
+    /// Draws a UUID with the number of the file within it, which is always 0 here.
     pub(crate) fn draw(&mut self) -> String {
         format!("{}-0", uuid::Builder::from_random_bytes(self.0.u128(..).to_be_bytes()).into_uuid())
     }
 }
 
-/// The right to change a table, for as long as this lives.
+/// The exclusive right to change a table, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     held: Option<Box<dyn HeldLock>>,
@@ -681,7 +686,7 @@ pub(crate) struct Turn<'a> {
     _local: tokio::sync::MutexGuard<'a, ()>,
 }
 
-/// What became of the metadata table in a turn.
+/// The state of the metadata table in a turn.
 #[derive(Debug)]
 enum Metadata {
     Unchecked,
@@ -690,7 +695,7 @@ enum Metadata {
 }
 
 impl Turn<'_> {
-    /// Makes sure that no other writer took over, before something that cannot be undone.
+    /// Checks that no other writer took over, before an irreversible step.
     pub(crate) async fn verify(&self) -> Result<()> {
         match &self.held {
             Some(held) => held.verify().await,
@@ -698,12 +703,12 @@ impl Turn<'_> {
         }
     }
 
-    /// The properties of the table as they were at the start of the turn.
+    /// Returns the properties of the table at the start of the turn.
     pub(crate) fn stored(&self) -> &Stored {
         &self.stored
     }
 
-    /// Returns `true` if the metadata table was not looked at in this turn.
+    /// Returns `true` if the metadata table was not checked in this turn.
     pub(crate) fn is_metadata_unchecked(&self) -> bool {
         matches!(*self.metadata(), Metadata::Unchecked)
     }
@@ -712,7 +717,7 @@ impl Turn<'_> {
         *self.metadata() = Metadata::Dropped(partitions);
     }
 
-    /// The indexes of the metadata table that this turn dropped.
+    /// Returns the indexes of the metadata table that this turn dropped.
     pub(crate) fn dropped(&self) -> Vec<String> {
         match &*self.metadata() {
             Metadata::Unchecked => Vec::new(),
@@ -724,7 +729,8 @@ impl Turn<'_> {
         self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the next one write. What was done stands, so a failure is only told to the log: the lease ends by itself.
+    /// Releases the lock. A failure is only logged, because the changes are complete and the lease expires by
+    /// itself.
     pub(crate) async fn end(self) {
         self.table.outlast_second().await;
         release(self.held).await;

@@ -1,4 +1,4 @@
-//! The timeline: what was done to a table, when, and how far it got.
+//! The timeline: the actions on a table, with their times and states.
 
 pub(crate) mod history;
 
@@ -13,7 +13,7 @@ use crate::{
     storage,
 };
 
-/// Lists the timeline. Files that are not of the timeline are ignored.
+/// Lists the timeline. Other files are ignored.
 pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Timeline> {
     let folder = table.timeline_folder()?;
     let listed = storage::list_folder(store, &folder).await?;

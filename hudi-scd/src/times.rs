@@ -1,9 +1,11 @@
-//! Times in Parquet files of Spark that Arrow by itself would misread.
+//! Timestamps in Spark's Parquet files that Arrow by itself would misread.
 //!
-//! - Spark keeps timestamps in 96 bits unless told otherwise, Arrow makes nanoseconds of them: these end in the year 2262, and
-//!   turn the usual end of an open interval, 9999-12-31, into another time. They are read as microseconds, as Spark does.
-//! - Under a `…RebaseModeInWrite` of `LEGACY` Spark writes times before the Gregorian calendar as the Julian one counts them, and
-//!   marks the file. Such times are refused, where the file's statistics show them; those of 96 bits have none.
+//! - Spark stores timestamps in 96 bits by default. Arrow converts them to nanoseconds, which end in the year
+//!   2262 and turn the usual end of an
+//!   open interval, 9999-12-31, into another time. They are read as microseconds, as in Spark.
+//! - Under a `…RebaseModeInWrite` of `LEGACY` Spark writes times before the Gregorian calendar in the Julian
+//!   one, and marks the file. Such
+//!   times are refused if the file's statistics show them; timestamps of 96 bits have no statistics.
 
 use std::sync::Arc;
 
@@ -21,14 +23,14 @@ use parquet::{
 
 use crate::{Error, ErrorKind, Result};
 
-/// What Spark writes into the footers of files whose times are those of the Julian calendar where they are that old.
+/// Spark's mark in the footers of files whose old times are in the Julian calendar.
 const JULIAN: &str = "org.apache.spark.legacyDateTime";
 /// 15 October 1582, in days.
 const GREGORIAN: i32 = -141_427;
-/// 1 January 1900 in milliseconds: before it the offsets of time zones differ, too.
+/// 1 January 1900 in milliseconds; before it the offsets of time zones differ, too.
 const STANDARD_TIME: i64 = -2_208_988_800_000;
 
-/// How Arrow is to read a file.
+/// Returns the metadata with which Arrow reads a file.
 pub fn reader_metadata(
     metadata: Arc<ParquetMetaData>,
     options: ArrowReaderOptions,
@@ -63,7 +65,7 @@ fn field_in_micros<'a>(field: &Field, leaves: &mut impl Iterator<Item = &'a Colu
     Arc::new(field.clone().with_data_type(data_type))
 }
 
-/// Refuses a file that says that it has times of the Julian calendar, and has.
+/// Refuses a file that is marked as Julian and contains Julian times.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`], naming the column.

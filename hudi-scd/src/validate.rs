@@ -1,4 +1,4 @@
-//! [`Table::validate`]: every invariant of the format that can be checked from outside, each under its name.
+//! [`Table::validate`]: checks every invariant of the format that files show, each under its name.
 
 mod stored;
 
@@ -27,50 +27,51 @@ use crate::{
     view::View,
 };
 
-/// A rule that a table has to keep.
+/// An invariant of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Invariant {
-    /// A write, a clean or a rollback is under way, or died. The next write repairs it.
+    /// A write, a clean or a rollback is in progress or unfinished. The next write repairs it.
     Pending,
-    /// A base file belongs to no completed commit. The next write removes those of dead writers.
+    /// A base file belongs to no completed commit. The next write removes the files of dead writers.
     StrayFile,
-    /// Markers of a write that is over.
+    /// Markers exist for a finished write.
     StrayMarker,
-    /// A base file that its completed commit does not name, though readers take it for one of its files.
+    /// A completed commit does not name one of its base files, which readers nevertheless read.
     UnlistedFile,
-    /// A file that the latest snapshot, a read inside the retained window, or a savepoint needs is not there.
+    /// A file that the latest snapshot, a read inside the retained window, or a savepoint needs is missing.
     MissingFile,
-    /// A file is not as long as its commit says.
+    /// The size of a file differs from its commit.
     FileSize,
-    /// A file has not as many rows as its commit says.
+    /// The row count of a file differs from its commit.
     RowCount,
     /// A partition lacks its metadata file.
     PartitionMetadata,
     /// A file cannot be read.
     Unreadable,
-    /// A decimal is not kept as fixed-length bytes: the next Java upsert would corrupt it.
+    /// A decimal is not stored as fixed-length bytes: the next Java upsert would corrupt it.
     DecimalEncoding,
-    /// The footer's key range does not hold a key of the file: index lookups miss it.
+    /// The footer's key range excludes a key of the file: index lookups miss it.
     KeyRange,
-    /// The bloom filter is missing, or does not hold a key of the file: index lookups miss it.
+    /// The bloom filter is missing, or lacks a key of the file: index lookups miss it.
     BloomFilter,
-    /// A record key is not what the key columns say.
+    /// A record key differs from the key columns.
     RecordKey,
-    /// A row is not in the partition that its columns say.
+    /// A row is in the wrong partition for its columns.
     PartitionPath,
-    /// A row names another file than the one it is in.
+    /// A row names a different file from the one it is in.
     FileName,
-    /// A row was written by a commit that is not completed, or that is newer than its file.
+    /// A row's commit is not completed, or is newer than its file.
     CommitTime,
     /// A key is stored twice.
     DuplicateKey,
-    /// The checksum that Hadoop's local file system keeps beside a file is of other bytes: Spark refuses the file.
+    /// The checksum beside a file, written by Hadoop's local file system, does not match: Spark refuses the
+    /// file.
     StaleChecksum,
 }
 
 impl Invariant {
-    /// A stable name.
+    /// Returns a stable name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -101,15 +102,15 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// A rule that is broken, and where.
+/// A violated invariant, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The rule.
+    /// The invariant.
     pub invariant: Invariant,
     /// The file or instant.
     pub subject: String,
-    /// What is wrong with it.
+    /// The violation.
     pub detail: String,
 }
 
@@ -124,14 +125,14 @@ fn finding(invariant: Invariant, subject: impl Into<String>, detail: impl Into<S
 }
 
 impl Table {
-    /// Checks the table's latest snapshot row by row, and its timeline, older versions and savepoints by what they say of
-    /// files. No findings: all is well.
+    /// Checks the table's latest snapshot row by row, and its timeline, older versions and savepoints by
+    /// their metadata. A valid table gives no findings.
     ///
-    /// Of each file and rule only the first offence is told, but of keys that are stored twice every one.
+    /// Only the first violation per file and invariant is reported, but every key that is stored twice.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`]; what is wrong with the table is not an error but a finding, unless its timeline
-    /// cannot be read at all.
+    /// [`ErrorKind::Storage`]. Defects of the table are findings and not errors, unless its timeline cannot
+    /// be read at all.
     pub async fn validate(&self) -> Result<Vec<Finding>> {
         self.forget_view();
         let view = self.view().await?;
@@ -156,7 +157,8 @@ impl Table {
                 && checked.readable
                 && said.rows != checked.keys.len() as u64
             {
-                let detail = format!("the commit says {} rows, there are {}", said.rows, checked.keys.len());
+                let detail =
+                    format!("the commit declares {} rows, the file has {}", said.rows, checked.keys.len());
                 findings.push(finding(Invariant::RowCount, &path, detail));
             }
             findings.extend(checked.findings);
@@ -165,23 +167,23 @@ impl Table {
                     findings.push(finding(
                         Invariant::DuplicateKey,
                         &path,
-                        format!("{key} is in {other} too"),
+                        format!("{key} is also in {other}"),
                     ));
                 } else {
                     places.insert(key, path.clone());
                 }
             }
         }
-        // Reads inside the window need it; what was superseded before the window was cleaned.
+        // Reads inside the window need it; older versions were cleaned.
         let lost = view.missing.iter().filter(|missing| {
             missing.until.is_none_or(|until| view.earliest.is_none_or(|earliest| until > earliest))
         });
         for missing in lost {
-            let detail = format!("commit {} wrote it, and it is not there", missing.from);
+            let detail = format!("commit {} wrote it, but it is missing", missing.from);
             findings.push(finding(Invariant::MissingFile, &missing.path, detail));
         }
         findings.sort();
-        // A commit and savepoints may want the same file.
+        // A commit and savepoints may need the same file.
         findings.dedup_by(|a, b| {
             a.invariant == Invariant::MissingFile && a.invariant == b.invariant && a.subject == b.subject
         });
@@ -210,7 +212,7 @@ impl Table {
             })
             .collect();
         for instant in marked.difference(&pending) {
-            findings.push(finding(Invariant::StrayMarker, instant, "its write is over"));
+            findings.push(finding(Invariant::StrayMarker, instant, "its write has finished"));
         }
         let partitions: BTreeSet<&str> =
             view.latest_files().map(|(group, _)| group.partition.as_str()).collect();
@@ -259,7 +261,7 @@ impl Table {
     }
 }
 
-/// What a file has shown.
+/// The observations of a file.
 #[derive(Debug, Default)]
 struct Checked {
     readable: bool,
@@ -281,13 +283,13 @@ struct FileCheck<'a> {
     timeline: &'a Timeline,
     relative: &'a str,
     partition: &'a str,
-    /// The writer of the file runs on a JVM, as its footer says.
+    /// The footer names a JVM as the writer of the file.
     is_of_java: bool,
     checked: Checked,
 }
 
 impl FileCheck<'_> {
-    /// Takes a finding, unless the file has shown that already.
+    /// Adds a finding, unless the file already has one of its kind.
     fn tell(&mut self, invariant: Invariant, detail: impl Into<String>) {
         if !self.checked.findings.iter().any(|known| known.invariant == invariant) {
             self.checked.findings.push(finding(invariant, self.relative, detail));
@@ -316,13 +318,13 @@ impl FileCheck<'_> {
             let keys = key_column(&stored, path)?.clone();
             for key in keys.iter().flatten() {
                 if filter.as_ref().is_some_and(|filter| !filter.contains(key)) {
-                    self.tell(Invariant::BloomFilter, format!("it does not hold {key}"));
+                    self.tell(Invariant::BloomFilter, format!("it does not contain {key}"));
                 }
                 let outside = |(min, max): &(String, String)| {
                     java_order(key, min).is_lt() || java_order(key, max).is_gt()
                 };
                 if footer.key_range.as_ref().is_none_or(outside) {
-                    self.tell(Invariant::KeyRange, format!("it does not hold {key}"));
+                    self.tell(Invariant::KeyRange, format!("it does not contain {key}"));
                 }
             }
             self.check_rows(&conform_stored(&stored, schema, path)?, &keys, path)?;
@@ -331,8 +333,8 @@ impl FileCheck<'_> {
         Ok(())
     }
 
-    /// Returns `true` if a row of a file of Java's names an older version of its file group: Hudi up to 0.10 leaves the names of
-    /// rows that it carries over as they are.
+    /// Returns `true` if a row in a Java file names an older version of its file group: Hudi up to 0.10 does
+    /// not update the names in rows that it copies.
     fn is_older_name(&self, stored: &str, file: Option<&BaseFileName>) -> bool {
         let older = |stored: BaseFileName, file: &BaseFileName| {
             stored.file_id == file.file_id && stored.instant < file.instant
@@ -343,7 +345,7 @@ impl FileCheck<'_> {
 
     fn check_rows(&mut self, rows: &RecordBatch, keys: &StringArray, path: &Path) -> Result<()> {
         let fields = &self.properties.record_key_fields;
-        // Hudi wrote a single field under the complex generator in either form, by its version.
+        // Hudi formatted a single field under the complex generator in either form, depending on its version.
         let named = match self.properties.key_generator {
             KeyGenerator::Complex if fields.len() == 1 => key::record_keys(rows, fields, true).ok(),
             _ => None,
@@ -365,7 +367,7 @@ impl FileCheck<'_> {
         }
         let partitions = match Partitions::of(rows, self.properties) {
             Ok(partitions) => Some(partitions),
-            // A table that does not say how its timestamps are meant can be read all the same.
+            // A table without a defined type of timestamps can still be read.
             Err(error) if error.kind() == ErrorKind::Unsupported => None,
             Err(error) => return Err(error),
         };
@@ -384,11 +386,11 @@ impl FileCheck<'_> {
             let by_columns = partitions.as_ref().map_or(self.partition, |partitions| partitions.path(row));
             if paths.value(row) != self.partition || by_columns != self.partition {
                 let detail =
-                    format!("{} says {}, its columns {by_columns}", keys.value(row), paths.value(row));
+                    format!("{} has {}, its columns give {by_columns}", keys.value(row), paths.value(row));
                 self.tell(Invariant::PartitionPath, detail);
             }
             if names.value(row) != name && !self.is_older_name(names.value(row), file.as_ref()) {
-                self.tell(Invariant::FileName, format!("{} says {}", keys.value(row), names.value(row)));
+                self.tell(Invariant::FileName, format!("{} has {}", keys.value(row), names.value(row)));
             }
             let written = times.value(row).parse();
             let sound = written.as_ref().is_ok_and(|written| {
@@ -396,7 +398,7 @@ impl FileCheck<'_> {
                     && file.as_ref().is_none_or(|file| *written <= file.instant)
             });
             if !sound {
-                self.tell(Invariant::CommitTime, format!("{} says {}", keys.value(row), times.value(row)));
+                self.tell(Invariant::CommitTime, format!("{} has {}", keys.value(row), times.value(row)));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a table consists of at the moment: its timeline, its file groups and their versions.
+//! The current contents of a table: its timeline, its file groups and their versions.
 
 mod written;
 
@@ -26,10 +26,10 @@ use crate::{
 pub(crate) use self::written::Missing;
 use self::written::Written;
 
-/// How often a listing begins again because the timeline moved under it.
+/// The number of attempts of a listing while the timeline changes.
 const ATTEMPTS: usize = 5;
 
-/// A file group: the versions of one set of rows, of which each commit that touches it writes a new one.
+/// A file group: a set of rows with its versions. Each commit that touches it writes a new version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileGroup {
@@ -39,7 +39,7 @@ pub struct FileGroup {
     pub file_id: String,
     /// Its versions of completed commits, oldest first.
     pub versions: Vec<FileVersion>,
-    /// The commit that put others in its place, if one did.
+    /// The commit that replaced it, if it was replaced.
     pub replaced_at: Option<Instant>,
 }
 
@@ -56,7 +56,7 @@ pub struct FileVersion {
 }
 
 impl FileGroup {
-    /// The version that a read as of `instant` sees.
+    /// Returns the version that a read as of `instant` sees.
     pub fn version_at(&self, instant: Instant) -> Option<&FileVersion> {
         if self.replaced_at.is_some_and(|replaced| replaced <= instant) {
             return None;
@@ -64,47 +64,48 @@ impl FileGroup {
         self.versions.iter().rev().find(|version| version.instant <= instant)
     }
 
-    /// The path of a version's file, below the table.
+    /// Returns the path of a version's file, below the table.
     pub(crate) fn path(&self, version: &FileVersion) -> String {
         layout::in_partition(&self.partition, &version.file)
     }
 }
 
-/// The base file of a commit that is not completed.
+/// The base file of a pending commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PendingFile {
     pub(crate) partition: String,
     pub(crate) name: BaseFileName,
 }
 
-/// A table at the moment of loading.
+/// The contents of a table at the time of loading.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) timeline: Timeline,
-    /// By partition and id.
+    /// File groups by partition and id.
     pub(crate) groups: BTreeMap<(String, String), FileGroup>,
-    /// Files of commits that are not completed.
+    /// Files of pending commits.
     pub(crate) pending: Vec<PendingFile>,
     /// The partitions that have their metadata file.
     pub(crate) partitions: BTreeSet<String>,
-    /// Checksums of Hadoop's local file system, which have to go with their files: of base files and of the timeline.
+    /// Checksums of Hadoop's local file system, for base files and the timeline; they must be deleted with
+    /// their files.
     pub(crate) checksums: BTreeSet<String>,
-    /// The data columns as of the latest commit, if there is one that says them.
+    /// The data columns as of the latest commit with a schema.
     pub(crate) schema: Option<SchemaRef>,
-    /// The Avro text that says them.
+    /// The Avro text of that schema.
     pub(crate) avro: Option<String>,
-    /// The earliest commit that can be read, if cleaning has set one.
+    /// The earliest readable commit, if cleaning has set one.
     pub(crate) earliest: Option<Instant>,
-    /// Files that commits of the active timeline wrote and that are not there: most of them were cleaned.
+    /// Files that commits of the active timeline wrote and that are missing; most of them were cleaned.
     pub(crate) missing: Vec<Missing>,
     written: Written,
 }
 
 impl View {
-    /// Loads the table as of a timeline, asking the storage `width` things at a time; `known`, an earlier view, is taken over if
-    /// the timeline has not moved since.
+    /// Loads the table as of a timeline, with `width` concurrent storage calls; `known`, an earlier view, is
+    /// reused if the timeline is unchanged.
     ///
-    /// The timeline comes first: every file of a commit that is completed in it exists by then.
+    /// The timeline is loaded first, so that every file of its completed commits exists.
     pub(crate) async fn load(
         store: &dyn ObjectStore,
         table: &Layout,
@@ -126,7 +127,7 @@ impl View {
             if view.missing.iter().all(|missing| missing.until.is_some()) || attempt == ATTEMPTS {
                 return Ok(Arc::new(view));
             }
-            // Either it is gone, or a commit and a clean came between the two listings.
+            // Either it is gone, or a commit and a clean ran between the two listings.
             timeline = crate::timeline::load(store, table).await?;
             if timeline.entries() == view.timeline.entries() {
                 return Ok(Arc::new(view));
@@ -170,11 +171,12 @@ impl View {
         if view.is_cleaned_by_versions(store, table).await? {
             view.earliest = view.earliest.max(view.earliest_whole());
         }
-        // The Hudi that wrote such a table reads as of any instant. Where all the files are there still, so does this crate.
+        // The Hudi that wrote such a table can read it as of any instant. This crate can too, if all files
+        // still exist.
         if version < TableVersion::SIX && view.timeline.pending(Action::Clean).next().is_none() {
             view.earliest = view.earliest.min(view.earliest_whole());
         }
-        // The latest commit can always be read, also if the one at which a clean let the window begin was rolled back.
+        // The latest commit is always readable, even if the first commit of a clean's window was rolled back.
         view.earliest =
             view.earliest.map(|earliest| earliest.min(view.timeline.latest_commit().unwrap_or(earliest)));
         Ok(view)
@@ -214,7 +216,7 @@ impl View {
         Ok(())
     }
 
-    /// Whether the last clean kept numbers of versions, and so set no earliest commit.
+    /// Returns `true` if the last clean kept a number of versions, and therefore set no earliest commit.
     async fn is_cleaned_by_versions(&self, store: &dyn ObjectStore, table: &Layout) -> Result<bool> {
         for clean in self.timeline.completed(Action::Clean).rev() {
             if let Some(last) = read_clean(store, table, clean).await? {
@@ -224,10 +226,11 @@ impl View {
         Ok(false)
     }
 
-    /// The earliest instant as of which every file group still has the version of that time: where the last of the
-    /// versions that are gone was superseded.
+    /// Returns the earliest instant as of which every file group still has its version: the latest time at
+    /// which a missing version was superseded.
     fn earliest_whole(&self) -> Option<Instant> {
-        // A group whose first versions were archived and cleaned shows it by its oldest one, which had one before it.
+        // The oldest version shows it for a group whose first versions were archived and cleaned, because it
+        // has a predecessor.
         let oldest = self.groups.iter().filter_map(|(key, group)| {
             let oldest = group.versions.first()?.instant;
             (!self.written.is_first(oldest, key)).then_some(oldest)
@@ -235,13 +238,14 @@ impl View {
         oldest.chain(self.missing.iter().filter_map(|missing| missing.until)).max()
     }
 
-    /// The files that a read as of `instant` sees.
+    /// Returns the files that a read as of `instant` sees.
     pub(crate) fn files_at(&self, instant: Instant) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
         self.groups.values().filter_map(move |group| Some((group, group.version_at(instant)?)))
     }
 
-    /// The files in which a commit of `since` (exclusive) to `until` (inclusive) wrote, as the last of them left each group.
-    /// Where a table keeps completion times (`completions`), these count, not the instants.
+    /// Returns the latest version of each file group that a commit from `since` (exclusive) to `until`
+    /// (inclusive) wrote. If a table stores
+    /// completion times (`completions`), these are compared instead of the instants.
     pub(crate) fn files_between(
         &self,
         since: Instant,
@@ -254,12 +258,13 @@ impl View {
                 return None;
             }
             let version = group.versions.iter().rev().find(|version| at(version.instant) <= until)?;
-            // A file that is older than the range has no row in it.
+            // A file that is older than the range has no rows in it.
             (at(version.instant) > since).then_some((group, version))
         })
     }
 
-    /// When the commits of a table completed that keeps it, those of the archive too if `since` reaches into it.
+    /// Returns the completion times of commits, in tables that store them, including archived ones if `since`
+    /// is older.
     pub(crate) async fn completions(
         &self,
         store: &dyn ObjectStore,
@@ -276,13 +281,13 @@ impl View {
         Ok(completions)
     }
 
-    /// The files of the latest snapshot.
+    /// Returns the files of the latest snapshot.
     pub(crate) fn latest_files(&self) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
         self.timeline.latest_commit().into_iter().flat_map(|latest| self.files_at(latest))
     }
 
-    /// Refuses an instant whose files are not all there: an older version in the place of a lost one would be wrong
-    /// rows without a word.
+    /// Refuses an instant with missing files: an older version instead of a missing one would silently return
+    /// wrong rows.
     pub(crate) fn check_whole(&self, instant: Instant) -> Result<()> {
         let lost =
             |missing: &&Missing| missing.from <= instant && missing.until.is_none_or(|until| instant < until);
@@ -300,13 +305,14 @@ impl View {
         }
     }
 
-    /// As [`View::check_whole`], of the latest snapshot.
+    /// Checks the latest snapshot like [`View::check_whole`].
     pub(crate) fn check_latest_whole(&self) -> Result<()> {
         self.timeline.latest_commit().map_or(Ok(()), |latest| self.check_whole(latest))
     }
 
-    /// Refuses a table whose columns only their numbers tell: a renamed column would be null in the rows of older files, and
-    /// the next commit without the numbers would make it so for every engine.
+    /// Refuses a table whose columns are identified only by number: a renamed column would be null in the
+    /// rows of older files, and the next
+    /// commit without the numbers would make that permanent for every engine.
     pub(crate) fn check_columns_named(&self) -> Result<()> {
         match self.written.numbers_columns() {
             None => Ok(()),
@@ -319,8 +325,9 @@ impl View {
         }
     }
 
-    /// Refuses to add rows to a table of Hudi's bucket index: its writers look for a key in the file group whose number the key
-    /// hashes to, and nowhere else. The table does not say so, but the ids of its file groups begin with these numbers.
+    /// Refuses to add rows to a table with Hudi's bucket index: its writers look for a key only in the file
+    /// group whose number is the key's hash. The table's properties do not mention it, but the ids of its
+    /// file groups begin with these numbers.
     pub(crate) fn check_no_buckets(&self) -> Result<()> {
         let is_bucket = |group: &FileGroup| {
             let number = group.file_id.get(..8).unwrap_or_default();
@@ -331,13 +338,13 @@ impl View {
         }
         Err(Error::new(
             ErrorKind::Unsupported,
-            "adding rows to a table of the bucket index is not supported: its writers would not find them",
+            "adding rows to a table with the bucket index is not supported: its writers would not find them",
         )
         .with_context("property", "hoodie.index.type")
         .with_context("value", "BUCKET"))
     }
 
-    /// Refuses an instant before the retained window, naming where the window begins.
+    /// Refuses an instant before the retained window; the error names the beginning of the window.
     pub(crate) fn check_retained(&self, instant: Instant) -> Result<()> {
         match self.earliest {
             Some(earliest) if instant < earliest => {
@@ -350,8 +357,8 @@ impl View {
     }
 }
 
-/// Refuses a table that another writer upgraded since this handle was opened: its timeline is in another folder now, and it
-/// would look empty.
+/// Refuses a table that another writer upgraded since this handle was opened: its timeline is in another
+/// folder now, and it would look empty.
 async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<()> {
     if *table.timeline() != TimelineLayout::Flat {
         return Ok(());
@@ -442,8 +449,8 @@ fn latest_schema(written: &Written) -> Result<Option<SchemaRef>> {
     schema::canonical(&found).map(Some).map_err(named)
 }
 
-/// Where the retained window begins, by the last clean that says so, or by one that is under way: it may have deleted
-/// some of its files already.
+/// Where the retained window begins, by the last clean that says so, or by one that is under way: it may have
+/// deleted some of its files already.
 async fn earliest_retained(
     store: &dyn ObjectStore,
     table: &Layout,

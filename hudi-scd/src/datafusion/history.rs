@@ -1,4 +1,4 @@
-//! Every version of every row, file group by file group.
+//! Reads every version of every row, file group by file group.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -29,7 +29,7 @@ use crate::{
     view::{FileGroup, View},
 };
 
-/// One stream a file group, of those that may hold rows that pass the filters.
+/// Returns one stream per file group that may contain rows that pass the filters.
 pub(super) fn streams(
     provider: &HudiTable,
     state: &dyn Session,
@@ -52,14 +52,14 @@ pub(super) fn streams(
     Ok(streams)
 }
 
-/// A version of a file group, and the commit that put another, or none, in its place.
+/// A version of a file group, and the commit that replaced or removed it.
 #[derive(Clone, Debug)]
 struct Version {
     path: Path,
     superseded: Option<Instant>,
 }
 
-/// The versions that retained commits show, newest first.
+/// Returns the versions that retained commits show, newest first.
 fn versions(table: &Table, view: &View, group: &FileGroup) -> Result<Vec<Version>> {
     let mut versions = Vec::new();
     let mut superseded = group.replaced_at;
@@ -121,10 +121,11 @@ async fn load(
     blocking(move || read(open, &version, &newer, &data, &output)).await
 }
 
-/// The versions of rows that a file holds: their keys and the commits that wrote them.
+/// The row versions in a file: their keys and the commits that wrote them.
 type Known = HashSet<(Box<str>, Box<str>)>;
 
-/// The rows of a version that the next one does not hold any more, and all that this one holds.
+/// Reads the rows of a version that the next version no longer contains, and returns all row versions of this
+/// one.
 fn read(
     open: OpenFile,
     version: &Version,
@@ -159,7 +160,7 @@ fn read(
     Ok((batches, known))
 }
 
-/// Puts the columns into the order of the output, with the commit that superseded the rows.
+/// Arranges the columns in the order of the output, with the commit that superseded the rows.
 fn arrange(batch: &RecordBatch, version: &Version, output: &SchemaRef) -> Result<RecordBatch> {
     let superseded = || {
         let instant = version.superseded.map(|instant| instant.as_str().to_owned());

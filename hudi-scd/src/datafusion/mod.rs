@@ -1,5 +1,5 @@
-//! Tables in [DataFusion](::datafusion): SQL over the latest rows, over those as of an instant, and over what the
-//! retained commits did to each row.
+//! Tables in [DataFusion](::datafusion): SQL over the latest rows, the rows as of an instant, and the changes
+//! of each row in the retained commits.
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -22,9 +22,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A scan prunes partitions by their paths and row groups by their statistics, reads only the columns that the query
-//! needs, and streams. Its files are chosen when the query is planned; if a clean takes one away before it is read, the
-//! query fails and may be asked again.
+//! A scan prunes partitions by their paths and row groups by their statistics, reads only the columns that
+//! the query needs, and streams. It selects its files when the query is planned. If a clean deletes one
+//! before it is read, the query fails and can be repeated.
 
 mod history;
 mod prune;
@@ -58,11 +58,12 @@ use crate::{
     view::{FileGroup, FileVersion, View},
 };
 
-/// The column of [`HudiTable::history`] that says which commit replaced or deleted a row's version; null while it is
-/// the latest.
+/// The column of [`HudiTable::history`] with the commit that replaced or deleted a row's version; null for
+/// the latest version.
 pub const SUPERSEDED_AT: &str = "_superseded_at";
 
-/// Each provider's store goes by a URL of its own, so that two tables with one path in two stores stay two.
+/// Each provider registers its store under its own URL, so that tables with one path in different stores do
+/// not collide.
 static PROVIDERS: AtomicU64 = AtomicU64::new(0);
 
 /// A table as DataFusion's [`TableProvider`].
@@ -82,7 +83,7 @@ enum Rows {
 }
 
 impl HudiTable {
-    /// The latest rows, as of the moment at which a query is planned.
+    /// Creates a provider of the latest rows, as of the time when a query is planned.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the table has no schema yet;
@@ -91,18 +92,19 @@ impl HudiTable {
         Self::of(table, Rows::Latest).await
     }
 
-    /// The rows as they were at an instant.
+    /// Creates a provider of the rows as of an instant.
     ///
     /// # Errors
-    /// As [`HudiTable::snapshot`]; [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention) if the files of
-    /// that time were cleaned, also from a query that is planned after a later clean.
+    /// As [`HudiTable::snapshot`]; [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention) if the
+    /// files of that time were cleaned, also from a query that is planned after a later clean.
     pub async fn as_of(table: Table, instant: Instant) -> Result<Self> {
         table.view().await?.check_retained(instant)?;
         Self::of(table, Rows::AsOf(instant)).await
     }
 
-    /// Every version of every row that the retained commits show, each once: after `_hoodie_commit_time`, the commit
-    /// that wrote it, and [`SUPERSEDED_AT`], the commit that replaced or deleted it, come the data columns.
+    /// Creates a provider of every row version in the retained commits, each once. The columns are
+    /// `_hoodie_commit_time`, the commit that wrote the version, [`SUPERSEDED_AT`], the commit that replaced
+    /// or deleted it, and the data columns.
     ///
     /// # Errors
     /// As [`HudiTable::snapshot`].
@@ -113,8 +115,8 @@ impl HudiTable {
         Ok(history)
     }
 
-    /// With Hudi's own five columns in front. A [history](HudiTable::history) has the one that matters there already
-    /// and stays as it is.
+    /// Adds Hudi's own five columns in front. A [history](HudiTable::history) already has the relevant one
+    /// and is not changed.
     #[must_use]
     pub fn with_meta_columns(mut self) -> Self {
         let known = self.schema.field_with_name(META_COLUMNS[0]).is_ok();
@@ -139,7 +141,7 @@ impl HudiTable {
         self.schema = Arc::new(Schema::new(columns.into_iter().chain(data).collect::<Vec<_>>()));
     }
 
-    /// The files of a moment, in partitions that may hold rows that pass the filters.
+    /// Returns the files of a snapshot, in partitions that may contain rows that pass the filters.
     fn scan_files(
         &self,
         state: &dyn Session,
@@ -189,12 +191,12 @@ impl HudiTable {
         })
     }
 
-    /// The plan of no rows, which has a partition all the same: those above it count on one.
+    /// Returns an empty plan. It has one partition, because the plans above it rely on it.
     fn nothing(&self, projection: Option<&Vec<usize>>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(EmptyExec::new(self.projected(projection)?)))
     }
 
-    /// For each partition path, whether it may hold rows that pass the filters.
+    /// Returns, for each partition path, `true` if it may contain rows that pass the filters.
     fn prune<'a>(
         &self,
         state: &dyn Session,
@@ -219,7 +221,7 @@ impl TableProvider for HudiTable {
         &self,
         filters: &[&Expr],
     ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
-        // Whole partitions and row groups are left out; the rows of the others are filtered by DataFusion.
+        // Only whole partitions and row groups are pruned; DataFusion filters the remaining rows.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 

@@ -1,4 +1,4 @@
-//! Which partitions a query needs, by their paths alone.
+//! Partition pruning by path.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,8 +15,8 @@ use arrow::{
 
 use crate::{key, properties::TableProperties};
 
-/// For each partition path, whether it may hold rows that pass the filters. What a path does not tell for sure keeps
-/// its partition.
+/// Returns, for each partition path, `true` if it may contain rows that pass the filters. A partition is kept
+/// if its path does not determine the answer.
 pub(super) fn matching<'a>(
     table: &TableProperties,
     schema: &SchemaRef,
@@ -36,7 +36,7 @@ pub(super) fn matching<'a>(
         return Ok(vec![true; partitions.len()]);
     };
 
-    // One row a distinct path.
+    // One row per distinct path.
     let mut distinct: HashMap<&str, usize> = HashMap::new();
     for path in &partitions {
         let next = distinct.len();
@@ -79,7 +79,7 @@ pub(super) fn matching<'a>(
         .collect())
 }
 
-/// Whether a value of the type can be read from a path as it was written into it.
+/// Returns `true` if the path's text determines a value of the type.
 fn tells_its_value(data_type: &DataType) -> bool {
     matches!(
         data_type,

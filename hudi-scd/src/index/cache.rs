@@ -1,14 +1,14 @@
-//! An optional cache of the index on the local disk: of base files, their footers and their keys.
+//! An optional cache of the index on the local disk, with the footers and keys of base files.
 //!
-//! It spares a remote storage most of what a lookup reads: the end of each file, and the whole of a file that may have a key. An
-//! entry is named after its base file, which never changes, so that it cannot become stale; and it says itself which file of
-//! which table it is of, and what the hash of its bytes is, so that what is damaged, cut off, or of another make counts as
-//! absent. Nothing that happens to the cache makes a lookup or a write fail.
+//! It avoids most of a lookup's reads from remote storage: the end of each file, and the whole of each file
+//! that may contain a key. An entry is named after its base file, which is immutable, so it cannot become
+//! stale. The entry records its table, its file and a hash of its bytes, so a damaged, truncated or foreign
+//! entry counts as absent. An error of the cache never makes a lookup or a write fail.
 //!
 //! ```text
 //! {hash}.footer   the Parquet footer of a base file, with its bloom filter
 //! {hash}.keys     record keys and ordering values of all of its rows, in their order, as a stream of Arrow
-//! an entry        content | what it is of | length of that, u32 | hash of all before, u64 | magic
+//! an entry        content | its table and file | length of that, u32 | hash of all before, u64 | magic
 //! ```
 
 use std::{
@@ -36,15 +36,15 @@ const MAGIC: &[u8; 8] = b"HSCDIDX1";
 /// The length, the hash and the magic.
 const TAIL: u64 = 4 + 8 + 8;
 const KINDS: [&str; 2] = ["footer", "keys"];
-/// What is left of a cache that has become too large.
+/// The percentage of the limit that remains after an eviction.
 const KEEP_PERCENT: u64 = 90;
 
-/// Where a table's entries are.
+/// The cache of one table's entries.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexCache {
     folder: PathBuf,
     max_bytes: u64,
-    /// What tells this table's files from those of others.
+    /// Distinguishes this table's files from those of others.
     table: String,
     clock: Arc<dyn Clock>,
 }
@@ -54,12 +54,12 @@ impl IndexCache {
         Self { folder, max_bytes, table, clock }
     }
 
-    /// The entries of a base file of so many bytes.
+    /// Returns the entries of a base file of `bytes` bytes.
     pub(crate) fn entry(&self, path: &Path, bytes: u64) -> Entry {
         Entry { cache: self.clone(), of: format!("{}\n{path}\n{bytes}", self.table) }
     }
 
-    /// Begins to keep the keys of a base file that is being written, with the values of an ordering column.
+    /// Starts caching the keys of a base file that is being written, with the values of an ordering column.
     pub(crate) fn keep_keys(&self, ordering: Option<(&str, &DataType)>) -> Option<KeysWriter> {
         let schema = Arc::new(keys_schema(ordering));
         let begun = Draft::new(self).and_then(|draft| {
@@ -69,7 +69,7 @@ impl IndexCache {
         begun.inspect_err(|error| self.tell(error)).ok()
     }
 
-    /// Deletes what was not used for the longest time, until the rest is small enough.
+    /// Evicts the least recently used entries until the cache is small enough.
     fn bound(&self) -> io::Result<()> {
         let mut entries = Vec::new();
         for file in fs::read_dir(&self.folder)? {
@@ -104,14 +104,14 @@ impl IndexCache {
     }
 }
 
-/// The columns of kept keys.
+/// Returns the columns of cached keys.
 fn keys_schema(ordering: Option<(&str, &DataType)>) -> Schema {
     let key = Field::new(RECORD_KEY, DataType::Utf8, true);
     let ordering = ordering.map(|(name, data_type)| Field::new(name, data_type.clone(), true));
     Schema::new([Some(key), ordering].into_iter().flatten().collect::<Vec<_>>())
 }
 
-/// What is kept of a base file.
+/// The cache entries of a base file.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     cache: IndexCache,
@@ -119,7 +119,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The metadata at the end of the file, if it is kept.
+    /// Returns the metadata at the end of the file, if cached.
     pub(crate) fn footer(&self) -> Option<Bytes> {
         let (mut file, length) = self.open("footer")?;
         let mut bytes = vec![0; usize::try_from(length).ok()?];
@@ -137,7 +137,7 @@ impl Entry {
         }
     }
 
-    /// The keys and, if one is named, the ordering values of all rows, if they are kept.
+    /// Returns the keys and, if named, the ordering values of all rows, if cached.
     pub(crate) fn keys(
         &self,
         ordering: Option<&str>,
@@ -149,23 +149,24 @@ impl Entry {
         (has(RECORD_KEY) && ordering.is_none_or(has)).then_some(rows)
     }
 
-    /// Begins to keep the keys of all rows.
+    /// Starts caching the keys of all rows.
     pub(crate) fn keep_keys(&self, ordering: Option<(&str, &DataType)>) -> Option<KeysWriter> {
         self.cache.keep_keys(ordering)
     }
 
-    /// An entry that is whole, at its beginning, and the length of its content.
+    /// Opens an intact entry at its beginning, and returns the length of its content.
     fn open(&self, kind: &str) -> Option<(File, u64)> {
         let path = self.path(kind);
         let mut file = File::open(&path).ok()?;
         match content_length(&mut file, &self.of) {
             Ok(Some(length)) => {
-                // What is used stays longest. A file system that does not let it be said deletes by age.
+                // Reading updates the time of use. On a file system that does not allow it, eviction goes by
+                // age.
                 let _ = file.set_modified(SystemTime::from(self.cache.clock.now()));
                 Some((file, length))
             }
             Ok(None) | Err(_) => {
-                tracing::debug!(file = %path.display(), "a damaged entry of the index's cache is left out");
+                tracing::debug!(file = %path.display(), "a damaged entry of the index cache is ignored");
                 None
             }
         }
@@ -178,7 +179,7 @@ impl Entry {
     }
 }
 
-/// Checks an entry, and goes to its beginning.
+/// Validates an entry, and seeks to its beginning.
 fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
     let Some(hashed) = file.metadata()?.len().checked_sub(TAIL - 4) else { return Ok(None) };
     let mut hash = DefaultHasher::new();
@@ -191,7 +192,7 @@ fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
             break;
         }
         hash.write(bytes);
-        // The end of what was read says what the entry is of.
+        // The end of the read bytes names the entry's table and file.
         last.extend_from_slice(bytes);
         let surplus = last.len().saturating_sub(of.len() + 4);
         last.drain(..surplus);
@@ -207,7 +208,7 @@ fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
     Ok(is_whole.then(|| hashed - expected.len() as u64))
 }
 
-/// An entry that is being written; it is seen by others when it is complete.
+/// An entry that is being written; it becomes visible when it is complete.
 #[derive(Debug)]
 struct Draft {
     file: BufWriter<NamedTempFile>,
@@ -250,14 +251,14 @@ impl Write for Draft {
     }
 }
 
-/// Keeps the keys of a base file, row after row.
+/// Caches the keys of a base file, row by row.
 pub(crate) struct KeysWriter {
     rows: StreamWriter<Draft>,
     schema: Arc<Schema>,
 }
 
 impl KeysWriter {
-    /// Adds rows. After a failure nothing is kept, which is told to the log.
+    /// Adds rows. After a failure, which is logged, nothing is cached.
     pub(crate) fn add(mut self, keys: &StringArray, ordering: Option<&ArrayRef>) -> Option<Self> {
         let keys: ArrayRef = Arc::new(keys.clone());
         let columns = [Some(&keys), ordering].into_iter().flatten().cloned().collect();
@@ -272,7 +273,7 @@ impl KeysWriter {
         }
     }
 
-    /// Keeps them as those of a base file.
+    /// Stores the keys as those of a base file.
     pub(crate) fn keep(self, entry: &Entry) {
         let Self { mut rows, .. } = self;
         let kept = rows.finish().and_then(|()| rows.into_inner()).map_err(io::Error::other);

@@ -1,9 +1,10 @@
-//! The global key index: in which file, and in which row of it, a record key is.
+//! The global key index: the file and the row of each record key.
 //!
-//! There is no index beside the table. Each base file's footer holds the range of its keys and a bloom filter of them,
-//! where Spark's GLOBAL_BLOOM looks too; only a file that passes both is opened, and of it the key column and the ordering
-//! column of the row groups whose range has a key. What footers say is kept in memory for the next lookup of the same
-//! handle: base files never change. For the next process it may be kept [on the local disk](cache), with the keys.
+//! There is no index beside the table. Each base file's footer has the range of its keys and a bloom filter,
+//! which Spark's GLOBAL_BLOOM uses too. Only a file that passes both is opened, and only the key column and
+//! the ordering column of row groups with a matching range are read. Footers are kept in memory for later
+//! lookups of the same handle, because base files never change. For other processes they can be cached [on
+//! the local disk](cache), together with the keys.
 
 pub(crate) mod cache;
 mod form;
@@ -32,13 +33,13 @@ use crate::{
     view::{FileGroup, FileVersion, View},
 };
 
-/// The column of the record key, as Hudi writes it.
+/// The column of the record key.
 pub(crate) const RECORD_KEY: &str = schema::META_COLUMNS[2];
 
-/// How many bytes of bloom filters a table keeps in memory. A filter is up to 860 KB.
+/// The maximum bytes of bloom filters that a table keeps in memory. A filter has up to 860 KB.
 const FILTER_BYTES: usize = 64 * 1024 * 1024;
 
-/// Footers that were read; base files never change. Filters are kept while there is room.
+/// Cached footers, which stay valid because base files never change. Filters are kept while there is room.
 #[derive(Debug, Default)]
 pub(crate) struct FooterCache {
     cached: Mutex<Cached>,
@@ -46,9 +47,9 @@ pub(crate) struct FooterCache {
 
 #[derive(Debug, Default)]
 struct Cached {
-    /// Without filters.
+    /// Footers without filters.
     footers: HashMap<Path, Arc<Footer>>,
-    /// With filters.
+    /// Footers with filters.
     whole: HashMap<Path, Arc<Footer>>,
     filter_bytes: usize,
 }
@@ -62,8 +63,8 @@ impl FooterCache {
         self.lock().whole.get(path).cloned()
     }
 
-    /// Keeps a footer, and gives it back without its filter. The filter is kept from the second time on, as far as there
-    /// is room: a process that writes once has no use for it.
+    /// Caches a footer, and returns it without its filter. The filter is kept from the second time on, while
+    /// there is room, because a process that writes once does not need it again.
     fn keep(&self, path: &Path, whole: Footer) -> Arc<Footer> {
         let mut cached = self.lock();
         if let Some(slim) = cached.footers.get(path).cloned() {
@@ -80,7 +81,7 @@ impl FooterCache {
         slim
     }
 
-    /// Forgets all others.
+    /// Removes the footers of all other files.
     fn retain(&self, live: &HashSet<Path>) {
         let mut cached = self.lock();
         cached.footers.retain(|path, _| live.contains(path));
@@ -99,42 +100,42 @@ pub(crate) struct IndexedFile {
     pub(crate) group: FileGroup,
     pub(crate) version: FileVersion,
     pub(crate) path: Path,
-    /// Without its filter.
+    /// The footer without its filter.
     pub(crate) footer: Arc<Footer>,
 }
 
-/// The footers of all files of the latest snapshot, in a stable order.
+/// Returns the footers of all files of the latest snapshot, in a stable order.
 pub(crate) async fn latest_files(table: &Table, view: &View) -> Result<Vec<IndexedFile>> {
     let no_keys = Wanted { keys: Arc::new(StringArray::from(Vec::<&str>::new())), ordering: None };
     Ok(candidates_in_files(table, view, &no_keys).await?.into_iter().map(|(file, _)| file).collect())
 }
 
-/// A stored row of a key that was looked for.
+/// A stored row with one of the requested keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hit {
-    /// The index of the key among those looked for.
+    /// The index of the key among the requested keys.
     pub(crate) key: u32,
     /// The stored row's position in its file.
     pub(crate) position: u64,
 }
 
-/// The stored rows of keys in one file, and their values in the column that was asked for.
+/// The stored rows of keys in one file, and their values in the requested column.
 #[derive(Debug)]
 pub(crate) struct FileHits {
     /// The index of the file.
     pub(crate) file: usize,
-    /// By position.
+    /// Sorted by position.
     pub(crate) hits: Vec<Hit>,
-    /// The ordering values, one for each hit, if an ordering column was asked for and the file has it.
+    /// The ordering values, one per hit, if an ordering column was requested and the file has it.
     pub(crate) ordering: Option<ArrayRef>,
 }
 
-/// What is looked for.
+/// The request of a lookup.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// Distinct keys.
     pub(crate) keys: Arc<StringArray>,
-    /// A column whose stored value the caller needs, and the type it needs it in.
+    /// A column whose stored values the caller needs, and their type.
     pub(crate) ordering: Option<(String, DataType)>,
 }
 
@@ -144,8 +145,9 @@ impl Wanted {
     }
 }
 
-/// Finds the stored rows of keys: all files of the latest snapshot in a stable order, and what was found in those that
-/// have any. A key may be stored more than once: Spark's `INSERT INTO` looks no key up.
+/// Finds the stored rows of keys. Returns all files of the latest snapshot in a stable order, and the hits in
+/// each file that has
+/// any. A key may be stored more than once, because Spark's `INSERT INTO` looks up no keys.
 pub(crate) async fn find(
     table: &Table,
     view: &View,
@@ -178,8 +180,8 @@ pub(crate) async fn find(
     Ok((files, found))
 }
 
-/// The files of the latest snapshot, each with the keys that it may have by its footer. A filter is in memory while its
-/// file is asked.
+/// Returns the files of the latest snapshot, each with the keys that it may contain by its footer. A filter
+/// is in memory only while its file is checked.
 async fn candidates_in_files(
     table: &Table,
     view: &View,
@@ -198,7 +200,7 @@ async fn candidates_in_files(
     let order = &Arc::new(order);
     let hashed = &Arc::new(HashedKeys::new(wanted.keys.clone()));
     let ask = files.into_iter().map(|(group, version, path)| async move {
-        // What is known of the file may say that nothing of its filter has to be asked.
+        // The key range may make the filter unnecessary.
         if let Some(footer) = cache.get(&path)
             && !asks_filter(&footer, in_range(&footer, &wanted.keys, order))
         {
@@ -222,7 +224,7 @@ async fn candidates_in_files(
     ordered(table.calls_at_a_time(), ask).await
 }
 
-/// The keys that are in the range of a file's keys. `order` is that of Java.
+/// Returns the keys in the range of a file's keys. `order` is Java's order.
 fn in_range<'a>(footer: &Footer, keys: &StringArray, order: &'a [u32]) -> &'a [u32] {
     if footer.rows() == 0 {
         return &[];
@@ -234,12 +236,12 @@ fn in_range<'a>(footer: &Footer, keys: &StringArray, order: &'a [u32]) -> &'a [u
     &order[start..end.max(start)]
 }
 
-/// Reading the key column costs less than asking the filter for as many keys as the file has rows.
+/// Returns `false` if reading the key column costs less than checking as many keys as the file has rows.
 fn asks_filter(footer: &Footer, in_range: &[u32]) -> bool {
     !in_range.is_empty() && (in_range.len() as u64) < footer.rows()
 }
 
-/// The keys that a file may have, by its footer.
+/// Returns the keys that a file may contain, by its footer.
 fn candidates_of(footer: &Footer, keys: &HashedKeys, order: &[u32]) -> Result<Vec<u32>> {
     let in_range = in_range(footer, keys.keys(), order);
     let filter = if asks_filter(footer, in_range) { footer.stored_filter()? } else { None };
@@ -249,34 +251,34 @@ fn candidates_of(footer: &Footer, keys: &HashedKeys, order: &[u32]) -> Result<Ve
     })
 }
 
-/// What was found, and its ordering values.
+/// The hits, and their ordering values.
 type Found = (Vec<Hit>, Option<ArrayRef>);
 
-/// Searches the keys that are kept of a file of so many rows; `None` if they are not.
+/// Searches the cached keys of a file of `rows` rows; `None` if they are not cached.
 fn search_kept(entry: &Entry, rows: u64, path: &Path, wanted: &Wanted, candidates: &[u32]) -> Option<Found> {
     let mut left = rows;
     let batches = entry.keys(wanted.ordering_name())?.map(|batch| {
         let batch = batch.map_err(|cause| {
-            Error::new(ErrorKind::Corrupt, "kept keys cannot be decoded")
+            Error::new(ErrorKind::Corrupt, "cached keys cannot be decoded")
                 .with_context("file", path)
                 .with_source(cause)
         })?;
         left = left.saturating_sub(batch.num_rows() as u64);
         Ok(batch)
     });
-    // With an error here, the file itself is asked, which says what is wrong with it.
+    // After an error here, the file itself is searched, which reports its own errors.
     let found = search(path, wanted, candidates, std::iter::once(0..rows), batches).ok()?;
     (left == 0).then_some(found)
 }
 
-/// Searches a file, and keeps its keys if there is a place for them.
+/// Searches a file, and caches its keys if there is a cache.
 fn search_file(open: &OpenFile, wanted: &Wanted, candidates: &[u32], entry: Option<&Entry>) -> Result<Found> {
     let (path, ordering) = (open.path(), wanted.ordering_name());
     let columns = |name: &str| name == RECORD_KEY || Some(name) == ordering;
     let groups = open.groups();
     let Some(entry) = entry else {
         let wanted_groups = groups_with_keys(open, wanted, candidates);
-        // The positions of the rows that are read, run after run.
+        // The positions of the read rows, run by run.
         let runs: Vec<_> = wanted_groups.iter().map(|group| groups[*group].clone()).collect();
         let batches = open.read_groups(Some(wanted_groups), &columns, None)?;
         return search(path, wanted, candidates, runs, batches);
@@ -298,7 +300,7 @@ fn search_file(open: &OpenFile, wanted: &Wanted, candidates: &[u32], entry: Opti
     Ok(found)
 }
 
-/// Searches batches of rows, which are those of the runs of positions, one after the other.
+/// Searches batches of rows, which belong to successive runs of positions.
 fn search(
     path: &Path,
     wanted: &Wanted,
@@ -318,7 +320,7 @@ fn search(
         for (row, key) in keys.iter().enumerate() {
             while run.is_empty() {
                 run = runs.next().ok_or_else(|| {
-                    Error::new(ErrorKind::Corrupt, "a base file has more rows than its footer says")
+                    Error::new(ErrorKind::Corrupt, "a base file has more rows than its footer declares")
                         .with_context("file", path)
                 })?;
             }
@@ -334,7 +336,7 @@ fn search(
         }
         if let Some((name, data_type)) = &wanted.ordering {
             let failed = |cause| {
-                Error::new(ErrorKind::Corrupt, "the stored ordering values do not fit the table")
+                Error::new(ErrorKind::Corrupt, "the stored ordering values do not match the table's type")
                     .with_context("file", path)
                     .with_context("column", name)
                     .with_source(cause)
@@ -355,7 +357,7 @@ fn search(
     } else {
         let parts: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
         Some(arrow::compute::concat(&parts).map_err(|cause| {
-            Error::new(ErrorKind::Corrupt, "the stored ordering values do not fit together")
+            Error::new(ErrorKind::Corrupt, "the stored ordering values have different types")
                 .with_context("file", path)
                 .with_source(cause)
         })?)
@@ -363,10 +365,10 @@ fn search(
     Ok((hits, ordering))
 }
 
-/// Keys that are looked for among many: most stored keys are found out by one bit.
+/// A set of keys with a fast path: most other keys are excluded by one bit.
 struct Sought<'a> {
     by_key: HashMap<&'a str, u32>,
-    /// A bit is set for each key, of 64 times as many.
+    /// A bitmap of 64 times as many bits as keys, with one bit set per key.
     bits: Vec<u64>,
 }
 
@@ -382,7 +384,7 @@ impl<'a> Sought<'a> {
         sought
     }
 
-    /// The index of a key, if it is looked for.
+    /// Returns the index of a key, if it is in the set.
     fn get(&self, key: &str) -> Option<u32> {
         let (word, bit) = self.place(key);
         if self.bits[word] >> bit & 1 == 0 {
@@ -391,7 +393,7 @@ impl<'a> Sought<'a> {
         self.by_key.get(key).copied()
     }
 
-    /// Where the bit of a key is. Keys differ most in their last bytes.
+    /// Returns the position of a key's bit. Keys differ most in their last bytes.
     fn place(&self, key: &str) -> (usize, u32) {
         let mut last = [0; 8];
         let tail = &key.as_bytes()[key.len().saturating_sub(8)..];
@@ -403,16 +405,17 @@ impl<'a> Sought<'a> {
     }
 }
 
-/// The row groups that may have any of the candidates, by the least and the greatest key that each says it has.
+/// Returns the row groups that may contain any of the candidates, by the minimum and the maximum of their
+/// statistics.
 fn groups_with_keys(open: &OpenFile, wanted: &Wanted, candidates: &[u32]) -> Vec<usize> {
     let metadata = open.footer().metadata();
     let all = 0..metadata.num_row_groups();
     let [leaf] = *open.leaves(RECORD_KEY) else { return all.collect() };
-    // Parquet orders texts by their bytes, as Rust does.
+    // Parquet orders strings by their bytes, as Rust does.
     let mut keys: Vec<&str> = candidates.iter().map(|index| wanted.keys.value(*index as usize)).collect();
     keys.sort_unstable();
     let may_have = |group: &usize| {
-        // Old writers kept bounds by signed bytes.
+        // Old writers compared bounds as signed bytes.
         let statistics = metadata.row_group(*group).column(leaf).statistics();
         let statistics = statistics.filter(|statistics| !statistics.is_min_max_deprecated());
         let bounds =
@@ -425,7 +428,7 @@ fn groups_with_keys(open: &OpenFile, wanted: &Wanted, candidates: &[u32]) -> Vec
     all.filter(may_have).collect()
 }
 
-/// The record keys of a stored batch.
+/// Returns the record keys of a stored batch.
 pub(crate) fn key_column<'a>(batch: &'a RecordBatch, path: &Path) -> Result<&'a StringArray> {
     batch.column_by_name(RECORD_KEY).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "a base file has no column of record keys").with_context("file", path)

@@ -1,4 +1,4 @@
-//! The history of a key: what the retained commits did to it.
+//! The history of a key: its changes in the retained commits.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,13 +19,13 @@ use crate::{
     timeline::Instant,
 };
 
-/// What a commit did to a key.
+/// The change of a key in one commit.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct KeyVersion {
     /// The commit.
     pub instant: Instant,
-    /// What it did.
+    /// The change.
     pub change: KeyChange,
 }
 
@@ -39,8 +39,8 @@ pub enum KeyChange {
 }
 
 impl Table {
-    /// The versions of a key that the retained commits show, oldest first: the row as the window's first commit found
-    /// it, and each change since.
+    /// Returns the versions of a key that the retained commits show, oldest first: the row as of the
+    /// beginning of the window, and each change since.
     ///
     /// The key is given as Hudi writes it: the value of a single record key column, `a:1,b:2` for several; of a timestamp
     /// the number of its microseconds. [`Table::history_of`] takes values.
@@ -50,7 +50,7 @@ impl Table {
     pub async fn history(&self, key: &str) -> Result<Vec<KeyVersion>> {
         let view = self.view().await?;
         let data = self.schema_of(&view)?;
-        // What each file says about the key; a file is read once, though several commits show it.
+        // The key's row in each file; a file is read once, even if several commits show it.
         let mut found: BTreeMap<&str, Option<(Instant, RecordBatch)>> = BTreeMap::new();
         let mut history: Vec<KeyVersion> = Vec::new();
         let mut current: Option<Instant> = None;
@@ -128,7 +128,8 @@ impl Table {
     }
 }
 
-/// The row of a key in a file, and when it was written: first its position by the key column alone, then the row.
+/// Returns the row of a key in a file, and its commit: first its position, by the key column alone, then the
+/// row.
 fn row_of(
     keys: OpenFile,
     rows: OpenFile,

@@ -1,4 +1,5 @@
-//! Rows with certain values in some columns: those columns are read first, and of the others only the rows that count.
+//! Reads rows selected by the values of some columns: those columns are read first, and then only the
+//! selected rows of the others.
 
 use std::sync::Arc;
 
@@ -13,12 +14,12 @@ use crate::{
     view::View,
 };
 
-/// Says which rows of some columns count.
+/// Selects rows by some columns.
 pub(crate) type Choice = dyn Fn(&RecordBatch) -> Result<Vec<bool>> + Send + Sync;
 
 impl Table {
-    /// The rows of the latest snapshot that `choose` takes by the columns of `by`, under the schema `data`, in a stable
-    /// order.
+    /// Returns the rows of the latest snapshot that `choose` selects by the columns of `by`, with the schema
+    /// `data`, in a stable order.
     pub(crate) async fn rows_where(
         &self,
         view: &View,
@@ -53,7 +54,7 @@ impl Table {
     }
 }
 
-/// One file.
+/// The scan of one file.
 struct Scan {
     path: Path,
     data: SchemaRef,

@@ -1,4 +1,5 @@
-//! Reading: the latest rows, the rows as of an instant, the rows that changed since one, the history of a key.
+//! Reading: the latest rows, the rows as of an instant, the rows changed since an instant, the history of a
+//! key.
 
 mod history;
 mod matching;
@@ -23,10 +24,10 @@ use crate::{
     view::{FileGroup, FileVersion, View},
 };
 
-/// How often a read begins again because a clean took its files away meanwhile.
+/// The number of attempts of a read whose files a clean deleted in the meantime.
 const ATTEMPTS: usize = 3;
 
-/// Which rows, and which columns of them.
+/// The rows and columns to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     rows: Rows,
@@ -42,27 +43,28 @@ enum Rows {
 }
 
 impl Query {
-    /// The latest rows.
+    /// Selects the latest rows.
     pub fn snapshot() -> Self {
         Self::of(Rows::Snapshot)
     }
 
-    /// The rows as they were at an instant, which need not be that of a commit.
+    /// Selects the rows as of an instant, which need not be that of a commit.
     pub fn as_of(instant: Instant) -> Self {
         Self::of(Rows::AsOf(instant))
     }
 
-    /// The rows that commits after `instant` (exclusive) wrote, as the last of them left them. Deleted rows do not
-    /// show.
+    /// Selects the rows that commits after `instant` (exclusive) wrote, in their latest state. Deleted rows
+    /// are not included.
     ///
-    /// In tables of version 8 and later the time at which a commit completed counts, as it does in Hudi 1.x: pass
-    /// [`TimelineEntry::completed_at`](crate::timeline::TimelineEntry::completed_at) of the last commit that was read.
+    /// In tables of version 8 and later the completion time of a commit counts, as in Hudi 1.x: pass
+    /// [`TimelineEntry::completed_at`](crate::timeline::TimelineEntry::completed_at) of the last commit that
+    /// was read.
     pub fn since(instant: Instant) -> Self {
         Self::of(Rows::Changes { since: instant, until: None })
     }
 
-    /// Ends [`Query::since`] at a commit (inclusive): rows are as they were then. For [`Query::snapshot`] this is
-    /// [`Query::as_of`].
+    /// Ends [`Query::since`] at a commit (inclusive): rows are returned as of that commit. For
+    /// [`Query::snapshot`] this is [`Query::as_of`].
     #[must_use]
     pub fn until(mut self, instant: Instant) -> Self {
         self.rows = match self.rows {
@@ -76,14 +78,14 @@ impl Query {
         Self { rows, columns: None, meta_columns: false }
     }
 
-    /// Only these columns, in this order. Default: all data columns.
+    /// Selects these columns, in this order. Default: all data columns.
     #[must_use]
     pub fn with_columns<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
         self.columns = Some(columns.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Hudi's own five columns in front.
+    /// Adds Hudi's own five columns in front.
     #[must_use]
     pub fn with_meta_columns(mut self) -> Self {
         self.meta_columns = true;
@@ -92,20 +94,21 @@ impl Query {
 }
 
 impl Table {
-    /// Reads rows, under the latest schema: a column that a file is older than is null in its rows.
+    /// Reads rows with the latest schema: a column that was added after a file was written is null in its
+    /// rows.
     ///
-    /// The batches have a stable order: by partition, file group and place in the file. There is at least one, if only
-    /// to tell the columns.
+    /// The batches have a stable order: by partition, file group and position in the file. There is at least
+    /// one batch, so that the schema is known.
     ///
     /// # Errors
     /// [`ErrorKind::OutsideRetention`] if the files of that time were cleaned, naming the earliest instant;
-    /// [`ErrorKind::InvalidInput`] for a column that is not there; [`ErrorKind::Corrupt`], [`ErrorKind::Storage`].
+    /// [`ErrorKind::InvalidInput`] for an unknown column; [`ErrorKind::Corrupt`], [`ErrorKind::Storage`].
     pub async fn read(&self, query: Query) -> Result<Vec<RecordBatch>> {
         let mut attempt = 1;
         loop {
             let read = async { self.read_stream(query.clone()).await?.try_collect::<Vec<_>>().await };
             match read.await {
-                // A clean that ran meanwhile: look again, and read or refuse by what is there now.
+                // A clean ran in the meantime: list the files again, and read or refuse accordingly.
                 Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {
                     self.forget_view();
                     attempt += 1;
@@ -115,21 +118,21 @@ impl Table {
         }
     }
 
-    /// Reads rows as [`Table::read`] does, a batch at a time: of a table larger than memory, a few batches are in memory.
+    /// Reads rows like [`Table::read`], but as a stream of batches, so that only a few batches are in memory.
     ///
-    /// The stream reads as many files ahead as the [options](crate::TableOptions::with_parallelism) allow, some batches of
-    /// each, and stops reading when it is dropped.
+    /// The stream reads as many files ahead as the [options](crate::TableOptions::with_parallelism) allow,
+    /// some batches of each, and stops reading when it is dropped.
     ///
     /// # Errors
-    /// As [`Table::read`]; and the stream ends with [`ErrorKind::NotFound`] if a clean takes a file away before the stream
-    /// has come to it: a stream that takes longer than the retained window has to begin again.
+    /// As [`Table::read`]. The stream also ends with [`ErrorKind::NotFound`] if a clean deletes a file before
+    /// the stream reaches it: a stream that takes longer than the retained window must be restarted.
     pub async fn read_stream(&self, query: Query) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let view = self.view().await?;
         let (files, scan) = self.plan_read(&view, &query).await?;
         Ok(scan::stream(self, files, scan))
     }
 
-    /// The files that a query reads, and what it takes of each.
+    /// Selects the files that a query reads, and the rows and columns of each.
     async fn plan_read(&self, view: &View, query: &Query) -> Result<(Vec<Path>, Scan)> {
         let data = self.schema_of(view)?;
         let output = output_schema(&data, query)?;
@@ -159,7 +162,7 @@ impl Table {
     }
 }
 
-/// The columns that a query gives.
+/// Returns the columns of a query's result.
 fn output_schema(data: &SchemaRef, query: &Query) -> Result<SchemaRef> {
     let field = |name: &String| -> Result<FieldRef> {
         if schema::is_meta_column(name) {
@@ -179,7 +182,7 @@ fn output_schema(data: &SchemaRef, query: &Query) -> Result<SchemaRef> {
     let twice =
         fields.iter().enumerate().find(|(at, field)| fields[..*at].iter().any(|f| f.name() == field.name()));
     if let Some((_, field)) = twice {
-        let error = Error::new(ErrorKind::InvalidInput, "a column is asked for twice");
+        let error = Error::new(ErrorKind::InvalidInput, "a column is selected twice");
         return Err(error.with_context("column", field.name()));
     }
     Ok(Arc::new(Schema::new(fields)))

@@ -22,24 +22,24 @@ use crate::{
     timeline::Instant,
 };
 
-/// Batches of a file that are decoded before they are asked for.
+/// The number of batches of a file that are decoded in advance.
 const AHEAD: usize = 2;
 
-/// What is read of each file.
+/// The rows and columns to read from each file.
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) output: SchemaRef,
     pub(super) data: SchemaRef,
-    /// Only rows of later commits.
+    /// Returns only rows of later commits.
     pub(super) since: Option<Since>,
 }
 
-/// Where a range of commits begins.
+/// The beginning of a range of commits.
 #[derive(Debug)]
 pub(super) struct Since {
-    /// Only rows of commits after this one.
+    /// Returns only rows of commits after this one.
     pub(super) since: Instant,
-    /// When commits completed, in tables that keep it: it counts instead of their instants.
+    /// Completion times of commits, in tables that store them; they replace the instants.
     pub(super) completions: HashMap<Instant, Instant>,
 }
 
@@ -53,7 +53,8 @@ impl Since {
     }
 }
 
-/// The rows of the files, one file after the other: at least one batch, if only to tell the columns.
+/// Streams the rows of the files, one file after the other, as at least one batch, so that the schema is
+/// known.
 pub(super) fn stream(table: &Table, files: Vec<Path>, scan: Scan) -> BoxStream<'static, Result<RecordBatch>> {
     let (table, scan) = (table.clone(), Arc::new(scan));
     let width = table.inner.options.parallelism;
@@ -79,7 +80,7 @@ pub(super) fn stream(table: &Table, files: Vec<Path>, scan: Scan) -> BoxStream<'
 }
 
 impl Scan {
-    /// Reads a file, handing batches over as long as they are taken.
+    /// Reads a file, and passes batches on while they are accepted.
     fn read(&self, open: OpenFile, path: &Path, give: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
         let wanted = |name: &str| {
             self.output.field_with_name(name).is_ok() || (self.since.is_some() && name == META_COLUMNS[0])
@@ -104,7 +105,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Puts the columns into the order that was asked for.
+    /// Arranges the columns in the requested order.
     fn arrange(&self, batch: &RecordBatch, path: &Path) -> Result<RecordBatch> {
         let failed = |cause| {
             Error::new(ErrorKind::Corrupt, "a base file lacks a meta column")

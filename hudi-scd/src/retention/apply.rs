@@ -1,4 +1,5 @@
-//! Carrying out a clean: requested, inflight, the deletions, completed. A clean that died goes on from its plan.
+//! Execution of a clean: requested, inflight, the deletions, completed. An unfinished clean is resumed from
+//! its plan.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -17,20 +18,21 @@ use crate::{
     write::{CommitReport, tombstones},
 };
 
-/// What a clean did.
+/// The result of a clean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CleanReport {
     /// The clean.
     pub instant: Instant,
-    /// Files deleted.
+    /// The number of deleted files.
     pub files: u64,
-    /// The earliest commit that can be read from now on, if the policy sets one.
+    /// The earliest commit that stays readable, if the policy defines one.
     pub earliest: Option<Instant>,
 }
 
 impl Table {
-    /// What a clean would delete now, by this handle's policy (without one: by Hudi's default); nothing is touched.
+    /// Computes what a clean would delete now, by this handle's policy (default: Hudi's), without deleting
+    /// it.
     ///
     /// # Errors
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt).
@@ -39,11 +41,12 @@ impl Table {
         self.plan_clean(&*self.view().await?, policy).await
     }
 
-    /// Deletes what the policy does not keep, after finishing what cleans that died have left. `None` if there was
-    /// nothing to delete.
+    /// Deletes the files outside the retention, after finishing earlier unfinished cleans. Returns `None` if
+    /// there was nothing to delete.
     ///
     /// # Errors
-    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). A clean that fails half way is finished by the next write.
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). A clean that fails
+    /// half way is finished by the next write.
     pub async fn clean(&self) -> Result<Option<CleanReport>> {
         let turn = self.turn().await?;
         let cleaned = async {
@@ -55,12 +58,13 @@ impl Table {
         cleaned
     }
 
-    /// The automatic clean. The commit stands whatever becomes of it.
+    /// Runs the automatic clean. The commit is valid whatever its result.
     pub(crate) async fn clean_after_commit(&self, turn: &Turn<'_>, report: &mut CommitReport) {
         let Some(policy) = self.inner.options.retention else { return };
         match self.clean_now(turn, policy).await {
             Ok(cleaned) => report.cleaned = cleaned,
-            // The next write finishes it; to fail this one would tell the caller that its rows are not there.
+            // The next write finishes the clean. An error of this write would wrongly tell the caller that
+            // its rows are missing.
             Err(error) => {
                 tracing::warn!(table = self.name(), %error, "the clean after a commit failed");
                 report.upkeep_failed.push(format!("clean: {error}"));
@@ -68,7 +72,7 @@ impl Table {
         }
     }
 
-    /// Finishes cleans that are on the timeline without having completed, under their own instants.
+    /// Finishes unfinished cleans on the timeline, under their own instants.
     pub(crate) async fn finish_pending_cleans(&self, turn: &Turn<'_>) -> Result<()> {
         let view = self.view().await?;
         if view.timeline.pending(Action::Clean).next().is_some() {
@@ -87,7 +91,7 @@ impl Table {
                     self.carry_out(&view, entry.instant, &plan).await?;
                 }
                 None => {
-                    // Without a plan nothing was done, and nothing can be.
+                    // Without a plan nothing was deleted, and the clean cannot be resumed.
                     for state in [State::Inflight, State::Requested] {
                         let file = self.inner.layout.instant_file(entry.instant, Action::Clean, state)?;
                         self.delete_file(&view, self.inner.layout.relative(&file)).await?;
@@ -115,13 +119,13 @@ impl Table {
         self.carry_out(&view, instant, &plan).await.map(Some)
     }
 
-    /// Plans of cleans name files by URL, where those of rollbacks have plain paths.
+    /// Returns the URL form of files in plans of cleans; plans of rollbacks have plain paths.
     fn file_url(&self) -> String {
         let base = self.base_url();
         if base.contains(':') { base } else { format!("file:{base}") }
     }
 
-    /// Hudi 0.14 to 1.0 repeat the plan in the inflight file.
+    /// Writes the inflight file, in which Hudi 0.14 to 1.0 repeat the plan.
     async fn begin(&self, instant: Instant, plan: &[u8]) -> Result<()> {
         let inflight = self.inner.layout.instant_file(instant, Action::Clean, State::Inflight)?;
         storage::create(self.store(), &inflight, plan.to_vec()).await
@@ -131,7 +135,7 @@ impl Table {
         self.forget_view();
         let watch = tokio::time::Instant::now();
         let planned = || plan.file_paths_to_be_deleted_per_partition.iter().flatten();
-        // The plan's paths are those of the machine that made it: only the name holds here.
+        // The plan's paths depend on the machine that made it, so only the names are used.
         let names = |files: &[CleanFileInfo]| -> Vec<String> {
             let paths = files.iter().filter_map(|file| file.file_path.as_deref());
             paths.map(|path| layout::split_partition(path).1.to_owned()).collect()
@@ -185,7 +189,7 @@ impl Table {
         let completed = self.inner.layout.instant_file(instant, Action::Clean, State::Completed)?;
         storage::create(self.store(), &completed, metadata.encode()).await?;
         let earliest = earliest.and_then(|text| text.parse().ok());
-        // Where the policy sets no window, what is archived is past for tombstones too.
+        // If the policy defines no window, tombstones of archived commits are obsolete too.
         let first_active = view.timeline.completed_commits().next().map(|entry| entry.instant);
         if let Some(horizon) = earliest.or(first_active) {
             tombstones::remove_before(self, horizon).await?;
@@ -223,7 +227,7 @@ impl Table {
             now: self.inner.options.clock.now(),
             zone: self.inner.properties.zone.clone(),
         };
-        // Everything is in the view, so there is nothing to be won by looking at the partitions of `scope` alone.
+        // The view contains all partitions, so `scope` would save nothing.
         let pending_in: HashSet<&str> = view.pending.iter().map(|file| file.partition.as_str()).collect();
         let mut partitions: BTreeMap<&str, PartitionView> = BTreeMap::new();
         for group in view.groups.values() {

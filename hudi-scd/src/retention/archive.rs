@@ -1,4 +1,4 @@
-//! Archiving: moving the oldest actions from the active timeline into the archive.
+//! Archival: moves the oldest actions from the active timeline into the archive.
 
 use jiff::Timestamp;
 use object_store::ObjectStoreExt;
@@ -15,23 +15,23 @@ use crate::{
     write::CommitReport,
 };
 
-/// What an archival did.
+/// The result of an archival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ArchiveReport {
-    /// Actions moved.
+    /// The number of archived actions.
     pub actions: u64,
     /// The name of the archive file, in the table's archive folder.
     pub file: String,
 }
 
 impl Table {
-    /// Moves the oldest actions into the archive, as far as the limits of this handle's options and the retained window
-    /// allow. `None` if there was nothing to move.
+    /// Moves the oldest actions into the archive, within the limits of this handle's options and the retained
+    /// window. Returns `None` if there was nothing to archive.
     ///
     /// # Errors
-    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). An archival that fails half way is
-    /// done again by the next one; the archive then says some things twice, which nobody minds.
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next archival
+    /// repeats one that fails half way; the archive then contains duplicates, which are harmless.
     pub async fn archive(&self) -> Result<Option<ArchiveReport>> {
         let turn = self.turn().await?;
         let archived = self.archive_now(&turn).await;
@@ -39,7 +39,7 @@ impl Table {
         archived
     }
 
-    /// The automatic archival. The commit stands whatever becomes of it.
+    /// Runs the automatic archival. The commit is valid whatever its result.
     pub(crate) async fn archive_after_commit(&self, turn: &Turn<'_>, report: &mut CommitReport) {
         if self.inner.options.archive.is_none() {
             return;
@@ -57,12 +57,12 @@ impl Table {
         let view = self.view().await?;
         let limits = self.inner.options.archive.unwrap_or_default();
         let retained = match self.inner.options.retention {
-            // Without cleaning, whatever has files can be read.
+            // Without cleaning, every existing file can be read.
             None => 0,
             Some(RetentionPolicy::FileVersions(_)) => 1,
             Some(policy) => self.retained_commits(&view, policy),
         };
-        // Without the commit that replaced it, a file group that is there still would be read again.
+        // Without the commit that replaced it, an existing file group would be read again.
         let replaced = view.groups.values().filter_map(|group| group.replaced_at).min();
         let actions = to_archive(limits, retained, replaced, &view.timeline);
         if actions.is_empty() {
@@ -78,13 +78,14 @@ impl Table {
             listed.objects.iter().filter_map(|object| archive::file_number(object.location.filename()?));
         let file = archive::file_name(numbers.max().unwrap_or(0) + 1);
         turn.verify().await?;
-        // The log of a metadata table counts only as long as its instants are on the active timeline.
+        // The log of a metadata table is valid only while its instants are on the active timeline.
         self.drop_metadata_table(turn, &view).await?;
         storage::create(self.store(), &folder.join(file.as_str()), archive::encode(&entries)).await?;
         self.forget_view();
         self.remove_strays(&view, &actions).await?;
-        // Without its completed file an action looks like a write that died: that one is deleted after the others. And a commit
-        // must not go before an older one, as the files between them would count as uncommitted: those go one by one.
+        // Without its completed file an action looks unfinished, so that file is deleted after the others. A
+        // commit must not be removed before an older one, because the files between them would count as
+        // uncommitted; commits are therefore removed one by one.
         let (mut first, mut then, mut commits) = (Vec::new(), Vec::new(), Vec::new());
         for action in &actions {
             for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {
@@ -106,8 +107,9 @@ impl Table {
         Ok(Some(ArchiveReport { actions: actions.len() as u64, file }))
     }
 
-    /// Deletes the files of no commit that are older than what stays on the timeline. A file from before the timeline begins
-    /// counts as committed: what a writer left that wrote on after it had been rolled back would be rows then.
+    /// Deletes files without a commit that are older than the remaining timeline. A file from before the
+    /// timeline's beginning counts as
+    /// committed, so the files of a writer that continued after its rollback would become visible.
     async fn remove_strays(&self, view: &View, archived: &[TimelineEntry]) -> Result<()> {
         let stays = |entry: &&TimelineEntry| !archived.contains(entry);
         let Some(first) = view.timeline.completed_commits().find(stays) else { return Ok(()) };
@@ -120,7 +122,7 @@ impl Table {
         self.delete_files(view, paths.collect()).await.map(drop)
     }
 
-    /// How many of the newest commits the policy keeps readable.
+    /// Returns the number of newest commits that the policy keeps readable.
     fn retained_commits(&self, view: &View, policy: RetentionPolicy) -> usize {
         let pending =
             view.timeline.entries().iter().find(|entry| entry.action.writes_rows() && entry.is_pending());
@@ -139,7 +141,7 @@ impl Table {
         commits().filter(|entry| window.is_none_or(|window| entry.instant >= window)).count()
     }
 
-    /// What the files of an action say.
+    /// Reads the files of an action as archive entries.
     async fn entries_of(&self, action: &TimelineEntry, entries: &mut Vec<ArchivedEntry>) -> Result<()> {
         let zone = &self.inner.properties.zone;
         for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {

@@ -1,6 +1,7 @@
-//! Retention: which versions of a table's files stay, and which go.
+//! Retention: the file versions of a table that are kept, and those that are deleted.
 //!
-//! A [`RetentionPolicy`] says what to keep, [`plan`] says, without touching anything, what therefore goes.
+//! A [`RetentionPolicy`] defines what is kept. [`plan`] computes the resulting deletions without performing
+//! them.
 
 mod apply;
 mod archive;

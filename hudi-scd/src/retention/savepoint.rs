@@ -1,12 +1,12 @@
-//! Savepoints: commits whose files no clean takes away, in Hudi's own form.
+//! Savepoints: commits whose files are protected from cleaning, in Hudi's own form.
 //!
 //! ```text
 //! {commit}.savepoint.inflight  empty
-//! {commit}.savepoint           which files the commit shows, who asked for it, why
+//! {commit}.savepoint           the files of the commit, the author, the reason
 //! ```
 //!
-//! A savepoint is named by the commit that it protects. It keeps files, and it keeps the timeline from being archived
-//! past it; it does not widen the window in which the table is read, in Hudi neither.
+//! A savepoint has the instant of the commit that it protects. It protects files, and prevents the timeline
+//! from being archived past it. It does not extend the readable window, as in Hudi.
 
 use std::collections::BTreeMap;
 
@@ -19,24 +19,24 @@ use crate::{
     },
 };
 
-/// What a savepoint protects.
+/// The result of creating a savepoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SavepointReport {
     /// The commit.
     pub instant: Instant,
-    /// Files that a clean leaves alone from now on.
+    /// The number of files protected from cleaning.
     pub files: u64,
 }
 
 impl Table {
-    /// Protects what a completed commit shows: its files stay, whatever the retention, until
-    /// [`Table::delete_savepoint`]. `user` and `comment` say who wants it, and why.
+    /// Protects the files of a completed commit from cleaning, whatever the retention, until
+    /// [`Table::delete_savepoint`]. `user` and `comment` record the author and the reason.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no such completed commit on the active timeline;
-    /// [`ErrorKind::OutsideRetention`] if its files were cleaned already; [`ErrorKind::AlreadyExists`] if it is protected
-    /// already.
+    /// [`ErrorKind::OutsideRetention`] if its files were already cleaned; [`ErrorKind::AlreadyExists`] if it
+    /// is already protected.
     pub async fn savepoint(&self, instant: Instant, user: &str, comment: &str) -> Result<SavepointReport> {
         let turn = self.turn().await?;
         let saved = self.savepoint_in_turn(&turn, instant, user, comment).await;
@@ -44,7 +44,7 @@ impl Table {
         saved
     }
 
-    /// Gives a savepoint up: the next clean may take what it protected.
+    /// Deletes a savepoint: the next clean may delete the files that it protected.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the commit is not protected.
@@ -55,7 +55,7 @@ impl Table {
         deleted
     }
 
-    /// Removes savepoints that died half made: they protect nothing.
+    /// Removes unfinished savepoints, which protect nothing.
     pub(crate) async fn drop_pending_savepoints(&self) -> Result<()> {
         let view = self.view().await?;
         for entry in view.timeline.pending(Action::Savepoint) {
@@ -76,10 +76,13 @@ impl Table {
         if !view.timeline.completed_commits().any(|entry| entry.instant == instant) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "there is no completed commit of this instant to save",
+                "there is no completed commit with this instant",
             )
             .with_context("instant", instant)
-            .with_context("way out", "choose a commit of the active timeline, archived ones are past"));
+            .with_context(
+                "way out",
+                "choose a commit of the active timeline; archived commits cannot be protected",
+            ));
         }
         view.check_retained(instant)?;
         let saved = view.timeline.completed(Action::Savepoint).any(|entry| entry.instant == instant);
@@ -105,7 +108,7 @@ impl Table {
         };
         let file = |state| self.inner.layout.instant_file(instant, Action::Savepoint, state);
         turn.verify().await?;
-        // Someone may have died between the two files: then the first is there.
+        // A crash may have happened between the two files; then the first one exists.
         storage::write(self.store(), &file(State::Inflight)?, Vec::new()).await?;
         storage::create(self.store(), &file(State::Completed)?, metadata.encode()).await?;
         Ok(SavepointReport { instant, files })
@@ -119,7 +122,7 @@ impl Table {
                 .with_context("instant", instant));
         }
         turn.verify().await?;
-        // In this order a death in between leaves a savepoint that was never made.
+        // In this order, a crash in between leaves an unfinished savepoint.
         for state in [State::Completed, State::Inflight] {
             let file = self.inner.layout.instant_file(instant, Action::Savepoint, state)?;
             self.delete_file(&view, self.inner.layout.relative(&file)).await?;

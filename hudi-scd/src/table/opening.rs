@@ -1,8 +1,9 @@
-//! Opening: the properties of a table, which another writer may be replacing.
+//! Opening: reads the properties of a table, which another writer may be replacing.
 //!
-//! Hudi on a JVM replaces `hoodie.properties` in four steps: it writes `hoodie.properties.backup`, deletes the file, writes it anew
-//! and deletes the backup. A reader may find the file missing or half written, and falls back to the backup; between two
-//! looks even both may be missing. Hudi's readers look again for 5 s, and so does this one.
+//! Hudi on a JVM replaces `hoodie.properties` in four steps: it writes `hoodie.properties.backup`, deletes
+//! the file, writes it again and deletes the backup. A reader may find the file missing or partly written,
+//! and then uses the backup; between two reads even both may be missing. Hudi's readers retry for 5 s, and so
+//! does this one.
 
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use object_store::ObjectStore;
 
 use crate::{Error, ErrorKind, Result, layout::Layout, properties::TableProperties, storage};
 
-/// How often a reader looks again, a second apart: `READ_RETRIES` of Hudi's `HoodieTableConfig`.
+/// The number of retries, a second apart: `READ_RETRIES` of Hudi's `HoodieTableConfig`.
 const RETRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The properties of a table.
+/// Reads the properties of a table.
 pub(super) async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Result<TableProperties> {
     let own = storage::read_if_exists(store, &layout.own_properties()?).await?;
     let (path, backup) = (layout.properties()?, layout.properties_backup()?);
@@ -38,7 +39,7 @@ pub(super) async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Resu
         }
         match (broken, &seen) {
             (Some(error), _) if error.kind() != ErrorKind::Corrupt => return Err(error),
-            // The same broken bytes twice, and no writer at work on them.
+            // The same invalid bytes twice, so no writer is replacing them.
             (Some(error), Some(bytes)) if found.as_ref() == Some(bytes) => return Err(error),
             (Some(_), _) => seen = found,
             (None, _) if retries == RETRIES || !is_table(store, layout).await? => {
@@ -54,7 +55,7 @@ pub(super) async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Resu
     }
 }
 
-/// Returns `true` if the folder of a table's timeline has anything in it.
+/// Returns `true` if the folder of a table's timeline is not empty.
 async fn is_table(store: &dyn ObjectStore, layout: &Layout) -> Result<bool> {
     let listed = storage::list_folder(store, &layout.meta_folder()?).await?;
     Ok(!listed.objects.is_empty())

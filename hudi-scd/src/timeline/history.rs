@@ -1,13 +1,13 @@
-//! The archived timeline of layout 2: Parquet files in `.hoodie/timeline/history/`, a row for each action.
+//! The archived timeline of layout 2: Parquet files in `.hoodie/timeline/history/`, with one row per action.
 //!
 //! ```text
 //! _version_                       the number of the newest manifest, as text
-//! manifest_{n}                    JSON: which files count
+//! manifest_{n}                    JSON: the valid files
 //! {min}_{max}_{level}.parquet     instantTime, completionTime, action, metadata, plan, version
 //! ```
 //!
-//! A merge of small files writes a new manifest. A reader takes the newest one, or the one before if the files of the newest
-//! are not there.
+//! A merge of small files writes a new manifest. A reader uses the newest one, or the previous one if files
+//! of the newest are missing.
 
 use arrow::array::{Array, AsArray};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::{Error, ErrorKind, Result, layout::Layout, storage};
 use hudi_format::timeline::{Action, Instant};
 
-/// The file that says which manifest is the newest.
+/// The file with the number of the newest manifest.
 const VERSION: &str = "_version_";
 const MANIFEST: &str = "manifest_";
 
@@ -27,7 +27,7 @@ const MANIFEST: &str = "manifest_";
 pub(crate) struct Archived {
     pub(crate) instant: Instant,
     pub(crate) completed_at: Option<Instant>,
-    /// `None` for one that this crate does not know.
+    /// `None` for an action that this crate does not know.
     pub(crate) action: Option<Action>,
 }
 
@@ -49,7 +49,7 @@ struct File {
     file_name: String,
 }
 
-/// The archived actions of a table, oldest first; none if it has no archive of this kind.
+/// Reads the archived actions of a table, oldest first; none if it has no archive of this kind.
 pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Vec<Archived>> {
     let Some(folder) = table.history_folder()? else { return Ok(Vec::new()) };
     let version = folder.clone().join(VERSION);
@@ -69,16 +69,16 @@ pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Vec<
     Ok(entries)
 }
 
-/// The number of the newest manifest.
+/// Parses the number of the newest manifest.
 pub(crate) fn parse_version(bytes: &[u8]) -> Result<u64> {
     let number = std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
     number.ok_or_else(|| corrupt("the version of the archived timeline is not a number"))
 }
 
-/// The names of the files that a manifest counts.
+/// Parses the names of a manifest's files.
 pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<Vec<String>> {
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(|cause| {
-        corrupt("the manifest of the archived timeline is not the expected JSON").with_source(cause)
+        corrupt("the manifest of the archived timeline is not valid JSON").with_source(cause)
     })?;
     let names = manifest.files.into_iter().map(|file| file.file_name);
     names
@@ -91,12 +91,12 @@ pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<Vec<String>> {
         .collect()
 }
 
-/// The actions in a file of the archived timeline.
+/// Decodes the actions in a file of the archived timeline.
 pub(crate) fn decode(file: Bytes) -> Result<Vec<Archived>> {
     let broken = || corrupt("a file of the archived timeline is broken");
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(file).map_err(|cause| broken().with_source(cause))?;
-    // The metadata and the plans are most of the file.
+    // The other columns, metadata and plans, are most of the file.
     let columns = ["instantTime", "completionTime", "action"];
     let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
     let reader = reader.with_projection(mask).build().map_err(|cause| broken().with_source(cause))?;

@@ -1,4 +1,4 @@
-//! What is checked without the rows of files: what commits and savepoints say of them, and Hadoop's checksums.
+//! Checks without the rows of files: the metadata of commits and savepoints, and Hadoop's checksums.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use crate::{
     view::{View, read_commit},
 };
 
-/// Bytes and rows of a file, as its commit says.
+/// The bytes and rows of a file, according to its commit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Said {
     pub(super) bytes: u64,
@@ -21,7 +21,7 @@ pub(super) struct Said {
 }
 
 impl Table {
-    /// What the commits on the active timeline say of each file.
+    /// Returns the metadata of each file in the commits of the active timeline.
     pub(super) async fn said(&self, view: &View) -> Result<HashMap<String, Said>> {
         let mut said = HashMap::new();
         for entry in view.timeline.completed_commits() {
@@ -35,8 +35,8 @@ impl Table {
         Ok(said)
     }
 
-    /// Every version of every file group: that its commit names it and how long it is; and of those that are not the
-    /// latest, that a read as of their time will find as many rows as the commit says.
+    /// Checks every version of every file group: its commit names it with its size, and for older versions
+    /// the row count matches the commit.
     pub(super) async fn check_versions(
         &self,
         view: &View,
@@ -52,13 +52,15 @@ impl Table {
                 let path = group.path(version);
                 match said.get(&path) {
                     Some(said) if said.bytes != version.bytes => {
-                        let detail =
-                            format!("the commit says {} bytes, there are {}", said.bytes, version.bytes);
+                        let detail = format!(
+                            "the commit declares {} bytes, the file has {}",
+                            said.bytes, version.bytes
+                        );
                         findings.push(finding(Invariant::FileSize, &path, detail));
                     }
                     None if active.contains(&version.instant) => {
                         let detail =
-                            format!("commit {} does not name it, and readers take it", version.instant);
+                            format!("commit {} does not name it, but readers read it", version.instant);
                         findings.push(finding(Invariant::UnlistedFile, &path, detail));
                     }
                     _ => {}
@@ -77,10 +79,10 @@ impl Table {
     async fn check_footer(&self, path: String, said: Option<u64>) -> Result<Option<Finding>> {
         match Footer::load(self.store(), &self.inner.layout.resolve(&path)?).await {
             Ok(footer) => Ok(said.filter(|said| *said != footer.rows()).map(|said| {
-                let detail = format!("the commit says {said} rows, there are {}", footer.rows());
+                let detail = format!("the commit declares {said} rows, the file has {}", footer.rows());
                 finding(Invariant::RowCount, path, detail)
             })),
-            // A clean took it since the listing.
+            // A clean deleted it since the listing.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 Ok(Some(finding(Invariant::Unreadable, path, error.to_string())))
@@ -110,7 +112,7 @@ impl Table {
         Ok(findings)
     }
 
-    /// The files that savepoints protect.
+    /// Checks the files that savepoints protect.
     pub(super) async fn check_savepoints(&self, view: &View) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let stored: BTreeSet<String> = view
@@ -132,7 +134,7 @@ impl Table {
                 let paths =
                     files.savepoint_data_file.iter().map(|name| layout::in_partition(&partition, name));
                 for path in paths.filter(|path| !stored.contains(path)) {
-                    let detail = format!("savepoint {} protects it, and it is not there", entry.instant);
+                    let detail = format!("savepoint {} protects it, but it is missing", entry.instant);
                     findings.push(finding(Invariant::MissingFile, path, detail));
                 }
             }
@@ -140,7 +142,7 @@ impl Table {
         Ok(findings)
     }
 
-    /// The checksums that Hadoop's local file system keeps beside files.
+    /// Checks the checksums that Hadoop's local file system writes beside files.
     pub(super) async fn check_checksums(&self, view: &View) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         for checksum in &view.checksums {
@@ -151,7 +153,7 @@ impl Table {
             if let (Some(sums), Some(bytes)) = (sums, bytes)
                 && !hadoop::holds(&sums, &bytes)
             {
-                let detail = "the .crc beside it is of other bytes: engines on Hadoop refuse the file";
+                let detail = "the .crc file beside it does not match: engines on Hadoop refuse the file";
                 findings.push(finding(Invariant::StaleChecksum, file, detail));
             }
         }
