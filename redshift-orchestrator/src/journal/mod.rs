@@ -15,15 +15,17 @@
 //! | while a record was written | an incomplete line, which is removed | as before that record | the same | the same |
 //! | a request or its response was lost, and the process lives | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
 //! | the service did not accept it | intent, refused | submits: nothing was sent | the same | the same |
-//! | the timeout expired, and the cancel got no response | intent, id, **unknown** | polls the id | the same | **unknown** |
+//! | the timeout expired, and the statement is rolled back | intent, id, overdue | polls the id; aborted: **timed out** | the same | **unknown** |
+//! | the timeout expired, and the cancel got no response | intent, id, overdue, **unknown** | polls the id; aborted: **timed out** | the same | **unknown** |
 //!
 //! Each row has a test. In `tests/orchestration/endings.rs`:
 //! `a_death_before_the_intent_was_durable_is_no_event`,
 //! `a_death_before_the_submit_is_settled_by_the_token_for_8_hours_and_then_unknown`,
 //! `a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown`,
 //! `a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours` (two rows),
-//! `a_death_after_the_ending_was_durable_needs_nobody`, `lost_answers_run_nothing_twice`, and
-//! `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`. In `journal/file.rs`:
+//! `a_death_after_the_ending_was_durable_needs_nobody`, `lost_answers_run_nothing_twice`,
+//! `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`, and
+//! `a_death_during_a_rollback_leaves_a_statement_that_timed_out`. In `journal/file.rs`:
 //! `cuts_off_a_last_line_torn_at_any_byte`. In `promises.rs`, for all rows at once over random schedules:
 //! `no_schedule_doubles_or_loses_a_statement`.
 //!

@@ -185,6 +185,15 @@ async fn sql_values_and_secret_are_taken_out_of_quoted_messages() {
 }
 
 #[tokio::test]
+async fn a_quoted_statement_does_not_classify_its_error() {
+    let sql = "CALL log('Rate exceeded; session is busy')";
+    let message = format!("The statement {sql} is too long");
+    let server = Server::replying([Reply::error(400, "ValidationException", &message)]).await;
+    let error = executor(&server.url()).submit(&Statement::sql(sql), None).await.unwrap_err();
+    assert_eq!(error.kind(), Invalid, "{error:?}");
+}
+
+#[tokio::test]
 async fn a_refused_connection_was_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("http://{}", listener.local_addr().unwrap());

@@ -240,6 +240,28 @@ async fn a_transaction_batch_is_all_or_nothing() {
     assert_eq!((database.effects("b").await, database.effects("c").await), (0, 0));
 }
 
+/// PostgreSQL changes the type of a column in a transaction, and Redshift does not.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn what_cannot_run_in_a_transaction_fails_in_a_batch_that_is_one() {
+    let database = Database::new("outside_batch").await;
+    let service = database.start().await;
+    let done = run(&service, &Statement::sql("CREATE TABLE t (a varchar(10))")).await;
+    assert_eq!(done.status, Status::Finished, "{:?}", done.error);
+    for sql in ["ALTER TABLE t ALTER COLUMN a TYPE varchar(20)", "VACUUM t"] {
+        let done = run(&service, &Statement::batch(["INSERT INTO t VALUES ('a')", sql])).await;
+        let error = done.error.unwrap_or_default();
+        assert_eq!(done.status, Status::Failed, "{sql}");
+        assert!(error.contains("cannot run inside a transaction block [SQLSTATE 25001]"), "{error}");
+        let single = run(&service, &Statement::sql(sql)).await;
+        assert_eq!(single.status, Status::Finished, "{sql}: {:?}", single.error);
+        let each = Statement::batch([sql]).with_execution_mode(ExecutionMode::AutoCommit);
+        assert_eq!(run(&service, &each).await.status, Status::Finished, "{sql}");
+    }
+    let left = run(&service, &Statement::sql("SELECT count(*) FROM t")).await;
+    assert_eq!(rows(&service, &left.id).await, [[Field::Long(0)]]);
+}
+
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn an_auto_commit_batch_commits_each_statement() {
