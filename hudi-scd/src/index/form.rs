@@ -14,8 +14,9 @@ use crate::{
     view::View,
 };
 
-/// Returns `true` if a table of one key field under the complex generator holds keys as `id:1`, as Hudi 0.14 wrote them, and not
-/// as `1`. A stored row tells, by its key and the value of its key column together: a value may begin with `id:` itself.
+/// Returns `true` if a table of one key field under the complex generator stores keys as `id:1`, as Hudi 0.14
+/// wrote them, and `false` if it stores them as `1`. The key and the key column of a stored row decide
+/// together, because a value may itself begin with `id:`.
 pub(crate) async fn names_single_field(table: &Table, view: &View) -> Result<bool> {
     let properties = &table.inner.properties;
     let ([field], KeyGenerator::Complex) =
@@ -48,7 +49,7 @@ pub(crate) async fn names_single_field(table: &Table, view: &View) -> Result<boo
     .await
 }
 
-/// The columns of the record key.
+/// Returns the columns of the record key.
 pub(crate) fn key_schema(schema: &Schema, fields: &[String]) -> Result<SchemaRef> {
     let fields =
         fields.iter().map(|field| schema.field_with_name(field).cloned()).collect::<Result<Vec<_>, _>>();

@@ -1,4 +1,4 @@
-//! [`Scd2`]: which columns make a history, and what its rows look like.
+//! [`Scd2`]: the columns of a history, and the meaning of its rows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use crate::{
     schema::{IS_DELETED_COLUMN, list_of, reconcile, stored},
 };
 
-/// Instants at which a row's state was reported again.
+/// The instants at which a row's state was reported again.
 pub(super) const SEEN_AGAIN: &str = "_scd_seen_again";
-/// The instant of the change that the untracked columns come from, where the row itself does not tell.
+/// The instant of the change that set the untracked columns, if the row itself does not determine it.
 pub(super) const UNTRACKED_AT: &str = "_scd_untracked_at";
 
-/// How changes of a key become rows of its history (SCD type 2).
+/// The rules that turn changes of a key into rows of its history (SCD type 2).
 ///
 /// ```
 /// use hudi_scd::scd::Scd2;
@@ -26,25 +26,27 @@ pub(super) const UNTRACKED_AT: &str = "_scd_untracked_at";
 ///     .with_names("valid_from", "valid_to", "is_current");
 /// ```
 ///
-/// # What the rows say
-/// A row holds a state of a key and the half-open interval `valid_from <= t < valid_to` in which it was valid;
-/// `valid_to` is null and `is_current` is true while it still is. The sequence column of the changes becomes
-/// `valid_from`, and its type that of both bounds (a timestamp, a date or an integer).
-/// - A change whose tracked columns differ opens a row and closes the one before; one that repeats them opens none.
+/// # Meaning of the rows
+/// A row holds a state of a key and the half-open interval `valid_from <= t < valid_to` in which it was
+/// valid. While it is still valid, `valid_to` is null and `is_current` is true. The sequence column of the
+/// changes becomes `valid_from`, and defines the type of both bounds (a timestamp, a date or an integer).
+/// - A change whose tracked columns differ opens a row and closes the previous one; one that repeats them
+///   opens none.
 /// - A late change splits the interval that it falls into.
-/// - A delete closes the row; the key may come back, and then there is a gap.
+/// - A delete closes the row; the key may return later, which leaves a gap.
 /// - Untracked columns are of type 1: all rows of a key show their newest values.
-/// - Two changes of a key at the same instant have no order. A delete wins over a state, else the greater values win,
-///   compared column by column (null is least), the tracked columns and the untracked ones each for themselves.
+/// - Two changes of a key at the same instant have no order. A delete wins over a state; otherwise the
+///   greater values win, compared column by
+///   column (null is the least), separately for the tracked and the untracked columns.
 ///
-/// # Any order, any batches
-/// The history depends on the set of changes alone, not on the order in which they arrive or on how they are cut into
-/// batches. This takes more memory than the intervals have: after A at 1 and A at 5, a late B at 3 is valid until 5,
-/// although A showed no change then. So a row remembers in the column `_scd_seen_again` when its state was reported
-/// again, and a delete that closes nothing (of a key unknown so far, or of one already deleted) is kept as a row with
-/// an empty interval, `valid_from = valid_to`, which no reader of a point in time ever meets. With untracked columns
-/// there is also `_scd_untracked_at`, null but for one case: the newest state was deleted at its very instant.
-/// [`Scd2::with_lateness`] bounds what is remembered.
+/// # Order and batches
+/// The history depends only on the set of changes, not on their order of arrival or their division into
+/// batches. This needs more information than the intervals contain: after A at 1 and A at 5, a late B at 3 is
+/// valid until 5, although A did not change at 5. A row therefore records in the column `_scd_seen_again`
+/// when its state was reported again. A delete that closes nothing (of an unknown or already deleted key) is
+/// stored as a row with an empty interval, `valid_from = valid_to`, which no point-in-time read returns. With
+/// untracked columns there is also `_scd_untracked_at`, which is null except when the newest state was
+/// deleted at its own instant. [`Scd2::with_lateness`] limits what is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scd2 {
     keys: Vec<String>,
@@ -66,8 +68,8 @@ enum Tracked {
 }
 
 impl Scd2 {
-    /// A history of the rows with the same `keys`, in the order of the column `sequence`; all other columns are
-    /// tracked.
+    /// Defines a history of rows with the same `keys`, ordered by the column `sequence`; all other columns
+    /// are tracked.
     pub fn new(keys: impl IntoIterator<Item = impl Into<String>>, sequence: impl Into<String>) -> Self {
         Self {
             keys: names(keys),
@@ -81,41 +83,41 @@ impl Scd2 {
         }
     }
 
-    /// Only a change of these columns opens a row; the others are of type 1.
+    /// Tracks only these columns: only their changes open a row; the others are of type 1.
     #[must_use]
     pub fn track(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tracked = Tracked::Only(names(columns));
         self
     }
 
-    /// A change of any column but these opens a row; these are of type 1.
+    /// Tracks all columns except these, which are of type 1.
     #[must_use]
     pub fn track_all_but(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tracked = Tracked::AllBut(names(columns));
         self
     }
 
-    /// Rows with true in this boolean column are deletes. The default is Hudi's `_hoodie_is_deleted`, if a batch has it.
+    /// Sets the boolean column that marks deletes. Default: Hudi's `_hoodie_is_deleted`, if a batch has it.
     #[must_use]
     pub fn with_delete_marker(mut self, column: impl Into<String>) -> Self {
         self.delete_marker = Some(column.into());
         self
     }
 
-    /// Promises that a change is at most so much older than the newest one of its key, so that what only an older one
-    /// could ask for need not be remembered: repetitions of a state that are older than that are forgotten, and a
-    /// change that nevertheless falls among them is valid until the next one that is known.
+    /// Promises that a change is at most `lateness` older than the newest one of its key, so that older
+    /// repetitions of a state need not be recorded. A change that is nevertheless older is valid until the
+    /// next recorded change.
     ///
-    /// Without it every repetition is remembered, which is right whatever comes, and grows where a source reports
-    /// unchanged rows again and again, as full extracts do. With [`Duration::ZERO`], when the changes of a key come in
-    /// order, such reports change nothing at all. The sequence must be a timestamp or a date.
+    /// By default every repetition is recorded. That is correct for any input, but grows if a source reports
+    /// unchanged rows repeatedly, as full extracts do. With [`Duration::ZERO`] and changes of a key in order,
+    /// such reports change nothing. The sequence must be a timestamp or a date.
     #[must_use]
     pub fn with_lateness(mut self, lateness: Duration) -> Self {
         self.lateness = Some(lateness);
         self
     }
 
-    /// Names the columns of the interval; `valid_from`, `valid_to`, `is_current` by default.
+    /// Sets the names of the interval's columns. Default: `valid_from`, `valid_to`, `is_current`.
     #[must_use]
     pub fn with_names(
         mut self,
@@ -129,32 +131,32 @@ impl Scd2 {
         self
     }
 
-    /// The columns that tell one thing from another.
+    /// Returns the columns that identify a key.
     pub fn keys(&self) -> &[String] {
         &self.keys
     }
 
-    /// The column that orders the changes of a key.
+    /// Returns the column that orders the changes of a key.
     pub fn sequence(&self) -> &str {
         &self.sequence
     }
 
-    /// The column that says from when a row is valid, inclusive.
+    /// Returns the column with the start of a row's validity, inclusive.
     pub fn valid_from(&self) -> &str {
         &self.valid_from
     }
 
-    /// The column that says until when a row is valid, exclusive.
+    /// Returns the column with the end of a row's validity, exclusive.
     pub fn valid_to(&self) -> &str {
         &self.valid_to
     }
 
-    /// The column that says whether a row is valid still.
+    /// Returns the column that is true while a row is valid.
     pub fn is_current(&self) -> &str {
         &self.is_current
     }
 
-    /// The column that says whether a change deletes its key.
+    /// Returns the column that marks a change as a delete.
     pub fn delete_marker(&self) -> &str {
         self.delete_marker.as_deref().unwrap_or(IS_DELETED_COLUMN)
     }
@@ -171,23 +173,24 @@ impl Scd2 {
         }
     }
 
-    /// Whether there may be untracked columns, now or after an evolution of the schema.
+    /// Returns `true` if there may be untracked columns, now or after an evolution of the schema.
     pub(super) fn has_untracked(&self) -> bool {
         self.tracked != Tracked::All
     }
 
-    /// The columns that the history adds to the data.
+    /// Returns `true` for the columns that the history adds to the data.
     pub(super) fn is_added(&self, column: &str) -> bool {
         [self.valid_from.as_str(), &self.valid_to, &self.is_current, SEEN_AGAIN, UNTRACKED_AT]
             .contains(&column)
     }
 
-    /// The columns that only [`Scd2::merge`] needs.
+    /// Returns `true` for the columns that only [`Scd2::merge`] needs.
     pub fn is_hidden(column: &str) -> bool {
         [SEEN_AGAIN, UNTRACKED_AT].contains(&column)
     }
 
-    /// How far back from the newest change of a key repetitions are remembered, in the unit of the bounds.
+    /// Returns the span before the newest change of a key in which repetitions are recorded, in the unit of
+    /// the bounds.
     pub(super) fn lateness(&self, bound: &DataType) -> Result<Option<i64>> {
         let Some(lateness) = self.lateness else { return Ok(None) };
         let unit = match bound {
@@ -195,7 +198,7 @@ impl Scd2 {
             DataType::Timestamp(..) => Duration::from_micros(1),
             DataType::Date32 => Duration::from_secs(24 * 60 * 60),
             other => {
-                return Err(invalid("lateness is a time, but the sequence is not")
+                return Err(invalid("lateness is a duration, but the sequence is not a time")
                     .with_context("column", &self.sequence)
                     .with_context("type", other));
             }
@@ -203,13 +206,14 @@ impl Scd2 {
         Ok(Some(i64::try_from(lateness.as_nanos().div_ceil(unit.as_nanos())).unwrap_or(i64::MAX)))
     }
 
-    /// The schema of the history of changes with the schema `changes`: their columns but for the sequence and the
-    /// delete marker, then `valid_from`, `valid_to`, `is_current` and what [`Scd2::merge`] has to remember.
+    /// Returns the schema of the history for changes with the schema `changes`: their columns without the
+    /// sequence and the delete marker, then
+    /// `valid_from`, `valid_to`, `is_current` and the columns that [`Scd2::merge`] needs.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidDefinition`] if columns that the definition names are missing or of no use there, or if a
-    /// column has the name of one that the history adds; [`ErrorKind::InvalidInput`] for types that a table cannot
-    /// keep.
+    /// [`ErrorKind::InvalidDefinition`] if columns of the definition are missing or have an unsuitable type,
+    /// or if a column has the name of an added
+    /// one; [`ErrorKind::InvalidInput`] for types that a table cannot store.
     pub fn history_schema(&self, changes: &Schema) -> Result<SchemaRef> {
         let changes = stored(changes)?;
         let named = match &self.tracked {
@@ -224,7 +228,7 @@ impl Scd2 {
                 return Err(invalid("changes lack a column of the history").with_context("column", column));
             }
             if *column == self.sequence || column == self.delete_marker() {
-                return Err(invalid("column cannot be sequence or delete marker, and data too")
+                return Err(invalid("column cannot be both data and the sequence or delete marker")
                     .with_context("column", column));
             }
         }
@@ -248,7 +252,7 @@ impl Scd2 {
             }
             if self.is_added(field.name()) {
                 return Err(invalid(
-                    "changes have a column with a name that the history needs, choose other names",
+                    "changes have a column with the name of an added one, choose other names",
                 )
                 .with_context("column", field.name()));
             }
@@ -266,14 +270,14 @@ impl Scd2 {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// The schema of changes that make a history with the schema `history`, the other way round of
-    /// [`Scd2::history_schema`]: the data, the sequence under the type of the bounds, the delete marker.
+    /// Returns the schema of the changes for a history with the schema `history`, the inverse of
+    /// [`Scd2::history_schema`]: the data, the sequence with the type of the bounds, the delete marker.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if it is no history of this definition.
+    /// [`ErrorKind::Corrupt`] if it is not a history of this definition.
     pub fn changes_schema(&self, history: &Schema) -> Result<SchemaRef> {
         let bound = history.field_with_name(&self.valid_from).map_err(|cause| {
-            Error::new(ErrorKind::Corrupt, "stored rows are no history of this definition")
+            Error::new(ErrorKind::Corrupt, "stored rows are not a history of this definition")
                 .with_context("column", &self.valid_from)
                 .with_source(cause)
         })?;
@@ -299,7 +303,7 @@ impl Scd2 {
         }
     }
 
-    /// The schema of a stored history once changes with the schema `changes` are in it (see
+    /// Returns the schema of a stored history after changes with the schema `changes` (see
     /// [`reconcile`](crate::schema::reconcile)).
     pub fn evolve(&self, history: &Schema, changes: &Schema) -> Result<SchemaRef> {
         reconcile(history, &*self.history_schema(changes)?)
@@ -338,7 +342,7 @@ mod tests {
             ["id", "tier", "valid_from", "valid_to", "is_current", "_scd_seen_again", "_scd_untracked_at"];
         assert_eq!(names, expected);
         let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        assert_eq!(*schema.field(3).data_type(), micros, "as every timestamp of a table");
+        assert_eq!(*schema.field(3).data_type(), micros, "like every timestamp of a table");
     }
 
     #[rstest::rstest]

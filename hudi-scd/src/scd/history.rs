@@ -1,26 +1,27 @@
-//! The history of one key as a set of changes and as rows, and the way there and back. No Arrow in here.
+//! The history of one key as a set of changes and as rows, and both conversions. It does not use Arrow.
 
-/// A row of a key's history. `S` is a state: something that knows whether two states are the same.
+/// A row of a key's history. `S` is a state that can be compared for equality.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row<S> {
     pub(super) valid_from: i64,
-    /// Exclusive; `None`: still valid. Equal to `valid_from` in the row of a delete.
+    /// Exclusive; `None` if the row is still valid. Equal to `valid_from` in the row of a delete.
     pub(super) valid_to: Option<i64>,
-    /// `None`: the row of a delete that closes nothing.
+    /// `None` in the row of a delete that closes nothing.
     pub(super) state: Option<S>,
-    /// When the state (or the delete) was reported again, ascending, within the interval (or until the next row).
+    /// The instants at which the state (or the delete) was reported again, ascending, within the interval (or
+    /// until the next row).
     pub(super) seen_again: Vec<i64>,
 }
 
-/// What was reported at an instant: a state, or `None`, a delete.
+/// A reported change at an instant: a state, or `None` for a delete.
 pub(super) type Change<S> = (i64, Option<S>);
 
-/// The changes that make these rows, which are sorted by `valid_from`.
+/// Appends the changes behind these rows, which are sorted by `valid_from`.
 pub(super) fn changes<S: Copy>(rows: &[Row<S>], out: &mut Vec<Change<S>>) {
     for (index, row) in rows.iter().enumerate() {
         out.push((row.valid_from, row.state));
         out.extend(row.seen_again.iter().map(|at| (*at, row.state)));
-        // What closes a row is the next one, or a delete.
+        // A row is closed by the next one, or by a delete.
         if let (Some(_), Some(end)) = (row.state, row.valid_to)
             && rows.get(index + 1).is_none_or(|next| next.valid_from != end)
         {
@@ -29,18 +30,18 @@ pub(super) fn changes<S: Copy>(rows: &[Row<S>], out: &mut Vec<Change<S>>) {
     }
 }
 
-/// The rows that these changes make. `compare` orders states, so that of several changes at an instant one wins; equal
-/// states are the same.
+/// Returns the rows of these changes. `compare` orders states, so that one of several changes at an instant
+/// wins; equal states are the same.
 pub(super) fn rows<S: Copy>(
     changes: &mut Vec<Change<S>>,
     compare: impl Fn(S, S) -> std::cmp::Ordering,
 ) -> Vec<Row<S>> {
     let rank = |a: Option<S>, b: Option<S>| match (a, b) {
         (Some(a), Some(b)) => compare(a, b),
-        // A delete is the greatest of all.
+        // A delete is greater than any state.
         (a, b) => a.is_none().cmp(&b.is_none()),
     };
-    // The winner of an instant comes first, so that it is the one which stays.
+    // The winner of an instant comes first, and is the one that is kept.
     changes.sort_by(|(at, a), (bt, b)| at.cmp(bt).then_with(|| rank(*b, *a)));
     changes.dedup_by_key(|(at, _)| *at);
 
@@ -61,7 +62,7 @@ pub(super) fn rows<S: Copy>(
     rows
 }
 
-/// A delete that was reported once and closed a row is that row's end; it needs no row of its own.
+/// Drops the row of a delete that was reported once and closed a row: the end of that row represents it.
 fn drop_needless<S>(rows: &mut Vec<Row<S>>) {
     let mut follows_state = false;
     rows.retain(|row| {
@@ -71,7 +72,7 @@ fn drop_needless<S>(rows: &mut Vec<Row<S>>) {
     });
 }
 
-/// Forgets repetitions that are not newer than `horizon`, and the rows that stood for nothing else.
+/// Drops repetitions that are not newer than `horizon`, and the rows that represented nothing else.
 pub(super) fn forget<S>(rows: &mut Vec<Row<S>>, horizon: i64) {
     for row in rows.iter_mut() {
         row.seen_again.retain(|at| *at > horizon);

@@ -1,4 +1,4 @@
-//! [`Dimension`]: finding the row of a dimension for each fact, the latest one or the one valid at the fact's time.
+//! [`Dimension`]: finds the dimension row for each fact, the latest one or the one valid at the fact's time.
 
 use std::{fmt, sync::Arc};
 
@@ -11,33 +11,33 @@ use arrow::{
 use super::keys::{KeyIndex, KeyValues, numbers};
 use crate::{Error, ErrorKind, Result};
 
-/// Which row of a dimension a fact wants.
+/// The selection of a dimension row for a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At<'a> {
-    /// The current one: of a history the row without end, of other dimensions the row of the key.
+    /// The current row: in a history the row without an end, in other dimensions the row of the key.
     Latest,
-    /// The one that was valid at the time in this column of the facts.
+    /// The row that was valid at the time in this column of the facts.
     Column(&'a str),
 }
 
-/// Facts with their dimension's columns.
+/// Facts with the columns of their dimension.
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    /// The facts, all of them and in their order, and behind their columns those of the dimension but for its keys;
-    /// null where no row was found.
+    /// All facts in their order, followed by the dimension's columns except its keys; null for facts without
+    /// a row.
     pub rows: RecordBatch,
-    /// Whether a row was found, for each fact.
+    /// `true` for each fact with a row.
     pub matched: BooleanArray,
 }
 
 impl Lookup {
-    /// How many facts found no row.
+    /// Returns the number of facts without a row.
     pub fn unmatched(&self) -> usize {
         self.matched.false_count()
     }
 }
 
-/// A snapshot of a dimension, indexed: built once, asked often, from any number of threads.
+/// An indexed snapshot of a dimension: built once, for any number of lookups from any number of threads.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -72,7 +72,7 @@ pub struct Dimension {
     ids: KeyIndex,
     groups: Vec<u32>,
     entries: Vec<Entry>,
-    /// The type of the interval's bounds; `None`: not a history.
+    /// The type of the interval's bounds; `None` for a dimension without history.
     bound: Option<DataType>,
 }
 
@@ -87,23 +87,23 @@ struct Entry {
 const FOREVER: i64 = i64::MAX;
 
 impl Dimension {
-    /// A dimension that holds one row of each key (type 1), such as the snapshot of a table. Rows with a null in a
-    /// key are left out: no fact finds them.
+    /// Creates a dimension with one row per key (type 1), such as the snapshot of a table. Rows with a null
+    /// in a key are dropped, because no fact matches them.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if a key column is missing, or if a key is there twice.
+    /// [`ErrorKind::InvalidInput`] if a key column is missing, or if a key occurs twice.
     pub fn latest(rows: &RecordBatch, keys: &[&str]) -> Result<Self> {
         let entry = |row| Entry { from: i64::MIN, to: FOREVER, row };
         let entries = (0..rows.num_rows() as u32).map(entry).collect();
         Self::build(rows, keys, entries, None)
     }
 
-    /// A dimension with history (type 2): each row is valid from `valid_from`, inclusive, to `valid_to`, exclusive; null
-    /// there means that it still is. Rows with an empty interval are left out.
+    /// Creates a dimension with history (type 2): each row is valid from `valid_from`, inclusive, to
+    /// `valid_to`, exclusive; null means that it is still valid. Rows with an empty interval are dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if a column is missing, if the bounds are not both timestamps, dates or integers,
-    /// or if two rows of a key begin at the same time.
+    /// [`ErrorKind::InvalidInput`] if a column is missing, if the bounds are not both timestamps, dates or
+    /// integers, or if two rows of a key begin at the same time.
     pub fn history(rows: &RecordBatch, keys: &[&str], valid_from: &str, valid_to: &str) -> Result<Self> {
         let (from_column, to_column) = (column(rows, valid_from)?, column(rows, valid_to)?);
         let bound = from_column.data_type().clone();
@@ -121,19 +121,19 @@ impl Dimension {
         Self::build(rows, keys, entries, Some(bound))
     }
 
-    /// Puts this in front of the names of the dimension's columns in what a lookup returns.
+    /// Prefixes the names of the dimension's columns in the result of a lookup.
     #[must_use]
     pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How many rows can be found.
+    /// Returns the number of rows that can be found.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether no row can be found.
+    /// Returns `true` if no row can be found.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -165,7 +165,7 @@ impl Dimension {
             if pair[0].0 == pair[1].0 && pair[0].1.from == pair[1].1.from {
                 let message = match bound {
                     Some(_) => "two rows of a key begin at the same time",
-                    None => "a key is twice in the dimension, is it a history?",
+                    None => "a key occurs twice in the dimension, is it a history?",
                 };
                 return Err(invalid(message)
                     .with_context("row", pair[0].1.row)
@@ -192,13 +192,15 @@ impl Dimension {
         })
     }
 
-    /// Finds a row for each fact: `on` names the columns of the facts that hold the dimension's keys, in their order.
+    /// Finds a row for each fact: `on` names the columns of the facts that match the dimension's keys, in
+    /// their order.
     ///
-    /// A null in a key or in the time finds nothing. A fact at the time at which a row ends finds the next one.
+    /// A fact with a null in a key or in the time finds no row. A fact at the time at which a row ends finds
+    /// the next one.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if a column is missing, if types cannot be compared (a date is no instant: say
-    /// which one by a cast; a timestamp without a zone is one in UTC), if the dimension has no history to look into, or
+    /// [`ErrorKind::InvalidInput`] if a column is missing, if types cannot be compared (a date is not an
+    /// instant and needs a cast; a timestamp without a zone is in UTC), if the dimension has no history, or
     /// if facts and dimension share a column name ([`Dimension::with_prefix`]).
     pub fn lookup(&self, facts: &RecordBatch, on: &[&str], at: At<'_>) -> Result<Lookup> {
         let rows = match at {
@@ -208,7 +210,7 @@ impl Dimension {
             })?,
             At::Column(name) => {
                 let Some(bound) = &self.bound else {
-                    return Err(invalid("dimension has no history, only its latest rows can be found"));
+                    return Err(invalid("dimension has no history, only its latest rows can be looked up"));
                 };
                 let times = column(facts, name)?;
                 comparable(bound, times.data_type(), name)?;
@@ -234,7 +236,7 @@ impl Dimension {
         choose: impl Fn(usize, &[Entry]) -> Option<u32>,
     ) -> Result<UInt32Array> {
         if on.len() != self.key_types.len() {
-            return Err(invalid("facts name another number of key columns than the dimension has")
+            return Err(invalid("the number of key columns differs between facts and dimension")
                 .with_context("facts", on.join(", "))
                 .with_context("dimension", self.key_names.join(", ")));
         }
@@ -281,8 +283,8 @@ impl fmt::Debug for Dimension {
     }
 }
 
-/// A key column of the facts in the type of the dimension's. A number that does not fit there becomes null, as it
-/// equals none of them.
+/// Converts a key column of the facts to the dimension's type. A number outside its range becomes null,
+/// because it equals no key.
 fn as_key(array: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
     use DataType as T;
     let have = array.data_type();
@@ -297,7 +299,7 @@ fn as_key(array: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
     let (from, to) = (plain(have), plain(wanted));
     let castable = (from.is_integer() && to.is_integer()) || (text(&from) && text(&to)) || from == to;
     if !castable {
-        return Err(invalid("key of the facts has another type than that of the dimension")
+        return Err(invalid("key of the facts has a different type from that of the dimension")
             .with_context("column", name)
             .with_context("facts", have)
             .with_context("dimension", wanted));
@@ -305,7 +307,7 @@ fn as_key(array: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
     cast_with_options(array, wanted, &CastOptions::default()).map_err(impossible)
 }
 
-/// Times as numbers that compare: microseconds for timestamps, rounded down.
+/// Converts times to comparable numbers: microseconds for timestamps, rounded down.
 fn instants(array: &ArrayRef, name: &str) -> Result<Int64Array> {
     let plain = numbers(array).ok_or_else(|| {
         invalid("time is neither timestamp nor date nor integer")
@@ -326,7 +328,7 @@ fn instants(array: &ArrayRef, name: &str) -> Result<Int64Array> {
 
 fn comparable(bound: &DataType, time: &DataType, name: &str) -> Result<()> {
     let same = match (bound, time) {
-        // Without a zone it is taken for UTC, as in a table.
+        // A timestamp without a zone is in UTC, as in a table.
         (DataType::Timestamp(..), DataType::Timestamp(..)) => true,
         (a, b) => a == b || (a.is_integer() && b.is_integer()),
     };
@@ -348,7 +350,7 @@ fn invalid(message: &str) -> Error {
 }
 
 fn impossible(e: arrow::error::ArrowError) -> Error {
-    invalid("facts and dimension do not fit together").with_source(e)
+    invalid("facts and dimension have conflicting columns").with_source(e)
 }
 
 #[cfg(test)]
@@ -453,7 +455,7 @@ mod tests {
                 let starts: Vec<i64> = starts.iter().copied().collect();
                 for (index, from) in starts.iter().enumerate() {
                     let to = starts.get(index + 1).copied().or((!is_open).then_some(40));
-                    // Some intervals end early, so that there are gaps.
+                    // Some intervals end early, which leaves gaps.
                     let to = to.map(|to| if index % 3 == 2 { (to + from) / 2 } else { to });
                     rows.push((key as i64, rows.len() as i64, *from, to));
                 }

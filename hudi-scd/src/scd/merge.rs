@@ -1,4 +1,4 @@
-//! [`Scd2::merge`]: the history after a batch of changes, as the rows that differ.
+//! [`Scd2::merge`]: computes the history after a batch of changes, as the rows that differ.
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
@@ -23,45 +23,45 @@ use crate::{
     schema::{canonical, conform},
 };
 
-/// What changes a history: rows to write, rows to take away, and what that amounts to.
+/// The difference between two histories: rows to write, rows to delete, and their counts.
 ///
 /// A row is identified by its keys and `valid_from`.
 #[derive(Clone, Debug)]
 pub struct Merged {
-    /// New rows, and stored ones that differ from what was stored.
+    /// New rows, and changed stored rows.
     pub upserts: RecordBatch,
-    /// Stored rows that are no more, as they were stored.
+    /// Stored rows to delete, in their stored form.
     pub deletes: RecordBatch,
-    /// What that amounts to.
+    /// The counts of the merge.
     pub counts: Scd2Counts,
 }
 
 impl Merged {
-    /// Whether the history stays as it is.
+    /// Returns `true` if the history does not change.
     pub fn is_empty(&self) -> bool {
         self.upserts.num_rows() == 0 && self.deletes.num_rows() == 0
     }
 }
 
-/// What a merge did.
+/// The counts of a merge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Scd2Counts {
-    /// Changes that came in.
+    /// Number of incoming changes.
     pub changes: usize,
-    /// Keys that they are of.
+    /// Number of their keys.
     pub keys: usize,
-    /// Changes older than what was known of their key.
+    /// Changes older than the newest known change of their key.
     pub late: usize,
-    /// States that were not in the history before.
+    /// New states in the history.
     pub opened: usize,
-    /// Rows that were current and are not any more.
+    /// Rows that were current and no longer are.
     pub closed: usize,
-    /// Rows that ended already, and now end earlier.
+    /// Rows that had already ended, and now end earlier.
     pub split: usize,
-    /// Rows that were taken away: their state turned out to begin earlier, or lost against another of its instant.
+    /// Deleted rows: their state began earlier, or lost against another one of the same instant.
     pub removed: usize,
-    /// Rows with other values in untracked columns, and otherwise as before.
+    /// Rows with changes only in untracked columns.
     pub overwritten: usize,
 }
 
@@ -77,17 +77,17 @@ impl fmt::Display for Scd2Counts {
 }
 
 impl Scd2 {
-    /// Brings `changes` into a history.
+    /// Merges `changes` into a history.
     ///
-    /// `stored` holds all stored rows of the keys that change (more do no harm), under the schema of the history,
-    /// with the columns of [`Scd2::history_schema`] in any order and Hudi's meta columns or not; it may lack columns
-    /// that are new. The batches of `changes` may have different columns; one that consists of deletes needs only
-    /// keys, sequence and delete marker.
+    /// `stored` contains all stored rows of the changed keys (additional rows have no effect), with the
+    /// schema of the history: the columns of [`Scd2::history_schema`] in any order, with or without Hudi's
+    /// meta columns. New columns may be missing. The batches of `changes` may have different columns; a batch
+    /// of only deletes needs only keys, sequence and delete marker.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a null in a key or in the sequence, and for columns that do not fit (see
-    /// [`reconcile`](crate::schema::reconcile)); [`ErrorKind::InvalidDefinition`] if the changes lack columns of the
-    /// definition; [`ErrorKind::Corrupt`] if stored rows are no history.
+    /// [`ErrorKind::InvalidInput`] for a null in a key or in the sequence, and for incompatible columns (see
+    /// [`reconcile`](crate::schema::reconcile)); [`ErrorKind::InvalidDefinition`] if the changes lack columns
+    /// of the definition; [`ErrorKind::Corrupt`] if the stored rows are not a history.
     pub fn merge(&self, stored: &RecordBatch, changes: &[RecordBatch]) -> Result<Merged> {
         let stored = stored.project(&self.history_columns(stored.schema_ref())).map_err(impossible)?;
         let mut schema = stored.schema();
@@ -101,7 +101,7 @@ impl Scd2 {
                 Incoming::read(self, batch).map_err(|error| error.map_rows(|row| first + row))
             })
             .collect::<Result<_>>()?;
-        // A first batch of nothing but deletes gives no schema to store; whatever comes later brings its columns.
+        // A first batch with only deletes defines no schema; later batches add their columns.
         for batch in changes.iter().filter(|batch| !batch.is_deletes_only) {
             schema = if schema.fields().is_empty() {
                 self.history_schema(batch.rows.schema_ref())?
@@ -123,14 +123,14 @@ impl Scd2 {
         Merge::new(self, schema, &stored, &changes)?.run()
     }
 
-    /// The columns of stored rows but for Hudi's own: the meta columns, and a delete marker.
+    /// Returns the columns of stored rows except Hudi's own: the meta columns, and a delete marker.
     fn history_columns(&self, stored: &Schema) -> Vec<usize> {
         let mut columns = data_columns(stored);
         columns.retain(|index| stored.field(*index).name() != self.delete_marker());
         columns
     }
 
-    /// The history without what only [`Scd2::merge`] needs: rows of deletes, and remembered instants.
+    /// Returns the history without what only [`Scd2::merge`] needs: rows of deletes, and recorded instants.
     pub fn visible(&self, history: &RecordBatch) -> Result<RecordBatch> {
         let columns = self.history_columns(history.schema_ref()).into_iter();
         let shown: Vec<usize> =
@@ -138,8 +138,8 @@ impl Scd2 {
         self.states(history)?.project(&shown).map_err(impossible)
     }
 
-    /// The rows that are states of a key, and not a delete that closes nothing; with all their columns, among which must
-    /// be the bounds.
+    /// Returns the rows that are states of a key, without rows of deletes that close nothing, with all their
+    /// columns. These must include the bounds.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a bound is missing.
@@ -159,7 +159,7 @@ impl Merged {
     }
 }
 
-/// A batch of changes that was looked at.
+/// A validated batch of changes.
 struct Incoming {
     rows: RecordBatch,
     is_delete: Vec<bool>,
@@ -196,7 +196,7 @@ impl Incoming {
         Ok(Self { rows, is_delete, is_deletes_only })
     }
 
-    /// The instants, in the unit of the history.
+    /// Returns the instants, in the unit of the history.
     fn at(&self, scd: &Scd2, history: &Schema) -> Result<Int64Array> {
         let field = history.field_with_name(scd.valid_from()).map_err(impossible)?;
         let sequence = column(&self.rows, scd.sequence())?;
@@ -206,7 +206,7 @@ impl Incoming {
         numbers(conform(&alone, &wanted)?.column(0)).ok_or_else(|| no_history(name))
     }
 
-    /// The data columns, under `schema`. Deletes bring no data with them.
+    /// Returns the data columns with `schema`. Deletes have no data.
     fn data(&self, scd: &Scd2, schema: &SchemaRef) -> Result<RecordBatch> {
         let wanted = |name: &str| {
             name != scd.sequence()
@@ -220,17 +220,17 @@ impl Incoming {
     }
 }
 
-/// Stored rows and changes side by side: rows `0..stored` of `data` are stored, the others came in.
+/// Stored rows and changes together: rows `0..stored` of `data` are stored, the others are incoming.
 struct Merge<'a> {
     scd: &'a Scd2,
     schema: SchemaRef,
     /// Keys, tracked and untracked columns.
     data: RecordBatch,
     tracked: Rows,
-    /// Of no columns if there are no untracked ones.
+    /// Without columns if there are no untracked ones.
     untracked: Option<Rows>,
     stored: Stored<'a>,
-    /// The instants and kinds of the rows that came in.
+    /// The instants and kinds of the incoming rows.
     at: Vec<i64>,
     is_delete: Vec<bool>,
     lateness: Option<i64>,
@@ -246,7 +246,7 @@ struct Stored<'a> {
     untracked_at: Option<Int64Array>,
 }
 
-/// A row to be written: where its parts come from.
+/// A row to write: the sources of its parts.
 struct NewRow {
     /// A row of `data` with this key.
     key: u32,
@@ -313,7 +313,7 @@ impl<'a> Merge<'a> {
         Ok(Merged { upserts: self.write(&written)?, deletes: deletes.map_err(impossible)?, counts })
     }
 
-    /// The rows of `data` by key, each ascending.
+    /// Returns the rows of `data` by key, each in ascending order.
     fn by_key(&self) -> Result<Vec<Vec<u32>>> {
         let keys: Vec<ArrayRef> =
             self.scd.keys().iter().map(|key| column(&self.data, key).cloned()).collect::<Result<_>>()?;
@@ -396,7 +396,7 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// Whether a row differs from the stored one, and how.
+    /// Returns `true` if a row differs from the stored one, and counts the difference.
     fn count(&self, before: Option<&(u32, Row<u32>)>, new: &NewRow, counts: &mut Scd2Counts) -> bool {
         let Some((index, before)) = before else {
             counts.opened += usize::from(new.row.state.is_some());
@@ -425,7 +425,8 @@ impl<'a> Merge<'a> {
         true
     }
 
-    /// The change that the untracked columns of a key come from: its instant, and a stored row that shows them.
+    /// Returns the change that set the untracked columns of a key: its instant, and a stored row that shows
+    /// them.
     fn stored_untracked(&self, stored: &[(u32, Row<u32>)], changes: &[Change<u32>]) -> Option<(i64, u32)> {
         let (row, _) = stored.last()?;
         let newest_state = changes.iter().filter(|(_, state)| state.is_some()).map(|(at, _)| *at).max();
@@ -439,7 +440,7 @@ impl<'a> Merge<'a> {
         })
     }
 
-    /// The rows under the schema of the history.
+    /// Returns the rows with the schema of the history.
     fn write(&self, rows: &[NewRow]) -> Result<RecordBatch> {
         let keys: UInt32Array = rows.iter().map(|new| Some(new.key)).collect();
         let states: UInt32Array = rows.iter().map(|new| new.row.state).collect();
@@ -517,7 +518,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Rows that compare as the values of these columns do, null first.
+/// Converts columns to rows that compare like their values, null first.
 fn sortable(columns: &[ArrayRef]) -> Result<Option<Rows>> {
     if columns.is_empty() {
         return Ok(None);
@@ -527,7 +528,7 @@ fn sortable(columns: &[ArrayRef]) -> Result<Option<Rows>> {
     converter.convert_columns(columns).map(Some).map_err(impossible)
 }
 
-/// The way back from [`numbers`].
+/// The inverse of [`numbers`].
 fn of_numbers(values: Int64Array, data_type: &DataType) -> Result<ArrayRef> {
     let data = match data_type {
         DataType::Int32 | DataType::Date32 => values.unary::<_, Int32Type>(|value| value as i32).into_data(),
@@ -567,7 +568,7 @@ fn data_columns(schema: &Schema) -> Vec<usize> {
 fn no_nulls(array: &ArrayRef, name: &str, role: &str) -> Result<()> {
     match (0..array.len()).find(|row| array.is_null(*row)) {
         None => Ok(()),
-        Some(row) => Err(invalid("a change has a null where it has to say what it is of, and when")
+        Some(row) => Err(invalid("a change has a null in a key or in the sequence")
             .with_context("column", name)
             .with_context("role", role)
             .with_context("row", row)),
@@ -575,7 +576,7 @@ fn no_nulls(array: &ArrayRef, name: &str, role: &str) -> Result<()> {
 }
 
 fn no_history(name: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, "stored rows are no history of this definition")
+    Error::new(ErrorKind::Corrupt, "stored rows are not a history of this definition")
         .with_context("column", name)
 }
 
@@ -584,7 +585,7 @@ fn invalid(message: &str) -> Error {
 }
 
 fn impossible(e: arrow::error::ArrowError) -> Error {
-    invalid("changes and history do not fit together").with_source(e)
+    invalid("changes and history have conflicting columns").with_source(e)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Slowly changing dimensions.
 //!
-//! Type 1, only the latest row of a key, is what every table of this crate is. Type 2 keeps the history in rows:
-//! [`Scd2`] says how, and [`Scd2::merge`] works it out on plain Arrow batches. [`Scd2Table`] keeps such a history in a Hudi table. A
-//! [`Dimension`] finds the row of either kind for each fact.
+//! Every table of this crate is of type 1, with only the latest row of each key. Type 2 keeps the history as
+//! rows: [`Scd2`] defines it, and [`Scd2::merge`] computes it on plain Arrow batches. [`Scd2Table`] stores
+//! such a history in a Hudi table. A [`Dimension`] finds the row of either kind for each fact.
 //!
 //! | here | dbt snapshots | Databricks `AUTO CDC ... SCD TYPE 2` |
 //! |---|---|---|

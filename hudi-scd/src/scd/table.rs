@@ -21,14 +21,14 @@ use crate::{
     write::Watch,
 };
 
-/// The property of a table that says how it is a history.
+/// The table property that stores the definition of the history.
 const PROPERTY: &str = "hudi_scd.scd2";
 
 /// The history of a dimension (SCD type 2) in a Hudi table.
 ///
-/// Its rows are those of [`Scd2`]: the columns of the changes, `valid_from`, `valid_to` and `is_current`. Every reader of
-/// Hudi sees them; a row's record key is the business key with `valid_from`. How it is a history is kept in the table, so
-/// that opening it needs nothing more.
+/// Its rows are those of [`Scd2`]: the columns of the changes, `valid_from`, `valid_to` and `is_current`.
+/// Every reader of Hudi sees them. The record key of a row is the business key with `valid_from`. The table's
+/// properties store the definition, so opening it needs no further information.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -60,7 +60,7 @@ const PROPERTY: &str = "hudi_scd.scd2";
 /// assert_eq!((report.counts.late, report.counts.split), (1, 1));
 /// assert_eq!(table.rows().await?.num_rows(), 3);
 ///
-/// // What is known already changes nothing, and makes no commit.
+/// // A repeated change has no effect, and makes no commit.
 /// let report = table.apply(&[changes("silver", 20)?]).await?;
 /// assert_eq!(report.commit.instant, None);
 /// # Ok(())
@@ -72,13 +72,13 @@ pub struct Scd2Table {
     scd: Scd2,
 }
 
-/// What [`Scd2Table::apply`] did.
+/// The result of [`Scd2Table::apply`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Scd2Report {
-    /// What became of the history.
+    /// The counts of the history.
     pub counts: Scd2Counts,
-    /// What became of the table. Its rows are those of the history.
+    /// The report of the commit. Its rows are those of the history.
     pub commit: CommitReport,
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for Scd2Report {
 }
 
 impl Scd2Table {
-    /// Creates the table of a history for changes with this schema, and opens it, under the default options.
+    /// Creates and opens the table of a history for changes with this schema, with the default options.
     ///
     /// # Errors
     /// As [`Scd2::history_schema`] and [`Table::create`].
@@ -103,7 +103,7 @@ impl Scd2Table {
         Self::create_with(store, root, name, scd, changes, TableOptions::default()).await
     }
 
-    /// Creates the table of a history for changes with this schema, and opens it.
+    /// Creates and opens the table of a history for changes with this schema.
     ///
     /// # Errors
     /// As [`Scd2Table::create`].
@@ -120,10 +120,12 @@ impl Scd2Table {
         Ok(Self { table, scd })
     }
 
-    /// The definition of the table of a history for changes with this schema, for more than [`Scd2Table::create`] asks:
-    /// partitions, a database, a retention. [`Table::create`] makes the table, and [`Scd2Table::of`] it is the history.
+    /// Returns the definition of a history's table for changes with this schema, for options that
+    /// [`Scd2Table::create`] does not have: partitions, a database, a retention. [`Table::create`] creates
+    /// the table, and [`Scd2Table::of`] converts it to the history.
     ///
-    /// A partition column may be any column of the history: rows move when its value does, as with `is_current`.
+    /// Any column of the history may be a partition column: rows move when its value changes, as with
+    /// `is_current`.
     ///
     /// # Errors
     /// As [`Scd2::history_schema`].
@@ -131,15 +133,15 @@ impl Scd2Table {
         let schema = schema::documented(&*scd.history_schema(changes)?, changes);
         let record_key = scd.keys().iter().cloned().chain([scd.valid_from().to_owned()]);
         let said = serde_json::to_string(scd).map_err(|e| {
-            Error::new(ErrorKind::InvalidDefinition, "definition cannot be written down").with_source(e)
+            Error::new(ErrorKind::InvalidDefinition, "definition cannot be stored").with_source(e)
         })?;
         Ok(TableDefinition::new(name, schema, record_key).with_property(PROPERTY, said))
     }
 
-    /// Opens a history under the default options.
+    /// Opens a history with the default options.
     ///
     /// # Errors
-    /// As [`Table::open`]; [`ErrorKind::InvalidDefinition`] if the table is no history.
+    /// As [`Table::open`]; [`ErrorKind::InvalidDefinition`] if the table is not a history.
     pub async fn open(store: Arc<dyn ObjectStore>, root: Path) -> Result<Self> {
         Self::open_with(store, root, TableOptions::default()).await
     }
@@ -152,48 +154,51 @@ impl Scd2Table {
         Self::of(Table::open_with(store, root, options).await?)
     }
 
-    /// The history that a table is.
+    /// Converts a table to the history that it stores.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidDefinition`] if it is none; [`ErrorKind::Corrupt`] if the table says nonsense about it.
+    /// [`ErrorKind::InvalidDefinition`] if it is not a history; [`ErrorKind::Corrupt`] if its definition is
+    /// invalid.
     pub fn of(table: Table) -> Result<Self> {
         let Some(said) = table.inner.properties.raw().get(PROPERTY) else {
             return Err(Error::new(
                 ErrorKind::InvalidDefinition,
-                "the table is no SCD type 2 history, open it as a table",
+                "the table is not an SCD type 2 history, open it as a table",
             )
             .with_context("path", table.root())
             .with_context("property", PROPERTY));
         };
         let scd = serde_json::from_str(said).map_err(|e| {
-            Error::new(ErrorKind::Corrupt, "the table does not say what history it is")
+            Error::new(ErrorKind::Corrupt, "the table's definition of the history is invalid")
                 .with_context("property", PROPERTY)
                 .with_source(e)
         })?;
         Ok(Self { table, scd })
     }
 
-    /// The Hudi table: its timeline, retention, time travel. To write to it by other ways than [`Scd2Table::apply`] breaks
-    /// the history.
+    /// Returns the Hudi table: its timeline, retention, time travel. Writing to it in any other way than
+    /// [`Scd2Table::apply`] corrupts the history.
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// How changes become rows.
+    /// Returns the definition of the history.
     pub fn definition(&self) -> &Scd2 {
         &self.scd
     }
 
-    /// Brings changes into the history, in one commit of the rows that differ; if none do, there is no commit.
+    /// Merges changes into the history, in one commit of the rows that differ; if none differ, there is no
+    /// commit.
     ///
-    /// The changes may come in any order, and in any batches (see [`Scd2`]).
+    /// The changes may arrive in any order and in any batches (see [`Scd2`]).
     ///
     /// # Errors
     /// As [`Scd2::merge`] and [`Table::upsert`].
     pub async fn apply(&self, changes: &[RecordBatch]) -> Result<Scd2Report> {
         let mut watch = Watch::start();
         let mut report = Scd2Report::default();
-        // From the first look at the stored rows to the commit: what is merged must be what is replaced.
+        // The turn covers everything from the first read of stored rows to the commit, because the merged
+        // rows must be the replaced ones.
         let turn = self.table.turn().await?;
         report.commit.time.wait = watch.lap();
         let applied = self.apply_in_turn(&turn, changes, &mut report, &mut watch).await;
@@ -222,7 +227,7 @@ impl Scd2Table {
         self.table.change_in_turn(turn, rows, is_delete, &mut report.commit, watch).await
     }
 
-    /// The whole history: a row for each state of each key, by key and time.
+    /// Returns the whole history: a row for each state of each key, by key and time.
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -230,8 +235,8 @@ impl Scd2Table {
         self.read(Query::snapshot()).await
     }
 
-    /// The history as a read of the table gives it: as of an instant, for one. (This is what was known then; what was
-    /// valid at a time is what [`Scd2Table::dimension`] tells.)
+    /// Returns the history as read from the table, for example as of an instant. (That is the knowledge at
+    /// that time; [`Scd2Table::dimension`] finds the states valid at a time.)
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -240,7 +245,7 @@ impl Scd2Table {
         self.shown(&batches)
     }
 
-    /// The states that are valid still, by key.
+    /// Returns the states that are still valid, by key.
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -251,16 +256,18 @@ impl Scd2Table {
         filter_record_batch(&rows, current).map_err(impossible)
     }
 
-    /// The states of some keys, by key and time: `keys` has the key columns of the history, and a row for each key.
+    /// Returns the states of some keys, by key and time: `keys` has the key columns of the history, and one
+    /// row per key.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if `keys` lacks a key column or has one of another type; else as [`Table::read`].
+    /// [`ErrorKind::InvalidInput`] if `keys` lacks a key column or has one of a different type; otherwise as
+    /// [`Table::read`].
     pub async fn history(&self, keys: &RecordBatch) -> Result<RecordBatch> {
         let stored = self.stored(std::slice::from_ref(keys)).await?;
         self.shown(&[stored])
     }
 
-    /// The history as a dimension to look facts up in. Build it once for a snapshot of the table.
+    /// Returns the history as a dimension for lookups. Build it once for a snapshot of the table.
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -270,7 +277,7 @@ impl Scd2Table {
         Dimension::history(&rows, &keys, self.scd.valid_from(), self.scd.valid_to())
     }
 
-    /// All stored rows of the keys that are in these batches.
+    /// Returns all stored rows of the keys in these batches.
     async fn stored(&self, batches: &[RecordBatch]) -> Result<RecordBatch> {
         let view = self.table.view().await?;
         let data = self.table.schema_of(&view)?;
@@ -310,7 +317,7 @@ impl Scd2Table {
         conform(&batch, keys)
     }
 
-    /// The visible rows, by key and time.
+    /// Returns the visible rows, by key and time.
     fn shown(&self, stored: &[RecordBatch]) -> Result<RecordBatch> {
         let schema = stored.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         let rows = self.scd.visible(&concat_batches(&schema, stored).map_err(impossible)?)?;
@@ -324,17 +331,17 @@ impl Scd2Table {
 }
 
 impl Table {
-    /// Whether this is the table of a history (SCD type 2), which [`Scd2Table::of`] opens.
+    /// Returns `true` if this is the table of a history (SCD type 2), which [`Scd2Table::of`] opens.
     pub fn is_history(&self) -> bool {
         self.inner.properties.raw().contains_key(PROPERTY)
     }
 }
 
 fn no_history(name: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, "stored rows are no history of this definition")
+    Error::new(ErrorKind::Corrupt, "stored rows are not a history of this definition")
         .with_context("column", name)
 }
 
 fn impossible(e: arrow::error::ArrowError) -> Error {
-    Error::new(ErrorKind::InvalidInput, "changes and history do not fit together").with_source(e)
+    Error::new(ErrorKind::InvalidInput, "changes and history have conflicting columns").with_source(e)
 }

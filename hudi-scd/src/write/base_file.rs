@@ -1,5 +1,5 @@
-//! Encoding a base file as Spark's writer does: v1 pages, dictionaries, statistics, the five meta columns, decimals as
-//! fixed-length bytes, and a footer with key range and bloom filter.
+//! Encodes a base file like Spark's writer: v1 pages, dictionaries, statistics, the five meta columns,
+//! decimals as fixed-length bytes, and a footer with key range and bloom filter.
 
 use std::{io::Write, ops::Range, sync::Arc};
 
@@ -36,26 +36,26 @@ use crate::{
 
 const FOOTER_AVRO_SCHEMA: &str = "parquet.avro.schema";
 const FOOTER_MODEL: &str = "writer.model.name";
-/// Rows of which a dictionary shows whether it pays.
+/// The number of rows after which the benefit of a dictionary is evaluated.
 const DICTIONARY_TRIAL_ROWS: i64 = 32 * 1024;
 const BLOOM_ENTRIES: std::ops::RangeInclusive<u32> = 1_000..=60_000;
 
-/// A row group is ended when it has so many rows, or so many bytes.
+/// The maximum rows of a row group; it also ends at [`GROUP_BYTES`].
 const GROUP_ROWS: usize = 128 * 1024;
-/// See [`GROUP_ROWS`].
+/// The maximum bytes of a row group.
 const GROUP_BYTES: usize = 32 * 1024 * 1024;
 
-/// What all files of a commit have in common.
+/// The common properties of all files of a commit.
 #[derive(Debug)]
 pub(crate) struct FileFormat {
-    /// Meta and data columns as Arrow hands them over.
+    /// Meta and data columns as Arrow types.
     schema: SchemaRef,
     parquet: SchemaDescriptor,
-    /// For each column its leaf columns in the Parquet schema.
+    /// The leaf columns of each column in the Parquet schema.
     leaves: Vec<Range<usize>>,
     avro: String,
     codec: Compression,
-    /// Columns in which no value comes twice.
+    /// Columns without duplicate values.
     unique: Vec<String>,
     bloom_entries: Option<u32>,
     bloom_fpp: f64,
@@ -75,7 +75,7 @@ impl FileFormat {
         let name = schema::sanitize_name(table_name);
         let parquet =
             parquet_schema(&stored, &format!("hoodie.{name}.{name}_record")).map_err(unsupported)?;
-        // The name of the file is the same in every row, so it is handed over once.
+        // The name of the file is the same in every row, so it is passed once.
         let one_value = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
         let fields: Vec<FieldRef> = stored
             .fields()
@@ -107,12 +107,12 @@ impl FileFormat {
         })
     }
 
-    /// The number of meta and data columns.
+    /// Returns the number of meta and data columns.
     pub(crate) fn columns(&self) -> usize {
         self.leaves.len()
     }
 
-    /// The leaf columns of a column.
+    /// Returns the leaf columns of a column.
     pub(crate) fn leaves(&self, column: usize) -> Range<usize> {
         self.leaves[column].clone()
     }
@@ -121,12 +121,12 @@ impl FileFormat {
         self.parquet.column(leaf)
     }
 
-    /// A column as Arrow hands it over.
+    /// Returns a column's Arrow field.
     pub(crate) fn field(&self, column: usize) -> &Field {
         self.schema.field(column)
     }
 
-    /// Whether a column of a stored file has the leaf columns that it would have here.
+    /// Returns `true` if a column of a stored file has the same leaf columns as in this format.
     pub(crate) fn takes_as_is(&self, column: usize, file: &OpenFile, leaves: &[usize]) -> bool {
         let stored = file.footer().metadata().file_metadata().schema_descr();
         let range = self.leaves[column].clone();
@@ -134,12 +134,12 @@ impl FileFormat {
             && range.zip(leaves).all(|(here, there)| self.parquet.column(here) == stored.column(*there))
     }
 
-    /// Whether pages are compressed so fast that it pays to patch them.
+    /// Returns `true` if pages are compressed so fast that patching them is worthwhile.
     pub(crate) fn is_patchable(&self) -> bool {
         self.codec == Compression::SNAPPY
     }
 
-    /// Rows as a Parquet file of their own, all of its values plain and not compressed.
+    /// Encodes rows as a separate Parquet file, with plain, uncompressed values.
     pub(crate) fn plain(&self, columns: &[ArrayRef]) -> Result<Bytes> {
         let properties = WriterProperties::builder()
             .set_compression(Compression::UNCOMPRESSED)
@@ -189,11 +189,11 @@ impl FileFormat {
     }
 }
 
-/// Whether the stored file kept a column without a dictionary, or with one that took most of the column: then the next
-/// version is spared the attempt.
+/// Returns `true` if the stored file has a column without a dictionary, or with one that took most of the
+/// column. The next version then does not try a dictionary.
 fn dictionary_was_vain(old: &OpenFile, path: &ColumnPath) -> bool {
     let groups = old.footer().metadata().row_groups();
-    // The largest group: what a handful of rows says about dictionaries means little.
+    // The largest group, because a few rows give a poor estimate of dictionaries.
     let Some(group) = groups.iter().max_by_key(|group| group.num_rows()) else { return false };
     let Some(chunk) = group.columns().iter().find(|chunk| chunk.column_path() == path) else { return false };
     match chunk.dictionary_page_offset() {
@@ -217,7 +217,7 @@ pub(crate) struct BaseFileWriter<W: Write + Send> {
     format: Arc<FileFormat>,
     file: SerializedFileWriter<W>,
     groups: ArrowRowGroupWriterFactory,
-    /// The row group that rows are added to.
+    /// The row group to which rows are added.
     open: Option<OpenGroup>,
     name: Arc<StringArray>,
     keys: FileKeys,
@@ -226,31 +226,32 @@ pub(crate) struct BaseFileWriter<W: Write + Send> {
 
 struct OpenGroup {
     columns: Vec<ArrowColumnWriter>,
-    /// Which leaf columns may hold a NaN.
+    /// The leaf columns that may contain a NaN.
     nan: Vec<bool>,
     rows: usize,
 }
 
-/// What the version before knew of its keys, which need not be found out again.
+/// Facts about the keys of the previous version, which need not be computed again.
 #[derive(Debug, Default)]
 pub(crate) struct KnownKeys {
     pub(crate) bloom: Option<BloomFilter>,
-    /// How many keys come to them.
+    /// The number of additional keys.
     pub(crate) new: u64,
-    /// Only if no row of it goes: a range too wide costs others a look into the file, but it would never shrink.
+    /// Set only if no row is removed: a range that is too wide only costs extra reads, but it would never
+    /// shrink.
     pub(crate) range: Option<(String, String)>,
 }
 
-/// Where rows that are written come from.
+/// The origin of written rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {
-    /// From the version before: the same keys, though a row may be new.
+    /// The previous version: the keys are the same, though a row may be new.
     Stored,
-    /// They are new to this file.
+    /// They are new in this file.
     New,
 }
 
-/// The meta columns of some rows, but for the name of the file.
+/// The meta columns of some rows, except the name of the file.
 pub(crate) struct MetaColumns {
     pub(crate) commit_time: ArrayRef,
     pub(crate) commit_seqno: ArrayRef,
@@ -258,15 +259,15 @@ pub(crate) struct MetaColumns {
     pub(crate) partition_path: ArrayRef,
 }
 
-/// A column chunk of a row group that is written whole.
+/// A column chunk of a row group that is written as a whole.
 pub(crate) enum Chunk {
     Encoded(Box<ArrowColumnChunk>),
-    /// Bytes that are done: of the version before, as they are or patched, or of one value.
+    /// Finished bytes: those of the previous version, unchanged or patched, or those of a single value.
     Stored(Source, Box<ColumnCloseResult>),
 }
 
 impl<W: Write + Send> BaseFileWriter<W> {
-    /// Begins a file of `rows` rows, the next version of `old`.
+    /// Starts a file of `rows` rows, the next version of `old`.
     pub(crate) fn new(
         format: Arc<FileFormat>,
         out: W,
@@ -290,12 +291,12 @@ impl<W: Write + Send> BaseFileWriter<W> {
         })
     }
 
-    /// Rows written so far.
+    /// Returns the number of rows written so far.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The name of the file.
+    /// Returns the name of the file.
     pub(crate) fn name(&self) -> &str {
         self.name.value(0)
     }
@@ -304,7 +305,7 @@ impl<W: Write + Send> BaseFileWriter<W> {
         &mut self.keys
     }
 
-    /// The column of file names for so many rows.
+    /// Returns the column of file names for a number of rows.
     pub(crate) fn names(&self, rows: usize) -> ArrayRef {
         Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0; rows]), self.name.clone()))
     }
@@ -340,14 +341,14 @@ impl<W: Write + Send> BaseFileWriter<W> {
         if is_full { self.end_group() } else { Ok(()) }
     }
 
-    /// Ends the row group that rows were added to.
+    /// Ends the current row group.
     pub(crate) fn end_group(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let chunks = open.columns.into_iter().zip(open.nan).map(|(column, nan)| encoded(column, nan));
         self.put_group(chunks.collect::<Result<_>>()?)
     }
 
-    /// Writers of the columns of a row group that is encoded elsewhere, leaf by leaf.
+    /// Returns writers for the columns of a row group that is encoded elsewhere, by leaf.
     pub(crate) fn column_writers(&self) -> Result<Vec<ArrowColumnWriter>> {
         self.groups.create_column_writers(self.file.flushed_row_groups().len()).map_err(unsupported)
     }
@@ -371,7 +372,7 @@ impl<W: Write + Send> BaseFileWriter<W> {
         group.close().map(drop).map_err(unsupported)
     }
 
-    /// Ends the file with its footer; what it was written into, and how many rows it has.
+    /// Ends the file with its footer; returns its sink and its number of rows.
     pub(crate) fn finish(mut self) -> Result<(W, u64)> {
         self.end_group()?;
         for entry in self.keys.footer() {
@@ -382,7 +383,7 @@ impl<W: Write + Send> BaseFileWriter<W> {
     }
 }
 
-/// Encodes one column of a row group: values of all of its rows, in batches.
+/// Encodes one column of a row group: the values of all of its rows, in batches.
 pub(crate) fn encode_column(
     field: &Field,
     mut writers: Vec<ArrowColumnWriter>,
@@ -400,7 +401,7 @@ pub(crate) fn encode_column(
     writers.into_iter().map(|writer| encoded(writer, nan)).collect()
 }
 
-/// The chunk that a writer made, of values with a NaN or without.
+/// Returns the chunk of a writer, whose values include a NaN or not.
 fn encoded(writer: ArrowColumnWriter, nan: bool) -> Result<Chunk> {
     let mut chunk = writer.close().map_err(unsupported)?;
     if nan {
@@ -409,13 +410,13 @@ fn encoded(writer: ArrowColumnWriter, nan: bool) -> Result<Chunk> {
     Ok(Chunk::Encoded(Box::new(chunk)))
 }
 
-/// What the footer says of the record keys.
+/// The footer entries of the record keys.
 pub(crate) struct FileKeys {
     bloom: BloomFilter,
-    /// Whether the filter held the stored rows' keys from the start.
+    /// The filter contained the stored rows' keys from the start.
     bloom_has_stored: bool,
     range: Option<(String, String)>,
-    /// Whether the range is that of the stored rows from the start.
+    /// The range included the stored rows' keys from the start.
     range_has_stored: bool,
 }
 
@@ -440,7 +441,7 @@ impl FileKeys {
         }
     }
 
-    /// Whether nothing has to be found out about the stored rows' keys.
+    /// Returns `true` if nothing has to be computed for the stored rows' keys.
     pub(crate) fn know_stored(&self) -> bool {
         self.bloom_has_stored && self.range_has_stored
     }
@@ -457,7 +458,7 @@ impl FileKeys {
     }
 
     fn widen_range(&mut self, keys: &StringArray) {
-        // Java's order is that of bytes as long as all is ASCII, and for that Arrow has a kernel.
+        // Java's order equals that of bytes while all characters are ASCII, and Arrow has a kernel for that.
         let (min, max) = if keys.value_data().is_ascii() {
             (min_string(keys), max_string(keys))
         } else {
@@ -487,8 +488,8 @@ impl FileKeys {
     }
 }
 
-/// Whether the filter of the version before will do: it has room for the new keys, a lookup asks few rows of it, and
-/// most of its keys are still there.
+/// Returns `true` if the previous version's filter can be reused: it has room for the new keys, a lookup
+/// checks few of its rows, and most of its keys still exist.
 fn is_good_for(filter: &BloomFilter, entries: u32, rows: u64, new: u64) -> bool {
     const ROWS_ASKED: u32 = 4;
     let Some((per_row, keys)) = filter.fill() else { return false };
@@ -505,8 +506,8 @@ pub(super) fn unsupported(cause: ParquetError) -> Error {
     Error::new(ErrorKind::InvalidInput, "the rows cannot be written as Parquet").with_source(cause)
 }
 
-/// The Parquet schema that Spark's writer makes of the columns: Arrow's own, but for decimals, which Arrow would keep
-/// as integers where they fit, and which the next Java upsert would then corrupt.
+/// Returns the Parquet schema of Spark's writer for the columns. It is Arrow's own except for decimals, which
+/// Arrow would store as integers if they fit, and which the next Java upsert would then corrupt.
 fn parquet_schema(schema: &Schema, root: &str) -> Result<SchemaDescriptor, ParquetError> {
     let arrow = ArrowSchemaConverter::new().with_coerce_types(true).schema_root(root).convert(schema)?;
     let fields =

@@ -1,11 +1,12 @@
-//! Bulk insert: every row is new, so nothing is looked up.
+//! Bulk insert: every row is new, so no key is looked up.
 
 use std::collections::BTreeMap;
 
 use super::{incoming::Incoming, report::CommitReport, tag::Tagged};
 use crate::base_file::java_order;
 
-/// The rows by partition, sorted by key: ranges of keys in the footers that overlap little make later lookups cheap.
+/// Sorts the rows by partition and key, because footers with little overlap between key ranges make later
+/// lookups cheap.
 pub(crate) fn tag(incoming: &Incoming, report: &mut CommitReport) -> Tagged {
     let mut new_rows: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for row in 0..incoming.len() {

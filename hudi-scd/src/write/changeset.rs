@@ -1,4 +1,4 @@
-//! What a write changes, file by file: in memory if the input is one chunk, else on the local disk.
+//! The changes of a write, file by file: in memory if the input is one chunk, otherwise on the local disk.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, index::IndexedFile, options::TableOptions};
 
-/// What a write changes.
+/// The changes of a write.
 #[derive(Debug)]
 pub(crate) struct Changeset {
     /// The data columns of the table after this write.
@@ -31,12 +31,12 @@ pub(crate) struct Changeset {
     pub(crate) new_rows: BTreeMap<String, Appends>,
     /// Keys that this write deletes.
     pub(crate) deleted: Deleted,
-    /// What an incoming row takes in memory.
+    /// The memory of an incoming row.
     pub(crate) row_bytes: u64,
 }
 
 impl Changeset {
-    /// The changes that one chunk of rows makes.
+    /// Creates the changes of a single chunk of rows.
     pub(crate) fn in_memory(incoming: Incoming, tagged: Tagged) -> Self {
         let incoming = Arc::new(incoming);
         let Tagged { files, edits, new_rows, deleted } = tagged;
@@ -59,7 +59,7 @@ impl Changeset {
     }
 }
 
-/// A [`Changeset`] that grows chunk by chunk.
+/// A [`Changeset`] that is collected chunk by chunk.
 pub(crate) struct Collecting {
     options: TableOptions,
     files: Vec<IndexedFile>,
@@ -81,7 +81,7 @@ impl Collecting {
         }
     }
 
-    /// Takes the changes of a chunk, of keys that no other chunk has. This is work for a thread that may block.
+    /// Adds the changes of a chunk, whose keys are in no other chunk. This must run on a blocking thread.
     pub(crate) fn add(&mut self, incoming: &Incoming, tagged: Tagged) -> Result<()> {
         let Tagged { files, edits, new_rows, deleted } = tagged;
         self.files = files;
@@ -152,7 +152,7 @@ fn range(batches: &[usize]) -> std::ops::Range<usize> {
     batches.first().map_or(0..0, |first| *first..first + batches.len())
 }
 
-/// What a row takes in memory.
+/// Returns the memory of a row.
 fn row_bytes(rows: &RecordBatch) -> u64 {
     (size_of_rows(rows) / rows.num_rows().max(1)) as u64
 }
@@ -166,10 +166,10 @@ fn spilled_schema(columns: &Schema) -> Schema {
     Schema::new(columns.fields().iter().cloned().chain(extra).collect::<Vec<_>>())
 }
 
-/// Incoming rows as they are kept on the local disk: a null row where a stored row goes.
+/// Converts incoming rows to their spilled form: a null row for the removal of a stored row.
 fn spilled(incoming: &Incoming, rows: &UInt32Array, positions: UInt64Array) -> Result<RecordBatch> {
     let failed = |cause: ArrowError| {
-        Error::new(ErrorKind::InvalidInput, "the incoming rows cannot be taken").with_source(cause)
+        Error::new(ErrorKind::InvalidInput, "the incoming rows cannot be selected").with_source(cause)
     };
     let data = take_record_batch(&incoming.rows, rows).map_err(failed)?;
     let keys = arrow::compute::take(incoming.keys.as_ref(), rows, None).map_err(failed)?;

@@ -1,7 +1,8 @@
-//! Record keys of several columns that have one text.
+//! Record keys of several columns with the same text.
 //!
-//! Hudi writes them as `a:x,b:1`, without escapes, and NULL as `__null__`: the keys `("x,b:1", "2")` and `("x", "1,b:2")` are
-//! both `a:x,b:1,b:2`. Java's writer takes such rows for one and loses one of them; a write of this crate is refused.
+//! Hudi formats them as `a:x,b:1`, without escapes, and NULL as `__null__`: the keys `("x,b:1", "2")` and
+//! `("x", "1,b:2")` are both `a:x,b:1,b:2`. Java's writer treats such rows as one and loses one of them; this
+//! crate refuses the write.
 
 use std::cmp::Ordering;
 
@@ -21,7 +22,8 @@ use crate::{
     table::Table,
 };
 
-/// What the value of a column is followed by in a key, and what stands for values that have no text.
+/// The separators after the value of each column in a key, and the texts of values without a text of their
+/// own.
 pub(super) struct Texts(Vec<String>);
 
 impl Texts {
@@ -60,14 +62,14 @@ impl<'a> Pair<'a> {
         Ok(Self { left, right, fields, compare })
     }
 
-    /// Refuses two rows of one key text whose columns differ.
+    /// Refuses two rows with the same key text and different columns.
     pub(super) fn check(&self, key: &str, left: usize, right: usize) -> Result<()> {
         if self.compare.iter().all(|compare| compare(left, right) == Ordering::Equal) {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::InvalidInput,
-            "two record keys have the same text, and Hudi's writers would take their rows for one",
+            "two record keys have the same text, and Hudi's writers would treat their rows as one",
         )
         .with_context("key", key)
         .with_context("one", values(self.left, self.fields, left))
@@ -82,7 +84,7 @@ fn column<'a>(rows: &'a RecordBatch, field: &str) -> Result<&'a ArrayRef> {
     })
 }
 
-/// The values of a row's record key columns, in quotes so that it shows where each ends.
+/// Formats the values of a row's record key columns, in quotes to show their ends.
 fn values(rows: &RecordBatch, fields: &[String], row: usize) -> String {
     let options = FormatOptions::default();
     let value = |field: &String| {
@@ -93,7 +95,7 @@ fn values(rows: &RecordBatch, fields: &[String], row: usize) -> String {
     fields.iter().filter_map(value).collect::<Vec<_>>().join(" and ")
 }
 
-/// Refuses an incoming row whose key has the text of a stored row's key and other columns.
+/// Refuses an incoming row whose key text equals that of a stored row with different columns.
 pub(super) async fn check_stored(
     table: &Table,
     incoming: &Incoming,

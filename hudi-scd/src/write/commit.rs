@@ -1,12 +1,13 @@
 //! Committing: requested, inflight, markers and files, completed.
 //!
-//! Readers see nothing before the last file, `{ts}.commit`, is there, and everything from then on. Each base file has
-//! a marker before it is written, so that what a dead writer left can be found.
+//! Readers see no part of a commit before its last file, `{ts}.commit`, exists, and all of it from then on.
+//! Each base file has a marker before it is written, so that the files of a dead writer can be found.
 //!
-//! What completes a commit is a copy, made by the storage itself, of its inflight file, which says by then what was
-//! done. Whoever takes a table over deletes the inflight files of those before him first (see
-//! [rollback](super::rollback)): a writer that was only asleep, and wakes up after its last look at the lock, has nothing
-//! left to copy. A put of the completed file would go through, for a commit whose files are gone.
+//! A commit is completed by a copy, made by the storage itself, of its inflight file, which by then contains
+//! the commit's metadata. A writer that takes the table over first deletes the inflight files of earlier
+//! writers (see [rollback](super::rollback)). A suspended writer that resumes after its last check of the
+//! lock then has nothing to copy. A put of the completed file would succeed, for a commit whose files were
+//! deleted.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,7 +35,7 @@ use crate::{
     timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
 };
 
-/// What a commit says that it was.
+/// The operation recorded in the commit metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Upsert,
@@ -66,7 +67,7 @@ impl Operation {
         }
     }
 
-    /// What Spark writes.
+    /// Returns Spark's name.
     fn as_str(self) -> &'static str {
         match self {
             Self::Upsert => "UPSERT",
@@ -80,7 +81,7 @@ impl Operation {
     }
 }
 
-/// A commit about to be made.
+/// A commit that is about to be made.
 pub(crate) struct Commit<'a> {
     pub(crate) table: &'a Table,
     pub(crate) turn: &'a Turn<'a>,
@@ -88,7 +89,7 @@ pub(crate) struct Commit<'a> {
     pub(crate) operation: Operation,
     /// The data columns.
     pub(crate) avro: String,
-    /// The file groups in whose place the new ones are put.
+    /// The file groups that the new ones replace.
     pub(crate) replaced: Replaced,
 }
 
@@ -132,7 +133,7 @@ impl Commit<'_> {
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
         report.time.commit += watch.lap();
 
-        // Cores that files leave idle, the last ones above all, work on columns.
+        // Idle cores, above all while the last files are written, work on columns.
         let parallelism = table.inner.options.parallelism;
         let threads = (4 * parallelism).div_ceil(tasks.len().max(1)).clamp(1, parallelism);
         let files = Files { instant, request, format, schema, threads };
@@ -162,34 +163,34 @@ impl Commit<'_> {
         }
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
         heartbeat.stop().await;
-        // The commit stands; markers that stay behind after an error here would only be litter.
+        // The commit is complete; markers that remain after an error are harmless.
         if let Err(error) = table.remove_known_markers(instant, markers).await {
-            tracing::warn!(%instant, %error, "markers of a completed commit stay behind");
+            tracing::warn!(%instant, %error, "markers of a completed commit could not be deleted");
         }
         report.time.commit += watch.lap();
         Ok(())
     }
 }
 
-/// What the files of a commit have in common.
+/// The common parameters of a commit's files.
 struct Files {
     instant: Instant,
     /// The file that requests the commit.
     request: Path,
     format: Arc<FileFormat>,
     schema: SchemaRef,
-    /// Threads for each.
+    /// The number of threads for each file.
     threads: usize,
 }
 
-/// The name of the base file that a task writes.
+/// Returns the name of the base file that a task writes.
 fn file_name(instant: Instant, number: usize, task: &FileTask) -> String {
     let write_token = format!("{number}-0-{number}");
     BaseFileName { file_id: task.file_id.clone(), write_token, instant }.to_string()
 }
 
 impl Table {
-    /// The marker of the base file that a task writes.
+    /// Returns the marker of the base file that a task writes.
     fn marker(&self, instant: Instant, number: usize, task: &FileTask) -> Result<Path> {
         let path = layout::in_partition(&task.partition, &file_name(instant, number, task));
         self.inner.layout.marker(instant, &path, if task.old.is_none() { "CREATE" } else { "MERGE" })
@@ -264,10 +265,11 @@ impl Table {
     }
 }
 
-/// Finds out whether a commit completed whose last request failed. An error other than [`ErrorKind::Unknown`] means that it did
-/// not, and will not.
+/// Determines the outcome of a commit whose last request failed. An error other than [`ErrorKind::Unknown`]
+/// means that it did not complete, and will not.
 ///
-/// The request may have taken effect, and may still do so. It cannot any more once its source, the inflight file, is gone.
+/// The request may have taken effect, and may still take effect until its source, the inflight file, is
+/// deleted.
 async fn look_up(
     store: &dyn ObjectStore,
     instant: Instant,
@@ -276,9 +278,9 @@ async fn look_up(
     failed: Error,
 ) -> Result<()> {
     let unknown = |cause: Error| {
-        Error::new(ErrorKind::Unknown { instant }, "the storage does not answer whether the commit completed")
+        Error::new(ErrorKind::Unknown { instant }, "the storage does not report whether the commit completed")
             .with_context("instant", instant)
-            .with_context("hint", "`Table::settle` finds out")
+            .with_context("hint", "`Table::settle` determines the outcome")
             .with_source(cause)
     };
     let is_completed = async || Ok(storage::written_at(store, completed).await.map_err(unknown)?.is_some());
@@ -292,12 +294,12 @@ async fn look_up(
     if is_completed().await? { Ok(()) } else { Err(failed) }
 }
 
-/// What it means that a file of an unfinished commit is gone.
+/// Converts the error of a missing file of an unfinished commit.
 fn undone(instant: Instant, error: Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound => Error::new(
             ErrorKind::Conflict,
-            "another writer took the table over, as the lease had ended, and undid this write",
+            "another writer took the table over after the lease expired, and undid this write",
         )
         .with_context("instant", instant)
         .with_source(error),
@@ -305,7 +307,7 @@ fn undone(instant: Instant, error: Error) -> Error {
     }
 }
 
-/// What an inflight commit says that it is going to do.
+/// Returns the planned writes for an inflight commit.
 fn planned(tasks: &[FileTask]) -> BTreeMap<String, Vec<WriteStat>> {
     let mut planned: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
     for task in tasks {
@@ -321,7 +323,7 @@ fn planned(tasks: &[FileTask]) -> BTreeMap<String, Vec<WriteStat>> {
     planned
 }
 
-/// The file that says that a folder is a partition, and how deep it lies.
+/// Returns the file that marks a folder as a partition, with its depth.
 fn partition_metadata(instant: Instant, partition: &str, now: jiff::Timestamp) -> String {
     let depth = if partition.is_empty() { 0 } else { partition.split('/').count() };
     format!("#partition metadata\n#{}\ncommitTime={instant}\npartitionDepth={depth}\n", java_date(now))

@@ -1,12 +1,13 @@
-//! Heartbeats: files by which writers that share a table show that they are alive.
+//! Heartbeats: files with which writers that share a table show that they are alive.
 //!
-//! Under optimistic concurrency control Hudi's writers hold the lock only while they commit, and clean up lazily: an instant that
-//! is pending counts as dead, and is rolled back, if its file `.hoodie/.heartbeat/{instant}` is missing or was not written for two
-//! minutes (`HoodieHeartbeatClient`, `hoodie.client.heartbeat.*`). A writer of this crate holds the lock all the time; it writes
-//! the file for the others, before the instant appears, and again each minute.
+//! Under optimistic concurrency control Hudi's writers hold the lock only while they commit, and clean up
+//! lazily. A pending instant counts as dead, and is rolled back, if its file `.hoodie/.heartbeat/{instant}`
+//! is missing or was not written for two minutes (`HoodieHeartbeatClient`, `hoodie.client.heartbeat.*`). A
+//! writer of this crate holds the lock for the whole write. It writes the file for the other writers, before
+//! the instant appears, and again each minute.
 //!
-//! Hudi's files are empty, and Hudi looks at their age only. Ours have a content: when the lock is held, the writer of such a
-//! file is dead, however new the file is.
+//! Hudi's files are empty, and Hudi checks only their age. The files of this crate have content: while the
+//! lock is held by another process, the writer of such a file is dead, however new the file is.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -33,10 +34,10 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The age at which a heartbeat counts as that of a dead writer: two intervals
 /// (`hoodie.client.heartbeat.tolerable.misses`).
 const EXPIRED: SignedDuration = SignedDuration::from_secs(120);
-/// The content of a heartbeat of a writer that holds the table's lock while it is at work.
+/// The content of a heartbeat whose writer holds the table's lock for the whole write.
 const UNDER_LOCK: &[u8] = b"hudi-scd";
 
-/// The heartbeat of a commit. It ends when this is dropped; the file stays then, as that of a dead writer does.
+/// The heartbeat of a commit. It stops when this is dropped; the file then remains, as after a crash.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     stop: Option<oneshot::Sender<()>>,
@@ -44,7 +45,7 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Writes the first heartbeat, and goes on with it.
+    /// Writes the first heartbeat, and starts the periodic ones.
     pub(crate) async fn start(table: &Table, instant: Instant) -> Result<Self> {
         let path = table.inner.layout.heartbeat(instant)?;
         storage::write(table.store(), &path, UNDER_LOCK.to_vec()).await?;
@@ -53,10 +54,10 @@ impl Heartbeat {
         Ok(Self { stop: Some(stop), beating })
     }
 
-    /// Ends it, so that the file can be deleted.
+    /// Stops it, so that the file can be deleted.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
-        // A beat that is being written would be there again after the deletion.
+        // A heartbeat that is being written would create the file again after the deletion.
         let _ = (&mut self.beating).await;
     }
 }
@@ -83,7 +84,7 @@ async fn beat(store: Arc<dyn ObjectStore>, path: Path, mut stopped: oneshot::Rec
     }
 }
 
-/// Whether the writer of a pending instant is at work. The caller holds the table's lock.
+/// Returns `true` if the writer of a pending instant is alive. The caller holds the table's lock.
 pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
     let path = table.inner.layout.heartbeat(instant)?;
     let found = match table.store().get(&path).await {
@@ -100,11 +101,11 @@ pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
     Ok(storage_time(table).await?.duration_since(written) < EXPIRED)
 }
 
-/// Deletes the heartbeats of dead writers whose instants are not pending. Hudi's eager rollback leaves the file behind, and a
-/// writer may die before its instant is there, or just after its commit.
+/// Deletes the heartbeats of dead writers whose instants are not pending. Hudi's eager rollback leaves the
+/// file behind, and a writer may die before its instant exists, or just after its commit.
 ///
-/// The caller holds the table's lock, and has rolled back what dead writers left pending. An empty file may be that of a writer
-/// of Hudi that is about to request its instant: it goes when it has expired.
+/// The caller holds the table's lock, and has rolled back the pending writes of dead writers. An empty file
+/// may belong to a Hudi writer that is about to request its instant; it is deleted when it has expired.
 pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
     if !table.inner.has_heartbeats.load(Ordering::Relaxed) {
         return Ok(());
@@ -141,7 +142,7 @@ pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
     Ok(())
 }
 
-/// The time by the storage's own clock, which dates its files: this machine's may be minutes off.
+/// Returns the storage's time, which dates its files; this machine's clock may be minutes off.
 async fn storage_time(table: &Table) -> Result<Timestamp> {
     let probe = table.inner.layout.clock_probe()?;
     storage::write(table.store(), &probe, Vec::new()).await?;

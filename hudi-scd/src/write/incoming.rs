@@ -1,4 +1,5 @@
-//! What comes in: rows under the table's schema, their keys and partitions, and the one row of each key that counts.
+//! Incoming rows: converted to the table's schema, with their keys and partitions, reduced to one row per
+//! key.
 
 use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
@@ -19,7 +20,7 @@ use crate::{
     view::View,
 };
 
-/// What the caller wants of the rows.
+/// The kind of change that the caller requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
     Upsert,
@@ -29,7 +30,7 @@ pub(crate) enum Intent {
     Overwrite,
 }
 
-/// Rows to be written, at most one of each key.
+/// Rows to write, at most one per key.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) intent: Intent,
@@ -39,10 +40,10 @@ pub(crate) struct Incoming {
     pub(crate) schema: SchemaRef,
     pub(crate) keys: Arc<StringArray>,
     pub(crate) partitions: Partitions,
-    /// The ordering values, if the table has an ordering column and they matter against stored rows.
+    /// The ordering values, if the table has an ordering column and they are compared with stored rows.
     pub(crate) ordering: Option<ArrayRef>,
     pub(super) deletes: Option<BooleanArray>,
-    /// Rows that the caller gave, superseded ones too.
+    /// Number of rows in the input, including superseded ones.
     pub(crate) total_rows: u64,
 }
 
@@ -65,7 +66,7 @@ impl Incoming {
         } else {
             let mut schema = match stored {
                 Ok(schema) => schema,
-                // A table of another engine, without any commit: the first batch says what it is.
+                // A table of another engine without commits: the first batch defines the schema.
                 Err(error) if error.kind() == ErrorKind::NotFound => match batches.first() {
                     Some(batch) => schema::stored(batch.schema_ref())?,
                     None => return Err(error),
@@ -90,13 +91,14 @@ impl Incoming {
         let winners = winners(&rows, &properties.record_key_fields, &keys, ordering.as_ref())?;
         let failed =
             |cause| Error::new(ErrorKind::InvalidInput, "the rows cannot be put in order").with_source(cause);
-        // A batch without superseded rows is left as it is.
+        // A batch without superseded rows is used unchanged.
         let all = winners.len() == rows.num_rows();
         let rows = if all { rows } else { take_record_batch(&rows, &winners).map_err(failed)? };
         let keys =
             if all { keys } else { take(&keys, &winners, None).map_err(failed)?.as_string::<i32>().clone() };
         let ordering = match ordering {
-            // Under commit time, and where everything stored goes, the incoming row wins, and the ordering value was for the batch alone.
+            // Under commit time, and where everything stored goes, the incoming row wins, and the ordering
+            // value was for the batch alone.
             _ if properties.merge == Merge::CommitTime || intent == Intent::Overwrite => None,
             Some(ordering) if !all => Some(take(&ordering, &winners, None).map_err(failed)?),
             ordering => ordering,
@@ -113,7 +115,7 @@ impl Incoming {
         Ok(incoming)
     }
 
-    /// Refuses NULL where the table's own schema does not allow it. A row that deletes need not say more than its key.
+    /// Refuses NULL if the table's own schema does not allow it. A deleting row needs only its key.
     fn check_required(&self, avro: &str) -> Result<()> {
         let declared = schema::from_avro(avro)?;
         let checked = schema::check_required(&self.rows, &declared);
@@ -127,7 +129,7 @@ impl Incoming {
         schema::check_required(&rows, &declared)
     }
 
-    /// Rows of which no two have the same key, out of `total_rows`.
+    /// Creates the rows of a write from rows with distinct keys, out of `total_rows`.
     pub(crate) fn distinct(
         table: &Table,
         intent: Intent,
@@ -160,12 +162,13 @@ impl Incoming {
         Ok(Self { intent, rows, schema, keys: Arc::new(keys), partitions, ordering, deletes, total_rows })
     }
 
-    /// The number of distinct keys.
+    /// Returns the number of distinct keys.
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Returns `true` if a row deletes its key whatever the stored ordering value is: it has none of its own.
+    /// Returns `true` if a row deletes its key whatever the stored ordering value is, because it has none of
+    /// its own.
     pub(crate) fn lacks_ordering(&self, row: usize) -> bool {
         self.ordering.as_ref().is_some_and(|ordering| ordering.is_null(row))
     }
@@ -178,8 +181,8 @@ impl Incoming {
     }
 }
 
-/// A whole number that became a floating-point one is written otherwise in keys and in paths: no stored row would be found
-/// again.
+/// Refuses key columns that change from integers to floating-point numbers: keys and paths would be formatted
+/// differently, and stored rows would not be found.
 fn check_key_types(known: &Schema, evolved: &Schema, properties: &TableProperties) -> Result<()> {
     for name in properties.record_key_fields.iter().chain(&properties.partition_fields) {
         let type_in =
@@ -200,7 +203,8 @@ fn check_key_types(known: &Schema, evolved: &Schema, properties: &TablePropertie
     Ok(())
 }
 
-/// All rows in one batch under the schema; Hudi's own columns, if a caller passes rows that were read, are left out.
+/// Concatenates all rows with the schema; Hudi's own columns, if a caller passes rows that were read, are
+/// dropped.
 fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Result<RecordBatch> {
     let mut before = 0;
     let conformed = batches
@@ -216,7 +220,7 @@ fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Resul
                 batch.clone()
             } else {
                 batch.project(&indices).map_err(|cause| {
-                    Error::new(ErrorKind::InvalidInput, "the batch is broken").with_source(cause)
+                    Error::new(ErrorKind::InvalidInput, "the batch is invalid").with_source(cause)
                 })?
             };
             if keys_only {
@@ -241,12 +245,12 @@ fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Resul
     match conformed.as_slice() {
         [one] => Ok(one.clone()),
         many => concat_batches(schema, many).map_err(|cause| {
-            Error::new(ErrorKind::InvalidInput, "the batches do not fit together").with_source(cause)
+            Error::new(ErrorKind::InvalidInput, "the batches have conflicting columns").with_source(cause)
         }),
     }
 }
 
-/// The ordering values of rows. A row that deletes its key may have none.
+/// Returns the ordering values of rows. A row that deletes its key may have none.
 pub(super) fn ordering_column(rows: &RecordBatch, properties: &TableProperties) -> Result<Option<ArrayRef>> {
     let Some(name) = &properties.ordering_field else { return Ok(None) };
     let column = rows.column_by_name(name).ok_or_else(|| {
@@ -271,16 +275,14 @@ fn deletes_column(rows: &RecordBatch) -> Result<Option<BooleanArray>> {
     let Some(column) = rows.column_by_name(schema::IS_DELETED_COLUMN) else { return Ok(None) };
     match column.as_boolean_opt() {
         Some(deletes) => Ok(Some(deletes.clone())),
-        // Hudi takes it for data then, and deletes nothing, which nobody means who calls a column so.
-        None => {
-            Err(Error::new(ErrorKind::InvalidInput, "the column that says what to delete is not boolean")
-                .with_context("column", schema::IS_DELETED_COLUMN)
-                .with_context("type", column.data_type()))
-        }
+        // Hudi would treat it as data and delete nothing, which cannot be the intention of this column name.
+        None => Err(Error::new(ErrorKind::InvalidInput, "the column that marks deletes is not boolean")
+            .with_context("column", schema::IS_DELETED_COLUMN)
+            .with_context("type", column.data_type())),
     }
 }
 
-/// Adds the key of the row that an error names; a row without its ordering value may be meant as a delete.
+/// Adds the key of the row that an error names; a row without an ordering value may be meant as a delete.
 fn with_key(error: Error, keys: &StringArray, ordering: Option<&str>) -> Error {
     let row = error.context("row").and_then(|row| row.parse::<usize>().ok());
     let Some(row) = row.filter(|row| *row < keys.len() && error.context("key").is_none()) else {
@@ -289,13 +291,13 @@ fn with_key(error: Error, keys: &StringArray, ordering: Option<&str>) -> Error {
     let error = error.with_context("key", keys.value(row));
     match ordering {
         Some(_) => {
-            error.with_context("way out", "give the row its value, or delete the key, which needs none")
+            error.with_context("way out", "set the ordering value, or delete the key, which needs none")
         }
         None => error,
     }
 }
 
-/// The row of each key that counts, in the order in which the keys first came.
+/// Returns the winning row of each key, in the order of first appearance of the keys.
 fn winners(
     rows: &RecordBatch,
     fields: &[String],
@@ -352,7 +354,8 @@ mod tests {
         let winners = |ordering| winners(&rows, &["k".to_owned()], &keys, ordering).unwrap();
         assert_eq!(winners(Some(&ordering)).values(), &[2, 4, 3]);
         assert_eq!(winners(None).values(), &[5, 4, 3]);
-        // A delete without an ordering value is newer than the rows before it, and older than those behind it.
+        // A delete without an ordering value is newer than the rows before it, and older than the rows after
+        // it.
         let ordering: ArrayRef =
             Arc::new(Int64Array::from(vec![Some(5), Some(1), None, Some(0), None, Some(6)]));
         assert_eq!(winners(Some(&ordering)).values(), &[5, 4, 3]);

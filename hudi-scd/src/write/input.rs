@@ -1,4 +1,4 @@
-//! What comes in: held in memory while it is little, else in sorted runs on the local disk.
+//! The input of a write: in memory if it is small, otherwise in sorted runs on the local disk.
 //!
 //! ```text
 //! stream -> hold -> (budget full: sort by record key, newest of each key) -> run
@@ -6,7 +6,7 @@
 //!                                                                            run             in the order of their keys
 //! ```
 //!
-//! The stream is taken before the table's lock: nobody waits for a slow source.
+//! The stream is read before the table is locked, so that no other writer waits for a slow source.
 
 use std::{cmp::Ordering, collections::BinaryHeap, pin::pin};
 
@@ -28,9 +28,9 @@ use crate::{
     properties::TableProperties, schema, table::Table, view::View,
 };
 
-/// Runs that are merged at a time: each has a batch in memory.
+/// The number of runs merged at a time; each has a batch in memory.
 const MAX_RUNS: usize = 64;
-/// The parts of the memory budget that a run, and a chunk of merged rows, may take: they are copied on their way.
+/// The share of the memory budget for a run, and for a chunk of merged rows: both are copied once.
 const SHARES: usize = 4;
 const KEY: &str = "__record_key";
 
@@ -43,18 +43,18 @@ pub(crate) enum Gathered {
 /// Rows on the local disk.
 pub(crate) struct Runs {
     runs: Vec<Run>,
-    /// Rows that came in.
+    /// Number of rows in the input.
     pub(crate) rows: u64,
 }
 
 /// Rows of distinct keys, in the order of their keys.
 struct Run {
     rows: Spill,
-    /// The data columns of the table, as far as the batches until then have made it.
+    /// The data columns of the table, evolved by the batches so far.
     schema: SchemaRef,
 }
 
-/// Takes all of a stream.
+/// Reads a stream to its end.
 pub(crate) async fn gather(
     table: &Table,
     rows: impl Stream<Item = Result<RecordBatch>> + Send,
@@ -100,7 +100,7 @@ impl Runs {
         Ok(())
     }
 
-    /// The rows as they are to be written: in chunks of distinct rows.
+    /// Returns the rows to write, in chunks of distinct rows.
     pub(crate) fn merge(self, table: &Table, view: &View, intent: Intent) -> Result<(Merger, SchemaRef)> {
         let properties = &table.inner.properties;
         let mut schema = match table.schema_of(view) {
@@ -155,7 +155,7 @@ fn join_runs(
     Ok(Run { rows: joined.finish()?, schema })
 }
 
-/// The columns that incoming rows have.
+/// Returns the columns of incoming rows.
 fn incoming_columns(schema: &SchemaRef, intent: Intent, properties: &TableProperties) -> Result<SchemaRef> {
     match intent {
         Intent::Delete => key_schema(schema, &properties.record_key_fields),
@@ -163,7 +163,7 @@ fn incoming_columns(schema: &SchemaRef, intent: Intent, properties: &TableProper
     }
 }
 
-/// Takes sorted runs together: the newest row of each key, and of equally new ones that of the last run.
+/// Merges sorted runs: the newest row of each key, and of equally new ones that of the last run.
 pub(crate) struct Merger {
     runs: Vec<RunReader>,
     heads: BinaryHeap<Head>,
@@ -175,7 +175,7 @@ pub(crate) struct Merger {
     share: usize,
 }
 
-/// A run, and where one is in it.
+/// A run, with the current position.
 struct RunReader {
     batches: Batches,
     current: Option<Current>,
@@ -186,7 +186,7 @@ struct Current {
     ordering: Option<ArrayRef>,
     row_bytes: usize,
     row: usize,
-    /// Which of the chunk's batches it is, once a row of it is in the chunk.
+    /// The index of the batch in the chunk, once the chunk has a row of it.
     held: Option<usize>,
 }
 
@@ -235,7 +235,7 @@ impl Merger {
         Ok(merger)
     }
 
-    /// The next chunk of rows and their keys, distinct and in order, or `None` after the last.
+    /// Returns the next chunk of rows and their keys, distinct and in order, or `None` after the last.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<(RecordBatch, StringArray)>> {
         let Some(keyed) = self.next_keyed()? else { return Ok(None) };
         let last = keyed.num_columns() - 1;
@@ -278,7 +278,7 @@ impl Merger {
         interleave_record_batch(&held, &rows).map(Some).map_err(unsorted)
     }
 
-    /// The row at which a run is, which then goes on.
+    /// Takes the current row of a run, and advances the run.
     fn take(&mut self, run: usize, held: &mut Vec<RecordBatch>) -> Result<Candidate> {
         let current = self.runs[run].current.as_mut().ok_or_else(ended)?;
         let batch = *current.held.get_or_insert_with(|| {
@@ -291,7 +291,7 @@ impl Merger {
         Ok(candidate)
     }
 
-    /// Goes to a run's next row.
+    /// Advances a run to its next row.
     fn advance(&mut self, run: usize) -> Result<()> {
         let reader = &mut self.runs[run];
         let next = reader.current.as_ref().map_or(usize::MAX, |current| current.row + 1);
@@ -310,7 +310,7 @@ impl Merger {
         Ok(())
     }
 
-    /// A batch of a run, under the schema that it is to have.
+    /// Loads a batch of a run with the required schema.
     fn load(&self, keyed: &RecordBatch) -> Result<Current> {
         let last = keyed.num_columns() - 1;
         let rows = keyed.project(&(0..last).collect::<Vec<_>>()).map_err(unsorted)?;
@@ -325,7 +325,7 @@ impl Merger {
     }
 }
 
-/// A row of the key that is being looked at.
+/// A row of the current key.
 struct Candidate {
     place: (usize, usize),
     ordering: Option<ArrayRef>,
@@ -335,7 +335,8 @@ struct Candidate {
 impl Candidate {
     fn is_older_than(&self, other: &Self) -> Result<bool> {
         let (Some(ours), Some(theirs)) = (&self.ordering, &other.ordering) else { return Ok(false) };
-        // A delete without an ordering value is newer than what came before it, and older than what came after it.
+        // A delete without an ordering value is newer than the rows before it, and older than the rows after
+        // it.
         if ours.is_null(self.place.1) || theirs.is_null(other.place.1) {
             return Ok(false);
         }

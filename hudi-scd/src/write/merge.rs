@@ -1,18 +1,18 @@
-//! Merging: the rows of the old version and the changes of this commit, streamed into the new version.
+//! Merging: streams the rows of the old version and the changes of this commit into the new version.
 //!
-//! Stored rows keep their order, changed rows their place; new rows come at the end. A row that does not change keeps
-//! the commit time and the sequence number of the commit that wrote it.
+//! Stored rows keep their order, changed rows their position; new rows come at the end. An unchanged row
+//! keeps the commit time and the sequence number of the commit that wrote it.
 //!
-//! The old version is gone through row group by row group, and each of them column by column. What the format allows to
-//! carry over is not computed again:
+//! The old version is processed row group by row group, and each of them column by column. Everything that
+//! the format allows to copy is not computed again:
 //!
-//! | of a row group | is |
+//! | part of a row group | processing |
 //! |---|---|
-//! | that loses rows | decoded and encoded without them |
-//! | that is small, and followed by other rows | decoded and joined with them |
-//! | else: record keys and partition paths | copied as they are stored: they are what they were |
-//! | a column in which no value changes | copied as it is stored |
-//! | a column in which some do | [patched](super::pages) page by page; if that cannot be, decoded, patched, encoded |
+//! | a group that loses rows | decoded and encoded without them |
+//! | a small group that is followed by other rows | decoded and joined with them |
+//! | otherwise: record keys and partition paths | copied in their stored form, because they do not change |
+//! | a column without changed values | copied in its stored form |
+//! | a column with changed values | [patched](super::pages) page by page; if that is impossible, decoded, patched, encoded |
 //! | file names | one value, encoded as such |
 
 use std::{io::Write, ops::Range, sync::Arc};
@@ -38,13 +38,13 @@ use crate::{
     timeline::Instant,
 };
 
-/// A row group with fewer rows and bytes is joined with what follows it.
+/// A row group with fewer rows and bytes is joined with the following rows.
 const SMALL_GROUP_ROWS: u64 = 32 * 1024;
 /// See [`SMALL_GROUP_ROWS`].
 const SMALL_GROUP_BYTES: i64 = 8 * 1024 * 1024;
-/// One row of so many may change where pages are patched: where most values are new, encoding them is as good.
+/// One row in this many may change for pages to be patched; with more new values, encoding them is as fast.
 const MOST_PATCHED: u64 = 4;
-// The places of the meta columns, and where the data columns begin.
+// The positions of the meta columns, and of the first data column.
 const COMMIT_TIME: usize = 0;
 const COMMIT_SEQNO: usize = 1;
 const RECORD_KEY: usize = 2;
@@ -52,32 +52,32 @@ const PARTITION_PATH: usize = 3;
 const FILE_NAME: usize = 4;
 const DATA: usize = META_COLUMNS.len();
 
-/// Everything that merging one file group takes.
+/// The parameters of merging one file group.
 pub(crate) struct Merge {
     pub(crate) format: Arc<FileFormat>,
     /// The data columns of the table after this commit.
     pub(crate) schema: SchemaRef,
     pub(crate) instant: Instant,
-    /// The number of this task in its commit: part of sequence numbers.
+    /// The number of this task in its commit, which is part of sequence numbers.
     pub(crate) task: usize,
     pub(crate) partition: String,
     /// The name of the new file.
     pub(crate) name: String,
-    /// The version before.
+    /// The previous version.
     pub(crate) old: Option<OpenFile>,
     pub(crate) edits: FileEdits,
     pub(crate) appends: Appends,
-    /// Whether any row of the old version goes.
+    /// The new version drops rows of the old one.
     pub(crate) drops: bool,
-    /// How many rows there will be.
+    /// The number of rows of the new version.
     pub(crate) rows: u64,
-    /// How many cores this may keep busy.
+    /// The number of cores that this may use.
     pub(crate) threads: usize,
-    /// Where the keys of the new version are kept, with the values of a data column.
+    /// The cache for the keys of the new version, with the values of a data column.
     pub(crate) kept: Option<KeptKeys>,
 }
 
-/// The keys of the new version on the local disk, while they are written.
+/// The cached keys of the new version on the local disk, while they are written.
 pub(crate) struct KeptKeys {
     pub(crate) writer: Option<KeysWriter>,
     /// The data column of ordering values.
@@ -89,15 +89,15 @@ impl KeptKeys {
         self.writer = self.writer.take().and_then(|writer| writer.add(keys, ordering));
     }
 
-    /// Adds rows of which all data columns are at hand.
+    /// Adds rows whose data columns are all available.
     fn add_rows(&mut self, keys: &StringArray, data: &[ArrayRef]) {
         self.add(keys, self.ordering.map(|column| &data[column]));
     }
 }
 
 impl Merge {
-    /// Does the work, and gives back what the file was written into, how many rows it has, and their keys if they are
-    /// kept. It keeps cores busy, so it is for a thread that may block.
+    /// Runs the merge; returns its sink, its number of rows, and their keys if they are cached. It is
+    /// CPU-bound and must run on a blocking thread.
     pub(crate) fn run<W: Write + Send>(self, out: W) -> Result<(W, (u64, Option<KeysWriter>))> {
         let Self {
             format,
@@ -148,7 +148,7 @@ impl Merge {
     }
 }
 
-/// A row group of the version before, with its changes.
+/// A row group of the previous version, with its changes.
 struct StoredGroup<'a> {
     file: &'a OpenFile,
     group: usize,
@@ -157,7 +157,7 @@ struct StoredGroup<'a> {
 }
 
 impl StoredGroup<'_> {
-    /// Rows that will be left of it.
+    /// Returns the number of its rows that remain.
     fn rows(&self) -> u64 {
         self.positions.end - self.positions.start - self.edits.drops()
     }
@@ -167,7 +167,7 @@ impl StoredGroup<'_> {
         self.rows() < SMALL_GROUP_ROWS && bytes < SMALL_GROUP_BYTES
     }
 
-    /// Batches of some columns, each with the position of its first row.
+    /// Reads batches of some columns, each with the position of its first row.
     fn read(
         &self,
         columns: &dyn Fn(&str) -> bool,
@@ -190,19 +190,19 @@ impl StoredGroup<'_> {
         })
     }
 
-    /// A stored column brought to the type that the table has for it.
+    /// Converts a stored column to the table's type.
     fn column(&self, batch: &RecordBatch, field: &FieldRef) -> Result<ArrayRef> {
         if batch.num_columns() == 0 {
             return Ok(new_null_array(field.data_type(), batch.num_rows()));
         }
         let schema = Arc::new(Schema::new(vec![field.clone()]));
-        // Meta columns that were read with it stand in front.
+        // Meta columns that were read with it come first.
         let conformed = conform_stored(batch, &schema, self.file.path())?;
         Ok(conformed.column(conformed.num_columns() - 1).clone())
     }
 }
 
-/// What the new version is.
+/// The properties of the new version.
 struct Target {
     format: Arc<FileFormat>,
     schema: SchemaRef,
@@ -212,7 +212,7 @@ struct Target {
 }
 
 impl Target {
-    /// A column of a row group: as it is stored if that will do, else encoded.
+    /// Returns a column of a row group: in its stored form if possible, otherwise encoded.
     fn rewritten(
         &self,
         stored: &StoredGroup<'_>,
@@ -252,7 +252,7 @@ impl Target {
         encode_column(field, writers, values)
     }
 
-    /// The values that changed rows will have; `None` if their columns are not patched page by page.
+    /// Returns the new values of changed rows; `None` if their columns are not patched page by page.
     fn new_values(&self, stored: &StoredGroup<'_>, numbers: &ArrayRef) -> Result<Option<NewValues>> {
         let edits = &stored.edits;
         let is_worth_it = edits.rows.len() as u64 <= stored.rows() / MOST_PATCHED;
@@ -269,7 +269,7 @@ impl Target {
         NewValues::new(&self.format, &columns, edits.rows.len()).map(Some)
     }
 
-    /// The column chunk of a column of one leaf, patched page by page.
+    /// Returns the column chunk of a column with one leaf, patched page by page.
     fn patched(&self, stored: &StoredGroup<'_>, column: usize, new: &NewValues) -> Option<Vec<Chunk>> {
         let file = stored.file;
         let leaves = file.leaves(self.format.field(column).name());
@@ -288,7 +288,7 @@ impl Target {
         Some(vec![chunk])
     }
 
-    /// The column chunks of a column that need not be written again.
+    /// Returns the column chunks of a column that need not be written again.
     fn as_stored(&self, stored: &StoredGroup<'_>, column: usize) -> Result<Option<Vec<Chunk>>> {
         let (edits, name) = (&stored.edits, self.format.field(column).name());
         let leaves = stored.file.leaves(name);
@@ -307,7 +307,8 @@ impl Target {
         Ok(is_unchanged.then(|| leaves.iter().map(chunk).collect()))
     }
 
-    /// Whether the new rows bring what is stored in a data column. It stops at the first batch that says no.
+    /// Returns `true` if the new rows have the stored values of a data column. It stops at the first batch
+    /// with a difference.
     fn changes_nothing(&self, stored: &StoredGroup<'_>, data: usize) -> Result<bool> {
         let field = &self.schema.fields()[data];
         let patch = stored.edits.of_column(data);
@@ -326,7 +327,7 @@ impl Target {
     }
 }
 
-/// The new version while it is being written.
+/// The new version while it is written.
 struct Output<W: Write + Send> {
     writer: BaseFileWriter<W>,
     target: Target,
@@ -335,9 +336,9 @@ struct Output<W: Write + Send> {
 }
 
 impl<W: Write + Send> Output<W> {
-    /// Writes a stored row group as one, of which as much as may be is carried over.
+    /// Writes a stored row group as one group, copying as much as possible.
     fn carry(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
-        // The rows before it have to be counted, as sequence numbers do.
+        // The rows before it must be counted first, because sequence numbers continue.
         self.writer.end_group()?;
         if stored.rows() == 0 {
             return Ok(());
@@ -355,7 +356,7 @@ impl<W: Write + Send> Output<W> {
             (column, writers.by_ref().take(leaves.len()).collect::<Vec<_>>())
         });
         let work: Vec<_> = work.collect();
-        // One value in all rows: only where that chunk is not made by hand.
+        // A single value in all rows, unless that chunk is built directly.
         let names = (!target.format.is_patchable()).then(|| self.writer.names(stored.rows() as usize));
         let (name, rows) = (self.writer.name(), stored.rows() as usize);
         let chunks = side_by_side(self.threads, work, |(column, writers)| match column {
@@ -384,7 +385,7 @@ impl<W: Write + Send> Output<W> {
         Ok(())
     }
 
-    /// Keeps the keys of a stored row group as they will be.
+    /// Caches the keys of a stored row group in their new form.
     fn keep_keys(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
         let Some(kept) = self.kept.as_mut().filter(|kept| kept.writer.is_some()) else { return Ok(()) };
         let ordering = kept.ordering.map(|column| (column, &self.target.schema.fields()[column]));
@@ -407,7 +408,7 @@ impl<W: Write + Send> Output<W> {
         Ok(())
     }
 
-    /// Writes the rows of a stored row group as rows among others.
+    /// Writes the rows of a stored row group among other rows.
     fn join(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
         let numbers = self.sequence_numbers(stored);
         let edits = &stored.edits;
@@ -438,7 +439,7 @@ impl<W: Write + Send> Output<W> {
         Ok(())
     }
 
-    /// Writes incoming rows that are new here.
+    /// Writes incoming rows that are new in this file.
     fn append(&mut self, keys: StringArray, rows: &RecordBatch) -> Result<()> {
         if let Some(kept) = &mut self.kept {
             kept.add_rows(&keys, rows.columns());
@@ -457,7 +458,7 @@ impl<W: Write + Send> Output<W> {
         self.writer.write(Keys::New, meta, rows.columns())
     }
 
-    /// The sequence numbers of the changed rows of a row group that is about to be written: one for each edit.
+    /// Returns the sequence numbers of the changed rows of the next row group: one per edit.
     fn sequence_numbers(&self, stored: &StoredGroup<'_>) -> ArrayRef {
         let mut next = self.writer.rows();
         let mut seen = stored.positions.start;

@@ -1,18 +1,18 @@
-//! The way of a batch into the table:
+//! The path of a batch into the table:
 //!
 //! ```text
 //! batches -> input    (all in memory, or sorted runs on the local disk)
 //!         -> incoming (keys, partitions, newest of each key)
-//!         -> tag      (where is the key stored, and which row is newer)
-//!         -> pack     (which file groups take the new rows)
+//!         -> tag      (the location of each key, and which row is newer)
+//!         -> pack     (the file groups for the new rows)
 //!         -> merge    (the old file's rows and the changes, streamed into a new base file)
 //!         -> commit   (requested, inflight, markers, files, completed)
 //! ```
 //!
-//! Input that is larger than the [memory budget](crate::TableOptions::with_memory_budget) goes this way in chunks up to
-//! `pack`; what is to be written of it waits on the local disk.
+//! Input that is larger than the [memory budget](crate::TableOptions::with_memory_budget) passes in chunks up
+//! to `pack`; rows to write are spilled to the local disk.
 //!
-//! Before all that, what a dead writer left is [rolled back](rollback); after it, the table is cleaned.
+//! Before all that, the remains of dead writers are [rolled back](rollback); afterwards the table is cleaned.
 
 mod base_file;
 mod bulk;
@@ -63,30 +63,33 @@ use crate::{
 };
 
 impl Table {
-    /// Writes rows: new keys are added, known keys get the newer of the stored and the incoming row.
+    /// Writes rows: new keys are added, existing keys get the newer of the stored and the incoming row.
     ///
-    /// - The ordering column decides which row is newer, and a tie goes to the incoming one; a late row changes
-    ///   nothing, not even if its key was deleted in the meantime, as long as that deletion is inside the retained window.
-    /// - Of several rows of a key, the one with the highest ordering value counts, of equal ones the last.
-    /// - A key lives in one place: if its partition changed, the row moves.
-    /// - A row whose `_hoodie_is_deleted` is true deletes its key, unless it is late. Without an ordering value it deletes
-    ///   whatever is stored and came before it.
-    /// - New nullable columns and wider types are taken into the table's schema.
+    /// - The ordering column decides which row is newer, and a tie goes to the incoming one. A late row
+    ///   changes nothing, even if its key was
+    ///   deleted in the meantime, as long as that deletion is inside the retained window.
+    /// - Of several rows of a key, the one with the highest ordering value counts, and of equal ones the
+    ///   last.
+    /// - A key is stored once: if its partition changed, the row moves.
+    /// - A row whose `_hoodie_is_deleted` is true deletes its key, unless it is late. Without an ordering
+    ///   value it deletes the stored row and earlier rows of the input.
+    /// - New nullable columns and wider types are added to the table's schema.
     ///
     /// If nothing changes, there is no commit, and the report's instant is `None`.
     ///
-    /// If the future is dropped, the write is as if the process had died: nothing of it is visible, and the next write
-    /// removes what it left.
+    /// If the future is dropped, the write behaves as if the process had died: nothing of it is visible, and
+    /// the next write removes its files.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the rows do not fit the table, before anything is
-    /// written; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) or [`ErrorKind::Storage`](crate::ErrorKind::Storage)
-    /// if it was not committed; [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) if the storage did not answer whether it was.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the rows are incompatible with the
+    /// table, before anything is written; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) or
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if it was not committed;
+    /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) if the storage did not report the outcome.
     pub async fn upsert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
         self.write(at_hand(batches), Intent::Upsert).await
     }
 
-    /// Writes the rows whose key is new, and leaves stored rows as they are (they count as unchanged).
+    /// Writes the rows whose key is new, and leaves stored rows unchanged (they count as unchanged).
     ///
     /// # Errors
     /// As [`Table::upsert`].
@@ -94,23 +97,23 @@ impl Table {
         self.write(at_hand(batches), Intent::Insert).await
     }
 
-    /// Adds rows whose keys the caller knows to be new: no key is looked up, and the rows go, sorted by partition and key,
-    /// into file groups of their own. For the first load of a table; a key that is stored already would be stored twice,
-    /// which [`Table::validate`] finds.
+    /// Adds rows whose keys the caller knows to be new: no key is looked up, and the rows are written, sorted
+    /// by partition and key, to new file groups. It is meant for the first load of a table. A key that is
+    /// already stored would be stored twice, which [`Table::validate`] finds.
     ///
-    /// Of several rows of a key in the input one counts, as for [`Table::upsert`]: a key lives in one place. (Hudi's
-    /// own bulk insert keeps them all, unless `hoodie.combine.before.insert` is set.) A row whose `_hoodie_is_deleted`
-    /// is true is left out.
+    /// If the input has several rows of a key, one counts, as for [`Table::upsert`]. (Hudi's own bulk insert
+    /// keeps them all, unless
+    /// `hoodie.combine.before.insert` is set.) A row whose `_hoodie_is_deleted` is true is dropped.
     ///
     /// # Errors
-    /// As [`Table::upsert`]. After an [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) ask [`Table::settle`] first: done twice,
-    /// a bulk insert stores its rows twice.
+    /// As [`Table::upsert`]. After an [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) call
+    /// [`Table::settle`] first: a repeated bulk insert stores its rows twice.
     pub async fn bulk_insert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
         self.write(at_hand(batches), Intent::BulkInsert).await
     }
 
-    /// Deletes keys, whatever their ordering value: the batches need the record key columns only. Keys that are not
-    /// stored count as unchanged.
+    /// Deletes keys, ignoring their ordering value: the batches need only the record key columns. Keys that
+    /// are not stored count as unchanged.
     ///
     /// # Errors
     /// As [`Table::upsert`].
@@ -118,11 +121,11 @@ impl Table {
         self.write(at_hand(keys), Intent::Delete).await
     }
 
-    /// [`Table::upsert`] of a stream of batches. Nothing is written before the stream has ended; if it ends with an error,
-    /// that is the result, and nothing was written.
+    /// Upserts a stream of batches (see [`Table::upsert`]). Nothing is written before the stream has ended;
+    /// if it ends with an error, that is the result, and nothing was written.
     ///
     /// # Errors
-    /// As [`Table::upsert`], and what the stream says.
+    /// As [`Table::upsert`], and the errors of the stream.
     pub async fn upsert_stream(
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
@@ -130,10 +133,10 @@ impl Table {
         self.write(rows, Intent::Upsert).await
     }
 
-    /// [`Table::insert`] of a stream of batches; see [`Table::upsert_stream`].
+    /// Inserts a stream of batches (see [`Table::insert`] and [`Table::upsert_stream`]).
     ///
     /// # Errors
-    /// As [`Table::upsert`], and what the stream says.
+    /// As [`Table::upsert`], and the errors of the stream.
     pub async fn insert_stream(
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
@@ -141,10 +144,10 @@ impl Table {
         self.write(rows, Intent::Insert).await
     }
 
-    /// [`Table::bulk_insert`] of a stream of batches; see [`Table::upsert_stream`].
+    /// Bulk inserts a stream of batches (see [`Table::bulk_insert`] and [`Table::upsert_stream`]).
     ///
     /// # Errors
-    /// As [`Table::upsert`], and what the stream says.
+    /// As [`Table::upsert`], and the errors of the stream.
     pub async fn bulk_insert_stream(
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
@@ -152,10 +155,10 @@ impl Table {
         self.write(rows, Intent::BulkInsert).await
     }
 
-    /// [`Table::delete`] of a stream of batches; see [`Table::upsert_stream`].
+    /// Deletes a stream of keys (see [`Table::delete`] and [`Table::upsert_stream`]).
     ///
     /// # Errors
-    /// As [`Table::upsert`], and what the stream says.
+    /// As [`Table::upsert`], and the errors of the stream.
     pub async fn delete_stream(
         &self,
         keys: impl Stream<Item = Result<RecordBatch>> + Send,
@@ -189,7 +192,7 @@ impl Table {
         written.map(|()| report)
     }
 
-    /// Writes rows whose keys differ, and deletes those of them that are marked, in one commit.
+    /// Writes rows with distinct keys, and deletes the marked ones, in one commit.
     pub(crate) async fn change_in_turn(
         &self,
         turn: &Turn<'_>,
@@ -242,7 +245,7 @@ impl Table {
         Ok(())
     }
 
-    /// Looks all rows up and decides what becomes of them, at once or chunk by chunk.
+    /// Looks up all rows and decides their changes, at once or chunk by chunk.
     async fn changes_of(
         &self,
         view: &View,
@@ -300,7 +303,7 @@ impl Table {
         }
     }
 
-    /// Finishes or undoes what writers that died have left.
+    /// Finishes or undoes the remains of dead writers.
     pub(crate) async fn repair(&self, turn: &Turn<'_>) -> Result<Vec<crate::timeline::Instant>> {
         let rolled_back = rollback::roll_back_pending(self, turn).await?;
         self.finish_pending_cleans(turn).await?;
@@ -310,13 +313,14 @@ impl Table {
     }
 }
 
-/// What is to be written.
+/// The rows to write.
 struct Input {
     rows: Gathered,
-    /// Which rows are deletes, if no column says so. The keys of all rows differ then, as rows are not counted twice.
+    /// The rows that are deletes, if no column marks them. All keys are distinct then, because rows are not
+    /// counted twice.
     deletes: Option<BooleanArray>,
     intent: Intent,
-    /// For [`Intent::Overwrite`]: what of the table.
+    /// For [`Intent::Overwrite`]: the part of the table to overwrite.
     overwrite: Option<Overwrite>,
 }
 
@@ -324,7 +328,7 @@ fn at_hand(batches: &[RecordBatch]) -> impl Stream<Item = Result<RecordBatch>> +
     stream::iter(batches.iter().cloned().map(Ok))
 }
 
-/// Takes the time of one phase after the other.
+/// A stopwatch for successive phases.
 pub(crate) struct Watch(Stopwatch);
 
 impl Watch {

@@ -1,5 +1,6 @@
-//! NaN has no place between bounds, and statistics leave it out; but Spark, and DataFusion too, take it for the greatest of
-//! numbers, and would pass over the rows that have it. So chunks with a NaN say no bounds, as Java writes them.
+//! NaN cannot be represented in bounds, and statistics exclude it. Spark and DataFusion treat it as the
+//! greatest number, and would skip
+//! the rows that have it. Chunks with a NaN therefore have no bounds, as in Java.
 
 use arrow::{
     array::{Array, AsArray},
@@ -7,7 +8,7 @@ use arrow::{
 };
 use parquet::{arrow::arrow_writer::ArrowColumnChunk, basic::Type as PhysicalType};
 
-/// Whether there is a NaN among values, or in them.
+/// Returns `true` if there is a NaN among the values, or nested in them.
 pub(super) fn has_nan(values: &dyn Array) -> bool {
     match values.data_type() {
         DataType::Float32 => values.as_primitive::<Float32Type>().values().iter().any(|value| value.is_nan()),
@@ -19,7 +20,7 @@ pub(super) fn has_nan(values: &dyn Array) -> bool {
     }
 }
 
-/// Takes back what a chunk says of its bounds, if it is one of floating-point numbers.
+/// Removes the bounds from the statistics of a floating-point chunk.
 pub(super) fn forget_bounds(chunk: &mut ArrowColumnChunk) {
     let close = chunk.close_mut();
     if matches!(close.metadata.column_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) {

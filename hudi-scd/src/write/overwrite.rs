@@ -1,8 +1,8 @@
-//! Overwriting: whole partitions get other rows. The old file groups stay for reads of the past, and the commit, a
-//! replacecommit, says that new ones took their place.
+//! Overwriting: replaces the rows of whole partitions. The old file groups remain for reads of the past, and
+//! the commit, a replacecommit, records that new ones replaced them.
 //!
-//! Which partitions differ from what they are to be is known when all rows were looked up. Until then every partition
-//! that the input has rows of counts as one that gets them ([`tag`]); [`Tally::settle`] takes the others out again.
+//! The partitions whose rows change are known only after all keys were looked up. Until then every partition
+//! in the input counts as replaced ([`tag`]); [`Tally::settle`] removes the unchanged ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,14 +24,14 @@ use crate::{
     view::View,
 };
 
-/// What of the table gets other rows.
+/// The part of the table to overwrite.
 #[derive(Debug)]
 pub(super) struct Overwrite {
     pub(super) operation: Operation,
     pub(super) target: Target,
 }
 
-/// Which partitions get other rows, besides those that the input has rows of.
+/// The partitions to overwrite, besides those in the input.
 #[derive(Debug)]
 pub(super) enum Target {
     OfRows,
@@ -40,27 +40,27 @@ pub(super) enum Target {
 }
 
 impl Table {
-    /// Gives the partitions that the input has rows of these rows and no others; an unpartitioned table is one
-    /// partition. What they held goes, whatever its ordering values, and the input is not late against deletions: it
-    /// is a restatement. A key that is stored in another partition moves from there. (Hudi's own insert overwrite does
-    /// not look there, and leaves the key in two places.)
+    /// Replaces all rows of the partitions in the input; an unpartitioned table is one partition. Their old
+    /// rows are removed, whatever their ordering values, and rows of the input are not late against
+    /// deletions. A key that is stored in another partition moves from there. (Hudi's own insert overwrite
+    /// does not look there, and leaves the key in two places.)
     ///
-    /// Of several rows of a key in the input one counts, as for [`Table::upsert`]. (Hudi's own insert overwrite keeps them
-    /// all, unless `hoodie.combine.before.insert` is set.) A key that was stored more than once counts once. A partition that holds just these
-    /// rows already is left as it is; if all do, there is no commit.
+    /// If the input has several rows of a key, one counts, as for [`Table::upsert`]. (Hudi's own insert
+    /// overwrite keeps them all, unless `hoodie.combine.before.insert` is set.) A key that was stored more
+    /// than once counts once. A partition that already has exactly these rows is not changed; if this holds
+    /// for all, there is no commit.
     ///
     /// The commit is a replacecommit: reads of the past see the old rows as long as they are retained.
-    ///
     /// # Errors
     /// As [`Table::upsert`].
     pub async fn insert_overwrite(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
         self.insert_overwrite_stream(at_hand(batches)).await
     }
 
-    /// [`Table::insert_overwrite`] of a stream of batches; see [`Table::upsert_stream`].
+    /// Overwrites with a stream of batches (see [`Table::insert_overwrite`] and [`Table::upsert_stream`]).
     ///
     /// # Errors
-    /// As [`Table::upsert`], and what the stream says.
+    /// As [`Table::upsert`], and the errors of the stream.
     pub async fn insert_overwrite_stream(
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
@@ -69,7 +69,7 @@ impl Table {
         self.write_as(rows, Intent::Overwrite, Some(overwrite)).await
     }
 
-    /// Gives the table these rows and no others, as [`Table::insert_overwrite`] of every partition there is.
+    /// Replaces all rows of the table, like [`Table::insert_overwrite`] of every existing partition.
     ///
     /// # Errors
     /// As [`Table::upsert`].
@@ -77,10 +77,11 @@ impl Table {
         self.insert_overwrite_table_stream(at_hand(batches)).await
     }
 
-    /// [`Table::insert_overwrite_table`] of a stream of batches; see [`Table::upsert_stream`].
+    /// Overwrites the table with a stream of batches (see [`Table::insert_overwrite_table`] and
+    /// [`Table::upsert_stream`]).
     ///
     /// # Errors
-    /// As [`Table::upsert`], and what the stream says.
+    /// As [`Table::upsert`], and the errors of the stream.
     pub async fn insert_overwrite_table_stream(
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
@@ -89,8 +90,8 @@ impl Table {
         self.write_as(rows, Intent::Overwrite, Some(overwrite)).await
     }
 
-    /// Deletes every row of partitions, given by their paths below the table, as in `day=2025-01-01`. A path without
-    /// rows is left as it is.
+    /// Deletes every row of partitions, given by their paths below the table, as in `day=2025-01-01`. A path
+    /// without rows is ignored.
     ///
     /// # Errors
     /// As [`Table::upsert`].
@@ -104,7 +105,7 @@ impl Table {
     }
 }
 
-/// What was counted of each partition.
+/// The counts of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     partitions: BTreeMap<String, Counts>,
@@ -112,17 +113,17 @@ pub(super) struct Tally {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    /// Whether the input has rows of it, if only deletions.
+    /// The input has rows of it, even if only deletions.
     is_target: bool,
-    /// Rows that it is to have.
+    /// Number of its rows after the write.
     rows: u64,
-    /// Those of them that it has already.
+    /// Number of them that are already stored.
     same: u64,
-    /// Its stored rows whose keys are in the input.
+    /// Number of its stored rows whose keys are in the input.
     known: u64,
 }
 
-/// Looks every key up: each row is new to its partition, and leaves the one where its key is stored.
+/// Looks up every key: each row is new in its partition, and leaves the partition where its key is stored.
 pub(super) async fn tag(
     table: &Table,
     view: &View,
@@ -196,7 +197,7 @@ impl Tally {
         self.partitions.entry(partition.to_owned()).or_default()
     }
 
-    /// Leaves alone what is as it is to be, and names the file groups that are replaced.
+    /// Excludes unchanged partitions, and names the replaced file groups.
     pub(super) fn settle(
         mut self,
         target: Target,

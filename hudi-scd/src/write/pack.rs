@@ -1,4 +1,4 @@
-//! Packing: which file group takes which new rows, so that files become neither many and small nor too big.
+//! Packing: assigns new rows to file groups, so that files become neither many and small nor too large.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,13 @@ use crate::{
 pub(crate) struct FileTask {
     pub(crate) partition: String,
     pub(crate) file_id: String,
-    /// The version before, unless the file group is new.
+    /// The previous version, unless the file group is new.
     pub(crate) old: Option<IndexedFile>,
     /// Changes of its rows.
     pub(crate) edits: FileEdits,
-    /// Incoming rows that come after its rows.
+    /// Incoming rows that are appended to its rows.
     pub(crate) appends: Appends,
-    /// Whether the partition is new.
+    /// The partition is new.
     pub(crate) opens_partition: bool,
 }
 
@@ -43,8 +43,8 @@ pub(crate) struct Packed {
     pub(crate) deleted: Deleted,
 }
 
-/// Gives new rows to the files of their partition that are rewritten anyway, then to its small files, then to new
-/// file groups.
+/// Assigns new rows first to the files of their partition that are rewritten anyway, then to its small files,
+/// then to new file groups.
 pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: FileIds) -> Packed {
     let options = &table.inner.options;
     let bytes_per_row = bytes_per_row(&changes);
@@ -64,7 +64,7 @@ pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: File
     let rows_per_file = (options.max_file_bytes / bytes_per_row).max(1);
     let mut new_groups = Vec::new();
     for (partition, mut rows) in new_rows {
-        // Rewritten files first: they cost nothing more. Then the emptiest, which is filled soonest.
+        // Rewritten files first, because they cost nothing extra, then the smallest, which is filled soonest.
         let mut small: Vec<(bool, u64, usize)> = files
             .iter()
             .enumerate()
@@ -95,16 +95,16 @@ pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: File
     Packed { tasks: tasks.into_values().chain(new_groups).collect(), deleted }
 }
 
-/// The size of a file's rows: without its footer, of which the bloom filter is most in a small file.
+/// Returns the size of a file's rows without its footer, which in a small file is mostly the bloom filter.
 fn data_bytes(file: &IndexedFile) -> u64 {
     let groups = file.footer.metadata().row_groups();
     groups.iter().map(|group| u64::try_from(group.compressed_size()).unwrap_or(0)).sum()
 }
 
-/// What a row takes: as the stored ones do, or, in an empty table, half of what it takes in memory.
+/// Returns the bytes per row: as in the stored files, or, in an empty table, half of its size in memory.
 fn bytes_per_row(changes: &Changeset) -> u64 {
     let sizes = changes.files.iter().map(|file| (data_bytes(file), file.footer.rows()));
     let (bytes, rows) = sizes.fold((0, 0), |(bytes, rows), (more, of)| (bytes + more, rows + of));
-    // A handful of rows says little: most of their bytes are page headers.
+    // A few rows give a poor estimate, because most of their bytes are page headers.
     if rows >= 1_000 { (bytes / rows).max(1) } else { (changes.row_bytes / 2).max(16) }
 }

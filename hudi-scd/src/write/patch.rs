@@ -1,4 +1,4 @@
-//! Patching: a stored column with some of its values replaced, and some of its rows gone.
+//! Patching: replaces some values of a stored column, and removes some of its rows.
 
 use std::{ops::Range, sync::Arc};
 
@@ -10,15 +10,15 @@ use arrow::{
 
 use crate::{Error, ErrorKind, Result};
 
-/// What becomes of the row at a position.
+/// The change of the row at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowEdit {
     pub(crate) position: u64,
-    /// Where the new row is: the batch, and the row in it; `None`: the row goes.
+    /// The location of the new row: the batch, and the row in it; `None` if the row is removed.
     pub(crate) new: Option<(usize, usize)>,
 }
 
-/// The changes of a run of stored rows, by position, and the batches of data columns that the new rows are in.
+/// The changes of a run of stored rows, by position, and the batches of data columns with the new rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edits {
     pub(crate) rows: Vec<RowEdit>,
@@ -34,14 +34,14 @@ impl Edits {
         self.rows.iter().any(|edit| edit.new.is_some())
     }
 
-    /// The patch of a data column.
+    /// Returns the patch of a data column.
     pub(crate) fn of_column(&self, column: usize) -> Patch<'_> {
         let sources = if self.replaces() { self.sources.as_slice() } else { &[] };
         let sources = sources.iter().map(|source| source.column(column).clone()).collect();
         Patch { edits: &self.rows, sources, place: Box::new(|_, place| place) }
     }
 
-    /// The new rows' values of a data column.
+    /// Returns the new rows' values of a data column.
     pub(crate) fn new_values(&self, column: usize) -> Result<ArrayRef> {
         let sources: Vec<&dyn Array> =
             self.sources.iter().map(|source| source.column(column).as_ref()).collect();
@@ -49,17 +49,18 @@ impl Edits {
         interleave(&sources, &places).map_err(too_much)
     }
 
-    /// The patch of a column in which the new rows have the values of the old ones.
+    /// Returns the patch of a column in which the new rows have the old values.
     pub(crate) fn of_dropped(&self) -> Patch<'_> {
         Patch { edits: &self.rows, sources: Vec::new(), place: Box::new(|_, place| place) }
     }
 
-    /// The patch of a column in which every new row has the same value.
+    /// Returns the patch of a column in which every new row has the same value.
     pub(crate) fn of_value(&self, value: ArrayRef) -> Patch<'_> {
         Patch { edits: &self.rows, sources: vec![value], place: Box::new(|_, _| (0, 0)) }
     }
 
-    /// The patch of a column in which the new rows have these values, one for each edit, gone rows too.
+    /// Returns the patch of a column in which the new rows have these values, one per edit, including removed
+    /// rows.
     pub(crate) fn of_values(&self, values: ArrayRef) -> Patch<'_> {
         Patch { edits: &self.rows, sources: vec![values], place: Box::new(|edit, _| (0, edit)) }
     }
@@ -69,19 +70,19 @@ impl Edits {
 pub(crate) struct Patch<'a> {
     edits: &'a [RowEdit],
     sources: Vec<ArrayRef>,
-    /// From the number of an edit, and where its row is, to where its value is.
-    #[allow(clippy::type_complexity, reason = "one line says it")]
+    /// Maps the number of an edit and the location of its row to the location of its value.
+    #[allow(clippy::type_complexity, reason = "the type is used once")]
     place: Box<dyn Fn(usize, (usize, usize)) -> (usize, usize) + Send + Sync + 'a>,
 }
 
 impl Patch<'_> {
-    /// The edits of a run of positions.
+    /// Returns the edits of a run of positions.
     fn within(&self, positions: &Range<u64>) -> Range<usize> {
         let before = |position: u64| self.edits.partition_point(|edit| edit.position < position);
         before(positions.start)..before(positions.end)
     }
 
-    /// The stored values from `start` on, as they will be.
+    /// Returns the stored values from `start` on, with the changes applied.
     pub(crate) fn apply(&self, stored: &ArrayRef, start: u64) -> Result<ArrayRef> {
         let edits = self.within(&(start..start + stored.len() as u64));
         if edits.is_empty() {
@@ -109,8 +110,8 @@ impl Patch<'_> {
         Ok(make_array(patched.freeze()))
     }
 
-    /// Whether the stored values of the rows from edit `first` on equal their new ones. Values that cannot be compared
-    /// count as different.
+    /// Returns `true` if the stored values of the rows from edit `first` on equal the new ones. Values that
+    /// cannot be compared count as different.
     pub(crate) fn changes_nothing(&self, stored: &ArrayRef, first: usize) -> bool {
         let compare: Option<Vec<_>> = self
             .sources
@@ -126,11 +127,11 @@ impl Patch<'_> {
 }
 
 fn too_much(cause: ArrowError) -> Error {
-    Error::new(ErrorKind::InvalidInput, "the new values do not fit into a column beside the stored ones")
+    Error::new(ErrorKind::InvalidInput, "the new values have a different type from the stored ones")
         .with_source(cause)
 }
 
-/// A column of one text.
+/// Returns a column of one string.
 pub(crate) fn constant(text: &str) -> ArrayRef {
     Arc::new(arrow::array::StringArray::from(vec![text]))
 }

@@ -1,4 +1,4 @@
-//! [`CommitReport`]: what a write did.
+//! [`CommitReport`]: the result of a write.
 
 use std::{fmt, time::Duration};
 
@@ -7,41 +7,43 @@ use crate::{
     timeline::Instant,
 };
 
-/// What a write did, row by row and file by file.
+/// The result of a write, by rows and files.
 ///
-/// Each row of the input is counted once: `rows` is the sum of `inserted`, `updated`, `moved`, `deleted`, `late`,
-/// `remembered`, `unchanged` and `superseded`.
+/// Each row of the input is counted once: `rows` is the sum of `inserted`, `updated`, `moved`, `deleted`,
+/// `late`, `remembered`, `unchanged` and `superseded`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommitReport {
-    /// The commit; `None` if nothing changed, and so nothing was written.
+    /// The commit; `None` if nothing changed and nothing was written.
     pub instant: Option<Instant>,
-    /// Rows that came in.
+    /// Number of rows in the input.
     pub rows: u64,
     /// Keys that were not stored before.
     pub inserted: u64,
-    /// Stored rows that were replaced in their place.
+    /// Stored rows that were replaced in place.
     pub updated: u64,
-    /// Stored rows that were replaced and, as their partition changed, moved.
+    /// Stored rows that were replaced and moved, because their partition changed.
     pub moved: u64,
     /// Stored rows that were deleted.
     pub deleted: u64,
-    /// Rows that are older than what is stored, or than the deletion of their key: they changed nothing.
+    /// Rows older than the stored row or than the deletion of their key: they changed nothing.
     pub late: u64,
-    /// Deletions of keys that are not stored: they are kept in mind, since the row that they delete may only be late.
+    /// Deletions of keys that are not stored. They are recorded, because the row that they delete may arrive
+    /// late.
     pub remembered: u64,
-    /// Stored rows that an overwrite took away without another of their key in the input. They are no rows of the input.
+    /// Stored rows that an overwrite removed without a row of their key in the input. They are not rows of
+    /// the input.
     pub overwritten: u64,
-    /// Rows that equal what is stored, and deletions of keys of which that is known already, or that have no ordering
-    /// value by which a row could be late.
+    /// Rows equal to the stored ones, and deletions of keys that are already recorded, or that have no
+    /// ordering value with which a row could be late.
     pub unchanged: u64,
-    /// Rows that lost to another row of the same key in the same input.
+    /// Rows superseded by another row of the same key in the input.
     pub superseded: u64,
-    /// Base files written.
+    /// Number of written base files.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Dead writes that were undone first.
+    /// Unfinished writes that were rolled back first.
     pub rolled_back: Vec<Instant>,
     /// The indexes of the metadata table of other writers that this write dropped; see
     /// [`MetadataTable`](crate::MetadataTable).
@@ -50,34 +52,35 @@ pub struct CommitReport {
     pub cleaned: Option<CleanReport>,
     /// The archival after the commit, if there was anything to archive.
     pub archived: Option<ArchiveReport>,
-    /// Errors of the clean and of the archival after the commit. The commit stands, and the next write tries them again.
+    /// Errors of the clean and of the archival after the commit. The commit is valid, and the next write
+    /// repeats them.
     pub upkeep_failed: Vec<String>,
-    /// What took how long.
+    /// The durations of the phases.
     pub time: Phases,
 }
 
-/// How long the phases of a write took.
+/// The durations of a write's phases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {
     /// Waiting for other writers.
     pub wait: Duration,
-    /// Looking for, and undoing, what dead writers left.
+    /// Finding and undoing the remains of dead writers.
     pub repair: Duration,
-    /// Bringing the input to the table's schema; keys, partitions, the newest row of each key.
+    /// Conforming the input to the table's schema; keys, partitions, the newest row of each key.
     pub prepare: Duration,
-    /// Looking keys up, and comparing with stored rows.
+    /// Looking up keys, and comparing with stored rows.
     pub find: Duration,
     /// Merging, encoding and storing base files.
     pub write: Duration,
-    /// The timeline.
+    /// Writing the timeline.
     pub commit: Duration,
     /// Cleaning and archiving.
     pub clean: Duration,
 }
 
 impl Phases {
-    /// All of it.
+    /// Returns the total duration.
     pub fn total(&self) -> Duration {
         self.wait + self.repair + self.prepare + self.find + self.write + self.commit + self.clean
     }

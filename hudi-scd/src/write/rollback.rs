@@ -1,16 +1,17 @@
-//! Rollback: undoing what a writer that died has left, in Hudi's own form.
+//! Rollback: undoes an unfinished write, in Hudi's own form.
 //!
 //! ```text
-//! {ts2}.rollback.requested  the plan: which files of which dead instant go
+//! {ts2}.rollback.requested  the plan: the files to delete of each dead instant
 //! {ts2}.rollback.inflight
 //! (the dead instant's completed and inflight files, its files, tombstones, markers, then the instant itself)
-//! {ts2}.rollback            what was done
+//! {ts2}.rollback            the result
 //! ```
 //!
-//! A rollback that died itself goes on from its plan: each step may be done twice.
+//! An unfinished rollback is resumed from its plan: each step may be repeated.
 //!
-//! The inflight file goes before all that, as it is what a commit is completed with: without it a writer that was taken for
-//! dead and is only slow cannot complete any more. If it did just before that, its commit stands and the rollback is given up.
+//! The inflight file is deleted first, because a commit is completed with it: a writer that was considered
+//! dead and is only slow can then no
+//! longer complete. If it completed just before that, its commit is valid and the rollback is withdrawn.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -30,22 +31,24 @@ use crate::{
     view::View,
 };
 
-/// The names under which Hudi's markers that were collected by its timeline server lie.
+/// The prefix of the files in which Hudi's timeline server collects markers.
 const MARKERS: &str = "MARKERS";
 
-/// Rolls back every write that did not complete, and deletes the heartbeats of dead writers. The instants of those writes.
+/// Rolls back every unfinished write, and deletes the heartbeats of dead writers. Returns the instants of
+/// those writes.
 ///
-/// The caller holds the table's lock, so that a pending write is dead, except for those of Hudi under optimistic concurrency
-/// control: Hudi holds the lock only while it commits, and shows by a [heartbeat] that it is alive. If it commits after us, it
-/// checks itself whether its file groups were written meanwhile.
+/// The caller holds the table's lock, so a pending write is dead, except for those of Hudi under optimistic
+/// concurrency control: Hudi holds the lock only while it commits, and shows by a [heartbeat] that it is
+/// alive. If it commits later, it checks itself for conflicts with file groups that were written in the
+/// meantime.
 pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<Vec<Instant>> {
     let mut view = table.view().await?;
     refuse_foreign_pending(table, &view).await?;
     if view.timeline.entries().iter().any(TimelineEntry::is_pending) {
-        // What is pending may have left files since the view was loaded, without the timeline having moved.
+        // Pending writes may have created files since the view was loaded, without a change of the timeline.
         table.forget_view();
         view = table.view().await?;
-        // Once a rollback completes, the metadata table's entry of what it undoes would count.
+        // Once a rollback completes, the metadata table's entry of the undone write would count.
         table.drop_metadata_table(turn, &view).await?;
     }
     let mut done = resume_pending(table, &view).await?;
@@ -73,7 +76,7 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
     }
 }
 
-/// Finishes the rollbacks that are announced. The instants of the writes that are gone with that.
+/// Finishes announced rollbacks. Returns the instants of the writes that they undid.
 pub(crate) async fn resume_pending(table: &Table, view: &View) -> Result<Vec<Instant>> {
     let mut done = Vec::new();
     for entry in view.timeline.pending(Action::Rollback) {
@@ -85,8 +88,8 @@ pub(crate) async fn resume_pending(table: &Table, view: &View) -> Result<Vec<Ins
     Ok(done)
 }
 
-/// Rolls back a write that did not complete. The instant of the rollback, and how many files it deleted; `None` if the
-/// write has completed meanwhile, and stands.
+/// Rolls back an unfinished write. Returns the instant of the rollback and the number of deleted files;
+/// `None` if the write has completed in the meantime, and is valid.
 pub(crate) async fn roll_back(
     table: &Table,
     view: &View,
@@ -97,10 +100,11 @@ pub(crate) async fn roll_back(
     Ok(files.map(|files| (instant, files)))
 }
 
-/// Rolls back a write that completed, and is the latest. The instant of the rollback, and how many files it deleted.
+/// Rolls back the latest completed write. Returns the instant of the rollback and the number of deleted
+/// files.
 ///
-/// Whoever takes the table over once the plan is there carries it out before it writes, so that a sleeper who wakes up
-/// behind it finds nothing to do.
+/// Once the plan exists, the next writer to take the table over carries it out before it writes, so that a
+/// suspended writer that resumes later finds nothing to do.
 pub(crate) async fn undo(
     table: &Table,
     turn: &Turn<'_>,
@@ -108,7 +112,7 @@ pub(crate) async fn undo(
     entry: &TimelineEntry,
 ) -> Result<Option<(Instant, u64)>> {
     if !entry.has_file(State::Inflight) {
-        // What says that the write completed goes first; this tells then that there was one.
+        // The file that completed the write is deleted first; this one then shows that it existed.
         let inflight = table.inner.layout.instant_file(entry.instant, entry.action, State::Inflight)?;
         storage::create(table.store(), &inflight, Vec::new()).await?;
     }
@@ -121,8 +125,9 @@ pub(crate) async fn undo(
     Ok(files.map(|files| (instant, files)))
 }
 
-/// What is rolled back: a write that did not complete, and stands if it does so meanwhile; or one that is to go though it
-/// completed. A rollback of the second kind says so in its inflight file, which Hudi leaves empty and does not read.
+/// The kind of rollback: of an unfinished write, which is kept if it completes in the meantime, or of a
+/// completed one. A rollback of the second
+/// kind records that in its inflight file, which Hudi leaves empty and does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
     Pending,
@@ -142,7 +147,7 @@ impl Of {
     }
 }
 
-/// Writes down what is to be undone.
+/// Writes the plan of a rollback.
 async fn announce(
     table: &Table,
     view: &View,
@@ -157,7 +162,7 @@ async fn announce(
     Ok((instant, plan))
 }
 
-/// Gives a rollback up that has done nothing.
+/// Withdraws a rollback that has done nothing.
 async fn withdraw(table: &Table, view: &View, instant: Instant) -> Result<()> {
     for state in [State::Inflight, State::Requested] {
         let file = table.inner.layout.instant_file(instant, Action::Rollback, state)?;
@@ -166,7 +171,7 @@ async fn withdraw(table: &Table, view: &View, instant: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the markers of writes that completed, and died before they tidied up.
+/// Deletes the markers of completed writes whose writers died before deleting them.
 pub(crate) async fn sweep_markers(table: &Table) -> Result<()> {
     let folder = table.inner.layout.temp_folder()?;
     let listed = storage::list_folder(table.store(), &folder).await?;
@@ -187,7 +192,8 @@ pub(crate) async fn sweep_markers(table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Undone is what this crate writes; a clustering, a compaction or a restore that is under way is another engine's.
+/// Refuses pending actions that this crate does not write: a clustering, a compaction or a restore belongs to
+/// another engine.
 async fn refuse_foreign_pending(table: &Table, view: &View) -> Result<()> {
     for entry in view.timeline.entries().iter().filter(|entry| entry.is_pending()) {
         let ours = match entry.action {
@@ -198,7 +204,7 @@ async fn refuse_foreign_pending(table: &Table, view: &View) -> Result<()> {
         if !ours {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "another engine has planned or begun something that only it can finish: run it, or roll it back, there first",
+                "another engine has planned or started an action that only it can finish: finish it or roll it back there first",
             )
             .with_context("action", entry.action)
             .with_context("instant", entry.instant));
@@ -207,8 +213,8 @@ async fn refuse_foreign_pending(table: &Table, view: &View) -> Result<()> {
     Ok(())
 }
 
-/// Whether a replacecommit that is pending is a clustering: it stays planned until an engine carries it out, where an
-/// overwrite that is pending has died.
+/// Returns `true` if a pending replacecommit is a clustering, which stays planned until an engine carries it
+/// out, whereas a pending overwrite is dead.
 async fn is_clustering(table: &Table, entry: &TimelineEntry) -> Result<bool> {
     let requested = table.inner.layout.instant_file(entry.instant, entry.action, State::Requested)?;
     let bytes = storage::read_if_exists(table.store(), &requested).await?;
@@ -246,7 +252,8 @@ async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<Rollba
     })
 }
 
-/// The base files that a write left or was about to leave: those that are listed, and those that have a marker.
+/// Returns the base files that a write created or was about to create: those that are listed, and those that
+/// have a marker.
 async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(String, BaseFileName)>> {
     let pending = view.pending.iter().filter(|file| file.name.instant == dead);
     let mut paths: BTreeSet<String> =
@@ -283,7 +290,7 @@ async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Opt
             RollbackPlan::decode(&bytes).map_err(|error| error.with_context("file", &requested))?
         }
         None => {
-            // It died before its plan was there: what it was to undo is found again.
+            // It died before its plan was written; the write to undo is found again.
             withdraw(table, view, entry.instant).await?;
             return Ok(None);
         }
@@ -300,8 +307,8 @@ async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Opt
     Ok(done.and(plan.instant_to_rollback).and_then(|dead| dead.commit_time.parse().ok()))
 }
 
-/// Carries out a plan, from its beginning; how many files it deleted. `None` if the write stands: nothing was deleted
-/// then, and the rollback is gone.
+/// Carries out a plan from its beginning; returns the number of deleted files. `None` if the write is valid:
+/// nothing was deleted then, and the rollback was withdrawn.
 async fn carry_out(
     table: &Table,
     view: &View,
@@ -312,7 +319,7 @@ async fn carry_out(
     let layout = &table.inner.layout;
     let watch = tokio::time::Instant::now();
     let dead = plan.instant_to_rollback.clone().ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, "the plan of a rollback does not say of what")
+        Error::new(ErrorKind::Corrupt, "the plan of a rollback does not name a write")
             .with_context("instant", instant)
     })?;
     let dead_instant: Instant = dead.commit_time.parse()?;
@@ -323,7 +330,7 @@ async fn carry_out(
         withdraw(table, view, instant).await?;
         return Ok(None);
     }
-    // The plan's paths are those of the machine that made it: only the name holds here.
+    // The plan's paths depend on the machine that made it, so only the names are used.
     let relative =
         |partition: &str, file: &str| layout::in_partition(partition, layout::split_partition(file).1);
     let requests = || plan.rollback_requests.iter().flatten();
@@ -376,9 +383,9 @@ async fn carry_out(
     Ok(Some(metadata.total_files_deleted.unsigned_abs().into()))
 }
 
-/// Takes from a write what says that it completed, so that no reader looks for files that are about to go, and what it
-/// could complete with. Whether it has; else the write stands: it completed meanwhile, or others have built on it, as the
-/// one who announced to undo it was asleep.
+/// Removes the file that completes a write, so that no reader looks for files that are about to be deleted,
+/// and the file with which it could complete. Returns `false` if the write is valid: it completed in the
+/// meantime, or other commits are based on it, because the process that announced its rollback was suspended.
 async fn unpublish(table: &Table, view: &View, dead: Instant, action: Action, of: Of) -> Result<bool> {
     let file = |state| table.inner.layout.instant_file(dead, action, state);
     let completed = file(State::Completed)?;
@@ -394,13 +401,14 @@ async fn unpublish(table: &Table, view: &View, dead: Instant, action: Action, of
 }
 
 impl Table {
-    /// Deletes a file of the table, with the checksum that Hadoop may have put beside it. Returns whether it existed.
+    /// Deletes a file of the table, with the checksum that Hadoop may have written beside it. Returns `true`
+    /// if it existed.
     pub(crate) async fn delete_file(&self, view: &View, relative: &str) -> Result<bool> {
         Ok(!self.delete_files(view, vec![relative.to_owned()]).await?.is_empty())
     }
 
-    /// Deletes files of the table, with the checksums that Hadoop may have put beside them. Returns those that existed; all of
-    /// them where the storage cannot tell.
+    /// Deletes files of the table, with the checksums that Hadoop may have written beside them. Returns those
+    /// that existed, or all if the storage does not report it.
     pub(crate) async fn delete_files(&self, view: &View, relatives: Vec<String>) -> Result<HashSet<String>> {
         let layout = &self.inner.layout;
         let (mut wanted, mut paths) = (HashSet::new(), Vec::new());

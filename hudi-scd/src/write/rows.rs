@@ -1,4 +1,4 @@
-//! Where the rows of a file's new version come from, besides its old one: out of memory, or from the local disk.
+//! The new rows of a file's next version, from memory or from the local disk.
 
 use std::{ops::Range, sync::Arc};
 
@@ -17,29 +17,29 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// Rows that are handed over at a time.
+/// The number of rows in a batch.
 const BATCH_ROWS: usize = 8 * 1024;
-/// The columns that stand behind the data columns on the local disk: the record key, the position of the row that is
-/// changed, and whether it goes.
+/// The number of columns after the data columns in spilled rows: the record key, the position of the changed
+/// row, and a flag for its removal.
 pub(crate) const SPILL_COLUMNS: usize = 3;
 
-/// What becomes of the rows of a stored file.
+/// The changes of a stored file's rows.
 #[derive(Debug, Default)]
 pub(crate) struct FileEdits {
     pub(crate) edits: EditSource,
-    /// Rows that are replaced.
+    /// Number of replaced rows.
     pub(crate) updated: u64,
-    /// Rows that go.
+    /// Number of removed rows.
     pub(crate) dropped: u64,
 }
 
-/// Where the edits of a file are, by position.
+/// The edits of a file, by position.
 #[derive(Debug, Default)]
 pub(crate) enum EditSource {
     #[default]
     None,
     Memory(Arc<Incoming>, Vec<Edit>),
-    /// Each segment is by position.
+    /// Each segment is sorted by position.
     Spilled(Vec<Segment>),
 }
 
@@ -65,7 +65,7 @@ impl FileEdits {
     }
 }
 
-/// The edits of a file while it is gone through.
+/// The edits of a file, read in order.
 pub(crate) enum Changes {
     Memory(Arc<Incoming>, std::vec::IntoIter<Edit>),
     Spilled(Vec<SegmentReader>),
@@ -73,12 +73,12 @@ pub(crate) enum Changes {
 
 pub(crate) struct SegmentReader {
     batches: Batches,
-    /// A batch, and its first row that was not asked for yet.
+    /// A batch, and its first row that was not returned yet.
     current: Option<(RecordBatch, usize)>,
 }
 
 impl Changes {
-    /// The changes of a run of rows; to be asked for in order.
+    /// Returns the changes of a run of rows; runs must be requested in order.
     pub(crate) fn within(&mut self, positions: &Range<u64>) -> Result<Edits> {
         match self {
             Self::Memory(incoming, edits) => {
@@ -134,18 +134,18 @@ impl SegmentReader {
     }
 }
 
-/// Rows that are new to a file, or, before they are shared out, to a partition.
+/// Rows that are new in a file, or, before they are assigned, in a partition.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Appends {
     #[default]
     None,
     Memory(Arc<Incoming>, Vec<u32>),
-    /// A run of the rows of all segments.
+    /// A range of the rows of all segments.
     Spilled(Arc<Vec<(Segment, u64)>>, Range<u64>),
 }
 
 impl Appends {
-    /// How many there are.
+    /// Returns the number of rows.
     pub(crate) fn rows(&self) -> u64 {
         match self {
             Self::None => 0,
@@ -154,7 +154,7 @@ impl Appends {
         }
     }
 
-    /// Takes the first rows away.
+    /// Removes and returns the first rows.
     pub(crate) fn take(&mut self, rows: u64) -> Self {
         match self {
             Self::None => Self::None,
@@ -170,7 +170,7 @@ impl Appends {
         }
     }
 
-    /// Them and their keys.
+    /// Returns the rows with their keys.
     pub(crate) fn batches(&self) -> Box<dyn Iterator<Item = Result<(StringArray, RecordBatch)>> + '_> {
         match self {
             Self::None => Box::new(std::iter::empty()),
@@ -194,7 +194,7 @@ impl Appends {
     }
 }
 
-/// Some rows of a segment.
+/// Returns some rows of a segment.
 fn in_part(
     segment: &Segment,
     part: Range<u64>,
@@ -223,5 +223,5 @@ fn in_part(
 }
 
 fn unfit(cause: ArrowError) -> Error {
-    Error::new(ErrorKind::InvalidInput, "the incoming rows cannot be taken").with_source(cause)
+    Error::new(ErrorKind::InvalidInput, "the incoming rows cannot be selected").with_source(cause)
 }

@@ -1,4 +1,4 @@
-//! Settling: finding out what became of a commit whose writer did not learn it.
+//! Settling: determines the outcome of a commit whose writer did not learn it.
 
 use super::rollback;
 use crate::{
@@ -8,12 +8,12 @@ use crate::{
 };
 
 impl Table {
-    /// Returns whether a commit completed: for an instant of [`ErrorKind::Unknown`]. The commit is rolled back if it did not, so
-    /// that the result is final, and `false` means that the write can be run again.
+    /// Returns `true` if a commit completed, for an instant of [`ErrorKind::Unknown`]. A commit that did not
+    /// complete is rolled back, so that the result is final: after `false` the write can be repeated.
     ///
     /// # Errors
     /// [`ErrorKind::OutsideRetention`] if the instant is older than the active timeline;
-    /// [`ErrorKind::Conflict`] if its writer is at work, or if another writer holds the table;
+    /// [`ErrorKind::Conflict`] if its writer is alive, or if another writer holds the table's lock;
     /// [`ErrorKind::Storage`].
     pub async fn settle(&self, instant: Instant) -> Result<bool> {
         let turn = self.turn().await?;

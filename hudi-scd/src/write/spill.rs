@@ -1,4 +1,5 @@
-//! Rows that wait on the local disk: batches in Arrow's file format, in files that are gone when their process is.
+//! Spilled rows: batches in Arrow's file format, in files on the local disk that are deleted when the process
+//! ends.
 
 use std::{
     fs::File,
@@ -16,12 +17,12 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use crate::{Error, ErrorKind, Result, base_file::Source, options::TableOptions};
 
-/// About what a batch takes. While runs are merged there is one of each in memory, and sixteen times the input has more runs:
-/// all of them together are to be little beside a chunk.
+/// The approximate size of a batch. A merge has one batch per run in memory, and sixteen times the input has
+/// more runs; all of them together must be small compared with a chunk.
 const BATCH_BYTES: usize = 64 * 1024;
 const BATCH_ROWS: Range<usize> = 16..8 * 1024;
 
-/// A file that batches are being written into.
+/// A file to which batches are written.
 pub(crate) struct SpillWriter {
     file: FileWriter<BufWriter<File>>,
     batches: usize,
@@ -31,7 +32,7 @@ impl SpillWriter {
     pub(crate) fn create(options: &TableOptions, schema: &Schema) -> Result<Self> {
         let folder = options.spill_folder.clone().unwrap_or_else(std::env::temp_dir);
         let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(ErrorKind::Storage, "cannot keep rows on the local disk")
+            Error::new(ErrorKind::Storage, "cannot spill rows to the local disk")
                 .with_context("folder", folder.display())
                 .with_source(cause)
         };
@@ -40,7 +41,7 @@ impl SpillWriter {
         Ok(Self { file, batches: 0 })
     }
 
-    /// Writes a batch; which one it is in the file.
+    /// Writes a batch; returns its index in the file.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<usize> {
         self.file.write(batch).map_err(failed)?;
         self.batches += 1;
@@ -64,7 +65,7 @@ pub(crate) struct Spill {
 }
 
 impl Spill {
-    /// All batches, in order.
+    /// Returns all batches, in order.
     pub(crate) fn all(&self) -> Segment {
         Segment { spill: self.clone(), batches: 0..self.batches }
     }
@@ -74,7 +75,7 @@ impl Spill {
     }
 }
 
-/// Some batches of a file, one after the other.
+/// Consecutive batches of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     spill: Spill,
@@ -107,13 +108,13 @@ impl Iterator for Batches {
     }
 }
 
-/// How many rows of these make a batch.
+/// Returns the number of these rows that make a batch.
 pub(crate) fn rows_per_batch(rows: &RecordBatch) -> usize {
     let bytes = size_of_rows(rows) / rows.num_rows().max(1);
     (BATCH_BYTES / bytes.max(1)).clamp(BATCH_ROWS.start, BATCH_ROWS.end)
 }
 
-/// The bytes of a batch's rows: not those of buffers that it shares with others.
+/// Returns the bytes of a batch's rows, excluding shared parts of their buffers.
 pub(crate) fn size_of_rows(rows: &RecordBatch) -> usize {
     let size = |column: &arrow::array::ArrayRef| {
         column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
@@ -121,7 +122,7 @@ pub(crate) fn size_of_rows(rows: &RecordBatch) -> usize {
     rows.columns().iter().map(size).sum()
 }
 
-/// One reader's place in a file that several read.
+/// One reader's position in a file that several readers share.
 struct Cursor {
     source: Source,
     position: u64,

@@ -1,4 +1,5 @@
-//! Tagging: where each incoming key is stored, and whether the incoming row changes anything there.
+//! Tagging: finds the location of each incoming key, and decides whether the incoming row changes anything
+//! there.
 
 use std::{
     cmp::Ordering,
@@ -29,12 +30,12 @@ use crate::{
     view::View,
 };
 
-/// What happens to a stored row.
+/// The change of a stored row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The incoming row takes its place.
+    /// The incoming row replaces it.
     Replace(u32),
-    /// It goes: deleted, or moved away.
+    /// It is removed: deleted, or moved away.
     Drop,
 }
 
@@ -45,7 +46,7 @@ pub(crate) struct Edit {
     pub(crate) change: Change,
 }
 
-/// What a write changes.
+/// The changes of a write.
 #[derive(Debug, Default)]
 pub(crate) struct Tagged {
     /// The files of the latest snapshot.
@@ -58,7 +59,7 @@ pub(crate) struct Tagged {
     pub(crate) deleted: tombstones::Deleted,
 }
 
-/// Looks every key up and decides.
+/// Looks up every key and decides its change.
 pub(crate) async fn tag(
     table: &Table,
     view: &View,
@@ -106,7 +107,7 @@ pub(crate) async fn tag(
         let deletion = deletions.get(&row).copied();
         if incoming.is_delete(row as usize) {
             match &incoming.ordering {
-                // The row that it deletes may only be late: it is kept out by what is remembered here.
+                // The row that it deletes may arrive late; the tombstone recorded here excludes it.
                 Some(ordering)
                     if has_ordering
                         && !incoming.lacks_ordering(row as usize)
@@ -130,7 +131,7 @@ pub(crate) async fn tag(
     Ok(tagged)
 }
 
-/// What becomes of an incoming row whose key is stored.
+/// The decision about an incoming row whose key is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Wins,
@@ -147,7 +148,7 @@ pub(super) async fn judge(
     let unordered =
         || Error::new(ErrorKind::Corrupt, "stored and incoming ordering values cannot be compared");
     let mut verdicts = Vec::with_capacity(hits.hits.len());
-    // Hits whose rows have to be compared whole.
+    // Hits whose rows must be compared completely.
     let mut doubtful: Vec<usize> = Vec::new();
     let compare = match (&incoming.ordering, &hits.ordering) {
         (Some(incoming), Some(stored)) => Some(
@@ -182,7 +183,7 @@ pub(super) async fn judge(
     Ok(verdicts)
 }
 
-/// Whether the stored row at each position equals the incoming row beside it.
+/// Returns `true` for each position whose stored row equals the incoming row beside it.
 fn equal_rows(
     open: OpenFile,
     path: &Path,
@@ -201,7 +202,7 @@ fn equal_rows(
     for batch in open.read(&|name| !schema::is_meta_column(name), Some(&positions))? {
         let stored = conform_stored(&batch?, schema, path)?;
         for (field, stored) in schema.fields().iter().zip(stored.columns()) {
-            // Not a value of the row, but a word about it: a row that says it is not deleted says nothing new.
+            // The marker is not a value of the row: a row that is marked as not deleted is unchanged.
             if field.name() == schema::IS_DELETED_COLUMN {
                 continue;
             }
@@ -217,11 +218,12 @@ fn equal_rows(
     Ok(equal)
 }
 
-/// Keys that are stored more than once. As in Hudi each copy is updated where it is, or deleted; those in other
-/// partitions go, as those of rows that move do; and a row that moves arrives once.
+/// Keys that are stored more than once. As in Hudi each copy is updated in place, or deleted. Copies in other
+/// partitions are removed, like rows that move, and a row that moves is inserted once.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    /// The keys, and whether the incoming row has a place already: a copy that stays in its partition, or one that moved.
+    /// `true` for a key whose incoming row already has a location: a copy that stays in its partition, or one
+    /// that moved.
     placed: HashMap<u32, bool>,
     counted: HashSet<u32>,
 }
@@ -253,12 +255,13 @@ impl Copies {
         copies
     }
 
-    /// Whether a row that leaves a partition is to be put into its own; of several copies one is.
+    /// Returns `true` if a row that leaves a partition must be inserted in its own; only one of several
+    /// copies is.
     fn place(&mut self, key: u32) -> bool {
         self.placed.get_mut(&key).is_none_or(|placed| !std::mem::replace(placed, true))
     }
 
-    /// Whether a key is met for the first time, and so counts in the report.
+    /// Returns 1 for the first occurrence of a key, which counts in the report, and 0 for others.
     pub(super) fn count(&mut self, key: u32) -> u64 {
         u64::from(!self.placed.contains_key(&key) || self.counted.insert(key))
     }
@@ -288,7 +291,7 @@ fn apply(
             }
             Verdict::Wins if incoming.is_delete(row) => {
                 report.deleted += count;
-                // A delete without an ordering value of its own takes the row's.
+                // A delete without an ordering value takes the row's.
                 let ordering = match &incoming.ordering {
                     Some(ordering) if ordering.is_valid(row) => Some((ordering.clone(), row)),
                     _ => hits.ordering.as_ref().map(|ordering| (ordering.clone(), index)),
@@ -316,7 +319,7 @@ fn apply(
     }
 }
 
-/// Picks values from several arrays.
+/// Selects values from several arrays.
 pub(crate) fn pick(values: &[(ArrayRef, usize)]) -> Result<Option<ArrayRef>> {
     let mut arrays: Vec<&dyn Array> = Vec::new();
     let mut indices = Vec::with_capacity(values.len());
@@ -332,6 +335,6 @@ pub(crate) fn pick(values: &[(ArrayRef, usize)]) -> Result<Option<ArrayRef>> {
         return Ok(None);
     }
     interleave(&arrays, &indices).map(Some).map_err(|cause| {
-        Error::new(ErrorKind::Corrupt, "ordering values do not fit together").with_source(Arc::new(cause))
+        Error::new(ErrorKind::Corrupt, "ordering values have different types").with_source(Arc::new(cause))
     })
 }

@@ -1,15 +1,15 @@
-//! Tombstones: which keys a commit deleted, and when by the ordering column, so that a late row does not bring a
-//! deleted key back.
+//! Tombstones: the keys that a commit deleted, with the ordering values of the deletions, so that a late row
+//! does not restore a deleted key.
 //!
-//! Hudi keeps no such thing: after a delete, an older row re-inserts the key. Here each commit that deletes keys
-//! leaves a small Parquet file `.hoodie/.aux/tombstones/{ts}.tombstones` of record keys and ordering values, written
-//! before the commit completes and counted only if it did. Other engines ignore the folder. Tombstones last as long
-//! as their commit is inside the retained window: the clean that ends it removes them. Deletes by other engines leave
-//! none.
+//! Hudi has no such record: after a delete, an older row inserts the key again. In this crate each commit
+//! that deletes keys writes a small Parquet file `.hoodie/.aux/tombstones/{ts}.tombstones` of record keys and
+//! ordering values, before the commit completes. It counts only if the commit completed. Other engines ignore
+//! the folder. Tombstones are kept while their commit is inside the retained window, and are removed by the
+//! clean that ends it. Deletes by other engines write none.
 //!
-//! A deletion of a key that is not stored leaves a tombstone too, as the row that it deletes may only be late. If a
-//! batch brings nothing else, its commit has no base files, which is what Hudi makes of an empty batch. A tombstone
-//! that is there already, for the same time or a later one, is not written again.
+//! A deletion of a key that is not stored writes a tombstone too, because the row that it deletes may arrive
+//! late. If a batch contains nothing else, its commit has no base files, as for an empty batch in Hudi. A
+//! tombstone that already exists, for the same time or a later one, is not written again.
 
 use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{Error, ErrorKind, Result, layout, storage, table::Table, timeline::I
 const KEY: &str = "record_key";
 const ORDERING: &str = "ordering";
 
-/// Keys that a write deletes, with the ordering value of the deletion, where there is one.
+/// The keys that a write deletes, with the ordering values of the deletions, if any.
 #[derive(Debug, Default)]
 pub(crate) struct Deleted {
     keys: Vec<String>,
@@ -40,13 +40,13 @@ impl Deleted {
         self.keys.is_empty()
     }
 
-    /// Takes others in.
+    /// Appends the deletions of another part.
     pub(crate) fn append(&mut self, other: Self) {
         self.keys.extend(other.keys);
         self.ordering.extend(other.ordering);
     }
 
-    /// A deletion; without an ordering value nothing can be late, so it is not kept.
+    /// Adds a deletion. Without an ordering value no row can be late, so it is not recorded.
     pub(crate) fn push(&mut self, key: &str, ordering: Option<(ArrayRef, usize)>) {
         if let Some((array, row)) = ordering.filter(|(array, row)| array.is_valid(*row)) {
             self.keys.push(key.to_owned());
@@ -76,7 +76,8 @@ impl Deleted {
     }
 }
 
-/// How rows compare with the last deletion of their key, by the ordering column; those without one are left out.
+/// Compares rows with the last deletion of their key, by the ordering column; rows without a deletion are
+/// omitted.
 pub(crate) async fn compare(
     table: &Table,
     view: &View,
@@ -124,7 +125,7 @@ fn compare_in(
         for (index, key) in keys.iter().enumerate() {
             if let Some(&row) = key.and_then(|key| by_key.get(key)) {
                 let order = compare(row as usize, index);
-                // The latest deletion counts: the one that the row compares worst with.
+                // The latest deletion counts, that is, the one with the lowest result.
                 compared.entry(row).and_modify(|known| *known = order.min(*known)).or_insert(order);
             }
         }

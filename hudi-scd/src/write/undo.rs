@@ -1,8 +1,8 @@
-//! Undoing a commit that completed: Hudi's rollback, on demand.
+//! Undoing a completed commit: Hudi's rollback, on demand.
 //!
-//! Only the latest commit can be undone: what others have written on top of it would be built on nothing. The rollback is
-//! announced first, so that a death in between is finished by the next writer, by [rollback](super::rollback); and the
-//! commit is unpublished before its files go, so that no reader meets half of it.
+//! Only the latest commit can be undone, because later commits would lose their base. The rollback is
+//! announced first, so that after a crash the next writer finishes it, by [rollback](super::rollback). The
+//! commit is unpublished before its files are deleted, so that no reader sees a part of it.
 
 use std::collections::HashSet;
 
@@ -14,25 +14,26 @@ use crate::{
     view::{View, read_commit},
 };
 
-/// What a rollback did.
+/// The result of a rollback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RollbackReport {
     /// The rollback.
     pub instant: Instant,
-    /// The commit that is no more.
+    /// The commit that was undone.
     pub undone: Instant,
-    /// Files deleted.
+    /// Number of deleted files.
     pub files: u64,
 }
 
 impl Table {
-    /// Undoes the latest completed commit, or a write that did not complete: the table is as it was before.
+    /// Undoes the latest completed commit, or an unfinished write: the table is restored to its earlier
+    /// state.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there is no such commit on the active timeline, if later commits are built on it
-    /// (undo these first), or if it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean took what the table was
-    /// before.
+    /// [`ErrorKind::InvalidInput`] if there is no such commit on the active timeline, if later commits are
+    /// based on it (undo these first), or if
+    /// it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean deleted files of the earlier state.
     pub async fn rollback(&self, instant: Instant) -> Result<RollbackReport> {
         let turn = self.turn().await?;
         let undone = self.rollback_in_turn(&turn, instant).await;
@@ -41,17 +42,17 @@ impl Table {
     }
 
     async fn rollback_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<RollbackReport> {
-        // What is listed decides what is deleted: nothing of it may be of yesterday.
+        // The listing determines what is deleted, so it must be current.
         self.forget_view();
         let mut view = self.view().await?;
         if view.timeline.pending(Action::Rollback).next().is_some() {
             self.drop_metadata_table(turn, &view).await?;
         }
-        // Someone may have begun to undo it, and died.
+        // Another process may have started to undo it, and died.
         let mut done = rollback::resume_pending(self, &view).await?;
         view = self.view().await?;
         if find(&view, instant).is_ok_and(|entry| !entry.is_pending()) {
-            // Of dead writes the latest commit is told apart by undoing them, as every write does.
+            // The latest commit is known only after dead writes were undone, as in every write.
             done.extend(self.repair(turn).await?);
             view = self.view().await?;
         }
@@ -65,7 +66,7 @@ impl Table {
         let conflict =
             |message: &str| Error::new(ErrorKind::Conflict, message).with_context("instant", instant);
         if entry.is_pending() && heartbeat::is_alive(self, instant).await? {
-            return Err(conflict("the writer of this instant is at work, as its heartbeat says"));
+            return Err(conflict("the writer of this instant is alive, as its heartbeat shows"));
         }
         turn.verify().await?;
         self.drop_metadata_table(turn, &view).await?;
@@ -75,11 +76,12 @@ impl Table {
         };
         self.forget_view();
         let rolled_back = rolled_back?;
-        let (rollback, files) = rolled_back.ok_or_else(|| conflict("the write has completed meanwhile"))?;
+        let (rollback, files) =
+            rolled_back.ok_or_else(|| conflict("the write has completed in the meantime"))?;
         Ok(RollbackReport { instant: rollback, undone: instant, files })
     }
 
-    /// What the rollback did that undid this commit.
+    /// Returns the result of the rollback that undid this commit.
     async fn finished(&self, view: &View, undone: Instant) -> Result<RollbackReport> {
         for rollback in view.timeline.completed(Action::Rollback).rev() {
             let file =
@@ -104,7 +106,7 @@ impl Table {
         if let Some(latest) = view.timeline.latest_commit().filter(|latest| *latest != entry.instant) {
             return refused(
                 ErrorKind::InvalidInput,
-                "later commits are built on this one; roll these back first, the latest before the others",
+                "later commits are based on this one; roll these back first, the latest before the others",
             )
             .map_err(|error| error.with_context("latest", latest));
         }
@@ -123,7 +125,7 @@ impl Table {
             if !versions.contains(&(stat.file_id.as_str(), previous)) {
                 return refused(
                     ErrorKind::OutsideRetention,
-                    "a clean took the files that the table had before this commit",
+                    "a clean deleted the files that the table had before this commit",
                 )
                 .map_err(|error| {
                     error.with_context("file group", &stat.file_id).with_context("before", previous)
@@ -134,7 +136,7 @@ impl Table {
             if !groups.contains(file_id.as_str()) {
                 return refused(
                     ErrorKind::OutsideRetention,
-                    "a clean took the file groups that this commit replaced",
+                    "a clean deleted the file groups that this commit replaced",
                 )
                 .map_err(|error| error.with_context("file group", file_id));
             }
@@ -143,17 +145,20 @@ impl Table {
     }
 }
 
-/// The write of this instant.
+/// Returns the write with this instant.
 fn find(view: &View, instant: Instant) -> Result<TimelineEntry> {
     let mut entries = view.timeline.entries().iter();
     entries.find(|entry| entry.instant == instant && entry.action.writes_rows()).cloned().ok_or_else(|| {
-        let error =
-            Error::new(ErrorKind::InvalidInput, "there is no commit of this instant on the active timeline")
-                .with_context("instant", instant);
+        let error = Error::new(
+            ErrorKind::InvalidInput,
+            "there is no commit with this instant on the active timeline",
+        )
+        .with_context("instant", instant);
         match view.timeline.completed_commits().next() {
-            Some(first) if instant < first.instant => {
-                error.with_context("way out", "what is older than the first commit was archived, and stands")
-            }
+            Some(first) if instant < first.instant => error.with_context(
+                "way out",
+                "commits older than the first one are archived and cannot be undone",
+            ),
             _ => error,
         }
     })

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A change: key, instant, and unless it is a delete, a tracked and an untracked value.
+/// A change: key, instant, and, except for a delete, a tracked and an untracked value.
 type Reported = (i64, i64, Option<(u8, u8)>);
 
 fn scd() -> Scd2 {
@@ -16,7 +16,7 @@ fn scd() -> Scd2 {
 }
 
 fn text(value: u8) -> Option<String> {
-    // Null is a state as well.
+    // Null is a state, too.
     (value > 0).then(|| format!("v{value}"))
 }
 
@@ -44,7 +44,7 @@ fn batch(changes: &[Reported]) -> RecordBatch {
     .unwrap()
 }
 
-/// A history as a table keeps it: rows by keys and `valid_from`, written and taken away one merge at a time.
+/// A stored history: rows by keys and `valid_from`, written and deleted one merge at a time.
 struct Table {
     scd: Scd2,
     rows: RecordBatch,
@@ -110,7 +110,7 @@ fn shown(rows: &RecordBatch) -> BTreeMap<i64, Vec<Shown>> {
     out
 }
 
-/// What the history has to be: worked out from the whole set of changes, instant by instant.
+/// The expected history, computed from the whole set of changes, instant by instant.
 fn model(changes: &[Reported]) -> BTreeMap<i64, Vec<Shown>> {
     let mut out = BTreeMap::new();
     for key in changes.iter().map(|(key, _, _)| *key).collect::<BTreeSet<_>>() {
@@ -168,7 +168,7 @@ proptest! {
         for cut in cuts {
             let (now, later) = rest.split_at(cut.min(rest.len()));
             rest = later;
-            // Sometimes as two batches of one merge.
+            // In some runs as two batches of one merge.
             let (a, b) = now.split_at(now.len() / 2);
             table.apply(&[batch(a), batch(b)]);
         }
@@ -177,7 +177,7 @@ proptest! {
 
         let mut at_once = Table::new(scd());
         at_once.apply(&[batch(&changes)]);
-        // Not only what is shown is the same, but also what is remembered.
+        // The recorded instants must be equal, too, not only the visible rows.
         let sorted = |rows: &RecordBatch| {
             let by_id: BTreeMap<_, _> = ids(&scd(), rows).into_iter().enumerate().map(|(row, id)| (id, rows.slice(row, 1))).collect();
             by_id.into_values().collect::<Vec<_>>()
@@ -239,7 +239,7 @@ fn deletes_need_only_key_sequence_and_marker() {
     ])
     .unwrap();
     table.apply(&[delete]);
-    // Milliseconds are taken in as what they are.
+    // Milliseconds are converted correctly.
     assert_eq!(table.visible()[&1], [(10, Some(20_000), false, text(1), text(1))]);
 }
 
@@ -294,7 +294,7 @@ fn without_lateness_a_repeated_state_changes_nothing() {
 }
 
 proptest! {
-    /// Within the promised lateness nothing depends on the order.
+    /// Within the promised lateness the order has no effect.
     #[test]
     fn lateness_forgets_nothing_that_a_change_in_time_asks_for(
         changes in changes(),
@@ -302,7 +302,7 @@ proptest! {
     ) {
         let mut arriving: Vec<_> = changes.iter().zip(delays).map(|(change, delay)| (change.1 + delay, *change)).collect();
         arriving.sort_by_key(|(arrival, _)| *arrival);
-        // A change arrives before any that is younger by four microseconds or more.
+        // A change arrives before any change that is younger by four microseconds or more.
         let mut table = Table::new(scd().with_lateness(std::time::Duration::from_micros(4)));
         for (_, change) in arriving {
             table.apply(&[batch(&[change])]);

@@ -1,4 +1,4 @@
-//! The least and the greatest value of pages and column chunks, as their statistics say them.
+//! The minimum and maximum values of pages and column chunks, in the form of their statistics.
 
 use std::cmp::Ordering;
 
@@ -12,12 +12,12 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 
-/// Parquet writers cut longer bounds short.
+/// Parquet writers truncate longer bounds.
 pub(super) const LONGEST: usize = 64;
-/// A bound of at most so many bytes was not cut: that is done between characters.
+/// A bound of at most this length was not truncated, because truncation happens between characters.
 const SURELY_WHOLE: usize = LONGEST - 4;
 
-/// How values of a column are compared.
+/// The comparison of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     I32,
@@ -26,13 +26,13 @@ pub(super) enum Order {
     U64,
     F32,
     F64,
-    /// Big endian, of two's complement, of one length.
+    /// Big endian, two's complement, of equal length.
     Decimal,
     Bytes,
 }
 
 impl Order {
-    /// `None`: of a column whose statistics are not kept here.
+    /// Returns the order of a column; `None` if its statistics are not maintained here.
     pub(super) fn of(column: &ColumnDescriptor) -> Option<Self> {
         let is_decimal = matches!(column.logical_type_ref(), Some(LogicalType::Decimal(_)))
             || column.converted_type() == ConvertedType::DECIMAL;
@@ -58,7 +58,7 @@ impl Order {
         })
     }
 
-    /// Values as plain pages have them, texts without their length; `None` beside a NaN.
+    /// Compares values in the form of plain pages, strings without their length; `None` if one is NaN.
     pub(super) fn compare(self, left: &[u8], right: &[u8]) -> Option<Ordering> {
         macro_rules! numbers {
             ($number:ty) => {
@@ -85,7 +85,7 @@ impl Order {
         matches!(self, Self::F32 | Self::F64) && self.compare(value, value).is_none()
     }
 
-    /// The zero that a bound has to be, since values of either sign count as equal.
+    /// Returns the sign of zero that a bound requires, because zeros of either sign are equal.
     fn zero(self, value: &[u8], is_min: bool) -> Option<Vec<u8>> {
         match self {
             Self::F32 if f32::from_le_bytes(value.try_into().ok()?) == 0.0 => {
@@ -99,7 +99,7 @@ impl Order {
     }
 }
 
-/// The least and the greatest of some values.
+/// The minimum and the maximum of some values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub(super) min: Vec<u8>,
@@ -107,7 +107,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds that an index says a page has.
+    /// Returns the bounds of a page in an index.
     pub(super) fn of_page(index: &ColumnIndexMetaData, page: usize) -> Option<Self> {
         macro_rules! numbers {
             ($index:expr) => {
@@ -130,7 +130,7 @@ impl Bounds {
         Some(Self { min, max })
     }
 
-    /// Takes a value in; a NaN is none.
+    /// Includes a value; a NaN is ignored.
     pub(super) fn widen(known: &mut Option<Self>, value: &[u8], order: Order) {
         let Some(bounds) = known else {
             if !order.is_nan(value) {
@@ -149,17 +149,17 @@ impl Bounds {
         }
     }
 
-    /// Whether a value is one of the bounds, so that without it they may be others.
+    /// Returns `true` if a value is one of the bounds, so that the bounds may change without it.
     pub(super) fn rest_on(&self, value: &[u8], order: Order) -> bool {
         [&self.min, &self.max].into_iter().any(|bound| order.compare(value, bound) == Some(Ordering::Equal))
     }
 
-    /// Whether another writer would have cut one of them short.
+    /// Returns `true` if another writer would have truncated one of them.
     pub(super) fn is_too_long(&self) -> bool {
         self.min.len().max(self.max.len()) > LONGEST
     }
 
-    /// The statistics of a column chunk with these bounds.
+    /// Returns the statistics of a column chunk with these bounds.
     pub(super) fn statistics(
         known: Option<&Self>,
         column: &ColumnDescriptor,

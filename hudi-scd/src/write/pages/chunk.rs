@@ -1,4 +1,4 @@
-//! [`ChunkWriter`]: a column chunk put together from its pages.
+//! [`ChunkWriter`]: assembles a column chunk from its pages.
 
 use std::io::Write;
 
@@ -16,15 +16,16 @@ use parquet::{
     },
 };
 
-/// Compresses as the chunk's pages are.
+/// Compresses with the codec of the chunk's pages.
 pub(super) fn compressed(snappy: &mut snap::raw::Encoder, bytes: &[u8]) -> Result<Bytes, ParquetError> {
     snappy.compress_vec(bytes).map(Bytes::from).map_err(|cause| ParquetError::External(Box::new(cause)))
 }
 
-/// A column chunk without nesting, compressed by Snappy: its dictionary, if it has one, then its data pages.
+/// A column chunk without nesting, compressed with Snappy: its dictionary, if it has one, then its data
+/// pages.
 pub(super) struct ChunkWriter {
     out: TrackedWrite<Vec<u8>>,
-    /// The bytes of the dictionary.
+    /// The size of the dictionary.
     dictionary: Option<usize>,
     offsets: OffsetIndexBuilder,
     rows: usize,
@@ -36,28 +37,28 @@ impl ChunkWriter {
         Self { out, dictionary: None, offsets: OffsetIndexBuilder::new(), rows: 0 }
     }
 
-    /// The dictionary; `length` is that of its values before they were compressed.
+    /// Adds the dictionary; `length` is the uncompressed length of its values.
     pub(super) fn dictionary(&mut self, page: Page, length: usize) -> Result<(), ParquetError> {
         SerializedPageWriter::new(&mut self.out).write_page(CompressedPage::new(page, length))?;
         self.dictionary = Some(self.out.bytes_written());
         Ok(())
     }
 
-    /// The dictionary as it is stored, with its header.
+    /// Adds the dictionary in its stored form, with its header.
     pub(super) fn stored_dictionary(&mut self, page: &[u8]) -> Result<(), ParquetError> {
         self.out.write_all(page)?;
         self.dictionary = Some(self.out.bytes_written());
         Ok(())
     }
 
-    /// The next page.
+    /// Adds the next page.
     pub(super) fn page(&mut self, page: CompressedPage, rows: usize) -> Result<(), ParquetError> {
         let begin = self.out.bytes_written();
         SerializedPageWriter::new(&mut self.out).write_page(page)?;
         self.index(begin, rows)
     }
 
-    /// The next page as it is stored, with its header.
+    /// Adds the next page in its stored form, with its header.
     pub(super) fn stored_page(&mut self, page: &[u8], rows: usize) -> Result<(), ParquetError> {
         let begin = self.out.bytes_written();
         self.out.write_all(page)?;
@@ -72,7 +73,7 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// The chunk, and what is to be said of it: of its values by the caller, of where what is here.
+    /// Returns the chunk and its metadata: the caller provides the statistics, this writer the offsets.
     pub(super) fn finish(
         self,
         described: ColumnChunkMetaDataBuilder,

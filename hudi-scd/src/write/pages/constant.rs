@@ -1,4 +1,4 @@
-//! A column chunk with one text in every row.
+//! A column chunk with the same string in every row.
 
 use bytes::Bytes;
 use parquet::{
@@ -18,10 +18,11 @@ use super::{
     hybrid,
 };
 
-/// The rows of a page, as other columns have them.
+/// The number of rows in a page, as in other columns.
 const PAGE_ROWS: usize = 20_000;
 
-/// The chunk of an optional column of texts, compressed by Snappy: a dictionary of one value, and runs of its place.
+/// Returns the chunk of an optional string column, compressed with Snappy: a dictionary of one value, and
+/// runs of its index.
 pub(super) fn constant(
     column: ColumnDescPtr,
     text: &str,
@@ -72,7 +73,7 @@ pub(super) fn constant(
             encoded(PageType::DICTIONARY_PAGE, Encoding::PLAIN, 1),
             encoded(PageType::DATA_PAGE, Encoding::RLE_DICTIONARY, pages),
         ])
-        // But for some bytes of headers.
+        // Except for a few bytes of headers.
         .set_total_uncompressed_size(i64::try_from(uncompressed)?);
     if let Some(statistics) = bounds.as_ref().and_then(|bounds| Bounds::statistics(Some(bounds), &column, 0))
     {
@@ -81,7 +82,7 @@ pub(super) fn constant(
     chunk.finish(described, bounds.is_some().then_some(said))
 }
 
-/// The bounds of the text, cut as writers cut them; `None` if it is not one that is cut easily.
+/// Returns the bounds of the string, truncated as other writers do; `None` if truncation is not simple.
 fn bounds(text: &str) -> Option<Bounds> {
     let bytes = text.as_bytes();
     if bytes.len() <= LONGEST {
@@ -89,7 +90,7 @@ fn bounds(text: &str) -> Option<Bounds> {
     }
     let min = bytes[..LONGEST].to_vec();
     let mut max = min.clone();
-    // The greatest text with this beginning comes before the next beginning.
+    // The greatest string with this prefix is less than the next prefix.
     let last = max.last_mut().filter(|last| **last < 0x7F && min.is_ascii())?;
     *last += 1;
     Some(Bounds { min, max })

@@ -1,18 +1,18 @@
-//! Parquet's hybrid of runs and bit-packed groups: how a page keeps levels, and places in a dictionary.
+//! Parquet's hybrid of runs and bit-packed groups, which encodes levels and dictionary indexes in pages.
 
-/// The values of a bit-packed group.
+/// The number of values in a bit-packed group.
 const GROUP: usize = 8;
-/// Groups behind one header: then the header is one byte, as in the files of other writers.
+/// The maximum number of groups under one header, so that the header is one byte, as in other writers' files.
 const MAX_GROUPS: usize = 63;
-/// The bytes of a group of 32-bit values, and room to read a word at any of them.
+/// The bytes of a group of 32-bit values, with padding to read a word at any of them.
 const PADDED: usize = 32 + 8;
 
-/// How many bits the numbers below `count` need.
+/// Returns the number of bits for numbers below `count`.
 pub(super) fn width_for(count: usize) -> u8 {
     (usize::BITS - count.saturating_sub(1).leading_zeros()) as u8
 }
 
-/// The first `count` values; `None` if there are fewer, or the bytes are not such a hybrid.
+/// Decodes the first `count` values; `None` if there are fewer, or if the bytes are not a valid hybrid.
 pub(super) fn decode(mut bytes: &[u8], width: u8, count: usize) -> Option<Vec<u32>> {
     if width > 32 {
         return None;
@@ -28,7 +28,7 @@ pub(super) fn decode(mut bytes: &[u8], width: u8, count: usize) -> Option<Vec<u3
             word[..value.len()].copy_from_slice(value);
             values.resize(values.len() + run, u32::from_le_bytes(word));
         } else {
-            // The last group may be cut short.
+            // The last group may be truncated.
             let groups = amount.min((count - values.len()).div_ceil(GROUP));
             let length = amount.checked_mul(usize::from(width))?.min(bytes.len());
             let packed = take(&mut bytes, length)?;
@@ -43,7 +43,7 @@ fn unpack(packed: &[u8], width: u8, groups: usize, values: &mut Vec<u32>) -> Opt
     let bytes = usize::from(width);
     let mask = (1_u64 << width) - 1;
     if packed.len() < groups * bytes {
-        // Only values that nobody asks for may be missing.
+        // Only values beyond `count` may be missing.
         let mut padded = packed.to_vec();
         padded.resize(groups * bytes, 0);
         let missing = (groups * bytes - packed.len()) * 8;
@@ -63,9 +63,9 @@ fn unpack(packed: &[u8], width: u8, groups: usize, values: &mut Vec<u32>) -> Opt
     Some(())
 }
 
-/// Values of at most `width` bits.
+/// Encodes values of at most `width` bits.
 pub(super) fn encode(values: &[u32], width: u8, out: &mut Vec<u8>) {
-    // Values from `packed` up to `next` are to be bit-packed.
+    // The values from `packed` up to `next` will be bit-packed.
     let (mut packed, mut next) = (0, 0);
     while next < values.len() {
         let run = values[next..].iter().take_while(|value| **value == values[next]).count();
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs of values of so many bits.
+    /// Runs of values of this number of bits.
     fn runs() -> impl Strategy<Value = (u8, Vec<u32>)> {
         (0..=32_u8).prop_flat_map(|width| {
             let most = ((1_u64 << width) - 1) as u32;
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!([1, 2, 3, 4, 5, 256, 257].map(width_for), [0, 1, 2, 2, 3, 8, 9]);
     }
 
-    /// The example of the format's description: 0 to 7 in three bits.
+    /// The example in the format's description: 0 to 7 in three bits.
     #[test]
     fn packs_as_the_format_says() {
         let mut bytes = Vec::new();

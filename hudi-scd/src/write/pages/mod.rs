@@ -1,20 +1,20 @@
-//! Patching column chunks page by page, without decoding what does not change.
+//! Patches column chunks page by page, without decoding unchanged values.
 //!
-//! A commit changes few rows of a file, but its rows lie scattered over all pages. So most of what decoding a column into
-//! Arrow and encoding it again costs (hashing each value for the dictionary, comparing each with the bounds) is spent on
-//! values that stay. Here a page is decompressed, its changed values are replaced where they are, and it is compressed
-//! again:
+//! A commit changes few rows of a file, but they are scattered over all pages. Most of the cost of decoding a
+//! column into Arrow and encoding it again (hashing each value for the dictionary, comparing each with the
+//! bounds) would be spent on unchanged values. Here a page is decompressed, its changed values are replaced
+//! in place, and it is compressed again:
 //!
-//! | a page | is patched by |
+//! | page | patched by |
 //! |---|---|
-//! | without changed rows, or with new values that are the stored ones | copying it as it is stored |
+//! | without changed rows, or with new values equal to the stored ones | copying it in its stored form |
 //! | of plain values | copying the bytes between the changed values |
-//! | of places in a dictionary | unpacking and packing the places; values that are new are added to the dictionary |
+//! | of dictionary indexes | unpacking and packing the indexes; new values are added to the dictionary |
 //!
-//! Bounds of pages and chunks stay exact: they are found anew where a value that goes was one of them.
+//! Bounds of pages and chunks stay exact: they are computed again if a removed value was one of them.
 //!
-//! What is not of this make is left to the ordinary way: nested columns, booleans, pages of version 2, other encodings,
-//! files without a page index, other codecs than Snappy (with those, compressing is what takes the time).
+//! Everything else is decoded and encoded: nested columns, booleans, pages of version 2, other encodings,
+//! files without a page index, and codecs other than Snappy (with those, compression dominates the cost).
 
 mod bounds;
 mod chunk;
@@ -57,17 +57,18 @@ use crate::{
     base_file::{OpenFile, Source},
 };
 
-/// A dictionary or a page that would become larger is made anew: twice what writers let them become.
+/// The maximum size of a patched dictionary or page, twice the limit of writers; a larger one is encoded
+/// again.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
-/// New values of some rows, leaf by leaf, as plain pages have them.
+/// New values of some rows, leaf by leaf, in the form of plain pages.
 pub(super) struct NewValues {
-    /// `None`: of a leaf that is not patched.
+    /// `None` for a leaf that is not patched.
     leaves: Vec<Option<PlainValues>>,
 }
 
 impl NewValues {
-    /// The rows' values in all columns of the format; `None` of those that are not patched.
+    /// Collects the rows' values in all columns of the format; `None` for columns that are not patched.
     pub(super) fn new(format: &FileFormat, columns: &[Option<ArrayRef>], rows: usize) -> Result<Self> {
         let columns: Vec<ArrayRef> = columns
             .iter()
@@ -97,7 +98,7 @@ impl NewValues {
         });
         let mut leaves = leaves.map_err(unsupported)?;
         for (column, values) in columns.iter().enumerate() {
-            // A chunk with a NaN has no bounds, and those of its pages are not known to have none.
+            // A chunk with a NaN has no bounds, but its pages may have some.
             if has_nan(values) {
                 leaves[format.leaves(column)].fill_with(|| None);
             }
@@ -106,7 +107,7 @@ impl NewValues {
     }
 }
 
-/// The column chunk of one text in every row, as it would be encoded.
+/// Returns the column chunk of the same string in every row, as it would be encoded.
 pub(super) fn constant(
     format: &FileFormat,
     leaf: usize,
@@ -116,15 +117,16 @@ pub(super) fn constant(
     constant::constant(format.leaf(leaf), text, rows).map_err(unsupported)
 }
 
-/// A column chunk after its rows changed.
+/// A column chunk after a change of its rows.
 pub(super) enum PatchedChunk {
-    /// It is the stored one.
+    /// The stored chunk, unchanged.
     Unchanged,
-    /// Its bytes, and what is to be said of them.
+    /// Its new bytes and metadata.
     Changed(Bytes, Box<ColumnCloseResult>),
 }
 
-/// Replaces the values of `rows`, which ascend, of a column chunk of a stored file. `None` if the chunk is to be decoded.
+/// Replaces the values of `rows`, which ascend, in a column chunk of a stored file. Returns `None` if the
+/// chunk must be decoded.
 pub(super) fn patch(
     file: &OpenFile,
     group: usize,
@@ -134,7 +136,7 @@ pub(super) fn patch(
     leaf: usize,
 ) -> Option<PatchedChunk> {
     let values = new.leaves.get(leaf)?.as_ref()?;
-    // What cannot be read here cannot be read by the ordinary way either, which has the words for it.
+    // A chunk that cannot be read here cannot be decoded either, and the decoder reports the error.
     Patch::new(file, group, stored_leaf, rows, values)?.run().ok().flatten()
 }
 
@@ -150,7 +152,7 @@ struct Patch<'a> {
 
 /// A page of the new chunk.
 enum NewPage<'a> {
-    /// Where the stored one is.
+    /// The location of the stored page.
     Stored(&'a PageLocation),
     New(CompressedPage),
 }
@@ -262,7 +264,7 @@ impl<'a> Patch<'a> {
                     said.append(false, bounds.min, bounds.max, i64::try_from(nulls)?);
                 }
                 None if nulls == rows => said.append(true, Vec::new(), Vec::new(), i64::try_from(nulls)?),
-                // Values without bounds: all of them are NaN.
+                // Values without bounds are all NaN.
                 None => return Ok(None),
             }
         }
@@ -302,7 +304,7 @@ impl<'a> Patch<'a> {
         let column = metadata.column_descr_ptr();
         let mut described = ColumnChunkMetaData::builder(column.clone())
             .set_encodings_mask(*metadata.encodings_mask())
-            // But for some bytes of headers and of the dictionary.
+            // Except for a few bytes of headers and of the dictionary.
             .set_total_uncompressed_size((metadata.uncompressed_size() + more_bytes).max(0));
         if let Some(pages) = metadata.page_encoding_stats() {
             described = described.set_page_encoding_stats(pages.clone());

@@ -1,4 +1,4 @@
-//! One data page: its levels and values taken apart, some of the values replaced, and put together again.
+//! One data page: splits it into levels and values, replaces some values, and assembles it again.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -12,17 +12,17 @@ use super::{
     hybrid,
 };
 
-/// What of a column's type counts in its pages.
+/// The properties of a column's type that affect its pages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaf {
     pub(super) order: Order,
-    /// The bytes of a value; `None`: each has its length before it.
+    /// The bytes of a value; `None` if each has its length before it.
     width: Option<usize>,
     is_optional: bool,
 }
 
 impl Leaf {
-    /// `None`: of a column whose pages are not patched.
+    /// Returns the properties of a column; `None` if its pages are not patched.
     pub(super) fn of(column: &ColumnDescriptor) -> Option<Self> {
         if column.max_rep_level() > 0 || column.max_def_level() > 1 {
             return None;
@@ -39,7 +39,7 @@ impl Leaf {
         Some(Self { order: Order::of(column)?, width, is_optional: column.max_def_level() == 1 })
     }
 
-    /// A value without its length.
+    /// Returns a value without its length.
     fn content(self, value: &[u8]) -> &[u8] {
         if self.width.is_some() { value } else { value.get(4..).unwrap_or_default() }
     }
@@ -48,7 +48,7 @@ impl Leaf {
         Cursor { leaf: self, values, rank: 0, start: 0 }
     }
 
-    /// Takes a page of so many rows apart.
+    /// Splits a page of this number of rows.
     fn open(self, page: &[u8], rows: usize) -> Option<Taken<'_>> {
         if !self.is_optional {
             return Some(Taken { levels: &[], present: None, values: page, count: rows });
@@ -62,11 +62,11 @@ impl Leaf {
     }
 }
 
-/// Values as plain pages have them.
+/// Values in the form of plain pages.
 #[derive(Debug, Default)]
 pub(super) struct PlainValues {
     bytes: Vec<u8>,
-    /// Where each of them is; `None` for a null.
+    /// The position of each value; `None` for a null.
     places: Vec<Option<Range<u32>>>,
 }
 
@@ -103,14 +103,14 @@ impl PlainValues {
     }
 }
 
-/// A page taken apart.
+/// A split page.
 struct Taken<'a> {
-    /// The levels with their length, as they are stored.
+    /// The levels with their length, in their stored form.
     levels: &'a [u8],
-    /// A 0 for each null, else a 1; `None` if there are no nulls.
+    /// 0 for each null, 1 for each value; `None` if there are no nulls.
     present: Option<Vec<u32>>,
     values: &'a [u8],
-    /// Values that are not null.
+    /// The number of values that are not null.
     count: usize,
 }
 
@@ -119,7 +119,7 @@ impl Taken<'_> {
         self.present.as_ref().is_none_or(|present| present[row] == 1)
     }
 
-    /// How many values come before each of the edits.
+    /// Returns the number of values before each of the edits.
     fn ranks(&self, edits: &[Replacement<'_>]) -> Vec<usize> {
         let Some(present) = &self.present else { return edits.iter().map(|edit| edit.row).collect() };
         let (mut row, mut rank) = (0, 0);
@@ -132,17 +132,17 @@ impl Taken<'_> {
     }
 }
 
-/// Finds plain values from the first to the last.
+/// A cursor over plain values, from the first to the last.
 struct Cursor<'a> {
     leaf: Leaf,
     values: &'a [u8],
-    /// Values before this place.
+    /// The number of values before the cursor.
     rank: usize,
     start: usize,
 }
 
 impl Cursor<'_> {
-    /// Where the value of a rank begins; ranks ascend.
+    /// Returns the start of the value with this rank; ranks must ascend.
     fn start(&mut self, rank: usize) -> Option<usize> {
         match self.leaf.width {
             Some(width) => self.start = rank.checked_mul(width)?,
@@ -156,7 +156,7 @@ impl Cursor<'_> {
         (self.start <= self.values.len()).then_some(self.start)
     }
 
-    /// Where the value that begins here ends.
+    /// Returns the end of the value that begins at the cursor.
     fn end(&self) -> Option<usize> {
         let end = match self.leaf.width {
             Some(width) => self.start.checked_add(width)?,
@@ -168,7 +168,7 @@ impl Cursor<'_> {
         (end <= self.values.len()).then_some(end)
     }
 
-    /// The bytes of the value of a rank; then the next one is at hand.
+    /// Returns the bytes of the value with this rank, and advances past it.
     fn value(&mut self, rank: usize) -> Option<Range<usize>> {
         let start = self.start(rank)?;
         let end = self.end()?;
@@ -177,7 +177,7 @@ impl Cursor<'_> {
     }
 }
 
-/// A new value of a row, as a plain page has it; `None`: null.
+/// A new value of a row, in the form of a plain page; `None` for null.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replacement<'a> {
     /// The row in its page.
@@ -185,14 +185,14 @@ pub(super) struct Replacement<'a> {
     pub(super) value: Option<&'a [u8]>,
 }
 
-/// What a page becomes.
+/// The result of patching a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Unchanged,
     Patched(Patched),
 }
 
-/// A page with other values.
+/// A page with changed values.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Patched {
     pub(super) bytes: Vec<u8>,
@@ -200,17 +200,17 @@ pub(super) struct Patched {
     pub(super) bounds: Option<Bounds>,
 }
 
-/// A page as it is stored, decompressed.
+/// A stored page, decompressed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stored<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) encoding: Encoding,
     pub(super) rows: usize,
-    /// What its statistics say.
+    /// The bounds in its statistics.
     pub(super) bounds: Option<&'a Bounds>,
 }
 
-/// Replaces values, whose rows ascend; `None` if the page is of another make than those that are patched.
+/// Replaces values, whose rows ascend; `None` if the page has an unsupported form.
 pub(super) fn patch(
     leaf: Leaf,
     page: Stored<'_>,
@@ -334,8 +334,8 @@ fn patch_places(
     Some(Outcome::Patched(Patched { bytes, nulls, bounds }))
 }
 
-/// The bounds of a page after its edits, if they can be told without looking at all values.
-#[allow(clippy::option_option, reason = "none can be told; there are none, as all is null")]
+/// Returns the bounds of a page after its edits, if they can be determined without all of its values.
+#[allow(clippy::option_option, reason = "undetermined; or no bounds because all values are null")]
 fn bounds_without<'a>(
     leaf: Leaf,
     page: Stored<'_>,
@@ -353,7 +353,7 @@ fn bounds_without<'a>(
     Some(bounds)
 }
 
-/// Writes the levels of a page; how many nulls and how many values there are.
+/// Writes the levels of a page; returns the number of nulls and of values.
 fn write_levels(
     leaf: Leaf,
     page: Stored<'_>,
@@ -381,20 +381,20 @@ fn write_levels(
     Some((page.rows - count, count))
 }
 
-/// The values that pages of a column chunk name by their places.
+/// The dictionary of a column chunk, to which pages refer by index.
 pub(super) struct Dictionary<'a> {
     /// Plain values.
     values: Vec<u8>,
-    /// Where each of them is.
+    /// The position of each value.
     ranges: Vec<Range<usize>>,
     asked: &'a PlainValues,
-    /// The places of the new values, as far as they have one; looked for when the first of them is to be written.
+    /// The indexes of the new values that have one; computed when the first of them is written.
     places: Option<HashMap<&'a [u8], Option<u32>>>,
     stored: usize,
 }
 
 impl<'a> Dictionary<'a> {
-    /// A stored dictionary of so many values, to be asked for these ones.
+    /// Creates a stored dictionary of `count` values, for lookups of `asked`.
     pub(super) fn new(leaf: Leaf, values: &[u8], count: usize, asked: &'a PlainValues) -> Option<Self> {
         let mut cursor = leaf.cursor(values);
         let ranges = (0..count).map(|rank| cursor.value(rank)).collect::<Option<Vec<_>>>()?;
@@ -405,7 +405,7 @@ impl<'a> Dictionary<'a> {
         self.ranges.len()
     }
 
-    /// The plain values, if some came to the stored ones.
+    /// Returns the plain values, if some were added to the stored ones.
     pub(super) fn grown(&self) -> Option<&[u8]> {
         (self.ranges.len() > self.stored).then_some(&self.values)
     }
@@ -414,7 +414,7 @@ impl<'a> Dictionary<'a> {
         Some(&self.values[self.ranges.get(place as usize)?.clone()])
     }
 
-    /// The place of one of the values that it was made to be asked for.
+    /// Returns the index of one of the values in `asked`.
     fn place(&mut self, value: &[u8]) -> Option<u32> {
         let asked = self.asked;
         let places = self.places.get_or_insert_with(|| {

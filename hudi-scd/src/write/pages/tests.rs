@@ -1,4 +1,4 @@
-//! Patched column chunks against the same rows encoded from the start.
+//! Compares patched column chunks with the same rows encoded from scratch.
 
 use arrow::{
     array::{
@@ -19,7 +19,8 @@ use crate::{
 
 const ROWS: usize = 41_000;
 
-/// Columns of most types: of few values, of many, long ones, zeros of both signs, NaN; with nulls or without.
+/// Columns of most types: with few values, many values, long ones, zeros of both signs, NaN; with or without
+/// nulls.
 fn rows(rng: &mut fastrand::Rng, count: usize, nulls: bool, spread: u32) -> Vec<ArrayRef> {
     let null = move |rng: &mut fastrand::Rng| nulls && rng.u8(..8) == 0;
     let draw = |rng: &mut fastrand::Rng| (!null(rng)).then(|| rng.u32(..spread));
@@ -85,7 +86,7 @@ fn meta(rows: usize) -> MetaColumns {
     }
 }
 
-/// A file of these rows in one row group.
+/// Encodes a file of these rows in one row group.
 async fn encoded(format: &Arc<FileFormat>, columns: &[ArrayRef]) -> OpenFile {
     let count = columns[0].len();
     let mut writer =
@@ -101,7 +102,7 @@ async fn open(bytes: Vec<u8>) -> OpenFile {
     OpenFile::open(&store, &"file".into()).await.unwrap()
 }
 
-/// The file with its rows replaced, and which of its data columns were patched.
+/// Returns the file with its rows replaced, and the data columns that were patched.
 async fn patched(
     file: &OpenFile,
     format: &Arc<FileFormat>,
@@ -144,7 +145,7 @@ fn column(file: &OpenFile, name: &str) -> ArrayRef {
     concat(&parts).unwrap()
 }
 
-/// What is said of the values of a column: of the chunk, and of each page by its first row.
+/// Returns the statistics of a column: of the chunk, and of each page by its first row.
 fn said(
     metadata: &ParquetMetaData,
     leaf: usize,
@@ -171,7 +172,7 @@ async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do() {
         let mut at: Vec<usize> = (0..rng.usize(1..300)).map(|_| rng.usize(..ROWS)).collect();
         at.sort_unstable();
         at.dedup();
-        // Nulls come and go, and so do values that no row had; in every third run some columns keep theirs.
+        // Nulls and values appear and disappear; in every third run some columns keep their values.
         let fresh = rows(rng, at.len(), seed % 4 > 1, spread + spread / 9);
         let places = UInt32Array::from_iter_values(at.iter().map(|row| *row as u32));
         let fresh: Vec<ArrayRef> = fresh
@@ -210,7 +211,7 @@ async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do() {
             let (patched, encoded) =
                 (said(file.footer().metadata(), 5 + number), said(again.footer().metadata(), 5 + number));
             assert_eq!(patched.0, encoded.0, "{case}");
-            // Where there are nulls, a new file may begin its pages at other rows.
+            // With nulls, a new file may start its pages at other rows.
             let firsts = |pages: &[String]| -> Vec<String> {
                 pages.iter().map(|page| page.split(' ').next().unwrap().to_owned()).collect()
             };
