@@ -12,11 +12,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redshift_orchestrator::{
-    Orchestrator, Result, Statement, StepKey,
-    journal::MemoryJournal,
-    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun},
-};
+use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun};
+use redshift_orchestrator::{Orchestrator, Result, Statement, StepKey, journal::MemoryJournal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {

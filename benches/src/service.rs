@@ -5,10 +5,8 @@ use std::{net::SocketAddr, thread};
 use anyhow::{Context, Result};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_redshiftdata::config::{Credentials, SharedCredentialsProvider};
-use redshift_orchestrator::{
-    emulator::Emulator,
-    local::{LocalExecutor, Script},
-};
+use redshift_data_emulator::Emulator;
+use redshift_data_local::{LocalExecutor, Script};
 
 /// Serves a script with the emulator, on its own thread, until the process ends; returns its URL.
 pub fn emulate(script: Script) -> Result<String> {

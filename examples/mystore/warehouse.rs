@@ -4,11 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Postgres};
 use redshift_orchestrator::{
     Backoff, Field, Observer, Orchestrator, Outcome, Pipeline, Report, Run, Statement, StatementExecutor,
-    StatementExecutorExt, Status, StepKey, WaitTime,
-    journal::FileJournal,
-    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Postgres},
+    StatementExecutorExt, Status, StepKey, WaitTime, journal::FileJournal,
 };
 use tokio_postgres::NoTls;
 

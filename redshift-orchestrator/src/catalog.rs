@@ -128,7 +128,8 @@ impl<T> Page<T> {
     ///
     /// # Errors
     /// Returns [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a token that no page has.
-    pub(crate) fn cut(entries: Vec<T>, size: usize, page: Option<PageToken>) -> Result<Self> {
+    #[doc(hidden)]
+    pub fn cut(entries: Vec<T>, size: usize, page: Option<PageToken>) -> Result<Self> {
         let begin = match page {
             None => 0,
             Some(page) => page.as_str().parse::<usize>().map_err(|_| {
@@ -275,7 +276,8 @@ pub struct SessionFilter {
 
 /// Returns `true` if a name matches a pattern in which `%` matches any text, `_` matches any character, and
 /// `\` escapes them.
-pub(crate) fn fits(pattern: &str, name: &str) -> bool {
+#[doc(hidden)]
+pub fn fits(pattern: &str, name: &str) -> bool {
     let mut pieces = Vec::new();
     let mut characters = pattern.chars();
     while let Some(c) = characters.next() {

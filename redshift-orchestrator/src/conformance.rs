@@ -9,7 +9,7 @@
 //! ```
 //! use std::time::Duration;
 //! use redshift_orchestrator::{Column, Field, conformance::{self, Fixture, Need}};
-//! use redshift_orchestrator::local::{LocalExecutor, ScriptedRun, Script, Scripted};
+//! use redshift_data_local::{LocalExecutor, ScriptedRun, Script, Scripted};
 //!
 //! struct MyFixture(LocalExecutor<Scripted>);
 //!

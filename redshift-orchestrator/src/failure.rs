@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// *that step* again. An unknown outcome has no kind, because nothing may be repeated after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum FailureKind {
     /// Two transactions wrote the same tables, and the database rolled this one back (Redshift's error 1023,

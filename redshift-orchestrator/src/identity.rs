@@ -209,8 +209,8 @@ impl StepKey {
     }
 
     /// Returns the step and its part in human-readable form.
-    #[cfg(feature = "progress")]
-    pub(crate) fn step_and_part(&self) -> String {
+    #[doc(hidden)]
+    pub fn step_and_part(&self) -> String {
         match self.part {
             Some(part) => format!("{} {part}", self.step),
             None => self.step.clone(),

@@ -3,12 +3,13 @@
 //! services and jobs that load a warehouse and must neither lose a statement nor run one twice.
 //!
 //! A pipeline runs on any [`StatementExecutor`]: the service itself
-//! ([`DataApiExecutor`](struct.DataApiExecutor.html)), a PostgreSQL server, or, as in this example, a script
-//! in memory:
+//! ([`DataApiExecutor`](struct.DataApiExecutor.html)), or `LocalExecutor` of the package
+//! `redshift-data-local`, on a PostgreSQL server or, as in this example, with a script in memory:
 //!
 //! ```
 //! use std::time::Duration;
-//! use redshift_orchestrator::{Orchestrator, Pipeline, Run, local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script}};
+//! use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun};
+//! use redshift_orchestrator::{Orchestrator, Pipeline, Run};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> redshift_orchestrator::Result<()> {
 //! let pipeline = Pipeline::from_toml(r#"
@@ -31,8 +32,8 @@
 //! // The first load of sales conflicts with another transaction, and the network loses half of the replies
 //! to submits.
 //! let script = Script::new().on_each("load_sales", [
-//!     local::ScriptedRun::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
-//!     local::ScriptedRun::finished(Duration::from_secs(40)),
+//!     ScriptedRun::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
+//!     ScriptedRun::finished(Duration::from_secs(40)),
 //! ]);
 //! let service = LocalExecutor::scripted(script);
 //! let network = Faulty::new(service.clone(), Faults::seeded(7).with(Operation::Submit, Fault::LostReply, 0.5));
@@ -52,41 +53,38 @@
 //! | for | see |
 //! |---|---|
 //! | statements and where they run | [`Statement`], [`Target`] |
-//! | executors | [`StatementExecutor`]; [`DataApiExecutor`](struct.DataApiExecutor.html), [`local::LocalExecutor`], [`MockStatementExecutor`](struct.MockStatementExecutor.html) |
+//! | executors | [`StatementExecutor`]; [`DataApiExecutor`](struct.DataApiExecutor.html), [`MockStatementExecutor`](struct.MockStatementExecutor.html); `LocalExecutor` of `redshift-data-local` |
 //! | running one statement at most once | [`Orchestrator`], [`Outcome`]; [`journal`] has a table of the effects of a crash |
 //! | running graphs of statements | [`pipeline`], [`Report`] |
 //! | poll intervals | [`wait`] |
 //! | results as your own types | [`StatementExecutorExt::rows`] |
 //! | results as Arrow record batches | [`arrow`](arrow/index.html) |
 //! | account limits, retries, traces | [`layer`] |
-//! | progress and messages | [`Observer`]; [`progress`](progress/index.html) draws progress bars; [`Messages`] delivers what procedures `RAISE` |
+//! | progress and messages | [`Observer`]; [`Messages`] delivers what procedures `RAISE` |
 //! | errors and how to handle them | [`ErrorKind`] for requests, [`FailureKind`] for statements |
 //! | databases, schemas, tables, columns, sessions | [`Catalog`] |
-//! | a local Data API for other programs | [`emulator`](emulator/index.html) |
+//! | a local Data API for other programs | the package `redshift-data-emulator` |
 //! | testing your own executor | [`conformance`](conformance/index.html) |
 //!
 //! # Testing your code
 //!
-//! The page [`testing`](testing/index.html) has an example for each row:
+//! The page `testing` of `redshift-data-emulator` has an example for each row:
 //!
 //! | your code | test it with |
 //! |---|---|
 //! | calls one or two methods of an executor | [`MockStatementExecutor`](struct.MockStatementExecutor.html): expectations, no behaviour |
-//! | waits, retries, runs pipelines | [`local::LocalExecutor`] with a [`local::Script`]: the service's behaviour on paused time, including faults |
-//! | sends SQL that must be correct | [`local::LocalExecutor`] on a PostgreSQL server (feature `postgres`), which understands [Redshift's dialect](on_postgres/index.html) |
-//! | is not in Rust, or calls the AWS SDK directly | the [`emulator`](emulator/index.html) in front of either executor (feature `emulator`) |
+//! | waits, retries, runs pipelines | `LocalExecutor` of `redshift-data-local` with a `Script`: the service's behaviour on paused time, including faults |
+//! | sends SQL that must be correct | `LocalExecutor` on a PostgreSQL server (feature `postgres` of `redshift-data-local`), which understands Redshift's dialect |
+//! | is not in Rust, or calls the AWS SDK directly | the package `redshift-data-emulator` in front of either executor |
 //!
 //! # Features
 //!
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `data-api` | [`DataApiExecutor`](struct.DataApiExecutor.html) and the AWS SDK | yes |
-//! | `postgres` | [`local::LocalExecutor`] on a PostgreSQL server | no |
-//! | `emulator` | the Data API over HTTP in front of any executor, and the binary `redshift-data-emulator` | no |
 //! | `object-store` | a [`journal`] on object storage, such as S3 | no |
 //! | `arrow` | [`arrow`](arrow/index.html): CSV results as a stream of Arrow record batches | no |
-//! | `progress` | [`progress`](progress/index.html): progress bars on a terminal | no |
-//! | `cli` | the binary `redshift-orchestrator`, and the JSON Schema of pipeline files | no |
+//! | `schema` | the JSON Schema of pipeline files | no |
 //! | `mock` | [`MockStatementExecutor`](struct.MockStatementExecutor.html), generated by mockall | no |
 //! | `conformance` | [`conformance`](conformance/index.html), the scenarios that every executor must pass | no |
 //!
@@ -100,38 +98,31 @@ mod clock;
 pub mod conformance;
 #[cfg(feature = "data-api")]
 pub mod data_api;
-#[cfg(feature = "emulator")]
-pub mod emulator;
 mod error;
 mod executor;
 mod failure;
 mod identity;
 pub mod journal;
 pub mod layer;
-pub mod local;
 mod mask;
 mod messages;
 mod observer;
-#[doc = include_str!("../docs/postgres.md")]
-#[cfg(feature = "postgres")]
-pub mod on_postgres {}
 mod orchestrator;
 mod outcome;
 mod pages;
 mod patience;
 pub mod pipeline;
-#[cfg(feature = "progress")]
-pub mod progress;
 mod rows;
 mod seconds;
-mod sql;
+/// Shared with the packages beside this one. Exempt from semver.
+#[doc(hidden)]
+pub mod sql;
 mod statement;
 mod status;
 mod target;
-mod toml_text;
-#[doc = include_str!("../docs/testing.md")]
-#[cfg(all(feature = "data-api", feature = "emulator", feature = "mock", feature = "postgres"))]
-pub mod testing {}
+/// Shared with the packages beside this one. Exempt from semver.
+#[doc(hidden)]
+pub mod toml_text;
 pub mod wait;
 
 pub use backoff::Backoff;

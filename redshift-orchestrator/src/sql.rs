@@ -3,11 +3,11 @@
 
 mod transaction;
 
-pub(crate) use transaction::outside_transaction;
+pub use transaction::outside_transaction;
 
 /// Token of an SQL text. The concatenation of all tokens is the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Token<'a> {
+pub enum Token<'a> {
     /// White space or a comment.
     Blank(&'a str),
     /// An unquoted word or number.
@@ -24,7 +24,7 @@ pub(crate) enum Token<'a> {
 
 impl<'a> Token<'a> {
     /// Returns the text of the token.
-    pub(crate) fn text(self) -> &'a str {
+    pub fn text(self) -> &'a str {
         match self {
             Self::Blank(text)
             | Self::Word(text)
@@ -37,7 +37,7 @@ impl<'a> Token<'a> {
 }
 
 /// Splits SQL into tokens. An unclosed string or comment extends to the end; the server reports it.
-pub(crate) fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
+pub fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
     let mut rest = sql;
     let mut before = ' ';
     std::iter::from_fn(move || {
@@ -136,7 +136,7 @@ fn dollar(rest: &str) -> Option<usize> {
 }
 
 /// Returns the number of statements in a text: the non-blank parts between semicolons.
-pub(crate) fn count(sql: &str) -> usize {
+pub fn count(sql: &str) -> usize {
     let (mut statements, mut begun) = (0, false);
     for token in tokens(sql) {
         match token {
@@ -151,7 +151,7 @@ pub(crate) fn count(sql: &str) -> usize {
 
 /// Returns the statements of a script, in order and without their semicolons. Parts that contain only blanks
 /// and comments are omitted.
-pub(crate) fn split(script: &str) -> Vec<String> {
+pub fn split(script: &str) -> Vec<String> {
     let (mut statements, mut statement, mut begun) = (Vec::new(), String::new(), false);
     for token in tokens(script).chain([Token::Semicolon]) {
         match token {
@@ -171,7 +171,7 @@ pub(crate) fn split(script: &str) -> Vec<String> {
 }
 
 /// Returns the names of the placeholders in a text, in order and with repetitions.
-pub(crate) fn placeholders(sql: &str) -> Vec<&str> {
+pub fn placeholders(sql: &str) -> Vec<&str> {
     tokens(sql)
         .filter_map(|token| match token {
             Token::Placeholder(text) => text.strip_prefix(':'),

@@ -14,7 +14,6 @@ pub struct Target {
 
 /// The cluster or workgroup that runs the statements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Compute {
     /// A provisioned cluster, identified by its name.
     Cluster(String),
@@ -24,7 +23,6 @@ pub enum Compute {
 
 /// Authentication of statements.
 #[derive(Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub enum Auth {
     /// The caller's IAM identity. The default.
     #[default]

@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 const DEEPEST: usize = 64;
 
 /// Error in a text, with its offset if known.
-pub(crate) struct Malformed {
-    pub(crate) message: String,
-    pub(crate) offset: Option<usize>,
+pub struct Malformed {
+    pub message: String,
+    pub offset: Option<usize>,
 }
 
 /// Reads a text.
-pub(crate) fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
+pub fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
     if let Some(offset) = too_deep(toml) {
         let message = "arrays and tables are nested too deeply".to_owned();
         return Err(Malformed { message, offset: Some(offset) });
@@ -25,13 +25,13 @@ pub(crate) fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
 }
 
 /// Returns the line of a byte, starting at 1.
-pub(crate) fn line(text: &str, offset: usize) -> usize {
+pub fn line(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Returns the offset of the first bracket, brace or dot beyond the maximum depth. Strings and comments are
 /// skipped.
-pub(crate) fn too_deep(toml: &str) -> Option<usize> {
+pub fn too_deep(toml: &str) -> Option<usize> {
     let bytes = toml.as_bytes();
     let (mut depth, mut dots, mut at) = (0_usize, 0_usize, 0);
     while at < bytes.len() {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Scripted};
 use redshift_orchestrator::{
     StatementExecutor, conformance,
     layer::{Fleet, Limit, Rate, RequestRates, Retry, Traced},
-    local::{Fault, Faults, Faulty, LocalExecutor, Scripted},
 };
 
 #[path = "support/scripted.rs"]

@@ -30,10 +30,10 @@ use benches::{
     results::Section,
 };
 use clap::{Parser, ValueEnum};
+use redshift_data_local::{Limits, LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
     Orchestrator, Statement, StatementExecutor, StepKey, WaitTime,
     journal::MemoryJournal,
-    local::{Limits, LocalExecutor, Script, Scripted, ScriptedRun},
     wait::{Effort, Ending, LongPoll, Wait},
 };
 use tokio::{task::JoinSet, time::sleep};

@@ -34,10 +34,10 @@ use benches::{
 };
 use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
+use redshift_data_local::{Limits, Script, ScriptedRun};
 use redshift_orchestrator::{
     DataApiExecutor, Orchestrator, Statement, StatementExecutor, StepKey, Target, WaitTime,
     journal::{FileJournal, MemoryJournal},
-    local::{Limits, Script, ScriptedRun},
 };
 use tokio::time::Instant;
 

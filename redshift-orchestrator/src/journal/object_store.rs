@@ -58,7 +58,8 @@ use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> redshift_orchestrator::Result<()> {
 /// use std::sync::Arc;
 /// use object_store::memory::InMemory;
-/// use redshift_orchestrator::{Orchestrator, local::{LocalExecutor, Script}, journal::ObjectStoreJournal};
+/// use redshift_data_local::{LocalExecutor, Script};
+/// use redshift_orchestrator::{Orchestrator, journal::ObjectStoreJournal};
 ///
 /// let journal = ObjectStoreJournal::new(Arc::new(InMemory::new()), "etl/journal");
 /// let orchestrator = Orchestrator::new(LocalExecutor::scripted(Script::new())).with_journal(journal);

@@ -18,7 +18,8 @@ use crate::{
 /// is: each operation is sent in the order in which it was asked for.
 ///
 /// ```
-/// use redshift_orchestrator::{Orchestrator, layer::{Fleet, RequestRates}, local::{LocalExecutor, Script}};
+/// use redshift_data_local::{LocalExecutor, Script};
+/// use redshift_orchestrator::{Orchestrator, layer::{Fleet, RequestRates}};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// # let service = LocalExecutor::scripted(Script::new());

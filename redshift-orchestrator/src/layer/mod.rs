@@ -3,7 +3,8 @@
 //! Many statements at once need a [`Fleet`], and nothing else from here. What is special is put together by hand:
 //!
 //! ```
-//! use redshift_orchestrator::{layer::{Fleet, Limit, Rate, RequestRates, Retry, Traced}, local::{LocalExecutor, Script}};
+//! use redshift_data_local::{LocalExecutor, Script};
+//! use redshift_orchestrator::layer::{Fleet, Limit, Rate, RequestRates, Retry, Traced};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! # let service = LocalExecutor::scripted(Script::new());

@@ -106,8 +106,8 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
 /// A pipeline of redshift-orchestrator: a graph of SQL statements and stored procedures.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "cli", schemars(title = "Pipeline", extend("required" = ["name", "steps"])))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(title = "Pipeline", extend("required" = ["name", "steps"])))]
 pub(super) struct Definition {
     /// Name of the pipeline: 1 to 200 characters.
     name: String,
@@ -115,7 +115,7 @@ pub(super) struct Definition {
     #[serde(rename = "description")]
     _description: Option<String>,
     /// Maximum number of concurrent statements. Default: 8.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     concurrency: Option<usize>,
     /// Default timeout of steps, after which a step's statement is cancelled.
     timeout: Option<Text<Duration>>,
@@ -134,7 +134,7 @@ pub(super) struct Definition {
     parameters: BTreeMap<String, ParameterDefinition>,
     /// The steps. They run in the order defined by `after`, and concurrently otherwise.
     #[serde(default)]
-    #[cfg_attr(feature = "cli", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     steps: Vec<StepDefinition>,
 }
 
@@ -142,8 +142,8 @@ pub(super) struct Definition {
 /// identity.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "cli", schemars(extend("oneOf" = [{"required": ["cluster"]}, {"required": ["workgroup"]}])))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("oneOf" = [{"required": ["cluster"]}, {"required": ["workgroup"]}])))]
 struct TargetDefinition {
     /// The AWS region.
     region: Option<String>,
@@ -162,7 +162,7 @@ struct TargetDefinition {
 /// A parameter of each run. A parameter without a default must be set by every run.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct ParameterDefinition {
     /// Value for runs that do not set the parameter.
     default: Option<Scalar>,
@@ -178,9 +178,9 @@ struct ParameterDefinition {
 /// One statement or batch of the pipeline. It has one of `sql`, `call`, `batch`, `file`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(
-    feature = "cli",
+    feature = "schema",
     schemars(extend("oneOf" = [
         {"required": ["sql"]},
         {"required": ["call"]},
@@ -200,7 +200,7 @@ struct StepDefinition {
     call: Option<String>,
     /// SQL statements, run in order: at most 40 as one transaction, any number with `auto-commit`, which runs
     /// 40 at a time.
-    #[cfg_attr(feature = "cli", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     batch: Option<Vec<String>>,
     /// SQL file with one statement or a batch. The path is relative to the directory of the pipeline file.
     file: Option<String>,
@@ -231,10 +231,10 @@ struct StepDefinition {
 /// the step has already committed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct RetryDefinition {
     /// Total number of attempts.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     attempts: u32,
     /// The failures after which another attempt is safe.
     #[serde(default)]
@@ -245,7 +245,7 @@ struct RetryDefinition {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 enum Mode {
     /// All statements in one transaction; any failure rolls back all of them.
     Transaction,

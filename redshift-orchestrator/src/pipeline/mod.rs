@@ -62,7 +62,7 @@ mod parameters;
 mod plan;
 mod report;
 mod run;
-#[cfg(feature = "cli")]
+#[cfg(feature = "schema")]
 mod schema;
 mod selection;
 mod source;
@@ -71,11 +71,11 @@ mod suggest;
 
 pub use overlap::{Overlap, Stop};
 pub use plan::Plan;
-#[cfg(feature = "progress")]
-pub(crate) use report::printable;
+#[doc(hidden)]
+pub use report::printable;
 pub use report::{AttemptReport, Report, StepReport, StepStatus, Totals};
 pub use run::Run;
-#[cfg(feature = "cli")]
+#[cfg(feature = "schema")]
 pub use schema::{json_schema, schema_file};
 pub use step::{OnFailure, Retry, Step, Work};
 

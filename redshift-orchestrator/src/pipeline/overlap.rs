@@ -13,7 +13,7 @@ use crate::{
 /// Behaviour of a run while another run of the same pipeline is active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Overlap {
     /// The run is rejected, with the name of the active run. The default.

@@ -379,7 +379,7 @@ impl StepReport {
 
 /// Replaces control characters in a text of the database or the service by `�`, so that the text cannot move
 /// a terminal's cursor or change its colours.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     text.chars().map(|c| if is_harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }

@@ -49,7 +49,7 @@ pub enum Work {
 /// Effect of a step's failure on other steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum OnFailure {
     /// Skips the steps that depend on it, directly or not; all others run. The default.

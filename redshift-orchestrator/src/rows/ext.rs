@@ -17,7 +17,8 @@ pub trait StatementExecutorExt: StatementExecutor {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use redshift_orchestrator::{*, local::{LocalExecutor, ScriptedRun, Script}};
+    /// # use redshift_data_local::{LocalExecutor, ScriptedRun, Script};
+    /// # use redshift_orchestrator::*;
     /// #[derive(serde::Deserialize, PartialEq, Debug)]
     /// struct Sale { ticket: i64, price: String, coupon: Option<String> }
     ///

@@ -6,8 +6,6 @@ use crate::PageToken;
 pub mod arrow;
 mod de;
 mod ext;
-#[cfg(test)]
-mod tests;
 
 pub use ext::StatementExecutorExt;
 
@@ -34,7 +32,6 @@ impl ResultPage {
 
 /// Rows of a page, in the format set at submit.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum PageData {
     /// One vector per row, with one field per column.
     Records(Vec<Vec<Field>>),
@@ -46,7 +43,6 @@ pub enum PageData {
 
 /// A value of a result. Types without a variant of their own (decimals, dates, timestamps) are exact texts.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Field {
     /// SQL NULL.
     Null,

@@ -20,7 +20,7 @@ use super::{Token, tokens};
 /// The SQL of these does not say that the table or schema is external, so that they are left to the database: `DROP
 /// TABLE`, `INSERT`, `GRANT` and the other forms of `ALTER TABLE`. `COPY` is in the list of the last page, and its own page
 /// has it in a transaction (`copy-usage_notes-multiple-files`). `CREATE EXTERNAL SCHEMA` has no such rule.
-pub(crate) fn outside_transaction(sql: &str) -> Option<&'static str> {
+pub fn outside_transaction(sql: &str) -> Option<&'static str> {
     let words: Vec<String> = tokens(sql)
         .filter(|token| !matches!(token, Token::Blank(_) | Token::Semicolon))
         .map(|token| match token {

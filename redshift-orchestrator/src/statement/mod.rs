@@ -52,7 +52,6 @@ enum Body {
 /// Commit mode of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[non_exhaustive]
 pub enum ExecutionMode {
     /// All statements run in one transaction; any failure rolls back all of them. The service's default.
     #[default]
@@ -64,7 +63,6 @@ pub enum ExecutionMode {
 /// Format in which the service stores a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-#[non_exhaustive]
 pub enum ResultFormat {
     /// Typed fields. The service's default.
     #[default]

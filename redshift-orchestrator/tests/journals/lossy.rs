@@ -15,10 +15,10 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
+use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
     ClientToken, Orchestrator, Pipeline, Run as PipelineRun, StepKey, TokioClock,
     journal::{Claim, Event, Journal, ObjectStoreJournal, Record},
-    local::{LocalExecutor, Script, ScriptedRun},
     pipeline::Step,
 };
 

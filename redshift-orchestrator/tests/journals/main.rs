@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/bucket.rs"]
+mod bucket;
 mod lossy;
 mod removal;
 mod requests;

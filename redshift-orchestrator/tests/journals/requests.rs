@@ -17,10 +17,10 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
+use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
     Orchestrator, Pipeline, Run, TokioClock,
     journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunRecord, RunResult, prune},
-    local::{LocalExecutor, Script},
     pipeline::Step,
 };
 

@@ -1,64 +1,20 @@
 //! The journal on object storage, by a server on the loopback that speaks S3: `scripts/s3/server start` prints what
 //! `REDSHIFT_ORCHESTRATOR_S3_ENDPOINT` has to be.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    process::{Command, Output, Stdio},
-    sync::Arc,
-};
-
 use futures::{StreamExt, TryStreamExt, future::join_all};
-use object_store::{
-    ObjectStore, ObjectStoreExt,
-    aws::{AmazonS3, AmazonS3Builder},
-    path::Path,
-};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
     ClientToken, ErrorKind, Orchestrator, Pipeline, Result, Run, StepKey,
     conformance::journal::{self, Place},
-    emulator::Emulator,
     journal::{Claim, Event, Journal, ObjectStoreJournal, Record},
-    local::{LocalExecutor, Script},
     pipeline::Step,
 };
 use serde_json::Value;
 
-/// A bucket of its own for each test.
-struct Bucket {
-    endpoint: String,
-    name: String,
-}
+use crate::bucket::Bucket;
 
 impl Bucket {
-    fn new(test: &str) -> Self {
-        let endpoint = std::env::var("REDSHIFT_ORCHESTRATOR_S3_ENDPOINT").unwrap_or_else(|_| {
-            panic!("REDSHIFT_ORCHESTRATOR_S3_ENDPOINT is not set: scripts/s3/server start prints it")
-        });
-        let name = format!("{test}-{}", std::process::id());
-        let host = endpoint.strip_prefix("http://").unwrap();
-        let mut server = TcpStream::connect(host).unwrap();
-        let request =
-            format!("PUT /{name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        server.write_all(request.as_bytes()).unwrap();
-        let mut said = String::new();
-        server.read_to_string(&mut said).unwrap();
-        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
-        Self { endpoint, name }
-    }
-
-    /// A client of its own, as each process has one.
-    fn store(&self) -> Arc<AmazonS3> {
-        let builder = AmazonS3Builder::new()
-            .with_endpoint(&self.endpoint)
-            .with_allow_http(true)
-            .with_bucket_name(&self.name)
-            .with_region("us-east-1")
-            .with_access_key_id("any")
-            .with_secret_access_key("any");
-        Arc::new(builder.build().unwrap())
-    }
-
     fn journal(&self) -> ObjectStoreJournal {
         ObjectStoreJournal::new(self.store(), "etl/journal")
     }
@@ -166,43 +122,4 @@ async fn a_person_can_read_it() {
     assert_eq!(events, ["run-begun", "intent", "submitted", "ended", "run-ended"]);
     let intent = lines.iter().find(|line| line["event"] == "intent").unwrap();
     assert_eq!((intent["run"].as_str(), intent["step"].as_str()), (Some("2026-11-23"), Some("load")));
-}
-
-/// Two processes of the program at the same pipeline, with their journal in the bucket: one runs it, the other is refused by name.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs an S3 server: scripts/test"]
-async fn of_two_processes_one_runs_the_pipeline_and_the_other_is_refused() {
-    let bucket = Bucket::new("processes");
-    let script = Script::from_toml("[[statement]]\ncontains = 'load'\ntakes = '8s'").unwrap();
-    let service = LocalExecutor::scripted(script);
-    let emulator = Emulator::new(service.clone()).listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let url = emulator.url();
-    let serving = tokio::spawn(emulator.serve_until(std::future::pending()));
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("nightly.toml");
-    std::fs::write(&file, "name = 'nightly'\n[target]\nworkgroup = 'dwh'\ndatabase = 'dev'\n[[steps]]\nname = 'load'\ncall = 'load()'\n").unwrap();
-    let start = |run: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_redshift-orchestrator"));
-        command
-            .args(["run", "--run-id", run, "--endpoint-url", &url, "--region", "us-east-1", "--journal"])
-            .arg(format!("s3://{}/etl/journal", bucket.name))
-            .arg(&file)
-            .env("AWS_ACCESS_KEY_ID", "any")
-            .env("AWS_SECRET_ACCESS_KEY", "any")
-            .env("AWS_ENDPOINT_URL_S3", &bucket.endpoint)
-            .env("AWS_ALLOW_HTTP", "true")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
-        tokio::task::spawn_blocking(move || child.wait_with_output().unwrap())
-    };
-    let (one, two) = (start("one"), start("two"));
-    let outputs: Vec<Output> = join_all([one, two]).await.into_iter().map(|output| output.unwrap()).collect();
-    let mut codes: Vec<_> = outputs.iter().map(|output| output.status.code()).collect();
-    codes.sort();
-    assert_eq!(codes, [Some(0), Some(4)], "{outputs:?}");
-    let refused = outputs.iter().find(|output| output.status.code() == Some(4)).unwrap();
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("nightly"), "{refused:?}");
-    assert_eq!(service.effects().len(), 1);
-    serving.abort();
 }

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
+use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
     Conclusion, ErrorKind, Orchestrator, Origin, Pipeline, Statement, StatementExecutor, Status, StepKey,
     journal::{Event, Journal, MemoryJournal, Standing},
     layer::{Fleet, Limit},
-    local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted},
     pipeline::Step,
     wait::Cancellation,
 };

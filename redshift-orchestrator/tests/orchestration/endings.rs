@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
     Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, Overrun,
     PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
@@ -15,7 +16,6 @@ use redshift_orchestrator::{
         RunRecord, Settlement, Standing,
     },
     layer::Limit,
-    local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted},
     pipeline::{OnFailure, Retry, Step},
     wait::{Durations, Fixed, Learned},
 };

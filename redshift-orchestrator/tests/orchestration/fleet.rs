@@ -10,13 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use redshift_data_local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
     Catalog, ClientToken, Description, Error, ErrorKind, Orchestrator, PageToken, Result, ResultPage,
     Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, Status, StepKey, Submitted,
     WaitTime,
     catalog::Scope,
     layer::{Fleet, Limit, Rate, Request, RequestRates},
-    local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun},
     wait::{Effort, Ending, Fixed, LongPoll, Wait},
 };
 use tokio::time::{Instant, sleep, timeout};

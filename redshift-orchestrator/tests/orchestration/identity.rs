@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use redshift_data_local::{LocalExecutor, Script, Scripted};
 use redshift_orchestrator::{
     ClientToken, Description, ErrorKind, Orchestrator, PageToken, Pipeline, Result, ResultPage, Run,
     Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, StepKey, Submitted, Target,
     WaitTime,
     journal::{Event, Journal, MemoryJournal, Record, Standing},
-    local::{LocalExecutor, Script, Scripted},
     pipeline::{Step, StepStatus},
 };
 

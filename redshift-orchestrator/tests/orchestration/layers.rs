@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun};
 use redshift_orchestrator::{
     ClientToken, ErrorKind, Statement, StatementExecutor, StatementId, Status, WaitTime,
     layer::{Fleet, Limit, Rate, Request, RequestRates, Retry, Traced},
-    local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun},
 };
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ fn statement() -> Statement {
     Statement::sql("CALL work()")
 }
 
-fn service(seconds: u64) -> LocalExecutor<redshift_orchestrator::local::Scripted> {
+fn service(seconds: u64) -> LocalExecutor<redshift_data_local::Scripted> {
     LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(seconds))))
 }
 

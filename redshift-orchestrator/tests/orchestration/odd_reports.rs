@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use redshift_orchestrator::{
-    Orchestrator, Pipeline, Report, Run,
-    local::{self, LocalExecutor, Script},
-    pipeline::Step,
-};
+use redshift_data_local::{self as local, LocalExecutor, Script};
+use redshift_orchestrator::{Orchestrator, Pipeline, Report, Run, pipeline::Step};
 
 const ODD: [&str; 8] = [
     "<script>alert('1')</script>",

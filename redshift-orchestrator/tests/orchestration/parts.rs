@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
     Conclusion, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, Part, Pipeline, Report,
     Statement, StepKey, TokioClock,
     journal::{Journal, MemoryJournal, RunResult, Settlement},
-    local::{LocalExecutor, Script, Scripted, ScriptedRun},
     pipeline::{self, Retry, Step, Stop},
 };
 use tokio::time::{sleep, timeout};

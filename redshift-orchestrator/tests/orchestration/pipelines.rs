@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
+use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script};
 use redshift_orchestrator::{
     ErrorKind, FailureKind, Observer, Orchestrator, Pipeline, Progressed, Report, Run, StepKey, TokioClock,
     journal::{FileJournal, MemoryJournal},
-    local::{self, Fault, Faults, Faulty, LocalExecutor, Operation, Script},
     pipeline::{OnFailure, Retry, Step},
 };
 

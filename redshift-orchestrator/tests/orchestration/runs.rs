@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{
     Clock, ErrorKind, Orchestrator, Pipeline, Report, Run, TokioClock,
     journal::{Journal, MemoryJournal, RunResult},
-    local::{self, LocalExecutor, Script},
     pipeline::{OnFailure, Overlap, Retry, Step, Stop},
 };
 use tokio::time::{sleep, timeout};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
     Backoff, ErrorKind, Statement, StatementExecutor, StatementId, Status,
-    local::{Limits, LocalExecutor, Script, ScriptedRun},
     wait::{
         Cancellation, Effort, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait,
     },

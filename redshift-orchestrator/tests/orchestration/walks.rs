@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{
     Orchestrator, Pipeline, Report, Run,
-    local::{self, LocalExecutor, Script},
     pipeline::{OnFailure, Step},
 };
 

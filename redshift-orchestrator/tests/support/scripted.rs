@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use redshift_data_local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
     Column, Field, StatementExecutor,
     catalog::Table,
     conformance::{Fixture, Need},
-    local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun},
 };
 
 /// A service whose statements take three steps of this length each, except one that takes an hour.

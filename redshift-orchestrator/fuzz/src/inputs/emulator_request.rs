@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
-use redshift_orchestrator::{
-    Column, Field,
-    catalog::Table,
-    emulator::Emulator,
-    local::{LocalExecutor, Script, ScriptedRun},
-};
+use redshift_data_emulator::Emulator;
+use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_orchestrator::{Column, Field, catalog::Table};
 use serde_json::Value;
 
 use super::block_on;

@@ -1,9 +1,7 @@
 //! Pipeline files, and the scripts and faults of the emulator.
 
-use redshift_orchestrator::{
-    ErrorKind, Pipeline, Run,
-    local::{Faults, Script},
-};
+use redshift_data_local::{Faults, Script};
+use redshift_orchestrator::{ErrorKind, Pipeline, Run};
 
 pub(super) const PIPELINES: &[&str] = &[
     include_str!("../../../tests/data/cycle.toml"),

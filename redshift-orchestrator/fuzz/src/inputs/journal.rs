@@ -3,10 +3,10 @@
 use std::{io::Write, sync::Arc};
 
 use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
     ErrorKind, Orchestrator, Statement, StepKey, TokioClock,
     journal::{FileJournal, Journal, ObjectStoreJournal},
-    local::{LocalExecutor, Script},
 };
 
 use super::block_on;

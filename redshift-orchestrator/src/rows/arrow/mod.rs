@@ -6,14 +6,15 @@
 //!
 //! ```
 //! # use std::time::Duration;
-//! # use redshift_orchestrator::{*, local::{LocalExecutor, ScriptedRun, Script}};
+//! # use redshift_data_local::{LocalExecutor, ScriptedRun, Script};
+//! # use redshift_orchestrator::*;
 //! use futures::TryStreamExt;
 //! use redshift_orchestrator::arrow::{BatchOptions, arrow_array::{Array, Int64Array, cast::AsArray}};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<()> {
 //! # let columns = vec![Column::new("ticket", "int8"), Column::new("coupon", "varchar")];
 //! # let rows = [("", Field::Null), ("", Field::String(String::new()))].into_iter().zip(1..).map(|((_, coupon), n)| vec![Field::Long(n), coupon]);
-//! # let run = local::ScriptedRun::finished(Duration::ZERO).with_result(columns, rows.collect());
+//! # let run = ScriptedRun::finished(Duration::ZERO).with_result(columns, rows.collect());
 //! # let executor = LocalExecutor::scripted(Script::new().otherwise(run));
 //! let statement = Statement::sql("SELECT ticket, coupon FROM sales").with_result_format(ResultFormat::Csv);
 //! let id = executor.submit(&statement, None).await?.id;

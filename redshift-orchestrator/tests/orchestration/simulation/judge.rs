@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
+use redshift_data_local::Effect;
 use redshift_orchestrator::{
     Report, StatementId, Status, StepKey, UnknownReason,
     journal::{Event, Record},
-    local::Effect,
     pipeline::StepStatus,
 };
 

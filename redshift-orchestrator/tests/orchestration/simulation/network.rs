@@ -13,10 +13,10 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use redshift_data_local::{Effect, Faulty, LocalExecutor, Scripted};
 use redshift_orchestrator::{
     Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, TokioClock, WaitTime,
-    local::{Effect, Faulty, LocalExecutor, Scripted},
 };
 use tokio::time::{Instant, sleep};
 

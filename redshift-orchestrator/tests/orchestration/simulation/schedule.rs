@@ -2,9 +2,9 @@
 
 use std::{ops::Range, time::Duration};
 
+use redshift_data_local::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedRun};
 use redshift_orchestrator::{
     FailureKind, Pipeline,
-    local::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedRun},
     pipeline::{OnFailure, Retry, Step},
 };
 

@@ -1,0 +1,314 @@
+//! `run` and `resume`.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use clap::Args;
+use redshift_orchestrator::{
+    Clock, Error, ErrorKind, Observer, Orchestrator, Pipeline, Report, Result, Run, StatementExecutor,
+    SystemClock,
+    journal::{Journal, RunEntry, RunResult},
+    pipeline::{Overlap, Stop},
+};
+use serde_json::json;
+
+use crate::{
+    exit::Exit,
+    interrupt::Interrupts,
+    journal,
+    options::{JournalOptions, OnInterrupt, OutputOptions, PipelineOptions, RunValues, ServiceOptions},
+    progress::Progress,
+    report::ReportFile,
+    show::{self, Active, Objects, Tracker},
+};
+
+#[derive(Args)]
+pub(crate) struct RunOptions {
+    #[command(flatten)]
+    pipeline: PipelineOptions,
+
+    #[command(flatten)]
+    values: RunValues,
+
+    /// Says which work it is, such as `sales-2026-11-23T06:30`: a second run of the same id is the first one, and goes on where that
+    /// stopped. The pipeline's name and the time, unless given
+    #[arg(long, value_name = "ID")]
+    run_id: Option<String>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub(crate) struct ResumeOptions {
+    #[command(flatten)]
+    pipeline: PipelineOptions,
+
+    /// The run to go on with, with the parameters it was begun with; the last one that did not finish, unless given
+    #[arg(long, value_name = "ID")]
+    run_id: Option<String>,
+
+    /// Another value for a parameter, for statements that are still to be submitted; and values of secret parameters
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = crate::options::pair)]
+    parameters: Vec<(String, String)>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Common {
+    #[command(flatten)]
+    service: ServiceOptions,
+
+    #[command(flatten)]
+    journal: JournalOptions,
+
+    /// Wait while another run of the pipeline is active, instead of being refused
+    #[arg(long)]
+    queue: bool,
+
+    /// What the first Ctrl-C or SIGTERM does about statements that run; the second ends the process at once
+    #[arg(long, value_enum, default_value = "wait")]
+    on_interrupt: OnInterrupt,
+
+    /// How long to go on submitting while the service throttles or cannot be reached
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
+    patience: Duration,
+
+    /// How long to wait for a cancelled statement to end, which Redshift rolls back first. As long as it ran, and at
+    /// least 15m, unless given
+    #[arg(long, value_name = "DURATION", value_parser = crate::options::duration)]
+    cancel_grace: Option<Duration>,
+
+    /// Write the report to this file, too (.json, .txt, .svg, .html); more than one may be given
+    #[arg(long = "report", value_name = "FILE")]
+    reports: Vec<ReportFile>,
+
+    /// Print one line an event instead of progress bars
+    #[arg(long)]
+    no_progress: bool,
+
+    /// Tell what stored procedures RAISE while they run. On Redshift that takes short queries of its own, on a PostgreSQL server nothing:
+    /// there it is always done
+    #[arg(long)]
+    messages: bool,
+
+    /// Tell the messages of the database as they are, also where they quote SQL and values of parameters. They stand in the journal then,
+    /// too
+    #[arg(long)]
+    quotations: bool,
+
+    /// Begin each SQL text with a comment that has the statement's name, so that it is found in Redshift's own log of queries
+    #[arg(long)]
+    names_in_sql: bool,
+
+    #[command(flatten)]
+    output: OutputOptions,
+}
+
+pub(crate) async fn run(options: RunOptions) -> Result<Exit> {
+    let pipeline = options.pipeline.read()?;
+    let id = options.run_id.unwrap_or_else(|| {
+        format!("{}-{}", pipeline.name(), SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    });
+    let run = options.values.give(Run::new(id));
+    // What is wrong with them is said before anything is opened.
+    pipeline.statements(&run)?;
+    pipeline.selected(&run)?;
+    let interrupts = Interrupts::hear()?;
+    let common = &options.common;
+    let path = &options.pipeline.pipeline;
+    let begin = async {
+        let journal = common.open(&pipeline, path).await?;
+        let before = journal.run_entry(run.name()).await?;
+        if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
+            check_values(&pipeline, &before, &run)?;
+        }
+        Ok((journal, run))
+    };
+    common.go(&pipeline, begin, interrupts).await
+}
+
+pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
+    let pipeline = options.pipeline.read()?;
+    let interrupts = Interrupts::hear()?;
+    let common = &options.common;
+    let path = &options.pipeline.pipeline;
+    let begin = async {
+        let place = common.journal.with(path, &common.service);
+        let journal = place.open_existing(common.queues(&pipeline)).await?;
+        let unfinished = |run: &RunEntry| {
+            run.begun.pipeline == pipeline.name()
+                && run.ended.is_none_or(|(_, result)| result != RunResult::Finished)
+        };
+        let otherwise = "every run in the journal finished; name one with --run-id, or begin one with `run`";
+        let before = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
+        let mut run = Run::new(&before.run).with_tags(before.begun.tags).with_only(before.begun.only);
+        for (name, value) in
+            before.begun.parameters.iter().chain(options.parameters.iter().map(|(n, v)| (n, v)))
+        {
+            run = run.with_parameter(name, value);
+        }
+        pipeline.statements(&run)?;
+        pipeline.selected(&run)?;
+        Ok((journal, run))
+    };
+    common.go(&pipeline, begin, interrupts).await
+}
+
+/// A run that is begun again is the same work: other values are another run.
+fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()> {
+    let given: BTreeSet<_> = run.parameters().filter(|(name, _)| !pipeline.is_secret(name)).collect();
+    let was: BTreeSet<_> =
+        before.begun.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    match given.symmetric_difference(&was).next() {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::new(
+            ErrorKind::Definition,
+            format!("the run was begun with another value of `{name}`; give another --run-id, or change it with `resume`"),
+        )
+        .with_context("run", run.name())),
+    }
+}
+
+impl Common {
+    async fn open(&self, pipeline: &Pipeline, path: &Path) -> Result<Arc<dyn Journal>> {
+        self.journal.with(path, &self.service).open(self.queues(pipeline)).await
+    }
+
+    fn queues(&self, pipeline: &Pipeline) -> bool {
+        self.queue || pipeline.overlap() == Overlap::Queue
+    }
+
+    async fn go(
+        &self,
+        pipeline: &Pipeline,
+        begin: impl Future<Output = Result<(Arc<dyn Journal>, Run)>>,
+        mut interrupts: Interrupts,
+    ) -> Result<Exit> {
+        self.reports.iter().try_for_each(ReportFile::check)?;
+        let ready = async {
+            let (journal, run) = begin.await?;
+            let service = self.service.connect(Some(pipeline)).await?;
+            Ok::<_, Error>((journal, run, service))
+        };
+        let (journal, run, service) = tokio::select! {
+            ready = ready => ready?,
+            () = interrupts.next() => return Ok(Exit::Interrupted),
+        };
+        let stop = Stop::new();
+        let mut run = run.with_target(service.place).with_stop(stop.clone());
+        if self.queue {
+            run = run.with_overlap(Overlap::Queue);
+        }
+        let progress = match self.output.json || self.no_progress {
+            true => Progress::lines(),
+            false => Progress::of(pipeline, &run)?,
+        };
+        let watching: Arc<dyn Observer> = match self.output.json {
+            true => Arc::new(Objects::default()),
+            false => Arc::new(progress.clone()),
+        };
+        let observer = Tracker::new(watching);
+        let active = observer.active();
+        let mut orchestrator =
+            Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
+        orchestrator = orchestrator.with_patience(self.patience).with_quotations(self.quotations);
+        if let Some(grace) = self.cancel_grace {
+            orchestrator = orchestrator.with_cancel_grace(grace);
+        }
+        orchestrator = orchestrator.with_names_in_sql(self.names_in_sql);
+        if let Some(messages) = service.messages.filter(|_| self.messages || self.service.postgres.is_some())
+        {
+            orchestrator = orchestrator.with_messages(messages);
+        }
+        if self.output.json {
+            show::line(&json!({"event": "begun", "pipeline": pipeline.name(), "run": run.name()}));
+        } else {
+            show::say(&format!("run {}", run.name()));
+        }
+        let work = pipeline.run(&orchestrator, run);
+        let (report, interrupted) =
+            self.until_done(work, &mut interrupts, &stop, service.executor, active).await?;
+        progress.clear();
+        let Some(report) = report else { return Ok(Exit::Interrupted) };
+        self.tell(&report)?;
+        Ok(Exit::of_report(&report, interrupted))
+    }
+
+    /// The report, and whether it was interrupted; no report, if it was left at once.
+    async fn until_done(
+        &self,
+        work: impl Future<Output = Result<Report>>,
+        interrupts: &mut Interrupts,
+        stop: &Stop,
+        executor: Arc<dyn StatementExecutor>,
+        active: Active,
+    ) -> Result<(Option<Report>, bool)> {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            report = &mut work => return Ok((Some(report?), false)),
+            () = interrupts.next() => {}
+        }
+        if self.on_interrupt == OnInterrupt::Leave {
+            show::say("interrupted: what was submitted goes on; `resume` finds it");
+            return Ok((None, true));
+        }
+        stop.ask();
+        let cancel = self.on_interrupt == OnInterrupt::Cancel;
+        let what = if cancel { "cancelling" } else { "waiting for" };
+        show::say(&format!(
+            "interrupted: beginning nothing further, {what} what runs; once more to end at once"
+        ));
+        let cancelling = async {
+            match cancel {
+                true => keep_cancelling(&*executor, &active).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            report = &mut work => Ok((Some(report?), true)),
+            () = cancelling => Ok((None, true)),
+            () = interrupts.next() => {
+                show::say("interrupted again: what was submitted goes on; `resume` finds it");
+                Ok((None, true))
+            }
+        }
+    }
+
+    fn tell(&self, report: &Report) -> Result<()> {
+        if self.output.json {
+            show::line(
+                &json!({"event": "report", "success": report.is_success(), "report": report.to_json()}),
+            );
+        } else {
+            show::out(report.to_string().trim_end());
+        }
+        self.reports.iter().try_for_each(|file| file.write(report))
+    }
+}
+
+/// Cancels what is on its way, also what is only just being submitted. Never returns.
+async fn keep_cancelling(executor: &dyn StatementExecutor, active: &Active) {
+    let mut asked = BTreeSet::new();
+    loop {
+        let ids: Vec<_> = active.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for id in ids {
+            if !asked.contains(&id) {
+                match executor.cancel(&id).await {
+                    Ok(_) => {
+                        asked.insert(id);
+                    }
+                    // Asked again in the next round.
+                    Err(error) => show::say(&format!("{id} could not be cancelled yet: {error}")),
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}

@@ -1,0 +1,377 @@
+//! [`Service`]: from a request's members to its response, over any executor.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{
+    answer::{self, Object},
+    members::{Member, Members},
+    operation::Operation,
+    refusal::Refusal,
+};
+use redshift_orchestrator::{
+    ClientToken, Compute, Description, ExecutionMode, PageData, PageToken, Result, ResultFormat, ResultPage,
+    SessionId, Statement, StatementExecutor, StatementFilter, StatementId, Status, Target, WaitTime,
+    catalog::{Catalog, Page, Scope, SessionFilter, SessionStatus},
+};
+
+/// The service, independent of the transport.
+pub(super) struct Service<E> {
+    pub(super) executor: E,
+    /// Becomes `true` when the emulator stops: held requests are answered with the current status.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl<E: StatementExecutor + Catalog> Service<E> {
+    pub(super) async fn answer(&self, operation: Operation, body: &[u8]) -> Result<Value, Refusal> {
+        let members = Members::read(operation, body)?;
+        match operation {
+            Operation::ExecuteStatement | Operation::BatchExecuteStatement => {
+                self.submit(operation, members).await
+            }
+            Operation::GetStatementResult | Operation::GetStatementResultV2 => {
+                self.result(operation, members).await
+            }
+            Operation::DescribeStatement => {
+                let described = self.describe(&id(&members), wait(&members)).await;
+                let described = described.map_err(|error| Refusal::of(operation, &error))?;
+                Ok(answer::description(&described))
+            }
+            Operation::CancelStatement => self.cancel(operation, &id(&members)).await,
+            _ => self.list(operation, members).await.map_err(|error| Refusal::of(operation, &error)),
+        }
+    }
+
+    async fn submit(&self, operation: Operation, members: Members) -> Result<Value, Refusal> {
+        let wait = wait(&members);
+        let statement = statement(members).map_err(|error| Refusal::of(operation, &error))?;
+        let submitted = self.executor.submit(&statement, None).await;
+        let submitted = submitted.map_err(|error| Refusal::of(operation, &error))?;
+        // The statement is submitted, so no later error may fail the request. If the wait fails, the status
+        // is omitted.
+        let described = match wait {
+            Some(_) => self.describe(&submitted.id, wait).await.ok(),
+            None => None,
+        };
+        Ok(answer::submitted(&submitted, described.as_ref()))
+    }
+
+    /// Describes the statement. A stop of the emulator ends the wait.
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        let mut stopping = self.stopping.clone();
+        if wait.is_some() {
+            tokio::select! {
+                described = self.executor.describe(id, wait) => return described,
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
+        }
+        self.executor.describe(id, None).await
+    }
+
+    /// An executor returns `false` for a statement that has ended; the service refuses the request.
+    async fn cancel(&self, operation: Operation, id: &StatementId) -> Result<Value, Refusal> {
+        let accepted = self.executor.cancel(id).await.map_err(|error| Refusal::of(operation, &error))?;
+        if !accepted {
+            // The batch is cancelled, whichever of its statements the id names.
+            let whole = StatementId::new(id.as_str().split(':').next().unwrap_or_default());
+            if let Ok(described) = self.executor.describe(&whole, None).await
+                && described.status.is_terminal()
+            {
+                return Err(Refusal::already_ended(&whole, &described.status));
+            }
+        }
+        Ok(Object::default().with("Status", accepted).into())
+    }
+
+    async fn result(&self, operation: Operation, members: Members) -> Result<Value, Refusal> {
+        let id = id(&members);
+        let refused = |error| Refusal::of(operation, &error);
+        if let Some(wait) = wait(&members) {
+            let described = self.describe(&id, Some(wait)).await.map_err(refused)?;
+            if !described.status.is_terminal() {
+                let text = format!(
+                    "Query {id} is still in {} state. Please check query status with DescribeStatement.",
+                    described.status
+                );
+                return Err(Refusal::not_found(id.as_str(), text));
+            }
+        }
+        let page = self.executor.result(&id, page(&members)).await.map_err(refused)?;
+        result_page(operation, page)
+    }
+
+    async fn list(&self, operation: Operation, members: Members) -> Result<Value> {
+        let from = page(&members);
+        Ok(match operation {
+            Operation::ListStatements => {
+                let page = self.executor.list(&statement_filter(members), from).await?;
+                let page = Page { entries: page.statements, next: page.next };
+                listing("Statements", page, answer::summary)
+            }
+            Operation::ListSessions => {
+                let page = self.executor.sessions(&session_filter(members), from).await?;
+                listing("Sessions", page, answer::session)
+            }
+            Operation::ListDatabases => {
+                listing("Databases", self.executor.databases(&scope(members), from).await?, |name| {
+                    name.as_str().into()
+                })
+            }
+            Operation::ListSchemas => {
+                listing("Schemas", self.executor.schemas(&scope(members), from).await?, |name| {
+                    name.as_str().into()
+                })
+            }
+            Operation::ListTables => {
+                listing("Tables", self.executor.tables(&scope(members), from).await?, answer::table)
+            }
+            _ => {
+                let table = members.table.clone();
+                let page = self.executor.columns(&scope(members), from).await?;
+                let mut answer = listing("ColumnList", page, answer::column);
+                if let (Some(object), Some(table)) = (answer.as_object_mut(), table) {
+                    object.insert("TableName".to_owned(), table.into());
+                }
+                answer
+            }
+        })
+    }
+}
+
+fn listing<T>(name: &str, page: Page<T>, answer: impl Fn(&T) -> Value) -> Value {
+    let entries: Vec<_> = page.entries.iter().map(answer).collect();
+    let next = page.next.as_ref().map(PageToken::as_str);
+    Object::default().with(name, entries).with_some("NextToken", next).into()
+}
+
+/// There is one result operation for each format.
+fn result_page(operation: Operation, page: ResultPage) -> Result<Value, Refusal> {
+    let object = match (operation, page.data) {
+        (Operation::GetStatementResult, PageData::Records(rows)) => {
+            let row = |row: &Vec<_>| row.iter().map(answer::field).collect::<Vec<_>>();
+            Object::default().with("Records", rows.iter().map(row).collect::<Vec<_>>())
+        }
+        (Operation::GetStatementResultV2, PageData::Csv(pieces)) => {
+            let record = |piece| Value::from(Object::default().with("CSVRecords", piece));
+            let records = pieces.into_iter().map(record).collect::<Vec<_>>();
+            Object::default().with("Records", records).with("ResultFormat", "CSV")
+        }
+        (_, PageData::Records(_)) => {
+            return Err(Refusal::validation(
+                "The result is in JSON format. Use GetStatementResult to fetch it.",
+            ));
+        }
+        (_, PageData::Csv(_)) => {
+            return Err(Refusal::validation(
+                "The result is in CSV format. Use GetStatementResultV2 to fetch it.",
+            ));
+        }
+    };
+    let columns: Vec<_> = page.columns.iter().map(answer::column).collect();
+    let total = page.total_rows.and_then(|rows| i64::try_from(rows).ok());
+    let next = page.next.as_ref().map(PageToken::as_str);
+    Ok(object
+        .with("ColumnMetadata", columns)
+        .with_some("TotalNumRows", total)
+        .with_some("NextToken", next)
+        .into())
+}
+
+fn statement(members: Members) -> Result<Statement> {
+    let target = target(&members, members.database.as_deref());
+    let mut statement = match (members.sqls, members.sql) {
+        (Some(sqls), _) => Statement::batch(sqls),
+        (None, sql) => Statement::sql(sql.unwrap_or_default()),
+    };
+    if members.execution_mode.as_deref() == Some("AUTO_COMMIT") {
+        statement = statement.with_execution_mode(ExecutionMode::AutoCommit);
+    }
+    for Member { name, value } in members.parameters.into_iter().flatten() {
+        statement = statement.with_parameter(name.unwrap_or_default(), value.unwrap_or_default());
+    }
+    if members.result_format.as_deref() == Some("CSV") {
+        statement = statement.with_result_format(ResultFormat::Csv);
+    }
+    if let Some(name) = members.statement_name.filter(|name| !name.is_empty()) {
+        statement = statement.with_name(name);
+    }
+    if let Some(token) = members.client_token {
+        statement = statement.with_client_token(ClientToken::new(token)?);
+    }
+    if let Some(session) = members.session_id {
+        statement = statement.in_session(SessionId::new(session));
+    }
+    if let Some(seconds) = members.session_keep_alive_seconds.and_then(|seconds| u64::try_from(seconds).ok())
+    {
+        statement = statement.with_session_keep_alive(Duration::from_secs(seconds));
+    }
+    if let Some(target) = target {
+        statement = statement.with_target(target);
+    }
+    Ok(statement.with_event(members.with_event.unwrap_or(false)))
+}
+
+fn compute(members: &Members) -> Option<Compute> {
+    let cluster = members.cluster_identifier.clone().map(Compute::Cluster);
+    cluster.or_else(|| members.workgroup_name.clone().map(Compute::Workgroup))
+}
+
+fn target(members: &Members, database: Option<&str>) -> Option<Target> {
+    let target = match compute(members)? {
+        Compute::Cluster(identifier) => Target::cluster(identifier, database?),
+        Compute::Workgroup(name) => Target::workgroup(name, database?),
+    };
+    Some(match (&members.secret_arn, &members.db_user) {
+        (Some(arn), _) => target.with_secret(arn),
+        (None, Some(user)) => target.with_database_user(user),
+        (None, None) => target,
+    })
+}
+
+fn id(members: &Members) -> StatementId {
+    StatementId::new(members.id.clone().unwrap_or_default())
+}
+
+fn wait(members: &Members) -> Option<WaitTime> {
+    let seconds = u64::try_from(members.wait_time_seconds?).ok()?;
+    WaitTime::at_most(Duration::from_secs(seconds))
+}
+
+/// An empty token is the service's marker for none.
+fn page(members: &Members) -> Option<PageToken> {
+    members.next_token.clone().filter(|token| !token.is_empty()).map(PageToken::new)
+}
+
+/// Zero means the service's default size.
+fn page_size<N: TryFrom<i64> + Default + PartialEq>(members: &Members) -> Option<N> {
+    members.max_results.and_then(|size| N::try_from(size).ok()).filter(|size| *size != N::default())
+}
+
+fn statement_filter(members: Members) -> StatementFilter {
+    let mut filter = StatementFilter::default();
+    filter.status = match members.status.as_deref() {
+        None => Some(Status::Finished),
+        Some("ALL") => None,
+        Some(status) => Some(Status::from(status)),
+    };
+    filter.own_session_only = members.role_level == Some(false);
+    filter.compute = compute(&members);
+    filter.page_size = page_size(&members);
+    filter.database = members.database;
+    filter.name_prefix = members.statement_name.filter(|name| !name.is_empty());
+    filter
+}
+
+fn session_filter(members: Members) -> SessionFilter {
+    let mut filter = SessionFilter::default();
+    filter.status = members.status.as_deref().map(SessionStatus::from);
+    filter.own_session_only = members.role_level == Some(false);
+    filter.compute = compute(&members);
+    filter.page_size = page_size(&members);
+    filter.database = members.database;
+    filter.id = members.session_id.map(SessionId::new);
+    filter
+}
+
+fn scope(members: Members) -> Scope {
+    let connected = members.connected_database.as_deref().or(members.database.as_deref());
+    let mut scope = Scope::default();
+    scope.target = target(&members, connected);
+    scope.page_size = page_size(&members);
+    scope.database = members.database;
+    scope.schema = members.schema.or(members.schema_pattern).filter(|text| !text.is_empty());
+    scope.table = members.table.or(members.table_pattern).filter(|text| !text.is_empty());
+    scope
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::btree_map, prelude::*, sample::select};
+    use serde_json::json;
+
+    use super::*;
+    use redshift_data_local::{LocalExecutor, Script};
+
+    const NAMES: [&str; 28] = [
+        "Sql",
+        "Sqls",
+        "ClusterIdentifier",
+        "WorkgroupName",
+        "Database",
+        "ConnectedDatabase",
+        "SecretArn",
+        "DbUser",
+        "WithEvent",
+        "StatementName",
+        "Parameters",
+        "ClientToken",
+        "ResultFormat",
+        "SessionKeepAliveSeconds",
+        "SessionId",
+        "ExecutionMode",
+        "WaitTimeSeconds",
+        "Id",
+        "NextToken",
+        "MaxResults",
+        "Status",
+        "RoleLevel",
+        "Schema",
+        "Table",
+        "SchemaPattern",
+        "TablePattern",
+        "Unheard",
+        "",
+    ];
+
+    /// Values that pass many checks, so that requests get far.
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            select(vec![
+                json!(null),
+                json!(true),
+                json!(-1),
+                json!(0),
+                json!(1),
+                json!(30),
+                json!(1e300),
+                json!(u64::MAX),
+                json!([]),
+                json!({}),
+                json!(""),
+                json!("dwh"),
+                json!("dev"),
+                json!("ALL"),
+                json!("CSV"),
+                json!("AUTO_COMMIT"),
+                json!("SELECT :a"),
+                json!(["SELECT 1", "SELECT ';"]),
+                json!([{"name": "a", "value": "1"}]),
+                json!([{"name": null}]),
+                json!("d9b6c0c9-0747-4bf4-b142-e8883122f766"),
+                json!("d9b6c0c9-0747-4bf4-b142-e8883122f766:99"),
+            ]),
+            "[ -~äß%_\\\\':;$]{0,40}".prop_map(Value::from),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_request_is_answered_or_refused(
+            requests in proptest::collection::vec((select(Operation::ALL.to_vec()), btree_map(select(NAMES.to_vec()), value(), 0..8)), 1..6)
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let (_stop, stopping) = watch::channel(false);
+                let service = Service { executor: LocalExecutor::scripted(Script::new()), stopping };
+                for (operation, members) in requests {
+                    if let Err(refusal) = service.answer(operation, json!(members).to_string().as_bytes()).await {
+                        let worded = refusal.worded().expect("nothing was lost");
+                        assert_eq!(worded.status, 400, "{}", worded.body);
+                    }
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The emulator over sockets: the real SDK client, this crate's executor on it, and plain HTTP.
+
+#![allow(clippy::unwrap_used)]
+
+mod batches;
+mod binary;
+mod conformance;
+#[path = "../../../tests/support/connector.rs"]
+mod connector;
+mod executor;
+mod in_process;
+mod long_polls;
+#[path = "../support/process.rs"]
+mod process;
+mod protocol;
+#[path = "../../../tests/support/scripted.rs"]
+mod scripted;
+mod sdk;
+mod support;

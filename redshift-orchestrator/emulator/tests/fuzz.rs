@@ -1,0 +1,76 @@
+//! Inputs from outside: mutations of valid ones, drawn from seeds. None makes the library panic or break a promise.
+//!
+//! The same inputs, found by coverage, are the targets of cargo-fuzz in `fuzz/`. `INPUTS` feeds another number of each kind, `INPUT` feeds one
+//! again.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+#[path = "../../fuzz/src/inputs/mod.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub)]
+mod inputs;
+
+use inputs::Input;
+use redshift_data_local::{Faults, Script};
+use redshift_orchestrator::Pipeline;
+
+fn feed(input: Input, usual: u64) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let numbers = match number("INPUT") {
+        Some(one) => one..one + 1,
+        None => 0..number("INPUTS").unwrap_or(usual),
+    };
+    for one in numbers {
+        let data = input.drawn(one);
+        catch_unwind(AssertUnwindSafe(|| input.feed(&data))).unwrap_or_else(|panic| {
+            eprintln!("INPUT={one} feeds this again:\n{}", String::from_utf8_lossy(&data));
+            std::panic::resume_unwind(panic);
+        });
+    }
+}
+
+#[test]
+fn valid_inputs_are_taken() {
+    for input in Input::ALL {
+        input.seeds().iter().for_each(|seed| input.feed(seed.as_bytes()));
+    }
+    for text in Input::Pipeline.seeds() {
+        assert!(Pipeline::from_toml(text).or_else(|_| Pipeline::from_json(text)).is_ok(), "{text}");
+    }
+    for text in Input::Script.seeds() {
+        assert!(Script::from_toml(text).is_ok() || Faults::from_toml(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn no_depth_is_deeper_than_the_stack() {
+    for nested in Input::nested() {
+        Input::ALL.iter().for_each(|input| input.feed(nested.as_bytes()));
+    }
+}
+
+#[test]
+fn no_reply_of_the_service_panics() {
+    feed(Input::ServiceReply, 3_000);
+}
+
+#[test]
+fn no_journal_panics_or_doubles_a_step() {
+    feed(Input::Journal, 10_000);
+}
+
+#[test]
+fn no_pipeline_file_panics() {
+    feed(Input::Pipeline, 10_000);
+}
+
+#[test]
+fn no_script_panics() {
+    feed(Input::Script, 10_000);
+}
+
+#[test]
+fn no_request_to_the_emulator_panics() {
+    feed(Input::EmulatorRequest, 10_000);
+}

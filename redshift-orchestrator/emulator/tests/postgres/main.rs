@@ -1,0 +1,25 @@
+//! The emulator on a real PostgreSQL server: `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`, which `scripts/postgres
+//! start` prints. What clients find hours later, and after either process was killed.
+//!
+//! Each test has its own database, so that tests run in parallel.
+
+#![allow(clippy::unwrap_used)]
+
+mod conformance;
+#[path = "../../../tests/support/dying.rs"]
+mod dying;
+#[path = "../emulator/support.rs"]
+mod emulator;
+mod expiry;
+#[path = "../../../local/tests/postgres/fixture.rs"]
+mod fixture;
+#[path = "../../../local/tests/postgres/harness.rs"]
+#[allow(dead_code, reason = "shared with the tests of the local service")]
+mod harness;
+#[cfg(unix)]
+mod kill;
+#[cfg(unix)]
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../../../tests/support/turned.rs"]
+mod turned;

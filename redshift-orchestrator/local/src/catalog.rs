@@ -1,0 +1,78 @@
+//! The catalog of a [`LocalExecutor`]: the declared tables of a script, or the catalog of the PostgreSQL
+//! server.
+
+use async_trait::async_trait;
+
+use super::{LocalExecutor, Scripted, session};
+use redshift_orchestrator::{
+    Column, PageToken, Result,
+    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table, fits},
+};
+
+/// Default page size of the service's catalog listings.
+const PAGE: u16 = 1_000;
+
+/// Database of a script if the request names none.
+const DATABASE: &str = "dev";
+
+/// Returns the requested page of the sessions that match the filter.
+pub(super) fn cut_sessions(
+    mut sessions: Vec<Session>,
+    filter: &SessionFilter,
+    page: Option<PageToken>,
+) -> Result<Page<Session>> {
+    sessions.retain(|session| session::fits(session, filter));
+    let size = filter.page_size.filter(|size| *size > 0).unwrap_or(100).min(100);
+    Page::cut(sessions, size.into(), page)
+}
+
+/// Returns the requested page of a complete listing.
+pub(super) fn cut<T>(entries: Vec<T>, scope: &Scope, page: Option<PageToken>) -> Result<Page<T>> {
+    let size = scope.page_size.filter(|size| *size > 0).unwrap_or(PAGE).min(PAGE);
+    Page::cut(entries, size.into(), page)
+}
+
+fn fit(pattern: Option<&str>, name: &str) -> bool {
+    pattern.is_none_or(|pattern| fits(pattern, name))
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Catalog for LocalExecutor<Scripted> {
+    /// Returns the database that the scope names: a script has no others.
+    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        let connected = scope.target.as_ref().map(|target| target.database());
+        let database = connected.or(scope.database.as_deref()).unwrap_or(DATABASE);
+        cut(vec![database.to_owned()], scope, page)
+    }
+
+    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        let mut schemas: Vec<_> =
+            self.backend().tables().iter().map(|(table, _)| table.schema.clone()).collect();
+        schemas.sort();
+        schemas.dedup();
+        schemas.retain(|schema| fit(scope.schema.as_deref(), schema));
+        cut(schemas, scope, page)
+    }
+
+    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
+        let mut tables: Vec<_> = self.backend().tables().iter().map(|(table, _)| table.clone()).collect();
+        tables.retain(|table| {
+            fit(scope.schema.as_deref(), &table.schema) && fit(scope.table.as_deref(), &table.name)
+        });
+        tables.sort_by(|one, other| (&one.schema, &one.name).cmp(&(&other.schema, &other.name)));
+        cut(tables, scope, page)
+    }
+
+    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
+        let is = |wanted: Option<&str>, name: &str| wanted.is_none_or(|wanted| wanted == name);
+        let columns = self.backend().tables().iter().filter(|(table, _)| {
+            is(scope.schema.as_deref(), &table.schema) && is(scope.table.as_deref(), &table.name)
+        });
+        cut(columns.flat_map(|(_, columns)| columns.clone()).collect(), scope, page)
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        cut_sessions(self.sessions(), filter, page)
+    }
+}

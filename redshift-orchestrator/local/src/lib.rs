@@ -1,0 +1,56 @@
+//! [`LocalExecutor`]: the Redshift Data API's state machine, in process.
+//!
+//! It accepts statements as the service does and moves them through the service's states: `SUBMITTED`,
+//! `PICKED`, `STARTED`, then `FINISHED`, `FAILED` or `ABORTED`. It covers batches with sub-statements,
+//! sessions, client tokens, long polls, cancels, paged results, listings, and the service's limits and
+//! refusals. One of two back ends runs the statements:
+//!
+//! | back end | a statement is | for |
+//! |---|---|---|
+//! | [`Scripted`] | a duration and an outcome that were declared | unit tests and simulation, on tokio's (paused) clock |
+//! | `Postgres` (feature `postgres`) | SQL on a PostgreSQL server, which also keeps the records | laptops and integration tests |
+//!
+//! [`Faulty`] injects throttles, lost replies and similar faults in front of any executor, drawn from one
+//! seed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+//! use redshift_orchestrator::{Statement, StatementExecutor, Status, WaitTime};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> redshift_orchestrator::Result<()> {
+//! let script = Script::new().on("CALL load_sales", ScriptedRun::finished(Duration::from_secs(90)).with_affected_rows(17));
+//! let service = LocalExecutor::scripted(script);
+//!
+//! let id = service.submit(&Statement::sql("CALL load_sales(7)"), None).await?.id;
+//! assert_eq!(service.describe(&id, Some(WaitTime::MAX)).await?.status, Status::Started);
+//! tokio::time::sleep(Duration::from_secs(45)).await;
+//! assert_eq!(service.describe(&id, Some(WaitTime::MAX)).await?.result_rows, Some(17));
+//! assert_eq!(service.effects().len(), 1);
+//! # Ok(()) }
+//! ```
+
+mod backend;
+mod catalog;
+mod faults;
+mod files;
+mod limits;
+mod machine;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod record;
+mod scripted;
+mod session;
+mod table;
+
+#[doc = include_str!("../docs/postgres.md")]
+#[cfg(feature = "postgres")]
+pub mod on_postgres {}
+
+pub use backend::Backend;
+pub use faults::{Fault, Faults, Faulty, Injected, Operation};
+pub use limits::Limits;
+pub use machine::{Latency, LocalExecutor};
+#[cfg(feature = "postgres")]
+pub use postgres::{Notice, Postgres, PostgresBuilder};
+pub use scripted::{Effect, Script, Scripted, ScriptedRun};

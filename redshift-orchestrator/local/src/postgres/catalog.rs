@@ -1,0 +1,125 @@
+//! The server's catalog, in the form of the Data API's metadata operations.
+
+use std::cmp::Reverse;
+
+use async_trait::async_trait;
+use tokio_postgres::{
+    Row,
+    types::{FromSql, ToSql, Type},
+};
+
+use super::{Postgres, errors, fields};
+use crate::{
+    LocalExecutor,
+    catalog::{cut, cut_sessions},
+};
+use redshift_orchestrator::{
+    Column, PageToken, Result,
+    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+};
+
+const DATABASES: &str =
+    "SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
+
+/// The schema of the records ($1) is internal.
+const SCHEMAS: &str = r"SELECT nspname::text FROM pg_namespace
+    WHERE nspname <> $1 AND nspname NOT LIKE 'pg\_toast%' AND nspname NOT LIKE 'pg\_temp\_%'
+      AND ($2::text IS NULL OR nspname LIKE $2)
+    ORDER BY 1";
+
+const TABLES: &str = r"SELECT nspname::text, relname::text,
+        CASE WHEN relpersistence = 't' THEN 'LOCAL TEMPORARY'
+             WHEN relkind IN ('v', 'm') THEN 'VIEW'
+             WHEN nspname IN ('pg_catalog', 'information_schema') THEN 'SYSTEM TABLE'
+             ELSE 'TABLE' END
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname <> $1 AND nspname NOT LIKE 'pg\_toast%'
+      AND ($2::text IS NULL OR nspname LIKE $2) AND ($3::text IS NULL OR relname LIKE $3)
+    ORDER BY 1, 2";
+
+/// Type modifiers follow PostgreSQL's `information_schema`: the modifier of a decimal or a text is its own
+/// value plus 4.
+const COLUMNS: &str = r"SELECT nspname::text, relname::text, attname::text, typname::text, NOT attnotnull,
+        CASE WHEN attlen > 0 THEN attlen::int WHEN typname IN ('varchar', 'bpchar') AND atttypmod >= 4 THEN atttypmod - 4 END,
+        CASE WHEN typname = 'numeric' AND atttypmod >= 4 THEN (atttypmod - 4) >> 16
+             WHEN typname IN ('varchar', 'bpchar') AND atttypmod >= 4 THEN atttypmod - 4 END,
+        CASE WHEN typname = 'numeric' AND atttypmod >= 4 THEN (atttypmod - 4) & 2047 END,
+        pg_get_expr(adbin, adrelid)
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        JOIN pg_type ON pg_type.oid = atttypid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND attnum > 0 AND NOT attisdropped AND nspname <> $1
+      AND ($2::text IS NULL OR nspname = $2) AND ($3::text IS NULL OR relname = $3)
+    ORDER BY nspname, relname, attnum";
+
+impl Postgres {
+    async fn ask(&self, sql: &str, values: &[&Option<String>]) -> Result<Vec<Row>> {
+        let lease = self.pool.records().await?;
+        let records = self.records.name();
+        let mut params: Vec<(&(dyn ToSql + Sync), Type)> = Vec::new();
+        if sql.contains("$1") {
+            params.push((&records, Type::TEXT));
+        }
+        params.extend(values.iter().map(|value| (*value as &(dyn ToSql + Sync), Type::TEXT)));
+        lease.link()?.query_typed(sql, &params).await.map_err(errors::catalog)
+    }
+}
+
+fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
+    row.try_get(index).map_err(errors::catalog)
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Catalog for LocalExecutor<Postgres> {
+    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        let rows = self.backend().ask(DATABASES, &[]).await?;
+        cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, scope, page)
+    }
+
+    /// Lists the schemas of the connected database, whatever database the scope names.
+    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+        let rows = self.backend().ask(SCHEMAS, &[&scope.schema]).await?;
+        cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, scope, page)
+    }
+
+    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
+        let rows = self.backend().ask(TABLES, &[&scope.schema, &scope.table]).await?;
+        let table = |row: &Row| {
+            let table = Table::new(get::<String>(row, 0)?, get::<String>(row, 1)?);
+            Ok(table.with_kind(get::<String>(row, 2)?))
+        };
+        cut(rows.iter().map(table).collect::<Result<_>>()?, scope, page)
+    }
+
+    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
+        let rows = self.backend().ask(COLUMNS, &[&scope.schema, &scope.table]).await?;
+        cut(rows.iter().map(column).collect::<Result<_>>()?, scope, page)
+    }
+
+    /// Lists the sessions of this process and the recorded sessions of others.
+    async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
+        let mut sessions = LocalExecutor::sessions(self);
+        let backend = self.backend();
+        if !backend.pool.is_single() {
+            let lease = backend.pool.records().await?;
+            let mut others = backend.records.sessions(lease.link()?, backend.clock.now()).await?;
+            others.retain(|other| sessions.iter().all(|own| own.id != other.id));
+            sessions.append(&mut others);
+            sessions.sort_by_key(|session| Reverse(session.created_at));
+        }
+        cut_sessions(sessions, filter, page)
+    }
+}
+
+fn column(row: &Row) -> Result<Column> {
+    let number = |index| Ok(get::<Option<i32>>(row, index)?.and_then(|number| u32::try_from(number).ok()));
+    let mut column = Column::new(get::<String>(row, 2)?, fields::name(&get::<String>(row, 3)?));
+    column.schema = get(row, 0)?;
+    column.table = get(row, 1)?;
+    column.nullable = get(row, 4)?;
+    column.length = number(5)?;
+    column.precision = number(6)?;
+    column.scale = number(7)?;
+    column.default = get(row, 8)?;
+    Ok(column)
+}

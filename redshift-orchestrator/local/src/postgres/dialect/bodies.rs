@@ -1,0 +1,327 @@
+//! Bodies of procedures: exception handlers, and SQL that a procedure puts together and executes.
+
+use std::{borrow::Cow, collections::BTreeSet, ops::Range};
+
+use super::{
+    Context, Reader,
+    names::{self, End},
+    refusal::refused,
+    translate_piece,
+};
+use redshift_orchestrator::sql::{Token, tokens};
+
+/// Transaction behaviour of a routine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transactions {
+    /// The routine ends no transaction: a function, or a procedure with `NONATOMIC`. Its handlers end an
+    /// exception as PostgreSQL's do.
+    None,
+    /// A handler rethrows the exception, and everything is rolled back. PostgreSQL does not let these
+    /// procedures end a transaction.
+    Thrown,
+    /// A handler has a transaction of its own, which is committed; then the exception is rethrown.
+    Own,
+}
+
+/// Translates a body in dollar quotes.
+pub(super) fn translated<'a>(
+    quoted: &'a str,
+    library: &str,
+    transactions: Transactions,
+) -> Result<Cow<'a, str>, String> {
+    let parts = || {
+        let tag = &quoted[..quoted.get(1..)?.find('$')? + 2];
+        Some((tag, quoted.strip_prefix(tag)?.strip_suffix(tag)?))
+    };
+    let Some((tag, inner)) = parts() else { return Ok(Cow::Borrowed(quoted)) };
+    let written: Vec<_> = tokens(inner).collect();
+    let body = Reader { tokens: &written, library };
+    let mut edits = executed(body)?;
+    if transactions != Transactions::None {
+        edits.extend(handlers(body, transactions));
+    } else if let Some(refused) = continue_handler(body) {
+        return Err(refused);
+    }
+    edits.sort_by_key(|edit| edit.place.start);
+    let (mut edited, mut at) = (Vec::new(), 0);
+    for edit in &edits {
+        edited.extend_from_slice(&written[at.min(edit.place.start)..edit.place.start]);
+        edited.extend(tokens(&edit.text));
+        at = edit.place.end;
+    }
+    edited.extend_from_slice(&written[at..]);
+    let names = names::of_text(Reader { tokens: &edited, library }, End::Closed);
+    let named = names::put_into(&edited, &names);
+    let text = Reader { tokens: &named, library }.text(0..named.len(), Context::Body)?;
+    Ok(Cow::Owned(format!("{tag}{text}{tag}")))
+}
+
+/// A text that replaces tokens.
+struct Edit {
+    place: Range<usize>,
+    text: String,
+}
+
+impl Edit {
+    fn before(at: usize, text: String) -> Self {
+        Self { place: at..at, text }
+    }
+}
+
+fn word<'a>(body: Reader<'a, '_>, at: usize) -> Option<&'a str> {
+    match body.tokens.get(at)? {
+        Token::Word(word) => Some(word),
+        _ => None,
+    }
+}
+
+fn is(body: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
+    word(body, at).is_some_and(|word| words.iter().any(|one| word.eq_ignore_ascii_case(one)))
+}
+
+/// Returns `true` if the tokens before a position end a statement.
+fn begins(body: Reader<'_, '_>, at: usize) -> bool {
+    let before = body.last(0..at);
+    body.begins(before, Context::Body) || before == Some(Token::Symbol(">"))
+}
+
+/// A block, or a statement with an `END` of its own.
+struct Frame {
+    begin: usize,
+    /// The position of `EXCEPTION`, and the position after `WHEN OTHERS THEN`.
+    handler: Option<(usize, usize)>,
+}
+
+/// Statements that need a transaction. Messages of a handler need none.
+const SQL: [&str; 14] = [
+    "INSERT", "UPDATE", "DELETE", "MERGE", "CALL", "EXECUTE", "CREATE", "DROP", "ALTER", "TRUNCATE",
+    "SELECT", "PERFORM", "COPY", "WITH",
+];
+
+/// The edits of the handlers of a procedure with a transaction.
+///
+/// On Redshift, everything is rolled back before a handler runs, the work of the handler is committed, and
+/// the exception is rethrown. PostgreSQL rolls back the block and ends the exception. The procedure can do
+/// the rest itself, unless an enclosing block catches exceptions.
+fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
+    let (mut edits, mut frames, library) = (Vec::new(), Vec::<Frame>::new(), body.library);
+    let mut at = 0;
+    while at < body.tokens.len() {
+        let behind_end =
+            || matches!(body.last(0..at), Some(Token::Word(word)) if word.eq_ignore_ascii_case("END"));
+        if is(body, at, &["BEGIN"])
+            || is(body, at, &["LOOP", "CASE"]) && !behind_end()
+            || is(body, at, &["IF"]) && begins(body, at)
+        {
+            frames.push(Frame { begin: at, handler: None });
+        } else if is(body, at, &["EXCEPTION"]) && begins(body, at) {
+            let then = (at..body.tokens.len()).find(|at| is(body, *at, &["THEN"]));
+            if let (Some(frame), Some(then)) = (frames.last_mut(), then)
+                && is(body, frame.begin, &["BEGIN"])
+            {
+                frame.handler = Some((at, then + 1));
+            }
+        } else if is(body, at, &["END"])
+            && let Some(Frame { begin, handler: Some((exception, first)) }) = frames.pop()
+        {
+            let acts = (first..at).any(|at| is(body, at, &SQL) && begins(body, at));
+            let own = transactions == Transactions::Own && acts;
+            let unless_around = |word: &str| match own {
+                true => format!(" IF {library}.handled(0) = 0 THEN {word}; END IF; "),
+                false => " ".to_owned(),
+            };
+            if transactions == Transactions::Own {
+                edits.push(Edit::before(begin + 1, format!(" PERFORM {library}.handled(1);")));
+                edits.push(Edit::before(exception, format!("PERFORM {library}.handled(-1); ")));
+            }
+            edits.push(Edit::before(first, unless_around("ROLLBACK")));
+            edits.push(Edit::before(at, format!("{}RAISE; ", unless_around("COMMIT").trim_start())));
+        }
+        at += 1;
+    }
+    edits
+}
+
+fn continue_handler(body: Reader<'_, '_>) -> Option<String> {
+    let found = (0..body.tokens.len()).any(|at| is(body, at, &["CONTINUE_HANDLER"]));
+    found.then(|| {
+        refused("EXCEPTION CONTINUE_HANDLER", "put each statement that may fail into a block of its own")
+    })
+}
+
+/// Prefix of the names that stand for expressions in assembled SQL.
+pub(super) const MARK: &str = "zq__";
+
+/// A piece of assembled SQL.
+enum Operand {
+    Literal(String),
+    Expression(Range<usize>),
+}
+
+/// Translates the strings that a body executes, or assigns to variables that it executes.
+fn executed(body: Reader<'_, '_>) -> Result<Vec<Edit>, String> {
+    let end = body.tokens.len();
+    let mut texts = Vec::new();
+    for at in (0..end).filter(|at| is(body, *at, &["EXECUTE"])) {
+        let behind = matches!(body.last(0..at), Some(Token::Word(word)) if word.eq_ignore_ascii_case("IN") || word.eq_ignore_ascii_case("FOR"));
+        if behind || begins(body, at) {
+            texts.push(at + 1..end_of(body, at + 1, &["INTO", "USING", "LOOP"]));
+        }
+    }
+    let mut variables = BTreeSet::new();
+    for text in &texts {
+        for at in text.clone().filter(|at| word(body, *at).is_some()) {
+            let called = body.list(at + 1, text.end).is_some();
+            variables.extend(word(body, at).filter(|_| !called).map(str::to_ascii_lowercase));
+        }
+    }
+    for at in (0..end).filter(|at| begins(body, *at)) {
+        if word(body, at).is_some_and(|word| variables.contains(&word.to_ascii_lowercase())) {
+            texts.extend(assigned(body, at + 1));
+        }
+    }
+    let ends: Vec<_> = texts.iter().map(|text| end_of_piece(body, text, &texts)).collect();
+    let mut edits = Vec::new();
+    for (text, end) in texts.into_iter().zip(ends) {
+        edits.extend(put_together(body, text, end)?);
+    }
+    Ok(edits)
+}
+
+/// Returns how the SQL of a text ends: more SQL may be appended to the variable that it is assigned to.
+fn end_of_piece(body: Reader<'_, '_>, text: &Range<usize>, texts: &[Range<usize>]) -> End {
+    let target = (0..text.start).rev().find_map(|at| begins(body, at).then(|| word(body, at)).flatten());
+    let Some(target) = target else { return End::Closed };
+    let continues = texts.iter().any(|other| {
+        let Some(operands) = operands(body, other.clone()) else { return false };
+        operands.iter().enumerate().any(|(number, operand)| {
+            let Operand::Expression(range) = operand else { return false };
+            let mentioned = range.clone().any(|at| is(body, at, &[target]));
+            let alone = names::trimmed(body, range.clone()).len() == 1;
+            match operands.get(number + 1) {
+                _ if !mentioned => false,
+                Some(Operand::Literal(literal)) if alone => !names::closes(literal),
+                None if alone => false,
+                _ => true,
+            }
+        })
+    });
+    if continues { End::Open } else { End::Closed }
+}
+
+/// Returns the end of an expression in a statement.
+fn end_of(body: Reader<'_, '_>, at: usize, words: &[&str]) -> usize {
+    let mut depth = 0_usize;
+    (at..body.tokens.len())
+        .find(|at| match body.tokens[*at] {
+            Token::Symbol("(") => {
+                depth += 1;
+                false
+            }
+            Token::Symbol(")") => {
+                depth = depth.saturating_sub(1);
+                false
+            }
+            Token::Semicolon => true,
+            _ => depth == 0 && is(body, *at, words),
+        })
+        .unwrap_or(body.tokens.len())
+}
+
+/// Returns the expression assigned to the variable before this position: `:= …`, `= …`, or after the type of
+/// its declaration.
+fn assigned(body: Reader<'_, '_>, at: usize) -> Option<Range<usize>> {
+    let stop = end_of(body, at, &[]);
+    let first = body.next(at, stop)?;
+    let sign = (first..stop).find(|at| body.tokens[*at] == Token::Symbol("="))?;
+    let colon = sign.checked_sub(1).is_some_and(|before| body.tokens[before] == Token::Symbol(":"));
+    (colon || sign == first).then_some(sign + 1..stop)
+}
+
+/// Translates SQL assembled with `||`. Returns `None` if nothing changes.
+fn put_together(body: Reader<'_, '_>, text: Range<usize>, end: End) -> Result<Option<Edit>, String> {
+    let Some(operands) = operands(body, text.clone()) else { return Ok(None) };
+    let mark = |number: usize| format!("{MARK}{number}__");
+    let whole: String = operands
+        .iter()
+        .enumerate()
+        .map(|(number, operand)| match operand {
+            Operand::Literal(text) => text.clone(),
+            Operand::Expression(_) => mark(number),
+        })
+        .collect();
+    let translated = translate_piece(&whole, body.library, end)?;
+    if translated == whole {
+        return Ok(None);
+    }
+    let (mut pieces, mut rest) = (Vec::new(), &*translated);
+    loop {
+        let next = operands
+            .iter()
+            .enumerate()
+            .filter_map(|(number, operand)| match operand {
+                Operand::Expression(range) => Some((rest.find(&mark(number))?, number, range.clone())),
+                Operand::Literal(_) => None,
+            })
+            .min_by_key(|(at, ..)| *at);
+        let literal = next.as_ref().map_or(rest, |(at, ..)| &rest[..*at]);
+        if !literal.is_empty() {
+            pieces.push(format!("'{}'", literal.replace('\\', "\\\\").replace('\'', "''")));
+        }
+        let Some((at, number, range)) = next else { break };
+        pieces
+            .push(body.tokens[range].iter().map(|token| token.text()).collect::<String>().trim().to_owned());
+        rest = &rest[at + mark(number).len()..];
+    }
+    Ok(Some(Edit { place: text, text: format!(" {} ", pieces.join(" || ")) }))
+}
+
+/// Returns the operands of a text, or `None` if it is not a string or has unknown escapes.
+fn operands(body: Reader<'_, '_>, text: Range<usize>) -> Option<Vec<Operand>> {
+    let (mut operands, mut begin, mut depth) = (Vec::new(), text.start, 0_usize);
+    let mut ends = Vec::new();
+    for at in text.clone() {
+        match body.tokens[at] {
+            Token::Symbol("(" | "[") => depth += 1,
+            Token::Symbol(")" | "]") => depth = depth.saturating_sub(1),
+            Token::Symbol("|") if depth == 0 && body.tokens.get(at + 1) == Some(&Token::Symbol("|")) => {
+                ends.push(begin..at);
+                begin = at + 2;
+            }
+            _ => {}
+        }
+    }
+    ends.push(begin..text.end);
+    for operand in ends {
+        let first = body.next(operand.start, operand.end)?;
+        let alone = body.next(first + 1, operand.end).is_none();
+        operands.push(match body.tokens[first] {
+            Token::Quoted(quoted) if alone && !quoted.starts_with('"') => Operand::Literal(unquoted(quoted)?),
+            _ => Operand::Expression(operand),
+        });
+    }
+    operands.iter().any(|operand| matches!(operand, Operand::Literal(_))).then_some(operands)
+}
+
+/// Returns the value of a string literal.
+fn unquoted(quoted: &str) -> Option<String> {
+    if quoted.starts_with('$') {
+        let tag = &quoted[..quoted.get(1..)?.find('$')? + 2];
+        return quoted.strip_prefix(tag)?.strip_suffix(tag).map(str::to_owned);
+    }
+    let inner = quoted.trim_start_matches(['e', 'E']).strip_prefix('\'')?.strip_suffix('\'')?;
+    let (mut text, mut letters) = (String::new(), inner.chars());
+    while let Some(letter) = letters.next() {
+        text.push(match letter {
+            '\'' => letters.next()?,
+            '\\' => match letters.next()? {
+                escaped @ ('\'' | '\\' | '"') => escaped,
+                'n' => '\n',
+                't' => '\t',
+                _ => return None,
+            },
+            other => other,
+        });
+    }
+    Some(text)
+}

@@ -1,0 +1,255 @@
+//! Statements with options that PostgreSQL lacks.
+
+use std::{borrow::Cow, ops::Range};
+
+use super::{
+    Context, Piece, Reader,
+    bodies::{self, Transactions},
+    tables,
+};
+use redshift_orchestrator::sql::Token;
+
+/// Settings that PostgreSQL lacks. It accepts any name with a dot.
+const SETTINGS: [&str; 20] = [
+    "ANALYZE_THRESHOLD_PERCENT",
+    "CAST_SUPER_NULL_ON_ERROR",
+    "DESCRIBE_FIELD_NAME_IN_UPPERCASE",
+    "DOWNCASE_DELIMITED_IDENTIFIER",
+    "ENABLE_CASE_SENSITIVE_IDENTIFIER",
+    "ENABLE_CASE_SENSITIVE_SUPER_ATTRIBUTE",
+    "ENABLE_NUMERIC_ROUNDING",
+    "ENABLE_RESULT_CACHE_FOR_SESSION",
+    "ENABLE_VACUUM_BOOST",
+    "ERROR_ON_NONDETERMINISTIC_UPDATE",
+    "JSON_PARSE_DEDUP_ATTRIBUTES",
+    "JSON_PARSE_TRUNCATE_STRINGS",
+    "MAX_CURSOR_RESULT_SET_SIZE",
+    "MV_ENABLE_AQMV_FOR_SESSION",
+    "NAVIGATE_SUPER_NULL_ON_ERROR",
+    "PARSE_SUPER_NULL_ON_ERROR",
+    "QUERY_GROUP",
+    "SPECTRUM_QUERY_MAXERROR",
+    "STORED_PROC_LOG_MIN_MESSAGES",
+    "WLM_QUERY_SLOT_COUNT",
+];
+
+/// Translates (a part of) the statement at the beginning of a part. Returns `None` if it is kept.
+pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
+    let (begin, end) = (part.start, part.end);
+    let Some((word, next)) = reader.word(begin, end) else { return Ok(None) };
+    match word.as_str() {
+        "CREATE" if reader.words(next, end, &["SCHEMA"]).is_some() => {
+            Ok(without(reader, begin, end, |at| quota(reader, at, end)))
+        }
+        "CREATE" | "ALTER" if reader.words(next, end, &["USER"]).is_some() => {
+            Ok(without(reader, begin, end, |at| reader.words(at, end, &["PASSWORD", "DISABLE"])))
+        }
+        "CREATE" => match routine(reader, part.clone())? {
+            Some(piece) => Ok(Some(piece)),
+            None => tables::create(reader, part),
+        },
+        "ALTER" if reader.words(next, end, &["SCHEMA"]).is_some() => {
+            let end = reader.statement_end(next, end);
+            let quotas = (next..end).any(|at| quota(reader, at, end).is_some());
+            Ok(quotas.then_some((Cow::Borrowed(tables::NOTHING), end)))
+        }
+        "ALTER" => tables::alter(reader, part),
+        "REFRESH" => Ok(without(reader, begin, end, |at| {
+            reader.words(at, end, &["RESTRICT"]).or_else(|| reader.words(at, end, &["CASCADE"]))
+        })),
+        "GRANT" | "REVOKE" => {
+            let role = |at| reader.words(at, end, &["ROLE"]).filter(|_| at == next || at == next + 1);
+            Ok(without(reader, begin, end, role))
+        }
+        "VACUUM" => vacuum(reader, next, end),
+        "ANALYZE" | "ANALYSE" => analyze(reader, begin, next, end),
+        "SET" | "RESET" | "SHOW" => Ok(setting(reader, begin, next, end)),
+        "DELETE" => {
+            let names_a_table = reader.next(next, end).is_some_and(|at| match reader.tokens[at] {
+                Token::Word(word) => !["FROM", "WHEN"].iter().any(|one| word.eq_ignore_ascii_case(one)),
+                Token::Quoted(name) => name.starts_with('"'),
+                token => token == Token::Symbol("#"),
+            });
+            Ok(names_a_table.then_some((Cow::Borrowed("DELETE FROM"), next)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// `QUOTA n GB`, `QUOTA UNLIMITED`.
+fn quota(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
+    let (size, next) = reader.word(reader.words(at, end, &["QUOTA"])?, end)?;
+    let unit = ["MB", "GB", "TB"].iter().find_map(|unit| reader.words(next, end, &[unit]));
+    match unit {
+        Some(behind) => Some(behind),
+        None if size == "UNLIMITED" || size.ends_with('B') => Some(next),
+        None => None,
+    }
+}
+
+/// Returns a statement without the words found by `drop`, which returns the position after them. Returns
+/// `None` if there are none.
+fn without<'a>(
+    reader: Reader<'a, '_>,
+    begin: usize,
+    end: usize,
+    drop: impl Fn(usize) -> Option<usize>,
+) -> Option<Piece<'a>> {
+    let end = reader.statement_end(begin, end);
+    let is_word = |at: &usize| matches!(reader.tokens[*at], Token::Word(_));
+    let (at, behind) = (begin + 1..end).filter(is_word).find_map(|at| drop(at).map(|behind| (at, behind)))?;
+    let kept = reader.tokens[begin..at].iter().chain(&reader.tokens[behind..end]);
+    Some((Cow::Owned(kept.map(|token| token.text()).collect()), end))
+}
+
+/// `VACUUM [FULL | SORT ONLY | DELETE ONLY | REINDEX | RECLUSTER] [table] [TO n PERCENT] [BOOST]`.
+fn vacuum<'a>(reader: Reader<'a, '_>, mut at: usize, end: usize) -> Result<Option<Piece<'a>>, String> {
+    let end = reader.statement_end(at, end);
+    for words in [&["FULL"][..], &["SORT", "ONLY"], &["DELETE", "ONLY"], &["REINDEX"], &["RECLUSTER"]] {
+        if let Some(next) = reader.words(at, end, words) {
+            at = next;
+            break;
+        }
+    }
+    let is_option = |at: &usize| {
+        reader.words(*at, end, &["TO"]).is_some() || reader.words(*at, end, &["BOOST"]).is_some()
+    };
+    let options = (at..end).find(is_option).unwrap_or(end);
+    Ok(Some((Cow::Owned(format!("VACUUM{}", behind_words(reader, at..options)?)), end)))
+}
+
+/// `ANALYZE [VERBOSE] [table [(columns)]] [PREDICATE COLUMNS | ALL COLUMNS]`.
+fn analyze<'a>(
+    reader: Reader<'a, '_>,
+    begin: usize,
+    at: usize,
+    end: usize,
+) -> Result<Option<Piece<'a>>, String> {
+    let end = reader.statement_end(at, end);
+    let is_option = |at: &usize| {
+        reader.words(*at, end, &["PREDICATE", "COLUMNS"]).is_some()
+            || reader.words(*at, end, &["ALL", "COLUMNS"]).is_some()
+    };
+    let Some(options) = (at..end).find(is_option) else { return Ok(None) };
+    let verb = reader.tokens[begin].text();
+    Ok(Some((Cow::Owned(format!("{verb}{}", behind_words(reader, at..options)?)), end)))
+}
+
+/// Translates the rest of a statement after omitted words.
+fn behind_words(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, String> {
+    let text = reader.text(part, Context::Expression)?;
+    Ok(match text.trim() {
+        "" => String::new(),
+        text => format!(" {text}"),
+    })
+}
+
+/// `SET [SESSION | LOCAL] name TO …`, `RESET name`, `SHOW name`.
+fn setting<'a>(reader: Reader<'a, '_>, begin: usize, at: usize, end: usize) -> Option<Piece<'a>> {
+    let (word, next) = reader.word(at, end)?;
+    let (name, next) = match word.as_str() {
+        "SESSION" | "LOCAL" => reader.word(next, end)?,
+        _ => (word, next),
+    };
+    if !SETTINGS.contains(&name.as_str()) {
+        return None;
+    }
+    let head: String = reader.tokens[begin..next - 1].iter().map(|token| token.text()).collect();
+    Some((Cow::Owned(format!("{head}redshift.{}", name.to_ascii_lowercase())), next))
+}
+
+/// `CREATE PROCEDURE` and `CREATE FUNCTION`.
+fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
+    let (begin, end) = (part.start, part.end);
+    let Some(mut at) = reader.words(begin, end, &["CREATE"]) else { return Ok(None) };
+    at = reader.words(at, end, &["OR", "REPLACE"]).unwrap_or(at);
+    let Some((kind, at)) = reader.word(at, end) else { return Ok(None) };
+    if kind != "PROCEDURE" && kind != "FUNCTION" {
+        return Ok(None);
+    }
+    let Some(open) = (at..end).find(|at| reader.tokens[*at] == Token::Symbol("(")) else { return Ok(None) };
+    let Some((list, mut at)) = reader.list(open, end) else { return Ok(None) };
+    let mut text: String = reader.tokens[begin..=open].iter().map(|token| token.text()).collect();
+    let parameters = reader.split(list);
+    for (number, parameter) in parameters.iter().enumerate() {
+        if number > 0 {
+            text.push(',');
+        }
+        // A parameter can have a default only if all later ones have one.
+        let last =
+            kind == "PROCEDURE" && parameters[number..].iter().all(|one| out_word(reader, one).is_some());
+        text.push_str(&self::parameter(reader, parameter.clone(), last)?);
+    }
+    text.push(')');
+    let has = |word: &str| {
+        let words = at..reader.statement_end(at, end);
+        words
+            .into_iter()
+            .any(|at| matches!(reader.tokens[at], Token::Word(one) if one.eq_ignore_ascii_case(word)))
+    };
+    let transactions = match kind.as_str() {
+        "PROCEDURE" if has("NONATOMIC") => Transactions::None,
+        // PostgreSQL does not let these procedures end a transaction.
+        "PROCEDURE" if has("DEFINER") || has("SET") => Transactions::Thrown,
+        "PROCEDURE" => Transactions::Own,
+        _ => Transactions::None,
+    };
+    let mut before = Some(Token::Symbol(")"));
+    while at < end && reader.tokens[at] != Token::Semicolon {
+        let token = reader.tokens[at];
+        let (piece, next) = match token {
+            Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
+            Token::Word(word) if word.eq_ignore_ascii_case("NONATOMIC") => (Cow::Borrowed(""), at + 1),
+            Token::Quoted(quoted) if quoted.starts_with('$') => {
+                (bodies::translated(quoted, reader.library, transactions)?, at + 1)
+            }
+            _ => {
+                let returns =
+                    matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("RETURNS"));
+                reader.piece(at..end, before, false, returns)?
+            }
+        };
+        text.push_str(&piece);
+        before = reader.last(at..next).or(before);
+        at = next;
+    }
+    Ok(Some((Cow::Owned(text), at)))
+}
+
+/// Returns the position of the word `OUT` of a parameter.
+fn out_word(reader: Reader<'_, '_>, parameter: &Range<usize>) -> Option<usize> {
+    let mut words = parameter
+        .clone()
+        .filter(|at| matches!(reader.tokens[*at], Token::Word(_) | Token::Quoted(_)))
+        .take(2);
+    words.find(|at| matches!(reader.tokens[*at], Token::Word(word) if word.eq_ignore_ascii_case("OUT")))
+}
+
+/// A parameter: `[name] [IN | OUT | INOUT] type`, in either order.
+fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool) -> Result<String, String> {
+    let out = out_word(reader, &part).filter(|_| may_have_default);
+    let mut text = String::new();
+    let mut at = part.start;
+    while at < part.end {
+        let (piece, next) = match reader.tokens[at] {
+            Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
+            _ if Some(at) == out => (Cow::Borrowed("INOUT"), at + 1),
+            // The first word is treated as a name or a mode. A lone type is kept, because none of Redshift's
+            // own types occurs alone.
+            Token::Word(_) => {
+                let first = reader.next(part.start, part.end) == Some(at);
+                tables::type_name(reader, at..part.end)?
+                    .filter(|_| !first)
+                    .unwrap_or((Cow::Borrowed(reader.tokens[at].text()), at + 1))
+            }
+            token => (Cow::Borrowed(token.text()), at + 1),
+        };
+        text.push_str(&piece);
+        at = next;
+    }
+    if out.is_some() {
+        text.truncate(text.trim_end().len());
+        text.push_str(" DEFAULT NULL");
+    }
+    Ok(text)
+}

@@ -1,0 +1,111 @@
+//! Conversion of PostgreSQL's errors into texts of failed statements and errors of calls.
+
+use std::{error::Error as _, fmt::Write};
+
+use tokio_postgres::{
+    Config,
+    error::{DbError, SqlState},
+};
+
+use super::dialect;
+use redshift_orchestrator::{Error, ErrorKind};
+
+/// The text of a failed statement: the server's message in the form that Redshift's drivers print, with the
+/// SQLSTATE.
+///
+/// Redshift numbers a serialization conflict 1023. Users and programs search for that number.
+pub(super) fn text(error: &DbError) -> String {
+    if let Some(refused) = missing(error).and_then(dialect::refusal_of_missing) {
+        return refused;
+    }
+    let mut text = format!("{}: ", error.severity());
+    if *error.code() == SqlState::T_R_SERIALIZATION_FAILURE {
+        text.push_str("1023 Serializable isolation violation: ");
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{} [SQLSTATE {}]", error.message(), error.code().code());
+    for (name, part) in [("Detail", error.detail()), ("Hint", error.hint()), ("Where", error.where_())] {
+        // Functions that a check of a column's bytes calls are internal.
+        let part =
+            part.map(|part| part.lines().filter(|line| !is_of_check(line)).collect::<Vec<_>>().join("\n"));
+        if let Some(part) = part.filter(|part| !part.is_empty()) {
+            let _ = write!(text, "\n  {name}: {part}");
+        }
+    }
+    text
+}
+
+fn is_of_check(line: &str) -> bool {
+    line.starts_with("PL/pgSQL function ") && (line.contains(".too_long(") || line.contains(".not_ascii("))
+}
+
+/// Returns the name of the missing table or function: `relation "x" does not exist`, `function x(integer)
+/// does not exist`.
+fn missing(error: &DbError) -> Option<&str> {
+    let message = error.message();
+    match *error.code() {
+        SqlState::UNDEFINED_TABLE => message.split('"').nth(1),
+        SqlState::UNDEFINED_FUNCTION => message.strip_prefix("function ")?.split('(').next(),
+        _ => None,
+    }
+}
+
+/// Returns the server's error, or `error` itself if it did not come from the server.
+pub(super) fn refusal(error: Error) -> Result<Box<DbError>, Error> {
+    let source = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+    match source.and_then(tokio_postgres::Error::as_db_error) {
+        Some(refusal) => Ok(Box::new(refusal.clone())),
+        None => Err(error),
+    }
+}
+
+/// Returns `true` if the statement must run outside of a transaction: it ends transactions itself, or forbids
+/// one.
+pub(super) fn wants_no_transaction(error: &DbError) -> bool {
+    *error.code() == SqlState::INVALID_TRANSACTION_TERMINATION
+        || *error.code() == SqlState::ACTIVE_SQL_TRANSACTION
+}
+
+/// Returns `true` for a cancelled statement, and `false` for a timeout.
+pub(super) fn is_cancel(error: &DbError) -> bool {
+    *error.code() == SqlState::QUERY_CANCELED && !error.message().contains("timeout")
+}
+
+/// The error of a failed connection. It contains the address and no password.
+pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Error {
+    let message = match error.as_db_error() {
+        Some(refusal) => format!("the database refused the connection: {}", refusal.message()),
+        None => "the database cannot be reached".to_owned(),
+    };
+    let hosts: Vec<_> = config.get_hosts().iter().map(|host| format!("{host:?}")).collect();
+    Error::new(ErrorKind::Database, message)
+        .with_context("database", config.get_dbname().unwrap_or("(default)"))
+        .with_context("host", hosts.join(" "))
+        .with_source(error)
+}
+
+/// The error of a failed catalog query, which has no effect.
+pub(super) fn catalog(error: tokio_postgres::Error) -> Error {
+    let message = match error.as_db_error() {
+        Some(refusal) => text(refusal),
+        None => "the connection to the database was lost".to_owned(),
+    };
+    Error::new(ErrorKind::Database, message).with_source(error)
+}
+
+/// The error of a failed request about the records. If the connection broke, the request may have taken
+/// effect.
+pub(super) fn records(error: tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(refusal) => Error::new(
+            ErrorKind::Other,
+            format!(
+                "the database refused to keep the record: {} [SQLSTATE {}]",
+                refusal.message(),
+                refusal.code().code()
+            ),
+        ),
+        None => Error::new(ErrorKind::Disconnected, "the connection to the database was lost"),
+    }
+    .with_source(error)
+}

@@ -1,0 +1,21 @@
+//! Notices of the server as messages.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redshift_orchestrator::{Message, Messages, Result, StatementId};
+
+use super::Postgres;
+use crate::LocalExecutor;
+
+#[async_trait]
+impl Messages for LocalExecutor<Postgres> {
+    async fn messages(&self, id: &StatementId, _last: bool) -> Result<Vec<Message>> {
+        Ok(self.notices(id).into_iter().map(|notice| Message::new(notice.severity, notice.message)).collect())
+    }
+
+    /// The messages are in memory: reading them takes no request.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(500)
+    }
+}

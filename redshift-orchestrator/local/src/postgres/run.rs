@@ -1,0 +1,554 @@
+//! Runs statements on a connection: in a transaction that also holds the end, or, where SQL does not allow
+//! that, outside of one.
+
+use std::time::Duration;
+
+use futures::{StreamExt, pin_mut};
+use tokio::time::Instant;
+use tokio_postgres::error::{DbError, Severity};
+
+use super::{
+    Notice, Postgres, bind, dialect, errors, fields,
+    fields::Raw,
+    link::{AS_IN_THE_SERVICE, Lease, Link},
+    records::{Ownership, Records},
+    words::{copies_through_the_connection, transaction_control},
+};
+use crate::{
+    backend::{Job, Report},
+    record::{Ending, Part},
+    table::Table,
+};
+use redshift_orchestrator::{ExecutionMode, Result, Status, sql::outside_transaction};
+
+/// Maximum number of attempts of a statement whose runs are interrupted by the death of the process or the
+/// database. A statement that causes the death must not do so forever.
+const MAX_ATTEMPTS: i32 = 5;
+
+/// Outcome of one run of SQL.
+pub(super) enum SqlEnd {
+    Finished(Part, Option<Table>),
+    Failed(Failure),
+}
+
+/// Reason why SQL did not finish.
+pub(super) enum Failure {
+    /// The server returned an error.
+    Server(Box<DbError>),
+    /// This executor refused the SQL with this text.
+    Refused(String),
+    /// The connection broke; the effects are unknown.
+    Lost,
+}
+
+/// Outcome of an attempt at a statement.
+pub(super) enum Attempt {
+    Ended(Ending),
+    /// Another process runs the statement.
+    Elsewhere,
+    /// Another process ended the statement: read the record again.
+    Again,
+    /// The server closed the connection with an error. This ending must be written on another connection.
+    Broken(Ending),
+}
+
+impl Postgres {
+    /// Runs a statement to its end, or finds that another process runs it.
+    pub(super) async fn take_to_end(&self, job: &Job<'_>) -> Option<Ending> {
+        let mut verdict = None;
+        loop {
+            let mut lease = self.pool.next_worker().await;
+            if let Ok(link) = lease.link() {
+                self.running_notices().insert(job.id.clone(), link.notices());
+            }
+            let attempt = self.attempt(job, &lease, verdict.take()).await;
+            self.running_notices().remove(job.id);
+            if let Ok(link) = lease.link() {
+                self.keep_notices(job, link.take_notices());
+            }
+            // Each statement has a session of its own, as in the service: nothing of it is left for the next
+            // one, locks included. A connection with a pending cancel request may receive it late, so it is
+            // discarded.
+            let keep = attempt.as_ref().is_ok_and(|attempt| !matches!(attempt, Attempt::Broken(_)))
+                && (self.pool.is_single() || !job.is_cancelled());
+            if !keep || !self.reset(job, &lease).await {
+                lease.discard();
+            }
+            drop(lease);
+            match attempt {
+                Ok(Attempt::Ended(ending)) => return Some(ending),
+                Ok(Attempt::Elsewhere) => return None,
+                Ok(Attempt::Again) => {}
+                Ok(Attempt::Broken(ending)) => verdict = Some(ending),
+                Err(error) => {
+                    tracing::warn!(statement_id = %job.id, %error, "a statement was interrupted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Resets the connection. Returns `false` if that failed.
+    async fn reset(&self, job: &Job<'_>, lease: &Lease) -> bool {
+        let Ok(link) = lease.link() else { return false };
+        let reset = link.batch_execute("DISCARD ALL").await.is_ok();
+        self.keep_notices(job, link.take_notices());
+        reset
+    }
+
+    pub(super) fn keep_notices(&self, job: &Job<'_>, notices: Vec<Notice>) {
+        if !notices.is_empty() {
+            self.notices().entry(job.id.clone()).or_default().extend(notices);
+        }
+    }
+
+    /// `verdict`: an ending that could not be written on an earlier connection.
+    async fn attempt(&self, job: &Job<'_>, lease: &Lease, verdict: Option<Ending>) -> Result<Attempt> {
+        let link = lease.link()?;
+        let mut parts = (job.parts)();
+        let session = job.statement.session();
+        let held = session.and_then(|session| self.sessions().get(session).cloned());
+        if let (Some(session), None) = (session, &held)
+            && self.records.session_lives(link, session).await?
+        {
+            // Another process has the session and runs its statements.
+            return Ok(match self.records.load(link, job.id).await? {
+                Some(record) if record.status.is_terminal() => Attempt::Ended(record.into()),
+                _ => Attempt::Elsewhere,
+            });
+        }
+        match self.records.claim(link, job.id, self.clock.now()).await? {
+            Ownership::Ended(record) => {
+                return Ok(Attempt::Ended((*record).into()));
+            }
+            Ownership::Elsewhere => {
+                // The cancel request may have hit the gap between two SQL texts, so it is repeated.
+                if job.is_cancelled() {
+                    self.records.cancel(link, job.id).await?;
+                }
+                return Ok(Attempt::Elsewhere);
+            }
+            Ownership::Gone => {
+                return Ok(Attempt::Ended(Ending::failed(
+                    parts,
+                    "ERROR: the record of the statement was removed from the database",
+                    None,
+                )));
+            }
+            Ownership::Ours { attempt, outside, cancelled, ended } => {
+                for (index, part) in ended {
+                    if let Some(slot) = parts.get_mut(index) {
+                        *slot = part;
+                    }
+                }
+                if cancelled {
+                    return self.end(link, job, Ending::aborted(parts, None)).await;
+                }
+                if let Some(index) = outside
+                    && parts.get(index).is_some_and(|part| !part.status.is_terminal())
+                {
+                    return self.end(link, job, Ending::failed(parts, INTERRUPTED_OUTSIDE, None)).await;
+                }
+                if let Some(ending) = verdict {
+                    return self.end(link, job, ending).await;
+                }
+                let at_its_end = parts.iter().all(|part| part.status.is_terminal());
+                if attempt > MAX_ATTEMPTS && !at_its_end {
+                    let text = format!(
+                        "ERROR: interrupted {MAX_ATTEMPTS} times by the end of the database or of the executor while it ran; what it had not committed was rolled back each time"
+                    );
+                    return self.end(link, job, Ending::failed(parts, text, None)).await;
+                }
+            }
+        }
+        let started = link.query_typed(&format!("SELECT pg_backend_pid(), {AS_IN_THE_SERVICE}"), &[]).await;
+        let pid = started.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
+        (job.report)(Report::Started(pid.map(i64::from)));
+        match (session, held) {
+            (None, _) => {}
+            (Some(_), Some(held)) => return self.in_session(link, &held, job, parts).await,
+            (Some(session), None) => {
+                let text = format!(
+                    "ERROR: session {session} ended with its connection; what was not committed in it was rolled back"
+                );
+                return self.end(link, job, Ending::failed(parts, text, None)).await;
+            }
+        }
+        self.run_on(link, job, parts).await
+    }
+
+    /// Runs the statement on a connection without a transaction, each part in a transaction with its end.
+    pub(super) async fn run_on(&self, link: &Link, job: &Job<'_>, parts: Vec<Part>) -> Result<Attempt> {
+        match job.statement.execution_mode() {
+            Some(ExecutionMode::AutoCommit) => self.one_by_one(link, job, parts).await,
+            _ => self.all_or_nothing(link, job, parts).await,
+        }
+    }
+
+    /// Runs all SQL texts in one transaction, together with their end.
+    async fn all_or_nothing(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
+        let begin = Instant::now();
+        let is_batch = job.statement.execution_mode().is_some();
+        // In a batch that is one transaction, handlers of procedures do not commit.
+        let head = if is_batch { "BEGIN; SET LOCAL redshift.handled = 1" } else { "BEGIN" };
+        link.batch_execute(head).await.map_err(errors::records)?;
+        let mut results = Vec::new();
+        for (index, sql) in job.statement.sqls().iter().enumerate() {
+            (job.report)(Report::Part(index, Part::new(Status::Started)));
+            match self.run_sql(link, job, sql).await {
+                SqlEnd::Finished(part, result) => {
+                    parts[index] = part;
+                    results.push(result);
+                }
+                SqlEnd::Failed(Failure::Lost) => return Err(lost()),
+                SqlEnd::Failed(failure) if failure.is_fatal() => {
+                    return Ok(Attempt::Broken(fail(parts, index, is_batch, &failure, begin.elapsed())));
+                }
+                SqlEnd::Failed(failure) => {
+                    if link.batch_execute("ROLLBACK").await.is_err() {
+                        // Closing the connection rolls back too. `EXCEPTION` blocks leave the embedded engine
+                        // in this state.
+                        let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
+                        return Ok(Attempt::Broken(ending));
+                    }
+                    if let Failure::Server(error) = &failure
+                        && errors::wants_no_transaction(error)
+                        && !is_batch
+                    {
+                        return self.outside(link, job, parts, begin).await;
+                    }
+                    let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
+                    return self.end(link, job, ending).await;
+                }
+            }
+        }
+        let ending = Ending::of_parts(parts, is_batch, Some(begin.elapsed()));
+        let sealed = async {
+            self.write_end(link, job, &ending, &results).await?;
+            link.batch_execute("COMMIT").await.map_err(errors::records)
+        };
+        match sealed.await {
+            Ok(()) => Ok(Attempt::Ended(ending)),
+            Err(error) => {
+                // A deferred constraint, or a transaction that the statement made read-only or gave to
+                // another role: the statement fails.
+                let failure = errors::refusal(error)?;
+                link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+                let last = job.statement.sqls().len() - 1;
+                let ending = fail(ending.parts, last, is_batch, &Failure::Server(failure), begin.elapsed());
+                self.end(link, job, ending).await
+            }
+        }
+    }
+
+    /// Runs each SQL text in a transaction of its own, together with its end. Parts that an earlier process
+    /// ended are not run again.
+    async fn one_by_one(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
+        let begin = Instant::now();
+        for (index, sql) in job.statement.sqls().iter().enumerate() {
+            if parts[index].status.is_terminal() {
+                continue;
+            }
+            if job.is_cancelled() {
+                return self.end(link, job, Ending::aborted(parts, Some(begin.elapsed()))).await;
+            }
+            (job.report)(Report::Part(index, Part::new(Status::Started)));
+            let started = Instant::now();
+            link.batch_execute("BEGIN").await.map_err(errors::records)?;
+            let notices = link.notice_count();
+            let mut ran = self.run_sql(link, job, sql).await;
+            let mut in_transaction = true;
+            if !matches!(ran, SqlEnd::Finished(..)) {
+                if let SqlEnd::Failed(Failure::Lost) = ran {
+                    return Err(lost());
+                }
+                link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+                in_transaction = false;
+                if let SqlEnd::Failed(Failure::Server(error)) = &ran
+                    && errors::wants_no_transaction(error)
+                {
+                    if !self.records.leave_transaction(link, job.id, index).await? {
+                        return Ok(Attempt::Again);
+                    }
+                    link.runs_again(notices);
+                    ran = self.run_sql(link, job, sql).await;
+                    if let SqlEnd::Failed(Failure::Lost) = ran {
+                        return Err(lost());
+                    }
+                }
+            }
+            let (part, result) = match ran {
+                SqlEnd::Finished(part, result) => (part, result),
+                SqlEnd::Failed(failure) if is_abort(&failure) => {
+                    return self.end(link, job, Ending::aborted(parts, Some(begin.elapsed()))).await;
+                }
+                SqlEnd::Failed(failure) => (failed_part(&failure, started.elapsed()), None),
+            };
+            if !in_transaction {
+                link.batch_execute("BEGIN").await.map_err(errors::records)?;
+            }
+            let part = self.seal_part(link, job, index, part, result).await?;
+            parts[index] = part.clone();
+            (job.report)(Report::Part(index, part));
+        }
+        self.end(link, job, Ending::of_parts(parts, true, Some(begin.elapsed()))).await
+    }
+
+    /// Commits a part with its end. An error of the server makes the part fail.
+    async fn seal_part(
+        &self,
+        link: &Link,
+        job: &Job<'_>,
+        index: usize,
+        part: Part,
+        result: Option<Table>,
+    ) -> Result<Part> {
+        let sealed = async {
+            self.records.end_part(link, job.id, index, &part, result.as_ref()).await?;
+            link.batch_execute("COMMIT").await.map_err(errors::records)
+        };
+        let Err(error) = sealed.await else { return Ok(part) };
+        let failed =
+            failed_part(&Failure::Server(errors::refusal(error)?), part.duration.unwrap_or_default());
+        link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+        self.records.end_part(link, job.id, index, &failed, None).await?;
+        Ok(failed)
+    }
+
+    /// Runs a statement that commits on its own, or forbids a transaction. Its end is recorded after it, so
+    /// an interruption in between is reported.
+    async fn outside(
+        &self,
+        link: &Link,
+        job: &Job<'_>,
+        mut parts: Vec<Part>,
+        begin: Instant,
+    ) -> Result<Attempt> {
+        if !self.records.leave_transaction(link, job.id, 0).await? {
+            return Ok(Attempt::Again);
+        }
+        let Some(sql) = job.statement.sqls().first() else { return Ok(Attempt::Again) };
+        link.runs_again(0);
+        match self.run_sql(link, job, sql).await {
+            SqlEnd::Finished(part, result) => {
+                parts[0] = part;
+                let ending = Ending::of_parts(parts, false, Some(begin.elapsed()));
+                link.batch_execute("BEGIN").await.map_err(errors::records)?;
+                self.write_end(link, job, &ending, &[result]).await?;
+                self.commit(link, ending).await
+            }
+            SqlEnd::Failed(Failure::Lost) => Err(lost()),
+            SqlEnd::Failed(failure) => {
+                let ending = fail(parts, 0, false, &failure, begin.elapsed());
+                self.end(link, job, ending).await
+            }
+        }
+    }
+
+    /// Writes an end without an effect.
+    async fn end(&self, link: &Link, job: &Job<'_>, ending: Ending) -> Result<Attempt> {
+        link.batch_execute("BEGIN").await.map_err(errors::records)?;
+        let parts = self.records.load(link, job.id).await?.map(|record| record.parts).unwrap_or_default();
+        for (index, part) in ending.parts.iter().enumerate() {
+            let written = parts.get(index).is_some_and(|part| part.status.is_terminal());
+            if !written && part.status.is_terminal() {
+                self.records.end_part(link, job.id, index, part, None).await?;
+            }
+        }
+        if !self.records.end(link, job.id, &ending, self.clock.now()).await? {
+            link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
+            return Ok(Attempt::Again);
+        }
+        self.commit(link, ending).await
+    }
+
+    pub(super) async fn write_end(
+        &self,
+        link: &Link,
+        job: &Job<'_>,
+        ending: &Ending,
+        results: &[Option<Table>],
+    ) -> Result<()> {
+        for (index, part) in ending.parts.iter().enumerate() {
+            let result = results.get(index).and_then(Option::as_ref);
+            self.records.end_part(link, job.id, index, part, result).await?;
+        }
+        match self.records.end(link, job.id, ending, self.clock.now()).await? {
+            true => Ok(()),
+            // Closing the connection rolls back this transaction.
+            false => Err(lost()),
+        }
+    }
+
+    pub(super) async fn commit(&self, link: &Link, ending: Ending) -> Result<Attempt> {
+        link.batch_execute("COMMIT").await.map_err(errors::records)?;
+        Ok(Attempt::Ended(ending))
+    }
+
+    /// Runs one SQL text. Requests that the server stops once the statement is cancelled.
+    pub(super) async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> SqlEnd {
+        // In a session the transaction may be the caller's, except in a batch that is one transaction.
+        let is_transaction = job.statement.execution_mode() == Some(ExecutionMode::Transaction);
+        if (job.statement.session().is_none() || is_transaction)
+            && let Some(word) = transaction_control(sql)
+        {
+            return SqlEnd::Failed(Failure::Refused(format!(
+                "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction\n  Way out: submit it in a session (SessionKeepAliveSeconds), by itself or in a batch with the execution mode AUTO_COMMIT"
+            )));
+        }
+        if is_transaction && let Some(command) = outside_transaction(sql) {
+            return SqlEnd::Failed(Failure::Refused(format!(
+                "ERROR: {command} cannot run inside a transaction block [SQLSTATE 25001]"
+            )));
+        }
+        if copies_through_the_connection(sql) {
+            let text =
+                "ERROR: COPY FROM STDIN and TO STDOUT cannot be submitted: a statement has no such stream";
+            return SqlEnd::Failed(Failure::Refused(text.to_owned()));
+        }
+        let token = link.cancel_token();
+        let cancelling = async {
+            job.cancelled().await;
+            Link::keep_cancelling(token).await
+        };
+        let begin = Instant::now();
+        tokio::select! {
+            biased;
+            ran = fetch(link, job, sql, &self.records) => match ran {
+                Ok((mut part, result)) => {
+                    part.duration = Some(begin.elapsed());
+                    SqlEnd::Finished(part, result)
+                }
+                Err(failure) => SqlEnd::Failed(failure),
+            },
+            never = cancelling => match never {},
+        }
+    }
+}
+
+/// Runs SQL and reads its rows.
+async fn fetch(
+    link: &Link,
+    job: &Job<'_>,
+    sql: &str,
+    records: &Records,
+) -> Result<(Part, Option<Table>), Failure> {
+    let sql = dialect::translate(sql, records.schema()).map_err(Failure::Refused)?;
+    let bound = bind::bind(&sql, job.statement.parameters());
+    let prepared = link.prepare(&bound.sql).await.map_err(Failure::from)?;
+    if prepared.params().len() != bound.values.len() {
+        let text = format!(
+            "ERROR: the SQL needs {} numbered parameters; use named ones, `:name`",
+            prepared.params().len()
+        );
+        return Err(Failure::Refused(text));
+    }
+    let mut columns = fields::columns(&prepared).map_err(Failure::Refused)?;
+    fields::add_origins(link, &prepared, &mut columns).await.map_err(Failure::from)?;
+    let rows = link.query_raw(&prepared, &bound.values).await.map_err(Failure::from)?;
+    pin_mut!(rows);
+    let mut table = Table { columns, rows: Vec::new() };
+    let mut size = 0;
+    while let Some(row) = rows.next().await {
+        let row = row.map_err(Failure::from)?;
+        let row_size = row.raw_size_bytes() as u64;
+        size += row_size;
+        let limits = &records.limits;
+        if let Some(refused) = limits.refuse_row(row_size).or_else(|| limits.refuse_result(size)) {
+            return Err(Failure::Refused(refused));
+        }
+        let field = |(index, column): (usize, &tokio_postgres::Column)| {
+            let raw: Raw<'_> = row.try_get(index).map_err(Failure::from)?;
+            raw.field(column.type_()).ok_or_else(|| {
+                Failure::Refused(format!(
+                    "ERROR: column \"{}\" has a value that a result cannot carry; cast it to text",
+                    column.name()
+                ))
+            })
+        };
+        table.rows.push(row.columns().iter().enumerate().map(field).collect::<Result<_, _>>()?);
+    }
+    let mut part = Part::new(Status::Finished);
+    part.rows = rows.rows_affected();
+    if table.columns.is_empty() {
+        return Ok((part, None));
+    }
+    part.rows = Some(table.rows.len() as u64);
+    part.size = Some(table.size());
+    part.has_result_set = true;
+    Ok((part, Some(table)))
+}
+
+impl Failure {
+    /// Returns `true` if the server closed the connection with this error.
+    pub(super) fn is_fatal(&self) -> bool {
+        matches!(self, Self::Server(error) if matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)))
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(refusal) => Self::Server(Box::new(refusal.clone())),
+            None if error.is_closed() => Self::Lost,
+            // A value that cannot be sent or read is an error of the statement; anything else means a lost
+            // connection.
+            None => match std::error::Error::source(&error) {
+                Some(source) if source.downcast_ref::<std::io::Error>().is_none() => {
+                    Self::Refused(format!("ERROR: {error}: {source}"))
+                }
+                _ => Self::Lost,
+            },
+        }
+    }
+}
+
+const INTERRUPTED_OUTSIDE: &str = "ERROR: interrupted while it ran outside of a transaction (it commits on its own, or forbids one): what it committed before stays, the rest does not; whether it ended is not known";
+
+pub(super) fn fail(
+    mut parts: Vec<Part>,
+    index: usize,
+    is_batch: bool,
+    failure: &Failure,
+    duration: Duration,
+) -> Ending {
+    if is_abort(failure) {
+        for part in &mut parts {
+            *part = Part::new(Status::Aborted);
+        }
+        return Ending::aborted(parts, Some(duration));
+    }
+    parts[index] = failed_part(failure, duration);
+    for later in &mut parts[index + 1..] {
+        *later = Part::new(Status::Aborted);
+    }
+    Ending::of_parts(parts, is_batch, Some(duration))
+}
+
+pub(super) fn failed_part(failure: &Failure, duration: Duration) -> Part {
+    let mut part = Part::new(Status::Failed);
+    part.duration = Some(duration);
+    part.error = Some(match failure {
+        Failure::Server(error) if errors::wants_no_transaction(error) => {
+            format!(
+                "{}\n  Way out: submit it by itself, or in a batch with the execution mode AUTO_COMMIT",
+                errors::text(error)
+            )
+        }
+        Failure::Server(error) => errors::text(error),
+        Failure::Refused(text) => text.clone(),
+        Failure::Lost => "ERROR: the connection to the database was lost".to_owned(),
+    });
+    part
+}
+
+pub(super) fn is_abort(failure: &Failure) -> bool {
+    matches!(failure, Failure::Server(error) if errors::is_cancel(error))
+}
+
+pub(super) fn lost() -> redshift_orchestrator::Error {
+    redshift_orchestrator::Error::new(
+        redshift_orchestrator::ErrorKind::Disconnected,
+        "the connection to the database was lost",
+    )
+}

@@ -1,0 +1,77 @@
+//! Classification of SQL by its first words.
+
+use redshift_orchestrator::sql::{Token, tokens};
+
+/// Returns the word with which a text would begin or end its transaction.
+pub(super) fn transaction_control(sql: &str) -> Option<String> {
+    let mut words = words(sql);
+    let first = words.next()?;
+    let control = ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"];
+    let prepares = first == "PREPARE" && words.next().is_some_and(|second| second == "TRANSACTION");
+    (control.contains(&first.as_str()) || prepares).then_some(first)
+}
+
+/// Returns `true` if a text commits its transaction.
+pub(super) fn commits(sql: &str) -> bool {
+    let mut words = words(sql);
+    let ends = words.next().is_some_and(|first| first == "COMMIT" || first == "END");
+    ends && words.all(|word| word == "WORK" || word == "TRANSACTION")
+}
+
+/// Returns `true` if a text is a `COPY` between a table and the connection.
+pub(super) fn copies_through_the_connection(sql: &str) -> bool {
+    let mut words = words(sql);
+    words.next().is_some_and(|first| first == "COPY") && words.any(|word| word == "STDIN" || word == "STDOUT")
+}
+
+/// Returns the words of a text in upper case. The first one is empty if the text does not begin with a word.
+fn words(sql: &str) -> impl Iterator<Item = String> {
+    let mut begun = false;
+    tokens(sql).filter_map(move |token| match token {
+        Token::Blank(_) | Token::Semicolon => None,
+        Token::Word(word) => {
+            begun = true;
+            Some(word.to_ascii_uppercase())
+        }
+        _ if !begun => {
+            begun = true;
+            Some(String::new())
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_first_word_controls_a_transaction() {
+        for (sql, word) in [
+            (" -- !\n commit;", Some("COMMIT")),
+            ("START TRANSACTION", Some("START")),
+            ("PREPARE TRANSACTION 'x'", Some("PREPARE")),
+            ("PREPARE x AS SELECT 1", None),
+            ("(COMMIT)", None),
+            ("SELECT 'COMMIT'", None),
+            ("CALL commit()", None),
+        ] {
+            assert_eq!(transaction_control(sql).as_deref(), word, "{sql}");
+        }
+    }
+
+    #[test]
+    fn only_an_end_that_keeps_what_was_done_commits() {
+        assert!(commits("COMMIT") && commits("end transaction;") && commits("-- now\nCOMMIT WORK"));
+        for sql in ["COMMIT AND CHAIN", "COMMIT PREPARED 'x'", "ROLLBACK", "SELECT 1", ""] {
+            assert!(!commits(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_copy_through_the_connection_is_told_from_others() {
+        assert!(copies_through_the_connection("COPY t (a) FROM STDIN WITH (FORMAT csv)"));
+        assert!(!copies_through_the_connection("COPY t FROM 's3://STDIN/x'"));
+        assert!(!copies_through_the_connection("SELECT STDIN"));
+    }
+}

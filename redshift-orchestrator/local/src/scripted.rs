@@ -1,0 +1,450 @@
+//! [`Scripted`]: statements with a declared duration and outcome, on tokio's clock.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Latency, Limits, LocalExecutor,
+    backend::{Admission, Backend, Job, Report},
+    limits,
+    machine::Parts,
+    record::{Ending, Part, Record},
+    table::Table,
+};
+use redshift_orchestrator::{
+    ClientToken, Clock, Column, ExecutionMode, Field, PageToken, Result, ResultPage, SessionId,
+    StatementFilter, StatementId, Status, SystemClock, TokioClock, catalog::Table as CatalogTable,
+};
+
+/// The behaviour of a [`LocalExecutor`] without a database.
+///
+/// The first rule whose text occurs in a statement's SQL decides its run. A statement without a rule finishes
+/// at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use redshift_data_local::{ScriptedRun, Script};
+///
+/// let script = Script::new()
+///     .on("CALL load_sales", ScriptedRun::finished(Duration::from_secs(90)))
+///     // The first run of it fails, every later one finishes.
+///     .on_each("CALL load_items", [
+///         ScriptedRun::failed(Duration::from_secs(2), "ERROR: 1023 Serializable isolation violation on table"),
+///         ScriptedRun::finished(Duration::from_secs(3)),
+///     ]);
+/// # let _ = script;
+/// ```
+///
+/// `Debug` prints neither texts nor results of statements.
+#[derive(Clone)]
+pub struct Script {
+    rules: Vec<(String, Vec<ScriptedRun>)>,
+    otherwise: ScriptedRun,
+    limits: Limits,
+    latency: Latency,
+    concurrency: Option<usize>,
+    tables: Vec<(CatalogTable, Vec<Column>)>,
+    epoch: Option<Timestamp>,
+    seed: u64,
+    keeps_effects: bool,
+}
+
+/// One run of a scripted statement: its duration and its outcome.
+#[derive(Clone, PartialEq)]
+pub struct ScriptedRun {
+    duration: Duration,
+    error: Option<String>,
+    affected: Option<u64>,
+    result: Option<Arc<Table>>,
+}
+
+impl ScriptedRun {
+    /// A run that takes `duration` and finishes.
+    pub fn finished(duration: Duration) -> Self {
+        Self { duration, error: None, affected: None, result: None }
+    }
+
+    /// A run that takes `duration` and fails with this error of the database.
+    pub fn failed(duration: Duration, error: impl Into<String>) -> Self {
+        Self { duration, error: Some(error.into()), affected: None, result: None }
+    }
+
+    /// Sets the number of affected rows.
+    #[must_use]
+    pub fn with_affected_rows(mut self, rows: u64) -> Self {
+        self.affected = Some(rows);
+        self
+    }
+
+    /// Sets the result.
+    #[must_use]
+    pub fn with_result(mut self, columns: Vec<Column>, rows: Vec<Vec<Field>>) -> Self {
+        self.result = Some(Arc::new(Table { columns, rows }));
+        self
+    }
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Script {
+    /// Creates a script in which every statement finishes at once. The time of day begins at 2026-01-01 00:00
+    /// UTC; ids are drawn from seed 0.
+    pub fn new() -> Self {
+        Self {
+            rules: Vec::new(),
+            otherwise: ScriptedRun::finished(Duration::ZERO),
+            limits: Limits::default(),
+            latency: Latency::default(),
+            concurrency: None,
+            tables: Vec::new(),
+            epoch: None,
+            seed: 0,
+            keeps_effects: true,
+        }
+    }
+
+    /// Statements whose SQL contains `text` run like this.
+    #[must_use]
+    pub fn on(self, text: impl Into<String>, run: ScriptedRun) -> Self {
+        self.on_each(text, [run])
+    }
+
+    /// Statements whose SQL contains `text` run like these, one after the other. The last run repeats.
+    #[must_use]
+    pub fn on_each(mut self, text: impl Into<String>, runs: impl IntoIterator<Item = ScriptedRun>) -> Self {
+        self.rules.push((text.into(), runs.into_iter().collect()));
+        self
+    }
+
+    /// Sets the run of statements without a rule.
+    #[must_use]
+    pub fn otherwise(mut self, run: ScriptedRun) -> Self {
+        self.otherwise = run;
+        self
+    }
+
+    /// Sets the time in `SUBMITTED` and `PICKED`. Default: zero.
+    #[must_use]
+    pub fn with_latency(mut self, latency: Latency) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Sets the maximum number of concurrently running statements. Default: unlimited.
+    #[must_use]
+    pub fn with_concurrency(mut self, statements: usize) -> Self {
+        self.concurrency = Some(statements);
+        self
+    }
+
+    /// Replaces the service's limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the initial time of day. Default: the time of the machine, as an orchestrator has it. Set
+    /// it where times have to repeat.
+    #[must_use]
+    pub fn starting_at(mut self, epoch: Timestamp) -> Self {
+        self.epoch = Some(epoch);
+        self
+    }
+
+    /// Adds a table to the [`Catalog`](redshift_orchestrator::Catalog). Statements do not use it.
+    #[must_use]
+    pub fn with_table(mut self, table: CatalogTable, columns: impl IntoIterator<Item = Column>) -> Self {
+        let within = |mut column: Column| {
+            column.schema = Some(table.schema.clone());
+            column.table = Some(table.name.clone());
+            column
+        };
+        let columns = columns.into_iter().map(within).collect();
+        self.tables.push((table, columns));
+        self
+    }
+
+    /// Sets the seed of the statement ids.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Keeps no record of effects, so that the memory of a long-lived service is bounded.
+    #[must_use]
+    pub fn without_effects(mut self) -> Self {
+        self.keeps_effects = false;
+        self
+    }
+
+    /// Returns the index of the first matching rule.
+    fn rule(&self, sql: &str) -> Option<usize> {
+        self.rules.iter().position(|(text, runs)| !runs.is_empty() && sql.contains(text.as_str()))
+    }
+}
+
+/// The back end that runs a [`Script`].
+pub struct Scripted {
+    script: Script,
+    clock: TokioClock,
+    played: Mutex<Played>,
+}
+
+#[derive(Default)]
+struct Played {
+    /// Number of uses of each rule.
+    uses: HashMap<usize, usize>,
+    effects: Vec<Effect>,
+    results: HashMap<StatementId, HashMap<usize, Arc<Table>>>,
+}
+
+/// A statement's effect: it ran to its end and was not rolled back. `Debug` does not print its SQL.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Effect {
+    /// The statement.
+    pub statement_id: StatementId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its client token.
+    pub client_token: Option<ClientToken>,
+    /// Number of the SQL text, counted from 1.
+    pub number: usize,
+    /// The SQL text.
+    pub sql: String,
+    /// Time of the effect.
+    pub at: Timestamp,
+}
+
+impl LocalExecutor<Scripted> {
+    /// Creates a service that follows the script.
+    pub fn scripted(script: Script) -> Self {
+        let clock = TokioClock::starting_at(script.epoch.unwrap_or_else(|| SystemClock.now()));
+        Self::assemble(Parts {
+            limits: script.limits.clone(),
+            latency: script.latency,
+            clock: Arc::new(clock),
+            concurrency: script.concurrency,
+            ids: fastrand::Rng::with_seed(script.seed),
+            backend: Scripted { script, clock, played: Mutex::default() },
+        })
+    }
+
+    /// Returns all effects so far, in order. A statement that ran twice occurs twice.
+    pub fn effects(&self) -> Vec<Effect> {
+        self.backend().played().effects.clone()
+    }
+
+    /// Returns the number of effects of statements with this name.
+    pub fn effects_of(&self, name: &str) -> usize {
+        self.backend().played().effects.iter().filter(|effect| effect.name.as_deref() == Some(name)).count()
+    }
+}
+
+impl Scripted {
+    /// The tables that the script declares.
+    pub(super) fn tables(&self) -> &[(CatalogTable, Vec<Column>)] {
+        &self.script.tables
+    }
+
+    fn played(&self) -> MutexGuard<'_, Played> {
+        self.played.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the next run of this SQL.
+    fn next(&self, sql: &str) -> &ScriptedRun {
+        let Some(rule) = self.script.rule(sql) else { return &self.script.otherwise };
+        let runs = &self.script.rules[rule].1;
+        let mut played = self.played();
+        let used = played.uses.entry(rule).or_default();
+        let run = &runs[(*used).min(runs.len() - 1)];
+        *used += 1;
+        run
+    }
+
+    /// Runs one SQL text to its end.
+    async fn play(&self, job: &Job<'_>, index: usize) -> Part {
+        let run = self.next(&job.statement.sqls()[index]);
+        (job.report)(Report::Part(index, Part::new(Status::Started)));
+        sleep(run.duration).await;
+        let mut part = Part::new(Status::Finished);
+        part.duration = Some(run.duration);
+        if let Some(error) = &run.error {
+            part.status = Status::Failed;
+            part.error = Some(error.clone());
+            return part;
+        }
+        part.rows = run.affected;
+        if let Some(refused) = run.result.as_ref().and_then(|result| self.script.limits.refuse(result)) {
+            part.status = Status::Failed;
+            part.error = Some(refused);
+            return part;
+        }
+        if let Some(result) = &run.result {
+            part.rows = Some(result.rows.len() as u64);
+            part.size = Some(result.size());
+            part.has_result_set = true;
+            self.played().results.entry(job.id.clone()).or_default().insert(index, result.clone());
+        }
+        part
+    }
+
+    fn take_effect(&self, job: &Job<'_>, index: usize) {
+        if !self.script.keeps_effects {
+            return;
+        }
+        let effect = Effect {
+            statement_id: job.id.clone(),
+            name: job.statement.name().map(str::to_owned),
+            client_token: job.statement.client_token().cloned(),
+            number: index + 1,
+            sql: job.statement.sqls()[index].clone(),
+            at: self.clock.now(),
+        };
+        self.played().effects.push(effect);
+    }
+}
+
+#[async_trait]
+#[expect(private_interfaces, reason = "sealed: the records are the state machine's own")]
+impl Backend for Scripted {
+    fn name(&self) -> &'static str {
+        "Scripted"
+    }
+
+    async fn admit(&self, _: &Record) -> Result<Admission> {
+        Ok(Admission::New)
+    }
+
+    async fn run(&self, job: &Job<'_>) -> Option<Ending> {
+        if job.is_cancelled() {
+            return Some(Ending::aborted((job.parts)(), None));
+        }
+        let begin = Instant::now();
+        (job.report)(Report::Started(None));
+        // The parts that have ended. A single statement that runs has none to keep.
+        let (mut parts, count) = (Vec::new(), job.statement.sqls().len());
+        let atomic = job.statement.execution_mode() != Some(ExecutionMode::AutoCommit);
+        for index in 0..count {
+            let part = tokio::select! {
+                biased;
+                () = job.cancelled() => {
+                    parts.resize(count, Part::new(Status::Aborted));
+                    return Some(Ending::aborted(parts, Some(begin.elapsed())));
+                }
+                part = self.play(job, index) => part,
+            };
+            parts.push(part.clone());
+            if atomic && part.status != Status::Finished {
+                parts.resize(count, Part::new(Status::Aborted));
+                break;
+            }
+            if !atomic && part.status == Status::Finished {
+                self.take_effect(job, index);
+            }
+            (job.report)(Report::Part(index, part));
+        }
+        let is_batch = job.statement.execution_mode().is_some();
+        let ending = Ending::of_parts(parts, is_batch, Some(begin.elapsed()));
+        if atomic && ending.status == Status::Finished {
+            (0..ending.parts.len()).for_each(|index| self.take_effect(job, index));
+        }
+        Some(ending)
+    }
+
+    async fn cancel(&self, _: &Record) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn keeps_sessions(&self) -> bool {
+        true
+    }
+
+    async fn open_session(&self, _: &SessionId) -> Result<()> {
+        Ok(())
+    }
+
+    async fn close_session(&self, _: &SessionId) {}
+
+    fn holds_session(&self, _: &SessionId) -> bool {
+        true
+    }
+
+    async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage> {
+        let table = self.played().results.get(&record.id).and_then(|results| results.get(&part)).cloned();
+        let table = table.ok_or_else(|| limits::no_result(&record.id))?;
+        table.page(record.statement.result_format(), self.script.limits.rows_per_page, page)
+    }
+
+    async fn find(&self, _: &StatementId) -> Result<Option<Record>> {
+        Ok(None)
+    }
+
+    async fn list(
+        &self,
+        _: &StatementFilter,
+        _: u64,
+        _: usize,
+        _: Timestamp,
+    ) -> Result<Option<Vec<(u64, Record)>>> {
+        Ok(None)
+    }
+
+    fn forget(&self, id: &StatementId) {
+        self.played().results.remove(id);
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script")
+            .field("rules", &self.rules.len())
+            .field("otherwise", &self.otherwise)
+            .field("limits", &self.limits)
+            .field("latency", &self.latency)
+            .field("concurrency", &self.concurrency)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ScriptedRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptedRun")
+            .field("duration", &self.duration)
+            .field("fails", &self.error.is_some())
+            .field("affected", &self.affected)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Effect")
+            .field("statement_id", &self.statement_id)
+            .field("name", &self.name)
+            .field("number", &self.number)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scripted").field("rules", &self.script.rules.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,36 @@
+//! The fixture of the conformance scenarios on PostgreSQL.
+
+use redshift_orchestrator::{
+    StatementExecutor,
+    conformance::{Fixture, Need},
+};
+
+use crate::harness::Database;
+
+/// An executor on a database.
+pub(crate) struct OnPostgres<E> {
+    pub(crate) database: Database,
+    pub(crate) executor: E,
+}
+
+impl<E: StatementExecutor> Fixture for OnPostgres<E> {
+    type Executor = E;
+
+    fn executor(&self) -> &Self::Executor {
+        &self.executor
+    }
+
+    fn sql(&self, need: Need<'_>) -> String {
+        match need {
+            Need::Rows => "SELECT n FROM generate_series(1, 3) AS n".to_owned(),
+            Need::Failure => "SELECT 1 / 0".to_owned(),
+            Need::Nap => "SELECT pg_sleep(600)".to_owned(),
+            Need::Effect(what) => format!("INSERT INTO effects VALUES ('{what}')"),
+            Need::EffectOf(parameter) => format!("INSERT INTO effects VALUES (:{parameter})"),
+        }
+    }
+
+    async fn effects(&self, what: &str) -> usize {
+        self.database.effects(what).await as usize
+    }
+}

@@ -1,0 +1,85 @@
+//! Messages of procedures, read while their statements run.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    sync::{Arc, Mutex as Lock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_orchestrator::{
+    Column, Field, Message, Messages, Observer, Orchestrator, Progressed, Result, Statement, StatementId,
+    StepKey, SystemMessages,
+};
+use tokio::time::{Instant, sleep};
+
+#[derive(Debug, Default, Clone)]
+struct Heard(Arc<Lock<Vec<String>>>);
+
+impl Observer for Heard {
+    fn observe(&self, _: &StepKey, event: &Progressed<'_>) {
+        if let Progressed::Message { level, text } = event {
+            self.0.lock().unwrap().push(format!("{level}: {text}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_told_once() {
+    let columns = || vec![Column::new("log_level", "varchar"), Column::new("message", "varchar")];
+    let row = |text: &str| vec![Field::String("NOTICE".into()), Field::String(text.into())];
+    let script = Script::new().on("CALL", ScriptedRun::finished(Duration::from_secs(40))).on_each(
+        "sys_procedure_messages",
+        [
+            ScriptedRun::finished(Duration::ZERO).with_result(columns(), vec![row("one")]),
+            ScriptedRun::finished(Duration::ZERO).with_result(columns(), vec![row("one"), row("two")]),
+            ScriptedRun::finished(Duration::ZERO)
+                .with_result(columns(), vec![row("one"), row("two"), row("three")]),
+        ],
+    );
+    let service = Arc::new(LocalExecutor::scripted(script));
+    let heard = Heard::default();
+    let orchestrator = Orchestrator::new(service.clone())
+        .with_observer(heard.clone())
+        .with_messages(SystemMessages::new(service.clone()));
+    let key = StepKey::new("r", "s");
+    orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+    assert_eq!(*heard.0.lock().unwrap(), ["NOTICE: one", "NOTICE: two", "NOTICE: three"]);
+    // The statement, and three queries for its messages: after 15 and 30 seconds, and at its end.
+    assert_eq!(service.effects().len(), 4);
+    // A statement that is not a call causes no queries.
+    orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1"), None).await.unwrap();
+    assert_eq!(service.effects().len(), 5);
+}
+
+/// Source whose messages take ten seconds to read, and are available only after the statement has ended.
+#[derive(Debug)]
+struct Slow;
+
+#[async_trait]
+impl Messages for Slow {
+    async fn messages(&self, _: &StatementId, last: bool) -> Result<Vec<Message>> {
+        sleep(Duration::from_secs(10)).await;
+        Ok(if last { vec![Message::new("INFO", "done")] } else { Vec::new() })
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_messages_delay_an_ending_by_at_most_a_second_and_are_reported_later() {
+    let script = Script::new().on("CALL", ScriptedRun::finished(Duration::from_secs(40)));
+    let service = Arc::new(LocalExecutor::scripted(script));
+    let heard = Heard::default();
+    let orchestrator = Orchestrator::new(service).with_observer(heard.clone()).with_messages(Slow);
+    let begun = Instant::now();
+    let key = StepKey::new("r", "s");
+    orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+    assert!(begun.elapsed() <= Duration::from_secs(42), "{:?}", begun.elapsed());
+    assert!(heard.0.lock().unwrap().is_empty());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(*heard.0.lock().unwrap(), ["INFO: done"]);
+}
