@@ -8,10 +8,11 @@ use crate::{Call, Error, Invocation, Reply, Request};
 ///
 /// # At most once
 ///
-/// Every submit has a client token, so that trying again within the invocation cannot run the procedure twice. The token contains the
-/// SQL, the compute and the database. If the event came from EventBridge, it contains the event's id, too: when the same event is sent
-/// again within 8 hours (the `Retry` of a state machine does), the reply has the first statement's id. For any other event each
-/// invocation is a run of its own.
+/// Every submit has a client token, so that trying again within the invocation cannot run the procedure
+/// twice. The token contains the SQL, the compute and the database. If the event came from EventBridge, it
+/// contains the event's id, too: when the same event is sent again within 8 hours (the `Retry` of a state
+/// machine does), the reply has the first statement's id. For any other event each invocation is a run of its
+/// own.
 ///
 /// # Errors
 /// Returns [`Error::BadInput`] for an invalid event, [`Error::Service`] for an error of the service, and
@@ -118,8 +119,8 @@ mod tests {
         assert_eq!(tokens[0].len(), 64);
     }
 
-    /// The service knows one token for a whole account, so the function of another database was answered with the first
-    /// one's statement, and its procedure never ran.
+    /// AWS does not document the scope of a token. Where it is the account, the function of another database was
+    /// answered with the first one's statement, and its procedure never ran.
     #[tokio::test]
     async fn one_event_for_two_databases_is_two_statements() {
         let event = scheduled("53dc4d37");
