@@ -48,8 +48,8 @@ pub enum ErrorKind {
     Invalid,
     /// The caller is not authorised. Correct the credentials or the policy.
     Denied,
-    /// The credentials of the request had expired; nothing was done. Send it again once they are renewed. A wait goes on
-    /// for [a while](crate::wait::Wait::with_expired_credentials_limit).
+    /// The credentials of the request had expired; nothing was done. Retry after they are renewed. A wait
+    /// retries for [a limited time](crate::wait::Wait::with_expired_credentials_limit).
     CredentialsExpired,
     /// The executor does not support this operation. The message names an alternative.
     Unsupported,

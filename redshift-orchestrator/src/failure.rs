@@ -67,15 +67,16 @@ impl FailureKind {
 
     /// Derives the kind from the error text of a statement that ended `FAILED`.
     ///
-    /// The texts are those of Redshift and PostgreSQL. The first of these that is found decides:
+    /// The texts are those of Redshift and PostgreSQL. The first of these parts that is present decides:
     ///
-    /// 1. the SQLSTATE at the end of the message: `[SQLSTATE 40001]`, `(SQLSTATE 40001)`, `[SQL State=40001]`; not `XX000`,
-    ///    which Redshift has for all of its own errors
-    /// 2. the code of Redshift's own errors: a message that is only a number (`ERROR: 1023 DETAIL: …`), or the line `code:`
-    ///    in the block that Redshift adds
-    /// 3. the first line, compared as a whole or by its beginning. Words in its middle, and in later lines, have no meaning: a
-    ///    procedure may raise or quote any text. Every `RAISE EXCEPTION` has the severity `ERROR`, and a lost connection never
-    ///    has it, so an `ERROR` is never a [`Connection`](Self::Connection) failure.
+    /// 1. the SQLSTATE at the end of the message: `[SQLSTATE 40001]`, `(SQLSTATE 40001)`, `[SQL
+    ///    State=40001]`; except `XX000`, which all of Redshift's own errors have
+    /// 2. the code of Redshift's own errors: a message that consists of a number (`ERROR: 1023 DETAIL: …`),
+    ///    or the line `code:` in the block that Redshift adds
+    /// 3. the first line, compared as a whole or by its beginning. Words in its middle and in later lines are
+    ///    ignored, because a procedure may raise or quote any text. Every `RAISE EXCEPTION` has the severity
+    ///    `ERROR`, and a lost connection never has it, so an `ERROR` is never a
+    ///    [`Connection`](Self::Connection) failure.
     ///
     /// An unrecognised text yields [`Sql`](Self::Sql), which a step retries only if its `retry` lists it.
     pub fn of_text(text: &str) -> Self {
@@ -84,9 +85,9 @@ impl FailureKind {
     }
 }
 
-/// The parts of a database's message that can decide.
+/// Parts of a database's message that determine the kind.
 struct Message<'a> {
-    /// `true` for `ERROR:`, `false` for `FATAL:`, `PANIC:`, and texts of clients, which have no severity.
+    /// `true` for `ERROR:`; `false` for `FATAL:`, `PANIC:`, and texts of clients, which have no severity.
     is_error: bool,
     sqlstate: Option<&'a str>,
     code: Option<u32>,
@@ -100,7 +101,7 @@ impl<'a> Message<'a> {
         let text = without_driver(text).unwrap_or(text);
         let text = without_number(text).unwrap_or(text);
         let (severity, rest) = severity(text);
-        // A message may have several lines, and the SQLSTATE is behind the last of them.
+        // A message may have several lines; the SQLSTATE follows the last one.
         let mut lines = rest.lines();
         let first = lines.next().unwrap_or_default();
         let last = lines.take_while(|line| !begins_details(line)).last().unwrap_or(first);
@@ -116,11 +117,11 @@ impl<'a> Message<'a> {
 
     fn by_sqlstate(&self) -> Option<FailureKind> {
         match self.sqlstate? {
-            // Redshift's own errors have a code; of PostgreSQL's internal errors, the words decide.
+            // Redshift's own errors have a code; PostgreSQL's internal errors are classified by their text.
             "XX000" => None,
             "40001" => Some(FailureKind::SerializationConflict),
             "40P01" => Some(FailureKind::Deadlock),
-            // Cancelled, by a person or by a timeout; a lock that was not to be had, at once or in time.
+            // Cancelled by a user or a timeout, or a lock that was not available at once or in time.
             "57014" | "55P03" => match self.by_words() {
                 FailureKind::Sql if self.sqlstate == Some("57014") => Some(FailureKind::Aborted),
                 kind => Some(kind),
@@ -131,8 +132,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Sources: c_serial_isolation.html of the Redshift guide (1018, 1023), awslabs/aws-lambda-redshift-loader#68 (1020,
-    /// `abort query`, `system requested abort`).
+    /// Sources: c_serial_isolation.html of the Redshift guide (1018, 1023),
+    /// awslabs/aws-lambda-redshift-loader#68 (1020, `abort query`, `system requested abort`).
     fn by_code(&self) -> Option<FailureKind> {
         match self.code? {
             1018 => Some(FailureKind::ConcurrentDdl),
@@ -152,7 +153,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// How a known text is compared with the first line.
+/// Comparison of a known text with the first line.
 enum Form {
     Whole(&'static str),
     Begin(&'static str),
@@ -204,19 +205,19 @@ const TEXTS: [(Form, FailureKind); 26] = [
     (Begin("the database system is in recovery mode"), FailureKind::Connection),
 ];
 
-/// Removes what Redshift's JDBC driver puts before a message: `[Amazon](500310) Invalid operation: `.
+/// Removes the prefix of Redshift's JDBC driver: `[Amazon](500310) Invalid operation: `.
 fn without_driver(text: &str) -> Option<&str> {
     let (code, rest) = text.strip_prefix("[Amazon](")?.split_once(") Invalid operation: ")?;
     code.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
 }
 
-/// Removes what the Data API puts before the message of a statement in a batch: `Query #2 failed with `.
+/// Removes the prefix that the Data API adds for a statement in a batch: `Query #2 failed with `.
 fn without_number(text: &str) -> Option<&str> {
     let (number, rest) = text.strip_prefix("Query #")?.split_once(" failed with ")?;
     number.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
 }
 
-/// Splits `ERROR:  text` and `ERROR:text`.
+/// Splits `ERROR:  text` or `ERROR:text` at the severity.
 fn severity(text: &str) -> (Option<&'static str>, &str) {
     let found = ["ERROR", "FATAL", "PANIC"].into_iter().find_map(|severity| {
         let (begin, rest) = text.split_at_checked(severity.len())?;
@@ -249,8 +250,8 @@ fn trimmed(text: &str) -> &str {
     text.trim_end_matches([' ', '.', ';', '\t', '\r'])
 }
 
-/// Splits off the number that some of Redshift's errors have for a message: `1023`, `1023 DETAIL: …`. A number that
-/// begins a sentence is none.
+/// Splits off the number that some of Redshift's errors have as their message: `1023`, `1023 DETAIL: …`. A
+/// number at the beginning of a sentence does not count.
 fn number(words: &str) -> Option<(u32, &str)> {
     let end = words.find(|c: char| !c.is_ascii_digit()).unwrap_or(words.len());
     let rest = words[end..].trim_start();
@@ -268,7 +269,7 @@ fn begins_details(line: &str) -> bool {
             .is_some_and(|(name, _)| NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)))
 }
 
-/// Reads the code in the block between dashes that Redshift adds as the detail of its own errors.
+/// Returns the code in the dashed block that Redshift adds as the detail of its own errors.
 fn code_in_block(text: &str) -> Option<u32> {
     let mut lines = text.lines().map(str::trim);
     lines.by_ref().find(|line| line.len() > 5 && line.bytes().all(|byte| byte == b'-'))?;
@@ -299,13 +300,14 @@ mod tests {
 
     use super::*;
 
-    /// The texts are real ones: of the Redshift guide, of issues (snowplow/snowplow-rdb-loader#557, estuary/connectors#5218,
-    /// awslabs/aws-lambda-redshift-loader#68, dbt-labs/dbt-redshift#766), and of PostgreSQL.
+    /// Real texts: from the Redshift guide, from issues (snowplow/snowplow-rdb-loader#557,
+    /// estuary/connectors#5218, awslabs/aws-lambda-redshift-loader#68, dbt-labs/dbt-redshift#766), and from
+    /// PostgreSQL.
     #[test]
     fn reads_the_databases_messages() {
         use FailureKind::*;
         for (text, kind) in [
-            // Redshift's own codes.
+            // Codes of Redshift's own errors.
             (
                 "ERROR: 1023 DETAIL: Serializable isolation violation on table in Redshift DETAIL: Serializable isolation violation on table - 1234",
                 SerializationConflict,
@@ -393,7 +395,8 @@ mod tests {
         }
     }
 
-    /// A text that a procedure raised or quoted used to count as what it spoke of, and its step was repeated.
+    /// Regression: a text that a procedure raised or quoted was classified by its words, and its step was
+    /// retried.
     #[test]
     fn words_within_a_message_have_no_meaning() {
         for text in [

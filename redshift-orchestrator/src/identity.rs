@@ -192,13 +192,13 @@ impl StepKey {
         self
     }
 
-    /// Returns the client token of this statement on an executor with this target: the one that an
-    /// [`Orchestrator`](crate::Orchestrator) without a scope gives it outside of pipelines.
+    /// Returns the client token of this statement on an executor with this target, as set by an
+    /// [`Orchestrator`](crate::Orchestrator) without a scope and outside of pipelines.
     ///
-    /// Run, step, attempt, compute, database, SQL and parameters are part of it.
+    /// The token depends on run, step, attempt, compute, database, SQL and parameters.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the token is not valid.
+    /// Returns [`ErrorKind::Invalid`] if the token is not valid.
     pub fn client_token(&self, target: Option<&Target>, statement: &Statement) -> Result<ClientToken> {
         Namespace { target: target.cloned(), ..Namespace::default() }.client_token(self, statement)
     }

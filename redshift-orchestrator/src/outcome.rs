@@ -20,7 +20,7 @@ pub struct Outcome {
     pub result: Conclusion,
     /// The service's last description. If it comes from a journal, it holds only what the journal records.
     pub description: Option<Description>,
-    /// The outcome of the cancellation; `None` if the statement ended in time, or if a journal does not record it.
+    /// Result of the cancellation; `None` if the statement ended in time, or if a journal does not record it.
     pub overrun: Option<Overrun>,
     /// Requests sent by this call.
     pub effort: Effort,
@@ -48,7 +48,8 @@ pub enum Conclusion {
     },
     /// The statement was cancelled by another client or by the service.
     Aborted,
-    /// The timeout expired, and the cancellation was accepted. [`Outcome::overrun`] tells if the statement has ended.
+    /// The timeout expired, and the cancellation was accepted. [`Outcome::overrun`] says whether the
+    /// statement has ended.
     TimedOut {
         /// The timeout.
         limit: Duration,
@@ -65,9 +66,9 @@ pub enum Overrun {
     Cancelled,
     /// The statement ended just before the cancellation; the outcome says how.
     EndedBefore,
-    /// The service accepted the cancellation, and the statement had not ended when the
-    /// [grace](crate::Orchestrator::with_cancel_grace) was over: the outcome is [`Conclusion::TimedOut`]. The attempt stays
-    /// open in the journal, and is not repeated before it has ended.
+    /// The service accepted the cancellation, but the statement had not ended within the [grace
+    /// time](crate::Orchestrator::with_cancel_grace); the outcome is [`Conclusion::TimedOut`]. The attempt
+    /// stays open in the journal, and is not retried before it has ended.
     CancelPending,
     /// The statement could not be cancelled and may still be running; the outcome is [`Conclusion::Unknown`]
     /// with [`UnknownReason::NotCancelled`].
@@ -218,7 +219,8 @@ impl Outcome {
         }
     }
 
-    /// Returns `true` if the statement may still run: its outcome is unknown, or its cancellation has not taken effect yet.
+    /// Returns `true` if the statement may still be running: its outcome is unknown, or its cancellation has
+    /// not taken effect yet.
     pub fn may_still_run(&self) -> bool {
         matches!(self.result, Conclusion::Unknown(_)) || self.overrun == Some(Overrun::CancelPending)
     }

@@ -1,4 +1,4 @@
-//! The scenarios, over the executors that need no server. `tests/postgres` has the one that does.
+//! The conformance scenarios on executors that need no server. `tests/postgres` has those for PostgreSQL.
 
 use std::time::Duration;
 

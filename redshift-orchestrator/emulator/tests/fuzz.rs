@@ -1,7 +1,7 @@
-//! Inputs from outside: mutations of valid ones, drawn from seeds. None makes the library panic or break a promise.
+//! Mutations of valid external inputs, drawn from seeds. None makes the library panic or break a promise.
 //!
-//! The same inputs, found by coverage, are the targets of cargo-fuzz in `fuzz/`. `INPUTS` feeds another number of each kind, `INPUT` feeds one
-//! again.
+//! The targets of cargo-fuzz in `fuzz/` use the same inputs with coverage. `INPUTS` sets the number of inputs
+//! of each kind, `INPUT` replays one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

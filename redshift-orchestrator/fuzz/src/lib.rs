@@ -1,10 +1,10 @@
-//! The targets of cargo-fuzz: [`Input`]s, mutated by structure as well as by byte.
+//! The targets of cargo-fuzz: [`Input`]s, mutated both by structure and by byte.
 
 mod inputs;
 
 pub use inputs::{Input, mutate};
 
-/// The mutator of the fuzz targets: an input begins as a valid one, and half of the steps are ours.
+/// Mutator of the fuzz targets: an input begins as a valid one, and half of the mutations are structural.
 pub fn mutate_in_place(input: Input, data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut draw = fastrand::Rng::with_seed(seed.into());
     let seeds = input.seeds();

@@ -203,7 +203,8 @@ impl Injected {
 /// Called when a submit has taken effect, before its response is delivered.
 type OnSubmitted = Arc<dyn Fn(&Statement, &Submitted) + Send + Sync>;
 
-/// Maximum number of remembered statements whose records expired early. Their records in the service expire in a day.
+/// Maximum number of remembered statements whose records expired early. Their records in the service expire
+/// in a day.
 const MAX_EXPIRED: usize = 100_000;
 
 /// The latest statements whose records expired early.

@@ -1,4 +1,4 @@
-//! `LocalExecutor` with a script: the service's state machine, instant by instant.
+//! `LocalExecutor` with a script: the service's state machine at exact instants.
 
 #![allow(clippy::unwrap_used)]
 
@@ -77,7 +77,7 @@ async fn all_waiters_are_woken_and_one_too_many_is_refused() {
     let refused = answers[3].as_ref().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::TooManyWaiters);
     assert_eq!(refused.code(), Some("ActiveWaitingRequestsExceededException"));
-    assert!(service.describe(&id, wait(1)).await.is_ok(), "places are given back");
+    assert!(service.describe(&id, wait(1)).await.is_ok(), "permits are released");
 }
 
 #[tokio::test(start_paused = true)]
@@ -433,7 +433,7 @@ async fn as_many_sessions_as_allowed_are_open() {
 async fn a_bounded_number_of_expired_statements_is_remembered() {
     let mut limits = Limits::default();
     limits.expired_records = 2;
-    // As the emulator serves it, behind faults of which there are none.
+    // The emulator's configuration, with an empty list of faults.
     let service = LocalExecutor::scripted(Script::new().with_limits(limits));
     let service = Faulty::new(service, Faults::seeded(0));
     let mut ids = Vec::new();
@@ -450,7 +450,7 @@ async fn a_bounded_number_of_expired_statements_is_remembered() {
     };
     sleep(Duration::from_hours(25)).await;
     assert_eq!(kinds().await, [ErrorKind::NotFound, ErrorKind::Expired, ErrorKind::Expired]);
-    // The service reports the expiry days later still.
+    // The service reports the expiry even days later.
     sleep(Duration::from_hours(240)).await;
     assert_eq!(kinds().await, [ErrorKind::NotFound, ErrorKind::Expired, ErrorKind::Expired]);
 }

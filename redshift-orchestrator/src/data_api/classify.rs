@@ -48,10 +48,10 @@ use Row::{AlreadyEnded, Kind};
 /// (awslabs/mcp#4587), late cancellations (grafana/redshift-datasource). Codes that no operation models are
 /// common to all AWS services.
 ///
-/// Three codes mean that the request succeeds with renewed credentials: `ExpiredToken`, `ExpiredTokenException` and
-/// `RequestExpired`, as in `credsExpiredCodes` of aws/aws-sdk-go (`aws/request/retryer.go`).
-/// `UnrecognizedClientException` and `InvalidClientTokenId` mean that the key is not valid at all, for example
-/// because it was deactivated: no renewal is expected.
+/// Three codes mean that the request succeeds with renewed credentials: `ExpiredToken`,
+/// `ExpiredTokenException` and `RequestExpired`, as in `credsExpiredCodes` of aws/aws-sdk-go
+/// (`aws/request/retryer.go`). `UnrecognizedClientException` and `InvalidClientTokenId` mean that the key is
+/// not valid at all, for example because it was deactivated: no renewal is expected.
 #[rustfmt::skip]
 const TABLE: &[(&str, &[&str], Row)] = &[
     ("ValidationException",                  &["throttlingexception"],               Kind(K::Throttled)),

@@ -192,7 +192,7 @@ struct Disk {
     /// completed since.
     durable: u64,
     syncs: Arc<AtomicU64>,
-    /// Tests fail a step here.
+    /// Hook by which tests make a step fail.
     steps: Steps,
 }
 
@@ -231,7 +231,7 @@ impl Written {
     /// Replaces the file by one without the lines of some runs. A crash leaves the complete old file or the
     /// complete new one.
     ///
-    /// Calls `before` with the name of each step. An error of it ends the replacement as an error of the step would.
+    /// Calls `before` with the name of each step. Its error ends the replacement like an error of the step.
     fn remove(
         &mut self,
         path: &Path,
@@ -738,7 +738,7 @@ mod tests {
         .await
     }
 
-    /// The runs that are removed: every third one.
+    /// Returns the runs that are removed: every third one.
     async fn old(journal: &FileJournal) -> Vec<RunEntry> {
         let all = journal.runs(100, None).await.unwrap().runs;
         all.into_iter().filter(|entry| entry.run[1..].parse::<u32>().unwrap() % 3 == 0).collect()
@@ -755,7 +755,7 @@ mod tests {
     #[tokio::test]
     async fn a_crash_at_each_step_of_a_removal_leaves_the_old_journal_or_the_new_one() {
         for failing in STEPS {
-            // The last write before a crash is torn at any byte.
+            // The last write before a crash may end at any byte.
             for torn in [0, 1, 1_000, usize::MAX] {
                 let directory = tempfile::tempdir().unwrap();
                 let path = directory.path().join("journal.jsonl");
@@ -777,7 +777,7 @@ mod tests {
                     .map(|(number, run)| if is_new && number % 3 == 0 { Vec::new() } else { run })
                     .collect();
                 assert_eq!(entries(&journal).await, expected, "crash before {failing}");
-                // What is left does not hinder the next removal.
+                // A leftover file does not prevent the next removal.
                 journal.remove_runs(&old(&journal).await).await.unwrap();
                 let left = entries(&journal).await;
                 drop(journal);
@@ -788,8 +788,8 @@ mod tests {
         }
     }
 
-    /// After a failed sync of the directory, the length of the old file was still counted on: the next record was reported
-    /// as durable, and was never written.
+    /// Regression: after a failed sync of the directory, the length of the old file was still used, so the
+    /// next record was reported as durable but never written.
     #[tokio::test]
     async fn a_journal_whose_removal_failed_goes_on() {
         for failing in STEPS {

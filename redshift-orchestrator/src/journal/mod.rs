@@ -191,7 +191,7 @@ pub enum Event {
         /// Its id.
         id: StatementId,
     },
-    /// Its time was over, and a cancel was about to be sent. If it is aborted after this, it timed out.
+    /// The timeout expired, and a cancel is about to be sent. An abort after this record counts as a timeout.
     Overdue,
     /// The statement ended.
     Ended(Ended),
@@ -226,7 +226,7 @@ pub struct Ended {
     /// Error text of the database, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Why it failed, read from the whole text of the database before anything was taken out of it.
+    /// Kind of the failure, derived from the complete text of the database before redaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureKind>,
     /// `true` if it was cancelled because its timeout expired.
@@ -270,7 +270,7 @@ pub struct Entry {
     pub name: String,
     /// Id of the statement, if known.
     pub id: Option<StatementId>,
-    /// Its time was over, and a cancel was sent or about to be sent.
+    /// `true` if the timeout expired and a cancel was sent or was about to be sent.
     pub overdue: bool,
     /// State of the attempt.
     pub standing: Standing,

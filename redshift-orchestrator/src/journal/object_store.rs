@@ -32,8 +32,8 @@ use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
 /// as S3 does.
 ///
 /// ```text
-/// PREFIX/runs/RUN/0000000001.jsonl         records of a run, one per line; concurrent appends share an object
-/// PREFIX/by-time/TIME/RUN                  list of runs; TIME decreases, so a listing begins with the newest run
+/// PREFIX/runs/RUN/0000000001.jsonl         records of a run, one per line
+/// PREFIX/by-time/TIME/RUN                  list of runs, newest first: TIME decreases
 /// PREFIX/removing/ID.json                  runs that are being removed
 /// PREFIX/leases/runs/RUN.json              process that runs the run, and expiry of its lease
 /// PREFIX/leases/pipelines/PIPELINE.json    active run of the pipeline, and expiry of its lease
@@ -308,10 +308,10 @@ impl Inner {
         self.prefix.clone().join("removing")
     }
 
-    /// Returns those runs of an interrupted removal whose first object is gone.
+    /// Returns the runs of an interrupted removal whose first object has been deleted.
     ///
-    /// A run with its first object was not touched, or was begun anew since: it is left to [`prune`](super::prune), which
-    /// looks at it again.
+    /// A run that still has its first object was not touched, or has been started again since: it is left to
+    /// [`prune`](super::prune), which checks it again.
     async fn begun_removals(&self, left: Vec<Removed>) -> Result<Vec<Removed>> {
         let looks = stream::iter(left).map(|removed| async move {
             let directory = self.directory(&removed.run);
@@ -319,7 +319,7 @@ impl Inner {
             if objects.first() != Some(&numbered(&directory, 1)) {
                 return Ok(Some(removed));
             }
-            // The place in the list of a run that was begun anew is another one.
+            // A run that was started again has another entry in the list.
             let (index, _) = self.records(&directory, objects).await?;
             let old = place(&self.by_time(), removed.first_begun_at, &removed.run);
             if index.all_runs().first().is_some_and(|entry| self.place(entry) != old) {

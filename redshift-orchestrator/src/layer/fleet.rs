@@ -11,11 +11,11 @@ use crate::{
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
 };
 
-/// An executor for many statements at once: whoever waits for how many of them, all requests together stay within the rates of
-/// the account, and no more statements and sessions are active than the cluster or workgroup takes.
+/// An executor for many statements at once. All requests together stay within the account's rates, and the
+/// number of active statements and sessions stays within the limits of the cluster or workgroup.
 ///
-/// It is [`Limit`] in front of [`Rate`], set up with the service's own numbers. In front of one, thousands of waits share what there
-/// is: each operation is sent in the order in which it was asked for.
+/// It consists of [`Limit`] in front of [`Rate`], configured with the service's own limits. Thousands of
+/// waits share the rates: the requests of each operation are sent in the order in which they were made.
 ///
 /// ```
 /// use redshift_data_local::{LocalExecutor, Script};
@@ -26,7 +26,7 @@ use crate::{
 /// # let another = LocalExecutor::scripted(Script::new());
 /// let orchestrator = Orchestrator::new(Fleet::new(service));
 ///
-/// // Two clusters of one account have rooms of their own, and share its rates.
+/// // Two clusters of one account have separate limits of statements, and share the account's rates.
 /// # let service = LocalExecutor::scripted(Script::new());
 /// let rates = RequestRates::default();
 /// let small = Orchestrator::new(Fleet::new(service).with_rates(rates.clone()).with_statements(50));
@@ -36,39 +36,40 @@ use crate::{
 /// ```
 pub struct Fleet<E>(Limit<Rate<E>>);
 
-/// Active statements that a cluster or workgroup takes. Where it is fewer, that is learned.
+/// Limit of active statements of a cluster or workgroup. A lower limit is learned.
 const STATEMENTS: usize = 500;
 
 impl<E> Fleet<E> {
-    /// Sends to `inner` at the service's rates; lets 500 statements be active and 500 sessions be open.
+    /// Sends requests to `inner` at the service's rates, with at most 500 active statements and 500 open
+    /// sessions.
     pub fn new(inner: E) -> Self {
         Self(Limit::new(Rate::new(inner, RequestRates::default()), STATEMENTS))
     }
 
-    /// Sends at these rates; clones of them share what there is.
+    /// Sets the rates. Clones of `rates` share the capacity.
     #[must_use]
     pub fn with_rates(self, rates: RequestRates) -> Self {
         Self(self.0.map(|rate| rate.with_rates(rates)))
     }
 
-    /// Lets at most `most` statements be active at a time.
+    /// Sets the maximum number of active statements.
     #[must_use]
     pub fn with_statements(self, most: usize) -> Self {
         Self(self.0.with_statements(most))
     }
 
-    /// Lets at most `most` sessions be open at a time.
+    /// Sets the maximum number of open sessions.
     #[must_use]
     pub fn with_sessions(self, most: usize) -> Self {
         Self(self.0.with_sessions(most))
     }
 
-    /// Statements that are active, as far as this process knows.
+    /// Returns the number of active statements, as far as this process knows.
     pub fn active(&self) -> usize {
         self.0.active()
     }
 
-    /// Number of statements that may be active at a time, as far as this process has learned.
+    /// Returns the number of statements that may be active at a time, as far as this process has learned.
     pub fn capacity(&self) -> usize {
         self.0.capacity()
     }

@@ -19,12 +19,14 @@ use crate::{
     patience::{bounded, queued},
 };
 
-/// Delays submits while too many statements of this process are active, or too many sessions open, on a cluster or workgroup.
+/// Delays submits while too many statements of this process are active, or too many sessions open, on a
+/// cluster or workgroup.
 ///
-/// Submits are admitted in the order of their arrival. The limit is learned: the service refuses a submit when it has no room
-/// ([`TooManyStatements`](ErrorKind::TooManyStatements), [`TooManySessions`](ErrorKind::TooManySessions)), because its own limit is
-/// lower or because other clients use it too. The refused submit keeps its position in the queue, the limit is lowered to the number of
-/// active statements, and from 10 seconds later it is raised again in growing steps.
+/// Submits are admitted in the order of their arrival. The limit is learned: the service rejects a submit
+/// when it has no capacity ([`TooManyStatements`](ErrorKind::TooManyStatements),
+/// [`TooManySessions`](ErrorKind::TooManySessions)), because its own limit is lower or because other clients
+/// use it too. The rejected submit keeps its position in the queue, and the limit is lowered to the number of
+/// active statements. After 10 seconds, it is raised again in growing steps.
 ///
 /// | permit of | released |
 /// |---|---|
@@ -33,8 +35,8 @@ use crate::{
 /// | an open session | when the session was idle for its keep-alive |
 /// | a submit that is dropped in the queue | at once |
 ///
-/// While submits wait for permits, statements that were not described for a minute are described here, and submits that may have taken
-/// effect are looked up by name after 15 minutes.
+/// While submits wait for permits, statements that were not described for a minute are described here, and
+/// submits that may have taken effect are looked up by name after 15 minutes.
 pub struct Limit<E> {
     inner: E,
     statements: AdaptiveSemaphore,
@@ -81,21 +83,23 @@ struct Open {
     idle_since: Option<Instant>,
 }
 
-/// The service ends a statement after this time.
+/// Time after which the service ends a statement.
 const LONGEST_RUN: Duration = Duration::from_hours(24);
 /// Time without a describe after which a statement is described here.
 const STALE: Duration = Duration::from_secs(60);
-/// Time after which a submit that may have taken effect is looked up here. Before, its caller may still repeat it or look it up.
+/// Time after which a submit that may have taken effect is looked up here. Before, its caller may still
+/// repeat it or look it up.
 const STALE_DOUBT: Duration = Duration::from_mins(15);
 /// Longest time between two searches for permits that can be released.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest time for one describe made here.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest time for one page of a listing. In accounts with 20,000 statements a day it takes up to two minutes.
+/// Longest time for one page of a listing. In accounts with 20,000 statements a day it takes up to two
+/// minutes.
 const LIST_TIMEOUT: Duration = Duration::from_mins(3);
 
 impl<E> Limit<E> {
-    /// Allows at most `max` active statements, at least one, and 500 open sessions.
+    /// Creates a limit of at most `max` active statements, at least one, and 500 open sessions.
     pub fn new(inner: E, max: usize) -> Self {
         let (statements, sessions) = (AdaptiveSemaphore::new(max), AdaptiveSemaphore::new(500));
         Self {
@@ -107,31 +111,31 @@ impl<E> Limit<E> {
         }
     }
 
-    /// Allows at most `max` active statements, at least one.
+    /// Sets the maximum number of active statements, at least one.
     #[must_use]
     pub fn with_statements(mut self, max: usize) -> Self {
         self.statements = AdaptiveSemaphore::new(max);
         self
     }
 
-    /// Allows at most `max` open sessions, at least one.
+    /// Sets the maximum number of open sessions, at least one.
     #[must_use]
     pub fn with_sessions(mut self, max: usize) -> Self {
         self.sessions = AdaptiveSemaphore::new(max);
         self
     }
 
-    /// Number of active statements, as far as this process knows.
+    /// Returns the number of active statements, as far as this process knows.
     pub fn active(&self) -> usize {
         self.statements.held()
     }
 
-    /// Number of statements that may be active at a time, as far as this process has learned.
+    /// Returns the number of statements that may be active at a time, as far as this process has learned.
     pub fn capacity(&self) -> usize {
         self.statements.limit()
     }
 
-    /// Number of open sessions, as far as this process knows.
+    /// Returns the number of open sessions, as far as this process knows.
     pub fn open_sessions(&self) -> usize {
         self.held().forget(Instant::now());
         self.sessions.held()
@@ -169,7 +173,7 @@ impl<E: StatementExecutor> Limit<E> {
 
     /// Releases permits of statements that have ended, for as long as its future is polled.
     async fn reclaim_permits(&self) {
-        // One waiter at a time does it for all.
+        // One waiter at a time does it for all waiters.
         let _reclaiming = self.reclaiming.lock().await;
         tokio::join!(self.reclaim_active(), self.reclaim_doubtful());
     }
@@ -178,8 +182,8 @@ impl<E: StatementExecutor> Limit<E> {
         loop {
             let stale = self.held().stale(Instant::now());
             for id in stale {
-                // The response releases the permit; an error changes nothing. Bounded by itself, so that it is not counted as part of the
-                // submit that waits here.
+                // The response releases the permit; an error changes nothing. A separate timeout keeps this
+                // request from counting as part of the waiting submit.
                 let _ = bounded(DESCRIBE_TIMEOUT, None, self.describe(&id, None)).await;
             }
             let due = self.held().next_due();
@@ -213,7 +217,7 @@ impl<E: StatementExecutor> Limit<E> {
         }
     }
 
-    /// Submits with permits; `None` when the service has no room.
+    /// Submits with permits. Returns `None` if the service has no capacity.
     async fn try_submit(
         &self,
         statement: &Statement,
@@ -224,7 +228,8 @@ impl<E: StatementExecutor> Limit<E> {
         let permits = match doubtful {
             Some(doubtful) => doubtful.permits,
             None => {
-                // The session's permit first: it is usually the longer wait, and no statement's permit is held during it.
+                // The session's permit is acquired first: the wait for it is usually longer, and no
+                // statement's permit is held during it.
                 let session = match opens_session(statement) {
                     true => Some(self.acquire(&waiters.1).await),
                     false => None,
@@ -326,7 +331,7 @@ impl Held {
         }
     }
 
-    /// Settles doubtful submits by a page of a listing.
+    /// Resolves doubtful submits from a page of a listing.
     fn listed(&mut self, filter: &StatementFilter, page: &StatementPage) {
         if self.doubtful.is_empty() {
             return;
@@ -334,8 +339,8 @@ impl Held {
         for statement in &page.statements {
             self.found(statement);
         }
-        // All pages are read: names that the filter covers and no page had belong to submits that had no effect. If one arrives all the
-        // same, the service's refusals lower the limit.
+        // All pages were read: names that match the filter and occur on no page belong to submits that had no
+        // effect. If one arrives nevertheless, the service's rejections lower the limit.
         let covers_all = filter.status.is_none()
             && !filter.own_session_only
             && filter.compute.is_none()
@@ -359,26 +364,26 @@ impl Held {
         self.accepted(&statement.id, ended, session, doubtful.keep_alive, doubtful.permits);
     }
 
-    /// Releases the permits of everything that has certainly ended.
+    /// Releases the permits of everything that has ended.
     fn forget(&mut self, now: Instant) {
         self.active.retain(|_, active| now - active.since < LONGEST_RUN);
         self.doubtful.retain(|_, doubtful| now - doubtful.since < LONGEST_RUN);
         self.open.retain(|_, open| open.idle_since.is_none_or(|since| now - since < open.keep_alive));
     }
 
-    /// When the next statement becomes stale, or the next session ends.
+    /// Returns the time at which the next statement becomes stale, or the next session ends.
     fn next_due(&self) -> Option<Instant> {
         let stale = self.active.values().map(|active| active.described + STALE);
         let idle = self.open.values().filter_map(|open| Some(open.idle_since? + open.keep_alive));
         stale.chain(idle).min()
     }
 
-    /// When the next doubtful submit becomes stale.
+    /// Returns the time at which the next doubtful submit becomes stale.
     fn next_doubt(&self) -> Option<Instant> {
         self.doubtful.values().map(|doubtful| doubtful.looked_up + STALE_DOUBT).min()
     }
 
-    /// Statements that were not described for long. They count as described now.
+    /// Returns the statements that were not described recently, and marks them as described now.
     fn stale(&mut self, now: Instant) -> Vec<StatementId> {
         self.forget(now);
         let stale = self.active.iter_mut().filter(|(_, active)| now - active.described >= STALE);
@@ -390,7 +395,8 @@ impl Held {
             .collect()
     }
 
-    /// Names of doubtful submits that were not looked up for long. They count as looked up now.
+    /// Returns the names of doubtful submits that were not looked up recently, and marks them as looked up
+    /// now.
     fn stale_doubtful(&mut self, now: Instant) -> Vec<String> {
         let stale = self.doubtful.values_mut().filter(|doubtful| now - doubtful.looked_up >= STALE_DOUBT);
         stale

@@ -1,6 +1,7 @@
-//! Decorators: executors in front of an executor, each for one purpose, in one file.
+//! Decorators: executors that wrap an executor, each for one purpose.
 //!
-//! Many statements at once need a [`Fleet`], and nothing else from here. What is special is put together by hand:
+//! A [`Fleet`] covers the usual case of many statements at once. The other decorators can be combined for
+//! special cases:
 //!
 //! ```
 //! use redshift_data_local::{LocalExecutor, Script};
@@ -17,18 +18,19 @@
 //! # }
 //! ```
 //!
-//! | from outside | does | why here |
+//! | from the outside in | effect | reason for its position |
 //! |---|---|---|
-//! | [`Retry`] | repeats requests after transient errors | each repetition passes all others again |
-//! | [`Limit`] | holds submits back while too many statements or sessions are active | a submit that waits here takes no share of the rate |
-//! | [`Rate`] | spreads requests so that the account's limits are kept | closest to what is really sent |
-//! | [`Traced`] | tells `tracing` of each request | sees every single one, and how long it took |
+//! | [`Retry`] | repeats requests after transient errors | each repetition passes the other decorators again |
+//! | [`Limit`] | delays submits while too many statements or sessions are active | a submit that waits here uses no share of the rate |
+//! | [`Rate`] | spreads requests to stay within the account's rates | closest to the requests that are sent |
+//! | [`Traced`] | reports each request to `tracing` | sees every request and its duration |
 //!
-//! An [`Orchestrator`](crate::Orchestrator) survives transient errors by itself, and counts them in its reports: it needs no
-//! `Retry` for that. Fetching results through its executor does. The time that a request waits in `Limit` or `Rate` does not count
-//! as time without an answer, neither for an orchestrator nor for a [`Wait`](crate::wait::Wait).
+//! An [`Orchestrator`](crate::Orchestrator) retries transient errors by itself, and counts them in its
+//! reports; it does not need `Retry`, except for fetching results through its executor. The time that a
+//! request waits in `Limit` or `Rate` is not part of a request's timeout, neither in an orchestrator nor in a
+//! [`Wait`](crate::wait::Wait).
 //!
-//! Each of them is also a [`Catalog`](crate::Catalog) in front of one.
+//! Each decorator is also a [`Catalog`](crate::Catalog) if the executor it wraps is one.
 
 mod fleet;
 mod limit;

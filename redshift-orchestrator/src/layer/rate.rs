@@ -20,9 +20,10 @@ use crate::{
     patience::queued,
 };
 
-/// Spreads requests so that an account's limits are kept: each operation has its own rate, and who comes first is sent first.
+/// Spreads requests to stay within an account's rates. Each operation has its own rate, and requests are sent
+/// in the order of their arrival.
 ///
-/// A request that is dropped while it waits leaves its place to the next one.
+/// A request that is dropped while it waits passes its turn to the next one.
 pub struct Rate<E> {
     inner: E,
     rates: RequestRates,
@@ -32,32 +33,32 @@ pub struct Rate<E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Request {
-    /// The submit of a single statement. 30 a second.
+    /// Submit of a single statement. 30 per second.
     ExecuteStatement,
-    /// The submit of a batch. 20 a second.
+    /// Submit of a batch. 20 per second.
     BatchExecuteStatement,
-    /// The question where a statement is. 100 a second.
+    /// Poll of a statement's status. 100 per second.
     DescribeStatement,
-    /// A page of a result, in either format. 20 a second.
+    /// A page of a result, in either format. 20 per second.
     GetStatementResult,
-    /// 3 a second.
+    /// 3 per second.
     CancelStatement,
-    /// 3 a second.
+    /// 3 per second.
     ListStatements,
-    /// 3 a second.
+    /// 3 per second.
     ListSessions,
-    /// 3 a second.
+    /// 3 per second.
     ListDatabases,
-    /// 3 a second.
+    /// 3 per second.
     ListSchemas,
-    /// 3 a second.
+    /// 3 per second.
     ListTables,
-    /// 3 a second.
+    /// 3 per second.
     DescribeTable,
 }
 
 impl Request {
-    /// All of them.
+    /// All operations.
     pub const ALL: [Self; 11] = [
         Self::ExecuteStatement,
         Self::BatchExecuteStatement,
@@ -82,10 +83,11 @@ impl Request {
     }
 }
 
-/// Requests per second that an account may send in a region, one rate an operation. Clones share what is left.
+/// Requests per second that an account may send in a region, with a separate rate for each operation. Clones
+/// share the capacity.
 ///
-/// The defaults are the service's own limits, as [`Request`] lists them. They belong to the account: executors for several
-/// clusters share one value, and several processes divide it.
+/// The defaults are the service's own limits, as listed at [`Request`]. They belong to the account: executors
+/// for several clusters share one value, and several processes divide it.
 ///
 /// ```
 /// use redshift_orchestrator::layer::{Request, RequestRates};
@@ -98,20 +100,20 @@ impl Request {
 pub struct RequestRates([Bucket; Request::ALL.len()]);
 
 impl RequestRates {
-    /// Requests of this operation per second, at least one: a request that never goes out would be a hang.
+    /// Sets the rate of this operation per second, at least one: a request that is never sent would hang.
     #[must_use]
     pub fn with(mut self, request: Request, per_second: u32) -> Self {
         self.0[request as usize] = Bucket::new(per_second);
         self
     }
 
-    /// The part of each rate that one of so many processes may use, at least one request a second.
+    /// Returns the share of each rate for one of several processes, at least one request per second.
     #[must_use]
     pub fn divided_by(self, processes: u32) -> Self {
         Self(self.0.map(|bucket| Bucket::new(bucket.per_second / processes.max(1))))
     }
 
-    /// Requests of this operation per second.
+    /// Returns the rate of this operation per second.
     pub fn per_second(&self, request: Request) -> u32 {
         self.0[request as usize].per_second
     }
@@ -121,7 +123,7 @@ impl RequestRates {
         self.0[request as usize].take().await;
     }
 
-    /// Learns from the answer to it.
+    /// Updates the rate from the response.
     fn learn<T>(&self, request: Request, answer: &Result<T>) {
         if let Err(error) = answer
             && error.kind() == ErrorKind::Throttled
@@ -137,14 +139,15 @@ impl Default for RequestRates {
     }
 }
 
-/// As many tokens as requests may be sent in a second. A request takes one, which comes back a second later: in no second, wherever it
-/// begins, more are sent than allowed. (A bucket that is filled drop by drop sends up to twice as many in the first one.)
+/// Holds as many tokens as requests may be sent in a second. A request takes a token, which is returned a
+/// second later. No interval of a second, wherever it begins, thus contains more requests than allowed. (A
+/// bucket that is refilled continuously sends up to twice as many in the first second.)
 #[derive(Clone, Debug)]
 struct Bucket {
     per_second: u32,
-    /// Handed on in the order of arrival, and who holds it waits for a token: that is the queue.
+    /// Passed on in the order of arrival. Its holder waits for a token; the others form the queue.
     turn: Arc<AsyncMutex<()>>,
-    /// When the tokens that are out come back. Apart from the queue, in which an answer that says something about them does not stand.
+    /// Times at which the tokens in use are returned. A separate lock keeps responses out of the queue.
     out: Arc<Mutex<VecDeque<Instant>>>,
 }
 
@@ -163,7 +166,8 @@ impl Bucket {
         }
         queued(async {
             let _turn = self.turn.lock().await;
-            // Nothing is taken before it is there: who is dropped here leaves the place to the next one.
+            // A token is taken only when it is available: a request that is dropped here passes its turn to
+            // the next one.
             while let Err(back) = self.try_take() {
                 sleep_until(back).await;
             }
@@ -171,7 +175,7 @@ impl Bucket {
         .await;
     }
 
-    /// Takes a token, or says when the next one comes back.
+    /// Takes a token, or returns the time at which the next one is available.
     fn try_take(&self) -> Result<(), Instant> {
         let now = Instant::now();
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,7 +191,8 @@ impl Bucket {
         }
     }
 
-    /// The service sees more requests than ours, or allows fewer: all tokens are out, and come back one after the other.
+    /// The service receives other requests too, or allows fewer: all tokens count as used, and are returned
+    /// one after the other.
     fn throttled(&self, error: &Error) {
         let from = Instant::now() + error.retry_after().unwrap_or_default();
         let interval = SECOND / self.per_second;
@@ -202,7 +207,7 @@ impl<E> Rate<E> {
         Self { inner, rates }
     }
 
-    /// Replaces the rates.
+    /// Sets the rates.
     #[must_use]
     pub fn with_rates(mut self, rates: RequestRates) -> Self {
         self.rates = rates;
@@ -237,7 +242,7 @@ impl<E: StatementExecutor> StatementExecutor for Rate<E> {
     }
 
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        // An executor asks for the format before the first page.
+        // An executor requests the format before the first page.
         if page.is_none() {
             self.rates.take(Request::DescribeStatement).await;
         }

@@ -15,10 +15,11 @@ use crate::{
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
 };
 
-/// Repeats requests after transient errors, with growing pauses, for as long as its patience lasts.
+/// Repeats requests after transient errors, with growing pauses, until its retry timeout.
 ///
-/// A submit that may have taken effect is repeated only if the statement bears a client token; without one the error is
-/// handed on, and nothing runs twice. A refused long poll is handed on too: who asked for it falls back to plain questions.
+/// A submit that may have taken effect is repeated only if the statement has a client token; without a token,
+/// the error is returned, and nothing runs twice. A rejected long poll is returned too, because its caller
+/// falls back to polls without a wait.
 pub struct Retry<E> {
     inner: E,
     backoff: Backoff,
@@ -31,21 +32,22 @@ impl<E> Retry<E> {
         Self { inner, backoff: Backoff::default(), patience: Duration::from_secs(300) }
     }
 
-    /// The pauses between repetitions.
+    /// Sets the pauses between repetitions.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// How long to go on with one request, from its first error: time in a queue of another layer is no time of failure.
+    /// Sets the time for which a request is repeated, counted from its first error. Time in the queue of
+    /// another layer is not counted. Default: five minutes.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// What requests are repeated to.
+    /// Returns the inner executor.
     pub fn inner(&self) -> &E {
         &self.inner
     }

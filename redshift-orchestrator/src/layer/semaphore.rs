@@ -11,13 +11,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Time from a refusal to the first attempt to raise the limit again. Each attempt that succeeds doubles the next step.
+/// Time from a rejection to the first attempt to raise the limit again. Each successful attempt doubles the
+/// next step.
 const PROBE: Duration = Duration::from_secs(10);
 
 /// FIFO semaphore with an adaptive limit.
 ///
-/// The service accepts a limited number of statements (or sessions) at a time, and shares that number among all its clients. Each
-/// refusal lowers the limit to the number of permits that are held.
+/// The service accepts a limited number of statements (or sessions) at a time, and shares that number among
+/// all its clients. Each rejection lowers the limit to the number of permits that are held.
 #[derive(Clone, Debug)]
 pub(super) struct AdaptiveSemaphore(Arc<Mutex<State>>);
 
@@ -62,17 +63,17 @@ impl AdaptiveSemaphore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Permits that are held.
+    /// Returns the number of permits that are held.
     pub(super) fn held(&self) -> usize {
         self.lock().held
     }
 
-    /// Current limit.
+    /// Returns the current limit.
     pub(super) fn limit(&self) -> usize {
         self.lock().limit
     }
 
-    /// The next position in the queue.
+    /// Returns the next position in the queue.
     pub(super) fn waiter(&self) -> Waiter {
         let mut state = self.lock();
         state.numbers += 1;
@@ -100,7 +101,7 @@ impl Waiter {
                 if first && state.admit(Instant::now()) {
                     return Permit(self.semaphore.clone());
                 }
-                // Waiters behind the first are woken when they become the first.
+                // Waiters behind the first one are woken when they become the first.
                 state.probe.filter(|_| first).map(|(at, _)| at)
             };
             match probe {
@@ -113,7 +114,7 @@ impl Waiter {
         }
     }
 
-    /// Lowers the limit after the service refused the request made with this permit.
+    /// Lowers the limit after the service rejected the request made with this permit.
     pub(super) fn refused(&self, permit: Permit) {
         drop(permit);
         let mut state = self.semaphore.lock();
@@ -180,7 +181,7 @@ mod tests {
         let mut second = Box::pin(second.acquire());
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
         drop(permit);
-        // It was woken, and is dropped before it acquires the permit.
+        // The first waiter was woken, and is dropped before it acquires the permit.
         drop(first);
         assert!(second.now_or_never().is_some());
         assert!(semaphore.waiter().try_acquire().is_some(), "released again");

@@ -1,4 +1,4 @@
-//! [`Traced`]: tells `tracing` of each request.
+//! [`Traced`]: reports each request to `tracing`.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use crate::{
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
 };
 
-/// Tells `tracing` of each request: a span at level debug with the operation and the statement's name or id, and an event with
-/// the time it took; errors at level warn. SQL and parameter values are never part of it.
+/// Reports each request to `tracing`: a span at level debug with the operation and the statement's name or
+/// id, and an event with its duration; errors at level warn. SQL and parameter values are never included.
 pub struct Traced<E> {
     inner: E,
 }

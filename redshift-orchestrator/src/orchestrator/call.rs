@@ -272,9 +272,10 @@ impl<'a> Call<'a> {
                 if is_overdue {
                     return;
                 }
-                // The cancel is sent in any case. Without the record, an abort is reported as one by somebody else.
+                // The cancel is sent in any case. Without the record, an abort is reported as one by another
+                // client.
                 if let Err(error) = orchestrator.record(key, Event::Overdue).await {
-                    tracing::warn!(%error, step = %key, "the cancellation could not be written down");
+                    tracing::warn!(%error, step = %key, "the cancellation could not be recorded");
                 }
             })
         };
@@ -519,8 +520,8 @@ pub(super) fn recorded(entry: &Entry, ended: &Ended, limit: Duration) -> (Conclu
     (conclude(ended, limit), description)
 }
 
-/// Returns the error text of a statement and its kind. If a batch has none, it is the first one of its
-/// statements, with the number of the statement before it.
+/// Returns the error text of a statement and its kind. If a batch has no error text, it is the first one of
+/// its statements, preceded by the number of that statement.
 fn error_text(description: &Description) -> Option<(FailureKind, String)> {
     let own = description.error.clone().filter(|error| !error.is_empty());
     let own = own.map(|error| (FailureKind::of_text(&error), error));

@@ -183,10 +183,10 @@ impl Orchestrator {
         self
     }
 
-    /// Sets how long to wait for a cancelled statement to end. Default: as long as the statement ran, and at least 15
-    /// minutes, because it ends when its rollback has ([`Wait::with_grace`]).
+    /// Sets the time for which a cancelled statement is waited for. Default: the time that the statement ran,
+    /// and at least 15 minutes, because it ends only when it has been rolled back ([`Wait::with_grace`]).
     ///
-    /// A statement that has not ended by then is [timed out](Conclusion::TimedOut), with
+    /// A statement that has not ended by then is [timed out](Conclusion::TimedOut) with
     /// [`Overrun::CancelPending`](crate::Overrun::CancelPending).
     #[must_use]
     pub fn with_cancel_grace(mut self, grace: Duration) -> Self {

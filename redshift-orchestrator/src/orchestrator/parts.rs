@@ -1,4 +1,4 @@
-//! The parts of a batch that is longer than the service takes, one after the other.
+//! Sequential execution of the parts of a batch that exceeds the service's maximum.
 
 use std::time::Duration;
 
@@ -7,27 +7,28 @@ use tokio::time::Instant;
 use super::{Orchestrator, divide::divide};
 use crate::{Outcome, Result, Statement, StepKey, journal::Entry};
 
-/// Reason why no further part was run.
+/// Reason why no further part is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastPart {
-    /// There is none.
+    /// There are no further parts.
     Last,
-    /// This one ended in a way after which the next ones may not follow.
+    /// The part ended in a way after which the next ones must not run.
     Broken,
-    /// The time was over.
+    /// The timeout expired.
     OutOfTime,
-    /// The caller wants no further part.
+    /// The caller requested a stop.
     Stopped,
 }
 
 impl Orchestrator {
-    /// Runs a statement, or the parts of a longer batch one after the other, and calls `ended` with the result of each.
+    /// Runs a statement, or the parts of a longer batch one after the other, and calls `ended` with the
+    /// result of each.
     ///
-    /// All of them together take at most `limit`. Between two parts, `is_stopped` is called. `known` is what the journal has
-    /// of the run.
+    /// `limit` is the timeout of all parts together. `is_stopped` is called between two parts. `known`
+    /// contains the journal entries of the run.
     ///
     /// # Errors
-    /// Those of [`divide`]. Nothing was run then.
+    /// Returns the errors of [`divide`]. In this case, nothing was run.
     pub(crate) async fn run_each_part(
         &self,
         key: &StepKey,

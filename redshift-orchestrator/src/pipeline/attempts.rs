@@ -75,7 +75,7 @@ impl StepAttempts<'_> {
             let now = self.begun.elapsed();
             let report = AttemptReport::new(key, std::mem::replace(&mut started, now), now, result);
             if report.may_still_run {
-                // A repetition would run beside it.
+                // A retry would run concurrently with it.
                 ending = Ending::of(status);
             } else if status != StepStatus::Finished {
                 ending.status = status;
@@ -98,7 +98,7 @@ impl StepAttempts<'_> {
                 ending.status = StepStatus::TimedOut;
                 ending.failures.push(FailureKind::TimedOut);
             }
-            // A failure of an earlier part says more.
+            // A failure of an earlier part takes precedence.
             Ok(LastPart::Stopped) if !ending.failures.is_empty() => {}
             Ok(LastPart::Stopped) => ending.status = StepStatus::NotStarted { because_of: STOP.to_owned() },
             Err(error) => {

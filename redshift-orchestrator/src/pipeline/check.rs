@@ -63,8 +63,8 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses commands that commit, or cannot run inside a transaction, in a batch that is one. Returns the key that the
-/// problem is about, too.
+/// Rejects commands that commit or cannot run inside a transaction, in a batch that is a transaction. The
+/// error also contains the key with the problem.
 pub(super) fn commits(step: &Step) -> Result<(), (&'static str, String)> {
     let Some(batch) = batch(step) else { return Ok(()) };
     let key = if step.commits == Some(true) { "commits" } else { "work" };

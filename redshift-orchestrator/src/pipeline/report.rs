@@ -107,7 +107,7 @@ impl StepStatus {
 }
 
 impl StepReport {
-    /// Returns `true` if a statement of its last attempt may still run.
+    /// Returns `true` if a statement of the last attempt may still be running.
     pub(super) fn may_still_run(&self) -> bool {
         self.status == StepStatus::Unknown || self.attempts.last().is_some_and(|last| last.may_still_run)
     }
@@ -148,7 +148,8 @@ pub struct AttemptReport {
     pub error: Option<String>,
     /// Instructions for an investigation by hand, if the outcome cannot be proved.
     pub check: Option<String>,
-    /// Its statement may still run: its outcome is unknown, or its cancellation has not taken effect yet.
+    /// `true` if its statement may still be running: its outcome is unknown, or its cancellation has not
+    /// taken effect yet.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub may_still_run: bool,
     /// Number of rows in the result, or of rows that the statement affected.
@@ -215,7 +216,7 @@ impl AttemptReport {
                 let limit = human(limit);
                 self.error = Some(match self.may_still_run {
                     true => format!(
-                        "cancelled after {limit}, and the database has not ended it yet; `resume` waits for its end"
+                        "cancelled after {limit}, but still running in the database; `resume` waits for its end"
                     ),
                     false => format!("cancelled after {limit}"),
                 });

@@ -376,7 +376,7 @@ impl<'a> Walk<'a> {
                 self.reports[number] = Some(report);
                 return;
             }
-            // Dependents of a statement that may still run would run beside it.
+            // The dependents would run concurrently with a statement that may still be running.
             _ if report.may_still_run() && step.on_failure() == OnFailure::Continue => {
                 OnFailure::SkipDependents
             }

@@ -1,8 +1,8 @@
-//! Commands that Redshift does not run inside a transaction.
+//! Commands that Redshift rejects inside a transaction.
 
 use super::{Token, tokens};
 
-/// Returns the command of an SQL text, if Redshift does not run it inside a transaction.
+/// Returns the command of an SQL text if Redshift rejects it inside a transaction.
 ///
 /// | command | source, in the Redshift Database Developer Guide |
 /// |---|---|
@@ -17,16 +17,17 @@ use super::{Token, tokens};
 /// | `GRANT … ON EXTERNAL …` | `r_GRANT` |
 /// | `CREATE TABLESPACE`, `DROP TABLESPACE`, `REINDEX DATABASE`, `CLUSTER`, `REBUILDCAT`, `INDEXCAT` | `r_SVL_MULTI_STATEMENT_VIOLATIONS` |
 ///
-/// The SQL of these does not say that the table or schema is external, so that they are left to the database: `DROP
-/// TABLE`, `INSERT`, `GRANT` and the other forms of `ALTER TABLE`. `COPY` is in the list of the last page, and its own page
-/// has it in a transaction (`copy-usage_notes-multiple-files`). `CREATE EXTERNAL SCHEMA` has no such rule.
+/// Some commands are left to the database, because their SQL does not show that the table or schema is
+/// external: `DROP TABLE`, `INSERT`, `GRANT` and the other forms of `ALTER TABLE`. `COPY` is listed on the
+/// last page, but its own page shows it in a transaction (`copy-usage_notes-multiple-files`). `CREATE
+/// EXTERNAL SCHEMA` has no such rule.
 pub fn outside_transaction(sql: &str) -> Option<&'static str> {
     let words: Vec<String> = tokens(sql)
         .filter(|token| !matches!(token, Token::Blank(_) | Token::Semicolon))
         .map(|token| match token {
             Token::Word(word) => word.to_ascii_uppercase(),
             Token::Symbol(symbol) => symbol.to_owned(),
-            // A name in quotes is no keyword.
+            // A quoted name is not a keyword.
             _ => String::new(),
         })
         .collect();
@@ -57,14 +58,14 @@ pub fn outside_transaction(sql: &str) -> Option<&'static str> {
     }
 }
 
-/// Reads what follows `ALTER TABLE`.
+/// Examines the text after `ALTER TABLE`.
 fn alter_table(words: &[&str]) -> Option<&'static str> {
     const EXTERNAL: Option<&str> = Some("ALTER TABLE of an external table");
     let mut rest = match words {
         ["IF", "EXISTS", rest @ ..] => rest,
         rest => rest,
     };
-    // The name of the table.
+    // Skips the name of the table.
     rest = rest.get(1..)?;
     while let [".", _, more @ ..] = rest {
         rest = more;

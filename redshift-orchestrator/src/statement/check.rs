@@ -33,7 +33,7 @@ impl Statement {
     /// | a parameter that no statement uses | at least one statement of a batch must use each parameter |
     /// | a placeholder without a parameter, if there are other parameters | the service rejects it |
     /// | `TRUNCATE`, transaction control, or a declared commit in a transaction batch | the batch would not be atomic |
-    /// | `VACUUM`, `CREATE DATABASE`, `ALTER TABLE … APPEND` and the like in a transaction batch | Redshift runs them outside of transactions only |
+    /// | `VACUUM`, `CREATE DATABASE`, `ALTER TABLE … APPEND` and similar commands in a transaction batch | Redshift rejects them inside a transaction |
     ///
     /// # Errors
     /// Returns [`ErrorKind::Invalid`] with the parameter's name or the statement's number, never with SQL or
@@ -110,7 +110,7 @@ impl Statement {
         let found = (1..).zip(self.sqls()).find_map(|(number, sql)| Some((number, commits(sql)?)));
         if let Some((number, command)) = outside {
             return Err(invalid(format!(
-                "`{command}` cannot run inside a transaction, which the batch is; {OUT}"
+                "`{command}` cannot run inside the transaction of the batch; {OUT}"
             ))
             .with_context("statement_number", number));
         }
@@ -309,7 +309,7 @@ mod tests {
         assert!(Statement::sql("CALL load()").with_commits(true).check().is_ok());
     }
 
-    /// Such a batch used to fail at the database, after the steps before it had run.
+    /// Regression: such a batch failed in the database, after the steps before it had run.
     #[test]
     fn what_cannot_run_in_a_transaction_is_no_part_of_a_transaction_batch() {
         let batch = |sql: &str| Statement::batch(["SELECT 1".to_owned(), sql.to_owned()]);
@@ -324,7 +324,7 @@ mod tests {
                 text.contains("statement_number: 2") && text.contains("a statement of its own"),
                 "{text}"
             );
-            // No declaration changes that.
+            // No declaration changes this.
             assert_eq!(refused(batch(sql).with_commits(false)), text);
             assert!(batch(sql).with_execution_mode(ExecutionMode::AutoCommit).check().is_ok());
             assert!(Statement::sql(sql).check().is_ok());

@@ -1,17 +1,17 @@
 //! Waiting for a statement: poll strategies, retries and endings.
 //!
 //! ```text
-//!            .--- running: ask again when the strategy says --.
-//!            v                                                |
-//! ask ---> answer ---> FINISHED, FAILED, ABORTED -----------> Ended
-//!  ^         |-------> throttled, lost, service fault, credentials expired: back off, ask again
-//!  |         |-------> no waiters taken: ask without a wait
-//!  |         `-------> unknown id, expired, denied ---------> Lost
+//!             .--- running: poll at the strategy's next time -.
+//!             v                                               |
+//! poll ---> response ---> FINISHED, FAILED, ABORTED -----> Ended
+//!  ^           |-------> throttled, lost, service fault, credentials expired: back off, poll again
+//!  |           |-------> too many waiters: poll without a wait
+//!  |           `-------> unknown id, expired, denied -----> Lost
 //!  |
-//! time is over: cancel, ask again ---> ABORTED by us -------> TimedOut, Cancelled
-//!                                 |--> ended by itself -----> TimedOut, EndedBefore
-//!                                 |--> still running -------> TimedOut, Pending
-//!                                 `--> not cancelled -------> TimedOut, NotCancelled
+//! timeout: cancel, poll again ---> ABORTED by us ------> TimedOut, Cancelled
+//!                              |--> ended by itself ----> TimedOut, EndedBefore
+//!                              |--> still running ------> TimedOut, Pending
+//!                              `--> not cancelled ------> TimedOut, NotCancelled
 //! ```
 //!
 //! Time in the queue of a [layer](crate::layer) is not part of a request: it counts neither as a lost
@@ -74,8 +74,8 @@ pub enum Cancellation {
     Cancelled(Description),
     /// The statement had ended before: finished, failed, or aborted by another client.
     EndedBefore(Description),
-    /// The service accepted the cancellation, and the statement had not ended when the
-    /// [grace](Wait::with_grace) was over. The description is the last one.
+    /// The service accepted the cancellation, but the statement had not ended within the [grace
+    /// time](Wait::with_grace). Contains the last description.
     Pending(Description),
     /// The statement could not be cancelled and may still be running.
     NotCancelled(Error),
@@ -154,7 +154,7 @@ pub struct Wait<'a> {
     before_cancel: &'a (dyn Fn() -> BoxFuture<'a, ()> + Send + Sync),
 }
 
-/// Shortest default of [`Wait::with_grace`]: short outages of the service are over by then.
+/// Minimum of the default of [`Wait::with_grace`], which covers short outages of the service.
 const LEAST_GRACE: Duration = Duration::from_secs(15 * 60);
 /// Default of [`Wait::with_expired_credentials_limit`].
 const EXPIRED_CREDENTIALS_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -205,19 +205,19 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Sets how long a cancellation may take, counted from its first response. Default: as long as the statement
-    /// ran, and at least 15 minutes.
+    /// Sets the time that a cancellation may take after its first response. Default: the time that the
+    /// statement ran, and at least 15 minutes.
     ///
-    /// A cancelled statement ends when Redshift has rolled it back. AWS documents no bound for that time. A rollback
-    /// undoes what the statement wrote, so it is expected to take no longer than the statement ran.
+    /// A cancelled statement ends after Redshift has rolled it back. AWS documents no bound for that time. A
+    /// rollback undoes the statement's writes, so it is not expected to take longer than the statement ran.
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
     }
 
-    /// Sets how long polls may fail with [`ErrorKind::CredentialsExpired`] in a row before the wait ends as
-    /// [`Ending::Lost`]. Default: 15 minutes. Until then something else may renew the credentials.
+    /// Sets the time for which polls may continuously fail with [`ErrorKind::CredentialsExpired`] before the
+    /// wait ends as [`Ending::Lost`]. Default: 15 minutes. The credentials may be renewed within this time.
     #[must_use]
     pub fn with_expired_credentials_limit(mut self, limit: Duration) -> Self {
         self.expired_credentials_limit = limit;
@@ -256,7 +256,7 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Awaits this before the first cancel is sent, when the time is over.
+    /// Awaits this future before the first cancel is sent, when the timeout has expired.
     #[must_use]
     pub(crate) fn with_before_cancel(
         mut self,
@@ -468,7 +468,7 @@ impl<'a> Wait<'a> {
             let again = Instant::now() + pauses.after(&last);
             if accepted || deadline <= again {
                 let message = if accepted {
-                    "the service accepted the cancellation, and has not reported the status since"
+                    "the service accepted the cancellation, but has not reported a status since"
                 } else {
                     "the statement could not be cancelled"
                 };
@@ -496,7 +496,7 @@ pub(crate) fn is_cancelled(description: &Description) -> bool {
 
 enum Polled {
     Ended(Box<Description>),
-    /// The deadline came first. The description is the last one since the call began.
+    /// The deadline was reached. Contains the last description since the call began.
     OutOfTime(Option<Box<Description>>),
     Lost(Error),
 }
@@ -507,7 +507,7 @@ struct State<'a> {
     refused_at: Option<Instant>,
     /// Number of long polls lost in a row.
     lost: u32,
-    /// When the first poll in a row failed because credentials had expired.
+    /// Time of the first of the consecutive polls that failed because of expired credentials.
     expired_since: Option<Instant>,
     effort: &'a mut Effort,
 }
@@ -520,9 +520,10 @@ impl State<'_> {
         }
     }
 
-    /// Returns for how long polls have failed because credentials had expired; `None` after another error.
+    /// Returns the time for which polls have failed because of expired credentials; `None` after any other
+    /// error.
     ///
-    /// Other transient errors say nothing about credentials, and leave the time running.
+    /// Other transient errors give no information about credentials, and do not stop the time.
     fn credentials_expired_for(&mut self, error: &Error) -> Option<Duration> {
         match error.kind() {
             ErrorKind::CredentialsExpired => {

@@ -1,4 +1,4 @@
-//! What comes back, from the service's JSON to this crate's types.
+//! Conversion of the service's JSON responses to this crate's types.
 
 use std::time::Duration;
 
@@ -168,7 +168,7 @@ async fn a_json_result_comes_typed_and_page_by_page() {
     assert_eq!(
         seen,
         [
-            // The format is chosen for the batch as a whole.
+            // The format applies to the whole batch.
             ("DescribeStatement".to_owned(), json!({ "Id": ID })),
             ("GetStatementResult".to_owned(), json!({ "Id": format!("{ID}:1") })),
             ("GetStatementResult".to_owned(), json!({ "Id": format!("{ID}:1"), "NextToken": "p2" })),

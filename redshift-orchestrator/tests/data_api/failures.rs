@@ -1,4 +1,4 @@
-//! Every row of the table from an answer to a kind, and every way in which a request can be lost.
+//! Every row of the classification table, and every way in which a request can be lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ async fn submit_error(reply: Reply) -> Error {
 #[case(400, "ValidationException", "Session is not available", SessionGone)]
 #[case(400, "ValidationException", "Session with Id: 5a254dc6 is invalid", SessionGone)]
 #[case(400, "ValidationException", "Session is busy", SessionBusy)]
-// Refusals.
+// Rejections.
 #[case(400, "ValidationException", "Redshift endpoint doesn't exist in this region.", Invalid)]
 #[case(400, "SerializationException", "", Invalid)]
 #[case(400, "UnknownOperationException", "", Unsupported)]
@@ -83,7 +83,7 @@ async fn submit_error(reply: Reply) -> Error {
 #[case(400, "MissingAuthenticationTokenException", "", Denied)]
 #[case(400, "UnrecognizedClientException", "The security token included in the request is invalid.", Denied)]
 #[case(403, "OptInRequired", "", Denied)]
-// Credentials that were valid before.
+// Credentials that were valid earlier.
 #[case(403, "ExpiredToken", "", CredentialsExpired)]
 #[case(
     400,
@@ -101,7 +101,7 @@ async fn submit_error(reply: Reply) -> Error {
 #[case(503, "ServiceUnavailableException", "", ServiceFault)]
 #[case(500, "DatabaseConnectionException", "", Database)]
 #[case(400, "QueryTimeoutException", "", Database)]
-// Codes of the future.
+// Unknown codes.
 #[case(400, "WeatherException", "rain", Other)]
 #[case(403, "WeatherException", "rain", Denied)]
 #[case(429, "WeatherException", "rain", Throttled)]

@@ -1,4 +1,4 @@
-//! Answers that nobody expects: whatever comes back, nothing panics, and a submit that reached the service is never reported as unsent.
+//! Random responses cause no panic, and a submit that reached the service is never reported as not sent.
 
 use std::sync::{Arc, Mutex};
 
@@ -91,7 +91,8 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = String> {
-    // Half of the answers are objects with the members that count, the rest is anything; some are cut off.
+    // Half of the responses are objects with the relevant members, the others are arbitrary; some are
+    // truncated.
     let object = vec((select(&MEMBERS[..]), value()), 0..10).prop_map(|members| {
         members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
     });
@@ -113,7 +114,7 @@ fn no_answer_panics_or_lets_a_sent_submit_look_unsent() {
     let answer = reply.clone();
     let server = runtime.block_on(Server::start(move |_| answer.lock().unwrap().clone()));
     let executor = executor(&server.url());
-    // Each case is eight requests over a socket.
+    // Each case consists of eight requests over a socket.
     let config = Config { cases: 32, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let statuses = select(&[200_u16, 200, 200, 204, 400, 403, 429, 500, 503][..]);

@@ -1,4 +1,4 @@
-//! `DataApiExecutor` over the real SDK client, against a server on loopback that plays the service.
+//! `DataApiExecutor` on the real SDK client, against a loopback server that simulates the service.
 
 #![cfg(feature = "data-api")]
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,5 @@
-//! What goes over the wire: names and shapes of the service's model (2019-12-20), every member of every request.
+//! Requests on the wire: every member of every request, with the names and shapes of the service's model
+//! (2019-12-20).
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::{
     sdk, target,
 };
 
-/// Submits to a server that accepts everything, and returns the operation and the body that it saw.
+/// Submits to a server that accepts everything. Returns the operation and the body of the request.
 async fn submitted(target: Target, statement: Statement, wait: Option<WaitTime>) -> (String, Value) {
     let server = Server::start(|_| Reply::json(200, json!({ "Id": ID }))).await;
     let executor = DataApiExecutor::new(&sdk(&server.url()), target);
@@ -92,7 +93,7 @@ async fn members_that_were_not_asked_for_are_not_sent() {
     for statement in [Statement::sql("SELECT 1"), Statement::batch(["SELECT 1"])] {
         let (_, body) = submitted(Target::cluster("dwh", "mystore"), statement, None).await;
         let body = body.as_object().unwrap();
-        // The SDK fills a token in, so that a retry of one request is safe.
+        // The SDK fills in a token, so that a retry of one request is safe.
         assert_eq!(body["ClientToken"].as_str().unwrap().len(), 36);
         let mut members: Vec<_> =
             body.keys().map(String::as_str).filter(|name| !name.starts_with("Sql")).collect();

@@ -1,4 +1,4 @@
-//! How the SDK is set up for this service, seen from outside.
+//! Effects of the SDK's configuration for this service.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{ID, SECRET, executor, sdk, target};
 
-/// A user's own settings that would kill long polls, double retries or wait without end.
+/// Returns a user's settings that would break long polls, double retries or wait forever.
 fn hostile() -> aws_config::SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))

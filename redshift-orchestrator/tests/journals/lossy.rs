@@ -1,4 +1,4 @@
-//! The journal on object storage whose requests and answers get lost.
+//! The journal on object storage with lost requests and responses.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,8 @@ use redshift_orchestrator::{
     pipeline::Step,
 };
 
-/// A store behind a network that loses a share of the requests and of the answers, but no more in a row for one object than the journal repeats.
+/// Store behind a network that loses a share of the requests and of the responses. The number of consecutive
+/// losses for one object does not exceed the journal's repetitions.
 struct Lossy {
     inner: Arc<InMemory>,
     draw: Mutex<fastrand::Rng>,
@@ -31,14 +32,14 @@ struct Lossy {
     away: Mutex<Option<Away>>,
 }
 
-/// How a store is away for a while.
+/// Kind of a temporary outage of the store.
 #[derive(Clone, Copy, Debug)]
 enum Away {
     LosesRequests,
     LosesAnswers,
 }
 
-/// The number of times that the journal repeats a put.
+/// Number of times that the journal repeats a put.
 const REPEATED: usize = 4;
 
 impl Lossy {
@@ -98,7 +99,7 @@ impl ObjectStore for Lossy {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        // Clients repeat these themselves.
+        // Clients repeat these requests themselves.
         self.inner.get_opts(path, options).await
     }
 
@@ -149,8 +150,8 @@ impl World {
     }
 }
 
-/// The store's clients do not repeat a conditional put whose answer was lost: every lost answer used to end the run, and one to the renewal
-/// of a lease used to give the lease up.
+/// Regression: the store's clients do not repeat a conditional put whose response was lost. Every lost
+/// response ended the run, and one to a renewal gave up the lease.
 #[tokio::test(start_paused = true)]
 async fn lost_requests_and_answers_do_not_end_a_run() {
     let pipeline = Pipeline::builder("nightly")
@@ -185,7 +186,7 @@ async fn a_lease_is_kept_through_lost_answers() {
             since: "2026-11-23T06:30:00Z".parse().unwrap(),
         };
         let mine = world.journal(seed, 0.2);
-        // A second try would meet what the first one left, if that did not know it again.
+        // A second attempt meets the object of the first one, and must recognise it as its own.
         let Ok(active) = mine.claim(&claim("one"), true).await else { continue };
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_secs(13)).await;
@@ -196,8 +197,8 @@ async fn a_lease_is_kept_through_lost_answers() {
     }
 }
 
-/// A service whose bucket was away for longer than a put is repeated used to fail each further statement of the run until it was started
-/// anew.
+/// Regression: after an outage of the bucket that exceeded the repetitions of a put, every further statement
+/// of the run failed until the service was restarted.
 #[tokio::test(start_paused = true)]
 async fn a_journal_recovers_when_its_store_does() {
     let intent = |step: &str| Record {
@@ -227,7 +228,7 @@ async fn a_journal_recovers_when_its_store_does() {
             for step in ["d", "e"] {
                 journal.append(intent(step)).await.unwrap();
             }
-            // The record whose put failed is written after all; the one behind it never was sent.
+            // The record whose put failed is stored in the end; the one after it was never sent.
             let expected: Vec<_> = ["a", "b", "d", "e"].into_iter().skip(1 - written).collect();
             assert_eq!(steps(&journal).await, expected, "{away:?}");
             assert_eq!(

@@ -1,4 +1,4 @@
-//! The journals, by the scenarios that every journal must pass; and the one on object storage by a server that speaks S3.
+//! The conformance scenarios on all journals, and the journal on object storage with a server that speaks S3.
 
 #![allow(clippy::unwrap_used)]
 

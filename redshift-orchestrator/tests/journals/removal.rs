@@ -1,4 +1,4 @@
-//! A process that dies at any request while it removes old runs from object storage.
+//! A process dies at any request during the removal of old runs from object storage.
 
 use std::{
     fmt,
@@ -27,12 +27,12 @@ use redshift_orchestrator::{
 };
 use tokio::time::sleep;
 
-/// A store whose process dies at one of its puts and deletes: that one and all later requests fail.
+/// Store of a process that dies at one of its puts or deletes: this request and all later ones fail.
 struct Dying {
     inner: Arc<InMemory>,
     requests: Arc<AtomicUsize>,
     death: usize,
-    /// The fatal request takes effect.
+    /// `true` if the fatal request takes effect.
     after: bool,
 }
 
@@ -95,7 +95,7 @@ impl ObjectStore for Dying {
         self.read(self.inner.get_ranges(path, ranges)).await
     }
 
-    /// One at a time: of a request that deletes many, some may be deleted.
+    /// The paths are deleted one at a time: a request that deletes many may delete some of them.
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let (inner, requests, death, after) =
             (self.inner.clone(), self.requests.clone(), self.death, self.after);
@@ -135,9 +135,9 @@ fn journal(store: Arc<dyn ObjectStore>, clock: TokioClock) -> ObjectStoreJournal
     ObjectStoreJournal::new(store, "etl/journal").with_clock(clock)
 }
 
-/// The old runs, which are removed.
+/// Old runs, which are removed.
 const OLD: [&str; 3] = ["old-0", "old-1", "old-2"];
-/// The runs that are kept: a recent one, and an old one that did not end.
+/// Runs that are kept: a recent one, and an old one that did not end.
 const KEPT: [&str; 2] = ["recent", "unfinished"];
 
 fn about(run: &str, at: &str, event: RunEvent) -> RunRecord {
@@ -207,7 +207,7 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
                 }
             }
         }
-        // A run of which nothing is left may be begun anew, and is not removed with the old one.
+        // A run of which nothing is left may be started again, and is not removed with the old one.
         let is_absent = matches!(next.run_entry(OLD[0]).await, Ok(None));
         if is_absent {
             let claim = Claim {
@@ -242,7 +242,7 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
         });
         assert_eq!(of_old.count(), 0, "{death} {after}: {objects:?}");
     }
-    // Puts of the leases and the marker, deletes of 5 objects a run, of its place and its lease.
+    // Puts of the leases and the marker; per run, deletes of 5 objects, of its list entry and of its lease.
     assert!(deaths > 40, "{deaths}");
     assert!(begun_anew > 4 && unreadable > 4, "{begun_anew} {unreadable}");
 }

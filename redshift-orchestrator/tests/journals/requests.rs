@@ -1,4 +1,4 @@
-//! The number of requests of the journal on object storage, over a history of thousands of runs.
+//! Number of requests of the journal on object storage, with a history of thousands of runs.
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ use redshift_orchestrator::{
     pipeline::Step,
 };
 
-/// A store that counts requests. A listing counts as one request for each 1,000 objects that are taken from it.
+/// Store that counts requests. A listing counts as one request per 1,000 objects.
 #[derive(Debug, Default)]
 struct Counted {
     inner: InMemory,
@@ -118,12 +118,12 @@ struct World {
 }
 
 impl World {
-    /// A store with the records of finished runs, one every half hour up to now.
+    /// Creates a store with the records of finished runs, one every half hour up to now.
     async fn with_history(runs: u64) -> Self {
         let start: jiff::Timestamp = "2026-11-23T06:30:00Z".parse().unwrap();
         let world = Self { store: Arc::default(), clock: TokioClock::starting_at(start) };
         for number in 0..runs {
-            // A process each.
+            // Each is a new process.
             let journal = world.journal();
             let at = start - Duration::from_secs(1_800 * (runs - number));
             let record = |event| RunRecord { at, run: format!("half-hour {number}"), event };

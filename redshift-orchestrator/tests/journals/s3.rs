@@ -1,5 +1,5 @@
-//! The journal on object storage, by a server on the loopback that speaks S3: `scripts/s3/server start` prints what
-//! `REDSHIFT_ORCHESTRATOR_S3_ENDPOINT` has to be.
+//! The journal on object storage, with a loopback server that speaks S3. `scripts/s3/server start` prints the
+//! value of `REDSHIFT_ORCHESTRATOR_S3_ENDPOINT`.
 
 use futures::{StreamExt, TryStreamExt, future::join_all};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
@@ -19,7 +19,7 @@ impl Bucket {
         ObjectStoreJournal::new(self.store(), "etl/journal")
     }
 
-    /// Every object below a prefix, with its text.
+    /// Returns every object below a prefix with its text.
     async fn texts(&self, prefix: &str) -> Vec<(String, String)> {
         let store = self.store();
         let prefix = Path::from(format!("etl/journal/{prefix}"));
@@ -75,13 +75,13 @@ async fn of_sixteen_that_claim_a_pipeline_at_once_one_has_it() {
     }
 }
 
-/// Nobody claims anything: the numbers of the objects alone decide, by conditional puts.
+/// Without claims, the numbers of the objects alone decide, by conditional puts.
 #[tokio::test]
 #[ignore = "needs an S3 server: scripts/test"]
 async fn of_eight_that_write_one_run_at_once_one_goes_on() {
     let bucket = Bucket::new("writers");
     let journals: Vec<_> = (0..8).map(|_| bucket.journal()).collect();
-    // All of them have seen the run as it was before any wrote.
+    // All journals loaded the run before any of them wrote.
     for journal in &journals {
         assert!(journal.run("r").await.unwrap().is_empty());
     }

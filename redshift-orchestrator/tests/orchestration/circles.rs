@@ -1,4 +1,4 @@
-//! A service whose pages lead back to one another: an error, and no loop.
+//! A service whose pages form a cycle causes an error, not an endless loop.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use redshift_orchestrator::{
 };
 use tokio::time::timeout;
 
-/// Loses every submit, and has two pages that call each other the next one.
+/// Loses every submit, and has two pages that name each other as the next one.
 #[derive(Debug)]
 struct Circling;
 
@@ -56,10 +56,10 @@ const HOUR: Duration = Duration::from_secs(3_600);
 async fn rows_and_batches_of_pages_that_go_round_are_an_error() {
     let id = StatementId::new("id");
     let error = timeout(HOUR, Circling.rows::<i64>(&id)).await.unwrap().unwrap_err();
-    assert!(error.kind() == ErrorKind::Other && error.message().contains("circle"), "{error}");
+    assert!(error.kind() == ErrorKind::Other && error.message().contains("cycle"), "{error}");
     let batches = Circling.batches(&id, BatchOptions::default()).await.unwrap();
     let error = timeout(HOUR, batches.try_collect::<Vec<_>>()).await.unwrap().unwrap_err();
-    assert!(error.message().contains("circle"), "{error}");
+    assert!(error.message().contains("cycle"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What a pipeline file may say, and what is answered when it says something else.
+//! The format of pipeline files, and the errors for invalid ones.
 
 use redshift_orchestrator::{
     Error, ErrorKind, ExecutionMode, Pipeline, Run,

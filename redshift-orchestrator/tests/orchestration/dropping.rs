@@ -1,4 +1,4 @@
-//! What a dropped future leaves behind, at each point where it may be dropped.
+//! The state after a future is dropped, at each point where this may happen.
 
 use std::{
     sync::{
@@ -45,7 +45,7 @@ impl World {
         Orchestrator::new(executor).with_journal(self.journal.clone())
     }
 
-    /// A network on which every answer to a submit takes ten seconds.
+    /// Creates a network on which every response to a submit takes ten seconds.
     fn slow(&self) -> Orchestrator {
         let late = Faults::seeded(0).with(Operation::Submit, Fault::Delay(secs(10)), 1.0);
         self.over(Faulty::new(self.service.clone(), late))
@@ -55,7 +55,8 @@ impl World {
         self.journal.entry(&key()).await.unwrap().is_some_and(|entry| entry.id.is_some())
     }
 
-    /// The same key again: how it went on, and how often the statement ran in all.
+    /// Repeats the call with the same key. Returns its origin, and the total number of times that the
+    /// statement ran.
     async fn again(&self) -> (Origin, usize) {
         let outcome = self.over(self.service.clone()).run(&key(), statement(), None).await.unwrap();
         assert!(outcome.is_finished(), "{outcome:?}");
@@ -74,7 +75,7 @@ async fn dropped_in_a_queue_nothing_is_sent() {
     let full = Arc::new(Limit::new(world.service.clone(), 1));
     let other = full.submit(&Statement::sql("CALL other()"), None).await.unwrap();
     dropped_after(&world.over(full.clone()), 5.0).await;
-    // Also not later, when there is room.
+    // Nothing is sent later either, when a permit is free.
     sleep(secs(200)).await;
     assert!(full.describe(&other.id, None).await.unwrap().status.is_terminal());
     sleep(secs(200)).await;
@@ -156,7 +157,7 @@ async fn what_ended_is_not_cancelled_by_dropping_its_orchestrator() {
     assert!(!cancels.load(Ordering::Relaxed));
 }
 
-/// Notes that something was cancelled.
+/// Records whether a cancel was sent.
 #[derive(Debug)]
 struct Cancels {
     inner: LocalExecutor<Scripted>,

@@ -1,4 +1,4 @@
-//! The journal's table, row by row, and what else may become of a single statement.
+//! Every row of the journal's recovery table, and the other outcomes of a single statement.
 
 use std::{
     sync::{Arc, Mutex},
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    /// An orchestrator of a new process.
+    /// Creates an orchestrator for a new process.
     fn orchestrator(&self) -> Orchestrator {
         self.over(self.service.clone())
     }
@@ -52,8 +52,8 @@ impl World {
         Orchestrator::new(executor).with_journal(self.journal.clone()).with_clock(self.clock)
     }
 
-    /// Runs the statement until the process dies at its journal's append number `death`, counted from 0; before the append
-    /// takes effect, or after it.
+    /// Runs the statement until the process dies at append number `death` of its journal, starting at 0,
+    /// before or after the append takes effect.
     async fn die_at(&self, death: usize, after: bool) {
         let (journal, _) = Dying::at(self.journal.clone(), death, after);
         let orchestrator =
@@ -87,7 +87,8 @@ fn unknown(outcome: &Outcome) -> Option<UnknownReason> {
     }
 }
 
-/// What the next process finds, after a death of so many hours: the unknown's reason, or the origin; and effects in all.
+/// Returns the result of the next process, after a death and a number of hours: the reason for an unknown
+/// outcome, or the origin; and the total number of effects.
 async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Origin, UnknownReason>, usize) {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
     world.die_at(death, after).await;
@@ -98,7 +99,7 @@ async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Ori
     (found, world.effects())
 }
 
-// Appends: 0 the intent, 1 the id, 2 the ending. An hour passes before each death is noticed.
+// Appends: 0 is the intent, 1 the id, 2 the ending. An hour passes before each death is noticed.
 
 #[tokio::test(start_paused = true)]
 async fn a_death_before_the_intent_was_durable_is_no_event() {
@@ -122,7 +123,8 @@ async fn a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown(
     assert_eq!(found(1, false, 24.0).await, (Err(UnknownReason::TooLate), 1));
 }
 
-/// In a busy account a listing took longer than a minute, was given up each time, and the statement stayed unknown.
+/// Regression: in a busy account, a listing took longer than a minute and always timed out, so the statement
+/// stayed unknown.
 #[tokio::test(start_paused = true)]
 async fn a_listing_may_take_longer_than_a_minute() {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
@@ -134,7 +136,8 @@ async fn a_listing_may_take_longer_than_a_minute() {
     assert_eq!(outcome.effort.lists, 1);
 }
 
-/// A repeated submit waited for a permit until the service had forgotten its token, and the statement ran a second time.
+/// Regression: a repeated submit waited for a permit until its token had expired, and the statement ran a
+/// second time.
 #[tokio::test(start_paused = true)]
 async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired() {
     let script = Script::new()
@@ -205,7 +208,7 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
     let orchestrator = world.orchestrator();
     let key = key();
-    // Even where they disagree on what it is.
+    // The calls with the same key may even pass different statements.
     let calls = (0..8).map(|call| {
         let sql = if call % 2 == 0 { "CALL load()" } else { "CALL other()" };
         orchestrator.run(&key, Statement::sql(sql), None)
@@ -216,7 +219,8 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
     assert_eq!(world.effects(), 1);
 }
 
-/// What one call wrote down of its refused submit used to hide the id that the other one had got, and hours later it was submitted again.
+/// Regression: the record of one call's rejected submit hid the id that another call had received, and the
+/// statement was submitted again hours later.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_does_not_hide_what_another_call_was_told() {
     for seed in 0..50 {
@@ -253,7 +257,7 @@ async fn lost_answers_run_nothing_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_never_answered_is_looked_up_by_its_name() {
-    // Every answer to a submit is lost for as long as the orchestrator is patient.
+    // Every response to a submit is lost for the whole retry timeout of the orchestrator.
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
     let outcome =
@@ -271,7 +275,7 @@ async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_l
     let Conclusion::Unknown(unknown) = &outcome.result else { panic!("{outcome:?}") };
     assert_eq!(unknown.reason, UnknownReason::NoAnswer);
     insta::assert_snapshot!(format!("{}\n{}", outcome.result, unknown.what_to_check()));
-    // The service answers again, and the token still holds: the next process settles it.
+    // The service responds again, and the token is still valid: the next process resolves the statement.
     let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
     assert!(outcome.is_finished(), "{outcome:?}");
     assert_eq!(world.effects(), 1);
@@ -316,13 +320,14 @@ async fn an_unknown_is_settled_by_hand() {
 #[tokio::test(start_paused = true)]
 async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
     let world = World::new(Script::new());
-    // Submitted under the old definition, its id never written down: found by its old name.
+    // The statement was submitted under the old definition, and its id was not recorded: it is found by its
+    // old name.
     world.die_at(1, false).await;
     let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()"), None).await.unwrap();
     assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Reattached));
     assert_eq!(world.service.effects()[0].sql, "CALL load()");
     assert_eq!(world.effects(), 1);
-    // Perhaps never submitted: nobody can tell.
+    // The statement may never have been submitted, which cannot be determined.
     let world = World::new(Script::new());
     world.die_at(0, true).await;
     let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()"), None).await.unwrap();
@@ -340,14 +345,14 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
     sleep(hours(3.0)).await;
     assert_eq!(world.effects(), 0);
-    // The journal tells the same.
+    // The journal contains the same.
     let again = world.orchestrator().run(&key(), statement(), Some(limit)).await.unwrap();
     assert_eq!((again.result, again.origin), (Conclusion::TimedOut { limit }, Origin::Journal));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_and_says_so() {
-    // It ends while the cancel is on its way.
+    // The statement ends while the cancel is in flight.
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
     let slow = Faults::seeded(0).with(Operation::Submit, Fault::Delay(Duration::from_secs(6)), 1.0);
     let slow = Faulty::new(world.service.clone(), slow);
@@ -360,9 +365,10 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
     assert_eq!(world.effects(), 1);
 }
 
-/// A service that accepts the cancellation of a running statement, and aborts it after so many minutes.
+/// Creates a service that accepts the cancellation of a running statement, and aborts the statement after a
+/// number of minutes.
 fn rolling_back(minutes: usize) -> Told {
-    // One poll a minute, the first of them before the time is over.
+    // One poll a minute, the first of them before the timeout.
     let polls = std::iter::repeat_n(now(Status::Started), minutes + 2);
     Told::new(polls.chain([now(Status::Aborted)]), [now(true)])
 }
@@ -372,13 +378,13 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 impl World {
-    /// An orchestrator that polls once a minute.
+    /// Creates an orchestrator that polls once a minute.
     fn polling(&self, executor: impl StatementExecutor + 'static) -> Orchestrator {
         self.over(executor).with_strategy(Fixed::new(minutes(1)))
     }
 }
 
-/// The outcome used to be unknown, and after a resume aborted, so that a retry on `timed-out` did not apply.
+/// Regression: the outcome was unknown, and after a resume aborted, so a retry on `timed-out` did not apply.
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
     let world = World::new(Script::new());
@@ -420,17 +426,17 @@ async fn a_death_during_a_rollback_leaves_a_statement_that_timed_out() {
     let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
     let outcome = ended.run(&key, statement(), limit).await.unwrap();
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut), "{outcome:?}");
-    // An abort before the time was over is one by somebody else.
+    // An abort before the timeout has another cause.
     let world = World::new(Script::new());
     let aborted = world.over(Told::new([now(Status::Aborted)], [now(false)]));
     let outcome = aborted.run(&key, statement(), limit).await.unwrap();
     assert_eq!(outcome.result, Conclusion::Aborted);
 }
 
-/// A retry beside a statement that is rolled back could run it twice.
+/// A retry during a rollback could run the statement twice.
 #[tokio::test(start_paused = true)]
 async fn a_step_is_not_repeated_while_its_cancellation_is_pending() {
-    // The second attempt finds the service aborting at once.
+    // The second attempt is aborted at once by the service.
     for (grace, statuses, attempts) in [(5, ["timed out", "skipped"], 1), (15, ["aborted", "aborted"], 2)] {
         let world = World::new(Script::new());
         let told = Arc::new(rolling_back(10));
@@ -449,7 +455,7 @@ async fn a_step_is_not_repeated_while_its_cancellation_is_pending() {
     }
 }
 
-/// A service that refuses the first submits because the credentials have expired.
+/// A service that rejects the first submits because of expired credentials.
 #[derive(Debug)]
 struct ExpiredCredentials {
     inner: LocalExecutor<Scripted>,
@@ -491,7 +497,8 @@ impl StatementExecutor for ExpiredCredentials {
     }
 }
 
-/// A step whose submit met expired credentials used to fail at once, although they were about to be renewed.
+/// Regression: a step whose submit met expired credentials failed at once, although they were about to be
+/// renewed.
 #[tokio::test(start_paused = true)]
 async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_sent() {
     for (times, is_accepted) in [(3, true), (1_000, false)] {
@@ -523,7 +530,7 @@ async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
     assert_eq!((outcome.result, world.effects()), (Conclusion::Finished, 1));
 }
 
-/// A service whose cancels take ten seconds to arrive.
+/// A service whose cancel requests take ten seconds to arrive.
 #[derive(Debug)]
 struct LateCancel(LocalExecutor<Scripted>);
 
@@ -561,7 +568,7 @@ async fn what_runs_taught_is_kept_from_process_to_process() {
     let first = world.orchestrator();
     first.run(&key(), statement(), None).await.unwrap();
     assert_eq!(first.durations().expected("step"), Some(Duration::from_secs(90)));
-    // From the journal, and as a value.
+    // Once from the journal, and once as a value.
     let read = Durations::from_journal(&world.journal, ["run"]).await.unwrap();
     assert_eq!(read, *first.durations());
     let second = world.orchestrator().with_strategy(Learned::default()).with_durations(read);
@@ -582,7 +589,7 @@ async fn a_failure_carries_the_databases_words_and_its_kind() {
     assert!(outcome.id.is_some());
 }
 
-/// A journal whose appends fail from the `fails_from`th on.
+/// A journal whose appends fail from number `fails_from` on.
 #[derive(Debug)]
 struct FullJournal {
     inner: MemoryJournal,
@@ -641,7 +648,7 @@ async fn nothing_is_submitted_without_the_journal_and_nothing_submitted_is_forgo
         assert_eq!(error.context("statement_id").is_some(), fails_from > 0, "{error}");
         sleep(Duration::from_secs(1)).await;
         assert_eq!(world.effects(), usize::from(fails_from > 0));
-        // With room again, the next process finds what there is.
+        // With free space again, the next process finds the existing statement.
         let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
         assert!(outcome.is_finished());
         assert_eq!(world.effects(), 1);
@@ -682,7 +689,7 @@ async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
     let comment = format!("/* redshift-orchestrator sales 06_30 _/ DROP/load _it_/1 {digest} */ ");
     assert_eq!(effects[0].sql, format!("{comment}-- today\nCALL load(:day)"));
     assert_eq!(effects[1].sql, format!("{comment}SELECT 1"));
-    // The token is the one without.
+    // The token is the one without names in the SQL.
     let other = World::new(Script::new());
     other.orchestrator().run(&key, batch(), None).await.unwrap();
     assert_eq!(other.service.effects()[0].client_token, effects[0].client_token);

@@ -1,4 +1,5 @@
-//! Many statements at once: within the rates, within the room, oldest first; and what a waiter leaves when it goes.
+//! Many statements at once: rates, capacity and fairness of the layers, and the state after a waiting request
+//! is dropped.
 
 use std::{
     sync::{
@@ -31,7 +32,7 @@ fn service(seconds: u64) -> LocalExecutor<Scripted> {
     limited(seconds, 1_000_000, 500)
 }
 
-/// A service that takes only so many statements and sessions.
+/// Creates a service with limits on the number of statements and sessions.
 fn limited(seconds: u64, statements: usize, sessions: usize) -> LocalExecutor<Scripted> {
     let mut limits = Limits::default();
     limits.active_statements = statements;
@@ -43,7 +44,7 @@ fn statement() -> Statement {
     Statement::sql("CALL work()")
 }
 
-/// The most instants within any one second.
+/// Returns the maximum number of instants within one second.
 fn most_in_a_second(instants: &[f64]) -> usize {
     (0..instants.len())
         .map(|first| instants[first..].iter().take_while(|at| **at < instants[first] + 0.999).count())
@@ -56,7 +57,7 @@ async fn no_second_sees_more_requests_than_the_rate_wherever_it_begins() {
     let told = Arc::new(Told::new([now(Status::Started)], []));
     let fleet = Arc::new(Fleet::new(told.clone()));
     let id = StatementId::new("told");
-    // 300 waits that ask twice a second ask for six times the rate.
+    // 300 waits that poll twice a second would exceed the rate six times.
     let strategy = Fixed::new(Duration::from_millis(500));
     let wait = |_| {
         let (fleet, id) = (fleet.clone(), id.clone());
@@ -74,7 +75,7 @@ async fn a_request_that_is_dropped_leaves_its_turn_to_the_next_one() {
     let rate = Rate::new(told.clone(), RequestRates::default().with(Request::DescribeStatement, 1));
     let id = StatementId::new("told");
     rate.describe(&id, None).await.unwrap();
-    // Nine wait for half a second and give up; the tenth is sent in the next second.
+    // Nine requests wait for half a second and are dropped; the tenth is sent in the next second.
     let nine = join_all((0..9).map(|_| timeout(Duration::from_millis(500), rate.describe(&id, None))));
     let (gone, tenth) = tokio::join!(nine, rate.describe(&id, None));
     assert!(gone.iter().all(Result::is_err) && tenth.is_ok());
@@ -92,7 +93,7 @@ async fn after_a_throttle_an_operation_pauses_and_no_other_one() {
     for _ in 0..3 {
         rate.describe(&id, None).await.unwrap();
     }
-    // One by one, at the rate, instead of the nine that were left all at once.
+    // Regression: nine dropped requests released their capacity at once, and the next ones exceeded the rate.
     assert_eq!(told.instants(), [0.0, 0.1, 0.2, 0.3]);
 }
 
@@ -111,7 +112,7 @@ async fn a_throttle_is_told_and_heeded_at_once_however_many_queue() {
     };
     let others = join_all((0..100).map(|_| rate.describe(&id, None)));
     let ((refused, at), _) = tokio::join!(first, others);
-    // It would count as lost for its caller, had it to wait for those who came after it.
+    // It would count as lost for its caller if it had to wait for later requests.
     assert_eq!((refused, at), (true, half));
     assert_eq!(begun.elapsed(), half + secs(100));
 }
@@ -129,7 +130,7 @@ async fn the_catalog_has_its_own_rates() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_submitted_first_runs_first_also_after_a_refusal() {
-    // The service takes three, and nobody told the fleet.
+    // The service's limit is three, which the fleet does not know.
     let service = limited(10, 3, 500);
     let fleet = Arc::new(Fleet::new(service.clone()));
     let run = |number: usize| {
@@ -171,7 +172,7 @@ async fn room_is_learned_from_refusals_and_tried_again() {
     assert!((40..=41).contains(&fleet.capacity()), "{}", fleet.capacity());
     for outcome in join_all(waits).await {
         let outcome = outcome.unwrap();
-        // Waiting for room is no fault, and no lost submit.
+        // Waiting for capacity is neither a fault nor a lost submit.
         assert!(outcome.is_finished() && outcome.effort.faults.is_empty(), "{outcome:?}");
         assert_eq!(outcome.effort.submits, 1);
     }
@@ -179,7 +180,8 @@ async fn room_is_learned_from_refusals_and_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_hours_makes_no_statement_unknown() {
-    // 30 statements of an hour, two at a time: the last one waits for 14 hours, longer than any patience.
+    // 30 statements of an hour, two at a time: the last one waits for 14 hours, longer than any retry
+    // timeout.
     let service = limited(3_600, 2, 500);
     let orchestrator = Orchestrator::new(Fleet::new(service.clone()));
     let keys: Vec<_> = (0..30).map(|number| StepKey::new("run", number.to_string())).collect();
@@ -194,7 +196,7 @@ async fn a_place_of_a_statement_that_nobody_waits_for_comes_back() {
     for _ in 0..2 {
         fleet.submit(&statement(), None).await.unwrap();
     }
-    // Both have long ended, and nobody asked.
+    // Both have ended long ago without being polled.
     sleep(secs(30)).await;
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
@@ -202,7 +204,8 @@ async fn a_place_of_a_statement_that_nobody_waits_for_comes_back() {
     assert_eq!(fleet.active(), 1);
 }
 
-/// A statement of half an hour holds the only permit, and describes of other statements use their whole rate.
+/// A statement of half an hour holds the only permit, and describe requests for other statements use their
+/// whole rate.
 #[tokio::test(start_paused = true)]
 async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_in_front_of_it() {
     let service = service(1_800);
@@ -210,7 +213,7 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
     let fleet = Arc::new(Fleet::new(service.clone()).with_rates(rates).with_statements(1));
     let first = fleet.submit(&statement(), None).await.unwrap().id;
     let other = service.submit(&statement(), None).await.unwrap().id;
-    // Three clients: one request is always in the queue.
+    // Three clients ensure that one request is always in the queue.
     let busy = join_all((0..3).map(|_| async {
         loop {
             fleet.describe(&other, None).await.unwrap();
@@ -223,7 +226,7 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
         assert!(outcome.is_finished() && outcome.effort.faults.is_empty(), "{outcome:?}");
         assert_eq!(outcome.effort.submits, 1);
     };
-    // The fleet describes the first statement after a minute, and this puts off its next describe.
+    // The fleet describes the first statement after a minute, which postpones its next describe.
     let described = async {
         sleep(secs(100)).await;
         fleet.describe(&first, None).await.unwrap();
@@ -237,7 +240,7 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
     assert_eq!(service.effects().len(), 3);
 }
 
-/// Loses the reply to the first submit, or the submit itself.
+/// Loses the first submit or its reply.
 #[derive(Debug)]
 struct LosesFirst {
     inner: LocalExecutor<Scripted>,
@@ -307,7 +310,7 @@ async fn a_doubtful_submit_whose_statement_has_ended_when_it_is_listed_releases_
     let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
     fleet.submit(&doubtful(), None).await.unwrap_err();
     sleep(secs(20)).await;
-    // A prefix of the name is enough.
+    // A prefix of the name is sufficient.
     fleet.list(&StatementFilter::named("doubt"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
@@ -340,7 +343,7 @@ async fn permits_of_doubtful_submits_that_nobody_looks_up_come_back_when_they_ar
     fleet.submit(&doubtful(), None).await.unwrap_err();
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
-    // Until then whoever submitted it may still repeat it.
+    // Until then, the submitter may repeat it.
     assert!((900..920).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(fleet.active(), 1);
 }
@@ -352,7 +355,7 @@ async fn a_session_is_counted_until_it_was_idle_for_its_keep_alive() {
     let begun = Instant::now();
     let first = fleet.submit(&kept, None).await.unwrap();
     assert_eq!(fleet.open_sessions(), 1);
-    // Into the same session, and beside it: no other one is opened.
+    // A statement in the same session and one without a session: no other session is opened.
     fleet.describe(&first.id, Some(WaitTime::MAX)).await.unwrap();
     let again = statement().in_session(first.session_id.unwrap());
     let again = fleet.submit(&again, None).await.unwrap();
@@ -372,7 +375,7 @@ async fn sessions_of_others_are_waited_for() {
     let fleet = Fleet::new(service);
     let begun = Instant::now();
     fleet.submit(&other, None).await.unwrap();
-    // Tries after 10, 20, 30 and 40 seconds; from 31 on there is room.
+    // Attempts after 10, 20, 30 and 40 seconds; capacity is free from 31 s on.
     assert_eq!(begun.elapsed().as_secs(), 40);
 }
 
@@ -382,7 +385,7 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
     let rates = RequestRates::default().with(Request::DescribeStatement, 1);
     let fleet = Fleet::new(told.clone()).with_rates(rates);
     let id = StatementId::new("told");
-    // Others are before it, for the next 100 seconds.
+    // Other requests are ahead of it for the next 100 seconds.
     let others = join_all((0..100).map(|_| fleet.describe(&id, None)));
     let strategy = LongPoll::default();
     let mut effort = Effort::default();
@@ -420,6 +423,6 @@ async fn three_thousand_waits_share_100_questions_a_second() {
     let ended = join_all(waits).await;
     assert!(ended.iter().all(|(_, effort)| effort.faults.is_empty()), "no question was given up");
     let mean = ended.iter().map(|(late, _)| late).sum::<f64>() / 3_000.0;
-    // All end in the same instant; a question is out for nearly all of them at any time.
+    // All statements end at the same instant; a poll is in flight for nearly all of them at any time.
     assert!(mean < 1.0, "{mean}");
 }

@@ -1,11 +1,11 @@
-//! Files that are not what they should be: an error or a result, never a panic.
+//! Damaged files cause an error or a result, never a panic.
 
 use proptest::prelude::*;
 use redshift_orchestrator::{ErrorKind, Pipeline, Run, journal::FileJournal};
 
 const CYCLE: &str = include_str!("../data/cycle.toml");
 
-/// Replaces, inserts and takes away pieces of a text.
+/// Replaces, inserts and removes pieces of a text.
 fn damaged(text: &str, edits: &[(prop::sample::Index, usize, String)]) -> String {
     let mut letters: Vec<char> = text.chars().collect();
     for (at, length, piece) in edits {

@@ -73,11 +73,11 @@ async fn a_scope_distinguishes_equal_keys_of_executors_without_a_target() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
-/// A service that takes every submit for the first one, as if all tokens were equal.
+/// A service that treats all tokens as equal, and returns the first statement for every submit.
 #[derive(Debug)]
 struct OneToken {
     inner: LocalExecutor<Scripted>,
-    /// Leaves time and target out of the response to a submit.
+    /// Omits time and target from the response to a submit.
     is_silent: bool,
 }
 
@@ -126,7 +126,7 @@ async fn a_statement_that_was_created_before_the_intent_is_an_error_and_never_a_
         let step = report.step("statistics").unwrap();
         assert_eq!(step.status, StepStatus::Unknown, "{report}");
         assert!(report.to_string().contains("identity conflict"), "{report}");
-        // Whatever is tried later, the other statement is not taken for this one.
+        // The other statement is not taken for this one in later calls either.
         let key = StepKey::new("r", "statistics");
         for _ in 0..2 {
             let error = pipeline("sales").run(&orchestrator, Run::new("r")).await.unwrap();

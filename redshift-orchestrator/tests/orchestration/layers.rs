@@ -1,4 +1,5 @@
-//! What each decorator adds. That it takes nothing away is what `tests/conformance.rs` says.
+//! The effect of each decorator. `tests/conformance.rs` checks that decorators preserve the behaviour of the
+//! executor.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Reports and plans of what has odd names and says odd things: whole documents all the same.
+//! Reports and plans with unusual names and messages are still well-formed documents.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn report() -> (Pipeline, Report) {
     (pipeline, report)
 }
 
-/// Panics unless the text is one XML element: tags that match, and nothing that XML forbids.
+/// Panics unless the text is a single well-formed XML element without forbidden characters.
 fn check_xml(text: &str) {
     let forbidden =
         |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{fffe}' | '\u{ffff}');

@@ -1,4 +1,4 @@
-//! Batches that are longer than the service takes.
+//! Batches that exceed the service's maximum.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn a_long_batch_runs_in_order_each_part_once() {
     let expected: Vec<_> = (0..100).filter(|n| *n != 50).map(|n| format!("{n:03}")).collect();
     assert_eq!(numbers, expected);
     assert_eq!(journal.run("run").await.unwrap().len(), 3);
-    // Again: nothing runs twice.
+    // A repetition runs nothing twice.
     let again = orchestrator.run_parts(&key, long(100), None).await.unwrap();
     assert!(again.iter().all(|outcome| outcome.origin == Origin::Journal));
     assert_eq!(service.effects().len(), 99);
@@ -108,7 +108,7 @@ fn a_pipeline_keeps_what_cannot_run_in_a_transaction_out_of_one() {
     }
 }
 
-/// A step of 100 statements, a second each, and one after it.
+/// Creates a step of 100 statements that take a second each.
 fn load(sqls: impl IntoIterator<Item = u32>) -> Step {
     let sqls = sqls.into_iter().map(|number| format!("INSERT INTO t VALUES ({number:03}, 1)"));
     Step::batch("load", sqls, ExecutionMode::AutoCommit)
@@ -127,7 +127,7 @@ fn service() -> LocalExecutor<Scripted> {
     LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(seconds(1.0))))
 }
 
-/// The numbers that were inserted, in order.
+/// Returns the numbers that were inserted, in order.
 fn inserted(service: &LocalExecutor<Scripted>) -> Vec<u32> {
     service.effects().iter().map(|effect| effect.sql[22..25].parse().unwrap()).collect()
 }
@@ -189,7 +189,7 @@ async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_name
     assert_eq!(report.totals().retries, 1);
     let both: Vec<_> = (0..100).filter(|number| *number != 50).chain(0..100).chain([999]).collect();
     assert_eq!(inserted(&service), both, "as a short batch would");
-    // The second failure is none that may be repeated.
+    // The second failure is not one that may be retried.
     let twice = script().on("(090", ScriptedRun::failed(seconds(1.0), "ERROR: division by zero"));
     let (report, _) = retried(twice, &[FailureKind::Deadlock]).await;
     assert_eq!(parts_of(&report).len(), 3);
@@ -213,13 +213,13 @@ async fn a_long_step_that_was_redefined_half_way_is_refused_and_one_that_finishe
         let report = run(step).await;
         let attempt = report.step("load").unwrap().last_attempt().unwrap();
         assert_eq!(report.step("load").unwrap().status.as_str(), "not submitted");
-        assert!(attempt.error.as_deref().unwrap().contains("begun with other statements"), "{report}");
+        assert!(attempt.error.as_deref().unwrap().contains("started with other statements"), "{report}");
     }
     sleep(seconds(100.0)).await;
     assert_eq!(service.effects().len(), 80, "only what was submitted before ran on from {before}");
     assert!(run(load(0..100)).await.is_success());
     assert_eq!(inserted(&service), expected());
-    // All of it is done: what it would be now does not matter any more.
+    // All of it has finished, so a changed definition has no effect.
     for step in [load(0..200), load(0..3)] {
         assert!(run(step).await.is_success());
     }
@@ -267,7 +267,7 @@ async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
     let pipeline = pipeline(load(0..100));
     let run = || pipeline::Run::new("r");
     assert!(timeout(seconds(50.0), pipeline.run(&before, run())).await.is_err());
-    // A service that knows nothing of it.
+    // The service has no record of it.
     let service = service();
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
     let report = pipeline.run(&orchestrator, run()).await.unwrap();

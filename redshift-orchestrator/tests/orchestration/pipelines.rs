@@ -51,7 +51,7 @@ async fn a_run_is_reported_as_text_json_and_picture() {
     }
 }
 
-/// Three steps in a row, the second of which takes five minutes.
+/// Creates three steps in a row, the second of which takes five minutes.
 fn row() -> Pipeline {
     Pipeline::builder("row")
         .with_step(Step::sql("one", "SELECT 'one'"))
@@ -83,7 +83,7 @@ async fn a_killed_run_goes_on_where_it_stopped() {
     assert_eq!(origins, ["journal", "reattached", "submitted"]);
     assert_eq!(report.elapsed, seconds(200.0));
     assert_eq!(service.effects().len(), 3);
-    // Once more: everything is in the journal.
+    // In a repetition, everything comes from the journal.
     let again = row().run(&orchestrator(), Run::new("r")).await.unwrap();
     assert_eq!((again.totals().statements, again.is_success()), (0, true));
 }
@@ -98,7 +98,7 @@ async fn a_run_does_not_go_on_without_a_step_whose_statement_may_be_on_its_way()
     let renamed = Pipeline::builder("row").with_step(Step::sql("zwei", "SELECT 'two'")).build().unwrap();
     let error = renamed.run(&orchestrator(), Run::new("r")).await.unwrap_err();
     assert_eq!((error.kind(), error.context("step")), (ErrorKind::Definition, Some("two")), "{error}");
-    // What has ended is nobody's trouble.
+    // Steps that have ended are no reason for an error.
     assert!(row().run(&orchestrator(), Run::new("r")).await.unwrap().is_success());
     assert!(renamed.run(&orchestrator(), Run::new("r")).await.unwrap().is_success());
 }
@@ -200,7 +200,7 @@ async fn no_more_statements_run_at_a_time_than_allowed() {
     assert_eq!(started, [0, 0, 0, 10, 10, 10, 20]);
 }
 
-/// Notes what it sees.
+/// Observer that records events.
 #[derive(Clone, Debug, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -252,7 +252,7 @@ async fn a_journal_on_disk_carries_a_run_from_process_to_process() {
     };
     let killed = tokio::time::timeout(seconds(100.0), row().run(&orchestrator(), Run::new("r"))).await;
     assert!(killed.is_err());
-    // The power went while the last line was being written.
+    // A power failure occurred while the last line was written.
     let mut text = std::fs::read(&path).unwrap();
     text.extend_from_slice(b"{\"at\":\"2026-11-23T06:31");
     std::fs::write(&path, text).unwrap();

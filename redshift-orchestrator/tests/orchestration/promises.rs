@@ -1,10 +1,10 @@
-//! Promises 1 and 2, over schedules drawn from seeds.
+//! Promises 1 and 2 over random schedules.
 
 use std::{ops::Range, thread};
 
 use super::simulation::{Broken, Flaw, Tally, peers, play, play_flawed};
 
-/// `SCHEDULES` plays another number of them; `SEED` plays one again.
+/// `SCHEDULES` sets the number of schedules; `SEED` replays one.
 #[test]
 fn no_schedule_doubles_or_loses_a_statement() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -24,7 +24,7 @@ fn no_schedule_doubles_or_loses_a_statement() {
     }
 }
 
-/// Each core plays every so-manieth seed.
+/// Divides the seeds between the cores.
 fn on_all_cores(seeds: Range<u64>) -> Result<Tally, Broken> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let tallies: Vec<Result<Tally, Broken>> = thread::scope(|scope| {
@@ -58,7 +58,7 @@ fn a_schedule_repeats_itself() {
     }
 }
 
-/// The judge is worth as much as what it finds: each flaw must show, as what it is, within some hundred schedules.
+/// Validates the judge: each flaw must be detected and classified correctly within a few hundred schedules.
 #[test]
 fn an_orchestrator_that_is_broken_on_purpose_is_found_out() {
     for (flaw, verdict) in [
@@ -77,7 +77,8 @@ fn an_orchestrator_that_is_broken_on_purpose_is_found_out() {
     }
 }
 
-/// What the peers' published rules cost, on the schedules on which ours cost nothing.
+/// The number of doubled and lost statements of each peer's published rules, on the schedules on which ours
+/// are zero.
 #[test]
 fn every_peer_doubles_and_loses_statements() {
     for peer in peers::ALL {

@@ -1,4 +1,4 @@
-//! Executors to test with: one that answers as it is told, and one that notes the instants of requests.
+//! Executors for tests: one with prepared responses, and one that records the instants of requests.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,8 @@ use redshift_orchestrator::{
 };
 use tokio::time::{Instant, sleep};
 
-/// An executor that answers questions and cancellations as it is told, the last answer for ever, and notes when it was asked.
+/// Executor with prepared responses to polls and cancels, the last of which is repeated. It records the
+/// instants of requests.
 #[derive(Debug)]
 pub(crate) struct Told {
     start: Instant,
@@ -22,31 +23,31 @@ pub(crate) struct Told {
     asked: Mutex<Vec<Asked>>,
 }
 
-/// An answer, and how long it takes.
+/// A response and its delay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<T> {
     pub(crate) after: Duration,
     pub(crate) answer: std::result::Result<T, ErrorKind>,
 }
 
-/// A question or cancellation: when it came, and the wait it asked for in seconds.
+/// A poll or cancel: its instant, and the requested wait in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Asked {
     Describe(f64, u8),
     Cancel(f64),
 }
 
-/// An answer at once.
+/// Creates an immediate response.
 pub(crate) fn now<T>(answer: T) -> Answer<T> {
     after(0.0, answer)
 }
 
-/// An answer after so many seconds.
+/// Creates a response after a number of seconds.
 pub(crate) fn after<T>(seconds: f64, answer: T) -> Answer<T> {
     Answer { after: Duration::from_secs_f64(seconds), answer: Ok(answer) }
 }
 
-/// An error at once.
+/// Creates an immediate error.
 pub(crate) fn fails<T>(kind: ErrorKind) -> Answer<T> {
     Answer { after: Duration::ZERO, answer: Err(kind) }
 }
@@ -68,7 +69,7 @@ impl Told {
         self.asked.lock().unwrap().clone()
     }
 
-    /// The instants of questions, in seconds.
+    /// Returns the instants of polls in seconds.
     pub(crate) fn instants(&self) -> Vec<f64> {
         let describe = |asked: &Asked| match asked {
             Asked::Describe(at, _) => Some(*at),
@@ -78,7 +79,7 @@ impl Told {
     }
 
     fn elapsed(&self) -> f64 {
-        // Milliseconds, so that instants can be compared.
+        // Rounded to milliseconds, so that instants can be compared.
         self.start.elapsed().as_millis() as f64 / 1e3
     }
 
@@ -122,7 +123,7 @@ impl StatementExecutor for Told {
     }
 }
 
-/// Notes the instants of questions, and can leave out or refuse their waits.
+/// Records the instants of polls, and can ignore or reject their waits.
 #[derive(Debug)]
 pub(crate) struct Noted<E> {
     pub(crate) inner: E,
@@ -131,13 +132,13 @@ pub(crate) struct Noted<E> {
     asked: Arc<Mutex<Vec<(f64, u8)>>>,
 }
 
-/// What becomes of waits.
+/// Handling of waits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Waits {
     Kept,
-    /// As a service before long polling: the field is ignored.
+    /// The field is ignored, as by a service without long polling.
     Ignored,
-    /// As a strict service before long polling: the field is an error.
+    /// The field is an error, as in a strict service without long polling.
     Refused,
 }
 
@@ -146,7 +147,7 @@ impl<E> Noted<E> {
         Self { inner, waits, start: Instant::now(), asked: Arc::default() }
     }
 
-    /// When questions came, and the waits they asked for, in seconds.
+    /// Returns the instants of polls and the requested waits, in seconds.
     pub(crate) fn asked(&self) -> Vec<(f64, u8)> {
         self.asked.lock().unwrap().clone()
     }

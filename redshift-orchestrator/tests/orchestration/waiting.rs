@@ -1,4 +1,4 @@
-//! When questions are asked, what is survived, and how a wait ends.
+//! Instants of polls, retried errors, and the endings of a wait.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn secs(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// Waits for a statement that takes so long; returns when it was asked for.
+/// Waits for a statement of this duration. Returns the instants of polls.
 async fn asked_for(
     seconds: f64,
     strategy: impl PollStrategy,
@@ -56,7 +56,7 @@ async fn a_long_poll_falls_back_to_growing_pauses_while_waiters_are_refused() {
     let mut limits = Limits::default();
     limits.waiters_per_statement = 0;
     let asked = asked_for(60.0, LongPoll::default(), Waits::Kept, limits).await;
-    // 30 seconds after the refusal a wait is tried again.
+    // 30 seconds after the rejection, a long poll is tried again.
     assert_eq!(
         asked.iter().take(9).map(|(at, _)| *at).collect::<Vec<_>>(),
         [0.0, 0.25, 0.625, 1.188, 2.032, 3.298, 5.197, 8.045, 12.317]
@@ -84,7 +84,7 @@ async fn strategies_ask_at_these_instants() {
     assert_eq!(instants(25.0, Fixed::new(secs(10.0))).await, [10.0, 20.0, 30.0]);
     let exponential = Exponential::new(secs(1.0)).with_factor(2.0).with_max(secs(5.0));
     assert_eq!(instants(20.0, exponential).await, [1.0, 3.0, 7.0, 12.0, 17.0, 22.0]);
-    // Without experience, as a long poll.
+    // Without a known duration, it behaves like a long poll.
     assert_eq!(instants(45.0, Learned::default()).await, [0.0, 30.0]);
 }
 
@@ -97,7 +97,7 @@ async fn what_was_learned_decides_about_the_first_question() {
         .until_ended(&mut Effort::default())
         .await;
     assert!(matches!(ending, Ending::Ended(_)));
-    // After nine tenths of the usual time, and held.
+    // The first poll comes after nine tenths of the usual duration, and is a long poll.
     assert_eq!(told.asked(), [Asked::Describe(540.0, 30), Asked::Describe(570.0, 30)]);
 }
 
@@ -114,7 +114,7 @@ async fn jitter_stays_within_its_share_and_repeats_itself() {
     );
 }
 
-/// Waits for a statement of a told service with a limit of 60 seconds.
+/// Waits for a statement of a prepared service with a timeout of 60 seconds.
 async fn limited(told: &Told) -> (Ending, Effort) {
     let mut effort = Effort::default();
     let ending = Wait::new(told, &StatementId::new("told"), &LongPoll::default())
@@ -166,14 +166,14 @@ async fn races_at_the_deadline_are_told_apart() {
         other => format!("{other:?}"),
     };
     for (cancels, status, expected) in [
-        // The cancel was taken, and the statement ended all the same.
+        // The cancel was accepted, but the statement ended by itself.
         (vec![now(true)], Status::Finished, "ended before: FINISHED"),
         (vec![now(true)], Status::Failed, "ended before: FAILED"),
         (vec![now(true)], Status::Aborted, "cancelled"),
-        // The cancel came too late; an abort is somebody else's then.
+        // The cancel was too late; an abort then has another cause.
         (vec![now(false)], Status::Finished, "ended before: FINISHED"),
         (vec![now(false)], Status::Aborted, "ended before: ABORTED"),
-        // The answer to the cancel was lost: it may have been ours.
+        // The response to the cancel was lost; the abort may be its effect.
         (vec![fails(ErrorKind::Disconnected)], Status::Aborted, "cancelled"),
         (vec![fails(ErrorKind::Disconnected)], Status::Finished, "ended before: FINISHED"),
         (vec![fails(ErrorKind::Throttled)], Status::Aborted, "ended before: ABORTED"),
@@ -199,7 +199,7 @@ async fn a_cancel_without_an_answer_is_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn held_questions_that_are_lost_on_the_way_are_asked_without_a_wait() {
-    // Something on the way closes every connection after 20 seconds.
+    // The network closes every connection after 20 seconds.
     let cut = Answer { after: secs(20.0), answer: Err(ErrorKind::Disconnected) };
     let told = Told::new([cut.clone(), cut, now(Status::Started), now(Status::Finished)], []);
     let id = StatementId::new("told");
@@ -210,7 +210,7 @@ async fn held_questions_that_are_lost_on_the_way_are_asked_without_a_wait() {
         .iter()
         .map(|asked| match asked {
             Asked::Describe(_, wait) => *wait,
-            Asked::Cancel(_) => panic!("nobody cancels"),
+            Asked::Cancel(_) => panic!("unexpected cancel"),
         })
         .collect();
     assert_eq!(waits, [30, 30, 0, 0]);
@@ -240,7 +240,7 @@ async fn a_statement_that_cannot_be_cancelled_is_said_to_run_on() {
     );
 }
 
-/// Waits for a statement of a told service with this limit and the default grace.
+/// Waits for a statement of a prepared service with this timeout and the default grace time.
 async fn limited_to(limit: f64, told: &Told) -> (Ending, f64) {
     let begun = tokio::time::Instant::now();
     let ending = Wait::new(told, &StatementId::new("told"), &Fixed::new(secs(60.0)))
@@ -250,13 +250,13 @@ async fn limited_to(limit: f64, told: &Told) -> (Ending, f64) {
     (ending, begun.elapsed().as_secs_f64())
 }
 
-/// Started for `running` seconds, one answer a minute, then `ending`.
+/// Returns the responses of a statement that runs for `running` seconds, one a minute, then `ending`.
 fn started(running: f64, ending: Status) -> impl Iterator<Item = Answer<Status>> {
     let polls = (running / 60.0) as usize;
     std::iter::repeat_n(now(Status::Started), polls).chain([now(ending)])
 }
 
-/// A rollback that took longer than a minute used to leave the statement unknown.
+/// Regression: a rollback that took longer than a minute left the statement unknown.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_statement_may_take_as_long_as_it_ran_and_at_least_15_minutes_to_end() {
     for (limit, rolling_back) in [(60.0, 720.0), (7_200.0, 7_020.0)] {
@@ -282,7 +282,7 @@ async fn a_cancellation_that_is_still_pending_after_the_grace_says_so() {
     }
 }
 
-/// Temporary credentials that expired during a long statement used to end its wait.
+/// Regression: temporary credentials that expired during a long statement ended its wait.
 #[tokio::test(start_paused = true)]
 async fn expired_credentials_are_survived_until_they_are_renewed() {
     let expired = || fails(ErrorKind::CredentialsExpired);
@@ -359,7 +359,7 @@ async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
     let told = Told::new([now(Status::Finished)], [now(true)]);
     let id = StatementId::new("told");
     let strategy = Fixed::new(secs(10.0));
-    // Over for long, and finished: not cancelled.
+    // The statement finished long after its timeout; it is not cancelled.
     let wait = Wait::new(&told, &id, &strategy).with_limit(secs(60.0)).attached_after(secs(7_200.0));
     let ending = wait.until_ended(&mut Effort::default()).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
@@ -377,14 +377,14 @@ async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
 
 #[tokio::test(start_paused = true)]
 async fn the_last_second_before_a_deadline_is_not_a_busy_loop() {
-    // A long poll holds for whole seconds only; asking on without a wait would spin until the deadline.
+    // A long poll lasts whole seconds; polling without a wait would spin until the deadline.
     let told = Told::new([after(30.0, Status::Started), now(Status::Started)], [now(true)]);
     let id = StatementId::new("told");
     let strategy = LongPoll::default();
     let wait = Wait::new(&told, &id, &strategy).with_limit(secs(30.5)).with_grace(secs(5.0));
     let _ = wait.until_ended(&mut Effort::default()).await;
     assert!(told.asked().len() < 20, "{:?}", told.asked());
-    // Nor is a strategy without pauses.
+    // A strategy without pauses does not spin either.
     let told = Told::new([now(Status::Started)], [now(true)]);
     let strategy = Fixed::new(Duration::ZERO);
     let wait = Wait::new(&told, &id, &strategy).with_limit(secs(1.0)).with_grace(secs(0.1));

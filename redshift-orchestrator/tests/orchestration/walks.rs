@@ -1,4 +1,4 @@
-//! Drawn pipelines against a naive model of what should become of each step, and when.
+//! Random pipelines, compared with a naive model of the result and the times of each step.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use redshift_orchestrator::{
     pipeline::{OnFailure, Step},
 };
 
-/// A step of a drawn pipeline.
+/// A step of a random pipeline.
 #[derive(Debug)]
 struct Drawn {
     after: Vec<usize>,
     on_failure: OnFailure,
     fails: bool,
     seconds: u64,
-    /// Longer than its step may take: it is cancelled then.
+    /// `true` if the step takes longer than its timeout and is cancelled.
     times_out: bool,
 }
 
@@ -56,7 +56,7 @@ async fn run(concurrency: usize, steps: &[Drawn]) -> Report {
     builder.build().unwrap().run(&orchestrator, Run::new("r")).await.unwrap()
 }
 
-/// What becomes of the steps where none stops the run: no matter in which order they run.
+/// Returns the expected results if no step stops the run. They do not depend on the order of execution.
 fn model(steps: &[Drawn]) -> Vec<&'static str> {
     let mut statuses: Vec<&'static str> = Vec::new();
     for drawn in steps {
@@ -75,7 +75,7 @@ fn model(steps: &[Drawn]) -> Vec<&'static str> {
     statuses
 }
 
-/// When a step that ran began and ended.
+/// Returns the begin and end of each step that ran.
 fn times(report: &Report) -> Vec<Option<(Duration, Duration)>> {
     let of = |step: &redshift_orchestrator::pipeline::StepReport| {
         step.last_attempt().map(|attempt| (attempt.started, attempt.ended))
@@ -92,7 +92,7 @@ fn check_times(seed: u64, concurrency: usize, steps: &[Drawn], report: &Report) 
         let earlier = steps[number].after.iter().filter_map(|earlier| times[*earlier]);
         let ready = earlier.map(|(_, ended)| ended).max().unwrap_or_default();
         assert!(ready <= begun, "seed {seed}: s{number} did not wait");
-        // It waited for a place if it waited longer than for those before it.
+        // It waited for a permit if it waited longer than for its dependencies.
         let full = |at: Duration| running(at) >= concurrency;
         let just_before = begun.saturating_sub(Duration::from_millis(1));
         assert!(begun == ready || full(just_before), "seed {seed}: s{number} waited for nothing");

@@ -1,4 +1,4 @@
-//! An SDK client whose connector is a closure: no sockets, and the clock may be paused.
+//! An SDK client whose connector is a closure: it needs no sockets, and the clock may be paused.
 
 use std::{fmt, sync::Arc};
 
@@ -16,7 +16,7 @@ use hyper::{Request, Response};
 
 type Answer = dyn Fn(Request<Bytes>) -> BoxFuture<'static, Option<Response<Bytes>>> + Send + Sync;
 
-/// Hands requests to a closure; `None` is a connection that closes.
+/// Passes requests to a closure; `None` is a closed connection.
 #[derive(Clone)]
 struct Connector(Arc<Answer>);
 
@@ -48,7 +48,7 @@ impl HttpClient for Connector {
     }
 }
 
-/// A configuration of the SDK whose requests go to `answer`.
+/// Returns a configuration of the SDK whose requests go to `answer`.
 pub(crate) fn sdk_config(
     answer: impl Fn(Request<Bytes>) -> BoxFuture<'static, Option<Response<Bytes>>> + Send + Sync + 'static,
 ) -> SdkConfig {

@@ -1,4 +1,4 @@
-//! A journal whose process dies while it writes.
+//! A journal whose process dies during an append.
 
 use std::sync::{
     Arc,
@@ -12,7 +12,7 @@ use redshift_orchestrator::{
 };
 use tokio::sync::Notify;
 
-/// Dies at one of its appends: for a statement these are the intent, the id and the ending.
+/// Dies at one of its appends. For a statement, these are the intent, the id and the ending.
 #[derive(Debug)]
 pub(crate) struct Dying<J> {
     inner: J,
@@ -22,8 +22,8 @@ pub(crate) struct Dying<J> {
 }
 
 impl<J: Journal> Dying<J> {
-    /// Dies at append number `death`, counted from 0: before it takes effect, or after it. Notifies the
-    /// waiting task.
+    /// Dies at append number `death`, starting at 0, before or after it takes effect. Notifies the waiting
+    /// task.
     pub(crate) fn at(inner: J, death: usize, after: bool) -> (Self, Arc<Notify>) {
         let dead = Arc::new(Notify::new());
         (Self { inner, left: death.into(), after, dead: dead.clone() }, dead)

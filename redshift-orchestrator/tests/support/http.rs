@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server on loopback that a test scripts: it hands every request to a closure and keeps it.
+//! A small scripted HTTP/1.1 server on loopback, which passes every request to a closure and records it.
 
 #![allow(dead_code, reason = "not every test that includes this file uses all of it")]
 
@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A request as it came over the wire.
+/// A request as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -24,12 +24,12 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The value of a header, by its name in lower case.
+    /// Returns the value of a header by its lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The operation of an AWS JSON request, without the service's name.
+    /// Returns the operation of an AWS JSON request, without the service's name.
     pub(crate) fn operation(&self) -> &str {
         self.header("x-amz-target").and_then(|target| target.split('.').nth(1)).unwrap_or_default()
     }
@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-/// What becomes of a request.
+/// Handling of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Answer {
@@ -47,11 +47,11 @@ pub(crate) enum Reply {
         headers: Vec<(&'static str, String)>,
         body: String,
     },
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     HangUp,
-    /// The headers promise a body of which half is sent before the connection is closed.
+    /// Half of the body that the headers announce is sent before the connection is closed.
     HalfABody(String),
-    /// Nothing is sent, and the connection is kept.
+    /// Nothing is sent, and the connection is kept open.
     Silence,
 }
 
@@ -60,7 +60,7 @@ impl Reply {
         Self::Answer { status, headers: Vec::new(), body: body.to_string() }
     }
 
-    /// An error of an AWS JSON service.
+    /// Creates an error of an AWS JSON service.
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
         Self::json(status, serde_json::json!({ "__type": code, "message": message }))
     }
@@ -73,7 +73,7 @@ impl Reply {
     }
 }
 
-/// The server; dropped, it stops.
+/// The server, which stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -98,7 +98,7 @@ impl Server {
         Self { address, requests, task }
     }
 
-    /// A server that gives these replies, one a request, and then hangs up.
+    /// Starts a server that sends these replies, one per request, and then hangs up.
     pub(crate) async fn replying(replies: impl IntoIterator<Item = Reply>) -> Self {
         let mut replies = replies.into_iter().collect::<Vec<_>>().into_iter();
         Self::start(move |_| replies.next().unwrap_or(Reply::HangUp)).await

@@ -1,4 +1,4 @@
-//! The needs of the scenarios in `conformance`, met by a script, for any layer in front of it.
+//! A script that meets the needs of the conformance scenarios, for any layer in front of it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use redshift_orchestrator::{
     conformance::{Fixture, Need},
 };
 
-/// A service whose statements take three steps of this length each, except one that takes an hour.
+/// Creates a service whose statements take three phases of this length each, except one that takes an hour.
 pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
     let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
     let mut limits = Limits::default();
@@ -29,7 +29,8 @@ pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
 pub(crate) struct Over<E> {
     pub(crate) executor: E,
     pub(crate) service: LocalExecutor<Scripted>,
-    /// The clock is paused, so hours pass at once. Otherwise they are not waited for.
+    /// `true` if the clock is paused, so that hours pass at once. Otherwise, the scenarios do not wait for
+    /// them.
     pub(crate) is_paused: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `cancel`, beside a process that is at the run and after one that died.
+//! `cancel` while a process runs the run, and after the process died.
 #![cfg(unix)]
 
 use crate::support::{PIPELINE, Stage};

@@ -1,4 +1,4 @@
-//! Bad input: one message, the right exit code, nothing submitted.
+//! Invalid input: one message, the correct exit code, and no submit.
 
 use crate::support::{PIPELINE, Stage};
 
@@ -18,7 +18,7 @@ fn bad_input_is_one_message_and_exit_code_2() {
         (&["validate", "circle.toml"], "the steps wait for each other"),
         (&["validate", "not.json"], "line: 1"),
         (&["validate", "letters.toml"], "line: 1"),
-        (&["run", "load.toml"], "no value to the parameter `cycle`"),
+        (&["run", "load.toml"], "does not set the parameter `cycle`"),
         (&["run", "load.toml", "-p", "cycle=1", "-p", "day=2"], "no parameter `day`"),
         (&["run", "load.toml", "-p", "cycle="], "is empty"),
         (&["run", "load.toml", "-p", "cycle"], "NAME=VALUE"),
@@ -73,7 +73,7 @@ fn a_service_or_journal_that_cannot_be_used_is_exit_code_5() {
     let done = stage.call(&nobody.concat());
     assert_eq!(done.code, Some(1), "the step was certainly not submitted: {done:?}");
     assert!(done.out.contains("not submitted"), "{}", done.out);
-    // What it is about, and why, also in the report.
+    // The message names the subject and the reason; the report contains it, too.
     for said in [&done.out, &done.err] {
         assert!(said.contains("endpoint: http://127.0.0.1:1") && said.contains("refused"), "{said}");
     }

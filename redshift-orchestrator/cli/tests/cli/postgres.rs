@@ -34,7 +34,7 @@ fn what_a_procedure_says_is_seen_while_it_runs_and_a_killed_run_goes_on() {
         ),
     );
     let mut going = stage.start(&["run", "load.toml", "--run-id", &table, "--postgres", &url]);
-    // Heard before it ends.
+    // The message arrives before the statement ends.
     going.until("load  says NOTICE: halfway").signal("KILL");
     assert_eq!(going.done().code, None);
     let done = stage.call(&["resume", "load.toml", "--postgres", &url]);
@@ -50,7 +50,7 @@ fn what_a_procedure_says_is_seen_while_it_runs_and_a_killed_run_goes_on() {
     assert_eq!(count.code, Some(0), "{count:?}");
 }
 
-/// Whether a query gives true, by a pipeline that fails otherwise.
+/// Checks a condition with a pipeline that fails if the condition is false.
 fn check(stage: &Stage, url: &str, id: &str, condition: &str) {
     let text = format!(
         "name = \"check\"\n[[steps]]\nname = \"check\"\nsql = \"DO $$ BEGIN IF NOT ({condition}) THEN RAISE 'it is not so'; END IF; END $$\""

@@ -1,4 +1,4 @@
-//! Runs: to the end, again, killed, settled.
+//! Runs that finish, are repeated, killed or settled.
 
 use crate::support::{PIPELINE, Stage};
 
@@ -46,7 +46,7 @@ fn every_event_is_one_object_a_line() {
     assert_eq!(events, ["submitted 1", "ended 1", "retried 1", "submitted 2", "ended 2"]);
 }
 
-/// Machines read these: a field that is renamed or gone breaks somebody's program.
+/// Programs read these fields; renaming or removing one breaks them.
 #[test]
 fn objects_have_the_fields_that_the_guide_names() {
     let script = "[[statement]]\ncontains = 'two'\nfails = 'ERROR: deadlock detected'";
@@ -101,7 +101,7 @@ fn a_failed_run_goes_on_with_what_did_not_finish() {
     assert!(done.out.contains("ERROR: no such table") && done.out.contains("because of two"), "{}", done.out);
     let status = stage.call(&["status", "load.toml"]);
     assert!(status.out.contains("a  row  failed") && status.out.contains("two/1  failed"), "{}", status.out);
-    // With the parameters that it was begun with.
+    // With the parameters of the first process.
     let done = stage.call(&["resume", "load.toml"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let status = stage.call(&["status", "load.toml", "--run-id", "a", "--json"]).objects().remove(0);
@@ -161,7 +161,7 @@ fn an_unknown_step_is_shown_settled_and_gone_on_from() {
     let mut going = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
     going.until("two  submitted");
     killed(going);
-    // The service forgot everything.
+    // The service has lost all records.
     stage.restart("");
     let done = stage.call(&["resume", "load.toml"]);
     assert_eq!(done.code, Some(3), "{done:?}");

@@ -1,4 +1,5 @@
-//! The JSON Schema of pipeline files: kept in the repository, true of what is read, and of what is refused as far as schemas can.
+//! The JSON Schema of pipeline files: it equals the file in the repository, accepts every valid definition,
+//! and rejects invalid ones as far as schemas can.
 
 use redshift_orchestrator::{
     Pipeline,
@@ -76,7 +77,8 @@ fn what_a_schema_can_tell_is_refused_by_it_too() {
     }
 }
 
-/// What of `value` does not fit `schema`: as much of JSON Schema as ours uses. Another keyword is an error of the test.
+/// Returns the violations of `schema` by `value`, for the part of JSON Schema that the schema uses. Any other
+/// keyword fails the test.
 fn problems(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let Some(schema) = schema.as_object() else {
@@ -154,6 +156,6 @@ fn has_type(value: &Value, name: &Value) -> bool {
         "array" => value.is_array(),
         "object" => value.is_object(),
         "null" => value.is_null(),
-        other => panic!("{other} is no type"),
+        other => panic!("{other} is not a type"),
     }
 }

@@ -1,4 +1,4 @@
-//! Processes of both programs, in a directory of the test's own.
+//! Processes of both programs in a directory for one test.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -16,7 +16,7 @@ pub(crate) struct Stage {
     emulator: Option<Emulator>,
 }
 
-/// `one` before `two`; `two` takes what the script says.
+/// `one` runs before `two`; the script determines the duration of `two`.
 pub(crate) const PIPELINE: &str = r#"
 name = "row"
 [parameters.cycle]
@@ -35,7 +35,7 @@ sql = "UPDATE three SET classified = 1"
 after = ["two"]
 "#;
 
-/// What a process left behind.
+/// Output of a process.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: Option<i32>,
@@ -44,13 +44,13 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// Standard output, an object a line.
+    /// Returns standard output as one JSON object per line.
     pub(crate) fn objects(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-/// A run under way.
+/// A running process.
 pub(crate) struct Going {
     child: Child,
     err: BufReader<std::process::ChildStderr>,
@@ -58,7 +58,7 @@ pub(crate) struct Going {
 }
 
 impl Stage {
-    /// A pipeline file, and an emulator that does as the script says.
+    /// Creates a pipeline file and an emulator that runs the script.
     pub(crate) fn new(pipeline: &str, script: &str) -> Self {
         let mut stage = Self { directory: tempfile::tempdir().unwrap(), emulator: None };
         stage.write("load.toml", pipeline);
@@ -66,13 +66,13 @@ impl Stage {
         stage
     }
 
-    /// A fresh emulator: it knows nothing of what the one before it ran.
+    /// Starts a new emulator without the records of the previous one.
     pub(crate) fn restart(&mut self, script: &str) {
         self.emulator = None;
         self.emulator = Some(Emulator::scripted(script));
     }
 
-    /// A pipeline file, and an emulator in front of a PostgreSQL server.
+    /// Creates a pipeline file and an emulator in front of a PostgreSQL server.
     pub(crate) fn on_postgres(pipeline: &str, url: &str) -> Self {
         let mut stage = Self::without_emulator(pipeline);
         stage.emulator = Some(Emulator::postgres(url));
@@ -116,14 +116,14 @@ impl Stage {
         Self::done(self.command(arguments))
     }
 
-    /// Runs it where nothing is known of AWS.
+    /// Runs the program without AWS configuration.
     pub(crate) fn call_without_credentials(&self, arguments: &[&str]) -> Done {
         let mut command = self.command(arguments);
         command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", self.directory.path());
         Self::done(command)
     }
 
-    /// Runs it with outputs that nobody reads, and returns its exit code.
+    /// Runs the program with closed outputs. Returns its exit code.
     #[cfg(unix)]
     pub(crate) fn call_unheard(&self, arguments: &[&str]) -> Option<i32> {
         let mut child = self.command(arguments).spawn().unwrap();
@@ -151,7 +151,7 @@ impl Stage {
 }
 
 impl Going {
-    /// Waits for a line on standard error that contains this.
+    /// Waits for a line on standard error that contains this text.
     pub(crate) fn until(&mut self, part: &str) -> &mut Self {
         loop {
             let mut line = String::new();
@@ -163,14 +163,14 @@ impl Going {
         }
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal by name.
     pub(crate) fn signal(&mut self, name: &str) -> &mut Self {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
         self
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) fn done(mut self) -> Done {
         let mut out = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
@@ -179,7 +179,7 @@ impl Going {
     }
 }
 
-/// A file of the repository.
+/// Returns the path of a file in the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }

@@ -1,4 +1,4 @@
-//! Everything that is told to `tracing`, at any level.
+//! Captures all output of `tracing` at any level.
 
 use std::{
     fmt::{Debug, Write},
@@ -13,14 +13,14 @@ use tracing::{
 
 static SAID: Mutex<String> = Mutex::new(String::new());
 
-/// Begins to listen, once for all tests of this process.
+/// Starts capturing, once for all tests of this process.
 pub(crate) fn listen() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| tracing::subscriber::set_global_default(Listener).unwrap());
 }
 
-/// What was said since the process began: by anybody, at any level, but for the AWS SDK's own trace of whole requests and replies, which the
-/// documentation of `DataApiExecutor` warns of.
+/// Returns the output of the process so far at any level, except for the AWS SDK's trace of whole requests
+/// and responses, against which the documentation of `DataApiExecutor` warns.
 pub(crate) fn said() -> String {
     let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     let is_whole_request =

@@ -1,4 +1,4 @@
-//! A pipeline file with a fault in it: the error tells where, and nothing of the SQL.
+//! The error for an invalid pipeline file contains the position, but no SQL.
 
 use redshift_orchestrator::Pipeline;
 

@@ -1,4 +1,4 @@
-//! The program: whatever it prints or writes, with every switch that makes others talkative.
+//! All output of the program, with the most verbose settings.
 
 use std::{path::Path, process::Command};
 
@@ -83,7 +83,7 @@ fn the_program_prints_and_writes_none() {
         ([&["cancel", "p.toml", "--run-id", "a"][..], &at].concat(), 0),
     ] {
         let (found, said) = call(program, directory.path(), &arguments);
-        // What was given is the caller's own.
+        // The arguments are the caller's own.
         search(&arguments[..2].join(" "), &said);
         assert_eq!(found, Some(code), "{arguments:?}: {said}");
     }

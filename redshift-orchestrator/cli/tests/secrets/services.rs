@@ -1,4 +1,4 @@
-//! Statements that run and fail, through the library: errors, outcomes, reports, journals, and what `tracing` hears.
+//! Statements that run and fail in the library: errors, outcomes, reports, journals, and `tracing`.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,7 +19,7 @@ use redshift_orchestrator::{
 
 use crate::{ARN, PIN, SAID, SQL, capture, search};
 
-/// Keeps all that an observer is told.
+/// Records all notifications of an observer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard(pub(crate) Arc<Mutex<String>>);
 
@@ -44,7 +44,7 @@ fn pipeline() -> Pipeline {
         .unwrap()
 }
 
-/// Runs on an executor, and searches everything that comes of it.
+/// Runs statements on an executor, and searches all results.
 async fn run_and_search(what: &str, executor: impl StatementExecutor + 'static) {
     capture::listen();
     let directory = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ async fn the_real_sdk_against_the_emulator() {
     let executor = DataApiExecutor::new(&sdk, target);
     search("Debug of the executor", format!("{executor:?}"));
     run_and_search("the Data API", Traced::new(executor.clone())).await;
-    // What the service refuses.
+    // Statements that the service rejects.
     for refused in [
         Statement::sql(SQL).with_parameter("pin", ""),
         Statement::sql(SQL).with_parameter("nip", PIN),
@@ -119,7 +119,7 @@ async fn the_real_sdk_against_the_emulator() {
     serving.abort();
 }
 
-/// Words that are told as they are, if somebody asks for that.
+/// Texts are passed on unchanged if quotations are enabled.
 #[tokio::test(start_paused = true)]
 async fn quotations_are_told_when_asked_for() {
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script())).with_quotations(true);

@@ -1,4 +1,4 @@
-//! What the library hands out prints no secret.
+//! The library's values print no secret.
 
 use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{

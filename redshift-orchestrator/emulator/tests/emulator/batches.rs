@@ -18,7 +18,7 @@ use crate::support::Served;
 
 const ROWS: i64 = 250;
 
-/// Sales over many pages: every seventh has no coupon, every eleventh an empty one.
+/// Returns sales over many pages: every seventh has no coupon, every eleventh an empty one.
 fn sales() -> LocalExecutor<Scripted> {
     let mut price = Column::new("price", "numeric");
     (price.precision, price.scale) = (Some(20), Some(2));
@@ -113,7 +113,9 @@ async fn the_stream_ends_with_the_error_that_names_row_and_column() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!((whole, error.context("row")), (0, Some("10")), "{error}");
     assert!(
-        error.message().starts_with("column `price` (numeric): `-1000000000000000.00` is no decimal(17, 2)")
+        error
+            .message()
+            .starts_with("column `price` (numeric): `-1000000000000000.00` is not a valid decimal(17, 2)")
     );
     assert!(batches.next().await.is_none());
 }

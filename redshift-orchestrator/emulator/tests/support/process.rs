@@ -1,28 +1,28 @@
-//! The program `redshift-data-emulator`, in a process of its own.
+//! The program `redshift-data-emulator` as a separate process.
 
 use std::{
     io::{BufRead, BufReader},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-/// The program, without arguments.
+/// Returns a command for the program with these arguments.
 pub(crate) fn emulator(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_redshift-data-emulator"));
     command.args(arguments);
     command
 }
 
-/// An emulator that listens. Dropping it kills the process.
+/// A listening emulator. Dropping it kills the process.
 pub(crate) struct Emulator {
     pub(crate) process: Child,
-    /// Its output from now on.
+    /// Its further output.
     #[allow(dead_code, reason = "not every test that includes this file reads it")]
     pub(crate) out: BufReader<ChildStdout>,
     pub(crate) url: String,
 }
 
 impl Emulator {
-    /// Starts it, and returns once it listens.
+    /// Starts the emulator, and returns once it listens.
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(process.stdout.take().unwrap());

@@ -1,4 +1,4 @@
-//! Requests to the emulator, several to one.
+//! Requests to the emulator, several per input.
 
 use std::time::Duration;
 
@@ -54,9 +54,9 @@ pub(super) fn feed(data: &[u8]) {
                 .header("content-type", "application/x-amz-json-1.1")
                 .header("x-amz-target", format!("RedshiftData.{operation}"))
                 .body(body);
-            // A name of an operation that no header can have.
+            // The name of the operation is not a valid header.
             let Ok(request) = request else { continue };
-            let answer = emulator.answer(request).await.expect("no fault was asked for");
+            let answer = emulator.answer(request).await.expect("no fault is configured");
             let body: Value = serde_json::from_slice(answer.body()).expect("JSON");
             match answer.status().as_u16() {
                 200 => {}

@@ -69,7 +69,7 @@ rate = 0.5
 "#,
 ];
 
-/// Deeper than any stack, and longer than a seed should be.
+/// Nested deeper than any stack, and therefore too long for a seed.
 pub(super) fn nested() -> impl Iterator<Item = String> {
     ["[", "{ a = ", "[{ a = [", "a.", "\"", "(", "${", "/*"]
         .map(|piece| format!("name = {}", piece.repeat(20_000)))

@@ -1,4 +1,4 @@
-//! Journals, on disk and on object storage, and what the orchestrator does with what they say.
+//! Journals on disk and on object storage, and the orchestrator's reaction to their records.
 
 use std::{io::Write, sync::Arc};
 
@@ -28,7 +28,8 @@ pub(super) const SEEDS: &[&str] = &[
 "#,
 ];
 
-/// Feeds the lines twice: as they are, and with the head and the checksums without which none would be looked at.
+/// Feeds the lines twice: unchanged, and with the head and the checksums without which they would be
+/// rejected.
 pub(super) fn feed(data: &[u8]) {
     feed_as(data, data);
     let mut sealed = Vec::new();
@@ -73,7 +74,8 @@ fn feed_as(data: &[u8], object: &[u8]) {
     });
 }
 
-/// Whatever the journal says, a step runs once at most, and a second look says what the first one said.
+/// Checks that a step runs at most once whatever the journal contains, and that a second call returns the
+/// same outcome as the first.
 async fn reconcile(journal: ObjectStoreJournal) {
     let now = "2026-11-23T07:00:00Z".parse().expect("a time");
     let service = LocalExecutor::scripted(Script::new().starting_at(now));

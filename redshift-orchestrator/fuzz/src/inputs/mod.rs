@@ -1,8 +1,8 @@
-//! What comes from outside, and what is done with it: replies of the service, journals, pipeline files, script and fault files, requests
-//! to the emulator. None of it may cause a panic, an endless loop, or an answer that is not one of those documented.
+//! External inputs: replies of the service, journals, pipeline files, script and fault files, requests to the
+//! emulator. None may cause a panic, an endless loop, or an undocumented response.
 //!
-//! `cargo fuzz` feeds them by coverage (one target each); `tests/fuzz.rs` feeds the same with mutations drawn from seeds, in every test
-//! run.
+//! `cargo fuzz` feeds them by coverage, one target each; `tests/fuzz.rs` feeds mutations drawn from seeds in
+//! every test run.
 
 #[path = "../../../tests/support/connector.rs"]
 mod connector;
@@ -18,7 +18,7 @@ pub use mutate::mutate;
 /// A kind of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// `STATUS OPERATION`, a line end, and the body that the service answers with.
+    /// `STATUS OPERATION`, a line end, and the body of the response.
     ServiceReply,
     /// Lines of a journal.
     Journal,
@@ -26,19 +26,19 @@ pub enum Input {
     Pipeline,
     /// A script or faults, as TOML.
     Script,
-    /// Lines of `OPERATION BODY`; `@1` in a body stands for the id that the first submit was answered with.
+    /// Lines of `OPERATION BODY`; `@1` in a body is replaced by the id of the first submit.
     EmulatorRequest,
 }
 
 impl Input {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 5] =
         [Self::ServiceReply, Self::Journal, Self::Pipeline, Self::Script, Self::EmulatorRequest];
 
-    /// Does with an input what the library does with it.
+    /// Processes an input as the library does.
     ///
     /// # Panics
-    /// When the library does, or breaks a promise.
+    /// Panics if the library does, or if it breaks a promise.
     pub fn feed(self, data: &[u8]) {
         match self {
             Self::ServiceReply => service_reply::feed(data),
@@ -60,7 +60,7 @@ impl Input {
         }
     }
 
-    /// Inputs that are nested deeper than a stack.
+    /// Returns inputs that are nested deeper than a stack.
     pub fn nested() -> impl Iterator<Item = String> {
         let json = ["[", "{\"Sql\":"].map(|piece| format!("ExecuteStatement {}", piece.repeat(20_000)));
         let replies =
@@ -69,7 +69,7 @@ impl Input {
         files::nested().chain(json).chain(replies).chain(lines)
     }
 
-    /// The input of a number: a mutation of a valid one.
+    /// Returns input number `number`: a mutation of a valid one.
     pub fn drawn(self, number: u64) -> Vec<u8> {
         let mut draw = fastrand::Rng::with_seed(number);
         let seeds = self.seeds();
@@ -78,7 +78,7 @@ impl Input {
     }
 }
 
-/// Runs to the end on a clock that takes no time.
+/// Runs a future to its end on a paused clock.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(work)

@@ -1,6 +1,6 @@
-//! Mutations of valid inputs: of their words, numbers, texts and brackets, so that most results get past the parser.
+//! Mutations of words, numbers, texts and brackets of valid inputs, so that most results pass the parser.
 
-/// What stands where something else was expected.
+/// Unexpected values.
 const STRANGE: [&str; 32] = [
     "null",
     "true",
@@ -36,7 +36,7 @@ const STRANGE: [&str; 32] = [
     "'''",
 ];
 
-/// One to six mutations of `input`. Pieces of `other` may come into it.
+/// Applies one to six mutations to `input`. Pieces of `other` may be inserted.
 pub fn mutate(draw: &mut fastrand::Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
     let mut pieces = pieces(input);
     let others = self::pieces(other);
@@ -74,7 +74,7 @@ pub fn mutate(draw: &mut fastrand::Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
                 }
             }
             _ => {
-                // The end of a file that was not written whole, sometimes within a word.
+                // A file that was not written completely, sometimes ending within a word.
                 pieces.truncate(at + 1);
                 let keep = draw.usize(0..=pieces[at].len());
                 pieces[at].truncate(keep);
@@ -84,7 +84,7 @@ pub fn mutate(draw: &mut fastrand::Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
     pieces.concat()
 }
 
-/// Words and numbers, quoted texts, white space, and every other byte for itself.
+/// Splits an input into words and numbers, quoted texts, white space, and single bytes.
 fn pieces(input: &[u8]) -> Vec<Vec<u8>> {
     let class = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'+' | b'.' | b'$' | 128.. => 1,

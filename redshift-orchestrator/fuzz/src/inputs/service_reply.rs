@@ -1,4 +1,4 @@
-//! Replies of the service, through the SDK's own client.
+//! Replies of the service, read by the SDK's client.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -50,7 +50,7 @@ pub(super) const SEEDS: &[&str] = &[
     "200 ListSchemas\n{\"Schemas\":[\"mystore\",\"public\"]}",
 ];
 
-/// The reply that the next requests get.
+/// The reply to the next requests.
 type Reply = Arc<Mutex<(u16, Bytes)>>;
 
 fn executor() -> &'static (DataApiExecutor, Reply) {
@@ -100,7 +100,8 @@ async fn answered(executor: &DataApiExecutor, operation: &str) {
         "ListTables" => drop(executor.tables(&Scope::all(), page).await),
         "DescribeTable" => drop(executor.columns(&Scope::all(), page).await),
         _ => {
-            // The same reply to each of the requests that all rows of a result take. One that names a next page names itself.
+            // Each request for all rows of a result gets the same reply. A page that has a next page is
+            // therefore its own next page.
             drop(executor.describe(&id, None).await);
             drop(executor.rows::<(Option<i64>, String)>(&id).await);
         }

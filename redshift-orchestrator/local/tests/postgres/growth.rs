@@ -1,4 +1,4 @@
-//! A service that runs for weeks: its memory and its tables are bounded, and a listing costs a page.
+//! A service that runs for weeks: its memory and its tables stay bounded, and a listing costs one page.
 
 use std::sync::Arc;
 

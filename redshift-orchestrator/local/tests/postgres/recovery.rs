@@ -222,7 +222,8 @@ async fn killed_again_and_again_every_statement_takes_effect_once() {
     assert!(finished >= 48 - 60 * 4 / 6, "only {finished} of {} finished", statements.len());
 }
 
-/// After a function's parameter was renamed, databases of an earlier version could no longer be started.
+/// Regression: after the parameter of a function was renamed, databases of an earlier version could no longer
+/// be started.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn functions_of_another_version_are_replaced() {

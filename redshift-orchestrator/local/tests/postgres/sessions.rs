@@ -1,4 +1,4 @@
-//! Connections kept between statements.
+//! Connections that are kept between statements.
 
 use std::time::Duration;
 
@@ -86,8 +86,8 @@ async fn a_session_ends_with_its_process() {
     assert_eq!(other.submit(&next, None).await.unwrap_err().kind(), ErrorKind::SessionGone);
 }
 
-/// A statement in a session used to be committed before its end was recorded: a process that died in between
-/// left a statement that took effect and was reported as failed.
+/// Regression: a statement in a session was committed before its end was recorded. If the process died in
+/// between, the statement took effect but was reported as failed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn a_statement_in_a_session_and_its_end_are_one() {
@@ -168,8 +168,8 @@ async fn a_session_whose_connection_breaks_is_gone_and_loses_what_was_not_commit
     assert_eq!(database.effects("lost").await, 0);
 }
 
-/// A submit whose token belonged to another statement kept the connection that it had opened, and an unknown
-/// session was listed.
+/// Regression: a submit whose token belonged to another statement kept the connection that it had opened, and
+/// an unknown session was listed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn a_submit_that_was_another_leaves_no_session_behind() {

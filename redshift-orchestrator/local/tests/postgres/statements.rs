@@ -1,4 +1,4 @@
-//! Statements while the process lives.
+//! Statements while the process is alive.
 
 use std::{sync::Arc, time::Duration};
 
@@ -69,7 +69,7 @@ async fn of_submits_at_the_same_time_as_many_are_taken_as_may_be_active() {
     assert!(refused.iter().all(|error| error.kind() == ErrorKind::TooManyStatements), "{refused:?}");
 }
 
-/// Rows were skipped when a process with larger pages read a result written with smaller ones.
+/// Regression: rows were skipped when a process with larger pages read a result written with smaller ones.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn pages_are_as_they_were_written_whatever_the_limits_are_later() {
@@ -438,8 +438,8 @@ async fn a_copy_through_the_connection_is_refused() {
     assert!(done.error.unwrap().starts_with("ERROR: COPY FROM STDIN"));
 }
 
-/// The end of a statement is written in its transaction. An error there is the statement's failure, and no
-/// reason to run it again.
+/// The end of a statement is written in its transaction. An error of this write is a failure of the
+/// statement, and no reason to run it again.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn what_cannot_be_committed_fails_once_and_at_once() {

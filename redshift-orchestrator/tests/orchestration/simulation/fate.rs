@@ -1,4 +1,4 @@
-//! [`Fate`]: when the process dies.
+//! [`Fate`]: the time of a process's death.
 
 use std::{
     sync::{
@@ -10,30 +10,32 @@ use std::{
 
 use tokio::{sync::Notify, time::sleep};
 
-/// When a process dies, drawn at each of its interactions.
+/// Time of a process's death, drawn at each of its interactions.
 pub(super) struct Fate {
     draw: Mutex<fastrand::Rng>,
     odds: f64,
     journal_fails: bool,
     left: Arc<AtomicU64>,
-    /// A process may also die at a moment that no interaction marks.
+    /// Lifetime of a process that dies between interactions.
     lifetime: Option<Duration>,
-    /// What else the process was about to do, it does not do.
+    /// `true` if the process is dead and must have no further effect.
     dead: AtomicBool,
     bell: Notify,
 }
 
-/// How a process dies at an interaction.
+/// Kind of death at an interaction.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Death {
     Before,
     After,
-    /// The request is on its way, and arrives after this, dead as the process is; of a record, a part is written.
+    /// The request is in flight and arrives after this time, although the process is dead; of a record, a
+    /// part is written.
     Underway(Duration),
 }
 
 impl Fate {
-    /// The fate of a process, of all of which `left` more may die. Unless this may be the last process, its journal may fail.
+    /// Draws the fate of a process; `left` is the remaining number of deaths of all processes. Unless this
+    /// may be the last process, its journal may fail.
     pub(super) fn drawn(draw: &mut fastrand::Rng, left: &Arc<AtomicU64>, last: bool) -> Self {
         Self {
             odds: 0.002 * 10_f64.powf(draw.f64() * 2.0),
@@ -47,7 +49,7 @@ impl Fate {
         }
     }
 
-    /// Runs a life to its end: `None` if that was its death.
+    /// Runs a life to its end. Returns `None` if the process died.
     pub(super) async fn live<T>(&self, life: impl Future<Output = T>) -> Option<T> {
         self.dead.store(false, Ordering::Relaxed);
         tokio::select! {
@@ -84,12 +86,12 @@ impl Fate {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
-    /// Whether the process is dead.
+    /// Returns `true` if the process is dead.
     pub(super) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Relaxed)
     }
 
-    /// Ends with the process's lifetime, if that is when it dies.
+    /// Returns when the process's lifetime ends, if it has one.
     async fn outlived(&self) {
         if let Some(lifetime) = self.lifetime {
             sleep(lifetime).await;
@@ -101,19 +103,19 @@ impl Fate {
         std::future::pending().await
     }
 
-    /// Whether the disk under the journal fails now.
+    /// Returns `true` if the journal's disk fails now.
     pub(super) fn journal_fails(&self) -> bool {
         self.journal_fails && self.draw(|draw| draw.f64()) < self.odds
     }
 
-    /// The process dies here: it is dropped from outside, and goes no further.
+    /// Marks the process as dead and never returns; the future is dropped from outside.
     pub(super) async fn die<T>(&self) -> T {
         self.dead.store(true, Ordering::Relaxed);
         self.bell.notify_one();
         std::future::pending().await
     }
 
-    /// An interaction whose request dies with the process.
+    /// Runs an interaction whose request may die with the process.
     pub(super) async fn meet<T>(&self, interaction: impl Future<Output = T>) -> T {
         match self.death() {
             None => interaction.await,

@@ -1,4 +1,4 @@
-//! [`Evidence`]: what is left of a schedule, held against the promises.
+//! [`Evidence`]: the final state of a schedule, checked against the promises.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use redshift_orchestrator::{
 
 use super::{ours::RUN, schedule::sql_of};
 
-/// What is left of a schedule.
+/// Final state of a schedule.
 pub(super) struct Evidence {
     pub(super) records: Vec<Record>,
     pub(super) accepted: BTreeMap<StatementId, String>,
@@ -24,13 +24,13 @@ pub(super) struct Evidence {
     pub(super) died: u64,
 }
 
-/// 8 and 24 hours less the orchestrator's margin, and its patience less a last pause.
+/// 8 and 24 hours less the orchestrator's safety margin, and its retry timeout less the last pause.
 const TOKENS_FADE: Duration = Duration::from_secs(27_900);
 const RECORDS_FADE: Duration = Duration::from_secs(85_500);
 const PATIENCE: Duration = Duration::from_secs(14 * 60);
 
 impl Evidence {
-    /// The number of unknown statements, or the promise that was broken.
+    /// Returns the number of unknown statements, or the broken promise.
     pub(super) fn judge(&self) -> Result<u64, String> {
         self.no_step_took_effect_twice()?;
         self.no_statement_is_lost()?;
@@ -52,7 +52,7 @@ impl Evidence {
         Ok(())
     }
 
-    /// The last record of every attempt, and when it was first intended.
+    /// Returns the last record of every attempt and the time of its first intent.
     fn attempts(&self) -> BTreeMap<&StepKey, Attempt<'_>> {
         let mut attempts = BTreeMap::new();
         for record in &self.records {
@@ -109,7 +109,8 @@ impl Evidence {
         Ok(())
     }
 
-    /// Each reason needs what the journal's table says: a death or a fault, and the time that went by.
+    /// Checks the reason of every unknown statement against the journal's table: a death or a fault, and the
+    /// elapsed time.
     fn every_unknown_is_justified(&self) -> Result<u64, String> {
         let mut unknown = 0;
         for (key, attempt) in self.attempts() {
@@ -119,7 +120,7 @@ impl Evidence {
             let age = Duration::try_from(age).unwrap_or_default();
             let is = |known: UnknownReason| reason.starts_with(known.as_str());
             let least = if is(UnknownReason::NotCancelled) {
-                // It needs a fault, and no time.
+                // This reason requires a fault, but no elapsed time.
                 if self.faults > 0 { Duration::ZERO } else { Duration::MAX }
             } else if is(UnknownReason::NoAnswer) {
                 PATIENCE

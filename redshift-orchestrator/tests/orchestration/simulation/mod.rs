@@ -1,16 +1,20 @@
-//! Schedules: work, the faults that its requests meet and the deaths of its process, all drawn from one seed, against the promises.
+//! Simulation of schedules: the work, the faults of its requests and the deaths of its process are all drawn
+//! from one seed and checked against the promises.
 //!
-//! The orchestrator and the pipeline are the real ones; the service is the scripted state machine with its tokens, listing and
-//! expiry; between them stand lost requests, lost replies, throttles plain and wrapped, delays and outages; and at every interaction
-//! with service or journal, and at drawn moments between them, the process may die: before, after, with requests still on their way, or with half a
-//! record written. A new process then begins with the same journal, after a pause of milliseconds to days.
+//! The orchestrator and the pipeline are the real ones, and the service is the scripted state machine with
+//! its tokens, listing and expiry. The network between them loses requests and replies, throttles (plain and
+//! wrapped), delays and fails for a while. The process may die at every interaction with the service or the
+//! journal, and at random moments between them: before, after, with requests in flight, or with half a record
+//! written. A new process then begins with the same journal after milliseconds to days.
 //!
-//! After each schedule:
+//! Checks after each schedule:
 //! * **doubled**: no step took effect twice;
-//! * **lost**: every statement that the service accepted has an ending in the journal, the true one, or is unknown;
-//! * **unknown** is justified by what happened.
+//! * **lost**: every statement that the service accepted has its true ending in the journal, or is recorded
+//!   as unknown;
+//! * **unknown**: the events of the schedule justify it.
 //!
-//! [`peers`] play the same schedules by the published rules of other clients; theirs is a count, ours a promise.
+//! [`peers`] run the same schedules by the published rules of other clients. Their doubled and lost
+//! statements are counted; ours must be zero.
 
 use std::fmt;
 
@@ -24,22 +28,22 @@ mod schedule;
 pub(crate) use ours::Flaw;
 use schedule::Schedule;
 
-/// What schedules add up to.
+/// Sums over schedules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Schedules played.
+    /// Number of schedules.
     pub(crate) schedules: u64,
-    /// Statements that the service accepted.
+    /// Number of statements that the service accepted.
     pub(crate) statements: u64,
-    /// Deaths of the process.
+    /// Number of deaths of the process.
     pub(crate) deaths: u64,
-    /// Faults that requests met.
+    /// Number of faults of requests.
     pub(crate) faults: u64,
-    /// Effects of a step beyond its first.
+    /// Number of effects of a step beyond its first.
     pub(crate) doubled: u64,
-    /// Statements whose true ending nobody was told, nor that it is unknown.
+    /// Number of statements for which neither the true ending nor an unknown outcome was reported.
     pub(crate) lost: u64,
-    /// Statements whose fate could not be proved, and that were reported so.
+    /// Number of statements whose outcome was reported as unknown.
     pub(crate) unknown: u64,
 }
 
@@ -56,12 +60,12 @@ impl Tally {
     }
 }
 
-/// A promise that was broken.
+/// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
-    /// The seed that plays it again.
+    /// The seed that replays it.
     pub(crate) seed: u64,
-    /// What happened.
+    /// The violation.
     pub(crate) what: String,
 }
 
@@ -71,12 +75,12 @@ impl fmt::Display for Broken {
     }
 }
 
-/// Plays the schedule of a seed with the orchestrator.
+/// Runs the schedule of a seed with the orchestrator.
 pub(crate) fn play(seed: u64) -> Result<Tally, Broken> {
     play_flawed(seed, None)
 }
 
-/// The same, with an orchestrator that is broken on purpose: the judge must see it.
+/// Runs the schedule with a deliberately broken orchestrator, which the judge must detect.
 pub(crate) fn play_flawed(seed: u64, flaw: Option<Flaw>) -> Result<Tally, Broken> {
     on_a_clock_of_its_own(seed, ours::play(Schedule::drawn(seed), flaw))
 }

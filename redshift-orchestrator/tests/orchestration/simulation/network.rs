@@ -1,4 +1,4 @@
-//! [`World`] and [`Process`]: the service, the network before it, and those who come by it.
+//! [`World`] and [`Process`]: the service, the network in front of it, and its clients.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,10 @@ use super::{
     schedule::Schedule,
 };
 
-/// Statements by id, with the names that they bear.
+/// Statements by id, with their names.
 type Accepted = BTreeMap<StatementId, String>;
 
-/// The service, and the network before it.
+/// The service and the network in front of it.
 pub(super) struct World {
     pub(super) clock: TokioClock,
     service: LocalExecutor<Scripted>,
@@ -36,7 +36,7 @@ pub(super) struct World {
     accepted: Arc<Mutex<Accepted>>,
     begun: Instant,
     outages: Vec<Range<Duration>>,
-    /// Requests that met an outage, or that took longer than anybody waits.
+    /// Number of requests that met an outage, or that took longer than any timeout.
     lost_on_the_way: AtomicU64,
     draw: Mutex<fastrand::Rng>,
 }
@@ -61,22 +61,22 @@ impl World {
         })
     }
 
-    /// What the service accepted.
+    /// Returns the accepted statements.
     pub(super) fn accepted(&self) -> Accepted {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What took effect.
+    /// Returns the effects.
     pub(super) fn effects(&self) -> Vec<Effect> {
         self.service.effects()
     }
 
-    /// How many faults requests met.
+    /// Returns the number of faults of requests.
     pub(super) fn faults(&self) -> u64 {
         self.network.injected().total() + self.lost_on_the_way.load(Ordering::Relaxed)
     }
 
-    /// Takes a request through an outage, if there is one.
+    /// Passes a request through an outage, if there is one.
     async fn pass<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
         let elapsed = self.begun.elapsed();
         if !self.outages.iter().any(|outage| outage.contains(&elapsed)) {
@@ -98,10 +98,11 @@ fn note(accepted: &Mutex<Accepted>, statement: &Statement, submitted: &Submitted
     accepted.lock().unwrap_or_else(PoisonError::into_inner).insert(submitted.id.clone(), name);
 }
 
-/// A process that may die, as an executor: its requests go through the network to the service.
+/// A process that may die, as an executor: its requests pass through the network to the service.
 ///
-/// A request that was sent belongs to the network. It arrives, and takes effect, also when whoever sent it has dropped its future; when the
-/// process has died before it arrives, the seed decides whether it does. A dead process sends nothing more, and hears nothing more.
+/// A request that was sent belongs to the network. It arrives and takes effect even if its future is dropped.
+/// If the process dies before it arrives, the seed decides. A dead process neither sends requests nor
+/// receives responses.
 pub(super) struct Process {
     pub(super) world: Arc<World>,
     pub(super) fate: Arc<Fate>,
@@ -140,10 +141,10 @@ impl Process {
     }
 }
 
-/// Half of what the orchestrator waits for an answer beyond the time that it asked the service to hold it.
+/// Half of the time for which the orchestrator waits for a response beyond the requested wait.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// How long a request is on its way: mostly milliseconds, at times longer than anybody waits for its answer.
+/// Returns the latency of a request: mostly milliseconds, sometimes longer than any timeout.
 fn way(draw: &mut fastrand::Rng) -> Duration {
     let slowest = if draw.u8(0..32) == 0 { 90_000 } else { 100 };
     Duration::from_millis(draw.u64(0..slowest))

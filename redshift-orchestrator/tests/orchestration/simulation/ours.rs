@@ -1,4 +1,4 @@
-//! The orchestrator plays a schedule: the real one, or one that is broken on purpose.
+//! Runs a schedule with the orchestrator, which may be deliberately broken.
 
 use std::{
     fmt,
@@ -32,18 +32,18 @@ use super::{
 
 pub(super) const RUN: &str = "run";
 
-/// What an orchestrator could do wrong. Each of these breaks a promise, and the judge must say which.
+/// Possible faults of an orchestrator. Each breaks a promise, and the judge must name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    /// Each submit bears a token of its own, as clients have it that leave the token to the SDK.
+    /// Each submit has a new token, as in clients that leave the token to the SDK.
     FreshTokens,
-    /// What one process wrote, the next one does not know.
+    /// The next process does not see the journal of the previous one.
     ForgetfulJournal,
-    /// What is unknown counts as never run, and is submitted again.
+    /// An unknown statement counts as never run, and is submitted again.
     ResubmitsUnknown,
-    /// What has begun counts as done.
+    /// A statement that has started counts as finished.
     HastyReader,
-    /// What is not answered at the first try is unknown.
+    /// A lost response to the first attempt makes the outcome unknown.
     Impatient,
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn play(schedule: Schedule, flaw: Option<Flaw>) -> Result<Tally
         }
         sleep(downtime(&mut draw)).await;
     };
-    // What still runs may still take effect.
+    // Statements that are still running may still take effect.
     sleep(Duration::from_secs(6 * 3_600)).await;
     judged(&world, &disk, report, died)
 }
@@ -130,14 +130,14 @@ fn orchestrator(
 async fn settle_all(orchestrator: &Orchestrator) -> Result<(), String> {
     for entry in orchestrator.journal().run(RUN).await.map_err(|error| error.to_string())? {
         if matches!(entry.standing, Standing::Unknown(_)) {
-            // A journal that fails at this moment is as good as a person who forgot.
+            // A journal that fails at this moment is equivalent to an operator who forgot to settle.
             let _ = orchestrator.settle(&entry.key, Settlement::NeverRan).await;
         }
     }
     Ok(())
 }
 
-/// What outlives a process: lines as a file journal has them.
+/// State that outlives a process: the lines of a file journal.
 #[derive(Clone, Default)]
 struct Disk {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -149,14 +149,14 @@ impl Disk {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The records of whole lines.
+    /// Returns the records of complete lines.
     fn records(&self) -> Result<Vec<Record>, String> {
         let parse = |line: &[u8]| serde_json::from_slice(line).map_err(|error| error.to_string());
         let bytes = self.bytes();
         bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).map(parse).collect()
     }
 
-    /// The journal of the next process. A torn last line is cut off, as a file journal does.
+    /// Opens the journal for the next process. Like a file journal, it removes an incomplete last line.
     async fn open(&self, fate: Arc<Fate>) -> Result<MortalJournal, String> {
         let index = MemoryJournal::new();
         for record in self.records()? {
@@ -170,7 +170,7 @@ impl Disk {
     }
 }
 
-/// A journal in a process that may die, on a disk that may fail.
+/// Journal in a process that may die, on a disk that may fail.
 struct MortalJournal {
     disk: Disk,
     index: MemoryJournal,
@@ -189,7 +189,7 @@ impl MortalJournal {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a drawn part of the line: nothing, some of it, or all of it.
+    /// Writes a random part of the line: nothing, some of it, or all of it.
     fn write_some(&self, line: &[u8]) {
         let length = self.fate.draw(|draw| draw.usize(0..=line.len()));
         self.disk.bytes().extend_from_slice(&line[..length]);
@@ -258,7 +258,7 @@ impl Journal for MortalJournal {
     }
 }
 
-/// An executor that does to the orchestrator what a flaw in it would do.
+/// Executor that simulates a flaw in the orchestrator.
 #[derive(Debug)]
 struct Flawed {
     inner: Process,

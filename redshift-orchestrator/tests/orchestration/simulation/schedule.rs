@@ -1,4 +1,4 @@
-//! [`Schedule`]: what is drawn from a seed before anything runs, the same for everybody who plays it.
+//! [`Schedule`]: the conditions that are drawn from a seed before a run, the same for every client.
 
 use std::{ops::Range, time::Duration};
 
@@ -8,16 +8,16 @@ use redshift_orchestrator::{
     pipeline::{OnFailure, Retry, Step},
 };
 
-/// Work, what the service makes of it, and what happens on the way.
+/// Work, its execution in the service, and the events in the network.
 pub(super) struct Schedule {
     pub(super) seed: u64,
     /// One to five steps.
     pub(super) pipeline: Pipeline,
     pub(super) script: Script,
     pub(super) faults: Faults,
-    /// When the network is down, counted from the beginning.
+    /// Times at which the network is down, counted from the beginning.
     pub(super) outages: Vec<Range<Duration>>,
-    /// How often processes die, at most.
+    /// Maximum number of deaths.
     pub(super) deaths: u64,
 }
 
@@ -29,13 +29,13 @@ impl Schedule {
         Self { seed, pipeline, script, faults, outages, deaths: draw.u64(0..6) }
     }
 
-    /// What is drawn while it is played.
+    /// Returns the random generator for decisions during the run.
     pub(super) fn rng(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed ^ 0x5eed_ed1e_7a1e_0000)
     }
 }
 
-/// The SQL text of the step of this number, by which its effects are known.
+/// Returns the SQL text of a step, which identifies its effects.
 pub(super) fn sql_of(step: &str) -> String {
     format!("SELECT 'step {step}'")
 }
@@ -88,7 +88,7 @@ fn work(draw: &mut fastrand::Rng) -> (Pipeline, Script) {
     (builder.build().expect("a pipeline whose steps come after earlier ones"), script)
 }
 
-/// From 0.1 s to seven minutes, one in eight up to two hours.
+/// Draws a duration: 0.1 s to seven minutes, one in eight up to two hours.
 fn duration(draw: &mut fastrand::Rng) -> Duration {
     let magnitudes = if draw.u8(0..8) == 0 { 4.86 } else { 3.6 };
     Duration::from_secs_f64(0.1 * 10_f64.powf(draw.f64() * magnitudes))
@@ -114,7 +114,7 @@ fn faults(draw: &mut fastrand::Rng) -> Faults {
     faults
 }
 
-/// Mostly none; else one or two, of seconds to hours.
+/// Draws outages: mostly none; otherwise one or two that last seconds to hours.
 fn outages(draw: &mut fastrand::Rng) -> Vec<Range<Duration>> {
     let count = draw.u8(0..8).saturating_sub(5);
     (0..count)
@@ -125,7 +125,8 @@ fn outages(draw: &mut fastrand::Rng) -> Vec<Range<Duration>> {
         .collect()
 }
 
-/// How long nobody runs between two processes: mostly short; sometimes around the 8 and 24 hours that decide what can be proved.
+/// Draws the time between two processes: mostly short; sometimes close to the 8 and 24 hours that decide what
+/// can be proved.
 pub(super) fn downtime(draw: &mut fastrand::Rng) -> Duration {
     let minutes = match draw.u8(0..8) {
         0 => 7 * 60 + draw.u64(0..120),

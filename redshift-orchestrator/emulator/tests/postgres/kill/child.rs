@@ -137,7 +137,7 @@ async fn is_killed() {
 #[derive(Debug)]
 struct End {
     moment: Option<Moment>,
-    /// Gives each submit a new token.
+    /// Uses a new token for each submit.
     flawed: bool,
     interactions: Mutex<u32>,
 }
@@ -177,7 +177,7 @@ impl End {
     }
 }
 
-/// Dies like after `kill -9`.
+/// Dies as if killed by `kill -9`.
 fn die() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()

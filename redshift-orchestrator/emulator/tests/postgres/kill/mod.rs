@@ -105,7 +105,7 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
         }
         runs += 1;
     }
-    // At the very end, so that late effects show too.
+    // The effects are counted at the very end, so that late ones are included.
     let mut ledger = Vec::new();
     for run in (0..runs).map(|run| format!("run-{run}")) {
         let query = "SELECT step, count(*) FROM ledger WHERE run = $1 GROUP BY step ORDER BY step";
@@ -117,7 +117,7 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
 
 const JOURNAL: &str = "journal.jsonl";
 
-/// The journal knows the ending of every statement that the service recorded.
+/// Checks that the journal contains the ending of every statement that the service recorded.
 async fn no_statement_is_lost(played: &Played) {
     let executor = DataApiExecutor::new(&sdk_config(&played.emulator.url), Target::cluster("dwh", "dev"));
     let journal = FileJournal::open(played.directory.path().join(JOURNAL)).unwrap();

@@ -1,4 +1,5 @@
-//! awswrangler: 16 questions, the pauses 0.25 s × 1.5^k; then it raises, and the statement runs on. Nothing is saved.
+//! awswrangler: 16 polls with pauses of 0.25 s × 1.5^k, then an exception, while the statement continues to
+//! run. Nothing is saved.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
-//! Other clients of the service play the same schedules, by their published schedules and rules.
+//! Other clients of the service on the same schedules, modelled by their published rules.
 //!
-//! They are modelled kindly. Whoever starts a peer's processes starts them as often and after the same pauses as ours, remembers
-//! which steps reported success, and never runs those again; so what is doubled or lost here comes from the gap between a submit and that
-//! report. Steps run one after the other, none before those that it comes after are done.
+//! The model favours the peers. Their processes are started as often and after the same pauses as ours; the
+//! starter remembers the steps that reported success and never runs them again. Doubled and lost statements
+//! therefore come only from the gap between a submit and that report. Steps run one after the other in the
+//! order of their dependencies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,24 +28,25 @@ mod plain;
 mod sdk;
 mod step_functions;
 
-/// A client of the service, with its version where it has one.
+/// A client of the service, with its version if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// apache-airflow-providers-amazon 9.39.0, `RedshiftDataOperator(durable=True)`.
     Airflow,
     /// awswrangler 3.17.1, `data_api.redshift`.
     AwsWrangler,
-    /// The reference solution: one Lambda function for submit and status, and a state machine with a Wait of 30 s.
+    /// The reference solution: one Lambda function for submit and status, and a state machine with a Wait of
+    /// 30 s.
     StepFunctions,
-    /// A loop over the Rust SDK with its defaults, asking after 1, 2, 4, … 30 s.
+    /// A loop over the Rust SDK with its defaults, which polls after 1, 2, 4, … 30 s.
     PlainSdk,
 }
 
-/// All of them.
+/// All peers.
 pub(crate) const ALL: [Peer; 4] = [Peer::Airflow, Peer::AwsWrangler, Peer::StepFunctions, Peer::PlainSdk];
 
 impl Peer {
-    /// What a table calls it.
+    /// Returns the name for tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Airflow => "Airflow, durable",
@@ -55,7 +57,7 @@ impl Peer {
     }
 }
 
-/// Plays the schedule of a seed by the rules of a peer, and counts what that costs.
+/// Runs the schedule of a seed by the rules of a peer, and counts the violations.
 pub(crate) fn play(peer: Peer, seed: u64) -> std::result::Result<Tally, Broken> {
     on_a_clock_of_its_own(seed, async { Ok(life(peer, Schedule::drawn(seed)).await) })
 }
@@ -71,7 +73,7 @@ async fn life(peer: Peer, schedule: Schedule) -> Tally {
         let process = Process { world: world.clone(), fate: fate.clone() };
         let run = run(peer, &process, &books, schedule.pipeline.steps());
         let ended = match peer {
-            // The state machine lives on when a function dies.
+            // The state machine survives the death of a function.
             Peer::StepFunctions => Some(run.await),
             _ => fate.live(run).await,
         };
@@ -87,7 +89,7 @@ async fn life(peer: Peer, schedule: Schedule) -> Tally {
     count(&world, &books, died)
 }
 
-/// What outlives the processes of a peer.
+/// State that outlives the processes of a peer.
 #[derive(Default)]
 struct Books(Mutex<Pages>);
 
@@ -95,9 +97,9 @@ struct Books(Mutex<Pages>);
 struct Pages {
     /// Steps that reported success.
     done: BTreeSet<String>,
-    /// The statements of steps, with those peers that write them down.
+    /// Statement ids of steps, for peers that save them.
     ids: BTreeMap<String, StatementId>,
-    /// What was reported of statements.
+    /// Reported statuses of statements.
     told: BTreeMap<StatementId, Status>,
 }
 
@@ -106,7 +108,7 @@ impl Books {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports how a statement ended; and whether its step is done.
+    /// Reports the status of a statement. Returns `true` if its step is done.
     async fn tell(&self, fate: &Fate, step: &Step, id: &StatementId, status: &Status) -> bool {
         let report = async {
             let mut pages = self.open();
@@ -120,7 +122,7 @@ impl Books {
     }
 }
 
-/// Runs the steps that are not done; and whether they all are then.
+/// Runs the steps that are not done. Returns `true` if all steps are done.
 async fn run(peer: Peer, process: &Process, books: &Books, steps: &[Step]) -> bool {
     for step in steps {
         let is_next = {
@@ -130,7 +132,7 @@ async fn run(peer: Peer, process: &Process, books: &Books, steps: &[Step]) -> bo
         if !is_next {
             continue;
         }
-        // An error ends the step, as an exception does; what it says is not what is counted here.
+        // An error ends the step, as an exception does; its text is not counted.
         let _: Result<bool> = match peer {
             Peer::Airflow => airflow::run(process, books, step).await,
             Peer::AwsWrangler => awswrangler::run(process, books, step).await,

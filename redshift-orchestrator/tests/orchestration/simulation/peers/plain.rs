@@ -1,4 +1,4 @@
-//! What one writes over the SDK on a first day: submit, ask with growing pauses, end with the first error.
+//! A simple client over the SDK: submit, poll with growing pauses, stop at the first error.
 
 use std::time::Duration;
 

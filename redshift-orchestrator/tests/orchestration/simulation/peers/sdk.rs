@@ -1,4 +1,5 @@
-//! An AWS SDK: retries of its own, with one client token for all tries of a call and a fresh one for every call.
+//! An AWS SDK: it has retries of its own, uses one client token for all attempts of a call, and a new token
+//! for every call.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Process;
 
-/// A client of an SDK.
+/// Client of an SDK.
 pub(super) struct Client<'a> {
     pub(super) process: &'a Process,
     attempts: u32,
@@ -17,12 +18,12 @@ pub(super) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// botocore's defaults: 5 attempts, a read timeout of 60 s.
+    /// Creates a client with botocore's defaults: 5 attempts, a read timeout of 60 s.
     pub(super) fn boto3(process: &'a Process) -> Self {
         Self { process, attempts: 5, read_timeout: Some(Duration::from_secs(60)) }
     }
 
-    /// The Rust SDK's defaults: 3 attempts, no read timeout.
+    /// Creates a client with the Rust SDK's defaults: 3 attempts, no read timeout.
     pub(super) fn rust(process: &'a Process) -> Self {
         Self { process, attempts: 3, read_timeout: None }
     }
@@ -63,7 +64,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Both SDKs retry broken connections and plain throttles. A throttle that a `ValidationException` wraps is none to them.
+/// Both SDKs retry lost connections and plain throttles, but not a throttle wrapped in a
+/// `ValidationException`.
 fn is_retried(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Disconnected | ErrorKind::NotSent | ErrorKind::ServiceFault => true,

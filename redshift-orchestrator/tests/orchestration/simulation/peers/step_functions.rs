@@ -1,6 +1,7 @@
-//! The reference solution: a Lambda function submits, the state machine waits 30 s and has it ask, until FINISHED or FAILED. The machine
-//! retries what the Lambda service failed at (2 s, doubling, 6 times), not what the function failed at; it ends after 30 minutes and cancels
-//! nothing. What failed is started anew, with its next schedule or by hand.
+//! The reference solution: a Lambda function submits, and the state machine waits 30 s and has the function
+//! poll, until FINISHED or FAILED. The machine retries failures of the Lambda service (2 s, doubling, 6
+//! times), but not failures of the function. It ends after 30 minutes without cancelling. Failed work is
+//! started again by the next schedule or by hand.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ async fn execution(process: &Process, books: &Books, step: &Step) -> Result<bool
     }
 }
 
-/// A task of the state machine. When the function's environment dies, the Lambda service has failed as often as the function has.
+/// Runs a task of the state machine. The death of the function's environment counts as a failure of the
+/// Lambda service.
 async fn invoked<T>(process: &Process, function: impl AsyncFn() -> Result<T>) -> Result<T> {
     let mut pause = Duration::from_secs(2);
     for _ in 0..=6 {
