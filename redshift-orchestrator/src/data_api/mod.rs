@@ -25,7 +25,8 @@
 //! | retries | off | the SDK's retries recognise neither a throttle wrapped in a `ValidationException` nor the three `Active…ExceededException`, and would multiply with those of the layers |
 //!
 //! Region, endpoint, credentials, HTTP client, connect timeout and interceptors are taken from the
-//! [`SdkConfig`].
+//! [`SdkConfig`]. The crate itself contains neither a TLS stack nor a search for credentials: an application
+//! loads the configuration with `aws-config`, whose feature `default-https-client` adds the HTTP client.
 //!
 //! # Errors
 //!
@@ -45,7 +46,6 @@ mod convert;
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
 use aws_sdk_redshiftdata::{
     Client,
     config::{self, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig},
@@ -54,6 +54,7 @@ use aws_sdk_redshiftdata::{
         execute_statement::ExecuteStatementError as ExecuteError,
     },
 };
+use aws_types::SdkConfig;
 
 use self::classify::{Call, Meaning};
 use crate::{
