@@ -92,64 +92,45 @@
 //! `Debug` output, errors, logs or reports, unless [`Orchestrator::with_quotations`] enables them.
 
 mod backoff;
-pub mod catalog;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "data-api")]
 pub mod data_api;
-mod error;
-mod executor;
-mod failure;
 mod identity;
 pub mod journal;
 pub mod layer;
-mod mask;
 mod messages;
 mod observer;
 mod orchestrator;
-mod outcome;
-mod pages;
-mod patience;
 pub mod pipeline;
-mod rows;
+mod redact;
 mod seconds;
+mod service;
 /// Shared with the packages beside this one. Exempt from semver.
 #[doc(hidden)]
 pub mod sql;
-mod statement;
-mod status;
-mod target;
 /// Shared with the packages beside this one. Exempt from semver.
 #[doc(hidden)]
 pub mod toml_text;
 pub mod wait;
 
 pub use backoff::Backoff;
-pub use catalog::Catalog;
 pub use clock::{Clock, SystemClock, TokioClock};
 #[cfg(feature = "data-api")]
 pub use data_api::DataApiExecutor;
-pub use error::{Error, ErrorKind, Result};
-#[cfg(any(test, feature = "mock"))]
-pub use executor::MockStatementExecutor;
-pub use executor::{
-    Description, StatementExecutor, StatementFilter, StatementPage, StatementSummary, SubStatement,
-    Submitted, WaitTime,
-};
-pub use failure::FailureKind;
 pub use identity::{Part, StepKey};
 pub use messages::{Message, Messages, SystemMessages};
 pub use observer::{Observer, Progressed};
-pub use orchestrator::Orchestrator;
-pub use outcome::{Conclusion, Origin, Outcome, Overrun, Unknown, UnknownReason};
+pub use orchestrator::{Conclusion, Orchestrator, Origin, Outcome, Overrun, Unknown, UnknownReason};
 pub use pipeline::{Pipeline, Report, Run};
+#[cfg(any(test, feature = "mock"))]
+pub use service::MockStatementExecutor;
 #[cfg(feature = "arrow")]
-pub use rows::arrow;
-pub use rows::{Column, Field, PageData, ResultPage, StatementExecutorExt};
-pub use statement::{
-    ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, SqlText, Statement,
-    StatementId, Value,
+pub use service::arrow;
+pub use service::{
+    Auth, Catalog, ClientToken, Column, Compute, Description, Error, ErrorKind, ExecutionMode, FailureKind,
+    Field, MAX_BATCH, PageData, PageToken, Parameter, Result, ResultFormat, ResultPage, SessionId, SqlText,
+    Statement, StatementExecutor, StatementExecutorExt, StatementFilter, StatementId, StatementPage,
+    StatementSummary, Status, SubStatement, Submitted, Target, Value, WaitTime, catalog,
 };
-pub use status::Status;
-pub use target::{Auth, Compute, Target};

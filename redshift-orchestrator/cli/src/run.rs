@@ -78,7 +78,7 @@ struct Common {
 
     /// How long to go on submitting while the service throttles or cannot be reached
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
-    patience: Duration,
+    retry_timeout: Duration,
 
     /// How long to wait for a cancelled statement to end, which Redshift rolls back first. As long as it ran, and at
     /// least 15m, unless given
@@ -218,7 +218,7 @@ impl Common {
         let active = observer.active();
         let mut orchestrator =
             Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
-        orchestrator = orchestrator.with_patience(self.patience).with_quotations(self.quotations);
+        orchestrator = orchestrator.with_retry_timeout(self.retry_timeout).with_quotations(self.quotations);
         if let Some(grace) = self.cancel_grace {
             orchestrator = orchestrator.with_cancel_grace(grace);
         }

@@ -49,7 +49,7 @@ impl ServiceOptions {
         Ok(Service { executor, place, messages: Some(messages) })
     }
 
-    /// Asks for credentials at once: a request without them would be tried again for as long as the patience lasts.
+    /// Asks for credentials at once: a request without them would be tried again until the retry timeout.
     async fn with_credentials(&self, sdk: SdkConfig) -> Result<SdkConfig> {
         let found = match sdk.credentials_provider() {
             Some(provider) => {

@@ -15,7 +15,7 @@ use aws_sdk_redshiftdata::{
     operation::RequestId,
 };
 
-use crate::{Auth, Error, ErrorKind, Statement, StatementId, Target, error::causes};
+use crate::{Auth, Error, ErrorKind, Statement, StatementId, Target, service::causes};
 
 /// Classification of a response: the right-hand side of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -59,7 +59,7 @@ use aws_types::SdkConfig;
 use self::classify::{Call, Meaning};
 use crate::{
     Description, Error, ErrorKind, PageToken, Result, ResultFormat, ResultPage, Statement, StatementExecutor,
-    StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime, executor::LISTING_TIMEOUT,
+    StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime, service::LISTING_TIMEOUT,
 };
 
 /// Timeout of one request: the longest long poll (30 s), and time for the network.

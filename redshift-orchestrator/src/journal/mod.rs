@@ -56,7 +56,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClientToken, Error, ErrorKind, FailureKind, Result, StatementId, Status, StepKey, outcome::what_to_check,
+    ClientToken, Error, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
+    orchestrator::what_to_check,
 };
 
 mod file;

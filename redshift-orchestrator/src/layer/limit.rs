@@ -15,8 +15,8 @@ use crate::{
     ClientToken, Column, Description, ErrorKind, PageToken, Result, ResultPage, SessionId, Statement,
     StatementExecutor, StatementFilter, StatementId, StatementPage, StatementSummary, Submitted, WaitTime,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
-    pages::Pages,
-    patience::{bounded, queued},
+    layer::queue_time::{bounded, queued},
+    service::Pages,
 };
 
 /// Delays submits while too many statements of this process are active, or too many sessions open, on a

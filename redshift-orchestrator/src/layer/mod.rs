@@ -34,6 +34,7 @@
 
 mod fleet;
 mod limit;
+pub(crate) mod queue_time;
 mod rate;
 mod retry;
 mod semaphore;

@@ -17,7 +17,7 @@ use crate::{
     Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
-    patience::queued,
+    layer::queue_time::queued,
 };
 
 /// Spreads requests to stay within an account's rates. Each operation has its own rate, and requests are sent

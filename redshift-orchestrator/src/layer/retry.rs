@@ -23,13 +23,13 @@ use crate::{
 pub struct Retry<E> {
     inner: E,
     backoff: Backoff,
-    patience: Duration,
+    retry_timeout: Duration,
 }
 
 impl<E> Retry<E> {
     /// Repeats requests to `inner` for up to five minutes each.
     pub fn new(inner: E) -> Self {
-        Self { inner, backoff: Backoff::default(), patience: Duration::from_secs(300) }
+        Self { inner, backoff: Backoff::default(), retry_timeout: Duration::from_secs(300) }
     }
 
     /// Sets the pauses between repetitions.
@@ -42,8 +42,8 @@ impl<E> Retry<E> {
     /// Sets the time for which a request is repeated, counted from its first error. Time in the queue of
     /// another layer is not counted. Default: five minutes.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn with_retry_timeout(mut self, retry_timeout: Duration) -> Self {
+        self.retry_timeout = retry_timeout;
         self
     }
 
@@ -69,7 +69,10 @@ impl<E> Retry<E> {
             };
             let begun: Instant = *failing_since.get_or_insert_with(Instant::now);
             let pause = pauses.after(&error);
-            if !error.kind().is_transient() || !is_safe(&error) || begun.elapsed() + pause > self.patience {
+            if !error.kind().is_transient()
+                || !is_safe(&error)
+                || begun.elapsed() + pause > self.retry_timeout
+            {
                 return Err(error);
             }
             sleep(pause).await;

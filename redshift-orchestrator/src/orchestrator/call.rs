@@ -17,13 +17,13 @@ use crate::{
     ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome, Overrun,
     Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::age,
-    executor::LISTING_TIMEOUT,
     identity::{is_before, short_digest},
     journal::{Ended, Entry, Event, Standing},
-    mask::Mask,
+    layer::queue_time::bounded,
     messages::reporting,
-    pages::Pages,
-    patience::bounded,
+    redact::Redactor,
+    service::LISTING_TIMEOUT,
+    service::Pages,
     wait::{Cancellation, Effort, Ending, Wait, WaitEvent, is_cancelled},
 };
 
@@ -38,7 +38,7 @@ pub(super) struct Call<'a> {
     started: Instant,
     effort: Effort,
     /// Created when a message about the statement is redacted for the first time.
-    mask: OnceLock<Mask>,
+    redactor: OnceLock<Redactor>,
     /// Time from the start until the service accepted the statement.
     submitted: Option<Duration>,
 }
@@ -69,7 +69,7 @@ impl<'a> Call<'a> {
             turn: None,
             started: Instant::now(),
             effort,
-            mask: OnceLock::new(),
+            redactor: OnceLock::new(),
             submitted: None,
         }
     }
@@ -138,8 +138,8 @@ impl<'a> Call<'a> {
                 Answer::AcceptedUnwritten(error) => return Err(error),
                 Answer::Foreign(error) => return Err(self.foreign(error).await?),
                 Answer::TokenExpired(error) => return Ok(Submission::Unproved(error)),
-                Answer::Failed(error) => match self.mask() {
-                    Some(mask) => mask.apply_to(error),
+                Answer::Failed(error) => match self.redactor() {
+                    Some(redactor) => redactor.apply_to(error),
                     None => error,
                 },
             };
@@ -148,12 +148,12 @@ impl<'a> Call<'a> {
             let pause = pauses.after(&error);
             // The statement's timeout does not limit the time in which to determine whether an earlier submit
             // took effect.
-            let patience = match may_have_taken_effect {
-                true => orchestrator.patience,
-                false => orchestrator.patience.min(self.limit),
+            let retry_timeout = match may_have_taken_effect {
+                true => orchestrator.retry_timeout,
+                false => orchestrator.retry_timeout.min(self.limit),
             };
             let again = error.kind().is_transient()
-                && begun.elapsed() + pause < patience
+                && begun.elapsed() + pause < retry_timeout
                 && self.age(entry) + pause < TOKEN_WINDOW;
             if !again {
                 return Ok(match may_have_taken_effect {
@@ -198,7 +198,7 @@ impl<'a> Call<'a> {
     /// Returns the id of the statement that has the intent's name.
     async fn find(&mut self, entry: &Entry) -> Result<Option<StatementId>> {
         let orchestrator = self.orchestrator;
-        let deadline = Instant::now() + orchestrator.patience;
+        let deadline = Instant::now() + orchestrator.retry_timeout;
         let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
         let filter = StatementFilter::named(&entry.name);
         let (mut found, mut page, mut pages) = (None, None, Pages::default());
@@ -251,12 +251,12 @@ impl<'a> Call<'a> {
         };
         self.turn = None;
         let (orchestrator, key) = (self.orchestrator, self.key);
-        let (cell, statement) = (&self.mask, &self.statement);
-        let mask = move || mask_in(cell, statement, orchestrator);
+        let (cell, statement) = (&self.redactor, &self.statement);
+        let redactor = move || redactor_in(cell, statement, orchestrator);
         let watch = move |event: WaitEvent<'_>| match event {
             WaitEvent::Polled(status) => orchestrator.observe(key, &Progressed::Polled { status }),
             WaitEvent::Survived(error) => {
-                let retold = mask().map(|mask| mask.retold(error));
+                let retold = redactor().map(|redactor| redactor.retold(error));
                 let error = retold.as_ref().unwrap_or(error);
                 orchestrator.observe(key, &Progressed::Survived { error });
             }
@@ -284,7 +284,7 @@ impl<'a> Call<'a> {
             .with_limit(self.limit)
             .with_expected(orchestrator.durations.expected(&key.step))
             .with_watch(&watch)
-            .with_expired_credentials_limit(orchestrator.patience)
+            .with_expired_credentials_limit(orchestrator.retry_timeout)
             .with_before_cancel(&overdue)
             .with_check(&check);
         if let Some(grace) = orchestrator.cancel_grace {
@@ -342,8 +342,9 @@ impl<'a> Call<'a> {
         let (orchestrator, key) = (self.orchestrator.clone(), self.key.clone());
         let (statement, cell) = (self.statement.clone(), OnceLock::new());
         move |message| {
-            let mask = mask_in(&cell, &statement, &orchestrator);
-            let text = mask.map_or_else(|| message.text.clone(), |mask| mask.apply_secrets(&message.text));
+            let redactor = redactor_in(&cell, &statement, &orchestrator);
+            let text = redactor
+                .map_or_else(|| message.text.clone(), |redactor| redactor.apply_secrets(&message.text));
             orchestrator.observe(&key, &Progressed::Message { level: &message.level, text: &text });
         }
     }
@@ -403,18 +404,18 @@ impl<'a> Call<'a> {
 
     fn survived(&mut self, error: &Error) {
         self.effort.survived(error.kind());
-        let retold = self.mask().map(|mask| mask.retold(error));
+        let retold = self.redactor().map(|redactor| redactor.retold(error));
         let error = retold.as_ref().unwrap_or(error);
         self.orchestrator.observe(self.key, &Progressed::Survived { error });
     }
 
     /// Redacts a text of the database or the service.
     fn tell(&self, said: &str) -> String {
-        self.mask().map_or_else(|| said.to_owned(), |mask| mask.apply(said))
+        self.redactor().map_or_else(|| said.to_owned(), |redactor| redactor.apply(said))
     }
 
-    fn mask(&self) -> Option<&Mask> {
-        mask_in(&self.mask, &self.statement, self.orchestrator)
+    fn redactor(&self) -> Option<&Redactor> {
+        redactor_in(&self.redactor, &self.statement, self.orchestrator)
     }
 
     fn age(&self, entry: &Entry) -> Duration {
@@ -458,19 +459,19 @@ fn lost(error: &Error) -> Option<UnknownReason> {
     }
 }
 
-fn mask_in<'m>(
-    cell: &'m OnceLock<Mask>,
+fn redactor_in<'m>(
+    cell: &'m OnceLock<Redactor>,
     statement: &Statement,
     orchestrator: &Orchestrator,
-) -> Option<&'m Mask> {
-    (!orchestrator.quotations).then(|| cell.get_or_init(|| Mask::of(statement)))
+) -> Option<&'m Redactor> {
+    (!orchestrator.quotations).then(|| cell.get_or_init(|| Redactor::of(statement)))
 }
 
 impl Ended {
     /// Returns the part of a description that a journal keeps. The error text is redacted.
     pub fn of(description: &Description) -> Self {
-        Self::told(description, |said| match Mask::of_described(description) {
-            Some(mask) => mask.apply(&said),
+        Self::told(description, |said| match Redactor::of_described(description) {
+            Some(redactor) => redactor.apply(&said),
             None => said,
         })
     }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    Backoff, ClientToken, Clock, Conclusion, Error, ErrorKind, FailureKind, Messages, Observer, Origin,
-    Outcome, Progressed, Result, Statement, StatementExecutor, StatementId, StepKey, SystemClock,
+    Backoff, ClientToken, Clock, Error, ErrorKind, FailureKind, Messages, Observer, Progressed, Result,
+    Statement, StatementExecutor, StatementId, StepKey, SystemClock,
     identity::Namespace,
     journal::{self, Ended, Event, Journal, MemoryJournal, Record, Settlement, Standing},
     observer::Unobserved,
@@ -15,14 +15,18 @@ use crate::{
 
 mod call;
 mod divide;
+mod outcome;
 mod parts;
 mod submit;
 mod turns;
 
 use call::{Call, recorded};
-pub(crate) use divide::{is_done, is_finished};
-pub(crate) use parts::LastPart;
 use turns::Turns;
+
+pub(crate) use divide::{is_done, is_finished};
+pub(crate) use outcome::what_to_check;
+pub use outcome::{Conclusion, Origin, Outcome, Overrun, Unknown, UnknownReason};
+pub(crate) use parts::LastPart;
 
 /// Runs each statement at most once per [`StepKey`], waits for it, and returns an outcome in every case.
 ///
@@ -74,7 +78,7 @@ pub struct Orchestrator {
     observer: Arc<dyn Observer>,
     messages: Option<Arc<dyn Messages>>,
     backoff: Backoff,
-    patience: Duration,
+    retry_timeout: Duration,
     cancel_grace: Option<Duration>,
     durations: Durations,
     cancel_on_drop: bool,
@@ -104,7 +108,7 @@ impl Orchestrator {
             observer: Arc::new(Unobserved),
             messages: None,
             backoff: Backoff::default(),
-            patience: Duration::from_secs(15 * 60),
+            retry_timeout: Duration::from_secs(15 * 60),
             cancel_grace: None,
             durations: Durations::new(),
             cancel_on_drop: false,
@@ -178,8 +182,8 @@ impl Orchestrator {
     /// reached. Default: 15 minutes. A wait for a submitted statement continues until the timeout of the
     /// statement.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn with_retry_timeout(mut self, retry_timeout: Duration) -> Self {
+        self.retry_timeout = retry_timeout;
         self
     }
 
@@ -392,7 +396,7 @@ impl Orchestrator {
     async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<Cancellation> {
         let mut wait = Wait::new(&*self.executor, id, &*self.strategy)
             .with_backoff(self.backoff)
-            .with_expired_credentials_limit(self.patience);
+            .with_expired_credentials_limit(self.retry_timeout);
         if let Some(grace) = self.cancel_grace {
             wait = wait.with_grace(grace);
         }

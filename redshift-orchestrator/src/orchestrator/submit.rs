@@ -8,7 +8,7 @@ use super::Orchestrator;
 use crate::{
     Error, ErrorKind, Result, Statement, StatementId, StepKey,
     journal::{Entry, Event},
-    patience::{GivenUp, Queue},
+    layer::queue_time::{GivenUp, Queue},
 };
 
 /// Timeout of a single request without a wait. After it, the request counts as lost.

@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     Backoff, Description, Error, ErrorKind, FailureKind, Result, StatementExecutor, StatementId, Status,
     WaitTime,
-    patience::{GivenUp, bounded},
+    layer::queue_time::{GivenUp, bounded},
 };
 
 mod durations;

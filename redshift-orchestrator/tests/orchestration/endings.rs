@@ -228,7 +228,7 @@ async fn a_refusal_does_not_hide_what_another_call_was_told() {
             World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(3_600))));
         let faults = Faults::seeded(seed).with(Operation::Submit, Fault::Throttle, 0.6);
         let faulty = Faulty::new(world.service.clone(), faults);
-        let orchestrator = world.over(faulty).with_patience(Duration::from_secs(2));
+        let orchestrator = world.over(faulty).with_retry_timeout(Duration::from_secs(2));
         let key = key();
         let calls = (0..4).map(|_| orchestrator.run(&key, statement(), None));
         // The process dies while the statement runs.

@@ -68,7 +68,7 @@ fn a_service_or_journal_that_cannot_be_used_is_exit_code_5() {
     assert!(done.err.contains("journal: load.toml.journal, line: 1"), "{}", done.err);
     let nobody = [
         &run[..],
-        &["--endpoint-url", "http://127.0.0.1:1", "--patience", "1s", "--journal", "other.journal"],
+        &["--endpoint-url", "http://127.0.0.1:1", "--retry-timeout", "1s", "--journal", "other.journal"],
     ];
     let done = stage.call(&nobody.concat());
     assert_eq!(done.code, Some(1), "the step was certainly not submitted: {done:?}");

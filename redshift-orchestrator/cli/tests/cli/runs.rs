@@ -57,7 +57,8 @@ fn objects_have_the_fields_that_the_guide_names() {
     let stage = Stage::new(&pipeline, script);
     let run = ["run", "load.toml", "--run-id", "a", "-p", "cycle=7", "--json"];
     let mut objects = stage.call(&run).objects();
-    let away = [&run[..3], &["b"], &run[4..], &["--endpoint-url", "http://127.0.0.1:1", "--patience", "1s"]];
+    let away =
+        [&run[..3], &["b"], &run[4..], &["--endpoint-url", "http://127.0.0.1:1", "--retry-timeout", "1s"]];
     objects.extend(Stage::without_emulator(PIPELINE).call(&away.concat()).objects());
     objects.extend(stage.call(&["validate", "load.toml", "--json"]).objects());
     let of_step = |more: &str| format!("at attempt event run step {more}");

@@ -64,8 +64,12 @@ fn the_program_prints_and_writes_none() {
         ([&["resume", "p.toml"][..], &at].concat(), 2),
         ([&["run", "p.toml", "--run-id", "b", "--json", "--messages"][..], &pin, &at].concat(), 1),
         (
-            [&["run", "p.toml"][..], &pin, &["--endpoint-url", "http://127.0.0.1:1", "--patience", "1s"]]
-                .concat(),
+            [
+                &["run", "p.toml"][..],
+                &pin,
+                &["--endpoint-url", "http://127.0.0.1:1", "--retry-timeout", "1s"],
+            ]
+            .concat(),
             1,
         ),
         (

@@ -122,7 +122,7 @@ fn orchestrator(
     };
     let orchestrator = orchestrator.with_clock(world.clock);
     match flaw {
-        Some(Flaw::Impatient) => orchestrator.with_patience(Duration::ZERO),
+        Some(Flaw::Impatient) => orchestrator.with_retry_timeout(Duration::ZERO),
         _ => orchestrator,
     }
 }

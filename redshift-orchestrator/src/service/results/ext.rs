@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use super::{Column, Field, PageData, de};
-use crate::{Error, ErrorKind, Result, ResultPage, StatementExecutor, StatementId, pages::Pages};
+use crate::{Error, ErrorKind, Result, ResultPage, StatementExecutor, StatementId, service::Pages};
 
 /// Convenience methods for callers of any [`StatementExecutor`].
 #[async_trait]

@@ -1,4 +1,4 @@
-//! [`Mask`]: removes SQL and values from texts of the database and the service.
+//! [`Redactor`]: removes SQL and values from texts of the database and the service.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -22,23 +22,23 @@ const LONG: usize = 8;
 ///
 /// Names are kept (`column "discount" does not exist`), because they are needed to correct the statement.
 /// Values of one character are kept, too.
-pub(crate) struct Mask {
+pub(crate) struct Redactor {
     /// Texts that are removed in every case.
     secrets: BTreeSet<String>,
     values: BTreeSet<String>,
     quotations: BTreeSet<Vec<String>>,
 }
 
-impl Mask {
-    /// Creates a mask for texts about this statement.
+impl Redactor {
+    /// Creates a redactor for texts about this statement.
     pub(crate) fn of(statement: &Statement) -> Self {
         let values = statement.parameters().iter().map(|parameter| parameter.value.as_str());
-        let mut mask = Self::new(statement.sqls().iter().map(String::as_str), values);
-        mask.secrets = statement.secrets().iter().filter(|secret| !secret.is_empty()).cloned().collect();
-        mask
+        let mut redactor = Self::new(statement.sqls().iter().map(String::as_str), values);
+        redactor.secrets = statement.secrets().iter().filter(|secret| !secret.is_empty()).cloned().collect();
+        redactor
     }
 
-    /// Creates a mask for texts in this description, if it contains the SQL.
+    /// Creates a redactor for texts in this description, if it contains the SQL.
     pub(crate) fn of_described(description: &Description) -> Option<Self> {
         let subs = description.sub_statements.iter().filter_map(|sub| sub.sql.as_ref());
         let sqls: Vec<_> = description.sql.iter().chain(subs).map(|sql| sql.as_str()).collect();
@@ -47,18 +47,18 @@ impl Mask {
     }
 
     fn new<'a>(sqls: impl Iterator<Item = &'a str>, values: impl Iterator<Item = &'a str>) -> Self {
-        let mut mask = Self {
+        let mut redactor = Self {
             secrets: BTreeSet::new(),
             values: values.map(str::to_owned).collect(),
             quotations: BTreeSet::new(),
         };
         for sql in sqls {
             let words: Vec<_> = words(sql).map(|(word, _)| word.to_owned()).collect();
-            mask.quotations.extend(words.windows(QUOTATION).map(<[String]>::to_vec));
-            mask.add_literals(sql);
+            redactor.quotations.extend(words.windows(QUOTATION).map(<[String]>::to_vec));
+            redactor.add_literals(sql);
         }
-        mask.values.retain(|value| value.chars().nth(1).is_some());
-        mask
+        redactor.values.retain(|value| value.chars().nth(1).is_some());
+        redactor
     }
 
     fn add_literals(&mut self, sql: &str) {
@@ -128,19 +128,19 @@ impl Mask {
 /// Replaces these ranges, which may overlap.
 fn with_gaps(text: &str, mut gaps: Vec<Range<usize>>) -> String {
     gaps.sort_by_key(|gap| gap.start);
-    let (mut masked, mut end) = (String::with_capacity(text.len()), 0);
+    let (mut redacted, mut end) = (String::with_capacity(text.len()), 0);
     for gap in gaps {
         if gap.start >= end {
-            masked.push_str(&text[end..gap.start]);
+            redacted.push_str(&text[end..gap.start]);
             // Adjacent gaps become one.
-            if !masked.ends_with(GAP) {
-                masked.push_str(GAP);
+            if !redacted.ends_with(GAP) {
+                redacted.push_str(GAP);
             }
         }
         end = end.max(gap.end);
     }
-    masked.push_str(&text[end..]);
-    masked
+    redacted.push_str(&text[end..]);
+    redacted
 }
 
 /// Returns the words of a text, separated by white space and without surrounding punctuation, with their
@@ -178,8 +178,8 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
 
-    fn mask() -> Mask {
-        Mask::of(
+    fn redactor() -> Redactor {
+        Redactor::of(
             &Statement::sql(
                 "INSERT INTO mystore.customer (name, ssn) SELECT 'O''Brien', 123456789 WHERE :key = x.y",
             )
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_a_message_quotes_is_taken_out_and_names_stay() {
-        let mask = mask();
+        let redactor = redactor();
         for (text, expected) in [
             ("ERROR: column \"ssn\" does not exist", "ERROR: column \"ssn\" does not exist"),
             ("relation \"mystore.customer\" does not exist", "relation \"mystore.customer\" does not exist"),
@@ -203,24 +203,25 @@ mod tests {
             ("in\n  insert  of a row", "in\n  insert  of a row"),
             ("", ""),
         ] {
-            assert_eq!(mask.apply(text), expected);
+            assert_eq!(redactor.apply(text), expected);
         }
     }
 
     #[test]
     fn what_a_procedure_says_lacks_secrets_only() {
         let statement = Statement::sql("CALL load(:day, :pin)").with_parameter("day", "2025-03-01");
-        let mask = Mask::of(&statement.with_parameter("pin", "4711").with_secret("4711"));
-        assert_eq!(mask.apply_secrets("day 2025-03-01 with 4711"), "day 2025-03-01 with …");
-        assert_eq!(mask.apply("day 2025-03-01 with 4711"), "day … with …");
+        let redactor = Redactor::of(&statement.with_parameter("pin", "4711").with_secret("4711"));
+        assert_eq!(redactor.apply_secrets("day 2025-03-01 with 4711"), "day 2025-03-01 with …");
+        assert_eq!(redactor.apply("day 2025-03-01 with 4711"), "day … with …");
     }
 
     #[test]
     fn the_body_of_a_block_is_sql_too() {
-        let mask = Mask::of(&Statement::sql("DO $x$ BEGIN RAISE 'hidden away'; END $x$"));
-        assert_eq!(mask.apply("ERROR: hidden away [SQLSTATE P0001]"), "ERROR: … [SQLSTATE P0001]");
-        let mask = Mask::of(&Statement::sql("DO $$ BEGIN EXECUTE 'SELECT ''hidden away''::int'; END $$"));
-        assert_eq!(mask.apply("for type integer: \"hidden away\""), "for type integer: \"…\"");
+        let redactor = Redactor::of(&Statement::sql("DO $x$ BEGIN RAISE 'hidden away'; END $x$"));
+        assert_eq!(redactor.apply("ERROR: hidden away [SQLSTATE P0001]"), "ERROR: … [SQLSTATE P0001]");
+        let redactor =
+            Redactor::of(&Statement::sql("DO $$ BEGIN EXECUTE 'SELECT ''hidden away''::int'; END $$"));
+        assert_eq!(redactor.apply("for type integer: \"hidden away\""), "for type integer: \"…\"");
     }
 
     #[test]
@@ -229,22 +230,22 @@ mod tests {
             .with_code("ValidationException")
             .with_context("operation", "ExecuteStatement")
             .with_source("a source with hush-4711-and-more");
-        let masked = mask().apply_to(error);
-        assert_eq!((masked.kind(), masked.code()), (ErrorKind::Invalid, Some("ValidationException")));
+        let redacted = redactor().apply_to(error);
+        assert_eq!((redacted.kind(), redacted.code()), (ErrorKind::Invalid, Some("ValidationException")));
         let printed = "invalid request: no … { operation: ExecuteStatement }\n  caused by: a source with …";
-        assert_eq!(format!("{masked:?}"), printed);
+        assert_eq!(format!("{redacted:?}"), printed);
         let harmless = Error::new(ErrorKind::NotSent, "no way").with_source(std::io::Error::other("port 1"));
-        let same = mask().apply_to(harmless);
+        let same = redactor().apply_to(harmless);
         let source = std::error::Error::source(&same).unwrap();
         assert!(source.is::<std::io::Error>(), "what quotes nothing stays as it is");
     }
 
     #[test]
     fn letters_of_any_length_are_no_problem() {
-        let mask = Mask::of(
+        let redactor = Redactor::of(
             &Statement::sql("SELECT 'Käse für Überflüssige'").with_parameter("a", "日本語のテキスト長い"),
         );
-        assert_eq!(mask.apply("Käse für Überflüssige 日本語のテキスト長い"), "… …");
-        assert_eq!(mask.apply("Käse für Ü"), "…");
+        assert_eq!(redactor.apply("Käse für Überflüssige 日本語のテキスト長い"), "… …");
+        assert_eq!(redactor.apply("Käse für Ü"), "…");
     }
 }

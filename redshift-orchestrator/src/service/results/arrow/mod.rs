@@ -68,7 +68,7 @@ pub use arrow_array;
 pub use arrow_schema;
 
 use self::decode::Decoder;
-use crate::{Column, PageToken, Result, StatementExecutor, StatementId, pages::Pages};
+use crate::{Column, PageToken, Result, StatementExecutor, StatementId, service::Pages};
 
 mod column;
 mod csv;
