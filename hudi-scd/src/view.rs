@@ -357,8 +357,8 @@ impl View {
     }
 }
 
-/// Refuses a table that another writer upgraded since this handle was opened: its timeline is in another
-/// folder now, and it would look empty.
+/// Refuses a table that another writer upgraded since this handle was opened: its timeline is now in another
+/// folder, and it would look empty.
 async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<()> {
     if *table.timeline() != TimelineLayout::Flat {
         return Ok(());
@@ -372,7 +372,7 @@ async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<(
         .with_context("way out", "open the table again"))
 }
 
-/// The timeline with what the archive of layout 2 says of base files that the timeline itself cannot place.
+/// Adds the archive of layout 2 to the timeline, for base files that the timeline itself cannot place.
 async fn with_archived(
     store: &dyn ObjectStore,
     table: &Layout,
@@ -412,22 +412,22 @@ pub(crate) async fn read_commit(
     let path = table.entry_file(entry, State::Completed)?;
     let bytes = storage::read(store, &path).await?;
     if bytes.is_empty() && entry.action == Action::ReplaceCommit {
-        // What it replaced would be rows again.
+        // The file groups that it replaced would become visible again.
         return Err(Error::new(
             ErrorKind::Corrupt,
-            "a replacecommit is empty, and does not tell which file groups it replaced",
+            "a replacecommit is empty, and does not name the file groups that it replaced",
         )
         .with_context("file", &path)
         .with_context(
             "way out",
-            "put the file back from a copy, or delete it: the next write then undoes the commit, as one that died",
+            "restore the file from a copy, or delete it: the next write then undoes the commit as an unfinished one",
         ));
     }
     CommitMetadata::parse(&bytes, &path)
 }
 
-/// Reads the metadata of a completed clean: `None` if the file is empty, as a writer that died or an old Hudi leaves it. Such a
-/// clean cleaned nothing, as in Hudi.
+/// Reads the metadata of a completed clean: `None` if the file is empty, as a dead writer or an old Hudi
+/// leaves it. Such a clean deleted nothing, as in Hudi.
 async fn read_clean(
     store: &dyn ObjectStore,
     table: &Layout,
@@ -441,7 +441,7 @@ async fn read_clean(
     CleanMetadata::decode(&bytes).map(Some).map_err(|error| error.with_context("file", &path))
 }
 
-/// The schema that the newest commit says which says one.
+/// Returns the schema of the newest commit that has one.
 fn latest_schema(written: &Written) -> Result<Option<SchemaRef>> {
     let Some((instant, text)) = written.latest_schema() else { return Ok(None) };
     let named = |error: Error| error.with_context("commit", instant);
@@ -449,8 +449,8 @@ fn latest_schema(written: &Written) -> Result<Option<SchemaRef>> {
     schema::canonical(&found).map(Some).map_err(named)
 }
 
-/// Where the retained window begins, by the last clean that says so, or by one that is under way: it may have
-/// deleted some of its files already.
+/// Returns the beginning of the retained window, from the last clean that records it, or from a clean in
+/// progress, which may already have deleted some of its files.
 async fn earliest_retained(
     store: &dyn ObjectStore,
     table: &Layout,

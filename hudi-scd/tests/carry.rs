@@ -1,4 +1,4 @@
-//! What a merge carries over from the version before, as it is stored: row groups that are too large to be joined.
+//! Parts of the previous version that a merge copies unchanged: row groups that are too large to be joined.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -13,12 +13,12 @@ use arrow::{
 use hudi_scd::{Query, Table, TableDefinition};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-/// More than a group that is joined with others has.
+/// More rows than a group that is joined with others.
 const ROWS: i64 = 40_000;
 
 type Model = BTreeMap<i64, (String, i32, i64, Option<i64>)>;
 
-/// Rows of key, name, ordering and balance; and, if there is one, of a further column.
+/// Rows of key, name, ordering and balance, and optionally a further column.
 fn batch(rows: &Model, with_more: bool) -> RecordBatch {
     let balances = Decimal128Array::from_iter_values(rows.values().map(|row| i128::from(row.2)));
     let mut columns: Vec<(&str, ArrayRef)> = vec![
@@ -72,7 +72,7 @@ async fn a_carried_over_row_group_holds_the_changed_rows_and_the_others() {
     for turn in 1..8_i32 {
         let mut changes = Model::new();
         for id in (0..ROWS).filter(|id| id % 997 == i64::from(turn)) {
-            // One column changes, in turn 2 two of them; in turn 3 rows that are there already get a further column.
+            // One column changes, two of them in turn 2; in turn 3 existing rows get a further column.
             let known = &model[&id];
             let name = if turn == 2 { format!("new name {id}") } else { known.0.clone() };
             with_more |= turn == 3;
@@ -98,7 +98,7 @@ async fn a_carried_over_row_group_holds_the_changed_rows_and_the_others() {
 
         let file = newest(&store, &table).await;
         if turn == 1 {
-            // The names were not written again: the very bytes are there.
+            // The names were copied: the bytes are identical.
             assert_eq!(chunk(&file, "name"), chunk(&previous, "name"));
             assert_eq!(chunk(&file, "balance"), chunk(&previous, "balance"));
             assert_ne!(chunk(&file, "at"), chunk(&previous, "at"));
@@ -115,7 +115,7 @@ async fn newest(store: &Arc<dyn object_store::ObjectStore>, table: &Table) -> by
     store.get(&path).await.unwrap().bytes().await.unwrap()
 }
 
-/// The bytes of a column in the first row group.
+/// Returns the bytes of a column in the first row group.
 fn chunk(file: &bytes::Bytes, column: &str) -> bytes::Bytes {
     let reader = SerializedFileReader::new(file.clone()).unwrap();
     let group = reader.metadata().row_group(0);

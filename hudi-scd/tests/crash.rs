@@ -1,5 +1,5 @@
-//! An operation that dies at any storage call, or of which any call fails, leaves the table as before or as after, and
-//! the next writer repairs it.
+//! An operation that dies at any storage call, or one of whose calls fails, leaves the table as before or as
+//! after, and the next writer repairs it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -21,7 +21,7 @@ use hudi_scd::{Error, ErrorKind, FnClock, Result, RetentionPolicy, Table, TableD
 use object_store::{ObjectStore, ObjectStoreExt};
 use rstest::rstest;
 
-/// Later than everything that was done before: the lease of a dead writer has ended by then.
+/// A time later than all earlier operations, when the lease of a dead writer has expired.
 fn options(day: i8) -> TableOptions {
     let seconds = AtomicI64::new(0);
     let now = move || {
@@ -31,7 +31,7 @@ fn options(day: i8) -> TableOptions {
     TableOptions::new().with_clock(FnClock(now)).with_seed(u64::from(day.unsigned_abs())).with_parallelism(1)
 }
 
-/// What the table lies on.
+/// The storage of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
     Memory,
@@ -60,25 +60,25 @@ async fn sound(table: &Table, what: &str) {
     assert_eq!(table.validate().await.unwrap(), [], "{what}");
 }
 
-/// What happens at a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// The process dies before it takes effect.
     Death,
     /// It fails, and the same handle goes on.
     Error,
-    /// It takes effect, its reply is lost, and the same handle goes on.
+    /// It takes effect, its reply is lost, and the same handle continues.
     LostReply,
     /// It takes effect, and the process dies before the reply.
     DeathBeforeReply,
 }
 
-/// What an operation may say when it was done already.
+/// Returns `true` for the error of an operation that was already done.
 fn was_done(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::InvalidInput)
 }
 
-/// Interrupts an operation at call after call, until it gets through; how many calls it took.
+/// Interrupts an operation at each storage call, until it succeeds; returns the number of calls.
 async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
     let history = on.empty();
     let before = read(&with_history(&history, options(1)).await).await;
@@ -130,7 +130,7 @@ async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
             }
         }
 
-        // The next writer has nothing to write, and repairs what it finds.
+        // The next writer has nothing to write, and repairs the table.
         let next = match (fate, opened) {
             (Fate::Error | Fate::LostReply, Ok(table)) if interrupted => table,
             _ => fresh,
@@ -138,9 +138,9 @@ async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
         next.upsert(&[]).await.unwrap();
         sound(&next, &what).await;
         let now = read(&next).await;
-        // Only a rollback goes on by itself from where it was.
+        // Only a rollback is resumed automatically.
         assert!(now == seen || (now == after && operation == "rollback"), "{what}: the repair changed rows");
-        // What follows does not depend on where exactly it died.
+        // The further operations do not depend on the exact call at which it died.
         let goes_on = !interrupted || calls % 4 == 0;
         if now == before && goes_on {
             let again: Result<()> = carry_out(operation, &next).await;
@@ -152,7 +152,7 @@ async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
             sound(&next, &what).await;
         }
         if !interrupted {
-            // A handle that goes on finds out by itself.
+            // A handle that continues repairs by itself.
             let never = matches!(fate, Fate::Error | Fate::LostReply);
             let commits = WRITES.contains(&operation) && operation != "rollback";
             assert_eq!(unknown > 0, commits && !never, "{operation}, {fate:?}: {unknown} unknown outcomes");
@@ -178,7 +178,7 @@ async fn upkeep_that_dies_leaves_the_rows_as_they_are_and_the_next_write_repairs
     }
 }
 
-/// S3 copies only over what exists, lists in pages, and does not tell whether a deleted key was there.
+/// S3 copies only over an existing file, lists in pages, and does not report whether a deleted key existed.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn on_s3_an_operation_that_is_interrupted_leaves_before_or_after(
@@ -188,7 +188,7 @@ async fn on_s3_an_operation_that_is_interrupted_leaves_before_or_after(
     assert!(interrupted_everywhere(operation, fate, On::S3).await > 15);
 }
 
-/// The writes differ in what they write, not in which calls they do one after the other.
+/// The writes differ in their data, not in their sequence of calls.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_call_that_fails_leaves_a_handle_that_goes_on(
@@ -206,7 +206,8 @@ async fn a_call_that_fails_leaves_a_handle_that_goes_on(
     assert!(interrupted_everywhere(operation, fate, On::Memory).await > 5);
 }
 
-/// A bulk insert looks no key up: done again after a commit that was taken for failed, it would store every row twice.
+/// A bulk insert looks up no keys: repeated after a commit that was reported as failed, it would store every
+/// row twice.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_commit_whose_reply_is_lost_with_its_writer_can_be_settled(
@@ -246,11 +247,11 @@ async fn a_table_that_was_half_created_can_be_created_or_is_one() {
     }
 }
 
-/// Dies while repairing what a dead writer left, at call after call.
+/// Dies while repairing the remains of a dead writer, at each storage call.
 #[tokio::test]
 async fn a_repair_that_dies_is_repaired() {
     let mut store;
-    // As many calls as it takes to have some files written, but not the commit.
+    // Enough calls to write some files, but not the commit.
     let mut calls = 15;
     loop {
         store = memory();
@@ -273,7 +274,7 @@ async fn a_repair_that_dies_is_repaired() {
     let before =
         read(&Table::open_with(store.clone(), "t".into(), options(3).without_lock()).await.unwrap()).await;
     for calls in 0..60 {
-        // One after the other, so without a lock: nobody waits for leases of the dead.
+        // Sequential, and therefore without a lock, so that no lease of a dead writer is waited for.
         let options = || options(4 + (calls / 4) as i8).without_lock();
         let (mortal, _) = Mortal::after(store.clone(), calls, calls % 2 == 0);
         if let Ok(table) = Table::open_with(mortal, "t".into(), options()).await {

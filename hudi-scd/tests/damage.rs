@@ -1,4 +1,4 @@
-//! Files that were damaged: an error that names the file, or the rows as they were; never a panic, never other rows.
+//! Damaged files: an error that names the file, or the original rows; never a panic, never other rows.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +11,7 @@ use futures::{FutureExt, TryStreamExt};
 use hudi_scd::{ErrorKind, Query, RetentionPolicy, Table, TableDefinition};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 
-/// A small table with everything in it: partitions, moves, deletes, cleans, a pending write, an archive.
+/// A small table with partitions, moves, deletes, cleans, a pending write and an archive.
 async fn table() -> Vec<(Path, bytes::Bytes)> {
     let store = memory();
     let schema = schema("id int, day date, at int, name string, amount decimal(12,2)");
@@ -90,8 +90,8 @@ async fn one(files: &[(Path, bytes::Bytes)], rows: &[String], seed: u64, tally: 
         Ok(Ok(read)) => {
             tally.unharmed += 1;
             if name.ends_with(".parquet") && read != rows {
-                // Without checksums a flipped bit in a page may show as another value, which nobody can tell; but no
-                // row is lost for it.
+                // Without checksums a flipped bit in a page may appear as another value, which cannot be
+                // detected, but no row is lost.
                 assert_eq!(read.len(), rows.len(), "seed {seed}: rows are missing for damage in {name}");
             }
         }
@@ -112,13 +112,13 @@ fn tell(error: &hudi_scd::Error, name: &str, seed: u64) {
         ),
         "seed {seed}: {name}: {error:?}"
     );
-    // What a commit says may show in another file: then the commit is named, as an instant.
+    // The contents of a commit may cause an error in another file; the error then names the commit's instant.
     let file = name.rsplit('/').next().unwrap();
     let file = file.strip_suffix(".commit").unwrap_or(file);
     assert!(text.contains(file), "seed {seed}: {name} is not named: {text}");
 }
 
-/// A hundred, or those of the environment: `HUDI_SCD_DAMAGE_SEEDS=17` or `=0..5000`.
+/// Returns a hundred seeds, or those in the environment: `HUDI_SCD_DAMAGE_SEEDS=17` or `=0..5000`.
 fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("HUDI_SCD_DAMAGE_SEEDS") else { return 0..100 };
     let number = |text: &str| text.trim().parse::<u64>().unwrap();
@@ -145,7 +145,7 @@ async fn damage_is_an_error_and_never_a_panic() {
     assert!(tally.refused > 20 && tally.unharmed > 20, "{tally:?}");
 }
 
-/// What a commit replaced would be rows again if its file said nothing, or if another one hid it.
+/// The rows replaced by a commit would reappear if its file were empty, or if another one hid it.
 #[tokio::test]
 async fn an_empty_replacecommit_and_two_commits_of_an_instant_are_named() {
     let columns = common::schema("id int, v string");

@@ -1,4 +1,4 @@
-//! Tables through DataFusion: the same rows as our own reader, less read.
+//! Tables through DataFusion: the same rows as our own reader, with fewer files read.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -66,7 +66,7 @@ async fn gives_the_rows_of_spark_s_tables_as_our_reader_does(
     }
 }
 
-/// Addresses in four partitions, three times upserted.
+/// Creates addresses in four partitions, upserted three times.
 async fn addresses() -> Table {
     let schema = schema("id bigint, country string, day date, city string, at int");
     let definition = TableDefinition::new("address", schema.clone(), ["id"])
@@ -92,7 +92,7 @@ async fn addresses() -> Table {
     table
 }
 
-/// The base files that a query's plan reads.
+/// Returns the base files that a query's plan reads.
 async fn files(frame: &DataFrame) -> usize {
     let plan = frame.clone().create_physical_plan().await.unwrap();
     displayable(plan.as_ref()).indent(true).to_string().matches(".parquet").count()
@@ -182,7 +182,7 @@ async fn the_history_as_of_each_commit_is_the_table_as_of_it() {
     }
 }
 
-/// Statistics leave NaN out, and DataFusion, as Spark, takes it for the greatest of numbers.
+/// Statistics exclude NaN, and DataFusion, like Spark, treats it as the greatest number.
 #[rstest]
 #[case::inserted(&[(1, f64::NAN), (2, 0.5)], &[])]
 #[case::among_what_a_commit_changes(&[(1, 0.1), (2, 0.5), (3, 1.0), (4, 1.0), (5, 1.0)], &[(1, f64::NAN)])]

@@ -1,4 +1,4 @@
-//! A storage that fails now and then costs tries, not rows.
+//! Occasional storage failures cost retries, not rows.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -19,14 +19,14 @@ fn options(begun: Instant, seed: u64) -> TableOptions {
         .with_retention(RetentionPolicy::commits(2))
 }
 
-/// How the changes are written.
+/// The kind of write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Write {
     Upsert,
     BulkInsert,
 }
 
-/// Writes the same changes until they are reported as written, as a caller does.
+/// Writes the same changes until they are reported as written, as a caller would.
 async fn persist(
     store: &Arc<dyn ObjectStore>,
     begun: Instant,
@@ -64,13 +64,13 @@ async fn persist(
                 "seed {seed}: a fault of the storage is told as what it is not: {error:?}"
             ),
         }
-        // The next process comes later.
+        // The next process starts later.
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     panic!("seed {seed}: 200 tries were not enough");
 }
 
-/// A storage that is reached without faults, and the same one with faults.
+/// Returns a storage without faults, and the same storage with faults.
 fn storage(kind: &str, chance: f64, seed: u64) -> [Arc<dyn ObjectStore>; 2] {
     match kind {
         "s3" => {
@@ -113,7 +113,7 @@ async fn survives(kind: &str, seed: u64, chance: f64, write: Write) -> u32 {
         expected.sort();
         assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()), expected, "seed {seed}, round {at}");
     }
-    // The storage is well again: whatever lay around is taken away, and nothing is missing.
+    // The storage no longer fails: the next write removes all remains, and nothing is missing.
     let table = Table::open_with(reliable, "t".into(), options(begun, seed)).await.unwrap();
     let last = batch(&schema, r#"{"at":99,"day":"2026-01-01","id":99}"#);
     table.upsert(&[last]).await.unwrap();

@@ -1,4 +1,4 @@
-//! Tables as other writers left them: of versions 2 to 9, with and without a metadata table.
+//! Tables of other writers: of versions 2 to 9, with and without a metadata table.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -61,7 +61,7 @@ async fn reads_what_spark_reads(
     for (instant, says) in golden.about["expected"]["as_of"].as_object().unwrap() {
         let read_as_of = table.read(Query::as_of(instant.parse().unwrap())).await;
         match says.get("dump") {
-            // Hudi up to 0.13 shows no rows where the files were cleaned; later ones refuse.
+            // Hudi up to 0.13 returns no rows if the files were cleaned; later versions refuse.
             Some(_) if says["rows"] == 0 => {
                 assert_eq!(read_as_of.unwrap_err().kind(), ErrorKind::OutsideRetention);
             }
@@ -72,7 +72,7 @@ async fn reads_what_spark_reads(
             None => assert_eq!(read_as_of.unwrap_err().kind(), ErrorKind::OutsideRetention, "{instant}"),
         }
     }
-    // What a dead writer left is there still.
+    // The remains of a dead writer still exist.
     let left = [Invariant::Pending, Invariant::StrayFile, Invariant::StrayMarker];
     let mut found = table.validate().await.unwrap();
     found.retain(|found| !left.contains(&found.invariant));
@@ -109,7 +109,7 @@ async fn later_versions_are_read_and_not_written(
     assert_eq!(walk(&golden.path("table")), before);
 }
 
-/// In version 8 a commit has two times, and a range of commits goes by the second, as in Hudi 1.x.
+/// In version 8 a commit has two times, and a range of commits uses the second one, as in Hudi 1.x.
 #[tokio::test]
 async fn changes_of_later_versions_go_by_completion_time() {
     let golden = Golden::unpack("v8-1.0");
@@ -153,15 +153,15 @@ async fn the_history_of_a_key_spans_its_versions(#[values("v8-1.0", "v9-1.1", "o
     }
 }
 
-/// A commit that completes after later ones were archived is the first of the active timeline; base files of the archived
-/// ones count, as only the archive can tell.
+/// A commit that completes after later ones were archived is the first one of the active timeline. Base files
+/// of the archived commits count, which only the archive can show.
 #[tokio::test]
 async fn the_archive_tells_which_commits_completed_before_a_slower_one() {
     let golden = Golden::unpack("v8-archived-1.0");
     let timeline = golden.path("table/.hoodie/timeline");
     let count = async || read(&open(&golden).await, Query::snapshot()).await.len();
     let before = count().await;
-    // A file group of a commit that is archived, and one of a commit that never was.
+    // A file group of an archived commit, and one of a commit that never existed.
     let file =
         walk(&golden.path("table")).into_iter().find(|file| file.ends_with("_20261128000216450.parquet"));
     let (archived, never) = ("20261128000149817", "20261128000149999");
@@ -223,7 +223,8 @@ async fn is_written_on_as_it_is_and_its_metadata_table_dropped(
     let listed: Vec<String> = table.metadata_partitions().into_iter().map(str::to_owned).collect();
     let version = table.version();
 
-    // The stored rows again change nothing, and so drop nothing, but for what a dead writer left.
+    // Writing the stored rows again changes nothing, and therefore drops nothing, except the remains of a
+    // dead writer.
     let stored = table.read(Query::snapshot()).await.unwrap();
     let again = table.upsert(&stored).await.unwrap();
     assert_eq!((again.instant, again.unchanged), (None, before.len() as u64), "{again}");
@@ -249,7 +250,7 @@ async fn is_written_on_as_it_is_and_its_metadata_table_dropped(
     assert_eq!(read(&table, Query::snapshot()).await, expected);
     assert_eq!(table.metadata_partitions(), [""; 0]);
     assert_eq!(table.version(), version, "never upgraded by a write");
-    // Readers of version 6 may still be planning with it; before, writers go by the directory.
+    // Readers of version 6 may still be planning with it; before version 6, writers look for the directory.
     let stays = version == hudi_scd::TableVersion::SIX;
     assert_eq!(golden.path("table/.hoodie/metadata").exists(), stays);
     let mut found = table.validate().await.unwrap();
@@ -299,7 +300,8 @@ async fn an_index_that_is_being_built_is_not_written_beside() {
     assert_eq!(properties(&golden), before, "the metadata table is there still");
 }
 
-/// What Spark does between two writes of a handle: a metadata table anew, a stale checksum of Hadoop's, an upgrade.
+/// Spark's changes between two writes of a handle: a new metadata table, a stale checksum of Hadoop's, an
+/// upgrade.
 #[tokio::test]
 async fn each_write_looks_at_the_properties_again() {
     let golden = Golden::unpack("mdt-unpartitioned-0.14");
@@ -325,7 +327,7 @@ async fn each_write_looks_at_the_properties_again() {
     assert_eq!((error.kind(), error.context("to")), (ErrorKind::Conflict, Some("8")), "{error}");
 }
 
-/// Up to version 4 the partition of nulls has another name.
+/// Up to version 4 the partition of nulls has a different name.
 #[rstest]
 #[tokio::test]
 async fn null_partitions_have_the_name_of_the_version(
@@ -354,7 +356,7 @@ async fn null_partitions_have_the_name_of_the_version(
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// Counts calls, and keeps the paths of reads and listings.
+/// Counts calls, and records the paths of reads and listings.
 #[derive(Clone, Debug, Default)]
 struct Calls {
     number: Arc<AtomicUsize>,
@@ -406,7 +408,7 @@ impl common::interposed::Interposer for Calls {
     }
 }
 
-/// A golden table in memory, without its metadata table if it is not wanted.
+/// Loads a golden table into memory, optionally without its metadata table.
 async fn in_memory(golden: &Golden, metadata: bool) -> (Arc<dyn ObjectStore>, Calls) {
     let store = common::memory();
     let root = golden.path("");
@@ -445,8 +447,8 @@ async fn a_metadata_table_costs_readers_nothing_and_the_write_that_drops_it_one_
     assert_eq!(costs[0].1, costs[1].1 + 1, "requests of the write");
 }
 
-/// A writer that dies at any storage call leaves a metadata table that is true, or none: what it listed as it died holds every
-/// change that is visible. Up to version 5 the directory counts too.
+/// A writer that dies at any storage call leaves a correct metadata table, or none: at the time of death it
+/// lists every visible change. Up to version 5 the directory counts too.
 #[rstest]
 #[tokio::test]
 async fn no_death_leaves_a_metadata_table_beside_a_change(
@@ -478,7 +480,7 @@ async fn no_death_leaves_a_metadata_table_beside_a_change(
         let done = written.await.is_ok() && left.load(Ordering::SeqCst) > 0;
         let (after, trusted) = completed().await;
         assert!(after == before || !trusted, "died at call {calls}: {after:?}");
-        // The next writer finishes what is left.
+        // The next writer finishes the rest.
         if whole.delete(&[rows[0].slice(0, 1)]).await.unwrap().instant.is_some() || done {
             assert!(!completed().await.1, "died at call {calls}");
         }
@@ -489,7 +491,8 @@ async fn no_death_leaves_a_metadata_table_beside_a_change(
     }
 }
 
-/// Whatever a file of the later timeline holds, reading the table ends with its rows or with an error that names the file.
+/// With any contents of a file of the later timeline, a read returns the table's rows or an error that names
+/// the file.
 #[tokio::test]
 async fn damage_of_the_later_timeline_is_an_error_and_never_a_panic() {
     let golden = Golden::unpack("v8-archived-1.0");

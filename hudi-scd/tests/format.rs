@@ -1,4 +1,5 @@
-//! The bytes that others read: Parquet schemas, footers and commit metadata are those of Spark's writer.
+//! The bytes that other engines read: Parquet schemas, footers and commit metadata equal those of Spark's
+//! writer.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -59,7 +60,7 @@ fn definition(golden: &Golden) -> TableDefinition {
         .with_partition_fields(fields("partition"))
 }
 
-/// The first commit of a golden table again, by us, in a folder.
+/// Repeats the first commit of a golden table with this crate, in a folder.
 async fn first_commit(golden: &Golden, into: &Path, codec: Codec) -> Table {
     let options = repeatable().with_codec(codec).with_bloom_entries(1000);
     let table = Table::create_with(folder(into), "t".into(), definition(golden), options).await.unwrap();
@@ -113,7 +114,7 @@ async fn commits_say_what_those_of_spark_say(#[values("customer-0.15", "address-
     let ours = tempfile::tempdir().unwrap();
     let table = first_commit(&golden, ours.path(), Codec::Gzip).await;
     let spark = |state: &str| -> Value {
-        // The first commits of a cleaned table may be archived by now; those of these two are not.
+        // The first commits of a cleaned table may be archived; those of these two are not.
         let instant = golden.about["steps"][0]["instants"][0].as_str().unwrap();
         let file = golden.path("table").join(format!(".hoodie/{instant}.{state}"));
         serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
@@ -124,7 +125,7 @@ async fn commits_say_what_those_of_spark_say(#[values("customer-0.15", "address-
     same_commit(&inflight(&golden).await, &spark("inflight"));
 }
 
-/// What our first commit says before it is done: the file is there when the writer has died late enough.
+/// Returns the inflight metadata of our first commit, which remains if the writer dies late enough.
 async fn inflight(golden: &Golden) -> Value {
     for calls in 0.. {
         let store = common::memory();

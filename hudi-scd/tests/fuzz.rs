@@ -1,4 +1,5 @@
-//! The functions behind the targets of cargo-fuzz (`fuzz/`), with bytes from a seed: enough to see that they hold.
+//! The functions behind the targets of cargo-fuzz (`fuzz/`), with bytes from a seed: a quick check that they
+//! do not panic.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,7 +13,7 @@ use entries::sound;
 
 const TRIES: u64 = 60;
 
-/// Sound bytes, and what becomes of them.
+/// Runs a target on valid bytes and on mutations of them.
 fn try_all(target: fn(&[u8]), sound: &[impl AsRef<[u8]>]) {
     for (index, sound) in sound.iter().enumerate() {
         target(sound.as_ref());

@@ -1,4 +1,4 @@
-//! Tables that Spark wrote with Hudi 0.14, 0.15 and 1.0: read, replayed, repaired and written on.
+//! Tables that Spark wrote with Hudi 0.14, 0.15 and 1.0: read, replayed, repaired and written.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -116,12 +116,12 @@ async fn can_be_written_on(
     let table = Table::open_with(golden.store(), "table".into(), options).await.unwrap();
     let before = read(&table, Query::snapshot()).await;
 
-    // The latest rows again: nothing new.
+    // The latest rows again change nothing.
     let stored = table.read(Query::snapshot()).await.unwrap();
     let again = table.upsert(&stored).await.unwrap();
     assert_eq!((again.instant, again.unchanged), (None, before.len() as u64), "{again}");
 
-    // A known key moves on, and a new key comes.
+    // An existing key is updated, and a new key is added.
     let mut known: Value = serde_json::from_str(&before[0]).unwrap();
     let ordering = golden.about["ordering"].as_str().unwrap();
     known[ordering] = "2030-01-01T00:00:00.000000Z".into();

@@ -1,5 +1,5 @@
-//! The key index that is kept on the local disk: the same tables with it and without it, less to read, and nothing that happens to
-//! its files does any harm.
+//! The key index cache on the local disk: identical tables with and without it, fewer reads, and no damage to
+//! its files has any effect.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -23,7 +23,7 @@ fn rows(ids: impl IntoIterator<Item = i64>, at: i64) -> arrow::array::RecordBatc
     common::batch(&common::schema(DDL), &ids.into_iter().map(line).collect::<String>())
 }
 
-/// A table whose handles are as those of new processes.
+/// A table whose handles behave like those of new processes.
 struct Lake {
     store: Arc<dyn ObjectStore>,
     read: Counted,
@@ -64,7 +64,7 @@ impl Lake {
     }
 }
 
-/// What a report counts.
+/// Returns the counts of a report.
 fn counts(report: &CommitReport) -> [u64; 6] {
     [report.inserted, report.updated, report.moved, report.deleted, report.late, report.unchanged]
 }
@@ -83,7 +83,7 @@ async fn the_table_is_the_same_with_a_cache_and_less_of_it_is_read() {
     let (mut read_with, mut read_without) = (0, 0);
     for turn in 0..8_i64 {
         let ids = move || (0..600).filter(move |id| (id * 7 + turn) % 5 == 0);
-        // The third turn is late, the fourth brings what is stored; then keys go, and come again.
+        // The third turn is late, and the fourth repeats the stored rows; then keys are deleted and return.
         let at = [1, 5, 3, 5, 6, 7, 8, 9][turn as usize];
         for lake in [&with, &without] {
             lake.read.lap();
@@ -106,7 +106,7 @@ async fn a_lookup_of_known_files_reads_nothing_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let lake = Lake::new(Some(folder.path())).await;
     lake.upsert(0..900, 5).await;
-    // Late rows: they are looked for, and change nothing.
+    // Late rows are looked up and change nothing.
     assert_eq!(lake.upsert(0..300, 4).await.late, 300);
     lake.read.lap();
     assert_eq!(lake.upsert(300..600, 4).await.late, 300);
@@ -144,11 +144,11 @@ async fn damaged_entries_are_left_out_and_made_anew() {
         assert_eq!(lake.upsert(0..300, 4).await.late, 300, "damage {number}");
         assert_eq!(lake.read.lap(), 0, "damage {number}: made anew");
     }
-    // An entry in the place of that of another file.
+    // An entry in place of another file's.
     fs::copy(&whole[0], &whole[2]).unwrap();
     fs::copy(&whole[1], &whole[3]).unwrap();
     assert_eq!(lake.upsert(0..300, 4).await.late, 300);
-    // A folder that is none.
+    // A folder that does not exist.
     fs::remove_dir_all(folder.path()).unwrap();
     fs::write(folder.path(), "").unwrap();
     assert_eq!(lake.upsert(0..300, 6).await.updated, 300);
@@ -160,7 +160,7 @@ async fn damaged_entries_are_left_out_and_made_anew() {
 #[tokio::test]
 async fn tables_share_a_folder_and_it_stays_small() {
     let folder = tempfile::tempdir().unwrap();
-    // The same instants and file ids, as both are made with the same seed and clock, but other rows.
+    // The instants and file ids are equal, because both use the same seed and clock, but the rows differ.
     let (one, mut other) = (Lake::new(Some(folder.path())).await, Lake::new(Some(folder.path())).await);
     one.upsert(0..900, 5).await;
     other.options = other.options.with_base_url("s3://elsewhere/t");

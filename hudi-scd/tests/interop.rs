@@ -1,7 +1,7 @@
-//! Tables for other engines to read: `scripts/` hand the folder to them and compare.
+//! Tables for other engines: `scripts/` pass the folder to them and compare.
 //!
-//! For each table: `table/`, `about.json` (schema, key, ordering, partition, instants) and the rows that reading it
-//! must give: `expected.jsonl`, and `expected.asof-{instant}.jsonl` for each readable commit.
+//! For each table: `table/`, `about.json` (schema, key, ordering, partition, instants) and the expected rows:
+//! `expected.jsonl`, and `expected.asof-{instant}.jsonl` for each readable commit.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -32,7 +32,8 @@ async fn writes_tables_for_other_engines() {
     }
 }
 
-/// Writes the batches of a golden table, the deletions too, two commits retained where Spark's copy retained two.
+/// Writes the batches of a golden table, including the deletions, with two retained commits if Spark's copy
+/// retained two.
 async fn replay(name: &str, into: &Path) {
     let golden = Golden::unpack(name);
     let fields = |key: &str| -> Vec<String> {

@@ -37,7 +37,7 @@ async fn a_table_partitioned_by_time_is_written_opened_and_written_on() {
         assert!(properties.lines().any(|known| known == line), "{properties}");
     }
     let table = Table::open_with(store, "t".into(), repeatable()).await.unwrap();
-    // 1 moves on into the next month.
+    // Key 1 moves to the next month.
     let report = table.upsert(&[rows(&[r#"{"id":1,"at":1738400000001,"v":"b"}"#])]).await.unwrap();
     assert_eq!((report.moved, report.inserted), (1, 0));
     let groups = table.file_groups().await.unwrap();
@@ -47,7 +47,7 @@ async fn a_table_partitioned_by_time_is_written_opened_and_written_on() {
     assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()).len(), 2);
 }
 
-/// Hudi 0.15 does not write the type of the timestamps down; of texts there is no doubt.
+/// Hudi 0.15 does not store the type of timestamps; for strings it is unambiguous.
 #[tokio::test]
 async fn a_table_that_spark_partitioned_by_time_is_read_and_written_on() {
     let golden = Golden::unpack("timestampkey-0.15");
@@ -55,7 +55,7 @@ async fn a_table_that_spark_partitioned_by_time_is_read_and_written_on() {
         TableOptions::new().with_clock(hudi_scd::FnClock(|| "2026-11-24T00:00:00Z".parse().unwrap()));
     let table = Table::open_with(golden.store(), "table".into(), options).await.unwrap();
     let rows = lines(&table.read(Query::snapshot()).await.unwrap());
-    // Spark shows the folder's name in the place of the column's value.
+    // Spark returns the folder's name instead of the column's value.
     let without_at = |line: &String| {
         let mut row: serde_json::Value = serde_json::from_str(line).unwrap();
         row["at"].take();
@@ -121,7 +121,8 @@ async fn keys_are_found_again_whatever_their_type() {
     }
 }
 
-/// Keys that begin with the name of their own column, as ARNs in a column `arn` do, are not the form of Hudi 0.14.
+/// Keys that begin with the name of their own column, such as ARNs in a column `arn`, are not in the form of
+/// Hudi 0.14.
 #[tokio::test]
 async fn a_value_that_begins_with_its_column_is_a_key_as_it_is() {
     let columns = schema("arn string, account string, region string, tier string, ts bigint");

@@ -1,4 +1,4 @@
-//! Any sequence of writes against a plain map: same rows, same counts, same past, sound files.
+//! Any sequence of writes compared with a plain map: same rows, same counts, same past, valid files.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -27,7 +27,7 @@ enum Step {
     Insert(Vec<Row>),
     Delete(Vec<i32>),
     Overwrite(Vec<Row>),
-    /// Of keys that are not stored: the caller of a bulk insert sees to that.
+    /// Only keys that are not stored, which the caller of a bulk insert must ensure.
     BulkInsert(Vec<Row>),
     /// The handle is dropped and the table opened again.
     Reopen,
@@ -54,11 +54,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a table should be.
+/// The expected table.
 #[derive(Clone, Debug, Default)]
 struct Model {
     rows: BTreeMap<i32, Row>,
-    /// When a key was last deleted, by the ordering column.
+    /// The last deletion of each key, by the ordering column.
     deleted: BTreeMap<i32, i32>,
 }
 
@@ -195,7 +195,7 @@ impl Model {
     }
 }
 
-/// The row of each key that counts.
+/// Returns the winning row of each key.
 fn newest<'a>(rows: &'a [Row], counts: &mut Counts) -> BTreeMap<i32, &'a Row> {
     let mut newest: BTreeMap<i32, &Row> = BTreeMap::new();
     for row in rows {
@@ -231,7 +231,8 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
     if partitioned {
         definition = definition.with_partition_fields(["day"]);
     }
-    // The window is longer than any run: tombstones last. Files of three rows or so are split and filled.
+    // The window is longer than any run, so tombstones are kept. Files of about three rows are split and
+    // filled.
     let mut options = repeatable().with_retention(RetentionPolicy::commits(100));
     if split {
         options = options.with_file_sizes(100, 200);
@@ -252,7 +253,7 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
     for step in steps {
         let (report, expected) = match step {
             Step::Upsert(rows) => {
-                // In two batches, which must not make a difference.
+                // Two batches must give the same result as one.
                 let (first, second) = rows.split_at(rows.len() / 2);
                 let report = table.upsert(&[to_batch(first), to_batch(second)]).await.unwrap();
                 (report, model.write(&rows, false, partitioned))
@@ -294,7 +295,7 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// 64 cases, or as many as `PROPTEST_CASES` says. A failure prints its steps, so nothing is written down.
+/// 64 cases, or the number in `PROPTEST_CASES`. A failure prints its steps, so nothing is stored.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.unwrap_or(64)) }
@@ -314,7 +315,7 @@ proptest! {
     }
 }
 
-/// Each of these is another process as far as the lock can tell.
+/// Each of these is a separate process as far as the lock can detect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_one_table_on_disk_queue_and_lose_nothing() {
     let disk = tempfile::tempdir().unwrap();
@@ -329,7 +330,7 @@ async fn writers_of_one_table_on_disk_queue_and_lose_nothing() {
                 let line = format!(r#"{{"id":{},"at":{at}}}"#, writer * 100 + at);
                 let report = table.upsert(&[batch(&schema, &line)]).await.unwrap();
                 assert_eq!((report.inserted, report.rolled_back), (1, vec![]));
-                // Readers beside the writers: and all of it on any thread.
+                // Readers run concurrently with the writers, on any thread.
                 table.read(Query::snapshot()).await.unwrap();
                 table.history("1").await.unwrap();
                 table.clean().await.unwrap();

@@ -1,4 +1,4 @@
-//! Overwriting partitions, deleting them, and bulk inserts; and what Spark did of that.
+//! Overwriting partitions, deleting them, and bulk inserts, compared with Spark's tables.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -35,7 +35,7 @@ async fn read(table: &Table, query: Query) -> Vec<String> {
     lines(&table.read(query).await.unwrap())
 }
 
-/// Two partitions of two rows.
+/// Creates two partitions of two rows.
 async fn two_partitions(table: &Table) -> CommitReport {
     let first = [row(1, "a", "v1", 5), row(2, "a", "v1", 5), row(3, "b", "v1", 5), row(4, "b", "v1", 5)];
     table.upsert(&[rows(&first)]).await.unwrap()
@@ -45,7 +45,8 @@ async fn two_partitions(table: &Table) -> CommitReport {
 async fn a_partition_gets_other_rows_and_the_past_keeps_the_old_ones() {
     let table = table_in(memory(), repeatable()).await;
     let first = two_partitions(&table).await;
-    // Older than what is stored, and of a key that lives elsewhere: an overwrite is a restatement.
+    // Older than the stored rows, and with a key from another partition: an overwrite ignores ordering
+    // values.
     let new = [row(1, "a", "v2", 1), row(4, "a", "v2", 1), row(9, "a", "v2", 1)];
     let report = table.insert_overwrite(&[rows(&new)]).await.unwrap();
     assert_eq!((report.updated, report.moved, report.inserted, report.overwritten), (1, 1, 1, 1));
@@ -91,7 +92,7 @@ async fn input_that_is_larger_than_memory_overwrites_the_same() {
     assert_eq!(results[0], results[1]);
 }
 
-/// A bulk insert may store a key twice; an overwrite heals that, and counts each row of its input once.
+/// A bulk insert may store a key twice; an overwrite repairs that, and counts each row of its input once.
 #[tokio::test]
 async fn copies_of_a_key_are_one_row_of_the_report() {
     let stored = [row(1, "a", "v1", 5), row(2, "a", "v1", 5), row(3, "b", "v1", 5)];
@@ -161,7 +162,7 @@ async fn replaced_files_are_cleaned_before_their_commit_is_archived() {
     }
     assert!(saw_it_archived);
     assert!(!disk.path().join("t/p=a").exists(), "nothing is left of the partition");
-    // It may come back.
+    // The key may return.
     table.upsert(&[rows(&[row(1, "a", "again", 9)])]).await.unwrap();
     assert_eq!(table.validate().await.unwrap(), []);
 }
@@ -183,11 +184,11 @@ async fn commits_say_what_those_of_spark_say() {
         (ours, content(golden.path("table"), spark, state))
     };
     let (ours, spark) = both(".requested");
-    // But for the sync markers, which Java draws by lot.
+    // Equal except for the sync markers, which are random in Java.
     assert_eq!(ours.len(), spark.len());
     assert_eq!(ours[..ours.len() - 60], spark[..spark.len() - 60]);
     let (ours, spark) = both("");
-    // Of ours the completed file is a copy of the inflight one.
+    // Our completed file is a copy of the inflight one.
     assert_eq!(both(".inflight").0, ours);
     let ours: Value = serde_json::from_slice(&ours).unwrap();
     let spark: Value = serde_json::from_slice(&spark).unwrap();
@@ -228,7 +229,7 @@ async fn a_planned_clustering_is_left_to_the_engine_that_planned_it() {
     assert_eq!(read(&table, Query::snapshot()).await.len(), 7, "reads go on");
 }
 
-/// Later than everything that was done before, so that the lease of the dead has ended.
+/// A time later than all earlier operations, when the lease of a dead writer has expired.
 fn on(day: i8) -> TableOptions {
     let start = jiff::civil::date(2026, 2, day).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
     let seconds = std::sync::atomic::AtomicI64::new(0);

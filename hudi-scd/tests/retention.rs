@@ -1,4 +1,4 @@
-//! What a table keeps, by each policy; cleans that others have begun; what may be read.
+//! The files that a table keeps under each policy; cleans started by other writers; readable instants.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -18,7 +18,7 @@ use hudi_scd::{
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
 
-/// One look at the clock is ten minutes after the last.
+/// Each reading of the clock is ten minutes after the previous one.
 fn options() -> TableOptions {
     let looks = std::sync::atomic::AtomicI64::new(0);
     let now = move || {
@@ -41,7 +41,7 @@ async fn create(store: &Arc<dyn ObjectStore>, options: TableOptions) -> Table {
     Table::create_with(store.clone(), "t".into(), definition, options).await.unwrap()
 }
 
-/// A commit for each number; all write to one file group.
+/// Creates a commit for each number, all in one file group.
 async fn commits(table: &Table, numbers: std::ops::Range<i32>) -> Vec<Instant> {
     let mut instants = Vec::new();
     for at in numbers {
@@ -80,7 +80,7 @@ async fn a_savepoint_is_respected_by_every_policy(#[case] policy: RetentionPolic
     let table = create(&memory(), options).await;
     let mut instants: Vec<Instant> = Vec::new();
     for at in 0..6 {
-        // A commit each half an hour.
+        // A commit every half hour.
         *now.lock().unwrap() += jiff::SignedDuration::from_mins(30);
         instants.push(table.upsert(&[rows(&[row(1, at)])]).await.unwrap().instant.unwrap());
         if at == 1 {
@@ -95,7 +95,7 @@ async fn a_savepoint_is_respected_by_every_policy(#[case] policy: RetentionPolic
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// As in Hudi nothing is deleted while the newest commit is older than the window: nobody knows what a read needs.
+/// As in Hudi nothing is deleted while the newest commit is older than the window.
 #[tokio::test]
 async fn a_table_that_rests_for_longer_than_the_window_keeps_all() {
     let store = memory();
@@ -114,7 +114,7 @@ async fn reads_say_what_they_may_say() {
     let table = create(&memory(), options().with_retention(RetentionPolicy::commits(3))).await;
     let first = commits(&table, 0..3).await;
     let long_ago: Instant = "20200101000000000".parse().unwrap();
-    // Nothing was cleaned: before the first commit there was nothing, and since then everything.
+    // Nothing was cleaned: before the first commit the table was empty, and everything since is readable.
     assert_eq!(read(&table, Query::as_of(long_ago)).await, Vec::<String>::new());
     assert_eq!(read(&table, Query::since(long_ago)).await.len(), 4);
     // Exclusive, inclusive.
@@ -142,7 +142,8 @@ async fn reads_say_what_they_may_say() {
     assert_eq!(read(&table, Query::as_of(later[1])).await.len(), 6);
 }
 
-/// A clean that Spark has planned and not finished goes on under its own instant, from its plan, before anything else.
+/// A clean that Spark planned and did not finish is resumed under its own instant, from its plan, before
+/// anything else.
 #[rstest]
 #[tokio::test]
 async fn a_pending_clean_of_spark_is_finished_first(
@@ -158,7 +159,7 @@ async fn a_pending_clean_of_spark_is_finished_first(
         let table = Table::open_with(golden.store(), "table".into(), options()).await.unwrap();
         table.timeline().await.unwrap().completed(Action::Clean).next_back().unwrap().instant
     };
-    // As if Spark had died before it deleted anything.
+    // Simulates that Spark died before it deleted anything.
     store.delete(&file(last, "")).await.unwrap();
     if state == "requested" {
         store.delete(&file(last, ".inflight")).await.unwrap();

@@ -18,7 +18,7 @@ use hudi_scd::{
 };
 use object_store::ObjectStore;
 
-/// A change: customer, instant, and unless it is a delete, tier (tracked) and phone (not).
+/// A change: customer, instant, and, except for a delete, tier (tracked) and phone (not tracked).
 type Change<'a> = (i64, i64, Option<(&'a str, &'a str)>);
 
 fn batch(changes: &[Change<'_>]) -> RecordBatch {
@@ -60,14 +60,14 @@ fn printed(rows: &RecordBatch) -> String {
     common::lines(std::slice::from_ref(rows)).join("\n")
 }
 
-/// What the history of all these changes has to be.
+/// The expected history of all these changes.
 fn expected(changes: &[Change<'_>]) -> String {
     let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
     let merged = definition().merge(&empty, &[batch(changes)]).unwrap();
     let rows = definition().visible(&merged.upserts).unwrap();
     let ids = rows.column_by_name("customer_id").unwrap().as_primitive::<Int64Type>().clone();
     let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
-    // The rows of a key come in order already.
+    // The rows of a key are already in order.
     order.sort_by_key(|row| ids.value(*row as usize));
     printed(&arrow::compute::take_record_batch(&rows, &arrow::array::UInt32Array::from(order)).unwrap())
 }
@@ -124,7 +124,7 @@ async fn one_commit_writes_the_rows_that_differ_and_no_others() {
     table.apply(&[batch(&[(1, 100, Some(("basic", "1"))), (2, 100, Some(("basic", "2")))])]).await.unwrap();
     let second = table.apply(&[batch(&[(1, 200, Some(("gold", "1")))])]).await.unwrap();
     assert_eq!((second.commit.inserted, second.commit.updated, second.commit.deleted), (1, 1, 0));
-    // The state of 200 turns out to have begun at 150: its row gives way to another one.
+    // The state of 200 in fact began at 150: its row is replaced by another one.
     let third = table.apply(&[batch(&[(1, 150, Some(("gold", "1")))])]).await.unwrap();
     assert_eq!((third.commit.inserted, third.commit.updated, third.commit.deleted), (1, 1, 1));
     assert_eq!(third.counts.removed, 1);
@@ -138,7 +138,7 @@ async fn the_table_says_what_history_it_is() {
     let table = Scd2Table::open(store.clone(), "lake/history".into()).await.unwrap();
     assert_eq!(*table.definition(), definition());
     assert_eq!(printed(&table.rows().await.unwrap()), expected(DAY));
-    // To everybody else it is a table of rows, among them one of a delete that closes nothing visible.
+    // Other readers see a table of rows, including one for a delete that closes nothing visible.
     let plain = Table::open(store.clone(), "lake/history".into()).await.unwrap();
     let rows: usize = plain.read(Query::snapshot()).await.unwrap().iter().map(RecordBatch::num_rows).sum();
     assert!(rows >= table.rows().await.unwrap().num_rows());
@@ -242,8 +242,8 @@ async fn changes_that_died_at_any_call_are_there_as_a_whole_or_not_at_all() {
     }
 }
 
-/// Spark's CREATE TABLE on the folder of a table writes `hoodie.properties` anew, and leaves out what it does not know.
-/// A history that then passed for a plain table would be overwritten by the next upsert.
+/// Spark's CREATE TABLE on the folder of a table rewrites `hoodie.properties` without the properties that it
+/// does not know. If a history then looked like a plain table, the next upsert would overwrite it.
 #[tokio::test]
 async fn a_history_stays_one_though_spark_forgot_its_properties() {
     let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
@@ -260,7 +260,8 @@ async fn a_history_stays_one_though_spark_forgot_its_properties() {
     assert_eq!(again.rows().await.unwrap(), table.rows().await.unwrap());
 }
 
-/// Any order of the same changes, in any batches, makes the same rows in a table too, wherever its partitions put them.
+/// The same changes in any order and any batches give the same rows in a table too, in whatever partitions
+/// they are stored.
 #[tokio::test]
 async fn partitions_follow_the_rows_in_any_order_of_changes() {
     let mut random = fastrand::Rng::with_seed(20);

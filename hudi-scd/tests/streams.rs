@@ -48,7 +48,7 @@ async fn a_stream_of_rows_may_be_left_early_and_tells_its_columns_even_if_there_
     assert_eq!(rows.next().await.unwrap().unwrap().num_rows(), 3);
 }
 
-/// Every write of a table, as lines: what it reported, and the rows after it.
+/// Runs every write of a table; returns its report and the rows after it as lines.
 async fn written(options: TableOptions) -> Vec<String> {
     let schema = schema("id int, day date, at int, v string, _hoodie_is_deleted boolean");
     let definition = TableDefinition::new("t", schema.clone(), ["id"])
@@ -105,10 +105,10 @@ async fn written(options: TableOptions) -> Vec<String> {
 #[tokio::test]
 async fn rows_that_do_not_fit_into_memory_are_written_as_rows_that_do() {
     let in_memory = written(TableOptions::new()).await;
-    // A run every few batches, so that runs are joined, and merged in many chunks.
+    // A run after every few batches, so that runs are joined, and merged in many chunks.
     let spilled = written(TableOptions::new().with_memory_budget(4_000)).await;
     assert_eq!(in_memory, spilled);
-    // And into many files.
+    // The same with many files.
     let split = TableOptions::new().with_memory_budget(30_000).with_file_sizes(1_000, 4_000);
     assert_eq!(in_memory, written(split).await);
 }
@@ -123,7 +123,7 @@ async fn rows_on_the_local_disk_keep_their_places_and_collide_as_rows_in_memory_
         let batches: Vec<_> = rows.iter().map(|row| Ok(batch(&schema, row))).collect();
         stream::iter(batches)
     };
-    // A delete without an ordering value deletes what came before it, and nothing that comes after it.
+    // A delete without an ordering value deletes the rows before it, and none after it.
     let rows = [
         r#"{"a":"x","b":"1","at":5}"#,
         r#"{"a":"y","b":"1","at":5}"#,

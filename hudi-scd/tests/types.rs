@@ -1,4 +1,4 @@
-//! Columns of every type, as Spark writes them and as we do.
+//! Columns of every type, as written by Spark and by this crate.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -16,7 +16,7 @@ use object_store::ObjectStoreExt;
 use parquet::file::metadata::ParquetMetaDataReader;
 use serde_json::Value;
 
-/// Rows by their ids, whatever order their columns have.
+/// Reads rows by id, independent of the order of their columns.
 async fn read(table: &Table) -> Vec<Value> {
     let rows = lines(&table.read(Query::snapshot()).await.unwrap());
     let mut rows: Vec<Value> = rows.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -33,7 +33,7 @@ async fn nested_columns_of_spark_are_read_carried_over_and_written_by_us() {
     let table = Table::open_with(golden.store(), "table".into(), options).await.unwrap();
     let text = std::fs::read_to_string(golden.path("expected.jsonl")).unwrap();
     let mut expected: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // Spark's dump prints a decimal inside of a struct as a number.
+    // Spark's dump prints a decimal inside a struct as a number.
     expected[0]["s"]["y"]["z"] = "1.25".into();
     assert_eq!(read(&table).await, expected);
     assert_eq!(table.validate().await.unwrap(), []);
@@ -42,13 +42,13 @@ async fn nested_columns_of_spark_are_read_carried_over_and_written_by_us() {
     let again = table.upsert(&stored).await.unwrap();
     assert_eq!((again.instant, again.unchanged), (None, 3));
 
-    // One row goes; the others are carried over into a file of ours.
+    // One row is deleted; the others are copied into a file of this crate.
     table.delete(&[common::batch(&common::schema("id int"), r#"{"id":2}"#)]).await.unwrap();
     expected.remove(1);
     assert_eq!(read(&table).await, expected);
     assert_eq!(table.validate().await.unwrap(), []);
 
-    // And all of them written by us.
+    // Then all of them are written by this crate.
     let mut batches = table.read(Query::snapshot()).await.unwrap();
     for batch in &mut batches {
         let index = batch.schema().index_of("ts").unwrap();
@@ -86,7 +86,8 @@ async fn column(table: &Table) -> ArrayRef {
     batches[0].column(0).clone()
 }
 
-/// In a table of ours a timestamp is a moment in microseconds, whatever it came as: that is what every engine reads.
+/// A table of this crate stores a timestamp in microseconds, whatever its original unit, because every engine
+/// reads that.
 #[rstest::rstest]
 #[tokio::test]
 async fn timestamps_of_every_unit_and_zone_come_back_as_the_same_moment(
@@ -138,7 +139,7 @@ async fn created_as(avro: &str) -> (Arc<dyn object_store::ObjectStore>, Table) {
     (store, table)
 }
 
-/// Of other writers there are also milliseconds, and moments without a zone: these are written on as they are.
+/// Other writers also use milliseconds, and timestamps without a zone; these are written unchanged.
 #[rstest::rstest]
 #[case("timestamp-millis", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))]
 #[case("timestamp-micros", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))]
@@ -165,7 +166,7 @@ async fn what_others_say_of_columns_stays_in_commits_and_in_footers() {
     table.upsert(&[one_row(&DataType::Int32, 1)]).await.unwrap();
     assert_eq!(said(&store, &table).await, [avro.to_owned(), with_meta(avro)]);
 
-    // A wider type, and a new column: the rest stays.
+    // A wider type, and a new column: the rest is preserved.
     let wider = with_new_column(&one_row(&DataType::Int64, 1 << 40));
     table.upsert(&[wider]).await.unwrap();
     let evolved = avro
@@ -173,7 +174,7 @@ async fn what_others_say_of_columns_stays_in_commits_and_in_footers() {
         .replace(r#""default":0}]"#, r#""default":0},{"name":"new","type":["null","int"],"default":null}]"#);
     assert_eq!(said(&store, &table).await, [evolved.clone(), with_meta(&evolved)]);
 
-    // What it says has no NULL gets none; a row that deletes need not say more than its key.
+    // A column that is not nullable gets no NULL; a deleting row needs only its key.
     let nothing: ArrayRef = Arc::new(Int64Array::from(vec![None]));
     let id: ArrayRef = Arc::new(Int32Array::from(vec![2]));
     let row = RecordBatch::try_from_iter_with_nullable([("id", id, true), ("c", nothing, true)]).unwrap();
@@ -196,7 +197,7 @@ fn with_new_column(batch: &RecordBatch) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
-/// The schema in the latest commit, and in the footer of its file.
+/// Returns the schema in the latest commit, and in the footer of its file.
 async fn said(store: &Arc<dyn object_store::ObjectStore>, table: &Table) -> [String; 2] {
     let latest = table.timeline().await.unwrap().latest_commit().unwrap();
     let group = table.file_groups().await.unwrap().remove(0);
@@ -219,7 +220,7 @@ fn with_meta(avro: &str) -> String {
     avro.replacen(r#""fields":["#, &format!(r#""fields":[{}"#, meta.concat()), 1)
 }
 
-/// Rows of narrower files are read under the wider type, and rewritten under it.
+/// Rows of narrower files are read with the wider type, and rewritten with it.
 #[tokio::test]
 async fn columns_widen_and_what_does_not_fit_is_an_error_with_column_and_types() {
     let (int, long, float) = (DataType::Int32, DataType::Int64, DataType::Float64);
@@ -249,8 +250,8 @@ async fn columns_widen_and_what_does_not_fit_is_an_error_with_column_and_types()
     assert_eq!((error.kind(), error.context("column")), (ErrorKind::InvalidInput, Some("id")), "{error}");
 }
 
-/// Spark's `ALTER TABLE … RENAME COLUMN` leaves the old name in the base files; the commits then tell columns apart by numbers,
-/// which this crate does not follow. It would show null for every value of the column.
+/// Spark's `ALTER TABLE … RENAME COLUMN` leaves the old name in the base files. The commits then identify
+/// columns by number, which this crate does not support: it would return null for every value of the column.
 #[tokio::test]
 async fn a_table_whose_columns_were_renamed_is_refused() {
     let store = memory();

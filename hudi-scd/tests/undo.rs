@@ -17,7 +17,7 @@ use hudi_scd::{
 };
 use object_store::ObjectStore;
 
-/// Later than everything that was done before: the lease of a dead writer has ended by then.
+/// A time later than all earlier operations, when the lease of a dead writer has expired.
 fn options(day: i8) -> TableOptions {
     let seconds = AtomicI64::new(0);
     let now = move || {
@@ -36,7 +36,7 @@ fn rows(at: i32) -> RecordBatch {
     batch(&schema("id int, day date, at int, _hoodie_is_deleted boolean"), &rows.join("\n"))
 }
 
-/// A table of so many commits, with moves and deletes; and the commits.
+/// Creates a table with a number of commits, including moves and deletes; returns the commits.
 async fn table(store: &Arc<dyn ObjectStore>, commits: i32, policy: RetentionPolicy) -> (Table, Vec<Instant>) {
     let definition = TableDefinition::new("t", rows(0).schema(), ["id"])
         .with_ordering_field("at")
@@ -70,7 +70,7 @@ async fn commit_after_commit_can_be_undone_back_to_the_first() {
     }
     let timeline = table.timeline().await.unwrap();
     assert_eq!((timeline.completed_commits().count(), timeline.completed(Action::Rollback).count()), (0, 6));
-    // What was undone can be done again, the deletions too: nothing remembers them.
+    // The undone operations can be repeated, including the deletions, because nothing records them.
     for at in 0..6 {
         table.upsert(&[rows(at)]).await.unwrap();
     }
@@ -108,7 +108,8 @@ async fn the_latest_commit_is_readable_though_the_window_began_after_it() {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// Dies at call after call; afterwards the table is as before or as after, and the next writer finishes what was begun.
+/// Dies at each storage call; afterwards the table is as before or as after, and the next writer finishes the
+/// rollback.
 #[tokio::test]
 async fn a_rollback_that_dies_at_any_call_leaves_before_or_after() {
     for last_one_counts in [false, true] {
@@ -130,7 +131,7 @@ async fn a_rollback_that_dies_at_any_call_leaves_before_or_after() {
             let seen = read(&table, Query::snapshot()).await;
             assert!(seen == before || seen == after, "call {calls}");
             assert!(seen == after || undone.is_err(), "call {calls}: it said that it was done");
-            // The next writer has nothing to write, and yet finishes it.
+            // The next writer has nothing to write, but finishes it.
             table.upsert(&[]).await.unwrap();
             assert_eq!(table.validate().await.unwrap(), [], "call {calls}");
             let now = read(&table, Query::snapshot()).await;
@@ -202,8 +203,9 @@ async fn a_table_keeps_what_it_says_for_every_writer() {
     assert_eq!(table.clean_plan().await.unwrap().policy(), RetentionPolicy::hours(1));
 }
 
-/// Whoever undoes sleeps before a call takes effect, longer than its lease; another one takes over, writes and is done;
-/// then the first wakes up. At every call of it: the commit is undone before the other one writes, or stands.
+/// The undoing process is suspended before a call takes effect, longer than its lease; another writer takes
+/// over and completes a write; then the first process resumes. At every call of it, the commit is either
+/// undone before the other write, or stays valid.
 #[tokio::test(start_paused = true)]
 async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_on() {
     let wait = |day| options(day).with_lock_wait(std::time::Duration::from_secs(100_000));
@@ -219,7 +221,8 @@ async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_o
             let table = Table::open_with(sleepy, "t".into(), options(3)).await?;
             table.rollback(latest).await
         });
-        // It runs until it sleeps or is done. The other one's clock is days later: the lease is over.
+        // It runs until it is suspended or done. The other writer's clock is days later, so the lease has
+        // expired.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         let other = Table::open_with(store.clone(), "t".into(), wait(5)).await.unwrap();
         let new =
@@ -245,7 +248,7 @@ async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_o
         } else {
             stood += 1
         }
-        // What it may have announced is over with the next write.
+        // The next write finishes or withdraws an announced rollback.
         fresh.upsert(&[]).await.unwrap();
         assert_eq!(of_others(&read(&fresh, Query::snapshot()).await), seen, "call {calls}");
         assert_eq!(fresh.validate().await.unwrap(), [], "call {calls}");
@@ -256,7 +259,8 @@ async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_o
     assert!(undone > 5 && stood > 5, "{undone} undone, {stood} stood");
 }
 
-/// Who undoes dies at any call; asked once more, the commit is undone, or was already.
+/// The undoing process dies at any call; when the rollback is requested again, the commit is undone, or
+/// already was.
 #[tokio::test]
 async fn an_undo_that_died_is_finished_by_asking_again() {
     let mut finished = 0;
@@ -275,7 +279,7 @@ async fn an_undo_that_died_is_finished_by_asking_again() {
                 assert!(again.undone == commits[3] && again.instant > commits[3], "call {calls}");
                 finished += 1;
             }
-            // The last call was the end of the rollback, or what it does when that is over.
+            // The last call was the end of the rollback, or came after it.
             Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "call {calls}: {first:?}"),
         }
         assert_eq!(read(&table, Query::snapshot()).await, after, "call {calls}");

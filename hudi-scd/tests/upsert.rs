@@ -367,8 +367,9 @@ async fn a_table_is_created_once_and_opened_as_it_was_made() {
     assert_eq!(Table::open(store, "elsewhere".into()).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-/// Spark's `INSERT INTO` looks no key up, so that tables exist in which a key is stored more than once. They are read as
-/// they are, and written on as Hudi does it: every copy gets the row, copies in other partitions go.
+/// Spark's `INSERT INTO` looks up no keys, so tables exist in which a key is stored more than once. They are
+/// read unchanged, and written as
+/// in Hudi: every copy gets the row, and copies in other partitions are removed.
 #[tokio::test]
 async fn every_copy_of_a_key_is_updated() {
     let schema = schema("id bigint, part string, v string, at int");
@@ -392,7 +393,7 @@ async fn every_copy_of_a_key_is_updated() {
         let findings = table.validate().await.unwrap();
         assert_eq!(findings.len(), 4, "a line each: {findings:?}");
 
-        // 1 stays, 2 goes, 3 and 4 move; of 4 one copy is newer than what comes.
+        // Key 1 stays, 2 is deleted, 3 and 4 move; one copy of 4 is newer than the incoming row.
         let deletion = row(2, "a", "", 3).replace('}', r#","_hoodie_is_deleted":true}"#);
         let with_marker =
             common::schema("id bigint, part string, v string, at int, _hoodie_is_deleted boolean");
@@ -418,7 +419,7 @@ async fn every_copy_of_a_key_is_updated() {
     }
 }
 
-/// Hudi's bucket index finds a key by the number that its file group's id begins with.
+/// Hudi's bucket index finds a key by the number at the beginning of its file group's id.
 #[tokio::test]
 async fn rows_are_changed_in_a_table_of_the_bucket_index_and_not_added() {
     use object_store::{ObjectStoreExt, path::Path};

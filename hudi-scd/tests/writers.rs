@@ -1,5 +1,5 @@
-//! Several writers of one table on a storage with conditional puts: they queue, the one that was taken for dead cannot
-//! complete a commit, and the one that lives is left alone.
+//! Several writers of one table on a storage with conditional puts: they queue, a writer that was considered
+//! dead cannot complete a commit, and a live one is not disturbed.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -55,8 +55,9 @@ async fn read(table: &Table) -> Vec<String> {
     lines(&table.read(Query::snapshot()).await.unwrap())
 }
 
-/// The writer sleeps before a call takes effect, longer than its lease; another one takes over, writes and is done; then
-/// the first wakes up in the midst of what it was doing. At every call of it, with and without a clean and an archival.
+/// The writer is suspended before a call takes effect, longer than its lease; another one takes over and
+/// completes a write; then the first one
+/// resumes. This is tested at every call of it, with and without a clean and an archival.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
@@ -75,7 +76,7 @@ async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
             let table = Table::open_with(sleepy, "t".into(), options(begun, 2)).await?;
             table.upsert(&[rows(&[row(1, 10), row(3, 10)])]).await
         });
-        // It runs until it sleeps or is done; whoever comes then waits until the lease is over.
+        // It runs until it is suspended or done; the next writer then waits until the lease has expired.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let other = Table::open_with(store.clone(), "t".into(), options(begun, 3)).await.unwrap();
         let took_over = other.upsert(&[rows(&[row(2, 20), row(4, 20)])]).await.unwrap();
@@ -100,7 +101,7 @@ async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
         }
         expected.sort();
         assert_eq!(read(&fresh).await, expected, "call {calls}: {woken:?}");
-        // Whatever it left is taken away by the next one.
+        // The next writer removes its remains.
         fresh.upsert(&[rows(&[row(5, 30)])]).await.unwrap();
         let findings = fresh.validate().await.unwrap();
         let strays = findings.iter().all(|finding| finding.invariant == hudi_scd::Invariant::StrayFile);
@@ -114,7 +115,8 @@ async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
         }
     }
     assert!(fenced > 10, "{fenced} times");
-    // It leaves a file of no commit only if it slept while it wrote that file: its marker was there before.
+    // It leaves a file without a commit only if it was suspended while writing that file, whose marker
+    // existed before.
     assert!(with_strays <= 3, "{with_strays} sleepers wrote files after they had been rolled back");
     assert!(
         behind_the_check > 0,
@@ -144,7 +146,8 @@ async fn writers_queue_and_each_has_its_turn() {
     });
     let ends = futures::future::join_all(writers).await;
     let longest = ends.into_iter().map(Result::unwrap).max().unwrap();
-    // Nobody waits for a lease to end: the lock is let go after each write, and asked for once a second.
+    // No writer waits for a lease to expire: the lock is released after each write, and requested once a
+    // second.
     assert!(longest < Duration::from_secs(300), "{longest:?}");
     let mut expected = vec![row(0, WRITES * WRITERS)];
     expected.extend((1..=WRITERS * WRITES).map(|own| row(own, 1)));
@@ -154,8 +157,9 @@ async fn writers_queue_and_each_has_its_turn() {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// A writer of Hudi that shares its table with others holds the lock only while it commits. It shows that it is alive by a file
-/// that it writes every minute. The age of that file is a matter of the storage's clock: this machine's is ten minutes fast.
+/// A Hudi writer that shares its table holds the lock only while it commits. It shows that it is alive by a
+/// file that it writes every
+/// minute. The age of that file is measured by the storage's clock; this machine's is ten minutes fast.
 #[tokio::test(start_paused = true)]
 async fn the_pending_write_of_a_living_writer_is_left_alone() {
     let store = S3::new().store();
@@ -196,8 +200,9 @@ async fn heartbeats(store: &Arc<dyn ObjectStore>) -> Vec<String> {
     names
 }
 
-/// Hudi rolls back eagerly without looking at heartbeats, and leaves them behind. The next write of ours deletes its own at once,
-/// and those of Hudi's writers when they have expired: such a writer beats before it requests its instant.
+/// Hudi rolls back eagerly without checking heartbeats, and leaves them behind. Our next write deletes our
+/// own at once, and those of Hudi's
+/// writers when they have expired, because such a writer sends a heartbeat before it requests its instant.
 #[tokio::test(start_paused = true)]
 async fn heartbeats_of_dead_writers_are_deleted() {
     let begun = Instant::now();
@@ -243,7 +248,7 @@ async fn heartbeats_of_dead_writers_are_deleted() {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// A storage on which a base file takes ten minutes to write.
+/// A storage in which writing a base file takes ten minutes.
 #[derive(Clone, Debug)]
 struct SlowFiles;
 
@@ -278,7 +283,8 @@ impl Interposer for SlowFiles {
     }
 }
 
-/// Hudi's writers under optimistic concurrency control roll back what is pending without a heartbeat of the last two minutes.
+/// Hudi's writers under optimistic concurrency control roll back pending writes without a heartbeat in the
+/// last two minutes.
 #[tokio::test(start_paused = true)]
 async fn a_write_shows_hudis_writers_that_it_is_alive_as_long_as_it_is_pending() {
     let begun = Instant::now();
@@ -311,8 +317,8 @@ async fn a_write_shows_hudis_writers_that_it_is_alive_as_long_as_it_is_pending()
     assert_eq!(writer.await.unwrap().inserted, 1);
 }
 
-/// What a writer writes after it was rolled back lies around as a file of no commit. It must never count as one, which it
-/// would once the timeline begins after it.
+/// The files that a writer creates after it was rolled back belong to no commit. They must never become
+/// visible, which would happen once the timeline begins after them.
 #[tokio::test]
 async fn a_file_of_no_commit_does_not_outlive_the_timeline_around_it() {
     let begun = Instant::now();
@@ -329,7 +335,7 @@ async fn a_file_of_no_commit_does_not_outlive_the_timeline_around_it() {
     let version = &group.versions[0];
     let folder = Path::from("t").join(group.partition.as_str());
     let file = store.get(&folder.clone().join(version.file.as_str())).await.unwrap().bytes().await.unwrap();
-    // Another group's file, of an instant between this commit and the next.
+    // A file of another group, with an instant between this commit and the next.
     let instant: i64 = version.instant.as_str().parse().unwrap();
     let stray = format!("00000000-0000-4000-8000-000000000000-0_0-0-0_{}.parquet", instant + 1);
     store.put(&folder.join(stray.as_str()), file.into()).await.unwrap();

@@ -151,8 +151,8 @@ pub(super) struct Write {
 pub(super) struct Upsert {
     #[command(flatten)]
     pub(super) write: Write,
-    /// The column of change files that says what a row does, as AWS DMS writes it: I and U write the row, D deletes its key.
-    /// It is not stored, unless the table has such a column
+    /// Column of change files with the operation of each row, as in AWS DMS: I and U write the row, D deletes
+    /// its key. It is stored only if the table has such a column
     #[arg(long, value_name = "COL")]
     pub(super) operation_column: Option<String>,
 }

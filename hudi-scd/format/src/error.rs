@@ -90,7 +90,8 @@ impl Error {
         self
     }
 
-    /// Renumbers the rows that the error names (`row`, `other row`), as when other rows came before them.
+    /// Renumbers the rows that the error names (`row`, `other row`), for rows that precede them in the whole
+    /// input.
     #[must_use]
     pub fn map_rows(mut self, number: impl Fn(usize) -> usize) -> Self {
         let rows = self.0.context.iter_mut().filter(|(name, _)| matches!(*name, "row" | "other row"));

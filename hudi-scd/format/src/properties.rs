@@ -79,7 +79,7 @@ pub struct TableProperties {
     raw: BTreeMap<String, String>,
     /// The version of the table's format.
     pub version: TableVersion,
-    /// Where the files of the timeline are.
+    /// The location of the timeline.
     pub timeline_layout: TimelineLayout,
     /// The table's name.
     pub name: String,

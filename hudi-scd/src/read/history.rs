@@ -42,8 +42,8 @@ impl Table {
     /// Returns the versions of a key that the retained commits show, oldest first: the row as of the
     /// beginning of the window, and each change since.
     ///
-    /// The key is given as Hudi writes it: the value of a single record key column, `a:1,b:2` for several; of a timestamp
-    /// the number of its microseconds. [`Table::history_of`] takes values.
+    /// The key is given in Hudi's form: the value of a single record key column, `a:1,b:2` for several; a
+    /// timestamp is its number of microseconds. [`Table::history_of`] takes values.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`], [`ErrorKind::Corrupt`].
@@ -87,11 +87,12 @@ impl Table {
         Ok(history)
     }
 
-    /// The versions of a key, as [`Table::history`]: the key is the one row of a batch with the record key columns.
+    /// Returns the versions of a key, like [`Table::history`]: `key` is a batch of one row with the record
+    /// key columns.
     ///
     /// # Errors
-    /// As [`Table::history`]; [`ErrorKind::InvalidInput`] if the batch lacks a record key column, has values that do not fit
-    /// the table's types, or has not one row.
+    /// As [`Table::history`]; [`ErrorKind::InvalidInput`] if the batch lacks a record key column, has values
+    /// that are incompatible with the table's types, or does not have exactly one row.
     pub async fn history_of(&self, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
         if key.num_rows() != 1 {
             return Err(Error::new(ErrorKind::InvalidInput, "a key is one row of the record key columns")

@@ -1,4 +1,4 @@
-//! What the commits of the active timeline say that they wrote, and whether it is there.
+//! The files that commits of the active timeline wrote, and those of them that are missing.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +18,7 @@ use crate::{
 /// A file group, by its partition path and its id.
 pub(super) type GroupKey = (String, String);
 
-/// What a commit wrote.
+/// The files written by a commit.
 #[derive(Debug)]
 pub(super) struct Commit {
     files: HashMap<GroupKey, File>,
@@ -30,7 +30,7 @@ pub(super) struct Commit {
 #[derive(Debug)]
 struct File {
     name: String,
-    /// Whether it is the first version of its group.
+    /// The version is the first one of its group.
     is_first: bool,
 }
 
@@ -56,25 +56,25 @@ impl From<CommitMetadata> for Commit {
     }
 }
 
-/// What all completed commits of the active timeline wrote.
+/// The files written by all completed commits of the active timeline.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
     commits: BTreeMap<Instant, Arc<Commit>>,
 }
 
-/// A file that a commit wrote and that is not there, though reads in `from..until` need it.
+/// A missing file that a commit wrote, and that reads in `from..until` need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     /// The commit that wrote it.
     pub(crate) from: Instant,
-    /// The commit that superseded or replaced it, if one did.
+    /// The commit that superseded or replaced it, if any.
     pub(crate) until: Option<Instant>,
     /// Its path below the table.
     pub(crate) path: String,
 }
 
 impl Written {
-    /// Reads the commits that `known` does not have.
+    /// Reads the commits that are missing in `known`.
     pub(super) async fn load(
         store: &dyn ObjectStore,
         table: &Layout,
@@ -99,17 +99,17 @@ impl Written {
         Ok(Self { commits: ordered(width, reads).await?.into_iter().collect() })
     }
 
-    /// The Avro schema that the newest commit says which says one.
+    /// Returns the Avro schema of the newest commit that has one.
     pub(super) fn latest_schema(&self) -> Option<(Instant, &str)> {
         self.commits.iter().rev().find_map(|(instant, commit)| Some((*instant, commit.schema.as_deref()?)))
     }
 
-    /// A commit that tells columns apart by numbers.
+    /// Returns a commit that identifies columns by number, if there is one.
     pub(super) fn numbers_columns(&self) -> Option<Instant> {
         self.commits.iter().rev().find_map(|(instant, commit)| commit.numbers_columns.then_some(*instant))
     }
 
-    /// The file groups in whose place others were put, and since when.
+    /// Returns the replaced file groups, with the replacing commits.
     pub(super) fn replaced(&self) -> HashMap<&GroupKey, Instant> {
         let mut replaced = HashMap::new();
         for (instant, commit) in &self.commits {
@@ -120,22 +120,22 @@ impl Written {
         replaced
     }
 
-    /// Whether a commit says that it wrote another file of the group than this one: a task that failed left it.
+    /// Returns `true` if a commit names a file of the group other than this one, which a failed task left.
     pub(super) fn names_another(&self, instant: Instant, group: &GroupKey, name: &str) -> bool {
         let said = self.commits.get(&instant).and_then(|commit| commit.files.get(group));
         said.is_some_and(|said| said.name != name)
     }
 
-    /// Whether the version that a commit wrote is known to be the first of its group.
+    /// Returns `true` if the version that a commit wrote is known to be the first of its group.
     pub(super) fn is_first(&self, instant: Instant, group: &GroupKey) -> bool {
         let said = self.commits.get(&instant).and_then(|commit| commit.files.get(group));
         said.is_some_and(|said| said.is_first)
     }
 
-    /// What was written and is not among the files of `groups`.
+    /// Returns the written files that are not in `groups`.
     pub(super) fn missing(&self, groups: &BTreeMap<GroupKey, FileGroup>) -> Vec<Missing> {
         let replaced = self.replaced();
-        // From the newest commit to the oldest, with the commit that came next for each group.
+        // From the newest commit to the oldest, with the next commit of each group.
         let mut next: HashMap<&GroupKey, Instant> = HashMap::new();
         let mut missing = Vec::new();
         for (instant, commit) in self.commits.iter().rev() {

@@ -1,4 +1,5 @@
-//! A storage that counts the bytes of base files that are read of it, or would be if their replies were read to the end.
+//! A storage that counts the bytes of base files that are read, or would be if their responses were read
+//! completely.
 
 use std::sync::{
     Arc,
@@ -11,7 +12,7 @@ use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, Result, path:
 
 use super::interposed::{Interposed, Interposer};
 
-/// What was read of base files.
+/// The bytes read from base files.
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
     bytes: Arc<AtomicU64>,
@@ -23,7 +24,7 @@ impl Counted {
         (Interposed::over(inner, counted.clone()), counted)
     }
 
-    /// What was read since this was asked last.
+    /// Returns the bytes read since the last call.
     pub fn lap(&self) -> u64 {
         self.bytes.swap(0, Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
 //! Bytes as a broken disk or another program leaves them.
 
-/// What disks, networks and people do to a file.
+/// Damages a file as disks, networks and people do.
 pub fn damaged(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     match random.u8(..6) {

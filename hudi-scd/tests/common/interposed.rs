@@ -1,4 +1,4 @@
-//! Stores between a table and its storage, which have a say in every call: what is the same of all of them.
+//! Stores that intercept every call between a table and its storage: their common part.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -14,7 +14,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 
-/// What becomes of calls.
+/// The handling of intercepted calls.
 #[async_trait]
 pub trait Interposer: Clone + fmt::Debug + Send + Sync + 'static {
     async fn call<T: Send>(&self, call: BoxFuture<'_, Result<T>>) -> Result<T>;
@@ -40,7 +40,7 @@ pub trait Interposer: Clone + fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// A storage, and who is put in front of it.
+/// A storage with an interposer in front of it.
 #[derive(Clone, Debug)]
 pub struct Interposed<I> {
     inner: Arc<dyn ObjectStore>,

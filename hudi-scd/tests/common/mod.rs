@@ -1,4 +1,5 @@
-//! What the tests of tables share: rows as JSON in and out, clocks that can be set, tables of other engines.
+//! Shared parts of the tests of tables: rows as JSON in and out, clocks that can be set, tables of other
+//! engines.
 
 #![allow(
     dead_code,
@@ -39,39 +40,39 @@ use hudi_scd::{FnClock, TableOptions};
 use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory};
 use serde_json::{Map, Value};
 
-/// When tests begin: 2026-01-01.
+/// The time at which tests begin: 2026-01-01.
 const START: jiff::Timestamp = jiff::Timestamp::constant(1_767_225_600, 0);
 
-/// A memory to keep tables in.
+/// Creates a store in memory.
 pub fn memory() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
 }
 
-/// A folder to keep tables in.
+/// Creates a store in a folder.
 pub fn folder(path: &FilePath) -> Arc<dyn ObjectStore> {
     Arc::new(LocalFileSystem::new_with_prefix(path).unwrap())
 }
 
-/// Options under which a run can be repeated: each look at the clock is a second later than the last.
+/// Options for repeatable runs: each reading of the clock is a second later than the previous one.
 pub fn repeatable() -> TableOptions {
     let seconds = Arc::new(AtomicI64::new(0));
     let now = move || START + jiff::SignedDuration::from_secs(seconds.fetch_add(1, Ordering::Relaxed));
     TableOptions::new().with_clock(FnClock(now)).with_seed(7).with_parallelism(2)
 }
 
-/// Options on a clock that goes with tokio's, so that leases end.
+/// Options with a clock that follows tokio's, so that leases expire.
 pub fn ticking(begun: tokio::time::Instant, seed: u64) -> TableOptions {
     let now = move || START + jiff::SignedDuration::try_from(begun.elapsed()).unwrap();
     TableOptions::new().with_clock(FnClock(now)).with_seed(seed)
 }
 
-/// A schema from Spark's words, as in `id bigint, name string`.
+/// Parses a schema in Spark's notation, such as `id bigint, name string`.
 pub fn schema(ddl: &str) -> SchemaRef {
     let mut fields = Vec::new();
     let mut rest = ddl;
     while !rest.trim().is_empty() {
         let (name, tail) = rest.trim().split_once(' ').unwrap();
-        // A comma inside of parentheses belongs to the type.
+        // A comma inside parentheses belongs to the type.
         let mut depth = 0;
         let end = tail
             .char_indices()
@@ -108,7 +109,7 @@ fn data_type(word: &str) -> DataType {
     }
 }
 
-/// Rows of JSON lines under a schema; what a row does not say is null.
+/// Parses JSON lines with a schema; missing columns are null.
 pub fn batch(schema: &SchemaRef, lines: &str) -> RecordBatch {
     let rows: Vec<Map<String, Value>> = lines
         .lines()
@@ -176,7 +177,7 @@ fn column(data_type: &DataType, values: &[Option<&Value>]) -> ArrayRef {
     }
 }
 
-/// Rows as JSON lines: columns by name, sorted, in the form of the golden tables.
+/// Formats rows as JSON lines: columns by name, sorted, in the form of the golden tables.
 pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
@@ -191,7 +192,7 @@ pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
-/// A row as text with its columns in the order of their names, whatever order JSON objects keep in this build.
+/// Formats a row with its columns sorted by name, independent of this build's order of JSON objects.
 pub fn canonical(row: &Value) -> String {
     let columns: std::collections::BTreeMap<_, _> = row.as_object().unwrap().iter().collect();
     serde_json::to_string(&columns).unwrap()
@@ -249,7 +250,7 @@ fn printed(column: &ArrayRef, row: usize) -> Value {
     ArrayFormatter::try_new(column, &FormatOptions::default()).unwrap().value(row).to_string().into()
 }
 
-/// The lines of a file of the golden tables, in the form of [`lines`].
+/// Reads the lines of a file of the golden tables, in the form of [`lines`].
 pub fn expected(path: &FilePath) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines: Vec<String> =
@@ -258,7 +259,7 @@ pub fn expected(path: &FilePath) -> Vec<String> {
     lines
 }
 
-/// A table that Spark wrote, unpacked into a folder: `table/`, `inputs/`, `about.json` and what reading it must give.
+/// A table that Spark wrote, unpacked into a folder: `table/`, `inputs/`, `about.json` and the expected rows.
 pub struct Golden {
     pub about: Value,
     folder: tempfile::TempDir,
@@ -267,7 +268,7 @@ pub struct Golden {
 
 impl Golden {
     pub fn unpack(name: &str) -> Self {
-        // The tests of the program are in a package below.
+        // The tests of the program are in a package below this one.
         let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let below = format!("tests/data/tables/{name}.tar");
         let data = package.ancestors().find(|folder| folder.join("tests/data/tables").exists()).unwrap();
@@ -299,7 +300,7 @@ impl Golden {
         schema(self.about["schema"].as_str().unwrap())
     }
 
-    /// The batches that were written, in order: the operation, and the file below the folder.
+    /// Returns the written batches in order: the operation, and the file below the folder.
     pub fn inputs(&self) -> Vec<(String, String)> {
         let steps = self.about["steps"].as_array().unwrap().iter();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -337,7 +338,8 @@ fn untar(archive: &[u8], into: &FilePath) {
     }
 }
 
-/// Spark takes partition columns from the path, where an empty text reads as null; the file says what was written.
+/// Converts empty strings to null in partition columns, as Spark reads them from the path; the file contains
+/// the written values.
 pub fn as_spark_reads(lines: Vec<String>) -> Vec<String> {
     let mut lines: Vec<String> = lines
         .into_iter()

@@ -1,4 +1,4 @@
-//! Dying at a chosen storage call.
+//! Crashes at a chosen storage call.
 
 use std::sync::{
     Arc,
@@ -11,13 +11,14 @@ use object_store::{ObjectMeta, ObjectStore, Result, path::Path};
 
 use super::interposed::{Interposed, Interposer};
 
-/// A store whose process dies at a call: that call and all later ones fail. Or one of which a single call fails.
+/// A store whose process dies at a call: that call and all later ones fail. Alternatively a single call
+/// fails.
 #[derive(Clone, Debug)]
 pub struct Mortal {
     calls_left: Arc<AtomicI64>,
-    /// Whether the call at which it dies still takes effect.
+    /// The call at which it dies still takes effect.
     last_one_counts: bool,
-    /// Whether the calls after it get through again.
+    /// The calls after it succeed again.
     lives_on: bool,
 }
 
@@ -30,7 +31,7 @@ impl Mortal {
         Self::over(inner, calls, last_one_counts, false)
     }
 
-    /// A single call fails; if it counts, only its reply is lost.
+    /// Fails a single call; if the call counts, only its reply is lost.
     pub fn stumbling_after(
         inner: Arc<dyn ObjectStore>,
         calls: i64,

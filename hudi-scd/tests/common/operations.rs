@@ -1,4 +1,4 @@
-//! Everything that can be done to a table, by name, for tests that interrupt it.
+//! All operations on a table, by name, for tests that interrupt them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use object_store::ObjectStore;
 
 use super::{batch, lines, schema};
 
-/// What changes rows.
+/// Operations that change rows.
 pub const WRITES: [&str; 10] = [
     "upsert",
     "upsert_stream",
@@ -23,11 +23,11 @@ pub const WRITES: [&str; 10] = [
     "upsert_clean_archive",
 ];
 
-/// What leaves the rows as they are.
+/// Operations that leave the rows unchanged.
 pub const UPKEEP: [&str; 4] = ["clean", "archive", "savepoint", "delete_savepoint"];
 
 const COMMITS: i32 = 8;
-/// The commit that is protected.
+/// The protected commit.
 const SAVED: usize = 5;
 
 fn columns() -> SchemaRef {
@@ -39,13 +39,14 @@ fn row(id: i32, at: i32, deleted: bool) -> String {
     format!(r#"{{"id":{id},"day":"2025-01-0{day}","at":{at},"_hoodie_is_deleted":{deleted}}}"#)
 }
 
-/// The rows of a commit: some are updated, some move, one is deleted now and then.
+/// Returns the rows of a commit: some are updated, some move, and occasionally one is deleted.
 pub fn rows(at: i32) -> RecordBatch {
     let rows = [row(1, at, false), row(2, at, false), row(10 + at, at, false), row(9 + at, at, at % 3 == 0)];
     batch(&columns(), &rows.join("\n"))
 }
 
-/// A table `t` with moves and deletes behind it, versions to clean, actions to archive, and a savepoint.
+/// Creates a table `t` with earlier moves and deletes, versions to clean, actions to archive, and a
+/// savepoint.
 pub async fn with_history(store: &Arc<dyn ObjectStore>, options: TableOptions) -> Table {
     let definition =
         TableDefinition::new("t", columns(), ["id"]).with_ordering_field("at").with_partition_fields(["day"]);
@@ -67,7 +68,7 @@ pub async fn read(table: &Table) -> Vec<String> {
     lines(&table.read(Query::snapshot().with_columns(["id", "day", "at"])).await.unwrap())
 }
 
-/// The options under which an operation has something to do.
+/// Returns options with which an operation has something to do.
 pub fn options_for(operation: &str, options: TableOptions) -> TableOptions {
     let limits = hudi_scd::timeline::archive::ArchiveLimits { keep_min: 4, keep_max: 5 };
     let policy = RetentionPolicy::commits(2);
@@ -75,7 +76,7 @@ pub fn options_for(operation: &str, options: TableOptions) -> TableOptions {
         "upsert_clean_archive" => options.with_retention(policy).with_archive_limits(limits),
         "clean" => options.with_retention(policy).without_automatic_archive(),
         "archive" => options.without_automatic_clean().with_archive_limits(limits),
-        // So little that rows wait on the disk, run by run.
+        // Small enough to spill rows to the disk, run by run.
         "upsert_stream" => {
             options.without_automatic_clean().without_automatic_archive().with_memory_budget(1)
         }
@@ -83,7 +84,7 @@ pub fn options_for(operation: &str, options: TableOptions) -> TableOptions {
     }
 }
 
-/// Carries an operation out on the table of [`with_history`].
+/// Runs an operation on the table of [`with_history`].
 pub async fn carry_out(operation: &str, table: &Table) -> Result<()> {
     match operation {
         "upsert" | "upsert_clean_archive" => table.upsert(&[rows(COMMITS)]).await.map(drop),

@@ -1,6 +1,7 @@
-//! A storage that behaves as S3 does, where memory is kinder: it has no `copy_if_not_exists`, does not tell whether a deleted
-//! key was there, deletes 1,000 keys in one request, lists page by page while keys come and go, and keeps times in whole
-//! seconds of its own clock. Under load it answers 409 and 503, and loses replies.
+//! A storage that behaves like S3, which differs from the in-memory store: it has no `copy_if_not_exists`,
+//! does not report whether a deleted key existed, deletes 1,000 keys in one request, lists page by page while
+//! keys change, and stores times in whole seconds of its own clock. Under load it responds with 409 and 503,
+//! and loses replies.
 
 use std::{
     collections::HashMap,
@@ -23,14 +24,14 @@ use object_store::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The keys of one page of a listing; S3 has 1,000.
+/// The number of keys in one page of a listing; S3 has 1,000.
 const PAGE: usize = 5;
-/// The keys of one request that deletes.
+/// The maximum number of keys in one delete request.
 const BATCH: usize = 1_000;
-/// Between two pages of a listing.
+/// The time between two pages of a listing.
 const BETWEEN_PAGES: Duration = Duration::from_millis(20);
 
-/// The requests that a store got, by kind.
+/// The requests that a store received, by kind.
 #[derive(Debug, Default)]
 pub struct Requests {
     pub get: AtomicU64,
@@ -49,14 +50,14 @@ impl Requests {
     }
 }
 
-/// See the module. Clones are ways to the same bucket.
+/// See the module. Clones access the same bucket.
 #[derive(Clone, Debug)]
 pub struct S3 {
     objects: Arc<InMemory>,
     written: Arc<Mutex<HashMap<Path, Instant>>>,
     begun: Instant,
     requests: Arc<Requests>,
-    /// How likely a request is to fail.
+    /// The probability that a request fails.
     chance: f64,
     random: Arc<Mutex<fastrand::Rng>>,
 }
@@ -67,7 +68,7 @@ impl fmt::Display for S3 {
     }
 }
 
-/// What becomes of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Fine,
@@ -76,12 +77,12 @@ enum Fate {
     SlowDown,
     /// 409: a conditional request met another one; nothing happened.
     Conflict,
-    /// It happened, and its reply is lost.
+    /// It took effect, and its reply is lost.
     ReplyLost,
 }
 
 impl S3 {
-    /// An empty bucket without faults.
+    /// Creates an empty bucket without faults.
     pub fn new() -> Self {
         Self {
             objects: Arc::default(),
@@ -93,7 +94,7 @@ impl S3 {
         }
     }
 
-    /// A way to the same bucket on which requests fail, each with the same chance, as a seed decides.
+    /// Returns a store for the same bucket on which requests fail with a fixed probability, from a seed.
     pub fn unreliable(&self, chance: f64, seed: u64) -> Self {
         Self { chance, random: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))), ..self.clone() }
     }
@@ -102,7 +103,7 @@ impl S3 {
         Arc::new(self.clone())
     }
 
-    /// The requests on all ways to the bucket.
+    /// Returns the requests of all stores for the bucket.
     pub fn requests(&self) -> &Requests {
         &self.requests
     }
@@ -146,7 +147,7 @@ impl S3 {
         lock(&self.written).insert(path.clone(), Instant::now());
     }
 
-    /// The time of the last write, in whole seconds.
+    /// Sets the time of the last write, in whole seconds.
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
         let written = lock(&self.written).get(&meta.location).copied().unwrap_or(self.begun);
         let seconds = written.duration_since(self.begun).as_secs();
@@ -156,7 +157,7 @@ impl S3 {
     }
 }
 
-/// 1970, in a type that this crate does not name.
+/// Returns 1970, in a type that this crate does not name.
 fn epoch<T: Default>(_: &T) -> T {
     T::default()
 }
@@ -221,7 +222,7 @@ impl ObjectStore for S3 {
         self.list_with_offset(prefix, &Path::default())
     }
 
-    /// Each page shows the keys that are there when it is asked for.
+    /// Each page shows the keys that exist when it is requested.
     fn list_with_offset(
         &self,
         prefix: Option<&Path>,

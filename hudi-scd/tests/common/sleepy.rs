@@ -1,4 +1,4 @@
-//! Falling asleep at a chosen storage call, as a process does that the machine stops for a while.
+//! Suspends a process at a chosen storage call, as a machine may do.
 
 use std::sync::{
     Arc,
@@ -12,14 +12,15 @@ use tokio::sync::watch;
 
 use super::interposed::{Interposed, Interposer};
 
-/// A store whose process falls asleep before a call takes effect, and with it all later calls, until it is woken.
+/// A store whose process is suspended before a call takes effect, together with all later calls, until it is
+/// woken.
 #[derive(Clone, Debug)]
 pub struct Sleepy {
     calls_left: Arc<AtomicI64>,
     awake: watch::Receiver<bool>,
 }
 
-/// Wakes a [`Sleepy`] store, and knows whether it fell asleep at all.
+/// Wakes a [`Sleepy`] store, and reports whether it was suspended at all.
 pub struct Alarm {
     calls_left: Arc<AtomicI64>,
     wake: watch::Sender<bool>,

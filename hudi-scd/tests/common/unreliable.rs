@@ -1,4 +1,5 @@
-//! A storage as networks make it: calls that fail before or after they took effect, conflicts that are none, slow lists.
+//! A storage with network faults: calls that fail before or after they took effect, false conflicts, slow
+//! listings.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,24 +14,24 @@ use object_store::{
 
 use super::interposed::{Interposed, Interposer};
 
-/// A store whose calls fail, each with the same chance, as a seed decides.
+/// A store whose calls fail with a fixed probability, from a seed.
 #[derive(Clone, Debug)]
 pub struct Unreliable {
     chance: f64,
     random: Arc<Mutex<fastrand::Rng>>,
 }
 
-/// What becomes of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Fine,
-    /// It answers after a while.
+    /// It responds after a delay.
     Slow,
     /// The service is unavailable: nothing happened.
     Unavailable,
     /// The reply is lost: it happened.
     ReplyLost,
-    /// A client underneath lost the reply and asked again: a conditional put meets itself.
+    /// A client below lost the reply and repeated the call: a conditional put conflicts with itself.
     MeetsItself,
 }
 
@@ -81,7 +82,7 @@ impl Interposer for Unreliable {
         self.fate().befall(call).await
     }
 
-    /// A list may break off in its midst.
+    /// A listing may fail in the middle.
     fn list(
         &self,
         inner: &Arc<dyn ObjectStore>,

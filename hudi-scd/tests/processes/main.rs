@@ -1,7 +1,8 @@
-//! Processes of their own: eight that write to one table at once, and one that is killed at its storage calls.
+//! Separate processes: eight that write to one table concurrently, and one that is killed at its storage
+//! calls.
 //!
-//! This is a program rather than a collection of test functions, as it starts itself again: `writer` and `victim` are
-//! the processes, without such a first argument it is the test that starts them.
+//! This is a program rather than a collection of test functions, because it starts itself again: `writer` and
+//! `victim` are the child processes; without such a first argument it is the test that starts them.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +27,7 @@ use hudi_scd::{Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 
 const WRITERS: u32 = 8;
 const WRITES: u32 = 6;
-/// Ends a victim as `kill -9` does: nothing of it runs any more.
+/// The exit code of a victim, which ends like `kill -9`: none of its code runs afterwards.
 const STRUCK: i32 = 86;
 
 #[tokio::main(flavor = "current_thread")]
@@ -49,7 +50,7 @@ async fn main() {
     }
 }
 
-/// As the test harness does: options are its own, a word chooses tests by a part of their names.
+/// Selects tests like the test harness: options are ignored, a word selects tests by a part of their names.
 fn chosen(words: &[&str], name: &str) -> bool {
     let (mut words, mut any, mut found) = (words.iter(), false, false);
     while let Some(word) = words.next() {
@@ -91,7 +92,7 @@ fn row(id: u32, at: u32, writer: u32) -> String {
     format!(r#"{{"at":{at},"day":"2026-01-0{}","id":{id},"writer":{writer}}}"#, 1 + id % 2)
 }
 
-/// Writes keys of its own, and one that all write to: whoever comes with the highest `at` has it.
+/// Writes keys of its own, and one key that all writers share; the highest `at` wins.
 async fn writer(directory: &Path, number: u32) {
     let table = open(directory).await;
     for write in 0..WRITES {
@@ -119,7 +120,7 @@ async fn eight_processes_lose_no_update() {
     println!("test eight_processes_lose_no_update ... ok");
 }
 
-/// Carries one operation out, and dies before a storage call.
+/// Runs one operation, and dies before a storage call.
 async fn victim(directory: &Path, operation: &str, calls: i64) {
     let (store, left) = Mortal::after(folder(directory), calls, false);
     let watched = async {
@@ -144,7 +145,8 @@ async fn struck(left: &std::sync::atomic::AtomicI64) {
     std::process::exit(STRUCK);
 }
 
-/// Every operation on a table on disk, killed at each of its storage calls if it is an upsert, else at every fourth.
+/// Runs every operation on a table on disk, killed at each of its storage calls if it is an upsert, otherwise
+/// at every fourth.
 async fn a_process_killed_at_any_call_leaves_before_or_after() {
     let history = tempfile::tempdir().unwrap();
     let before = operations::read(&operations::with_history(&folder(history.path()), options()).await).await;
@@ -167,7 +169,7 @@ async fn a_process_killed_at_any_call_leaves_before_or_after() {
             let now = operations::read(&table).await;
             assert!(now == seen || operation == "rollback", "{what}: the repair changed rows");
             if now == before {
-                // What an operation says that had been done already does not matter here.
+                // An error about an operation that was already done is expected.
                 let _ = operations::carry_out(operation, &table).await;
                 assert_eq!(table.validate().await.unwrap(), [], "{what}: done again");
             }
@@ -178,7 +180,7 @@ async fn a_process_killed_at_any_call_leaves_before_or_after() {
                 other => panic!("{what}: ended with {other:?}"),
             }
         }
-        // Whenever it died: once it was done, by it or by the next one, the table is the same.
+        // Whenever it died, after the operation is complete the table is the same.
         seen_at_the_ends.dedup();
         assert_eq!(seen_at_the_ends.len(), 1, "{operation}");
     }

@@ -51,7 +51,7 @@ pub(super) async fn history(context: Context, args: History) -> Result<(), Failu
 
 /// Reads the versions of a key in the retained commits: instant, change, and the row after it.
 ///
-/// The key is read as the values of an input file are; else it is taken for the text that the table stores.
+/// The key is parsed like a value in an input file; otherwise it is used as the stored text.
 async fn versions(table: &Table, key: &str) -> Result<RecordBatch> {
     let schema = table.schema().await?;
     let fields = table.record_key_fields();
@@ -85,8 +85,9 @@ fn key_columns(schema: &Schema, keys: &[String]) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(columns)))
 }
 
-/// The keys that a text may mean, each as a row of the key columns. The value of a single column may begin with the column's
-/// own name: then both are meant, the whole text before the rest of it.
+/// Returns the possible meanings of a key text, each as a row of the key columns. The value of a single
+/// column may begin with the column's
+/// own name: then there are two, first the whole text and then the text after the name.
 fn readings(key: &str, columns: &SchemaRef) -> Result<Vec<RecordBatch>> {
     let names: Vec<String> = columns.fields().iter().map(|field| field.name().clone()).collect();
     let values = split_key(key, &names)?;

@@ -37,7 +37,7 @@ pub(super) enum Kind {
     InsertOverwrite { whole: bool },
 }
 
-/// Writes rows. `operations` is the column that says what each row does.
+/// Writes rows. `operations` is the column with the operation of each row.
 pub(super) async fn run(
     context: Context,
     args: WriteArgs,
@@ -86,7 +86,7 @@ pub(super) async fn run(
     tell(context, &report.map_err(named)?)
 }
 
-/// The rows of files for a table, with their deletes marked if a column says what they do.
+/// Reads the rows of files for a table, and marks their deletes if there is a column of operations.
 fn changes(
     context: Context,
     input: Input,
@@ -218,7 +218,7 @@ fn tell(context: Context, report: &CommitReport) -> Result<(), Failure> {
             writeln!(out, "archive: {} actions moved to {}", archived.actions, archived.file)?;
         }
         for failed in &report.upkeep_failed {
-            writeln!(out, "the commit stands, but not done was {failed}")?;
+            writeln!(out, "the commit is complete, but the upkeep failed: {failed}")?;
         }
         for dead in &report.rolled_back {
             writeln!(out, "rolled back {dead}, an unfinished write")?;

@@ -105,8 +105,8 @@ impl<'a> Cell<'a> {
     }
 
     /// Returns the number behind a timestamp, in its unit: that of the instant if the type has a zone (a text
-    /// else of the time on the clock. A number is refused: it does not tell its unit, and milliseconds that are taken
-    /// for microseconds are a day in January 1970.
+    /// without a zone is UTC), otherwise that of the local time. A number is refused, because it has no unit,
+    /// and milliseconds read as microseconds are a day in January 1970.
     pub(super) fn timestamp(&self, unit: TimeUnit, zoned: bool) -> Result<i64, Refusal> {
         let text = self.text()?;
         let nanos = match (parse_instant(text), zoned) {

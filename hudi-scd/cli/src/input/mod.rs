@@ -58,7 +58,7 @@ impl Format {
         }
     }
 
-    /// What tells where a row is in a file.
+    /// Returns the name of a row's position in a file.
     fn place(self) -> &'static str {
         match self {
             Self::Parquet => "row of the file",
@@ -113,7 +113,7 @@ impl Input {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Adds to an error about a row, counted over all files from 0, in which file and line the row is.
+    /// Adds file and line to an error about a row, whose number counts over all files from 0.
     pub(super) fn locate(&self, error: Error) -> Error {
         let row = |name| error.context(name).and_then(|row| row.parse().ok()).and_then(|row| self.place(row));
         let (one, other) = (row("row"), row("other row"));
@@ -128,11 +128,11 @@ impl Input {
         }
     }
 
-    /// The file that a row is in, and its line there, or in Parquet its number from 0.
+    /// Returns the file of a row, and its line there, or for Parquet its number from 0.
     fn place(&self, row: u64) -> Option<(&InputFile, u64)> {
         let mut row = row;
         for file in &self.files {
-            // A file that cannot be read any more tells nothing.
+            // A file that is no longer readable is skipped.
             match file.line(row).ok()? {
                 Ok(line) => return Some((file, line)),
                 Err(rows) => row -= rows,
@@ -277,7 +277,7 @@ impl InputFile {
         }
     }
 
-    /// The line of a row, or the number of rows if there are no more than so many.
+    /// Returns the line of a row, or the number of rows if the file has fewer.
     fn line(&self, row: u64) -> Result<Result<u64, u64>> {
         match self.format {
             Format::Parquet => {

@@ -1,4 +1,4 @@
-//! [`Operations`]: the column of change files that says what a row does.
+//! [`Operations`]: the column of change files with the operation of each row.
 
 use std::sync::Arc;
 
@@ -10,40 +10,43 @@ use hudi_scd::{Error, Result};
 
 use super::invalid;
 
-/// A column that AWS DMS calls `Op`: `I` and `U` write the row, `D` deletes its key.
+/// The column that AWS DMS calls `Op`: `I` and `U` write the row, `D` deletes its key.
 #[derive(Clone, Debug)]
 pub(crate) struct Operations {
     column: String,
     /// The boolean column that marks deletes for the table.
     marker: String,
-    /// The table has a column of this name, which keeps the values.
+    /// The table has a column of this name, which stores the values.
     is_stored: bool,
 }
 
 impl Operations {
-    /// The operations in `column` of rows for a table with the columns `known`, to be told by the column `marker`.
+    /// Creates the operations in `column` of rows for a table with the columns `known`; `marker` will mark
+    /// the deletes.
     pub(crate) fn new(column: String, known: &Schema, marker: &str) -> Self {
         let is_stored = known.field_with_name(&column).is_ok();
         Self { column, marker: marker.to_owned(), is_stored }
     }
 
-    /// The columns under which text is read.
+    /// Returns the columns with which text is read.
     pub(crate) fn read_with(&self, known: &SchemaRef) -> SchemaRef {
-        // Nothing is read for the marker: JSON lines would have it as NULL.
+        // The marker is not read, because JSON lines would contain it as NULL.
         let fields = known.fields().iter().filter(|field| *field.name() != self.marker).cloned();
         let operation: FieldRef = Arc::new(Field::new(&self.column, DataType::Utf8, true));
         let operation = (!self.is_stored).then_some(operation);
         Arc::new(Schema::new(fields.chain(operation).collect::<Vec<_>>()))
     }
 
-    /// The columns of a file that the table gets.
+    /// Returns the columns of a file that are stored in the table.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](hudi_scd::ErrorKind::InvalidInput) if the file lacks the column, or marks deletes itself.
+    /// [`ErrorKind::InvalidInput`](hudi_scd::ErrorKind::InvalidInput) if the file lacks the column, or marks
+    /// deletes itself.
     pub(crate) fn stored(&self, schema: &Schema) -> Result<Schema> {
         if schema.field_with_name(&self.column).is_err() {
-            return Err(invalid("the file lacks the column that says what a row does")
-                .with_context("column", &self.column));
+            return Err(
+                invalid("the file lacks the column of operations").with_context("column", &self.column)
+            );
         }
         if schema.field_with_name(&self.marker).is_ok() {
             return Err(invalid("the file marks deletes by two columns").with_context("column", &self.marker));
@@ -52,21 +55,22 @@ impl Operations {
         Ok(Schema::new(schema.fields().iter().filter(stays).cloned().collect::<Vec<_>>()))
     }
 
-    /// The rows with their deletes marked; `first` is the number of rows before them.
+    /// Marks the deletes in a batch; `first` is the number of rows before it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](hudi_scd::ErrorKind::InvalidInput), naming the row, if a value is not an operation.
+    /// [`ErrorKind::InvalidInput`](hudi_scd::ErrorKind::InvalidInput), naming the row, if a value is not an
+    /// operation.
     pub(crate) fn mark(&self, batch: &RecordBatch, first: usize) -> Result<RecordBatch> {
         let index = batch.schema_ref().index_of(&self.column).map_err(unfit)?;
         let values = batch.column(index);
         let refused = |row: usize, value: &str| {
-            invalid("the value is not an operation: it is I, U or D")
+            invalid("the value is not an operation; valid ones are I, U and D")
                 .with_context("column", &self.column)
                 .with_context("value", value)
                 .with_context("row", first + row)
         };
         let Some(texts) = values.as_string_opt::<i32>() else {
-            return Err(invalid("the column that says what a row does is not of text")
+            return Err(invalid("the column of operations does not hold text")
                 .with_context("column", &self.column)
                 .with_context("type", values.data_type()));
         };
@@ -98,5 +102,5 @@ impl Operations {
 }
 
 fn unfit(cause: arrow::error::ArrowError) -> Error {
-    invalid("the rows do not fit together").with_source(cause)
+    invalid("the rows have conflicting columns").with_source(cause)
 }

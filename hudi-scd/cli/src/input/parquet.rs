@@ -14,7 +14,7 @@ pub(super) fn columns(file: &InputFile) -> Result<SchemaRef> {
     Ok(open(file)?.schema().clone())
 }
 
-/// The rows of a file.
+/// Returns the number of rows of a file.
 pub(super) fn rows(file: &InputFile) -> Result<u64> {
     Ok(u64::try_from(open(file)?.metadata().file_metadata().num_rows()).unwrap_or(0))
 }

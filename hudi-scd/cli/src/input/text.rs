@@ -102,7 +102,7 @@ pub(super) fn csv_batches<'a>(
     }))
 }
 
-/// The line of a row, counted from 0, or the number of rows if there are no more than so many.
+/// Returns the line of a row, counted from 0, or the number of rows if the file has fewer.
 pub(super) fn csv_line(file: &InputFile, row: u64) -> Result<Result<u64, u64>> {
     let (_, mut records) = csv_open(file)?;
     let mut values = Vec::new();
@@ -116,7 +116,7 @@ pub(super) fn csv_line(file: &InputFile, row: u64) -> Result<Result<u64, u64>> {
     Ok(Err(rows))
 }
 
-/// As [`csv_line`].
+/// Returns the line of a row like [`csv_line`].
 pub(super) fn json_line(file: &InputFile, row: u64) -> Result<Result<u64, u64>> {
     let mut lines = json_open(file)?;
     let mut rows = 0;

@@ -1,10 +1,10 @@
-//! Inputs of the field: change files, spellings of values, and timelines that other writers left.
+//! Inputs from public bug reports: change files, spellings of values, and timelines of other writers.
 
 use rstest::rstest;
 
 use crate::{Place, copy};
 
-/// apache/hudi#13233, #7688: a value has one meaning, in whatever file or option it is written.
+/// apache/hudi#13233, #7688: a value has one meaning, in any file or option.
 #[rstest]
 #[case("timestamp", &["2024-07-10T16:27:04.939Z", "2024-07-10 18:27:04.939+02:00", "2024-07-10T16:27:04.939000"],
     &["1720628824939", "10.07.2024"])]
@@ -64,7 +64,7 @@ fn a_value_is_read_alike_everywhere(
     }
 }
 
-/// The text that Hudi stores for a key is understood as well.
+/// A key is also accepted in Hudi's stored form.
 #[test]
 fn a_key_may_be_given_as_hudi_stores_it() {
     let place = Place::new();
@@ -83,7 +83,8 @@ fn a_key_may_be_given_as_hudi_stores_it() {
     }
 }
 
-/// apache/hudi#1885, #8981: Hudi writes composite keys without escapes, and Java's writer loses one of two rows.
+/// apache/hudi#1885, #8981: Hudi writes composite keys without escapes, and Java's writer loses one of two
+/// rows.
 #[test]
 fn two_keys_with_one_text_are_refused() {
     let place = Place::new();
@@ -101,7 +102,7 @@ fn two_keys_with_one_text_are_refused() {
             let said = ["same text", "key: a:", "one: ", "other: ", "both.csv", "line: 3", "other line: 2"];
             refused(&format!("{command} t --input both.csv"), &said);
         }
-        // One of them is a key as any other.
+        // Each of them alone is an ordinary key.
         place.write("one.csv", &format!("a,b,v\n{one}\n"));
         place.write("other.csv", &format!("a,b,v\n{other}\n"));
         place.write("other-key.csv", &format!("a,b\n{}\n", other.strip_suffix(",two").unwrap()));
@@ -117,7 +118,7 @@ fn two_keys_with_one_text_are_refused() {
     }
 }
 
-/// apache/hudi#5036, #6552: change files say what a row does by a column, and deletes bring their key alone.
+/// apache/hudi#5036, #6552: change files have a column of operations, and deletes contain only their key.
 #[test]
 fn change_files_of_dms_are_applied() {
     let place = Place::new();
@@ -142,7 +143,7 @@ fn change_files_of_dms_are_applied() {
     assert_eq!(rows("t"), [row(2, "z2"), row(4, "w"), row(5, "v")]);
     assert!(place.lines("read t").iter().all(|row| row.get("Op").is_none()), "Op does not join the table");
 
-    // Deletes take their place among the rows of a file.
+    // Deletes are applied in the order of the file's rows.
     place.write(
         "changes.jsonl",
         concat!(
@@ -160,7 +161,7 @@ fn change_files_of_dms_are_applied() {
     assert_eq!(rows("t"), [row(4, "w"), row(5, "v2")]);
     place.ok("validate t");
 
-    // The same for a history, where a delete has its time.
+    // The same for a history, in which a delete has a time.
     place.ok("create dim --name d --record-key id --ordering-field ts --scd2 --schema columns.txt");
     place.ok("upsert dim --input load.csv");
     place.write("changes.csv", "Op,id,a,ts\nU,2,z2,2\nD,1,,3\n");
@@ -207,8 +208,8 @@ fn an_error_about_a_row_names_file_line_and_key(
     assert_eq!(place.lines("timeline t --json").len(), 0, "nothing was written");
 }
 
-/// apache/hudi#1128, HUDI-2675: a writer that died, or an old release, leaves empty files on the timeline. None of them stops a
-/// read or switches cleaning off, but for the one that hides rows.
+/// apache/hudi#1128, HUDI-2675: a dead writer, or an old release, leaves empty files on the timeline. None of
+/// them stops a read or disables cleaning, except the one that hides rows.
 #[rstest]
 #[case("commit")]
 #[case("replacecommit")]
@@ -244,9 +245,11 @@ fn empty_files_of_the_timeline_stop_nothing(#[case] action: &str) {
                 place.write("rows.jsonl", r#"{"id":1,"v":"v9","at":9}"#);
                 let run = place.run(words);
                 assert_eq!(run.code, 1, "{case}: {words}");
-                for said in
-                    [names.last().unwrap(), "which file groups it replaced", "way out: put the file back"]
-                {
+                for said in [
+                    names.last().unwrap(),
+                    "name the file groups that it replaced",
+                    "way out: restore the file",
+                ] {
                     assert!(run.err.contains(said), "{case}: {words}: {}", run.err);
                 }
             }
@@ -256,7 +259,7 @@ fn empty_files_of_the_timeline_stop_nothing(#[case] action: &str) {
             assert_eq!(place.lines("read t")[0]["v"], "v9", "{case}: the way out");
             continue;
         }
-        // Reads show what they show without the files.
+        // Reads return the same rows as without the files.
         for words in ["read TABLE", "history TABLE --key 1"] {
             let shown = |table: &str| place.ok(&words.replace("TABLE", table));
             assert_eq!(shown("t"), shown("sound"), "{case}");
@@ -268,7 +271,7 @@ fn empty_files_of_the_timeline_stop_nothing(#[case] action: &str) {
         if is_completed && action != "indexing" {
             assert!(says.contains(names.last().unwrap().as_str()), "{case}: validate names the file: {says}");
         }
-        // Writes go on and clean, except over what only another engine can finish.
+        // Writes and cleans continue, except over actions that only another engine can finish.
         let is_foreign = matches!(action, "restore" | "indexing") && !is_completed;
         let mut cleans = 0;
         for at in 5..=8 {
@@ -284,7 +287,7 @@ fn empty_files_of_the_timeline_stop_nothing(#[case] action: &str) {
             assert_eq!(place.lines("read t")[0]["v"], format!("v{at}"), "{case}");
         }
         if !is_foreign {
-            // An empty commit counts as one of those that are kept, and a savepoint keeps a file.
+            // An empty commit counts as a retained one, and a savepoint protects a file.
             assert!(cleans >= 2, "{case}: {cleans}");
             if action == "savepoint" && is_completed {
                 let kept = std::fs::read_dir(place.path("t")).unwrap();
