@@ -1,4 +1,4 @@
-//! `cancel`: stops the statements of a run that are on their way.
+//! `cancel`: cancels the statements of a run that are in flight.
 
 use std::time::Duration;
 
@@ -23,15 +23,15 @@ pub(crate) struct CancelOptions {
     #[command(flatten)]
     pipeline: PipelineOptions,
 
-    /// The run; the last one that did not finish, unless given
+    /// Run id. Default: the last unfinished run
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
-    /// Only the statements of these steps
+    /// Cancel only the statements of these steps
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// How long to wait for a cancelled statement to end, which Redshift rolls back first
+    /// Time to wait for a cancelled statement to end, which Redshift rolls back first
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
     cancel_grace: Duration,
 
@@ -48,13 +48,13 @@ pub(crate) struct CancelOptions {
 pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let place = || options.journal.with(&options.pipeline.pipeline, &options.service);
-    // The endings are for the journal, too, unless the run's own process has it: that one writes them then.
+    // The endings are also written to the journal, unless the run's own process has it open and writes them.
     let journal = match place().open_existing(false).await {
         Err(error) if error.kind() == ErrorKind::Overlap => place().look().await?,
         opened => opened?,
     };
     let unfinished = |run: &RunEntry| run.begun.pipeline == pipeline.name() && run.ended.is_none();
-    let otherwise = "no run in the journal is active, or died; name one with --run-id";
+    let otherwise = "the journal has no active or dead run; name one with --run-id";
     let run = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
     let entries: Vec<_> = journal
         .run(&run.run)
@@ -64,7 +64,7 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
         .filter(|entry| options.only.is_empty() || options.only.contains(&entry.key.step))
         .collect();
     if entries.is_empty() && !options.output.json {
-        show::out(&format!("{}: no statement is on its way", run.run));
+        show::out(&format!("{}: no statement is in flight", run.run));
         return Ok(Exit::Success);
     }
     let service = options.service.connect(Some(&pipeline)).await?;
@@ -77,7 +77,7 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
             _ => exit,
         };
         if let Fate::Cancelled(description) | Fate::EndedBefore(description) = &fate {
-            // Refused where the journal was only looked at.
+            // This fails if the journal was opened read-only.
             let _ = journal.append(record(&entry, description)).await;
         }
         tell(options.output.json, &entry, &fate);
@@ -85,14 +85,14 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     Ok(exit)
 }
 
-/// What came of it.
+/// The outcome of a cancellation.
 enum Fate {
     Cancelled(Description),
     EndedBefore(Description),
     /// The service accepted the cancellation, and the statement has not ended.
     Pending,
     NotCancelled(String),
-    /// No listing shows it, and its id is not known.
+    /// It is in no listing, and its id is not known.
     NotFound,
 }
 
@@ -124,7 +124,7 @@ async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<Sta
     let (filter, mut page) = (StatementFilter::named(name), None);
     loop {
         let listed = executor.list(&filter, page).await?;
-        // The service's filter is a prefix.
+        // The service's filter matches a prefix.
         let found = listed.statements.into_iter().find(|statement| statement.name.as_deref() == Some(name));
         if found.is_some() || listed.next.is_none() {
             return Ok(found.map(|statement| statement.id));
@@ -142,12 +142,12 @@ fn tell(as_json: bool, entry: &Entry, fate: &Fate) {
         Fate::Cancelled(_) => ("cancelled", "cancelled".to_owned()),
         Fate::EndedBefore(description) => match description.status {
             Status::Finished => ("finished-before", "finished just before".to_owned()),
-            Status::Aborted => ("aborted-before", "had been cancelled already".to_owned()),
+            Status::Aborted => ("aborted-before", "was already cancelled".to_owned()),
             _ => ("failed-before", "failed just before".to_owned()),
         },
         Fate::Pending => ("pending", "was cancelled, and has not ended yet".to_owned()),
         Fate::NotCancelled(error) => ("not-cancelled", format!("could not be cancelled: {error}")),
-        Fate::NotFound => ("not-found", "was perhaps never submitted: no listing shows it".to_owned()),
+        Fate::NotFound => ("not-found", "was possibly never submitted: it is in no listing".to_owned()),
     };
     if as_json {
         show::line(&json!({

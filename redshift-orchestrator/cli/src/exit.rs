@@ -1,10 +1,10 @@
-//! [`Exit`]: what the exit code says.
+//! [`Exit`]: the meaning of the exit codes.
 
 use std::process::ExitCode;
 
 use redshift_orchestrator::{Error, ErrorKind, Report};
 
-/// What became of the command, as an exit code.
+/// The outcome of the command, as an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Success = 0,
@@ -17,16 +17,16 @@ pub(crate) enum Exit {
 }
 
 pub(crate) const HELP: &str = "Exit codes:
-    0  every step that was to run finished
+    0  every selected step finished
     1  a step failed, was cancelled, or was not submitted
-    2  bad usage, pipeline file or parameter; nothing was submitted
-    3  the fate of a statement is unknown: see `status`, then `settle`
-    4  refused: the pipeline, or the journal, is in use by another run
+    2  invalid usage, pipeline file or parameter; nothing was submitted
+    3  the outcome of a statement is unknown: see `status`, then `settle`
+    4  refused: another run uses the pipeline or the journal
     5  the service or the journal cannot be used
-  130  interrupted before everything was done";
+  130  interrupted before all steps were done";
 
 impl Exit {
-    /// The code of an error that ended the command.
+    /// Returns the code of an error that ended the command.
     pub(crate) fn of(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::Definition | ErrorKind::Invalid | ErrorKind::Unsupported => Self::Usage,
@@ -35,7 +35,7 @@ impl Exit {
         }
     }
 
-    /// The code of a run that came to its end.
+    /// Returns the code of a completed run.
     pub(crate) fn of_report(report: &Report, interrupted: bool) -> Self {
         match report {
             report if report.is_success() => Self::Success,

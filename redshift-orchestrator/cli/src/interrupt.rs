@@ -2,7 +2,7 @@
 
 use redshift_orchestrator::{Error, ErrorKind, Result};
 
-/// Hears interrupts from the moment it is made.
+/// Receives interrupts from its creation on.
 #[cfg(unix)]
 pub(crate) struct Interrupts {
     interrupt: tokio::signal::unix::Signal,
@@ -17,7 +17,7 @@ impl Interrupts {
         Ok(Self { interrupt: hear(SignalKind::interrupt())?, terminate: hear(SignalKind::terminate())? })
     }
 
-    /// Returns with the next one.
+    /// Waits for the next interrupt.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -44,5 +44,5 @@ impl Interrupts {
 
 #[cfg_attr(not(unix), expect(dead_code))]
 fn deaf(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Other, "interrupts cannot be heard").with_source(error)
+    Error::new(ErrorKind::Other, "signals cannot be received").with_source(error)
 }

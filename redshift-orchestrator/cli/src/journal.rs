@@ -14,14 +14,14 @@ use redshift_orchestrator::{
     journal::{FileJournal, Journal, ObjectStoreJournal, RunEntry},
 };
 
-/// Where the journal is, and how to come by the credentials if that is S3.
+/// The location of the journal, and the credentials for S3.
 pub(crate) struct Place {
     pub(crate) text: String,
     pub(crate) aws: ConfigLoader,
 }
 
 impl Place {
-    /// A journal to write to. With `queue` another process that uses it is waited for.
+    /// Opens a journal for writing. With `queue` it waits for another process that uses the journal.
     pub(crate) async fn open(self, queue: bool) -> Result<Arc<dyn Journal>> {
         match self.bucket()? {
             Some((bucket, prefix)) => s3(&bucket, &prefix, self.aws).await,
@@ -30,13 +30,13 @@ impl Place {
         }
     }
 
-    /// A journal that must be there, to write to.
+    /// Opens an existing journal for writing.
     pub(crate) async fn open_existing(self, queue: bool) -> Result<Arc<dyn Journal>> {
         self.exists()?;
         self.open(queue).await
     }
 
-    /// A journal to look at, also while another process uses it.
+    /// Opens a journal read-only, even while another process uses it.
     pub(crate) async fn look(self) -> Result<Arc<dyn Journal>> {
         self.exists()?;
         match self.bucket()? {
@@ -45,7 +45,7 @@ impl Place {
         }
     }
 
-    /// Bucket and prefix; `None`: it is a file.
+    /// Returns bucket and prefix; `None` if it is a file.
     fn bucket(&self) -> Result<Option<(String, String)>> {
         match self.text.split_once("://") {
             None => Ok(None),
@@ -62,7 +62,7 @@ impl Place {
         if self.text.contains("://") || Path::new(&self.text).exists() {
             return Ok(());
         }
-        let message = "there is no journal; has the pipeline run, or is it elsewhere (--journal)?";
+        let message = "there is no journal; run the pipeline first, or name another journal with --journal";
         Err(Error::new(ErrorKind::Invalid, message).with_context("journal", &self.text))
     }
 }
@@ -71,8 +71,8 @@ fn shared(journal: impl Journal + 'static) -> Arc<dyn Journal> {
     Arc::new(journal)
 }
 
-/// Credentials and region are those of the AWS configuration; an endpoint and the like come from the environment
-/// (`AWS_ENDPOINT_URL_S3`, `AWS_ALLOW_HTTP`).
+/// Opens a journal on S3. Credentials and region come from the AWS configuration; an endpoint and its options
+/// come from the environment (`AWS_ENDPOINT_URL_S3`, `AWS_ALLOW_HTTP`).
 async fn s3(bucket: &str, prefix: &str, aws: ConfigLoader) -> Result<Arc<dyn Journal>> {
     let sdk = aws.load().await;
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
@@ -83,7 +83,7 @@ async fn s3(bucket: &str, prefix: &str, aws: ConfigLoader) -> Result<Arc<dyn Jou
         builder = builder.with_credentials(Arc::new(Credentials(provider)));
     }
     let store = builder.build().map_err(|error| {
-        Error::new(ErrorKind::Invalid, "the journal's bucket cannot be used")
+        Error::new(ErrorKind::Invalid, "the journal's bucket is not accessible")
             .with_context("bucket", bucket)
             .with_source(error)
     })?;
@@ -110,10 +110,11 @@ impl CredentialProvider for Credentials {
     }
 }
 
-/// The number of runs among which one is looked for that is not named.
+/// The number of runs that are searched if no run is named.
 const LATEST: usize = 200;
 
-/// The run of this name. Without a name, the last of the latest 200 that `wanted` accepts.
+/// Finds the run with this name. Without a name, it finds the last of the latest 200 runs that `wanted`
+/// accepts.
 pub(crate) async fn find_run(
     journal: &dyn Journal,
     name: Option<&str>,
@@ -122,7 +123,7 @@ pub(crate) async fn find_run(
 ) -> Result<RunEntry> {
     if let Some(name) = name {
         return journal.run_entry(name).await?.ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "the journal has no run of this id; `status` lists them")
+            Error::new(ErrorKind::Invalid, "the journal has no run with this id; `status` lists them")
                 .with_context("run", name)
         });
     }

@@ -22,7 +22,8 @@ mod status;
 
 use exit::Exit;
 
-/// Runs pipelines of SQL and stored procedures on Amazon Redshift: each statement once, resumed after a crash.
+/// Runs pipelines of SQL and stored procedures on Amazon Redshift: each statement once, resumed after a
+/// crash.
 #[derive(Parser)]
 #[command(version, max_term_width = 110, after_help = exit::HELP)]
 struct Options {
@@ -32,21 +33,21 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a pipeline, or go on with the run of this id
+    /// Run a pipeline, or continue the run with this id
     Run(run::RunOptions),
-    /// Go on with a run that stopped, failed or died: the last one that did not finish, unless one is named
+    /// Continue a run that stopped, failed or died. Default: the last unfinished one
     Resume(run::ResumeOptions),
-    /// Print the graph and what would run, without a service
+    /// Print the graph and the statements, without a service
     Plan(plan::PlanOptions),
-    /// Check a pipeline file and the SQL files it names, without a service
+    /// Check a pipeline file and its SQL files, without a service
     Validate(plan::ValidateOptions),
-    /// Show runs and their steps from the journal, and what to look at where a fate is unknown
+    /// Show runs and their steps from the journal, and the places to check for unknown outcomes
     Status(status::StatusOptions),
-    /// Write down what became of a step whose fate is unknown, after a look
+    /// Record the outcome of a step whose outcome is unknown, after checking it
     Settle(settle::SettleOptions),
-    /// Remove old runs from the journal; never one that is active, unfinished or unknown
+    /// Remove old runs from the journal, except active, unfinished and unknown ones
     Prune(prune::PruneOptions),
-    /// Cancel the statements of a run that are on their way, and say how each ended
+    /// Cancel the statements of a run that are in flight, and print the outcome of each
     Cancel(cancel::CancelOptions),
     /// Print the JSON Schema of pipeline files, for editors
     Schema,
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
         }
     };
     let done = runtime.block_on(dispatch(options.command));
-    // What still runs then is for the next start to go on with.
+    // The next start continues statements that are still running.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match done {
         Ok(exit) => exit.into(),

@@ -1,4 +1,4 @@
-//! Options that several commands share.
+//! Options shared by several commands.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use redshift_orchestrator::{Error, ErrorKind, Pipeline, Result, Run, Target};
 
 use crate::journal::Place;
 
-/// Which pipeline.
+/// The pipeline.
 #[derive(Args)]
 pub(crate) struct PipelineOptions {
     /// The pipeline file: TOML, or JSON if its name ends in `.json`
@@ -30,18 +30,18 @@ impl PipelineOptions {
     }
 }
 
-/// What a run is given.
+/// The parameters and the selection of steps of a run.
 #[derive(Args)]
 pub(crate) struct RunValues {
-    /// A parameter of the run; as often as there are parameters
+    /// Set a parameter of the run; may be repeated
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) parameters: Vec<(String, String)>,
 
-    /// Only steps with one of these tags
+    /// Run only steps with one of these tags
     #[arg(long, value_name = "TAG,…", value_delimiter = ',')]
     pub(crate) tags: Vec<String>,
 
-    /// Only these steps
+    /// Run only these steps
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 }
@@ -56,41 +56,41 @@ impl RunValues {
 }
 
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// A duration as in a pipeline file: `90s`, `10m`, `1h 30m`.
+/// Parses a duration as in a pipeline file: `90s`, `10m`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
-    duration.ok_or_else(|| "write it like 90s, 10m or 1h 30m".to_owned())
+    duration.ok_or_else(|| "expected a duration such as 90s, 10m or 1h 30m".to_owned())
 }
 
-/// The URL of a service.
+/// Parses the URL of a service.
 fn endpoint(text: &str) -> Result<String, String> {
     match text.split_once("://") {
         Some(("http" | "https", rest)) if !rest.is_empty() && !rest.starts_with(['/', ':']) => {
             Ok(text.to_owned())
         }
-        _ => Err("write it like http://127.0.0.1:8192".to_owned()),
+        _ => Err("expected a URL such as http://127.0.0.1:8192".to_owned()),
     }
 }
 
-/// Where the journal is.
+/// The location of the journal.
 #[derive(Args)]
 pub(crate) struct JournalOptions {
-    /// Where the journal is: a file, or `s3://BUCKET/PREFIX`. The pipeline file's name with `.journal` behind it, unless said otherwise
+    /// Journal: a file, or `s3://BUCKET/PREFIX`. Default: the pipeline file's name followed by `.journal`
     #[arg(long, value_name = "PATH|URL")]
     pub(crate) journal: Option<String>,
 }
 
 impl JournalOptions {
-    /// Where the journal is, for commands that are about AWS otherwise, too.
+    /// Returns the location of the journal, for commands that also use an AWS service.
     pub(crate) fn with(&self, pipeline: &Path, service: &ServiceOptions) -> Place {
         Place { text: self.text(pipeline), aws: service.aws(service.region.clone()) }
     }
 
-    /// Where the journal is, for commands that need no service.
+    /// Returns the location of the journal, for commands that need no service.
     pub(crate) fn place(&self, pipeline: &Path) -> Place {
         Place { text: self.text(pipeline), aws: aws_config::defaults(BehaviorVersion::latest()) }
     }
@@ -100,7 +100,7 @@ impl JournalOptions {
     }
 }
 
-/// Where statements run.
+/// The database that runs the statements.
 #[derive(Args)]
 pub(crate) struct ServiceOptions {
     /// Run the SQL on this PostgreSQL server instead of AWS
@@ -111,41 +111,41 @@ pub(crate) struct ServiceOptions {
     #[arg(long, value_name = "URL", value_parser = endpoint)]
     pub(crate) endpoint_url: Option<String>,
 
-    /// The AWS region; the pipeline file's, or that of the environment, unless given
+    /// AWS region. Default: that of the pipeline file, or of the environment
     #[arg(long, value_name = "NAME")]
     pub(crate) region: Option<String>,
 
-    /// The profile of the AWS configuration
+    /// Profile of the AWS configuration
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
 
-    /// The provisioned cluster
+    /// Provisioned cluster
     #[arg(long, value_name = "ID", conflicts_with = "workgroup")]
     pub(crate) cluster: Option<String>,
 
-    /// The serverless workgroup
+    /// Serverless workgroup
     #[arg(long, value_name = "NAME")]
     pub(crate) workgroup: Option<String>,
 
-    /// The database
+    /// Database
     #[arg(long, value_name = "NAME")]
     pub(crate) database: Option<String>,
 
-    /// As this user of the database, with temporary credentials; clusters only
+    /// Run as this database user, with temporary credentials; clusters only
     #[arg(long, value_name = "NAME", conflicts_with_all = ["secret", "workgroup"])]
     pub(crate) db_user: Option<String>,
 
-    /// With the credentials of this secret, by its ARN
+    /// Use the credentials in this secret, by its ARN
     #[arg(long, value_name = "ARN")]
     pub(crate) secret: Option<String>,
 }
 
 impl ServiceOptions {
-    /// The database that statements run in: what the options say, before what the pipeline file says.
+    /// Returns the database that statements run in; options take precedence over the pipeline file.
     pub(crate) fn target(&self, pipeline: Option<&Pipeline>) -> Result<Target> {
         use redshift_orchestrator::{Auth, Compute};
         let file = pipeline.and_then(Pipeline::target);
-        // The emulator is one database, whatever it is called.
+        // The emulator is one database, under any name.
         let emulator = self.endpoint_url.is_some();
         let database = self.database.clone().or_else(|| file.map(|target| target.database().to_owned()));
         let database =
@@ -166,7 +166,7 @@ impl ServiceOptions {
         match auth {
             Auth::DatabaseUser(_) if matches!(target.compute(), Compute::Workgroup(_)) => Err(Error::new(
                 ErrorKind::Invalid,
-                "a workgroup takes no database user; give --secret, or run as the IAM identity",
+                "a workgroup does not accept a database user; give --secret, or run as the IAM identity",
             )),
             Auth::DatabaseUser(user) => Ok(target.with_database_user(user)),
             Auth::Secret(secret) => Ok(target.with_secret(secret)),
@@ -179,26 +179,26 @@ fn missing(option: &str) -> Error {
     Error::new(
         ErrorKind::Invalid,
         format!(
-            "nothing says where to run; give {option}, a [target] in the pipeline file, or --postgres URL"
+            "the database to run on is missing; give {option}, a [target] in the pipeline file, or --postgres URL"
         ),
     )
 }
 
-/// What to print.
+/// The output format.
 #[derive(Args)]
 pub(crate) struct OutputOptions {
-    /// Print JSON for machines: one object a line on standard output
+    /// Print JSON: one object per line on standard output
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What an interrupt (Ctrl-C, SIGTERM) does to statements that run. A second one ends the process at once.
+/// The effect of an interrupt (Ctrl-C, SIGTERM) on running statements. A second one ends the process at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnInterrupt {
-    /// Begin nothing further, and wait for them
+    /// Start no further steps, and wait for running statements
     Wait,
-    /// Begin nothing further, and cancel them
+    /// Start no further steps, and cancel running statements
     Cancel,
-    /// End at once, and leave them to the service: `resume` finds them
+    /// Exit at once, and leave running statements in the service: `resume` finds them
     Leave,
 }

@@ -1,4 +1,4 @@
-//! `plan` and `validate`: what a pipeline would do, without a service.
+//! `plan` and `validate`: the statements of a pipeline, without a service.
 
 use clap::{Args, ValueEnum};
 use redshift_orchestrator::{Result, Run};
@@ -18,22 +18,22 @@ pub(crate) struct PlanOptions {
     #[command(flatten)]
     values: RunValues,
 
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 
-    /// Print the SQL, too. Values of parameters are put in if they are all given
+    /// Print the SQL, too. Parameter values are inserted if all are given
     #[arg(long)]
     show_sql: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A table
+    /// Table
     Text,
-    /// One JSON object
+    /// JSON object
     Json,
-    /// A flowchart for Mermaid, which Markdown viewers draw
+    /// Mermaid flowchart, which Markdown viewers render
     Mermaid,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct ValidateOptions {
 pub(crate) fn plan(options: &PlanOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let run = options.values.give(Run::new("plan"));
-    // Values are checked as soon as there are any; without them the plan is that of any run.
+    // Values are checked if any are given; without them the plan applies to every run.
     let statements = match options.values.parameters.is_empty() {
         true => None,
         false => Some(pipeline.statements(&run)?),
@@ -83,7 +83,7 @@ pub(crate) fn validate(options: &ValidateOptions) -> Result<Exit> {
             1 => "1 step".to_owned(),
             steps => format!("{steps} steps"),
         };
-        show::out(&format!("{}: {steps}, no problem found", pipeline.name()));
+        show::out(&format!("{}: {steps}, no problems found", pipeline.name()));
     }
     Ok(Exit::Success)
 }

@@ -29,11 +29,11 @@ pub(crate) struct PruneOptions {
     #[arg(long, value_name = "AGE", value_parser = age)]
     keep: Duration,
 
-    /// Remove failed runs, too, if the ending of each of their statements is known
+    /// Also remove failed runs, if the outcome of each of their statements is known
     #[arg(long)]
     failed: bool,
 
-    /// Remove nothing, and print what would be removed
+    /// Only print what would be removed
     #[arg(long)]
     dry_run: bool,
 
@@ -46,9 +46,10 @@ pub(crate) struct PruneOptions {
 
 pub(crate) async fn prune(options: &PruneOptions) -> Result<Exit> {
     let path = options.pipeline.as_deref().unwrap_or(Path::new(""));
-    let before = SystemClock.now().checked_sub(options.keep).map_err(|error| {
-        Error::new(ErrorKind::Invalid, "the journal cannot be as old as --keep").with_source(error)
-    })?;
+    let before = SystemClock
+        .now()
+        .checked_sub(options.keep)
+        .map_err(|error| Error::new(ErrorKind::Invalid, "--keep is too long").with_source(error))?;
     let place = options.journal.place(path);
     let journal = if options.dry_run { place.look().await? } else { place.open_existing(false).await? };
     let wanted = Prune::before(before).with_failed(options.failed).with_dry_run(options.dry_run);
@@ -87,7 +88,7 @@ fn age(text: &str) -> Result<Duration, String> {
         .and_then(|span| span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())))
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| "write it like 90d, 12w or 36h".to_owned())
+    seconds.ok_or_else(|| "expected an age such as 90d, 12w or 36h".to_owned())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use redshift_orchestrator::{Error, ErrorKind, Report, Result};
 
-/// A file for the report, in the format that its name says.
+/// A file for the report, in the format of its extension.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportFile(PathBuf);
 
@@ -15,19 +15,20 @@ impl std::str::FromStr for ReportFile {
         let path = PathBuf::from(text);
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json" | "txt" | "svg" | "html") => Ok(Self(path)),
-            _ => Err("a report's name ends in .json, .txt, .svg or .html".to_owned()),
+            _ => Err("the extension of a report is .json, .txt, .svg or .html".to_owned()),
         }
     }
 }
 
 impl ReportFile {
-    /// Refuses a place that is none, before anything runs.
+    /// Refuses an invalid path before anything runs.
     pub(crate) fn check(&self) -> Result<()> {
         match self.0.parent() {
-            Some(directory) if !directory.as_os_str().is_empty() && !directory.is_dir() => {
-                Err(Error::new(ErrorKind::Invalid, "there is no directory for the report; make it first")
-                    .with_context("file", self.0.display()))
-            }
+            Some(directory) if !directory.as_os_str().is_empty() && !directory.is_dir() => Err(Error::new(
+                ErrorKind::Invalid,
+                "the directory for the report does not exist; create it first",
+            )
+            .with_context("file", self.0.display())),
             _ => Ok(()),
         }
     }

@@ -34,8 +34,8 @@ pub(crate) struct RunOptions {
     #[command(flatten)]
     values: RunValues,
 
-    /// Says which work it is, such as `sales-2026-11-23T06:30`: a second run of the same id is the first one, and goes on where that
-    /// stopped. The pipeline's name and the time, unless given
+    /// Run id, which identifies the work, such as `sales-2026-11-23T06:30`: a second call with the same id
+    /// continues the first run. Default: the pipeline's name and the time
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
@@ -48,11 +48,12 @@ pub(crate) struct ResumeOptions {
     #[command(flatten)]
     pipeline: PipelineOptions,
 
-    /// The run to go on with, with the parameters it was begun with; the last one that did not finish, unless given
+    /// Run to continue, with its original parameters. Default: the last unfinished run
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
-    /// Another value for a parameter, for statements that are still to be submitted; and values of secret parameters
+    /// Set another value of a parameter, for statements that are not submitted yet; required for secret
+    /// parameters
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = crate::options::pair)]
     parameters: Vec<(String, String)>,
 
@@ -68,42 +69,43 @@ struct Common {
     #[command(flatten)]
     journal: JournalOptions,
 
-    /// Wait while another run of the pipeline is active, instead of being refused
+    /// Wait while another run of the pipeline is active, instead of failing
     #[arg(long)]
     queue: bool,
 
-    /// What the first Ctrl-C or SIGTERM does about statements that run; the second ends the process at once
+    /// Effect of the first Ctrl-C or SIGTERM on running statements; a second one ends the process at once
     #[arg(long, value_enum, default_value = "wait")]
     on_interrupt: OnInterrupt,
 
-    /// How long to go on submitting while the service throttles or cannot be reached
+    /// Time to keep submitting while the service throttles or is unreachable
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
     retry_timeout: Duration,
 
-    /// How long to wait for a cancelled statement to end, which Redshift rolls back first. As long as it ran, and at
-    /// least 15m, unless given
+    /// Time to wait for a cancelled statement to end, which Redshift rolls back first. Default: as long as it
+    /// ran, and at least 15m
     #[arg(long, value_name = "DURATION", value_parser = crate::options::duration)]
     cancel_grace: Option<Duration>,
 
-    /// Write the report to this file, too (.json, .txt, .svg, .html); more than one may be given
+    /// Also write the report to this file (.json, .txt, .svg, .html); may be repeated
     #[arg(long = "report", value_name = "FILE")]
     reports: Vec<ReportFile>,
 
-    /// Print one line an event instead of progress bars
+    /// Print one line per event instead of progress bars
     #[arg(long)]
     no_progress: bool,
 
-    /// Tell what stored procedures RAISE while they run. On Redshift that takes short queries of its own, on a PostgreSQL server nothing:
-    /// there it is always done
+    /// Print messages that stored procedures RAISE while they run. On Redshift this polls with short queries;
+    /// on a PostgreSQL server messages are always printed, at no cost
     #[arg(long)]
     messages: bool,
 
-    /// Tell the messages of the database as they are, also where they quote SQL and values of parameters. They stand in the journal then,
-    /// too
+    /// Print the database's messages unredacted, even if they quote SQL and parameter values. The journal
+    /// then contains them, too
     #[arg(long)]
     quotations: bool,
 
-    /// Begin each SQL text with a comment that has the statement's name, so that it is found in Redshift's own log of queries
+    /// Begin each SQL text with a comment that holds the statement's name, so that it can be found in
+    /// Redshift's query log
     #[arg(long)]
     names_in_sql: bool,
 
@@ -117,7 +119,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<Exit> {
         format!("{}-{}", pipeline.name(), SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
     });
     let run = options.values.give(Run::new(id));
-    // What is wrong with them is said before anything is opened.
+    // Errors in them are reported before anything is opened.
     pipeline.statements(&run)?;
     pipeline.selected(&run)?;
     let interrupts = Interrupts::hear()?;
@@ -146,7 +148,7 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
             run.begun.pipeline == pipeline.name()
                 && run.ended.is_none_or(|(_, result)| result != RunResult::Finished)
         };
-        let otherwise = "every run in the journal finished; name one with --run-id, or begin one with `run`";
+        let otherwise = "every run in the journal finished; name one with --run-id, or start one with `run`";
         let before = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
         let mut run = Run::new(&before.run).with_tags(before.begun.tags).with_only(before.begun.only);
         for (name, value) in
@@ -161,7 +163,7 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
     common.go(&pipeline, begin, interrupts).await
 }
 
-/// A run that is begun again is the same work: other values are another run.
+/// A run that is started again is the same work; different values would make it a different run.
 fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()> {
     let given: BTreeSet<_> = run.parameters().filter(|(name, _)| !pipeline.is_secret(name)).collect();
     let was: BTreeSet<_> =
@@ -170,7 +172,7 @@ fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()>
         None => Ok(()),
         Some((name, _)) => Err(Error::new(
             ErrorKind::Definition,
-            format!("the run was begun with another value of `{name}`; give another --run-id, or change it with `resume`"),
+            format!("the run was started with another value of `{name}`; give another --run-id, or change it with `resume`"),
         )
         .with_context("run", run.name())),
     }
@@ -241,7 +243,7 @@ impl Common {
         Ok(Exit::of_report(&report, interrupted))
     }
 
-    /// The report, and whether it was interrupted; no report, if it was left at once.
+    /// Returns the report, and `true` if it was interrupted; no report if the process exits at once.
     async fn until_done(
         &self,
         work: impl Future<Output = Result<Report>>,
@@ -256,14 +258,14 @@ impl Common {
             () = interrupts.next() => {}
         }
         if self.on_interrupt == OnInterrupt::Leave {
-            show::say("interrupted: what was submitted goes on; `resume` finds it");
+            show::say("interrupted: submitted statements keep running; `resume` finds them");
             return Ok((None, true));
         }
         stop.ask();
         let cancel = self.on_interrupt == OnInterrupt::Cancel;
         let what = if cancel { "cancelling" } else { "waiting for" };
         show::say(&format!(
-            "interrupted: beginning nothing further, {what} what runs; once more to end at once"
+            "interrupted: starting no further steps, {what} running statements; interrupt again to exit at once"
         ));
         let cancelling = async {
             match cancel {
@@ -275,7 +277,7 @@ impl Common {
             report = &mut work => Ok((Some(report?), true)),
             () = cancelling => Ok((None, true)),
             () = interrupts.next() => {
-                show::say("interrupted again: what was submitted goes on; `resume` finds it");
+                show::say("interrupted again: submitted statements keep running; `resume` finds them");
                 Ok((None, true))
             }
         }
@@ -293,7 +295,7 @@ impl Common {
     }
 }
 
-/// Cancels what is on its way, also what is only just being submitted. Never returns.
+/// Cancels statements in flight, including those being submitted. Never returns.
 async fn keep_cancelling(executor: &dyn StatementExecutor, active: &Active) {
     let mut asked = BTreeSet::new();
     loop {
@@ -304,7 +306,7 @@ async fn keep_cancelling(executor: &dyn StatementExecutor, active: &Active) {
                     Ok(_) => {
                         asked.insert(id);
                     }
-                    // Asked again in the next round.
+                    // It is retried in the next round.
                     Err(error) => show::say(&format!("{id} could not be cancelled yet: {error}")),
                 }
             }

@@ -1,4 +1,4 @@
-//! What runs the statements: AWS, an endpoint, or a PostgreSQL server.
+//! The executor of the statements: AWS, an endpoint, or a PostgreSQL server.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -12,11 +12,11 @@ use redshift_orchestrator::{
 
 use crate::options::ServiceOptions;
 
-/// What runs the statements, and where that is, for the journal.
+/// The executor of the statements, and its target, for the journal.
 pub(crate) struct Service {
     pub(crate) executor: Arc<dyn StatementExecutor>,
     pub(crate) place: String,
-    /// Where to read what procedures say.
+    /// The source of procedures' messages.
     pub(crate) messages: Option<Arc<dyn Messages>>,
 }
 
@@ -59,7 +59,7 @@ impl ServiceOptions {
         };
         match found {
             Ok(()) => Ok(sdk),
-            // An emulator takes any.
+            // An emulator accepts any credentials.
             Err(_) if self.endpoint_url.as_deref().is_some_and(is_loopback) => {
                 let any = Credentials::new("any", "any", None, None, "emulator");
                 Ok(sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(any)).build())
@@ -80,7 +80,7 @@ impl ServiceOptions {
         }
         let sdk = loader.load().await;
         if self.endpoint_url.is_some() && sdk.region().is_none() {
-            // Requests are signed for a region; an emulator takes any.
+            // Requests are signed for a region; an emulator accepts any.
             return sdk.into_builder().region(Region::new("us-east-1")).build();
         }
         sdk
@@ -88,7 +88,7 @@ impl ServiceOptions {
 }
 
 impl ServiceOptions {
-    /// The AWS configuration of the environment, and of the options that are about AWS as a whole.
+    /// Returns the AWS configuration of the environment, with the options that apply to AWS as a whole.
     pub(crate) fn aws(&self, region: Option<String>) -> ConfigLoader {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = region {
@@ -101,9 +101,10 @@ impl ServiceOptions {
     }
 }
 
-/// On a server at hand, the journal's runs are told apart by the database only: ports of throwaway servers change.
+/// Connects to a given server. The journal's runs are identified only by the database, because ports of
+/// temporary servers change.
 async fn postgres(url: &str, pipeline: Option<&Pipeline>) -> Result<Service> {
-    // One keeps the records.
+    // One connection stores the records.
     let connections = pipeline.map_or(2, |pipeline| pipeline.concurrency().saturating_add(1)).clamp(2, 65);
     let executor = LocalExecutor::postgres(url).with_connections(connections).start().await?;
     let place = format!("postgres:{}", database(url));

@@ -1,4 +1,4 @@
-//! `settle`: what a person found out about a statement whose fate is unknown.
+//! `settle`: records the outcome of a statement whose outcome is unknown, as found by a person.
 
 use clap::{Args, ValueEnum};
 use redshift_orchestrator::{Clock, Error, ErrorKind, Result, SystemClock, journal::Settlement};
@@ -15,31 +15,31 @@ pub(crate) struct SettleOptions {
     #[command(flatten)]
     pipeline: PipelineOptions,
 
-    /// The step
+    /// Step
     #[arg(value_name = "STEP")]
     step: String,
 
-    /// The run
+    /// Run id
     #[arg(long, value_name = "ID")]
     run_id: String,
 
-    /// Which attempt; the last one, unless given
+    /// Attempt. Default: the last one
     #[arg(long, value_name = "NUMBER")]
     attempt: Option<u32>,
 
-    /// Which part of a batch that has more than 40 statements; the last one that was begun, unless given
+    /// Part of a batch of more than 40 statements. Default: the last one that was started
     #[arg(long, value_name = "NUMBER")]
     part: Option<u32>,
 
-    /// What became of it
+    /// Outcome of the statement
     #[arg(long = "as", value_enum)]
     found: Found,
 
-    /// Why you think so: what you looked at
+    /// Reason for the outcome: the places that were checked
     #[arg(long, value_name = "TEXT")]
     because: String,
 
-    /// Who looked; the user of this machine, unless given
+    /// Person who checked. Default: the user of this machine
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 
@@ -52,7 +52,7 @@ pub(crate) struct SettleOptions {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Found {
-    /// It ran and its effect is there: the step counts as finished
+    /// It ran and its effect exists: the step counts as finished
     Finished,
     /// It ran and left nothing behind: a further attempt may run
     Failed,
@@ -73,7 +73,7 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
     let Some(last) = attempts.into_iter().max_by_key(|entry| (entry.key.attempt, entry.key.part)) else {
         return Err(Error::new(
             ErrorKind::Invalid,
-            "the journal knows no such attempt at a step; `status --run-id` lists them",
+            "the journal has no such attempt of a step; `status --run-id` lists them",
         )
         .with_context("run", options.run_id)
         .with_context("step", options.step));
@@ -101,7 +101,7 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
             &json!({"event": "settled", "run": key.run, "step": key.step, "attempt": key.attempt, "as": settled}),
         );
     } else {
-        show::out(&format!("{key} is settled as {settled}; `resume --run-id {}` goes on", key.run));
+        show::out(&format!("{key} is settled as {settled}; `resume --run-id {}` continues", key.run));
     }
     Ok(Exit::Success)
 }

@@ -1,4 +1,4 @@
-//! What is printed while a run is under way: lines for people, or objects for machines.
+//! Output during a run: human-readable lines, or JSON objects.
 
 use std::{
     collections::BTreeMap,
@@ -9,13 +9,13 @@ use std::{
 use redshift_orchestrator::{Clock, Observer, Progressed, StatementId, StepKey, SystemClock};
 use serde_json::{Value, json};
 
-/// Prints a text and a line's end. Whoever closed our output is not interested in it.
+/// Prints a text and a line break. Errors are ignored, because standard output may be closed.
 pub(crate) fn out(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Prints a line for people, beside the results. Whoever closed it is not interested, and the run goes on.
+/// Prints a human-readable line on standard error. Errors are ignored, because it may be closed.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -29,10 +29,10 @@ pub(crate) fn line(object: &Value) {
     out(&stamped.to_string());
 }
 
-/// One object an event, on standard output.
+/// Prints one object per event on standard output.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
-    /// The last status of each attempt: an unchanged one is no news.
+    /// The last status of each attempt; an unchanged status is not printed.
     seen: Arc<Mutex<BTreeMap<StepKey, String>>>,
 }
 
@@ -90,14 +90,14 @@ fn as_json(event: &Progressed<'_>) -> Value {
     }
 }
 
-/// Passes everything on, and keeps which statements are on their way.
+/// Forwards all events, and records the statements in flight.
 #[derive(Debug)]
 pub(crate) struct Tracker<O> {
     inner: O,
     active: Active,
 }
 
-/// The statements that are on their way.
+/// The statements in flight.
 pub(crate) type Active = Arc<Mutex<BTreeMap<StepKey, StatementId>>>;
 
 impl<O> Tracker<O> {

@@ -18,11 +18,11 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct StatusOptions {
-    /// The pipeline file, which says where the journal is unless --journal does
+    /// The pipeline file, which names the journal unless --journal does
     #[arg(value_name = "PIPELINE", required_unless_present = "journal")]
     pipeline: Option<PathBuf>,
 
-    /// Only this run, with its steps
+    /// Show only this run, with its steps
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
@@ -30,7 +30,7 @@ pub(crate) struct StatusOptions {
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     limit: usize,
 
-    /// Show the runs behind this place, which the page before ends with
+    /// Show the runs after this place, which is printed at the end of the previous page
     #[arg(long, value_name = "CURSOR", conflicts_with = "run_id")]
     after: Option<RunCursor>,
 
@@ -78,7 +78,7 @@ impl StatusOptions {
     async fn show(&self, journal: &dyn Journal, run: &RunEntry) -> Result<()> {
         let mut steps = journal.run(&run.run).await?;
         steps.sort_by_key(|entry| entry.intended_at);
-        // A list shows the steps of those runs that need attention.
+        // A list shows the steps of runs that need attention.
         let whole = self.run_id.is_some() || !is_finished(run);
         if self.output.json {
             show::out(&as_json(run, &steps).to_string());
@@ -110,7 +110,7 @@ fn head(run: &RunEntry, steps: &[Entry]) -> String {
     let unknown = steps.iter().filter(|entry| is_unknown(entry)).count();
     let unknown = if unknown > 0 { format!(", {unknown} unknown") } else { String::new() };
     format!(
-        "{}  {}  {}, begun {:.0}{ended}, {} attempts at steps{unknown}",
+        "{}  {}  {}, begun {:.0}{ended}, {} attempts of steps{unknown}",
         run.run,
         run.begun.pipeline,
         state(run),
@@ -133,7 +133,7 @@ fn step(entry: &Entry) -> String {
     }
     if is_unknown(entry) {
         text += &format!("\n      look at\n        {}", entry.what_to_check().replace('\n', "\n        "));
-        text += "\n      then say with `settle` what became of it";
+        text += "\n      then record the outcome with `settle`";
     }
     text
 }

@@ -76,13 +76,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Each held long poll is an open connection, and the usual soft limit is 1,024. The hard limit is the
-/// system's intention.
+/// Raises the limit of open files, because each held long poll is an open connection, and the usual soft
+/// limit is 1,024. The hard limit is the system's choice.
 #[cfg(unix)]
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If this is refused, the limit stays, which does no harm with fewer connections.
+    // If this is refused, the limit stays, which is harmless with fewer connections.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
@@ -125,7 +125,7 @@ fn in_file(error: Error, path: &Path) -> Error {
     error.with_context("file", path.display())
 }
 
-#[expect(clippy::disallowed_methods, reason = "ids of two starts must differ, unless a seed is given")]
+#[expect(clippy::disallowed_methods, reason = "ids of different starts must differ, unless a seed is given")]
 fn entropy() -> u64 {
     fastrand::u64(..)
 }
@@ -139,15 +139,15 @@ async fn serve(
     let emulator = Emulator::new(executor).with_seed(!seed);
     let emulator = if options.exposed { emulator.exposed() } else { emulator };
     // Registered before listening, so that an early stop is not lost.
-    let stop =
-        stop().map_err(|error| Error::new(ErrorKind::Other, "signals cannot be heard").with_source(error))?;
+    let stop = stop()
+        .map_err(|error| Error::new(ErrorKind::Other, "signals cannot be received").with_source(error))?;
     let listening = emulator.listen(options.listen).await.map_err(|error| {
         Error::new(ErrorKind::Invalid, "the emulator cannot listen there; see --listen and --exposed")
             .with_context("address", options.listen)
             .with_source(error)
     })?;
     let mut out = std::io::stdout();
-    // A closed output is no error.
+    // A closed output is not an error.
     let _ = writeln!(out, "listening on {}", listening.url()).and_then(|()| out.flush());
     listening.serve_until(stop).await;
     Ok(())

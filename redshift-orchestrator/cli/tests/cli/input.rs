@@ -27,9 +27,9 @@ fn bad_input_is_one_message_and_exit_code_2() {
         (&["run", "load.toml", "-p", "cycle=1", "--report", "r.pdf"], ".json, .txt, .svg or .html"),
         (
             &["run", "load.toml", "-p", "cycle=1", "--report", "none/r.svg"],
-            "there is no directory for the report",
+            "the directory for the report does not exist",
         ),
-        (&["run", "load.toml", "-p", "cycle=1"], "nothing says where to run"),
+        (&["run", "load.toml", "-p", "cycle=1"], "the database to run on is missing"),
         (&["run", "load.toml", "-p", "cycle=1", "--database", "d", "--workgroup", "w"], "no AWS region"),
         (
             &["run", "load.toml", "-p", "cycle=1", "--postgres", "nonsense"],
@@ -120,5 +120,5 @@ fn the_plan_is_a_table_an_object_or_a_chart() {
     let plan = stage.call(&["plan", "load.toml", "--format", "mermaid", "--only", "two"]);
     assert!(plan.out.starts_with("flowchart LR\n") && plan.out.contains("s0 --> s1"), "{}", plan.out);
     let valid = stage.call(&["validate", "load.toml"]);
-    assert_eq!((valid.code, valid.out.as_str()), (Some(0), "row: 3 steps, no problem found\n"));
+    assert_eq!((valid.code, valid.out.as_str()), (Some(0), "row: 3 steps, no problems found\n"));
 }

@@ -292,5 +292,5 @@ fn prune_removes_old_runs_that_finished() {
     assert_eq!((&json["removed"][0], &json["dry_run"]), (&"bad".into(), &false.into()));
     assert_eq!(stage.call(&["status", "load.toml"]).out, "no runs\n");
     let wrong = stage.call(&["prune", "load.toml", "--keep", "90"]);
-    assert!(wrong.code == Some(2) && wrong.err.contains("write it like 90d"), "{wrong:?}");
+    assert!(wrong.code == Some(2) && wrong.err.contains("such as 90d"), "{wrong:?}");
 }
