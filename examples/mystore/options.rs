@@ -11,8 +11,8 @@ use clap::Parser;
 use redshift_orchestrator::{Pipeline, pipeline::Work};
 
 /// Simulates a working day of MyStore: an initial load, then half-hourly cycles, on an embedded PostgreSQL
-/// and Hudi tables on disk.
-/// Then proves that nothing was lost or done twice. The last line printed is the path of the report.
+/// and Hudi tables on disk. Then proves that nothing was lost or done twice. The last line printed is the
+/// path of the report.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mystore")]
 pub(crate) struct Options {

@@ -113,8 +113,8 @@ impl TableOptions {
     }
 
     /// Sets the length of the active timeline above which a commit archives its oldest actions, and the
-    /// length afterwards. Actions in the
-    /// retained window are never archived. Default: from 30 commits down to 20.
+    /// length afterwards. Actions in the retained window are never archived. Default: from 30 commits down to
+    /// 20.
     #[must_use]
     pub fn with_archive_limits(mut self, limits: ArchiveLimits) -> Self {
         self.archive = Some(limits);
@@ -136,8 +136,8 @@ impl TableOptions {
     }
 
     /// Sets the number of record keys for which the bloom filter of a base file is sized. Default: a quarter
-    /// more than the file has,
-    /// but at least 1,000 and at most 60,000. Hudi always uses 60,000, which takes 430 KB in every file.
+    /// more than the file has, but at least 1,000 and at most 60,000. Hudi always uses 60,000, which takes
+    /// 430 KB in every file.
     #[must_use]
     pub fn with_bloom_entries(mut self, entries: u32) -> Self {
         self.bloom_entries = Some(entries.max(1));
@@ -211,8 +211,8 @@ impl TableOptions {
     }
 
     /// Sets the table's URL as other engines know it, as in `s3://lake/customer`, because Hudi's plans of
-    /// cleans and rollbacks contain
-    /// absolute names. Default: `/` and the path in the store, which is right for a local disk.
+    /// cleans and rollbacks contain absolute names. Default: `/` and the path in the store, which is right
+    /// for a local disk.
     #[must_use]
     pub fn with_base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into().trim_end_matches('/').to_owned());

@@ -1,11 +1,11 @@
 //! Timestamps in Spark's Parquet files that Arrow by itself would misread.
 //!
 //! - Spark stores timestamps in 96 bits by default. Arrow converts them to nanoseconds, which end in the year
-//!   2262 and turn the usual end of an
-//!   open interval, 9999-12-31, into another time. They are read as microseconds, as in Spark.
+//!   2262 and turn the usual end of an open interval, 9999-12-31, into another time. They are read as
+//!   microseconds, as in Spark.
 //! - Under a `…RebaseModeInWrite` of `LEGACY` Spark writes times before the Gregorian calendar in the Julian
-//!   one, and marks the file. Such
-//!   times are refused if the file's statistics show them; timestamps of 96 bits have no statistics.
+//!   one, and marks the file. Such times are refused if the file's statistics show them; timestamps of 96
+//!   bits have no statistics.
 
 use std::sync::Arc;
 

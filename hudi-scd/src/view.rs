@@ -244,8 +244,8 @@ impl View {
     }
 
     /// Returns the latest version of each file group that a commit from `since` (exclusive) to `until`
-    /// (inclusive) wrote. If a table stores
-    /// completion times (`completions`), these are compared instead of the instants.
+    /// (inclusive) wrote. If a table stores completion times (`completions`), these are compared instead of
+    /// the instants.
     pub(crate) fn files_between(
         &self,
         since: Instant,
@@ -311,8 +311,8 @@ impl View {
     }
 
     /// Refuses a table whose columns are identified only by number: a renamed column would be null in the
-    /// rows of older files, and the next
-    /// commit without the numbers would make that permanent for every engine.
+    /// rows of older files, and the next commit without the numbers would make that permanent for every
+    /// engine.
     pub(crate) fn check_columns_named(&self) -> Result<()> {
         match self.written.numbers_columns() {
             None => Ok(()),

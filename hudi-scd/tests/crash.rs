@@ -65,7 +65,7 @@ async fn sound(table: &Table, what: &str) {
 enum Fate {
     /// The process dies before it takes effect.
     Death,
-    /// It fails, and the same handle goes on.
+    /// It fails, and the same handle continues.
     Error,
     /// It takes effect, its reply is lost, and the same handle continues.
     LostReply,

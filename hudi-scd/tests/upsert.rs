@@ -368,8 +368,8 @@ async fn a_table_is_created_once_and_opened_as_it_was_made() {
 }
 
 /// Spark's `INSERT INTO` looks up no keys, so tables exist in which a key is stored more than once. They are
-/// read unchanged, and written as
-/// in Hudi: every copy gets the row, and copies in other partitions are removed.
+/// read unchanged, and written as in Hudi: every copy gets the row, and copies in other partitions are
+/// removed.
 #[tokio::test]
 async fn every_copy_of_a_key_is_updated() {
     let schema = schema("id bigint, part string, v string, at int");

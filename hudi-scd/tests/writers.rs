@@ -56,8 +56,8 @@ async fn read(table: &Table) -> Vec<String> {
 }
 
 /// The writer is suspended before a call takes effect, longer than its lease; another one takes over and
-/// completes a write; then the first one
-/// resumes. This is tested at every call of it, with and without a clean and an archival.
+/// completes a write; then the first one resumes. This is tested at every call of it, with and without a
+/// clean and an archival.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
@@ -158,8 +158,8 @@ async fn writers_queue_and_each_has_its_turn() {
 }
 
 /// A Hudi writer that shares its table holds the lock only while it commits. It shows that it is alive by a
-/// file that it writes every
-/// minute. The age of that file is measured by the storage's clock; this machine's is ten minutes fast.
+/// file that it writes every minute. The age of that file is measured by the storage's clock; this machine's
+/// is ten minutes fast.
 #[tokio::test(start_paused = true)]
 async fn the_pending_write_of_a_living_writer_is_left_alone() {
     let store = S3::new().store();
@@ -201,8 +201,8 @@ async fn heartbeats(store: &Arc<dyn ObjectStore>) -> Vec<String> {
 }
 
 /// Hudi rolls back eagerly without checking heartbeats, and leaves them behind. Our next write deletes our
-/// own at once, and those of Hudi's
-/// writers when they have expired, because such a writer sends a heartbeat before it requests its instant.
+/// own at once, and those of Hudi's writers when they have expired, because such a writer sends a heartbeat
+/// before it requests its instant.
 #[tokio::test(start_paused = true)]
 async fn heartbeats_of_dead_writers_are_deleted() {
     let begun = Instant::now();

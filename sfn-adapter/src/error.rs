@@ -34,13 +34,13 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ErrorNames {
     /// The bare class names that a Python handler over boto3 raises, such as `ValidationException`, and
-    /// `ClientError` for codes that the
-    /// service's model lacks. A state machine written for the reference solution matches these names.
+    /// `ClientError` for codes that the service's model lacks. A state machine written for the reference
+    /// solution matches these names.
     #[default]
     Boto3,
     /// The names that Step Functions itself uses when it calls the service directly, such as
-    /// `RedshiftData.ValidationException`, and more
-    /// precise ones if this library has more information. Use it in new state machines.
+    /// `RedshiftData.ValidationException`, and more precise ones if this library has more information. Use it
+    /// in new state machines.
     Qualified,
 }
 

@@ -1,8 +1,8 @@
 //! How late are endings detected when 3,000 statements share an account's limit of 100 polls per second?
 //!
 //! 3,000 statements begin within a minute and run for five to fifteen minutes (drawn from a seed), on a
-//! simulated clock. The service
-//! accepts 100 polls in any second and throttles the rest; a round trip takes 50 ms. The clients are:
+//! simulated clock. The service accepts 100 polls in any second and throttles the rest; a round trip takes 50
+//! ms. The clients are:
 //!
 //! * ours: a wait with long polls per statement, all of them through one [`Fleet`];
 //! * ours without long polls: a service that does not support them, growing pauses, one `Fleet`;

@@ -12,8 +12,8 @@
 //! The cost of a journal on disk is measured separately, beside the cost of syncing one record to that disk.
 //!
 //! `cargo run --release -p benches --bin overhead` fails if the orchestrator takes more than 1.05 times the
-//! bare loop, where the time is
-//! spent waiting for statements and not in the processors; `--smoke` is short and has no limit.
+//! bare loop, where the time is spent waiting for statements and not in the processors; `--smoke` is short
+//! and has no limit.
 
 use std::{
     fs::File,

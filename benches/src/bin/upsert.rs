@@ -17,8 +17,8 @@
 //! tables must hold the same rows.
 //!
 //! `cargo run --release -p benches --bin upsert -- --peers` measures everything, and fails if a limit is
-//! exceeded. Without `--peers`
-//! Python and Java are left out; `--smoke` takes small tables, for CI, and has no limit.
+//! exceeded. Without `--peers` Python and Java are left out; `--smoke` takes small tables, for CI, and has no
+//! limit.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 

@@ -77,8 +77,8 @@ END;
 $$ LANGUAGE plpgsql;
 
 -- Type 2 for is_preferred and address_id, type 1 for the rest. The whole history of each touched customer is
--- rebuilt from all
--- changes ever received, so the order of their arrival does not matter; unchanged rows keep their keys.
+-- rebuilt from all changes ever received, so the order of their arrival does not matter; unchanged rows keep
+-- their keys.
 CREATE OR REPLACE PROCEDURE mystore.load_customer(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_last BIGINT;

@@ -8,8 +8,8 @@ use hudi_scd::{TableOptions, timeline::Instant};
 /// Maintains and inspects Slowly Changing Dimensions in Apache Hudi tables, without a cluster.
 ///
 /// TABLE is the path of a table's folder, or a URL: file:///lake/customer, s3://bucket/lake/customer.
-/// Credentials, region and endpoint of S3
-/// come from the usual AWS_* variables, a profile in ~/.aws, or the machine's role.
+/// Credentials, region and endpoint of S3 come from the usual AWS_* variables, a profile in ~/.aws, or the
+/// machine's role.
 ///
 /// Exit codes: 0 success; 1 failure, or `validate` found a violation; 2 invalid command line.
 #[derive(Debug, Parser)]

@@ -2,8 +2,8 @@
 //!
 //! Each command is a file in `commands`, a thin layer over [`Table`](hudi_scd::Table) and
 //! [`Scd2Table`](hudi_scd::scd::Scd2Table). The other modules contain the parts that only a program needs:
-//! the command line, locations of tables,
-//! rows from and to files of other formats, progress bars, and error messages.
+//! the command line, locations of tables, rows from and to files of other formats, progress bars, and error
+//! messages.
 
 mod args;
 mod commands;

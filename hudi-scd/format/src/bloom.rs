@@ -71,8 +71,8 @@ struct Growth {
 
 impl BloomFilter {
     /// Creates an empty filter of type `DYNAMIC_V0`, Hudi's default. It adds a row of `num_entries` keys
-    /// whenever the last
-    /// row is full, up to `max_entries` keys; then rows are reused and false positives grow.
+    /// whenever the last row is full, up to `max_entries` keys; then rows are reused and false positives
+    /// grow.
     pub fn dynamic(num_entries: u32, fpp: f64, max_entries: u32) -> Self {
         let shape = Shape::for_keys(num_entries, fpp);
         let growth = Growth {

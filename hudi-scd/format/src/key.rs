@@ -264,8 +264,8 @@ impl Partitions {
 }
 
 /// Returns the values behind a partition path, one per partition field. A value is `None` if the path does
-/// not determine it: the
-/// folder of null and empty values, a name that is not the field's, or a different number of folders.
+/// not determine it: the folder of null and empty values, a name that is not the field's, or a different
+/// number of folders.
 pub fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<String>> {
     let fields = &table.partition_fields;
     if table.timestamp_key.is_some() {

@@ -107,8 +107,8 @@ pub fn parse_instant_file_name(name: &str) -> Option<(Instant, Action, State)> {
 }
 
 /// Parses like [`parse_instant_file_name`], under timeline layout 2: `{ts}_{completion time}.{action}` is a
-/// completed action. A
-/// clustering completes as a replacecommit and a compaction as a commit, so each pair is one action here.
+/// completed action. A clustering completes as a replacecommit and a compaction as a commit, so each pair is
+/// one action here.
 pub fn parse_timed_file_name(name: &str) -> Option<(Instant, Action, State, Option<Instant>)> {
     let (digits, rest) = name.split_once('.')?;
     if let Some((instant, completed)) = digits.split_once('_') {

@@ -146,8 +146,8 @@ impl Wanted {
 }
 
 /// Finds the stored rows of keys. Returns all files of the latest snapshot in a stable order, and the hits in
-/// each file that has
-/// any. A key may be stored more than once, because Spark's `INSERT INTO` looks up no keys.
+/// each file that has any. A key may be stored more than once, because Spark's `INSERT INTO` looks up no
+/// keys.
 pub(crate) async fn find(
     table: &Table,
     view: &View,

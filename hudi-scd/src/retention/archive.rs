@@ -108,8 +108,8 @@ impl Table {
     }
 
     /// Deletes files without a commit that are older than the remaining timeline. A file from before the
-    /// timeline's beginning counts as
-    /// committed, so the files of a writer that continued after its rollback would become visible.
+    /// timeline's beginning counts as committed, so the files of a writer that continued after its rollback
+    /// would become visible.
     async fn remove_strays(&self, view: &View, archived: &[TimelineEntry]) -> Result<()> {
         let stays = |entry: &&TimelineEntry| !archived.contains(entry);
         let Some(first) = view.timeline.completed_commits().find(stays) else { return Ok(()) };

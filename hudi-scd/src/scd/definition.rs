@@ -36,8 +36,8 @@ pub(super) const UNTRACKED_AT: &str = "_scd_untracked_at";
 /// - A delete closes the row; the key may return later, which leaves a gap.
 /// - Untracked columns are of type 1: all rows of a key show their newest values.
 /// - Two changes of a key at the same instant have no order. A delete wins over a state; otherwise the
-///   greater values win, compared column by
-///   column (null is the least), separately for the tracked and the untracked columns.
+///   greater values win, compared column by column (null is the least), separately for the tracked and the
+///   untracked columns.
 ///
 /// # Order and batches
 /// The history depends only on the set of changes, not on their order of arrival or their division into
@@ -207,13 +207,13 @@ impl Scd2 {
     }
 
     /// Returns the schema of the history for changes with the schema `changes`: their columns without the
-    /// sequence and the delete marker, then
-    /// `valid_from`, `valid_to`, `is_current` and the columns that [`Scd2::merge`] needs.
+    /// sequence and the delete marker, then `valid_from`, `valid_to`, `is_current` and the columns that
+    /// [`Scd2::merge`] needs.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidDefinition`] if columns of the definition are missing or have an unsuitable type,
-    /// or if a column has the name of an added
-    /// one; [`ErrorKind::InvalidInput`] for types that a table cannot store.
+    /// or if a column has the name of an added one; [`ErrorKind::InvalidInput`] for types that a table cannot
+    /// store.
     pub fn history_schema(&self, changes: &Schema) -> Result<SchemaRef> {
         let changes = stored(changes)?;
         let named = match &self.tracked {

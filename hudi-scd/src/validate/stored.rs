@@ -91,13 +91,14 @@ impl Table {
         }
     }
 
-    /// Files of completed actions that are empty: they do not say what was done.
+    /// Checks for empty files of completed actions, which do not record the result.
     pub(super) async fn check_empty(&self, view: &View) -> Result<Vec<Finding>> {
         let listed = storage::list_folder(self.store(), &self.inner.layout.timeline_folder()?).await?;
         let empty: BTreeSet<_> =
             listed.objects.iter().filter(|file| file.size == 0).map(|file| &file.location).collect();
         let mut findings = Vec::new();
-        // Java writes nothing into the completed file of an indexing; an empty savepoint is told with the others.
+        // Java leaves the completed file of an indexing empty; an empty savepoint is reported with the
+        // others.
         let completed = view.timeline.entries().iter().filter(|entry| {
             !entry.is_pending() && !matches!(entry.action, Action::Savepoint | Action::Indexing)
         });

@@ -66,8 +66,8 @@ impl Table {
     /// Writes rows: new keys are added, existing keys get the newer of the stored and the incoming row.
     ///
     /// - The ordering column decides which row is newer, and a tie goes to the incoming one. A late row
-    ///   changes nothing, even if its key was
-    ///   deleted in the meantime, as long as that deletion is inside the retained window.
+    ///   changes nothing, even if its key was deleted in the meantime, as long as that deletion is inside the
+    ///   retained window.
     /// - Of several rows of a key, the one with the highest ordering value counts, and of equal ones the
     ///   last.
     /// - A key is stored once: if its partition changed, the row moves.
@@ -102,8 +102,8 @@ impl Table {
     /// already stored would be stored twice, which [`Table::validate`] finds.
     ///
     /// If the input has several rows of a key, one counts, as for [`Table::upsert`]. (Hudi's own bulk insert
-    /// keeps them all, unless
-    /// `hoodie.combine.before.insert` is set.) A row whose `_hoodie_is_deleted` is true is dropped.
+    /// keeps them all, unless `hoodie.combine.before.insert` is set.) A row whose `_hoodie_is_deleted` is
+    /// true is dropped.
     ///
     /// # Errors
     /// As [`Table::upsert`]. After an [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) call

@@ -1,6 +1,6 @@
 //! NaN cannot be represented in bounds, and statistics exclude it. Spark and DataFusion treat it as the
-//! greatest number, and would skip
-//! the rows that have it. Chunks with a NaN therefore have no bounds, as in Java.
+//! greatest number, and would skip the rows that have it. Chunks with a NaN therefore have no bounds, as in
+//! Java.
 
 use arrow::{
     array::{Array, AsArray},

@@ -10,8 +10,8 @@
 //! An unfinished rollback is resumed from its plan: each step may be repeated.
 //!
 //! The inflight file is deleted first, because a commit is completed with it: a writer that was considered
-//! dead and is only slow can then no
-//! longer complete. If it completed just before that, its commit is valid and the rollback is withdrawn.
+//! dead and is only slow can then no longer complete. If it completed just before that, its commit is valid
+//! and the rollback is withdrawn.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -126,8 +126,8 @@ pub(crate) async fn undo(
 }
 
 /// The kind of rollback: of an unfinished write, which is kept if it completes in the meantime, or of a
-/// completed one. A rollback of the second
-/// kind records that in its inflight file, which Hudi leaves empty and does not read.
+/// completed one. A rollback of the second kind records that in its inflight file, which Hudi leaves empty
+/// and does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
     Pending,

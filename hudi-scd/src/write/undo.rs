@@ -32,8 +32,8 @@ impl Table {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no such commit on the active timeline, if later commits are
-    /// based on it (undo these first), or if
-    /// it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean deleted files of the earlier state.
+    /// based on it (undo these first), or if it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean
+    /// deleted files of the earlier state.
     pub async fn rollback(&self, instant: Instant) -> Result<RollbackReport> {
         let turn = self.turn().await?;
         let undone = self.rollback_in_turn(&turn, instant).await;

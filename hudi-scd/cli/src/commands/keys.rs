@@ -86,8 +86,8 @@ fn key_columns(schema: &Schema, keys: &[String]) -> Result<SchemaRef> {
 }
 
 /// Returns the possible meanings of a key text, each as a row of the key columns. The value of a single
-/// column may begin with the column's
-/// own name: then there are two, first the whole text and then the text after the name.
+/// column may begin with the column's own name: then there are two, first the whole text and then the text
+/// after the name.
 fn readings(key: &str, columns: &SchemaRef) -> Result<Vec<RecordBatch>> {
     let names: Vec<String> = columns.fields().iter().map(|field| field.name().clone()).collect();
     let values = split_key(key, &names)?;

@@ -171,8 +171,8 @@ impl Input {
     }
 
     /// Returns all rows, file by file. Text files are read with the types of `known`; a column of an earlier
-    /// file is NULL in JSON lines
-    /// that omit it. `check` validates each file's columns; its error gets the name of the file.
+    /// file is NULL in JSON lines that omit it. `check` validates each file's columns; its error gets the
+    /// name of the file.
     pub(super) fn batches<'a>(
         &'a self,
         known: &'a Schema,

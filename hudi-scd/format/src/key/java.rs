@@ -1,8 +1,8 @@
 //! Numbers in Java's text form.
 
 /// Formats like `Double.toString`: the shortest digits that identify the number, with an exponent (`1.0E7`)
-/// from ten million on and below
-/// a thousandth. (Java before 19 prints some numbers with more digits than necessary; those differ.)
+/// from ten million on and below a thousandth. (Java before 19 prints some numbers with more digits than
+/// necessary; those differ.)
 pub(super) fn double(value: f64) -> String {
     number(value.is_nan(), value.is_infinite(), value == 0.0, value.is_sign_negative(), || {
         let text = format!("{:e}", value.abs());

@@ -72,8 +72,8 @@ impl TimestampType {
 /// The partitioning of a table by time, as in Hudi's `TimestampBasedKeyGenerator`.
 ///
 /// Spark's writers also need `hoodie.keygen.timebased.timestamp.type`, and the input format of strings, as
-/// options of each write, even for
-/// their own tables. Spark's reads return the folder's name instead of the column's value.
+/// options of each write, even for their own tables. Spark's reads return the folder's name instead of the
+/// column's value.
 ///
 /// Patterns are those of Joda-Time, as in `yyyy/MM/dd`; several input patterns are separated by commas. A
 /// null becomes the beginning of 1970, as in Hudi.

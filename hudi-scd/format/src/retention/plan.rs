@@ -279,8 +279,8 @@ impl Plan {
     }
 
     /// Converts the plan to the form in which Hudi stores it on the timeline. `base` is the URL of the table
-    /// without a trailing slash, as
-    /// in `file:/lake/customer` or `s3://lake/customer`, because Hudi's plans contain absolute paths.
+    /// without a trailing slash, as in `file:/lake/customer` or `s3://lake/customer`, because Hudi's plans
+    /// contain absolute paths.
     pub fn to_avro(&self, base: &str) -> CleanPlan {
         let mut files: BTreeMap<String, Vec<CleanFileInfo>> = BTreeMap::new();
         for deletion in &self.deletions {

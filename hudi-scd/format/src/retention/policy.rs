@@ -62,8 +62,8 @@ impl RetentionPolicy {
     }
 
     /// Returns the policy that properties of a table name. Without a name, the policy whose limit is set
-    /// applies, as in Hudi. An invalid
-    /// number is ignored: it is another engine's setting, and no reason to refuse the table.
+    /// applies, as in Hudi. An invalid number is ignored: it is another engine's setting, and no reason to
+    /// refuse the table.
     pub fn of_properties(get: impl Fn(&str) -> Option<u32>, name: Option<&str>) -> Option<Self> {
         let policies = [
             get(COMMITS).map(Self::commits),

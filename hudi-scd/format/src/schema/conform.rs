@@ -29,8 +29,8 @@ const EXACT: CastOptions<'static> =
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a column of the batch is not in the schema
-/// or does not fit it without
-/// loss, or if there is a null where the schema allows none; the error names the column.
+/// or does not fit it without loss, or if there is a null where the schema allows none; the error names the
+/// column.
 pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref().fields() == schema.fields() {
         return batch.clone().with_schema(schema.clone()).map_err(impossible);

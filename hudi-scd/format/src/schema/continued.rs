@@ -7,8 +7,8 @@ use super::{avro, canonical, evolve::map_value, from_avro, is_meta_column, to_av
 use crate::{Result, members::Members};
 
 /// Returns the Avro form of `schema`, based on the previous text `old`. Names, docs, aliases, defaults and
-/// properties of columns and of
-/// nested records are preserved. Widened columns get the wider type, and new ones come last.
+/// properties of columns and of nested records are preserved. Widened columns get the wider type, and new
+/// ones come last.
 ///
 /// # Errors
 /// As [`to_avro`].

@@ -23,8 +23,8 @@
 //! (`local-timestamp-micros`): reads fail or return a number.
 //!
 //! Lists may contain nulls here. Spark refuses to write such a list unless
-//! `parquet.avro.write-old-list-structure` is false. With Hudi 0.x, it
-//! also refuses to rewrite a file with two lists of decimals or structs, even one of its own files.
+//! `parquet.avro.write-old-list-structure` is false. With Hudi 0.x, it also refuses to rewrite a file with
+//! two lists of decimals or structs, even one of its own files.
 
 mod avro;
 mod conform;

@@ -10,8 +10,8 @@ use crate::{Error, ErrorKind, Result};
 /// A point on the timeline: `yyyyMMddHHmmssSSS` in the timeline's time zone, as in `20261123042633497`.
 ///
 /// It is a name rather than a time: instants are compared as strings, as in every reader of Hudi. Tables
-/// older than Hudi 0.10 have instants
-/// without milliseconds, with 14 digits; they parse and sort correctly too.
+/// older than Hudi 0.10 have instants without milliseconds, with 14 digits; they parse and sort correctly
+/// too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant([u8; Self::DIGITS]);
 
