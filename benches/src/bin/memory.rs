@@ -115,7 +115,7 @@ fn main() -> Result<()> {
     // A small budget is below the base memory of a process.
     ensure!(
         options.smoke || (growth <= GROWTH && most <= MOST),
-        "limits are broken: {growth:.2} of {GROWTH}, {most:.1} of {MOST}"
+        "limits exceeded: {growth:.2} of {GROWTH}, {most:.1} of {MOST}"
     );
     Ok(())
 }

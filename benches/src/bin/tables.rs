@@ -129,7 +129,7 @@ async fn main() -> Result<()> {
     )
     .publish(!smoke)?;
     if bytes > VERSIONS || (time > TIME && !smoke) {
-        bail!("limits are broken: time {time:.3} of {TIME}, bytes {bytes:.2} of {VERSIONS}");
+        bail!("limits exceeded: time {time:.3} of {TIME}, bytes {bytes:.2} of {VERSIONS}");
     }
     Ok(())
 }

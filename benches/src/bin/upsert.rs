@@ -131,7 +131,7 @@ fn main() -> Result<()> {
     match broken.as_slice() {
         [] => Ok(()),
         _ if options.smoke => Ok(()),
-        broken => bail!("limits are broken:\n{}", broken.join("\n")),
+        broken => bail!("limits exceeded:\n{}", broken.join("\n")),
     }
 }
 

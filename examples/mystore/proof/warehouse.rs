@@ -17,7 +17,7 @@ use crate::{
 
 /// The model's time format, for `TO_CHAR`.
 const TIME: &str = r#"'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"#;
-/// The end of an interval without an end.
+/// The end of an interval that is still open.
 const FOREVER: &str = "9999-12-31T00:00:00.000000Z";
 
 pub(super) async fn check(

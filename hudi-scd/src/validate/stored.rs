@@ -105,7 +105,7 @@ impl Table {
         for entry in completed {
             let file = self.inner.layout.entry_file(entry, State::Completed)?;
             if empty.contains(&file) {
-                let detail = "it is empty, and does not say what was done";
+                let detail = "it is empty, and does not record the result";
                 let name = self.inner.layout.relative(&file);
                 findings.push(finding(Invariant::Unreadable, name, detail));
             }

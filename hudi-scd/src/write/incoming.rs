@@ -124,7 +124,7 @@ impl Incoming {
         }
         let stays: BooleanArray = (0..self.rows.num_rows()).map(|row| Some(!self.is_delete(row))).collect();
         let rows = filter_record_batch(&self.rows, &stays).map_err(|cause| {
-            Error::new(ErrorKind::InvalidInput, "the rows cannot be told apart").with_source(cause)
+            Error::new(ErrorKind::InvalidInput, "duplicate rows cannot be detected").with_source(cause)
         })?;
         schema::check_required(&rows, &declared)
     }
