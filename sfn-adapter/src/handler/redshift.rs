@@ -8,11 +8,10 @@ use crate::{Call, Error, Invocation, Reply, Request};
 ///
 /// # At most once
 ///
-/// Every submit has a client token, so that trying again within the invocation cannot run the procedure
-/// twice. The token contains the SQL, the compute and the database. If the event came from EventBridge, it
-/// contains the event's id, too: when the same event is sent again within 8 hours (the `Retry` of a state
-/// machine does), the reply has the first statement's id. For any other event each invocation is a run of its
-/// own.
+/// Every submit has a client token, so a retry within the invocation cannot run the procedure twice. The token
+/// contains the SQL, the compute and the database. If the event came from EventBridge, it also contains the
+/// event's id: a repetition of the same event within 8 hours, for example by the `Retry` of a state machine,
+/// then returns the first statement's id. For any other event each invocation is a separate run.
 ///
 /// # Errors
 /// Returns [`Error::BadInput`] for an invalid event, [`Error::Service`] for an error of the service, and
