@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use super::{Declared, Place, Retry, Step, Work, parameters, suggest};
+use super::{Declared, Place, Retry, Step, TemplateText, Work, suggest};
 use crate::{
     Statement,
     identity::MAX_NAME,
@@ -117,7 +117,8 @@ pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> 
     }
     let values = step.parameters.iter().map(|parameter| ("parameters", &parameter.value));
     for (key, text) in sqls.iter().map(|text| ("work", text)).chain(values) {
-        if let Some(name) = parameters::mentioned(text).find(|name| !declared.contains_key(*name)) {
+        if let Some(name) = TemplateText::parse(text).parameters().find(|name| !declared.contains_key(*name))
+        {
             let known = declared.keys().map(String::as_str);
             let message = format!(
                 "the pipeline has no parameter `${{{name}}}`; declare `[parameters.{name}]`{}",

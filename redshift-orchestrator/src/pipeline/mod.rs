@@ -42,7 +42,8 @@
 //! A step has one of `sql`, `call`, `batch`, and, in files, `file` (a path relative to the directory of the
 //! pipeline file). `${name}` is replaced by a parameter of the run. In the values of `parameters`, which the
 //! service keeps separate from the SQL, a parameter can have any value. In the SQL itself, only words,
-//! numbers and qualified names are allowed.
+//! numbers and qualified names are allowed. [`Pipeline::template`] returns the texts before replacement, split
+//! at their parameters.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -58,7 +59,6 @@ mod definition;
 mod gantt;
 mod graph;
 mod overlap;
-mod parameters;
 mod plan;
 mod report;
 mod run;
@@ -68,6 +68,7 @@ mod selection;
 mod source;
 mod step;
 mod suggest;
+mod template;
 
 pub use overlap::{Overlap, Stop};
 pub use plan::Plan;
@@ -78,6 +79,7 @@ pub use run::Run;
 #[cfg(feature = "schema")]
 pub use schema::{json_schema, schema_file};
 pub use step::{OnFailure, Retry, Step, Work};
+pub use template::{Piece, StepTemplate, Template, TemplateParameter, TemplateText, is_allowed_in_sql};
 
 use graph::Graph;
 
@@ -210,49 +212,7 @@ impl Pipeline {
             )
             .with_context("pipeline", &self.name));
         }
-        self.steps.iter().map(|step| self.statement(step, &values)).collect()
-    }
-
-    fn statement(&self, step: &Step, values: &BTreeMap<String, String>) -> Result<Statement> {
-        let problem = |message: String| {
-            Error::new(ErrorKind::Definition, message)
-                .with_context("pipeline", &self.name)
-                .with_context("step", &step.name)
-        };
-        let unknown = |name: &str| problem(format!("the pipeline has no parameter `${{{name}}}`"));
-        let mut sqls = Vec::new();
-        for sql in step.work.sqls() {
-            if let Some(name) = parameters::mentioned(&sql)
-                .find(|name| values.get(*name).is_some_and(|value| !parameters::is_plain(value)))
-            {
-                return Err(problem(format!(
-                    "the value of `{name}` is not allowed in SQL: write `:{name}` there, and `{name} = \"${{{name}}}\"` \
-                     among the step's parameters"
-                )));
-            }
-            sqls.push(parameters::replace(&sql, values).map_err(unknown)?);
-        }
-        let mut statement = match &step.work {
-            Work::Batch(_, mode) => Statement::batch(sqls).with_execution_mode(*mode),
-            Work::Sql(_) | Work::Call(_) => Statement::sql(sqls.remove(0)),
-        };
-        for parameter in &step.parameters {
-            let value = parameters::replace(&parameter.value, values).map_err(unknown)?;
-            if value.is_empty() {
-                return Err(problem(check::empty_value(&parameter.name)));
-            }
-            statement = statement.with_parameter(&parameter.name, value);
-        }
-        let secret = |name: &str| self.is_secret(name).then(|| values.get(name).cloned()).flatten();
-        let texts = step.parameters.iter().map(|parameter| parameter.value.as_str()).map(str::to_owned);
-        for text in texts.chain(step.work.sqls()) {
-            statement =
-                parameters::mentioned(&text).filter_map(secret).fold(statement, Statement::with_secret);
-        }
-        if let Some(commits) = step.commits {
-            statement = statement.with_commits(commits);
-        }
-        Ok(statement)
+        self.template().steps().iter().map(|step| step.render(&values)).collect()
     }
 }
 
@@ -431,7 +391,7 @@ impl PipelineBuilder {
                 .sqls()
                 .into_iter()
                 .chain(values)
-                .any(|text| parameters::mentioned(&text).any(|it| it == name))
+                .any(|text| TemplateText::parse(&text).parameters().any(|it| it == name))
         };
         self.parameters.keys().find(|name| !self.steps.iter().any(|step| uses(step, name))).cloned()
     }

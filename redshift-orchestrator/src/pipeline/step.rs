@@ -73,6 +73,9 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// Maximum pause between two attempts.
+    pub const MAX_PAUSE: Duration = Duration::from_secs(300);
+
     /// Creates a retry of up to `attempts` attempts in total, with pauses that begin at one second and
     /// double.
     pub fn new(attempts: u32) -> Self {
@@ -103,10 +106,11 @@ impl Retry {
         self.on.iter().copied()
     }
 
-    /// Returns the pause after attempt number `attempt`, starting at 1: at most five minutes.
+    /// Returns the pause after attempt number `attempt`, starting at 1. It doubles with each attempt, up to
+    /// [`MAX_PAUSE`](Self::MAX_PAUSE).
     pub fn pause(&self, attempt: u32) -> Duration {
         let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
-        self.backoff.saturating_mul(factor).min(Duration::from_secs(300))
+        self.backoff.saturating_mul(factor).min(Self::MAX_PAUSE)
     }
 }
 
@@ -235,6 +239,11 @@ impl Step {
     /// Returns the effect of a failure on other steps.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or_default()
+    }
+
+    /// Returns the declaration that the step does or does not commit by itself, if there is one.
+    pub fn commits(&self) -> Option<bool> {
+        self.commits
     }
 }
 

@@ -2,7 +2,7 @@
 
 use redshift_orchestrator::{
     Error, ErrorKind, ExecutionMode, Pipeline, Run,
-    pipeline::{Step, Work},
+    pipeline::{Piece, Step, TemplateText, Work},
 };
 
 fn error(text: &str) -> Error {
@@ -140,13 +140,92 @@ fn parameters_stand_apart_from_the_sql() {
     assert!(text.contains("did you mean `who`?"), "{text}");
 }
 
+/// A generator of another system's templates: `<name>` is that system's parameter.
+fn generated(text: &TemplateText) -> String {
+    let piece = |piece: &Piece| match piece {
+        Piece::Literal(text) => text.clone(),
+        Piece::Parameter(name) => format!("<{name}>"),
+    };
+    text.pieces().iter().map(piece).collect()
+}
+
+#[test]
+fn a_template_has_all_of_a_pipeline_but_the_values() {
+    let pipeline = Pipeline::from_toml(include_str!("../data/cycle.toml")).unwrap();
+    let template = pipeline.template();
+    let described: Vec<_> = template
+        .steps()
+        .iter()
+        .map(|step| {
+            let values: Vec<_> = step
+                .parameters
+                .iter()
+                .map(|parameter| format!("{} = {}", parameter.name, generated(&parameter.value)))
+                .collect();
+            let sqls: Vec<_> = step.sqls.iter().map(generated).collect();
+            format!(
+                "{}: {sqls:?} {values:?} {:?} after {:?} timeout {:?} attempts {:?} on_failure {:?}",
+                step.step.name(),
+                step.execution_mode,
+                step.step.dependencies(),
+                step.step.timeout(),
+                step.step.retry().map(|retry| retry.attempts()),
+                step.step.on_failure(),
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(described.join("\n"));
+    assert!(template.is_in_sql("schema") && !template.is_in_sql("cycle"));
+}
+
+#[test]
+fn values_filled_in_later_give_the_statements_of_a_run() {
+    let pipeline = Pipeline::builder("p")
+        .with_parameter("cycle", None)
+        .with_parameter("schema", Some("mystore"))
+        .with_secret_parameter("key")
+        .with_step(
+            Step::sql("one", "SELECT $$ ${schema} $${cycle} ${open, :key")
+                .with_parameter("key", "k=${key}, $${cycle}"),
+        )
+        .with_step(Step::call("call", "${schema}.load"))
+        .with_step(Step::batch("some", ["DELETE FROM t_${cycle}", "ANALYZE t"], ExecutionMode::AutoCommit))
+        .build()
+        .unwrap();
+    let values = [("cycle", "7"), ("schema", "lake"), ("key", "p w")];
+    let filled = |text: &TemplateText| {
+        values.iter().fold(generated(text), |text, (name, value)| text.replace(&format!("<{name}>"), value))
+    };
+    let run = values.iter().fold(Run::new("r"), |run, (name, value)| run.with_parameter(*name, *value));
+    let statements = pipeline.statements(&run).unwrap();
+    let expected: [&[&str]; 3] =
+        [&["SELECT $$ lake $7 ${open, :key"], &["CALL lake.load()"], &["DELETE FROM t_7", "ANALYZE t"]];
+    for ((step, statement), expected) in pipeline.template().steps().iter().zip(&statements).zip(expected) {
+        assert_eq!(statement.sqls(), expected);
+        assert_eq!(step.sqls.iter().map(filled).collect::<Vec<_>>(), expected);
+        assert_eq!(statement.execution_mode(), step.execution_mode);
+        let names: Vec<_> = step.parameters.iter().map(|parameter| &parameter.name).collect();
+        let texts: Vec<_> = step.parameters.iter().map(|parameter| filled(&parameter.value)).collect();
+        assert_eq!(statement.parameters().iter().map(|it| &it.name).collect::<Vec<_>>(), names);
+        assert_eq!(
+            statement.parameters().iter().map(|it| &it.value).collect::<Vec<_>>(),
+            texts.iter().collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(statements[0].parameters()[0].value, "k=p w, $7");
+    assert!(pipeline.is_secret("key") && !pipeline.is_secret("cycle"));
+
+    let error = pipeline.template().steps()[0].render(&std::collections::BTreeMap::new()).unwrap_err();
+    assert!(error.to_string().contains("the parameter `schema` has no value"), "{error}");
+}
+
 #[test]
 fn debug_and_plan_show_no_sql_and_no_values() {
     let pipeline = Pipeline::builder("p")
         .with_step(Step::sql("a", "SELECT 'classified' WHERE 1 = :x").with_parameter("x", "secret"))
         .build()
         .unwrap();
-    let printed = format!("{pipeline:?} {}", pipeline.plan());
+    let printed = format!("{pipeline:?} {:?} {}", pipeline.template(), pipeline.plan());
     assert!(!printed.contains("classified") && !printed.contains("secret"), "{printed}");
 }
 
