@@ -397,7 +397,7 @@ impl Journal for ObjectStoreJournal {
             Ok(lease) => leases.push(lease),
             Err(refused) => {
                 for lease in &mut leases {
-                    lease.release(inner.clock.now()).await;
+                    lease.release().await;
                 }
                 return Err(refused);
             }
@@ -405,7 +405,7 @@ impl Journal for ObjectStoreJournal {
         // The records are read after the lease was acquired, when the previous owner is excluded.
         if let Err(error) = inner.reload(&claim.run).await {
             for lease in &mut leases {
-                lease.release(inner.clock.now()).await;
+                lease.release().await;
             }
             return Err(error);
         }
@@ -422,7 +422,7 @@ impl Journal for ObjectStoreJournal {
         if is_end {
             let leases = self.0.leases().remove(&run).unwrap_or_default();
             for lease in leases {
-                lease.lock().await.release(self.0.clock.now()).await;
+                lease.lock().await.release().await;
             }
         }
         Ok(())
@@ -725,9 +725,10 @@ impl Lease {
         true
     }
 
-    async fn release(&mut self, now: Timestamp) {
+    /// Lets it expire long ago, so that a process whose clock is behind this one's can acquire it, too.
+    async fn release(&mut self) {
         self.is_released = true;
-        self.extend(now).await;
+        self.extend(Timestamp::UNIX_EPOCH).await;
     }
 }
 
@@ -771,11 +772,10 @@ impl Drop for Renewal {
         // A run that ended has released its leases. The leases of a dropped run are released here if a
         // runtime is available, and expire otherwise.
         let leases = self.inner.leases().remove(&self.run).unwrap_or_default();
-        let clock = self.inner.clock.clone();
         if let (false, Ok(runtime)) = (leases.is_empty(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move {
                 for lease in leases {
-                    lease.lock().await.release(clock.now()).await;
+                    lease.lock().await.release().await;
                 }
             });
         }
@@ -828,6 +828,22 @@ mod tests {
 
     fn begun(run: &str) -> RunRecord {
         about(run, RunEvent::RunBegun(RunBegun { pipeline: "nightly".into(), ..RunBegun::default() }))
+    }
+
+    /// A lease was released by letting it expire at that moment, by the clock of the process that held it.
+    #[tokio::test(start_paused = true)]
+    async fn a_released_lease_is_free_for_a_process_whose_clock_is_behind() {
+        let store = Arc::new(InMemory::new());
+        let at = |time: &str| {
+            let clock = TokioClock::starting_at(time.parse().unwrap());
+            ObjectStoreJournal::new(store.clone(), "etl/journal").with_clock(clock)
+        };
+        let first = at("2026-11-23T06:30:00Z");
+        let _active = first.claim(&claim("a"), true).await.unwrap();
+        first.append_run(begun("a")).await.unwrap();
+        first.append_run(about("a", RunEvent::RunEnded { result: RunResult::Finished })).await.unwrap();
+        let second = at("2026-11-23T06:27:00Z");
+        assert!(second.claim(&claim("a"), true).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
