@@ -1,7 +1,7 @@
 //! [`Limit`]: delays submits while too many statements or sessions are active.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -45,12 +45,13 @@ pub struct Limit<E> {
     reclaiming: tokio::sync::Mutex<()>,
 }
 
-/// Permits that are held, by the statement or session that they belong to.
+/// Permits that are held, by the statement or session that they belong to. The maps are ordered so that the
+/// requests made here have the same order in each run of a simulation.
 #[derive(Default)]
 struct Held {
-    active: HashMap<StatementId, Active>,
-    doubtful: HashMap<ClientToken, Doubtful>,
-    open: HashMap<SessionId, Open>,
+    active: BTreeMap<StatementId, Active>,
+    doubtful: BTreeMap<ClientToken, Doubtful>,
+    open: BTreeMap<SessionId, Open>,
 }
 
 /// Permits for a submit.

@@ -281,7 +281,7 @@ impl fmt::Debug for SqlText {
 
 /// Token by which the service recognises repeated submits of one statement: 1 to 64 characters, remembered
 /// for 8 hours.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(try_from = "String", into = "String")]
 pub struct ClientToken(String);
 
