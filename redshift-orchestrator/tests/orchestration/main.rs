@@ -15,8 +15,10 @@ mod layers;
 mod odd_reports;
 mod parts;
 mod pipelines;
+#[cfg(feature = "object-store")]
 mod promises;
 mod runs;
+#[cfg(feature = "object-store")]
 mod simulation;
 mod support;
 mod waiting;

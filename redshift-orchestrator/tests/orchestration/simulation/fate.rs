@@ -10,11 +10,15 @@ use std::{
 
 use tokio::{sync::Notify, time::sleep};
 
+/// Seconds that a request of a dead process is in flight at most. The service refuses a signature that is older than 5 minutes.
+const LONGEST_WAY: u64 = 300;
+
 /// Time of a process's death, drawn at each of its interactions.
 pub(super) struct Fate {
     draw: Mutex<fastrand::Rng>,
     odds: f64,
-    journal_fails: bool,
+    /// The storage of the journal fails at times. Not in a process that may be the last one.
+    pub(super) journal_fails: bool,
     left: Arc<AtomicU64>,
     /// Lifetime of a process that dies between interactions.
     lifetime: Option<Duration>,
@@ -77,7 +81,7 @@ impl Fate {
         Some(self.draw(|draw| match draw.u8(0..3) {
             0 => Death::Before,
             1 => Death::After,
-            _ => Death::Underway(Duration::from_secs(draw.u64(0..600))),
+            _ => Death::Underway(Duration::from_secs(draw.u64(0..LONGEST_WAY))),
         }))
     }
 
@@ -103,9 +107,19 @@ impl Fate {
         std::future::pending().await
     }
 
-    /// Returns `true` if the journal's disk fails now.
-    pub(super) fn journal_fails(&self) -> bool {
-        self.journal_fails && self.draw(|draw| draw.f64()) < self.odds
+    /// Draws a failure of the storage under the journal: the time for which it is away.
+    pub(super) fn journal_failure(&self) -> Option<Duration> {
+        if !self.journal_fails {
+            return None;
+        }
+        self.draw(|draw| {
+            (draw.f64() < self.odds).then(|| Duration::from_secs_f64(10_f64.powf(draw.f64() * 4.0)))
+        })
+    }
+
+    /// Ends the process in good order: it sends nothing more.
+    pub(super) fn end(&self) {
+        self.dead.store(true, Ordering::Relaxed);
     }
 
     /// Marks the process as dead and never returns; the future is dropped from outside.

@@ -5,29 +5,44 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use redshift_data_local::Effect;
 use redshift_orchestrator::{
-    Report, StatementId, Status, StepKey, UnknownReason,
-    journal::{Event, Record},
+    Report, StatementId, Status, UnknownReason,
+    journal::{Entry, Event, Standing},
     pipeline::StepStatus,
 };
 
-use super::{ours::RUN, schedule::sql_of};
+use super::{
+    network::{Accepted, UnknownNote},
+    ours::RUN,
+    schedule::sql_of,
+};
 
 /// Final state of a schedule.
 pub(super) struct Evidence {
-    pub(super) records: Vec<Record>,
-    pub(super) accepted: BTreeMap<StatementId, String>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) accepted: BTreeMap<StatementId, Accepted>,
     pub(super) effects: Vec<Effect>,
+    /// Each record that a statement is unknown.
+    pub(super) unknown: Vec<UnknownNote>,
+    /// When listings failed or took too long.
+    pub(super) bad_listings: Vec<Timestamp>,
+    /// A violation that no record shows.
+    pub(super) violation: Option<String>,
     pub(super) report: Report,
     pub(super) faults: u64,
     pub(super) died: u64,
+    /// Clocks of processes differ from the service's clock by up to this.
+    pub(super) skew: Duration,
 }
 
 /// 8 and 24 hours less the orchestrator's safety margin, and its retry timeout less the last pause.
 const TOKENS_FADE: Duration = Duration::from_secs(27_900);
 const RECORDS_FADE: Duration = Duration::from_secs(85_500);
 const PATIENCE: Duration = Duration::from_secs(14 * 60);
+/// A lookup takes its patience, one listing more, and pauses.
+const LOOKUP: Duration = Duration::from_secs(30 * 60);
 
 impl Evidence {
     /// Returns the number of unknown statements, or the broken promise.
@@ -35,7 +50,12 @@ impl Evidence {
         self.no_step_took_effect_twice()?;
         self.no_statement_is_lost()?;
         self.steps_are_reported_truly()?;
-        self.every_unknown_is_justified()
+        if let Some(violation) = &self.violation {
+            return Err(violation.clone());
+        }
+        self.unknown.iter().try_for_each(|note| self.is_justified(note))?;
+        let is_unknown = |entry: &&Entry| matches!(entry.standing, Standing::Unknown(_));
+        Ok(self.entries.iter().filter(is_unknown).count() as u64)
     }
 
     fn no_step_took_effect_twice(&self) -> Result<(), String> {
@@ -52,40 +72,26 @@ impl Evidence {
         Ok(())
     }
 
-    /// Returns the last record of every attempt and the time of its first intent.
-    fn attempts(&self) -> BTreeMap<&StepKey, Attempt<'_>> {
-        let mut attempts = BTreeMap::new();
-        for record in &self.records {
-            if let Event::Intent { name, .. } = &record.event {
-                attempts.insert(&record.key, Attempt { name, intended: record, last: record });
-            } else if let Some(attempt) = attempts.get_mut(&record.key) {
-                attempt.last = record;
-            }
-        }
-        attempts
-    }
-
     fn no_statement_is_lost(&self) -> Result<(), String> {
-        let attempts = self.attempts();
-        let known: BTreeMap<&str, &Event> =
-            attempts.values().map(|attempt| (attempt.name, &attempt.last.event)).collect();
+        let known: BTreeMap<&str, &Standing> =
+            self.entries.iter().map(|entry| (entry.name.as_str(), &entry.standing)).collect();
         let mut names = BTreeSet::new();
-        for (id, name) in &self.accepted {
+        for (id, Accepted { name, .. }) in &self.accepted {
             if !names.insert(name) {
                 return Err(format!("DOUBLED: the service accepted `{name}` twice"));
             }
-            let Some(last) = known.get(name.as_str()) else {
+            let Some(standing) = known.get(name.as_str()) else {
                 return Err(format!("LOST: the journal does not know `{name}` ({id})"));
             };
             let effects = self.effects.iter().filter(|effect| effect.statement_id == *id).count();
-            let truth = match last {
-                Event::Ended(ended) if ended.status == Status::Finished => effects == 1,
-                Event::Ended(_) => effects == 0,
-                Event::Unknown { .. } => true,
+            let truth = match standing {
+                Standing::Ended(ended) if ended.status == Status::Finished => effects == 1,
+                Standing::Ended(_) => effects == 0,
+                Standing::Unknown(_) => true,
                 _ => false,
             };
             if !truth {
-                return Err(format!("LOST: `{name}` took effect {effects} times, and stands as {last:?}"));
+                return Err(format!("LOST: `{name}` took effect {effects} times, and is {standing:?}"));
             }
         }
         Ok(())
@@ -109,41 +115,52 @@ impl Evidence {
         Ok(())
     }
 
-    /// Checks the reason of every unknown statement against the journal's table: a death or a fault, and the
-    /// elapsed time.
-    fn every_unknown_is_justified(&self) -> Result<u64, String> {
-        let mut unknown = 0;
-        for (key, attempt) in self.attempts() {
-            let Event::Unknown { reason } = &attempt.last.event else { continue };
-            unknown += 1;
-            let age = attempt.last.at.duration_since(attempt.intended.at);
-            let age = Duration::try_from(age).unwrap_or_default();
-            let is = |known: UnknownReason| reason.starts_with(known.as_str());
-            let least = if is(UnknownReason::NotCancelled) {
-                // This reason requires a fault, but no elapsed time.
-                if self.faults > 0 { Duration::ZERO } else { Duration::MAX }
-            } else if is(UnknownReason::NoAnswer) {
-                PATIENCE
-            } else if is(UnknownReason::NotListed) {
-                TOKENS_FADE
-            } else if is(UnknownReason::TooLate) || is(UnknownReason::RecordExpired) {
-                RECORDS_FADE
-            } else {
-                Duration::MAX
-            };
-            if age < least || self.died + self.faults == 0 {
-                return Err(format!(
-                    "UNJUSTIFIED: {RUN}/{}/{} is unknown after {age:?}, {} deaths and {} faults: {reason}",
-                    key.step, key.attempt, self.died, self.faults
-                ));
-            }
+    /// Each reason needs what the journal's table says: a death or a fault, and the time that went by.
+    fn is_justified(&self, note: &UnknownNote) -> Result<(), String> {
+        let (key, Event::Unknown { reason }) = (&note.record.key, &note.record.event) else { return Ok(()) };
+        let entry = self.entries.iter().find(|entry| entry.key == *key);
+        let age = entry.map(|entry| note.record.at.duration_since(entry.intended_at));
+        let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
+        // The two times may be of two clocks.
+        let age = age + 2 * self.skew;
+        let is = |known: UnknownReason| reason.starts_with(known.as_str());
+        let unjustified = |why: &str| {
+            Err(format!(
+                "UNJUSTIFIED: {RUN}/{}/{} is unknown after {age:?}, {} deaths and {} faults, {why}: {reason}",
+                key.step, key.attempt, self.died, self.faults
+            ))
+        };
+        let least = if is(UnknownReason::NotCancelled) {
+            // It needs a fault, and no time.
+            if self.faults > 0 { Duration::ZERO } else { Duration::MAX }
+        } else if is(UnknownReason::NoAnswer) {
+            PATIENCE
+        } else if is(UnknownReason::NotListed) {
+            TOKENS_FADE
+        } else if is(UnknownReason::TooLate) || is(UnknownReason::RecordExpired) {
+            RECORDS_FADE
+        } else {
+            Duration::MAX
+        };
+        if age < least || self.died + self.faults == 0 {
+            return unjustified("too early");
         }
-        Ok(unknown)
+        if !is(UnknownReason::NoAnswer) && !is(UnknownReason::NotListed) {
+            return Ok(());
+        }
+        if note.is_queued {
+            return unjustified("and its submit is in a queue");
+        }
+        if is(UnknownReason::NoAnswer) && !note.is_sent && age < TOKENS_FADE {
+            return unjustified("and its submit was not sent");
+        }
+        let name = entry.map(|entry| entry.name.as_str()).unwrap_or_default();
+        let accepted = self.accepted.values().find(|accepted| accepted.name == name);
+        let was_listed = accepted.is_some_and(|accepted| accepted.at + LOOKUP < note.at);
+        let saw_bad_listing = self.bad_listings.iter().any(|at| note.at - LOOKUP <= *at && *at <= note.at);
+        if was_listed && !saw_bad_listing {
+            return unjustified("and the service lists it");
+        }
+        Ok(())
     }
-}
-
-struct Attempt<'a> {
-    name: &'a str,
-    intended: &'a Record,
-    last: &'a Record,
 }

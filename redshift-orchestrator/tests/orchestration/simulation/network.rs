@@ -1,11 +1,11 @@
 //! [`World`] and [`Process`]: the service, the network in front of it, and its clients.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    ops::Range,
+    pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,77 +13,202 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use redshift_data_local::{Effect, Faulty, LocalExecutor, Scripted};
+use redshift_data_local::{Effect, Faulty, LocalExecutor, Operation, Scripted};
 use redshift_orchestrator::{
     Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
-    StatementFilter, StatementId, StatementPage, Submitted, TokioClock, WaitTime,
+    StatementFilter, StatementId, StatementPage, Submitted, Target, TokioClock, WaitTime,
+    journal::{Event, Record},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     fate::{Death, Fate},
-    schedule::Schedule,
+    schedule::{Outage, Schedule},
 };
 
-/// Statements by id, with their names.
-type Accepted = BTreeMap<StatementId, String>;
-
-/// The service and the network in front of it.
+/// The service, and the networks before it.
 pub(super) struct World {
     pub(super) clock: TokioClock,
     service: LocalExecutor<Scripted>,
-    network: Faulty<LocalExecutor<Scripted>>,
-    accepted: Arc<Mutex<Accepted>>,
+    networks: Vec<Network>,
+    accepted: Ledger,
     begun: Instant,
-    outages: Vec<Range<Duration>>,
-    /// Number of requests that met an outage, or that took longer than any timeout.
-    lost_on_the_way: AtomicU64,
+    listing: std::ops::Range<u64>,
+}
+
+/// All statements that the service accepted.
+type Ledger = Arc<Mutex<BTreeMap<StatementId, Accepted>>>;
+
+/// A statement that the service accepted.
+#[derive(Clone)]
+pub(super) struct Accepted {
+    /// The line that submitted it first.
+    pub(super) line: usize,
+    pub(super) name: String,
+    pub(super) at: Timestamp,
+}
+
+/// The way of one line to the service, and what became known on it.
+pub(super) struct Network {
+    faulty: Faulty<LocalExecutor<Scripted>>,
+    outages: Vec<Outage>,
+    /// Requests that met an outage, or that took longer than any caller waits.
+    lost: AtomicU64,
     draw: Mutex<fastrand::Rng>,
+    notes: Mutex<Notes>,
+}
+
+#[derive(Default)]
+struct Notes {
+    /// Statement names that a flaw replaced, by the name that the service knows.
+    aliases: HashMap<String, String>,
+    /// When a listing failed or took too long.
+    bad_listings: Vec<Timestamp>,
+    unknown: Vec<UnknownNote>,
+    violation: Option<String>,
+}
+
+/// A record that a statement is unknown.
+#[derive(Clone)]
+pub(super) struct UnknownNote {
+    /// By the clock of the service.
+    pub(super) at: Timestamp,
+    pub(super) record: Record,
+    /// Its submit was in a queue of the process at that time.
+    pub(super) is_queued: bool,
+    /// The process had sent its submit.
+    pub(super) is_sent: bool,
 }
 
 impl World {
     pub(super) fn of(schedule: &Schedule) -> Arc<Self> {
         let epoch = Timestamp::from_second(1_795_392_000).unwrap_or_default();
         let service = LocalExecutor::scripted(schedule.script.clone().starting_at(epoch));
-        let accepted = Arc::<Mutex<Accepted>>::default();
-        let ledger = accepted.clone();
-        let network = Faulty::new(service.clone(), schedule.faults.clone())
-            .with_on_submitted(move |statement, submitted| note(&ledger, statement, submitted));
+        let clock = TokioClock::starting_at(epoch);
+        let accepted = Ledger::default();
+        let mut draw = schedule.rng_of_networks();
+        let network = |(number, line): (usize, &super::schedule::Line)| {
+            let ledger = accepted.clone();
+            let faulty = Faulty::new(service.clone().with_target(line.target.clone()), line.faults.clone());
+            let faulty = faulty.with_on_submitted(move |statement, submitted| {
+                let name = statement.name().unwrap_or_default().to_owned();
+                let at = submitted.created_at.unwrap_or_default();
+                let accepted = Accepted { line: number, name, at };
+                locked(&ledger).entry(submitted.id.clone()).or_insert(accepted);
+            });
+            Network {
+                faulty,
+                outages: line.outages.clone(),
+                lost: AtomicU64::new(0),
+                draw: Mutex::new(draw.fork()),
+                notes: Mutex::default(),
+            }
+        };
+        let networks = schedule.lines.iter().enumerate().map(network).collect();
         Arc::new(Self {
-            clock: TokioClock::starting_at(epoch),
+            clock,
             service,
-            network,
+            networks,
             accepted,
             begun: Instant::now(),
-            outages: schedule.outages.clone(),
-            lost_on_the_way: AtomicU64::new(0),
-            draw: Mutex::new(schedule.rng()),
+            listing: schedule.listing.clone(),
         })
     }
 
-    /// Returns the accepted statements.
-    pub(super) fn accepted(&self) -> Accepted {
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Statements of a line that the service accepted, under the names that the orchestrator gave them.
+    pub(super) fn accepted(&self, line: usize) -> BTreeMap<StatementId, Accepted> {
+        let notes = self.networks[line].notes();
+        let of_line = |(id, accepted): (&StatementId, &Accepted)| {
+            let name = notes.aliases.get(&accepted.name).unwrap_or(&accepted.name).clone();
+            (accepted.line == line).then(|| (id.clone(), Accepted { name, ..accepted.clone() }))
+        };
+        locked(&self.accepted).iter().filter_map(of_line).collect()
     }
 
-    /// Returns the effects.
-    pub(super) fn effects(&self) -> Vec<Effect> {
-        self.service.effects()
+    /// Effects of a line's statements.
+    pub(super) fn effects(&self, line: usize) -> Vec<Effect> {
+        let accepted = locked(&self.accepted);
+        let of_line = |effect: &Effect| {
+            accepted.get(&effect.statement_id).is_some_and(|accepted| accepted.line == line)
+        };
+        self.service.effects().into_iter().filter(of_line).collect()
     }
 
-    /// Returns the number of faults of requests.
-    pub(super) fn faults(&self) -> u64 {
-        self.network.injected().total() + self.lost_on_the_way.load(Ordering::Relaxed)
+    /// Faults that requests of a line met.
+    pub(super) fn faults(&self, line: usize) -> u64 {
+        let network = &self.networks[line];
+        network.faulty.injected().total() + network.lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn network(&self, line: usize) -> &Network {
+        &self.networks[line]
+    }
+
+    /// Returns `true` if a statement of the line is active.
+    async fn has_active(&self, line: usize) -> bool {
+        let ids: Vec<_> = {
+            let accepted = locked(&self.accepted);
+            let of_line = accepted.iter().filter(|(_, accepted)| accepted.line == line);
+            of_line.map(|(id, _)| id.clone()).collect()
+        };
+        for id in ids {
+            let description = self.service.describe(&id, None).await;
+            if description.is_ok_and(|description| !description.status.is_terminal()) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Network {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        locked(&self.notes)
+    }
+
+    /// Notes that a flaw gave a statement another name.
+    pub(super) fn alias(&self, name: String, original: String) {
+        self.notes().aliases.insert(name, original);
+    }
+
+    /// Notes a violation that no record shows.
+    pub(super) fn violated(&self, text: String) {
+        self.notes().violation.get_or_insert(text);
+    }
+
+    pub(super) fn violation(&self) -> Option<String> {
+        self.notes().violation.clone()
+    }
+
+    pub(super) fn unknown(&self) -> Vec<UnknownNote> {
+        self.notes().unknown.clone()
+    }
+
+    pub(super) fn bad_listings(&self) -> Vec<Timestamp> {
+        self.notes().bad_listings.clone()
+    }
+
+    /// Returns `true` if there was an outage in the last `span`.
+    fn had_outage(&self, now: Duration, span: Duration) -> bool {
+        let since = now.saturating_sub(span);
+        self.outages.iter().any(|outage| outage.span.start <= now && since < outage.span.end)
     }
 
     /// Passes a request through an outage, if there is one.
-    async fn pass<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let elapsed = self.begun.elapsed();
-        if !self.outages.iter().any(|outage| outage.contains(&elapsed)) {
+    async fn pass<T>(
+        &self,
+        elapsed: Duration,
+        operation: Operation,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let meets = |outage: &Outage| {
+            outage.span.contains(&elapsed) && (!outage.submits_only || operation == Operation::Submit)
+        };
+        if !self.outages.iter().any(meets) {
             return request.await;
         }
-        self.lost_on_the_way.fetch_add(1, Ordering::Relaxed);
-        let lot = self.draw.lock().unwrap_or_else(PoisonError::into_inner).u8(0..3);
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        let lot = locked(&self.draw).u8(0..3);
         match lot {
             0 => return Err(Error::new(ErrorKind::NotSent, "network is unreachable")),
             1 => {}
@@ -93,24 +218,57 @@ impl World {
     }
 }
 
-fn note(accepted: &Mutex<Accepted>, statement: &Statement, submitted: &Submitted) {
-    let name = statement.name().unwrap_or_default().to_owned();
-    accepted.lock().unwrap_or_else(PoisonError::into_inner).insert(submitted.id.clone(), name);
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A process that may die, as an executor: its requests pass through the network to the service.
 ///
-/// A request that was sent belongs to the network. It arrives and takes effect even if its future is dropped.
-/// If the process dies before it arrives, the seed decides. A dead process neither sends requests nor
-/// receives responses.
+/// A request that was sent belongs to the network. It arrives, and takes effect, also if its caller has dropped its future. If the process
+/// has died before it arrives, the seed decides. A dead process sends nothing more, and receives nothing more.
 pub(super) struct Process {
     pub(super) world: Arc<World>,
+    pub(super) line: usize,
     pub(super) fate: Arc<Fate>,
+    pub(super) submits: Submits,
+}
+
+/// The submits of one process: those in its queues, and those that it sent.
+#[derive(Clone, Default)]
+pub(super) struct Submits(Arc<Mutex<SubmitsInner>>);
+
+#[derive(Default)]
+struct SubmitsInner {
+    queued: HashSet<String>,
+    sent: HashSet<String>,
+    last_sent: Option<Instant>,
+}
+
+impl Submits {
+    fn sent(&self, name: Option<&str>) {
+        let mut inner = locked(&self.0);
+        inner.last_sent = Some(Instant::now());
+        if let Some(name) = name {
+            inner.queued.remove(name);
+            if !inner.sent.contains(name) {
+                inner.sent.insert(name.to_owned());
+            }
+        }
+    }
+
+    fn is_queued(&self, name: &str) -> bool {
+        locked(&self.0).queued.contains(name)
+    }
 }
 
 impl Process {
+    pub(super) fn network(&self) -> &Network {
+        self.world.network(self.line)
+    }
+
     async fn send<T: Send + 'static>(
         &self,
+        operation: Operation,
         request: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let death = self.fate.death();
@@ -120,15 +278,15 @@ impl Process {
             Some(Death::After) | None => self.fate.draw(|draw| (way(draw), draw.bool())),
         };
         if way > SLOW {
-            self.world.lost_on_the_way.fetch_add(1, Ordering::Relaxed);
+            self.network().lost.fetch_add(1, Ordering::Relaxed);
         }
-        let (world, fate) = (self.world.clone(), self.fate.clone());
+        let (world, line, fate) = (self.world.clone(), self.line, self.fate.clone());
         let sent = tokio::spawn(async move {
             sleep(way).await;
             if fate.is_dead() && !outlives {
                 return Err(Error::new(ErrorKind::Disconnected, "connection reset"));
             }
-            world.pass(request).await
+            world.networks[line].pass(world.begun.elapsed(), operation, request).await
         });
         if let Some(Death::Underway(_)) = death {
             return self.fate.die().await;
@@ -138,6 +296,18 @@ impl Process {
             return self.fate.die().await;
         }
         answer.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
+    }
+
+    /// Notes that a statement is unknown.
+    pub(super) fn note_unknown(&self, record: Record, name: &str) {
+        let is_sent = locked(&self.submits.0).sent.contains(name);
+        let is_queued = self.submits.is_queued(name);
+        let note = UnknownNote { at: self.now(), record, is_queued, is_sent };
+        self.network().notes().unknown.push(note);
+    }
+
+    fn now(&self) -> Timestamp {
+        redshift_orchestrator::Clock::now(&self.world.clock)
     }
 }
 
@@ -150,35 +320,66 @@ fn way(draw: &mut fastrand::Rng) -> Duration {
     Duration::from_millis(draw.u64(0..slowest))
 }
 
+/// A listing in flight. Notes that it failed or took too long.
+struct Listing<'a> {
+    process: &'a Process,
+    begun: Instant,
+    is_good: bool,
+}
+
+/// Time for which every caller waits for a listing.
+const PATIENT: Duration = Duration::from_secs(150);
+
+impl Drop for Listing<'_> {
+    fn drop(&mut self) {
+        if !self.is_good || self.begun.elapsed() > PATIENT {
+            self.process.network().notes().bad_listings.push(self.process.now());
+        }
+    }
+}
+
 #[async_trait]
 impl StatementExecutor for Process {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
-        let (world, statement) = (self.world.clone(), statement.clone());
-        self.send(async move { world.network.submit(&statement, wait).await }).await
+        self.submits.sent(statement.name());
+        let (world, line, statement) = (self.world.clone(), self.line, statement.clone());
+        let request = async move { world.networks[line].faulty.submit(&statement, wait).await };
+        self.send(Operation::Submit, request).await
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        let (world, id) = (self.world.clone(), id.clone());
-        self.send(async move { world.network.describe(&id, wait).await }).await
+        let (world, line, id) = (self.world.clone(), self.line, id.clone());
+        let request = async move { world.networks[line].faulty.describe(&id, wait).await };
+        self.send(Operation::Describe, request).await
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        let (world, id) = (self.world.clone(), id.clone());
-        self.send(async move { world.network.cancel(&id).await }).await
+        let (world, line, id) = (self.world.clone(), self.line, id.clone());
+        let request = async move { world.networks[line].faulty.cancel(&id).await };
+        self.send(Operation::Cancel, request).await
     }
 
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        let (world, id) = (self.world.clone(), id.clone());
-        self.send(async move { world.network.result(&id, page).await }).await
+        let (world, line, id) = (self.world.clone(), self.line, id.clone());
+        let request = async move { world.networks[line].faulty.result(&id, page).await };
+        self.send(Operation::Result, request).await
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        let (world, filter) = (self.world.clone(), filter.clone());
-        self.send(async move { world.network.list(&filter, page).await }).await
+        let (world, line, filter) = (self.world.clone(), self.line, filter.clone());
+        let takes = self.fate.draw(|draw| draw.u64(world.listing.clone()));
+        let mut listing = Listing { process: self, begun: Instant::now(), is_good: true };
+        let request = async move {
+            sleep(Duration::from_secs(takes)).await;
+            world.networks[line].faulty.list(&filter, page).await
+        };
+        let answer = self.send(Operation::List, request).await;
+        listing.is_good = answer.is_ok();
+        answer
     }
 
-    fn target(&self) -> Option<redshift_orchestrator::Target> {
-        None
+    fn target(&self) -> Option<Target> {
+        self.network().faulty.target()
     }
 }
 
@@ -186,4 +387,86 @@ impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Process")
     }
+}
+
+/// The outermost layer: sees which submits are in the queues of the layers below it.
+#[derive(Debug)]
+pub(super) struct Watched<E> {
+    pub(super) inner: E,
+    pub(super) process: Arc<Process>,
+}
+
+/// Time between two looks at a submit in a queue.
+const LOOK: Duration = Duration::from_secs(600);
+/// A permit that is held by nothing for this long is lost. Doubtful submits are looked up every 15 minutes.
+const LONGEST_DOUBT: Duration = Duration::from_secs(6 * 3_600);
+
+impl<E> Watched<E> {
+    /// Returns `true` if nothing explains that the submit is in a queue: the process has no active statement, sent no submit for a while,
+    /// and no outage keeps it from learning what became of earlier ones.
+    async fn waits_for_nothing(&self, name: &str) -> bool {
+        let Process { world, line, submits, .. } = &*self.process;
+        let is_idle = locked(&submits.0).last_sent.is_none_or(|at| at.elapsed() >= LOOK);
+        submits.is_queued(name)
+            && is_idle
+            && !self.process.network().had_outage(world.begun.elapsed(), LOOK)
+            && !world.has_active(*line).await
+    }
+}
+
+/// A submit in the queues, until it is sent or dropped.
+struct Queued<'a>(&'a Submits, &'a str);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        locked(&self.0.0).queued.remove(self.1);
+    }
+}
+
+#[async_trait]
+impl<E: StatementExecutor> StatementExecutor for Watched<E> {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let name = statement.name().unwrap_or_default();
+        let submits = &self.process.submits;
+        locked(&submits.0).queued.insert(name.to_owned());
+        let _queued = Queued(submits, name);
+        let mut request = pin!(self.inner.submit(statement, wait));
+        let mut idle = Duration::ZERO;
+        loop {
+            if let Ok(answer) = timeout(LOOK, &mut request).await {
+                return answer;
+            }
+            idle = if self.waits_for_nothing(name).await { idle + LOOK } else { Duration::ZERO };
+            if idle >= LONGEST_DOUBT && !self.process.fate.is_dead() {
+                self.process.network().violated(format!(
+                    "STUCK: the submit of `{name}` waited {idle:?} for a permit, and no statement was active"
+                ));
+            }
+        }
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.inner.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.inner.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.inner.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.inner.list(filter, page).await
+    }
+
+    fn target(&self) -> Option<Target> {
+        self.inner.target()
+    }
+}
+
+/// Returns the name of the statement that an entry of the journal is about, if the record says that it is unknown.
+pub(super) fn is_unknown(record: &Record) -> bool {
+    matches!(record.event, Event::Unknown { .. })
 }

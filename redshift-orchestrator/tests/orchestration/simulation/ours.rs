@@ -1,129 +1,338 @@
 //! Runs a schedule with the orchestrator, which may be deliberately broken.
 
 use std::{
-    fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
 };
 
-use async_trait::async_trait;
+use futures::future::try_join_all;
+use jiff::Timestamp;
 use redshift_orchestrator::{
-    Backoff, ClientToken, Description, Error, ErrorKind, Orchestrator, PageToken, Report, Result, ResultPage,
-    Run, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, Status, StepKey,
-    Submitted, WaitTime,
-    journal::{
-        ActiveRun, Claim, Entry, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage, RunRecord,
-        Settlement, Standing,
-    },
-    wait::{Exponential, Jittered, Learned, LongPoll},
+    Backoff, Clock, ErrorKind, Orchestrator, Report, Run, StatementExecutor, TokioClock,
+    journal::{Entry, Journal, Settlement, Standing},
+    layer::Fleet,
+    wait::{Exponential, Fixed, Jittered, Learned, LongPoll},
 };
 use tokio::time::sleep;
 
 use super::{
-    Tally,
-    fate::{Death, Fate},
+    Flaw, Tally,
+    disk::Disk,
+    fate::Fate,
     judge::Evidence,
-    network::{Process, World},
-    schedule::{Schedule, downtime},
+    network::{Process, Submits, Watched, World},
+    plants::{Above, Below, FlawedJournal, Witnessed},
+    schedule::{Line, Schedule, downtime},
+    store::{Objects, Store},
 };
 
 pub(super) const RUN: &str = "run";
 
-/// Possible faults of an orchestrator. Each breaks a promise, and the judge must name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// Each submit has a new token, as in clients that leave the token to the SDK.
-    FreshTokens,
-    /// The next process does not see the journal of the previous one.
-    ForgetfulJournal,
-    /// An unknown statement counts as never run, and is submitted again.
-    ResubmitsUnknown,
-    /// A statement that has started counts as finished.
-    HastyReader,
-    /// A lost response to the first attempt makes the outcome unknown.
-    Impatient,
-}
-
 pub(super) async fn play(schedule: Schedule, flaw: Option<Flaw>) -> Result<Tally, String> {
     let mut draw = schedule.rng();
     let world = World::of(&schedule);
-    let disk = Disk::default();
-    let left = Arc::new(AtomicU64::new(schedule.deaths));
-    let (mut died, mut failed) = (0, 0);
-    let report = loop {
-        let fate = Arc::new(Fate::drawn(&mut draw, &left, failed == 3));
-        if flaw == Some(Flaw::ForgetfulJournal) {
-            disk.bytes().clear();
+    let lines = schedule.lines.iter().enumerate().map(|(number, line)| {
+        let storage = Storage::of(line, &mut draw);
+        Play {
+            schedule: &schedule,
+            line,
+            number,
+            world: world.clone(),
+            flaw,
+            storage,
+            draw: draw.fork(),
+            left: Arc::new(AtomicU64::new(line.deaths)),
+            processes: 0,
         }
-        let journal = disk.open(fate.clone()).await?;
-        let orchestrator = orchestrator(&world, &fate, flaw, &mut draw)
-            .with_journal(journal)
-            .with_backoff(Backoff::default().with_seed(schedule.seed));
-        if flaw == Some(Flaw::ResubmitsUnknown) {
-            settle_all(&orchestrator).await?;
-        }
-        match fate.live(schedule.pipeline.run(&orchestrator, Run::new(RUN))).await {
-            None => died += 1,
-            Some(report) => {
-                let report = report.map_err(|error| error.to_string())?;
-                if report.is_success() || failed == 3 {
-                    break report;
-                }
-                failed += 1;
-            }
-        }
-        sleep(downtime(&mut draw)).await;
-    };
-    // Statements that are still running may still take effect.
-    sleep(Duration::from_secs(6 * 3_600)).await;
-    judged(&world, &disk, report, died)
+        .play()
+    });
+    let ended = try_join_all(lines.collect::<Vec<_>>()).await?;
+    // Statements that still run may still take effect.
+    sleep(Duration::from_secs(12 * 3_600)).await;
+    let mut tally = Tally { schedules: 1, ..Tally::default() };
+    for ended in ended {
+        tally.add(&ended.judged(&world, &schedule).await?);
+    }
+    Ok(tally)
 }
 
-fn judged(world: &World, disk: &Disk, report: Report, died: u64) -> Result<Tally, String> {
-    let records = disk.records()?;
-    let evidence = Evidence {
-        records,
-        accepted: world.accepted(),
-        effects: world.effects(),
-        report,
-        faults: world.faults() + disk.failures.load(Ordering::Relaxed),
-        died,
-    };
-    let unknown = evidence.judge()?;
-    Ok(Tally {
-        schedules: 1,
-        statements: evidence.accepted.len() as u64,
-        deaths: died,
-        faults: evidence.faults,
-        unknown,
-        ..Tally::default()
-    })
+/// Where the journal of a line is.
+enum Storage {
+    Disk(Disk),
+    Objects(Objects),
 }
 
-fn orchestrator(
-    world: &Arc<World>,
-    fate: &Arc<Fate>,
+impl Storage {
+    fn of(line: &Line, draw: &mut fastrand::Rng) -> Self {
+        match line.is_on_object_storage {
+            true => Self::Objects(Objects::new(Duration::from_secs(draw.u64(120..2_400)))),
+            false => Self::Disk(Disk::default()),
+        }
+    }
+
+    /// Requests to it that failed.
+    fn failures(&self) -> u64 {
+        match self {
+            Self::Disk(disk) => disk.failures(),
+            Self::Objects(objects) => objects.failures(),
+        }
+    }
+
+    /// The attempts of the run.
+    async fn entries(&self, clock: TokioClock) -> Result<Vec<Entry>, String> {
+        let read = match self {
+            Self::Disk(disk) => disk.read().await?.run(RUN).await,
+            Self::Objects(objects) => objects.read(clock).run(RUN).await,
+        };
+        read.map_err(|error| error.to_string())
+    }
+}
+
+/// A line that is played.
+struct Play<'a> {
+    schedule: &'a Schedule,
+    line: &'a Line,
+    number: usize,
+    world: Arc<World>,
     flaw: Option<Flaw>,
-    draw: &mut fastrand::Rng,
-) -> Orchestrator {
-    let process = Process { world: world.clone(), fate: fate.clone() };
-    let orchestrator = match flaw {
-        Some(flaw) => Orchestrator::new(Flawed { inner: process, flaw }),
-        None => Orchestrator::new(process),
-    };
-    let orchestrator = match draw.u8(0..4) {
-        0 => orchestrator.with_strategy(Exponential::default()),
-        1 => orchestrator.with_strategy(Jittered::new(LongPoll::default(), draw.u64(..))),
-        2 => orchestrator.with_strategy(Learned::default()),
-        _ => orchestrator,
-    };
-    let orchestrator = orchestrator.with_clock(world.clock);
-    match flaw {
-        Some(Flaw::Impatient) => orchestrator.with_retry_timeout(Duration::ZERO),
-        _ => orchestrator,
+    storage: Storage,
+    draw: fastrand::Rng,
+    /// Deaths that are left.
+    left: Arc<AtomicU64>,
+    processes: i32,
+}
+
+/// A line that was played.
+struct Ended {
+    number: usize,
+    storage: Storage,
+    report: Report,
+    died: u64,
+}
+
+/// A process, for as long as it lives.
+struct Life {
+    fate: Arc<Fate>,
+    orchestrator: Orchestrator,
+}
+
+/// Runs that fail before nobody begins another one.
+const TRIES: u32 = 3;
+/// Runs in a row that are refused before nobody begins another one. The storage of the journal works in the second half.
+const REFUSALS: u32 = 24;
+
+impl Play<'_> {
+    async fn play(mut self) -> Result<Ended, String> {
+        if let Storage::Objects(objects) = &self.storage {
+            let now = self.world.clock.now();
+            objects.add_past_runs(&self.line.pipeline, self.line.past_runs, now).await;
+        }
+        let (mut died, mut failed, mut refused) = (0, 0, 0);
+        // The run before ended, and nothing failed in it.
+        let mut was_orderly = true;
+        loop {
+            let is_long_lived = self.draw.bool();
+            let life = self.begin(failed == TRIES || refused > REFUSALS / 2).await?;
+            loop {
+                let failures = self.storage.failures();
+                let run = self.line.pipeline.run(&life.orchestrator, Run::new(RUN));
+                let Some(ended) = life.fate.live(run).await else {
+                    died += 1;
+                    was_orderly = false;
+                    break;
+                };
+                let is_sound = failures == self.storage.failures();
+                match ended {
+                    Ok(report) => {
+                        refused = 0;
+                        was_orderly = is_sound;
+                        if is_sound {
+                            expect_no_failure_of_the_journal(&report)?;
+                        }
+                        if report.is_success() || failed == TRIES {
+                            life.fate.end();
+                            let Self { number, storage, .. } = self;
+                            return Ok(Ended { number, storage, report, died });
+                        }
+                        failed += 1;
+                    }
+                    Err(error) => {
+                        refused += 1;
+                        let is_overlap = error.kind() == ErrorKind::Overlap;
+                        if is_overlap && (was_orderly || refused > REFUSALS) {
+                            return Err(format!(
+                                "LOCKED: no process is at the run, and it is refused: {error}"
+                            ));
+                        }
+                        if !is_overlap && (is_sound || refused > REFUSALS) {
+                            return Err(format!("STUCK: the storage of the journal works, and: {error}"));
+                        }
+                        was_orderly = false;
+                        sleep(Duration::from_secs(600)).await;
+                    }
+                }
+                if !is_long_lived || failed == TRIES || refused > REFUSALS / 2 {
+                    break;
+                }
+                self.pause().await;
+            }
+            life.fate.end();
+            self.pause().await;
+            self.visit().await;
+        }
+    }
+
+    async fn pause(&mut self) {
+        sleep(downtime(&mut self.draw, self.schedule.is_crowded)).await;
+    }
+
+    /// An operator may prune the journal between two processes.
+    async fn visit(&mut self) {
+        let Storage::Objects(objects) = &self.storage else { return };
+        if self.flaw == Some(Flaw::PrunesUnfinished) {
+            objects.remove_all(self.world.clock).await;
+        } else if self.draw.u8(0..8) == 0 {
+            objects.prune(self.world.clock).await;
+        }
+    }
+
+    /// Begins the next process.
+    async fn begin(&mut self, is_last: bool) -> Result<Life, String> {
+        let fate = Arc::new(Fate::drawn(&mut self.draw, &self.left, is_last));
+        let process = Arc::new(Process {
+            world: self.world.clone(),
+            line: self.number,
+            fate: fate.clone(),
+            submits: Submits::default(),
+        });
+        let clock = self.clock();
+        let inner = self.journal(&process, clock).await?;
+        let journal = Witnessed { inner, process: process.clone() };
+        let orchestrator = self
+            .orchestrator(&process)
+            .with_journal(journal)
+            .with_clock(clock)
+            .with_backoff(Backoff::default().with_seed(self.schedule.seed));
+        if self.flaw == Some(Flaw::ResubmitsUnknown) {
+            // A death in it is one of the process's deaths, and the next process settles the rest.
+            fate.live(settle_all(&orchestrator)).await.transpose()?;
+        }
+        self.processes += 1;
+        Ok(Life { fate, orchestrator })
+    }
+
+    /// The clock of the next process.
+    fn clock(&mut self) -> Skewed {
+        let most = self.schedule.skew.as_secs() as i64;
+        let mut seconds = if most == 0 { 0 } else { self.draw.i64(-most..=most) };
+        if self.flaw == Some(Flaw::StepsBack) {
+            seconds -= 7_200 * i64::from(self.processes);
+        }
+        Skewed { clock: self.world.clock, seconds }
+    }
+
+    async fn journal(&self, process: &Arc<Process>, clock: Skewed) -> Result<Arc<dyn Journal>, String> {
+        let fate = process.fate.clone();
+        let mut disk_of_flaw = Disk::default();
+        let journal: Arc<dyn Journal> = match &self.storage {
+            Storage::Disk(disk) => {
+                if self.flaw == Some(Flaw::ForgetfulJournal) {
+                    disk.bytes().clear();
+                }
+                disk_of_flaw = disk.clone();
+                Arc::new(disk.open(fate).await?)
+            }
+            Storage::Objects(objects) => {
+                let reader = process.clone();
+                let renews = self.flaw == Some(Flaw::RenewsReleasedLeases);
+                let store = Store {
+                    objects: objects.clone(),
+                    fate,
+                    away_until: Mutex::default(),
+                    on_costly: Box::new(move |path| {
+                        reader.network().violated(format!("COSTLY: opening the run read {path}"));
+                    }),
+                    renews_released: renews.then(|| Box::new(clock) as Box<dyn Clock>),
+                };
+                Arc::new(objects.open(store, clock))
+            }
+        };
+        Ok(match self.flaw {
+            Some(flaw) => Arc::new(FlawedJournal {
+                inner: journal,
+                flaw,
+                disk: disk_of_flaw,
+                has_failed: AtomicBool::new(false),
+            }),
+            None => journal,
+        })
+    }
+
+    fn orchestrator(&mut self, process: &Arc<Process>) -> Orchestrator {
+        let flaw = self.flaw;
+        let pipeline = self.line.pipeline.name().to_owned();
+        let below = Below { process: process.clone(), pipeline, flaw };
+        let permits = self.draw.usize(1..4);
+        let layers: Arc<dyn StatementExecutor> = match self.draw.u8(0..4) {
+            _ if self.schedule.is_crowded => Arc::new(Fleet::new(below).with_statements(1)),
+            0 | 1 => Arc::new(Fleet::new(below).with_statements(permits)),
+            2 => Arc::new(Fleet::new(below)),
+            _ => Arc::new(below),
+        };
+        let layers = match flaw {
+            Some(flaw) => Arc::new(Above { inner: layers, process: process.clone(), flaw }),
+            None => layers,
+        };
+        let orchestrator = Orchestrator::new(Watched { inner: layers, process: process.clone() });
+        let orchestrator = match self.draw.u8(0..4) {
+            _ if self.schedule.is_crowded => orchestrator.with_strategy(Fixed::new(Duration::from_secs(300))),
+            0 => orchestrator.with_strategy(Exponential::default()),
+            1 => orchestrator.with_strategy(Jittered::new(LongPoll::default(), self.draw.u64(..))),
+            2 => orchestrator.with_strategy(Learned::default()),
+            _ => orchestrator,
+        };
+        match flaw {
+            Some(Flaw::Impatient) => orchestrator.with_retry_timeout(Duration::ZERO),
+            _ => orchestrator,
+        }
+    }
+}
+
+/// Refuses a report of a run in which the journal failed although its storage did not.
+fn expect_no_failure_of_the_journal(report: &Report) -> Result<(), String> {
+    let mut errors =
+        report.steps().iter().flat_map(|step| &step.attempts).filter_map(|attempt| attempt.error.as_ref());
+    match errors.find(|error| error.starts_with("journal")) {
+        Some(error) => Err(format!("STUCK: the storage of the journal works, and: {error}")),
+        None => Ok(()),
+    }
+}
+
+impl Ended {
+    async fn judged(self, world: &World, schedule: &Schedule) -> Result<Tally, String> {
+        let evidence = Evidence {
+            entries: self.storage.entries(world.clock).await?,
+            accepted: world.accepted(self.number),
+            effects: world.effects(self.number),
+            unknown: world.network(self.number).unknown(),
+            bad_listings: world.network(self.number).bad_listings(),
+            violation: world.network(self.number).violation(),
+            report: self.report,
+            faults: world.faults(self.number) + self.storage.failures(),
+            died: self.died,
+            skew: schedule.skew,
+        };
+        let unknown = evidence.judge()?;
+        Ok(Tally {
+            statements: evidence.accepted.len() as u64,
+            deaths: self.died,
+            faults: evidence.faults,
+            unknown,
+            ..Tally::default()
+        })
     }
 }
 
@@ -137,166 +346,15 @@ async fn settle_all(orchestrator: &Orchestrator) -> Result<(), String> {
     Ok(())
 }
 
-/// State that outlives a process: the lines of a file journal.
-#[derive(Clone, Default)]
-struct Disk {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    failures: Arc<AtomicU64>,
+/// The clock of a process, some seconds off the service's.
+#[derive(Clone, Copy, Debug)]
+struct Skewed {
+    clock: TokioClock,
+    seconds: i64,
 }
 
-impl Disk {
-    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the records of complete lines.
-    fn records(&self) -> Result<Vec<Record>, String> {
-        let parse = |line: &[u8]| serde_json::from_slice(line).map_err(|error| error.to_string());
-        let bytes = self.bytes();
-        bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).map(parse).collect()
-    }
-
-    /// Opens the journal for the next process. Like a file journal, it removes an incomplete last line.
-    async fn open(&self, fate: Arc<Fate>) -> Result<MortalJournal, String> {
-        let index = MemoryJournal::new();
-        for record in self.records()? {
-            index.append(record).await.map_err(|error| error.to_string())?;
-        }
-        let mut bytes = self.bytes();
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        bytes.truncate(whole);
-        drop(bytes);
-        Ok(MortalJournal { disk: self.clone(), index, fate, damaged: Mutex::new(false) })
-    }
-}
-
-/// Journal in a process that may die, on a disk that may fail.
-struct MortalJournal {
-    disk: Disk,
-    index: MemoryJournal,
-    fate: Arc<Fate>,
-    damaged: Mutex<bool>,
-}
-
-impl fmt::Debug for MortalJournal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MortalJournal")
-    }
-}
-
-impl MortalJournal {
-    fn damaged(&self) -> MutexGuard<'_, bool> {
-        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes a random part of the line: nothing, some of it, or all of it.
-    fn write_some(&self, line: &[u8]) {
-        let length = self.fate.draw(|draw| draw.usize(0..=line.len()));
-        self.disk.bytes().extend_from_slice(&line[..length]);
-    }
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl Journal for MortalJournal {
-    async fn append(&self, record: Record) -> Result<()> {
-        let failed = |message: &str| Err(Error::new(ErrorKind::Journal, message));
-        if *self.damaged() {
-            return failed("an earlier record could not be written");
-        }
-        let mut line =
-            serde_json::to_vec(&record).map_err(|error| Error::new(ErrorKind::Journal, error.to_string()))?;
-        line.push(b'\n');
-        match self.fate.death() {
-            None if self.fate.journal_fails() => {
-                self.write_some(&line);
-                *self.damaged() = true;
-                self.disk.failures.fetch_add(1, Ordering::Relaxed);
-                return failed("no space left on device");
-            }
-            None => {}
-            Some(Death::Before) => self.fate.die().await,
-            Some(Death::After) => {
-                self.disk.bytes().extend_from_slice(&line);
-                self.fate.die().await
-            }
-            Some(Death::Underway(_)) => {
-                self.write_some(&line);
-                self.fate.die().await
-            }
-        }
-        self.disk.bytes().extend_from_slice(&line);
-        self.index.append(record).await
-    }
-
-    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        self.index.entry(key).await
-    }
-
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.index.run(run).await
-    }
-
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.index.claim(claim, alone).await
-    }
-
-    async fn append_run(&self, record: RunRecord) -> Result<()> {
-        self.index.append_run(record).await
-    }
-
-    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
-        self.index.run_entry(run).await
-    }
-
-    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
-        self.index.runs(limit, after).await
-    }
-
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
-        self.index.remove_runs(runs).await
-    }
-}
-
-/// Executor that simulates a flaw in the orchestrator.
-#[derive(Debug)]
-struct Flawed {
-    inner: Process,
-    flaw: Flaw,
-}
-
-#[async_trait]
-impl StatementExecutor for Flawed {
-    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
-        let mut statement = statement.clone();
-        if self.flaw == Flaw::FreshTokens {
-            let token = self.inner.fate.draw(|draw| format!("{:032x}", draw.u128(..)));
-            statement = statement.with_client_token(ClientToken::new(token)?);
-        }
-        self.inner.submit(&statement, wait).await
-    }
-
-    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        let mut description = self.inner.describe(id, wait).await?;
-        if self.flaw == Flaw::HastyReader && description.status == Status::Started {
-            description.status = Status::Finished;
-        }
-        Ok(description)
-    }
-
-    async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.inner.cancel(id).await
-    }
-
-    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.inner.result(id, page).await
-    }
-
-    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.inner.list(filter, page).await
-    }
-
-    fn target(&self) -> Option<redshift_orchestrator::Target> {
-        None
+impl Clock for Skewed {
+    fn now(&self) -> Timestamp {
+        self.clock.now() + jiff::SignedDuration::from_secs(self.seconds)
     }
 }

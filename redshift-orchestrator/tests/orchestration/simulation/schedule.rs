@@ -4,49 +4,103 @@ use std::{ops::Range, time::Duration};
 
 use redshift_data_local::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedRun};
 use redshift_orchestrator::{
-    FailureKind, Pipeline,
+    FailureKind, Pipeline, Target,
     pipeline::{OnFailure, Retry, Step},
 };
 
 /// Work, its execution in the service, and the events in the network.
 pub(super) struct Schedule {
     pub(super) seed: u64,
+    /// One to three pipelines with equal steps, run under one run name against one service.
+    pub(super) lines: Vec<Line>,
+    pub(super) script: Script,
+    /// Seconds that the service takes for a page of a listing.
+    pub(super) listing: Range<u64>,
+    /// Long statements, one permit for each process, and downtimes around the token window.
+    pub(super) is_crowded: bool,
+    /// Clocks of processes differ from the service's clock by up to this.
+    pub(super) skew: Duration,
+}
+
+/// One pipeline in one database, with a journal and processes of its own.
+pub(super) struct Line {
     /// One to five steps.
     pub(super) pipeline: Pipeline,
-    pub(super) script: Script,
+    pub(super) target: Target,
     pub(super) faults: Faults,
-    /// Times at which the network is down, counted from the beginning.
-    pub(super) outages: Vec<Range<Duration>>,
-    /// Maximum number of deaths.
+    /// When its network is down, counted from the beginning.
+    pub(super) outages: Vec<Outage>,
+    /// Maximum number of deaths of its processes.
     pub(super) deaths: u64,
+    /// Keeps the journal on object storage, and not on a disk.
+    pub(super) is_on_object_storage: bool,
+    /// Runs in the journal before the first process starts. Object storage only.
+    pub(super) past_runs: usize,
+}
+
+/// A time in which requests get lost.
+#[derive(Clone)]
+pub(super) struct Outage {
+    pub(super) span: Range<Duration>,
+    /// Other requests get through.
+    pub(super) submits_only: bool,
 }
 
 impl Schedule {
     pub(super) fn drawn(seed: u64) -> Self {
         let mut draw = fastrand::Rng::with_seed(seed);
-        let (pipeline, script) = work(&mut draw);
-        let (faults, outages) = (faults(&mut draw), outages(&mut draw));
-        Self { seed, pipeline, script, faults, outages, deaths: draw.u64(0..6) }
+        let is_crowded = draw.u8(0..CROWDED) == 0;
+        let (builds, script) = work(&mut draw, is_crowded);
+        let listing = if draw.u8(0..8) == 0 { 61..140 } else { 0..1 };
+        let skew = Duration::from_secs(if draw.u8(0..4) == 0 { draw.u64(0..MAX_SKEW) } else { 0 });
+        let faults = faults(&mut draw);
+        let shared = outages(&mut draw);
+        let lines = builds.into_iter().map(|(pipeline, target)| {
+            let mut outages = outages(&mut draw);
+            outages.extend(shared.iter().cloned());
+            let is_on_object_storage = draw.u8(0..4) == 0;
+            Line {
+                pipeline,
+                target,
+                faults: faults.clone().with_seed(draw.u64(..)),
+                outages,
+                deaths: draw.u64(0..6),
+                is_on_object_storage,
+                past_runs: if draw.u8(0..4) == 0 { draw.usize(1..5) } else { 0 },
+            }
+        });
+        Self { seed, lines: lines.collect(), script, listing, is_crowded, skew }
     }
 
     /// Returns the random generator for decisions during the run.
     pub(super) fn rng(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed ^ 0x5eed_ed1e_7a1e_0000)
     }
+
+    /// Draws for the networks.
+    pub(super) fn rng_of_networks(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed ^ 0x0e7_0000_0e75_0000)
+    }
 }
+
+/// One schedule in this number is crowded.
+const CROWDED: u8 = 24;
+/// Seconds. The service refuses requests of a process whose clock differs by more than 5 minutes.
+const MAX_SKEW: u64 = 240;
 
 /// Returns the SQL text of a step, which identifies its effects.
 pub(super) fn sql_of(step: &str) -> String {
     format!("SELECT 'step {step}'")
 }
 
-fn work(draw: &mut fastrand::Rng) -> (Pipeline, Script) {
+/// Pipelines of equal steps with their targets, and the script of the service.
+fn work(draw: &mut fastrand::Rng, is_crowded: bool) -> (Vec<(Pipeline, Target)>, Script) {
     let conflict = "ERROR: 1023 Serializable isolation violation";
     let mut limits = Limits::default();
     if draw.u8(0..8) == 0 {
         limits.waiters_per_statement = draw.usize(0..2);
     }
-    if draw.u8(0..8) == 0 {
+    if draw.u8(0..8) == 0 && !is_crowded {
         limits.active_statements = 1;
     }
     let latency = |draw: &mut fastrand::Rng| Duration::from_millis(draw.u64(0..3_000));
@@ -56,10 +110,11 @@ fn work(draw: &mut fastrand::Rng) -> (Pipeline, Script) {
     if draw.u8(0..4) == 0 {
         script = script.with_concurrency(1);
     }
-    let mut builder = Pipeline::builder("simulated").with_concurrency(draw.usize(1..4));
+    let concurrency = if is_crowded { 3 } else { draw.usize(1..4) };
+    let mut steps = Vec::new();
     for number in 0..draw.usize(1..6) {
         let name = number.to_string();
-        let takes = duration(draw);
+        let takes = if is_crowded { hours(draw) } else { duration(draw) };
         let good = ScriptedRun::finished(takes);
         let runs = match draw.u8(0..6) {
             0 => vec![ScriptedRun::failed(takes, conflict), good],
@@ -68,7 +123,7 @@ fn work(draw: &mut fastrand::Rng) -> (Pipeline, Script) {
             _ => vec![good],
         };
         script = script.on_each(sql_of(&name), runs);
-        let earlier = (0..number).filter(|_| draw.u8(0..3) == 0).map(|n| n.to_string());
+        let earlier = (0..number).filter(|_| draw.u8(0..3) == 0 && !is_crowded).map(|n| n.to_string());
         let mut step = Step::sql(&name, sql_of(&name)).after(earlier.collect::<Vec<_>>());
         if draw.bool() {
             step = step.with_retry(Retry::new(draw.u32(1..4)).on([
@@ -83,9 +138,27 @@ fn work(draw: &mut fastrand::Rng) -> (Pipeline, Script) {
         if draw.u8(0..4) == 0 {
             step = step.with_on_failure(if draw.bool() { OnFailure::Stop } else { OnFailure::Continue });
         }
-        builder = builder.with_step(step);
+        steps.push(step);
     }
-    (builder.build().expect("a pipeline whose steps come after earlier ones"), script)
+    let lines = match draw.u8(0..8) {
+        0 => 3,
+        1 | 2 => 2,
+        _ => 1,
+    };
+    let mut places = vec![("simulated", "dev"), ("simulated", "prod"), ("other", "dev")];
+    draw.shuffle(&mut places);
+    let build = |(name, workgroup): (&str, &str)| {
+        let builder = Pipeline::builder(name).with_concurrency(concurrency);
+        let builder = steps.iter().cloned().fold(builder, |builder, step| builder.with_step(step));
+        let pipeline = builder.build().expect("a pipeline whose steps come after earlier ones");
+        (pipeline, Target::workgroup(workgroup, "warehouse"))
+    };
+    (places.into_iter().take(lines).map(build).collect(), script)
+}
+
+/// Up to nine hours, mostly more than one.
+fn hours(draw: &mut fastrand::Rng) -> Duration {
+    Duration::from_secs(draw.u64(600..9 * 3_600))
 }
 
 /// Draws a duration: 0.1 s to seven minutes, one in eight up to two hours.
@@ -115,23 +188,24 @@ fn faults(draw: &mut fastrand::Rng) -> Faults {
 }
 
 /// Draws outages: mostly none; otherwise one or two that last seconds to hours.
-fn outages(draw: &mut fastrand::Rng) -> Vec<Range<Duration>> {
+fn outages(draw: &mut fastrand::Rng) -> Vec<Outage> {
     let count = draw.u8(0..8).saturating_sub(5);
     (0..count)
         .map(|_| {
             let from = Duration::from_secs_f64(10_f64.powf(draw.f64() * 5.0));
-            from..from + Duration::from_secs_f64(10_f64.powf(draw.f64() * 4.0))
+            let span = from..from + Duration::from_secs_f64(10_f64.powf(draw.f64() * 4.0));
+            Outage { span, submits_only: draw.u8(0..4) == 0 }
         })
         .collect()
 }
 
-/// Draws the time between two processes: mostly short; sometimes close to the 8 and 24 hours that decide what
-/// can be proved.
-pub(super) fn downtime(draw: &mut fastrand::Rng) -> Duration {
+/// Time without a process: mostly short, sometimes around the 8 and 24 hours that decide what can be proved.
+pub(super) fn downtime(draw: &mut fastrand::Rng, is_crowded: bool) -> Duration {
     let minutes = match draw.u8(0..8) {
         0 => 7 * 60 + draw.u64(0..120),
         1 => 23 * 60 + draw.u64(0..120),
         2 => draw.u64(0..36 * 60),
+        3..=5 if is_crowded => 6 * 60 + draw.u64(0..105),
         _ => return Duration::from_millis(draw.u64(0..120_000)),
     };
     Duration::from_secs(minutes * 60)

@@ -11,15 +11,16 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use redshift_orchestrator::{Result, StatementId, Status, pipeline::Step};
 use tokio::time::sleep;
 
 use super::{
     Broken, Tally,
     fate::Fate,
-    network::{Process, World},
+    network::{Process, Submits, World},
     on_a_clock_of_its_own,
-    schedule::{Schedule, downtime, sql_of},
+    schedule::{Line, Schedule, downtime, sql_of},
 };
 
 mod airflow;
@@ -59,19 +60,39 @@ impl Peer {
 
 /// Runs the schedule of a seed by the rules of a peer, and counts the violations.
 pub(crate) fn play(peer: Peer, seed: u64) -> std::result::Result<Tally, Broken> {
-    on_a_clock_of_its_own(seed, async { Ok(life(peer, Schedule::drawn(seed)).await) })
+    on_a_clock_of_its_own(seed, async { Ok(lines(peer, Schedule::drawn(seed)).await) })
 }
 
-async fn life(peer: Peer, schedule: Schedule) -> Tally {
+async fn lines(peer: Peer, schedule: Schedule) -> Tally {
     let mut draw = schedule.rng();
     let world = World::of(&schedule);
-    let left = Arc::new(AtomicU64::new(schedule.deaths));
+    let lines = schedule.lines.iter().enumerate();
+    let lives = lines.map(|(number, line)| life(peer, &schedule, line, number, &world, draw.fork()));
+    let ended = join_all(lives.collect::<Vec<_>>()).await;
+    sleep(Duration::from_secs(12 * 3_600)).await;
+    let mut tally = Tally { schedules: 1, ..Tally::default() };
+    for (number, (books, died)) in ended.iter().enumerate() {
+        tally.add(&count(&world, number, books, *died));
+    }
+    tally
+}
+
+async fn life(
+    peer: Peer,
+    schedule: &Schedule,
+    line: &Line,
+    number: usize,
+    world: &Arc<World>,
+    mut draw: fastrand::Rng,
+) -> (Books, u64) {
+    let left = Arc::new(AtomicU64::new(line.deaths));
     let books = Books::default();
     let (mut died, mut failed) = (0, 0);
     loop {
         let fate = Arc::new(Fate::drawn(&mut draw, &left, true));
-        let process = Process { world: world.clone(), fate: fate.clone() };
-        let run = run(peer, &process, &books, schedule.pipeline.steps());
+        let process =
+            Process { world: world.clone(), line: number, fate: fate.clone(), submits: Submits::default() };
+        let run = run(peer, &process, &books, line.pipeline.steps());
         let ended = match peer {
             // The state machine survives the death of a function.
             Peer::StepFunctions => Some(run.await),
@@ -83,10 +104,9 @@ async fn life(peer: Peer, schedule: Schedule) -> Tally {
             Some(false) if failed == 3 => break,
             Some(false) => failed += 1,
         }
-        sleep(downtime(&mut draw)).await;
+        sleep(downtime(&mut draw, schedule.is_crowded)).await;
     }
-    sleep(Duration::from_secs(6 * 3_600)).await;
-    count(&world, &books, died)
+    (books, died)
 }
 
 /// State that outlives the processes of a peer.
@@ -143,8 +163,8 @@ async fn run(peer: Peer, process: &Process, books: &Books, steps: &[Step]) -> bo
     books.open().done.len() == steps.len()
 }
 
-fn count(world: &World, books: &Books, died: u64) -> Tally {
-    let (accepted, effects, pages) = (world.accepted(), world.effects(), books.open());
+fn count(world: &World, line: usize, books: &Books, died: u64) -> Tally {
+    let (accepted, effects, pages) = (world.accepted(line), world.effects(line), books.open());
     let steps: BTreeSet<_> = effects.iter().map(|effect| &effect.sql).collect();
     let finished: BTreeSet<_> = effects.iter().map(|effect| &effect.statement_id).collect();
     let is_lost = |id: &&StatementId| match pages.told.get(id) {
@@ -152,12 +172,11 @@ fn count(world: &World, books: &Books, died: u64) -> Tally {
         Some(status) => (*status == Status::Finished) != finished.contains(id),
     };
     Tally {
-        schedules: 1,
         statements: accepted.len() as u64,
         deaths: died,
-        faults: world.faults(),
+        faults: world.faults(line),
         doubled: (effects.len() - steps.len()) as u64,
         lost: accepted.keys().filter(is_lost).count() as u64,
-        unknown: 0,
+        ..Tally::default()
     }
 }

@@ -1,0 +1,351 @@
+//! [`Flaw`]: faults that are planted into the orchestrator from outside, to see that the judge finds them.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use redshift_orchestrator::{
+    ClientToken, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
+    StatementFilter, StatementId, StatementPage, Status, StepKey, Submitted, Target, WaitTime,
+    journal::{ActiveRun, Claim, Entry, Journal, Record, RunCursor, RunEntry, RunPage, RunRecord},
+};
+use tokio::time::timeout;
+
+use super::{disk::Disk, network::Process};
+
+/// A fault of the orchestrator, of a layer or of a journal. Each breaks a promise, and the judge must name which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Each submit has a new token, as with clients that leave the token to the SDK.
+    FreshTokens,
+    /// A process does not know what the one before it recorded.
+    ForgetfulJournal,
+    /// An unknown statement counts as never run, and is submitted again.
+    ResubmitsUnknown,
+    /// A statement that has started counts as finished.
+    HastyReader,
+    /// A request that fails at the first try makes its statement unknown.
+    Impatient,
+    /// Tokens do not hold the pipeline, and responses are not checked.
+    TokensWithoutPipeline,
+    /// Tokens hold neither compute nor database, and responses are not checked.
+    TokensWithoutTarget,
+    /// Statement names do not hold the pipeline, and what a listing shows is not checked.
+    NamesWithoutPipeline,
+    /// A repeated submit stays in the queue of a layer after its token expired, and is sent then.
+    IgnoresDeadlines,
+    /// Time in the queue of a layer counts as time without a response.
+    CountsQueues,
+    /// A listing may take 60 s.
+    CutsListings,
+    /// Opening a run reads every run in the journal.
+    ReadsEveryRun,
+    /// Pruning removes unfinished runs.
+    PrunesUnfinished,
+    /// A journal that failed once fails until the process ends.
+    NeverRecovers,
+    /// A journal that failed once has lost its records when its storage is back.
+    LosesRecords,
+    /// Permits of doubtful submits are not released.
+    KeepsPermits,
+    /// A renewal extends a lease that was released.
+    RenewsReleasedLeases,
+    /// The clock steps back by two hours with each restart.
+    StepsBack,
+}
+
+impl Flaw {
+    /// All flaws, and how the verdict on each begins.
+    pub(crate) const ALL: [(Self, &'static str); 18] = [
+        (Self::FreshTokens, "DOUBLED"),
+        (Self::ForgetfulJournal, "DOUBLED"),
+        (Self::ResubmitsUnknown, "DOUBLED"),
+        (Self::HastyReader, "LOST"),
+        (Self::Impatient, "UNJUSTIFIED"),
+        (Self::TokensWithoutPipeline, "LOST"),
+        (Self::TokensWithoutTarget, "LOST"),
+        (Self::NamesWithoutPipeline, "LOST"),
+        (Self::IgnoresDeadlines, "DOUBLED"),
+        (Self::CountsQueues, "UNJUSTIFIED"),
+        (Self::CutsListings, "UNJUSTIFIED"),
+        (Self::ReadsEveryRun, "COSTLY"),
+        (Self::PrunesUnfinished, "LOST"),
+        (Self::NeverRecovers, "STUCK"),
+        (Self::LosesRecords, "LOST"),
+        (Self::KeepsPermits, "STUCK"),
+        (Self::RenewsReleasedLeases, "LOCKED"),
+        (Self::StepsBack, "DOUBLED"),
+    ];
+
+    fn is_unchecked(self) -> bool {
+        matches!(self, Self::TokensWithoutPipeline | Self::TokensWithoutTarget | Self::NamesWithoutPipeline)
+    }
+}
+
+/// Between the layers and the network.
+#[derive(Debug)]
+pub(super) struct Below {
+    pub(super) process: Arc<Process>,
+    pub(super) pipeline: String,
+    pub(super) flaw: Option<Flaw>,
+}
+
+impl Below {
+    /// Run, step and attempt of a statement name.
+    fn key<'a>(&self, name: &'a str) -> &'a str {
+        let key = name.strip_prefix(&self.pipeline).unwrap_or(name).trim_start_matches('/');
+        key.split(' ').next().unwrap_or(key)
+    }
+
+    fn flawed(&self, flaw: Flaw, statement: Statement) -> Result<Statement> {
+        let name = statement.name().unwrap_or_default().to_owned();
+        let key = self.key(&name);
+        Ok(match flaw {
+            Flaw::FreshTokens => {
+                let token = self.process.fate.draw(|draw| format!("{:032x}", draw.u128(..)));
+                statement.with_client_token(ClientToken::new(token)?)
+            }
+            Flaw::TokensWithoutPipeline => {
+                let target = self.process.target().map(|target| target.to_string()).unwrap_or_default();
+                statement.with_client_token(ClientToken::new(format!("{key} {target}"))?)
+            }
+            Flaw::TokensWithoutTarget => {
+                let token = ClientToken::new(format!("{key} {}", self.pipeline))?;
+                statement.with_client_token(token)
+            }
+            Flaw::NamesWithoutPipeline => {
+                self.process.network().alias(key.to_owned(), name.clone());
+                statement.with_name(key)
+            }
+            _ => statement,
+        })
+    }
+}
+
+#[async_trait]
+impl StatementExecutor for Below {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let Some(flaw) = self.flaw else { return self.process.submit(statement, wait).await };
+        let mut submitted = self.process.submit(&self.flawed(flaw, statement.clone())?, wait).await?;
+        if flaw.is_unchecked() {
+            (submitted.created_at, submitted.target) = (None, None);
+        }
+        Ok(submitted)
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        let mut description = self.process.describe(id, wait).await?;
+        if self.flaw == Some(Flaw::HastyReader) && description.status == Status::Started {
+            description.status = Status::Finished;
+        }
+        if self.flaw.is_some_and(Flaw::is_unchecked) {
+            (description.created_at, description.target) = (None, None);
+        }
+        Ok(description)
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.process.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.process.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        match self.flaw {
+            Some(Flaw::NamesWithoutPipeline) => {
+                let name = filter.name_prefix.clone().unwrap_or_default();
+                let mut page = self.process.list(&StatementFilter::named(self.key(&name)), page).await?;
+                for statement in &mut page.statements {
+                    (statement.name, statement.created_at) = (Some(name.clone()), None);
+                }
+                Ok(page)
+            }
+            // Nothing reaches the layer that would release a permit.
+            Some(Flaw::KeepsPermits) => Err(Error::new(ErrorKind::Unsupported, "no listing here")),
+            _ => self.process.list(filter, page).await,
+        }
+    }
+
+    fn target(&self) -> Option<Target> {
+        self.process.target()
+    }
+}
+
+/// Between the orchestrator and the layers.
+#[derive(Debug)]
+pub(super) struct Above {
+    pub(super) inner: Arc<dyn StatementExecutor>,
+    pub(super) process: Arc<Process>,
+    pub(super) flaw: Flaw,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn within_a_minute<T>(request: impl Future<Output = Result<T>>) -> Result<T> {
+    let lost = |_| Err(Error::new(ErrorKind::Disconnected, "no response in time"));
+    timeout(MINUTE, request).await.unwrap_or_else(lost)
+}
+
+#[async_trait]
+impl StatementExecutor for Above {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        match self.flaw {
+            Flaw::CountsQueues => within_a_minute(self.inner.submit(statement, wait)).await,
+            Flaw::IgnoresDeadlines => {
+                let (inner, statement) = (self.inner.clone(), statement.clone());
+                // A task of its own has no deadline.
+                let sent = tokio::spawn(async move { inner.submit(&statement, wait).await });
+                sent.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
+            }
+            _ => self.inner.submit(statement, wait).await,
+        }
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.inner.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.inner.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.inner.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        match self.flaw {
+            Flaw::CutsListings => within_a_minute(self.inner.list(filter, page)).await,
+            // Past the layer that would learn from it.
+            Flaw::KeepsPermits => self.process.list(filter, page).await,
+            _ => self.inner.list(filter, page).await,
+        }
+    }
+
+    fn target(&self) -> Option<Target> {
+        self.inner.target()
+    }
+}
+
+/// A journal with a flaw.
+pub(super) struct FlawedJournal {
+    pub(super) inner: Arc<dyn Journal>,
+    pub(super) flaw: Flaw,
+    pub(super) disk: Disk,
+    pub(super) has_failed: AtomicBool,
+}
+
+impl fmt::Debug for FlawedJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FlawedJournal")
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Journal for FlawedJournal {
+    async fn append(&self, record: Record) -> Result<()> {
+        if self.flaw == Flaw::NeverRecovers && self.has_failed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Journal, "an earlier record could not be written"));
+        }
+        let appended = self.inner.append(record.clone()).await;
+        if appended.is_err() {
+            self.has_failed.store(true, Ordering::Relaxed);
+        } else if self.flaw == Flaw::LosesRecords && self.has_failed.swap(false, Ordering::Relaxed) {
+            let mut bytes = self.disk.bytes();
+            bytes.clear();
+            bytes.extend(serde_json::to_vec(&record).unwrap_or_default());
+            bytes.push(b'\n');
+        }
+        appended
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.inner.entry(key).await
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        self.inner.run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.inner.claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.inner.append_run(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        if self.flaw == Flaw::ReadsEveryRun {
+            self.inner.runs(usize::MAX, None).await?;
+        }
+        self.inner.run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        self.inner.runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.inner.remove_runs(runs).await
+    }
+}
+
+/// The journal as the orchestrator sees it: notes which statements it calls unknown, and what was known then.
+#[derive(Debug)]
+pub(super) struct Witnessed {
+    pub(super) inner: Arc<dyn Journal>,
+    pub(super) process: Arc<Process>,
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Journal for Witnessed {
+    async fn append(&self, record: Record) -> Result<()> {
+        if !super::network::is_unknown(&record) {
+            return self.inner.append(record).await;
+        }
+        self.inner.append(record.clone()).await?;
+        if let Some(entry) = self.inner.entry(&record.key).await? {
+            self.process.note_unknown(record, &entry.name);
+        }
+        Ok(())
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.inner.entry(key).await
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        self.inner.run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.inner.claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.inner.append_run(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        self.inner.run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        self.inner.runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.inner.remove_runs(runs).await
+    }
+}

@@ -1,0 +1,238 @@
+//! [`Store`]: object storage under a journal, behind a network that fails for a while, for a process that may die.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use jiff::Timestamp;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+};
+use redshift_orchestrator::{
+    Clock, Pipeline,
+    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunRecord, RunResult, prune},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    fate::{Death, Fate},
+    network::locked,
+};
+
+/// The objects, which outlive a process.
+#[derive(Clone)]
+pub(super) struct Objects {
+    inner: Arc<InMemory>,
+    /// Requests that failed, and those of a dead process that arrived late.
+    failures: Arc<AtomicU64>,
+    pub(super) lease: Duration,
+}
+
+const PREFIX: &str = "journal";
+const PAST: &str = "past-";
+/// Pruning keeps runs of this time: more than any schedule takes.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+impl Objects {
+    pub(super) fn new(lease: Duration) -> Self {
+        Self { inner: Arc::default(), failures: Arc::default(), lease }
+    }
+
+    /// Requests that did not do what they were sent for.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// The journal of a process.
+    pub(super) fn open(&self, store: Store, clock: impl Clock + 'static) -> ObjectStoreJournal {
+        ObjectStoreJournal::new(Arc::new(store), PREFIX).with_lease(self.lease).with_clock(clock)
+    }
+
+    /// The journal of somebody who never fails.
+    pub(super) fn read(&self, clock: impl Clock + 'static) -> ObjectStoreJournal {
+        ObjectStoreJournal::new(self.inner.clone(), PREFIX).with_lease(self.lease).with_clock(clock)
+    }
+
+    /// Writes runs that pruning may remove.
+    pub(super) async fn add_past_runs(&self, pipeline: &Pipeline, count: usize, now: Timestamp) {
+        let journal = ObjectStoreJournal::new(self.inner.clone(), PREFIX);
+        for number in 0..count {
+            let run = format!("{PAST}{number}");
+            let at = now - KEPT - Duration::from_secs(86_400 * (count - number) as u64);
+            let begun = RunBegun { pipeline: pipeline.name().to_owned(), ..RunBegun::default() };
+            let end = RunEvent::RunEnded { result: RunResult::Finished };
+            for event in [RunEvent::RunBegun(begun), end] {
+                let record = RunRecord { at, run: run.clone(), event };
+                journal.append_run(record).await.expect("the store does not fail");
+            }
+        }
+    }
+
+    /// Removes old finished runs, as an operator does between two processes.
+    pub(super) async fn prune(&self, clock: impl Clock + Copy + 'static) {
+        let pruned = prune(&self.read(clock), &Prune::before(clock.now() - KEPT)).await;
+        pruned.expect("the store does not fail");
+    }
+
+    /// The flaw of [`Flaw::PrunesUnfinished`](super::Flaw::PrunesUnfinished): removes all runs.
+    pub(super) async fn remove_all(&self, clock: impl Clock + 'static) {
+        let journal = self.read(clock);
+        let runs = journal.runs(100, None).await.expect("the store does not fail").runs;
+        journal.remove_runs(&runs).await.expect("the store does not fail");
+    }
+}
+
+/// The objects as one process sees them.
+pub(super) struct Store {
+    pub(super) objects: Objects,
+    pub(super) fate: Arc<Fate>,
+    /// The store is back then.
+    pub(super) away_until: Mutex<Option<Instant>>,
+    /// Called with the path of an object of another run that is read.
+    pub(super) on_costly: Box<dyn Fn(&str) + Send + Sync>,
+    /// The flaw of [`Flaw::RenewsReleasedLeases`](super::Flaw::RenewsReleasedLeases).
+    pub(super) renews_released: Option<Box<dyn Clock>>,
+}
+
+impl Store {
+    fn lost<T>(&self) -> Result<T> {
+        self.objects.failures.fetch_add(1, Ordering::Relaxed);
+        Err(Error::Generic { store: "simulated", source: "connection reset".into() })
+    }
+
+    /// Sends a request. It reaches the store, or dies with the process.
+    async fn send<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let death = self.fate.death();
+        let way = self.fate.draw(|draw| match draw.u8(0..64) {
+            0 => draw.u64(0..5_000),
+            _ => draw.u64(0..40),
+        });
+        match death {
+            Some(Death::Before) => self.fate.die().await,
+            Some(Death::Underway(way)) => {
+                let failures = self.objects.failures.clone();
+                tokio::spawn(async move {
+                    sleep(way).await;
+                    failures.fetch_add(1, Ordering::Relaxed);
+                    drop(request.await);
+                });
+                return self.fate.die().await;
+            }
+            Some(Death::After) | None => sleep(Duration::from_millis(way)).await,
+        }
+        let is_away = locked(&self.away_until).is_some_and(|until| Instant::now() < until);
+        if is_away && self.fate.draw(|draw| draw.bool()) {
+            return self.lost();
+        }
+        let answer = request.await;
+        if death.is_some() || self.fate.is_dead() {
+            return self.fate.die().await;
+        }
+        if is_away {
+            return self.lost();
+        }
+        answer
+    }
+
+    fn note_read(&self, path: &Path) {
+        if path.as_ref().contains(PAST) {
+            (self.on_costly)(path.as_ref());
+        }
+    }
+
+    /// Extends a lease after its release, as a renewal does that lost the race.
+    async fn renew_released(&self, path: &Path, payload: &PutPayload) {
+        let Some(clock) = &self.renews_released else { return };
+        let text: Bytes = payload.clone().into();
+        let Ok(mut lease) = serde_json::from_slice::<serde_json::Value>(&text) else { return };
+        let expires_at = lease["expires_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let now = clock.now();
+        if path.as_ref().contains("leases") && expires_at.is_some_and(|at| at <= now) {
+            lease["expires_at"] = (now + self.objects.lease).to_string().into();
+            let renewed = lease.to_string().into();
+            let put = self.objects.inner.put_opts(path, renewed, PutOptions::default()).await;
+            put.expect("the store does not fail");
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Store {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if let Some(away) = self.fate.journal_failure() {
+            *locked(&self.away_until) = Some(Instant::now() + away);
+        }
+        let (inner, to, sent) = (self.objects.inner.clone(), path.clone(), payload.clone());
+        let put = self.send(async move { inner.put_opts(&to, sent, options).await }).await?;
+        self.renew_released(path, &payload).await;
+        Ok(put)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.objects.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.note_read(path);
+        let (inner, path) = (self.objects.inner.clone(), path.clone());
+        self.send(async move { inner.get_opts(&path, options).await }).await
+    }
+
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.objects.inner.get_ranges(path, ranges).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.objects.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Some(prefix) = prefix {
+            self.note_read(prefix);
+        }
+        // Listed when the stream is polled.
+        let (inner, fate, prefix) = (self.objects.inner.clone(), self.fate.clone(), prefix.cloned());
+        let listed = async move {
+            let listed = fate.meet(async { inner.list(prefix.as_ref()).collect::<Vec<_>>().await }).await;
+            Ok::<_, Error>(stream::iter(listed))
+        };
+        stream::once(listed).try_flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.objects.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.objects.inner.copy_opts(from, to, options).await
+    }
+}
