@@ -79,10 +79,12 @@
 //! - Any [`object_store::ObjectStore`] works: memory, a local folder, S3 and others.
 
 mod base_file;
+mod cancellation;
 mod clock;
 mod concurrent;
 #[cfg(feature = "datafusion")]
 pub mod datafusion;
+mod fence;
 mod index;
 mod layout;
 pub mod lock;
@@ -100,6 +102,7 @@ mod validate;
 mod view;
 mod write;
 
+pub use cancellation::Cancellation;
 pub use hudi_format::{
     Error, ErrorKind, Result, bloom,
     key::{TimestampPartition, TimestampType},

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
+    cancellation::Cancellation,
     lock::TableLock,
     metadata_table::MetadataTable,
     retention::RetentionPolicy,
@@ -35,6 +36,7 @@ pub struct TableOptions {
     pub(crate) lock: Lock,
     pub(crate) lock_wait: Duration,
     pub(crate) metadata_table: MetadataTable,
+    pub(crate) cancellation: Option<Cancellation>,
 }
 
 /// The exclusion of concurrent writers.
@@ -84,6 +86,7 @@ impl Default for TableOptions {
             lock: Lock::Automatic,
             lock_wait: Duration::from_secs(360),
             metadata_table: MetadataTable::default(),
+            cancellation: None,
         }
     }
 }
@@ -241,6 +244,13 @@ impl TableOptions {
     #[must_use]
     pub fn with_metadata_table(mut self, metadata_table: MetadataTable) -> Self {
         self.metadata_table = metadata_table;
+        self
+    }
+
+    /// Ends the writes of the table in order when the caller cancels them. Default: none.
+    #[must_use]
+    pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
+        self.cancellation = Some(cancellation);
         self
     }
 

@@ -11,7 +11,7 @@ use object_store::{
 
 use tokio::sync::mpsc;
 
-use crate::{Error, ErrorKind, Result, concurrent::blocking};
+use crate::{Error, ErrorKind, Result, concurrent::blocking, fence::Stop};
 
 /// The part size of a large file; S3 accepts no part under 5 MiB except the last, and 10,000 parts.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -19,6 +19,7 @@ const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Creates the error of a storage call on `path`.
 pub(crate) fn failed(doing: &str, path: &Path, cause: object_store::Error) -> Error {
     let kind = match &cause {
+        cause if let Some(stop) = Stop::of(cause) => stop.kind(),
         object_store::Error::NotFound { .. } => ErrorKind::NotFound,
         object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
             ErrorKind::Conflict

@@ -3,7 +3,7 @@
 mod opening;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,13 +19,15 @@ use object_store::{ObjectStore, path::Path};
 
 use crate::{
     Error, ErrorKind, Result,
+    cancellation::{Cancellation, Writing},
+    fence::{Fence, Fenced, Stop},
     index::{
         FooterCache,
         cache::{Entry, IndexCache},
     },
     key::{self, KeyGenerator, TimestampPartition},
     layout::{HEARTBEAT_FOLDER, Layout, META_FOLDER},
-    lock::{FileLock, HeldLock, StorageLock, TableLock},
+    lock::{FileLock, HeldLock, LeaseWatch, StorageLock, TableLock},
     metadata_table::Stored,
     options::{Lock, TableOptions},
     properties::{KEY_GENERATOR_CLASS, NewTable, TableProperties, TableVersion},
@@ -229,7 +231,9 @@ pub struct Table {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    /// The storage behind the fence.
     pub(crate) store: Arc<dyn ObjectStore>,
+    fence: Arc<Fence>,
     pub(crate) layout: Layout,
     pub(crate) properties: TableProperties,
     pub(crate) options: TableOptions,
@@ -349,10 +353,12 @@ impl Table {
             let identity = format!("{store}\n{}", base_url(&options, &layout));
             IndexCache::new(folder, options.index_cache_bytes, identity, options.clock.clone())
         });
+        let fence = Fence::new();
         let inner = Inner {
             local_folder,
             lock,
-            store,
+            store: Fenced::over(store, fence.clone()),
+            fence,
             layout,
             properties,
             options,
@@ -526,19 +532,32 @@ impl Table {
     pub(crate) async fn turn(&self) -> Result<Turn<'_>> {
         self.inner.properties.check_version_writable()?;
         let local = self.inner.writing.lock().await;
-        let held = match &self.inner.lock {
-            Some(lock) => Some(lock.acquire(self.inner.options.lock_wait).await?),
-            None => None,
+        let options = &self.inner.options;
+        let cancellation = options.cancellation.as_ref();
+        let acquire = async {
+            match &self.inner.lock {
+                Some(lock) => lock.acquire(options.lock_wait).await.map(Some),
+                None => Ok(None),
+            }
         };
+        let held = tokio::select! {
+            biased;
+            () = cancelled(cancellation) => Err(Stop::Cancelled.error()),
+            held = acquire => held,
+        }?;
+        let writing = cancellation.map(Cancellation::writing);
+        let watch = held.as_ref().and_then(|held| held.watch());
+        self.inner.fence.arm(watch.clone());
         let stored = match self.stored_properties().await {
             Ok(stored) => stored,
             Err(error) => {
+                self.inner.fence.disarm();
                 release(held).await;
                 return Err(error);
             }
         };
         let metadata = Mutex::new(Metadata::Unchecked);
-        Ok(Turn { held, table: self, stored, metadata, _local: local })
+        Ok(Turn { held, watch, table: self, stored, metadata, _writing: writing, _local: local })
     }
 
     /// Returns `true` for a table on a local disk.
@@ -680,9 +699,11 @@ impl FileIds {
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     held: Option<Box<dyn HeldLock>>,
+    watch: Option<Arc<dyn LeaseWatch>>,
     table: &'a Table,
     stored: Stored,
     metadata: Mutex<Metadata>,
+    _writing: Option<Writing>,
     _local: tokio::sync::MutexGuard<'a, ()>,
 }
 
@@ -701,6 +722,42 @@ impl Turn<'_> {
             Some(held) => held.verify().await,
             None => Ok(()),
         }
+    }
+
+    /// Does the work of this turn, until the lease is lost or the caller cancels it. Such work sends nothing more, and is dropped
+    /// when what it has sent took effect or failed.
+    pub(crate) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let fence = &self.table.inner.fence;
+        let lost = async {
+            match &self.watch {
+                Some(watch) => watch.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut work = std::pin::pin!(work);
+        let stop = tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = lost => Stop::Lost,
+            () = cancelled(self.table.inner.options.cancellation.as_ref()) => Stop::Cancelled,
+        };
+        fence.stop(stop);
+        tokio::select! {
+            biased;
+            done = &mut work => done,
+            () = fence.quiet() => Err(stop.error()),
+        }
+    }
+
+    /// Makes sure that no other writer took over, and deletes files of the table, with the checksums that Hadoop may have put
+    /// beside them; both for each thousand. Returns those that existed; all of them where the storage cannot tell.
+    pub(crate) async fn delete_files(&self, view: &View, relatives: Vec<String>) -> Result<HashSet<String>> {
+        let mut deleted = HashSet::new();
+        for some in relatives.chunks(1_000) {
+            self.verify().await?;
+            deleted.extend(self.table.delete_files(view, some.to_vec()).await?);
+        }
+        Ok(deleted)
     }
 
     /// Returns the properties of the table at the start of the turn.
@@ -731,9 +788,34 @@ impl Turn<'_> {
 
     /// Releases the lock. A failure is only logged, because the changes are complete and the lease expires by
     /// itself.
-    pub(crate) async fn end(self) {
-        self.table.outlast_second().await;
-        release(self.held).await;
+    pub(crate) async fn end(mut self) {
+        if !is_cancelled(self.table) {
+            self.table.outlast_second().await;
+        }
+        self.table.inner.fence.disarm();
+        release(self.held.take()).await;
+    }
+}
+
+/// A turn whose future is dropped leaves the lease to end by itself if a change may still take effect.
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        if self.table.inner.fence.disarm() {
+            held.abandon();
+        }
+    }
+}
+
+fn is_cancelled(table: &Table) -> bool {
+    table.inner.options.cancellation.as_ref().is_some_and(Cancellation::is_cancelled)
+}
+
+/// Waits until the caller cancels, for ever if it cannot.
+async fn cancelled(cancellation: Option<&Cancellation>) {
+    match cancellation {
+        Some(cancellation) => cancellation.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

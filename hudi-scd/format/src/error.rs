@@ -32,6 +32,8 @@ pub enum ErrorKind {
     /// The storage failed. Nothing of this write is visible, and the next writer removes its files; run it
     /// again.
     Storage,
+    /// The caller cancelled the write. Nothing of it is visible, and the next writer removes what it left.
+    Cancelled,
     /// The storage failed while the commit completed, without a response that confirms or denies it. Call
     /// `Table::settle` before repeating the write: its rows may be visible.
     Unknown {
@@ -53,6 +55,7 @@ impl ErrorKind {
             Self::Corrupt => "corrupt table",
             Self::Conflict => "conflict",
             Self::Storage => "storage failure",
+            Self::Cancelled => "cancelled",
             Self::Unknown { .. } => "unknown outcome",
         }
     }

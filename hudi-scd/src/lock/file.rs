@@ -10,11 +10,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
-use super::{HeldLock, TableLock};
+use super::{HeldLock, TableLock, wait::Waits};
 use crate::{Error, ErrorKind, Result};
 
-/// How long to wait between two attempts: short, as an attempt is one call of the operating system.
+/// The wait between the first two attempts: short, as an attempt is one call of the operating system.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The longest wait between two attempts, in pauses.
+const MAX_PAUSES: u32 = 10;
 
 /// A lock on a table in a folder of a local disk: the operating system's lock on the file `.hoodie/.locks/table_lock`.
 ///
@@ -67,17 +69,21 @@ impl FileLock {
 impl TableLock for FileLock {
     async fn acquire(&self, wait: Duration) -> Result<Box<dyn HeldLock>> {
         let begun = Instant::now();
+        let mut waits = Waits::new(PAUSE, MAX_PAUSES);
+        let mut random = fastrand::Rng::with_seed(std::process::id().into());
         loop {
             if let Some(held) = self.attempt()? {
                 return Ok(Box::new(held));
             }
-            if begun.elapsed() >= wait {
+            let waited = begun.elapsed();
+            if waited >= wait {
                 return Err(Error::new(ErrorKind::Conflict, "another writer holds the table")
                     .with_context("holder", self.holder())
                     .with_context("file", self.path.display())
                     .with_context("waited", format!("{wait:?}")));
             }
-            sleep(PAUSE.min(wait)).await;
+            waits.tell(waited, || self.holder(), self.path.display());
+            sleep(waits.next(random.f64()).min(wait - waited)).await;
         }
     }
 }

@@ -13,8 +13,9 @@
 
 mod file;
 mod storage;
+mod wait;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -30,7 +31,8 @@ pub use storage::{LeaseTimes, StorageLock};
 /// [`HeldLock::verify`]. For callers: pass it to the options of a table; the table does the rest.
 #[async_trait]
 pub trait TableLock: fmt::Debug + Send + Sync {
-    /// Waits for the lock, at most so long. If the future is dropped, the lock is not held.
+    /// Waits for the lock, at most so long. If the future is dropped, the lock is not held; a lease whose request was in flight
+    /// then may last until it ends by itself.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if others held it all the time, naming the holder if it is known;
@@ -49,9 +51,31 @@ pub trait HeldLock: fmt::Debug + Send + Sync {
     /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if nobody knows.
     async fn verify(&self) -> Result<()>;
 
+    /// Returns what tells that the lock is lost while it is held: the write stops then, and sends nothing more. Default:
+    /// `None`, for a lock that is held until it is released.
+    fn watch(&self) -> Option<Arc<dyn LeaseWatch>> {
+        None
+    }
+
+    /// Stops keeping the lock without releasing it: changes of the holder may still take effect, and the next writer waits
+    /// until the lease ends. Default: drops the lock.
+    fn abandon(self: Box<Self>) {}
+
     /// Lets go.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if that could not be written down; the lease then ends by itself.
     async fn release(self: Box<Self>) -> Result<()>;
+}
+
+/// The time that a lease lasts.
+///
+/// For implementors: what this says must hold without asking anything, as each change of a write asks it.
+#[async_trait]
+pub trait LeaseWatch: fmt::Debug + Send + Sync {
+    /// Returns how long nobody else can take the lock; zero if another may have it.
+    fn remaining(&self) -> Duration;
+
+    /// Waits until nothing remains.
+    async fn lost(&self);
 }

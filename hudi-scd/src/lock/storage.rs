@@ -6,10 +6,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, UpdateVersion, path::Path};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Mutex, task::JoinHandle, time::Instant, time::sleep};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
-use super::{HeldLock, TableLock};
-use crate::{Error, ErrorKind, Result, timeline::Clock};
+use super::{HeldLock, LeaseWatch, TableLock, wait::Waits};
+use crate::{
+    Error, ErrorKind, Result,
+    timeline::{Clock, SystemClock},
+};
 
 /// The times of a lease; the defaults are those of Hudi's `StorageBasedLockProvider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +27,8 @@ pub struct LeaseTimes {
     pub heartbeat: Duration,
     /// How far the clocks of two machines may be apart. Default: 500 ms.
     pub clock_drift: Duration,
-    /// How long to wait between two attempts to get the lock. Default: 1 second.
+    /// How long to wait between the first two attempts to get the lock; each further wait is twice as long, up to 16 times
+    /// this, less a random part of up to one half. Default: 1 second.
     pub pause: Duration,
 }
 
@@ -87,8 +95,12 @@ impl StorageLock {
         self
     }
 
+    fn random(&self) -> std::sync::MutexGuard<'_, fastrand::Rng> {
+        self.random.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn new_owner(&self) -> String {
-        let bits = self.random.lock().unwrap_or_else(std::sync::PoisonError::into_inner).u128(..);
+        let bits = self.random().u128(..);
         uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid().to_string()
     }
 }
@@ -110,10 +122,72 @@ struct Known {
     version: UpdateVersion,
 }
 
+/// The time that a lease lasts, as far as its holder knows.
+#[derive(Debug)]
+struct Term {
+    /// `None`: another writer took over.
+    end: watch::Sender<Option<End>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct End {
+    at: Instant,
+    /// The same by the clock of the machine, which goes on while the machine is suspended.
+    by_clock: Timestamp,
+}
+
+impl End {
+    /// The end of a lease whose renewal began just now. It is before the time that the file says: a request that is sent at the
+    /// last moment has to take effect before others take over.
+    fn from_now(times: &LeaseTimes) -> Self {
+        let lasts = times.validity.saturating_sub(times.heartbeat.min(times.validity / 4));
+        let now = SystemClock.now();
+        Self { at: Instant::now() + lasts, by_clock: now.checked_add(lasts).unwrap_or(Timestamp::MAX) }
+    }
+}
+
+#[async_trait]
+impl LeaseWatch for Term {
+    fn remaining(&self) -> Duration {
+        let Some(end) = *self.end.borrow() else { return Duration::ZERO };
+        let by_clock = Duration::try_from(end.by_clock.duration_since(SystemClock.now()));
+        end.at.saturating_duration_since(Instant::now()).min(by_clock.unwrap_or(Duration::ZERO))
+    }
+
+    async fn lost(&self) {
+        let mut moved = self.end.subscribe();
+        loop {
+            let left = self.remaining();
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = sleep(left) => {}
+                // The sender lives as long as this.
+                _ = moved.changed() => {}
+            }
+        }
+    }
+}
+
 /// What came of a conditional put.
 enum Put {
     Done(Known),
     Overtaken,
+}
+
+/// The owner of a lock that is held.
+struct Holder {
+    owner: String,
+    /// The time after which its lease is over if it is not renewed.
+    ends_in: Option<Duration>,
+}
+
+impl Holder {
+    /// A writer that was faster.
+    fn unknown() -> Self {
+        Self { owner: "unknown".to_owned(), ends_in: None }
+    }
 }
 
 /// The file of one table, as one owner sees it.
@@ -212,14 +286,20 @@ impl Lease {
         }
     }
 
-    /// Takes the lock if it is free; who has it else.
-    async fn attempt(&self) -> Result<Result<Known, String>> {
+    /// Takes the lock if it is free.
+    async fn attempt(&self) -> Result<Result<Known, Holder>> {
         let known = match self.read().await? {
-            Some(known) if !self.is_free(&known.file) => return Ok(Err(known.file.owner)),
+            Some(known) if !self.is_free(&known.file) => {
+                let drift = self.times.clock_drift.as_millis() as i64;
+                let end = known.file.valid_until.saturating_add(drift).saturating_add(1);
+                let left = end.saturating_sub(self.now().as_millisecond());
+                let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+                return Ok(Err(Holder { owner: known.file.owner, ends_in: Some(left) }));
+            }
             free => free,
         };
         let Put::Done(taken) = self.put(known.as_ref(), false).await? else {
-            return Ok(Err("unknown".to_owned()));
+            return Ok(Err(Holder::unknown()));
         };
         if known.is_some() {
             return Ok(Ok(taken));
@@ -227,7 +307,7 @@ impl Lease {
         // Every store can create. One that cannot replace must not leave a lock behind which nobody can ever open.
         match self.put(Some(&taken), false).await {
             Ok(Put::Done(taken)) => Ok(Ok(taken)),
-            Ok(Put::Overtaken) => Ok(Err("unknown".to_owned())),
+            Ok(Put::Overtaken) => Ok(Err(Holder::unknown())),
             Err(error) => {
                 if error.kind() == ErrorKind::Unsupported {
                     self.store.delete(&self.path).await.map_err(|e| self.failed("delete", e))?;
@@ -255,18 +335,59 @@ impl TableLock for StorageLock {
             times: self.times,
             owner: self.new_owner(),
         };
+        let mut waits = Waits::new(self.times.pause, MAX_PAUSES);
         loop {
-            let holder = match lease.attempt().await? {
-                Ok(known) => return Ok(Box::new(HeldLease::new(lease, known))),
+            let end = End::from_now(&self.times);
+            let attempt = Attempt { lease: Some(lease.clone()) };
+            let attempted = lease.attempt().await;
+            attempt.over();
+            let holder = match attempted? {
+                Ok(known) => return Ok(Box::new(HeldLease::new(lease, known, end))),
                 Err(holder) => holder,
             };
-            if begun.elapsed() >= wait {
+            let waited = begun.elapsed();
+            if waited >= wait {
                 return Err(Error::new(ErrorKind::Conflict, "another writer holds the table")
-                    .with_context("holder", holder)
+                    .with_context("holder", holder.owner)
                     .with_context("file", &self.path)
                     .with_context("waited", format!("{wait:?}")));
             }
-            sleep(self.times.pause.min(wait)).await;
+            waits.tell(waited, || holder.owner.clone(), &self.path);
+            let mut pause = waits.next(self.random().f64());
+            if let Some(ends_in) = holder.ends_in.filter(|ends_in| *ends_in < pause) {
+                // Those that wait for a dead writer do not come all at once.
+                pause = ends_in + self.times.pause.mul_f64(self.random().f64());
+            }
+            sleep(pause.min(wait - waited)).await;
+        }
+    }
+}
+
+/// The longest wait between two attempts, in pauses.
+const MAX_PAUSES: u32 = 16;
+
+/// An attempt that is being made. If it is dropped in its midst, the lease that it may have got is released.
+struct Attempt {
+    lease: Option<Lease>,
+}
+
+impl Attempt {
+    fn over(mut self) {
+        self.lease = None;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let (Some(lease), Ok(runtime)) = (self.lease.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Ok(Some(known)) = lease.read().await
+                    && known.file.owner == lease.owner
+                    && !known.file.expired
+                {
+                    let _ = lease.put(Some(&known), true).await;
+                }
+            });
         }
     }
 }
@@ -276,23 +397,26 @@ struct HeldLease {
     lease: Lease,
     /// `None`: lost, or given back.
     known: Arc<Mutex<Option<Known>>>,
+    term: Arc<Term>,
     heartbeat: JoinHandle<()>,
+    is_abandoned: bool,
 }
 
 impl HeldLease {
-    fn new(lease: Lease, known: Known) -> Self {
+    fn new(lease: Lease, known: Known, end: End) -> Self {
         let known = Arc::new(Mutex::new(Some(known)));
-        let heartbeat = tokio::spawn(beat(lease.clone(), Arc::clone(&known)));
-        Self { lease, known, heartbeat }
+        let term = Arc::new(Term { end: watch::Sender::new(Some(end)) });
+        let heartbeat = tokio::spawn(beat(lease.clone(), Arc::clone(&known), Arc::clone(&term)));
+        Self { lease, known, term, heartbeat, is_abandoned: false }
     }
 }
 
 /// Renews until the lease is lost or given back.
-async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>) {
+async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>, term: Arc<Term>) {
     loop {
         sleep(lease.times.heartbeat).await;
         let mut known = known.lock().await;
-        match renew(&lease, &mut known).await {
+        match renew(&lease, &mut known, &term).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 tracing::error!(path = %lease.path, "lost the lock of the table");
@@ -305,14 +429,19 @@ async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>) {
 }
 
 /// Moves the end of the lease. Succeeding proves that nobody else held the table since the last time.
-async fn renew(lease: &Lease, known: &mut Option<Known>) -> Result<()> {
+async fn renew(lease: &Lease, known: &mut Option<Known>, term: &Term) -> Result<()> {
     if let Some(current) = known.as_ref() {
+        let end = End::from_now(&lease.times);
         match lease.put(Some(current), false).await? {
             Put::Done(renewed) => {
                 *known = Some(renewed);
+                term.end.send_replace(Some(end));
                 return Ok(());
             }
-            Put::Overtaken => *known = None,
+            Put::Overtaken => {
+                *known = None;
+                term.end.send_replace(None);
+            }
         }
     }
     Err(Error::new(ErrorKind::Conflict, "another writer took the table over, as the lease had ended")
@@ -332,10 +461,22 @@ impl fmt::Debug for HeldLease {
 impl HeldLock for HeldLease {
     /// A renewal is the proof: it goes through only if the file is still as we left it.
     async fn verify(&self) -> Result<()> {
-        renew(&self.lease, &mut *self.known.lock().await).await
+        renew(&self.lease, &mut *self.known.lock().await, &self.term).await
+    }
+
+    fn watch(&self) -> Option<Arc<dyn LeaseWatch>> {
+        Some(self.term.clone())
+    }
+
+    fn abandon(mut self: Box<Self>) {
+        self.is_abandoned = true;
     }
 
     async fn release(self: Box<Self>) -> Result<()> {
+        if self.term.remaining().is_zero() {
+            // A beat that hangs must not keep a writer that lost the lock.
+            return Ok(());
+        }
         // Not in the midst of a beat.
         let mut known = self.known.lock().await;
         self.heartbeat.abort();
@@ -346,10 +487,13 @@ impl HeldLock for HeldLease {
     }
 }
 
-/// A write that is dropped in its midst lets go as well as it can; if that fails, the lease ends by itself.
+/// A lease that is dropped is released as well as that can be done; if it fails, the lease ends by itself.
 impl Drop for HeldLease {
     fn drop(&mut self) {
         self.heartbeat.abort();
+        if self.is_abandoned {
+            return;
+        }
         let (lease, known) = (self.lease.clone(), Arc::clone(&self.known));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
@@ -433,8 +577,9 @@ mod tests {
         let asleep = lock(&store, &clock, 1).with_times(never).acquire(WAIT).await.unwrap();
         let begun = Instant::now();
         let next = lock(&store, &clock, 2).acquire(Duration::from_secs(1000)).await.unwrap();
-        // Not before the validity and the drift of clocks are over.
-        assert_eq!(begun.elapsed(), Duration::from_secs(301));
+        // Not before the validity and the drift of clocks are over, and within a pause behind that.
+        let end = Duration::from_millis(300_501);
+        assert!((end..=end + Duration::from_secs(1)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
         assert_eq!(asleep.verify().await.unwrap_err().kind(), ErrorKind::Conflict);
         asleep.release().await.unwrap();
         next.verify().await.unwrap();
@@ -472,6 +617,193 @@ mod tests {
             .filter_map(|attempt| attempt.unwrap().ok())
             .collect();
         assert_eq!(held.len(), 1);
+    }
+
+    /// Counts requests, of all and within the last second.
+    #[derive(Debug)]
+    struct Counted {
+        inner: Arc<dyn ObjectStore>,
+        times: Arc<std::sync::Mutex<Vec<Instant>>>,
+    }
+
+    impl fmt::Display for Counted {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Counted")
+        }
+    }
+
+    impl Counted {
+        fn count(&self) {
+            self.times.lock().unwrap().push(Instant::now());
+        }
+    }
+
+    type Stored<T> = object_store::Result<T>;
+
+    #[async_trait]
+    impl ObjectStore for Counted {
+        async fn put_opts(
+            &self,
+            path: &Path,
+            payload: object_store::PutPayload,
+            options: PutOptions,
+        ) -> Stored<PutResult> {
+            self.count();
+            self.inner.put_opts(path, payload, options).await
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            path: &Path,
+            options: object_store::PutMultipartOptions,
+        ) -> Stored<Box<dyn object_store::MultipartUpload>> {
+            self.inner.put_multipart_opts(path, options).await
+        }
+
+        async fn get_opts(
+            &self,
+            path: &Path,
+            options: object_store::GetOptions,
+        ) -> Stored<object_store::GetResult> {
+            self.count();
+            self.inner.get_opts(path, options).await
+        }
+
+        fn delete_stream(
+            &self,
+            paths: futures::stream::BoxStream<'static, Stored<Path>>,
+        ) -> futures::stream::BoxStream<'static, Stored<Path>> {
+            self.inner.delete_stream(paths)
+        }
+
+        fn list(
+            &self,
+            prefix: Option<&Path>,
+        ) -> futures::stream::BoxStream<'static, Stored<object_store::ObjectMeta>> {
+            self.inner.list(prefix)
+        }
+
+        async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Stored<object_store::ListResult> {
+            self.inner.list_with_delimiter(prefix).await
+        }
+
+        async fn copy_opts(&self, from: &Path, to: &Path, options: object_store::CopyOptions) -> Stored<()> {
+            self.inner.copy_opts(from, to, options).await
+        }
+    }
+
+    /// 100 writers wait for a minute, and then each writes for a second. Without back-off they are 6,000 requests in the minute,
+    /// and 100 at the moment when the lock is released.
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_that_wait_do_not_stampede() {
+        let times = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let store: Arc<dyn ObjectStore> = Arc::new(Counted { inner: in_memory(), times: times.clone() });
+        let clock = clock();
+        let held = lock(&store, &clock, 0).acquire(WAIT).await.unwrap();
+        let waiting = (1..=100).map(|seed| {
+            let lock = lock(&store, &clock, seed);
+            tokio::spawn(async move {
+                let held = lock.acquire(Duration::from_secs(3600)).await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+                held.release().await.unwrap();
+            })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        sleep(Duration::from_secs(60)).await;
+        let released = Instant::now();
+        let waited = times.lock().unwrap().len();
+        assert!(waited <= 900, "{waited} requests in the first minute");
+        held.release().await.unwrap();
+        futures::future::try_join_all(waiting).await.unwrap();
+        let all: Vec<Instant> = times.lock().unwrap().clone();
+        let busiest = (0..3600_u64)
+            .map(|second| {
+                let from = released + Duration::from_secs(second);
+                all.iter().filter(|at| (from..from + Duration::from_secs(1)).contains(at)).count()
+            })
+            .max();
+        assert!(busiest.is_some_and(|busiest| busiest <= 40), "{busiest:?} requests in a second");
+    }
+
+    /// Takes what is told at the level of warnings.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<std::sync::Mutex<Vec<String>>>);
+
+    impl tracing::Subscriber for Warnings {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            struct Text(String);
+            impl tracing::field::Visit for Text {
+                fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+                    self.0.push_str(&format!("{field}={value:?} "));
+                }
+            }
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            self.0.lock().unwrap().push(text.0);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_ten_seconds_says_once_for_whom() {
+        let warnings = Warnings::default();
+        let _told = tracing::subscriber::set_default(warnings.clone());
+        let (store, clock) = (in_memory(), clock());
+        let held = lock(&store, &clock, 1).acquire(WAIT).await.unwrap();
+        let other = lock(&store, &clock, 2);
+        assert!(other.acquire(Duration::from_secs(9)).await.is_err());
+        assert_eq!(warnings.0.lock().unwrap().len(), 0);
+        let error = other.acquire(Duration::from_secs(60)).await.unwrap_err();
+        let told = warnings.0.lock().unwrap().clone();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains(error.context("holder").unwrap()), "{told:?}");
+        assert!(told[0].contains("table_lock.json"), "{told:?}");
+        held.release().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_lost_before_others_may_take_it_and_when_they_did() {
+        let (store, clock) = (in_memory(), clock());
+        let never = LeaseTimes { heartbeat: Duration::from_secs(1_000_000), ..LeaseTimes::default() };
+        let asleep = lock(&store, &clock, 1).with_times(never).acquire(WAIT).await.unwrap();
+        let watch = asleep.watch().unwrap();
+        let begun = Instant::now();
+        watch.lost().await;
+        // The clock of the machine counts as well, and goes on by itself.
+        let about = Duration::from_secs(224)..=Duration::from_secs(225);
+        assert!(about.contains(&begun.elapsed()) && watch.remaining().is_zero());
+        // A renewal goes through as long as nobody took over.
+        asleep.verify().await.unwrap();
+        assert!(about.contains(&watch.remaining()));
+        asleep.abandon();
+
+        let beating = lock(&in_memory(), &clock, 1).acquire(WAIT).await.unwrap();
+        let watch = beating.watch().unwrap();
+        sleep(Duration::from_secs(3600)).await;
+        assert!(watch.remaining() > Duration::from_secs(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abandoned_lease_lasts_until_its_end() {
+        let (store, clock) = (in_memory(), clock());
+        lock(&store, &clock, 1).acquire(WAIT).await.unwrap().abandon();
+        assert_eq!(lock(&store, &clock, 2).acquire(WAIT).await.unwrap_err().kind(), ErrorKind::Conflict);
+        lock(&store, &clock, 2).acquire(Duration::from_secs(310)).await.unwrap();
     }
 
     #[tokio::test]

@@ -53,7 +53,7 @@ impl Table {
             self.finish_pending_cleans(&turn).await?;
             self.clean_now(&turn, self.inner.options.retention.unwrap_or_default()).await
         };
-        let cleaned = cleaned.await;
+        let cleaned = turn.run(cleaned).await;
         turn.end().await;
         cleaned
     }
@@ -88,13 +88,13 @@ impl Table {
                     if !entry.has_file(State::Inflight) {
                         self.begin(entry.instant, &bytes).await?;
                     }
-                    self.carry_out(&view, entry.instant, &plan).await?;
+                    self.carry_out(Some(turn), &view, entry.instant, &plan).await?;
                 }
                 None => {
                     // Without a plan nothing was deleted, and the clean cannot be resumed.
                     for state in [State::Inflight, State::Requested] {
                         let file = self.inner.layout.instant_file(entry.instant, Action::Clean, state)?;
-                        self.delete_file(&view, self.inner.layout.relative(&file)).await?;
+                        turn.delete_files(&view, vec![self.inner.layout.relative(&file).to_owned()]).await?;
                     }
                 }
             }
@@ -116,7 +116,7 @@ impl Table {
         let requested = self.inner.layout.instant_file(instant, Action::Clean, State::Requested)?;
         storage::create(self.store(), &requested, bytes.clone()).await?;
         self.begin(instant, &bytes).await?;
-        self.carry_out(&view, instant, &plan).await.map(Some)
+        self.carry_out(None, &view, instant, &plan).await.map(Some)
     }
 
     /// Returns the URL form of files in plans of cleans; plans of rollbacks have plain paths.
@@ -131,7 +131,15 @@ impl Table {
         storage::create(self.store(), &inflight, plan.to_vec()).await
     }
 
-    async fn carry_out(&self, view: &View, instant: Instant, plan: &CleanPlan) -> Result<CleanReport> {
+    /// Carries out a plan. One of another writer may be finished by several that take turns: `turn` is verified before each
+    /// deletion then.
+    async fn carry_out(
+        &self,
+        turn: Option<&Turn<'_>>,
+        view: &View,
+        instant: Instant,
+        plan: &CleanPlan,
+    ) -> Result<CleanReport> {
         self.forget_view();
         let watch = tokio::time::Instant::now();
         let planned = || plan.file_paths_to_be_deleted_per_partition.iter().flatten();
@@ -144,7 +152,11 @@ impl Table {
         for (partition, files) in planned() {
             all.extend(names(files).iter().map(|name| layout::in_partition(partition, name)));
         }
-        let deleted = self.delete_files(view, all).await?;
+        let delete = async |files: Vec<String>| match turn {
+            Some(turn) => turn.delete_files(view, files).await,
+            None => self.delete_files(view, files).await,
+        };
+        let deleted = delete(all).await?;
         let mut partitions: BTreeMap<String, CleanPartitionMetadata> = BTreeMap::new();
         let mut files = 0;
         for (partition, planned) in planned() {
@@ -172,7 +184,7 @@ impl Table {
         // The metadata file of a removed partition is deleted last.
         let gone = || plan.partitions_to_be_deleted.iter().flatten().filter(|path| !path.is_empty());
         let metadata = gone().map(|partition| layout::in_partition(partition, layout::PARTITION_METADATA));
-        self.delete_files(view, metadata.collect()).await?;
+        delete(metadata.collect()).await?;
         gone().for_each(|partition| self.remove_empty_folders(partition));
         let earliest = plan.earliest_instant_to_retain.as_ref().map(|retained| retained.timestamp.clone());
         let metadata = CleanMetadata {
@@ -192,6 +204,9 @@ impl Table {
         // If the policy defines no window, tombstones of archived commits are obsolete too.
         let first_active = view.timeline.completed_commits().next().map(|entry| entry.instant);
         if let Some(horizon) = earliest.or(first_active) {
+            if let Some(turn) = turn {
+                turn.verify().await?;
+            }
             tombstones::remove_before(self, horizon).await?;
         }
         Ok(CleanReport { instant, files: u64::try_from(files).unwrap_or(0), earliest })

@@ -34,7 +34,7 @@ impl Table {
     /// repeats one that fails half way; the archive then contains duplicates, which are harmless.
     pub async fn archive(&self) -> Result<Option<ArchiveReport>> {
         let turn = self.turn().await?;
-        let archived = self.archive_now(&turn).await;
+        let archived = turn.run(self.archive_now(&turn)).await;
         turn.end().await;
         archived
     }

@@ -39,7 +39,7 @@ impl Table {
     /// is already protected.
     pub async fn savepoint(&self, instant: Instant, user: &str, comment: &str) -> Result<SavepointReport> {
         let turn = self.turn().await?;
-        let saved = self.savepoint_in_turn(&turn, instant, user, comment).await;
+        let saved = turn.run(self.savepoint_in_turn(&turn, instant, user, comment)).await;
         turn.end().await;
         saved
     }
@@ -50,17 +50,17 @@ impl Table {
     /// [`ErrorKind::NotFound`] if the commit is not protected.
     pub async fn delete_savepoint(&self, instant: Instant) -> Result<()> {
         let turn = self.turn().await?;
-        let deleted = self.delete_savepoint_in_turn(&turn, instant).await;
+        let deleted = turn.run(self.delete_savepoint_in_turn(&turn, instant)).await;
         turn.end().await;
         deleted
     }
 
     /// Removes unfinished savepoints, which protect nothing.
-    pub(crate) async fn drop_pending_savepoints(&self) -> Result<()> {
+    pub(crate) async fn drop_pending_savepoints(&self, turn: &Turn<'_>) -> Result<()> {
         let view = self.view().await?;
         for entry in view.timeline.pending(Action::Savepoint) {
             let file = self.inner.layout.instant_file(entry.instant, Action::Savepoint, State::Inflight)?;
-            self.delete_file(&view, self.inner.layout.relative(&file)).await?;
+            turn.delete_files(&view, vec![self.inner.layout.relative(&file).to_owned()]).await?;
         }
         Ok(())
     }

@@ -201,9 +201,10 @@ impl Scd2Table {
         // rows must be the replaced ones.
         let turn = self.table.turn().await?;
         report.commit.time.wait = watch.lap();
-        let applied = self.apply_in_turn(&turn, changes, &mut report, &mut watch).await;
+        let applied = turn.run(self.apply_in_turn(&turn, changes, &mut report, &mut watch)).await;
         turn.end().await;
-        applied.map(|()| report)
+        report.commit.ended(applied)?;
+        Ok(report)
     }
 
     async fn apply_in_turn(

@@ -283,6 +283,10 @@ async fn look_up(
             .with_context("hint", "`Table::settle` determines the outcome")
             .with_source(cause)
     };
+    // A request that the fence refused was not sent.
+    if matches!(failed.kind(), ErrorKind::Conflict | ErrorKind::Cancelled) {
+        return Err(failed);
+    }
     let is_completed = async || Ok(storage::written_at(store, completed).await.map_err(unknown)?.is_some());
     if is_completed().await? {
         return Ok(());

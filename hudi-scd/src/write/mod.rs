@@ -78,7 +78,9 @@ impl Table {
     /// If nothing changes, there is no commit, and the report's instant is `None`.
     ///
     /// If the future is dropped, the write behaves as if the process had died: nothing of it is visible, and
-    /// the next write removes its files.
+    /// the next write removes its files. A change that was in flight may still take effect, so the lock of a
+    /// remote table expires with its lease. [`Cancellation`](crate::Cancellation) ends a write and releases
+    /// the lock.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the rows are incompatible with the
@@ -187,9 +189,10 @@ impl Table {
         let turn = self.turn().await?;
         report.time.wait = watch.lap();
         let input = Input { rows, deletes: None, intent, overwrite };
-        let written = self.write_in_turn(&turn, input, &mut report, &mut watch).await;
+        let written = turn.run(self.write_in_turn(&turn, input, &mut report, &mut watch)).await;
         turn.end().await;
-        written.map(|()| report)
+        report.ended(written)?;
+        Ok(report)
     }
 
     /// Writes rows with distinct keys, and deletes the marked ones, in one commit.
@@ -307,8 +310,8 @@ impl Table {
     pub(crate) async fn repair(&self, turn: &Turn<'_>) -> Result<Vec<crate::timeline::Instant>> {
         let rolled_back = rollback::roll_back_pending(self, turn).await?;
         self.finish_pending_cleans(turn).await?;
-        self.drop_pending_savepoints().await?;
-        rollback::sweep_markers(self).await?;
+        self.drop_pending_savepoints(turn).await?;
+        rollback::sweep_markers(self, turn).await?;
         Ok(rolled_back)
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
+    Result,
     retention::{ArchiveReport, CleanReport},
     timeline::Instant,
 };
@@ -57,6 +58,19 @@ pub struct CommitReport {
     pub upkeep_failed: Vec<String>,
     /// The durations of the phases.
     pub time: Phases,
+}
+
+impl CommitReport {
+    /// Takes the end of a write. A commit stands, though the write ended behind it.
+    pub(crate) fn ended(&mut self, ended: Result<()>) -> Result<()> {
+        match ended {
+            Err(error) if self.instant.is_some() => {
+                self.upkeep_failed.push(format!("clean: {error}"));
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
 }
 
 /// The durations of a write's phases.

@@ -51,7 +51,7 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
         // Once a rollback completes, the metadata table's entry of the undone write would count.
         table.drop_metadata_table(turn, &view).await?;
     }
-    let mut done = resume_pending(table, &view).await?;
+    let mut done = resume_pending(table, turn, &view).await?;
     if !done.is_empty() {
         view = table.view().await?;
     }
@@ -68,7 +68,7 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
             alive.push(dead.instant);
             continue;
         }
-        if roll_back(table, &view, &dead).await?.is_some() {
+        if roll_back(table, turn, &view, &dead).await?.is_some() {
             done.push(dead.instant);
         }
         table.forget_view();
@@ -77,10 +77,10 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
 }
 
 /// Finishes announced rollbacks. Returns the instants of the writes that they undid.
-pub(crate) async fn resume_pending(table: &Table, view: &View) -> Result<Vec<Instant>> {
+pub(crate) async fn resume_pending(table: &Table, turn: &Turn<'_>, view: &View) -> Result<Vec<Instant>> {
     let mut done = Vec::new();
     for entry in view.timeline.pending(Action::Rollback) {
-        done.extend(resume(table, view, entry).await?);
+        done.extend(resume(table, turn, view, entry).await?);
     }
     if !done.is_empty() {
         table.forget_view();
@@ -92,11 +92,12 @@ pub(crate) async fn resume_pending(table: &Table, view: &View) -> Result<Vec<Ins
 /// `None` if the write has completed in the meantime, and is valid.
 pub(crate) async fn roll_back(
     table: &Table,
+    turn: &Turn<'_>,
     view: &View,
     dead: &TimelineEntry,
 ) -> Result<Option<(Instant, u64)>> {
     let (instant, plan) = announce(table, view, dead, Of::Pending).await?;
-    let files = carry_out(table, view, instant, &plan, Of::Pending).await?;
+    let files = carry_out(table, turn, view, instant, &plan, Of::Pending).await?;
     Ok(files.map(|files| (instant, files)))
 }
 
@@ -121,7 +122,7 @@ pub(crate) async fn undo(
         withdraw(table, view, instant).await?;
         return Err(lost);
     }
-    let files = carry_out(table, view, instant, &plan, Of::Completed).await?;
+    let files = carry_out(table, turn, view, instant, &plan, Of::Completed).await?;
     Ok(files.map(|files| (instant, files)))
 }
 
@@ -172,7 +173,7 @@ async fn withdraw(table: &Table, view: &View, instant: Instant) -> Result<()> {
 }
 
 /// Deletes the markers of completed writes whose writers died before deleting them.
-pub(crate) async fn sweep_markers(table: &Table) -> Result<()> {
+pub(crate) async fn sweep_markers(table: &Table, turn: &Turn<'_>) -> Result<()> {
     let folder = table.inner.layout.temp_folder()?;
     let listed = storage::list_folder(table.store(), &folder).await?;
     if listed.common_prefixes.is_empty() {
@@ -186,6 +187,7 @@ pub(crate) async fn sweep_markers(table: &Table) -> Result<()> {
         let is_over =
             view.timeline.entries().iter().any(|entry| entry.instant == instant && !entry.is_pending());
         if is_over {
+            turn.verify().await?;
             table.remove_markers(instant).await?;
         }
     }
@@ -282,7 +284,12 @@ async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(Stri
     Ok(named.collect())
 }
 
-async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Option<Instant>> {
+async fn resume(
+    table: &Table,
+    turn: &Turn<'_>,
+    view: &View,
+    entry: &TimelineEntry,
+) -> Result<Option<Instant>> {
     let requested = table.inner.layout.instant_file(entry.instant, Action::Rollback, State::Requested)?;
     let bytes = storage::read_if_exists(table.store(), &requested).await?;
     let plan = match bytes.filter(|bytes| !bytes.is_empty()) {
@@ -303,7 +310,7 @@ async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Opt
             Of::Pending
         }
     };
-    let done = carry_out(table, view, entry.instant, &plan, of).await?;
+    let done = carry_out(table, turn, view, entry.instant, &plan, of).await?;
     Ok(done.and(plan.instant_to_rollback).and_then(|dead| dead.commit_time.parse().ok()))
 }
 
@@ -311,6 +318,7 @@ async fn resume(table: &Table, view: &View, entry: &TimelineEntry) -> Result<Opt
 /// nothing was deleted then, and the rollback was withdrawn.
 async fn carry_out(
     table: &Table,
+    turn: &Turn<'_>,
     view: &View,
     instant: Instant,
     plan: &RollbackPlan,
@@ -325,7 +333,7 @@ async fn carry_out(
     let dead_instant: Instant = dead.commit_time.parse()?;
     let action = Action::parse(&dead.action);
     if let Some(action) = action
-        && !unpublish(table, view, dead_instant, action, of).await?
+        && !unpublish(table, turn, view, dead_instant, action, of).await?
     {
         withdraw(table, view, instant).await?;
         return Ok(None);
@@ -338,7 +346,7 @@ async fn carry_out(
     for request in requests() {
         files.extend(request.files_to_be_deleted.iter().map(|file| relative(&request.partition_path, file)));
     }
-    let deleted = table.delete_files(view, files).await?;
+    let deleted = turn.delete_files(view, files).await?;
     let mut partitions: BTreeMap<String, RollbackPartitionMetadata> = BTreeMap::new();
     for request in requests() {
         let partition = &request.partition_path;
@@ -357,13 +365,15 @@ async fn carry_out(
             }
         }
     }
+    turn.verify().await?;
     for tombstones in [layout.tombstones(dead_instant)?, layout.old_tombstones(dead_instant)?] {
         storage::delete(table.store(), &tombstones).await?;
     }
+    turn.verify().await?;
     table.remove_markers(dead_instant).await?;
     if let Some(action) = action {
         let requested = layout.instant_file(dead_instant, action, State::Requested)?;
-        table.delete_file(view, layout.relative(&requested)).await?;
+        turn.delete_files(view, vec![layout.relative(&requested).to_owned()]).await?;
     }
     let metadata = RollbackMetadata {
         start_rollback_time: instant.to_string(),
@@ -386,7 +396,14 @@ async fn carry_out(
 /// Removes the file that completes a write, so that no reader looks for files that are about to be deleted,
 /// and the file with which it could complete. Returns `false` if the write is valid: it completed in the
 /// meantime, or other commits are based on it, because the process that announced its rollback was suspended.
-async fn unpublish(table: &Table, view: &View, dead: Instant, action: Action, of: Of) -> Result<bool> {
+async fn unpublish(
+    table: &Table,
+    turn: &Turn<'_>,
+    view: &View,
+    dead: Instant,
+    action: Action,
+    of: Of,
+) -> Result<bool> {
     let file = |state| table.inner.layout.instant_file(dead, action, state);
     let completed = file(State::Completed)?;
     let stands = async || Ok::<_, Error>(storage::written_at(table.store(), &completed).await?.is_some());
@@ -394,9 +411,10 @@ async fn unpublish(table: &Table, view: &View, dead: Instant, action: Action, of
         if view.timeline.latest_commit() != Some(dead) {
             return Ok(false);
         }
-        table.delete_file(view, table.inner.layout.relative(&completed)).await?;
+        turn.delete_files(view, vec![table.inner.layout.relative(&completed).to_owned()]).await?;
     }
-    table.delete_file(view, table.inner.layout.relative(&file(State::Inflight)?)).await?;
+    let inflight = table.inner.layout.relative(&file(State::Inflight)?).to_owned();
+    turn.delete_files(view, vec![inflight]).await?;
     Ok(!stands().await?)
 }
 

@@ -17,7 +17,7 @@ impl Table {
     /// [`ErrorKind::Storage`].
     pub async fn settle(&self, instant: Instant) -> Result<bool> {
         let turn = self.turn().await?;
-        let settled = self.settle_in_turn(&turn, instant).await;
+        let settled = turn.run(self.settle_in_turn(&turn, instant)).await;
         turn.end().await;
         settled
     }

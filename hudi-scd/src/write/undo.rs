@@ -36,7 +36,7 @@ impl Table {
     /// deleted files of the earlier state.
     pub async fn rollback(&self, instant: Instant) -> Result<RollbackReport> {
         let turn = self.turn().await?;
-        let undone = self.rollback_in_turn(&turn, instant).await;
+        let undone = turn.run(self.rollback_in_turn(&turn, instant)).await;
         turn.end().await;
         undone
     }
@@ -49,7 +49,7 @@ impl Table {
             self.drop_metadata_table(turn, &view).await?;
         }
         // Another process may have started to undo it, and died.
-        let mut done = rollback::resume_pending(self, &view).await?;
+        let mut done = rollback::resume_pending(self, turn, &view).await?;
         view = self.view().await?;
         if find(&view, instant).is_ok_and(|entry| !entry.is_pending()) {
             // The latest commit is known only after dead writes were undone, as in every write.
@@ -71,7 +71,7 @@ impl Table {
         turn.verify().await?;
         self.drop_metadata_table(turn, &view).await?;
         let rolled_back = match entry.is_pending() {
-            true => rollback::roll_back(self, &view, &entry).await,
+            true => rollback::roll_back(self, turn, &view, &entry).await,
             false => rollback::undo(self, turn, &view, &entry).await,
         };
         self.forget_view();

@@ -1,0 +1,76 @@
+//! [`Cancellation`]: how a caller ends the writes of a table in order.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// Ends writes in order: a cancelled write sends nothing more to the storage, waits for what it has sent, and releases the
+/// table's lock.
+///
+/// For programs that end on a signal. A dropped future does not release the lock of a remote table if a request of it was in
+/// flight: nothing tells whether it takes effect later, and the lease ends by itself, after 5 minutes by default.
+///
+/// ```
+/// # use hudi_scd::{Cancellation, TableOptions};
+/// let cancellation = Cancellation::new();
+/// let options = TableOptions::new().with_cancellation(cancellation.clone());
+/// // On Ctrl-C, in another task:
+/// cancellation.cancel();
+/// assert!(cancellation.is_cancelled() && !cancellation.is_writing());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Cancellation {
+    cancelled: Arc<watch::Sender<bool>>,
+    writes: Arc<watch::Sender<usize>>,
+}
+
+impl Default for Cancellation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cancellation {
+    /// A cancellation that was not asked for yet.
+    pub fn new() -> Self {
+        Self { cancelled: Arc::new(watch::Sender::new(false)), writes: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Ends the writes of all tables with this cancellation. They fail with
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), unless their commit completed already.
+    pub fn cancel(&self) {
+        self.cancelled.send_replace(true);
+    }
+
+    /// Returns `true` once [`Cancellation::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
+    /// Returns `true` while a write holds the lock of a table.
+    pub fn is_writing(&self) -> bool {
+        *self.writes.borrow() > 0
+    }
+
+    /// Waits for [`Cancellation::cancel`].
+    pub(crate) async fn cancelled(&self) {
+        // The sender lives as long as this.
+        let _ = self.cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
+    }
+
+    /// Counts a write until the result is dropped.
+    pub(crate) fn writing(&self) -> Writing {
+        self.writes.send_modify(|writes| *writes += 1);
+        Writing(self.clone())
+    }
+}
+
+/// A write that holds the lock of a table.
+#[derive(Debug)]
+pub(crate) struct Writing(Cancellation);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writes.send_modify(|writes| *writes -= 1);
+    }
+}

@@ -1,0 +1,296 @@
+//! [`Fence`]: stops the changes of a write that lost its lease, or that its caller cancelled.
+//!
+//! ```text
+//! write -> Fenced store -> storage
+//!             |  a change is refused once the lease is over or the write is stopped, and counted while it is in flight
+//! ```
+//!
+//! A stopped write sends nothing more. What it has sent is waited for, so that the lock is released behind the last change.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream, stream::BoxStream};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, UploadPart, path::Path,
+};
+use tokio::sync::watch;
+
+use crate::{Error, ErrorKind, lock::LeaseWatch};
+
+/// The reason why a write sends nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The lease ended, or another writer took the table over.
+    Lost,
+    /// The caller cancelled the write.
+    Cancelled,
+}
+
+impl Stop {
+    pub(crate) fn kind(self) -> ErrorKind {
+        match self {
+            Self::Lost => ErrorKind::Conflict,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    pub(crate) fn error(self) -> Error {
+        Error::new(self.kind(), self.message())
+    }
+
+    /// The reason for which the fence refused a call, if it did.
+    pub(crate) fn of(error: &object_store::Error) -> Option<Self> {
+        match error {
+            object_store::Error::Generic { source, .. } => source.downcast_ref::<Self>().copied(),
+            _ => None,
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::Lost => "the lock of the table was lost, and the write stopped",
+            Self::Cancelled => "the write was cancelled",
+        }
+    }
+
+    fn refusal(self) -> object_store::Error {
+        object_store::Error::Generic { store: "fence", source: Box::new(self) }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// The state that a table's handle shares with its store.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    state: Mutex<State>,
+    /// The number of changes that were sent and have no reply yet.
+    in_flight: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lease: Option<Arc<dyn LeaseWatch>>,
+    stopped: Option<Stop>,
+    /// A change was dropped before its reply.
+    is_doubtful: bool,
+}
+
+impl Fence {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), in_flight: watch::Sender::new(0) })
+    }
+
+    /// Begins a turn under a lease; without one nothing ends it but [`Fence::stop`].
+    pub(crate) fn arm(&self, lease: Option<Arc<dyn LeaseWatch>>) {
+        *self.state() = State { lease, ..State::default() };
+    }
+
+    /// Ends a turn. Returns `true` if a change of it may still take effect.
+    pub(crate) fn disarm(&self) -> bool {
+        std::mem::take(&mut *self.state()).is_doubtful
+    }
+
+    /// Refuses every change from now on.
+    pub(crate) fn stop(&self, stop: Stop) {
+        self.state().stopped.get_or_insert(stop);
+    }
+
+    /// Waits until no change is in flight.
+    pub(crate) async fn quiet(&self) {
+        // The sender lives as long as this.
+        let _ = self.in_flight.subscribe().wait_for(|changes| *changes == 0).await;
+    }
+
+    fn check(&self) -> object_store::Result<()> {
+        let state = self.state();
+        let is_over = || state.lease.as_ref().is_some_and(|lease| lease.remaining().is_zero());
+        match state.stopped {
+            Some(stop) => Err(stop.refusal()),
+            None if is_over() => Err(Stop::Lost.refusal()),
+            None => Ok(()),
+        }
+    }
+
+    fn enter(self: &Arc<Self>) -> object_store::Result<Change> {
+        self.check()?;
+        self.in_flight.send_modify(|changes| *changes += 1);
+        Ok(Change { fence: self.clone(), is_done: false })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A change that is in flight.
+struct Change {
+    fence: Arc<Fence>,
+    is_done: bool,
+}
+
+impl Change {
+    fn done(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.fence.state().is_doubtful = true;
+        }
+        self.fence.in_flight.send_modify(|changes| *changes -= 1);
+    }
+}
+
+/// A store whose changes pass a [`Fence`]; reads do not.
+#[derive(Clone, Debug)]
+pub(crate) struct Fenced {
+    inner: Arc<dyn ObjectStore>,
+    fence: Arc<Fence>,
+}
+
+impl Fenced {
+    pub(crate) fn over(inner: Arc<dyn ObjectStore>, fence: Arc<Fence>) -> Arc<dyn ObjectStore> {
+        Arc::new(Self { inner, fence })
+    }
+}
+
+impl fmt::Display for Fenced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fenced({})", self.inner)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for Fenced {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let change = self.fence.enter()?;
+        let put = self.inner.put_opts(location, payload, options).await;
+        change.done();
+        put
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.fence.check()?;
+        let upload = self.inner.put_multipart_opts(location, options).await?;
+        Ok(Box::new(FencedUpload { inner: upload, fence: self.fence.clone() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        let change = match self.fence.enter() {
+            Ok(change) => change,
+            Err(refused) => return stream::once(async { Err(refused) }).boxed(),
+        };
+        let fence = self.fence.clone();
+        let checked = locations.map(move |location| {
+            fence.check()?;
+            location
+        });
+        let deleted = self.inner.delete_stream(checked.boxed());
+        stream::unfold((deleted, Some(change)), |(mut deleted, mut change)| async move {
+            let Some(result) = deleted.next().await else {
+                if let Some(change) = change.take() {
+                    change.done();
+                }
+                return None;
+            };
+            Some((result, (deleted, change)))
+        })
+        .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        let change = self.fence.enter()?;
+        let copied = self.inner.copy_opts(from, to, options).await;
+        change.done();
+        copied
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> object_store::Result<()> {
+        let change = self.fence.enter()?;
+        let renamed = self.inner.rename_opts(from, to, options).await;
+        change.done();
+        renamed
+    }
+}
+
+/// An upload in parts. Parts are invisible: only the completion is a change.
+#[derive(Debug)]
+struct FencedUpload {
+    inner: Box<dyn MultipartUpload>,
+    fence: Arc<Fence>,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl MultipartUpload for FencedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        if let Err(refused) = self.fence.check() {
+            return Box::pin(async { Err(refused) });
+        }
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> object_store::Result<PutResult> {
+        let change = self.fence.enter()?;
+        let completed = self.inner.complete().await;
+        change.done();
+        completed
+    }
+
+    async fn abort(&mut self) -> object_store::Result<()> {
+        self.inner.abort().await
+    }
+}

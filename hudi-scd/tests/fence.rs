@@ -1,0 +1,343 @@
+//! A write that loses its lease, is cancelled or is dropped: what it sends, and what becomes of the lock.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use common::{batch, lines, memory, schema, ticking};
+use futures::{StreamExt, stream::BoxStream};
+use hudi_scd::{Cancellation, ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+};
+use tokio::{sync::watch, time::Instant};
+
+/// A store that notes calls, and calls a function before each.
+#[derive(Clone)]
+struct Noted {
+    inner: Arc<dyn ObjectStore>,
+    calls: Arc<Mutex<Vec<(Kind, String)>>>,
+    before: Arc<OnceLock<Before>>,
+    /// Calls from this one on wait while it is set.
+    asleep: watch::Receiver<Option<usize>>,
+}
+
+type Before = Box<dyn Fn(usize) + Send + Sync>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+    Delete,
+}
+
+impl Noted {
+    fn over(inner: Arc<dyn ObjectStore>) -> (Arc<Self>, watch::Sender<Option<usize>>) {
+        let (sleep, asleep) = watch::channel(None);
+        (Arc::new(Self { inner, calls: Arc::default(), before: Arc::default(), asleep }), sleep)
+    }
+
+    fn before(&self, before: impl Fn(usize) + Send + Sync + 'static) {
+        assert!(self.before.set(Box::new(before)).is_ok());
+    }
+
+    fn calls(&self) -> Vec<(Kind, String)> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    async fn note(&self, kind: Kind, path: &Path) {
+        let number = {
+            let mut calls = self.calls.lock().unwrap();
+            calls.push((kind, path.to_string()));
+            calls.len() - 1
+        };
+        if let Some(before) = self.before.get() {
+            before(number);
+        }
+        let mut asleep = self.asleep.clone();
+        asleep.wait_for(|from| from.is_none_or(|from| number < from)).await.unwrap();
+        // Others have a say in the midst of the call.
+        tokio::task::yield_now().await;
+    }
+}
+
+impl fmt::Debug for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Noted")
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Noted")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Noted {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.note(Kind::Write, path).await;
+        self.inner.put_opts(path, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.note(Kind::Write, path).await;
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.note(Kind::Read, path).await;
+        self.inner.get_opts(path, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        let delete = move |path: Result<Path>| {
+            let store = store.clone();
+            async move {
+                let path = path?;
+                store.note(Kind::Delete, &path).await;
+                store.inner.delete(&path).await?;
+                Ok(path)
+            }
+        };
+        paths.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.note(Kind::Read, prefix.unwrap_or(&Path::default())).await;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.note(Kind::Write, to).await;
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn options(begun: Instant, seed: u64) -> TableOptions {
+    ticking(begun, seed).with_parallelism(1).with_retention(RetentionPolicy::commits(1))
+}
+
+fn rows(at: i64) -> arrow::array::RecordBatch {
+    batch(&schema("id bigint, at bigint"), &format!("{{\"id\":1,\"at\":{at}}}\n{{\"id\":2,\"at\":{at}}}"))
+}
+
+/// A table of a few commits, so that the next one cleans.
+async fn table(begun: Instant) -> Arc<dyn ObjectStore> {
+    let store = memory();
+    let definition = TableDefinition::new("t", rows(0).schema(), ["id"]).with_ordering_field("at");
+    let table = Table::create_with(store.clone(), "t".into(), definition, options(begun, 1)).await.unwrap();
+    for at in 0..3 {
+        table.upsert(&[rows(at)]).await.unwrap();
+    }
+    store
+}
+
+async fn read(store: &Arc<dyn ObjectStore>, begun: Instant) -> Vec<String> {
+    let table = Table::open_with(store.clone(), "t".into(), options(begun, 9)).await.unwrap();
+    lines(&table.read(Query::snapshot()).await.unwrap())
+}
+
+/// The lock file says that the lock is free.
+async fn is_released(store: &Arc<dyn ObjectStore>) -> bool {
+    let file = store.get(&Path::from("t/.hoodie/.locks/table_lock.json")).await.unwrap();
+    String::from_utf8(file.bytes().await.unwrap().to_vec()).unwrap().contains("\"expired\":true")
+}
+
+fn is_lock(path: &str) -> bool {
+    path.contains("/.locks/")
+}
+
+const OLD: [&str; 2] = [r#"{"at":2,"id":1}"#, r#"{"at":2,"id":2}"#];
+const NEW: [&str; 2] = [r#"{"at":7,"id":1}"#, r#"{"at":7,"id":2}"#];
+
+/// At every call the writer falls asleep for longer than its lease. When it wakes up it finishes the call in which it fell asleep,
+/// and changes nothing more.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_lost_its_lease_sends_no_further_change() {
+    let mut stopped = 0;
+    for call in 0.. {
+        let begun = Instant::now();
+        let store = table(begun).await;
+        let (noted, sleep) = Noted::over(store.clone());
+        sleep.send_replace(Some(call));
+        let (woken, handle) = (noted.clone(), noted.clone() as Arc<dyn ObjectStore>);
+        let write = tokio::spawn(async move {
+            let table = Table::open_with(handle, "t".into(), options(begun, 2)).await?;
+            table.upsert(&[rows(7)]).await
+        });
+        tokio::time::sleep(Duration::from_secs(1_000)).await;
+        let is_over = write.is_finished();
+        let sent = woken.calls().len();
+        sleep.send_replace(None);
+        let written = write.await.unwrap();
+        let holds = woken.calls()[..sent].iter().any(|(kind, path)| *kind == Kind::Write && is_lock(path));
+        let is_taking = woken.calls().get(call).is_some_and(|(_, path)| is_lock(path));
+        if holds && !is_taking && sent > call {
+            let calls = woken.calls();
+            let later: Vec<_> =
+                calls[sent..].iter().filter(|(kind, path)| *kind != Kind::Read && !is_lock(path)).collect();
+            assert!(later.is_empty(), "asleep at {:?}, then {later:?}", calls[call]);
+            if let Err(error) = &written {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                stopped += 1;
+            }
+        }
+        let rows = read(&store, begun).await;
+        assert_eq!(rows, if written.is_ok() { NEW } else { OLD }, "call {call}");
+        if is_over && sent <= call {
+            break;
+        }
+    }
+    assert!(stopped > 10, "{stopped}");
+}
+
+/// At every call the write is cancelled: the outcome is told as it is, and the lock is free at once.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_write_releases_the_lock_in_order() {
+    let (mut cancelled, mut committed) = (0, 0);
+    for call in 0.. {
+        let begun = Instant::now();
+        let store = table(begun).await;
+        let (noted, _awake) = Noted::over(store.clone());
+        let cancellation = Cancellation::new();
+        let cancel = cancellation.clone();
+        noted.before(move |number| {
+            if number == call {
+                cancel.cancel();
+            }
+        });
+        let options = options(begun, 2).with_cancellation(cancellation.clone());
+        let table =
+            Table::open_with(noted.clone() as Arc<dyn ObjectStore>, "t".into(), options).await.unwrap();
+        let opened = noted.calls().len();
+        let begun_write = Instant::now();
+        let written = table.upsert(&[rows(7)]).await;
+        let calls = noted.calls();
+        assert!(begun_write.elapsed() < Duration::from_secs(1), "nothing waits");
+        assert!(!cancellation.is_writing());
+        let locked = calls.iter().any(|(kind, path)| *kind == Kind::Write && is_lock(path));
+        match &written {
+            Ok(report) => {
+                assert!(report.instant.is_some());
+                committed += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+                cancelled += 1;
+            }
+        }
+        // Being dropped in the midst of taking the lock, an attempt releases it a moment later.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(!locked || is_released(&store).await, "call {call}: {:?}", calls.get(call));
+        assert_eq!(read(&store, begun).await, if written.is_ok() { NEW } else { OLD }, "call {call}");
+        if calls.len() <= call {
+            break;
+        }
+        if call >= opened && written.is_err() {
+            let next = Table::open_with(store.clone(), "t".into(), self::options(begun, 3)).await.unwrap();
+            next.upsert(&[rows(7)]).await.unwrap();
+            assert_eq!(next.validate().await.unwrap(), []);
+        }
+    }
+    assert!(cancelled > 10 && committed > 2, "{cancelled} {committed}");
+}
+
+/// A write whose future is dropped while a change is in flight leaves the lease to its end; while it reads, the lock is free at
+/// once.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_write_keeps_the_lease_while_a_change_may_take_effect() {
+    let (mut kept, mut freed) = (0, 0);
+    for call in 0.. {
+        let begun = Instant::now();
+        let store = table(begun).await;
+        let (noted, sleep) = Noted::over(store.clone());
+        sleep.send_replace(Some(call));
+        let handle = noted.clone() as Arc<dyn ObjectStore>;
+        let write = async {
+            let table = Table::open_with(handle, "t".into(), options(begun, 2)).await.unwrap();
+            table.upsert(&[rows(7)]).await.unwrap();
+        };
+        let is_over = tokio::time::timeout(Duration::from_secs(20), write).await.is_ok();
+        if is_over {
+            break;
+        }
+        let calls = noted.calls();
+        let holds = calls[..call].iter().any(|(kind, path)| *kind == Kind::Write && is_lock(path));
+        sleep.send_replace(None);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let (kind, path) = &calls[call];
+        if !holds || is_lock(path) {
+            continue;
+        }
+        if *kind == Kind::Read {
+            assert!(is_released(&store).await, "{:?}", calls[call]);
+            freed += 1;
+        } else {
+            assert!(!is_released(&store).await, "{:?}", calls[call]);
+            kept += 1;
+        }
+    }
+    assert!(kept > 5 && freed > 2, "{kept} {freed}");
+}
+
+/// A rollback and a clean of another writer: the lease is renewed before each deletion.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_writer_left_is_deleted_under_a_verified_lease() {
+    let mut deletions = 0;
+    for call in 20.. {
+        let begun = Instant::now();
+        let store = table(begun).await;
+        let (dying, sleep) = Noted::over(store.clone());
+        sleep.send_replace(Some(call));
+        let handle = dying.clone() as Arc<dyn ObjectStore>;
+        let write = async {
+            let table = Table::open_with(handle, "t".into(), options(begun, 2)).await.unwrap();
+            table.upsert(&[rows(7)]).await.unwrap();
+        };
+        let is_over = tokio::time::timeout(Duration::from_secs(20), write).await.is_ok();
+        if is_over {
+            break;
+        }
+        let (noted, _awake) = Noted::over(store.clone());
+        let table = Table::open_with(noted.clone() as Arc<dyn ObjectStore>, "t".into(), options(begun, 3))
+            .await
+            .unwrap();
+        // Nothing to write: what there is to do is what the dead writer left.
+        let report = table.delete(&[]).await.unwrap();
+        assert_eq!(report.instant, None);
+        let mut is_verified = false;
+        let mut run = false;
+        for (kind, path) in noted.calls() {
+            match kind {
+                Kind::Write if is_lock(&path) => (is_verified, run) = (true, false),
+                // Files of one request follow each other.
+                Kind::Delete if run => {}
+                Kind::Delete => {
+                    assert!(is_verified, "{path}");
+                    (is_verified, run) = (false, true);
+                    deletions += 1;
+                }
+                _ => run = false,
+            }
+        }
+    }
+    assert!(deletions > 10, "{deletions}");
+}
