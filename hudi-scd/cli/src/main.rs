@@ -17,29 +17,68 @@ mod profile;
 mod progress;
 mod schema_file;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use clap::Parser;
+use hudi_scd::Cancellation;
 
 use self::{args::Cli, failure::Failure};
 
-/// The options that apply to every command.
+/// Settings that every command gets besides its own arguments.
 #[derive(Clone, Copy, Debug)]
 struct Context {
     /// Results as JSON lines.
     json: bool,
     /// Hides progress bars.
     quiet: bool,
+    /// Ends writes when a signal ends the process.
+    cancellation: &'static Cancellation,
 }
 
-/// The shell's exit code for a process that an interrupt ended.
-const INTERRUPTED: u8 = 130;
+/// The time that a write has to release the lock of its table.
+const RELEASE: Duration = Duration::from_secs(30);
+
+/// A signal that ends the process.
+#[derive(Clone, Copy, Debug)]
+enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// SIGTERM, as from a scheduler or a container's end.
+    Terminate,
+}
+
+impl Signal {
+    /// The exit code of a process that the signal ended, as a shell counts it.
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+
+    /// Waits for a signal.
+    async fn next() -> Self {
+        #[cfg(unix)]
+        let terminated = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => signal.recv().await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        #[cfg(not(unix))]
+        let terminated = std::future::pending::<Option<()>>();
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => Self::Interrupt,
+            _ = terminated => Self::Terminate,
+        }
+    }
+}
 
 /// Runs the program with the arguments of its command line and returns its exit code: 0 success, 1 failure or
 /// violations found, 2 invalid command line.
 ///
-/// An interrupt ends it like the death of the process: nothing of an unfinished write is visible, and the
-/// next writer undoes it.
+/// An interrupt or SIGTERM ends a write in order: it sends nothing more and releases the table's lock. Nothing of it is visible, and
+/// the next writer undoes it. A second signal ends the process at once.
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
@@ -55,7 +94,9 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let context = Context { json: cli.json, quiet: cli.quiet };
+    // It lives as long as the process.
+    let cancellation: &'static Cancellation = Box::leak(Box::default());
+    let context = Context { json: cli.json, quiet: cli.quiet, cancellation };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -64,24 +105,36 @@ fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(async {
-        tokio::select! {
-            done = commands::run(context, cli.command) => Some(done),
-            _ = tokio::signal::ctrl_c() => None,
+        let mut running = std::pin::pin!(commands::run(context, cli.command));
+        let signal = tokio::select! {
+            done = &mut running => return Ok(done),
+            signal = Signal::next() => signal,
+        };
+        let is_writing = cancellation.is_writing();
+        cancellation.cancel();
+        if is_writing {
+            tokio::select! {
+                // A commit that completed meanwhile stands, and is told.
+                done = &mut running => if done.is_ok() { return Ok(done) },
+                _ = Signal::next() => {}
+                () = tokio::time::sleep(RELEASE) => {}
+            }
         }
+        Err(signal)
     });
     // A thread that still reads a file must not keep the process alive.
     runtime.shutdown_background();
     match outcome {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(failure)) => {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
             if let Some(message) = failure.message(context.json) {
                 eprintln!("{message}");
             }
             ExitCode::from(failure.exit_code())
         }
-        None => {
-            eprintln!("hudi-scd: interrupted; the next write undoes uncommitted changes");
-            ExitCode::from(INTERRUPTED)
+        Err(signal) => {
+            eprintln!("hudi-scd: interrupted; what was not committed is undone by the next write");
+            ExitCode::from(signal.exit_code())
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) async fn timeline(context: Context, args: Timeline) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
     let named = |error: Error| Failure::from(error).of(&location);
     let mut lines = if args.archived { archived(&table).await.map_err(named)? } else { Vec::new() };
     for entry in table.timeline().await.map_err(named)?.entries() {
@@ -148,7 +148,7 @@ const DRAWN: usize = 60;
 const BAR: u64 = 30;
 
 pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.table, TableOptions::new()).await?;
+    let (location, table) = super::open(context, &args.table, TableOptions::new()).await?;
     let named = |error: Error| Failure::from(error).of(&location);
     let groups = table.file_groups().await.map_err(named)?;
     let timeline = table.timeline().await.map_err(named)?;
@@ -279,7 +279,7 @@ fn version(table: &Table) -> String {
 }
 
 pub(super) async fn validate(context: Context, args: Target) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.table, TableOptions::new()).await?;
+    let (location, table) = super::open(context, &args.table, TableOptions::new()).await?;
     let findings = {
         let _wheel = Progress::wheel(context, "validating");
         table.validate().await.map_err(|error| Failure::from(error).of(&location))?

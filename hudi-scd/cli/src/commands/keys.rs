@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub(super) async fn history(context: Context, args: History) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
     let found = async {
         let _wheel = Progress::wheel(context, "searching");
         if !table.is_history() {
@@ -169,7 +169,7 @@ fn split_key<'a>(key: &'a str, fields: &[String]) -> Result<Vec<&'a str>> {
 }
 
 pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
     let (columns, keys): (Vec<&str>, Vec<&str>) =
         args.on.iter().map(|(column, key)| (column.as_str(), key.as_str())).unzip();
     let facts = Input::open(&args.facts)?;

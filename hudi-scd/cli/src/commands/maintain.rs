@@ -22,7 +22,7 @@ pub(super) async fn clean(context: Context, args: Clean) -> Result<(), Failure> 
         Some(policy) => TableOptions::new().with_retention(policy),
         None => TableOptions::new(),
     };
-    let (location, table) = super::open(&args.target.table, options).await?;
+    let (location, table) = super::open(context, &args.target.table, options).await?;
     let named = |error: Error| Failure::from(error).of(&location);
     if args.dry_run {
         let plan = table.clean_plan().await.map_err(named)?;
@@ -86,7 +86,7 @@ pub(super) async fn archive(context: Context, args: Archive) -> Result<(), Failu
     }
     let limits = ArchiveLimits { keep_min: args.keep_min, keep_max: args.keep_max };
     let options = TableOptions::new().with_archive_limits(limits);
-    let (location, table) = super::open(&args.target.table, options).await?;
+    let (location, table) = super::open(context, &args.target.table, options).await?;
     let archived = {
         let _wheel = Progress::wheel(context, "archiving");
         table.archive().await.map_err(|error| Failure::from(error).of(&location))?
@@ -105,7 +105,7 @@ pub(super) fn archive_report(report: &ArchiveReport) -> Value {
 }
 
 pub(super) async fn rollback(context: Context, args: Rollback) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
     let instant = super::instant(&table, args.instant)?;
     let report = table.rollback(instant).await.map_err(|error| Failure::from(error).of(&location))?;
     tell(
@@ -120,7 +120,7 @@ pub(super) async fn rollback(context: Context, args: Rollback) -> Result<(), Fai
 }
 
 pub(super) async fn savepoint(context: Context, args: Savepoint) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
     let named = |error: Error| Failure::from(error).of(&location);
     let instant = super::instant(&table, args.instant)?;
     if args.delete {

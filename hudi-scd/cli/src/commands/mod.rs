@@ -43,9 +43,9 @@ pub(super) async fn run(context: Context, command: Command) -> Result<(), Failur
 }
 
 /// Opens the table on the command line; later errors name it too.
-async fn open(text: &str, options: TableOptions) -> Result<(Location, Table), Failure> {
+async fn open(context: Context, text: &str, options: TableOptions) -> Result<(Location, Table), Failure> {
     let location = Location::parse(text)?;
-    let opened = location.open(options).await;
+    let opened = location.open(options.with_cancellation(context.cancellation.clone())).await;
     let table = opened.map_err(|error| {
         let error = match error.kind() {
             ErrorKind::NotFound => error.with_context("way out", "create one with `hudi-scd create`"),

@@ -15,7 +15,7 @@ use hudi_scd::{
 use crate::{Context, args::Read, failure::Failure, output::RowWriter, progress::Progress};
 
 pub(super) async fn run(context: Context, args: Read) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, TableOptions::new()).await?;
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
     let at = |given| super::instant(&table, given).map_err(|failure| failure.of(&location));
     let mut query = match (args.as_of, args.since) {
         (Some(instant), _) => Query::as_of(at(instant)?),

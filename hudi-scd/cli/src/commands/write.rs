@@ -44,7 +44,7 @@ pub(super) async fn run(
     kind: Kind,
     operations: Option<String>,
 ) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, args.index.options()).await?;
+    let (location, table) = super::open(context, &args.target.table, args.index.options()).await?;
     let input = Input::open(&args.input)?;
     let mut known = columns_of_input(&table).await.map_err(|error| Failure::from(error).of(&location))?;
     if let Some(file) = &args.schema {
@@ -109,7 +109,7 @@ fn changes(
 }
 
 pub(super) async fn delete(context: Context, args: Delete) -> Result<(), Failure> {
-    let (location, table) = super::open(&args.target.table, args.index.options()).await?;
+    let (location, table) = super::open(context, &args.target.table, args.index.options()).await?;
     let input = Input::open(&args.keys)?;
     let files = input.clone();
     let named = |error: Error| Failure::from(files.locate(error)).of(&location);

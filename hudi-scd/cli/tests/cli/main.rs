@@ -10,6 +10,8 @@ mod formats;
 mod golden;
 mod history;
 mod s3;
+#[cfg(unix)]
+mod signals;
 mod upkeep;
 
 use std::{

@@ -63,6 +63,22 @@ impl Bucket {
         self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// The lock file of the table; empty if there is none.
+    fn lock_file(&self) -> String {
+        let host = self.endpoint.strip_prefix("http://").unwrap();
+        let mut server = TcpStream::connect(host).unwrap();
+        let path = format!("/{}/lake/customer/.hoodie/.locks/table_lock.json", self.name);
+        // The server reads the name in a signature, and does not check it.
+        write!(
+            server,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: AWS id:x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut said = String::new();
+        server.read_to_string(&mut said).unwrap();
+        if said.starts_with("HTTP/1.1 200") { said } else { String::new() }
+    }
+
     fn create(&self) {
         self.place.write("columns.txt", "id bigint, v string, at bigint");
         self.ok("create TABLE --name t --record-key id --ordering-field at --schema columns.txt --retain-commits 2");
@@ -167,4 +183,27 @@ fn a_bucket_that_is_not_there_is_named() {
     let run = Run::of(output);
     assert_eq!((run.code, run.out.as_str()), (1, ""));
     assert!(run.err.contains("no-such-bucket-anywhere"), "{}", run.err);
+}
+
+/// A signal releases the lease: the next writer need not wait until it ends.
+#[cfg(unix)]
+#[rstest::rstest]
+#[case("INT", 130)]
+#[case("TERM", 143)]
+#[ignore = "needs an S3 server: scripts/test"]
+fn a_signal_releases_the_lock_on_s3(#[case] signal: &str, #[case] code: i32) {
+    let bucket = Bucket::new(&format!("signal-{}", signal.to_lowercase()));
+    bucket.create();
+    let rows: String = (0..50_000).map(|id| format!("{id},v{id},1\n")).collect();
+    bucket.place.write("rows.csv", &format!("id,v,at\n{rows}"));
+    let mut writer = bucket.start("upsert TABLE --input rows.csv");
+    while !bucket.lock_file().contains("\"expired\":false") {
+        assert!(writer.try_wait().unwrap().is_none(), "the write ended before it was seen to hold the lock");
+        std::thread::yield_now();
+    }
+    crate::signals::send(signal, &writer);
+    let run = Run::of(writer.wait_with_output().unwrap());
+    assert!([0, code].contains(&run.code), "{}: {}{}", run.code, run.out, run.err);
+    assert!(bucket.lock_file().contains("\"expired\":true"), "{}: {}", run.code, bucket.lock_file());
+    assert_eq!(bucket.json("upsert TABLE --input rows.csv")["rows"], 50_000);
 }
