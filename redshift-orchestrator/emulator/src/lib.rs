@@ -1,8 +1,8 @@
 //! [`Emulator`]: a local Redshift Data API over HTTP, for any client of the real one.
 //!
 //! It implements the service's protocol (AWS JSON 1.1, all 12 operations, its checks, errors and status
-//! codes) in front of any executor, usually a [`LocalExecutor`](redshift_data_local::LocalExecutor), scripted or on
-//! a PostgreSQL server. The AWS SDKs and tools built on them need only another endpoint:
+//! codes) in front of any executor, usually a [`LocalExecutor`](redshift_data_local::LocalExecutor), scripted
+//! or on a PostgreSQL server. The AWS SDKs and tools built on them need only another endpoint:
 //!
 //! ```text
 //! $ redshift-data-emulator --listen 127.0.0.1:8192 --postgres postgres://localhost/dev
@@ -50,8 +50,8 @@
 //!   given.
 //! * `WithEvent` sends no event.
 //! * An executor's [`Disconnected`](redshift_orchestrator::ErrorKind::Disconnected) and
-//!   [`NotSent`](redshift_orchestrator::ErrorKind::NotSent) close the connection without a response. The faults of
-//!   [`Faulty`](redshift_data_local::Faulty) thus look as on a real network.
+//!   [`NotSent`](redshift_orchestrator::ErrorKind::NotSent) close the connection without a response. The
+//!   faults of [`Faulty`](redshift_data_local::Faulty) thus look like those of a real network.
 
 mod answer;
 mod http;

@@ -77,7 +77,7 @@ impl Refusal {
             K::Denied => "AccessDeniedException",
             K::CredentialsExpired => "ExpiredTokenException",
             K::Database if operation.connects() => "DatabaseConnectionException",
-            // `ServiceFault`, `Journal`, `Overlap`, `IdentityConflict`, `Other`, and kinds to come.
+            // `ServiceFault`, `Journal`, `Overlap`, `IdentityConflict`, `Other`, and future kinds.
             _ => internal,
         };
         let code = error.code().unwrap_or(usual);

@@ -145,9 +145,9 @@ impl<B: Backend> LocalExecutor<B> {
         Self { service: Arc::new(service), tasks: Arc::default(), target: None }
     }
 
-    /// Returns a client of the same service whose statements run in this database, as those of a
-    /// [`DataApiExecutor`](struct@redshift_orchestrator::DataApiExecutor) do. The service runs them as any other, and reports
-    /// the target.
+    /// Sets the target that this client reports for statements without a target of their own, like that of a
+    /// [`DataApiExecutor`](struct@redshift_orchestrator::DataApiExecutor). It does not affect their
+    /// execution.
     #[must_use]
     pub fn with_target(mut self, target: redshift_orchestrator::Target) -> Self {
         self.target = Some(target);

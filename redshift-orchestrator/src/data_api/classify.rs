@@ -40,8 +40,8 @@ use Row::{AlreadyEnded, Kind};
 /// Error code of the service; texts that its message must contain, ignoring case; classification. The first
 /// matching row wins. A text after `^` is the beginning of the message.
 ///
-/// Messages quote what the caller sent. So `classify` is given a message without SQL and values, and does not
-/// read a report of validation errors, which consists of quotations.
+/// Messages quote what the caller sent. Therefore `classify` receives a message without SQL and values, and
+/// ignores reports of validation errors, which consist of quotations.
 ///
 /// The texts are not documented by AWS. They come from real responses: wrapped throttles
 /// (jitsucom/jitsu#1464), expired records (hashicorp/terraform-provider-aws#26343), sessions
@@ -351,7 +351,8 @@ mod tests {
         assert_eq!(classify(None, "rate exceeded", 400), Kind(ErrorKind::Other));
     }
 
-    /// A statement whose SQL had these words used to be sent again for 15 minutes, or counted as expired.
+    /// Regression: a statement whose SQL contained these words was sent again for 15 minutes, or counted as
+    /// expired.
     #[test]
     fn words_that_the_caller_sent_have_no_meaning() {
         for message in [

@@ -15,7 +15,7 @@
 //! | while a record was written | an incomplete line, which is removed | as before that record | the same | the same |
 //! | a request or its response was lost, and the process lives | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
 //! | the service did not accept it | intent, refused | submits: nothing was sent | the same | the same |
-//! | the timeout expired, and the statement is rolled back | intent, id, overdue | polls the id; aborted: **timed out** | the same | **unknown** |
+//! | the timeout expired, and the rollback has not finished | intent, id, overdue | polls the id; aborted: **timed out** | the same | **unknown** |
 //! | the timeout expired, and the cancel got no response | intent, id, overdue, **unknown** | polls the id; aborted: **timed out** | the same | **unknown** |
 //!
 //! Each row has a test. In `tests/orchestration/endings.rs`:

@@ -1,4 +1,4 @@
-//! A bucket on an S3 server on the loopback.
+//! A bucket on a loopback S3 server.
 
 use std::{
     io::{Read, Write},
@@ -8,7 +8,7 @@ use std::{
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 
-/// A bucket of its own for each test.
+/// A separate bucket for each test.
 pub(crate) struct Bucket {
     pub(crate) endpoint: String,
     pub(crate) name: String,
@@ -31,7 +31,7 @@ impl Bucket {
         Self { endpoint, name }
     }
 
-    /// A client of its own, as each process has one.
+    /// Creates a client, as each process has its own.
     pub(crate) fn store(&self) -> Arc<AmazonS3> {
         let builder = AmazonS3Builder::new()
             .with_endpoint(&self.endpoint)

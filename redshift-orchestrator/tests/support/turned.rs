@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use redshift_orchestrator::Clock;
 
-/// A clock that shows the time it was last set to.
+/// Clock that shows the time to which it was last set.
 #[derive(Clone, Debug)]
 pub(crate) struct TurnedClock(Arc<Mutex<Timestamp>>);
 

@@ -7,7 +7,7 @@ use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{Clock, StatementExecutor, SystemClock, catalog::Catalog};
 use tokio::sync::oneshot;
 
-/// An emulator that listens. Dropping it closes its connections and ends its thread.
+/// A listening emulator. Dropping it closes its connections and ends its thread.
 pub(crate) struct Emulator {
     pub(crate) url: String,
     stop: Option<oneshot::Sender<()>>,
@@ -15,13 +15,13 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// Follows a script in TOML.
+    /// Starts an emulator that follows a script in TOML.
     pub(crate) fn scripted(script: &str) -> Self {
         let script = Script::from_toml(script).unwrap().starting_at(SystemClock.now());
         Self::start(async move { LocalExecutor::scripted(script) })
     }
 
-    /// Runs the SQL on a PostgreSQL server.
+    /// Starts an emulator that runs SQL on a PostgreSQL server.
     #[allow(dead_code, reason = "not every test that includes this file uses it")]
     pub(crate) fn postgres(url: &str) -> Self {
         let builder = LocalExecutor::postgres(url);

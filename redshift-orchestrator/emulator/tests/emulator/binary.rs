@@ -57,7 +57,7 @@ fn a_bad_file_or_address_is_an_error_with_a_way_out() {
     assert!(text.contains("--scripted"), "{text}");
 }
 
-/// Runs a statement whose text, parameters and error have a mark, with everything logged that can be.
+/// Runs a statement whose text, parameters and error contain a mark, with the most verbose logging.
 #[cfg(unix)]
 #[tokio::test]
 async fn prints_no_sql_and_no_value() {

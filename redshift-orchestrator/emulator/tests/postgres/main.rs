@@ -1,5 +1,5 @@
-//! The emulator on a real PostgreSQL server: `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`, which `scripts/postgres
-//! start` prints. What clients find hours later, and after either process was killed.
+//! The emulator on a real PostgreSQL server: the state that clients find hours later, and after either
+//! process was killed. `scripts/postgres start` prints the value of `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`.
 //!
 //! Each test has its own database, so that tests run in parallel.
 

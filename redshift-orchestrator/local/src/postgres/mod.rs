@@ -44,8 +44,9 @@ mod records;
 mod run;
 mod words;
 
-/// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`]. Its promises
-/// and the translation of Redshift's SQL are described in [`on_postgres`](redshift_orchestrator::on_postgres).
+/// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`]. Its guarantees
+/// and the translation of Redshift's SQL are described in
+/// [`on_postgres`](crate::on_postgres).
 pub struct Postgres {
     pool: Pool,
     records: Records,

@@ -241,7 +241,7 @@ async fn a_transaction_batch_is_all_or_nothing() {
     assert_eq!((database.effects("b").await, database.effects("c").await), (0, 0));
 }
 
-/// PostgreSQL changes the type of a column in a transaction, and Redshift does not.
+/// PostgreSQL can change the type of a column in a transaction; Redshift cannot.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn what_cannot_run_in_a_transaction_fails_in_a_batch_that_is_one() {
