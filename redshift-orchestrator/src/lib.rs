@@ -107,10 +107,10 @@ pub mod pipeline;
 mod redact;
 mod seconds;
 mod service;
-/// Shared with the packages beside this one. Exempt from semver.
+/// Shared with the other packages of this workspace. Exempt from semver.
 #[doc(hidden)]
 pub mod sql;
-/// Shared with the packages beside this one. Exempt from semver.
+/// Shared with the other packages of this workspace. Exempt from semver.
 #[doc(hidden)]
 pub mod toml_text;
 pub mod wait;
