@@ -167,7 +167,7 @@ def cleaned_alike(of, by_spark, by_us, spark, policy):
 
 
 def newest_clean(ours, path):
-    cleans = [line for line in ours.run("timeline", path) if line["action"] == "clean" and line["state"] == "completed"]
+    cleans = [line for line in ours.run("timeline", path) if line["action"] == "clean" and line["state"] == "COMPLETED"]
     return cleans[-1]["earliest"] if cleans else None
 
 

@@ -11,9 +11,10 @@ import pyarrow.parquet
 import changes
 import table
 
+FOLDER = pathlib.Path(__file__).parents[2] / "hudi-scd/tests/data/tables"
 ARCHIVES = [
     archive
-    for archive in sorted((pathlib.Path(__file__).parents[2] / "hudi-scd/tests/data/tables").glob("*.tar"))
+    for archive in sorted(FOLDER.glob("*.tar"))
     # Only Spark can finish a clustering that it has planned: we refuse to write.
     if not archive.stem.startswith("clusterplan")
 ]
@@ -21,9 +22,13 @@ ARCHIVES = [
 
 def unpack(name, folder, ours):
     """Unpacks a table that Spark created."""
-    with tarfile.open(next(archive for archive in ARCHIVES if archive.stem == name)) as archive:
-        archive.extractall(folder, filter="data")
+    extract(next(archive for archive in ARCHIVES if archive.stem == name), folder)
     return Golden(folder / name, ours)
+
+
+def extract(archive, folder):
+    with tarfile.open(archive) as archive:
+        archive.extractall(folder, filter="data")
 
 
 class Golden:
