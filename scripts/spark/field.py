@@ -121,7 +121,7 @@ class Field(golden.Golden):
 
     def batch(self):
         """Returns updates of the rows that the other side wrote last, a new key, and a move to another partition."""
-        rows = [self.newer(self.stored[key]) for key in self.touched if key in self.stored]
+        rows = [self.newer(self.stored[key]) for key in self.touched[-2:] if key in self.stored]
         known = sorted(self.stored)
         rows.append(self.another_key(self.newer(self.stored[known[-1]])))
         if self.partition and self.moves:
