@@ -17,6 +17,7 @@ import time
 
 import pyarrow
 
+import at_once
 import both
 import changes
 import field
@@ -105,6 +106,8 @@ def session(version, written, report, folder, quick):
         if version in WRITERS:
             both.check(report, tables, spark, quick)
     field.check(report, written[0], spark, quick)
+    if version not in OLD:
+        at_once.check(report, written[0], spark, quick)
     spent = ", ".join(f"{len(times)} {what} {sum(times):.0f} s" for what, times in spark.seconds.items())
     report.say(f"{spark.name}: {spent}; {spark.cpu_seconds():.0f} s of processor time")
     if version in WRITERS:
