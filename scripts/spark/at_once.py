@@ -106,17 +106,17 @@ class AtOnce:
         for write in range(self.commits):
             with self.changed:
                 self.changed.wait_for(lambda: self.attempts > write or self.over)
-            while not self.over and not self.spark_is_pending():
+            while not self.over and not self.pending_of_spark():
                 time.sleep(0.005)
             self.we_upsert([self.row(1 + number * self.commits + write, "ours"), self.row(SHARED, "shared")])
 
-    def spark_is_pending(self):
-        """Looks for a heartbeat of Spark's, which is empty, unlike ours."""
+    def pending_of_spark(self):
+        """Returns the instants with a heartbeat of Spark's, which is empty, unlike ours."""
         folder = self.path / ".hoodie/.heartbeat"
         try:
-            return any(not file.name.endswith(".crc") and not file.stat().st_size for file in folder.iterdir())
+            return [file.name for file in folder.iterdir() if file.suffix != ".crc" and not file.stat().st_size]
         except FileNotFoundError:
-            return False  # None is there yet, or one was just deleted.
+            return []  # No heartbeat was written yet, or one was deleted a moment ago.
 
     def spark_writes(self):
         """Repeats each write until no other commit conflicts with it. Every second one updates the shared row."""
@@ -159,7 +159,9 @@ class AtOnce:
         self.we_upsert([self.row(SHARED, "shared")])
         if not self.overlapped or not self.conflicts:
             raise table.Difference("no commit of ours was in the way of a write of Spark: that proves nothing")
-        if findings := self.ours.validate(self.path):
+        # The heartbeats of failed writes go on until Hudi 0.x ends: nobody may roll these writes back.
+        alive = self.pending_of_spark()
+        if findings := [line for line in self.ours.validate(self.path) if not any(instant in line["subject"] for instant in alive)]:
             raise table.Difference(f"hudi-scd validate finds {json.dumps(findings)[:1000]}")
         lines = self.ours.run("timeline", self.path, "--archived")
         completed = {line["instant"] for line in lines if line["action"] == "commit" and line["state"] in ("COMPLETED", "ARCHIVED")}
