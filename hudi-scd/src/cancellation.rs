@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Ends writes in order: a cancelled write sends nothing more to the storage, waits for what it has sent, and releases the
-/// table's lock.
+/// Ends writes in order: a cancelled write sends nothing more to the storage, waits for what it has sent, and
+/// releases the table's lock.
 ///
-/// For programs that end on a signal. A dropped future does not release the lock of a remote table if a request of it was in
-/// flight: nothing tells whether it takes effect later, and the lease ends by itself, after 5 minutes by default.
+/// For programs that end on a signal. A dropped future does not release the lock of a remote table if a
+/// request of it was in flight: nothing tells whether it takes effect later, and the lease ends by itself,
+/// after 5 minutes by default.
 ///
 /// ```
 /// # use hudi_scd::{Cancellation, TableOptions};

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! write -> Fenced store -> storage
-//!             |  a change is refused once the lease is over or the write is stopped, and counted while it is in flight
+//!             |  refuses a change once the lease is over or the write is stopped,
+//!             |  and counts it while it is in flight
 //! ```
 //!
-//! A stopped write sends nothing more. What it has sent is waited for, so that the lock is released behind the last change.
+//! A stopped write sends no further change, and waits for those in flight: the lock is released after the
+//! last of them.
 
 use std::{
     fmt,

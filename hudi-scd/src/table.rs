@@ -724,8 +724,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Does the work of this turn, until the lease is lost or the caller cancels it. Such work sends nothing more, and is dropped
-    /// when what it has sent took effect or failed.
+    /// Does the work of this turn, until the lease is lost or the caller cancels it. Such work sends nothing
+    /// more, and is dropped when what it has sent took effect or failed.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let fence = &self.table.inner.fence;
         let lost = async {
@@ -749,8 +749,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Makes sure that no other writer took over, and deletes files of the table, with the checksums that Hadoop may have put
-    /// beside them; both for each thousand. Returns those that existed; all of them where the storage cannot tell.
+    /// Makes sure that no other writer took over, and deletes files of the table, with the checksums that
+    /// Hadoop may have put beside them; both for each thousand. Returns those that existed; all of them where
+    /// the storage cannot tell.
     pub(crate) async fn delete_files(&self, view: &View, relatives: Vec<String>) -> Result<HashSet<String>> {
         let mut deleted = HashSet::new();
         for some in relatives.chunks(1_000) {

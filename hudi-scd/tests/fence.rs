@@ -168,8 +168,8 @@ fn is_lock(path: &str) -> bool {
 const OLD: [&str; 2] = [r#"{"at":2,"id":1}"#, r#"{"at":2,"id":2}"#];
 const NEW: [&str; 2] = [r#"{"at":7,"id":1}"#, r#"{"at":7,"id":2}"#];
 
-/// At every call the writer falls asleep for longer than its lease. When it wakes up it finishes the call in which it fell asleep,
-/// and changes nothing more.
+/// At every call the writer falls asleep for longer than its lease. When it wakes up it finishes the call in
+/// which it fell asleep, and changes nothing more.
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_lost_its_lease_sends_no_further_change() {
     let mut stopped = 0;
@@ -260,8 +260,8 @@ async fn a_cancelled_write_releases_the_lock_in_order() {
     assert!(cancelled > 10 && committed > 2, "{cancelled} {committed}");
 }
 
-/// A write whose future is dropped while a change is in flight leaves the lease to its end; while it reads, the lock is free at
-/// once.
+/// A write whose future is dropped while a change is in flight leaves the lease to its end; while it reads,
+/// the lock is free at once.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_write_keeps_the_lease_while_a_change_may_take_effect() {
     let (mut kept, mut freed) = (0, 0);

@@ -77,8 +77,8 @@ impl Signal {
 /// Runs the program with the arguments of its command line and returns its exit code: 0 success, 1 failure or
 /// violations found, 2 invalid command line.
 ///
-/// An interrupt or SIGTERM ends a write in order: it sends nothing more and releases the table's lock. Nothing of it is visible, and
-/// the next writer undoes it. A second signal ends the process at once.
+/// An interrupt or SIGTERM ends a write in order: it sends nothing more and releases the table's lock.
+/// Nothing of it is visible, and the next writer undoes it. A second signal ends the process at once.
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {

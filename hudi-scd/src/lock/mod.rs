@@ -31,8 +31,8 @@ pub use storage::{LeaseTimes, StorageLock};
 /// [`HeldLock::verify`]. For callers: pass it to the options of a table; the table does the rest.
 #[async_trait]
 pub trait TableLock: fmt::Debug + Send + Sync {
-    /// Waits for the lock, at most so long. If the future is dropped, the lock is not held; a lease whose request was in flight
-    /// then may last until it ends by itself.
+    /// Waits for the lock, at most for `wait`. If the future is dropped, the lock is not held; a lease whose
+    /// request was in flight then may last until it ends by itself.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if others held it all the time, naming the holder if it is known;
@@ -51,14 +51,14 @@ pub trait HeldLock: fmt::Debug + Send + Sync {
     /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if nobody knows.
     async fn verify(&self) -> Result<()>;
 
-    /// Returns what tells that the lock is lost while it is held: the write stops then, and sends nothing more. Default:
-    /// `None`, for a lock that is held until it is released.
+    /// Returns the watch of a lock that can be lost while it is held: the write stops then, and sends no
+    /// further change. Default: `None`, for a lock that is held until it is released.
     fn watch(&self) -> Option<Arc<dyn LeaseWatch>> {
         None
     }
 
-    /// Stops keeping the lock without releasing it: changes of the holder may still take effect, and the next writer waits
-    /// until the lease ends. Default: drops the lock.
+    /// Stops keeping the lock without releasing it: changes of the holder may still take effect, and the next
+    /// writer waits until the lease ends. Default: drops the lock.
     fn abandon(self: Box<Self>) {}
 
     /// Lets go.
@@ -70,7 +70,7 @@ pub trait HeldLock: fmt::Debug + Send + Sync {
 
 /// The time that a lease lasts.
 ///
-/// For implementors: what this says must hold without asking anything, as each change of a write asks it.
+/// For implementors: `remaining` must not send a request, because each change of a write calls it.
 #[async_trait]
 pub trait LeaseWatch: fmt::Debug + Send + Sync {
     /// Returns how long nobody else can take the lock; zero if another may have it.

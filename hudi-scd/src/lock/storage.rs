@@ -27,8 +27,8 @@ pub struct LeaseTimes {
     pub heartbeat: Duration,
     /// How far the clocks of two machines may be apart. Default: 500 ms.
     pub clock_drift: Duration,
-    /// How long to wait between the first two attempts to get the lock; each further wait is twice as long, up to 16 times
-    /// this, less a random part of up to one half. Default: 1 second.
+    /// How long to wait between the first two attempts to get the lock; each further wait is twice as long,
+    /// up to 16 times this, less a random part of up to one half. Default: 1 second.
     pub pause: Duration,
 }
 
@@ -137,8 +137,8 @@ struct End {
 }
 
 impl End {
-    /// The end of a lease whose renewal began just now. It is before the time that the file says: a request that is sent at the
-    /// last moment has to take effect before others take over.
+    /// The end of a lease whose renewal began just now. It is before the time that the file says: a request
+    /// that is sent at the last moment has to take effect before others take over.
     fn from_now(times: &LeaseTimes) -> Self {
         let lasts = times.validity.saturating_sub(times.heartbeat.min(times.validity / 4));
         let now = SystemClock.now();

@@ -131,8 +131,8 @@ impl Table {
         storage::create(self.store(), &inflight, plan.to_vec()).await
     }
 
-    /// Carries out a plan. One of another writer may be finished by several that take turns: `turn` is verified before each
-    /// deletion then.
+    /// Carries out a plan. One of another writer may be finished by several that take turns: `turn` is
+    /// verified before each deletion then.
     async fn carry_out(
         &self,
         turn: Option<&Turn<'_>>,
