@@ -64,7 +64,7 @@ impl Operations {
         let index = batch.schema_ref().index_of(&self.column).map_err(unfit)?;
         let values = batch.column(index);
         let refused = |row: usize, value: &str| {
-            invalid("the value is not an operation; valid ones are I, U and D")
+            invalid("the value is not an operation (I, U or D)")
                 .with_context("column", &self.column)
                 .with_context("value", value)
                 .with_context("row", first + row)
