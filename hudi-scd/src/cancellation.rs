@@ -1,15 +1,15 @@
-//! [`Cancellation`]: how a caller ends the writes of a table in order.
+//! [`Cancellation`]: ends the writes of a table in order.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Ends writes in order: a cancelled write sends nothing more to the storage, waits for what it has sent, and
-/// releases the table's lock.
+/// Ends writes in order: a cancelled write sends no further changes to the storage, waits for those in
+/// flight, and releases the table's lock.
 ///
-/// For programs that end on a signal. A dropped future does not release the lock of a remote table if a
-/// request of it was in flight: nothing tells whether it takes effect later, and the lease ends by itself,
-/// after 5 minutes by default.
+/// It is meant for programs that end on a signal. A dropped future does not release the lock of a remote
+/// table if a request was in flight, because that request may take effect later; the lease then expires by
+/// itself, after 5 minutes by default.
 ///
 /// ```
 /// # use hudi_scd::{Cancellation, TableOptions};
@@ -32,7 +32,7 @@ impl Default for Cancellation {
 }
 
 impl Cancellation {
-    /// A cancellation that was not asked for yet.
+    /// Creates a cancellation that is not requested yet.
     pub fn new() -> Self {
         Self { cancelled: Arc::new(watch::Sender::new(false)), writes: Arc::new(watch::Sender::new(0)) }
     }
@@ -55,7 +55,7 @@ impl Cancellation {
 
     /// Waits for [`Cancellation::cancel`].
     pub(crate) async fn cancelled(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = self.cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
     }
 

@@ -26,10 +26,10 @@ use tokio::sync::watch;
 
 use crate::{Error, ErrorKind, lock::LeaseWatch};
 
-/// The reason why a write sends nothing more.
+/// The reason why a write sends no further changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// The lease ended, or another writer took the table over.
+    /// The lease expired, or another writer took the table over.
     Lost,
     /// The caller cancelled the write.
     Cancelled,
@@ -47,7 +47,7 @@ impl Stop {
         Error::new(self.kind(), self.message())
     }
 
-    /// The reason for which the fence refused a call, if it did.
+    /// Returns the reason why the fence refused a call, if it did.
     pub(crate) fn of(error: &object_store::Error) -> Option<Self> {
         match error {
             object_store::Error::Generic { source, .. } => source.downcast_ref::<Self>().copied(),
@@ -79,7 +79,7 @@ impl std::error::Error for Stop {}
 #[derive(Debug)]
 pub(crate) struct Fence {
     state: Mutex<State>,
-    /// The number of changes that were sent and have no reply yet.
+    /// The number of sent changes without a reply.
     in_flight: watch::Sender<usize>,
 }
 
@@ -96,7 +96,7 @@ impl Fence {
         Arc::new(Self { state: Mutex::default(), in_flight: watch::Sender::new(0) })
     }
 
-    /// Begins a turn under a lease; without one nothing ends it but [`Fence::stop`].
+    /// Starts a turn under a lease; without one only [`Fence::stop`] ends it.
     pub(crate) fn arm(&self, lease: Option<Arc<dyn LeaseWatch>>) {
         *self.state() = State { lease, ..State::default() };
     }
@@ -113,7 +113,7 @@ impl Fence {
 
     /// Waits until no change is in flight.
     pub(crate) async fn quiet(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = self.in_flight.subscribe().wait_for(|changes| *changes == 0).await;
     }
 

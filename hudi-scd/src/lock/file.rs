@@ -13,27 +13,29 @@ use tokio::time::{Instant, sleep};
 use super::{HeldLock, TableLock, wait::Waits};
 use crate::{Error, ErrorKind, Result};
 
-/// The wait between the first two attempts: short, as an attempt is one call of the operating system.
+/// The wait between the first two attempts. It is short, because an attempt is one system call.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The longest wait between two attempts, in pauses.
+/// The maximum wait between two attempts, in pauses.
 const MAX_PAUSES: u32 = 10;
 
-/// A lock on a table in a folder of a local disk: the operating system's lock on the file `.hoodie/.locks/table_lock`.
+/// A lock on a table in a folder of a local disk: the operating system's lock on the file
+/// `.hoodie/.locks/table_lock`.
 ///
-/// It is let go when its process ends, however that happens. It works among processes and within one. On file systems
-/// that are shared over a network it is as good as their file locks are. Hudi itself has no lock for local disks.
+/// It is released when its process ends, in whatever way. It excludes other processes and other handles in
+/// the same process. On a shared network file system it is as reliable as the file system's locks. Hudi
+/// itself has no lock for local disks.
 #[derive(Clone, Debug)]
 pub struct FileLock {
     path: PathBuf,
 }
 
 impl FileLock {
-    /// The lock of the table in this folder.
+    /// Creates the lock of the table in this folder.
     pub fn new(table: impl AsRef<Path>) -> Self {
         Self { path: table.as_ref().join(".hoodie").join(".locks").join("table_lock") }
     }
 
-    /// `None` if another holds it.
+    /// Tries to acquire the lock; `None` if another holder has it.
     fn attempt(&self) -> Result<Option<HeldFile>> {
         let failed = |doing: &str, cause: std::io::Error| {
             Error::new(ErrorKind::Storage, format!("cannot {doing} the lock file"))
@@ -43,12 +45,12 @@ impl FileLock {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| failed("create", e))?;
         }
-        // The file is never deleted: a lock on a deleted file is one on nothing.
+        // The file is never deleted, because a lock on a deleted file excludes nobody.
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
         let mut file = options.map_err(|e| failed("open", e))?;
         match file.try_lock() {
             Ok(()) => {
-                // For people who look, and for the message of those who wait in vain; nothing depends on it.
+                // The content is informational, for people and for the message of waiting writers.
                 let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
                 Ok(Some(HeldFile { file }))
             }
@@ -88,7 +90,7 @@ impl TableLock for FileLock {
     }
 }
 
-/// The open file is the lock.
+/// The open file, which holds the lock.
 #[derive(Debug)]
 struct HeldFile {
     file: File,

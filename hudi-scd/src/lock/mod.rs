@@ -1,15 +1,15 @@
-//! The lock that lets one writer at a time change a table, among processes and machines.
+//! The lock that admits one writer at a time to a table, among processes and machines.
 //!
-//! | lock | for | a writer that died |
+//! | lock | storage | after a writer died |
 //! |---|---|---|
-//! | [`StorageLock`] | S3 and every store with conditional puts | blocks the others until its lease ends |
-//! | [`FileLock`] | a local disk, which has none | lets go at once: the operating system sees to it |
+//! | [`StorageLock`] | S3 and every store with conditional puts | blocks other writers until its lease expires |
+//! | [`FileLock`] | a local disk, which has no conditional puts | is released at once by the operating system |
 //!
 //! Readers need no lock.
 //!
-//! A lease can end while its holder sleeps, and no look at the lock helps the holder who sleeps right after it. That is why
-//! a commit is completed with something that whoever takes the table over takes away first: its inflight file, of which
-//! the completed one is a copy.
+//! A lease can expire while its holder is suspended, and a holder that is suspended right after a check does
+//! not notice. A commit is therefore completed by a copy of its inflight file, which a writer that takes the
+//! table over deletes first.
 
 mod file;
 mod storage;
@@ -24,31 +24,32 @@ use crate::Result;
 pub use file::FileLock;
 pub use storage::{LeaseTimes, StorageLock};
 
-/// Something that only one writer of a table can hold.
+/// A lock that only one writer of a table can hold.
 ///
-/// For implementors: of all that compete for one table, on whatever machine, at most one may get through
-/// [`acquire`](Self::acquire) before it lets go, dies, or its lease ends; one whose lease ended must learn it from
-/// [`HeldLock::verify`]. For callers: pass it to the options of a table; the table does the rest.
+/// For implementors: among all writers that compete for one table, on any machine, at most one may return
+/// from [`acquire`](Self::acquire) until it releases the lock, dies, or its lease expires.
+/// [`HeldLock::verify`] must report an expired lease. For callers: pass it to the options of a table.
 #[async_trait]
 pub trait TableLock: fmt::Debug + Send + Sync {
     /// Waits for the lock, at most for `wait`. If the future is dropped, the lock is not held; a lease whose
-    /// request was in flight then may last until it ends by itself.
+    /// request was in flight may then last until it expires.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if others held it all the time, naming the holder if it is known;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the storage cannot lock;
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if other writers held it all the time, naming the
+    /// holder if known; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the storage cannot lock;
     /// [`ErrorKind::Storage`](crate::ErrorKind::Storage).
     async fn acquire(&self, wait: Duration) -> Result<Box<dyn HeldLock>>;
 }
 
-/// A lock that is held until it is released or dropped. Releasing is better: what is dropped may only be let go later.
+/// A lock that is held until it is released or dropped. Prefer [`release`](Self::release), because a dropped
+/// lock may be released later.
 #[async_trait]
 pub trait HeldLock: fmt::Debug + Send + Sync {
-    /// Makes sure that the lock is held still; to be asked right before a commit completes.
+    /// Checks that the lock is still held, right before a commit completes.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if another writer took over, or may have: the commit must not complete;
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if nobody knows.
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if another writer took over, or may have: the
+    /// commit must not complete; [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the state is unknown.
     async fn verify(&self) -> Result<()>;
 
     /// Returns the watch of a lock that can be lost while it is held: the write stops then, and sends no
@@ -57,25 +58,26 @@ pub trait HeldLock: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Stops keeping the lock without releasing it: changes of the holder may still take effect, and the next
-    /// writer waits until the lease ends. Default: drops the lock.
+    /// Stops renewing the lock without releasing it: changes of the holder may still take effect, and the
+    /// next writer waits until the lease expires. Default: drops the lock.
     fn abandon(self: Box<Self>) {}
 
-    /// Lets go.
+    /// Releases the lock.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if that could not be written down; the lease then ends by itself.
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the release could not be written; the lease then
+    /// expires by itself.
     async fn release(self: Box<Self>) -> Result<()>;
 }
 
-/// The time that a lease lasts.
+/// The remaining time of a lease.
 ///
 /// For implementors: `remaining` must not send a request, because each change of a write calls it.
 #[async_trait]
 pub trait LeaseWatch: fmt::Debug + Send + Sync {
-    /// Returns how long nobody else can take the lock; zero if another may have it.
+    /// Returns the time for which no other writer can acquire the lock; zero if another one may hold it.
     fn remaining(&self) -> Duration;
 
-    /// Waits until nothing remains.
+    /// Waits until no time remains.
     async fn lost(&self);
 }

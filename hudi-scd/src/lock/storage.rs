@@ -1,4 +1,4 @@
-//! [`StorageLock`]: a lease in a file on the table's own storage.
+//! [`StorageLock`]: a lease in a file in the table's own storage.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,14 +21,14 @@ use crate::{
 /// The times of a lease; the defaults are those of Hudi's `StorageBasedLockProvider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTimes {
-    /// How long a lease lasts: so long does a writer that died block the others. Default: 5 minutes.
+    /// The duration of a lease, for which a dead writer blocks the others. Default: 5 minutes.
     pub validity: Duration,
-    /// How often the lease is renewed. Default: 30 seconds.
+    /// The time between renewals of the lease. Default: 30 seconds.
     pub heartbeat: Duration,
-    /// How far the clocks of two machines may be apart. Default: 500 ms.
+    /// The maximum difference between the clocks of two machines. Default: 500 ms.
     pub clock_drift: Duration,
-    /// How long to wait between the first two attempts to get the lock; each further wait is twice as long,
-    /// up to 16 times this, less a random part of up to one half. Default: 1 second.
+    /// The wait between the first two attempts to acquire the lock; each further wait is twice as long, up to
+    /// 16 times this, minus a random part of up to one half. Default: 1 second.
     pub pause: Duration,
 }
 
@@ -43,19 +43,20 @@ impl Default for LeaseTimes {
     }
 }
 
-/// A lock on the storage itself: the file `.hoodie/.locks/table_lock.json`, the same as that of Hudi's
-/// `StorageBasedLockProvider` (1.1 and later), with which Spark's writers take turns with ours.
+/// A lock in the storage itself: the file `.hoodie/.locks/table_lock.json`, the same as that of Hudi's
+/// `StorageBasedLockProvider` (1.1 and later), so that Spark's writers and those of this crate exclude each
+/// other.
 ///
-/// The file says who holds the table, and until when. It is only ever replaced by a put that fails if someone else
-/// replaced it meanwhile, so the storage must have conditional puts: S3 does, and the in-memory store; the local file
-/// system of `object_store` does not ([`FileLock`](super::FileLock)).
+/// The file names the holder, and the end of its lease. It is only replaced by a put that fails if another
+/// writer replaced it in the meantime, so the storage must support conditional puts: S3 and the in-memory
+/// store do; the local file system of `object_store` does not ([`FileLock`](super::FileLock)).
 ///
 /// ```text
 ///               create, or replace an expired one
 ///      free  ------------------------------------->  held  --- heartbeat: replace, later end ---.
 ///       ^                                           |    ^------------------------------------'
 ///       '------- release: replace, "expired" -------'
-///       '------- the lease ends ---------------------> the next one replaces it; ours learns it from `verify`
+///       '------- the lease expires -------------------> the next writer replaces it; `verify` reports it
 /// ```
 #[derive(Clone)]
 pub struct StorageLock {
@@ -76,7 +77,8 @@ impl fmt::Debug for StorageLock {
 }
 
 impl StorageLock {
-    /// The lock of the table under `root` in `store`. `random` names the leases: two writers must not draw the same names.
+    /// Creates the lock of the table under `root` in `store`. `random` names the leases: two writers must not
+    /// draw the same names.
     pub fn new(
         store: Arc<dyn ObjectStore>,
         root: &Path,
@@ -88,7 +90,7 @@ impl StorageLock {
         Self { store, path, clock, random, times: LeaseTimes::default() }
     }
 
-    /// Other times than Hudi's.
+    /// Replaces Hudi's times.
     #[must_use]
     pub fn with_times(mut self, times: LeaseTimes) -> Self {
         self.times = times;
@@ -105,7 +107,7 @@ impl StorageLock {
     }
 }
 
-/// What the file says, in Hudi's words.
+/// The content of the file, in Hudi's format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LockFile {
@@ -115,30 +117,30 @@ struct LockFile {
     owner: String,
 }
 
-/// The file as one has to know it to replace it.
+/// The last known state of the file, which is required to replace it.
 #[derive(Clone, Debug)]
 struct Known {
     file: LockFile,
     version: UpdateVersion,
 }
 
-/// The time that a lease lasts, as far as its holder knows.
+/// The remaining time of a lease, as far as its holder knows.
 #[derive(Debug)]
 struct Term {
-    /// `None`: another writer took over.
+    /// `None` after another writer took over.
     end: watch::Sender<Option<End>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct End {
     at: Instant,
-    /// The same by the clock of the machine, which goes on while the machine is suspended.
+    /// The same by the system's clock, which continues while the machine is suspended.
     by_clock: Timestamp,
 }
 
 impl End {
-    /// The end of a lease whose renewal began just now. It is before the time that the file says: a request
-    /// that is sent at the last moment has to take effect before others take over.
+    /// Returns the end of a lease whose renewal started now. It is before the time in the file, because a
+    /// request that is sent at the last moment must take effect before another writer takes over.
     fn from_now(times: &LeaseTimes) -> Self {
         let lasts = times.validity.saturating_sub(times.heartbeat.min(times.validity / 4));
         let now = SystemClock.now();
@@ -163,34 +165,34 @@ impl LeaseWatch for Term {
             }
             tokio::select! {
                 () = sleep(left) => {}
-                // The sender lives as long as this.
+                // The sender lives as long as `self`.
                 _ = moved.changed() => {}
             }
         }
     }
 }
 
-/// What came of a conditional put.
+/// The result of a conditional put.
 enum Put {
     Done(Known),
     Overtaken,
 }
 
-/// The owner of a lock that is held.
+/// The holder of the lock.
 struct Holder {
     owner: String,
-    /// The time after which its lease is over if it is not renewed.
+    /// The time until its lease expires without a renewal.
     ends_in: Option<Duration>,
 }
 
 impl Holder {
-    /// A writer that was faster.
+    /// Returns a holder that acquired the lock first.
     fn unknown() -> Self {
         Self { owner: "unknown".to_owned(), ends_in: None }
     }
 }
 
-/// The file of one table, as one owner sees it.
+/// The file of one table, as seen by one owner.
 #[derive(Clone)]
 struct Lease {
     store: Arc<dyn ObjectStore>,
@@ -216,7 +218,7 @@ impl Lease {
         let file = serde_json::from_slice(&bytes).map_err(|e| {
             Error::new(
                 ErrorKind::Corrupt,
-                "the table's lock file is none, remove it if nobody writes to the table",
+                "the table's lock file is invalid; remove it if no writer uses the table",
             )
             .with_context("file", &self.path)
             .with_source(e)
@@ -224,16 +226,16 @@ impl Lease {
         Ok(Some(Known { file, version }))
     }
 
-    /// Whether the holder has let go, or is certainly overdue.
+    /// Returns `true` if the holder released the lock, or if its lease has certainly expired.
     fn is_free(&self, file: &LockFile) -> bool {
         let drift = self.times.clock_drift.as_millis() as i64;
         file.expired || self.now().as_millisecond() > file.valid_until.saturating_add(drift)
     }
 
-    /// Replaces what is known with a lease of ours, or with the end of it.
+    /// Replaces the known state by a lease of this owner, or by its end.
     ///
-    /// The store may know more of us than we do: a reply got lost, or a future was dropped while it waited for one. A
-    /// file that names us as the owner is ours, so that the put is tried again on top of it.
+    /// The store may have a newer state of this owner, after a lost reply or a dropped future. A file that
+    /// names this owner is its own, so the put is repeated on top of it.
     async fn put(&self, known: Option<&Known>, expired: bool) -> Result<Put> {
         let mut known = known.cloned();
         for _ in 0..3 {
@@ -263,7 +265,7 @@ impl Lease {
         }
     }
 
-    /// `None` if the file is not as it was known.
+    /// Replaces the file; `None` if it differs from the known state.
     async fn replace(&self, known: Option<&Known>, file: &LockFile) -> Result<Option<UpdateVersion>> {
         let bytes = serde_json::to_vec(file).map_err(|e| {
             Error::new(ErrorKind::Storage, "cannot write the table's lock file").with_source(e)
@@ -286,7 +288,7 @@ impl Lease {
         }
     }
 
-    /// Takes the lock if it is free.
+    /// Acquires the lock if it is free.
     async fn attempt(&self) -> Result<Result<Known, Holder>> {
         let known = match self.read().await? {
             Some(known) if !self.is_free(&known.file) => {
@@ -304,7 +306,8 @@ impl Lease {
         if known.is_some() {
             return Ok(Ok(taken));
         }
-        // Every store can create. One that cannot replace must not leave a lock behind which nobody can ever open.
+        // Every store can create a file. A store that cannot replace one must not keep a lock that can never
+        // be released.
         match self.put(Some(&taken), false).await {
             Ok(Put::Done(taken)) => Ok(Ok(taken)),
             Ok(Put::Overtaken) => Ok(Err(Holder::unknown())),
@@ -355,7 +358,7 @@ impl TableLock for StorageLock {
             waits.tell(waited, || holder.owner.clone(), &self.path);
             let mut pause = waits.next(self.random().f64());
             if let Some(ends_in) = holder.ends_in.filter(|ends_in| *ends_in < pause) {
-                // Those that wait for a dead writer do not come all at once.
+                // Spreads the writers that wait for a dead one.
                 pause = ends_in + self.times.pause.mul_f64(self.random().f64());
             }
             sleep(pause.min(wait - waited)).await;
@@ -363,10 +366,10 @@ impl TableLock for StorageLock {
     }
 }
 
-/// The longest wait between two attempts, in pauses.
+/// The maximum wait between two attempts, in pauses.
 const MAX_PAUSES: u32 = 16;
 
-/// An attempt that is being made. If it is dropped in its midst, the lease that it may have got is released.
+/// An attempt in progress. If it is dropped, a lease that it may have acquired is released.
 struct Attempt {
     lease: Option<Lease>,
 }
@@ -392,10 +395,10 @@ impl Drop for Attempt {
     }
 }
 
-/// A lease with its heart beating.
+/// A lease that is renewed periodically.
 struct HeldLease {
     lease: Lease,
-    /// `None`: lost, or given back.
+    /// `None` after the lease was lost or released.
     known: Arc<Mutex<Option<Known>>>,
     term: Arc<Term>,
     heartbeat: JoinHandle<()>,
@@ -411,7 +414,7 @@ impl HeldLease {
     }
 }
 
-/// Renews until the lease is lost or given back.
+/// Renews until the lease is lost or released.
 async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>, term: Arc<Term>) {
     loop {
         sleep(lease.times.heartbeat).await;
@@ -422,13 +425,13 @@ async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>, term: Arc<Term>) {
                 tracing::error!(path = %lease.path, "lost the lock of the table");
                 return;
             }
-            // The lease lasts for several beats: a later one may go through.
+            // The lease lasts for several renewals, and a later one may succeed.
             Err(error) => tracing::warn!(path = %lease.path, %error, "cannot renew the lock of the table"),
         }
     }
 }
 
-/// Moves the end of the lease. Succeeding proves that nobody else held the table since the last time.
+/// Extends the lease. Success proves that no other writer held the lock since the last renewal.
 async fn renew(lease: &Lease, known: &mut Option<Known>, term: &Term) -> Result<()> {
     if let Some(current) = known.as_ref() {
         let end = End::from_now(&lease.times);
@@ -444,7 +447,7 @@ async fn renew(lease: &Lease, known: &mut Option<Known>, term: &Term) -> Result<
             }
         }
     }
-    Err(Error::new(ErrorKind::Conflict, "another writer took the table over, as the lease had ended")
+    Err(Error::new(ErrorKind::Conflict, "another writer took the table over, after the lease expired")
         .with_context("file", &lease.path))
 }
 
@@ -459,7 +462,7 @@ impl fmt::Debug for HeldLease {
 
 #[async_trait]
 impl HeldLock for HeldLease {
-    /// A renewal is the proof: it goes through only if the file is still as we left it.
+    /// A renewal is the proof: it succeeds only if the file is unchanged.
     async fn verify(&self) -> Result<()> {
         renew(&self.lease, &mut *self.known.lock().await, &self.term).await
     }
@@ -474,10 +477,10 @@ impl HeldLock for HeldLease {
 
     async fn release(self: Box<Self>) -> Result<()> {
         if self.term.remaining().is_zero() {
-            // A beat that hangs must not keep a writer that lost the lock.
+            // A hanging renewal must not delay a writer that lost the lock.
             return Ok(());
         }
-        // Not in the midst of a beat.
+        // Not during a renewal.
         let mut known = self.known.lock().await;
         self.heartbeat.abort();
         match known.take() {
@@ -487,7 +490,7 @@ impl HeldLock for HeldLease {
     }
 }
 
-/// A lease that is dropped is released as well as that can be done; if it fails, the lease ends by itself.
+/// A dropped lease is released if possible; otherwise it expires by itself.
 impl Drop for HeldLease {
     fn drop(&mut self) {
         self.heartbeat.abort();
@@ -511,7 +514,7 @@ mod tests {
     use crate::timeline::FnClock;
     use object_store::{local::LocalFileSystem, memory::InMemory};
 
-    /// A clock that goes with tokio's, from 1 January 2026.
+    /// Returns a clock that follows tokio's, from 1 January 2026.
     fn clock() -> Arc<dyn Clock> {
         let begun = Instant::now();
         Arc::new(FnClock(move || Timestamp::from_second(1_767_225_600).unwrap() + begun.elapsed()))
@@ -577,7 +580,7 @@ mod tests {
         let asleep = lock(&store, &clock, 1).with_times(never).acquire(WAIT).await.unwrap();
         let begun = Instant::now();
         let next = lock(&store, &clock, 2).acquire(Duration::from_secs(1000)).await.unwrap();
-        // Not before the validity and the drift of clocks are over, and within a pause behind that.
+        // After the validity and the clock drift, and within a pause after that.
         let end = Duration::from_millis(300_501);
         assert!((end..=end + Duration::from_secs(1)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
         assert_eq!(asleep.verify().await.unwrap_err().kind(), ErrorKind::Conflict);
@@ -589,7 +592,7 @@ mod tests {
     async fn a_put_whose_reply_was_lost_is_ours() {
         let (store, clock) = (in_memory(), clock());
         let held = lock(&store, &clock, 1).acquire(WAIT).await.unwrap();
-        // The same owner renews behind our back, as a dropped future may have done.
+        // The same owner renews concurrently, as a dropped future may have done.
         let renewed = file(&store).await.replace("1767225900000", "1767225999000");
         store.put(&Path::from("lake/t/.hoodie/.locks/table_lock.json"), renewed.into()).await.unwrap();
         held.verify().await.unwrap();
@@ -619,7 +622,7 @@ mod tests {
         assert_eq!(held.len(), 1);
     }
 
-    /// Counts requests, of all and within the last second.
+    /// Counts requests, in total and within the last second.
     #[derive(Debug)]
     struct Counted {
         inner: Arc<dyn ObjectStore>,
@@ -692,8 +695,8 @@ mod tests {
         }
     }
 
-    /// 100 writers wait for a minute, and then each writes for a second. Without back-off they are 6,000 requests in the minute,
-    /// and 100 at the moment when the lock is released.
+    /// 100 writers wait for a minute, and then each writes for a second. Without back-off they send 6,000
+    /// requests in the minute, and 100 at the moment of the release.
     #[tokio::test(start_paused = true)]
     async fn a_hundred_that_wait_do_not_stampede() {
         let times = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -725,7 +728,7 @@ mod tests {
         assert!(busiest.is_some_and(|busiest| busiest <= 40), "{busiest:?} requests in a second");
     }
 
-    /// Takes what is told at the level of warnings.
+    /// Collects log messages at the level of warnings.
     #[derive(Clone, Default)]
     struct Warnings(Arc<std::sync::Mutex<Vec<String>>>);
 
@@ -784,10 +787,10 @@ mod tests {
         let watch = asleep.watch().unwrap();
         let begun = Instant::now();
         watch.lost().await;
-        // The clock of the machine counts as well, and goes on by itself.
+        // The system's clock counts as well, and continues during the suspension.
         let about = Duration::from_secs(224)..=Duration::from_secs(225);
         assert!(about.contains(&begun.elapsed()) && watch.remaining().is_zero());
-        // A renewal goes through as long as nobody took over.
+        // A renewal succeeds as long as no other writer took over.
         asleep.verify().await.unwrap();
         assert!(about.contains(&watch.remaining()));
         asleep.abandon();

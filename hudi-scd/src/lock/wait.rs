@@ -1,11 +1,11 @@
-//! [`Waits`]: the times between attempts to get a lock.
+//! [`Waits`]: the times between attempts to acquire a lock.
 
 use std::{fmt, time::Duration};
 
-/// The time after which a writer that waits says for whom.
+/// The time after which a waiting writer logs the holder.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
 
-/// Waits that become longer, less a random part, so that many writers neither ask often nor all at once.
+/// Increasing waits minus a random part, so that many writers send few requests, and not all at once.
 #[derive(Debug)]
 pub(super) struct Waits {
     next: Duration,
@@ -14,19 +14,19 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// Waits from `first` up to `times` as long.
+    /// Creates waits from `first` up to `times` as long.
     pub(super) fn new(first: Duration, times: u32) -> Self {
         Self { next: first, longest: first * times, is_told: false }
     }
 
-    /// The next wait: half of it for `random` 0, all of it for `random` 1.
+    /// Returns the next wait: half of it for `random` 0, all of it for `random` 1.
     pub(super) fn next(&mut self, random: f64) -> Duration {
         let wait = self.next;
         self.next = (2 * wait).min(self.longest);
         wait.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// Says once, after 10 seconds, who holds the lock.
+    /// Logs the holder of the lock once, after 10 seconds.
     pub(super) fn tell(
         &mut self,
         waited: Duration,
