@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
     let key = StepKey::new("sales-2025-03-01T12:30", "load_sale");
     let statement = Statement::sql("CALL mystore.load_sale(:cycle)").with_parameter("cycle", "25");
 
-    let first = orchestrator.run(&key, statement.clone(), None).await?;
+    let first = orchestrator.run(&key, statement.clone()).await?;
     println!(
         "first run: {} after {:.1} s; {} submits, {} fault survived, {} rows",
         first.result,
@@ -41,7 +41,7 @@ async fn main() -> Result<()> {
 
     // Simulates a killed and restarted process: only the journal remains.
     let restarted = Orchestrator::new(warehouse.clone()).with_journal(journal);
-    let second = restarted.run(&key, statement, None).await?;
+    let second = restarted.run(&key, statement).await?;
     println!("second run: {}; {} submits, taken from the journal", second.result, second.effort.submits);
     println!("the warehouse ran it {} time", warehouse.effects().len());
     Ok(())

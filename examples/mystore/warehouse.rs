@@ -115,7 +115,7 @@ impl Warehouse {
     /// depend on them.
     pub(crate) async fn analyze(&self, dir: &RunDir) -> Result<Outcome> {
         let key = StepKey::new(dir.manifest.cycle_run(0), "analyze");
-        let outcome = self.orchestrator.run(&key, Statement::sql("ANALYZE"), None).await?;
+        let outcome = self.orchestrator.run(&key, Statement::sql("ANALYZE")).await?;
         if !outcome.is_finished() {
             bail!("ANALYZE {}", outcome.result);
         }

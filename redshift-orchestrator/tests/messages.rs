@@ -44,12 +44,12 @@ async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_tol
         .with_observer(heard.clone())
         .with_messages(SystemMessages::new(service.clone()));
     let key = StepKey::new("r", "s");
-    orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+    orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
     assert_eq!(*heard.0.lock().unwrap(), ["NOTICE: one", "NOTICE: two", "NOTICE: three"]);
     // The statement, and three queries for its messages: after 15 and 30 seconds, and at its end.
     assert_eq!(service.effects().len(), 4);
     // A statement that is not a call causes no queries.
-    orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1"), None).await.unwrap();
+    orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1")).await.unwrap();
     assert_eq!(service.effects().len(), 5);
 }
 
@@ -77,7 +77,7 @@ async fn slow_messages_delay_an_ending_by_at_most_a_second_and_are_reported_late
     let orchestrator = Orchestrator::new(service).with_observer(heard.clone()).with_messages(Slow);
     let begun = Instant::now();
     let key = StepKey::new("r", "s");
-    orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+    orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
     assert!(begun.elapsed() <= Duration::from_secs(42), "{:?}", begun.elapsed());
     assert!(heard.0.lock().unwrap().is_empty());
     sleep(Duration::from_secs(10)).await;

@@ -179,5 +179,5 @@ async fn wait(service: Arc<LocalExecutor<Scripted>>) -> Result<bool> {
 
 async fn orchestrate(orchestrator: Orchestrator, number: usize) -> Result<bool> {
     let key = StepKey::new("run", number.to_string());
-    Ok(orchestrator.run(&key, statement(), None).await?.is_finished())
+    Ok(orchestrator.run(&key, statement()).await?.is_finished())
 }

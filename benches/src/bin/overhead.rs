@@ -162,7 +162,7 @@ impl Way {
             Self::Orchestrator(orchestrator) => {
                 static NUMBER: AtomicU64 = AtomicU64::new(0);
                 let step = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
-                let outcome = orchestrator.run(&StepKey::new("run", step), Statement::sql(sql), None).await?;
+                let outcome = orchestrator.run(&StepKey::new("run", step), Statement::sql(sql)).await?;
                 ensure!(outcome.is_finished(), "{outcome:?}");
                 Ok(())
             }

@@ -15,6 +15,7 @@ use crate::{
 
 mod call;
 mod divide;
+mod options;
 mod outcome;
 mod parts;
 mod submit;
@@ -24,6 +25,7 @@ use call::{Call, recorded};
 use turns::Turns;
 
 pub(crate) use divide::{is_done, is_finished};
+pub use options::AttemptOptions;
 pub(crate) use outcome::what_to_check;
 pub use outcome::{Conclusion, Origin, Outcome, Overrun, Unknown, UnknownReason};
 pub(crate) use parts::LastPart;
@@ -64,7 +66,7 @@ pub(crate) use parts::LastPart;
 /// # async fn example(executor: std::sync::Arc<dyn StatementExecutor>) -> Result<()> {
 /// let orchestrator = Orchestrator::new(executor).with_journal(FileJournal::open("journal.jsonl")?);
 /// let key = StepKey::new("cycle-007", "load-sales");
-/// let outcome = orchestrator.run(&key, Statement::sql("CALL mystore.load_sales(7)"), None).await?;
+/// let outcome = orchestrator.run(&key, Statement::sql("CALL mystore.load_sales(7)")).await?;
 /// assert!(outcome.is_finished(), "{}", outcome.result);
 /// # Ok(())
 /// # }
@@ -257,12 +259,12 @@ impl Orchestrator {
         self.observer.observe(key, event);
     }
 
-    /// Runs a statement once for `key` and waits for its end. `limit` is the timeout; the default is the
-    /// service's own limit of 24 hours. The statement's name and client token are derived from the key.
+    /// Runs a statement once for `key` and waits for its end, for at most 24 hours, which is the service's own
+    /// limit. The statement's name and client token are derived from the key.
     ///
     /// If the journal contains the ending, it is returned and nothing is sent. If the journal contains an
-    /// intent, the statement is searched for and waited for; its timeout counts from the intent. Concurrent
-    /// calls with the same key run one statement.
+    /// intent, the statement is searched for and waited for. Concurrent calls with the same key run one
+    /// statement.
     ///
     /// # Errors
     /// An error means that the statement did not run ([`ErrorKind::Invalid`], [`ErrorKind::Denied`],
@@ -270,8 +272,21 @@ impl Orchestrator {
     /// submitted and the journal failed afterwards; the next call with the same key finds it. With
     /// [`ErrorKind::IdentityConflict`], the service returned a statement of another caller; the outcome is
     /// unknown until it is [settled](Self::settle).
-    pub async fn run(&self, key: &StepKey, statement: Statement, limit: Option<Duration>) -> Result<Outcome> {
-        let (mut call, token, name) = self.call(key, statement, limit)?;
+    pub fn run(&self, key: &StepKey, statement: Statement) -> impl Future<Output = Result<Outcome>> + Send {
+        self.run_with(key, statement, AttemptOptions::default())
+    }
+
+    /// Runs a statement as [`run`](Self::run) does, with a timeout.
+    ///
+    /// # Errors
+    /// Returns the errors of [`run`](Self::run).
+    pub async fn run_with(
+        &self,
+        key: &StepKey,
+        statement: Statement,
+        options: AttemptOptions,
+    ) -> Result<Outcome> {
+        let (mut call, token, name) = self.call(key, statement, options)?;
         // State that is needed only for a part of the call is boxed: thousands of statements can be in
         // flight, and they spend most of their time waiting.
         call.turn = Some(Box::pin(self.turns.take(key)).await);
@@ -311,7 +326,7 @@ impl Orchestrator {
         &'a self,
         key: &'a StepKey,
         statement: Statement,
-        limit: Option<Duration>,
+        options: AttemptOptions,
     ) -> Result<(Call<'a>, ClientToken, String)> {
         key.check()?;
         self.namespace.check()?;
@@ -330,33 +345,48 @@ impl Orchestrator {
             false => statement,
         };
         let statement = statement.with_client_token(token.clone()).with_name(name.clone());
-        Ok((Call::new(self, key, statement, limit.unwrap_or(LONGEST_RUN)), token, name))
+        Ok((Call::new(self, key, statement, options.timeout.unwrap_or(LONGEST_RUN)), token, name))
     }
 
     /// Runs a batch of any length as [parts](Statement::parts) of at most 40 statements, one after the other.
-    /// Each part runs at most once, under a [key of its own](StepKey::part). `limit` is the timeout of all
-    /// parts together. A short batch is [run](Self::run) unchanged.
+    /// Each part runs at most once, under a [key of its own](StepKey::part). A short batch is
+    /// [run](Self::run) unchanged.
     ///
     /// As in a single batch, a failed statement does not prevent the next ones. The remaining parts are
-    /// skipped if the timeout expires, or after a part that was cancelled, timed out, or is unknown, because
-    /// the order would be lost. In a repeated call, the outcomes of parts that have ended come from the
-    /// journal.
+    /// skipped after a part that was cancelled, timed out, or is unknown, because the order would be lost. In
+    /// a repeated call, the outcomes of parts that have ended come from the journal.
     ///
     /// # Errors
     /// Returns the first error of [`run`](Self::run) for a part; [`ErrorKind::Invalid`] if the batch is too
     /// long and cannot be divided; [`ErrorKind::Definition`] if an earlier process began this attempt with
     /// other statements.
-    pub async fn run_parts(
+    pub async fn run_parts(&self, key: &StepKey, statement: Statement) -> Result<Vec<Outcome>> {
+        self.run_parts_with(key, statement, AttemptOptions::default()).await
+    }
+
+    /// Runs a batch as [`run_parts`](Self::run_parts) does, with a timeout for all parts together. The
+    /// remaining parts are skipped when it expires.
+    ///
+    /// # Errors
+    /// Returns the errors of [`run_parts`](Self::run_parts).
+    pub async fn run_parts_with(
         &self,
         key: &StepKey,
         statement: Statement,
-        limit: Option<Duration>,
+        options: AttemptOptions,
     ) -> Result<Vec<Outcome>> {
         key.check()?;
         let known = self.journal.run(&key.run).await?;
         let mut results = Vec::new();
-        self.run_each_part(key, &statement, &known, limit, || false, |_, result| results.push(result))
-            .await?;
+        self.run_each_part(
+            key,
+            &statement,
+            &known,
+            options.timeout,
+            || false,
+            |_, result| results.push(result),
+        )
+        .await?;
         results.into_iter().collect()
     }
 

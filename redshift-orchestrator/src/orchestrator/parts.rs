@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Orchestrator, divide::divide};
+use super::{AttemptOptions, Orchestrator, divide::divide};
 use crate::{Outcome, Result, Statement, StepKey, journal::Entry};
 
 /// Reason why no further part is run.
@@ -24,7 +24,7 @@ impl Orchestrator {
     /// Runs a statement, or the parts of a longer batch one after the other, and calls `ended` with the
     /// result of each.
     ///
-    /// `limit` is the timeout of all parts together. `is_stopped` is called between two parts. `known`
+    /// `timeout` applies to all parts together. `is_stopped` is called between two parts. `known`
     /// contains the journal entries of the run.
     ///
     /// # Errors
@@ -34,11 +34,11 @@ impl Orchestrator {
         key: &StepKey,
         statement: &Statement,
         known: &[Entry],
-        limit: Option<Duration>,
+        timeout: Option<Duration>,
         is_stopped: impl Fn() -> bool + Send,
         mut ended: impl FnMut(&StepKey, Result<Outcome>) + Send,
     ) -> Result<LastPart> {
-        let deadline = limit.map(|limit| Instant::now() + limit);
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         for (key, part) in divide(&self.namespace, key, statement, known)? {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if key.part.is_some_and(|part| part.number > 1) {
@@ -49,7 +49,7 @@ impl Orchestrator {
                     return Ok(LastPart::Stopped);
                 }
             }
-            let result = self.run(&key, part, left).await;
+            let result = self.run_with(&key, part, AttemptOptions { timeout: left }).await;
             let goes_on = result.as_ref().is_ok_and(|outcome| outcome.result.lets_others_run());
             ended(&key, result);
             if !goes_on {

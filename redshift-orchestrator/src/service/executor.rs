@@ -456,7 +456,7 @@ mod tests {
         service.expect_target().return_const(None);
         let orchestrator = crate::Orchestrator::new(service);
         let key = crate::StepKey::new("run", "step");
-        let outcome = orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+        let outcome = orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
         assert_eq!(outcome.failure(), Some(crate::FailureKind::Sql));
     }
 }

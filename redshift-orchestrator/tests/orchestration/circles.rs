@@ -66,7 +66,7 @@ async fn rows_and_batches_of_pages_that_go_round_are_an_error() {
 async fn what_is_looked_for_in_pages_that_go_round_is_unknown() {
     let orchestrator = Orchestrator::new(Circling).with_retry_timeout(HOUR);
     let (key, statement) = (StepKey::new("run", "step"), Statement::sql("CALL load()"));
-    let outcome = timeout(24 * HOUR, orchestrator.run(&key, statement, None)).await.unwrap().unwrap();
+    let outcome = timeout(24 * HOUR, orchestrator.run(&key, statement)).await.unwrap().unwrap();
     let Conclusion::Unknown(_) = outcome.result else { panic!("{outcome:?}") };
     assert_eq!(outcome.effort.lists, 3);
 }

@@ -58,7 +58,7 @@ impl World {
     /// Repeats the call with the same key. Returns its origin, and the total number of times that the
     /// statement ran.
     async fn again(&self) -> (Origin, usize) {
-        let outcome = self.over(self.service.clone()).run(&key(), statement(), None).await.unwrap();
+        let outcome = self.over(self.service.clone()).run(&key(), statement()).await.unwrap();
         assert!(outcome.is_finished(), "{outcome:?}");
         (outcome.origin, self.service.effects().len())
     }
@@ -66,7 +66,7 @@ impl World {
 
 async fn dropped_after(orchestrator: &Orchestrator, seconds: f64) {
     let (key, limit) = (key(), Duration::from_secs_f64(seconds));
-    assert!(timeout(limit, orchestrator.run(&key, statement(), None)).await.is_err(), "it ended");
+    assert!(timeout(limit, orchestrator.run(&key, statement())).await.is_err(), "it ended");
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +131,7 @@ async fn cancelled_on_drop_while_it_is_waited_for() {
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
     let Standing::Ended(ended) = &entry.standing else { panic!("{entry:?}") };
     assert_eq!((&ended.status, ended.timed_out, entry.id.is_some()), (&Status::Aborted, false, true));
-    let outcome = world.over(world.service.clone()).run(&key(), statement(), None).await.unwrap();
+    let outcome = world.over(world.service.clone()).run(&key(), statement()).await.unwrap();
     assert_eq!((outcome.result, outcome.origin), (Conclusion::Aborted, Origin::Journal));
 }
 
@@ -151,7 +151,7 @@ async fn what_ended_is_not_cancelled_by_dropping_its_orchestrator() {
     let cancels = Arc::new(AtomicBool::new(false));
     let orchestrator =
         world.over(Cancels { inner: world.service.clone(), seen: cancels.clone() }).with_cancel_on_drop(true);
-    assert!(orchestrator.run(&key(), statement(), None).await.unwrap().is_finished());
+    assert!(orchestrator.run(&key(), statement()).await.unwrap().is_finished());
     drop(orchestrator);
     sleep(secs(10)).await;
     assert!(!cancels.load(Ordering::Relaxed));
@@ -240,7 +240,7 @@ async fn a_person_can_cancel_an_attempt_by_its_key() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let running = tokio::spawn({
         let orchestrator = orchestrator.clone();
-        async move { orchestrator.run(&key(), statement(), None).await.unwrap() }
+        async move { orchestrator.run(&key(), statement()).await.unwrap() }
     });
     sleep(secs(50)).await;
     assert!(matches!(orchestrator.cancel(&key()).await.unwrap(), Cancellation::Cancelled(_)));

@@ -8,9 +8,9 @@ use std::{
 use async_trait::async_trait;
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
-    Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, Overrun,
-    PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
-    StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
+    AttemptOptions, Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
+    Overrun, PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter,
+    StatementId, StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     journal::{
         ActiveRun, Claim, Entry, Event, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage,
         RunRecord, Settlement, Standing,
@@ -25,6 +25,10 @@ use crate::{
     dying::Dying,
     support::{Told, now},
 };
+
+fn within(timeout: Duration) -> AttemptOptions {
+    AttemptOptions::default().with_timeout(timeout)
+}
 
 /// A scripted service, a journal and a clock that outlive processes.
 struct World {
@@ -59,7 +63,7 @@ impl World {
         let orchestrator =
             Orchestrator::new(self.service.clone()).with_journal(journal).with_clock(self.clock);
         let key = key();
-        let run = orchestrator.run(&key, statement(), None);
+        let run = orchestrator.run(&key, statement());
         assert!(tokio::time::timeout(Duration::from_secs(3_600), run).await.is_err(), "it did not die");
     }
 
@@ -93,7 +97,7 @@ async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Ori
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
     world.die_at(death, after).await;
     sleep(hours(down)).await;
-    let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+    let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     let found = unknown(&outcome).map_or(Ok(outcome.origin), Err);
     sleep(hours(1.0)).await;
     (found, world.effects())
@@ -131,7 +135,7 @@ async fn a_listing_may_take_longer_than_a_minute() {
     world.die_at(1, false).await;
     sleep(hours(10.0)).await;
     let orchestrator = world.over(SlowListing(world.service.clone()));
-    let outcome = orchestrator.run(&key(), statement(), None).await.unwrap();
+    let outcome = orchestrator.run(&key(), statement()).await.unwrap();
     assert!(outcome.is_finished(), "{}", outcome.result);
     assert_eq!(outcome.effort.lists, 1);
 }
@@ -149,7 +153,7 @@ async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired
     sleep(hours(6.5)).await;
     let full = Arc::new(Limit::new(world.service.clone(), 1));
     let long = full.submit(&Statement::sql("CALL long()"), None).await.unwrap();
-    let outcome = world.over(full).run(&key(), statement(), None).await.unwrap();
+    let outcome = world.over(full).run(&key(), statement()).await.unwrap();
     assert!(outcome.is_finished(), "{}", outcome.result);
     assert_eq!(outcome.origin, Origin::Reattached);
     assert!(!world.service.describe(&long.id, None).await.unwrap().status.is_terminal());
@@ -211,7 +215,7 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
     // The calls with the same key may even pass different statements.
     let calls = (0..8).map(|call| {
         let sql = if call % 2 == 0 { "CALL load()" } else { "CALL other()" };
-        orchestrator.run(&key, Statement::sql(sql), None)
+        orchestrator.run(&key, Statement::sql(sql))
     });
     let outcomes = futures::future::try_join_all(calls).await.unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.is_finished() && outcome.id == outcomes[0].id));
@@ -230,7 +234,7 @@ async fn a_refusal_does_not_hide_what_another_call_was_told() {
         let faulty = Faulty::new(world.service.clone(), faults);
         let orchestrator = world.over(faulty).with_retry_timeout(Duration::from_secs(2));
         let key = key();
-        let calls = (0..4).map(|_| orchestrator.run(&key, statement(), None));
+        let calls = (0..4).map(|_| orchestrator.run(&key, statement()));
         // The process dies while the statement runs.
         let died = tokio::time::timeout(Duration::from_secs(1_800), futures::future::join_all(calls)).await;
         if died.is_ok() {
@@ -240,7 +244,7 @@ async fn a_refusal_does_not_hide_what_another_call_was_told() {
         let entry = world.journal.entry(&key).await.unwrap().unwrap();
         assert!(entry.id.is_some() && entry.standing == Standing::Open, "seed {seed}: {entry:?}");
         sleep(hours(9.0)).await;
-        assert!(world.orchestrator().run(&key, statement(), None).await.unwrap().is_finished());
+        assert!(world.orchestrator().run(&key, statement()).await.unwrap().is_finished());
         assert_eq!(world.effects(), 1, "seed {seed}");
     }
 }
@@ -250,7 +254,7 @@ async fn lost_answers_run_nothing_twice() {
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 0.9);
     let outcome =
-        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement(), None).await.unwrap();
+        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
     assert!(outcome.is_finished() && outcome.effort.submits > 1, "{outcome:?}");
     assert_eq!(world.effects(), 1);
 }
@@ -261,7 +265,7 @@ async fn what_was_never_answered_is_looked_up_by_its_name() {
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
     let outcome =
-        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement(), None).await.unwrap();
+        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
     assert!(outcome.is_finished(), "{outcome:?}");
     assert_eq!((outcome.origin, outcome.effort.lists, world.effects()), (Origin::Reattached, 1, 1));
 }
@@ -271,12 +275,12 @@ async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_l
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostRequest, 1.0);
     let outcome =
-        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement(), None).await.unwrap();
+        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
     let Conclusion::Unknown(unknown) = &outcome.result else { panic!("{outcome:?}") };
     assert_eq!(unknown.reason, UnknownReason::NoAnswer);
     insta::assert_snapshot!(format!("{}\n{}", outcome.result, unknown.what_to_check()));
     // The service responds again, and the token is still valid: the next process resolves the statement.
-    let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+    let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     assert!(outcome.is_finished(), "{outcome:?}");
     assert_eq!(world.effects(), 1);
 }
@@ -285,15 +289,12 @@ async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_l
 async fn what_was_certainly_not_sent_is_an_error_and_may_be_run_again() {
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::Throttle, 1.0);
-    let error = world
-        .over(Faulty::new(world.service.clone(), faults))
-        .run(&key(), statement(), None)
-        .await
-        .unwrap_err();
+    let error =
+        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap_err();
     assert_eq!((error.kind(), error.context("step")), (ErrorKind::Throttled, Some("run/step/1")));
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
     assert!(matches!(entry.standing, Standing::Refused(_)), "{entry:?}");
-    let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+    let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Submitted));
 }
 
@@ -305,11 +306,11 @@ async fn an_unknown_is_settled_by_hand() {
         sleep(hours(30.0)).await;
         let orchestrator = world.orchestrator();
         for _ in 0..3 {
-            let outcome = orchestrator.run(&key(), statement(), None).await.unwrap();
+            let outcome = orchestrator.run(&key(), statement()).await.unwrap();
             assert_eq!(unknown(&outcome), Some(UnknownReason::TooLate));
         }
         orchestrator.settle(&key(), found).await.unwrap();
-        let outcome = orchestrator.run(&key(), statement(), None).await.unwrap();
+        let outcome = orchestrator.run(&key(), statement()).await.unwrap();
         assert_eq!(outcome.is_finished(), found != Settlement::Failed);
         assert_eq!(world.effects(), effects);
         let again = orchestrator.settle(&key(), Settlement::Finished).await.unwrap_err();
@@ -323,14 +324,14 @@ async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
     // The statement was submitted under the old definition, and its id was not recorded: it is found by its
     // old name.
     world.die_at(1, false).await;
-    let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()"), None).await.unwrap();
+    let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()")).await.unwrap();
     assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Reattached));
     assert_eq!(world.service.effects()[0].sql, "CALL load()");
     assert_eq!(world.effects(), 1);
     // The statement may never have been submitted, which cannot be determined.
     let world = World::new(Script::new());
     world.die_at(0, true).await;
-    let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()"), None).await.unwrap();
+    let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()")).await.unwrap();
     assert_eq!(unknown(&outcome), Some(UnknownReason::Redefined));
     assert_eq!(world.effects(), 0);
 }
@@ -339,14 +340,14 @@ async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
 async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(hours(2.0))));
     let limit = Duration::from_secs(90);
-    let outcome = world.orchestrator().run(&key(), statement(), Some(limit)).await.unwrap();
+    let outcome = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!(outcome.result, Conclusion::TimedOut { limit });
     assert_eq!(outcome.overrun, Some(Overrun::Cancelled));
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
     sleep(hours(3.0)).await;
     assert_eq!(world.effects(), 0);
     // The journal contains the same.
-    let again = world.orchestrator().run(&key(), statement(), Some(limit)).await.unwrap();
+    let again = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!((again.result, again.origin), (Conclusion::TimedOut { limit }, Origin::Journal));
 }
 
@@ -356,11 +357,13 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
     let slow = Faults::seeded(0).with(Operation::Submit, Fault::Delay(Duration::from_secs(6)), 1.0);
     let slow = Faulty::new(world.service.clone(), slow);
-    let outcome = world.over(slow).run(&key(), statement(), Some(Duration::from_secs(60))).await.unwrap();
+    let outcome =
+        world.over(slow).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
     assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, None));
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
     let late = LateCancel(world.service.clone());
-    let outcome = world.over(late).run(&key(), statement(), Some(Duration::from_secs(60))).await.unwrap();
+    let outcome =
+        world.over(late).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
     assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, Some(Overrun::EndedBefore)));
     assert_eq!(world.effects(), 1);
 }
@@ -389,7 +392,7 @@ impl World {
 async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
     let world = World::new(Script::new());
     let limit = minutes(2);
-    let outcome = world.polling(rolling_back(10)).run(&key(), statement(), Some(limit)).await.unwrap();
+    let outcome = world.polling(rolling_back(10)).run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!(outcome.result, Conclusion::TimedOut { limit });
     assert_eq!((outcome.overrun, outcome.failure()), (Some(Overrun::Cancelled), Some(FailureKind::TimedOut)));
     assert!(!outcome.may_still_run());
@@ -400,7 +403,7 @@ async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
     let world = World::new(Script::new());
     let limit = minutes(2);
     let slow = world.polling(rolling_back(10)).with_cancel_grace(minutes(5));
-    let outcome = slow.run(&key(), statement(), Some(limit)).await.unwrap();
+    let outcome = slow.run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!(outcome.result, Conclusion::TimedOut { limit });
     assert_eq!(outcome.overrun, Some(Overrun::CancelPending));
     assert!(outcome.may_still_run());
@@ -408,28 +411,29 @@ async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
     assert_eq!((entry.standing, entry.overdue), (Standing::Open, true));
     // The next process finds it aborted: it timed out, and no other statement is submitted.
     let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
-    let outcome = ended.run(&key(), statement(), Some(limit)).await.unwrap();
+    let outcome = ended.run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!((&outcome.result, outcome.origin), (&Conclusion::TimedOut { limit }, Origin::Reattached));
     assert_eq!(outcome.overrun, Some(Overrun::Cancelled));
-    let outcome = world.over(world.service.clone()).run(&key(), statement(), Some(limit)).await.unwrap();
+    let outcome =
+        world.over(world.service.clone()).run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!((outcome.result, outcome.origin), (Conclusion::TimedOut { limit }, Origin::Journal));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_death_during_a_rollback_leaves_a_statement_that_timed_out() {
     let world = World::new(Script::new());
-    let limit = Some(minutes(2));
+    let limit = minutes(2);
     let orchestrator = world.polling(rolling_back(1_000));
     let key = key();
-    let run = orchestrator.run(&key, statement(), limit);
+    let run = orchestrator.run_with(&key, statement(), within(limit));
     assert!(tokio::time::timeout(minutes(4), run).await.is_err(), "it rolls back");
     let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
-    let outcome = ended.run(&key, statement(), limit).await.unwrap();
+    let outcome = ended.run_with(&key, statement(), within(limit)).await.unwrap();
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut), "{outcome:?}");
     // An abort before the timeout has another cause.
     let world = World::new(Script::new());
     let aborted = world.over(Told::new([now(Status::Aborted)], [now(false)]));
-    let outcome = aborted.run(&key, statement(), limit).await.unwrap();
+    let outcome = aborted.run_with(&key, statement(), within(limit)).await.unwrap();
     assert_eq!(outcome.result, Conclusion::Aborted);
 }
 
@@ -504,7 +508,7 @@ async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_s
     for (times, is_accepted) in [(3, true), (1_000, false)] {
         let world = World::new(Script::new());
         let expired = ExpiredCredentials { inner: world.service.clone(), submits: Mutex::new(times) };
-        let outcome = world.over(expired).run(&key(), statement(), None).await;
+        let outcome = world.over(expired).run(&key(), statement()).await;
         match is_accepted {
             true => assert!(outcome.unwrap().is_finished()),
             false => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CredentialsExpired),
@@ -519,14 +523,14 @@ async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(hours(1.0))));
     let throttled = Faults::seeded(0).with(Operation::Cancel, Fault::Throttle, 1.0);
     let throttled = Faulty::new(world.service.clone(), throttled);
-    let limit = Some(Duration::from_secs(60));
-    let outcome = world.over(throttled).run(&key(), statement(), limit).await.unwrap();
+    let limit = Duration::from_secs(60);
+    let outcome = world.over(throttled).run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!(
         (unknown(&outcome), outcome.overrun),
         (Some(UnknownReason::NotCancelled), Some(Overrun::NotCancelled))
     );
     sleep(hours(2.0)).await;
-    let outcome = world.orchestrator().run(&key(), statement(), limit).await.unwrap();
+    let outcome = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!((outcome.result, world.effects()), (Conclusion::Finished, 1));
 }
 
@@ -566,13 +570,13 @@ impl StatementExecutor for LateCancel {
 async fn what_runs_taught_is_kept_from_process_to_process() {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(90))));
     let first = world.orchestrator();
-    first.run(&key(), statement(), None).await.unwrap();
+    first.run(&key(), statement()).await.unwrap();
     assert_eq!(first.durations().expected("step"), Some(Duration::from_secs(90)));
     // Once from the journal, and once as a value.
     let read = Durations::from_journal(&world.journal, ["run"]).await.unwrap();
     assert_eq!(read, *first.durations());
     let second = world.orchestrator().with_strategy(Learned::default()).with_durations(read);
-    let outcome = second.run(&StepKey::new("next", "step"), statement(), None).await.unwrap();
+    let outcome = second.run(&StepKey::new("next", "step"), statement()).await.unwrap();
     assert_eq!((outcome.is_finished(), outcome.effort.describes), (true, 1));
 }
 
@@ -581,7 +585,7 @@ async fn a_failure_carries_the_databases_words_and_its_kind() {
     let words = "ERROR: 1023 DETAIL: Serializable isolation violation on table - 107";
     let world =
         World::new(Script::new().otherwise(local::ScriptedRun::failed(Duration::from_secs(1), words)));
-    let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+    let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     assert_eq!(
         outcome.result,
         Conclusion::Failed { kind: FailureKind::SerializationConflict, error: words.to_owned() }
@@ -643,13 +647,13 @@ async fn nothing_is_submitted_without_the_journal_and_nothing_submitted_is_forgo
         let journal = FullJournal { inner: world.journal.clone(), appends: Default::default(), fails_from };
         let orchestrator =
             Orchestrator::new(world.service.clone()).with_journal(Arc::new(journal)).with_clock(world.clock);
-        let error = orchestrator.run(&key(), statement(), None).await.unwrap_err();
+        let error = orchestrator.run(&key(), statement()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Journal);
         assert_eq!(error.context("statement_id").is_some(), fails_from > 0, "{error}");
         sleep(Duration::from_secs(1)).await;
         assert_eq!(world.effects(), usize::from(fails_from > 0));
         // With free space again, the next process finds the existing statement.
-        let outcome = world.orchestrator().run(&key(), statement(), None).await.unwrap();
+        let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
         assert!(outcome.is_finished());
         assert_eq!(world.effects(), 1);
     }
@@ -664,14 +668,14 @@ async fn the_intent_is_written_before_the_submit() {
         assert!(matches!(records.as_slice(), [Record { event: Event::Intent { .. }, .. }]), "{records:?}");
     };
     let watched = Faulty::new(world.service.clone(), Faults::seeded(0)).with_on_submitted(seen);
-    assert!(world.over(watched).run(&key(), statement(), None).await.unwrap().is_finished());
+    assert!(world.over(watched).run(&key(), statement()).await.unwrap().is_finished());
 }
 
 #[tokio::test(start_paused = true)]
 async fn names_that_fit_no_statement_are_refused() {
     let orchestrator = World::new(Script::new()).orchestrator();
     for key in [StepKey::new("", "s"), StepKey::new("r", "a\nb"), StepKey::new("r".repeat(300), "s")] {
-        let error = orchestrator.run(&key, statement(), None).await.unwrap_err();
+        let error = orchestrator.run(&key, statement()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
 }
@@ -682,7 +686,7 @@ async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
     let key = StepKey::new("sales 06:30 */ DROP", "load 'it'");
     let batch = || Statement::batch(["-- today\nCALL load(:day)", "SELECT 1"]).with_parameter("day", "7");
     let named = world.orchestrator().with_names_in_sql(true);
-    let outcome = named.run(&key, batch(), None).await.unwrap();
+    let outcome = named.run(&key, batch()).await.unwrap();
     assert!(outcome.is_finished(), "{outcome:?}");
     let effects = world.service.effects();
     let digest = outcome.name.rsplit(' ').next().unwrap();
@@ -691,7 +695,7 @@ async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
     assert_eq!(effects[1].sql, format!("{comment}SELECT 1"));
     // The token is the one without names in the SQL.
     let other = World::new(Script::new());
-    other.orchestrator().run(&key, batch(), None).await.unwrap();
+    other.orchestrator().run(&key, batch()).await.unwrap();
     assert_eq!(other.service.effects()[0].client_token, effects[0].client_token);
     assert_eq!(other.service.effects()[1].sql, "SELECT 1");
 }
@@ -705,9 +709,12 @@ async fn a_cancel_that_is_not_answered_says_what_to_look_at() {
         Fault::LostReply,
         1.0,
     );
-    let limit = Some(Duration::from_secs(60));
-    let outcome =
-        world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement(), limit).await.unwrap();
+    let limit = Duration::from_secs(60);
+    let outcome = world
+        .over(Faulty::new(world.service.clone(), faults))
+        .run_with(&key(), statement(), within(limit))
+        .await
+        .unwrap();
     let Conclusion::Unknown(unknown) = &outcome.result else { panic!("{outcome:?}") };
     assert_eq!(unknown.reason, UnknownReason::NotCancelled);
     let (check, id) = (unknown.what_to_check(), unknown.id.clone().unwrap());

@@ -163,7 +163,7 @@ async fn room_is_learned_from_refusals_and_tried_again() {
             let orchestrator = Orchestrator::new(fleet.clone());
             tokio::spawn(async move {
                 let key = StepKey::new("run", number.to_string());
-                orchestrator.run(&key, statement(), None).await.unwrap()
+                orchestrator.run(&key, statement()).await.unwrap()
             })
         })
         .collect();
@@ -185,7 +185,7 @@ async fn a_queue_of_hours_makes_no_statement_unknown() {
     let service = limited(3_600, 2, 500);
     let orchestrator = Orchestrator::new(Fleet::new(service.clone()));
     let keys: Vec<_> = (0..30).map(|number| StepKey::new("run", number.to_string())).collect();
-    let outcomes = join_all(keys.iter().map(|key| orchestrator.run(key, statement(), None))).await;
+    let outcomes = join_all(keys.iter().map(|key| orchestrator.run(key, statement()))).await;
     assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|outcome| outcome.is_finished())));
     assert_eq!(service.effects().len(), 30);
 }
@@ -222,7 +222,7 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
     let orchestrator = Orchestrator::new(fleet.clone());
     let key = StepKey::new("run", "step");
     let run = async {
-        let outcome = orchestrator.run(&key, statement(), None).await.unwrap();
+        let outcome = orchestrator.run(&key, statement()).await.unwrap();
         assert!(outcome.is_finished() && outcome.effort.faults.is_empty(), "{outcome:?}");
         assert_eq!(outcome.effort.submits, 1);
     };

@@ -65,11 +65,11 @@ async fn a_scope_distinguishes_equal_keys_of_executors_without_a_target() {
     for scope in ["a", "b", "b"] {
         let orchestrator = Orchestrator::new(service.clone()).with_scope(scope);
         let key = StepKey::new("r", "s");
-        assert!(orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap().is_finished());
+        assert!(orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap().is_finished());
     }
     assert_eq!(service.effects().len(), 2);
     let nameless = Orchestrator::new(service).with_scope("");
-    let error = nameless.run(&StepKey::new("r", "s"), Statement::sql("SELECT 1"), None).await.unwrap_err();
+    let error = nameless.run(&StepKey::new("r", "s"), Statement::sql("SELECT 1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
@@ -149,7 +149,7 @@ async fn a_statement_in_another_database_is_an_error_of_its_own_kind() {
         let prod = OneToken { inner: inner.clone().with_target(Target::cluster("dwh", "prod")), is_silent };
         let orchestrator = Orchestrator::new(prod);
         let key = StepKey::new("r", "s");
-        let error = orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap_err();
+        let error = orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::IdentityConflict);
         assert!(error.to_string().contains("cluster/dwh/dev and not in cluster/dwh/prod"), "{error}");
         assert!(error.to_string().contains("with_scope"), "{error}");
@@ -168,6 +168,6 @@ async fn a_listing_by_name_leaves_out_statements_that_are_older_than_the_intent(
     journal.append(Record { at: intended_at, key: key.clone(), event }).await.unwrap();
     let clock = redshift_orchestrator::TokioClock::starting_at(intended_at + Duration::from_hours(9));
     let orchestrator = Orchestrator::new(inner).with_journal(journal).with_clock(clock);
-    let outcome = orchestrator.run(&key, Statement::sql("CALL load()"), None).await.unwrap();
+    let outcome = orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
     assert_eq!(outcome.result.as_str(), "unknown");
 }

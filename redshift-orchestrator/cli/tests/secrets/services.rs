@@ -62,7 +62,7 @@ async fn run_and_search(what: &str, executor: impl StatementExecutor + 'static) 
     let statement = Statement::sql(SQL)
         .with_parameter("pin", PIN)
         .with_target(Target::cluster("c", "d").with_secret(ARN));
-    let outcome: Outcome = orchestrator.run(&StepKey::new("r2", "s"), statement, None).await.unwrap();
+    let outcome: Outcome = orchestrator.run(&StepKey::new("r2", "s"), statement).await.unwrap();
     search(what, format!("{outcome:?} {}", outcome.result));
     assert_eq!(
         outcome.description.unwrap().error.as_deref(),

@@ -44,7 +44,7 @@ async fn a_statement_of_four_hours_takes_a_question_every_30_seconds() {
     let orchestrator = Orchestrator::new(executor(LocalExecutor::scripted(script)));
     let begin = Instant::now();
     let outcome =
-        orchestrator.run(&StepKey::new("night", "load"), Statement::sql("CALL load()"), None).await.unwrap();
+        orchestrator.run(&StepKey::new("night", "load"), Statement::sql("CALL load()")).await.unwrap();
     assert!(matches!(outcome.result, Conclusion::Finished), "{outcome:?}");
     assert_eq!(begin.elapsed().as_secs(), takes.as_secs());
     assert_eq!((outcome.effort.submits, outcome.effort.describes), (1, 480));

@@ -44,7 +44,7 @@ async fn after_death(
     let (dying, dead) = Dying::at(journal(directory.path()), death, after);
     let orchestrator = Orchestrator::new(service.executor()).with_journal(dying).with_clock(clock.clone());
     tokio::select! {
-        _ = orchestrator.run(&key, statement.clone(), None) => panic!("it did not die"),
+        _ = orchestrator.run(&key, statement.clone()) => panic!("it did not die"),
         () = dead.notified() => {}
     }
     if death > 0 {
@@ -60,7 +60,7 @@ async fn after_death(
     let service = start().await;
     let journal = FileJournal::open(directory.path().join("next")).unwrap();
     let orchestrator = Orchestrator::new(service.executor()).with_journal(journal).with_clock(clock.clone());
-    let outcome = orchestrator.run(&key, statement, None).await.unwrap();
+    let outcome = orchestrator.run(&key, statement).await.unwrap();
     (found(&outcome), database.effects("step").await)
 }
 

@@ -84,8 +84,8 @@ async fn reconcile(journal: ObjectStoreJournal) {
     for step in ["a", "b"] {
         let key = StepKey::new("r", step);
         let statement = Statement::sql(format!("CALL {step}()"));
-        let first = orchestrator.run(&key, statement.clone(), None).await;
-        let second = orchestrator.run(&key, statement, None).await;
+        let first = orchestrator.run(&key, statement.clone()).await;
+        let second = orchestrator.run(&key, statement).await;
         if let (Ok(first), Ok(second)) = (first, second) {
             assert_eq!(first.result.to_string(), second.result.to_string());
         }
