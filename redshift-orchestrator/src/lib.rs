@@ -122,7 +122,7 @@ pub use data_api::DataApiExecutor;
 pub use identity::{Part, StepKey};
 pub use messages::{Message, Messages, SystemMessages};
 pub use observer::{Observer, Progressed};
-pub use orchestrator::{AttemptOptions, Conclusion, Orchestrator, Origin, Outcome, Overrun, Unknown, UnknownReason};
+pub use orchestrator::{AttemptOptions, Conclusion, Orchestrator, Origin, Outcome, Unknown, UnknownReason};
 pub use pipeline::{Pipeline, Report, Run};
 #[cfg(any(test, feature = "mock"))]
 pub use service::MockStatementExecutor;

@@ -105,7 +105,7 @@ async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Duration) 
         },
     };
     let strategy = LongPoll::default();
-    let wait = Wait::new(executor, &id, &strategy).with_limit(Duration::ZERO).with_grace(grace);
+    let wait = Wait::new(executor, &id, &strategy).with_timeout(Duration::ZERO).with_grace(grace);
     Ok(match wait.until_ended(&mut Effort::default()).await {
         Ending::Ended(description) => Fate::EndedBefore(description),
         Ending::TimedOut { cancellation, .. } => match cancellation {

@@ -14,7 +14,7 @@ use super::{
     turns::Turn,
 };
 use crate::{
-    ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome, Overrun,
+    ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome,
     Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::age,
     identity::{is_before, short_digest},
@@ -32,7 +32,7 @@ pub(super) struct Call<'a> {
     orchestrator: &'a Orchestrator,
     key: &'a StepKey,
     statement: Arc<Statement>,
-    pub(super) limit: Duration,
+    pub(super) timeout: Duration,
     /// Held until the journal contains the statement's id, or records that there is none.
     pub(super) turn: Option<Box<Turn>>,
     started: Instant,
@@ -58,14 +58,14 @@ impl<'a> Call<'a> {
         orchestrator: &'a Orchestrator,
         key: &'a StepKey,
         statement: Statement,
-        limit: Duration,
+        timeout: Duration,
     ) -> Self {
         let effort = Effort::default();
         Self {
             orchestrator,
             key,
             statement: Arc::new(statement),
-            limit,
+            timeout,
             turn: None,
             started: Instant::now(),
             effort,
@@ -91,7 +91,7 @@ impl<'a> Call<'a> {
                 Err(error.with_context("step", self.key))
             }
             Ok(Submission::Unproved(error)) => {
-                Box::pin(self.look_up(entry, UnknownReason::NoAnswer, Some(error))).await
+                Box::pin(self.look_up(entry, UnknownReason::NoResponse, Some(error))).await
             }
         }
     }
@@ -106,7 +106,7 @@ impl<'a> Call<'a> {
             return match self.submit(&entry, true).await? {
                 Submission::Accepted(id) => self.accepted(entry, id, Origin::Reattached).await,
                 Submission::Refused(error) | Submission::Unproved(error) => {
-                    self.look_up(entry, UnknownReason::NoAnswer, Some(error)).await
+                    self.look_up(entry, UnknownReason::NoResponse, Some(error)).await
                 }
             };
         }
@@ -150,7 +150,7 @@ impl<'a> Call<'a> {
             // took effect.
             let retry_timeout = match may_have_taken_effect {
                 true => orchestrator.retry_timeout,
-                false => orchestrator.retry_timeout.min(self.limit),
+                false => orchestrator.retry_timeout.min(self.timeout),
             };
             let again = error.kind().is_transient()
                 && begun.elapsed() + pause < retry_timeout
@@ -247,7 +247,7 @@ impl<'a> Call<'a> {
     /// Waits for the statement of the entry.
     async fn wait(&mut self, entry: Box<Entry>, origin: Origin) -> Result<Outcome> {
         let Some(id) = entry.id.clone() else {
-            return self.unknown(entry, UnknownReason::NotTold, None).await;
+            return self.unknown(entry, UnknownReason::AccessDenied, None).await;
         };
         self.turn = None;
         let (orchestrator, key) = (self.orchestrator, self.key);
@@ -281,7 +281,7 @@ impl<'a> Call<'a> {
         };
         let mut wait = Wait::new(&*orchestrator.executor, &id, &*orchestrator.strategy)
             .with_backoff(orchestrator.backoff)
-            .with_limit(self.limit)
+            .with_timeout(self.timeout)
             .with_expected(orchestrator.durations.expected(&key.step))
             .with_watch(&watch)
             .with_expired_credentials_limit(orchestrator.retry_timeout)
@@ -305,36 +305,27 @@ impl<'a> Call<'a> {
             on_drop.id = None;
             ending
         };
-        let (description, overrun) = match last_seen(ending) {
-            Ok(seen) => seen,
-            Err((_, error, _)) if error.kind() == ErrorKind::IdentityConflict => {
+        let (description, is_timed_out) = match last_seen(ending) {
+            LastSeen::Ended { description, is_timed_out } => (description, is_timed_out),
+            LastSeen::CancelPending(description) => {
+                let result = Conclusion::TimedOut { timeout: self.timeout, cancel_pending: true };
+                return Ok(self.outcome(entry.name, Some(id), result, Some(*description), origin));
+            }
+            LastSeen::Unknown(_, error) if error.kind() == ErrorKind::IdentityConflict => {
                 return Err(self.foreign(error).await?);
             }
-            Err((reason, error, overrun)) => {
-                let mut outcome = self.unknown(entry, reason, Some(error)).await?;
-                outcome.overrun = overrun;
-                return Ok(outcome);
-            }
+            LastSeen::Unknown(reason, error) => return self.unknown(entry, reason, Some(error)).await,
         };
-        if overrun == Some(Overrun::CancelPending) {
-            let result = Conclusion::TimedOut { limit: self.limit };
-            let mut outcome = self.outcome(entry.name, Some(id), result, Some(*description), origin);
-            outcome.overrun = overrun;
-            return Ok(outcome);
-        }
         if description.status == Status::Finished {
             orchestrator.durations.add(&key.step, description.duration.unwrap_or_else(|| waiting.elapsed()));
         }
         let mut ended = Ended::told(&description, |said| self.tell(&said));
-        ended.timed_out =
-            overrun == Some(Overrun::Cancelled) || (entry.overdue && is_cancelled(&description));
-        let result = conclude(&ended, self.limit);
+        ended.timed_out = is_timed_out || (entry.overdue && is_cancelled(&description));
+        let result = conclude(&ended, self.timeout);
         self.record(Event::Ended(ended))
             .await
             .map_err(|error| error.with_submitted(&id).with_context("status", &description.status))?;
-        let mut outcome = self.outcome(entry.name, Some(id), result, Some(*description), origin);
-        outcome.overrun = outcome.overrun.or(overrun);
-        Ok(outcome)
+        Ok(self.outcome(entry.name, Some(id), result, Some(*description), origin))
     }
 
     /// Returns a function that reports messages of the statement. It can outlive this call.
@@ -383,14 +374,12 @@ impl<'a> Call<'a> {
         description: Option<Description>,
         origin: Origin,
     ) -> Outcome {
-        let overrun = matches!(result, Conclusion::TimedOut { .. }).then_some(Overrun::Cancelled);
         Outcome {
             key: self.key.clone(),
             name,
             id,
             result,
             description,
-            overrun,
             effort: std::mem::take(&mut self.effort),
             submitted_after: self.submitted,
             elapsed: self.started.elapsed(),
@@ -428,24 +417,29 @@ fn salt(token: &ClientToken) -> u64 {
     u64::from_str_radix(short_digest(token), 16).unwrap_or(0)
 }
 
-/// The last description of the statement, or the reason why its ending is unknown; and the overrun if the
-/// timeout expired.
-type LastSeen =
-    std::result::Result<(Box<Description>, Option<Overrun>), (UnknownReason, Error, Option<Overrun>)>;
+/// Result of a wait.
+enum LastSeen {
+    /// The last description of a statement that has ended, and `true` if its timeout ended it.
+    Ended { description: Box<Description>, is_timed_out: bool },
+    /// The last description of a cancelled statement that has not ended.
+    CancelPending(Box<Description>),
+    /// The reason why the ending is unknown.
+    Unknown(UnknownReason, Error),
+}
 
 fn last_seen(ending: Ending) -> LastSeen {
-    let unknown = |error: Error, otherwise, overrun| Err((lost(&error).unwrap_or(otherwise), error, overrun));
+    let ended =
+        |description, is_timed_out| LastSeen::Ended { description: Box::new(description), is_timed_out };
+    let unknown = |error: Error, otherwise| LastSeen::Unknown(lost(&error).unwrap_or(otherwise), error);
     match ending {
-        Ending::Ended(description) => Ok((Box::new(description), None)),
+        Ending::Ended(description) => ended(description, false),
         Ending::TimedOut { cancellation, .. } => match cancellation {
-            Cancellation::Cancelled(description) => Ok((Box::new(description), Some(Overrun::Cancelled))),
-            Cancellation::EndedBefore(description) => Ok((Box::new(description), Some(Overrun::EndedBefore))),
-            Cancellation::Pending(description) => Ok((Box::new(description), Some(Overrun::CancelPending))),
-            Cancellation::NotCancelled(error) => {
-                unknown(error, UnknownReason::NotCancelled, Some(Overrun::NotCancelled))
-            }
+            Cancellation::Cancelled(description) => ended(description, true),
+            Cancellation::EndedBefore(description) => ended(description, false),
+            Cancellation::Pending(description) => LastSeen::CancelPending(Box::new(description)),
+            Cancellation::NotCancelled(error) => unknown(error, UnknownReason::NotCancelled),
         },
-        Ending::Lost(error) => unknown(error, UnknownReason::NotTold, None),
+        Ending::Lost(error) => unknown(error, UnknownReason::AccessDenied),
     }
 }
 
@@ -493,10 +487,10 @@ impl Ended {
     }
 }
 
-fn conclude(ended: &Ended, limit: Duration) -> Conclusion {
+fn conclude(ended: &Ended, timeout: Duration) -> Conclusion {
     match ended.status {
         Status::Finished => Conclusion::Finished,
-        _ if ended.timed_out => Conclusion::TimedOut { limit },
+        _ if ended.timed_out => Conclusion::TimedOut { timeout, cancel_pending: false },
         Status::Aborted => Conclusion::Aborted,
         _ => {
             let said = ended.error.as_deref().unwrap_or_default();
@@ -509,7 +503,7 @@ fn conclude(ended: &Ended, limit: Duration) -> Conclusion {
 }
 
 /// Returns the conclusion and the description recorded in a journal.
-pub(super) fn recorded(entry: &Entry, ended: &Ended, limit: Duration) -> (Conclusion, Option<Description>) {
+pub(super) fn recorded(entry: &Entry, ended: &Ended, timeout: Duration) -> (Conclusion, Option<Description>) {
     let description = entry.id.clone().map(|id| {
         let mut description = Description::new(id, ended.status.clone());
         description.error.clone_from(&ended.error);
@@ -518,7 +512,7 @@ pub(super) fn recorded(entry: &Entry, ended: &Ended, limit: Duration) -> (Conclu
         description.has_result_set = ended.has_result_set;
         description
     });
-    (conclude(ended, limit), description)
+    (conclude(ended, timeout), description)
 }
 
 /// Returns the error text of a statement and its kind. If a batch has no error text, it is the first one of

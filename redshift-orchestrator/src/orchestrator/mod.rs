@@ -27,7 +27,7 @@ use turns::Turns;
 pub(crate) use divide::{is_done, is_finished};
 pub use options::AttemptOptions;
 pub(crate) use outcome::what_to_check;
-pub use outcome::{Conclusion, Origin, Outcome, Overrun, Unknown, UnknownReason};
+pub use outcome::{Conclusion, Origin, Outcome, Unknown, UnknownReason};
 pub(crate) use parts::LastPart;
 
 /// Runs each statement at most once per [`StepKey`], waits for it, and returns an outcome in every case.
@@ -193,7 +193,7 @@ impl Orchestrator {
     /// and at least 15 minutes, because it ends only when it has been rolled back ([`Wait::with_grace`]).
     ///
     /// A statement that has not ended by then is [timed out](Conclusion::TimedOut) with
-    /// [`Overrun::CancelPending`](crate::Overrun::CancelPending).
+    /// `cancel_pending`.
     #[must_use]
     pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
         self.cancel_grace = Some(grace);
@@ -298,7 +298,7 @@ impl Orchestrator {
                     Box::pin(call.begin(token, name)).await
                 }
                 Standing::Ended(ended) => {
-                    let (result, description) = recorded(&entry, ended, call.limit);
+                    let (result, description) = recorded(&entry, ended, call.timeout);
                     Ok(call.outcome(entry.name, entry.id, result, description, Origin::Journal))
                 }
                 Standing::Settled(found) => {

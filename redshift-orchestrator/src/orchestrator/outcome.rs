@@ -20,8 +20,6 @@ pub struct Outcome {
     pub result: Conclusion,
     /// The service's last description. If it comes from a journal, it holds only what the journal records.
     pub description: Option<Description>,
-    /// Result of the cancellation; `None` if the statement ended in time, or if a journal does not record it.
-    pub overrun: Option<Overrun>,
     /// Requests sent by this call.
     pub effort: Effort,
     /// Time from the beginning of this call until the service accepted the statement; `None` if this call did
@@ -48,31 +46,17 @@ pub enum Conclusion {
     },
     /// The statement was cancelled by another client or by the service.
     Aborted,
-    /// The timeout expired, and the cancellation was accepted. [`Outcome::overrun`] says whether the
-    /// statement has ended.
+    /// The timeout expired, and the cancellation was accepted.
     TimedOut {
         /// The timeout.
-        limit: Duration,
+        timeout: Duration,
+        /// `true` if the statement had not ended within the [grace
+        /// time](crate::Orchestrator::with_cancel_grace). The attempt then stays open in the journal, and is
+        /// not retried before it has ended.
+        cancel_pending: bool,
     },
     /// The outcome cannot be proved. The statement is never submitted again automatically.
     Unknown(Box<Unknown>),
-}
-
-/// What happened to a statement whose timeout expired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Overrun {
-    /// The statement was cancelled; the outcome is [`Conclusion::TimedOut`].
-    Cancelled,
-    /// The statement ended just before the cancellation; the outcome says how.
-    EndedBefore,
-    /// The service accepted the cancellation, but the statement had not ended within the [grace
-    /// time](crate::Orchestrator::with_cancel_grace); the outcome is [`Conclusion::TimedOut`]. The attempt
-    /// stays open in the journal, and is not retried before it has ended.
-    CancelPending,
-    /// The statement could not be cancelled and may still be running; the outcome is [`Conclusion::Unknown`]
-    /// with [`UnknownReason::NotCancelled`].
-    NotCancelled,
 }
 
 /// How a call obtained an outcome.
@@ -117,9 +101,9 @@ pub enum UnknownReason {
     /// The submit may have taken effect, and more than 24 hours have passed since.
     TooLate,
     /// The submit may have taken effect, and the service did not respond successfully in time.
-    NoAnswer,
+    NoResponse,
     /// The service denies access to the statement.
-    NotTold,
+    AccessDenied,
     /// The timeout expired, and the statement could not be cancelled.
     NotCancelled,
     /// The step's SQL or parameters differ from those of the open intent, which no listing contains.
@@ -134,8 +118,8 @@ impl UnknownReason {
             Self::IdNotKnown => "the service does not know its id",
             Self::NotListed => "its submit was more than 8 hours ago and no listing shows it",
             Self::TooLate => "its submit was more than 24 hours ago",
-            Self::NoAnswer => "its submit got no response",
-            Self::NotTold => "the service denies access to it",
+            Self::NoResponse => "its submit got no response",
+            Self::AccessDenied => "the service denies access to it",
             Self::NotCancelled => "its timeout expired and it could not be cancelled",
             Self::Redefined => "its step was redefined before its submit was confirmed",
         }
@@ -222,7 +206,7 @@ impl Outcome {
     /// Returns `true` if the statement may still be running: its outcome is unknown, or its cancellation has
     /// not taken effect yet.
     pub fn may_still_run(&self) -> bool {
-        matches!(self.result, Conclusion::Unknown(_)) || self.overrun == Some(Overrun::CancelPending)
+        matches!(self.result, Conclusion::Unknown(_) | Conclusion::TimedOut { cancel_pending: true, .. })
     }
 }
 
@@ -251,7 +235,12 @@ impl fmt::Display for Conclusion {
             Self::Finished => f.write_str("finished"),
             Self::Failed { kind, error } => write!(f, "failed ({kind}): {error}"),
             Self::Aborted => f.write_str("aborted"),
-            Self::TimedOut { limit } => write!(f, "timed out after {} and was cancelled", human(*limit)),
+            Self::TimedOut { timeout, cancel_pending: false } => {
+                write!(f, "timed out after {} and was cancelled", human(*timeout))
+            }
+            Self::TimedOut { timeout, cancel_pending: true } => {
+                write!(f, "timed out after {} and was cancelled, but has not ended yet", human(*timeout))
+            }
             Self::Unknown(unknown) => write!(f, "unknown: {unknown}"),
         }
     }

@@ -27,14 +27,14 @@ pub(super) struct StepAttempts<'a> {
 }
 
 /// Result of an attempt.
-struct Ending {
+struct AttemptResult {
     status: StepStatus,
     /// Kinds of its failures. A retry is made only if it lists all of them. There are several only for an
     /// attempt with parts.
     failures: Vec<FailureKind>,
 }
 
-impl Ending {
+impl AttemptResult {
     fn of(status: StepStatus) -> Self {
         Self { status, failures: Vec::new() }
     }
@@ -45,7 +45,7 @@ impl StepAttempts<'_> {
         let mut reports = Vec::new();
         let most = self.step.retry.as_ref().map_or(1, |retry| retry.attempts);
         for tried in 1.. {
-            let Ending { status, failures } = self.attempt(&mut reports).await;
+            let AttemptResult { status, failures } = self.attempt(&mut reports).await;
             let retry = self.step.retry.as_ref().filter(|_| tried < most && !self.stop.is_asked());
             let (Some(failure), Some(retry)) = (failures.first(), retry) else {
                 return status.of(self.step, reports);
@@ -68,15 +68,15 @@ impl StepAttempts<'_> {
     }
 
     /// Runs one attempt, and reports its statements.
-    async fn attempt(&self, reports: &mut Vec<AttemptReport>) -> Ending {
-        let (mut ending, mut started) = (Ending::of(StepStatus::Finished), self.begun.elapsed());
+    async fn attempt(&self, reports: &mut Vec<AttemptReport>) -> AttemptResult {
+        let (mut ending, mut started) = (AttemptResult::of(StepStatus::Finished), self.begun.elapsed());
         let ended = |key: &StepKey, result: Result<Outcome>| {
             let (status, failure) = judge(&result);
             let now = self.begun.elapsed();
             let report = AttemptReport::new(key, std::mem::replace(&mut started, now), now, result);
             if report.may_still_run {
                 // A retry would run concurrently with it.
-                ending = Ending::of(status);
+                ending = AttemptResult::of(status);
             } else if status != StepStatus::Finished {
                 ending.status = status;
                 ending.failures.extend(failure);
@@ -106,7 +106,7 @@ impl StepAttempts<'_> {
                 let (refused, now) = (Err(error), self.begun.elapsed());
                 let (status, failure) = judge(&refused);
                 reports.push(AttemptReport::new(&self.key, now, now, refused));
-                return Ending { status, failures: failure.into_iter().collect() };
+                return AttemptResult { status, failures: failure.into_iter().collect() };
             }
         }
         ending

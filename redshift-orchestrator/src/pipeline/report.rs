@@ -212,13 +212,13 @@ impl AttemptReport {
             Conclusion::Aborted => {
                 self.error = Some("cancelled by another client or by the service".to_owned())
             }
-            Conclusion::TimedOut { limit } => {
-                let limit = human(limit);
+            Conclusion::TimedOut { timeout, .. } => {
+                let timeout = human(timeout);
                 self.error = Some(match self.may_still_run {
                     true => format!(
-                        "cancelled after {limit}, but still running in the database; `resume` waits for its end"
+                        "cancelled after {timeout}, but still running in the database; `resume` waits for its end"
                     ),
-                    false => format!("cancelled after {limit}"),
+                    false => format!("cancelled after {timeout}"),
                 });
             }
             Conclusion::Unknown(unknown) => {

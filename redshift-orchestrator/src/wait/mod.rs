@@ -58,7 +58,7 @@ pub enum Ending {
     /// The timeout expired first.
     TimedOut {
         /// The timeout.
-        limit: Duration,
+        timeout: Duration,
         /// Result of the cancellation.
         cancellation: Cancellation,
     },
@@ -145,7 +145,7 @@ pub struct Wait<'a> {
     started: Instant,
     /// Time between the submit and the start of the wait.
     age: Option<Duration>,
-    limit: Option<Duration>,
+    timeout: Option<Duration>,
     grace: Option<Duration>,
     expired_credentials_limit: Duration,
     expected: Option<Duration>,
@@ -181,7 +181,7 @@ impl<'a> Wait<'a> {
             backoff: Backoff::default(),
             started: Instant::now(),
             age: None,
-            limit: None,
+            timeout: None,
             grace: None,
             expired_credentials_limit: EXPIRED_CREDENTIALS_LIMIT,
             expected: None,
@@ -200,8 +200,8 @@ impl<'a> Wait<'a> {
 
     /// Sets the timeout, counted from the submit, after which the statement is cancelled.
     #[must_use]
-    pub fn with_limit(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -274,7 +274,7 @@ impl<'a> Wait<'a> {
     pub fn until_ended(self, effort: &mut Effort) -> impl Future<Output = Ending> {
         let mut state = self.state(effort);
         let deadline =
-            self.limit.map(|limit| self.started + limit.saturating_sub(self.age.unwrap_or_default()));
+            self.timeout.map(|timeout| self.started + timeout.saturating_sub(self.age.unwrap_or_default()));
         async move {
             match self.poll_until(deadline, self.age.is_some(), &mut state).await {
                 Polled::Ended(description) => Ending::Ended(*description),
@@ -282,7 +282,7 @@ impl<'a> Wait<'a> {
                 Polled::OutOfTime(_) => {
                     (self.before_cancel)().await;
                     Ending::TimedOut {
-                        limit: self.limit.unwrap_or_default(),
+                        timeout: self.timeout.unwrap_or_default(),
                         // Only few waits reach this branch; the box keeps its state out of the future of all
                         // others.
                         cancellation: Box::pin(self.cancel_now(&mut state)).await,

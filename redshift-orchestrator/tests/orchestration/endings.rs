@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
     AttemptOptions, Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
-    Overrun, PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter,
-    StatementId, StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
+    PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
+    StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     journal::{
         ActiveRun, Claim, Entry, Event, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage,
         RunRecord, Settlement, Standing,
@@ -25,6 +25,10 @@ use crate::{
     dying::Dying,
     support::{Told, now},
 };
+
+fn timed_out(timeout: Duration) -> Conclusion {
+    Conclusion::TimedOut { timeout, cancel_pending: false }
+}
 
 fn within(timeout: Duration) -> AttemptOptions {
     AttemptOptions::default().with_timeout(timeout)
@@ -277,7 +281,7 @@ async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_l
     let outcome =
         world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
     let Conclusion::Unknown(unknown) = &outcome.result else { panic!("{outcome:?}") };
-    assert_eq!(unknown.reason, UnknownReason::NoAnswer);
+    assert_eq!(unknown.reason, UnknownReason::NoResponse);
     insta::assert_snapshot!(format!("{}\n{}", outcome.result, unknown.what_to_check()));
     // The service responds again, and the token is still valid: the next process resolves the statement.
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
@@ -341,14 +345,13 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(hours(2.0))));
     let limit = Duration::from_secs(90);
     let outcome = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!(outcome.result, Conclusion::TimedOut { limit });
-    assert_eq!(outcome.overrun, Some(Overrun::Cancelled));
+    assert_eq!(outcome.result, timed_out(limit));
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
     sleep(hours(3.0)).await;
     assert_eq!(world.effects(), 0);
     // The journal contains the same.
     let again = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!((again.result, again.origin), (Conclusion::TimedOut { limit }, Origin::Journal));
+    assert_eq!((again.result, again.origin), (timed_out(limit), Origin::Journal));
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,12 +362,12 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
     let slow = Faulty::new(world.service.clone(), slow);
     let outcome =
         world.over(slow).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
-    assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, None));
+    assert_eq!((&outcome.result, outcome.effort.cancels), (&Conclusion::Finished, 0));
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
     let late = LateCancel(world.service.clone());
     let outcome =
         world.over(late).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
-    assert_eq!((&outcome.result, outcome.overrun), (&Conclusion::Finished, Some(Overrun::EndedBefore)));
+    assert_eq!((&outcome.result, outcome.effort.cancels), (&Conclusion::Finished, 1));
     assert_eq!(world.effects(), 1);
 }
 
@@ -393,8 +396,8 @@ async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
     let world = World::new(Script::new());
     let limit = minutes(2);
     let outcome = world.polling(rolling_back(10)).run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!(outcome.result, Conclusion::TimedOut { limit });
-    assert_eq!((outcome.overrun, outcome.failure()), (Some(Overrun::Cancelled), Some(FailureKind::TimedOut)));
+    assert_eq!(outcome.result, timed_out(limit));
+    assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
     assert!(!outcome.may_still_run());
 }
 
@@ -404,19 +407,17 @@ async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
     let limit = minutes(2);
     let slow = world.polling(rolling_back(10)).with_cancel_grace(minutes(5));
     let outcome = slow.run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!(outcome.result, Conclusion::TimedOut { limit });
-    assert_eq!(outcome.overrun, Some(Overrun::CancelPending));
+    assert_eq!(outcome.result, Conclusion::TimedOut { timeout: limit, cancel_pending: true });
     assert!(outcome.may_still_run());
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
     assert_eq!((entry.standing, entry.overdue), (Standing::Open, true));
     // The next process finds it aborted: it timed out, and no other statement is submitted.
     let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
     let outcome = ended.run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!((&outcome.result, outcome.origin), (&Conclusion::TimedOut { limit }, Origin::Reattached));
-    assert_eq!(outcome.overrun, Some(Overrun::Cancelled));
+    assert_eq!((&outcome.result, outcome.origin), (&timed_out(limit), Origin::Reattached));
     let outcome =
         world.over(world.service.clone()).run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!((outcome.result, outcome.origin), (Conclusion::TimedOut { limit }, Origin::Journal));
+    assert_eq!((outcome.result, outcome.origin), (timed_out(limit), Origin::Journal));
 }
 
 #[tokio::test(start_paused = true)]
@@ -525,10 +526,7 @@ async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
     let throttled = Faulty::new(world.service.clone(), throttled);
     let limit = Duration::from_secs(60);
     let outcome = world.over(throttled).run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!(
-        (unknown(&outcome), outcome.overrun),
-        (Some(UnknownReason::NotCancelled), Some(Overrun::NotCancelled))
-    );
+    assert_eq!(unknown(&outcome), Some(UnknownReason::NotCancelled));
     sleep(hours(2.0)).await;
     let outcome = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!((outcome.result, world.effects()), (Conclusion::Finished, 1));

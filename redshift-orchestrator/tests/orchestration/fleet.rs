@@ -389,7 +389,7 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
     let others = join_all((0..100).map(|_| fleet.describe(&id, None)));
     let strategy = LongPoll::default();
     let mut effort = Effort::default();
-    let wait = Wait::new(&fleet, &id, &strategy).with_limit(secs(20)).until_ended(&mut effort);
+    let wait = Wait::new(&fleet, &id, &strategy).with_timeout(secs(20)).until_ended(&mut effort);
     let begun = Instant::now();
     let (_, ending) = tokio::join!(others, wait);
     assert!(matches!(ending, Ending::TimedOut { .. }), "{ending:?}");

@@ -118,7 +118,7 @@ async fn jitter_stays_within_its_share_and_repeats_itself() {
 async fn limited(told: &Told) -> (Ending, Effort) {
     let mut effort = Effort::default();
     let ending = Wait::new(told, &StatementId::new("told"), &LongPoll::default())
-        .with_limit(secs(60.0))
+        .with_timeout(secs(60.0))
         .with_grace(secs(20.0))
         .with_backoff(Backoff::new(secs(1.0)))
         .until_ended(&mut effort)
@@ -135,7 +135,7 @@ async fn a_statement_whose_time_is_over_is_cancelled() {
     let told = Told::new([held(), held(), now(Status::Aborted)], [now(true)]);
     let (ending, effort) = limited(&told).await;
     assert!(
-        matches!(&ending, Ending::TimedOut { limit, cancellation: Cancellation::Cancelled(_) } if *limit == secs(60.0)),
+        matches!(&ending, Ending::TimedOut { timeout, cancellation: Cancellation::Cancelled(_) } if *timeout == secs(60.0)),
         "{ending:?}"
     );
     assert_eq!(
@@ -244,7 +244,7 @@ async fn a_statement_that_cannot_be_cancelled_is_said_to_run_on() {
 async fn limited_to(limit: f64, told: &Told) -> (Ending, f64) {
     let begun = tokio::time::Instant::now();
     let ending = Wait::new(told, &StatementId::new("told"), &Fixed::new(secs(60.0)))
-        .with_limit(secs(limit))
+        .with_timeout(secs(limit))
         .until_ended(&mut Effort::default())
         .await;
     (ending, begun.elapsed().as_secs_f64())
@@ -360,13 +360,13 @@ async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
     let id = StatementId::new("told");
     let strategy = Fixed::new(secs(10.0));
     // The statement finished long after its timeout; it is not cancelled.
-    let wait = Wait::new(&told, &id, &strategy).with_limit(secs(60.0)).attached_after(secs(7_200.0));
+    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(7_200.0));
     let ending = wait.until_ended(&mut Effort::default()).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
     assert_eq!(told.asked(), [Asked::Describe(0.0, 0)]);
 
     let told = Told::new([now(Status::Started), now(Status::Started), now(Status::Aborted)], [now(true)]);
-    let wait = Wait::new(&told, &id, &strategy).with_limit(secs(60.0)).attached_after(secs(45.0));
+    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(45.0));
     let ending = wait.until_ended(&mut Effort::default()).await;
     assert!(matches!(ending, Ending::TimedOut { .. }), "{ending:?}");
     assert_eq!(
@@ -381,13 +381,13 @@ async fn the_last_second_before_a_deadline_is_not_a_busy_loop() {
     let told = Told::new([after(30.0, Status::Started), now(Status::Started)], [now(true)]);
     let id = StatementId::new("told");
     let strategy = LongPoll::default();
-    let wait = Wait::new(&told, &id, &strategy).with_limit(secs(30.5)).with_grace(secs(5.0));
+    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(30.5)).with_grace(secs(5.0));
     let _ = wait.until_ended(&mut Effort::default()).await;
     assert!(told.asked().len() < 20, "{:?}", told.asked());
     // A strategy without pauses does not spin either.
     let told = Told::new([now(Status::Started)], [now(true)]);
     let strategy = Fixed::new(Duration::ZERO);
-    let wait = Wait::new(&told, &id, &strategy).with_limit(secs(1.0)).with_grace(secs(0.1));
+    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(1.0)).with_grace(secs(0.1));
     let _ = wait.until_ended(&mut Effort::default()).await;
     assert!(told.asked().len() <= 115, "{}", told.asked().len());
 }

@@ -133,7 +133,7 @@ impl Evidence {
         let least = if is(UnknownReason::NotCancelled) {
             // It needs a fault, and no time.
             if self.faults > 0 { Duration::ZERO } else { Duration::MAX }
-        } else if is(UnknownReason::NoAnswer) {
+        } else if is(UnknownReason::NoResponse) {
             PATIENCE
         } else if is(UnknownReason::NotListed) {
             TOKENS_FADE
@@ -145,13 +145,13 @@ impl Evidence {
         if age < least || self.died + self.faults == 0 {
             return unjustified("too early");
         }
-        if !is(UnknownReason::NoAnswer) && !is(UnknownReason::NotListed) {
+        if !is(UnknownReason::NoResponse) && !is(UnknownReason::NotListed) {
             return Ok(());
         }
         if note.is_queued {
             return unjustified("and its submit is in a queue");
         }
-        if is(UnknownReason::NoAnswer) && !note.is_sent && age < TOKENS_FADE {
+        if is(UnknownReason::NoResponse) && !note.is_sent && age < TOKENS_FADE {
             return unjustified("and its submit was not sent");
         }
         let name = entry.map(|entry| entry.name.as_str()).unwrap_or_default();
