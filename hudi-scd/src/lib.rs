@@ -77,6 +77,15 @@
 //! - A reader sees the last completed commit. The next writer first undoes the remains of an unfinished
 //!   write.
 //! - Any [`object_store::ObjectStore`] works: memory, a local folder, S3 and others.
+//!
+//! # Versions
+//!
+//! The public signatures contain types of `arrow` (59) and `object_store` (0.13), which release incompatible
+//! versions often, and of `jiff` (0.2). An update of one of them to an incompatible version is not a breaking
+//! change of this crate. The three are re-exported; use the re-export, and your version always matches. The
+//! same exception holds for `datafusion` (55), with the feature of this name.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod base_file;
 mod cancellation;
@@ -102,6 +111,9 @@ mod validate;
 mod view;
 mod write;
 
+pub use ::arrow;
+pub use ::jiff;
+pub use ::object_store;
 pub use cancellation::Cancellation;
 pub use hudi_format::{
     Error, ErrorKind, Result, bloom,

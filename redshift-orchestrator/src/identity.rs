@@ -152,6 +152,7 @@ pub(crate) fn short_digest(token: &ClientToken) -> &str {
 /// journal. The name of a run must therefore identify its work (`sales-2026-11-23T06:30`) and must not be
 /// generated anew by each process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepKey {
     /// Name of the run.
     pub run: String,
@@ -166,11 +167,19 @@ pub struct StepKey {
 
 /// One of the batches into which a longer one is [divided](crate::Statement::parts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Part {
     /// Number of the part, starting at 1.
     pub number: u32,
     /// Total number of parts.
     pub of: u32,
+}
+
+impl Part {
+    /// Creates the part with this number, starting at 1, of a total number of parts.
+    pub fn new(number: u32, of: u32) -> Self {
+        Self { number, of }
+    }
 }
 
 impl fmt::Display for Part {

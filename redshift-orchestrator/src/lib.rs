@@ -29,8 +29,7 @@
 //!     retry = { attempts = 3, on = ["serialization-conflict"] }
 //! "#)?;
 //!
-//! // The first load of sales conflicts with another transaction, and the network loses half of the replies
-//! to submits.
+//! // The first load of sales conflicts with another transaction. The network loses half of the replies.
 //! let script = Script::new().on_each("load_sales", [
 //!     ScriptedRun::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
 //!     ScriptedRun::finished(Duration::from_secs(40)),
@@ -90,6 +89,28 @@
 //!
 //! Without features, the crate contains no network code. SQL text and parameter values never appear in
 //! `Debug` output, errors, logs or reports, unless [`Orchestrator::with_quotations`] enables them.
+//!
+//! # Versions
+//!
+//! This crate follows semantic versioning, with the following exceptions. The public signatures contain types
+//! of crates that are not yet at version 1.0 or that release major versions often. An update of one of them
+//! to an incompatible version is not a breaking change of this crate. The crates are re-exported; use the
+//! re-export, and your version always matches:
+//!
+//! | crate | version | re-export | in |
+//! |---|---|---|---|
+//! | `jiff` | 0.2 | [`jiff`](crate::jiff) | times |
+//! | `arrow-array`, `arrow-schema` | 59 | [`arrow::arrow_array`](arrow/index.html), [`arrow::arrow_schema`](arrow/index.html) | feature `arrow` |
+//! | `object_store` | 0.13 | `object_store` | feature `object-store` |
+//! | `aws-sdk-redshiftdata`, `aws-types` | 1 | [`data_api::aws_sdk_redshiftdata`](data_api/index.html), [`data_api::aws_types`](data_api/index.html) | feature `data-api` |
+//!
+//! Structs that the crate creates or writes to disk are `#[non_exhaustive]`: fields may be added in any
+//! version. The enums [`Compute`], [`Auth`], [`Field`], [`PageData`], [`ResultFormat`] and [`ExecutionMode`]
+//! are exhaustive, because every executor must handle all of their variants; a new variant is a breaking
+//! change. The output of `Display` and `Debug`, and items hidden from this documentation, may change in any
+//! version. An increase of the minimum supported Rust version is a minor change.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backoff;
 mod clock;
@@ -115,6 +136,9 @@ pub mod sql;
 pub mod toml_text;
 pub mod wait;
 
+pub use ::jiff;
+#[cfg(feature = "object-store")]
+pub use ::object_store;
 pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock, TokioClock};
 #[cfg(feature = "data-api")]

@@ -26,6 +26,12 @@
 //! | schemas in Avro and Arrow, and rows that conform to one | [`schema`] |
 //! | bloom filters of base files | [`bloom`] |
 //! | file versions that a cleaning deletes | [`retention`] |
+//!
+//! # Versions
+//!
+//! The public signatures contain types of `arrow` (59) and `jiff` (0.2). An update of one of them to an
+//! incompatible version is not a breaking change of this crate. Both are re-exported; use the re-export, and
+//! your version always matches.
 
 pub mod bloom;
 mod error;
@@ -37,4 +43,6 @@ pub mod retention;
 pub mod schema;
 pub mod timeline;
 
+pub use ::arrow;
+pub use ::jiff;
 pub use error::{Error, ErrorKind, Result};

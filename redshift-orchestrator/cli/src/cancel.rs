@@ -134,7 +134,7 @@ async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<Sta
 }
 
 fn record(entry: &Entry, description: &Description) -> Record {
-    Record { at: SystemClock.now(), key: entry.key.clone(), event: Event::Ended(Ended::of(description)) }
+    Record::new(SystemClock.now(), entry.key.clone(), Event::Ended(Ended::of(description)))
 }
 
 fn tell(as_json: bool, entry: &Entry, fate: &Fate) {

@@ -52,6 +52,13 @@
 //! * An executor's [`Disconnected`](redshift_orchestrator::ErrorKind::Disconnected) and
 //!   [`NotSent`](redshift_orchestrator::ErrorKind::NotSent) close the connection without a response. The
 //!   faults of [`Faulty`](redshift_data_local::Faulty) thus look like those of a real network.
+//!
+//! # Versions
+//!
+//! The public signatures contain types of `http` and `bytes` (both at version 1) and of the crates that
+//! `redshift_orchestrator` lists under *Versions*. Updates of the latter are not breaking changes of this crate.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 mod http;

@@ -107,7 +107,7 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         Ok(match operation {
             Operation::ListStatements => {
                 let page = self.executor.list(&statement_filter(members), from).await?;
-                let page = Page { entries: page.statements, next: page.next };
+                let page = Page::new(page.statements, page.next);
                 listing("Statements", page, answer::summary)
             }
             Operation::ListSessions => {

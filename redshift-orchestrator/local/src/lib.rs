@@ -29,6 +29,13 @@
 //! assert_eq!(service.effects().len(), 1);
 //! # Ok(()) }
 //! ```
+//!
+//! # Versions
+//!
+//! The public signatures contain types of `redshift-orchestrator` and `jiff` (0.2). The latter is re-exported
+//! as [`redshift_orchestrator::jiff`]; its updates are not breaking changes of this crate.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
 mod catalog;

@@ -310,7 +310,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         let more = found.len() > size;
         found.truncate(size);
         let next = found.last().filter(|_| more).map(|(number, _)| PageToken::new(number.to_string()));
-        Ok(StatementPage { statements: found.into_iter().map(|(_, summary)| summary).collect(), next })
+        Ok(StatementPage::new(found.into_iter().map(|(_, summary)| summary).collect(), next))
     }
 
     fn target(&self) -> Option<redshift_orchestrator::Target> {

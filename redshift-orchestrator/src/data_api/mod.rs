@@ -46,6 +46,7 @@ mod convert;
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+pub use aws_sdk_redshiftdata;
 use aws_sdk_redshiftdata::{
     Client,
     config::{self, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig},
@@ -54,6 +55,7 @@ use aws_sdk_redshiftdata::{
         execute_statement::ExecuteStatementError as ExecuteError,
     },
 };
+pub use aws_types;
 use aws_types::SdkConfig;
 
 use self::classify::{Call, Meaning};

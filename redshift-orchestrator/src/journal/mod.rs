@@ -164,6 +164,7 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
 
 /// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Record {
     /// Time of the record.
     pub at: Timestamp,
@@ -173,6 +174,13 @@ pub struct Record {
     /// The event.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl Record {
+    /// Creates a record.
+    pub fn new(at: Timestamp, key: StepKey, event: Event) -> Self {
+        Self { at, key, event }
+    }
 }
 
 /// Event of an attempt at a step.
@@ -221,6 +229,7 @@ pub enum Event {
 
 /// How a statement ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Ended {
     /// `FINISHED`, `FAILED` or `ABORTED`.
     pub status: Status,

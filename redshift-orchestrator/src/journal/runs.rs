@@ -15,6 +15,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// One line of a journal about a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunRecord {
     /// Time of the record.
     pub at: Timestamp,
@@ -23,6 +24,13 @@ pub struct RunRecord {
     /// The event.
     #[serde(flatten)]
     pub event: RunEvent,
+}
+
+impl RunRecord {
+    /// Creates a record.
+    pub fn new(at: Timestamp, run: impl Into<String>, event: RunEvent) -> Self {
+        Self { at, run: run.into(), event }
+    }
 }
 
 /// Event of a run.
@@ -41,6 +49,7 @@ pub enum RunEvent {
 
 /// Inputs of a run, which are sufficient to resume it. `Debug` does not print the values of parameters.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunBegun {
     /// Name of the pipeline.
     pub pipeline: String,
@@ -60,6 +69,13 @@ pub struct RunBegun {
     /// Id of the process that began the run. All active runs of one file belong to one process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<u32>,
+}
+
+impl RunBegun {
+    /// Creates the inputs of a run of all steps, without a target and parameters.
+    pub fn new(pipeline: impl Into<String>) -> Self {
+        Self { pipeline: pipeline.into(), ..Self::default() }
+    }
 }
 
 impl fmt::Debug for RunBegun {
@@ -234,6 +250,7 @@ impl fmt::Debug for ActiveRun {
 
 /// Claim of a run to be active.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Claim {
     /// Name of the pipeline.
     pub pipeline: String,
@@ -244,6 +261,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Creates a claim.
+    pub fn new(pipeline: impl Into<String>, run: impl Into<String>, since: Timestamp) -> Self {
+        Self { pipeline: pipeline.into(), run: run.into(), since }
+    }
+
     /// Returns the error with which another run is rejected because of this one.
     pub(crate) fn refusal(&self) -> Error {
         Error::new(

@@ -110,6 +110,7 @@ impl Scope {
 
 /// One page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Page<T> {
     /// The entries of this page.
     pub entries: Vec<T>,
@@ -118,6 +119,11 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// Creates a page, with the token of the next page unless it is the last one.
+    pub fn new(entries: Vec<T>, next: Option<PageToken>) -> Self {
+        Self { entries, next }
+    }
+
     /// Creates a page that contains the complete listing.
     pub fn whole(entries: Vec<T>) -> Self {
         Self { entries, next: None }

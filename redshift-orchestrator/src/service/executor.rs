@@ -356,11 +356,19 @@ impl StatementFilter {
 
 /// One page of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StatementPage {
     /// The statements of this page, newest first.
     pub statements: Vec<StatementSummary>,
     /// Token of the next page; `None` on the last page.
     pub next: Option<PageToken>,
+}
+
+impl StatementPage {
+    /// Creates a page, with the token of the next page unless it is the last one.
+    pub fn new(statements: Vec<StatementSummary>, next: Option<PageToken>) -> Self {
+        Self { statements, next }
+    }
 }
 
 /// Entry of a listing. It has no error text, which only a describe returns.

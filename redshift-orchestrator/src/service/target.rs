@@ -13,6 +13,8 @@ pub struct Target {
 }
 
 /// The cluster or workgroup that runs the statements.
+///
+/// The enum is exhaustive, so that every executor must handle a new variant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Compute {
     /// A provisioned cluster, identified by its name.
@@ -22,6 +24,8 @@ pub enum Compute {
 }
 
 /// Authentication of statements.
+///
+/// The enum is exhaustive, so that every executor must handle a new variant.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Auth {
     /// The caller's IAM identity. The default.

@@ -26,6 +26,7 @@ impl<S: PollStrategy + ?Sized> PollStrategy for Arc<S> {
 
 /// Time and form of the next poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NextPoll {
     /// Pause before the poll.
     pub pause: Duration,
@@ -37,6 +38,13 @@ impl NextPoll {
     /// Creates a poll after a pause, with an immediate response.
     pub fn after(pause: Duration) -> Self {
         Self { pause, wait: None }
+    }
+
+    /// Sets the time for which the service may delay the response.
+    #[must_use]
+    pub fn with_wait(mut self, wait: WaitTime) -> Self {
+        self.wait = Some(wait);
+        self
     }
 }
 

@@ -180,11 +180,7 @@ async fn lost_requests_and_answers_do_not_end_a_run() {
 async fn a_lease_is_kept_through_lost_answers() {
     for seed in 0..100 {
         let world = World::new();
-        let claim = |run: &str| Claim {
-            pipeline: "nightly".into(),
-            run: run.into(),
-            since: "2026-11-23T06:30:00Z".parse().unwrap(),
-        };
+        let claim = |run: &str| Claim::new("nightly", run, "2026-11-23T06:30:00Z".parse().unwrap());
         let mine = world.journal(seed, 0.2);
         // A second attempt meets the object of the first one, and must recognise it as its own.
         let Ok(active) = mine.claim(&claim("one"), true).await else { continue };
@@ -201,10 +197,9 @@ async fn a_lease_is_kept_through_lost_answers() {
 /// of the run failed until the service was restarted.
 #[tokio::test(start_paused = true)]
 async fn a_journal_recovers_when_its_store_does() {
-    let intent = |step: &str| Record {
-        at: "2026-11-23T06:30:00Z".parse().unwrap(),
-        key: StepKey::new("r", step),
-        event: Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("r/{step}/1") },
+    let intent = |step: &str| {
+        let event = Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("r/{step}/1") };
+        Record::new("2026-11-23T06:30:00Z".parse().unwrap(), StepKey::new("r", step), event)
     };
     let steps = async |journal: &ObjectStoreJournal| {
         let run = journal.run("r").await.unwrap();
@@ -246,10 +241,9 @@ async fn an_owner_that_was_taken_for_dead_stays_refused_when_its_store_recovers(
     let world = World::new();
     let store = world.store(0, 0.0);
     let (first, second) = (world.journal_on(store.clone()), world.journal(0, 0.0));
-    let record = |step: &str| Record {
-        at: "2026-11-23T06:30:00Z".parse().unwrap(),
-        key: StepKey::new("r", step),
-        event: Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("r/{step}/1") },
+    let record = |step: &str| {
+        let event = Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("r/{step}/1") };
+        Record::new("2026-11-23T06:30:00Z".parse().unwrap(), StepKey::new("r", step), event)
     };
     first.append(record("a")).await.unwrap();
     *store.away.lock().unwrap() = Some(Away::LosesRequests);

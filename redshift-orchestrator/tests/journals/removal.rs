@@ -141,15 +141,15 @@ const OLD: [&str; 3] = ["old-0", "old-1", "old-2"];
 const KEPT: [&str; 2] = ["recent", "unfinished"];
 
 fn about(run: &str, at: &str, event: RunEvent) -> RunRecord {
-    RunRecord { at: at.parse().unwrap(), run: run.into(), event }
+    RunRecord::new(at.parse().unwrap(), run, event)
 }
 
 fn begun() -> RunEvent {
-    RunEvent::RunBegun(RunBegun { pipeline: "nightly".into(), ..RunBegun::default() })
+    RunEvent::RunBegun(RunBegun::new("nightly"))
 }
 
 async fn write(journal: &ObjectStoreJournal, run: &str, at: &str, is_finished: bool) {
-    let record = |event| Record { at: at.parse().unwrap(), key: StepKey::new(run, "load"), event };
+    let record = |event| Record::new(at.parse().unwrap(), StepKey::new(run, "load"), event);
     let (token, name) = (ClientToken::new(run).unwrap(), format!("{run}/load/1 t"));
     let id = StatementId::new(format!("id-{run}"));
     journal.append_run(about(run, at, begun())).await.unwrap();
@@ -210,11 +210,7 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
         // A run of which nothing is left may be started again, and is not removed with the old one.
         let is_absent = matches!(next.run_entry(OLD[0]).await, Ok(None));
         if is_absent {
-            let claim = Claim {
-                pipeline: "nightly".into(),
-                run: OLD[0].into(),
-                since: "2026-11-23T06:30:00Z".parse().unwrap(),
-            };
+            let claim = Claim::new("nightly", OLD[0], "2026-11-23T06:30:00Z".parse().unwrap());
             drop(next.claim(&claim, false).await.unwrap());
             write(&next, OLD[0], "2026-11-23T06:30:00Z", false).await;
             begun_anew += 1;

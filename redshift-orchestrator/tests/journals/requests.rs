@@ -126,8 +126,8 @@ impl World {
             // Each is a new process.
             let journal = world.journal();
             let at = start - Duration::from_secs(1_800 * (runs - number));
-            let record = |event| RunRecord { at, run: format!("half-hour {number}"), event };
-            let begun = RunBegun { pipeline: "nightly".into(), ..RunBegun::default() };
+            let record = |event| RunRecord::new(at, format!("half-hour {number}"), event);
+            let begun = RunBegun::new("nightly");
             journal.append_run(record(RunEvent::RunBegun(begun))).await.unwrap();
             let result = RunResult::Finished;
             journal.append_run(record(RunEvent::RunEnded { result })).await.unwrap();

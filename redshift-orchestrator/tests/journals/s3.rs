@@ -55,7 +55,7 @@ async fn s3_conforms() {
 
 fn intent(run: &str, step: &str) -> Record {
     let event = Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("{run}/{step}/1") };
-    Record { at: "2026-11-23T06:30:00Z".parse().unwrap(), key: StepKey::new(run, step), event }
+    Record::new("2026-11-23T06:30:00Z".parse().unwrap(), StepKey::new(run, step), event)
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn of_sixteen_that_claim_a_pipeline_at_once_one_has_it() {
     let journals: Vec<_> = (0..16).map(|_| bucket.journal()).collect();
     let claims = journals.iter().enumerate().map(|(number, journal)| {
         let since = "2026-11-23T06:30:00Z".parse().unwrap();
-        let claim = Claim { pipeline: "nightly".into(), run: format!("run-{number}"), since };
+        let claim = Claim::new("nightly", format!("run-{number}"), since);
         async move { journal.claim(&claim, true).await }
     });
     let claimed = join_all(claims).await;

@@ -42,7 +42,7 @@ impl StatementExecutor for Circling {
     }
 
     async fn list(&self, _: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        Ok(StatementPage { statements: Vec::new(), next: other(page) })
+        Ok(StatementPage::new(Vec::new(), other(page)))
     }
 
     fn target(&self) -> Option<redshift_orchestrator::Target> {

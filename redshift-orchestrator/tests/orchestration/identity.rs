@@ -165,7 +165,7 @@ async fn a_listing_by_name_leaves_out_statements_that_are_older_than_the_intent(
     let intended_at = inner.effects()[0].at + Duration::from_secs(10 * 60);
     let token = ClientToken::new("ro2-0123456789abcdef").unwrap();
     let event = Event::Intent { token, name: name.to_owned() };
-    journal.append(Record { at: intended_at, key: key.clone(), event }).await.unwrap();
+    journal.append(Record::new(intended_at, key.clone(), event)).await.unwrap();
     let clock = redshift_orchestrator::TokioClock::starting_at(intended_at + Duration::from_hours(9));
     let orchestrator = Orchestrator::new(inner).with_journal(journal).with_clock(clock);
     let outcome = orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();

@@ -150,7 +150,7 @@ async fn a_long_step_runs_in_parts_and_says_so() {
     let report = pipeline.run(&orchestrator, pipeline::Run::new("r")).await.unwrap();
     assert!(report.is_success());
     assert_eq!(inserted(&service), expected());
-    assert_eq!(parts_of(&report), [1, 2, 3].map(|number| Some(Part { number, of: 3 })));
+    assert_eq!(parts_of(&report), [1, 2, 3].map(|number| Some(Part::new(number, 3))));
     assert_eq!((report.totals().statements, report.totals().retries), (4, 0));
     assert_eq!(report.to_json()["steps"][0]["attempts"][1]["part"]["number"], 2);
 }
@@ -274,7 +274,7 @@ async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
     let report = pipeline.run(&orchestrator, run()).await.unwrap();
     assert_eq!(report.step("load").unwrap().status.as_str(), "unknown");
     let mut unknown = StepKey::new("r", "load");
-    unknown.part = Some(Part { number: 2, of: 3 });
+    unknown.part = Some(Part::new(2, 3));
     orchestrator.settle(&unknown, Settlement::Finished).await.unwrap();
     assert!(pipeline.run(&orchestrator, run()).await.unwrap().is_success());
     assert_eq!(inserted(&service), (80..100).chain([999]).collect::<Vec<_>>());

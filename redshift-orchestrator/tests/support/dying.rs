@@ -30,6 +30,7 @@ impl<J: Journal> Dying<J> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<J: Journal> Journal for Dying<J> {
     async fn append(&self, record: Record) -> Result<()> {

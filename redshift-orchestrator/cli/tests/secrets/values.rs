@@ -36,7 +36,8 @@ fn debug_of_what_is_public_prints_none() {
     let script = Script::new().on(SQL, local::ScriptedRun::failed(std::time::Duration::ZERO, SAID));
     let pipeline = pipeline();
     let run = Run::new("r").with_parameter("pin", PIN);
-    let begun = RunBegun { parameters: [("open".to_owned(), PIN.to_owned())].into(), ..RunBegun::default() };
+    let mut begun = RunBegun::default();
+    begun.parameters.insert("open".to_owned(), PIN.to_owned());
     for said in [
         format!("{statement:?} {:?}", statement.parameters()),
         format!("{:?}", Value::from(PIN)),

@@ -31,6 +31,8 @@ impl ResultPage {
 }
 
 /// Rows of a page, in the format set at submit.
+///
+/// The enum is exhaustive, so that every executor must handle a new variant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PageData {
     /// One vector per row, with one field per column.
@@ -42,6 +44,8 @@ pub enum PageData {
 }
 
 /// A value of a result. Types without a variant of their own (decimals, dates, timestamps) are exact texts.
+///
+/// The enum is exhaustive, so that every executor must handle a new variant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Field {
     /// SQL NULL.

@@ -50,6 +50,8 @@ enum Body {
 }
 
 /// Commit mode of a batch.
+///
+/// The enum is exhaustive, so that every executor must handle a new variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ExecutionMode {
@@ -61,6 +63,8 @@ pub enum ExecutionMode {
 }
 
 /// Format in which the service stores a result.
+///
+/// The enum is exhaustive, so that every executor must handle a new variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ResultFormat {

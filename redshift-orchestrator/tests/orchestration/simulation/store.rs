@@ -69,10 +69,10 @@ impl Objects {
         for number in 0..count {
             let run = format!("{PAST}{number}");
             let at = now - KEPT - Duration::from_secs(86_400 * (count - number) as u64);
-            let begun = RunBegun { pipeline: pipeline.name().to_owned(), ..RunBegun::default() };
+            let begun = RunBegun::new(pipeline.name());
             let end = RunEvent::RunEnded { result: RunResult::Finished };
             for event in [RunEvent::RunBegun(begun), end] {
-                let record = RunRecord { at, run: run.clone(), event };
+                let record = RunRecord::new(at, run.clone(), event);
                 journal.append_run(record).await.expect("the store does not fail");
             }
         }

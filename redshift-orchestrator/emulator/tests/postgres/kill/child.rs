@@ -229,6 +229,7 @@ impl<E: StatementExecutor> StatementExecutor for Mortal<E> {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<J: Journal> Journal for Mortal<J> {
     async fn append(&self, record: Record) -> Result<()> {
         match self.end.next("append") {
