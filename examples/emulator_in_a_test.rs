@@ -5,8 +5,9 @@
 //! a wrong name: ERROR: procedure does not exist
 //! ```
 //!
-//! Run it with `cargo run -p examples --features aws --example emulator_in_a_test`. Nothing leaves the machine, and any credentials are accepted. For tests in other languages, start the
-//! program `redshift-data-emulator` and set `AWS_ENDPOINT_URL_REDSHIFT_DATA` to its address.
+//! Run it with `cargo run -p examples --features aws --example emulator_in_a_test`. Nothing leaves the
+//! machine, and any credentials are accepted. For tests in other languages, start the program
+//! `redshift-data-emulator` and set `AWS_ENDPOINT_URL_REDSHIFT_DATA` to its address.
 
 use std::time::Duration;
 

@@ -7,8 +7,9 @@
 //! each of the 300 statements took effect once
 //! ```
 //!
-//! The order of the layers matters; the module `layer` gives the reasons. An `Orchestrator` retries by itself:
-//! in front of one, `Fleet` (`Limit` and `Rate` with the service's numbers) is enough. The clock is paused.
+//! The order of the layers matters; the module `layer` gives the reasons. An `Orchestrator` retries by
+//! itself: in front of one, `Fleet` (`Limit` and `Rate` with the service's numbers) is enough. The clock is
+//! paused.
 
 use std::{collections::HashSet, time::Duration};
 

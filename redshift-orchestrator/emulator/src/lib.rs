@@ -56,7 +56,8 @@
 //! # Versions
 //!
 //! The public signatures contain types of `http` and `bytes` (both at version 1) and of the crates that
-//! `redshift_orchestrator` lists under *Versions*. Updates of the latter are not breaking changes of this crate.
+//! `redshift_orchestrator` lists under *Versions*. Updates of the latter are not breaking changes of this
+//! crate.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
