@@ -51,8 +51,8 @@ def plans(version, quick):
                 yield name, {}, 3
             continue
         if home in OLD:
-            # Hudi 1.x does not write tables older than version 6.
-            if version == home or version in ("0.14.0", "0.15.0"):
+            # Hudi 0.15.0 upgrades these tables, 0.14.0 only version 5, and 1.x refuses them.
+            if version in (home, "0.15.0") or (version, home) == ("0.14.0", "0.12.2"):
                 yield name, {}, 4
         elif version not in OLD:
             yield name, {}, 4
