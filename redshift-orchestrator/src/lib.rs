@@ -99,7 +99,7 @@
 //!
 //! | crate | version | re-export | in |
 //! |---|---|---|---|
-//! | `jiff` | 0.2 | [`jiff`](crate::jiff) | times |
+//! | `jiff` | 0.2 | [`jiff`] | times |
 //! | `arrow-array`, `arrow-schema` | 59 | [`arrow::arrow_array`](arrow/index.html), [`arrow::arrow_schema`](arrow/index.html) | feature `arrow` |
 //! | `object_store` | 0.13 | `object_store` | feature `object-store` |
 //! | `aws-sdk-redshiftdata`, `aws-types` | 1 | [`data_api::aws_sdk_redshiftdata`](data_api/index.html), [`data_api::aws_types`](data_api/index.html) | feature `data-api` |
