@@ -12,7 +12,7 @@
 //!  134.0 s  sales      finished
 //! ```
 //!
-//! The report of the run follows. The clock is paused, so nothing really waits.
+//! The clock is paused, so nothing really waits.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -81,8 +81,6 @@ async fn main() -> Result<()> {
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script)).with_observer(printer.clone());
 
     let report = Pipeline::from_toml(PIPELINE)?.run(&orchestrator, Run::new("cycle-007")).await?;
-    println!("\n{report}");
-
     assert!(report.is_success());
     let lines = printer.lines.lock().unwrap_or_else(PoisonError::into_inner);
     assert_eq!(lines.len(), 9, "four submits, four endings, one retry");
