@@ -98,7 +98,10 @@ async fn what_arrow_cannot_hold_is_named_and_text_holds_it() {
     let sql = "SELECT n, CASE n WHEN 3 THEN 'infinity'::timestamp ELSE '2026-11-23'::timestamp END AS at FROM generate_series(1, 4) AS n";
     let error = batches(&service, sql, ResultFormat::Csv).await.unwrap_err();
     assert_eq!((error.kind(), error.context("row")), (ErrorKind::Invalid, Some("3")), "{error}");
-    assert!(error.message().contains("column `at` (timestamp): `infinity` is not a valid timestamp"), "{error}");
+    assert!(
+        error.message().contains("column `at` (timestamp): `infinity` is not a valid timestamp"),
+        "{error}"
+    );
     let sql = "SELECT 1.5 + 1 AS sum, '12:00:00+02'::timetz AS clock, interval '1 day 2 hours' AS span, '{\"a\": 1}'::jsonb AS super";
     let odd = batches(&service, sql, ResultFormat::Csv).await.unwrap();
     let text = |name: &str| odd[0][name].as_string::<i32>().value(0).to_owned();
