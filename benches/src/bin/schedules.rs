@@ -22,6 +22,8 @@ use benches::results::Section;
 use clap::Parser;
 use tokio::time::Instant;
 
+#[path = "../../../redshift-orchestrator/tests/support/intercept.rs"]
+mod intercept;
 #[allow(dead_code, reason = "the orchestrator's own tests use more of it")]
 #[path = "../../../redshift-orchestrator/tests/orchestration/simulation/mod.rs"]
 mod simulation;

@@ -11,10 +11,7 @@ use redshift_orchestrator::{
     AttemptOptions, Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
     PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
     StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
-    journal::{
-        ActiveRun, Claim, Entry, Event, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage,
-        RunRecord, Settlement, Standing,
-    },
+    journal::{Event, Journal, MemoryJournal, Record, Settlement, Standing},
     layer::Limit,
     pipeline::{OnFailure, Retry, Step},
     wait::{Durations, Fixed, Learned},
@@ -23,6 +20,7 @@ use tokio::time::sleep;
 
 use crate::{
     dying::Dying,
+    intercept::{Intercept, Intercepted},
     support::{Told, now},
 };
 
@@ -599,42 +597,17 @@ struct FullJournal {
     fails_from: usize,
 }
 
-#[deny(clippy::missing_trait_methods)]
 #[async_trait]
-impl Journal for FullJournal {
+impl Intercept for FullJournal {
+    fn inner(&self) -> &dyn Journal {
+        &self.inner
+    }
+
     async fn append(&self, record: Record) -> Result<()> {
         if self.appends.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= self.fails_from {
             return Err(Error::new(ErrorKind::Journal, "no space left on device"));
         }
         self.inner.append(record).await
-    }
-
-    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        self.inner.entry(key).await
-    }
-
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.inner.run(run).await
-    }
-
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.inner.claim(claim, alone).await
-    }
-
-    async fn append_run(&self, record: RunRecord) -> Result<()> {
-        self.inner.append_run(record).await
-    }
-
-    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
-        self.inner.run_entry(run).await
-    }
-
-    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
-        self.inner.runs(limit, after).await
-    }
-
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
-        self.inner.remove_runs(runs).await
     }
 }
 
@@ -643,8 +616,9 @@ async fn nothing_is_submitted_without_the_journal_and_nothing_submitted_is_forgo
     for fails_from in 0..3 {
         let world = World::new(Script::new());
         let journal = FullJournal { inner: world.journal.clone(), appends: Default::default(), fails_from };
-        let orchestrator =
-            Orchestrator::new(world.service.clone()).with_journal(Arc::new(journal)).with_clock(world.clock);
+        let orchestrator = Orchestrator::new(world.service.clone())
+            .with_journal(Arc::new(Intercepted(journal)))
+            .with_clock(world.clock);
         let error = orchestrator.run(&key(), statement()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Journal);
         assert_eq!(error.context("statement_id").is_some(), fails_from > 0, "{error}");

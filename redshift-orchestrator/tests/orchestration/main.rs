@@ -11,6 +11,8 @@ mod endings;
 mod fleet;
 mod garbage;
 mod identity;
+#[path = "../support/intercept.rs"]
+mod intercept;
 mod layers;
 mod odd_reports;
 mod parts;

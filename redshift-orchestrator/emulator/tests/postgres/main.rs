@@ -16,6 +16,8 @@ mod fixture;
 #[path = "../../../local/tests/postgres/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of the local service")]
 mod harness;
+#[path = "../../../tests/support/intercept.rs"]
+mod intercept;
 #[cfg(unix)]
 mod kill;
 #[cfg(unix)]

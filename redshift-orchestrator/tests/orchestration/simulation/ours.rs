@@ -28,6 +28,7 @@ use super::{
     schedule::{Line, Schedule, downtime},
     store::{Objects, Store},
 };
+use crate::intercept::Intercepted;
 
 pub(super) const RUN: &str = "run";
 
@@ -59,7 +60,7 @@ pub(super) async fn play(schedule: Schedule, flaw: Option<Flaw>) -> Result<Tally
     Ok(tally)
 }
 
-/// Where the journal of a line is.
+/// Storage of a line's journal.
 enum Storage {
     Disk(Disk),
     Objects(Objects),
@@ -210,7 +211,7 @@ impl Play<'_> {
         });
         let clock = self.clock();
         let inner = self.journal(&process, clock).await?;
-        let journal = Witnessed { inner, process: process.clone() };
+        let journal = Intercepted(Witnessed { inner, process: process.clone() });
         let orchestrator = self
             .orchestrator(&process)
             .with_journal(journal)
@@ -261,12 +262,12 @@ impl Play<'_> {
             }
         };
         Ok(match self.flaw {
-            Some(flaw) => Arc::new(FlawedJournal {
+            Some(flaw) => Arc::new(Intercepted(FlawedJournal {
                 inner: journal,
                 flaw,
                 disk: disk_of_flaw,
                 has_failed: AtomicBool::new(false),
-            }),
+            })),
             None => journal,
         })
     }

@@ -12,12 +12,13 @@ use std::{
 use async_trait::async_trait;
 use redshift_orchestrator::{
     ClientToken, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
-    StatementFilter, StatementId, StatementPage, Status, StepKey, Submitted, Target, WaitTime,
-    journal::{ActiveRun, Claim, Entry, Journal, Record, RunCursor, RunEntry, RunPage, RunRecord},
+    StatementFilter, StatementId, StatementPage, Status, Submitted, Target, WaitTime,
+    journal::{Journal, Record, RunEntry},
 };
 use tokio::time::timeout;
 
 use super::{disk::Disk, network::Process};
+use crate::intercept::Intercept;
 
 /// A fault of the orchestrator, of a layer or of a journal. Each breaks a promise, and the judge must name which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,9 +250,12 @@ impl fmt::Debug for FlawedJournal {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
 #[async_trait]
-impl Journal for FlawedJournal {
+impl Intercept for FlawedJournal {
+    fn inner(&self) -> &dyn Journal {
+        &*self.inner
+    }
+
     async fn append(&self, record: Record) -> Result<()> {
         if self.flaw == Flaw::NeverRecovers && self.has_failed.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Journal, "an earlier record could not be written"));
@@ -268,35 +272,11 @@ impl Journal for FlawedJournal {
         appended
     }
 
-    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        self.inner.entry(key).await
-    }
-
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.inner.run(run).await
-    }
-
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.inner.claim(claim, alone).await
-    }
-
-    async fn append_run(&self, record: RunRecord) -> Result<()> {
-        self.inner.append_run(record).await
-    }
-
     async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
         if self.flaw == Flaw::ReadsEveryRun {
             self.inner.runs(usize::MAX, None).await?;
         }
         self.inner.run_entry(run).await
-    }
-
-    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
-        self.inner.runs(limit, after).await
-    }
-
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
-        self.inner.remove_runs(runs).await
     }
 }
 
@@ -307,9 +287,12 @@ pub(super) struct Witnessed {
     pub(super) process: Arc<Process>,
 }
 
-#[deny(clippy::missing_trait_methods)]
 #[async_trait]
-impl Journal for Witnessed {
+impl Intercept for Witnessed {
+    fn inner(&self) -> &dyn Journal {
+        &*self.inner
+    }
+
     async fn append(&self, record: Record) -> Result<()> {
         if !super::network::is_unknown(&record) {
             return self.inner.append(record).await;
@@ -319,33 +302,5 @@ impl Journal for Witnessed {
             self.process.note_unknown(record, &entry.name);
         }
         Ok(())
-    }
-
-    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        self.inner.entry(key).await
-    }
-
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.inner.run(run).await
-    }
-
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.inner.claim(claim, alone).await
-    }
-
-    async fn append_run(&self, record: RunRecord) -> Result<()> {
-        self.inner.append_run(record).await
-    }
-
-    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
-        self.inner.run_entry(run).await
-    }
-
-    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
-        self.inner.runs(limit, after).await
-    }
-
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
-        self.inner.remove_runs(runs).await
     }
 }

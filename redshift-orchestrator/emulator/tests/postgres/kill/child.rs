@@ -13,15 +13,16 @@ use async_trait::async_trait;
 use redshift_orchestrator::{
     Backoff, ClientToken, DataApiExecutor, Description, ExecutionMode, Orchestrator, PageToken, Pipeline,
     Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage,
-    StepKey, Submitted, Target, WaitTime,
-    journal::{
-        ActiveRun, Claim, Entry, FileJournal, Journal, Record, RunCursor, RunEntry, RunPage, RunRecord,
-    },
+    Submitted, Target, WaitTime,
+    journal::{FileJournal, Journal, Record},
     pipeline::Step,
 };
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::emulator::sdk_config;
+use crate::{
+    emulator::sdk_config,
+    intercept::{Intercept, Intercepted},
+};
 
 /// The time of a child's death.
 #[derive(Clone, Copy, Debug)]
@@ -124,8 +125,11 @@ async fn is_killed() {
     let flawed = std::env::var("KILL_FLAWED").unwrap() == "true";
     let end = Arc::new(End { moment, flawed, interactions: Mutex::new(0) });
     let executor = DataApiExecutor::new(&sdk_config(&url), Target::cluster("dwh", "dev"));
-    let journal =
-        Mortal { inner: FileJournal::open(&journal).unwrap(), end: end.clone(), journal: Some(journal) };
+    let journal = Intercepted(Mortal {
+        inner: FileJournal::open(&journal).unwrap(),
+        end: end.clone(),
+        journal: Some(journal),
+    });
     let orchestrator = Orchestrator::new(Mortal { inner: executor, end, journal: None })
         .with_journal(journal)
         .with_backoff(Backoff::new(std::time::Duration::from_millis(5)));
@@ -229,8 +233,11 @@ impl<E: StatementExecutor> StatementExecutor for Mortal<E> {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl<J: Journal> Journal for Mortal<J> {
+impl<J: Journal> Intercept for Mortal<J> {
+    fn inner(&self) -> &dyn Journal {
+        &self.inner
+    }
+
     async fn append(&self, record: Record) -> Result<()> {
         match self.end.next("append") {
             None => self.inner.append(record).await,
@@ -248,33 +255,5 @@ impl<J: Journal> Journal for Mortal<J> {
                 die()
             }
         }
-    }
-
-    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        self.inner.entry(key).await
-    }
-
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.inner.run(run).await
-    }
-
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.inner.claim(claim, alone).await
-    }
-
-    async fn append_run(&self, record: RunRecord) -> Result<()> {
-        self.inner.append_run(record).await
-    }
-
-    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
-        self.inner.run_entry(run).await
-    }
-
-    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
-        self.inner.runs(limit, after).await
-    }
-
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
-        self.inner.remove_runs(runs).await
     }
 }

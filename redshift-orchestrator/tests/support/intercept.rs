@@ -1,0 +1,64 @@
+//! A journal in front of another one, with calls that a test changes.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use redshift_orchestrator::{
+    Result, StepKey,
+    journal::{ActiveRun, Claim, Entry, Journal, Record, RunCursor, RunEntry, RunPage, RunRecord},
+};
+
+/// The calls that tests change. By default, they reach the inner journal unchanged.
+#[async_trait]
+pub(crate) trait Intercept: Debug + Send + Sync {
+    /// The inner journal.
+    fn inner(&self) -> &dyn Journal;
+
+    async fn append(&self, record: Record) -> Result<()> {
+        self.inner().append(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        self.inner().run_entry(run).await
+    }
+}
+
+/// The journal with the changed calls.
+#[derive(Debug)]
+pub(crate) struct Intercepted<I>(pub(crate) I);
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<I: Intercept> Journal for Intercepted<I> {
+    async fn append(&self, record: Record) -> Result<()> {
+        self.0.append(record).await
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.0.inner().entry(key).await
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        self.0.inner().run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.0.inner().claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.0.inner().append_run(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        self.0.run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        self.0.inner().runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.0.inner().remove_runs(runs).await
+    }
+}
