@@ -20,8 +20,8 @@ use std::ops::Range;
 use super::{Reader, bodies, functions, refusal};
 use redshift_orchestrator::sql::{Token, tokens};
 
-/// Words that cannot be the alias of a table.
-const NO_ALIAS: [&str; 40] = [
+/// Words that continue a query after a table.
+pub(super) const AFTER_A_TABLE: [&str; 25] = [
     "WHERE",
     "GROUP",
     "ORDER",
@@ -47,6 +47,10 @@ const NO_ALIAS: [&str; 40] = [
     "WINDOW",
     "SET",
     "WHEN",
+];
+
+/// Further words that cannot be the alias of a table.
+const NO_ALIAS: [&str; 15] = [
     "INTO",
     "WITH",
     "TABLESAMPLE",
@@ -127,7 +131,7 @@ pub(super) fn closes(text: &str) -> bool {
     let first = tokens(text).find(|token| !matches!(token, Token::Blank(_)));
     first.is_some_and(|first| match first {
         Token::Semicolon | Token::Symbol(")" | ",") => true,
-        word => is(word, &NO_ALIAS) || is(word, &BEHIND_ITEMS),
+        word => !may_be_alias(word) || is(word, &BEHIND_ITEMS),
     })
 }
 
@@ -165,7 +169,12 @@ pub(super) fn put_into<'a>(tokens: &[Token<'a>], names: &'a [Insertion]) -> Vec<
     named
 }
 
-fn is(token: Token<'_>, words: &[&str]) -> bool {
+/// Returns `true` unless the token is a word that cannot be the alias of a table.
+fn may_be_alias(token: Token<'_>) -> bool {
+    !is(token, &AFTER_A_TABLE) && !is(token, &NO_ALIAS)
+}
+
+pub(super) fn is(token: Token<'_>, words: &[&str]) -> bool {
     matches!(token, Token::Word(word) if words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
@@ -288,7 +297,7 @@ impl<'a, 'l> Tables<'a, 'l> {
     fn word(&mut self, at: usize, word: &'a str) {
         let token = Token::Word(word);
         let after_distinct = self.before.is_some_and(|before| is(before, &["DISTINCT"]));
-        if self.alias || self.may_alias && !is(token, &NO_ALIAS) && !is(token, &["AS"]) {
+        if self.alias || self.may_alias && may_be_alias(token) && !is(token, &["AS"]) {
             self.quote(at, word);
             self.expect(false);
         } else if self.may_alias && is(token, &["AS"]) {
@@ -357,7 +366,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         match reader.tokens[next] {
             Token::Quoted(text) => text.starts_with('"'),
             token @ Token::Word(_) => {
-                !is(token, &NO_ALIAS) && !refusal::is_qualify(reader, next..end, Some(Token::Symbol(")")))
+                may_be_alias(token) && !refusal::is_qualify(reader, next..end, Some(Token::Symbol(")")))
             }
             _ => false,
         }

@@ -3,7 +3,11 @@
 
 use std::ops::Range;
 
-use super::{Reader, names, windows};
+use super::{
+    Reader,
+    names::{self, AFTER_A_TABLE, is},
+    windows,
+};
 use redshift_orchestrator::sql::Token;
 
 /// First words of a statement; the refused feature; the way out.
@@ -359,37 +363,8 @@ pub(super) fn is_outer_join(reader: Reader<'_, '_>, part: Range<usize>, before: 
 
 /// Returns `true` if an expression comes next. After a table named `qualify` comes anything else.
 fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
-    let behind_a_table = [
-        "WHERE",
-        "GROUP",
-        "HAVING",
-        "ORDER",
-        "LIMIT",
-        "OFFSET",
-        "FETCH",
-        "FOR",
-        "WINDOW",
-        "UNION",
-        "INTERSECT",
-        "EXCEPT",
-        "MINUS",
-        "JOIN",
-        "INNER",
-        "LEFT",
-        "RIGHT",
-        "FULL",
-        "CROSS",
-        "NATURAL",
-        "ON",
-        "USING",
-        "SET",
-        "LOOP",
-        "WHEN",
-        "AS",
-        "TABLESAMPLE",
-    ];
     reader.next(at, end).is_some_and(|at| match reader.tokens[at] {
-        Token::Word(word) => !behind_a_table.iter().any(|one| word.eq_ignore_ascii_case(one)),
+        token @ Token::Word(_) => !is(token, &AFTER_A_TABLE) && !is(token, &["AS", "TABLESAMPLE"]),
         Token::Quoted(_) | Token::Placeholder(_) => true,
         token => token == Token::Symbol("("),
     })
