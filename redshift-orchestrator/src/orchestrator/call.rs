@@ -22,9 +22,8 @@ use crate::{
     layer::queue_time::bounded,
     messages::reporting,
     redact::Redactor,
-    service::LISTING_TIMEOUT,
-    service::Pages,
-    wait::{Cancellation, Effort, Ending, Wait, WaitEvent, is_cancelled},
+    service::{LISTING_TIMEOUT, Pages},
+    wait::{Cancellation, Effort, Ending, WaitEvent, is_cancelled},
 };
 
 /// State of one call of [`Orchestrator::run`].
@@ -279,17 +278,13 @@ impl<'a> Call<'a> {
                 }
             })
         };
-        let mut wait = Wait::new(&*orchestrator.executor, &id, &*orchestrator.strategy)
-            .with_backoff(orchestrator.backoff)
+        let mut wait = orchestrator
+            .wait_for(&id)
             .with_timeout(self.timeout)
             .with_expected(orchestrator.durations.expected(&key.step))
             .with_watch(&watch)
-            .with_expired_credentials_limit(orchestrator.retry_timeout)
             .with_before_cancel(&overdue)
             .with_check(&check);
-        if let Some(grace) = orchestrator.cancel_grace {
-            wait = wait.with_grace(grace);
-        }
         if origin == Origin::Reattached {
             wait = wait.attached_after(self.age(&entry));
         }

@@ -423,14 +423,19 @@ impl Orchestrator {
         }
     }
 
-    async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<Cancellation> {
-        let mut wait = Wait::new(&*self.executor, id, &*self.strategy)
+    /// Creates a wait for a statement, with the orchestrator's settings.
+    fn wait_for<'a>(&'a self, id: &'a StatementId) -> Wait<'a> {
+        let wait = Wait::new(&*self.executor, id, &*self.strategy)
             .with_backoff(self.backoff)
             .with_expired_credentials_limit(self.retry_timeout);
-        if let Some(grace) = self.cancel_grace {
-            wait = wait.with_grace(grace);
+        match self.cancel_grace {
+            Some(grace) => wait.with_grace(grace),
+            None => wait,
         }
-        let cancellation = wait.cancel(&mut Effort::default()).await;
+    }
+
+    async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<Cancellation> {
+        let cancellation = self.wait_for(id).cancel(&mut Effort::default()).await;
         if let Cancellation::Cancelled(description) | Cancellation::EndedBefore(description) = &cancellation {
             self.record(key, Event::Ended(Ended::of(description))).await?;
         }
