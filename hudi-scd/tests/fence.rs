@@ -260,6 +260,24 @@ async fn a_cancelled_write_releases_the_lock_in_order() {
     assert!(cancelled > 10 && committed > 2, "{cancelled} {committed}");
 }
 
+/// Upserts through a store whose call of this number sleeps, and drops the write after 20 s. Returns `true` if
+/// the write had ended by then, the store, and what wakes it.
+async fn upsert_asleep_at(
+    call: usize,
+    store: &Arc<dyn ObjectStore>,
+    begun: Instant,
+) -> (bool, Arc<Noted>, watch::Sender<Option<usize>>) {
+    let (noted, sleep) = Noted::over(store.clone());
+    sleep.send_replace(Some(call));
+    let handle = noted.clone() as Arc<dyn ObjectStore>;
+    let write = async {
+        let table = Table::open_with(handle, "t".into(), options(begun, 2)).await.unwrap();
+        table.upsert(&[rows(7)]).await.unwrap();
+    };
+    let is_over = tokio::time::timeout(Duration::from_secs(20), write).await.is_ok();
+    (is_over, noted, sleep)
+}
+
 /// A write whose future is dropped while a change is in flight leaves the lease to its end; while it reads,
 /// the lock is free at once.
 #[tokio::test(start_paused = true)]
@@ -268,14 +286,7 @@ async fn a_dropped_write_keeps_the_lease_while_a_change_may_take_effect() {
     for call in 0.. {
         let begun = Instant::now();
         let store = table(begun).await;
-        let (noted, sleep) = Noted::over(store.clone());
-        sleep.send_replace(Some(call));
-        let handle = noted.clone() as Arc<dyn ObjectStore>;
-        let write = async {
-            let table = Table::open_with(handle, "t".into(), options(begun, 2)).await.unwrap();
-            table.upsert(&[rows(7)]).await.unwrap();
-        };
-        let is_over = tokio::time::timeout(Duration::from_secs(20), write).await.is_ok();
+        let (is_over, noted, sleep) = upsert_asleep_at(call, &store, begun).await;
         if is_over {
             break;
         }
@@ -305,14 +316,7 @@ async fn what_a_dead_writer_left_is_deleted_under_a_verified_lease() {
     for call in 20.. {
         let begun = Instant::now();
         let store = table(begun).await;
-        let (dying, sleep) = Noted::over(store.clone());
-        sleep.send_replace(Some(call));
-        let handle = dying.clone() as Arc<dyn ObjectStore>;
-        let write = async {
-            let table = Table::open_with(handle, "t".into(), options(begun, 2)).await.unwrap();
-            table.upsert(&[rows(7)]).await.unwrap();
-        };
-        let is_over = tokio::time::timeout(Duration::from_secs(20), write).await.is_ok();
+        let (is_over, _, _asleep) = upsert_asleep_at(call, &store, begun).await;
         if is_over {
             break;
         }
