@@ -114,7 +114,7 @@ fn main() -> ExitCode {
         cancellation.cancel();
         if is_writing {
             tokio::select! {
-                // A commit that completed meanwhile stands, and is told.
+                // A commit that completed meanwhile is kept and reported.
                 done = &mut running => if done.is_ok() { return Ok(done) },
                 _ = Signal::next() => {}
                 () = tokio::time::sleep(RELEASE) => {}

@@ -45,7 +45,7 @@ impl FileLock {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| failed("create", e))?;
         }
-        // The file is never deleted, because a lock on a deleted file excludes nobody.
+        // The file is never deleted, because a lock on a deleted file excludes no other writer.
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
         let mut file = options.map_err(|e| failed("open", e))?;
         match file.try_lock() {

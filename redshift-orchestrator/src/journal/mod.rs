@@ -394,7 +394,7 @@ impl Index {
             Event::Settled { found, .. } => Standing::Settled(found),
         };
         if let Some(entry) = self.steps.get_mut(&key) {
-            // Of two processes that waited for the statement, one received its ending.
+            // Two processes waited for the statement, and one of them received its ending.
             let is_known = matches!(entry.standing, Standing::Ended(_));
             if !(is_known && matches!(standing, Standing::Unknown(_))) {
                 entry.standing = standing;
