@@ -1,7 +1,8 @@
 //! Tables for other engines: `scripts/` pass the folder to them and compare.
 //!
-//! For each table: `table/`, `about.json` (schema, key, ordering, partition, instants) and the expected rows:
-//! `expected.jsonl`, and `expected.asof-{instant}.jsonl` for each readable commit.
+//! For each table: `table/` and the expected rows: `expected.jsonl`, and `expected.asof-{instant}.jsonl` for
+//! each readable commit. Those that repeat Spark's batches also have `about.json` (schema, key, ordering,
+//! partition, instants).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,8 +10,10 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Golden, folder, lines, repeatable};
-use hudi_scd::{Query, RetentionPolicy, Table, TableDefinition, TimestampPartition, TimestampType};
+use common::{Golden, batch, folder, lines, mortal::Mortal, repeatable, schema};
+use hudi_scd::{
+    Query, RetentionPolicy, Table, TableDefinition, TimestampPartition, TimestampType, timeline::Instant,
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -30,6 +33,8 @@ async fn writes_tables_for_other_engines() {
     ] {
         replay(name, &into.join(name)).await;
     }
+    every_type(&into.join("types")).await;
+    dead_write(&into.join("dead-write")).await;
 }
 
 /// Writes the batches of a golden table, including the deletions, with two retained commits if Spark's copy
@@ -67,6 +72,56 @@ async fn replay(name: &str, into: &Path) {
         };
         done.unwrap();
     }
+    let instants = expect(&table, &into).await;
+    let mut about = golden.about.clone();
+    about["instants"] = json!(instants);
+    std::fs::write(into.join("about.json"), about.to_string()).unwrap();
+}
+
+/// Writes a column of each type, nested ones too.
+async fn every_type(into: &Path) {
+    let golden = Golden::unpack("types-0.15");
+    let spark = Table::open(golden.store(), "table".into()).await.unwrap();
+    let rows = spark.read(Query::snapshot()).await.unwrap();
+    let definition =
+        TableDefinition::new("types", spark.schema().await.unwrap(), ["id"]).with_ordering_field("ts");
+    let table = create(definition, into).await;
+    table.upsert(&rows).await.unwrap();
+    expect(&table, into).await;
+}
+
+/// Writes a table whose last write died before its commit: its base file is there, its rows are not.
+async fn dead_write(into: &Path) {
+    let schema = schema("id bigint, v string");
+    for calls in 0.. {
+        let _ = std::fs::remove_dir_all(into);
+        let definition = TableDefinition::new("dead_write", schema.clone(), ["id"]);
+        let table = create(definition, into).await;
+        table.upsert(&[batch(&schema, r#"{"id":1,"v":"committed"}"#)]).await.unwrap();
+        let (mortal, _) = Mortal::after(folder(into), calls, true);
+        let options = repeatable().without_lock();
+        let died = match Table::open_with(mortal, "table".into(), options).await {
+            Ok(dying) => dying.upsert(&[batch(&schema, r#"{"id":1,"v":"never committed"}"#)]).await,
+            Err(error) => Err(error),
+        };
+        assert!(died.is_err(), "the write ended before a base file of it was there");
+        let files = std::fs::read_dir(into.join("table")).unwrap();
+        if files.filter(|file| file.as_ref().unwrap().path().extension() == Some("parquet".as_ref())).count()
+            == 2
+        {
+            expect(&table, into).await;
+            return;
+        }
+    }
+}
+
+async fn create(definition: TableDefinition, into: &Path) -> Table {
+    std::fs::create_dir_all(into).unwrap();
+    Table::create_with(folder(into), "table".into(), definition, repeatable()).await.unwrap()
+}
+
+/// Writes the expected rows of a table, and returns the instants that can be read.
+async fn expect(table: &Table, into: &Path) -> Vec<Instant> {
     let write =
         |file: String, rows: Vec<String>| std::fs::write(into.join(file), rows.join("\n") + "\n").unwrap();
     write("expected.jsonl".to_owned(), lines(&table.read(Query::snapshot()).await.unwrap()));
@@ -77,7 +132,5 @@ async fn replay(name: &str, into: &Path) {
             instants.push(entry.instant);
         }
     }
-    let mut about = golden.about.clone();
-    about["instants"] = json!(instants);
-    std::fs::write(into.join("about.json"), about.to_string()).unwrap();
+    instants
 }

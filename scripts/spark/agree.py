@@ -131,7 +131,7 @@ def main():
     report = Report(a.only or ())
     report.say(f"changes from seed {', '.join(seeds)}; tables and logs in {folder}")
     ours = sides.Ours(a.binary)
-    replayed = [golden.Golden(table.parent, ours) for table in sorted(a.replayed.glob("*/table"))]
+    replayed = [golden.Golden(about.parent, ours) for about in sorted(a.replayed.glob("*/about.json"))]
     written = [Ours(folder / f"seed-{seed}", ours, seed, [] if turn else replayed) for turn, seed in enumerate(seeds)]
     for tables in written:
         tables.write_all(report)
