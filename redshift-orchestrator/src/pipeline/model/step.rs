@@ -22,15 +22,15 @@ use crate::{ExecutionMode, FailureKind, MAX_BATCH, Parameter};
 /// ```
 #[derive(Clone, PartialEq)]
 pub struct Step {
-    pub(super) name: String,
-    pub(super) work: Work,
-    pub(super) parameters: Vec<Parameter>,
-    pub(super) after: Vec<String>,
-    pub(super) tags: Vec<String>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) retry: Option<Retry>,
-    pub(super) on_failure: Option<OnFailure>,
-    pub(super) commits: Option<bool>,
+    pub(in crate::pipeline) name: String,
+    pub(in crate::pipeline) work: Work,
+    pub(in crate::pipeline) parameters: Vec<Parameter>,
+    pub(in crate::pipeline) after: Vec<String>,
+    pub(in crate::pipeline) tags: Vec<String>,
+    pub(in crate::pipeline) timeout: Option<Duration>,
+    pub(in crate::pipeline) retry: Option<Retry>,
+    pub(in crate::pipeline) on_failure: Option<OnFailure>,
+    pub(in crate::pipeline) commits: Option<bool>,
 }
 
 /// Statement or batch of a step.
@@ -67,9 +67,9 @@ pub enum OnFailure {
 /// committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
-    pub(super) attempts: u32,
-    pub(super) on: BTreeSet<FailureKind>,
-    pub(super) backoff: Duration,
+    pub(in crate::pipeline) attempts: u32,
+    pub(in crate::pipeline) on: BTreeSet<FailureKind>,
+    pub(in crate::pipeline) backoff: Duration,
 }
 
 impl Retry {
@@ -136,7 +136,7 @@ impl Step {
         Self::new(name, Work::Batch(sqls.into_iter().map(Into::into).collect(), mode))
     }
 
-    pub(super) fn new(name: impl Into<String>, work: Work) -> Self {
+    pub(in crate::pipeline) fn new(name: impl Into<String>, work: Work) -> Self {
         Self {
             name: name.into(),
             work,

@@ -1,6 +1,6 @@
 //! Selection of the steps of a run: all steps, or those with a tag or a name.
 
-use super::{Pipeline, Run, suggest};
+use super::{Pipeline, Run, Step, suggest};
 use crate::{Error, ErrorKind, Result};
 
 impl Pipeline {
@@ -31,7 +31,7 @@ impl Pipeline {
             }
         }
         let all = run.tags().is_empty() && run.only().is_empty();
-        let is_selected = |step: &super::Step| {
+        let is_selected = |step: &Step| {
             all || run.only().contains(&step.name) || step.tags.iter().any(|tag| run.tags().contains(tag))
         };
         Ok(self.steps.iter().map(is_selected).collect())

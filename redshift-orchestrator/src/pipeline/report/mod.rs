@@ -9,6 +9,11 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
+mod gantt;
+mod plan;
+
+pub use plan::Plan;
+
 use super::Step;
 use crate::{
     Conclusion, Error, FailureKind, Origin, Outcome, Part, Result, StatementId, StepKey, seconds::human,
@@ -96,7 +101,7 @@ impl StepStatus {
         }
     }
 
-    pub(super) fn of(self, step: &Step, attempts: Vec<AttemptReport>) -> StepReport {
+    pub(in crate::pipeline) fn of(self, step: &Step, attempts: Vec<AttemptReport>) -> StepReport {
         StepReport {
             name: step.name().to_owned(),
             status: self,
@@ -108,7 +113,7 @@ impl StepStatus {
 
 impl StepReport {
     /// Returns `true` if a statement of the last attempt may still be running.
-    pub(super) fn may_still_run(&self) -> bool {
+    pub(in crate::pipeline) fn may_still_run(&self) -> bool {
         self.status == StepStatus::Unknown || self.attempts.last().is_some_and(|last| last.may_still_run)
     }
 }
@@ -163,7 +168,12 @@ pub struct AttemptReport {
 }
 
 impl AttemptReport {
-    pub(super) fn new(key: &StepKey, started: Duration, ended: Duration, result: Result<Outcome>) -> Self {
+    pub(in crate::pipeline) fn new(
+        key: &StepKey,
+        started: Duration,
+        ended: Duration,
+        result: Result<Outcome>,
+    ) -> Self {
         let mut report = Self {
             number: key.attempt,
             part: key.part,
@@ -239,7 +249,7 @@ impl AttemptReport {
     }
 
     /// Returns `attempt 1`, or `attempt 1 part 2 of 3`.
-    pub(super) fn title(&self) -> String {
+    pub(in crate::pipeline) fn title(&self) -> String {
         let part = self.part.map_or_else(String::new, |part| format!(" {part}"));
         format!("attempt {}{part}", self.number)
     }

@@ -7,7 +7,7 @@ use petgraph::{
 
 /// Graph whose nodes are step numbers, with an edge from each step to every step that depends on it.
 #[derive(Clone, Debug)]
-pub(super) struct Graph {
+pub(in crate::pipeline) struct Graph {
     dependents: Vec<Vec<usize>>,
     dependencies: Vec<usize>,
     levels: Vec<usize>,
@@ -16,7 +16,7 @@ pub(super) struct Graph {
 impl Graph {
     /// Creates the graph of `count` steps with these (earlier, later) pairs. If it has cycles, returns the
     /// shortest cycle through one of its steps, with the first step repeated at the end.
-    pub(super) fn new(count: usize, edges: &[(usize, usize)]) -> Result<Self, Vec<usize>> {
+    pub(in crate::pipeline) fn new(count: usize, edges: &[(usize, usize)]) -> Result<Self, Vec<usize>> {
         let mut graph = DiGraph::<(), (), usize>::default();
         for _ in 0..count {
             graph.add_node(());
@@ -42,17 +42,17 @@ impl Graph {
     }
 
     /// Returns the steps that directly depend on this one.
-    pub(super) fn dependents(&self, step: usize) -> &[usize] {
+    pub(in crate::pipeline) fn dependents(&self, step: usize) -> &[usize] {
         &self.dependents[step]
     }
 
     /// Returns the number of direct dependencies of each step.
-    pub(super) fn dependencies(&self) -> &[usize] {
+    pub(in crate::pipeline) fn dependencies(&self) -> &[usize] {
         &self.dependencies
     }
 
     /// Returns the length of the longest chain of steps before this one.
-    pub(super) fn level(&self, step: usize) -> usize {
+    pub(in crate::pipeline) fn level(&self, step: usize) -> usize {
         self.levels[step]
     }
 }

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{Pipeline, Step, Work, check};
-use crate::{Error, ErrorKind, ExecutionMode, Result, Statement};
+use super::check;
+use crate::{
+    Error, ErrorKind, ExecutionMode, Result, Statement,
+    pipeline::{Pipeline, Step, Work},
+};
 
 /// Steps of a pipeline with their texts split into literals and parameters of the run.
 ///
@@ -42,7 +45,7 @@ use crate::{Error, ErrorKind, ExecutionMode, Result, Statement};
 /// # Ok::<(), redshift_orchestrator::Error>(())
 /// ```
 ///
-/// [`Run`]: super::Run
+/// [`Run`]: crate::pipeline::Run
 #[derive(Clone, Debug)]
 pub struct Template<'a> {
     pipeline: &'a Pipeline,

@@ -3,14 +3,12 @@
 
 use tokio::time::{Instant, sleep};
 
-use super::{
-    Step, Stop,
-    report::{AttemptReport, StepReport, StepStatus},
-    run::STOP,
-};
+use super::STOP;
 use crate::{
     Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Outcome, Progressed, Result, Statement, StepKey,
-    journal::Entry, orchestrator::LastPart,
+    journal::Entry,
+    orchestrator::LastPart,
+    pipeline::{AttemptReport, Step, StepReport, StepStatus, Stop},
 };
 
 /// Attempts at one step.

@@ -2,7 +2,7 @@
 
 /// Returns `; did you mean `name`?` for the most similar candidate, a list of all candidates if none is
 /// similar, or an empty text if there are no candidates.
-pub(super) fn among<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+pub(in crate::pipeline) fn among<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     let candidates: Vec<_> = candidates.collect();
     let close = close(wrong, candidates.iter().copied());
     if close.is_empty() && (1..=20).contains(&candidates.len()) {
@@ -12,7 +12,7 @@ pub(super) fn among<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) 
 }
 
 /// Returns `; did you mean `name`?` for the most similar candidate, if one is similar.
-pub(super) fn close<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+pub(in crate::pipeline) fn close<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     candidates
         .map(|candidate| (distance(wrong, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)

@@ -1,14 +1,9 @@
 //! [`Overlap`] and [`Stop`]: conditions under which a run does not begin or ends early.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::sleep};
-
-use crate::{
-    ErrorKind, Result,
-    journal::{ActiveRun, Claim, Journal},
-};
+use tokio::sync::watch;
 
 /// Behaviour of a run while another run of the same pipeline is active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,28 +18,6 @@ pub enum Overlap {
     Queue,
     /// The runs overlap. A second process is never admitted to the *same run*.
     Allow,
-}
-
-/// Interval at which a waiting run checks again.
-const LOOK: Duration = Duration::from_secs(1);
-
-impl Overlap {
-    /// Makes the run active in the journal.
-    pub(super) async fn claim(self, journal: &dyn Journal, claim: &Claim, stop: &Stop) -> Result<ActiveRun> {
-        loop {
-            match journal.claim(claim, self != Self::Allow).await {
-                Err(error)
-                    if error.kind() == ErrorKind::Overlap && self == Self::Queue && !stop.is_asked() =>
-                {
-                    tokio::select! {
-                        () = sleep(LOOK) => {}
-                        () = stop.asked() => {}
-                    }
-                }
-                done => return done,
-            }
-        }
-    }
 }
 
 /// Request to stop a run: no further step is started, and running statements are waited for. Clones refer to

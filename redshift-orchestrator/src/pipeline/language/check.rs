@@ -5,10 +5,14 @@ use std::{
     fmt,
 };
 
-use super::{Declared, Place, Retry, Step, TemplateText, Work, suggest};
+use super::{TemplateText, problem::Place};
 use crate::{
     Statement,
     identity::MAX_NAME,
+    pipeline::{
+        Retry, Step, Work,
+        model::{Declared, suggest},
+    },
     sql::{self, Token},
 };
 

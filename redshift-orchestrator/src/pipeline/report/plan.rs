@@ -4,8 +4,11 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{OnFailure, Pipeline, Run, Step};
-use crate::{Result, seconds::human};
+use crate::{
+    Result,
+    pipeline::{OnFailure, Pipeline, Run, Step},
+    seconds::human,
+};
 
 /// Steps of a pipeline in the order in which they would run. `Display` prints a table without SQL and values.
 #[derive(Clone, Debug)]

@@ -7,11 +7,17 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    DEFAULT_CONCURRENCY, Declared, OnFailure, Overlap, Pipeline, PipelineBuilder, Place, Problem, Retry,
-    Step, Work, source::Source, suggest,
+    builder::{DEFAULT_CONCURRENCY, PipelineBuilder},
+    problem::{Place, Problem},
+    source::Source,
 };
 use crate::{
-    Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, Target, sql,
+    Error, ErrorKind, ExecutionMode, FailureKind, Parameter, Result, Target,
+    pipeline::{
+        OnFailure, Overlap, Pipeline, Retry, Step, Work,
+        model::{Declared, suggest},
+    },
+    sql,
     toml_text::{self, Malformed},
 };
 

@@ -9,7 +9,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Place, Problem};
+use super::problem::{Place, Problem};
 use crate::toml_text::{self, too_deep};
 
 /// Text of a pipeline file with the positions of its keys.

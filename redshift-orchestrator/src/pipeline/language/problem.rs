@@ -1,0 +1,49 @@
+//! [`Problem`]: a mistake in a definition.
+
+use crate::{Error, ErrorKind};
+
+/// Problem of a definition and its location, to which a file adds the line.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) message: String,
+    /// Name of the step and its number in the definition.
+    pub(super) step: Option<(String, usize)>,
+    pub(super) place: Place,
+}
+
+/// A key of a step or of the head of the file, and a text to find there.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// `work` denotes the one of `sql`, `call`, `batch`, `file` that is present.
+    pub(super) key: &'static str,
+    pub(super) needle: String,
+}
+
+impl Place {
+    pub(super) fn key(key: &'static str) -> Self {
+        Self { key, needle: String::new() }
+    }
+}
+
+impl Problem {
+    pub(super) fn of_pipeline(key: &'static str, message: impl Into<String>) -> Self {
+        Self { message: message.into(), step: None, place: Place::key(key) }
+    }
+
+    pub(super) fn of_parameter(name: &str, message: String) -> Self {
+        Self { message, step: None, place: Place { key: "parameters", needle: name.to_owned() } }
+    }
+
+    pub(super) fn of_step(name: &str, number: usize, place: Place, message: String) -> Self {
+        Self { message, step: Some((name.to_owned(), number)), place }
+    }
+
+    pub(super) fn into_error(self) -> Error {
+        let error = Error::new(ErrorKind::Definition, self.message);
+        match self.step {
+            Some((name, _)) if !name.is_empty() => error.with_context("step", name),
+            Some((_, number)) => error.with_context("step", format_args!("number {}", number + 1)),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The statements of a run: the template of its pipeline with the values of its parameters.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Error, ErrorKind, Result, Statement, StepKey,
+    pipeline::{Pipeline, Run, model::suggest},
+};
+
+impl Pipeline {
+    /// Returns the statements of all steps for a run with these parameters, in the order of the steps.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::Definition`] if a parameter is missing or unknown, or if a value is not allowed
+    /// where it is used; [`ErrorKind::Invalid`] if the name of the run is not valid.
+    pub fn statements(&self, run: &Run) -> Result<Vec<Statement>> {
+        StepKey::new(run.name(), "step").check()?;
+        let mut values: BTreeMap<String, String> = self
+            .parameters
+            .iter()
+            .filter_map(|(name, parameter)| Some((name.clone(), parameter.default.clone()?)))
+            .collect();
+        for (name, value) in run.parameters() {
+            if !self.parameters.contains_key(name) {
+                let known = self.parameters.keys().map(String::as_str);
+                return Err(Error::new(
+                    ErrorKind::Definition,
+                    format!("the pipeline has no parameter `{name}`{}", suggest::among(name, known)),
+                )
+                .with_context("pipeline", &self.name));
+            }
+            values.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(missing) = self.parameters.keys().find(|name| !values.contains_key(*name)) {
+            return Err(Error::new(
+                ErrorKind::Definition,
+                format!("the run does not set the parameter `{missing}`, which has no default"),
+            )
+            .with_context("pipeline", &self.name));
+        }
+        self.template().steps().iter().map(|step| step.render(&values)).collect()
+    }
+}

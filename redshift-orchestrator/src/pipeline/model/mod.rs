@@ -1,0 +1,17 @@
+//! A pipeline and a run as values, which the other rooms make, run and show.
+
+mod graph;
+mod overlap;
+mod pipeline;
+mod run;
+mod selection;
+mod step;
+pub(super) mod suggest;
+
+pub use overlap::{Overlap, Stop};
+pub use pipeline::Pipeline;
+pub use run::Run;
+pub use step::{OnFailure, Retry, Step, Work};
+
+pub(super) use graph::Graph;
+pub(super) use pipeline::Declared;

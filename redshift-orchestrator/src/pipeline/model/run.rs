@@ -1,0 +1,107 @@
+//! [`Run`]: one run of a pipeline, new or resumed.
+
+use std::collections::BTreeMap;
+
+use super::{Overlap, Stop};
+
+/// One run of a pipeline: its name and the values of its parameters.
+///
+/// The name identifies the work (`sales-2026-11-23T06:30`). A second run with the same name resumes the first
+/// one; steps that have finished are not run again.
+#[derive(Clone)]
+pub struct Run {
+    pub(in crate::pipeline) name: String,
+    pub(in crate::pipeline) parameters: BTreeMap<String, String>,
+    pub(in crate::pipeline) tags: Vec<String>,
+    pub(in crate::pipeline) only: Vec<String>,
+    pub(in crate::pipeline) target: Option<String>,
+    pub(in crate::pipeline) overlap: Option<Overlap>,
+    pub(in crate::pipeline) stop: Stop,
+}
+
+impl Run {
+    /// Creates a run with this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            parameters: BTreeMap::new(),
+            tags: Vec::new(),
+            only: Vec::new(),
+            target: None,
+            overlap: None,
+            stop: Stop::new(),
+        }
+    }
+
+    /// Sets a parameter of the pipeline.
+    #[must_use]
+    pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// Selects the steps with one of these tags, in addition to those [selected by name](Self::with_only).
+    /// Default: all steps.
+    #[must_use]
+    pub fn with_tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Selects these steps, in addition to those with one of the run's [tags](Self::with_tags). Default: all
+    /// steps.
+    #[must_use]
+    pub fn with_only<S: Into<String>>(mut self, steps: impl IntoIterator<Item = S>) -> Self {
+        self.only.extend(steps.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the target in a form chosen by the caller. Resuming a run that began on another target is an
+    /// error, because steps that finished there did not finish here.
+    #[must_use]
+    pub fn with_target(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
+
+    /// Overrides the pipeline's behaviour while another run is active.
+    #[must_use]
+    pub fn with_overlap(mut self, overlap: Overlap) -> Self {
+        self.overlap = Some(overlap);
+        self
+    }
+
+    /// Sets a request to stop the run early. When it is made, no further step is started, and running
+    /// statements are waited for.
+    #[must_use]
+    pub fn with_stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the selected tags. If there are neither tags nor names, all steps are selected.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    /// Returns the selected steps. If there are neither tags nor names, all steps are selected.
+    pub fn only(&self) -> &[String] {
+        &self.only
+    }
+
+    /// Returns the values of the parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,33 @@
+//! The beginning of a run while other runs are active.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::{
+    ErrorKind, Result,
+    journal::{ActiveRun, Claim, Journal},
+    pipeline::{Overlap, Stop},
+};
+
+/// Interval at which a waiting run checks again.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Overlap {
+    /// Makes the run active in the journal.
+    pub(super) async fn claim(self, journal: &dyn Journal, claim: &Claim, stop: &Stop) -> Result<ActiveRun> {
+        loop {
+            match journal.claim(claim, self != Self::Allow).await {
+                Err(error)
+                    if error.kind() == ErrorKind::Overlap && self == Self::Queue && !stop.is_asked() =>
+                {
+                    tokio::select! {
+                        () = sleep(LOOK) => {}
+                        () = stop.asked() => {}
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+}
