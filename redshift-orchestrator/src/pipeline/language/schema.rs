@@ -4,7 +4,10 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::definition::{Definition, Scalar, Text};
+use super::{
+    definition::Definition,
+    value::{Scalar, Text},
+};
 
 /// Returns the JSON Schema (draft 2020-12) of pipeline files. It is generated from the types that read them.
 /// Conditions that it cannot express (unknown steps in `after`, cycles, placeholders without values) are

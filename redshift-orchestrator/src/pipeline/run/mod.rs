@@ -1,23 +1,24 @@
-//! [`Pipeline::run`]: the steps in their order, each when its dependencies have ended.
+//! [`Pipeline::run`]: a run from its claim to its report.
 
 use std::collections::BTreeSet;
 
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 mod attempts;
 mod claim;
+mod known;
+mod walk;
 
-use super::{
-    OnFailure, Pipeline, Run, Step, Stop,
-    report::{Report, StepReport, StepStatus},
-};
+use super::{Pipeline, Report, Run, Step, StepStatus};
 use crate::{
-    Error, ErrorKind, Orchestrator, Progressed, Result, Statement, StepKey,
-    journal::{Claim, Entry, RunBegun, RunEvent, RunRecord, RunResult, Settlement, Standing},
-    orchestrator::{is_done, is_finished},
+    Error, ErrorKind, Orchestrator, Result,
+    journal::{Claim, Entry, RunBegun, RunEvent, RunRecord, RunResult, Standing},
 };
-use attempts::StepAttempts;
+use known::Known;
+use walk::Walk;
+
+/// Reason why a step was not started, if no step stopped the run.
+pub(super) const STOP: &str = "the request to stop";
 
 impl Pipeline {
     /// Runs the pipeline, or resumes the run with this name from the orchestrator's journal.
@@ -145,174 +146,6 @@ impl Run {
             _ if before.pipeline != pipeline => refused("by the pipeline", &before.pipeline),
             (Some(was), Some(is)) if was != is => refused("on", was),
             _ => Ok(()),
-        }
-    }
-}
-
-/// Reason why a step was not started, if no step stopped the run.
-pub(super) const STOP: &str = "the request to stop";
-
-/// State of a step in the journal: its last attempt.
-struct Known {
-    /// Number of the first attempt: the last one if it is open, the next one if it failed.
-    attempt: u32,
-    /// `true` if its statement may be active in the service.
-    is_open: bool,
-    is_finished: bool,
-    /// One entry, or one for each part of a long batch that was started.
-    last: Vec<Entry>,
-}
-
-impl Known {
-    fn of(step: &str, entries: &[Entry]) -> Self {
-        let of_step = || entries.iter().filter(|entry| entry.key.step == step);
-        let Some(attempt) = of_step().map(|entry| entry.key.attempt).max() else {
-            return Self { attempt: 1, is_open: false, is_finished: false, last: Vec::new() };
-        };
-        let last: Vec<_> = of_step().filter(|entry| entry.key.attempt == attempt).collect();
-        let is_open =
-            last.iter().any(|entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_)));
-        let failed = last.iter().any(|entry| match &entry.standing {
-            Standing::Ended(_) => !is_finished(entry),
-            Standing::Settled(found) => *found == Settlement::Failed,
-            Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
-        });
-        Self {
-            attempt: attempt + u32::from(failed && !is_open),
-            is_open,
-            is_finished: is_done(&last),
-            last: last.into_iter().cloned().collect(),
-        }
-    }
-}
-
-/// State of a run of the pipeline.
-struct Walk<'a> {
-    pipeline: &'a Pipeline,
-    orchestrator: &'a Orchestrator,
-    run: &'a str,
-    begun: Instant,
-    known: Vec<Known>,
-    selected: Vec<bool>,
-    stop: &'a Stop,
-    started: Vec<bool>,
-    statements: Vec<Statement>,
-    /// Number of dependencies for which each step still waits.
-    waiting_for: Vec<usize>,
-    ready: BTreeSet<usize>,
-    reports: Vec<Option<StepReport>>,
-    stopped_by: Option<usize>,
-}
-
-impl<'a> Walk<'a> {
-    async fn walk(&mut self) {
-        let mut running: FuturesUnordered<BoxFuture<'a, (usize, StepReport)>> = FuturesUnordered::new();
-        // Statements submitted by an earlier process are already active and are waited for first, whatever
-        // the results of other steps.
-        for number in (0..self.known.len()).filter(|step| self.known[*step].is_open).collect::<Vec<_>>() {
-            running.push(self.start(number));
-        }
-        self.ready = (0..self.known.len()).filter(|step| self.is_ready(*step)).collect();
-        loop {
-            while !self.is_stopped() && running.len() < self.pipeline.concurrency {
-                let Some(number) = self.ready.pop_first() else { break };
-                if self.selected[number] {
-                    running.push(self.start(number));
-                } else {
-                    self.pass(number);
-                }
-            }
-            let Some((number, report)) = running.next().await else { return };
-            self.ended(number, report);
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopped_by.is_some() || self.stop.is_asked()
-    }
-
-    /// Skips a step that is not selected. Its dependents do not wait for it.
-    fn pass(&mut self, number: usize) {
-        let step = &self.pipeline.steps[number];
-        self.reports[number] = Some(StepStatus::NotSelected.of(step, Vec::new()));
-        self.release_dependents(number);
-    }
-
-    /// Adds steps that finished in an earlier process and were not reached by this one, from the journal.
-    async fn add_what_finished_before(&mut self) {
-        for number in 0..self.known.len() {
-            if self.known[number].is_finished && self.selected[number] && !self.started[number] {
-                let (number, report) = self.start(number).await;
-                self.reports[number] = Some(report);
-            }
-        }
-    }
-
-    fn is_ready(&self, number: usize) -> bool {
-        self.waiting_for[number] == 0 && !self.started[number] && self.reports[number].is_none()
-    }
-
-    fn start(&mut self, number: usize) -> BoxFuture<'a, (usize, StepReport)> {
-        self.started[number] = true;
-        let step = &self.pipeline.steps[number];
-        let attempts = StepAttempts {
-            orchestrator: self.orchestrator,
-            step,
-            statement: self.statements[number].clone(),
-            key: StepKey::new(self.run, step.name()).with_attempt(self.known[number].attempt),
-            known: std::mem::take(&mut self.known[number].last),
-            begun: self.begun,
-            stop: self.stop,
-        };
-        Box::pin(async move { (number, attempts.run().await) })
-    }
-
-    /// Records the result of a step and its effect on other steps.
-    fn ended(&mut self, number: usize, report: StepReport) {
-        let step = &self.pipeline.steps[number];
-        let on_failure = match &report.status {
-            StepStatus::Finished => OnFailure::Continue,
-            // The run was stopped between the parts of a long batch, so no further step is started anyway.
-            StepStatus::NotStarted { .. } => {
-                self.reports[number] = Some(report);
-                return;
-            }
-            // The dependents would run concurrently with a statement that may still be running.
-            _ if report.may_still_run() && step.on_failure() == OnFailure::Continue => {
-                OnFailure::SkipDependents
-            }
-            _ => step.on_failure(),
-        };
-        self.reports[number] = Some(report);
-        match on_failure {
-            OnFailure::Continue => self.release_dependents(number),
-            OnFailure::SkipDependents => self.skip_dependents(number),
-            OnFailure::Stop => self.stopped_by = self.stopped_by.or(Some(number)),
-        }
-    }
-
-    fn release_dependents(&mut self, number: usize) {
-        for &later in self.pipeline.graph.dependents(number) {
-            self.waiting_for[later] -= 1;
-            if self.is_ready(later) {
-                self.ready.insert(later);
-            }
-        }
-    }
-
-    fn skip_dependents(&mut self, failed: usize) {
-        let because_of = self.pipeline.steps[failed].name();
-        let mut open = self.pipeline.graph.dependents(failed).to_vec();
-        while let Some(number) = open.pop() {
-            if self.reports[number].is_some() || self.started[number] {
-                continue;
-            }
-            let step = &self.pipeline.steps[number];
-            let status = StepStatus::Skipped { because_of: because_of.to_owned() };
-            self.reports[number] = Some(status.of(step, Vec::new()));
-            let key = StepKey::new(self.run, step.name());
-            self.orchestrator.observe(&key, &Progressed::Skipped { because_of });
-            open.extend_from_slice(self.pipeline.graph.dependents(number));
         }
     }
 }

@@ -1,0 +1,151 @@
+//! [`AttemptReport`]: one attempt at a step.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    Conclusion, Error, FailureKind, Origin, Outcome, Part, Result, StatementId, StepKey, seconds::human,
+};
+
+/// One attempt at a step, or at a part of its batch. Times are in seconds from the beginning of the run.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct AttemptReport {
+    /// Number of the attempt over all processes, starting at 1.
+    pub number: u32,
+    /// Part of the step's batch, if the batch exceeds the service's maximum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+    /// Id of the statement, if known.
+    pub statement_id: Option<StatementId>,
+    /// Name of the statement in the service.
+    pub statement_name: Option<String>,
+    /// How this run obtained the outcome: `submitted`, `reattached`, `journal`.
+    pub origin: &'static str,
+    /// Time at which the attempt began.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub started: Duration,
+    /// Time at which its end was noticed.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub ended: Duration,
+    /// Execution time in the database.
+    #[serde(serialize_with = "crate::seconds::optional::serialize")]
+    pub executing: Option<Duration>,
+    /// Remaining time: requests, the service's queue, and the time until the end was noticed.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub waiting: Duration,
+    /// Result as a short name.
+    pub result: &'static str,
+    /// Kind of the failure, which determines whether a retry can help.
+    pub failure: Option<FailureKind>,
+    /// Error text of the database or the service.
+    pub error: Option<String>,
+    /// Instructions for an investigation by hand, if the outcome cannot be proved.
+    pub check: Option<String>,
+    /// `true` if its statement may still be running: its outcome is unknown, or its cancellation has not
+    /// taken effect yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub may_still_run: bool,
+    /// Number of rows in the result, or of rows that the statement affected.
+    pub rows: Option<u64>,
+    /// Number of submits.
+    pub submits: u32,
+    /// Number of polls.
+    pub describes: u32,
+    /// Number of retried errors, by kind.
+    pub faults: BTreeMap<&'static str, u32>,
+}
+
+impl AttemptReport {
+    pub(in crate::pipeline) fn new(
+        key: &StepKey,
+        started: Duration,
+        ended: Duration,
+        result: Result<Outcome>,
+    ) -> Self {
+        let mut report = Self {
+            number: key.attempt,
+            part: key.part,
+            statement_id: None,
+            statement_name: None,
+            origin: "submitted",
+            started,
+            ended,
+            executing: None,
+            waiting: ended.saturating_sub(started),
+            result: "not submitted",
+            failure: Some(FailureKind::NotSubmitted),
+            error: None,
+            check: None,
+            may_still_run: false,
+            rows: None,
+            submits: 0,
+            describes: 0,
+            faults: BTreeMap::new(),
+        };
+        match result {
+            Ok(outcome) => report.fill(outcome),
+            Err(error) => report.fill_error(&error),
+        }
+        report
+    }
+
+    fn fill(&mut self, outcome: Outcome) {
+        self.executing = outcome.executing();
+        self.may_still_run = outcome.may_still_run();
+        self.waiting = (self.ended - self.started).saturating_sub(self.executing.unwrap_or_default());
+        self.failure = outcome.failure();
+        self.rows = outcome.description.and_then(|description| description.result_rows);
+        self.submits = outcome.effort.submits;
+        self.describes = outcome.effort.describes;
+        self.faults = outcome.effort.faults.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect();
+        self.origin = match outcome.origin {
+            Origin::Submitted => "submitted",
+            Origin::Reattached => "reattached",
+            Origin::Journal => "journal",
+        };
+        self.result = outcome.result.as_str();
+        match outcome.result {
+            Conclusion::Finished => {}
+            Conclusion::Failed { error, .. } => self.error = Some(error),
+            Conclusion::Aborted => {
+                self.error = Some("cancelled by another client or by the service".to_owned())
+            }
+            Conclusion::TimedOut { timeout, .. } => {
+                let timeout = human(timeout);
+                self.error = Some(match self.may_still_run {
+                    true => format!(
+                        "cancelled after {timeout}, but still running in the database; `resume` waits for its end"
+                    ),
+                    false => format!("cancelled after {timeout}"),
+                });
+            }
+            Conclusion::Unknown(unknown) => {
+                self.error = Some(unknown.to_string());
+                self.check = Some(unknown.what_to_check());
+            }
+        }
+        self.statement_id = outcome.id;
+        self.statement_name = Some(outcome.name);
+    }
+
+    fn fill_error(&mut self, error: &Error) {
+        self.error = Some(error.to_string());
+        if error.leaves_unknown() {
+            self.statement_id = error.submitted().cloned();
+            (self.result, self.failure, self.may_still_run) = ("unknown", None, true);
+        }
+    }
+
+    /// Returns `attempt 1`, or `attempt 1 part 2 of 3`.
+    pub(in crate::pipeline) fn title(&self) -> String {
+        let part = self.part.map_or_else(String::new, |part| format!(" {part}"));
+        format!("attempt {}{part}", self.number)
+    }
+
+    /// Returns the total number of retried errors.
+    pub fn faults_survived(&self) -> u32 {
+        self.faults.values().sum()
+    }
+}

@@ -1,0 +1,108 @@
+//! [`StepReport`]: the result of a step.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::AttemptReport;
+use crate::pipeline::Step;
+
+/// Result of a step.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// Name of the step.
+    pub name: String,
+    /// Status of the step.
+    #[serde(flatten)]
+    pub status: StepStatus,
+    /// Steps after which it ran.
+    pub after: Vec<String>,
+    /// Attempts of this run, in order. The journal contains those of earlier processes.
+    pub attempts: Vec<AttemptReport>,
+}
+
+/// Status of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StepStatus {
+    /// It succeeded.
+    Finished,
+    /// The database ended its last attempt with an error.
+    Failed,
+    /// Its last attempt was cancelled by another client or by the service.
+    Aborted,
+    /// The timeout of its last attempt expired, and the attempt was cancelled.
+    TimedOut,
+    /// Its outcome cannot be proved.
+    Unknown,
+    /// Its last attempt did not run.
+    NotSubmitted,
+    /// It was not run, because a step on which it depends did not finish.
+    Skipped {
+        /// That step.
+        because_of: String,
+    },
+    /// The step, or some parts of its batch, were not started because the run was stopped.
+    NotStarted {
+        /// The step that stopped the run, or `the request to stop`.
+        because_of: String,
+    },
+    /// The run did not select it.
+    NotSelected,
+}
+
+impl StepStatus {
+    /// Returns a short name.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+            Self::TimedOut => "timed out",
+            Self::Unknown => "unknown",
+            Self::NotSubmitted => "not submitted",
+            Self::Skipped { .. } => "skipped",
+            Self::NotStarted { .. } => "not started",
+            Self::NotSelected => "not selected",
+        }
+    }
+
+    pub(in crate::pipeline) fn of(self, step: &Step, attempts: Vec<AttemptReport>) -> StepReport {
+        StepReport {
+            name: step.name().to_owned(),
+            status: self,
+            after: step.dependencies().to_vec(),
+            attempts,
+        }
+    }
+}
+
+impl StepReport {
+    /// Returns `true` if a statement of the last attempt may still be running.
+    pub(in crate::pipeline) fn may_still_run(&self) -> bool {
+        self.status == StepStatus::Unknown || self.attempts.last().is_some_and(|last| last.may_still_run)
+    }
+}
+
+impl StepReport {
+    /// Returns the last attempt of this run; for an attempt with parts, the last part.
+    pub fn last_attempt(&self) -> Option<&AttemptReport> {
+        self.attempts.last()
+    }
+
+    /// Returns the number of attempts in this run. The parts of one attempt count once.
+    pub fn attempt_count(&self) -> u32 {
+        let numbers: BTreeSet<_> = self.attempts.iter().map(|attempt| attempt.number).collect();
+        u32::try_from(numbers.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns the unfinished parts of the last attempt.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = &AttemptReport> {
+        let last = self.attempts.last().map(|attempt| attempt.number);
+        self.attempts
+            .iter()
+            .filter(move |attempt| Some(attempt.number) == last && attempt.result != "finished")
+    }
+}

@@ -1,0 +1,61 @@
+//! [`Totals`]: sums over the attempts of runs.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Report;
+
+/// Sums over one or several runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Number of attempts that reached the service in this run. Endings from the journal are not counted.
+    pub statements: u32,
+    /// Number of attempts beyond the first one of each step.
+    pub retries: u32,
+    /// Number of submits.
+    pub submits: u32,
+    /// Number of polls.
+    pub describes: u32,
+    /// Number of retried errors.
+    pub faults_survived: u32,
+    /// Execution time in the database in seconds, added up over concurrent statements.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub executing: Duration,
+    /// Remaining time of the statements in seconds.
+    #[serde(serialize_with = "crate::seconds::serialize")]
+    pub waiting: Duration,
+}
+
+impl Totals {
+    /// Adds the sums of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.statements += other.statements;
+        self.retries += other.retries;
+        self.submits += other.submits;
+        self.describes += other.describes;
+        self.faults_survived += other.faults_survived;
+        self.executing += other.executing;
+        self.waiting += other.waiting;
+    }
+}
+
+impl Report {
+    /// Returns the sums over all steps.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for step in &self.steps {
+            totals.retries += step.attempt_count().saturating_sub(1);
+            for attempt in step.attempts.iter().filter(|attempt| attempt.origin != "journal") {
+                totals.statements += u32::from(attempt.statement_id.is_some());
+                totals.submits += attempt.submits;
+                totals.describes += attempt.describes;
+                totals.faults_survived += attempt.faults_survived();
+                totals.executing += attempt.executing.unwrap_or_default();
+                totals.waiting += attempt.waiting;
+            }
+        }
+        totals
+    }
+}

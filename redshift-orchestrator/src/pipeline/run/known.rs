@@ -1,0 +1,40 @@
+//! [`Known`]: a step as earlier processes left it.
+
+use crate::{
+    journal::{Entry, Settlement, Standing},
+    orchestrator::{is_done, is_finished},
+};
+
+/// State of a step in the journal: its last attempt.
+pub(super) struct Known {
+    /// Number of the first attempt: the last one if it is open, the next one if it failed.
+    pub(super) attempt: u32,
+    /// `true` if its statement may be active in the service.
+    pub(super) is_open: bool,
+    pub(super) is_finished: bool,
+    /// One entry, or one for each part of a long batch that was started.
+    pub(super) last: Vec<Entry>,
+}
+
+impl Known {
+    pub(super) fn of(step: &str, entries: &[Entry]) -> Self {
+        let of_step = || entries.iter().filter(|entry| entry.key.step == step);
+        let Some(attempt) = of_step().map(|entry| entry.key.attempt).max() else {
+            return Self { attempt: 1, is_open: false, is_finished: false, last: Vec::new() };
+        };
+        let last: Vec<_> = of_step().filter(|entry| entry.key.attempt == attempt).collect();
+        let is_open =
+            last.iter().any(|entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_)));
+        let failed = last.iter().any(|entry| match &entry.standing {
+            Standing::Ended(_) => !is_finished(entry),
+            Standing::Settled(found) => *found == Settlement::Failed,
+            Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
+        });
+        Self {
+            attempt: attempt + u32::from(failed && !is_open),
+            is_open,
+            is_finished: is_done(&last),
+            last: last.into_iter().cloned().collect(),
+        }
+    }
+}
