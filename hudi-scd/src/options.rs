@@ -20,6 +20,7 @@ pub struct TableOptions {
     pub(crate) retention_is_default: bool,
     pub(crate) archive: Option<ArchiveLimits>,
     pub(crate) codec: Codec,
+    pub(crate) page_patching: bool,
     pub(crate) bloom_entries: Option<u32>,
     pub(crate) bloom_fpp: f64,
     pub(crate) bloom_max_entries: u32,
@@ -70,6 +71,7 @@ impl Default for TableOptions {
             retention_is_default: true,
             archive: Some(ArchiveLimits::default()),
             codec: Codec::default(),
+            page_patching: true,
             bloom_entries: None,
             bloom_fpp: 1e-9,
             bloom_max_entries: 100_000,
@@ -135,6 +137,16 @@ impl TableOptions {
     #[must_use]
     pub fn with_codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
+        self
+    }
+
+    /// Replaces changed values in the stored pages of a column if `true`; decodes and encodes every column with
+    /// changed values if `false`, which is slower. A value that was replaced in a page may remain in the
+    /// dictionary of its column chunk, unused; without patching it does not. Columns without changed values are
+    /// copied in both cases. Only pages compressed with [`Codec::Snappy`] are patched. Default: `true`.
+    #[must_use]
+    pub fn with_page_patching(mut self, page_patching: bool) -> Self {
+        self.page_patching = page_patching;
         self
     }
 

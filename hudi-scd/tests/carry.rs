@@ -10,8 +10,11 @@ use arrow::{
     array::{ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array, RecordBatch, StringArray},
     datatypes::{Int32Type, Int64Type},
 };
-use hudi_scd::{Query, Table, TableDefinition};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use hudi_scd::{Query, Table, TableDefinition, TableOptions};
+use parquet::{
+    column::page::Page,
+    file::reader::{FileReader, SerializedFileReader},
+};
 
 /// More rows than a group that is joined with others.
 const ROWS: i64 = 40_000;
@@ -122,4 +125,48 @@ fn chunk(file: &bytes::Bytes, column: &str) -> bytes::Bytes {
     let chunk = group.columns().iter().find(|chunk| chunk.column_path().string() == column).unwrap();
     let (start, length) = chunk.byte_range();
     file.slice(start as usize..(start + length) as usize)
+}
+
+/// A patched column chunk keeps its dictionary, with the values that no row has any more.
+#[rstest::rstest]
+#[case::default(TableOptions::new(), &["common", "removed", "new"])]
+#[case::switched_off(TableOptions::new().with_page_patching(false), &["common", "new"])]
+#[tokio::test]
+async fn a_replaced_value_leaves_the_file_if_pages_are_not_patched(
+    #[case] options: TableOptions,
+    #[case] expected: &[&str],
+) {
+    let store = common::memory();
+    let name = |id: i64| if id == 7 { "removed" } else { "common" };
+    let base: Model = (0..ROWS).map(|id| (id, (name(id).to_owned(), 0, 0, None))).collect();
+    let definition =
+        TableDefinition::new("t", batch(&base, false).schema(), ["id"]).with_ordering_field("at");
+    let table = Table::create_with(store.clone(), "t".into(), definition, options).await.unwrap();
+    table.upsert(&[batch(&base, false)]).await.unwrap();
+    let change = Model::from([(7, ("new".to_owned(), 1, 0, None))]);
+    table.upsert(&[batch(&change, false)]).await.unwrap();
+    assert_eq!(dictionary(&newest(&store, &table).await, "name"), expected);
+    let mut model = base;
+    model.extend(change);
+    assert_holds(&table, &model, false).await;
+}
+
+/// Returns the dictionary of a text column in the first row group.
+fn dictionary(file: &bytes::Bytes, column: &str) -> Vec<String> {
+    let reader = SerializedFileReader::new(file.clone()).unwrap();
+    let group = reader.get_row_group(0).unwrap();
+    let is_it = |leaf: &usize| group.metadata().column(*leaf).column_path().string() == column;
+    let leaf = (0..group.num_columns()).find(is_it).unwrap();
+    let Some(Ok(Page::DictionaryPage { buf, .. })) = group.get_column_page_reader(leaf).unwrap().next()
+    else {
+        panic!("no dictionary")
+    };
+    let mut rest = &buf[..];
+    let mut texts = Vec::new();
+    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+        let (text, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
+        texts.push(String::from_utf8(text.to_vec()).unwrap());
+        rest = tail;
+    }
+    texts
 }

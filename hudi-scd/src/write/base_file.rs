@@ -55,6 +55,7 @@ pub(crate) struct FileFormat {
     leaves: Vec<Range<usize>>,
     avro: String,
     codec: Compression,
+    page_patching: bool,
     /// Columns without duplicate values.
     unique: Vec<String>,
     bloom_entries: Option<u32>,
@@ -100,6 +101,7 @@ impl FileFormat {
             parquet,
             avro,
             codec,
+            page_patching: options.page_patching,
             unique,
             bloom_entries: options.bloom_entries,
             bloom_fpp: options.bloom_fpp,
@@ -134,9 +136,9 @@ impl FileFormat {
             && range.zip(leaves).all(|(here, there)| self.parquet.column(here) == stored.column(*there))
     }
 
-    /// Returns `true` if pages are compressed so fast that patching them is worthwhile.
+    /// Returns `true` if pages may be patched, and are compressed so fast that it is worthwhile.
     pub(crate) fn is_patchable(&self) -> bool {
-        self.codec == Compression::SNAPPY
+        self.page_patching && self.codec == Compression::SNAPPY
     }
 
     /// Encodes rows as a separate Parquet file, with plain, uncompressed values.

@@ -12,10 +12,8 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 
-/// Parquet writers truncate longer bounds.
+/// This writer truncates longer bounds. Other writers may truncate shorter ones.
 pub(super) const LONGEST: usize = 64;
-/// A bound of at most this length was not truncated, because truncation happens between characters.
-const SURELY_WHOLE: usize = LONGEST - 4;
 
 /// The comparison of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,64 +97,95 @@ impl Order {
     }
 }
 
+/// A minimum or a maximum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub(super) value: Vec<u8>,
+    /// It is known to be one of the values. A page index truncates long values and does not record it.
+    pub(super) is_exact: bool,
+}
+
+impl Bound {
+    pub(super) fn exact(value: Vec<u8>) -> Self {
+        Self { value, is_exact: true }
+    }
+
+    /// Takes the value of another bound if that is further out, in the direction `outward`.
+    fn extend(&mut self, other: &Self, order: Order, outward: Ordering) {
+        match order.compare(&other.value, &self.value) {
+            Some(Ordering::Equal) => self.is_exact |= other.is_exact,
+            Some(found) if found == outward => *self = other.clone(),
+            _ => {}
+        }
+    }
+}
+
 /// The minimum and the maximum of some values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
-    pub(super) min: Vec<u8>,
-    pub(super) max: Vec<u8>,
+    pub(super) min: Bound,
+    pub(super) max: Bound,
 }
 
 impl Bounds {
-    /// Returns the bounds of a page in an index.
+    /// Returns the bounds of a page in an index. Numbers are never truncated.
     pub(super) fn of_page(index: &ColumnIndexMetaData, page: usize) -> Option<Self> {
         macro_rules! numbers {
             ($index:expr) => {
-                (
-                    $index.min_value(page)?.to_le_bytes().to_vec(),
-                    $index.max_value(page)?.to_le_bytes().to_vec(),
-                )
+                Self {
+                    min: Bound::exact($index.min_value(page)?.to_le_bytes().to_vec()),
+                    max: Bound::exact($index.max_value(page)?.to_le_bytes().to_vec()),
+                }
             };
         }
-        let (min, max) = match index {
+        let unsure = |value: &[u8]| Bound { value: value.to_vec(), is_exact: false };
+        Some(match index {
             ColumnIndexMetaData::INT32(index) => numbers!(index),
             ColumnIndexMetaData::INT64(index) => numbers!(index),
             ColumnIndexMetaData::FLOAT(index) => numbers!(index),
             ColumnIndexMetaData::DOUBLE(index) => numbers!(index),
             ColumnIndexMetaData::BYTE_ARRAY(index) | ColumnIndexMetaData::FIXED_LEN_BYTE_ARRAY(index) => {
-                (index.min_value(page)?.to_vec(), index.max_value(page)?.to_vec())
+                Self { min: unsure(index.min_value(page)?), max: unsure(index.max_value(page)?) }
             }
             _ => return None,
-        };
-        Some(Self { min, max })
+        })
     }
 
     /// Includes a value; a NaN is ignored.
     pub(super) fn widen(known: &mut Option<Self>, value: &[u8], order: Order) {
-        let Some(bounds) = known else {
-            if !order.is_nan(value) {
-                *known = Some(Self {
-                    min: order.zero(value, true).unwrap_or_else(|| value.to_vec()),
-                    max: order.zero(value, false).unwrap_or_else(|| value.to_vec()),
-                });
-            }
+        if order.is_nan(value) {
             return;
-        };
-        if order.compare(value, &bounds.min) == Some(Ordering::Less) {
-            bounds.min = order.zero(value, true).unwrap_or_else(|| value.to_vec());
         }
-        if order.compare(value, &bounds.max) == Some(Ordering::Greater) {
-            bounds.max = order.zero(value, false).unwrap_or_else(|| value.to_vec());
+        if let Some(bounds) = known
+            && order.compare(value, &bounds.min.value) == Some(Ordering::Greater)
+            && order.compare(value, &bounds.max.value) == Some(Ordering::Less)
+        {
+            return;
+        }
+        let bound = |is_min| Bound::exact(order.zero(value, is_min).unwrap_or_else(|| value.to_vec()));
+        Self::join(known, &Self { min: bound(true), max: bound(false) }, order);
+    }
+
+    /// Includes the values within other bounds.
+    pub(super) fn join(known: &mut Option<Self>, other: &Self, order: Order) {
+        match known {
+            Some(bounds) => {
+                bounds.min.extend(&other.min, order, Ordering::Less);
+                bounds.max.extend(&other.max, order, Ordering::Greater);
+            }
+            None => *known = Some(other.clone()),
         }
     }
 
     /// Returns `true` if a value is one of the bounds, so that the bounds may change without it.
     pub(super) fn rest_on(&self, value: &[u8], order: Order) -> bool {
-        [&self.min, &self.max].into_iter().any(|bound| order.compare(value, bound) == Some(Ordering::Equal))
+        let bounds = [&self.min, &self.max].into_iter();
+        bounds.map(|bound| order.compare(value, &bound.value)).any(|order| order == Some(Ordering::Equal))
     }
 
-    /// Returns `true` if another writer would have truncated one of them.
+    /// Returns `true` if this writer would have truncated one of them.
     pub(super) fn is_too_long(&self) -> bool {
-        self.min.len().max(self.max.len()) > LONGEST
+        self.min.value.len().max(self.max.value.len()) > LONGEST
     }
 
     /// Returns the statistics of a column chunk with these bounds.
@@ -165,11 +194,12 @@ impl Bounds {
         column: &ColumnDescriptor,
         nulls: u64,
     ) -> Option<Statistics> {
-        let bytes = |bound: fn(&Self) -> &[u8]| known.map(bound);
-        let (min, max) = (bytes(|bounds| &bounds.min), bytes(|bounds| &bounds.max));
+        let (min, max) = (known.map(|bounds| &bounds.min), known.map(|bounds| &bounds.max));
+        let is_exact = |bound: Option<&Bound>| bound.is_some_and(|bound| bound.is_exact);
         macro_rules! numbers {
             ($kind:ident, $number:ty) => {{
-                let number = |bytes: &[u8]| bytes.try_into().ok().map(<$number>::from_le_bytes);
+                let number =
+                    |bound: &Bound| bound.value.as_slice().try_into().ok().map(<$number>::from_le_bytes);
                 Statistics::$kind(ValueStatistics::new(
                     min.and_then(number),
                     max.and_then(number),
@@ -179,8 +209,7 @@ impl Bounds {
                 ))
             }};
         }
-        let is_whole = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| bytes.len() <= SURELY_WHOLE);
-        let array = |bytes: &[u8]| ByteArray::from(bytes.to_vec());
+        let array = |bound: &Bound| ByteArray::from(bound.value.clone());
         Some(match column.physical_type() {
             PhysicalType::INT32 => numbers!(Int32, i32),
             PhysicalType::INT64 => numbers!(Int64, i64),
@@ -188,15 +217,15 @@ impl Bounds {
             PhysicalType::DOUBLE => numbers!(Double, f64),
             PhysicalType::BYTE_ARRAY => Statistics::ByteArray(
                 ValueStatistics::new(min.map(array), max.map(array), None, Some(nulls), false)
-                    .with_min_is_exact(is_whole(min))
-                    .with_max_is_exact(is_whole(max)),
+                    .with_min_is_exact(is_exact(min))
+                    .with_max_is_exact(is_exact(max)),
             ),
             PhysicalType::FIXED_LEN_BYTE_ARRAY => {
-                let array = |bytes: &[u8]| FixedLenByteArray::from(bytes.to_vec());
+                let array = |bound: &Bound| FixedLenByteArray::from(bound.value.clone());
                 Statistics::FixedLenByteArray(
                     ValueStatistics::new(min.map(array), max.map(array), None, Some(nulls), false)
-                        .with_min_is_exact(is_whole(min))
-                        .with_max_is_exact(is_whole(max)),
+                        .with_min_is_exact(is_exact(min))
+                        .with_max_is_exact(is_exact(max)),
                 )
             }
             PhysicalType::BOOLEAN | PhysicalType::INT96 => return None,

@@ -13,7 +13,7 @@ use parquet::{
 };
 
 use super::{
-    bounds::{Bounds, LONGEST},
+    bounds::{Bound, Bounds, LONGEST},
     chunk::{ChunkWriter, compressed},
     hybrid,
 };
@@ -62,7 +62,7 @@ pub(super) fn constant(
         chunk.page(CompressedPage::new(page, bytes.len()), rows)?;
         uncompressed += bytes.len();
         if let Some(bounds) = &bounds {
-            said.append(false, bounds.min.clone(), bounds.max.clone(), 0);
+            said.append(false, bounds.min.value.clone(), bounds.max.value.clone(), 0);
         }
     }
     let pages = i32::try_from(rows.div_ceil(PAGE_ROWS))?;
@@ -86,12 +86,13 @@ pub(super) fn constant(
 fn bounds(text: &str) -> Option<Bounds> {
     let bytes = text.as_bytes();
     if bytes.len() <= LONGEST {
-        return Some(Bounds { min: bytes.to_vec(), max: bytes.to_vec() });
+        return Some(Bounds { min: Bound::exact(bytes.to_vec()), max: Bound::exact(bytes.to_vec()) });
     }
     let min = bytes[..LONGEST].to_vec();
     let mut max = min.clone();
     // The greatest string with this prefix is less than the next prefix.
     let last = max.last_mut().filter(|last| **last < 0x7F && min.is_ascii())?;
     *last += 1;
-    Some(Bounds { min, max })
+    let truncated = |value| Bound { value, is_exact: false };
+    Some(Bounds { min: truncated(min), max: truncated(max) })
 }

@@ -11,7 +11,8 @@
 //! | of plain values | copying the bytes between the changed values |
 //! | of dictionary indexes | unpacking and packing the indexes; new values are added to the dictionary |
 //!
-//! Bounds of pages and chunks stay exact: they are computed again if a removed value was one of them.
+//! Bounds of pages and chunks are kept tight: they are computed again if a removed value was one of them. A
+//! bound of a chunk is declared exact only if it is known to be one of its values ([`Exact`]).
 //!
 //! Everything else is decoded and encoded: nested columns, booleans, pages of version 2, other encodings,
 //! files without a page index, and codecs other than Snappy (with those, compression dominates the cost).
@@ -44,7 +45,7 @@ use parquet::{
 };
 
 use self::{
-    bounds::Bounds,
+    bounds::{Bound, Bounds},
     chunk::{ChunkWriter, compressed},
     page::{Dictionary, Leaf, Outcome, PlainValues, Replacement, Stored},
 };
@@ -196,6 +197,7 @@ impl<'a> Patch<'a> {
         let mut pages = Vec::with_capacity(self.locations.len());
         let mut said = ColumnIndexBuilder::new(metadata.column_type());
         let mut bounds_of_all = None;
+        let mut exact = Exact::of(metadata);
         let (mut nulls_of_all, mut more_bytes, mut is_changed) = (0_u64, 0_i64, false);
         let mut snappy = snap::raw::Encoder::new();
         for (number, location) in self.locations.iter().enumerate() {
@@ -251,6 +253,7 @@ impl<'a> Patch<'a> {
                         };
                         more_bytes += length as i64 - buf.len() as i64;
                         pages.push((rows, NewPage::New(CompressedPage::new(page, length))));
+                        exact.replaced(bounds.as_ref(), patched.bounds.as_ref());
                         (bounds, nulls, is_changed) = (patched.bounds, patched.nulls, true);
                     }
                 }
@@ -259,9 +262,8 @@ impl<'a> Patch<'a> {
             match bounds {
                 Some(bounds) if bounds.is_too_long() => return Ok(None),
                 Some(bounds) => {
-                    Bounds::widen(&mut bounds_of_all, &bounds.min, self.leaf.order);
-                    Bounds::widen(&mut bounds_of_all, &bounds.max, self.leaf.order);
-                    said.append(false, bounds.min, bounds.max, i64::try_from(nulls)?);
+                    Bounds::join(&mut bounds_of_all, &bounds, self.leaf.order);
+                    said.append(false, bounds.min.value, bounds.max.value, i64::try_from(nulls)?);
                 }
                 None if nulls == rows => said.append(true, Vec::new(), Vec::new(), i64::try_from(nulls)?),
                 // Values without bounds are all NaN.
@@ -309,10 +311,51 @@ impl<'a> Patch<'a> {
         if let Some(pages) = metadata.page_encoding_stats() {
             described = described.set_page_encoding_stats(pages.clone());
         }
+        if let Some(bounds) = &mut bounds_of_all {
+            exact.apply(bounds);
+        }
         if let Some(statistics) = Bounds::statistics(bounds_of_all.as_ref(), &column, nulls_of_all) {
             described = described.set_statistics(statistics);
         }
         let (bytes, close) = chunk.finish(described, Some(said))?;
         Ok(Some(PatchedChunk::Changed(bytes, close)))
+    }
+}
+
+/// The exact bounds of a stored chunk, by its statistics, while pages with them keep them.
+struct Exact {
+    min: Option<Vec<u8>>,
+    max: Option<Vec<u8>>,
+}
+
+impl Exact {
+    fn of(metadata: &ColumnChunkMetaData) -> Self {
+        let Some(statistics) = metadata.statistics() else { return Self { min: None, max: None } };
+        let exact = |bytes: Option<&[u8]>, is_exact: bool| bytes.filter(|_| is_exact).map(<[u8]>::to_vec);
+        Self {
+            min: exact(statistics.min_bytes_opt(), statistics.min_is_exact()),
+            max: exact(statistics.max_bytes_opt(), statistics.max_is_exact()),
+        }
+    }
+
+    /// Forgets a bound if a page had it and no longer has: this may have been the only such page, because the
+    /// equal bound of another page may be a truncated one.
+    fn replaced(&mut self, before: Option<&Bounds>, after: Option<&Bounds>) {
+        let loses = |exact: &Option<Vec<u8>>, bound: fn(&Bounds) -> &Bound| {
+            let is_it = |bounds: &Bounds| exact.as_ref() == Some(&bound(bounds).value);
+            before.is_some_and(is_it) && !after.is_some_and(is_it)
+        };
+        if loses(&self.min, |bounds| &bounds.min) {
+            self.min = None;
+        }
+        if loses(&self.max, |bounds| &bounds.max) {
+            self.max = None;
+        }
+    }
+
+    /// Marks the bounds of the new chunk that are the stored ones.
+    fn apply(&self, bounds: &mut Bounds) {
+        bounds.min.is_exact |= self.min.as_ref() == Some(&bounds.min.value);
+        bounds.max.is_exact |= self.max.as_ref() == Some(&bounds.max.value);
     }
 }

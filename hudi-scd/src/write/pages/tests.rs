@@ -9,7 +9,13 @@ use arrow::{
     datatypes::{DataType, Field, Schema},
 };
 use object_store::{ObjectStoreExt, memory::InMemory};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::{
+    arrow::ArrowWriter,
+    file::{
+        metadata::{ColumnChunkMetaData, ParquetMetaData},
+        properties::WriterProperties,
+    },
+};
 
 use super::*;
 use crate::{
@@ -281,5 +287,60 @@ async fn a_constant_chunk_is_what_encoding_the_text_row_by_row_gives() {
         let (ours, theirs) = (again.chunk(0, 4).metadata, encoded.chunk(0, 4).metadata);
         assert_eq!(ours.encodings_mask(), theirs.encodings_mask());
         assert_eq!(ours.page_encoding_stats(), theirs.page_encoding_stats());
+    }
+}
+
+/// Encodes texts as another writer does, in pages of 3 rows, with bounds truncated to `length` bytes.
+async fn truncated(texts: &[String], length: usize) -> OpenFile {
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+    let batch = RecordBatch::try_from_iter_with_nullable([("c0", column, true)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_data_page_row_count_limit(3)
+        .set_write_batch_size(3)
+        .set_column_index_truncate_length(Some(length))
+        .set_statistics_truncate_length(Some(length))
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    open(writer.into_inner().unwrap()).await
+}
+
+/// A bound that is declared exact serves queries for the minimum and the maximum as their result.
+#[rstest::rstest]
+// The longest prefix whose next one is a text has 1 byte.
+#[case::shortened_max(64, &["b", "c", &format!("a{}", "\u{10FFFF}".repeat(20))], 0, "ab")]
+#[case::short_bounds(8, &["more than 8", "n", "zzzz zzzz zzzz"], 1, "nn")]
+// The bound of the second page is the prefix of a longer text.
+#[case::only_page_with_the_min(4, &["aaaa", "b", "c", "aaaa and more", "b", "c"], 0, "b")]
+#[case::only_page_with_the_max(4, &["b", "c", "zzzz", "b", "c", "zzzyx"], 2, "b")]
+#[case::kept(64, &["a", "b", "c", "a", "b", "c"], 1, "c")]
+#[case::extended(8, &["a text of more", "b", "c"], 2, "A")]
+#[tokio::test]
+async fn a_bound_is_declared_exact_only_if_it_is_one_of_the_values(
+    #[case] length: usize,
+    #[case] texts: &[&str],
+    #[case] row: usize,
+    #[case] new: &str,
+) {
+    let mut texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+    let stored = truncated(&texts, length).await;
+    let column: ArrayRef = Arc::new(StringArray::from(vec![new]));
+    let format = format(std::slice::from_ref(&column));
+    let mut columns: Vec<Option<ArrayRef>> = vec![None; format.columns()];
+    columns[5] = Some(column);
+    let values = NewValues::new(&format, &columns, 1).unwrap();
+    let Some(PatchedChunk::Changed(_, close)) = patch(&stored, 0, 0, &[row], &values, 5) else {
+        panic!("changed")
+    };
+    texts[row] = new.to_owned();
+    let statistics = close.metadata.statistics().unwrap();
+    let (min, max) = (statistics.min_bytes_opt().unwrap(), statistics.max_bytes_opt().unwrap());
+    let (least, greatest) = (texts.iter().min().unwrap(), texts.iter().max().unwrap());
+    assert!(min <= least.as_bytes() && max >= greatest.as_bytes());
+    assert!(!statistics.min_is_exact() || min == least.as_bytes(), "{:?}", String::from_utf8_lossy(min));
+    assert!(!statistics.max_is_exact() || max == greatest.as_bytes(), "{:?}", String::from_utf8_lossy(max));
+    if length == 64 && greatest.len() < 64 {
+        assert!(statistics.min_is_exact() && statistics.max_is_exact());
     }
 }
