@@ -7,14 +7,23 @@ mod common;
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use bytes::Bytes;
 use common::{Golden, batch, lines, memory, repeatable, schema};
 use datafusion::{
-    physical_plan::displayable,
+    catalog::TableProvider,
+    common::ScalarValue,
+    physical_plan::{ExecutionPlanProperties, displayable},
     prelude::{DataFrame, Expr, SessionConfig, SessionContext, col, lit},
 };
 use hudi_scd::{
     Codec, ErrorKind, Query, RetentionPolicy, Table, TableDefinition,
     datafusion::{HudiTable, SUPERSEDED_AT},
+};
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::{
+    data_type::{ByteArrayType, Int32Type, Int64Type, Int96, Int96Type},
+    file::{metadata::KeyValue, properties::WriterProperties, writer::SerializedFileWriter},
+    schema::parser::parse_message_type,
 };
 use rstest::rstest;
 
@@ -231,4 +240,107 @@ async fn an_instant_outside_the_window_is_refused_and_an_empty_table_is_empty() 
     }
     let error = HudiTable::as_of(table, first.unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutsideRetention);
+}
+
+/// 1582-10-14, a day before the Gregorian calendar.
+const JULIAN: i32 = -141_428;
+
+/// Returns a base file of one row as Spark writes it: with a timestamp of 96 bits, 9999-12-30, and a date.
+fn of_spark(day: i32, is_legacy: bool) -> Bytes {
+    let message = "message spark_schema {
+        optional binary _hoodie_commit_time (UTF8); optional binary _hoodie_commit_seqno (UTF8);
+        optional binary _hoodie_record_key (UTF8); optional binary _hoodie_partition_path (UTF8);
+        optional binary _hoodie_file_name (UTF8);
+        optional int64 id; optional int96 until; optional int32 day (DATE); }";
+    let legacy = is_legacy.then(|| vec![KeyValue::new("org.apache.spark.legacyDateTime".to_owned(), None)]);
+    let properties = WriterProperties::builder().set_key_value_metadata(legacy).build();
+    let schema = Arc::new(parse_message_type(message).unwrap());
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties.into()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for text in ["20260101000000000", "20260101000000000_0_0", "1", "", "f"] {
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&[text.into()], Some(&[1]), None).unwrap();
+        column.close().unwrap();
+    }
+    let mut id = group.next_column().unwrap().unwrap();
+    id.typed::<Int64Type>().write_batch(&[1], Some(&[1]), None).unwrap();
+    id.close().unwrap();
+    let mut last = Int96::new();
+    last.set_data(0, 0, 5_373_483);
+    let mut until = group.next_column().unwrap().unwrap();
+    until.typed::<Int96Type>().write_batch(&[last], Some(&[1]), None).unwrap();
+    until.close().unwrap();
+    let mut days = group.next_column().unwrap().unwrap();
+    days.typed::<Int32Type>().write_batch(&[day], Some(&[1]), None).unwrap();
+    days.close().unwrap();
+    group.close().unwrap();
+    writer.into_inner().unwrap().into()
+}
+
+/// Creates a table whose base file has this content.
+async fn with_file(store: &Arc<dyn ObjectStore>, content: Bytes) -> Table {
+    let schema = schema("id bigint, until timestamp, day date");
+    let definition = TableDefinition::new("t", schema.clone(), ["id"]);
+    let table = Table::create_with(store.clone(), "t".into(), definition, repeatable()).await.unwrap();
+    table.upsert(&[batch(&schema, r#"{"id":1,"until":0,"day":"2026-01-01"}"#)]).await.unwrap();
+    let groups = table.file_groups().await.unwrap();
+    let path = table.root().clone().join(groups[0].versions[0].file.as_str());
+    store.put(&path, content.into()).await.unwrap();
+    Table::open_with(store.clone(), "t".into(), repeatable()).await.unwrap()
+}
+
+#[tokio::test]
+async fn times_of_spark_are_those_of_our_reader_and_old_calendars_are_refused_by_both() {
+    let table = with_file(&memory(), of_spark(JULIAN, false)).await;
+    let rows = read(&table, Query::snapshot()).await;
+    assert!(rows[0].contains("9999-12-30"), "{rows:?}");
+    assert_eq!(sorted(frame(HudiTable::snapshot(table.clone()).await.unwrap())).await, rows);
+    let end = lit(ScalarValue::TimestampMicrosecond(Some(253_402_128_000_000_000), Some("UTC".into())));
+    let ended = frame(HudiTable::snapshot(table).await.unwrap()).filter(col("until").eq(end)).unwrap();
+    assert_eq!(ended.count().await.unwrap(), 1);
+
+    let table = with_file(&memory(), of_spark(JULIAN, true)).await;
+    let error = table.read(Query::snapshot()).await.unwrap_err();
+    assert_eq!((error.kind(), error.context("column")), (ErrorKind::Unsupported, Some("day")));
+    for provider in [HudiTable::snapshot(table.clone()).await, HudiTable::history(table).await] {
+        let failed = frame(provider.unwrap()).select_columns(&["id"]).unwrap().collect().await.unwrap_err();
+        assert!(failed.to_string().contains("Julian calendar"), "{failed}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_keeps_no_store_of_a_table_that_is_dropped() {
+    let context = SessionContext::new();
+    for _ in 0..3 {
+        let store = memory();
+        let released = Arc::downgrade(&store);
+        let table = with_file(&store, of_spark(0, false)).await;
+        drop(store);
+        let snapshot = context.read_table(Arc::new(HudiTable::snapshot(table).await.unwrap())).unwrap();
+        assert_eq!(snapshot.count().await.unwrap(), 1);
+        assert!(released.upgrade().is_none());
+    }
+}
+
+#[rstest]
+#[case::fewer(1, 1)]
+#[case::some(2, 2)]
+#[case::more_than_file_groups(64, 5)]
+#[tokio::test]
+async fn a_plan_has_at_most_as_many_partitions_as_the_session_targets(
+    #[case] target: usize,
+    #[case] partitions: usize,
+) {
+    let table = addresses().await;
+    let groups = table.file_groups().await.unwrap();
+    assert!(groups.len() >= 4, "{} file groups", groups.len());
+    let config = SessionConfig::new().with_target_partitions(target);
+    let context = SessionContext::new_with_config(config);
+    let history = HudiTable::history(table.clone()).await.unwrap();
+    let plan = history.scan(&context.state(), None, &[], None).await.unwrap();
+    assert_eq!(plan.output_partitioning().partition_count(), partitions.min(groups.len()));
+    assert_eq!(context.read_table(Arc::new(history)).unwrap().count().await.unwrap(), 7);
+    let latest = HudiTable::snapshot(table).await.unwrap();
+    let plan = latest.scan(&context.state(), None, &[], None).await.unwrap();
+    assert!(plan.output_partitioning().partition_count() <= target);
 }

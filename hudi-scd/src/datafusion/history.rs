@@ -1,4 +1,4 @@
-//! Reads every version of every row, file group by file group.
+//! Reads every version of every row, file group by file group, in a bounded number of streams.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -14,7 +14,10 @@ use arrow::{
     compute::filter_record_batch,
     datatypes::{FieldRef, Schema, SchemaRef},
 };
-use futures::{TryStreamExt as _, stream};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 use object_store::path::Path;
 
 use super::{HudiTable, SUPERSEDED_AT, external};
@@ -29,7 +32,8 @@ use crate::{
     view::{FileGroup, View},
 };
 
-/// Returns one stream per file group that may contain rows that pass the filters.
+/// Returns streams of the file groups that may contain rows that pass the filters: at most as many as the
+/// session's target, because all of them are read at the same time.
 pub(super) fn streams(
     provider: &HudiTable,
     state: &dyn Session,
@@ -40,16 +44,19 @@ pub(super) fn streams(
     let output = provider.projected(projection)?;
     let kept = provider.prune(state, view.groups.values().map(|group| group.partition.as_str()), filters)?;
     let data = provider.table.schema_of(view).map_err(external)?;
-    let mut streams: Vec<Arc<dyn PartitionStream>> = Vec::new();
+    let mut groups = Vec::new();
     for (group, _) in view.groups.values().zip(kept).filter(|(_, kept)| *kept) {
         let versions = versions(&provider.table, view, group).map_err(external)?;
         if !versions.is_empty() {
-            let table = provider.table.clone();
-            let (data, output) = (data.clone(), output.clone());
-            streams.push(Arc::new(GroupHistory { table, versions, data, output }));
+            groups.push(versions);
         }
     }
-    Ok(streams)
+    let per_stream = groups.len().div_ceil(state.config().target_partitions().max(1)).max(1);
+    let streams = groups.chunks(per_stream).map(|groups| -> Arc<dyn PartitionStream> {
+        let (table, groups) = (provider.table.clone(), groups.to_vec());
+        Arc::new(History { table, groups, data: data.clone(), output: output.clone() })
+    });
+    Ok(streams.collect())
 }
 
 /// A version of a file group, and the commit that replaced or removed it.
@@ -76,38 +83,53 @@ fn versions(table: &Table, view: &View, group: &FileGroup) -> Result<Vec<Version
     Ok(versions)
 }
 
-struct GroupHistory {
+/// The history of some file groups, read one after the other.
+struct History {
     table: Table,
-    versions: Vec<Version>,
+    groups: Vec<Vec<Version>>,
     data: SchemaRef,
     output: SchemaRef,
 }
 
-impl fmt::Debug for GroupHistory {
+impl fmt::Debug for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupHistory").field("versions", &self.versions.len()).finish_non_exhaustive()
+        f.debug_struct("History").field("groups", &self.groups.len()).finish_non_exhaustive()
     }
 }
 
-impl PartitionStream for GroupHistory {
+impl PartitionStream for History {
     fn schema(&self) -> &SchemaRef {
         &self.output
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (table, data, output) = (self.table.clone(), self.data.clone(), self.output.clone());
-        let begin = (self.versions.clone().into_iter(), Arc::new(Known::new()));
-        let files = stream::try_unfold(begin, move |(mut versions, newer)| {
-            let (table, data, output) = (table.clone(), data.clone(), output.clone());
-            async move {
-                let Some(version) = versions.next() else { return Ok(None) };
-                let (batches, known) = load(&table, version, newer, data, output).await?;
-                Ok(Some((stream::iter(batches.into_iter().map(Ok)), (versions, Arc::new(known)))))
-            }
-        });
-        let batches = files.map_err(external).try_flatten();
+        let groups = stream::iter(self.groups.clone());
+        let batches = groups
+            .map(move |versions| rows(table.clone(), versions, data.clone(), output.clone()))
+            .flatten()
+            .map_err(external);
         Box::pin(RecordBatchStreamAdapter::new(self.output.clone(), batches))
     }
+}
+
+/// Returns the rows of a file group's versions, newest first, each row version once.
+fn rows(
+    table: Table,
+    versions: Vec<Version>,
+    data: SchemaRef,
+    output: SchemaRef,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let begin = (versions.into_iter(), Arc::new(Known::new()));
+    let files = stream::try_unfold(begin, move |(mut versions, newer)| {
+        let (table, data, output) = (table.clone(), data.clone(), output.clone());
+        async move {
+            let Some(version) = versions.next() else { return Ok(None) };
+            let (batches, known) = load(&table, version, newer, data, output).await?;
+            Ok(Some((stream::iter(batches.into_iter().map(Ok)), (versions, Arc::new(known)))))
+        }
+    });
+    files.try_flatten().boxed()
 }
 
 async fn load(

@@ -23,16 +23,15 @@
 //! ```
 //!
 //! A scan prunes partitions by their paths and row groups by their statistics, reads only the columns that
-//! the query needs, and streams. It selects its files when the query is planned. If a clean deletes one
-//! before it is read, the query fails and can be repeated.
+//! the query needs, and streams, in at most as many partitions as the session's `target_partitions`. It selects
+//! its files when the query is planned. If a clean deletes one before it is read, the query fails and can be
+//! repeated.
 
+mod files;
 mod history;
 mod prune;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use ::datafusion::{
     catalog::{Session, TableProvider},
@@ -48,8 +47,9 @@ use ::datafusion::{
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
-use object_store::ObjectMeta;
+use object_store::{ObjectMeta, memory::InMemory};
 
+use self::files::Files;
 use crate::{
     Result,
     schema::META_COLUMNS,
@@ -62,9 +62,9 @@ use crate::{
 /// the latest version.
 pub const SUPERSEDED_AT: &str = "_superseded_at";
 
-/// Each provider registers its store under its own URL, so that tables with one path in different stores do
-/// not collide.
-static PROVIDERS: AtomicU64 = AtomicU64::new(0);
+/// The store that is registered in a session for all providers. It is empty, because plans hold the stores of
+/// their tables ([`Files`]); DataFusion only requires that there is one.
+const STORE: &str = "hudi-scd://tables";
 
 /// A table as DataFusion's [`TableProvider`].
 #[derive(Clone, Debug)]
@@ -72,7 +72,6 @@ pub struct HudiTable {
     table: Table,
     rows: Rows,
     schema: SchemaRef,
-    store: ObjectStoreUrl,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,12 +127,7 @@ impl HudiTable {
 
     async fn of(table: Table, rows: Rows) -> Result<Self> {
         let schema = table.schema().await?;
-        let number = PROVIDERS.fetch_add(1, Ordering::Relaxed);
-        let store = ObjectStoreUrl::parse(format!("hudi-scd://table-{number}")).map_err(|cause| {
-            crate::Error::new(crate::ErrorKind::InvalidInput, "a table's URL cannot be parsed")
-                .with_source(cause)
-        })?;
-        Ok(Self { table, rows, schema, store })
+        Ok(Self { table, rows, schema })
     }
 
     fn put_in_front(&mut self, columns: impl IntoIterator<Item = FieldRef>) {
@@ -169,14 +163,17 @@ impl HudiTable {
         if files.is_empty() {
             return self.nothing(projection);
         }
+        let store = ObjectStoreUrl::parse(STORE)?;
+        state.runtime_env().register_object_store(store.as_ref(), Arc::new(InMemory::new()));
         let mut source = ParquetSource::new(self.schema.clone())
-            .with_table_parquet_options(state.table_options().parquet.clone());
+            .with_table_parquet_options(files::options(&state.table_options().parquet))
+            .with_parquet_file_reader_factory(Arc::new(Files::new(self.table.inner.store.clone())));
         if let Some(filter) = conjunction(filters.to_vec()) {
             let schema = DFSchema::try_from(self.schema.clone())?;
             source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
         }
         let groups = ScanGroup::new(files).split_files(state.config().target_partitions().max(1));
-        let scan = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
+        let scan = FileScanConfigBuilder::new(store, Arc::new(source))
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
@@ -233,7 +230,6 @@ impl TableProvider for HudiTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let view = self.table.view().await.map_err(external)?;
-        state.runtime_env().register_object_store(self.store.as_ref(), self.table.inner.store.clone());
         // Before the first commit no instant sees a file.
         let latest = view.timeline.latest_commit();
         let at = match self.rows {
