@@ -1,15 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+mod call;
 mod config;
-mod deadline;
+pub mod contract;
 mod error;
-mod event;
 pub mod handler;
+mod invocation;
 pub mod lambda;
-mod sql;
 
+pub use call::Call;
 pub use config::{Config, VARIABLES};
-pub use deadline::Invocation;
+pub use contract::dropin::{Reply, Request};
 pub use error::{Error, ErrorNames, Reported};
-pub use event::{Reply, Request};
-pub use sql::Call;
+pub use invocation::Invocation;

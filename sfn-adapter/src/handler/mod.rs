@@ -1,5 +1,5 @@
 //! The handlers: plain async functions over the libraries' traits, one per file.
 
-mod redshift;
+mod dropin;
 
-pub use redshift::redshift;
+pub use dropin::redshift;

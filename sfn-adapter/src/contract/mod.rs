@@ -1,0 +1,3 @@
+//! The events and replies of the handlers, one file each.
+
+pub mod dropin;
