@@ -6,11 +6,14 @@ use lambda_runtime::Diagnostic;
 use redshift_orchestrator::{Error as ServiceError, ErrorKind};
 use thiserror::Error as ThisError;
 
-/// The reason for a failed invocation. A failed statement is not an error but a [`Reply`](crate::Reply).
+use crate::sentence::sentence;
+
+/// The reason for a failed invocation. A failed statement is a reply, and an error only if the event asks for
+/// it.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
-    /// The event is neither a submit nor a status request. Correct the state machine's input.
+    /// The event is not one that the handler knows. Correct the state machine's input.
     #[error("{0}")]
     BadInput(String),
     /// The function's environment is incomplete or contradicts itself. Correct the deployment.
@@ -22,11 +25,25 @@ pub enum Error {
         "no response before the function's timeout; invoke again with the same event, or set a longer timeout"
     )]
     Deadline,
+    /// The reply exceeds the maximum of Step Functions. The message names another way to the data.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The statement has not finished, and the event asks for an error instead of a reply.
+    #[error("{cause}")]
+    Statement {
+        /// The error name: one of [`Error::STATEMENT`].
+        name: &'static str,
+        /// The database's error text, or the status.
+        cause: String,
+    },
+    /// Step Functions did not accept the answer of a task. Deliver the event again.
+    #[error("{0}")]
+    Tasks(String),
     /// A defect of the function itself. Its log has the details.
     #[error("the function panicked; see its log for the place")]
     Internal,
     /// An error of the service, or of the connection to it.
-    #[error(transparent)]
+    #[error("{}", sentence(.0))]
     Service(#[from] ServiceError),
 }
 
@@ -59,6 +76,10 @@ const MODELLED: [&str; 10] = [
 ];
 
 impl Error {
+    /// The names of statements that have not finished.
+    pub const STATEMENT: [&'static str; 4] =
+        ["Statement.Aborted", "Statement.Failed", "Statement.Running", "Statement.Unknown"];
+
     /// Returns the name that `ErrorEquals` matches. [`ErrorNames::all`] lists all of them.
     pub fn name(&self, names: ErrorNames) -> Cow<'static, str> {
         match self {
@@ -66,6 +87,9 @@ impl Error {
             Self::Config(_) => "SfnAdapter.Config".into(),
             Self::Deadline => "SfnAdapter.Deadline".into(),
             Self::Internal => "SfnAdapter.Internal".into(),
+            Self::TooLarge(_) => "SfnAdapter.TooLarge".into(),
+            Self::Tasks(_) => "SfnAdapter.Tasks".into(),
+            Self::Statement { name, .. } => (*name).into(),
             Self::Service(error) => match names {
                 ErrorNames::Boto3 => boto3(error).into(),
                 ErrorNames::Qualified => format!("RedshiftData.{}", qualified(error)).into(),
@@ -106,7 +130,9 @@ fn qualified(error: &ServiceError) -> &'static str {
 impl ErrorNames {
     /// Returns every name that can reach a state machine.
     pub fn all(self) -> Vec<String> {
-        let own = ["BadInput", "Config", "Deadline", "Internal"].map(|name| format!("SfnAdapter.{name}"));
+        let own = ["BadInput", "Config", "Deadline", "Internal", "Tasks", "TooLarge"];
+        let own = own.map(|name| format!("SfnAdapter.{name}")).into_iter();
+        let own = own.chain(Error::STATEMENT.map(str::to_owned));
         let (prefix, more): (_, &[&str]) = match self {
             Self::Boto3 => ("", &["ClientError", "ConnectionClosedError", "EndpointConnectionError"]),
             Self::Qualified => (
@@ -123,7 +149,7 @@ impl ErrorNames {
         };
         let mut service: Vec<_> = MODELLED.iter().chain(more).map(|name| format!("{prefix}{name}")).collect();
         service.sort();
-        own.into_iter().chain(service).collect()
+        own.chain(service).collect()
     }
 }
 
@@ -157,6 +183,9 @@ mod tests {
     #[case(Error::Config(String::new()), "SfnAdapter.Config", "SfnAdapter.Config")]
     #[case(Error::Deadline, "SfnAdapter.Deadline", "SfnAdapter.Deadline")]
     #[case(Error::Internal, "SfnAdapter.Internal", "SfnAdapter.Internal")]
+    #[case(Error::Tasks(String::new()), "SfnAdapter.Tasks", "SfnAdapter.Tasks")]
+    #[case(Error::TooLarge(String::new()), "SfnAdapter.TooLarge", "SfnAdapter.TooLarge")]
+    #[case(Error::Statement { name: "Statement.Failed", cause: String::new() }, "Statement.Failed", "Statement.Failed")]
     #[case(
         answered(ErrorKind::Invalid, "ValidationException"),
         "ValidationException",
@@ -226,6 +255,12 @@ mod tests {
                 "SfnAdapter.Config",
                 "SfnAdapter.Deadline",
                 "SfnAdapter.Internal",
+                "SfnAdapter.Tasks",
+                "SfnAdapter.TooLarge",
+                "Statement.Aborted",
+                "Statement.Failed",
+                "Statement.Running",
+                "Statement.Unknown",
                 "ActiveSessionsExceededException",
                 "ActiveStatementsExceededException",
                 "ActiveWaitingRequestsExceededException",
@@ -248,6 +283,12 @@ mod tests {
                 "SfnAdapter.Config",
                 "SfnAdapter.Deadline",
                 "SfnAdapter.Internal",
+                "SfnAdapter.Tasks",
+                "SfnAdapter.TooLarge",
+                "Statement.Aborted",
+                "Statement.Failed",
+                "Statement.Running",
+                "Statement.Unknown",
                 "RedshiftData.AccessDeniedException",
                 "RedshiftData.ActiveSessionsExceededException",
                 "RedshiftData.ActiveStatementsExceededException",

@@ -265,7 +265,7 @@ async fn errors_have_names_to_match_on_and_the_function_lives_on() {
         played.posted[0].1,
         json!({
             "errorType": "ResourceNotFoundException",
-            "errorMessage": "not found: Query does not exist. { operation: DescribeStatement, statement_id: unknown }",
+            "errorMessage": "DescribeStatement of statement unknown failed: Query does not exist; check the id, the region and the function's role",
         })
     );
     assert!(played.posted[1].1["errorMessage"].as_str().unwrap().starts_with("QueryId must be"));

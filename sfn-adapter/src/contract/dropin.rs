@@ -63,6 +63,7 @@ fn text(value: &RawValue) -> Option<String> {
 /// The reply to the state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Reply {
     /// `{"QueryId": "…"}`, exactly; it becomes the whole state.
     Submitted {

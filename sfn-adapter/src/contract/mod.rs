@@ -1,3 +1,24 @@
-//! The events and replies of the handlers, one file each.
+//! The events and replies of the handlers, one module each.
+//!
+//! | handler | event | reply |
+//! |---|---|---|
+//! | `redshift` | [`dropin::Request`] | [`dropin::Reply`]: the shapes of the reference solution |
+//! | `statement` | [`statement::Request`], version 1 | [`statement::Reply`] |
+//! | `callback` | an event of EventBridge, directly or through SQS | [`callback::Reply`](callback/index.html), or SQS's list of failed messages |
+//!
+//! The JSON Schemas are in the directory `schemas` of the crate, and examples of each event and reply in
+//! `fixtures`.
 
+#[cfg(feature = "callback")]
+pub mod callback;
 pub mod dropin;
+mod members;
+#[cfg(feature = "schema")]
+pub mod schema;
+pub mod statement;
+
+/// Version of the contract of `statement`, and of the replies of `callback`.
+pub const VERSION: u32 = 1;
+
+/// Maximum size of a reply in bytes: the maximum of the data between two states of Step Functions.
+pub const MAX_REPLY: usize = 256 * 1024;

@@ -1,0 +1,60 @@
+//! The JSON Schemas (draft 2020-12) of events and replies, generated from the types that read and write them.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use super::{VERSION, dropin, statement};
+
+/// Returns the schema files by their names in the directory `schemas`, with keys in alphabetical order, so that
+/// their text is reproducible.
+pub fn files() -> BTreeMap<&'static str, String> {
+    let mut files = BTreeMap::from([
+        ("redshift.reply.json", of::<dropin::Reply>("Reply of the handler redshift")),
+        ("statement.event.json", statement_event()),
+        ("statement.reply.json", of::<statement::Reply>("Reply of the handler statement, version 1")),
+    ]);
+    #[cfg(feature = "callback")]
+    files.insert(
+        "callback.reply.json",
+        of::<super::callback::Reply>("Reply of the handler callback, version 1"),
+    );
+    files.into_iter().map(|(name, schema)| (name, format!("{:#}\n", sorted(schema)))).collect()
+}
+
+fn of<T: JsonSchema>(title: &str) -> Value {
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<T>().to_value();
+    schema["title"] = json!(title);
+    schema
+}
+
+/// Returns the schema of the events: that of each action, with the members that all actions have.
+fn statement_event() -> Value {
+    let mut generator = SchemaGenerator::default();
+    let identity = generator.subschema_for::<Option<statement::Identity>>().to_value();
+    let mut schema = generator.into_root_schema_for::<statement::Action>().to_value();
+    schema["title"] = json!("Event of the handler statement, version 1");
+    schema["description"] = json!("An action with its members.");
+    for action in schema["oneOf"].as_array_mut().into_iter().flatten() {
+        action["properties"]["version"] =
+            json!({ "const": VERSION, "description": "Version of the contract." });
+        action["properties"]["identity"] = identity.clone();
+        if let Some(required) = action["required"].as_array_mut() {
+            required.push(json!("version"));
+        }
+    }
+    schema
+}
+
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let sorted: BTreeMap<_, _> =
+                object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(sorted.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
