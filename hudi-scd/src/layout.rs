@@ -161,6 +161,10 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{BASE_FILE_EXTENSION}"))
     }
 
+    pub(crate) fn hidden_rows(&self, instant: Instant) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{HIDDEN_ROWS_EXTENSION}"))
+    }
+
     pub(crate) fn partition_metadata(&self, partition: &str) -> Result<Path> {
         self.resolve(&in_partition(partition, PARTITION_METADATA))
     }

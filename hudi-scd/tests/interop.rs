@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use common::{Golden, batch, folder, lines, mortal::Mortal, repeatable, schema};
 use hudi_scd::{
-    Query, RetentionPolicy, Table, TableDefinition, TimestampPartition, TimestampType, timeline::Instant,
+    Query, RetentionPolicy, Table, TableDefinition, TimestampPartition, TimestampType,
+    scd::{Scd2, Scd2Table},
+    timeline::Instant,
 };
 use serde_json::json;
 
@@ -34,6 +36,7 @@ async fn writes_tables_for_other_engines() {
         replay(name, &into.join(name)).await;
     }
     every_type(&into.join("types")).await;
+    history(&into.join("history")).await;
     dead_write(&into.join("dead-write")).await;
 }
 
@@ -88,6 +91,27 @@ async fn every_type(into: &Path) {
     let table = create(definition, into).await;
     table.upsert(&rows).await.unwrap();
     expect(&table, into).await;
+}
+
+/// Writes a history of type 2 with late changes, and with deletes that close nothing.
+async fn history(into: &Path) {
+    let schema = schema("id bigint, tier string, at timestamp, _hoodie_is_deleted boolean");
+    let scd = Scd2::new(["id"], "at");
+    let definition = Scd2Table::definition_of("history", &scd, &schema).unwrap();
+    let table = Scd2Table::of(create(definition, into).await).unwrap();
+    for second in [30, 10, 20, 50, 40] {
+        let line = |id: i64| {
+            let gone = (id + second / 10) % 3 == 0;
+            let tier = if gone { "null".to_owned() } else { format!("\"tier {}\"", second % 20) };
+            format!(
+                r#"{{"id":{id},"tier":{tier},"at":"2026-01-01T00:00:{second}Z","_hoodie_is_deleted":{gone}}}"#
+            )
+        };
+        let lines: Vec<String> = (0..9).map(line).collect();
+        table.apply(&[batch(&schema, &lines.join("\n"))]).await.unwrap();
+    }
+    let rows = lines(&[table.rows().await.unwrap()]);
+    std::fs::write(into.join("expected.jsonl"), rows.join("\n") + "\n").unwrap();
 }
 
 /// Writes a table whose last write died before its commit: its base file is there, its rows are not.

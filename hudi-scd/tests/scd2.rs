@@ -138,16 +138,93 @@ async fn the_table_says_what_history_it_is() {
     let table = Scd2Table::open(store.clone(), "lake/history".into()).await.unwrap();
     assert_eq!(*table.definition(), definition());
     assert_eq!(printed(&table.rows().await.unwrap()), expected(DAY));
-    // Other readers see a table of rows, including one for a delete that closes nothing visible.
     let plain = Table::open(store.clone(), "lake/history".into()).await.unwrap();
-    let rows: usize = plain.read(Query::snapshot()).await.unwrap().iter().map(RecordBatch::num_rows).sum();
-    assert!(rows >= table.rows().await.unwrap().num_rows());
     assert_eq!(plain.record_key_fields(), ["customer_id", "valid_from"]);
 
     let other = TableDefinition::new("other", batch(&[]).schema(), ["customer_id"]);
     Table::create(store.clone(), "lake/other".into(), other).await.unwrap();
     let error = Scd2Table::open(store, "lake/other".into()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidDefinition);
+}
+
+/// Returns the number of rows that other engines see.
+async fn rows_of_others(table: &Scd2Table) -> usize {
+    table.table().read(Query::snapshot()).await.unwrap().iter().map(RecordBatch::num_rows).sum()
+}
+
+/// A delete of an unknown or already deleted key closes nothing. Other engines would count its row.
+#[tokio::test]
+async fn other_engines_see_the_states_and_no_deletes_that_close_nothing() {
+    let table = create(&common::memory()).await;
+    for (number, change) in DAY.chunks(1).enumerate() {
+        table.apply(&[batch(change)]).await.unwrap();
+        let rows = table.rows().await.unwrap();
+        assert_eq!(rows_of_others(&table).await, rows.num_rows(), "change {number}");
+    }
+    let unknown = table.apply(&[batch(&[(9, 500, None)])]).await.unwrap();
+    assert!(unknown.commit.instant.is_some(), "a state before it may arrive late");
+    assert_eq!(table.apply(&[batch(&[(9, 500, None)])]).await.unwrap().commit.instant, None);
+    table.apply(&[batch(&[(9, 450, Some(("gold", "9")))])]).await.unwrap();
+    let all: Vec<Change<'_>> =
+        DAY.iter().copied().chain([(9, 500, None), (9, 450, Some(("gold", "9")))]).collect();
+    assert_eq!(printed(&table.rows().await.unwrap()), expected(&all));
+    assert_eq!(rows_of_others(&table).await, expected(&all).lines().count());
+}
+
+/// Earlier releases stored deletes that close nothing as rows of the table.
+#[tokio::test]
+async fn deletes_that_are_stored_as_rows_leave_the_table_when_their_key_changes() {
+    let table = create(&common::memory()).await;
+    let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    let changes = [(1, 100, None), (2, 100, None), (2, 90, None)];
+    let merged = definition().merge(&empty, &[batch(&changes)]).unwrap();
+    table.table().upsert(&[merged.upserts]).await.unwrap();
+    assert_eq!((rows_of_others(&table).await, table.rows().await.unwrap().num_rows()), (2, 0));
+    let late = (2, 80, Some(("gold", "2")));
+    table.apply(&[batch(&[late])]).await.unwrap();
+    assert_eq!((rows_of_others(&table).await, table.rows().await.unwrap().num_rows()), (2, 1));
+    table.apply(&[batch(&[(1, 100, None)])]).await.unwrap();
+    assert_eq!((rows_of_others(&table).await, table.rows().await.unwrap().num_rows()), (1, 1));
+    let earlier = (1, 70, Some(("basic", "1")));
+    table.apply(&[batch(&[earlier])]).await.unwrap();
+    let all: Vec<Change<'_>> = changes.into_iter().chain([late, earlier]).collect();
+    assert_eq!(printed(&table.rows().await.unwrap()), expected(&all));
+}
+
+#[tokio::test]
+async fn a_rollback_restores_the_deletes_that_closed_nothing() {
+    let table = create(&common::memory()).await;
+    let (known, unknown) = ((1, 100, Some(("basic", "1"))), (2, 100, None));
+    table.apply(&[batch(&[known, unknown])]).await.unwrap();
+    // The state before the delete uses it up.
+    let undone = table.apply(&[batch(&[(2, 50, Some(("gold", "2")))])]).await.unwrap();
+    table.table().rollback(undone.commit.instant.unwrap()).await.unwrap();
+    let other = (2, 60, Some(("silver", "2")));
+    table.apply(&[batch(&[other])]).await.unwrap();
+    assert_eq!(printed(&table.rows().await.unwrap()), expected(&[known, unknown, other]));
+    assert_eq!(table.table().validate().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn cleans_remove_the_hidden_rows_of_commits_before_the_window() {
+    let store = common::memory();
+    let schema = batch(&[]).schema();
+    let options = common::repeatable().with_retention(RetentionPolicy::commits(2));
+    let table =
+        Scd2Table::create_with(store.clone(), "t".into(), "t", definition(), &schema, options).await.unwrap();
+    let mut changes = Vec::new();
+    for key in 0..8 {
+        changes.extend([(key, 100, None), (100, key, Some(("basic", "1")))]);
+        table.apply(&[batch(&changes[changes.len() - 2..])]).await.unwrap();
+    }
+    let folder = "t/.hoodie/.aux/tombstones".into();
+    let listed = store.list_with_delimiter(Some(&folder)).await.unwrap().objects;
+    let hidden = listed.iter().filter(|file| file.location.extension() == Some("hidden")).count();
+    assert!((2..=4).contains(&hidden), "{hidden}");
+    let late: Vec<Change<'_>> = (0..8).map(|key| (key, 50, Some(("gold", "2")))).collect();
+    table.apply(&[batch(&late)]).await.unwrap();
+    changes.extend(late);
+    assert_eq!(printed(&table.rows().await.unwrap()), expected(&changes));
 }
 
 #[tokio::test]
@@ -293,6 +370,7 @@ async fn partitions_follow_the_rows_in_any_order_of_changes() {
             rest = later;
         }
         assert_eq!(printed(&table.rows().await.unwrap()), expected, "round {round}: {changes:?}");
+        assert_eq!(rows_of_others(&table).await, expected.lines().count(), "round {round}");
         assert_eq!(table.apply(&[batch(&changes)]).await.unwrap().commit.instant, None, "round {round}");
         assert_eq!(table.table().validate().await.unwrap(), [], "round {round}");
     }

@@ -15,6 +15,7 @@ use futures::{TryStreamExt, stream::BoxStream};
 use object_store::path::Path;
 
 pub use self::history::{KeyChange, KeyVersion};
+pub(crate) use self::matching::Choice;
 use self::scan::{Scan, Since};
 use crate::{
     Error, ErrorKind, Result,

@@ -207,7 +207,7 @@ impl Table {
             if let Some(turn) = turn {
                 turn.verify().await?;
             }
-            tombstones::remove_before(self, horizon).await?;
+            tombstones::remove_before(self, view, horizon).await?;
         }
         Ok(CleanReport { instant, files: u64::try_from(files).unwrap_or(0), earliest })
     }

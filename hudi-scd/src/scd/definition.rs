@@ -44,7 +44,8 @@ pub(super) const UNTRACKED_AT: &str = "_scd_untracked_at";
 /// batches. This needs more information than the intervals contain: after A at 1 and A at 5, a late B at 3 is
 /// valid until 5, although A did not change at 5. A row therefore records in the column `_scd_seen_again`
 /// when its state was reported again. A delete that closes nothing (of an unknown or already deleted key) is
-/// stored as a row with an empty interval, `valid_from = valid_to`, which no point-in-time read returns. With
+/// a row with an empty interval, `valid_from = valid_to`. [`Scd2Table`](super::Scd2Table) stores such rows
+/// beside the table, so that other engines see only states. With
 /// untracked columns there is also `_scd_untracked_at`, which is null except when the newest state was
 /// deleted at its own instant. [`Scd2::with_lateness`] limits what is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

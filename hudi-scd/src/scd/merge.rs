@@ -124,7 +124,7 @@ impl Scd2 {
     }
 
     /// Returns the columns of stored rows except Hudi's own: the meta columns, and a delete marker.
-    fn history_columns(&self, stored: &Schema) -> Vec<usize> {
+    pub(super) fn history_columns(&self, stored: &Schema) -> Vec<usize> {
         let mut columns = data_columns(stored);
         columns.retain(|index| stored.field(*index).name() != self.delete_marker());
         columns
@@ -144,11 +144,14 @@ impl Scd2 {
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a bound is missing.
     pub fn states(&self, history: &RecordBatch) -> Result<RecordBatch> {
+        filter_record_batch(history, &self.is_state(history)?).map_err(impossible)
+    }
+
+    /// Returns a mask of the rows that are states.
+    pub(super) fn is_state(&self, history: &RecordBatch) -> Result<BooleanArray> {
         let from = bound(history, self.valid_from())?;
         let to = bound(history, self.valid_to())?;
-        let is_state: BooleanArray =
-            from.iter().zip(to.iter()).map(|(from, to)| Some(to.is_none() || from != to)).collect();
-        filter_record_batch(history, &is_state).map_err(impossible)
+        Ok(from.iter().zip(to.iter()).map(|(from, to)| Some(to.is_none() || from != to)).collect())
     }
 }
 

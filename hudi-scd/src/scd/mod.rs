@@ -18,6 +18,7 @@
 //! | type 1: a [`Table`](crate::Table) | `incremental_strategy='merge'` | `STORED AS SCD TYPE 1` |
 
 mod definition;
+mod hidden;
 mod history;
 mod keys;
 mod lookup;

@@ -10,15 +10,18 @@ use arrow::{
 use object_store::{ObjectStore, path::Path};
 
 use super::{
-    Dimension, Merged, Scd2, Scd2Counts,
+    Dimension, Scd2, Scd2Counts,
+    hidden::Divided,
     keys::{KeyIndex, KeyValues},
     merge::column,
 };
 use crate::{
     CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions,
+    read::Choice,
     schema::{self, conform},
     table::Turn,
-    write::Watch,
+    view::View,
+    write::{Watch, hidden},
 };
 
 /// The table property that stores the definition of the history.
@@ -27,7 +30,7 @@ const PROPERTY: &str = "hudi_scd.scd2";
 /// The history of a dimension (SCD type 2) in a Hudi table.
 ///
 /// Its rows are those of [`Scd2`]: the columns of the changes, `valid_from`, `valid_to` and `is_current`.
-/// Every reader of Hudi sees them. The record key of a row is the business key with `valid_from`. The table's
+/// Every reader of Hudi sees them, and no others: deletes that close nothing are stored beside the table. The record key of a row is the business key with `valid_from`. The table's
 /// properties store the definition, so opening it needs no further information.
 ///
 /// ```
@@ -215,17 +218,29 @@ impl Scd2Table {
         watch: &mut Watch,
     ) -> Result<()> {
         report.commit.rolled_back = self.table.repair(turn).await?;
-        let stored = self.stored(changes).await?;
-        let Merged { upserts, deletes, counts } = self.scd.merge(&stored, changes)?;
-        report.counts = counts;
+        let view = self.table.view().await?;
+        let data = self.table.schema_of(&view)?;
+        let by = self.key_schema(&data)?;
+        let choose = self.rows_of_keys(changes, &by)?;
+        let stored = self.stored(&view, &data, &by, choose.clone()).await?;
+        let hidden = match hidden::read(&self.table, turn, &view).await? {
+            Some(rows) => conform(&rows, &data)?,
+            None => RecordBatch::new_empty(data.clone()),
+        };
+        let of_keys = BooleanArray::from(choose(&self.keys_of(&hidden, &by)?)?);
+        let of_keys = filter_record_batch(&hidden, &of_keys).map_err(impossible)?;
+        let all = concat_batches(&data, [&stored, &of_keys]).map_err(impossible)?;
+        let merged = self.scd.merge(&all, changes)?;
+        report.counts = merged.counts;
+        let Divided { upserts, deletes, hidden } = self.scd.divide(&merged, &stored, &hidden)?;
         let is_delete: BooleanArray =
             (0..upserts.num_rows() + deletes.num_rows()).map(|row| Some(row >= upserts.num_rows())).collect();
-        if is_delete.is_empty() {
+        if is_delete.is_empty() && hidden.is_none() {
             return Ok(());
         }
         let schema = upserts.schema();
         let rows = concat_batches(&schema, [&upserts, &deletes]).map_err(impossible)?;
-        self.table.change_in_turn(turn, rows, is_delete, &mut report.commit, watch).await
+        self.table.change_in_turn(turn, rows, is_delete, hidden, &mut report.commit, watch).await
     }
 
     /// Returns the whole history: a row for each state of each key, by key and time.
@@ -264,8 +279,11 @@ impl Scd2Table {
     /// [`ErrorKind::InvalidInput`] if `keys` lacks a key column or has one of a different type; otherwise as
     /// [`Table::read`].
     pub async fn history(&self, keys: &RecordBatch) -> Result<RecordBatch> {
-        let stored = self.stored(std::slice::from_ref(keys)).await?;
-        self.shown(&[stored])
+        let view = self.table.view().await?;
+        let data = self.table.schema_of(&view)?;
+        let by = self.key_schema(&data)?;
+        let choose = self.rows_of_keys(std::slice::from_ref(keys), &by)?;
+        self.shown(&[self.stored(&view, &data, &by, choose).await?])
     }
 
     /// Returns the history as a dimension for lookups. Build it once for a snapshot of the table.
@@ -278,28 +296,35 @@ impl Scd2Table {
         Dimension::history(&rows, &keys, self.scd.valid_from(), self.scd.valid_to())
     }
 
-    /// Returns all stored rows of the keys in these batches.
-    async fn stored(&self, batches: &[RecordBatch]) -> Result<RecordBatch> {
-        let view = self.table.view().await?;
-        let data = self.table.schema_of(&view)?;
-        let by = self.key_schema(&data)?;
+    /// Returns the chosen rows of the table.
+    async fn stored(
+        &self,
+        view: &View,
+        data: &SchemaRef,
+        by: &SchemaRef,
+        choose: Arc<Choice>,
+    ) -> Result<RecordBatch> {
+        let found = self.table.rows_where(view, data, by, choose).await?;
+        concat_batches(data, &found).map_err(impossible)
+    }
+
+    /// Returns the choice of all rows of the keys in these batches.
+    fn rows_of_keys(&self, batches: &[RecordBatch], by: &SchemaRef) -> Result<Arc<Choice>> {
         let wanted = batches
             .iter()
             .filter(|batch| batch.num_rows() > 0)
-            .map(|batch| self.keys_of(batch, &by))
+            .map(|batch| self.keys_of(batch, by))
             .collect::<Result<Vec<_>>>()?;
-        let wanted = concat_batches(&by, &wanted).map_err(impossible)?;
+        let wanted = concat_batches(by, &wanted).map_err(impossible)?;
         let values = KeyValues::new(wanted.columns()).map_err(impossible)?;
         let mut index = KeyIndex::for_keys(&values);
         for row in 0..wanted.num_rows() {
             index.insert(&values, row);
         }
-        let choose = move |keys: &RecordBatch| {
+        Ok(Arc::new(move |keys: &RecordBatch| {
             let values = KeyValues::new(keys.columns()).map_err(impossible)?;
             Ok((0..keys.num_rows()).map(|row| index.get(&values, row).is_some()).collect())
-        };
-        let found = self.table.rows_where(&view, &data, &by, Arc::new(choose)).await?;
-        concat_batches(&data, &found).map_err(impossible)
+        }))
     }
 
     fn key_schema(&self, data: &Schema) -> Result<SchemaRef> {

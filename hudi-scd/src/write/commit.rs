@@ -11,7 +11,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::datatypes::SchemaRef;
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use object_store::{ObjectStore, path::Path};
 use tokio::time::Instant as Stopwatch;
 
@@ -19,6 +19,7 @@ use super::{
     Watch,
     base_file::FileFormat,
     heartbeat::Heartbeat,
+    hidden,
     incoming::Intent,
     merge::{KeptKeys, Merge},
     pack::{FileTask, Packed},
@@ -91,6 +92,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) avro: String,
     /// The file groups that the new ones replace.
     pub(crate) replaced: Replaced,
+    /// The table's hidden rows after this commit, if they change.
+    pub(crate) hidden: Option<RecordBatch>,
 }
 
 /// File groups by partition path.
@@ -105,7 +108,7 @@ impl Commit<'_> {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        let Self { table, turn, instant, operation, avro, replaced } = self;
+        let Self { table, turn, instant, operation, avro, replaced, hidden } = self;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
         let format = Arc::new(FileFormat::new(
@@ -143,6 +146,9 @@ impl Commit<'_> {
             tasks.into_iter().enumerate().map(|(number, task)| table.write_file(&files, number, task));
         let stats = ordered(table.inner.options.parallelism, files).await?;
         deleted.write(table, instant).await?;
+        if let Some(rows) = hidden {
+            hidden::write(table, instant, &rows).await?;
+        }
         report.time.write += watch.lap();
 
         let (files, bytes) =

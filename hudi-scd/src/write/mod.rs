@@ -20,6 +20,7 @@ mod changeset;
 mod collision;
 mod commit;
 pub(crate) mod heartbeat;
+pub(crate) mod hidden;
 mod incoming;
 mod input;
 mod merge;
@@ -188,24 +189,26 @@ impl Table {
         report.time.prepare = watch.lap();
         let turn = self.turn().await?;
         report.time.wait = watch.lap();
-        let input = Input { rows, deletes: None, intent, overwrite };
+        let input = Input { rows, deletes: None, hidden: None, intent, overwrite };
         let written = turn.run(self.write_in_turn(&turn, input, &mut report, &mut watch)).await;
         turn.end().await;
         report.ended(written)?;
         Ok(report)
     }
 
-    /// Writes rows with distinct keys, and deletes the marked ones, in one commit.
+    /// Writes rows with distinct keys, and deletes the marked ones, in one commit. `hidden` replaces the
+    /// table's hidden rows.
     pub(crate) async fn change_in_turn(
         &self,
         turn: &Turn<'_>,
         rows: RecordBatch,
         deletes: BooleanArray,
+        hidden: Option<RecordBatch>,
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
         let rows = Gathered::Memory(vec![rows]);
-        let input = Input { rows, deletes: Some(deletes), intent: Intent::Upsert, overwrite: None };
+        let input = Input { rows, deletes: Some(deletes), hidden, intent: Intent::Upsert, overwrite: None };
         self.write_in_turn(turn, input, report, watch).await
     }
 
@@ -221,14 +224,14 @@ impl Table {
         view.check_latest_whole()?;
         report.time.repair = watch.lap();
 
-        let (intent, overwrite) = (input.intent, input.overwrite.take());
+        let (intent, overwrite, hidden) = (input.intent, input.overwrite.take(), input.hidden.take());
         let mut tally = Tally::default();
         let mut changes = self.changes_of(&view, input, &mut tally, report, watch).await?;
         let (operation, replaced) = match overwrite {
             Some(overwrite) => (overwrite.operation, tally.settle(overwrite.target, &mut changes, report)),
             None => (Operation::of(intent), Replaced::new()),
         };
-        if changes.is_empty() && replaced.is_empty() {
+        if changes.is_empty() && replaced.is_empty() && hidden.is_none() {
             return Ok(());
         }
         if !changes.new_rows.is_empty() {
@@ -240,7 +243,7 @@ impl Table {
         let schema = changes.schema.clone();
         let packed = pack::pack(self, &view, changes, self.ids(instant));
         let avro = schema::continued(self.avro_of(&view), &schema, self.name())?;
-        let commit = Commit { table: self, turn, instant, operation, avro, replaced };
+        let commit = Commit { table: self, turn, instant, operation, avro, replaced, hidden };
         commit.run(schema, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
         self.archive_after_commit(turn, report).await;
@@ -322,6 +325,8 @@ struct Input {
     /// The rows that are deletes, if no column marks them. All keys are distinct then, because rows are not
     /// counted twice.
     deletes: Option<BooleanArray>,
+    /// The table's [hidden rows](hidden) after this write, if they change.
+    hidden: Option<RecordBatch>,
     intent: Intent,
     /// For [`Intent::Overwrite`]: the part of the table to overwrite.
     overwrite: Option<Overwrite>,

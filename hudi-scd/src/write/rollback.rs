@@ -366,8 +366,12 @@ async fn carry_out(
         }
     }
     turn.verify().await?;
-    for tombstones in [layout.tombstones(dead_instant)?, layout.old_tombstones(dead_instant)?] {
-        storage::delete(table.store(), &tombstones).await?;
+    for file in [
+        layout.tombstones(dead_instant)?,
+        layout.old_tombstones(dead_instant)?,
+        layout.hidden_rows(dead_instant)?,
+    ] {
+        storage::delete(table.store(), &file).await?;
     }
     turn.verify().await?;
     table.remove_markers(dead_instant).await?;

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
-use super::tag::pick;
+use super::{hidden, tag::pick};
 use crate::{Error, ErrorKind, Result, layout, storage, table::Table, timeline::Instant, view::View};
 
 const KEY: &str = "record_key";
@@ -90,7 +90,7 @@ pub(crate) async fn compare(
         return Ok(compared);
     }
     let by_key: HashMap<&str, u32> = rows.iter().map(|row| (keys.value(*row as usize), *row)).collect();
-    for (instant, path) in stored(table).await? {
+    for (instant, path) in tombstones(listed(table).await?) {
         let counts =
             view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest);
         if !counts {
@@ -133,20 +133,21 @@ fn compare_in(
     Ok(())
 }
 
-/// Removes the tombstones of commits before the retained window.
-pub(crate) async fn remove_before(table: &Table, earliest: Instant) -> Result<()> {
-    let stored = stored(table).await?.into_iter();
-    let past = stored.filter(|(instant, _)| *instant < earliest).map(|(_, path)| path).collect();
+/// Removes the tombstones of commits before the retained window, and hidden rows that it does not need.
+pub(crate) async fn remove_before(table: &Table, view: &View, earliest: Instant) -> Result<()> {
+    let listed = listed(table).await?;
+    let mut past = hidden::obsolete(&listed, view, earliest);
+    past.extend(tombstones(listed).filter(|(instant, _)| *instant < earliest).map(|(_, path)| path));
     storage::delete_all(table.store(), past).await.map(drop)
 }
 
-async fn stored(table: &Table) -> Result<Vec<(Instant, Path)>> {
+async fn listed(table: &Table) -> Result<Vec<Path>> {
     let folder = table.inner.layout.tombstone_folder()?;
     let listed = storage::list_folder(table.store(), &folder).await?;
-    let instant = |path: &Path| layout::tombstones_of(path.filename()?);
-    Ok(listed
-        .objects
-        .into_iter()
-        .filter_map(|file| Some((instant(&file.location)?, file.location)))
-        .collect())
+    Ok(listed.objects.into_iter().map(|file| file.location).collect())
+}
+
+fn tombstones(listed: Vec<Path>) -> impl Iterator<Item = (Instant, Path)> {
+    let files = listed.into_iter();
+    files.filter_map(|path| Some((layout::tombstones_of(path.filename()?)?, path)))
 }

@@ -1,0 +1,73 @@
+//! Hidden rows: rows of a table that only this crate reads.
+//!
+//! A type 2 history keeps more than its states: a delete that closes nothing decides about changes that
+//! arrive late, but is no state. As a row of the table it would be counted by other engines. A commit that
+//! changes the hidden rows writes all of them to `.hoodie/.aux/tombstones/{ts}.hidden`, a Parquet file, before
+//! it completes. The newest file of a completed commit holds the rows. Older files are kept as long as a
+//! rollback, or a restore to a savepoint, can make them the newest again.
+
+use arrow::{array::RecordBatch, compute::concat_batches};
+use object_store::path::Path;
+use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
+
+use crate::{
+    Error, ErrorKind, Result, layout, storage,
+    table::{Table, Turn},
+    timeline::{Action, Instant},
+    view::View,
+};
+
+/// Writes the hidden rows that hold from a commit on.
+pub(crate) async fn write(table: &Table, instant: Instant, rows: &RecordBatch) -> Result<()> {
+    let failed = |cause: parquet::errors::ParquetError| {
+        Error::new(ErrorKind::InvalidInput, "the hidden rows cannot be written").with_source(cause)
+    };
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).map_err(failed)?;
+    writer.write(rows).map_err(failed)?;
+    writer.close().map_err(failed)?;
+    storage::write(table.store(), &table.inner.layout.hidden_rows(instant)?, bytes).await
+}
+
+/// Reads the hidden rows of the latest commit; `None` if there never were any. Deletes the files of writes
+/// that were undone, because a file from before the active timeline counts as committed.
+pub(crate) async fn read(table: &Table, turn: &Turn<'_>, view: &View) -> Result<Option<RecordBatch>> {
+    let folder = table.inner.layout.tombstone_folder()?;
+    let listed = storage::list_folder(table.store(), &folder).await?;
+    let (committed, undone): (Vec<_>, Vec<_>) = files(listed.objects.into_iter().map(|file| file.location))
+        .partition(|(instant, _)| view.timeline.is_committed(*instant));
+    if !undone.is_empty() {
+        turn.verify().await?;
+        storage::delete_all(table.store(), undone.into_iter().map(|(_, path)| path).collect()).await?;
+    }
+    let Some((_, path)) = committed.into_iter().max() else { return Ok(None) };
+    let bytes = storage::read(table.store(), &path).await?;
+    decode(bytes).map(Some).map_err(|cause| {
+        Error::new(ErrorKind::Corrupt, "the file of hidden rows is broken")
+            .with_context("file", &path)
+            .with_source(cause)
+    })
+}
+
+fn decode(bytes: bytes::Bytes) -> std::result::Result<RecordBatch, parquet::errors::ParquetError> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let schema = reader.schema().clone();
+    let batches = reader.build()?.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
+}
+
+/// Returns those of the files that no retained commit and no savepoint needs: all before the one that held at
+/// `earliest`, or at an older savepoint.
+pub(crate) fn obsolete(listed: &[Path], view: &View, earliest: Instant) -> Vec<Path> {
+    let savepoint = view.timeline.completed(Action::Savepoint).map(|entry| entry.instant).min();
+    let horizon = savepoint.map_or(earliest, |savepoint| savepoint.min(earliest));
+    let mut before: Vec<_> =
+        files(listed.iter().cloned()).filter(|(instant, _)| *instant <= horizon).collect();
+    before.sort_unstable();
+    before.pop();
+    before.into_iter().map(|(_, path)| path).collect()
+}
+
+fn files(listed: impl Iterator<Item = Path>) -> impl Iterator<Item = (Instant, Path)> {
+    listed.filter_map(|path| Some((layout::hidden_rows_of(path.filename()?)?, path)))
+}
