@@ -67,13 +67,14 @@ impl FailureKind {
 
     /// Derives the kind from the error text of a statement that ended `FAILED`.
     ///
-    /// The texts are those of Redshift and PostgreSQL. The first of these parts that is present decides:
+    /// The texts are those of Redshift and PostgreSQL. `[ErrorId: …]`, which Redshift adds at the end, is
+    /// ignored. The first of these parts that is present decides:
     ///
     /// 1. the SQLSTATE at the end of the message: `[SQLSTATE 40001]`, `(SQLSTATE 40001)`, `[SQL
     ///    State=40001]`; except `XX000`, which all of Redshift's own errors have
     /// 2. the code of Redshift's own errors: a message that consists of a number (`ERROR: 1023 DETAIL: …`),
     ///    or the line `code:` in the block that Redshift adds
-    /// 3. the first line, compared as a whole or by its beginning. Words in its middle and in later lines are
+    /// 3. the first line, compared as a whole, by its beginning, or around one name. Other words and later lines are
     ///    ignored, because a procedure may raise or quote any text. Every `RAISE EXCEPTION` has the severity
     ///    `ERROR`, and a lost connection never has it, so an `ERROR` is never a
     ///    [`Connection`](Self::Connection) failure.
@@ -97,7 +98,7 @@ struct Message<'a> {
 
 impl<'a> Message<'a> {
     fn read(text: &'a str) -> Self {
-        let text = text.trim();
+        let text = without_error_id(text.trim());
         let text = without_driver(text).unwrap_or(text);
         let text = without_number(text).unwrap_or(text);
         let (severity, rest) = severity(text);
@@ -144,7 +145,7 @@ impl<'a> Message<'a> {
     }
 
     fn by_words(&self) -> FailureKind {
-        let words = without_query_id(&self.words);
+        let words = without_query_id(without_detail(&self.words));
         TEXTS
             .iter()
             .filter(|(_, kind)| !self.is_error || *kind != FailureKind::Connection)
@@ -157,6 +158,7 @@ impl<'a> Message<'a> {
 enum Form {
     Whole(&'static str),
     Begin(&'static str),
+    /// Two texts with one name between them.
     Around(&'static str, &'static str),
 }
 
@@ -165,7 +167,9 @@ impl Form {
         match self {
             Self::Whole(text) => words == *text,
             Self::Begin(text) => words.starts_with(text),
-            Self::Around(begin, end) => words.starts_with(begin) && words.ends_with(end),
+            Self::Around(begin, end) => {
+                words.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end)).is_some_and(is_name)
+            }
         }
     }
 }
@@ -173,7 +177,7 @@ impl Form {
 use Form::{Around, Begin, Whole};
 
 /// Redshift's and PostgreSQL's messages, in lower case.
-const TEXTS: [(Form, FailureKind); 26] = [
+const TEXTS: [(Form, FailureKind); 30] = [
     (Begin("serializable isolation violation"), FailureKind::SerializationConflict),
     (
         Begin("could not complete because of conflict with concurrent transaction"),
@@ -183,7 +187,11 @@ const TEXTS: [(Form, FailureKind); 26] = [
     (Whole("deadlock detected"), FailureKind::Deadlock),
     (Begin("could not open relation with oid "), FailureKind::ConcurrentDdl),
     (Around("table ", " dropped by concurrent transaction"), FailureKind::ConcurrentDdl),
-    (Around("", " was concurrently dropped"), FailureKind::ConcurrentDdl),
+    (Around("table ", " was concurrently dropped"), FailureKind::ConcurrentDdl),
+    (Around("relation ", " was concurrently dropped"), FailureKind::ConcurrentDdl),
+    (Around("role ", " was concurrently dropped"), FailureKind::ConcurrentDdl),
+    (Around("database ", " was concurrently dropped"), FailureKind::ConcurrentDdl),
+    (Around("tablespace ", " was concurrently dropped"), FailureKind::ConcurrentDdl),
     (Whole("tuple concurrently updated"), FailureKind::ConcurrentDdl),
     (Whole("tuple concurrently deleted"), FailureKind::ConcurrentDdl),
     (Begin("cache lookup failed for relation "), FailureKind::ConcurrentDdl),
@@ -204,6 +212,32 @@ const TEXTS: [(Form, FailureKind); 26] = [
     (Begin("the database system is shutting down"), FailureKind::Connection),
     (Begin("the database system is in recovery mode"), FailureKind::Connection),
 ];
+
+/// Returns `true` for a number, a word or a quoted name.
+fn is_name(text: &str) -> bool {
+    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(inner) => !inner.contains('"'),
+        None => !text.is_empty() && !text.contains(char::is_whitespace),
+    }
+}
+
+/// Removes the id that Redshift adds at the end of a message: ` [ErrorId: 1-64da9ea9-672e60d16356d0f719974665]`.
+fn without_error_id(text: &str) -> &str {
+    let found = text.strip_suffix(']').and_then(|text| text.rsplit_once("[ErrorId:"));
+    match found {
+        Some((message, id))
+            if id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -".contains(&byte)) =>
+        {
+            message.trim_end()
+        }
+        _ => text,
+    }
+}
+
+/// Removes the details that some clients put on the first line.
+fn without_detail(words: &str) -> &str {
+    words.split_once(" detail:").map_or(words, |(words, _)| trimmed(words))
+}
 
 /// Removes the prefix of Redshift's JDBC driver: `[Amazon](500310) Invalid operation: `.
 fn without_driver(text: &str) -> Option<&str> {
@@ -390,6 +424,23 @@ mod tests {
             ),
             ("ERROR: relation \"sales\" does not exist", Sql),
             ("", Sql),
+            // Redshift's id of the error.
+            ("ERROR: deadlock detected [ErrorId: 1-64da9ea9-672e60d16356d0f719974665]", Deadlock),
+            (
+                "ERROR: Query (168) cancelled on user's request [ErrorId: 1-64da9ea9-672e60d16356d0f719974665]",
+                Aborted,
+            ),
+            ("ERROR: table 108340 dropped by concurrent transaction [ErrorId: 1-64da9ea9]", ConcurrentDdl),
+            ("ERROR: 1023 [ErrorId: 1-64da9ea9]", SerializationConflict),
+            ("ERROR: no such row [SQLSTATE 40001] [ErrorId: 1-64da9ea9]", SerializationConflict),
+            (
+                "ERROR: 1023\n  Detail: Serializable isolation violation on table - 119371\n  [ErrorId: 1-64da9ea9]",
+                SerializationConflict,
+            ),
+            ("ERROR: column \"foo\" of relation \"statement\" already exists [ErrorId: 1-64da9ea9]", Sql),
+            ("ERROR: deadlock detected Detail: Process 1 waits for AccessExclusiveLock.", Deadlock),
+            ("ERROR: role 16384 was concurrently dropped", ConcurrentDdl),
+            ("ERROR: relation \"my sales\" was concurrently dropped", ConcurrentDdl),
         ] {
             assert_eq!(FailureKind::of_text(text), kind, "{text}");
         }
@@ -416,6 +467,11 @@ mod tests {
             "ERROR: column \"x\" does not exist\n  Hint: could not serialize access due to concurrent update",
             "ERROR: bad row\nDETAIL: code: 1023",
             "ERROR: Query (1; terminating connection) cancelled on user's request",
+            "ERROR: upstream said: relation 7 was concurrently dropped",
+            "ERROR: table loader said: x dropped by concurrent transaction",
+            "ERROR: relation \"a\" in the file \"b\" was concurrently dropped",
+            "ERROR: upstream said: deadlock detected [ErrorId: 1-64da9ea9]",
+            "ERROR: order 7 [ErrorId: see deadlock detected]",
         ] {
             assert_eq!(FailureKind::of_text(text), FailureKind::Sql, "{text}");
         }
