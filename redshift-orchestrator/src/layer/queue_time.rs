@@ -55,6 +55,24 @@ pub(crate) fn bounded<F: Future>(
     Queue::new().bounded(limit, useless_from, request)
 }
 
+/// Waits for the response to `request`, unless the request is in a queue at `useless_from` or later: it is
+/// then not sent. The time in the queues also counts as such for an enclosing [`bounded`].
+pub(crate) async fn unless_queued_at<F: Future>(
+    useless_from: Instant,
+    request: F,
+) -> Result<F::Output, GivenUp> {
+    let queue = QUEUE.try_with(Arc::clone).unwrap_or_else(|_| Queue::new());
+    let mut request = pin!(QUEUE.scope(queue.clone(), request));
+    if let Ok(answer) = timeout_at(useless_from, &mut request).await {
+        return Ok(answer);
+    }
+    tokio::select! {
+        biased;
+        answer = request => Ok(answer),
+        () = queue.stands() => Err(GivenUp::Unsent),
+    }
+}
+
 /// Marks the duration of `wait` as time in a queue.
 pub(crate) async fn queued<F: Future>(wait: F) -> F::Output {
     // Without an enclosing `bounded` there is nothing to mark.
@@ -69,7 +87,7 @@ struct Stay(Arc<Queue>);
 impl Stay {
     fn begin(queue: Arc<Queue>) -> Self {
         queue.state().depth += 1;
-        queue.entered.notify_one();
+        queue.entered.notify_waiters();
         Self(queue)
     }
 }

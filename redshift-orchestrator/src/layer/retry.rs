@@ -3,23 +3,29 @@
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
+use super::queue_time::unless_queued_at;
 use crate::{
     Backoff, Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement,
     StatementExecutor, StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    orchestrator::TOKEN_WINDOW,
 };
 
 /// Repeats requests after transient errors, with growing pauses, until its retry timeout.
 ///
 /// A submit that may have taken effect is repeated only if the statement has a client token; without a token,
-/// the error is returned, and nothing runs twice. A rejected long poll is returned too, because its caller
-/// falls back to polls without a wait.
+/// the error is returned, and nothing runs twice. The repetition is not sent if it is still in the queue of
+/// another layer when the service may have forgotten the token, after 7 hours and 45 minutes. If it does not
+/// succeed, the error of the submit that may have taken effect is returned, whatever the later errors.
+///
+/// A rejected long poll is returned, because its caller falls back to polls without a wait.
 pub struct Retry<E> {
     inner: E,
     backoff: Backoff,
@@ -39,8 +45,7 @@ impl<E> Retry<E> {
         self
     }
 
-    /// Sets the time for which a request is repeated, counted from its first error. Time in the queue of
-    /// another layer is not counted. Default: five minutes.
+    /// Sets the time for which a request is repeated, counted from its first error. Default: five minutes.
     #[must_use]
     pub fn with_retry_timeout(mut self, retry_timeout: Duration) -> Self {
         self.retry_timeout = retry_timeout;
@@ -71,7 +76,7 @@ impl<E> Retry<E> {
             let pause = pauses.after(&error);
             if !error.kind().is_transient()
                 || !is_safe(&error)
-                || begun.elapsed() + pause > self.retry_timeout
+                || begun.elapsed().saturating_add(pause) > self.retry_timeout
             {
                 return Err(error);
             }
@@ -80,13 +85,66 @@ impl<E> Retry<E> {
     }
 }
 
+/// The first error of a submit after which it may have taken effect, and the time at which the service may
+/// have forgotten its token.
+#[derive(Default)]
+struct Doubt(Mutex<Option<(Error, Instant)>>);
+
+impl Doubt {
+    /// Sends the submit. If it repeats a doubtful one, it is not sent after the token may have expired.
+    async fn submit<T>(&self, submit: impl Future<Output = Result<T>>) -> Result<T> {
+        let expires_at = self.expires_at();
+        let answer = match expires_at {
+            None => submit.await,
+            Some(expires_at) => unless_queued_at(expires_at, submit).await.unwrap_or_else(|_| {
+                let text = "the submit waited for a permit until its client token expired";
+                Err(Error::new(ErrorKind::NotSent, text))
+            }),
+        };
+        if let (None, Err(error)) = (expires_at, &answer)
+            && error.kind().may_have_taken_effect()
+        {
+            *self.lock() = Some((error.retold(str::to_owned), Instant::now() + TOKEN_WINDOW));
+        }
+        answer
+    }
+
+    /// Returns the error for the caller: the doubtful one, if there is one and the last one hides it.
+    fn explain(self, last: Error) -> Error {
+        match self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some((doubtful, _)) if !last.kind().may_have_taken_effect() => {
+                doubtful.with_context("last_error", last.kind())
+            }
+            _ => last,
+        }
+    }
+
+    fn expires_at(&self) -> Option<Instant> {
+        self.lock().as_ref().map(|(_, expires_at)| *expires_at)
+    }
+
+    fn has_expired(&self) -> bool {
+        self.expires_at().is_some_and(|expires_at| expires_at <= Instant::now())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Error, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: StatementExecutor> StatementExecutor for Retry<E> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let token = statement.client_token();
-        let is_safe = |error: &Error| token.is_some() || !error.kind().may_have_taken_effect();
-        self.repeat(token, is_safe, || self.inner.submit(statement, wait)).await
+        let doubt = Doubt::default();
+        let is_safe = |error: &Error| match error.kind().may_have_taken_effect() {
+            true => token.is_some(),
+            false => !doubt.has_expired(),
+        };
+        let submitted =
+            self.repeat(token, is_safe, || doubt.submit(self.inner.submit(statement, wait))).await;
+        submitted.map_err(|error| doubt.explain(error))
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {

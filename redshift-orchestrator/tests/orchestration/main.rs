@@ -4,6 +4,7 @@
 #[cfg(feature = "arrow")]
 mod circles;
 mod definitions;
+mod doubt;
 mod dropping;
 #[path = "../support/dying.rs"]
 mod dying;
