@@ -110,7 +110,7 @@ impl FileJournal {
     }
 
     /// Opens a snapshot of the journal at `path` for reading, even while another process has it open. Appends
-    /// are rejected.
+    /// are rejected. Reads the whole file on the calling thread.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Journal`] if the journal does not exist or cannot be read.
@@ -436,6 +436,10 @@ fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
             .with_context("line", number + 1)
             .with_source(error)
     };
+    if whole == 0 && !is_torn_head(&text) {
+        return Err(Error::new(ErrorKind::Journal, "the file is not a journal; give another path")
+            .with_context("journal", path.display()));
+    }
     let mut index = Index::default();
     for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
         match number {
@@ -445,6 +449,14 @@ fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
         }
     }
     Ok((index, whole as u64))
+}
+
+/// Returns `true` if a file without a complete line is a journal whose first write was interrupted, or empty. A
+/// power failure can leave zeros instead of the text.
+fn is_torn_head(text: &[u8]) -> bool {
+    let mut head = Vec::new();
+    let written = Head::new(None).write(&mut head);
+    written.is_ok() && (head.starts_with(text) || text.iter().all(|byte| *byte == 0))
 }
 
 /// Returns `true` if the path still refers to this file.
@@ -572,6 +584,24 @@ mod tests {
             journal.append(submitted("a")).await.unwrap();
             drop(journal);
             assert_eq!(std::fs::read(&path).unwrap(), whole, "after a tear at byte {length}");
+        }
+    }
+
+    /// Regression: a file of another kind that had no line end was taken for a torn journal and emptied.
+    #[test]
+    fn a_file_of_another_kind_is_refused_and_unchanged() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("settings.json");
+        for text in [r#"{"name":"mine"}"#, r#"{"format":3}"#, "x", "two\nlines\n", "two\nlines"] {
+            std::fs::write(&path, text).unwrap();
+            for opened in [FileJournal::open(&path), FileJournal::open_read_only(&path)] {
+                assert_eq!(opened.unwrap_err().kind(), ErrorKind::Journal, "{text}");
+            }
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        for text in [&b""[..], &[0; 40]] {
+            std::fs::write(&path, text).unwrap();
+            FileJournal::open(&path).unwrap();
         }
     }
 
