@@ -51,6 +51,13 @@ impl Clock for TokioClock {
     }
 }
 
+/// Returns the instant after this time. A time of more than 30 years is shortened, because an instant cannot
+/// represent every duration.
+pub(crate) fn after(start: Instant, time: Duration) -> Instant {
+    const LONGEST: Duration = Duration::from_hours(30 * 365 * 24);
+    start + time.min(LONGEST)
+}
+
 /// Returns the time since `then`; zero if `then` is in the future.
 pub(crate) fn age(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)

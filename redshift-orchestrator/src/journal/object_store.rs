@@ -232,7 +232,7 @@ impl Inner {
                 claim: claim.clone(),
                 writer: self.writer.clone(),
                 number: self.taken.fetch_add(1, Ordering::Relaxed),
-                expires_at: now + self.lease,
+                expires_at: expiry(now, self.lease),
             };
             let mode = match Held::at(&*self.store, &path).await? {
                 None => PutMode::Create,
@@ -732,6 +732,10 @@ impl Lease {
     }
 }
 
+fn expiry(now: Timestamp, lease: Duration) -> Timestamp {
+    now.saturating_add(lease).unwrap_or(Timestamp::MAX)
+}
+
 async fn put(
     store: &dyn ObjectStore,
     path: &Path,
@@ -749,7 +753,7 @@ async fn renew(leases: Vec<Arc<AsyncMutex<Lease>>>, clock: Arc<dyn Clock>, lease
         sleep(lease / 3).await;
         for held in &leases {
             let mut held = held.lock().await;
-            if !held.renew(clock.now() + lease).await {
+            if !held.renew(expiry(clock.now(), lease)).await {
                 if !held.is_released {
                     tracing::warn!("another process took the run over");
                 }

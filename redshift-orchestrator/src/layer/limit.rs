@@ -15,6 +15,7 @@ use crate::{
     ClientToken, Column, Description, ErrorKind, PageToken, Result, ResultPage, SessionId, Statement,
     StatementExecutor, StatementFilter, StatementId, StatementPage, StatementSummary, Submitted, WaitTime,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    clock::after,
     layer::queue_time::{bounded, queued},
     service::Pages,
 };
@@ -375,7 +376,7 @@ impl Held {
     /// Returns the time at which the next statement becomes stale, or the next session ends.
     fn next_due(&self) -> Option<Instant> {
         let stale = self.active.values().map(|active| active.described + STALE);
-        let idle = self.open.values().filter_map(|open| Some(open.idle_since? + open.keep_alive));
+        let idle = self.open.values().filter_map(|open| Some(after(open.idle_since?, open.keep_alive)));
         stale.chain(idle).min()
     }
 

@@ -17,6 +17,7 @@ use crate::{
     Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    clock::after,
     layer::queue_time::queued,
 };
 
@@ -194,7 +195,7 @@ impl Bucket {
     /// The service receives other requests too, or allows fewer: all tokens count as used, and are returned
     /// one after the other.
     fn throttled(&self, error: &Error) {
-        let from = Instant::now() + error.retry_after().unwrap_or_default();
+        let from = after(Instant::now(), error.retry_after().unwrap_or_default());
         let interval = SECOND / self.per_second;
         *self.out.lock().unwrap_or_else(PoisonError::into_inner) =
             (1..=self.per_second).map(|number| from + interval * number).collect();

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome,
     Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
-    clock::age,
+    clock::{after, age},
     identity::{is_before, short_digest},
     journal::{Ended, Entry, Event, Standing},
     layer::queue_time::bounded,
@@ -152,8 +152,8 @@ impl<'a> Call<'a> {
                 false => orchestrator.retry_timeout.min(self.timeout),
             };
             let again = error.kind().is_transient()
-                && begun.elapsed() + pause < retry_timeout
-                && self.age(entry) + pause < TOKEN_WINDOW;
+                && begun.elapsed().saturating_add(pause) < retry_timeout
+                && self.age(entry).saturating_add(pause) < TOKEN_WINDOW;
             if !again {
                 return Ok(match may_have_taken_effect {
                     true => Submission::Unproved(error),
@@ -197,7 +197,7 @@ impl<'a> Call<'a> {
     /// Returns the id of the statement that has the intent's name.
     async fn find(&mut self, entry: &Entry) -> Result<Option<StatementId>> {
         let orchestrator = self.orchestrator;
-        let deadline = Instant::now() + orchestrator.retry_timeout;
+        let deadline = after(Instant::now(), orchestrator.retry_timeout);
         let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
         let filter = StatementFilter::named(&entry.name);
         let (mut found, mut page, mut pages) = (None, None, Pages::default());
@@ -233,7 +233,7 @@ impl<'a> Call<'a> {
                 }
                 Err(error) => {
                     let pause = pauses.after(&error);
-                    if !error.kind().is_transient() || Instant::now() + pause >= deadline {
+                    if !error.kind().is_transient() || after(Instant::now(), pause) >= deadline {
                         return Err(error);
                     }
                     self.survived(&error);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{AttemptOptions, Orchestrator, divide::divide};
-use crate::{Outcome, Result, Statement, StepKey, journal::Entry};
+use crate::{Outcome, Result, Statement, StepKey, clock::after, journal::Entry};
 
 /// Reason why no further part is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Orchestrator {
         is_stopped: impl Fn() -> bool + Send,
         mut ended: impl FnMut(&StepKey, Result<Outcome>) + Send,
     ) -> Result<LastPart> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.map(|timeout| after(Instant::now(), timeout));
         for (key, part) in divide(&self.namespace, key, statement, known)? {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if key.part.is_some_and(|part| part.number > 1) {

@@ -39,7 +39,8 @@ impl<S: PollStrategy> PollStrategy for Jittered<S> {
 
 /// Returns the pause with jitter. `drawn` selects the instant between the earliest (0) and the latest (1).
 fn moved(pause: Duration, share: f64, drawn: f64) -> Duration {
-    pause.mul_f64(1.0 + (drawn * 2.0 - 1.0) * share)
+    let seconds = pause.as_secs_f64() * (1.0 + (drawn * 2.0 - 1.0) * share);
+    Duration::try_from_secs_f64(seconds).unwrap_or(pause)
 }
 
 #[cfg(test)]
@@ -54,5 +55,6 @@ mod tests {
         assert_eq!(moved(second, 0.2, 1.0), Duration::from_millis(1_200));
         assert_eq!(moved(second, 1.0, 0.0), Duration::ZERO);
         assert_eq!(moved(Duration::ZERO, 1.0, 1.0), Duration::ZERO);
+        assert_eq!(moved(Duration::MAX, 1.0, 1.0), Duration::MAX);
     }
 }

@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     Backoff, Description, Error, ErrorKind, FailureKind, Result, StatementExecutor, StatementId, Status,
     WaitTime,
+    clock::after,
     layer::queue_time::{GivenUp, bounded},
 };
 
@@ -273,8 +274,8 @@ impl<'a> Wait<'a> {
     /// timeout.
     pub fn until_ended(self, effort: &mut Effort) -> impl Future<Output = Ending> {
         let mut state = self.state(effort);
-        let deadline =
-            self.timeout.map(|timeout| self.started + timeout.saturating_sub(self.age.unwrap_or_default()));
+        let left = self.timeout.map(|timeout| timeout.saturating_sub(self.age.unwrap_or_default()));
+        let deadline = left.map(|left| after(self.started, left));
         async move {
             match self.poll_until(deadline, self.age.is_some(), &mut state).await {
                 Polled::Ended(description) => Ending::Ended(*description),
@@ -326,7 +327,7 @@ impl<'a> Wait<'a> {
             } else if deadline.is_some_and(|deadline| deadline <= now) {
                 return Polled::OutOfTime(seen);
             }
-            let mut instant = now + error_pause.take().unwrap_or(next.pause);
+            let mut instant = after(now, error_pause.take().unwrap_or(next.pause));
             if next.wait.is_none() && !first {
                 instant = instant.max(now + LEAST_PAUSE);
             }
@@ -434,7 +435,7 @@ impl<'a> Wait<'a> {
         loop {
             state.effort.cancels += 1;
             let answer = bounded(grace.min(SLACK), None, self.executor.cancel(self.id)).await;
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + grace);
+            let deadline = *deadline.get_or_insert_with(|| after(Instant::now(), grace));
             let accepted = match answer.unwrap_or_else(|_| Err(self.no_answer())) {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -465,7 +466,7 @@ impl<'a> Wait<'a> {
                 }
                 Polled::OutOfTime(_) => {}
             }
-            let again = Instant::now() + pauses.after(&last);
+            let again = after(Instant::now(), pauses.after(&last));
             if accepted || deadline <= again {
                 let message = if accepted {
                     "the service accepted the cancellation, but has not reported a status since"

@@ -9,6 +9,7 @@ mod dropping;
 #[path = "../support/dying.rs"]
 mod dying;
 mod endings;
+mod extremes;
 mod fleet;
 mod garbage;
 mod identity;
