@@ -25,6 +25,8 @@ fn an_error_in_a_file_names_line_step_and_way_out() {
         ("a bad duration", step("timeout = \"2 fortnights\"")),
         ("an unknown failure kind", step("retry = { attempts = 2, on = [\"serialisation-conflict\"] }")),
         ("an unknown dependency", two("", "after = [\n  \"a\",\n  \"aa\",\n]")),
+        ("a number below zero", "name = \"p\"\nconcurrency = -1\n".to_owned()),
+        ("a character that no database accepts", step("").replace("SELECT 1", "SELECT '\\u0000'")),
         ("a circle", two("after = [\"b\"]", "after = [\"a\"]")),
         ("a step that waits for itself", step("after = [\"a\"]")),
         ("a dependency named twice", two("", "after = [\"a\", \"a\"]")),
@@ -77,6 +79,19 @@ fn an_error_in_a_file_names_line_step_and_way_out() {
     ];
     let printed: Vec<_> = cases.iter().map(|(what, text)| format!("{what}\n  {}", error(text))).collect();
     insta::assert_snapshot!(printed.join("\n"));
+}
+
+#[test]
+fn a_long_circle_is_named_in_part() {
+    let step = |number: usize| {
+        format!(
+            "[[steps]]\nname = \"s{number}\"\nsql = \"SELECT 1\"\nafter = [\"s{}\"]\n",
+            (number + 99) % 100
+        )
+    };
+    let steps: String = (0..100).map(step).collect();
+    let text = error(&format!("name = \"p\"\n{steps}")).to_string();
+    assert!(text.contains(" -> … -> ") && text.len() < 300, "{text}");
 }
 
 #[test]

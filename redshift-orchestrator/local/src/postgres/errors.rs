@@ -97,6 +97,10 @@ pub(super) fn catalog(error: tokio_postgres::Error) -> Error {
 /// effect.
 pub(super) fn records(error: tokio_postgres::Error) -> Error {
     match error.as_db_error() {
+        // The request contains a character that the database does not accept, such as NUL.
+        Some(refusal) if refusal.code().code().starts_with("22") => {
+            Error::new(ErrorKind::Invalid, refusal.message())
+        }
         Some(refusal) => Error::new(
             ErrorKind::Other,
             format!(

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Maximum number of names in the message about a cycle.
+const MOST_NAMES: usize = 12;
+
 /// Default for the maximum number of concurrent statements.
 pub(super) const DEFAULT_CONCURRENCY: usize = 8;
 
@@ -198,7 +201,10 @@ impl PipelineBuilder {
             }
         }
         let graph = Graph::new(self.steps.len(), &edges).map_err(|circle| {
-            let names: Vec<_> = circle.iter().map(|number| self.steps[*number].name.as_str()).collect();
+            let mut names: Vec<_> = circle.iter().map(|number| self.steps[*number].name.as_str()).collect();
+            if names.len() > MOST_NAMES {
+                names.splice(MOST_NAMES - 2..names.len() - 2, ["…"]);
+            }
             let (number, step) = (circle[0], &self.steps[circle[0]]);
             let message =
                 format!("the steps wait for each other: {}; remove one `after`", names.join(" -> "));

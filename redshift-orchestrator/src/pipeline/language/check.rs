@@ -49,6 +49,10 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
         }
     }
     for text in &sqls {
+        if text.contains('\0') {
+            return Err("the SQL contains the character NUL, which the database does not accept; remove it"
+                .to_owned());
+        }
         match (sql::count(text), &step.work) {
             (0, _) => return Err("a statement is empty; add the SQL, or remove the statement".to_owned()),
             (1, _) => {}

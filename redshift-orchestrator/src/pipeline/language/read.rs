@@ -106,6 +106,7 @@ pub(super) fn without_mark(text: &str) -> &str {
 /// Converts an error of the format, of a key or of a value.
 fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> Error {
     let message = without_value(&message.replace('\n', " "));
+    let message = message.replace("expected usize", WHOLE).replace("expected u32", WHOLE);
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let way_out = match quoted.split_first() {
         Some((wrong, known)) if message.starts_with("unknown ") => {
@@ -121,6 +122,9 @@ fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> E
     };
     error.with_context("line", source.line(offset))
 }
+
+/// A whole number in the words of people who write files.
+const WHOLE: &str = "expected a whole number that is not negative";
 
 /// Returns a hint for writing a value whose type is wrong.
 fn of_another_type(message: &str) -> &'static str {

@@ -29,6 +29,7 @@ impl Statement {
     /// |---|---|
     /// | an empty batch, or more than 40 statements | the service accepts 1 to 40; see [`parts`](Self::parts) for longer batches |
     /// | a parameter name that has other characters than letters, digits and `_`, or occurs twice | the service's pattern |
+    /// | the character NUL in SQL or a value | the database does not accept it |
     /// | an empty value | the service does not accept it; [`bind`](Self::bind) writes it into the SQL |
     /// | a parameter that no statement uses | at least one statement of a batch must use each parameter |
     /// | a placeholder without a parameter, if there are other parameters | the service rejects it |
@@ -51,6 +52,10 @@ impl Statement {
             Some(_) if count > MAX_BATCH => return Err(indivisible(count)),
             _ => {}
         }
+        if let Some((number, _)) = (1..).zip(self.sqls()).find(|(_, sql)| sql.contains('\0')) {
+            let text = "the SQL contains the character NUL, which the database does not accept; remove it";
+            return Err(invalid(text).with_context("statement_number", number));
+        }
         self.check_parameters()?;
         self.check_commits()
     }
@@ -61,6 +66,12 @@ impl Statement {
             let about = |text: String| Err(invalid(text).with_context("parameter", name.escape_debug()));
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
                 return about("the name of a parameter consists of letters, digits and `_`; rename it here and in the SQL".into());
+            }
+            if value.contains('\0') {
+                return about(
+                    "the value contains the character NUL, which the database does not accept; remove it"
+                        .into(),
+                );
             }
             if value.is_empty() {
                 return about(
@@ -265,6 +276,8 @@ mod tests {
                 "the SQL has `:cycle`, but there is no parameter of this name",
             ),
             (Statement::sql("SELECT 1").with_parameter("day", "1"), "the SQL has no placeholder"),
+            (base().with_parameter("dusk", "classified\0"), "the value contains the character NUL"),
+            (Statement::sql("SELECT 'classified\0'"), "the SQL contains the character NUL"),
         ] {
             let text = refused(statement);
             assert!(text.contains(expected), "{text}");
