@@ -5,6 +5,7 @@
 #[path = "../support/bucket.rs"]
 mod bucket;
 mod lossy;
+mod odd_names;
 mod removal;
 mod requests;
 mod s3;
