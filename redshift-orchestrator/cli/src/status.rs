@@ -109,13 +109,16 @@ fn head(run: &RunEntry, steps: &[Entry]) -> String {
     let ended = run.ended.map(|(at, _)| format!(", ended {at:.0}")).unwrap_or_default();
     let unknown = steps.iter().filter(|entry| is_unknown(entry)).count();
     let unknown = if unknown > 0 { format!(", {unknown} unknown") } else { String::new() };
+    let attempts = match steps.len() {
+        1 => "1 attempt".to_owned(),
+        count => format!("{count} attempts"),
+    };
     format!(
-        "{}  {}  {}, begun {:.0}{ended}, {} attempts of steps{unknown}",
+        "{}  {}  {}, begun {:.0}{ended}, {attempts}{unknown}",
         run.run,
         run.begun.pipeline,
         state(run),
-        run.begun_at,
-        steps.len()
+        run.begun_at
     )
 }
 

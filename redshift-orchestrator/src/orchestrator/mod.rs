@@ -122,6 +122,10 @@ impl Orchestrator {
     }
 
     /// Sets the journal for intents, ids and endings. Default: a journal in memory.
+    ///
+    /// A journal finds an outcome by run, step and attempt alone. Orchestrators with different targets or
+    /// scopes therefore need journals of their own, or different names of runs; with equal names, the outcome
+    /// on one target is returned for the other. A [pipeline](crate::Pipeline::run) rejects such a run.
     #[must_use]
     pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
         self.journal = Arc::new(journal);

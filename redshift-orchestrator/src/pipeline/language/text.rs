@@ -11,7 +11,7 @@ pub struct TemplateText {
     pieces: Vec<Piece>,
 }
 
-/// Piece of a [`TemplateText`].
+/// Piece of a [`TemplateText`]. The enum is exhaustive, so that a generator must handle every new variant.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Piece {
     /// Text that is the same in every run. It is not empty, and no two literals are adjacent.
