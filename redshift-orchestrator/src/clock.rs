@@ -38,8 +38,8 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// Creates a clock whose current time is `origin`. Needs a tokio runtime only if the runtime's time is
-    /// paused.
+    /// Creates a clock whose current time is `origin`. If the runtime's time is paused, call this inside the
+    /// runtime; otherwise no runtime is needed.
     pub fn starting_at(origin: Timestamp) -> Self {
         Self { origin, start: Instant::now() }
     }

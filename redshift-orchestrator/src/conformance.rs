@@ -108,9 +108,9 @@ pub trait Fixture: Sync {
 pub enum Need<'a> {
     /// A query with the column `n` and the rows 1, 2, 3.
     Rows,
-    /// A statement that fails with an error in which `division by zero` occurs.
+    /// A statement that fails with an error text that contains `division by zero`.
     Failure,
-    /// A statement that takes much longer than a test.
+    /// A statement that runs much longer than a test.
     Nap,
     /// A statement with the effect of this name.
     Effect(&'a str),
@@ -203,7 +203,7 @@ scenarios! {
         assert_eq!(end(fixture, &ended.id).await.status, Status::Finished);
     }
 
-    /// A result in CSV format has the same rows, page by page.
+    /// A result requested as CSV has the same rows, page by page.
     async fn a_result_comes_as_csv_if_asked_for(fixture) {
         let statement = Statement::sql(fixture.sql(Need::Rows)).with_result_format(ResultFormat::Csv);
         let done = run(fixture, &statement).await;
@@ -402,7 +402,7 @@ scenarios! {
         assert_eq!((fixture.effects(&first).await, fixture.effects(&last).await), (1, 1));
     }
 
-    /// Named parameters are used; a parameter that does not occur in the SQL is rejected before anything
+    /// Named parameters reach the SQL; a parameter that does not occur in the SQL is rejected before anything
     /// runs.
     async fn parameters_are_named(fixture) {
         let what = format!("parameter{}", fixture.salt());

@@ -1,6 +1,6 @@
 //! The identity of a statement: [`StepKey`], client token and statement name.
 //!
-//! Two submits are the same statement if pipeline, scope, compute, database, run, step, attempt, SQL and
+//! Two submits refer to the same statement if pipeline, scope, compute, database, run, step, attempt, SQL and
 //! parameters are equal. The client token is a digest of all of them, and the statement name ends with a part
 //! of this digest.
 
@@ -14,12 +14,12 @@ use crate::{ClientToken, Compute, Error, ErrorKind, ExecutionMode, Result, State
 
 /// Allowed difference between the clock of this machine and the clock of the service.
 ///
-/// The service refuses a request whose signature is more than 5 minutes off its own clock, so a process with
-/// a larger difference cannot submit at all.
+/// The service refuses a request whose signature differs from its own clock by more than 5 minutes, so a
+/// process with a larger difference cannot submit at all.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// Prefix of every client token, which identifies this crate and the version of the token's format. Version 1
-/// had no prefix, and contained neither pipeline nor target.
+/// Prefix of every client token. It identifies this crate and the version of the token's format. Tokens of
+/// version 1 had no prefix and did not depend on the pipeline or the target.
 const TOKEN_FORM: &str = "ro2-";
 
 /// The context that distinguishes a statement from an equal statement of another pipeline or database.
@@ -46,15 +46,15 @@ impl Namespace {
     fn target<'a>(&'a self, statement: &'a Statement) -> Option<&'a Target> {
         match (statement.target(), statement.session()) {
             (Some(target), _) => Some(target),
-            // A session has the target with which it was opened, which may be another one.
+            // A session keeps the target with which it was opened, which may differ.
             (None, Some(_)) => None,
             (None, None) => self.target.as_ref(),
         }
     }
 
     /// Returns the client token of an attempt: SHA-256 of the namespace, the key, the SQL texts, the
-    /// execution mode, the parameters and the target without its authentication. The user therefore does not
-    /// change the token.
+    /// execution mode, the parameters and the target without its authentication. The token is therefore the
+    /// same for every user.
     ///
     /// The service does not document what happens if a token is reused with different SQL. The SQL is
     /// therefore part of the token.
@@ -88,8 +88,8 @@ impl Namespace {
         ClientToken::new(format!("{TOKEN_FORM}{}", digits.get(..60).unwrap_or(&digits)))
     }
 
-    /// Returns the statement name of an attempt: `pipeline/run/step/attempt digest`. The digest is that of
-    /// the token, so a listing by name finds only this statement.
+    /// Returns the statement name of an attempt: `pipeline/run/step/attempt digest`. The digest is the
+    /// token's, so a listing by name finds only this statement.
     pub(crate) fn statement_name(&self, key: &StepKey, token: &ClientToken) -> String {
         let place: String =
             [&self.scope, &self.pipeline].into_iter().flatten().map(|name| format!("{name}/")).collect();
@@ -244,8 +244,8 @@ fn check_name(what: &'static str, text: &str) -> Result<()> {
     .with_context(what, text.escape_debug()))
 }
 
-/// Limit at which scope, pipeline, run, step, attempt and digest fit in the 2048 characters of a statement
-/// name.
+/// Maximum length of each name. With it, scope, pipeline, run, step, attempt and digest fit in the 2048
+/// characters of a statement name.
 pub(crate) const MAX_NAME: usize = 200;
 
 impl fmt::Display for StepKey {
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn the_token_never_changes_between_versions() {
-        // A changed token format would run every statement in flight a second time after an upgrade.
+        // A change of the token format would run every statement in flight a second time after an upgrade.
         let key = StepKey::new("cycle-007", "load-sales");
         let statement = Statement::sql("CALL load_sales(:cycle)").with_parameter("cycle", "7");
         let namespace = Namespace {

@@ -112,8 +112,8 @@ impl<F: Fn(&Message)> Reader<F> {
 /// statements.
 ///
 /// Each read costs a short query. Messages are therefore read only for procedure calls, at most every 15
-/// seconds per statement and every 5 seconds in total, and once more at the end. The queries keep a
-/// serverless workgroup awake.
+/// seconds per statement and every 5 seconds in total, and once more at the end. The queries prevent a
+/// serverless workgroup from pausing.
 #[derive(Clone, Debug)]
 pub struct SystemMessages {
     executor: Arc<dyn StatementExecutor>,
@@ -189,7 +189,7 @@ impl Messages for SystemMessages {
     }
 }
 
-/// Returns `true` if the statement calls a procedure, as far as its description shows.
+/// Returns `true` if, according to its description, the statement calls a procedure.
 fn calls(about: &Description) -> bool {
     let texts = about.sql.iter().chain(about.sub_statements.iter().filter_map(|sub| sub.sql.as_ref()));
     let mut texts = texts.map(SqlText::as_str).peekable();

@@ -1,4 +1,4 @@
-//! [`Redactor`]: removes SQL and values from texts of the database and the service.
+//! [`Redactor`]: removes SQL and values from messages of the database and the service.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -14,8 +14,8 @@ const GAP: &str = "…";
 /// qualified name is one word.
 const QUOTATION: usize = 3;
 
-/// Minimum length of values that are also found within words and by their beginning, because messages
-/// truncate what they quote.
+/// Minimum length of values that are also found inside words and by their first characters, because messages
+/// truncate the text that they quote.
 const LONG: usize = 8;
 
 /// Removes quotations of a statement from a text: SQL texts, literals, parameter values.
@@ -66,7 +66,7 @@ impl Redactor {
             match token {
                 Token::Quoted(text) if text.starts_with('$') => {
                     // The body of a procedure or block is SQL, too. It is shorter than the text that contains
-                    // it.
+                    // it, so the recursion ends.
                     let tag = text[1..].find('$').map_or(1, |end| end + 2);
                     let body = &text[tag..];
                     self.add_literals(body.strip_suffix(&text[..tag]).unwrap_or(body));
@@ -81,7 +81,7 @@ impl Redactor {
                     self.values.insert(value);
                     self.values.insert(inner.to_owned());
                 }
-                // Shorter numbers often have another origin, such as line numbers and error codes.
+                // Shorter numbers are often something else, such as line numbers and error codes.
                 Token::Word(word) if word.len() > 4 && word.starts_with(|c: char| c.is_ascii_digit()) => {
                     self.values.insert(word.to_owned());
                 }
@@ -155,8 +155,8 @@ fn words(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
     })
 }
 
-/// Returns the ranges of a value in a text: short values only as whole words, long values also by their
-/// beginning.
+/// Returns the ranges of a value in a text. Short values are found only as whole words, long values also by
+/// their first characters.
 fn found(text: &str, value: &str) -> Vec<Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let is_long = value.chars().nth(LONG).is_some();

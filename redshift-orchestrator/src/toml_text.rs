@@ -1,5 +1,5 @@
-//! Reading of TOML texts with error positions and a limit on nesting. The parser has no limit of its own, and
-//! deep nesting would overflow its stack.
+//! Reads TOML texts with error positions and a limit on nesting. The parser has no such limit, and deep
+//! nesting would overflow its stack.
 
 use serde::de::DeserializeOwned;
 
@@ -24,7 +24,7 @@ pub fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
     })
 }
 
-/// Returns the line of a byte, starting at 1.
+/// Returns the number of the line that contains a byte, starting at 1.
 pub fn line(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }

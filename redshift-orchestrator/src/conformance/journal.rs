@@ -183,7 +183,7 @@ scenarios! {
     /// before a time.
     async fn runs_are_listed_newest_first_in_pages(place) {
         let names: Vec<_> = (0..5).map(|number| format!("page {number}/%é{}", place.salt())).collect();
-        // Later than the runs of the other scenarios.
+        // These runs are newer than those of the other scenarios.
         let time = |number: i64| at() + Duration::from_secs(3_600 + 60 * number.unsigned_abs());
         {
             let journal = open(place).await;
@@ -219,7 +219,7 @@ scenarios! {
         assert_eq!(first.runs.len(), 1, "a page has a run if there is one");
     }
 
-    /// After a run was resumed, its last beginning counts, and it has not ended.
+    /// A resumed run is listed with the time of its last start and without an end.
     async fn the_last_beginning_of_a_run_counts(place) {
         let run = format!("again{}", place.salt());
         let begun = |value: &str| RunEvent::RunBegun(RunBegun {
@@ -250,7 +250,7 @@ scenarios! {
     /// unknown. Removed runs leave no records and can be run again.
     async fn prune_removes_old_finished_runs_only(place) {
         let day = Duration::from_secs(86_400);
-        // Older than the runs of the other scenarios.
+        // These runs are older than those of the other scenarios.
         let old = at() - 200 * day;
         let name = |what: &str| format!("{what}{}", place.salt());
         let begin = |at| (at, RunEvent::RunBegun(RunBegun { pipeline: name("pruned"), ..RunBegun::default() }));

@@ -29,7 +29,7 @@ impl DataApiExecutor {
     }
 }
 
-/// Common part of the catalog's listings, whose builders have no common type.
+/// The request builders of the listings have no common type.
 macro_rules! list {
     ($self:ident . $operation:ident ($name:literal, $scope:ident, $page:ident) $(. $set:ident ($value:expr))*) => {{
         let call = Call::new($name).withholding_secret($scope.target.as_ref().unwrap_or(&$self.target));

@@ -25,7 +25,7 @@ enum Row {
     AlreadyEnded,
 }
 
-/// Meaning of a failed request for the executor.
+/// The executor's view of a failed request.
 #[derive(Debug)]
 pub(super) enum Meaning {
     /// The statement to cancel had already ended.
@@ -37,21 +37,22 @@ pub(super) enum Meaning {
 use ErrorKind as K;
 use Row::{AlreadyEnded, Kind};
 
-/// Error code of the service; texts that its message must contain, ignoring case; classification. The first
-/// matching row wins. A text after `^` is the beginning of the message.
+/// Columns: the service's error code; the texts that its message must contain, ignoring case; and the
+/// classification. The first matching row wins. A text that starts with `^` must be at the beginning of the
+/// message.
 ///
 /// Messages quote what the caller sent. Therefore `classify` receives a message without SQL and values, and
 /// ignores reports of validation errors, which consist of quotations.
 ///
 /// The texts are not documented by AWS. They come from real responses: wrapped throttles
 /// (jitsucom/jitsu#1464), expired records (hashicorp/terraform-provider-aws#26343), sessions
-/// (awslabs/mcp#4587), late cancellations (grafana/redshift-datasource). Codes that no operation models are
-/// common to all AWS services.
+/// (awslabs/mcp#4587), late cancellations (grafana/redshift-datasource). The codes that no operation's model
+/// lists are those common to all AWS services.
 ///
 /// Three codes mean that the request succeeds with renewed credentials: `ExpiredToken`,
 /// `ExpiredTokenException` and `RequestExpired`, as in `credsExpiredCodes` of aws/aws-sdk-go
-/// (`aws/request/retryer.go`). `UnrecognizedClientException` and `InvalidClientTokenId` mean that the key is
-/// not valid at all, for example because it was deactivated: no renewal is expected.
+/// (`aws/request/retryer.go`). `UnrecognizedClientException` and `InvalidClientTokenId` mean that the key
+/// itself is not valid, for example because it was deactivated; renewal does not help.
 #[rustfmt::skip]
 const TABLE: &[(&str, &[&str], Row)] = &[
     ("ValidationException",                  &["throttlingexception"],               Kind(K::Throttled)),
@@ -193,7 +194,7 @@ impl Call {
         }
     }
 
-    /// Returns the meaning of a failure, for the operation in which it need not be an error.
+    /// Returns the meaning of a failure, for an operation where a failure need not be an error.
     pub(super) fn meaning<E>(
         &self,
         failure: SdkError<E, HttpResponse>,
@@ -213,7 +214,7 @@ impl Call {
             AlreadyEnded => return Meaning::AlreadyEnded,
             Kind(kind) => kind,
         };
-        // The SDK's error contains the service's message verbatim, and is therefore not kept as the source.
+        // The SDK's error contains the service's message verbatim, so it is not kept as the source.
         let mut error = match message {
             "" if kind == ErrorKind::Disconnected => {
                 self.describe(kind, "the response could not be read", statement_id)
@@ -351,7 +352,7 @@ mod tests {
         assert_eq!(classify(None, "rate exceeded", 400), Kind(ErrorKind::Other));
     }
 
-    /// Regression: a statement whose SQL contained these words was sent again for 15 minutes, or counted as
+    /// Regression: a statement whose SQL contained these words was resubmitted for 15 minutes, or counted as
     /// expired.
     #[test]
     fn words_that_the_caller_sent_have_no_meaning() {

@@ -79,7 +79,8 @@ pub(super) fn batch(
         .set_result_format(result_format(statement))
         .set_execution_mode(match statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => Some(SdkExecutionMode::AutoCommit),
-            // The service's default is omitted, which also supports endpoints that do not know the member.
+            // The service's default is omitted, so that endpoints without this member also accept the
+            // request.
             Some(ExecutionMode::Transaction) | None => None,
         })
         .set_wait_time_seconds(wait_seconds(wait)))

@@ -99,8 +99,8 @@ impl DataApiExecutor {
 
     /// Creates an executor with a custom client, which is used unchanged.
     ///
-    /// A client with the SDK's defaults works, but it retries by itself, and may notice a connection lost
-    /// during a long poll late or never.
+    /// A client with the SDK's defaults works, but it retries by itself, and it may notice late, or never,
+    /// that a connection was lost during a long poll.
     pub fn from_client(client: Client, target: Target) -> Self {
         Self { client, target, listing_timeout: None }
     }
@@ -248,7 +248,7 @@ impl StatementExecutor for DataApiExecutor {
         }
     }
 
-    /// The first page takes an additional request for the format set at submit.
+    /// The first page costs an additional request, for the format set at submit.
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
         if let Some(asked) = page {
             let mut answer = match asked.as_str().strip_prefix(CSV_PAGE) {
@@ -265,8 +265,8 @@ impl StatementExecutor for DataApiExecutor {
     }
 
     /// Lists the statements that the caller's role submitted to *any* target, unless the filter has a target.
-    /// Callers mostly check whether a statement exists, and a filter with an unexpected effect in the service
-    /// could hide it.
+    /// Callers mostly use a listing to check that a statement exists. An implicit filter could hide that
+    /// statement if the service interprets the filter differently.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         let call = Call::new("ListStatements");
         let (cluster, workgroup) = convert::compute(filter.compute.as_ref());
@@ -301,7 +301,8 @@ impl StatementExecutor for DataApiExecutor {
     }
 }
 
-/// Returns the next page. A page that is its own next page is an error, because following it would never end.
+/// Returns the next page. A page that names itself as the next page is an error: following it would never
+/// end.
 fn onward(asked: Option<&PageToken>, next: Option<PageToken>) -> Result<Option<PageToken>> {
     if next.is_some() && next.as_ref() == asked {
         return Err(Error::new(ErrorKind::Other, "the service returned a page as its own next page"));

@@ -32,7 +32,7 @@ use crate::{Error, ErrorKind, Result, StepKey};
 /// cannot be read is an error that names the line.
 ///
 /// The file is read once, when it is opened, and its runs are kept in memory: about 1 KB for each attempt at
-/// a step, or 75 MB for a year of a pipeline of four steps that runs every half hour. [`prune`](super::prune)
+/// a step, or 75 MB for one year of a four-step pipeline that runs every half hour. [`prune`](super::prune)
 /// removes old runs by replacing the file; a crash leaves either the old file or the new one.
 pub struct FileJournal {
     path: PathBuf,
@@ -45,13 +45,13 @@ pub struct FileJournal {
 
 /// State of a journal that was opened for reading.
 struct ReadOnly {
-    /// The process that had the journal open for writing, which is the last one that began a run.
+    /// The process that has the journal open for writing, taken from the run that began last.
     holder: Option<u32>,
 }
 
 impl FileJournal {
     /// Opens the journal at `path`, or creates it. Reads the whole file, and blocks the thread for up to 0.1
-    /// s while another process holds the lock. Asynchronous code uses [`open_async`](Self::open_async).
+    /// s while another process holds the lock. In asynchronous code, use [`open_async`](Self::open_async).
     ///
     /// # Errors
     /// Returns [`ErrorKind::Overlap`] with the active run if another process has the journal open, and
@@ -65,7 +65,8 @@ impl FileJournal {
             if !lock(&file).map_err(|error| failed("the journal cannot be locked", error))? {
                 return Err(in_use(path, &mut file));
             }
-            // Otherwise the file was replaced while this process waited for the lock.
+            // If the path refers to another file, the journal was replaced while this process waited for the
+            // lock.
             if is_at(&file, path).map_err(|error| failed("the journal cannot be opened", error))? {
                 break file;
             }
@@ -203,8 +204,7 @@ struct Written {
 }
 
 impl Written {
-    /// Appends lines durably and returns the new length. The first lines are preceded by the head of the
-    /// file.
+    /// Appends lines durably and returns the new length. The file's head is written before the first lines.
     fn write(&mut self, at: u64, lines: &[u8]) -> io::Result<u64> {
         if self.durable != at {
             return Err(io::Error::other("another write intervened"));
@@ -221,8 +221,8 @@ impl Written {
         Ok(self.durable)
     }
 
-    /// Removes the bytes that a failed write left after the durable lines. Its pages may have been dropped by
-    /// the kernel after an error of `fsync`, so only writing them again makes them durable.
+    /// Removes the bytes that a failed write left after the durable lines. After an error of `fsync`, the
+    /// kernel may have dropped pages, so the durable lines are written again.
     fn cut_back(&mut self) -> io::Result<()> {
         self.file.set_len(self.durable)?;
         self.file.sync_all()
@@ -231,7 +231,8 @@ impl Written {
     /// Replaces the file by one without the lines of some runs. A crash leaves the complete old file or the
     /// complete new one.
     ///
-    /// Calls `before` with the name of each step. Its error ends the replacement like an error of the step.
+    /// Calls `before` with the name of each step. An error from `before` ends the replacement as an error of
+    /// that step would.
     fn remove(
         &mut self,
         path: &Path,
@@ -301,7 +302,7 @@ impl Disk {
         let before = self.steps.clone();
         let removed = self.blocking(move |written| {
             let removed = written.remove(&path, &|run| names.contains(run), &mut |step| before(step));
-            // The file may have been replaced although a later step failed.
+            // The file may have been replaced even though a later step failed.
             Ok((removed, written.durable))
         });
         let (removed, durable) = removed.await.map_err(not_rewritten)?;
@@ -410,7 +411,7 @@ fn lock(file: &File) -> io::Result<bool> {
 
 /// Returns the error for a second process, which names the run of the first one.
 fn in_use(path: &Path, file: &mut File) -> Error {
-    // A file that cannot be read is reported by the first process.
+    // If the file cannot be read, the first process reports that.
     let runs = read(path, file).map(|(index, _)| index.all_runs()).unwrap_or_default();
     let active = runs.into_iter().find(|entry| entry.ended.is_none() && !entry.begun.pipeline.is_empty());
     let error = match active {

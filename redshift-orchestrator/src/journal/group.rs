@@ -20,8 +20,8 @@ pub(super) trait Sink: Send + 'static {
 
 /// Group commit: lines that are queued while a write is in flight are written together by the next one.
 ///
-/// After a write that failed, the next append first [settles](Sink::settle) it. A journal thus recovers when
-/// its storage does.
+/// After a write that failed, the next append first [settles](Sink::settle) it. A journal thus recovers as
+/// soon as its storage does.
 pub(super) struct Group<S> {
     state: Arc<Mutex<State>>,
     pub(super) sink: Arc<AsyncMutex<S>>,

@@ -30,7 +30,7 @@ pub(crate) struct Head {
     writer: Option<String>,
 }
 
-/// Reason why a line cannot be used.
+/// Reason why a line is rejected.
 #[derive(Debug)]
 pub(crate) enum BadLine {
     /// The journal is of an earlier format.
@@ -84,17 +84,17 @@ impl Head {
         Self { format: FORMAT, writer }
     }
 
-    /// Appends the head and the end of the line.
+    /// Appends the head and a newline.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> serde_json::Result<()> {
         seal(bytes, |bytes| serde_json::to_writer(bytes, self))
     }
 
-    /// Checks the first line of a file or an object, given without its end.
+    /// Checks the first line of a file or an object, passed without its newline.
     pub(crate) fn check(line: &[u8]) -> Result<(), BadLine> {
         #[derive(Deserialize)]
         struct Any {
             format: Option<u32>,
-            // In format 1, a file began with a record, and an object with the writer.
+            // In format 1, a file began with a record, and an object began with the writer.
             event: Option<serde::de::IgnoredAny>,
             writer: Option<serde::de::IgnoredAny>,
         }
@@ -129,7 +129,7 @@ impl Line {
         serde_json::from_slice(line).ok().map(|Of { run }| run)
     }
 
-    /// Reads a line, given without its end.
+    /// Reads a line, passed without its newline.
     pub(crate) fn read(line: &[u8]) -> Result<Self, BadLine> {
         #[derive(Deserialize)]
         struct Which {
@@ -143,7 +143,7 @@ impl Line {
         })
     }
 
-    /// Appends the line and its end.
+    /// Appends the line and a newline.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> serde_json::Result<()> {
         seal(bytes, |bytes| match self {
             Self::Step(record) => serde_json::to_writer(bytes, record),
@@ -155,7 +155,7 @@ impl Line {
 /// Length of `,"crc":"00000000"}`.
 const SEAL: usize = 18;
 
-/// Appends an object with its checksum and the end of the line. Appends nothing if it fails.
+/// Appends an object with its checksum and a newline. If it fails, `bytes` is unchanged.
 fn seal(
     bytes: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,

@@ -95,7 +95,7 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Returns the folded records of one attempt at a step, or `None` if there is no intent.
     async fn entry(&self, key: &StepKey) -> Result<Option<Entry>>;
 
-    /// Returns the attempts of a run, ordered by step and attempt.
+    /// Returns the attempts of a run, ordered by step and attempt number.
     async fn run(&self, run: &str) -> Result<Vec<Entry>>;
 
     /// Makes a run active until the returned guard is dropped or the process dies. With `alone`, other runs
@@ -346,8 +346,8 @@ pub(crate) struct Index {
 impl Index {
     pub(crate) fn apply(&mut self, line: Line) {
         let (at, run) = line.of();
-        // Every record adds its run, because statements that are submitted without a pipeline have no
-        // `run-begun`.
+        // Every record creates its run if necessary, because statements submitted without a pipeline have no
+        // `run-begun` record.
         if !self.runs.contains_key(run) {
             self.runs.insert(run.to_owned(), RunEntry::first_seen(run, at));
             self.by_time.insert((at, run.to_owned()));

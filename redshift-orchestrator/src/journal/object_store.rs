@@ -41,18 +41,18 @@ use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
 ///
 /// * A record costs one `PUT`; concurrent records share one. A run costs one more for its entry in the list
 ///   of runs, and two for its leases, which are renewed after each [third](Self::with_lease) of their
-///   duration. Opening a run costs one `LIST`, and one `GET` per object of that run, whatever the number of
-///   other runs.
-/// * A page of the list of runs costs one `LIST`, and for each run the cost of opening it and one `GET` of
-///   its lease. The store must list objects in the order of their names, as S3 (except its directory
-///   buckets), Google Cloud Storage and Azure do.
+///   duration. Opening a run costs one `LIST`, and one `GET` per object of that run, regardless of the number
+///   of other runs.
+/// * A page of the list of runs costs one `LIST`. Each run on the page costs as much as opening it, and one
+///   `GET` for its lease. The store must list objects in the order of their names, as S3 (except its
+///   directory buckets), Google Cloud Storage and Azure do.
 /// * Two processes cannot write one run: objects are numbered and are put only if their number is free. A
 ///   process that does not know of the other's record fails before it submits anything.
 /// * A put whose request or response is lost is repeated for 10 seconds. The object's number and writer
 ///   ensure that the record is stored only once.
 /// * A process that died does not renew its lease. After 30 seconds, another process may resume the run. The
-///   clocks of the processes may differ by less than that. With a larger difference, a lease can be taken
-///   over early, and the numbering of objects decides.
+///   clocks of the processes must differ by less than that. If they differ by more, a lease can be taken over
+///   too early; the numbering of objects then still prevents two writers.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> redshift_orchestrator::Result<()> {
@@ -280,8 +280,8 @@ impl Inner {
         }
         let (index, _) = self.records(&directory, objects).await?;
         let Some(entry) = index.all_runs().pop() else { return Ok(None) };
-        // If two processes began one run at the same time, one failed. Its list entry has another time and is
-        // ignored.
+        // If two processes began one run at the same time, one of them failed. Its list entry has a different
+        // time and is ignored.
         match self.place(&entry) == *by_time {
             true => self.with_lease_of(entry).await.map(Some),
             false => Ok(None),
@@ -334,7 +334,7 @@ impl Inner {
     /// Removes the objects of the runs, and finally the marker object.
     async fn finish_removal(&self, marker: Path, runs: Vec<Removed>) -> Result<()> {
         let directories: Vec<_> = runs.iter().map(|removed| self.directory(&removed.run)).collect();
-        // The first object of each run is deleted first. Without it, a run cannot be read, and is not taken
+        // The first object of each run is deleted first. Without it, a run cannot be read and is not mistaken
         // for an unfinished run.
         self.delete(directories.iter().map(|directory| numbered(directory, 1)).collect()).await?;
         let rest: Vec<_> = stream::iter(directories)
@@ -402,7 +402,8 @@ impl Journal for ObjectStoreJournal {
                 return Err(refused);
             }
         }
-        // The records are read after the lease was acquired, when the previous owner is excluded.
+        // The records are read after the lease was acquired, because the previous owner is excluded from then
+        // on.
         if let Err(error) = inner.reload(&claim.run).await {
             for lease in &mut leases {
                 lease.release().await;
@@ -725,7 +726,8 @@ impl Lease {
         true
     }
 
-    /// Lets it expire long ago, so that a process whose clock is behind this one's can acquire it, too.
+    /// Sets the expiry to a time long past, so that a process whose clock is behind this one's can acquire
+    /// the lease immediately, too.
     async fn release(&mut self) {
         self.is_released = true;
         self.extend(Timestamp::UNIX_EPOCH).await;
@@ -834,7 +836,8 @@ mod tests {
         about(run, RunEvent::RunBegun(RunBegun { pipeline: "nightly".into(), ..RunBegun::default() }))
     }
 
-    /// A lease was released by letting it expire at that moment, by the clock of the process that held it.
+    /// Regression: a release set the lease's expiry to the current time of the holder's clock, so the lease
+    /// was not yet free by a clock that was behind.
     #[tokio::test(start_paused = true)]
     async fn a_released_lease_is_free_for_a_process_whose_clock_is_behind() {
         let store = Arc::new(InMemory::new());
@@ -880,7 +883,7 @@ mod tests {
         let error = second.claim(&claim("two"), true).await.unwrap_err();
         assert_eq!((error.kind(), error.context("active_run")), (ErrorKind::Overlap, Some("one")));
         assert!(second.runs(10, None).await.unwrap().runs[0].is_active);
-        // A run that allows overlap is excluded only from the same run.
+        // A run that allows overlap excludes only a second process of the same run.
         assert!(second.claim(&claim("beside"), false).await.is_ok());
         assert_eq!(second.claim(&claim("one"), false).await.unwrap_err().kind(), ErrorKind::Overlap);
         // The process dies: its tasks stop, and nothing is released.
@@ -912,7 +915,7 @@ mod tests {
     /// next run was rejected for half a minute.
     #[tokio::test(start_paused = true)]
     async fn a_released_lease_is_not_renewed() {
-        // Each put takes a second, so a renewal overlaps with each second of a release.
+        // Each put takes a second. The different delays make a renewal overlap with each phase of a release.
         for tenths in 60..130 {
             let store = Arc::new(InMemory::new());
             let slow = ThrottledStore::new(

@@ -92,9 +92,9 @@ impl fmt::Display for Keep {
     }
 }
 
-/// First and maximum number of runs that are removed per batch; each batch is twice as large as the previous
-/// one. A file is rewritten for each batch, so a small number of batches is cheap. On object storage, the
-/// lease of each run is renewed until its batch has finished.
+/// Initial and maximum number of runs removed per batch; each batch is twice as large as the previous one. A
+/// file is rewritten for each batch, so fewer batches are cheaper. On object storage, the lease of each run
+/// is renewed until its batch has finished.
 const BATCHES: (usize, usize) = (100, 1_600);
 /// Number of runs that are read concurrently.
 const CONCURRENCY: usize = 16;

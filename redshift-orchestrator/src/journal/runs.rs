@@ -124,11 +124,11 @@ impl RunResult {
 pub struct RunEntry {
     /// Name of the run.
     pub run: String,
-    /// Time of its first beginning.
+    /// Time at which it first began.
     pub first_begun_at: Timestamp,
     /// Time at which a process last began or resumed it.
     pub begun_at: Timestamp,
-    /// Inputs of that process.
+    /// The inputs with which that process began or resumed it.
     pub begun: RunBegun,
     /// Time and result of its end; `None` if the process is still running or died.
     pub ended: Option<(Timestamp, RunResult)>,
@@ -248,7 +248,7 @@ impl fmt::Debug for ActiveRun {
     }
 }
 
-/// Claim of a run to be active.
+/// Claim that makes a run active.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Claim {
@@ -266,7 +266,7 @@ impl Claim {
         Self { pipeline: pipeline.into(), run: run.into(), since }
     }
 
-    /// Returns the error with which another run is rejected because of this one.
+    /// Returns the error for another run that is rejected because of this one.
     pub(crate) fn refusal(&self) -> Error {
         Error::new(
             ErrorKind::Overlap,
@@ -286,7 +286,7 @@ pub(crate) struct Claims(Arc<Mutex<Vec<(Claim, bool)>>>);
 struct Claimed(Claims, Claim);
 
 impl Claims {
-    /// Adds a claim, unless the run must not overlap with an active one. A run is never active twice.
+    /// Adds a claim, unless the run must not overlap with an active one. The same run is never active twice.
     pub(crate) fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
         let mut active = self.lock();
         let excludes = |other: &Claim, theirs| {

@@ -26,18 +26,18 @@ use crate::{
 /// Submits are admitted in the order of their arrival. The limit is learned: the service rejects a submit
 /// when it has no capacity ([`TooManyStatements`](ErrorKind::TooManyStatements),
 /// [`TooManySessions`](ErrorKind::TooManySessions)), because its own limit is lower or because other clients
-/// use it too. The rejected submit keeps its position in the queue, and the limit is lowered to the number of
-/// active statements. After 10 seconds, it is raised again in growing steps.
+/// use up part of it. The rejected submit keeps its position in the queue, and the limit is lowered to the
+/// number of active statements. After 10 seconds, it is raised again in growing steps.
 ///
-/// | permit of | released |
+/// | permit held by | released |
 /// |---|---|
 /// | an active statement | when a describe reports its end, or that the service has no record of it |
-/// | a submit that may have taken effect | kept for the next submit with its client token; as for an active statement once a listing shows the statement under its name; at once if the listing shows that it has ended, or does not show it |
+/// | a submit that may have taken effect | reused by the next submit with the same client token; after a listing by name: like an active statement's if the statement is listed and active, at once if it has ended or is not listed |
 /// | an open session | when the session was idle for its keep-alive |
 /// | a submit that is dropped in the queue | at once |
 ///
-/// While submits wait for permits, statements that were not described for a minute are described here, and
-/// submits that may have taken effect are looked up by name after 15 minutes.
+/// While submits wait for permits, this layer describes statements that were not described for a minute, and
+/// looks up by name, after 15 minutes, submits that may have taken effect.
 pub struct Limit<E> {
     inner: E,
     statements: AdaptiveSemaphore,
@@ -46,8 +46,8 @@ pub struct Limit<E> {
     reclaiming: tokio::sync::Mutex<()>,
 }
 
-/// Permits that are held, by the statement or session that they belong to. The maps are ordered so that the
-/// requests made here have the same order in each run of a simulation.
+/// Permits in use, by the statement or session to which they belong. The maps are ordered, so that the
+/// requests made here are in the same order in every run of a simulation.
 #[derive(Default)]
 struct Held {
     active: BTreeMap<StatementId, Active>,
@@ -87,12 +87,12 @@ struct Open {
 
 /// Time after which the service ends a statement.
 const LONGEST_RUN: Duration = Duration::from_hours(24);
-/// Time without a describe after which a statement is described here.
+/// Time without a describe after which this layer describes a statement itself.
 const STALE: Duration = Duration::from_secs(60);
-/// Time after which a submit that may have taken effect is looked up here. Before, its caller may still
+/// Time after which this layer looks up a submit that may have taken effect. Until then, its caller may still
 /// repeat it or look it up.
 const STALE_DOUBT: Duration = Duration::from_mins(15);
-/// Longest time between two searches for permits that can be released.
+/// Maximum time between two searches for permits that can be released.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest time for one describe made here.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -175,7 +175,7 @@ impl<E: StatementExecutor> Limit<E> {
 
     /// Releases permits of statements that have ended, for as long as its future is polled.
     async fn reclaim_permits(&self) {
-        // One waiter at a time does it for all waiters.
+        // One waiter at a time does this for all waiters.
         let _reclaiming = self.reclaiming.lock().await;
         tokio::join!(self.reclaim_active(), self.reclaim_doubtful());
     }
@@ -319,7 +319,7 @@ impl Held {
                 open.idle_since = ended.then_some(now);
             }
         }
-        // A repeated submit gets the same id in response: the second permit is released.
+        // A repeated submit gets the same id in its response: the second permit is released.
         if !ended {
             let active = Active { _permit: permits.statement, since: now, described: now, session };
             self.active.insert(id.clone(), active);
@@ -333,7 +333,7 @@ impl Held {
         }
     }
 
-    /// Resolves doubtful submits from a page of a listing.
+    /// Resolves doubtful submits with a page of a listing.
     fn listed(&mut self, filter: &StatementFilter, page: &StatementPage) {
         if self.doubtful.is_empty() {
             return;
@@ -341,8 +341,9 @@ impl Held {
         for statement in &page.statements {
             self.found(statement);
         }
-        // All pages were read: names that match the filter and occur on no page belong to submits that had no
-        // effect. If one arrives nevertheless, the service's rejections lower the limit.
+        // Once all pages were read, a name that matches the filter and occurs on no page belongs to a submit
+        // that had no effect. If such a submit reaches the service later, the service's rejections lower the
+        // limit.
         let covers_all = filter.status.is_none()
             && !filter.own_session_only
             && filter.compute.is_none()

@@ -39,9 +39,9 @@ struct State {
 /// Reason why a request was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenUp {
-    /// No response in time.
+    /// There was no response in time.
     Late,
-    /// Still in a queue at its deadline. It was not sent.
+    /// At its deadline, the request was still in a queue. It was not sent.
     Unsent,
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn queued<F: Future>(wait: F) -> F::Output {
     wait.await
 }
 
-/// Guard for the time in one queue, from its creation to its drop.
+/// Guard for the time in one queue. The time starts when the guard is created and ends when it is dropped.
 struct Stay(Arc<Queue>);
 
 impl Stay {
@@ -132,8 +132,8 @@ impl Queue {
         let mut request = pin!(QUEUE.scope(self.clone(), request));
         loop {
             let now = Instant::now();
-            // While the request is in a queue, `limit` has not started to run; checking again after that time
-            // is early enough.
+            // While the request is in a queue, `limit` has not started to run, so the next check after that
+            // time is early enough.
             let late = self.sent_at().unwrap_or(now) + limit;
             let look =
                 useless_from.filter(|useless| *useless > now).map_or(late, |useless| useless.min(late));

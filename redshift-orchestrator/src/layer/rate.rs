@@ -1,4 +1,4 @@
-//! [`Rate`]: spreads requests so that the account's limits are kept.
+//! [`Rate`]: spreads requests to stay within the account's limits.
 
 use std::{
     collections::VecDeque,
@@ -141,12 +141,12 @@ impl Default for RequestRates {
 }
 
 /// Holds as many tokens as requests may be sent in a second. A request takes a token, which is returned a
-/// second later. No interval of a second, wherever it begins, thus contains more requests than allowed. (A
-/// bucket that is refilled continuously sends up to twice as many in the first second.)
+/// second later. Any interval of one second, wherever it begins, thus contains no more requests than allowed.
+/// (A bucket that is refilled continuously sends up to twice as many in the first second.)
 #[derive(Clone, Debug)]
 struct Bucket {
     per_second: u32,
-    /// Passed on in the order of arrival. Its holder waits for a token; the others form the queue.
+    /// Acquired in the order of arrival. The holder waits for a token; the other requests form the queue.
     turn: Arc<AsyncMutex<()>>,
     /// Times at which the tokens in use are returned. A separate lock keeps responses out of the queue.
     out: Arc<Mutex<VecDeque<Instant>>>,
@@ -192,7 +192,7 @@ impl Bucket {
         }
     }
 
-    /// The service receives other requests too, or allows fewer: all tokens count as used, and are returned
+    /// The service also receives other requests, or allows fewer: all tokens count as used, and are returned
     /// one after the other.
     fn throttled(&self, error: &Error) {
         let from = after(Instant::now(), error.retry_after().unwrap_or_default());

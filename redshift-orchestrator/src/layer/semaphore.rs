@@ -1,4 +1,4 @@
-//! [`AdaptiveSemaphore`]: FIFO admission with a limit that follows the service's refusals.
+//! [`AdaptiveSemaphore`]: FIFO admission with a limit that follows the service's rejections.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +11,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Time from a rejection to the first attempt to raise the limit again. Each successful attempt doubles the
-/// next step.
+/// Time from a rejection to the first attempt to raise the limit again. After each successful attempt, the
+/// step doubles.
 const PROBE: Duration = Duration::from_secs(10);
 
 /// FIFO semaphore with an adaptive limit.
@@ -35,14 +35,14 @@ struct State {
     waiting: BTreeMap<u64, Arc<Notify>>,
 }
 
-/// Position in the queue. It is kept across refusals, until it is dropped.
+/// Position in the queue. A rejection does not change it; dropping it gives it up.
 #[derive(Debug)]
 pub(super) struct Waiter {
     semaphore: AdaptiveSemaphore,
     number: u64,
 }
 
-/// Right to have one statement active, or one session open. Released when dropped.
+/// The right to have one statement active or one session open. Dropping it releases it.
 #[derive(Debug)]
 pub(super) struct Permit(AdaptiveSemaphore);
 
@@ -101,7 +101,7 @@ impl Waiter {
                 if first && state.admit(Instant::now()) {
                     return Permit(self.semaphore.clone());
                 }
-                // Waiters behind the first one are woken when they become the first.
+                // The other waiters are woken when they reach the head of the queue.
                 state.probe.filter(|_| first).map(|(at, _)| at)
             };
             match probe {

@@ -145,7 +145,7 @@ impl<'a> Call<'a> {
             let begun: Instant = *failing_since.get_or_insert_with(Instant::now);
             may_have_taken_effect |= error.kind().may_have_taken_effect();
             let pause = pauses.after(&error);
-            // The statement's timeout does not limit the time in which to determine whether an earlier submit
+            // The statement's timeout does not apply while it is being determined whether an earlier submit
             // took effect.
             let retry_timeout = match may_have_taken_effect {
                 true => orchestrator.retry_timeout,
@@ -211,8 +211,8 @@ impl<'a> Call<'a> {
             match answer {
                 Ok(listed) => {
                     for statement in listed.statements {
-                        // The service's filter is a prefix, and a statement older than the intent is another
-                        // one.
+                        // The service's filter is a prefix. A statement that is older than the intent is a
+                        // different one.
                         let is_older =
                             statement.created_at.is_some_and(|created| is_before(created, entry.intended_at));
                         if is_older
@@ -271,8 +271,8 @@ impl<'a> Call<'a> {
                 if is_overdue {
                     return;
                 }
-                // The cancel is sent in any case. Without the record, an abort is reported as one by another
-                // client.
+                // The cancel is sent in any case. Without this record, an abort would be reported as another
+                // client's.
                 if let Err(error) = orchestrator.record(key, Event::Overdue).await {
                     tracing::warn!(%error, step = %key, "the cancellation could not be recorded");
                 }
@@ -353,8 +353,8 @@ impl<'a> Call<'a> {
         Ok(self.outcome(entry.name, entry.id, result, None, Origin::Reattached))
     }
 
-    /// Records an identity conflict and returns the error. The statement may have run nevertheless, because
-    /// the clock of the process that wrote the intent may have been wrong.
+    /// Records an identity conflict and returns the error. The statement may still have run, because the
+    /// clock of the process that wrote the intent may have been wrong.
     async fn foreign(&mut self, error: Error) -> Result<Error> {
         let error = error.with_context("step", self.key);
         self.record(Event::Unknown { reason: error.to_string() }).await?;
@@ -393,7 +393,7 @@ impl<'a> Call<'a> {
         self.orchestrator.observe(self.key, &Progressed::Survived { error });
     }
 
-    /// Redacts a text of the database or the service.
+    /// Redacts a message from the database or the service.
     fn tell(&self, said: &str) -> String {
         self.redactor().map_or_else(|| said.to_owned(), |redactor| redactor.apply(said))
     }
@@ -407,7 +407,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Returns a number that differs between statements and is stable for one statement; it seeds the pauses.
+/// Returns a number that differs between statements and is always the same for one statement. It seeds the
+/// pauses.
 fn salt(token: &ClientToken) -> u64 {
     u64::from_str_radix(short_digest(token), 16).unwrap_or(0)
 }
@@ -510,8 +511,8 @@ pub(super) fn recorded(entry: &Entry, ended: &Ended, timeout: Duration) -> (Conc
     (conclude(ended, timeout), description)
 }
 
-/// Returns the error text of a statement and its kind. If a batch has no error text, it is the first one of
-/// its statements, preceded by the number of that statement.
+/// Returns the error text of a statement and the kind of failure. For a batch without an error text, returns
+/// the first error text of its statements, with the number of that statement.
 fn error_text(description: &Description) -> Option<(FailureKind, String)> {
     let own = description.error.clone().filter(|error| !error.is_empty());
     let own = own.map(|error| (FailureKind::of_text(&error), error));

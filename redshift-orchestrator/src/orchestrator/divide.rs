@@ -13,7 +13,7 @@ use crate::{
 /// # Errors
 /// Returns [`ErrorKind::Invalid`] if the batch is too long and cannot be divided, and
 /// [`ErrorKind::Definition`] if an earlier process began this attempt with other statements and did not
-/// finish it. With another division, some of the statements would run twice or not at all.
+/// finish it. Under a different division, some statements would run twice or not at all.
 pub(crate) fn divide(
     namespace: &Namespace,
     key: &StepKey,
@@ -54,15 +54,15 @@ pub(crate) fn divide(
     Ok(parts)
 }
 
-/// Returns the keys of an attempt that is complete in the journal and needs no further statement.
+/// Returns the keys of an attempt that is already complete in the journal, whatever its definition is now.
 fn finished_otherwise(before: &[&Entry], statement: &Statement) -> Option<Vec<(StepKey, Statement)>> {
     // The statements are not sent, so any SQL text will do.
     let part = || Statement::sql(statement.sqls().first().cloned().unwrap_or_default());
     is_done(before).then(|| before.iter().map(|entry| (entry.key.clone(), part())).collect())
 }
 
-/// Returns `true` if an attempt succeeded. `attempt` contains all its entries: one, or one for each part that
-/// was started.
+/// Returns `true` if an attempt succeeded. `attempt` contains all entries of the attempt: one, or one for
+/// each part that was started.
 pub(crate) fn is_done(attempt: &[&Entry]) -> bool {
     let of = attempt.iter().map(|entry| entry.key.part.map_or(1, |part| part.of)).max();
     of == u32::try_from(attempt.len()).ok() && attempt.iter().all(|entry| is_finished(entry))

@@ -194,7 +194,8 @@ impl Orchestrator {
     }
 
     /// Sets the time for which a cancelled statement is waited for. Default: the time that the statement ran,
-    /// and at least 15 minutes, because it ends only when it has been rolled back ([`Wait::with_grace`]).
+    /// and at least 15 minutes, because a cancelled statement ends only after its rollback
+    /// ([`Wait::with_grace`]).
     ///
     /// A statement that has not ended by then is [timed out](Conclusion::TimedOut) with
     /// `cancel_pending`.
@@ -219,8 +220,8 @@ impl Orchestrator {
         self
     }
 
-    /// Includes quoted values in errors, reports and the journal: SQL texts, literals and parameter values in
-    /// texts of the database and the service. By default, they are replaced by `…`; names of tables and
+    /// Keeps SQL texts, literals and parameter values that messages of the database and the service quote, in
+    /// errors, reports and the journal. By default, these quotations are replaced by `…`; names of tables and
     /// columns are kept. [`Outcome::description`] always contains the database's original text. Default:
     /// `false`.
     #[must_use]
@@ -356,9 +357,9 @@ impl Orchestrator {
     /// Each part runs at most once, under a [key of its own](StepKey::part). A short batch is
     /// [run](Self::run) unchanged.
     ///
-    /// As in a single batch, a failed statement does not prevent the next ones. The remaining parts are
-    /// skipped after a part that was cancelled, timed out, or is unknown, because the order would be lost. In
-    /// a repeated call, the outcomes of parts that have ended come from the journal.
+    /// As in a single batch, a failed statement does not prevent the next ones. After a part that was
+    /// cancelled, timed out, or is unknown, the remaining parts are skipped, because they would run out of
+    /// order. In a repeated call, the outcomes of parts that have ended come from the journal.
     ///
     /// # Errors
     /// Returns the first error of [`run`](Self::run) for a part; [`ErrorKind::Invalid`] if the batch is too

@@ -37,7 +37,8 @@ pub struct Outcome {
 pub enum Conclusion {
     /// The statement succeeded.
     Finished,
-    /// The database ended the statement with an error. Only its own commits remain.
+    /// The database ended the statement with an error. Only the work that the statement itself committed
+    /// remains.
     Failed {
         /// The reason, which determines whether a retry can help.
         kind: FailureKind,
@@ -106,7 +107,8 @@ pub enum UnknownReason {
     AccessDenied,
     /// The timeout expired, and the statement could not be cancelled.
     NotCancelled,
-    /// The step's SQL or parameters differ from those of the open intent, which no listing contains.
+    /// The step's SQL or parameters differ from those of the open intent, and no listing contains that
+    /// intent's statement.
     Redefined,
 }
 
@@ -144,9 +146,10 @@ impl Unknown {
 ///
 /// The service finds the statement by id and name. Redshift's views contain neither. A row of these views
 /// certainly belongs to the statement only if its SQL [contains the
-/// name](crate::Orchestrator::with_names_in_sql), and such rows come first; for other rows, time and text are
-/// an indication. The statement was submitted within 8 hours and queued for at most a day. A query with the
-/// status `success` proves nothing until its transaction has committed, and only superusers can see this.
+/// name](crate::Orchestrator::with_names_in_sql), and such rows come first; other rows can only be compared
+/// by time and text. The statement was submitted within 8 hours of the intent and queued for at most a day. A
+/// query with the status `success` proves nothing until its transaction has committed, and only superusers
+/// can see this.
 pub(crate) fn what_to_check(name: &str, id: Option<&StatementId>, intended_at: Timestamp) -> String {
     const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
     let record =
@@ -211,7 +214,7 @@ impl Outcome {
 }
 
 impl Conclusion {
-    /// Returns `true` if the next part of a divided batch may run. In a single batch, too, a failed statement
+    /// Returns `true` if the next part of a divided batch may run. As in a single batch, a failed statement
     /// does not prevent the next ones.
     pub(crate) fn lets_others_run(&self) -> bool {
         matches!(self, Self::Finished | Self::Failed { .. })

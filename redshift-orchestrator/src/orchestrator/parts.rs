@@ -12,7 +12,7 @@ use crate::{Outcome, Result, Statement, StepKey, clock::after, journal::Entry};
 pub(crate) enum LastPart {
     /// There are no further parts.
     Last,
-    /// The part ended in a way after which the next ones must not run.
+    /// The part ended in a way that prevents the next ones from running.
     Broken,
     /// The timeout expired.
     OutOfTime,

@@ -11,7 +11,7 @@ use crate::{
     layer::queue_time::{GivenUp, Queue},
 };
 
-/// Timeout of a single request without a wait. After it, the request counts as lost.
+/// Timeout of a single request without a wait. When it expires, the request counts as lost.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
 /// Result of a submit.
@@ -89,7 +89,7 @@ async fn deliver(
             },
         },
     };
-    // An error that no caller receives needs no record: the journal contains the intent.
+    // An error that no caller receives needs no record, because the journal contains the intent.
     if let Err(Answer::Accepted(id)) = tell.send(answer)
         && orchestrator.cancel_on_drop
     {

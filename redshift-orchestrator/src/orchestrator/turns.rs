@@ -9,8 +9,8 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::StepKey;
 
-/// Admits one call at a time to look up an attempt in the journal and begin it. Otherwise two calls that find
-/// no entry would both submit, and the entries of one would hide those of the other.
+/// Admits one call at a time to look up an attempt in the journal and begin it. Without this, two calls that
+/// find no entry would both submit, and the entries of one would hide those of the other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns(Arc<Mutex<HashMap<StepKey, Arc<AsyncMutex<()>>>>>);
 

@@ -10,8 +10,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Category of an error. It determines what the caller does next.
 ///
-/// These kinds describe failures of requests. A statement that ran and failed is not such a failure: it has a
-/// [`Description`](crate::Description) with the status `FAILED`.
+/// These kinds describe failed requests. A statement that ran and failed is not a failed request: its
+/// [`Description`](crate::Description) has the status `FAILED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -216,7 +216,7 @@ impl Error {
         self.0.code.as_deref()
     }
 
-    /// Applies `change` to the message and to the messages of the sources.
+    /// Applies `change` to the message of the error and to the messages of its sources.
     pub(crate) fn map_words(mut self, change: impl Fn(&str) -> String) -> Self {
         let told = self.causes();
         let changed = change(&told);

@@ -36,21 +36,21 @@ pub(crate) const LISTING_TIMEOUT: Duration = Duration::from_secs(150);
 #[cfg_attr(any(test, feature = "mock"), mockall::automock)]
 #[async_trait]
 pub trait StatementExecutor: fmt::Debug + Send + Sync {
-    /// Submits a statement. With `wait`, the response is delayed until the statement has ended or the time is
+    /// Submits a statement. With `wait`, the response is delayed until the statement has ended or the wait is
     /// over.
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted>;
 
     /// Returns the status of a statement, or of a sub-statement of a batch. With `wait`, the response is
-    /// delayed until the statement has ended or the time is over.
+    /// delayed until the statement has ended or the wait is over.
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description>;
 
     /// Requests the cancellation of a statement. Returns `true` if the service accepted the request; the
     /// statement then becomes `ABORTED` unless it ends first. Returns `false` if the statement cannot be
-    /// cancelled, because it has ended or for a reason of the executor; [`describe`](Self::describe) tells
-    /// which.
+    /// cancelled, because it has ended or because the executor cannot stop it; [`describe`](Self::describe)
+    /// shows which.
     ///
-    /// A statement that has already ended is not an error, although the service reports it as a
-    /// `ValidationException`: every cancel can lose this race.
+    /// A statement that has already ended is not an error here, although the service reports a
+    /// `ValidationException`, because a statement can always end before its cancel arrives.
     async fn cancel(&self, id: &StatementId) -> Result<bool>;
 
     /// Returns one page of the result of a finished statement or sub-statement; the first page if `page` is
@@ -61,8 +61,8 @@ pub trait StatementExecutor: fmt::Debug + Send + Sync {
     /// `None`.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage>;
 
-    /// Returns the database in which statements without a target of their own run, or `None` if the executor
-    /// does not know it. The target is part of a statement's identity; decorators forward it.
+    /// Returns the default database for statements that have no target, or `None` if the executor does not
+    /// know it. The target is part of a statement's identity; decorators forward it.
     fn target(&self) -> Option<Target>;
 }
 
@@ -203,7 +203,7 @@ pub struct Description {
     pub execution_mode: Option<ExecutionMode>,
     /// The database in which it runs, and the user.
     pub target: Option<Target>,
-    /// The SQL text. For a batch, the sub-statements have it.
+    /// The SQL text; `None` for a batch, whose sub-statements contain the texts.
     pub sql: Option<SqlText>,
     /// The named parameters.
     pub parameters: Vec<Parameter>,
@@ -247,7 +247,7 @@ impl Description {
     }
 }
 
-/// Status and outcome of one statement of a batch. `Debug` omits what that of [`Description`] omits.
+/// Status and outcome of one statement of a batch. `Debug` has the same omissions as for [`Description`].
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubStatement {

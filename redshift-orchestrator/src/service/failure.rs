@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Reason why a step failed. It determines whether a retry can help.
 ///
-/// For a statement that ended `FAILED`, the reason is only in the text of the database, from which
+/// For a statement that ended `FAILED`, the reason is only in the database's error text, from which
 /// [`FailureKind::of_text`] derives the kind. A step's `retry` lists the kinds after which it is safe to run
-/// *that step* again. An unknown outcome has no kind, because nothing may be repeated after it.
+/// *that step* again. An unknown outcome has no kind, because its step must not be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -67,8 +67,8 @@ impl FailureKind {
 
     /// Derives the kind from the error text of a statement that ended `FAILED`.
     ///
-    /// The texts are those of Redshift and PostgreSQL. `[ErrorId: …]`, which Redshift adds at the end, is
-    /// ignored. The first of these parts that is present decides:
+    /// The method recognises the texts of Redshift and PostgreSQL. `[ErrorId: …]`, which Redshift adds at the
+    /// end, is ignored. The first of these parts that is present determines the kind:
     ///
     /// 1. the SQLSTATE at the end of the message: `[SQLSTATE 40001]`, `(SQLSTATE 40001)`, `[SQL
     ///    State=40001]`; except `XX000`, which all of Redshift's own errors have
@@ -122,7 +122,7 @@ impl<'a> Message<'a> {
             "XX000" => None,
             "40001" => Some(FailureKind::SerializationConflict),
             "40P01" => Some(FailureKind::Deadlock),
-            // Cancelled by a user or a timeout, or a lock that was not available at once or in time.
+            // Cancelled by a user or a timeout, or a lock that was not available immediately or in time.
             "57014" | "55P03" => match self.by_words() {
                 FailureKind::Sql if self.sqlstate == Some("57014") => Some(FailureKind::Aborted),
                 kind => Some(kind),
@@ -133,7 +133,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Sources: c_serial_isolation.html of the Redshift guide (1018, 1023),
+    /// Sources: `c_serial_isolation.html` in the Redshift guide (1018, 1023),
     /// awslabs/aws-lambda-redshift-loader#68 (1020, `abort query`, `system requested abort`).
     fn by_code(&self) -> Option<FailureKind> {
         match self.code? {
@@ -446,8 +446,8 @@ mod tests {
         }
     }
 
-    /// Regression: a text that a procedure raised or quoted was classified by its words, and its step was
-    /// retried.
+    /// Regression: a message that a procedure raised or quoted was classified by the words in it, and its
+    /// step was retried.
     #[test]
     fn words_within_a_message_have_no_meaning() {
         for text in [

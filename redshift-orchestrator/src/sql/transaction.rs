@@ -18,9 +18,9 @@ use super::{Token, tokens};
 /// | `CREATE TABLESPACE`, `DROP TABLESPACE`, `REINDEX DATABASE`, `CLUSTER`, `REBUILDCAT`, `INDEXCAT` | `r_SVL_MULTI_STATEMENT_VIOLATIONS` |
 ///
 /// Some commands are left to the database, because their SQL does not show that the table or schema is
-/// external: `DROP TABLE`, `INSERT`, `GRANT` and the other forms of `ALTER TABLE`. `COPY` is listed on the
-/// last page, but its own page shows it in a transaction (`copy-usage_notes-multiple-files`). `CREATE
-/// EXTERNAL SCHEMA` has no such rule.
+/// external: `DROP TABLE`, `INSERT`, `GRANT` and the other forms of `ALTER TABLE`. `COPY` is listed on
+/// `r_SVL_MULTI_STATEMENT_VIOLATIONS`, but its own page shows it in a transaction
+/// (`copy-usage_notes-multiple-files`). `CREATE EXTERNAL SCHEMA` has no such rule.
 pub fn outside_transaction(sql: &str) -> Option<&'static str> {
     let words: Vec<String> = tokens(sql)
         .filter(|token| !matches!(token, Token::Blank(_) | Token::Semicolon))

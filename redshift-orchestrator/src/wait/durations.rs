@@ -76,8 +76,8 @@ impl Durations {
         last.push_back(took);
     }
 
-    /// Returns the expected duration of the step: the median of its last seven durations (the lower one if
-    /// there are two).
+    /// Returns the expected duration of the step: the median of its last seven durations (with an even number
+    /// of durations, the lower of the two in the middle).
     pub fn expected(&self, step: &str) -> Option<Duration> {
         let known = self.known();
         let mut last: Vec<_> = known.get(step)?.iter().copied().collect();

@@ -50,8 +50,8 @@ impl Exponential {
 }
 
 impl Default for Exponential {
-    /// Pauses of 250 ms that grow by half up to 10 s. The end of a statement is noticed at most a third of
-    /// its duration late up to 30 s, and at most 10 s late after that.
+    /// Pauses of 250 ms that grow by half up to 10 s. For a statement of up to 30 s, the end is noticed late
+    /// by at most a third of its duration; for a longer one, by at most 10 s.
     fn default() -> Self {
         Self::new(Duration::from_millis(250))
     }

@@ -7,9 +7,9 @@ use super::{LongPoll, NextPoll, PollStrategy, Progress};
 /// Sends the first poll shortly before the usual end of the step, then continues with long polls.
 ///
 /// For statements with a steady duration, the end is noticed as soon as with [`LongPoll`], with a tenth of
-/// the requests. An earlier end is noticed after nine tenths of the usual duration. Without a known duration,
-/// the strategy behaves like `LongPoll`. An orchestrator records the durations of its steps in
-/// [`Durations`](super::Durations), which can be carried over to another process.
+/// the requests. If the statement ends earlier than usual, that is noticed after nine tenths of the usual
+/// duration. Without a known duration, the strategy behaves like `LongPoll`. An orchestrator records the
+/// durations of its steps in [`Durations`](super::Durations), which can be carried over to another process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Learned {
     then: LongPoll,

@@ -19,7 +19,7 @@ pub struct LongPoll {
     fallback: Exponential,
 }
 
-/// Time without long polls after one was rejected. Other waiters leave within this time.
+/// Time without long polls after one was rejected. Other waiters have usually left by then.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 impl LongPoll {

@@ -63,7 +63,7 @@ pub enum Ending {
         /// Result of the cancellation.
         cancellation: Cancellation,
     },
-    /// The service cannot return the status of the statement any more, or denies access to it.
+    /// The service can no longer return the status of the statement, or denies access to it.
     Lost(Error),
 }
 
@@ -71,7 +71,7 @@ pub enum Ending {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Cancellation {
-    /// The statement was cancelled, as far as the service's responses show by this cancellation.
+    /// According to the service's responses, this cancellation ended the statement.
     Cancelled(Description),
     /// The statement had ended before: finished, failed, or aborted by another client.
     EndedBefore(Description),
@@ -155,12 +155,12 @@ pub struct Wait<'a> {
     before_cancel: &'a (dyn Fn() -> BoxFuture<'a, ()> + Send + Sync),
 }
 
-/// Minimum of the default of [`Wait::with_grace`], which covers short outages of the service.
+/// Minimum of the default of [`Wait::with_grace`]. It is long enough for short outages of the service.
 const LEAST_GRACE: Duration = Duration::from_secs(15 * 60);
 /// Default of [`Wait::with_expired_credentials_limit`].
 const EXPIRED_CREDENTIALS_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Minimum pause before a poll that is not a long poll. It prevents a busy loop, whatever the strategy.
+/// Minimum pause before a poll that is not a long poll. It prevents a busy loop with any strategy.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// Additional time, beyond the requested wait, after which a poll counts as lost and is sent again.
 const SLACK: Duration = Duration::from_secs(10);
@@ -267,8 +267,8 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Waits until the statement has ended, the timeout expires, or the service cannot return the status any
-    /// more. Adds the requests to `effort`.
+    /// Waits until the statement has ended, the timeout expires, or the service can no longer return the
+    /// status. Adds the requests to `effort`.
     ///
     /// Throttling, lost responses and faults of the service are retried with growing pauses until the
     /// timeout.
@@ -284,7 +284,7 @@ impl<'a> Wait<'a> {
                     (self.before_cancel)().await;
                     Ending::TimedOut {
                         timeout: self.timeout.unwrap_or_default(),
-                        // Only few waits reach this branch; the box keeps its state out of the future of all
+                        // Few waits reach this branch; the box keeps its state out of the future of all
                         // others.
                         cancellation: Box::pin(self.cancel_now(&mut state)).await,
                     }
@@ -366,7 +366,7 @@ impl<'a> Wait<'a> {
             }
             match error.kind() {
                 ErrorKind::TooManyWaiters if wait.is_some() => state.effort.survived(error.kind()),
-                // The same poll without a wait shows whether the wait is the invalid part.
+                // Repeating the poll without a wait shows whether the wait is the invalid part.
                 ErrorKind::Invalid | ErrorKind::Unsupported if wait.is_some() => {
                     state.progress.holding = Holding::Unsupported { polls: 0 };
                     error_pause = Some(Duration::ZERO);
@@ -451,9 +451,9 @@ impl<'a> Wait<'a> {
                 }
             };
             is_ours |= accepted;
-            // The status is polled in every case: a rejection is also the response for a statement that has
-            // ended, and a lost response may hide a cancel that worked. Without an acceptance, it is polled
-            // once, and the cancel is repeated after a pause.
+            // The status is polled in every case: the service also rejects the cancel of a statement that has
+            // ended, and a cancel whose response was lost may have worked. If no cancel was accepted, the
+            // status is polled once, and the cancel is repeated after a pause.
             let until = if accepted { deadline } else { Instant::now() };
             match self.poll_until(Some(until), true, state).await {
                 Polled::Ended(description) if is_ours && is_cancelled(&description) => {
@@ -524,7 +524,7 @@ impl State<'_> {
     /// Returns the time for which polls have failed because of expired credentials; `None` after any other
     /// error.
     ///
-    /// Other transient errors give no information about credentials, and do not stop the time.
+    /// Other transient errors say nothing about the credentials, so they do not reset this time.
     fn credentials_expired_for(&mut self, error: &Error) -> Option<Duration> {
         match error.kind() {
             ErrorKind::CredentialsExpired => {
@@ -547,7 +547,7 @@ impl State<'_> {
                 self.refused_at = Some(Instant::now());
                 Holding::Refused { times: 1, ago: Duration::ZERO }
             }
-            // The pauses keep growing over the plain polls in between.
+            // Polls without a wait in between do not reset the growth of the pauses.
             Holding::Refused { times, ago } if !waited => Holding::Refused { times: times + 1, ago },
             Holding::Refused { .. } | Holding::Held => Holding::Held,
         };

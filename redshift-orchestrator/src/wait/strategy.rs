@@ -79,9 +79,9 @@ pub enum Holding {
         /// Time since the last rejection.
         ago: Duration,
     },
-    /// It does not know the field for the wait.
+    /// It does not recognise the field that requests a wait.
     Unsupported {
-        /// Number of responses since this was found out.
+        /// Number of responses since this was detected.
         polls: u32,
     },
 }

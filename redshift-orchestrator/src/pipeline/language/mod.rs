@@ -1,4 +1,4 @@
-//! How a definition is written: in TOML or JSON, or in code; its parameters; and its check, after which it is a
+//! Definitions of pipelines, in TOML, JSON or code, and their validation. A valid definition becomes a
 //! [`Pipeline`](super::Pipeline).
 
 mod build;

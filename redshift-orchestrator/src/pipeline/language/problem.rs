@@ -2,7 +2,7 @@
 
 use crate::{Error, ErrorKind};
 
-/// Problem of a definition and its location, to which a file adds the line.
+/// Problem in a definition, with its location. For a definition in a file, the reader adds the line.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) message: String,
@@ -11,10 +11,10 @@ pub(super) struct Problem {
     pub(super) place: Place,
 }
 
-/// A key of a step or of the head of the file, and a text to find there.
+/// A key of a step or at the top level, and a text to find there.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// `work` denotes the one of `sql`, `call`, `batch`, `file` that is present.
+    /// `work` stands for the one of `sql`, `call`, `batch`, `file` that is present.
     pub(super) key: &'static str,
     pub(super) needle: String,
 }

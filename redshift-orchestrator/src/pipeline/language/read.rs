@@ -1,4 +1,4 @@
-//! Reading of pipelines from TOML and JSON files with the same keys. Errors name the line, the step and a
+//! Reads pipelines from TOML and JSON files, which have the same keys. Errors name the line, the step and a
 //! remedy.
 
 use std::{fs, path::Path};
@@ -123,10 +123,10 @@ fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> E
     error.with_context("line", source.line(offset))
 }
 
-/// A whole number in the words of people who write files.
+/// A whole number, in terms that authors of pipeline files understand.
 const WHOLE: &str = "expected a whole number that is not negative";
 
-/// Returns a hint for writing a value whose type is wrong.
+/// Returns a hint about how to write a value that has the wrong type.
 fn of_another_type(message: &str) -> &'static str {
     if !message.starts_with("invalid type") {
         ""

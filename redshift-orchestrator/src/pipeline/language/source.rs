@@ -28,7 +28,7 @@ struct Keys {
 }
 
 impl<'a> Source<'a> {
-    /// A text that is not valid TOML has no keys.
+    /// A text that is not valid TOML is read as if it had no keys.
     pub(super) fn toml(text: &'a str) -> Self {
         let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
         if too_deep(text).is_some() {
@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
         source
     }
 
-    /// A text that is not valid JSON has no keys.
+    /// A text that is not valid JSON is read as if it had no keys.
     pub(super) fn json(text: &'a str) -> Self {
         let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
         source.head = source.keys_of_json(0, text);
@@ -57,7 +57,7 @@ impl<'a> Source<'a> {
         source
     }
 
-    /// Returns the line of a byte, starting at 1.
+    /// Returns the number of the line that contains a byte, starting at 1.
     pub(super) fn line(&self, offset: usize) -> usize {
         toml_text::line(self.text, offset)
     }
@@ -133,7 +133,8 @@ fn keys_of_toml(at: usize, table: &DeTable<'_>) -> Keys {
     keys
 }
 
-/// Returns the end of a value, or of the last value in it, because the span of a table is only its head.
+/// Returns the end of a value. For a table, returns the end of its last value, because the span of a table
+/// covers only its header.
 fn end(value: &Spanned<DeValue<'_>>) -> usize {
     let own = value.span().end;
     match value.get_ref() {

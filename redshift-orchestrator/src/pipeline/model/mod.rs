@@ -1,4 +1,4 @@
-//! A pipeline and a run as values, which the other rooms make, run and show.
+//! Pipelines and runs as values. The modules beside this one create, run and report them.
 
 mod graph;
 mod overlap;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Overlap {
-    /// The run is rejected, with the name of the active run. The default.
+    /// The run is rejected, and the error names the active run. The default.
     #[default]
     Refuse,
     /// The run waits until no other run is active. Waiting runs are admitted in no particular order.
@@ -20,28 +20,28 @@ pub enum Overlap {
     Allow,
 }
 
-/// Request to stop a run: no further step is started, and running statements are waited for. Clones refer to
-/// the same request.
+/// Request to stop a run. No further step is started; the run waits for the statements that are running. All
+/// clones are the same request.
 #[derive(Clone)]
 pub struct Stop(Arc<watch::Sender<bool>>);
 
 impl Stop {
-    /// Creates a request that has not been made yet.
+    /// Creates a stop that has not been requested yet.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }
 
-    /// Makes the request.
+    /// Requests the stop.
     pub fn ask(&self) {
         self.0.send_replace(true);
     }
 
-    /// Returns `true` if the request was made.
+    /// Returns `true` if the stop was requested.
     pub fn is_asked(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Returns once the request is made.
+    /// Returns once the stop is requested.
     pub async fn asked(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.subscribe().wait_for(|asked| *asked).await;

@@ -71,8 +71,8 @@ impl Run {
         self
     }
 
-    /// Sets a request to stop the run early. When it is made, no further step is started, and running
-    /// statements are waited for.
+    /// Sets a request to stop the run early. Once the stop is requested, no further step is started, and the
+    /// run waits for the statements that are running.
     #[must_use]
     pub fn with_stop(mut self, stop: Stop) -> Self {
         self.stop = stop;

@@ -7,7 +7,7 @@ impl Pipeline {
     /// Returns, for each step in the order of definition, `true` if the run selects it: all steps, or those
     /// with one of the run's tags or names.
     ///
-    /// A step that is not selected is passed over: its dependents run after the steps on which *it* depends.
+    /// A step that is not selected is left out: its dependents run after the steps on which *it* depends.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Definition`] for an unknown tag or step name.

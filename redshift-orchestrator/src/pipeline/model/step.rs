@@ -55,9 +55,9 @@ pub enum OnFailure {
     /// Skips the steps that depend on it, directly or not; all others run. The default.
     #[default]
     SkipDependents,
-    /// Starts no further step. Running statements are waited for.
+    /// Starts no further step, and waits for the statements that are running.
     Stop,
-    /// Runs the dependent steps nevertheless, unless the outcome of the step is unknown.
+    /// Runs the dependent steps anyway, unless the outcome of the step is unknown.
     Continue,
 }
 
@@ -241,7 +241,7 @@ impl Step {
         self.on_failure.unwrap_or_default()
     }
 
-    /// Returns the declaration that the step does or does not commit by itself, if there is one.
+    /// Returns the declared value of `with_commits`, if there is one.
     pub fn commits(&self) -> Option<bool> {
         self.commits
     }

@@ -26,7 +26,7 @@ pub struct AttemptReport {
     /// Time at which the attempt began.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub started: Duration,
-    /// Time at which its end was noticed.
+    /// Time at which this process noticed its end.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub ended: Duration,
     /// Execution time in the database.

@@ -198,7 +198,7 @@ impl<'a> Chart<'a> {
             let _ = write!(title, "\n{error}");
         }
         self.write(format_args!("<g><title>{}</title>", escape(&title)));
-        // The pale bar extends below the full one, so that both have round corners.
+        // The pale bar extends below the full one, so that both bars have rounded corners.
         self.write(format_args!(
             "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"3\" class=\"{wait}\"/>",
             (to - from).max(2.0)

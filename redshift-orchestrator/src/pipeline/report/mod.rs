@@ -1,4 +1,4 @@
-//! Showing of a pipeline before a run, and of the run's results after it.
+//! The plan of a pipeline before a run, and the results of the run after it.
 
 mod attempt;
 mod gantt;

@@ -41,7 +41,7 @@ pub enum StepStatus {
     NotSubmitted,
     /// It was not run, because a step on which it depends did not finish.
     Skipped {
-        /// That step.
+        /// The step that did not finish.
         because_of: String,
     },
     /// The step, or some parts of its batch, were not started because the run was stopped.

@@ -57,7 +57,7 @@ impl StepAttempts<'_> {
                 () = sleep(pause) => {}
                 () = self.stop.asked() => return status.of(self.step, reports),
             }
-            // If the statement did not run, the same token can be used again.
+            // If no statement ran, the attempt can be repeated with the same token.
             if failures.iter().any(|failure| *failure != FailureKind::NotSubmitted) {
                 self.key.attempt += 1;
             }
@@ -73,7 +73,7 @@ impl StepAttempts<'_> {
             let now = self.begun.elapsed();
             let report = AttemptReport::new(key, std::mem::replace(&mut started, now), now, result);
             if report.may_still_run {
-                // A retry would run concurrently with it.
+                // The statement may still be running, and a retry would run concurrently with it.
                 ending = AttemptResult::of(status);
             } else if status != StepStatus::Finished {
                 ending.status = status;

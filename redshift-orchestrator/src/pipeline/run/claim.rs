@@ -1,4 +1,4 @@
-//! The beginning of a run while other runs are active.
+//! Makes a run active in the journal, or applies its [`Overlap`] while another run is active.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     pipeline::{Overlap, Stop},
 };
 
-/// Interval at which a waiting run checks again.
+/// Interval at which a queued run checks whether it may begin.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Overlap {

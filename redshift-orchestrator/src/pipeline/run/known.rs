@@ -1,4 +1,4 @@
-//! [`Known`]: a step as earlier processes left it.
+//! [`Known`]: the state of a step that earlier processes recorded in the journal.
 
 use crate::{
     journal::{Entry, Settlement, Standing},

@@ -45,7 +45,7 @@ impl Pipeline {
         let journal = &**orchestrator.journal();
         let claim = Claim { pipeline: self.name.clone(), run: run.name.clone(), since: orchestrator.now() };
         let active = run.overlap.unwrap_or(self.overlap).claim(journal, &claim, &run.stop).await?;
-        // Statements of the run that were submitted without a pipeline do not count as its beginning.
+        // Statements of the run that were submitted without a pipeline do not count as the start of the run.
         let before = journal.run_entry(&run.name).await?;
         if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
             run.check_against(&self.name, &before.begun)?;

@@ -1,4 +1,4 @@
-//! [`Walk`]: the steps in their order, each when its dependencies have ended.
+//! [`Walk`]: runs each step once its dependencies have ended.
 
 use std::collections::BTreeSet;
 
@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
                 self.reports[number] = Some(report);
                 return;
             }
-            // The dependents would run concurrently with a statement that may still be running.
+            // The dependents would run concurrently with the statement, which may still be running.
             _ if report.may_still_run() && step.on_failure() == OnFailure::Continue => {
                 OnFailure::SkipDependents
             }

@@ -25,8 +25,8 @@ pub(super) fn from_row<T: DeserializeOwned>(columns: &[Column], fields: &[Field]
     })
 }
 
-/// Returns the error for a missing column. SQL folds names to lower case, while structs are read by the names
-/// of their fields, so the error lists the existing names.
+/// Returns the error for a missing column. SQL folds names to lower case, but the fields of a struct keep
+/// their case, so the error lists the existing names.
 fn no_column(wanted: &str, columns: &[Column]) -> RowError {
     let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
     let alike = names.iter().find(|name| {

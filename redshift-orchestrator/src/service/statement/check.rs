@@ -21,14 +21,14 @@ impl Statement {
         self
     }
 
-    /// Rejects statements that the service would reject or would run differently from what they say; the
-    /// error suggests a remedy. An orchestrator checks a statement before it writes the intent to the
-    /// journal.
+    /// Rejects statements that the service would reject, or would run differently from the way they are
+    /// written; the error suggests a remedy. An orchestrator checks a statement before it writes the intent
+    /// to the journal.
     ///
     /// | rejected | because |
     /// |---|---|
     /// | an empty batch, or more than 40 statements | the service accepts 1 to 40; see [`parts`](Self::parts) for longer batches |
-    /// | a parameter name that has other characters than letters, digits and `_`, or occurs twice | the service's pattern |
+    /// | a parameter name that contains anything but letters, digits and `_`, or occurs twice | the service's pattern |
     /// | the character NUL in SQL or a value | the database does not accept it |
     /// | an empty value | the service does not accept it; [`bind`](Self::bind) writes it into the SQL |
     /// | a parameter that no statement uses | at least one statement of a batch must use each parameter |
@@ -87,7 +87,7 @@ impl Statement {
         }
         let given = self.parameters.iter().map(|parameter| &parameter.name).chain(&self.unplaced);
         for name in given {
-            // The service may find placeholders that this check does not recognise; it decides about them.
+            // The service may find placeholders that this check does not recognise, so it makes the decision.
             let mentioned = || self.sqls().iter().any(|sql| sql.contains(&format!(":{name}")));
             if !used.contains(&name.as_str()) && (self.unplaced.contains(name) || !mentioned()) {
                 let whole =
@@ -337,7 +337,7 @@ mod tests {
                 text.contains("statement_number: 2") && text.contains("a statement of its own"),
                 "{text}"
             );
-            // No declaration changes this.
+            // A declaration does not change this.
             assert_eq!(refused(batch(sql).with_commits(false)), text);
             assert!(batch(sql).with_execution_mode(ExecutionMode::AutoCommit).check().is_ok());
             assert!(Statement::sql(sql).check().is_ok());

@@ -143,7 +143,7 @@ impl Statement {
         self
     }
 
-    /// Sets the database and user, in place of the executor's own. A statement in a session runs in the
+    /// Sets the database and user, in place of the executor's own. A statement in a session runs on the
     /// session's target.
     #[must_use]
     pub fn with_target(mut self, target: Target) -> Self {
@@ -183,7 +183,7 @@ impl Statement {
     pub(crate) fn with_comment(mut self, text: &str) -> Self {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || " -./".contains(c);
         let plain: String = text.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-        // The text contains no `*`, therefore neither `*/` nor `/*` can occur in it.
+        // The text contains no `*`, so neither `*/` nor `/*` can occur in it.
         let begin = |sql: &mut String| sql.insert_str(0, &format!("/* {plain} */ "));
         match &mut self.body {
             Body::Single(sql) => sql.iter_mut().for_each(begin),

@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::VecDeque, fmt};
 /// quote would extend to the end of the result.
 const MOST_BYTES: usize = 16 << 20;
 
-/// Reads records from a text that arrives in pieces, which may end anywhere.
+/// Reads records from a text that arrives in pieces, which may end at any character.
 ///
 /// Records end with `\n` or `\r\n`. Fields are quoted with `"`, which is doubled within a field. An empty
 /// line is a record with one empty field: the NULL of a result with one column.
@@ -167,8 +167,8 @@ fn scan(
 /// return ends a record only before a line feed.
 fn bare(text: &[u8], begin: usize) -> usize {
     let mut at = begin;
-    // Most bytes of values are letters, digits and signs above the comma, so that they need a single
-    // comparison.
+    // Most bytes of values are letters, digits and characters that sort after the comma, so a single
+    // comparison is enough for them.
     while let Some(next) = text[at..].iter().position(|byte| *byte <= b',') {
         at += next;
         match text[at] {
@@ -180,8 +180,8 @@ fn bare(text: &[u8], begin: usize) -> usize {
     text.len()
 }
 
-/// Returns the field whose text begins after an opening quote, or `None` if the text ends before the field
-/// does, or may do so.
+/// Returns the field that begins after an opening quote. Returns `None` if the text ends before the field
+/// ends, or if the field may continue in the next piece.
 fn quoted(text: &[u8], begin: usize, is_last: bool) -> Option<Span> {
     let (mut end, mut has_quotes) = (begin, false);
     loop {

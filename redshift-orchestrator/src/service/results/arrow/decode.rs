@@ -115,7 +115,7 @@ impl Decoder {
         if let Some(batch) = self.flush()? {
             return Ok(Some(batch));
         }
-        // A response without this number is read as 0.
+        // If the number is missing in a response, it is read as 0.
         match self.total_rows {
             Some(total) if total > 0 && total != self.rows => {
                 let message = format!("the result has {total} rows, but {} were received", self.rows);
@@ -203,8 +203,8 @@ impl Decoder {
 }
 
 /// Returns `true` if the first record of a further page repeats the header: it contains all column names, and
-/// cannot be a row because a column is not text. If all columns are text, the record counts as a row, as
-/// documented; a wrong guess shows in the number of rows.
+/// it cannot be a row because some column is not text. If all columns are text, the record counts as a row,
+/// as documented; if that is wrong, the number of rows does not match.
 fn is_header(record: csv::Record<'_>, columns: &[Column], builders: &[Builder]) -> bool {
     let is_named = |(column, cell): (&Column, csv::Cell<'_>)| column.name == cell.text;
     !builders.iter().all(Builder::is_text) && columns.iter().zip(record.cells()).all(is_named)

@@ -84,16 +84,16 @@ pub struct BatchOptions {
 }
 
 impl Default for BatchOptions {
-    /// Batches of 8,192 rows, as in DataFusion; empty fields without quotes are NULL; the types of the table
-    /// in [the module](self).
+    /// Batches of 8,192 rows, as in DataFusion. Empty fields without quotes are NULL, and the types are those
+    /// of the table in [the module](self).
     fn default() -> Self {
         Self { rows: 8_192, null: None, types: Vec::new() }
     }
 }
 
 impl BatchOptions {
-    /// Sets the number of rows per batch, at least 1. Only the last batch has fewer rows, or a batch whose
-    /// texts exceed 256 MiB.
+    /// Sets the number of rows per batch, at least 1. A batch has fewer rows only if it is the last one or
+    /// its texts reach 256 MiB.
     #[must_use]
     pub fn with_rows(mut self, rows: usize) -> Self {
         self.rows = rows.max(1);
