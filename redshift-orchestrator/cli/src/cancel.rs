@@ -31,7 +31,7 @@ pub(crate) struct CancelOptions {
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Time to wait for a cancelled statement to end, which Redshift rolls back first
+    /// Time to wait for a cancelled statement to end; Redshift rolls it back first
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
     cancel_grace: Duration,
 
@@ -48,7 +48,8 @@ pub(crate) struct CancelOptions {
 pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let place = || options.journal.with(&options.pipeline.pipeline, &options.service);
-    // The endings are also written to the journal, unless the run's own process has it open and writes them.
+    // The endings are also written to the journal. If the run's own process has the journal open, it writes
+    // them itself.
     let journal = match place().open_existing(false).await {
         Err(error) if error.kind() == ErrorKind::Overlap => place().look().await?,
         opened => opened?,
@@ -77,7 +78,7 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
             _ => exit,
         };
         if let Fate::Cancelled(description) | Fate::EndedBefore(description) = &fate {
-            // This fails if the journal was opened read-only.
+            // This fails if the journal is open read-only.
             let _ = journal.append(record(&entry, description)).await;
         }
         tell(options.output.json, &entry, &fate);
@@ -92,7 +93,7 @@ enum Fate {
     /// The service accepted the cancellation, and the statement has not ended.
     Pending,
     NotCancelled(String),
-    /// It is in no listing, and its id is not known.
+    /// No listing contains the statement, and its id is not known.
     NotFound,
 }
 

@@ -2,7 +2,7 @@
 
 use redshift_orchestrator::{Error, ErrorKind, Result};
 
-/// Receives interrupts from its creation on.
+/// Receives the interrupts that arrive after its creation.
 #[cfg(unix)]
 pub(crate) struct Interrupts {
     interrupt: tokio::signal::unix::Signal,

@@ -45,7 +45,7 @@ impl Place {
         }
     }
 
-    /// Returns bucket and prefix; `None` if it is a file.
+    /// Returns the bucket and the prefix, or `None` if the journal is a file.
     fn bucket(&self) -> Result<Option<(String, String)>> {
         match self.text.split_once("://") {
             None => Ok(None),
@@ -90,7 +90,7 @@ async fn s3(bucket: &str, prefix: &str, aws: ConfigLoader) -> Result<Arc<dyn Jou
     Ok(shared(ObjectStoreJournal::new(Arc::new(store), prefix)))
 }
 
-/// The credentials of the AWS configuration, for the object store.
+/// Passes the credentials of the AWS configuration to the object store.
 #[derive(Debug)]
 struct Credentials(SharedCredentialsProvider);
 
@@ -110,11 +110,10 @@ impl CredentialProvider for Credentials {
     }
 }
 
-/// The number of runs that are searched if no run is named.
+/// Maximum number of runs to search if no run is named.
 const LATEST: usize = 200;
 
-/// Finds the run with this name. Without a name, it finds the last of the latest 200 runs that `wanted`
-/// accepts.
+/// Finds the run with this name. Without a name, finds the newest of the last 200 runs that `wanted` accepts.
 pub(crate) async fn find_run(
     journal: &dyn Journal,
     name: Option<&str>,

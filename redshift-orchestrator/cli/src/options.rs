@@ -145,7 +145,7 @@ impl ServiceOptions {
     pub(crate) fn target(&self, pipeline: Option<&Pipeline>) -> Result<Target> {
         use redshift_orchestrator::{Auth, Compute};
         let file = pipeline.and_then(Pipeline::target);
-        // The emulator is one database, under any name.
+        // The emulator is a single database, whatever its name.
         let emulator = self.endpoint_url.is_some();
         let database = self.database.clone().or_else(|| file.map(|target| target.database().to_owned()));
         let database =

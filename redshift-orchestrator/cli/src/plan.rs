@@ -22,7 +22,7 @@ pub(crate) struct PlanOptions {
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 
-    /// Print the SQL, too. Parameter values are inserted if all are given
+    /// Also print the SQL. Parameter values are inserted if all of them are given
     #[arg(long)]
     show_sql: bool,
 }
@@ -49,7 +49,7 @@ pub(crate) struct ValidateOptions {
 pub(crate) fn plan(options: &PlanOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let run = options.values.give(Run::new("plan"));
-    // Values are checked if any are given; without them the plan applies to every run.
+    // Values are checked if any are given. Without values, the plan applies to every run.
     let statements = match options.values.parameters.is_empty() {
         true => None,
         false => Some(pipeline.statements(&run)?),

@@ -81,7 +81,7 @@ struct Common {
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
     retry_timeout: Duration,
 
-    /// Time to wait for a cancelled statement to end, which Redshift rolls back first. Default: as long as it
+    /// Time to wait for a cancelled statement to end; Redshift rolls it back first. Default: as long as it
     /// ran, and at least 15m
     #[arg(long, value_name = "DURATION", value_parser = crate::options::duration)]
     cancel_grace: Option<Duration>,
@@ -119,7 +119,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<Exit> {
         format!("{}-{}", pipeline.name(), SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
     });
     let run = options.values.give(Run::new(id));
-    // Errors in them are reported before anything is opened.
+    // Errors in the parameters are reported before anything is opened.
     pipeline.statements(&run)?;
     pipeline.selected(&run)?;
     let interrupts = Interrupts::hear()?;
@@ -163,7 +163,7 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
     common.go(&pipeline, begin, interrupts).await
 }
 
-/// A run that is started again is the same work; different values would make it a different run.
+/// Running the same run again means the same work. Different values would make it a different run.
 fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()> {
     let given: BTreeSet<_> = run.parameters().filter(|(name, _)| !pipeline.is_secret(name)).collect();
     let was: BTreeSet<_> =
@@ -243,7 +243,8 @@ impl Common {
         Ok(Exit::of_report(&report, interrupted))
     }
 
-    /// Returns the report, and `true` if it was interrupted; no report if the process exits at once.
+    /// Returns the report, and `true` if the run was interrupted. Returns no report if the process exits at
+    /// once.
     async fn until_done(
         &self,
         work: impl Future<Output = Result<Report>>,

@@ -12,7 +12,7 @@ use redshift_orchestrator::{
 
 use crate::options::ServiceOptions;
 
-/// The executor of the statements, and its target, for the journal.
+/// The executor of the statements, and the target that the journal records.
 pub(crate) struct Service {
     pub(crate) executor: Arc<dyn StatementExecutor>,
     pub(crate) place: String,
@@ -49,7 +49,8 @@ impl ServiceOptions {
         Ok(Service { executor, place, messages: Some(messages) })
     }
 
-    /// Asks for credentials at once: a request without them would be tried again until the retry timeout.
+    /// Requests credentials immediately. Without them, each request would be repeated until the retry
+    /// timeout.
     async fn with_credentials(&self, sdk: SdkConfig) -> Result<SdkConfig> {
         let found = match sdk.credentials_provider() {
             Some(provider) => {
@@ -101,7 +102,7 @@ impl ServiceOptions {
     }
 }
 
-/// Connects to a given server. The journal's runs are identified only by the database, because ports of
+/// Connects to this server. The journal identifies its runs only by the database, because the ports of
 /// temporary servers change.
 async fn postgres(url: &str, pipeline: Option<&Pipeline>) -> Result<Service> {
     // One connection stores the records.

@@ -1,4 +1,4 @@
-//! `settle`: records the outcome of a statement whose outcome is unknown, as found by a person.
+//! `settle`: records the outcome that a person found for a statement whose outcome is unknown.
 
 use clap::{Args, ValueEnum};
 use redshift_orchestrator::{Clock, Error, ErrorKind, Result, SystemClock, journal::Settlement};

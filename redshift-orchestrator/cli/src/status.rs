@@ -30,7 +30,7 @@ pub(crate) struct StatusOptions {
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     limit: usize,
 
-    /// Show the runs after this place, which is printed at the end of the previous page
+    /// Show the runs after this cursor, which the previous page prints at its end
     #[arg(long, value_name = "CURSOR", conflicts_with = "run_id")]
     after: Option<RunCursor>,
 
@@ -78,7 +78,7 @@ impl StatusOptions {
     async fn show(&self, journal: &dyn Journal, run: &RunEntry) -> Result<()> {
         let mut steps = journal.run(&run.run).await?;
         steps.sort_by_key(|entry| entry.intended_at);
-        // A list shows the steps of runs that need attention.
+        // The list shows the steps only of runs that need attention.
         let whole = self.run_id.is_some() || !is_finished(run);
         if self.output.json {
             show::out(&as_json(run, &steps).to_string());

@@ -68,7 +68,7 @@ impl From<Object> for Value {
     }
 }
 
-/// Seconds since the epoch, with milliseconds as in the service.
+/// Converts a time to seconds since the epoch, with milliseconds as in the service.
 fn seconds(time: Timestamp) -> Value {
     json!(time.as_millisecond() as f64 / 1e3)
 }
@@ -216,7 +216,7 @@ pub(super) fn column(column: &Column) -> Value {
         .with("isSigned", family == Family::Number)
         .with("label", column.name.as_str())
         .with("name", column.name.as_str())
-        // The numbers of JDBC: columnNoNulls, columnNullable, columnNullableUnknown.
+        // The constants of JDBC: columnNoNulls, columnNullable, columnNullableUnknown.
         .with("nullable", column.nullable.map_or(2, i32::from))
         .with("precision", column.precision.unwrap_or(0))
         .with("scale", column.scale.unwrap_or(0))

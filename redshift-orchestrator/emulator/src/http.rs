@@ -32,7 +32,7 @@ const CONTENT: &str = "application/x-amz-json-1.1";
 /// Maximum size of a body: 40 statements of 100 KB, with each character escaped.
 const LONGEST_BODY: usize = 40 * 100 * 1024 * 6;
 
-/// Time that running requests have after a stop. Held requests are answered at once.
+/// Time for running requests to finish after a stop. Held requests are answered at once.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The Redshift Data API over HTTP in front of an executor; see the [module](crate).
@@ -49,7 +49,7 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
         Self { executor, exposed: false, seed: 0 }
     }
 
-    /// Allows addresses that other machines can reach. Every client that reaches it can run any SQL:
+    /// Allows addresses that other machines can reach. Every client that can connect can run any SQL, because
     /// credentials are not checked.
     #[must_use]
     pub fn exposed(mut self) -> Self {
@@ -64,7 +64,8 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
         self
     }
 
-    /// Binds the address; port 0 selects a free port. Connections wait from now on until they are served.
+    /// Binds the address; port 0 selects a free port. From now on, connections are accepted by the system and
+    /// wait to be served.
     ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that is not a loopback address, unless
@@ -90,7 +91,7 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
 /// An emulator that is called rather than connected to. Clones share one emulator.
 pub struct InProcess<E> {
     front: Arc<Front<E>>,
-    /// Held requests are not answered early while this exists.
+    /// While this exists, held requests are not answered early.
     _stop: Arc<watch::Sender<bool>>,
 }
 
@@ -150,7 +151,7 @@ impl<E: StatementExecutor + Catalog + 'static> Listening<E> {
                     Ok((stream, _)) => {
                         connections.spawn(connection(stream, front.clone(), watching.clone()));
                     }
-                    // Out of file descriptors, for example: descriptors in use are released later.
+                    // For example, the process is out of file descriptors; some will be released later.
                     Err(_) => sleep(Duration::from_millis(50)).await,
                 },
                 Some(_) = connections.join_next() => {}
@@ -173,14 +174,14 @@ async fn connection<E>(stream: TcpStream, front: Arc<Front<E>>, mut stopping: wa
 where
     E: StatementExecutor + Catalog + 'static,
 {
-    // Requests and responses are small, and each is waited for.
+    // Requests and responses are small, and the peer waits for each.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| {
         let front = front.clone();
         async move { front.respond(request).await.map(|response| response.map(Full::new)) }
     });
     let mut serving = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
-    // An error of a connection is the client's, or an injected fault.
+    // An error of a connection is caused by the client or by an injected fault.
     tokio::select! {
         _ = serving.as_mut() => return,
         _ = stopping.wait_for(|stopping| *stopping) => serving.as_mut().graceful_shutdown(),
@@ -235,8 +236,8 @@ impl<E: StatementExecutor + Catalog> Front<E> {
     }
 }
 
-/// Reads the request. The content type is required, as by the service: a web page cannot send it to another
-/// origin without a preflight request, which is not answered with consent.
+/// Reads the request. As in the service, the content type is required. A web page can send it to another
+/// origin only after a preflight request, and the emulator does not approve those.
 fn operation(method: &Method, path: &str, headers: &HeaderMap) -> Result<Operation, Refusal> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let unknown = |text: String| Err(Refusal::exception("UnknownOperationException", text));

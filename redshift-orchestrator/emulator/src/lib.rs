@@ -31,23 +31,23 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # As the service
+//! # Like the service
 //!
 //! | what | how |
 //! |---|---|
-//! | requests | every member of every operation is read and checked against the constraints of the service's model; all that are broken are named in one `ValidationException` |
-//! | results | `GetStatementResult` for JSON, `GetStatementResultV2` for CSV, each refusing the other's; pages by `NextToken` |
-//! | long polls | `WaitTimeSeconds` on all five operations; `GetStatementResult` answers `ResourceNotFoundException` if the statement still runs when the time is over |
-//! | listings | `ListStatements` shows `FINISHED` ones unless told otherwise, names are prefixes, filters by target |
+//! | requests | every member of every operation is read and checked against the constraints of the service's model; one `ValidationException` names all violations |
+//! | results | `GetStatementResult` for JSON, `GetStatementResultV2` for CSV, each rejects the other's results; pages by `NextToken` |
+//! | long polls | `WaitTimeSeconds` on all five operations; `GetStatementResult` returns `ResourceNotFoundException` if the statement is still running when the wait is over |
+//! | listings | `ListStatements` returns statements with the status `FINISHED` by default, matches names by prefix, and filters by target |
 //! | errors | the service's names and members, in `__type` and `x-amzn-errortype`; 500 for its faults, 400 for all others |
 //!
-//! # Not as the service
+//! # Unlike the service
 //!
 //! * Any credentials are accepted: signatures are not checked. The emulator therefore listens on loopback
 //!   addresses only, unless [`Emulator::exposed`] is called.
-//! * All callers are one role and one session of it (`RoleLevel` has no effect), and every cluster, workgroup
-//!   and database name stands for the executor's one database. Names are returned and filtered as they were
-//!   given.
+//! * All callers share one role and one session of it (`RoleLevel` has no effect), and every cluster,
+//!   workgroup and database name stands for the executor's one database. Names are returned and filtered as
+//!   they were given.
 //! * `WithEvent` sends no event.
 //! * An executor's [`Disconnected`](redshift_orchestrator::ErrorKind::Disconnected) and
 //!   [`NotSent`](redshift_orchestrator::ErrorKind::NotSent) close the connection without a response. The

@@ -27,7 +27,8 @@ struct Options {
     #[command(flatten)]
     back_end: BackEnd,
 
-    /// Connections to the PostgreSQL server: one for the records, the others run one statement at a time each
+    /// Connections to the PostgreSQL server: one keeps the records, each of the others runs one statement at
+    /// a time
     #[arg(long, value_name = "NUMBER", default_value_t = 17)]
     #[cfg(feature = "postgres")]
     connections: u16,
@@ -40,7 +41,7 @@ struct Options {
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 
-    /// Listen on addresses that other machines can reach. Every client that reaches it can run any SQL
+    /// Listen on addresses that other machines can reach. Every client that can connect can run any SQL
     #[arg(long)]
     exposed: bool,
 }
@@ -53,7 +54,7 @@ struct BackEnd {
     #[cfg(feature = "postgres")]
     postgres: Option<String>,
 
-    /// Run no SQL, but follow this TOML file (see `Script::from_toml`)
+    /// Run no SQL; follow the script in this TOML file instead (see `Script::from_toml`)
     #[arg(long, value_name = "FILE")]
     scripted: Option<PathBuf>,
 }
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(options)) {
         Ok(()) => {
-            // Statements that still run continue with the next start.
+            // Statements that are still running continue with the next start.
             runtime.shutdown_timeout(Duration::from_secs(1));
             ExitCode::SUCCESS
         }
@@ -77,12 +78,12 @@ fn main() -> ExitCode {
 }
 
 /// Raises the limit of open files, because each held long poll is an open connection, and the usual soft
-/// limit is 1,024. The hard limit is the system's choice.
+/// limit is 1,024. The hard limit is left to the system.
 #[cfg(unix)]
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If this is refused, the limit stays, which is harmless with fewer connections.
+    // If the system refuses, the old limit remains, which is harmless with few connections.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
@@ -147,13 +148,13 @@ async fn serve(
             .with_source(error)
     })?;
     let mut out = std::io::stdout();
-    // A closed output is not an error.
+    // A closed standard output is not an error.
     let _ = writeln!(out, "listening on {}", listening.url()).and_then(|()| out.flush());
     listening.serve_until(stop).await;
     Ok(())
 }
 
-/// Completes on SIGINT and, where it exists, SIGTERM.
+/// Completes on SIGINT and, on Unix, on SIGTERM.
 #[cfg(unix)]
 fn stop() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

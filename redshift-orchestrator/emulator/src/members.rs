@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::{operation::Operation, refusal::Refusal};
 
-/// The members of all operations' requests. No two operations give a name different types, so one structure
-/// parses all. `null` counts as absent, and unknown members are ignored, as by the service.
-// No `Debug`: it contains SQL and parameter values.
+/// The members of all operations' requests. A name has the same type in all operations, so one structure can
+/// parse all requests. As in the service, `null` counts as absent, and unknown members are ignored. There is
+/// no `Debug`, because it would print SQL and parameter values.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Members {
@@ -53,7 +53,7 @@ impl Members {
         // A request without members may have an empty body.
         let body = if body.is_empty() { b"{}" } else { body };
         let members: Self = serde_json::from_slice(body).map_err(|error| {
-            // The service reports no position; the emulator does, for requests written by hand.
+            // The service reports no position. The emulator does, to help with requests written by hand.
             let place = format!("line {}, column {}", error.line(), error.column());
             let what = if error.is_data() {
                 "a member has another type than the service's model"
@@ -66,7 +66,8 @@ impl Members {
         Ok(members)
     }
 
-    /// The constraints of the service's model (botocore 1.44, `redshift-data/2019-12-20/service-2.json`).
+    /// Checks the constraints of the service's model (botocore 1.44,
+    /// `redshift-data/2019-12-20/service-2.json`).
     fn check(&self, operation: Operation) -> Result<(), Refusal> {
         use Operation as O;
         let mut broken = Broken::default();
@@ -132,7 +133,8 @@ impl Members {
         }
     }
 
-    /// Rules across members. The model does not express them; its documentation does.
+    /// Checks the rules that involve several members. They are not in the service's model, only in its
+    /// documentation.
     fn check_together(&self, operation: Operation) -> Result<(), Refusal> {
         let (cluster, workgroup) = (self.cluster_identifier.is_some(), self.workgroup_name.is_some());
         let session = self.session_id.is_some();
@@ -190,7 +192,7 @@ fn is_cluster(text: &str) -> bool {
         && text.split('-').all(|piece| !piece.is_empty() && is_lower(piece))
 }
 
-/// The name or an ARN; only the frame of an ARN is checked.
+/// Accepts a name or an ARN. Only the general form of an ARN is checked.
 fn is_workgroup(text: &str) -> bool {
     let is_name = |name: &str| name.split('-').all(is_lower);
     if !text.starts_with("arn:") {

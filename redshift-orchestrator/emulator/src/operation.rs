@@ -1,6 +1,6 @@
 //! [`Operation`]: the operation of a request.
 
-/// An operation of the service, by its name on the wire.
+/// An operation of the service, identified by its name in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     ExecuteStatement,

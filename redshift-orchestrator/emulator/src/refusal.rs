@@ -18,7 +18,7 @@ pub(super) enum Refusal {
         member: Option<(&'static str, String)>,
         retry_after: Option<Duration>,
     },
-    /// No response: the connection is closed, as after a network failure.
+    /// There is no response: the connection is closed, as after a network failure.
     HangUp,
 }
 
@@ -44,7 +44,7 @@ impl Refusal {
         Self::exception("ResourceNotFoundException", message).with_member("ResourceId", id)
     }
 
-    /// A cancellation that came too late, in the service's wording.
+    /// The refusal of a cancel that came too late, in the service's wording.
     pub(super) fn already_ended(id: &StatementId, status: &Status) -> Self {
         Self::validation(format!("Could not cancel a query that is already in {status} state with ID: {id}"))
     }
@@ -56,7 +56,7 @@ impl Refusal {
         self
     }
 
-    /// Converts an executor's error to the service's.
+    /// Converts an executor's error to an error of the service.
     pub(super) fn of(operation: Operation, error: &Error) -> Self {
         use ErrorKind as K;
         let internal = match operation {
@@ -112,8 +112,8 @@ impl Refusal {
         let Self::Exception { code, message, member, retry_after } = self else { return None };
         let mut body = Map::new();
         body.insert("__type".to_owned(), json!(code));
-        // The model's errors have `Message`, those common to all AWS services `message`; the SDKs read
-        // either.
+        // Errors of the model have the member `Message`, and errors common to all AWS services have
+        // `message`. The SDKs read either.
         let modelled = code.ends_with("Exception") && !COMMON.contains(&code.as_str());
         body.insert(if modelled { "Message" } else { "message" }.to_owned(), json!(message));
         body.extend(member.map(|(name, value)| (name.to_owned(), json!(value))));

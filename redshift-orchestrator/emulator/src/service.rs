@@ -1,4 +1,4 @@
-//! [`Service`]: from a request's members to its response, over any executor.
+//! [`Service`]: turns a request's members into a response, with any executor.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         Ok(answer::submitted(&submitted, described.as_ref()))
     }
 
-    /// Describes the statement. A stop of the emulator ends the wait.
+    /// Describes the statement. Stopping the emulator ends the wait.
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
         let mut stopping = self.stopping.clone();
         if wait.is_some() {
@@ -70,11 +70,11 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         self.executor.describe(id, None).await
     }
 
-    /// An executor returns `false` for a statement that has ended; the service refuses the request.
+    /// For a statement that has ended, an executor returns `false`, but the service refuses the request.
     async fn cancel(&self, operation: Operation, id: &StatementId) -> Result<Value, Refusal> {
         let accepted = self.executor.cancel(id).await.map_err(|error| Refusal::of(operation, &error))?;
         if !accepted {
-            // The batch is cancelled, whichever of its statements the id names.
+            // The batch is cancelled, even if the id is that of one of its statements.
             let whole = StatementId::new(id.as_str().split(':').next().unwrap_or_default());
             if let Ok(described) = self.executor.describe(&whole, None).await
                 && described.status.is_terminal()
@@ -239,7 +239,7 @@ fn wait(members: &Members) -> Option<WaitTime> {
     WaitTime::at_most(Duration::from_secs(seconds))
 }
 
-/// An empty token is the service's marker for none.
+/// The service uses an empty token to mean that there is none.
 fn page(members: &Members) -> Option<PageToken> {
     members.next_token.clone().filter(|token| !token.is_empty()).map(PageToken::new)
 }
@@ -325,7 +325,7 @@ mod tests {
         "",
     ];
 
-    /// Values that pass many checks, so that requests get far.
+    /// Values that pass many checks, so that requests reach the later ones.
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
             select(vec![

@@ -24,16 +24,16 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn name(&self) -> &'static str;
 
-    /// Makes a new record durable, or returns the statement that its client token already stands for.
+    /// Makes a new record durable, or returns the existing statement with the same client token.
     #[doc(hidden)]
     async fn admit(&self, record: &Record) -> Result<Admission>;
 
-    /// Runs the statement unless it has run: repeated calls have one effect at most. Returns the ending, or
-    /// `None` while another process runs the statement; the caller retries later.
+    /// Runs the statement unless it has already run: repeated calls have at most one effect. Returns the
+    /// ending, or `None` while another process runs the statement; the caller then retries later.
     #[doc(hidden)]
     async fn run(&self, job: &Job<'_>) -> Option<Ending>;
 
-    /// Requests that a running or queued statement stops. Returns `false` if it cannot be stopped.
+    /// Requests that a running or queued statement be stopped. Returns `false` if it cannot be stopped.
     #[doc(hidden)]
     async fn cancel(&self, record: &Record) -> Result<bool>;
 
@@ -61,9 +61,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn find(&self, id: &StatementId) -> Result<Option<Record>>;
 
-    /// Returns at most `count` records, newest first, each with its number. The records were submitted before
-    /// `before` and have not ended, or ended after `since`; the filter may let them through. `None`: this
-    /// process has all records.
+    /// Returns at most `count` records, newest first, each with its number. They were submitted before
+    /// `before`, and either have not ended or ended after `since`. They need not match the filter exactly.
+    /// Returns `None` if this process has all records.
     #[doc(hidden)]
     async fn list(
         &self,
@@ -73,7 +73,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         since: Timestamp,
     ) -> Result<Option<Vec<(u64, Record)>>>;
 
-    /// Drops everything kept in memory for a statement whose record expired.
+    /// Drops everything that is kept in memory for a statement whose record has expired.
     #[doc(hidden)]
     fn forget(&self, id: &StatementId);
 }
@@ -82,7 +82,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 pub(crate) enum Admission {
     /// The statement is new and is recorded.
     New,
-    /// The client token stands for this statement.
+    /// The client token belongs to this statement.
     Known(StatementId),
 }
 
@@ -90,7 +90,7 @@ pub(crate) enum Admission {
 pub(crate) struct Job<'a> {
     pub(crate) id: &'a StatementId,
     pub(crate) statement: &'a Statement,
-    /// Returns the parts as an earlier process left them.
+    /// Returns the parts that an earlier process ran.
     pub(crate) parts: &'a (dyn Fn() -> Vec<Part> + Send + Sync),
     pub(crate) signals: &'a Signals,
     /// Reports a change of the running statement.
@@ -131,7 +131,7 @@ impl Job<'_> {
     /// Waits until a cancel is accepted.
     pub(crate) async fn cancelled(&self) {
         let rings = self.signals.cancelled.notified();
-        // The future is created before the flag is read: a notification in between is not lost.
+        // The future is created before the flag is read, so that a notification in between is not lost.
         if !self.is_cancelled() {
             rings.await;
         }
@@ -139,7 +139,8 @@ impl Job<'_> {
 }
 
 impl Ending {
-    /// The statement was aborted before it ran or while it ran. Parts that have not ended are aborted too.
+    /// The ending of a statement that was aborted before or while it ran. Parts that have not ended are
+    /// aborted, too.
     pub(crate) fn aborted(mut parts: Vec<Part>, duration: Option<Duration>) -> Self {
         for part in &mut parts {
             if !part.status.is_terminal() {
@@ -149,13 +150,13 @@ impl Ending {
         Self { status: Status::Aborted, error: None, duration, parts }
     }
 
-    /// The statement failed with this text. Parts that have not ended are aborted.
+    /// The ending of a statement that failed with this text. Parts that have not ended are aborted.
     #[cfg(feature = "postgres")]
     pub(crate) fn failed(parts: Vec<Part>, error: impl Into<String>, duration: Option<Duration>) -> Self {
         Self { status: Status::Failed, error: Some(error.into()), ..Self::aborted(parts, duration) }
     }
 
-    /// The ending of a batch, derived from its parts: the first failure determines the error.
+    /// The ending of a batch, derived from its parts. The first failed part determines the error.
     pub(crate) fn of_parts(parts: Vec<Part>, is_batch: bool, duration: Option<Duration>) -> Self {
         let worst = (1..).zip(&parts).find(|(_, part)| part.status != Status::Finished);
         let (status, error) = match worst {

@@ -1,4 +1,4 @@
-//! The catalog of a [`LocalExecutor`]: the declared tables of a script, or the catalog of the PostgreSQL
+//! The catalog of a [`LocalExecutor`]: the tables that a script declares, or the catalog of the PostgreSQL
 //! server.
 
 use async_trait::async_trait;
@@ -39,7 +39,7 @@ fn fit(pattern: Option<&str>, name: &str) -> bool {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Catalog for LocalExecutor<Scripted> {
-    /// Returns the database that the scope names: a script has no others.
+    /// Returns the database that the scope names. A script has no other databases.
     async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
         let connected = scope.target.as_ref().map(|target| target.database());
         let database = connected.or(scope.database.as_deref()).unwrap_or(DATABASE);

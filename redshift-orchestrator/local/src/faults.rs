@@ -102,7 +102,7 @@ impl Operation {
         Self::Sessions,
     ];
 
-    /// Returns `true` if requests of this operation can meet the fault.
+    /// Returns `true` if the fault can occur in requests of this operation.
     pub(super) fn meets(self, fault: Fault) -> bool {
         fault != Fault::Expiry || matches!(self, Self::Describe | Self::Cancel | Self::Result)
     }
@@ -124,7 +124,7 @@ impl Operation {
     }
 }
 
-/// The rates of faults, and the seed that decides when they happen.
+/// The rates of faults, and the seed that determines when they occur.
 ///
 /// ```
 /// use redshift_data_local::{Fault, Faults, Operation};
@@ -141,7 +141,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Creates a set without faults. Requests in the same order meet the same faults.
+    /// Creates a set without faults. Requests in the same order have the same faults.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, rates: Vec::new() }
     }
@@ -153,8 +153,8 @@ impl Faults {
         self
     }
 
-    /// Adds a fault to an operation. `rate` is the share of requests that meet it, from 0 to 1. The faults of
-    /// an operation exclude each other, so their rates add up.
+    /// Adds a fault to an operation. `rate` is the share of requests with this fault, from 0 to 1. A request
+    /// has at most one fault, so the rates of an operation add up.
     #[must_use]
     pub fn with(mut self, operation: Operation, fault: Fault, rate: f64) -> Self {
         self.rates.push((operation, fault, rate));
@@ -169,7 +169,7 @@ impl Faults {
         })
     }
 
-    /// Adds a fault to every operation that can meet it.
+    /// Adds a fault to every operation in which it can occur.
     #[must_use]
     pub fn with_everywhere(self, fault: Fault, rate: f64) -> Self {
         Operation::ALL
@@ -179,7 +179,7 @@ impl Faults {
     }
 }
 
-/// The number of faults met, by operation and name.
+/// The number of faults that occurred, by operation and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Injected(BTreeMap<(Operation, &'static str), u64>);
 
@@ -194,7 +194,7 @@ impl Injected {
         self.iter().filter(|(of, ..)| *of == operation).map(|(.., count)| count).sum()
     }
 
-    /// Operation, name of the fault ([`Fault::as_str`]), and count.
+    /// Returns the operation, the name of the fault ([`Fault::as_str`]), and the count.
     pub fn iter(&self) -> impl Iterator<Item = (Operation, &'static str, u64)> + '_ {
         self.0.iter().map(|((operation, fault), count)| (*operation, *fault, *count))
     }
@@ -203,8 +203,8 @@ impl Injected {
 /// Called when a submit has taken effect, before its response is delivered.
 type OnSubmitted = Arc<dyn Fn(&Statement, &Submitted) + Send + Sync>;
 
-/// Maximum number of remembered statements whose records expired early. Their records in the service expire
-/// in a day.
+/// Maximum number of statements remembered because their records expired early. Their records in the service
+/// expire within a day.
 const MAX_EXPIRED: usize = 100_000;
 
 /// The latest statements whose records expired early.
@@ -231,7 +231,7 @@ impl EarlyExpired {
     }
 }
 
-/// An executor whose requests and responses meet faults. It sits between a caller and any executor, as a
+/// An executor that adds faults to requests and responses. It sits between a caller and any executor, as a
 /// network does.
 pub struct Faulty<E> {
     inner: E,
@@ -249,8 +249,8 @@ impl<E> Faulty<E> {
         Self { inner, rates: faults.rates, drawn, expired: Mutex::default(), on_submitted: None }
     }
 
-    /// Calls `hook` right after a submit took effect, before its response (or the loss of it) reaches the
-    /// caller. A process that aborts in the hook dies at the worst moment.
+    /// Calls `hook` right after a submit took effect, before its response reaches the caller or is lost. A
+    /// process that aborts in the hook dies at the worst moment.
     #[must_use]
     pub fn with_on_submitted(
         mut self,
@@ -260,7 +260,7 @@ impl<E> Faulty<E> {
         self
     }
 
-    /// Returns the faults met so far.
+    /// Returns the faults so far.
     pub fn injected(&self) -> Injected {
         self.drawn().1.clone()
     }
@@ -294,7 +294,8 @@ impl<E> Faulty<E> {
         Some(fault)
     }
 
-    /// Decides the fault of a request about a statement, whose record may be expired or expire now.
+    /// Sends a request about one statement, with a drawn fault. Fails if the record has expired early, or if
+    /// the fault lets it expire now.
     async fn pass_about<T>(
         &self,
         operation: Operation,
@@ -311,7 +312,7 @@ impl<E> Faulty<E> {
         Err(limits::expired(id, Timestamp::UNIX_EPOCH))
     }
 
-    /// Draws a fault for a request, and applies it.
+    /// Sends a request with a drawn fault.
     async fn pass<T>(&self, operation: Operation, request: impl Future<Output = Result<T>>) -> Result<T> {
         let fault = self.draw(operation);
         self.meet(fault, operation, request).await
@@ -339,7 +340,8 @@ impl<E> Faulty<E> {
             Some(Fault::Expiry) => error(ErrorKind::Expired, "the record has expired"),
             Some(Fault::InternalError) => error(ErrorKind::ServiceFault, "an internal error occurred"),
             Some(Fault::LostReply) => {
-                // An error response had no effect; it is lost all the same.
+                // The executor would have returned this error without an effect; the error response is lost
+                // as well.
                 let _ = request.await;
                 error(ErrorKind::Disconnected, "connection reset")
             }

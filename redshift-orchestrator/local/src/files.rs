@@ -27,14 +27,14 @@ impl Script {
     /// limits = { active_statements = 200, rows_per_page = 100 }
     /// otherwise = { takes = "10ms" }
     ///
-    /// [[statement]]                         # the first one counts whose text the SQL contains
+    /// [[statement]]                         # the first one whose text occurs in the SQL applies
     /// contains = "CALL load_sales"
     /// takes = "1m 30s"
     /// rows = 17                             # rows affected
     ///
     /// [[statement]]
     /// contains = "CALL load_items"
-    /// runs = [                              # the first time, the second time and ever after
+    /// runs = [                              # the first run, and all later runs
     ///     { takes = "2s", fails = "ERROR: 1023 Serializable isolation violation on table" },
     ///     { takes = "3s" },
     /// ]
@@ -70,9 +70,9 @@ impl Faults {
     /// seed = 42
     ///
     /// [[fault]]
-    /// operation = "ExecuteStatement"        # every one, if left out; stands for the batch, too
+    /// operation = "ExecuteStatement"        # also applies to batches; default: all operations
     /// fault = "lost reply"
-    /// rate = 0.05                           # the share of requests that meet it
+    /// rate = 0.05                           # share of requests with this fault
     ///
     /// [[fault]]
     /// fault = "delay"

@@ -29,12 +29,12 @@ pub struct Limits {
     pub row_bytes: u64,
     /// Rows of one page of a result. The service pages by size. Default: 1,000.
     pub rows_per_page: usize,
-    /// Time for which a client token stands for its statement. Default: 8 hours.
+    /// Time for which a client token identifies its statement. Default: 8 hours.
     pub token_retention: Duration,
     /// Time for which the record of an ended statement is kept. Default: 24 hours.
     pub record_retention: Duration,
-    /// Maximum number of statements that are known as expired. Older ones are unknown. The service answers
-    /// that a record expired days later still, and does not publish for how long. Default: 100,000.
+    /// Maximum number of statements that are remembered as expired. Older ones are unknown. The service
+    /// reports expired records even days later; it does not publish for how long. Default: 100,000.
     pub expired_records: usize,
 }
 
@@ -137,7 +137,7 @@ fn check_parameters(statement: &Statement) -> Result<()> {
         let text = format!("Parameters list contains unused parameters: no statement uses :{}", unused.name);
         return Err(validation(text).with_context("parameter", &unused.name));
     }
-    // Without parameters the service does not look for placeholders.
+    // Without parameters, the service does not look for placeholders.
     let known = |name: &&str| parameters.iter().any(|parameter| parameter.name == **name);
     match used.iter().find(|name| !parameters.is_empty() && !known(name)) {
         Some(missing) => {

@@ -32,7 +32,7 @@ use redshift_orchestrator::{
 /// The Redshift Data API's state machine in process; see the [module](crate).
 ///
 /// Clones share one service. Dropping the last clone stops the service at once, like a killed process, even
-/// if statements run. Statements recorded in a PostgreSQL server continue with the next start.
+/// if statements are running. Statements recorded on a PostgreSQL server continue with the next start.
 pub struct LocalExecutor<B: Backend> {
     service: Arc<Service<B>>,
     tasks: Arc<Tasks>,
@@ -40,7 +40,7 @@ pub struct LocalExecutor<B: Backend> {
     target: Option<redshift_orchestrator::Target>,
 }
 
-/// Time that a statement stays in the states before it runs.
+/// Time that a statement spends in each state before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
     /// Time in `SUBMITTED`, once a slot is free.
@@ -49,13 +49,13 @@ pub struct Latency {
     pub picked: Duration,
 }
 
-/// State shared by the tasks. It does not own them: they end with their owner.
+/// State shared by the tasks. It does not own the tasks, which end when their owner is dropped.
 struct Service<B> {
     backend: B,
     limits: Limits,
     latency: Latency,
     clock: Arc<dyn Clock>,
-    /// Slots for running statements. The others wait in `SUBMITTED`, in the order of their submit.
+    /// Slots for running statements. The other statements wait in `SUBMITTED`, in the order of their submit.
     slots: Option<Arc<Semaphore>>,
     state: Mutex<State>,
 }
@@ -88,7 +88,7 @@ struct Expired {
 }
 
 impl Expired {
-    /// Remembers a statement, and forgets the one remembered first if there are more than `most`.
+    /// Remembers a statement. If there are more than `most`, the oldest one is forgotten.
     fn insert(&mut self, id: StatementId, at: Timestamp, most: usize) {
         if self.at.insert(id.clone(), at).is_none() {
             self.order.push_back(id);
@@ -145,8 +145,8 @@ impl<B: Backend> LocalExecutor<B> {
         Self { service: Arc::new(service), tasks: Arc::default(), target: None }
     }
 
-    /// Sets the target that this client reports for statements without a target of their own, like that of a
-    /// [`DataApiExecutor`](struct@redshift_orchestrator::DataApiExecutor). It does not affect their
+    /// Sets the target that this client reports for statements without a target, as a
+    /// [`DataApiExecutor`](struct@redshift_orchestrator::DataApiExecutor) does. It does not affect their
     /// execution.
     #[must_use]
     pub fn with_target(mut self, target: redshift_orchestrator::Target) -> Self {
@@ -174,7 +174,7 @@ impl<B: Backend> LocalExecutor<B> {
                 self.tasks.spawn(drive(self.service.clone(), id));
             }
         }
-        // A record of another process may have expired by now.
+        // A record of another process may have expired in the meantime.
         self.service.forget_expired();
     }
 
@@ -209,7 +209,7 @@ impl<B: Backend> LocalExecutor<B> {
                 ring.await;
             }
         };
-        // With or without a timeout, the response holds the current status.
+        // The response contains the current status, even after a timeout.
         let _ = timeout(wait.duration(), until_ended).await;
         Ok(())
     }
@@ -230,7 +230,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         self.tasks.spawn(accept(self.service.clone(), statement, answer));
         let id = answered.await.map_err(|_| stopped())??;
         self.look_up(&id).await?;
-        // The statement is submitted, even if the number of waiting requests is exhausted.
+        // The statement is submitted even if it has no room for another waiting request.
         let _ = self.await_end(&id, wait).await;
         let state = self.service.lock();
         let record = state.record(&id)?;
@@ -286,7 +286,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         let size = usize::from(filter.page_size.unwrap_or(100).clamp(1, 100));
         let retention = self.service.limits.record_retention;
         let since = self.service.clock.now().checked_sub(retention).unwrap_or(Timestamp::MIN);
-        // One entry beyond the page shows that another page exists.
+        // One more entry than the page holds shows that there is another page.
         let mut found = Vec::new();
         while found.len() <= size {
             let wanted = size + 1 - found.len();
@@ -320,7 +320,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
 
 /// First part of a statement's life: its record becomes durable, the submit returns, and the statement runs.
 ///
-/// Thousands of statements wait most of the time, so state that only a phase needs is boxed.
+/// Thousands of statements may be waiting, so state that only one phase needs is boxed.
 fn accept<B: Backend>(
     service: Arc<Service<B>>,
     statement: Statement,
@@ -360,7 +360,7 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
             sleep(service.latency.picked).await;
             slot
         };
-        // A statement cancelled before it runs also goes to the back end, which records its end.
+        // A statement that is cancelled before it runs is passed to the back end, too, which records its end.
         let slot = Box::pin(async {
             tokio::select! {
                 biased;
@@ -388,8 +388,8 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
 }
 
 impl<B: Backend> Service<B> {
-    /// Returns the state. A panic elsewhere leaves it consistent: every change is one assignment or
-    /// insertion.
+    /// Returns the state. It is consistent even after a panic elsewhere, because every change is one
+    /// assignment or insertion.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -459,7 +459,7 @@ impl<B: Backend> Service<B> {
         self.backend.admit(record).await
     }
 
-    /// Acquires the session of the statement, or opens the session that it asks for. Returns `true` if a
+    /// Acquires the session of the statement, or opens the session that it requests. Returns `true` if a
     /// session was opened.
     fn enter_session(
         &self,
@@ -500,7 +500,7 @@ impl<B: Backend> Service<B> {
         Ok((statement.in_session(session), true))
     }
 
-    /// Moves the statement to `PICKED`, unless an earlier process had come further.
+    /// Moves the statement to `PICKED`, unless an earlier process had advanced it further.
     fn pick(&self, id: &StatementId) {
         let now = self.clock.now();
         if let Some(known) = self.lock().known.get_mut(id)
@@ -534,7 +534,7 @@ impl<B: Backend> Service<B> {
         }
     }
 
-    /// Ends a statement. Returns the idle time that its session has from now on.
+    /// Ends a statement. Returns the time after which its session, idle from now on, is closed.
     fn end(&self, id: &StatementId, ending: Ending) -> Option<Duration> {
         let now = self.clock.now();
         let mut state = self.lock();
@@ -604,7 +604,7 @@ impl State {
         self.known.contains_key(id) || self.expired.at.contains_key(id)
     }
 
-    /// Returns the statement that this statement's client token stands for.
+    /// Returns the statement that has the same client token as this one.
     fn token(&self, statement: &Statement, now: Timestamp) -> Option<StatementId> {
         let (id, until) = self.tokens.get(statement.client_token()?)?;
         (now < *until).then(|| id.clone())
@@ -618,7 +618,7 @@ impl State {
         }
     }
 
-    /// Returns the statement unless it, or this sub-statement of it, has ended or is unknown.
+    /// Returns the statement, or `None` if it or this sub-statement of it has ended or is unknown.
     fn not_ended(&self, id: &StatementId) -> Option<&Known> {
         let (whole, number) = split(id);
         let known = self.known.get(&whole)?;

@@ -26,8 +26,8 @@ use redshift_orchestrator::{
 
 /// The behaviour of a [`LocalExecutor`] without a database.
 ///
-/// The first rule whose text occurs in a statement's SQL decides its run. A statement without a rule finishes
-/// at once.
+/// The first rule whose text occurs in a statement's SQL determines its run. A statement that no rule matches
+/// finishes at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,7 +35,7 @@ use redshift_orchestrator::{
 ///
 /// let script = Script::new()
 ///     .on("CALL load_sales", ScriptedRun::finished(Duration::from_secs(90)))
-///     // The first run of it fails, every later one finishes.
+///     // The first run fails, and every later run finishes.
 ///     .on_each("CALL load_items", [
 ///         ScriptedRun::failed(Duration::from_secs(2), "ERROR: 1023 Serializable isolation violation on table"),
 ///         ScriptedRun::finished(Duration::from_secs(3)),
@@ -43,7 +43,7 @@ use redshift_orchestrator::{
 /// # let _ = script;
 /// ```
 ///
-/// `Debug` prints neither texts nor results of statements.
+/// `Debug` prints neither the SQL nor the results.
 #[derive(Clone)]
 pub struct Script {
     rules: Vec<(String, Vec<ScriptedRun>)>,
@@ -72,7 +72,7 @@ impl ScriptedRun {
         Self { duration, error: None, affected: None, result: None }
     }
 
-    /// A run that takes `duration` and fails with this error of the database.
+    /// A run that takes `duration` and fails with this error text of the database.
     pub fn failed(duration: Duration, error: impl Into<String>) -> Self {
         Self { duration, error: Some(error.into()), affected: None, result: None }
     }
@@ -115,20 +115,20 @@ impl Script {
         }
     }
 
-    /// Statements whose SQL contains `text` run like this.
+    /// Sets the run of statements whose SQL contains `text`.
     #[must_use]
     pub fn on(self, text: impl Into<String>, run: ScriptedRun) -> Self {
         self.on_each(text, [run])
     }
 
-    /// Statements whose SQL contains `text` run like these, one after the other. The last run repeats.
+    /// Sets the runs of statements whose SQL contains `text`, one after the other. The last run repeats.
     #[must_use]
     pub fn on_each(mut self, text: impl Into<String>, runs: impl IntoIterator<Item = ScriptedRun>) -> Self {
         self.rules.push((text.into(), runs.into_iter().collect()));
         self
     }
 
-    /// Sets the run of statements without a rule.
+    /// Sets the run of statements that no rule matches.
     #[must_use]
     pub fn otherwise(mut self, run: ScriptedRun) -> Self {
         self.otherwise = run;
@@ -156,8 +156,8 @@ impl Script {
         self
     }
 
-    /// Sets the initial time of day. Default: the time of the machine, as an orchestrator has it. Set
-    /// it where times have to repeat.
+    /// Sets the initial time of day. Default: the machine's time, as for an orchestrator. Set it if times
+    /// must be repeatable.
     #[must_use]
     pub fn starting_at(mut self, epoch: Timestamp) -> Self {
         self.epoch = Some(epoch);
@@ -184,7 +184,7 @@ impl Script {
         self
     }
 
-    /// Keeps no record of effects, so that the memory of a long-lived service is bounded.
+    /// Does not record effects, so that the memory of a long-lived service is bounded.
     #[must_use]
     pub fn without_effects(mut self) -> Self {
         self.keeps_effects = false;
@@ -336,7 +336,7 @@ impl Backend for Scripted {
         }
         let begin = Instant::now();
         (job.report)(Report::Started(None));
-        // The parts that have ended. A single statement that runs has none to keep.
+        // The parts that have ended. A running single statement has none.
         let (mut parts, count) = (Vec::new(), job.statement.sqls().len());
         let atomic = job.statement.execution_mode() != Some(ExecutionMode::AutoCommit);
         for index in 0..count {

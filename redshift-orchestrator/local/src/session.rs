@@ -79,10 +79,7 @@ impl Sessions {
         self.order.retain(|_, known| known != id);
     }
 
-    /// Acquires an open session for this statement. Returns the target that the session was opened with.
-    ///
-    /// # Errors
-    /// [`ErrorKind::SessionGone`] and [`ErrorKind::SessionBusy`].
+    /// Acquires an open session for this statement. Returns the target with which the session was opened.
     pub(super) fn occupy(
         &mut self,
         id: &SessionId,
@@ -116,13 +113,13 @@ impl Sessions {
         }
     }
 
-    /// Closes the sessions whose connections `is_lost` reports as lost.
+    /// Closes the sessions whose connections are lost according to `is_lost`.
     pub(super) fn lose_all(&mut self, now: Timestamp, is_lost: impl Fn(&SessionId) -> bool) {
         let lost: Vec<_> = self.known.keys().filter(|id| is_lost(id)).cloned().collect();
         lost.iter().for_each(|id| self.lose(id, now));
     }
 
-    /// Marks the session as idle after its statement ended or was not accepted. Returns its keep-alive time.
+    /// Marks the session as idle after its statement ended or was rejected. Returns its keep-alive.
     pub(super) fn release(
         &mut self,
         id: &SessionId,
@@ -144,7 +141,7 @@ impl Sessions {
         self.known.get(id).is_none_or(|session| session.state == State::Closed)
     }
 
-    /// Closes the sessions whose keep-alive time is over.
+    /// Closes the sessions that were idle for their keep-alive.
     fn close_idle(&mut self, now: Timestamp) {
         for session in self.known.values_mut() {
             let until = later(session.updated_at, session.keep_alive);

@@ -29,7 +29,7 @@ impl Table {
         row.iter().map(|field| size(field) as u64).sum()
     }
 
-    /// Returns a page; the first one without a token.
+    /// Returns the page with this token, or the first page without a token.
     pub(crate) fn page(
         &self,
         format: ResultFormat,
@@ -47,7 +47,7 @@ impl Table {
     }
 }
 
-/// Returns the number, from 0, of the page that a token stands for.
+/// Returns the number, from 0, of the page that a token identifies.
 pub(crate) fn page_number(page: Option<PageToken>) -> Result<usize> {
     match page {
         None => Ok(0),
@@ -74,8 +74,8 @@ pub(crate) fn page_of(
     page
 }
 
-/// Formats rows as CSV after RFC 4180: records end with `\r\n`. NULL is an empty field and an empty text is
-/// `""`, as in PostgreSQL; the service's format is not documented.
+/// Formats rows as CSV according to RFC 4180: records end with `\r\n`. NULL is an empty field and an empty
+/// text is `""`, as in PostgreSQL; the service's format is not documented.
 fn csv(columns: &[Column], rows: &[Vec<Field>], header: bool) -> String {
     let mut text = String::new();
     if header {
@@ -120,8 +120,8 @@ fn printed(field: &Field) -> Option<String> {
     }
 }
 
-/// Formats a double like PostgreSQL: the fewest digits that read back the same, with an exponent for very
-/// large and very small numbers.
+/// Formats a double like PostgreSQL: with the fewest digits that yield the same value when read, and with an
+/// exponent for very large and very small numbers.
 fn double(value: f64) -> String {
     match value.abs() {
         f64::INFINITY => if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned(),

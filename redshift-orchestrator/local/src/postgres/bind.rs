@@ -17,12 +17,12 @@ pub(super) struct Bound<'a> {
     pub(super) values: Vec<TextValue<'a>>,
 }
 
-/// A value as text, which the server casts to the type of its position.
+/// A value as text. The server casts it to the type that its position requires.
 #[derive(Debug, PartialEq)]
 pub(super) struct TextValue<'a>(pub(super) &'a str);
 
-/// Numbers the placeholders. Each occurrence gets its own number, so that one value may be a number here and
-/// a text there. Names without a parameter are kept.
+/// Numbers the placeholders. Each occurrence gets its own number, so that one value can be a number in one
+/// place and a text in another. Names without a parameter are left unchanged.
 pub(super) fn bind<'a>(sql: &str, parameters: &'a [Parameter]) -> Bound<'a> {
     let mut bound = Bound { sql: String::with_capacity(sql.len()), values: Vec::new() };
     for token in tokens(sql) {

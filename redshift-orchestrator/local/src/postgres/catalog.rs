@@ -21,7 +21,7 @@ use redshift_orchestrator::{
 const DATABASES: &str =
     "SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
 
-/// The schema of the records ($1) is internal.
+/// The schema of the records ($1) is internal and is not listed.
 const SCHEMAS: &str = r"SELECT nspname::text FROM pg_namespace
     WHERE nspname <> $1 AND nspname NOT LIKE 'pg\_toast%' AND nspname NOT LIKE 'pg\_temp\_%'
       AND ($2::text IS NULL OR nspname LIKE $2)
@@ -37,8 +37,7 @@ const TABLES: &str = r"SELECT nspname::text, relname::text,
       AND ($2::text IS NULL OR nspname LIKE $2) AND ($3::text IS NULL OR relname LIKE $3)
     ORDER BY 1, 2";
 
-/// Type modifiers follow PostgreSQL's `information_schema`: the modifier of a decimal or a text is its own
-/// value plus 4.
+/// Type modifiers are those of PostgreSQL's `information_schema`: for a decimal or a text, the value plus 4.
 const COLUMNS: &str = r"SELECT nspname::text, relname::text, attname::text, typname::text, NOT attnotnull,
         CASE WHEN attlen > 0 THEN attlen::int WHEN typname IN ('varchar', 'bpchar') AND atttypmod >= 4 THEN atttypmod - 4 END,
         CASE WHEN typname = 'numeric' AND atttypmod >= 4 THEN (atttypmod - 4) >> 16
@@ -76,7 +75,7 @@ impl Catalog for LocalExecutor<Postgres> {
         cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, scope, page)
     }
 
-    /// Lists the schemas of the connected database, whatever database the scope names.
+    /// Lists the schemas of the connected database, even if the scope names another database.
     async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
         let rows = self.backend().ask(SCHEMAS, &[&scope.schema]).await?;
         cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, scope, page)

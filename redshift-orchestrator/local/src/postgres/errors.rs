@@ -1,4 +1,4 @@
-//! Conversion of PostgreSQL's errors into texts of failed statements and errors of calls.
+//! Converts PostgreSQL's errors to the error texts of failed statements and to errors of requests.
 
 use std::{error::Error as _, fmt::Write};
 
@@ -25,7 +25,7 @@ pub(super) fn text(error: &DbError) -> String {
     // Writing to a String cannot fail.
     let _ = write!(text, "{} [SQLSTATE {}]", error.message(), error.code().code());
     for (name, part) in [("Detail", error.detail()), ("Hint", error.hint()), ("Where", error.where_())] {
-        // Functions that a check of a column's bytes calls are internal.
+        // The functions called by the check of a column's bytes are internal.
         let part =
             part.map(|part| part.lines().filter(|line| !is_of_check(line)).collect::<Vec<_>>().join("\n"));
         if let Some(part) = part.filter(|part| !part.is_empty()) {
@@ -59,19 +59,19 @@ pub(super) fn refusal(error: Error) -> Result<Box<DbError>, Error> {
     }
 }
 
-/// Returns `true` if the statement must run outside of a transaction: it ends transactions itself, or forbids
-/// one.
+/// Returns `true` if the statement must run outside a transaction, because it ends transactions itself or
+/// cannot run in one.
 pub(super) fn wants_no_transaction(error: &DbError) -> bool {
     *error.code() == SqlState::INVALID_TRANSACTION_TERMINATION
         || *error.code() == SqlState::ACTIVE_SQL_TRANSACTION
 }
 
-/// Returns `true` for a cancelled statement, and `false` for a timeout.
+/// Returns `true` if the statement was cancelled, and `false` if it timed out.
 pub(super) fn is_cancel(error: &DbError) -> bool {
     *error.code() == SqlState::QUERY_CANCELED && !error.message().contains("timeout")
 }
 
-/// The error of a failed connection. It contains the address and no password.
+/// The error of a failed connection. It contains the address but no password.
 pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Error {
     let message = match error.as_db_error() {
         Some(refusal) => format!("the database refused the connection: {}", refusal.message()),

@@ -12,8 +12,8 @@ use tokio_postgres::{
 use super::link::Link;
 use redshift_orchestrator::{Column, Field};
 
-/// Returns the service's description of the columns of a prepared statement. Fails on a type that a result
-/// cannot carry.
+/// Returns the service's description of the columns of a prepared statement. Fails if a column has a type
+/// that a result cannot contain.
 pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
     let column = |column: &tokio_postgres::Column| {
         let kind = base(column.type_());
@@ -44,7 +44,7 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
     statement.columns().iter().map(column).collect()
 }
 
-/// Returns the service's name of a PostgreSQL type. Redshift treats `text` as `varchar`; its bytes are
+/// Returns the service's name of a PostgreSQL type. Redshift treats `text` as `varchar`, and calls bytes
 /// `varbyte`.
 pub(super) fn name(type_name: &str) -> &str {
     match type_name {
@@ -54,7 +54,7 @@ pub(super) fn name(type_name: &str) -> &str {
     }
 }
 
-/// Precision and scale of types without a modifier, as the JDBC driver reports them to the service.
+/// Returns precision and scale of types without a modifier, as the JDBC driver reports them to the service.
 fn measures(kind: &Type) -> (Option<u32>, Option<u32>) {
     let (precision, scale) = match *kind {
         Type::BOOL => (1, 0),
@@ -192,7 +192,8 @@ impl Raw<'_> {
     }
 }
 
-/// Converts to the double with the same digits: the service parses the driver's text, in which 0.1 is 0.1.
+/// Converts to the double with the same decimal digits, because the service parses the driver's text, in
+/// which 0.1 is 0.1.
 fn widen(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }
@@ -228,8 +229,8 @@ fn print(kind: &Type, bytes: &[u8]) -> Option<String> {
     })
 }
 
-/// `numeric_send`: groups of four decimal digits, the weight of the first, sign, digits to show after the
-/// point.
+/// Formats the output of `numeric_send`: groups of four decimal digits, the weight of the first group, the
+/// sign, and the number of digits after the point.
 fn numeric(bytes: &[u8]) -> Option<String> {
     let word = |index: usize| Some(u16::from_be_bytes(bytes.get(index * 2..index * 2 + 2)?.try_into().ok()?));
     let (groups, weight, sign, scale) =
@@ -275,7 +276,7 @@ fn date(days: i32) -> String {
     }
     let day = civil::date(2000, 1, 1)
         .checked_add(jiff::Span::new().days(i64::from(days).clamp(-4_000_000, 4_000_000)));
-    // Years outside of the calendar's range (before 1 BC, after 9999) are computed here.
+    // Years outside the calendar's range (before 1 BC, after 9999) are computed here.
     day.map_or_else(|_| format!("{days} days after 2000-01-01"), civil_date)
 }
 
@@ -322,7 +323,7 @@ fn zone(offset: Offset) -> String {
     text
 }
 
-/// `interval_send`: microseconds, days, months; printed in the server's default style.
+/// Formats the output of `interval_send`: microseconds, days, months, in the server's default style.
 fn interval(bytes: &[u8]) -> Option<String> {
     let micros = i64::from_be_bytes(bytes.get(0..8)?.try_into().ok()?);
     let days = i32::from_be_bytes(bytes.get(8..12)?.try_into().ok()?);
@@ -343,7 +344,7 @@ fn interval(bytes: &[u8]) -> Option<String> {
     Some(parts.join(" "))
 }
 
-/// `array_send` with one dimension: `{1,2,NULL}`. More dimensions are not supported.
+/// Formats the output of `array_send` with one dimension: `{1,2,NULL}`. More dimensions are not supported.
 fn array(element: &Type, bytes: &[u8]) -> Option<String> {
     let int = |at: usize| Some(i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     match int(0)? {

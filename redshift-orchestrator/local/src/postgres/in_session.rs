@@ -1,4 +1,4 @@
-//! Running a statement in a kept session.
+//! Runs a statement in a kept session.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
 use redshift_orchestrator::{ExecutionMode, Result, Status};
 
 impl Postgres {
-    /// Runs a statement in a kept session, which may be in a transaction of the caller.
+    /// Runs a statement in a kept session, which may be in a transaction that the caller began.
     pub(super) async fn in_session(
         &self,
         link: &Link,
@@ -32,7 +32,7 @@ impl Postgres {
             Err(error) => Err(error),
         };
         if job.is_cancelled() {
-            // A cancel request may still be in flight. It must hit this query rather than the session's next
+            // A cancel request may still be in flight. It should hit this query and not the session's next
             // statement.
             let _ = session.batch_execute("SELECT pg_sleep(0.1)").await;
         }
@@ -43,18 +43,19 @@ impl Postgres {
         if let Some(id) = job.statement.session() {
             self.sessions().remove(id);
         }
-        // The end is recorded together with the effect, or neither is; the record shows which.
+        // Either both the end and the effect are recorded, or neither is; the record shows which.
         Ok(attempt.unwrap_or(Attempt::Again))
     }
 
-    /// Returns `true` if the statement runs in a transaction of the caller, or begins or ends one.
+    /// Returns `true` if the statement runs in a transaction that the caller began, or begins or ends such a
+    /// transaction.
     async fn in_callers_transaction(&self, session: &Link, job: &Job<'_>) -> Result<bool> {
         let may_control = job.statement.execution_mode() != Some(ExecutionMode::Transaction);
         if may_control && job.statement.sqls().iter().any(|sql| transaction_control(sql).is_some()) {
             return Ok(true);
         }
-        // Outside of a transaction a simple query is a transaction of its own and begins with it. (In the
-        // extended protocol each message is a statement of its own.)
+        // Outside a transaction, a simple query is its own transaction and has the same start time. (In the
+        // extended protocol, each message is a statement of its own.)
         match session.simple_query("SELECT transaction_timestamp() <> statement_timestamp()").await {
             Ok(answer) => Ok(answer.iter().any(|message| match message {
                 SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
@@ -65,8 +66,8 @@ impl Postgres {
         }
     }
 
-    /// Runs a statement in a transaction of the caller, which may span several statements. Only the end of
-    /// its `COMMIT` can be part of the transaction.
+    /// Runs a statement in a transaction that the caller began and that may span several statements. Only the
+    /// end of its `COMMIT` can be recorded in that transaction.
     async fn in_callers_hands(
         &self,
         link: &Link,
@@ -98,7 +99,7 @@ impl Postgres {
                     parts[index] = failed_part(&failure, started.elapsed());
                 }
                 SqlEnd::Failed(failure) => {
-                    // The server closes the connection after its error; the client may notice that late.
+                    // The server closes the connection after this error; the client may not have noticed yet.
                     if failure.is_fatal()
                         && let Some(id) = job.statement.session()
                     {
@@ -106,7 +107,7 @@ impl Postgres {
                     }
                     ending = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
                     if atomic {
-                        // A closed connection has rolled back.
+                        // A closed connection has already been rolled back.
                         let _ = session.batch_execute("ROLLBACK").await;
                     }
                     break;
@@ -131,8 +132,8 @@ impl Postgres {
         self.commit(link, ending).await
     }
 
-    /// Writes the end of a `COMMIT` into the transaction that it commits. Returns `false` if that transaction
-    /// accepts no more statements; it is unchanged then.
+    /// Writes the end of a `COMMIT` into the transaction that it commits. Returns `false` and leaves the
+    /// transaction unchanged if it accepts no more statements.
     async fn seal(&self, session: &Link, job: &Job<'_>, parts: &[Part]) -> Result<bool> {
         if session.batch_execute("SAVEPOINT redshift_data_local").await.is_err() {
             return Ok(false);
@@ -142,7 +143,7 @@ impl Postgres {
         let written = self.write_end(session, job, &ending, &[]).await;
         let end = match written {
             Ok(()) => "RELEASE redshift_data_local",
-            // A read-only transaction, or a transaction of another role.
+            // The transaction is read-only, or belongs to another role.
             Err(_) => "ROLLBACK TO redshift_data_local; RELEASE redshift_data_local",
         };
         session.batch_execute(end).await.map_err(errors::records)?;

@@ -18,7 +18,8 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, types::Ty
 use super::{Notice, errors};
 use redshift_orchestrator::{Error, Result, SessionId};
 
-/// Settings that make a session like the service's: UTC, and a backslash escapes in strings.
+/// Settings that make a session like the service's: the time zone is UTC, and a backslash is an escape
+/// character in strings.
 pub(super) const AS_IN_THE_SERVICE: &str = "set_config('TimeZone', 'UTC', false), \
     set_config('standard_conforming_strings', 'off', false), set_config('escape_string_warning', 'off', false)";
 
@@ -29,17 +30,17 @@ pub(super) const AS_IN_THE_SERVICE: &str = "set_config('TimeZone', 'UTC', false)
 pub(super) struct Pool {
     config: Config,
     connections: usize,
-    /// The connection for records; the only connection of a pool of one.
+    /// The connection for records. With a maximum of one connection, it also runs statements.
     records: Arc<AsyncMutex<Option<Link>>>,
     /// Idle connections that run statements.
     idle: Arc<Mutex<Vec<Link>>>,
 }
 
-/// Notices received since the last take.
+/// Notices received since they were last taken.
 #[derive(Default)]
 pub(super) struct Notices {
     pub(super) notices: Vec<Notice>,
-    /// The next repeated notice of SQL that runs again.
+    /// While SQL runs again: the number of the next notice that is expected to repeat.
     again: Option<usize>,
 }
 
@@ -55,18 +56,18 @@ impl Notices {
     }
 }
 
-/// A connection. It is closed when this is dropped, even if a query runs.
+/// A connection. Dropping it closes the connection, even while a query is running.
 pub(super) struct Link {
     client: Client,
     notices: Arc<Mutex<Notices>>,
     driver: JoinHandle<()>,
 }
 
-/// A connection for one use.
+/// A connection that one caller uses.
 pub(super) enum Lease {
     /// The connection for records, or the only one.
     Records(OwnedMutexGuard<Option<Link>>),
-    /// A connection for statements. It is returned to the idle ones unless it was discarded.
+    /// A connection for statements. It is returned to the idle connections unless it was discarded.
     Worker(Option<Link>, Arc<Mutex<Vec<Link>>>),
 }
 
@@ -76,7 +77,7 @@ impl Pool {
             config.application_name("redshift-orchestrator");
         }
         if connections > 1 {
-            // The server notices the death of its client while a statement runs, and stops the statement.
+            // The server notices while a statement runs that its client has died, and stops the statement.
             let options = config.get_options().map(str::to_owned).unwrap_or_default();
             config.options(format!("{options} -c client_connection_check_interval=1000"));
         }
@@ -102,8 +103,8 @@ impl Pool {
         Ok(Lease::Records(link))
     }
 
-    /// Opens a connection for a session. It holds a lock while it lives, by which other processes recognize
-    /// the session.
+    /// Opens a connection for a session. While the connection is open, it holds a lock by which other
+    /// processes recognise the session.
     pub(super) async fn open_session(&self, id: &SessionId) -> Result<Link> {
         let link = Link::open(&self.config).await?;
         link.query_typed(
@@ -162,30 +163,31 @@ impl Link {
         Ok(Self { client, notices, driver })
     }
 
-    /// Returns the notices since the last take.
+    /// Returns the notices received since they were last taken.
     pub(super) fn notices(&self) -> Arc<Mutex<Notices>> {
         self.notices.clone()
     }
 
-    /// Returns the number of notices since the last take.
+    /// Returns the number of notices received since they were last taken.
     pub(super) fn notice_count(&self) -> usize {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).notices.len()
     }
 
-    /// The SQL runs again: repeated notices from this number on are not added again.
+    /// Announces that SQL runs again. Notices that repeat those from number `from` on are not added a second
+    /// time.
     pub(super) fn runs_again(&self, from: usize) {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).again = Some(from);
     }
 
-    /// Takes the notices since the last take.
+    /// Removes and returns the notices received since they were last taken.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner)).notices
     }
 
-    /// Repeats the cancel request while this is polled.
+    /// Repeats the cancel request for as long as this future is polled.
     pub(super) async fn keep_cancelling(token: CancelToken) -> std::convert::Infallible {
         loop {
-            // After an error the request did not arrive; the next one may.
+            // An error means that the request did not arrive; the next one may.
             let _ = token.cancel_query(NoTls).await;
             sleep(Duration::from_millis(500)).await;
         }

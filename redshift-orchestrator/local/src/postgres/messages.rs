@@ -1,4 +1,4 @@
-//! Notices of the server as messages.
+//! Passes on the server's notices as messages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ impl Messages for LocalExecutor<Postgres> {
         Ok(self.notices(id).into_iter().map(|notice| Message::new(notice.severity, notice.message)).collect())
     }
 
-    /// The messages are in memory: reading them takes no request.
+    /// The messages are in memory, so reading them sends no request.
     fn interval(&self) -> Duration {
         Duration::from_millis(500)
     }

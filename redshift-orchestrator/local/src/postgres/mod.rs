@@ -52,14 +52,14 @@ pub struct Postgres {
     records: Records,
     clock: Arc<dyn Clock>,
     notices: Mutex<HashMap<StatementId, Vec<Notice>>>,
-    /// The notices on the connections of running statements.
+    /// The notices of the running statements, by statement.
     running_notices: Mutex<HashMap<StatementId, Arc<Mutex<Notices>>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Link>>>,
     /// When expired records were last removed from the database.
     cleaned_at: Mutex<Timestamp>,
 }
 
-/// How often expired records are removed from the database.
+/// Interval at which expired records are removed from the database.
 const CLEANING: Duration = Duration::from_hours(1);
 
 /// Configuration of a [`LocalExecutor`] on a PostgreSQL server, created by [`LocalExecutor::postgres`].
@@ -74,7 +74,7 @@ pub struct PostgresBuilder {
     seed: Option<u64>,
 }
 
-/// A message of the server while a statement ran, such as that of `RAISE NOTICE`.
+/// A message that the server sent while a statement ran, such as that of `RAISE NOTICE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
@@ -119,8 +119,8 @@ impl LocalExecutor<Postgres> {
         }
     }
 
-    /// Returns the notices of a statement that ran in this process, in order. A running statement has those
-    /// received so far.
+    /// Returns the notices of a statement that ran in this process, in order; for a running statement, the
+    /// notices so far.
     pub fn notices(&self, id: &StatementId) -> Vec<Notice> {
         let backend = self.backend();
         let mut notices = backend.notices().get(id).cloned().unwrap_or_default();
@@ -133,8 +133,8 @@ impl LocalExecutor<Postgres> {
 
 impl PostgresBuilder {
     /// Sets the maximum number of connections. Default: 5. One keeps the records, the others run statements.
-    /// A single connection does both in turn, for an embedded engine that has only one; a running statement
-    /// cannot be cancelled then.
+    /// A single connection does both in turn, for an embedded engine that accepts only one; a running
+    /// statement can then not be cancelled.
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
@@ -219,7 +219,7 @@ fn read(url: &str) -> Result<Config> {
     let form = "write it like postgresql://user:password@127.0.0.1:5432/database";
     let config = Config::from_str(url).map_err(|error| {
         let refused = invalid(&format!("not a valid URL of a PostgreSQL server; {form}"));
-        // Other causes quote the URL and, where it is cut wrongly, a part of the password.
+        // The other causes quote the URL and, if it is parsed incorrectly, part of the password.
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         if cause.starts_with("invalid value for option") { refused.with_source(error) } else { refused }
     })?;
@@ -290,7 +290,7 @@ impl Backend for Postgres {
     }
 
     async fn cancel(&self, record: &Record) -> Result<bool> {
-        // The only connection is busy with the statement.
+        // The only connection is busy running the statement.
         if self.pool.is_single() && record.status == Status::Started {
             return Ok(false);
         }
@@ -327,7 +327,7 @@ impl Backend for Postgres {
             .page(lease.link()?, &record.id, part, number)
             .await?
             .ok_or_else(|| limits::no_result(&record.id))?;
-        // Pages were written with the limits of that time.
+        // The result may have been written with other limits, and then has fewer pages.
         if number > 0 && rows.is_empty() {
             return Err(limits::bad_page());
         }
@@ -335,7 +335,7 @@ impl Backend for Postgres {
     }
 
     async fn find(&self, id: &StatementId) -> Result<Option<Record>> {
-        // With a single connection there are no other processes.
+        // With a single connection, there can be no other processes.
         if self.pool.is_single() {
             return Ok(None);
         }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! statement     one row for each submit: the statement, its status and its ending
-//! part          one row for each SQL text that ended (one of a single statement, one for each of a batch)
-//! result_page   the rows of results, a page a row, as JSON
-//! client_token  the statement of a token, and the token's expiry
+//! part          one row for each SQL text that ended (a single statement has one, a batch several)
+//! result_page   the rows of results as JSON, one page per row
+//! client_token  the statement that used a token, and the token's expiry
 //! version       the version of these tables
 //! ```
 //!
-//! The rows with a statement's end are written in the transaction of its effect: both exist, or neither.
+//! The rows with a statement's end are written in the same transaction as its effect: either both exist, or
+//! neither.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -49,8 +50,8 @@ pub(super) struct Records {
 
 /// Outcome of a claim for a statement.
 pub(super) enum Ownership {
-    /// This connection runs the statement, for the `attempt`th time. `outside`: the part (from 0) that was
-    /// running outside of a transaction when an earlier attempt was interrupted.
+    /// This connection runs the statement, for the `attempt`th time. `outside`: the part (from 0) that an
+    /// interrupted earlier attempt was running outside a transaction.
     Ours { attempt: i32, outside: Option<usize>, cancelled: bool, ended: Vec<(usize, Part)> },
     /// The statement has ended.
     Ended(Box<Record>),
@@ -63,7 +64,7 @@ pub(super) enum Ownership {
 type Params<'a> = &'a [(&'a (dyn tokio_postgres::types::ToSql + Sync), Type)];
 
 impl Records {
-    /// Fails on a name with other characters than letters, digits and `_`.
+    /// Fails if a name contains anything but letters, digits and `_`.
     pub(super) fn new(name: &str, limits: Limits) -> Result<Self> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return Err(Error::new(
@@ -100,7 +101,7 @@ impl Records {
 
     /// Creates the tables if they do not exist.
     pub(super) async fn create(&self, link: &Link, now: Timestamp) -> Result<()> {
-        // One process creates them, and the others wait for it.
+        // One process creates the tables, and the others wait for it.
         self.query(link, "SELECT pg_advisory_lock($1)", &[(&MAKING, Type::INT8)]).await?;
         let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         let there: bool = one(&self.query(link, exists, &[(&self.name, Type::TEXT)]).await?, 0)?;
@@ -138,7 +139,7 @@ impl Records {
         Ok(())
     }
 
-    /// Returns the time of end before which records have expired.
+    /// Returns the end time before which records have expired.
     fn oldest(&self, now: Timestamp) -> Timestamp {
         now.checked_sub(self.limits.record_retention).unwrap_or(Timestamp::MIN)
     }
@@ -147,7 +148,7 @@ impl Records {
     async fn widen(&self, link: &Link) -> Result<()> {
         const THERE: &str = "SELECT EXISTS (SELECT FROM pg_attribute
             WHERE attrelid = '~.statement'::regclass AND attname = 'keep_alive_us' AND NOT attisdropped)";
-        // The check comes first: adding the column waits for all writers of the table.
+        // The check comes first, because adding the column waits for all writers of the table.
         if !one::<bool>(&self.query(link, THERE, &[]).await?, 0)? {
             let add = "ALTER TABLE ~.statement ADD COLUMN IF NOT EXISTS keep_alive_us bigint";
             self.execute(link, add, &[]).await?;
@@ -159,8 +160,8 @@ impl Records {
         Ok(())
     }
 
-    /// Creates the functions that translated SQL calls, unless the same version exists. The comment of the
-    /// schema holds the version.
+    /// Creates the functions that translated SQL calls, unless this version of them exists. The comment on
+    /// the schema contains the version.
     async fn create_functions(&self, link: &Link) -> Result<()> {
         let digest = Sha256::digest(dialect::LIBRARY);
         let print: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -176,8 +177,8 @@ impl Records {
         Ok(())
     }
 
-    /// Records a new statement, unless its token stands for another one. One request, so it happens as a
-    /// whole or not at all.
+    /// Records a new statement, unless its token belongs to another one. A single request does both, so it
+    /// either happens as a whole or not at all.
     pub(super) async fn admit(&self, link: &Link, record: &Record) -> Result<Admission> {
         const INSERT: &str = "
             WITH token AS (
@@ -227,7 +228,8 @@ impl Records {
     /// Claims a statement for this connection, until the connection is reset or closed.
     pub(super) async fn claim(&self, link: &Link, id: &StatementId, now: Timestamp) -> Result<Ownership> {
         // The lock keeps a second process from starting the same statement. A statement cannot take effect
-        // twice because its end is written only where there is none, in the transaction of its effect.
+        // twice, because its end is written in the transaction of its effect, and only if there is no end
+        // yet.
         const CLAIM: &str = "
             UPDATE ~.statement SET status = 'STARTED', attempts = attempts + 1, pid = pg_backend_pid(), updated_at = $2
             WHERE id = $1 AND ended_at IS NULL
@@ -251,21 +253,21 @@ impl Records {
         })
     }
 
-    /// Returns `true` if the process with the session lives: its connection holds the lock. The lock is
+    /// Returns `true` if the process with the session is alive: its connection holds the lock, which is
     /// released when the connection is reset.
     pub(super) async fn session_lives(&self, link: &Link, id: &SessionId) -> Result<bool> {
         let sql = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
         Ok(!one::<bool>(&self.query(link, sql, &[(&id.as_str(), Type::TEXT)]).await?, 0)?)
     }
 
-    /// Records that a part is about to run outside of a transaction. Returns `false` if the statement ended
-    /// or this was recorded before.
+    /// Records that a part is about to run outside a transaction. Returns `false` if the statement has ended
+    /// or this was already recorded.
     pub(super) async fn leave_transaction(&self, link: &Link, id: &StatementId, part: usize) -> Result<bool> {
         let sql = "UPDATE ~.statement SET outside = $2 WHERE id = $1 AND ended_at IS NULL AND outside IS DISTINCT FROM $2";
         Ok(self.execute(link, sql, &[(&id.as_str(), Type::TEXT), (&(part as i32), Type::INT4)]).await? == 1)
     }
 
-    /// Writes the end of a part and its result. Fails if the end was written before.
+    /// Writes the end of a part and its result. Fails if the end is already written.
     pub(super) async fn end_part(
         &self,
         link: &Link,
@@ -311,8 +313,8 @@ impl Records {
         Ok(())
     }
 
-    /// Writes the end of a statement. Returns `false` if it had ended before; the effects of this transaction
-    /// must then be rolled back.
+    /// Writes the end of a statement. Returns `false` if it had already ended; this transaction must then be
+    /// rolled back.
     pub(super) async fn end(
         &self,
         link: &Link,
@@ -339,8 +341,8 @@ impl Records {
         Ok(ended == 1)
     }
 
-    /// Records a cancel request and asks the running connection to stop. Returns `false` if the statement has
-    /// ended.
+    /// Records a cancel request and signals the connection that runs the statement. Returns `false` if the
+    /// statement has ended.
     pub(super) async fn cancel(&self, link: &Link, id: &StatementId) -> Result<bool> {
         const CANCEL: &str = "
             WITH asked AS (UPDATE ~.statement SET cancel_requested = true WHERE id = $1 AND ended_at IS NULL RETURNING number)
@@ -395,7 +397,8 @@ impl Records {
     }
 
     /// Returns a page of records, newest first, each with its number and without its parts. The statuses
-    /// before the end are not told apart: the process that runs a statement has the exact one.
+    /// before the end are not distinguished, because only the process that runs a statement knows the exact
+    /// one.
     pub(super) async fn list(
         &self,
         link: &Link,
@@ -439,7 +442,7 @@ impl Records {
     }
 
     /// Returns the sessions of the last 24 hours, derived from their statements. A session without a
-    /// connection is closed: it ended with its last statement, or later.
+    /// connection is closed; it was closed when its last statement ended, or later.
     pub(super) async fn sessions(&self, link: &Link, now: Timestamp) -> Result<Vec<Session>> {
         const SESSIONS: &str = "
             SELECT session_id, min(created_at), max(updated_at),
@@ -462,7 +465,7 @@ impl Records {
         rows.iter().map(part).collect()
     }
 
-    /// Returns one page of a result: columns, rows, the total number of rows, and whether another page
+    /// Returns one page of a result: columns, rows, the total number of rows, and `true` if another page
     /// follows. A page that does not exist has no rows.
     pub(super) async fn page(
         &self,
@@ -539,12 +542,12 @@ CREATE TABLE ~.result_page (
 CREATE TABLE ~.client_token (token text PRIMARY KEY, statement_id text NOT NULL, expires_at timestamptz NOT NULL);
 COMMIT";
 
-/// Serves listings by the prefix of a name.
+/// Supports listings by the prefix of a name.
 const NAME_INDEX: &str = "CREATE INDEX IF NOT EXISTS statement_name ON ~.statement (name text_pattern_ops)";
 
 /// Drops the functions of another version: PostgreSQL cannot replace a function with other parameter names,
-/// nor a view with other columns. Objects that a user's view needs are kept, and replaced if possible. Views
-/// are dropped first, then aggregates, which depend on functions.
+/// nor a view with other columns. Objects on which a user's view depends are kept, and replaced if possible.
+/// Views are dropped first, then aggregates, which depend on functions.
 const DROP_FUNCTIONS: &str = "
 DO $drop$
 DECLARE old record;
@@ -676,7 +679,7 @@ fn from_micros(micros: i64) -> std::time::Duration {
     std::time::Duration::from_micros(micros.unsigned_abs())
 }
 
-/// Returns serde's name of a plain enum variant.
+/// Returns serde's name of an enum variant without fields.
 fn word<T: Serialize>(value: T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

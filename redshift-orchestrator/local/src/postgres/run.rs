@@ -1,5 +1,5 @@
-//! Runs statements on a connection: in a transaction that also holds the end, or, where SQL does not allow
-//! that, outside of one.
+//! Runs statements on a connection: in a transaction that also records the end, or outside a transaction
+//! where the SQL does not allow one.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::{
 };
 use redshift_orchestrator::{ExecutionMode, Result, Status, sql::outside_transaction};
 
-/// Maximum number of attempts of a statement whose runs are interrupted by the death of the process or the
-/// database. A statement that causes the death must not do so forever.
+/// Maximum number of attempts at a statement whose runs are interrupted by the death of the process or the
+/// database. Without a maximum, a statement that causes the death would do so forever.
 const MAX_ATTEMPTS: i32 = 5;
 
 /// Outcome of one run of SQL.
@@ -35,7 +35,7 @@ pub(super) enum SqlEnd {
 pub(super) enum Failure {
     /// The server returned an error.
     Server(Box<DbError>),
-    /// This executor refused the SQL with this text.
+    /// This executor refused the SQL, with this text.
     Refused(String),
     /// The connection broke; the effects are unknown.
     Lost,
@@ -46,9 +46,9 @@ pub(super) enum Attempt {
     Ended(Ending),
     /// Another process runs the statement.
     Elsewhere,
-    /// Another process ended the statement: read the record again.
+    /// Another process ended the statement, so the record must be read again.
     Again,
-    /// The server closed the connection with an error. This ending must be written on another connection.
+    /// The server closed the connection with an error. This ending must be written on a different connection.
     Broken(Ending),
 }
 
@@ -66,8 +66,8 @@ impl Postgres {
             if let Ok(link) = lease.link() {
                 self.keep_notices(job, link.take_notices());
             }
-            // Each statement has a session of its own, as in the service: nothing of it is left for the next
-            // one, locks included. A connection with a pending cancel request may receive it late, so it is
+            // Each statement has its own session, as in the service, and leaves nothing for the next one,
+            // including locks. A connection with a pending cancel request may receive it late, so it is
             // discarded.
             let keep = attempt.as_ref().is_ok_and(|attempt| !matches!(attempt, Attempt::Broken(_)))
                 && (self.pool.is_single() || !job.is_cancelled());
@@ -111,7 +111,7 @@ impl Postgres {
         if let (Some(session), None) = (session, &held)
             && self.records.session_lives(link, session).await?
         {
-            // Another process has the session and runs its statements.
+            // Another process keeps the session and runs its statements.
             return Ok(match self.records.load(link, job.id).await? {
                 Some(record) if record.status.is_terminal() => Attempt::Ended(record.into()),
                 _ => Attempt::Elsewhere,
@@ -177,7 +177,8 @@ impl Postgres {
         self.run_on(link, job, parts).await
     }
 
-    /// Runs the statement on a connection without a transaction, each part in a transaction with its end.
+    /// Runs the statement on a connection without a transaction. Each part runs in one transaction with its
+    /// end.
     pub(super) async fn run_on(&self, link: &Link, job: &Job<'_>, parts: Vec<Part>) -> Result<Attempt> {
         match job.statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => self.one_by_one(link, job, parts).await,
@@ -185,11 +186,11 @@ impl Postgres {
         }
     }
 
-    /// Runs all SQL texts in one transaction, together with their end.
+    /// Runs all SQL texts in one transaction, which also records their end.
     async fn all_or_nothing(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
         let is_batch = job.statement.execution_mode().is_some();
-        // In a batch that is one transaction, handlers of procedures do not commit.
+        // In a batch that is one transaction, the exception handlers of procedures must not commit.
         let head = if is_batch { "BEGIN; SET LOCAL redshift.handled = 1" } else { "BEGIN" };
         link.batch_execute(head).await.map_err(errors::records)?;
         let mut results = Vec::new();
@@ -206,8 +207,8 @@ impl Postgres {
                 }
                 SqlEnd::Failed(failure) => {
                     if link.batch_execute("ROLLBACK").await.is_err() {
-                        // Closing the connection rolls back too. `EXCEPTION` blocks leave the embedded engine
-                        // in this state.
+                        // Closing the connection also rolls back. `EXCEPTION` blocks leave the embedded
+                        // engine in this state.
                         let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
                         return Ok(Attempt::Broken(ending));
                     }
@@ -230,8 +231,8 @@ impl Postgres {
         match sealed.await {
             Ok(()) => Ok(Attempt::Ended(ending)),
             Err(error) => {
-                // A deferred constraint, or a transaction that the statement made read-only or gave to
-                // another role: the statement fails.
+                // The cause is a deferred constraint, or the statement made the transaction read-only or gave
+                // it to another role. The statement fails.
                 let failure = errors::refusal(error)?;
                 link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
                 let last = job.statement.sqls().len() - 1;
@@ -241,7 +242,7 @@ impl Postgres {
         }
     }
 
-    /// Runs each SQL text in a transaction of its own, together with its end. Parts that an earlier process
+    /// Runs each SQL text in its own transaction, which also records its end. Parts that an earlier process
     /// ended are not run again.
     async fn one_by_one(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
@@ -294,7 +295,7 @@ impl Postgres {
         self.end(link, job, Ending::of_parts(parts, true, Some(begin.elapsed()))).await
     }
 
-    /// Commits a part with its end. An error of the server makes the part fail.
+    /// Records the end of a part and commits. If the server returns an error, the part fails.
     async fn seal_part(
         &self,
         link: &Link,
@@ -315,8 +316,8 @@ impl Postgres {
         Ok(failed)
     }
 
-    /// Runs a statement that commits on its own, or forbids a transaction. Its end is recorded after it, so
-    /// an interruption in between is reported.
+    /// Runs a statement that commits by itself or cannot run in a transaction. Its end is recorded
+    /// afterwards, so an interruption in between is reported.
     async fn outside(
         &self,
         link: &Link,
@@ -385,9 +386,9 @@ impl Postgres {
         Ok(Attempt::Ended(ending))
     }
 
-    /// Runs one SQL text. Requests that the server stops once the statement is cancelled.
+    /// Runs one SQL text. Once the statement is cancelled, sends cancel requests to the server.
     pub(super) async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> SqlEnd {
-        // In a session the transaction may be the caller's, except in a batch that is one transaction.
+        // In a session, the transaction may be the caller's, except in a batch that is one transaction.
         let is_transaction = job.statement.execution_mode() == Some(ExecutionMode::Transaction);
         if (job.statement.session().is_none() || is_transaction)
             && let Some(word) = transaction_control(sql)
@@ -491,7 +492,7 @@ impl From<tokio_postgres::Error> for Failure {
         match error.as_db_error() {
             Some(refusal) => Self::Server(Box::new(refusal.clone())),
             None if error.is_closed() => Self::Lost,
-            // A value that cannot be sent or read is an error of the statement; anything else means a lost
+            // A value that cannot be sent or read is an error of the statement; any other error means a lost
             // connection.
             None => match std::error::Error::source(&error) {
                 Some(source) if source.downcast_ref::<std::io::Error>().is_none() => {

@@ -1,8 +1,8 @@
-//! Classification of SQL by its first words.
+//! Classifies SQL by its first words.
 
 use redshift_orchestrator::sql::{Token, tokens};
 
-/// Returns the word with which a text would begin or end its transaction.
+/// Returns the first word of a text if it begins or ends a transaction.
 pub(super) fn transaction_control(sql: &str) -> Option<String> {
     let mut words = words(sql);
     let first = words.next()?;
@@ -11,7 +11,7 @@ pub(super) fn transaction_control(sql: &str) -> Option<String> {
     (control.contains(&first.as_str()) || prepares).then_some(first)
 }
 
-/// Returns `true` if a text commits its transaction.
+/// Returns `true` if a text commits its own transaction.
 pub(super) fn commits(sql: &str) -> bool {
     let mut words = words(sql);
     let ends = words.next().is_some_and(|first| first == "COMMIT" || first == "END");

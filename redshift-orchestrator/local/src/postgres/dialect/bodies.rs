@@ -1,4 +1,4 @@
-//! Bodies of procedures: exception handlers, and SQL that a procedure puts together and executes.
+//! Bodies of procedures: exception handlers, and SQL that a procedure assembles and executes.
 
 use std::{borrow::Cow, collections::BTreeSet, ops::Range};
 
@@ -13,13 +13,13 @@ use redshift_orchestrator::sql::{Token, tokens};
 /// Transaction behaviour of a routine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transactions {
-    /// The routine ends no transaction: a function, or a procedure with `NONATOMIC`. Its handlers end an
+    /// The routine ends no transaction: a function, or a procedure with `NONATOMIC`. Its handlers catch an
     /// exception as PostgreSQL's do.
     None,
     /// A handler rethrows the exception, and everything is rolled back. PostgreSQL does not let these
     /// procedures end a transaction.
     Thrown,
-    /// A handler has a transaction of its own, which is committed; then the exception is rethrown.
+    /// A handler has its own transaction, which is committed before the exception is rethrown.
     Own,
 }
 
@@ -79,7 +79,7 @@ fn is(body: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
     word(body, at).is_some_and(|word| words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Returns `true` if the tokens before a position end a statement.
+/// Returns `true` if the tokens before a position end a statement, so that another one begins there.
 fn begins(body: Reader<'_, '_>, at: usize) -> bool {
     let before = body.last(0..at);
     body.begins(before, Context::Body) || before == Some(Token::Symbol(">"))
@@ -92,7 +92,7 @@ struct Frame {
     handler: Option<(usize, usize)>,
 }
 
-/// Statements that need a transaction. Messages of a handler need none.
+/// Statements that need a transaction. A handler that only raises messages needs none.
 const SQL: [&str; 14] = [
     "INSERT", "UPDATE", "DELETE", "MERGE", "CALL", "EXECUTE", "CREATE", "DROP", "ALTER", "TRUNCATE",
     "SELECT", "PERFORM", "COPY", "WITH",
@@ -101,8 +101,8 @@ const SQL: [&str; 14] = [
 /// The edits of the handlers of a procedure with a transaction.
 ///
 /// On Redshift, everything is rolled back before a handler runs, the work of the handler is committed, and
-/// the exception is rethrown. PostgreSQL rolls back the block and ends the exception. The procedure can do
-/// the rest itself, unless an enclosing block catches exceptions.
+/// the exception is rethrown. PostgreSQL only rolls back the block and catches the exception. The translated
+/// procedure does the rest itself, unless an enclosing block catches exceptions.
 fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
     let (mut edits, mut frames, library) = (Vec::new(), Vec::<Frame>::new(), body.library);
     let mut at = 0;
@@ -188,7 +188,8 @@ fn executed(body: Reader<'_, '_>) -> Result<Vec<Edit>, String> {
     Ok(edits)
 }
 
-/// Returns how the SQL of a text ends: more SQL may be appended to the variable that it is assigned to.
+/// Returns the way in which a piece of SQL ends: it is open if more SQL may be appended to the variable to
+/// which it is assigned.
 fn end_of_piece(body: Reader<'_, '_>, text: &Range<usize>, texts: &[Range<usize>]) -> End {
     let target = (0..text.start).rev().find_map(|at| begins(body, at).then(|| word(body, at)).flatten());
     let Some(target) = target else { return End::Closed };
@@ -228,8 +229,8 @@ fn end_of(body: Reader<'_, '_>, at: usize, words: &[&str]) -> usize {
         .unwrap_or(body.tokens.len())
 }
 
-/// Returns the expression assigned to the variable before this position: `:= …`, `= …`, or after the type of
-/// its declaration.
+/// Returns the expression assigned to a variable, which ends before this position: after `:=` or `=`, or
+/// after the type in its declaration.
 fn assigned(body: Reader<'_, '_>, at: usize) -> Option<Range<usize>> {
     let stop = end_of(body, at, &[]);
     let first = body.next(at, stop)?;

@@ -1,4 +1,4 @@
-//! Function calls, and other words within a statement.
+//! Function calls, and other words inside a statement.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -69,7 +69,7 @@ pub(super) fn is_known(name: &str) -> bool {
     REWRITTEN.iter().chain(&LIBRARY).any(|one| name.eq_ignore_ascii_case(one))
 }
 
-/// Returns `true` if PostgreSQL has no function of this name, or one with another meaning.
+/// Returns `true` if PostgreSQL has no function with this name, or has one with a different meaning.
 #[cfg(test)]
 pub(super) fn is_redshifts_alone(name: &str) -> bool {
     let same = [
@@ -110,11 +110,11 @@ pub(super) fn column_name(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Words after which a name and a bracket are not a call.
+/// Words after which a name before a bracket is not a call.
 const NO_CALL: [&str; 10] =
     ["FUNCTION", "PROCEDURE", "AGGREGATE", "TABLE", "INTO", "CALL", "VIEW", "REFERENCES", "EXISTS", "INDEX"];
 
-/// Translates the word at the beginning of a part. Returns `None` if it is kept.
+/// Translates the word at the beginning of a part. Returns `None` if the word does not change.
 pub(super) fn translate<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -187,7 +187,7 @@ struct FunctionCall<'a, 'l, 'n> {
 }
 
 impl<'a> FunctionCall<'a, '_, '_> {
-    /// Returns the call in PostgreSQL's form, or `None` if it is kept.
+    /// Returns the call in PostgreSQL's form, or `None` if it does not change.
     fn translate(&self, word: &str) -> Result<Option<String>, String> {
         let pieces = self.reader.split(self.list.clone());
         let library = self.reader.library;
@@ -413,7 +413,7 @@ pub(super) fn is_set_operator(token: Token<'_>) -> bool {
     matches!(token, Token::Word(word) if operators.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Returns the end of the query that begins before `at`.
+/// Returns the end of the query that contains the position `at`.
 pub(super) fn end_of_query(reader: Reader<'_, '_>, at: usize, end: usize) -> usize {
     let mut depth = 0;
     for at in at..end {

@@ -163,7 +163,7 @@ BEGIN
     RETURN sign * value;
 END $$;
 
--- Replaces every match from a position on; `$1` is the match of the first brackets.
+-- Replaces every match from a position onwards. `$1` is the match of the first group.
 CREATE OR REPLACE FUNCTION ~.regexp_replace(source text, pattern text, replacement text DEFAULT '', start int DEFAULT 1, parameters text DEFAULT 'c')
 RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT left(source, greatest(start, 1) - 1) || pg_catalog.regexp_replace(substr(source, greatest(start, 1)), pattern,
@@ -261,7 +261,7 @@ CREATE OR REPLACE FUNCTION ~.extract_part(part text, at interval) RETURNS intege
     SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
 $$;
 
--- If the last argument is true, invalid JSON gives NULL.
+-- If the last argument is true, invalid JSON yields NULL.
 CREATE OR REPLACE FUNCTION ~.json_or_null(document text, null_if_invalid boolean) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
     RETURN nullif(document, '')::json;
 EXCEPTION WHEN invalid_text_representation THEN
@@ -298,12 +298,14 @@ CREATE OR REPLACE FUNCTION ~.from_varbyte(value bytea, format text) RETURNS text
 $$;
 CREATE OR REPLACE FUNCTION ~.from_hex(value text) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT decode(value, 'hex') $$;
 
--- The number of enclosing blocks that catch exceptions, after a change. Blocks that were rolled back are not counted.
+-- The number of enclosing blocks that catch exceptions, after this change. Blocks that were rolled back do
+-- not count.
 CREATE OR REPLACE FUNCTION ~.handled(change int) RETURNS int LANGUAGE sql VOLATILE AS $$
     SELECT set_config('redshift.handled', (coalesce(nullif(current_setting('redshift.handled', true), '')::int, 0) + change)::text, true)::int
 $$;
 
--- Errors of the checks of columns. Volatile, because the planner evaluates immutable functions of constants.
+-- Errors raised by the checks of columns. They are volatile, because the planner evaluates immutable
+-- functions of constants in advance.
 CREATE OR REPLACE FUNCTION ~.too_long(size int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN
     RAISE EXCEPTION 'value too long for type character varying(%)', size USING ERRCODE = 'string_data_right_truncation';
 END $$;

@@ -1,5 +1,5 @@
-//! Translates Redshift's SQL to PostgreSQL's, as far as the words alone allow. `docs/postgres.md` lists the
-//! translations.
+//! Translates Redshift's SQL to PostgreSQL's, as far as that is possible without knowing the tables.
+//! `docs/postgres.md` lists the translations.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -17,10 +17,10 @@ mod windows;
 
 pub(super) use refusal::of_missing as refusal_of_missing;
 
-/// Functions that Redshift has and PostgreSQL lacks. `~` stands for their schema.
+/// Functions of Redshift that PostgreSQL lacks. `~` is a placeholder for their schema.
 pub(super) const LIBRARY: &str = include_str!("library.sql");
 
-/// Translates SQL to PostgreSQL's dialect. SQL without differences is returned as it is. `library`: the
+/// Translates SQL to PostgreSQL's dialect. SQL without differences is returned unchanged. `library`: the
 /// quoted schema of [`LIBRARY`].
 ///
 /// # Errors
@@ -38,7 +38,7 @@ fn translate_piece<'a>(sql: &'a str, library: &str, end: End) -> Result<Cow<'a, 
     Ok(if text == sql { Cow::Borrowed(sql) } else { Cow::Owned(text) })
 }
 
-/// Context of a piece of SQL.
+/// Context in which a piece of SQL is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Context {
     /// Whole statements.
@@ -47,7 +47,7 @@ enum Context {
     Body,
     /// A part of a statement.
     Expression,
-    /// A type and what may follow it.
+    /// A type and the text after it.
     Type,
 }
 
@@ -148,7 +148,8 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// `#name` as the name of a table. The operator `#` has an operand before it.
+    /// Translates `#name`, the name of a temporary table. The operator `#` differs: it has an operand before
+    /// it.
     fn work_table(self, at: usize, before: Option<Token<'a>>) -> Option<Piece<'a>> {
         let Some(Token::Word(name)) = self.tokens.get(at + 1) else { return None };
         let is_table = match before {
@@ -161,7 +162,7 @@ impl<'a> Reader<'a, '_> {
         if !is_table || !(first.is_alphabetic() || first == '_') {
             return None;
         }
-        // A query that creates the table, unlike an insert.
+        // After `INTO`, a query creates the table; an insert or a merge only uses it.
         let mut words = self.tokens[..at].iter().rev().filter(|token| !matches!(token, Token::Blank(_)));
         let is = |token: Option<&Token<'_>>, expected: &str| matches!(token, Some(Token::Word(word)) if word.eq_ignore_ascii_case(expected));
         let makes = is(words.next(), "INTO") && {
@@ -249,7 +250,7 @@ impl<'a> Reader<'a, '_> {
         pieces
     }
 
-    /// Translates an expression, without the surrounding blanks. A comment keeps its line end.
+    /// Translates an expression, without the surrounding white space. A comment keeps its line end.
     fn expression(self, part: Range<usize>) -> Result<String, String> {
         let text = self.text(part, Context::Expression)?;
         let text = text.trim();

@@ -1,4 +1,4 @@
-//! Names that Redshift does not require or generates itself, and names that look like calls.
+//! Inserts names that Redshift does not require or generates itself, and quotes names that look like calls.
 //!
 //! ```sql
 //! SELECT LEN(a) FROM (SELECT 'x' AS a)               -- as written
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! * PostgreSQL 15 requires an alias of a subquery in `FROM`. Redshift and PostgreSQL 16 do not.
-//! * PostgreSQL names a column after the function that it runs. The translation runs another function than
-//!   the one written.
+//! * PostgreSQL names a column after the function that it runs, which in the translation is not the function
+//!   that was written.
 //! * The name of a common table expression, or an alias with a column list, looks like a call.
 //!
 //! The names are inserted before the translation, so that the rest of the dialect reads complete SQL.
@@ -119,7 +119,7 @@ const BEHIND_ITEMS: [&str; 18] = [
 pub(super) struct Insertion {
     /// The position of the insertion.
     at: usize,
-    /// Replaces the token at the position. Otherwise the name is an alias, preceded by `AS`.
+    /// `true` if the name replaces the token at the position. Otherwise it is an alias, preceded by `AS`.
     replaces: bool,
     /// The quoted name.
     text: String,
@@ -135,12 +135,12 @@ pub(super) fn closes(text: &str) -> bool {
     })
 }
 
-/// How a text ends.
+/// Way in which a piece of SQL ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The SQL ends with the text.
+    /// The SQL ends with this piece.
     Closed,
-    /// More SQL may follow: the text is a piece of assembled SQL.
+    /// More SQL may be appended to this piece.
     Open,
 }
 
@@ -186,11 +186,11 @@ struct Tables<'a, 'l> {
     names: Vec<Insertion>,
     /// The open brackets, innermost last. The first stands for the text itself.
     levels: Vec<Level>,
-    /// The next token begins a table.
+    /// `true` if the next token begins a table.
     expects: bool,
-    /// The next token may be an alias.
+    /// `true` if the next token may be an alias.
     may_alias: bool,
-    /// The next token is an alias.
+    /// `true` if the next token is an alias.
     alias: bool,
     before: Option<Token<'a>>,
 }
@@ -198,15 +198,15 @@ struct Tables<'a, 'l> {
 /// The text between two brackets.
 #[derive(Clone, Copy, Default)]
 struct Level {
-    /// A query or a statement, rather than a list of expressions.
+    /// `true` for a query or a statement, `false` for a list of expressions.
     is_query: bool,
-    /// A subquery that is a table of the enclosing query.
+    /// `true` for a subquery that is a table of the enclosing query.
     is_derived: bool,
-    /// A table of the enclosing query: a subquery, the arguments of a function, or joined tables.
+    /// `true` for a table of the enclosing query: a subquery, the arguments of a function, or joined tables.
     is_table: bool,
-    /// The position is among the tables of `FROM`.
+    /// `true` if the position is among the tables of `FROM`.
     tables: bool,
-    /// The statement may name tables behind `USING`.
+    /// `true` if the statement may have tables after `USING`.
     has_using: bool,
     /// The number of open `CASE`s.
     cases: usize,
@@ -388,13 +388,13 @@ fn begins_query(reader: Reader<'_, '_>, open: usize) -> bool {
             begins_query(reader, first)
                 && reader.list(first, end).is_some_and(|(_, behind)| ends_query(behind))
         }
-        // A single name in brackets is not a table, so the name stands for a query.
+        // A single name in brackets is not a table, so the name is a placeholder for a query.
         Token::Word(word) if word.starts_with(bodies::MARK) => ends_query(first + 1),
         token => is(token, &["SELECT", "WITH", "VALUES"]),
     }
 }
 
-/// Returns the aliases of items whose columns PostgreSQL would name after another function.
+/// Returns aliases for the items whose columns PostgreSQL would name after another function.
 fn columns(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     let length = reader.tokens.len();
     let mut names = Vec::new();
@@ -432,7 +432,7 @@ fn end_of_items(reader: Reader<'_, '_>, begin: usize) -> usize {
             Token::Symbol(")" | "]") if depth == 0 => return at,
             Token::Symbol(")" | "]") => depth -= 1,
             Token::Semicolon => return at,
-            // Not those of `IS DISTINCT FROM` and `WITHIN GROUP`.
+            // Except in `IS DISTINCT FROM` and `WITHIN GROUP`.
             _ if depth == 0
                 && is(token, &BEHIND_ITEMS)
                 && !before.is_some_and(|before| is(before, &["DISTINCT", "WITHIN"])) =>
@@ -446,7 +446,7 @@ fn end_of_items(reader: Reader<'_, '_>, begin: usize) -> usize {
     reader.tokens.len()
 }
 
-/// Returns a part without the surrounding blanks.
+/// Returns a part without the surrounding white space.
 pub(super) fn trimmed(reader: Reader<'_, '_>, part: Range<usize>) -> Range<usize> {
     let begin = reader.next(part.start, part.end).unwrap_or(part.end);
     let is_blank = |at: &usize| matches!(reader.tokens[*at], Token::Blank(_));
@@ -454,7 +454,7 @@ pub(super) fn trimmed(reader: Reader<'_, '_>, part: Range<usize>) -> Range<usize
 }
 
 /// Returns the name that Redshift gives the column of an item without an alias, if PostgreSQL names the
-/// translation differently.
+/// column of the translation differently.
 ///
 /// Redshift follows PostgreSQL's rule: a call is named after its function, a cast after its operand, a `CASE`
 /// after its `ELSE`.

@@ -21,7 +21,7 @@ use redshift_orchestrator::sql::{Token, split, tokens};
 
 const LIBRARY: &str = "\"lib\"";
 
-/// Statements, by their first word, that the server accepts and `sqlparser` does not.
+/// First words of statements that the server accepts and `sqlparser` does not, each with the reason.
 const NOT_READ: [(&str, &str); 1] =
     [("DO", "it has no DO, which ALTER TABLE becomes where it changes the size of a column, or nothing")];
 
@@ -96,7 +96,7 @@ fn judge(sql: &str) -> Result<Found, String> {
 }
 
 /// Removes syntax that PostgreSQL accepts and `sqlparser` does not: `(value).*`, all columns of a row, which
-/// `QUALIFY` becomes; and the options of `LIKE` in brackets.
+/// the translation of `QUALIFY` produces; and the options of `LIKE` in the column list of `CREATE TABLE`.
 fn readable(sql: &str) -> String {
     let sql = sql.replace(" INCLUDING CONSTRAINTS)", ")");
     let mut pieces = sql.split("(\"~q\".\"~");
@@ -148,7 +148,7 @@ fn statements(script: &str) -> Vec<String> {
     statements
 }
 
-/// A file or directory of this package, or of the nearest directory around it.
+/// Finds a file or directory in this package, or in the nearest parent directory that contains it.
 fn nearest(path: &str) -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.ancestors().map(|directory| directory.join(path)).find(|path| path.exists()).expect(path)

@@ -21,10 +21,11 @@ use redshift_orchestrator::sql::Token;
 const TAIL: [&str; 6] = ["ORDER", "LIMIT", "OFFSET", "FETCH", "WITH", "INTO"];
 /// Words that end the tables.
 const CLAUSES: [&str; 4] = ["WHERE", "GROUP", "HAVING", "QUALIFY"];
-/// Words that a join begins with.
+/// Words with which a join begins.
 const JOINS: [&str; 7] = ["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"];
 
-/// Translates a query with `QUALIFY`. Returns `None` if there is none, or if the query cannot be taken apart.
+/// Translates a query with `QUALIFY`. Returns `None` if there is no `QUALIFY`, or if the parts of the query
+/// are not recognised.
 pub(super) fn translate<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -56,7 +57,7 @@ pub(super) fn translate<'a>(
         outside(reader, range).find(|at| is_word(reader, *at, &TAIL)).unwrap_or(end)
     };
     let condition = trimmed(reader, qualify + 1..end_of(qualify + 1..stop));
-    // After a set operator, the rest belongs to the whole set.
+    // After a set operator, the remaining clauses belong to the whole set.
     let in_set = matches!(before, Some(token) if functions::is_set_operator(token));
     let mut rest = condition.end..if in_set { condition.end } else { stop };
     let keys =
@@ -196,8 +197,8 @@ fn is_word(reader: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
     matches!(reader.tokens[at], Token::Word(word) if words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Returns the tables that an item with `*` stands for: `None` for any other item, `Some(None)` if they are
-/// unknown.
+/// Returns the tables whose columns an item with `*` selects. Returns `None` for an item without `*`, and
+/// `Some(None)` if the tables are unknown.
 fn rows(reader: Reader<'_, '_>, item: &Range<usize>, tables: Range<usize>) -> Option<Option<Vec<String>>> {
     if reader.last(item.clone()) != Some(Token::Symbol("*")) {
         return None;
@@ -214,7 +215,8 @@ fn rows(reader: Reader<'_, '_>, item: &Range<usize>, tables: Range<usize>) -> Op
     }
 }
 
-/// Returns the names of a query's tables, or `None` if joined columns merge or a source is not a table.
+/// Returns the names of a query's tables. Returns `None` if a join merges columns, or if a source is not a
+/// table.
 fn sources(reader: Reader<'_, '_>, part: Range<usize>) -> Option<Vec<String>> {
     let end = outside(reader, part.clone()).find(|at| is_word(reader, *at, &CLAUSES)).unwrap_or(part.end);
     let (mut names, mut at) = (Vec::new(), part.start);
@@ -330,8 +332,8 @@ fn of_call(reader: Reader<'_, '_>, solid: &[usize]) -> Option<String> {
     })
 }
 
-/// Replaces the aliases of window functions in a condition by the functions: PostgreSQL does not know aliases
-/// there.
+/// Replaces the aliases of window functions in a condition by the functions themselves, because PostgreSQL
+/// does not allow aliases there.
 fn in_place_of_names(
     reader: Reader<'_, '_>,
     condition: Range<usize>,
@@ -364,7 +366,7 @@ fn in_place_of_names(
     Reader { tokens: &tokens, library: reader.library }.expression(0..tokens.len())
 }
 
-/// Splits a sort key into the expression and `DESC NULLS LAST` and the like.
+/// Splits a sort key into its expression and its direction, such as `DESC NULLS LAST`.
 fn key_and_direction(reader: Reader<'_, '_>, key: Range<usize>) -> (Range<usize>, Range<usize>) {
     let directions = ["ASC", "DESC", "NULLS"];
     let begin = outside(reader, key.clone()).find(|at| is_word(reader, *at, &directions)).unwrap_or(key.end);

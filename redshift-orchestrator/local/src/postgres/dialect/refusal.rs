@@ -1,4 +1,4 @@
-//! Refusals, each with a way out: features of Redshift that PostgreSQL lacks, and SQL that only PostgreSQL
+//! Refusals, each with a remedy: features of Redshift that PostgreSQL lacks, and SQL that only PostgreSQL
 //! accepts.
 
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::{
 };
 use redshift_orchestrator::sql::Token;
 
-/// First words of a statement; the refused feature; the way out.
+/// The first words of a statement, the refused feature, and the remedy.
 #[rustfmt::skip]
 const STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["UNLOAD"], "UNLOAD", "SELECT the rows and fetch them, as CSV if they are many"),
@@ -50,7 +50,7 @@ const STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["ANALYSE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
 ];
 
-/// First words of a statement that Redshift refuses; its name; the way out.
+/// The first words of a statement that Redshift refuses, its name, and the remedy.
 #[rustfmt::skip]
 const POSTGRES_STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["CREATE", "INDEX"], "CREATE INDEX", "declare a SORTKEY"),
@@ -95,7 +95,8 @@ fn of_postgres_statement(reader: Reader<'_, '_>, begin: usize, end: usize) -> Op
     branches(reader, behind, end)
 }
 
-/// Returns the refusal of a `MERGE` without exactly one `WHEN MATCHED THEN` and one `WHEN NOT MATCHED THEN`.
+/// Returns the refusal of a `MERGE`, unless it has exactly one `WHEN MATCHED THEN` and one `WHEN NOT MATCHED
+/// THEN`.
 fn branches(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> {
     let way_out =
         "write exactly one WHEN MATCHED THEN UPDATE or DELETE, and one WHEN NOT MATCHED THEN INSERT";
@@ -333,7 +334,7 @@ pub(super) fn of_word(
     Some(refused(feature, way_out))
 }
 
-/// Returns `true` if the token can be the end of a table. Before a column of the same name there is a comma,
+/// Returns `true` if the token can be the end of a table. Before a column named `qualify`, there is a comma,
 /// or a word such as SELECT.
 fn follows_a_table(before: Option<Token<'_>>) -> bool {
     match before {
@@ -361,7 +362,7 @@ pub(super) fn is_outer_join(reader: Reader<'_, '_>, part: Range<usize>, before: 
         && list.is_some_and(|(list, _)| list.len() == 1 && reader.tokens[list.start] == Token::Symbol("+"))
 }
 
-/// Returns `true` if an expression comes next. After a table named `qualify` comes anything else.
+/// Returns `true` if an expression comes next. A table named `qualify` is followed by something else.
 fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
     reader.next(at, end).is_some_and(|at| match reader.tokens[at] {
         token @ Token::Word(_) => !is(token, &AFTER_A_TABLE) && !is(token, &["AS", "TABLESAMPLE"]),
@@ -389,8 +390,8 @@ pub(super) fn refused(feature: &str, way_out: &str) -> String {
     format!("ERROR: {feature} is Amazon Redshift's, and PostgreSQL has nothing like it\n  Way out: {way_out}")
 }
 
-/// Returns the refusal of a function or system view that Redshift has and the server does not. It is used
-/// only after the server's error, because a server may have an object of that name.
+/// Returns the refusal of a function or system view that exists on Redshift and not on the server. It is used
+/// only after an error of the server, because a server may have an object with that name.
 pub(in crate::postgres) fn of_missing(name: &str) -> Option<String> {
     let name = name.to_ascii_uppercase();
     let views = ["STL_", "STV_", "SVL_", "SVV_", "SVCS_", "SYS_"];

@@ -9,7 +9,7 @@ use super::{
 };
 use redshift_orchestrator::sql::Token;
 
-/// Settings that PostgreSQL lacks. It accepts any name with a dot.
+/// Settings that PostgreSQL lacks. With a dot in its name, it accepts any setting.
 const SETTINGS: [&str; 20] = [
     "ANALYZE_THRESHOLD_PERCENT",
     "CAST_SUPER_NULL_ON_ERROR",
@@ -33,7 +33,8 @@ const SETTINGS: [&str; 20] = [
     "WLM_QUERY_SLOT_COUNT",
 ];
 
-/// Translates (a part of) the statement at the beginning of a part. Returns `None` if it is kept.
+/// Translates the statement at the beginning of a part, or its first words. Returns `None` if nothing
+/// changes.
 pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some((word, next)) = reader.word(begin, end) else { return Ok(None) };
@@ -87,8 +88,8 @@ fn quota(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     }
 }
 
-/// Returns a statement without the words found by `drop`, which returns the position after them. Returns
-/// `None` if there are none.
+/// Returns a statement without the words that `drop` finds; `drop` returns the position after them. Returns
+/// `None` if it finds none.
 fn without<'a>(
     reader: Reader<'a, '_>,
     begin: usize,
@@ -135,7 +136,7 @@ fn analyze<'a>(
     Ok(Some((Cow::Owned(format!("{verb}{}", behind_words(reader, at..options)?)), end)))
 }
 
-/// Translates the rest of a statement after omitted words.
+/// Translates the rest of a statement whose first words are omitted.
 fn behind_words(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, String> {
     let text = reader.text(part, Context::Expression)?;
     Ok(match text.trim() {
@@ -234,8 +235,8 @@ fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool)
         let (piece, next) = match reader.tokens[at] {
             Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
             _ if Some(at) == out => (Cow::Borrowed("INOUT"), at + 1),
-            // The first word is treated as a name or a mode. A lone type is kept, because none of Redshift's
-            // own types occurs alone.
+            // The first word is treated as a name or a mode. A type alone is left unchanged, because none of
+            // Redshift's own types occurs alone.
             Token::Word(_) => {
                 let first = reader.next(part.start, part.end) == Some(at);
                 tables::type_name(reader, at..part.end)?

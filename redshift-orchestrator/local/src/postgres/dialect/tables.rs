@@ -100,8 +100,8 @@ pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<O
     Ok(Some((Cow::Owned(text), at)))
 }
 
-/// Translates `ALTER TABLE`: the attributes that place rows are omitted, and a new size of a column counts
-/// bytes.
+/// Translates `ALTER TABLE`. Attributes that distribute or sort rows are omitted, and a new size of a column
+/// counts bytes.
 pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some(name) = reader.words(begin, end, &["ALTER", "TABLE"]) else { return Ok(None) };
@@ -160,13 +160,13 @@ fn resize(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Opt
 /// A statement without effect.
 pub(super) const NOTHING: &str = "DO 'BEGIN END'";
 
-/// Translates the definition of a column, without the attributes that place its values. `table`: the name of
-/// its table.
+/// Translates the definition of a column, without the attributes that distribute, sort or encode its values.
+/// `table`: the name of its table.
 fn column(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<String, String> {
     let Some(name) = reader.next(part.start, part.end) else { return Ok(raw(reader, part)) };
     if let Token::Word(word) = reader.tokens[name] {
         match word.to_ascii_uppercase().as_str() {
-            // Redshift has no CHECK constraints, so the only copied ones are those of sizes.
+            // Redshift has no CHECK constraints, so the only ones to copy are the checks of sizes.
             "LIKE" => {
                 return Ok(format!(
                     "{} INCLUDING CONSTRAINTS",
@@ -237,8 +237,8 @@ impl Character {
         format!("{}({})", if self.is_fixed { "CHAR" } else { "VARCHAR" }, self.size)
     }
 
-    /// Returns the constraint of a column: PostgreSQL counts characters. `CASE` guarantees the order of
-    /// evaluation and accepts NULL.
+    /// Returns the constraint of a column. It checks bytes, because PostgreSQL's own limit counts characters.
+    /// `CASE` guarantees the order of evaluation and accepts NULL.
     fn check(&self, column: &str, library: &str) -> String {
         let size = &self.size;
         let (wrong, error) = match self.is_fixed {
@@ -307,7 +307,8 @@ fn column_attribute<'a>(
             let generated = matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("AS"));
             let head = if generated { "IDENTITY" } else { "GENERATED ALWAYS AS IDENTITY" };
             match reader.list(next, end) {
-                // The documented syntax requires the arguments; clusters accept the word alone as (1, 1).
+                // The documented syntax requires the arguments. Clusters also accept the word alone, as (1,
+                // 1).
                 None => Some((Cow::Owned(format!("{head} ({})", identity(1, 1))), next)),
                 Some((list, end)) => {
                     let numbers = raw(reader, list);
@@ -334,7 +335,7 @@ fn identity(seed: i64, step: i64) -> String {
     options
 }
 
-/// Returns the position after a table attribute that places rows.
+/// Returns the position after a table attribute that distributes or sorts rows.
 fn table_attribute(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     let (word, next) = reader.word(at, end)?;
     let word_behind = |at: usize| reader.word(at, end).map(|(_, end)| end);

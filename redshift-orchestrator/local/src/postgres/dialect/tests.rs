@@ -8,7 +8,7 @@ fn refused(sql: &str) -> String {
     super::translate(sql, "lib").expect_err(sql)
 }
 
-/// Ignores differences in blanks.
+/// Ignores differences in white space.
 fn assert_translated(redshift: &str, postgres: &str) {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words(&translate(redshift)), words(postgres), "{redshift}");
@@ -365,7 +365,7 @@ fn a_handler_of_a_procedure_commits_and_throws_again() {
     let thrown = body.replace("END IF; END;", "END IF; RAISE; END;");
     assert_translated(&procedure("SECURITY DEFINER", body), &procedure("SECURITY DEFINER", &thrown));
     assert_translated(&procedure("NONATOMIC", body), &procedure("", body));
-    // Messages need no transaction.
+    // A message needs no transaction.
     let told = "BEGIN PERFORM 1; EXCEPTION WHEN OTHERS THEN RAISE INFO 'x'; END;";
     let begun = "BEGIN PERFORM lib.handled(1); PERFORM 1; PERFORM lib.handled(-1); EXCEPTION WHEN OTHERS THEN RAISE INFO 'x'; RAISE; END;";
     assert_translated(&procedure("", told), &procedure("", begun));

@@ -1,4 +1,4 @@
-//! Window functions that PostgreSQL lacks or cannot use with OVER, as aggregates.
+//! Window functions that PostgreSQL lacks or cannot use with OVER. They are translated to aggregates.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -12,7 +12,7 @@ pub(super) fn is_windowed(reader: Reader<'_, '_>, behind: usize, end: usize) -> 
     reader.words(behind, end, &["OVER"]).is_some()
 }
 
-/// `LISTAGG(…) WITHIN GROUP (ORDER BY …) OVER (…)`: the order becomes the window's, and the frame is the
+/// `LISTAGG(…) WITHIN GROUP (ORDER BY …) OVER (…)`: the order moves into the window, and the frame is the
 /// whole partition. `over`: the text after `OVER`.
 pub(super) fn list_agg<'a>(
     reader: Reader<'a, '_>,
