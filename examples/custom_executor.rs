@@ -4,9 +4,9 @@
 //! 20 scenarios passed; the audit has 32 entries
 //! ```
 //!
-//! `Audited` forwards all requests to another executor and records what was submitted. An executor for a
-//! service of your own implements the same six methods. The suite covers tokens, batches, sessions, cancels,
-//! results and listings.
+//! `Audited` forwards all requests to another executor and records what was submitted. An executor for your
+//! own service implements the same six methods. The suite covers tokens, batches, sessions, cancels, results
+//! and listings.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -21,7 +21,7 @@ use redshift_data_emulator::Emulator;
 use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
 use tokio::sync::oneshot;
 
-/// Runs a procedure and returns the number of rows that it loaded. The code under test.
+/// The code under test: runs a procedure and returns the number of rows that it loaded.
 async fn load(client: &Client, sql: &str) -> Result<i64> {
     let submitted =
         client.execute_statement().workgroup_name("dwh").database("mystore").sql(sql).send().await?;
@@ -38,7 +38,7 @@ async fn load(client: &Client, sql: &str) -> Result<i64> {
     }
 }
 
-// In a test, `#[tokio::test]`.
+// In a test, use `#[tokio::test]`.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let script = Script::new()

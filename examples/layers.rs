@@ -1,5 +1,5 @@
-//! Stacks layers in front of an executor: 300 statements at once, on a cluster that accepts 50 active ones,
-//! over a network that loses one response in ten.
+//! Stacks layers in front of an executor: 300 statements run at once on a cluster that accepts 50 active
+//! statements, over a network that loses one response in ten.
 //!
 //! ```text
 //! Faulty(Local(Scripted)): 43 finished, 257 with an error
@@ -8,8 +8,7 @@
 //! ```
 //!
 //! The order of the layers matters; the module `layer` gives the reasons. An `Orchestrator` retries by
-//! itself: in front of one, `Fleet` (`Limit` and `Rate` with the service's numbers) is enough. The clock is
-//! paused.
+//! itself, so it only needs a `Fleet` (`Limit` and `Rate` with the service's numbers). The clock is paused.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -31,8 +30,8 @@ async fn main() {
     assert!(finished <= ACTIVE);
 
     let (cluster, network) = service();
-    // From the inside out: logs each request, keeps the rates of the account, keeps the limit of the cluster,
-    // and repeats what failed. A repeated request passes the other layers again.
+    // From the inside out, the layers log each request, stay within the account's rates, stay within the
+    // cluster's limit, and repeat failed requests. A repeated request passes through the other layers again.
     let layers = Retry::new(Limit::new(Rate::new(Traced::new(network), RequestRates::default()), ACTIVE));
     let finished = run_all(&layers).await;
     println!("{layers}: {finished} finished, {} with an error", STATEMENTS - finished);
@@ -54,7 +53,7 @@ fn service() -> (LocalExecutor<Scripted>, Faulty<LocalExecutor<Scripted>>) {
     (cluster.clone(), Faulty::new(cluster, faults))
 }
 
-/// Runs all statements at the same time. Returns the number of those that finished.
+/// Runs all statements at the same time. Returns the number of statements that finished.
 async fn run_all(executor: &impl StatementExecutor) -> usize {
     let results = join_all((0..STATEMENTS).map(|number| run(executor, number))).await;
     results.iter().filter(|result| result.is_ok()).count()

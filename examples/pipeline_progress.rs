@@ -12,7 +12,7 @@
 //!  134.0 s  sales      finished
 //! ```
 //!
-//! The clock is paused, so nothing really waits.
+//! The clock is paused, so the example does not really wait.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -41,7 +41,7 @@ after = ["customers", "products"]
 retry = { attempts = 3, on = ["serialization-conflict"] }
 "#;
 
-/// Prints the events that a user wants to see, and keeps the lines.
+/// Prints the events that interest a user, and keeps the lines.
 #[derive(Debug)]
 struct Printer {
     started: Instant,

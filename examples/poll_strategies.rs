@@ -1,5 +1,5 @@
-//! Chooses a poll strategy: how many requests each one sends for a statement of 100 seconds, and how late it
-//! notices the end.
+//! Compares poll strategies: the number of requests that each one sends for a statement of 100 seconds, and
+//! the time after which it notices the end.
 //!
 //! ```text
 //! strategy                      requests   notices the end after
@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Use `LongPoll` unless there is a reason for another one. `Learned` suits steps with a steady duration, and
-//! the other two suit services without long polling. The clock is paused, so nothing really waits.
+//! the other two suit services without long polling. The clock is paused, so the example does not really
+//! wait.
 
 use std::time::Duration;
 

@@ -47,5 +47,5 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// A seed with which the first response is lost, and the second is not.
+/// A seed with which the first response is lost and the second one is not.
 const SEED: u64 = 2;

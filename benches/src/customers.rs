@@ -1,4 +1,4 @@
-//! The rows of the benchmarks of tables.
+//! The rows that the table benchmarks write.
 
 use std::{fs::File, path::Path, sync::Arc};
 
@@ -35,7 +35,7 @@ pub fn region(id: i64) -> String {
     format!("r{:02}", id % PARTITIONS)
 }
 
-/// Generates one row per key, written at a time in seconds.
+/// Generates one row per key. `time` is the time of the change, in seconds.
 pub fn batch(ids: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(ids.to_vec())),

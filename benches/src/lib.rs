@@ -1,5 +1,5 @@
 //! Shared parts of the benchmarks: data, services on loopback and on a simulated clock, measurement, and the
-//! page of results.
+//! results page.
 
 pub mod customers;
 pub mod measure;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Returns the processor time of this process, on all cores, user and system, in steps of 10 ms.
+/// Returns the processor time of this process on all cores, user and system time together, in steps of 10 ms.
 pub fn cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name of the program, in parentheses, may contain any character.
@@ -57,7 +57,7 @@ pub fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
     Ok(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// A process that receives one line of work after the other, and responds to each with a line of JSON.
+/// A process that receives work line by line, and responds to each line with a line of JSON.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,

@@ -1,4 +1,4 @@
-//! `benches/RESULTS.md`: one section per benchmark, each replaced by the program that measures it.
+//! `benches/RESULTS.md`: one section per benchmark. Each benchmark replaces its own section.
 
 use std::{
     fmt::Write as _,

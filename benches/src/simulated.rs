@@ -22,9 +22,9 @@ pub const ROUND_TRIP: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Service {
     ends: Vec<Instant>,
-    /// Holds a poll until the statement ends, on request.
+    /// `true` if a poll with a wait is held until the statement ends.
     holds: bool,
-    /// The number of polls that it accepts in any second.
+    /// The number of polls accepted in any second.
     rate: usize,
     /// The times of the last accepted polls.
     taken: Mutex<VecDeque<Instant>>,
@@ -33,8 +33,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Creates statements that end at these times; the id of each is its number, from 0. All polls are
-    /// accepted, and held on request.
+    /// Creates statements that end at these times. The id of each is its number, from 0. All polls are
+    /// accepted, and a poll with a wait is held.
     pub fn new(ends: Vec<Instant>) -> Self {
         let (asked, refused) = (AtomicU64::default(), AtomicU64::default());
         Self { ends, holds: true, rate: usize::MAX, taken: Mutex::default(), asked, refused }

@@ -1,11 +1,11 @@
 //! The change stream: the rows that the shop's systems send in each cycle. It is a pure function of scale,
 //! cycles and seed, and uses only the shop's own clock, which starts at [`DAY_BEGINS`].
 //!
-//! Cycle 0 is the initial load; each later cycle is half an hour of business. In every half hour some
-//! customers and addresses change (some of them twice), some are new, some are deleted, and some deleted ones
-//! return. The sources are imperfect: some changes arrive in a later cycle than the one in which they
-//! happened, and may therefore be older than changes that arrived before; some are sent twice. Sales behave
-//! the same way: most arrive in time, a few late, and some before their customer.
+//! Cycle 0 is the initial load; each later cycle is half an hour of business. In every half hour, some
+//! customers and addresses change (a few of them twice), some are created, some are deleted, and some deleted
+//! ones return. The sources are imperfect: some changes arrive in a later cycle than the one in which they
+//! happened, so that they may be older than changes that have already arrived; some are sent twice. Sales
+//! behave the same way: most arrive in time, a few late, and some before their customer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ mod book;
 
 use book::Book;
 
-/// The beginning of the working day and the end of the initial load.
+/// The start of the working day and the end of the initial load.
 const DAY_BEGINS: &str = "2003-01-06T08:00:00Z";
 /// The time from which TPC-DS rows are valid, unless an older state of the row is known.
 const RECORDS_BEGIN: &str = "1998-01-01T00:00:00Z";
@@ -198,7 +198,7 @@ impl Shop {
         let homes = self.addresses.next_id;
         let mut changes = Vec::new();
         for id in self.customers.pick_some(&mut self.rng, Rates::of(CUSTOMERS.change, live)) {
-            // Every fifth of them changes twice.
+            // Every fifth row changes twice.
             for _ in 0..if self.rng.u8(0..5) == 0 { 2 } else { 1 } {
                 let row = changed_customer(&mut self.rng, &self.customers.live[&id], homes);
                 changes.push(self.customers.put(row, moment(&mut self.rng, begin)));
@@ -274,8 +274,8 @@ fn changed_customer(rng: &mut Rng, row: &Customer, homes: i64) -> Customer {
     row
 }
 
-/// Assigns each change to a cycle of arrival: mostly its own, every sixth up to three cycles later, every
-/// thirtieth twice.
+/// Assigns each change to the cycle in which it arrives: mostly its own. Every sixth arrives up to three
+/// cycles later, and every thirtieth arrives twice.
 fn deliver<T: Clone>(
     rng: &mut Rng,
     changes: Vec<Change<T>>,

@@ -13,7 +13,7 @@ pub(crate) struct Crashing<E> {
     inner: E,
     /// Part of the statement's name, which is `pipeline/run/step/attempt digest`.
     victim: String,
-    /// Kills the process only after the statement finished.
+    /// `true` if the process is killed only after the statement finished.
     finished: bool,
 }
 
@@ -33,7 +33,7 @@ impl<E: StatementExecutor> StatementExecutor for Crashing<E> {
                 && !self.inner.describe(&submitted.id, Some(WaitTime::MAX)).await?.status.is_terminal()
             {
             }
-            // No destructor runs, no buffer is flushed, no file is closed, as if the machine had lost power.
+            // No destructor runs, no buffer is flushed and no file is closed, as in a power failure.
             std::process::abort();
         }
         Ok(submitted)

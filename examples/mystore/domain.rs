@@ -1,9 +1,9 @@
-//! MyStore's entities: customers, addresses, items, stores, days and sales. They are plain values, without a
+//! MyStore's entities: customers, addresses, items, stores, days and sales. They are plain values and use no
 //! clock.
 
 use jiff::{Timestamp, civil::Date};
 
-/// A customer, as the shop's system sends it with every change.
+/// A customer, as the shop's system sends it after every change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Customer {
     pub(crate) id: i64,

@@ -1,7 +1,7 @@
 //! Loads the tables, the procedures and all rows that the sources will ever deliver, in one transaction,
 //! before the day begins. The landing tables represent the raw files that Spectrum would expose; a cycle
-//! takes the rows that landed before its end. No data has to be transferred while the cycles run, and after a
-//! crash the warehouse is either empty or completely prepared.
+//! takes the rows that landed before its end. No data is transferred while the cycles run, and after a crash
+//! the warehouse is either empty or completely prepared.
 
 use std::{fmt::Display, io::Cursor, pin::pin};
 
@@ -19,7 +19,7 @@ const SCRIPTS: [(&str, &str); 4] = [
     ("facts.sql", include_str!("sql/facts.sql")),
 ];
 
-/// Records which run a database belongs to.
+/// The table that records which run a database belongs to.
 const DELIVERY: &str = "CREATE TABLE IF NOT EXISTS landing.delivery (run_id VARCHAR(64) NOT NULL)";
 
 /// Returns the names of the warehouse's procedures, with their schema.

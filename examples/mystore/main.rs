@@ -52,13 +52,13 @@ async fn main() -> ExitCode {
 
 /// Executes the whole run, from the options to the report.
 async fn play(options: Options) -> Result<ExitCode> {
-    // Invalid input is detected before anything is changed.
+    // Invalid input must be detected before anything is changed.
     let pipeline = options.pipeline(&landing::procedures())?;
     let mut dir = RunDir::look(&options)?;
     warehouse::check(&options, &dir.manifest).await?;
     dir.claim()?;
 
-    // The day is computed first, and twice: the source changes, and the expected result.
+    // The day is computed first, in two forms: the changes in the sources, and the expected result.
     let changes = Changes::generate(options.scale, options.cycles, options.seed)?;
     let model = Model::of(&changes);
 

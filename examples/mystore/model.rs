@@ -1,5 +1,5 @@
-//! The expected result: a plain recomputation from the change stream, in maps, deliberately naive. It shares
-//! only the stream with the SQL and the Hudi tables, so that the proof compares two independent computations.
+//! The expected result: a deliberately naive recomputation from the change stream, in maps. It has only the
+//! stream in common with the SQL and the Hudi tables, so the proof compares independent computations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,9 +27,9 @@ pub(crate) struct Model<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Matches {
     pub(crate) sales: u64,
-    /// Matched with the customer's latest row.
+    /// Sales matched with the customer's latest row.
     pub(crate) latest: u64,
-    /// Matched with the row that was valid at the time of the sale.
+    /// Sales matched with the row that was valid at the time of the sale.
     pub(crate) as_of_sale: u64,
 }
 
@@ -160,7 +160,7 @@ impl Totals {
     }
 }
 
-/// All received changes of one kind, by key and time: duplicates are stored once, and late changes in their
+/// All received changes of one kind, by key and time. Duplicates are stored once, and late changes are in
 /// order.
 pub(crate) struct Kept<'a, T>(BTreeMap<i64, BTreeMap<Timestamp, &'a Change<T>>>);
 

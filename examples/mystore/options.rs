@@ -1,4 +1,4 @@
-//! The command line, and all checks of it that change nothing.
+//! The command line, and all checks that change nothing.
 
 use std::{
     fmt,
@@ -46,8 +46,8 @@ pub(crate) struct Options {
     pub(crate) faults: f64,
 
     /// Kills the process right after the submit of this step took effect and before it is recorded, as in
-    /// 7:load_sale; with 7:load_sale:finished, right after its statement finished. Start again without the
-    /// option to continue
+    /// 7:load_sale; with 7:load_sale:finished, right after its statement finished. To continue, start again
+    /// without the option
     #[arg(long, value_name = "CYCLE:STEP")]
     pub(crate) crash_at: Option<CrashAt>,
 }
@@ -128,8 +128,8 @@ fn calls(pipeline: &Pipeline, procedure: &str) -> bool {
     })
 }
 
-/// Returns `mystore` beside `debug` and `release`, or in the current directory if the program was moved
-/// elsewhere.
+/// Returns the directory `mystore` next to `debug` and `release`, or in the current directory if the program
+/// was moved elsewhere.
 fn default_directory(program: Option<&Path>) -> PathBuf {
     let examples = program.and_then(Path::parent).filter(|dir| dir.ends_with("examples"));
     let target = examples.and_then(Path::parent).and_then(Path::parent);

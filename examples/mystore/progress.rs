@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// Counts a cycle that an earlier process finished.
+    /// Counts a cycle that an earlier process had finished.
     pub(crate) fn skip(&self, cycle: &Cycle, statements: usize) {
         self.cycles.inc(1);
         self.statements.inc(statements as u64 + u64::from(cycle.number == 0));

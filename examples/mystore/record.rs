@@ -15,7 +15,7 @@ use crate::model::Matches;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CycleRecord {
     pub(crate) cycle: u32,
-    /// More than one process worked on the cycle.
+    /// `true` if more than one process worked on the cycle.
     pub(crate) resumed: bool,
     pub(crate) warehouse: WarehouseRecord,
     pub(crate) tables: Vec<TableRecord>,
@@ -27,9 +27,9 @@ pub(crate) struct CycleRecord {
 pub(crate) struct WarehouseRecord {
     pub(crate) statements: u32,
     pub(crate) retries: u32,
-    /// Survived errors, by kind.
+    /// Retried errors, by kind.
     pub(crate) faults: BTreeMap<String, u32>,
-    /// The sum over statements, including concurrent ones.
+    /// Sum over all statements, including concurrent ones.
     pub(crate) waiting: Duration,
     pub(crate) executing: Duration,
     pub(crate) elapsed: Duration,

@@ -9,7 +9,7 @@
 //! | `lake/` | the Hudi tables |
 //! | `cycles.jsonl` | one line per finished cycle, shown in the report |
 //! | `expected/` | the expected contents of the Hudi tables, one JSON object per row, for other readers |
-//! | `finished` | empty; written when the proof passed |
+//! | `finished` | empty; written after the proof passed |
 //! | `report.html` | the report |
 
 use std::{
@@ -26,7 +26,7 @@ use crate::options::Options;
 /// The identity of a directory's run. Runs that differ in any field cannot continue each other's data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// Drawn once. All names in the service and in the database contain it, so that no run finds another
+    /// Drawn once. All names in the service and in the database contain it, so that a run cannot find another
     /// run's statements.
     pub(crate) run_id: String,
     pub(crate) scale: f64,
@@ -92,7 +92,7 @@ pub(crate) struct RunDir {
     /// An earlier process began this run.
     pub(crate) resumed: bool,
     replace: bool,
-    /// Held from the claim to the end of the process, including a crash.
+    /// Locked from the claim to the end of the process, even if it crashes.
     lock: Option<File>,
 }
 
@@ -184,7 +184,7 @@ impl RunDir {
             return Ok(fs::remove_file(self.file(".writable"))?);
         }
         if self.replace {
-            // An interrupted removal is neither mistaken for a run nor for unrelated files.
+            // An interrupted removal is mistaken neither for a run nor for unrelated files.
             if occupied {
                 fs::rename(self.file(MANIFEST), self.file(MAKES_WAY))?;
             }
@@ -221,7 +221,8 @@ impl RunDir {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        // Text after the last line break was cut off by a crash; that cycle counts as not finished.
+        // Text after the last line break is the remainder of a write that a crash interrupted. That cycle
+        // does not count as finished.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         if whole.len() + 1 < text.len() {
             fs::write(&path, format!("{whole}{}", if whole.is_empty() { "" } else { "\n" }))?;
@@ -232,7 +233,7 @@ impl RunDir {
             .collect()
     }
 
-    /// Appends the record of a finished cycle, durably.
+    /// Durably appends the record of a finished cycle.
     pub(crate) fn add_cycle(&self, record: &impl Serialize) -> Result<()> {
         let path = self.file("cycles.jsonl");
         let written = || -> Result<()> {
@@ -245,7 +246,7 @@ impl RunDir {
         written().with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Removes the mark of an earlier proof, before the run is proved again.
+    /// Removes the mark of an earlier proof before the run is proved again.
     pub(crate) fn not_finished(&self) -> Result<()> {
         remove_if_there(&self.file("finished")).context("noting that the run is being proved")
     }

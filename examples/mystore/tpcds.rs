@@ -1,7 +1,7 @@
 //! The shop's opening data: TPC-DS customers, addresses, items, stores, days and sales, as plain values.
 //!
-//! The rows are parsed from the generator's own text form (`|` between columns, nothing for NULL), because
-//! only that form contains its NULLs.
+//! The rows are parsed from the generator's own text form (`|` between columns, an empty column for NULL),
+//! because only this form shows its NULLs.
 
 use anyhow::{Context, Result};
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
@@ -165,8 +165,8 @@ fn sale(row: &Columns) -> Result<Sale> {
     })
 }
 
-/// Converts a sale's date, a Julian day number, and its time, the second of that day. Sales without a date
-/// get the earliest one.
+/// Converts a sale's date, a Julian day number, and its time, the second of that day. A sale without a date
+/// gets the earliest date.
 fn sold_at(julian_day: Option<i64>, second: Option<i64>) -> Result<Timestamp> {
     const UNIX_EPOCH: i64 = 2_440_588;
     const FIRST_DAY: i64 = 2_450_816;

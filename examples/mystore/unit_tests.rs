@@ -1,5 +1,5 @@
-//! The unit tests of the modules beside this file. They are a separate target because cargo does not build an
-//! example as a program when it is also a test, and `tests/mystore.rs` runs the program.
+//! The unit tests of the modules in this directory. They are a separate target because cargo does not build
+//! an example as a program when it is also a test, and `tests/mystore.rs` runs the program.
 
 #![allow(dead_code, reason = "items that only the program uses are unused here")]
 

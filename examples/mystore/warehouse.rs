@@ -1,5 +1,5 @@
-//! The warehouse: a PostgreSQL server, embedded or given, behind an executor that behaves like the Redshift
-//! Data API, behind faults, behind the orchestrator.
+//! The warehouse: a PostgreSQL server, embedded or external. In front of it are an executor that behaves like
+//! the Redshift Data API, the faults, and the orchestrator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,8 +20,8 @@ use crate::{
     run_dir::{Manifest, RunDir},
 };
 
-/// Connections to a given server: one for the executor's records, the others for statements. The embedded
-/// server has a single one.
+/// Connections to an external server: one for the executor's records, the others for statements. The embedded
+/// server accepts only one.
 const CONNECTIONS: usize = 5;
 
 /// A running warehouse.
@@ -31,7 +31,7 @@ pub(crate) struct Warehouse {
     embedded: Option<Embedded>,
 }
 
-/// Checks that a given server can be reached and is free for this run, without changing anything.
+/// Checks that an external server can be reached and is free for this run, without changing anything.
 pub(crate) async fn check(options: &Options, manifest: &Manifest) -> Result<()> {
     let Some(url) = &options.postgres else { return Ok(()) };
     let (client, connection) = connect(url).await?;
@@ -45,7 +45,7 @@ pub(crate) async fn check(options: &Options, manifest: &Manifest) -> Result<()> 
 }
 
 impl Warehouse {
-    /// Starts the warehouse, and loads the data unless that was done before.
+    /// Starts the warehouse, and loads the data unless it was already loaded.
     pub(crate) async fn open(
         options: &Options,
         dir: &RunDir,
@@ -79,7 +79,7 @@ impl Warehouse {
         let orchestrator = Orchestrator::new(Faulty::new(executor, faults(options.seed, options.faults)))
             .with_journal(FileJournal::open(dir.file("journal.jsonl"))?)
             .with_observer(observer)
-            // The service runs in this process, so there is no congestion to wait for.
+            // The service runs in this process, so there is no congestion that would need longer pauses.
             .with_backoff(
                 Backoff::new(Duration::from_millis(10))
                     .with_max(Duration::from_millis(200))
@@ -111,7 +111,7 @@ impl Warehouse {
         Ok(report)
     }
 
-    /// Updates the database's statistics once, after the initial load, because the query plans of the cycles
+    /// Updates the database's statistics once, after the initial load, because the query plans in the cycles
     /// depend on them.
     pub(crate) async fn analyze(&self, dir: &RunDir) -> Result<Outcome> {
         let key = StepKey::new(dir.manifest.cycle_run(0), "analyze");

@@ -1,4 +1,4 @@
-//! Tests the MyStore example as a user runs it: a program with options, a directory, output and an exit
+//! Tests the MyStore example as a user runs it: as a program with options, a directory, output and an exit
 //! status.
 
 #![allow(clippy::unwrap_used)]
@@ -71,7 +71,7 @@ fn a_day_with_many_faults_is_proved_and_bounded() {
         let rows = std::fs::read_to_string(dir.join("expected").join(format!("{name}.jsonl"))).unwrap();
         assert!(rows.lines().count() > 900);
     }
-    // A finished run in a directory of its own is only proved again.
+    // A finished run in its own directory is only proved again.
     let again = mystore(&dir, &["--cycles", "13", "--seed", "2"]);
     again.assert_proved();
     let other = mystore(&dir, &["--cycles", "13", "--seed", "3"]);

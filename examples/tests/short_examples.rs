@@ -1,4 +1,4 @@
-//! Each short example prints the output in its head.
+//! Checks that each short example prints the output shown at its head.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! The conformance scenarios on executors that need no server. `tests/postgres` has those for PostgreSQL.
+//! The conformance scenarios on executors that need no server. The PostgreSQL executor is tested in
+//! `tests/postgres` of its package.
 
 use std::time::Duration;
 

@@ -46,9 +46,9 @@ async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_tol
     let key = StepKey::new("r", "s");
     orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
     assert_eq!(*heard.0.lock().unwrap(), ["NOTICE: one", "NOTICE: two", "NOTICE: three"]);
-    // The statement, and three queries for its messages: after 15 and 30 seconds, and at its end.
+    // The statement itself, and three queries for its messages: after 15 and 30 seconds, and at its end.
     assert_eq!(service.effects().len(), 4);
-    // A statement that is not a call causes no queries.
+    // A statement that does not call a procedure causes no queries.
     orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1")).await.unwrap();
     assert_eq!(service.effects().len(), 5);
 }

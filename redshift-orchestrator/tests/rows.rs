@@ -1,4 +1,4 @@
-//! Tests of results as user types, over all pages.
+//! Results as user types, over all pages.
 #![allow(clippy::unwrap_used)]
 
 use std::{collections::HashMap, fmt::Debug, str::FromStr, time::Duration};
@@ -12,7 +12,7 @@ use redshift_orchestrator::{
     Column, ErrorKind, Field, ResultFormat, Statement, StatementExecutor, StatementExecutorExt, WaitTime,
 };
 
-/// Returns the rows of a result whose pages have three rows.
+/// Returns the rows of a result that has three rows per page.
 fn rows<T: DeserializeOwned + Send>(
     columns: &[(&str, &str)],
     records: impl IntoIterator<Item = Vec<Field>>,
@@ -53,7 +53,7 @@ enum Channel {
     Web,
 }
 
-/// A user's decimal type, digits and scale, which deserializes only from text.
+/// A user's decimal type, with digits and scale, which deserializes only from text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Decimal(i128, u32);
 
@@ -196,7 +196,7 @@ fn a_struct_may_be_flattened_into_another() {
     assert_eq!(stores, [Store { id: 1, place: Place { city: "Bern".into(), zip: Some(3_000) } }]);
 }
 
-/// Reads rows of which the fourth, on the second page, does not fit. Returns the error.
+/// Reads rows, the fourth of which (on the second page) does not fit. Returns the error.
 fn fails<T: DeserializeOwned + Send + Debug>(
     columns: &[(&str, &str)],
     good: &[Field],

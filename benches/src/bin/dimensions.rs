@@ -1,4 +1,4 @@
-//! How fast are histories maintained, and facts looked up in them?
+//! How fast are histories maintained, and how fast are facts looked up in them?
 //!
 //! - Changes per second that a type 2 history accepts: 200,000 changes of 50,000 customers into an empty
 //!   history, then the same number again, some of them late.
@@ -7,8 +7,8 @@
 //!   which is the build that its users have; compiling the crate here would take many minutes and run the
 //!   same code. Both return the facts with the columns of their rows, and the same number of matches.
 //!
-//! Run `cargo run --release -p benches --bin dimensions -- --peers`. Without `--peers` Python is left out;
-//! `--smoke` is small, for CI.
+//! Run `cargo run --release -p benches --bin dimensions -- --peers`. Without `--peers`, the Python peer is
+//! left out; `--smoke` is small, for CI.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -36,7 +36,7 @@ struct Options {
     /// Small inputs, for CI.
     #[arg(long)]
     smoke: bool,
-    /// Measures DataFusion too; installs it into the user's cache.
+    /// Also measures DataFusion, and installs it into the user's cache.
     #[arg(long)]
     peers: bool,
 }
@@ -54,7 +54,7 @@ async fn main() -> Result<()> {
     let store = Arc::new(LocalFileSystem::new_with_prefix(directory.path())?);
     let history = Scd2Table::create(store, "history".into(), "history", scd, &first.schema()).await?;
     let mut rates = Vec::new();
-    // The second half begins before the first one ends, so many changes are late.
+    // The second half starts before the first one ends, so many changes are late.
     for batch in [first, changed(customers, changes, 900, &mut rng)?] {
         let begun = Instant::now();
         let report = history.apply(std::slice::from_ref(&batch)).await?;
@@ -112,7 +112,7 @@ async fn main() -> Result<()> {
     let missing = if options.peers { "" } else { " DataFusion is only measured with --peers." };
     Section::new(
         "dimensions",
-        "How fast are histories maintained, and facts looked up in them?",
+        "How fast are histories maintained, and how fast are facts looked up in them?",
         "50,000 customers, 200,000 changes at a time; a dimension of 200,000 rows, one million facts, in memory",
     )
     .with_table(["operation", "rows per second", "their time / ours"], rows)
@@ -194,6 +194,6 @@ fn join(
         writer.close()?;
         run.arg(format!("--{name}")).arg(file);
     }
-    // The first turn is not counted.
+    // The first turn does not count.
     json_lines(run.arg("--turns").arg((turns + 1).to_string()))
 }

@@ -14,7 +14,7 @@
 //! Lateness is measured from the ending to the response that reports it. `refused` counts the throttled
 //! requests, which also affect the account's other work.
 //!
-//! `cargo run --release -p benches --bin fleet` fails if ours is later than a second in the mean or is
+//! `cargo run --release -p benches --bin fleet` fails if ours is more than a second late on average, or is
 //! throttled; `--smoke` has 120 statements and four polls per second.
 
 use std::{sync::Arc, time::Duration};
@@ -35,7 +35,7 @@ use tokio::{
 #[derive(Parser)]
 #[command(about = "Lateness of a fleet of waits under an account's rate limit, simulated")]
 struct Options {
-    /// A tenth of all sizes, for CI.
+    /// Uses a tenth of all sizes, for CI.
     #[arg(long)]
     smoke: bool,
 }
@@ -94,9 +94,9 @@ enum Watcher {
     Loop(Arc<dyn PollStrategy>),
 }
 
-/// The result of watching the statements.
+/// The result of polling the statements.
 struct Seen {
-    /// Sorted, in seconds.
+    /// Delays in seconds, sorted.
     late: Vec<f64>,
     asked: u64,
     refused: u64,
@@ -118,7 +118,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
     runtime.block_on(async {
         let mut draw = fastrand::Rng::with_seed(1);
         let begun = Instant::now();
-        // Begin and end of each statement; its id is its number.
+        // Start and end of each statement. The id of a statement is its number.
         let statements: Vec<(Instant, Instant)> = (0..count)
             .map(|_| {
                 let begins = begun + Duration::from_secs_f64(draw.f64() * 60.0);

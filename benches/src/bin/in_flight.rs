@@ -1,22 +1,22 @@
 //! How much does a statement cost while it is in flight?
 //!
-//! 100,000 scripted statements at once, on one thread and tokio's paused clock: submitted, in flight for a
-//! minute, awaited by long polls of 30 seconds, finished. They begin over a tenth of a second, and then all
-//! are in flight. Four setups, each in its own process:
+//! 100,000 scripted statements run at once, on one thread and tokio's paused clock. Each is submitted, is in
+//! flight for a minute, is awaited by long polls of 30 seconds, and finishes. All of them are submitted
+//! within a tenth of a second. There are four setups, each in its own process:
 //!
-//! * no wait: the scripted service by itself, in place of AWS;
+//! * no wait: only the scripted service, in place of AWS;
 //! * a bare loop of `submit` and `describe`, in one task per statement;
 //! * the wait: [`Wait`] with long polls, in one task per statement;
 //! * the orchestrator: intent, submit, id and outcome in a journal in memory, the wait, and the outcome
 //!   returned to the caller.
 //!
-//! Memory is the resident memory of the process while all statements are in flight, minus the memory before,
-//! divided by their number. It includes the service's record, the task and its timers. Processor time is that
-//! of the whole process over the statements' whole lifetime, divided by their number. `above the service`
-//! excludes the cost of the first setup, which AWS bears in production.
+//! Memory is the resident memory of the process while all statements are in flight, minus the memory before
+//! the start, divided by the number of statements. It includes the service's record, the task and its timers.
+//! Processor time is that of the whole process until all statements have finished, divided by the number of
+//! statements. `above the service` excludes the cost of the first setup, which AWS bears in production.
 //!
-//! `cargo run --release -p benches --bin in_flight` fails if a statement in the service, or a wait above it,
-//! takes more than 2 KiB or 20 us; `--smoke` has fewer statements and no limits.
+//! `cargo run --release -p benches --bin in_flight` fails if a statement takes more than 2 KiB or 20 µs,
+//! either in the service or in the wait above it; `--smoke` has fewer statements and no limits.
 
 use std::{
     process::{Command, ExitCode},
@@ -41,10 +41,10 @@ use tokio::{task::JoinSet, time::sleep};
 #[derive(Parser)]
 #[command(about = "Memory and processor time of statements in flight")]
 struct Options {
-    /// A thousand statements, and no limits, for CI.
+    /// Uses a thousand statements and no limits, for CI.
     #[arg(long)]
     smoke: bool,
-    /// Statements in flight.
+    /// Number of statements in flight.
     #[arg(long, default_value_t = 100_000)]
     count: usize,
     /// Measures one setup, in this process.
@@ -62,7 +62,7 @@ enum Way {
 
 /// The duration of each statement: three long polls, the last of which reports its end.
 const RUNS: Duration = Duration::from_secs(61);
-/// The number of statements that begin in the same millisecond.
+/// The number of statements submitted in the same millisecond.
 const AT_ONCE: usize = 1_000;
 const MOST_BYTES: f64 = 2048.0;
 const MOST_MICROS: f64 = 20.0;

@@ -1,9 +1,10 @@
 //! Does the memory of a write depend on the amount of data written?
 //!
-//! Streams of rows are written into new tables: as many rows as fit into the memory budget, four times, and
-//! sixteen times as many. Each write has its own process, and the kernel reports its peak memory. Then every
-//! row of the last table is changed by an upsert. **Limits: sixteen times the budget takes at most 1.25 times
-//! the memory of four times the budget, and no write more than four times the budget.**
+//! Streams of rows are written into new tables: as many rows as fit into the memory budget, four times as
+//! many, and sixteen times as many. Each write has its own process, and the kernel reports its peak memory.
+//! Then every row of the last table is changed by an upsert. **Limits: a write of sixteen times the budget
+//! takes at most 1.25 times the memory of a write of four times the budget, and no write takes more memory
+//! than four times the budget.**
 //!
 //! glibc keeps freed memory separately for each allocating thread (up to eight such arenas per core), and
 //! idle memory in an arena counts as used. Each write is therefore measured twice: unchanged, and with one
@@ -34,7 +35,7 @@ use serde_json::json;
 
 /// The approximate size of a row in memory.
 const ROW_BYTES: i64 = 80;
-/// The maximum memory of sixteen times the budget, relative to that of four times the budget.
+/// The maximum memory of a write of sixteen times the budget, relative to a write of four times the budget.
 const GROWTH: f64 = 1.25;
 /// The maximum memory of a write, relative to its budget.
 const MOST: f64 = 4.0;
@@ -42,7 +43,7 @@ const MOST: f64 = 4.0;
 #[derive(Parser)]
 #[command(about = "Peak memory of writes of one, four and sixteen times the memory budget")]
 struct Options {
-    /// A small budget, for CI.
+    /// Uses a small budget, for CI.
     #[arg(long)]
     smoke: bool,
     #[command(subcommand)]
@@ -112,7 +113,7 @@ fn main() -> Result<()> {
          {most:.1} times the budget (limit {MOST})."
     ))
     .publish(!options.smoke)?;
-    // A small budget is below the base memory of a process.
+    // With a small budget, the base memory of a process dominates.
     ensure!(
         options.smoke || (growth <= GROWTH && most <= MOST),
         "limits exceeded: {growth:.2} of {GROWTH}, {most:.1} of {MOST}"

@@ -6,14 +6,14 @@
 //! three use the same kind of client with the same settings. They take turns, statement by statement, and the
 //! medians are compared; with many concurrent statements, rounds take turns.
 //!
-//! When 64 statements without duration are in flight at once, both processors are busy with requests alone,
-//! ours and the emulator's. In that case processor time is compared.
+//! When 64 statements that finish immediately are in flight at once, the requests keep both processors busy,
+//! in this process and in the emulator. In that case, processor time is compared.
 //!
-//! The cost of a journal on disk is measured separately, beside the cost of syncing one record to that disk.
+//! The cost of a journal on disk is measured separately, together with the cost of syncing one record to that
+//! disk.
 //!
-//! `cargo run --release -p benches --bin overhead` fails if the orchestrator takes more than 1.05 times the
-//! bare loop, where the time is spent waiting for statements and not in the processors; `--smoke` is short
-//! and has no limit.
+//! `cargo run --release -p benches --bin overhead` fails if the orchestrator takes more than 1.05 times as
+//! long as the bare loop in the cases that mostly wait for statements; `--smoke` is short and has no limit.
 
 use std::{
     fs::File,
@@ -44,7 +44,7 @@ use tokio::time::Instant;
 #[derive(Parser)]
 #[command(about = "Wall time of the orchestrator over a bare SDK loop, against the emulator")]
 struct Options {
-    /// A few statements and no limit, for CI.
+    /// Uses a few statements and no limit, for CI.
     #[arg(long)]
     smoke: bool,
 }
@@ -197,7 +197,7 @@ async fn bare(client: &Client, sql: &str) -> Result<()> {
     }
 }
 
-/// Turns that are not counted.
+/// Number of turns that do not count.
 const WARM_UP: usize = 3;
 
 /// Returns the median seconds per statement of each way. The ways take turns, and the first one of a turn

@@ -2,11 +2,11 @@
 //!
 //! Our strategies and the published polling schedules of other Redshift Data API clients run on a simulated
 //! clock. A round trip takes 50 ms, the service responds to a held poll when the statement ends, and
-//! statements take 0.3 s to 4 h. Each cell is `polls / lateness`; for a client that gives up before the
-//! statement ends, the time of giving up.
+//! statements take 0.3 s to 4 h. Each cell is `polls / lateness`. For a client that gives up before the
+//! statement ends, the cell is the time at which it gives up.
 //!
-//! `cargo run --release -p benches --bin polling` fails if the default strategy is later than one round trip
-//! or polls more often than once in 30 seconds.
+//! `cargo run --release -p benches --bin polling` fails if the default strategy is late by more than one
+//! round trip or polls more often than once in 30 seconds.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep};
 #[derive(Parser)]
 #[command(about = "Lateness and number of polls of polling strategies, simulated")]
 struct Options {
-    /// Does not write the page of results, for CI.
+    /// Does not write the results page, for CI.
     #[arg(long)]
     smoke: bool,
 }
@@ -86,7 +86,7 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// The result of watching one statement.
+/// The result of polling one statement.
 #[derive(Clone, Debug)]
 enum Measured {
     Known { questions: u32, late: Duration },
@@ -104,7 +104,7 @@ fn simulate<T>(future: impl Future<Output = Result<T>>) -> T {
     )
 }
 
-/// Watches a statement with one of our strategies.
+/// Polls a statement with one of our strategies.
 async fn ours(strategy: &dyn PollStrategy, takes: Duration) -> Result<Measured> {
     let begun = Instant::now();
     let service = Service::new(vec![begun + takes]);
@@ -116,7 +116,7 @@ async fn ours(strategy: &dyn PollStrategy, takes: Duration) -> Result<Measured> 
     Ok(Measured::Known { questions: effort.describes, late: begun.elapsed() - takes })
 }
 
-/// Another client's loop, as in its source.
+/// Another client's loop, modelled on its source.
 #[derive(Clone)]
 struct Peer {
     name: String,
@@ -126,7 +126,7 @@ struct Peer {
     pause: fn(u32) -> Duration,
     most_questions: Option<u32>,
     limit: Option<Duration>,
-    /// Polls that it repeats after the ending is known.
+    /// Number of polls that the client repeats after it knows the ending.
     extra: u32,
     wait: Option<WaitTime>,
 }
@@ -162,7 +162,7 @@ impl Peer {
         let service = Service::new(vec![begun + takes]);
         let id = Service::id(0);
         if self.wait.is_some() {
-            // Its submit is held as well, and does not count as a poll.
+            // The service holds the client's submit as well; it does not count as a poll.
             let submitted = service.describe(&id, self.wait).await?;
             if submitted.status.is_terminal() {
                 sleep(ROUND_TRIP).await;
@@ -185,7 +185,7 @@ impl Peer {
     }
 }
 
-/// Returns a growing pause, as several clients use.
+/// Returns a pause that grows, as in several clients.
 fn growing(first: f64, factor: f64, most: f64, number: u32) -> Duration {
     seconds((first * factor.powf(f64::from(number - 1))).min(most))
 }

@@ -1,13 +1,14 @@
 //! How many typed rows per second are read from a result?
 //!
-//! The same rows are served as the service sends them, from loopback: JSON in pages, and CSV in pages of
-//! pieces, about a megabyte each. For JSON, rows of the caller's own struct ([`StatementExecutorExt::rows`])
-//! are compared with `serde_json` parsing the same bodies into [`Value`] in memory, without types or network.
-//! For CSV, Arrow batches ([`StatementExecutorExt::batches`]) are compared with `arrow-csv` reading the same
-//! text in memory in one piece, without network or pages, and with an empty string read as NULL.
+//! The same rows are served from loopback in the form in which the service sends them: JSON in pages, and CSV
+//! in pages that consist of pieces of about a megabyte each. For JSON, rows of the caller's own struct
+//! ([`StatementExecutorExt::rows`]) are compared with `serde_json` parsing the same bodies into [`Value`] in
+//! memory, without types or network. For CSV, Arrow batches ([`StatementExecutorExt::batches`]) are compared
+//! with `arrow-csv` reading the same text in memory in one piece, without network or pages, and with an empty
+//! string read as NULL.
 //!
-//! Each of ours is measured twice: over the SDK and HTTP, as a user runs it, and from pages in memory, for
-//! this crate's own cost. The ways take turns; figures are medians.
+//! Each of our two ways is measured twice: over the SDK and HTTP, as a user runs it, and from pages in
+//! memory, which shows this crate's own cost. The ways take turns; figures are medians.
 //!
 //! Run `cargo run --release -p benches --bin rows`; `--smoke` has few rows.
 
@@ -36,7 +37,7 @@ use tokio::time::Instant;
 #[derive(Parser)]
 #[command(about = "Rows per second from JSON and CSV results")]
 struct Options {
-    /// Few rows, for CI.
+    /// Uses few rows, for CI.
     #[arg(long)]
     smoke: bool,
 }
@@ -109,7 +110,7 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
         .publish(!smoke)
 }
 
-/// Measures the seconds of one way, which must read all rows.
+/// Measures the seconds that one way takes. It must read all rows.
 async fn timed(count: usize, way: impl Future<Output = Result<usize>>) -> Result<f64> {
     let begun = Instant::now();
     let read = way.await?;
@@ -193,14 +194,14 @@ fn sale(number: usize) -> Vec<Field> {
     ]
 }
 
-/// JSON rows per page.
+/// Number of JSON rows per page.
 const ROWS_PER_PAGE: usize = 5_000;
 
 fn json_pages(rows: &[Vec<Field>]) -> Vec<Vec<Vec<Field>>> {
     rows.chunks(ROWS_PER_PAGE).map(<[_]>::to_vec).collect()
 }
 
-/// Builds pages of ten pieces; a piece has whole records up to a megabyte, as the service documents.
+/// Builds pages of ten pieces. A piece contains whole records, up to a megabyte, as the service documents.
 fn csv_pages(rows: &[Vec<Field>]) -> Vec<Vec<String>> {
     let mut pieces =
         vec![columns().iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(",") + "\r\n"];
@@ -271,7 +272,7 @@ const CSV: &str = "d9b6c0c9-0747-4bf4-b142-e8883122f767";
 
 type Bodies = Arc<[Vec<String>; 2]>;
 
-/// Serves the prepared responses, on threads of its own, until the process ends.
+/// Serves the prepared responses on its own threads until the process ends.
 fn serve(bodies: Bodies) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", listener.local_addr()?);

@@ -1,9 +1,9 @@
 //! Does a statement ever run twice or get lost, under any faults and crashes?
 //!
-//! Runs schedules of faults and process deaths, each drawn from its own seed, on simulated clocks: the real
-//! orchestrator, journal and pipelines against the scripted service, and the submit-and-poll loops of other
-//! clients, with their published schedules and rules, on the same schedules. The harness is that of the
-//! orchestrator's own tests.
+//! Runs schedules of faults and process deaths on simulated clocks; each schedule is drawn from its own seed.
+//! The real orchestrator, journal and pipelines run against the scripted service. The submit-and-poll loops
+//! of other clients, with their published pauses and rules, run on the same schedules. The harness is that of
+//! the orchestrator's own tests.
 //!
 //! `cargo run --release -p benches --bin schedules -- --count 1000000 --seed 1`
 
@@ -41,16 +41,17 @@ struct Options {
     /// The seed of the first schedule; each further one has the next seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A few hundred schedules, for CI.
+    /// Runs a few hundred schedules, for CI.
     #[arg(long)]
     smoke: bool,
 }
 
 /// The number of seeds that a thread takes at a time.
 const CHUNK: u64 = 100;
-/// Number of schedules that the peers run: enough for their shares, and most of the time is for ours.
+/// Number of schedules that the peers run. It is enough to measure their shares, and leaves most of the time
+/// for ours.
 const PEERS: u64 = 100_000;
-/// A run with this number of schedules updates the page of results.
+/// A run with this number of schedules updates the results page.
 const FULL: u64 = 1_000_000;
 
 fn main() -> Result<()> {
@@ -134,8 +135,8 @@ fn play_all(first: u64, count: u64, begun: Instant) -> (Sums, Option<Broken>) {
     state.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A progress line on standard error: rewritten twice a second on a terminal, a new one every 10 seconds
-/// elsewhere.
+/// A progress line on standard error. On a terminal it is rewritten twice a second; elsewhere, a new line is
+/// written every 10 seconds.
 struct Progress {
     count: u64,
     begun: Instant,

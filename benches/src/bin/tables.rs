@@ -1,15 +1,15 @@
-//! Does a table stay as fast and as small as a fresh one, and what throughput does it reach?
+//! Does a table stay as fast and as small as a new one, and what throughput does it reach?
 //!
 //! - 1,000 commits of 100 changed rows each are written to a table, with the default cleaning and archival
-//!   after each. Then the table is opened and read completely, in turns with a fresh table of the same rows.
-//!   **Limits: 1.05 times the fresh table's time, and 11 times the bytes of its newest version** (ten
-//!   readable commits, and the one before).
+//!   after each. Then the table is opened and read completely, in turns with a new table of the same rows.
+//!   **Limits: 1.05 times the new table's time, and 11 times the bytes of the newest version** (ten readable
+//!   commits, and the one before).
 //! - Commits per second into a table of 1,000 rows.
 //! - Keys per second looked up in a table of one million rows, by a new handle and by one that has cached the
 //!   files.
 //!
-//! Run `cargo run --release -p benches --bin tables`; `--smoke` takes small tables, for CI, and has no limit
-//! of time.
+//! Run `cargo run --release -p benches --bin tables`; `--smoke` uses small tables, for CI, and has no time
+//! limit.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -23,7 +23,7 @@ use futures::TryStreamExt;
 use hudi_scd::{Query, Table, TableDefinition, TableOptions};
 use object_store::local::LocalFileSystem;
 
-/// The maximum time of a read after many commits, relative to a fresh table.
+/// The maximum time of a read after many commits, relative to a new table.
 const TIME: f64 = 1.05;
 /// The maximum number of versions of a table.
 const VERSIONS: f64 = 11.0;
@@ -31,7 +31,7 @@ const VERSIONS: f64 = 11.0;
 #[derive(Parser)]
 #[command(about = "A table after 1,000 commits compared with a fresh one; commits and lookups per second")]
 struct Options {
-    /// Small tables, for CI.
+    /// Uses small tables, for CI.
     #[arg(long)]
     smoke: bool,
 }
@@ -88,7 +88,7 @@ async fn main() -> Result<()> {
     let wanted = keys / 10;
     let mut lookups = Vec::new();
     for turn in 0..3 {
-        // The keys are stored already. An insert leaves them unchanged and only looks them up.
+        // The keys are already stored. An insert leaves them unchanged and only looks them up.
         let mut rng = fastrand::Rng::with_seed(turn);
         let ids: std::collections::BTreeSet<i64> = (0..wanted).map(|_| rng.i64(0..keys)).collect();
         let batch = customers::batch(&ids.into_iter().collect::<Vec<_>>(), 1, &mut rng)?;
@@ -101,7 +101,7 @@ async fn main() -> Result<()> {
     let row = |what: &str, figure: String, limit: &str| [what.to_owned(), figure, limit.to_owned()];
     Section::new(
         "tables",
-        "Does a table stay as fast and as small as a fresh one, and what throughput does it reach?",
+        "Does a table stay as fast and as small as a new one, and what throughput does it reach?",
         "customers of six columns, on a local disk, default retention and archival",
     )
     .with_table(

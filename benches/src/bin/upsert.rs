@@ -1,24 +1,24 @@
 //! How much does an upsert cost, compared with the minimum for copy-on-write and with other engines?
 //!
-//! 10,000 rows, half of them new, with random keys, are upserted into a table of one million rows without
-//! partitions, and into one of ten million rows in 100 partitions, of which they touch five. The same Parquet
-//! files of rows are measured with
+//! 10,000 rows, half of them new, with random keys, are upserted into an unpartitioned table of one million
+//! rows, and into a table of ten million rows in 100 partitions, five of which they touch. Four contestants
+//! upsert the same Parquet files:
 //!
 //! - **ours**: `hudi-scd`;
-//! - **rewriting**: reading the Parquet files that an upsert touches, and writing them again with the same
-//!   codec, on the same number of cores, without looking up keys, merging, or keeping a timeline;
+//! - **rewriting** reads the Parquet files that an upsert touches and writes them again with the same codec,
+//!   on the same number of cores, without looking up keys, merging, or keeping a timeline;
 //! - **delta-rs**: MERGE by the PyPI package `deltalake`, into a Delta table of the same rows;
 //! - **Spark**: an upsert by Apache Hudi 0.15.0 on Spark 3.5, `local[2]`, into a copy of our table.
 //!
-//! Each contestant is one process. Its first upsert counts only for the figures `with start`; the others give
-//! the medians. Ours and the rewriting take turns. Each upsert opens the table again, so that no file is
-//! cached, and the time includes reading the Parquet file of incoming rows. No contestant syncs to disk (ours
-//! and delta-rs write through the same crate, object_store, which does not sync by default). At the end all
-//! tables must hold the same rows.
+//! Each contestant is one process. Its first upsert counts only for the figures `with start`; the medians are
+//! those of the other upserts. Ours and the rewriting take turns. Each upsert opens the table again, so that
+//! no file is cached, and the time includes reading the Parquet file of incoming rows. No contestant syncs to
+//! disk (ours and delta-rs write through the same crate, object_store, which does not sync by default). At
+//! the end all tables must hold the same rows.
 //!
 //! `cargo run --release -p benches --bin upsert -- --peers` measures everything, and fails if a limit is
-//! exceeded. Without `--peers` Python and Java are left out; `--smoke` takes small tables, for CI, and has no
-//! limit.
+//! exceeded. Without `--peers`, the Python and Java peers are left out; `--smoke` uses small tables, for CI,
+//! and has no limit.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
@@ -50,10 +50,10 @@ use serde_json::{Value, json};
 #[derive(Parser)]
 #[command(about = "An upsert compared with rewriting the touched files, delta-rs, and Spark")]
 struct Options {
-    /// Small tables, for CI.
+    /// Uses small tables, for CI.
     #[arg(long)]
     smoke: bool,
-    /// Measures delta-rs and Spark too; installs them into the user's cache.
+    /// Also measures delta-rs and Spark, and installs them into the user's cache.
     #[arg(long)]
     peers: bool,
     /// Number of counted turns.
@@ -63,7 +63,7 @@ struct Options {
     one: Option<One>,
 }
 
-/// One measurement, in its own process.
+/// One measurement, in a separate process.
 #[derive(Subcommand)]
 enum One {
     /// Creates a table from a Parquet file.
@@ -141,7 +141,8 @@ struct Figures {
     seconds: f64,
     cpu: Option<f64>,
     peak: f64,
-    /// The minimum of their time over ours; for the rewriting, the maximum of ours over theirs.
+    /// For another engine, the minimum of its time over ours; for the rewriting, the maximum of our time over
+    /// its time.
     limit: Limit,
 }
 
@@ -292,7 +293,7 @@ impl Case {
         if self.touched.is_some() {
             run.args(["--partition", "region"]);
         }
-        // Another process creates the table, so that its cost does not count for the merge.
+        // A separate process creates the table, so that the cost of creation does not count for the merge.
         json_lines(Command::new(run.get_program()).args(run.get_args()))?;
         let steps = json_lines(run.args(changes))?;
         println!("{}: delta-rs {steps:?}", self.name);
@@ -374,7 +375,7 @@ async fn timed(work: impl Future<Output = Result<Value>>) -> Result<Value> {
     Ok(said)
 }
 
-/// Table options with files small enough that both cores get some in either table.
+/// Table options with files that are small enough to give work to both cores in either table.
 fn table_options() -> TableOptions {
     TableOptions::new().with_retention(RetentionPolicy::commits(2)).with_file_sizes(4 << 20, 6 << 20)
 }

@@ -33,7 +33,7 @@ impl<T: Keyed + Clone> Book<T> {
         self.live.values().nth(index).unwrap_or_else(|| unreachable!("the index is below the length"))
     }
 
-    /// Picks every `nth` row on average.
+    /// Picks one row in `nth` on average.
     pub(super) fn pick(&self, rng: &mut Rng, nth: u32) -> Vec<i64> {
         self.live.keys().copied().filter(|_| rng.u32(0..nth) == 0).collect()
     }

@@ -1,7 +1,7 @@
 //! The lake: customers and addresses in Hudi tables, as Spectrum reads them, and the customers' history.
 //!
-//! Every write may be repeated: an upsert of rows that are already stored changes nothing and makes no
-//! commit. A cycle that was interrupted by a crash is therefore simply applied again.
+//! Every write may be repeated, because an upsert of rows that are already stored changes nothing and makes
+//! no commit. A cycle that a crash interrupted is therefore simply applied again.
 
 use std::{fs, path::Path as Directory, sync::Arc, time::Duration};
 
@@ -22,9 +22,9 @@ use crate::{
 
 pub(crate) mod batch;
 
-/// The number of commits as of which a table can be read.
+/// Number of retained commits. The table can be read as of each of them.
 pub(crate) const COMMITS_RETAINED: usize = 10;
-/// The maximum number of versions: a read as of the oldest retained commit needs the version before it.
+/// Maximum number of versions. A read as of the oldest retained commit also needs the version before it.
 pub(crate) const VERSIONS_ALLOWED: u64 = COMMITS_RETAINED as u64 + 1;
 
 /// The tables of the lake.
@@ -82,8 +82,8 @@ impl Lake {
         Ok(records)
     }
 
-    /// Finds the customer of each new sale: the latest row, and the row that was valid at the time of the
-    /// sale.
+    /// Finds two customer rows for each new sale: the latest one, and the one that was valid at the time of
+    /// the sale.
     pub(crate) async fn look_up(&self, cycle: &Cycle) -> Result<LookupRecord> {
         let sales = batch::sales(&cycle.sales);
         let (latest, latest_took) = best(|| self.latest(&sales)).await?;
@@ -114,7 +114,8 @@ impl Lake {
     }
 }
 
-/// Runs per lookup. The best time counts, so that other load on the machine does not affect the result.
+/// Number of runs per lookup. The best time counts, so that other load on the machine does not affect the
+/// result.
 pub(crate) const LOOKUP_RUNS: u32 = 3;
 
 async fn best<T>(mut run: impl AsyncFnMut() -> Result<T>) -> Result<(T, Duration)> {

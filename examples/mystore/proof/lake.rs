@@ -77,7 +77,7 @@ fn deleted(proof: &mut Proof, name: &str, key: &str, keys: impl Iterator<Item = 
     );
 }
 
-/// Counts the files themselves, because storage is paid for by file.
+/// Counts the files themselves, because storage is billed by file.
 fn versions(proof: &mut Proof, table: &Table) -> Result<()> {
     let root = format!("/{}", table.root());
     let mut files = BTreeMap::new();
@@ -110,8 +110,8 @@ fn count_versions(dir: &Path, files: &mut BTreeMap<String, u64>) -> std::io::Res
     Ok(())
 }
 
-/// Reads the table as of each cycle's commit. Retained commits must give the right rows, and earlier ones an
-/// error; no more and no fewer commits may be readable.
+/// Reads the table as of each cycle's commit. A retained commit must return the correct rows, and an earlier
+/// commit must return an error. Exactly the retained number of commits must be readable.
 async fn time_travel(
     proof: &mut Proof,
     name: &str,
@@ -155,7 +155,7 @@ async fn time_travel(
             }
         }
     }
-    // A cycle without a change to the table made no commit.
+    // A cycle that did not change the table made no commit.
     let commits = inside.len() + outside.len();
     let must = commits.min(COMMITS_RETAINED);
     let miscounted = (inside.len() != must)
@@ -166,7 +166,8 @@ async fn time_travel(
         wrong_inside.or(miscounted),
     );
     if commits > must {
-        // At least one commit was tried; otherwise too many were readable, and the check above failed.
+        // At least one commit was tried. If there was none, too many were readable, and the check above has
+        // failed.
         proof.holds(
             &format!("lake: {name} as of the {} commits before them is an error", commits - must),
             outside.len() as u64,

@@ -69,7 +69,7 @@ impl Proof {
         }
     }
 
-    /// Records the result of a comparison made elsewhere.
+    /// Records the result of a comparison that was made elsewhere.
     fn holds(&mut self, name: &str, compared: u64, difference: Option<String>) {
         match difference {
             _ if self.failure.is_some() => {}

@@ -140,7 +140,8 @@ fn days(changes: &Changes) -> Vec<Row> {
     changes.days.iter().map(row).collect()
 }
 
-// Outer joins show a dangling key as NULL. A key that matches several rows makes the sale occur twice.
+// In an outer join, a dangling key shows up as NULL, and a key that matches several rows makes the sale occur
+// twice.
 const FACTS: &str = "ticket_number; item_id = fact_sale.item_id; customer_id = fact_sale.customer_id; id_of_customer_key = dim_customer.customer_id; valid_from_of_customer_key = TO_CHAR(dim_customer.valid_from, @TIME); id_of_item_key = dim_item.item_id; id_of_store_key = dim_store.store_id; day_of_date_key = TO_CHAR(dim_date.day_date, 'YYYY-MM-DD'); sold_at = TO_CHAR(sold_at, @TIME); quantity; net_paid; net_profit
 FROM mystore.fact_sale
 LEFT JOIN mystore.dim_customer ON dim_customer.customer_key = fact_sale.customer_key
@@ -210,7 +211,7 @@ fn store_days(model: &Model<'_>) -> Vec<Row> {
     model.store_days().into_iter().map(row).collect()
 }
 
-// No grouping, so that a procedure that ran twice occurs twice.
+// Rows are not grouped, so that a procedure that ran twice occurs twice.
 const AUDIT: &str = "cycle; procedure_name; affected_rows; business_time = TO_CHAR(business_time, @TIME)
 FROM mystore.audit";
 

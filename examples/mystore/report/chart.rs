@@ -125,7 +125,7 @@ impl Chart<'_> {
     }
 
     fn legend(&self, svg: &mut String) -> std::fmt::Result {
-        // The legend starts left of the plot, because three table names need the whole width.
+        // The legend starts to the left of the plot, because three table names need the whole width.
         let mut x = 8.0;
         for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
             write!(

@@ -26,7 +26,7 @@ pub(crate) fn keep_gantt(dir: &RunDir, cycle: u32, report: &redshift_orchestrato
 /// Writes `report.html`, and returns its path.
 pub(crate) fn write(dir: &RunDir, cycles: &[CycleRecord], proof: &Proof, rows: u64) -> Result<PathBuf> {
     let mut gantts = Vec::new();
-    // The cycle with the most faults is the most interesting one.
+    // The cycle with the most faults is the most interesting one to show.
     let tried = cycles.iter().skip(1).filter(|cycle| !cycle.resumed);
     let tried = tried.max_by_key(|cycle| cycle.warehouse.faults_survived());
     for (title, cycle) in [("The initial load", cycles.first()), ("The cycle with the most faults", tried)] {

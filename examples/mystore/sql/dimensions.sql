@@ -84,7 +84,7 @@ DECLARE
     v_last BIGINT;
     v_rows BIGINT;
 BEGIN
-    -- Customer and time identify a change that was sent before.
+    -- Customer and time identify a change that was already received.
     INSERT INTO mystore.customer_change
         (customer_id, customer_datetime, is_deleted, salutation, first_name, last_name, is_preferred, birth_country, email,
          address_id)

@@ -1,8 +1,8 @@
 -- Loads the sales, assigns each the keys of its dimension rows, and aggregates them. Each procedure is one
 -- transaction.
 
--- A sale belongs to the customer row that was valid at its time. Key 0: the slip names no customer, or an
--- unknown one.
+-- A sale belongs to the customer row that was valid at its time. Key 0 means that the sales slip names no
+-- customer, or an unknown one.
 CREATE OR REPLACE PROCEDURE mystore.load_sale(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_rows BIGINT;
@@ -37,7 +37,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- A late change assigns earlier sales to another row, and customers who arrive after their sale are now
+-- A late change can move earlier sales to another row, and customers who arrived after their sale are now
 -- known.
 CREATE OR REPLACE PROCEDURE mystore.rekey_sale(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
@@ -61,7 +61,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Aggregates the stores and days with new sales in this cycle.
+-- Aggregates the sales of the stores and days that have new sales in this cycle.
 CREATE OR REPLACE PROCEDURE mystore.publish_store_day(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_rows BIGINT;

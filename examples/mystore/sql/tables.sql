@@ -185,7 +185,7 @@ CREATE TABLE IF NOT EXISTS work.sale_keyed (
     net_profit    DECIMAL(9,2) NOT NULL
 );
 
--- Earlier sales that now belong to another row of the customer dimension.
+-- Earlier sales that now belong to a different row of the customer dimension.
 CREATE TABLE IF NOT EXISTS work.sale_rekeyed (
     ticket_number BIGINT NOT NULL,
     item_id       BIGINT NOT NULL,
@@ -201,7 +201,7 @@ CREATE TABLE IF NOT EXISTS work.store_day (
     net_profit DECIMAL(18,2) NOT NULL
 );
 
--- Every customer change ever received, once. A late change needs its neighbours in time.
+-- Every customer change that was received, once. A late change needs the changes before and after it.
 CREATE TABLE IF NOT EXISTS mystore.customer_change (
     customer_id       BIGINT      NOT NULL,
     customer_datetime TIMESTAMP   NOT NULL,
@@ -234,8 +234,8 @@ CREATE TABLE IF NOT EXISTS mystore.dim_customer (
     PRIMARY KEY (customer_id, valid_from)
 );
 
--- Addresses, always the newest (type 1). A deleted row remains with is_deleted, so that a late change cannot
--- restore it.
+-- Addresses, always in their newest state (type 1). A deleted row remains, with is_deleted set, so that a
+-- late change cannot restore it.
 CREATE TABLE IF NOT EXISTS mystore.dim_address (
     address_key      BIGINT      NOT NULL,
     address_id       BIGINT      NOT NULL,
@@ -314,8 +314,8 @@ CREATE TABLE IF NOT EXISTS mystore.high_water (
     PRIMARY KEY (source)
 );
 
--- The result of each procedure, written in its own transaction. It has no key on purpose: a procedure that
--- ran twice shows here.
+-- The result of each procedure, written in the procedure's own transaction. The table deliberately has no
+-- key, so that a procedure that ran twice shows up here.
 CREATE TABLE IF NOT EXISTS mystore.audit (
     cycle          INTEGER     NOT NULL,
     procedure_name VARCHAR(40) NOT NULL,

@@ -1,7 +1,7 @@
 //! Mutations of valid external inputs, drawn from seeds. None makes the library panic or break a promise.
 //!
-//! The targets of cargo-fuzz in `fuzz/` use the same inputs with coverage. `INPUTS` sets the number of inputs
-//! of each kind, `INPUT` replays one.
+//! The cargo-fuzz targets in `fuzz/` use the same inputs, guided by coverage. `INPUTS` sets the number of
+//! inputs of each kind, and `INPUT` replays one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

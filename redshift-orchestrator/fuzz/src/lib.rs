@@ -4,7 +4,7 @@ mod inputs;
 
 pub use inputs::{Input, mutate};
 
-/// Mutator of the fuzz targets: an input begins as a valid one, and half of the mutations are structural.
+/// Mutator of the fuzz targets. Half of the mutations are structural; the initial inputs are valid.
 pub fn mutate_in_place(input: Input, data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut draw = fastrand::Rng::with_seed(seed.into());
     let seeds = input.seeds();

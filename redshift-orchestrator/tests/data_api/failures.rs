@@ -83,7 +83,7 @@ async fn submit_error(reply: Reply) -> Error {
 #[case(400, "MissingAuthenticationTokenException", "", Denied)]
 #[case(400, "UnrecognizedClientException", "The security token included in the request is invalid.", Denied)]
 #[case(403, "OptInRequired", "", Denied)]
-// Credentials that were valid earlier.
+// Credentials that have expired.
 #[case(403, "ExpiredToken", "", CredentialsExpired)]
 #[case(
     400,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{ID, SECRET, executor, sdk, target};
 
-/// Returns a user's settings that would break long polls, double retries or wait forever.
+/// Returns a user's settings that would break long polls, retry twice, or wait forever.
 fn hostile() -> aws_config::SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))

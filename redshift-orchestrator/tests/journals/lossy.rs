@@ -23,7 +23,7 @@ use redshift_orchestrator::{
 };
 
 /// Store behind a network that loses a share of the requests and of the responses. The number of consecutive
-/// losses for one object does not exceed the journal's repetitions.
+/// losses for one object is at most the number of times that the journal repeats a put.
 struct Lossy {
     inner: Arc<InMemory>,
     draw: Mutex<fastrand::Rng>,
@@ -99,7 +99,7 @@ impl ObjectStore for Lossy {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        // Clients repeat these requests themselves.
+        // The store's clients repeat these requests themselves.
         self.inner.get_opts(path, options).await
     }
 
@@ -151,7 +151,7 @@ impl World {
 }
 
 /// Regression: the store's clients do not repeat a conditional put whose response was lost. Every lost
-/// response ended the run, and one to a renewal gave up the lease.
+/// response ended the run, and a lost response to a renewal gave up the lease.
 #[tokio::test(start_paused = true)]
 async fn lost_requests_and_answers_do_not_end_a_run() {
     let pipeline = Pipeline::builder("nightly")
@@ -182,7 +182,7 @@ async fn a_lease_is_kept_through_lost_answers() {
         let world = World::new();
         let claim = |run: &str| Claim::new("nightly", run, "2026-11-23T06:30:00Z".parse().unwrap());
         let mine = world.journal(seed, 0.2);
-        // A second attempt meets the object of the first one, and must recognise it as its own.
+        // A second attempt finds the object of the first one, and must recognise it as its own.
         let Ok(active) = mine.claim(&claim("one"), true).await else { continue };
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_secs(13)).await;
@@ -223,7 +223,7 @@ async fn a_journal_recovers_when_its_store_does() {
             for step in ["d", "e"] {
                 journal.append(intent(step)).await.unwrap();
             }
-            // The record whose put failed is stored in the end; the one after it was never sent.
+            // The record whose put failed is stored in the end. The record after it was never sent.
             let expected: Vec<_> = ["a", "b", "d", "e"].into_iter().skip(1 - written).collect();
             assert_eq!(steps(&journal).await, expected, "{away:?}");
             assert_eq!(

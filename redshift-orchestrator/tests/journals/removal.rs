@@ -95,7 +95,8 @@ impl ObjectStore for Dying {
         self.read(self.inner.get_ranges(path, ranges)).await
     }
 
-    /// The paths are deleted one at a time: a request that deletes many may delete some of them.
+    /// The paths are deleted one at a time, because a request that deletes many objects may delete only some
+    /// of them.
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let (inner, requests, death, after) =
             (self.inner.clone(), self.requests.clone(), self.death, self.after);
@@ -135,9 +136,9 @@ fn journal(store: Arc<dyn ObjectStore>, clock: TokioClock) -> ObjectStoreJournal
     ObjectStoreJournal::new(store, "etl/journal").with_clock(clock)
 }
 
-/// Old runs, which are removed.
+/// Old runs, which pruning removes.
 const OLD: [&str; 3] = ["old-0", "old-1", "old-2"];
-/// Runs that are kept: a recent one, and an old one that did not end.
+/// Runs that pruning keeps: a recent one, and an old one that did not end.
 const KEPT: [&str; 2] = ["recent", "unfinished"];
 
 fn about(run: &str, at: &str, event: RunEvent) -> RunRecord {
@@ -207,7 +208,7 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
                 }
             }
         }
-        // A run of which nothing is left may be started again, and is not removed with the old one.
+        // A run of which nothing is left may be started again. It is not removed with the old runs.
         let is_absent = matches!(next.run_entry(OLD[0]).await, Ok(None));
         if is_absent {
             let claim = Claim::new("nightly", OLD[0], "2026-11-23T06:30:00Z".parse().unwrap());
@@ -238,7 +239,8 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
         });
         assert_eq!(of_old.count(), 0, "{death} {after}: {objects:?}");
     }
-    // Puts of the leases and the marker; per run, deletes of 5 objects, of its list entry and of its lease.
+    // Deaths at puts of the leases and of the marker, and per run at deletes of 5 objects, of its list entry
+    // and of its lease.
     assert!(deaths > 40, "{deaths}");
     assert!(begun_anew > 4 && unreadable > 4, "{begun_anew} {unreadable}");
 }

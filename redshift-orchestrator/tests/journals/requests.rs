@@ -1,4 +1,4 @@
-//! Number of requests of the journal on object storage, with a history of thousands of runs.
+//! Number of requests that the journal on object storage sends, with a history of thousands of runs.
 
 use std::{
     fmt,
@@ -123,7 +123,7 @@ impl World {
         let start: jiff::Timestamp = "2026-11-23T06:30:00Z".parse().unwrap();
         let world = Self { store: Arc::default(), clock: TokioClock::starting_at(start) };
         for number in 0..runs {
-            // Each is a new process.
+            // Each run is a new process.
             let journal = world.journal();
             let at = start - Duration::from_secs(1_800 * (runs - number));
             let record = |event| RunRecord::new(at, format!("half-hour {number}"), event);

@@ -155,7 +155,7 @@ fn parameters_stand_apart_from_the_sql() {
     assert!(text.contains("did you mean `who`?"), "{text}");
 }
 
-/// A generator of another system's templates: `<name>` is that system's parameter.
+/// Generates another system's template, in which `<name>` is a parameter of that system.
 fn generated(text: &TemplateText) -> String {
     let piece = |piece: &Piece| match piece {
         Piece::Literal(text) => text.clone(),

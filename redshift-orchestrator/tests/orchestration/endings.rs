@@ -105,7 +105,7 @@ async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Ori
     (found, world.effects())
 }
 
-// Appends: 0 is the intent, 1 the id, 2 the ending. An hour passes before each death is noticed.
+// Append 0 is the intent, 1 the id, 2 the ending. An hour passes before each death is noticed.
 
 #[tokio::test(start_paused = true)]
 async fn a_death_before_the_intent_was_durable_is_no_event() {
@@ -214,7 +214,7 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
     let orchestrator = world.orchestrator();
     let key = key();
-    // The calls with the same key may even pass different statements.
+    // Calls with the same key may even pass different statements.
     let calls = (0..8).map(|call| {
         let sql = if call % 2 == 0 { "CALL load()" } else { "CALL other()" };
         orchestrator.run(&key, Statement::sql(sql))
@@ -263,7 +263,7 @@ async fn lost_answers_run_nothing_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_never_answered_is_looked_up_by_its_name() {
-    // Every response to a submit is lost for the whole retry timeout of the orchestrator.
+    // All responses to submits are lost for the orchestrator's whole retry timeout.
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
     let outcome =
@@ -330,7 +330,7 @@ async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
     assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Reattached));
     assert_eq!(world.service.effects()[0].sql, "CALL load()");
     assert_eq!(world.effects(), 1);
-    // The statement may never have been submitted, which cannot be determined.
+    // It cannot be determined whether the statement was ever submitted.
     let world = World::new(Script::new());
     world.die_at(0, true).await;
     let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()")).await.unwrap();
@@ -347,7 +347,7 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
     sleep(hours(3.0)).await;
     assert_eq!(world.effects(), 0);
-    // The journal contains the same.
+    // The journal contains the same outcome.
     let again = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!((again.result, again.origin), (timed_out(limit), Origin::Journal));
 }
@@ -372,7 +372,7 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
 /// Creates a service that accepts the cancellation of a running statement, and aborts the statement after a
 /// number of minutes.
 fn rolling_back(minutes: usize) -> Told {
-    // One poll a minute, the first of them before the timeout.
+    // One poll a minute, starting before the timeout.
     let polls = std::iter::repeat_n(now(Status::Started), minutes + 2);
     Told::new(polls.chain([now(Status::Aborted)]), [now(true)])
 }
@@ -388,7 +388,8 @@ impl World {
     }
 }
 
-/// Regression: the outcome was unknown, and after a resume aborted, so a retry on `timed-out` did not apply.
+/// Regression: the outcome was first unknown and, after a resume, aborted, so a retry on `timed-out` did not
+/// apply.
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
     let world = World::new(Script::new());
@@ -409,7 +410,7 @@ async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
     assert!(outcome.may_still_run());
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
     assert_eq!((entry.standing, entry.overdue), (Standing::Open, true));
-    // The next process finds it aborted: it timed out, and no other statement is submitted.
+    // The next process finds the statement aborted: it timed out, and no other statement is submitted.
     let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
     let outcome = ended.run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!((&outcome.result, outcome.origin), (&timed_out(limit), Origin::Reattached));
@@ -439,7 +440,7 @@ async fn a_death_during_a_rollback_leaves_a_statement_that_timed_out() {
 /// A retry during a rollback could run the statement twice.
 #[tokio::test(start_paused = true)]
 async fn a_step_is_not_repeated_while_its_cancellation_is_pending() {
-    // The second attempt is aborted at once by the service.
+    // The service aborts the second attempt immediately.
     for (grace, statuses, attempts) in [(5, ["timed out", "skipped"], 1), (15, ["aborted", "aborted"], 2)] {
         let world = World::new(Script::new());
         let told = Arc::new(rolling_back(10));
@@ -500,8 +501,8 @@ impl StatementExecutor for ExpiredCredentials {
     }
 }
 
-/// Regression: a step whose submit met expired credentials failed at once, although they were about to be
-/// renewed.
+/// Regression: a step whose credentials had expired at the submit failed immediately, although the
+/// credentials were about to be renewed.
 #[tokio::test(start_paused = true)]
 async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_sent() {
     for (times, is_accepted) in [(3, true), (1_000, false)] {
@@ -568,7 +569,7 @@ async fn what_runs_taught_is_kept_from_process_to_process() {
     let first = world.orchestrator();
     first.run(&key(), statement()).await.unwrap();
     assert_eq!(first.durations().expected("step"), Some(Duration::from_secs(90)));
-    // Once from the journal, and once as a value.
+    // The durations are read twice: from the journal, and as a serialized value.
     let read = Durations::from_journal(&world.journal, ["run"]).await.unwrap();
     assert_eq!(read, *first.durations());
     let second = world.orchestrator().with_strategy(Learned::default()).with_durations(read);
@@ -624,7 +625,7 @@ async fn nothing_is_submitted_without_the_journal_and_nothing_submitted_is_forgo
         assert_eq!(error.context("statement_id").is_some(), fails_from > 0, "{error}");
         sleep(Duration::from_secs(1)).await;
         assert_eq!(world.effects(), usize::from(fails_from > 0));
-        // With free space again, the next process finds the existing statement.
+        // Once there is free space again, the next process finds the existing statement.
         let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
         assert!(outcome.is_finished());
         assert_eq!(world.effects(), 1);
@@ -665,7 +666,7 @@ async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
     let comment = format!("/* redshift-orchestrator sales 06_30 _/ DROP/load _it_/1 {digest} */ ");
     assert_eq!(effects[0].sql, format!("{comment}-- today\nCALL load(:day)"));
     assert_eq!(effects[1].sql, format!("{comment}SELECT 1"));
-    // The token is the one without names in the SQL.
+    // The token is the same as without names in the SQL.
     let other = World::new(Script::new());
     other.orchestrator().run(&key, batch()).await.unwrap();
     assert_eq!(other.service.effects()[0].client_token, effects[0].client_token);

@@ -57,7 +57,7 @@ async fn no_second_sees_more_requests_than_the_rate_wherever_it_begins() {
     let told = Arc::new(Told::new([now(Status::Started)], []));
     let fleet = Arc::new(Fleet::new(told.clone()));
     let id = StatementId::new("told");
-    // 300 waits that poll twice a second would exceed the rate six times.
+    // 300 waits that poll twice a second would exceed the rate by a factor of six.
     let strategy = Fixed::new(Duration::from_millis(500));
     let wait = |_| {
         let (fleet, id) = (fleet.clone(), id.clone());
@@ -112,7 +112,7 @@ async fn a_throttle_is_told_and_heeded_at_once_however_many_queue() {
     };
     let others = join_all((0..100).map(|_| rate.describe(&id, None)));
     let ((refused, at), _) = tokio::join!(first, others);
-    // It would count as lost for its caller if it had to wait for later requests.
+    // If it had to wait for later requests, its caller would count it as lost.
     assert_eq!((refused, at), (true, half));
     assert_eq!(begun.elapsed(), half + secs(100));
 }
@@ -130,7 +130,7 @@ async fn the_catalog_has_its_own_rates() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_submitted_first_runs_first_also_after_a_refusal() {
-    // The service's limit is three, which the fleet does not know.
+    // The service's limit is three; the fleet does not know it.
     let service = limited(10, 3, 500);
     let fleet = Arc::new(Fleet::new(service.clone()));
     let run = |number: usize| {
@@ -180,7 +180,7 @@ async fn room_is_learned_from_refusals_and_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_hours_makes_no_statement_unknown() {
-    // 30 statements of an hour, two at a time: the last one waits for 14 hours, longer than any retry
+    // 30 statements of an hour each, two at a time. The last one waits for 14 hours, longer than any retry
     // timeout.
     let service = limited(3_600, 2, 500);
     let orchestrator = Orchestrator::new(Fleet::new(service.clone()));
@@ -204,8 +204,8 @@ async fn a_place_of_a_statement_that_nobody_waits_for_comes_back() {
     assert_eq!(fleet.active(), 1);
 }
 
-/// A statement of half an hour holds the only permit, and describe requests for other statements use their
-/// whole rate.
+/// A half-hour statement holds the only permit, and describe requests for other statements use up the whole
+/// rate.
 #[tokio::test(start_paused = true)]
 async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_in_front_of_it() {
     let service = service(1_800);
@@ -310,7 +310,7 @@ async fn a_doubtful_submit_whose_statement_has_ended_when_it_is_listed_releases_
     let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
     fleet.submit(&doubtful(), None).await.unwrap_err();
     sleep(secs(20)).await;
-    // A prefix of the name is sufficient.
+    // A listing by a prefix of the name is sufficient.
     fleet.list(&StatementFilter::named("doubt"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
@@ -343,7 +343,7 @@ async fn permits_of_doubtful_submits_that_nobody_looks_up_come_back_when_they_ar
     fleet.submit(&doubtful(), None).await.unwrap_err();
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
-    // Until then, the submitter may repeat it.
+    // Until then, the caller may repeat the submit.
     assert!((900..920).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(fleet.active(), 1);
 }
@@ -355,7 +355,7 @@ async fn a_session_is_counted_until_it_was_idle_for_its_keep_alive() {
     let begun = Instant::now();
     let first = fleet.submit(&kept, None).await.unwrap();
     assert_eq!(fleet.open_sessions(), 1);
-    // A statement in the same session and one without a session: no other session is opened.
+    // A statement in the same session and a statement without a session open no other session.
     fleet.describe(&first.id, Some(WaitTime::MAX)).await.unwrap();
     let again = statement().in_session(first.session_id.unwrap());
     let again = fleet.submit(&again, None).await.unwrap();
@@ -385,7 +385,7 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
     let rates = RequestRates::default().with(Request::DescribeStatement, 1);
     let fleet = Fleet::new(told.clone()).with_rates(rates);
     let id = StatementId::new("told");
-    // Other requests are ahead of it for the next 100 seconds.
+    // For the next 100 seconds, other requests are ahead of it in the queue.
     let others = join_all((0..100).map(|_| fleet.describe(&id, None)));
     let strategy = LongPoll::default();
     let mut effort = Effort::default();
@@ -423,6 +423,6 @@ async fn three_thousand_waits_share_100_questions_a_second() {
     let ended = join_all(waits).await;
     assert!(ended.iter().all(|(_, effort)| effort.faults.is_empty()), "no question was given up");
     let mean = ended.iter().map(|(late, _)| late).sum::<f64>() / 3_000.0;
-    // All statements end at the same instant; a poll is in flight for nearly all of them at any time.
+    // All statements end at the same instant. At any time, nearly all of them have a poll in flight.
     assert!(mean < 1.0, "{mean}");
 }

@@ -1,4 +1,4 @@
-//! A statement of another pipeline, database or caller is never taken for one's own.
+//! A statement of another pipeline, database or caller is never mistaken for this one's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -77,7 +77,7 @@ async fn a_scope_distinguishes_equal_keys_of_executors_without_a_target() {
 #[derive(Debug)]
 struct OneToken {
     inner: LocalExecutor<Scripted>,
-    /// Omits time and target from the response to a submit.
+    /// `true` to omit time and target from the response to a submit.
     is_silent: bool,
 }
 
@@ -126,7 +126,7 @@ async fn a_statement_that_was_created_before_the_intent_is_an_error_and_never_a_
         let step = report.step("statistics").unwrap();
         assert_eq!(step.status, StepStatus::Unknown, "{report}");
         assert!(report.to_string().contains("identity conflict"), "{report}");
-        // The other statement is not taken for this one in later calls either.
+        // Later calls do not mistake the other statement for this one either.
         let key = StepKey::new("r", "statistics");
         for _ in 0..2 {
             let error = pipeline("sales").run(&orchestrator, Run::new("r")).await.unwrap();

@@ -49,11 +49,11 @@ async fn a_lost_submit_is_repeated_only_with_a_client_token() {
 async fn requests_keep_to_the_rate_in_the_order_in_which_they_came() {
     let told = Arc::new(Told::new([now(Status::Started)], []));
     let rates = RequestRates::default().with(Request::DescribeStatement, 10);
-    // Clones share the rate, as do executors of one account.
+    // Clones share the rate, as executors of one account do.
     let executors = [Rate::new(told.clone(), rates.clone()), Rate::new(told.clone(), rates)];
     let id = StatementId::new("told");
     join_all((0..35).map(|n| executors[n % 2].describe(&id, None))).await;
-    // Ten in each second, the first ones at once.
+    // Ten requests in each second, the first ones immediately.
     let instants = told.instants();
     for (second, ten) in instants.chunks(10).enumerate() {
         assert!(ten.iter().all(|at| (at - second as f64).abs() < 0.002), "{instants:?}");
@@ -73,7 +73,7 @@ async fn a_permit_lives_as_long_as_its_statement() {
         }
     };
     join_all((0..5).map(run)).await;
-    // Two at a time, ten seconds each.
+    // Two statements at a time, ten seconds each.
     assert!((30..31).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(executor.active(), 0);
 }

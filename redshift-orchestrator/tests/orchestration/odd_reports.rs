@@ -1,4 +1,4 @@
-//! Reports and plans with unusual names and messages are still well-formed documents.
+//! Checks that reports and plans with unusual names and messages are still well-formed documents.
 
 use std::time::Duration;
 

@@ -32,7 +32,7 @@ async fn a_long_batch_runs_in_order_each_part_once() {
     let expected: Vec<_> = (0..100).filter(|n| *n != 50).map(|n| format!("{n:03}")).collect();
     assert_eq!(numbers, expected);
     assert_eq!(journal.run("run").await.unwrap().len(), 3);
-    // A repetition runs nothing twice.
+    // A second call runs nothing twice.
     let again = orchestrator.run_parts(&key, long(100)).await.unwrap();
     assert!(again.iter().all(|outcome| outcome.origin == Origin::Journal));
     assert_eq!(service.effects().len(), 99);
@@ -190,7 +190,7 @@ async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_name
     assert_eq!(report.totals().retries, 1);
     let both: Vec<_> = (0..100).filter(|number| *number != 50).chain(0..100).chain([999]).collect();
     assert_eq!(inserted(&service), both, "as a short batch would");
-    // The second failure is not one that may be retried.
+    // The second failure is not in the list of the step's `retry`.
     let twice = script().on("(090", ScriptedRun::failed(seconds(1.0), "ERROR: division by zero"));
     let (report, _) = retried(twice, &[FailureKind::Deadlock]).await;
     assert_eq!(parts_of(&report).len(), 3);
@@ -220,7 +220,7 @@ async fn a_long_step_that_was_redefined_half_way_is_refused_and_one_that_finishe
     assert_eq!(service.effects().len(), 80, "only what was submitted before ran on from {before}");
     assert!(run(load(0..100)).await.is_success());
     assert_eq!(inserted(&service), expected());
-    // All of it has finished, so a changed definition has no effect.
+    // All parts have finished, so a changed definition has no effect.
     for step in [load(0..200), load(0..3)] {
         assert!(run(step).await.is_success());
     }
@@ -268,7 +268,7 @@ async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
     let pipeline = pipeline(load(0..100));
     let run = || pipeline::Run::new("r");
     assert!(timeout(seconds(50.0), pipeline.run(&before, run())).await.is_err());
-    // The service has no record of it.
+    // The service has no record of the statement.
     let service = service();
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
     let report = pipeline.run(&orchestrator, run()).await.unwrap();

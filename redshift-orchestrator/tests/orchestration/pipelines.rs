@@ -83,7 +83,7 @@ async fn a_killed_run_goes_on_where_it_stopped() {
     assert_eq!(origins, ["journal", "reattached", "submitted"]);
     assert_eq!(report.elapsed, seconds(200.0));
     assert_eq!(service.effects().len(), 3);
-    // In a repetition, everything comes from the journal.
+    // When the run is repeated, everything comes from the journal.
     let again = row().run(&orchestrator(), Run::new("r")).await.unwrap();
     assert_eq!((again.totals().statements, again.is_success()), (0, true));
 }
@@ -98,7 +98,7 @@ async fn a_run_does_not_go_on_without_a_step_whose_statement_may_be_on_its_way()
     let renamed = Pipeline::builder("row").with_step(Step::sql("zwei", "SELECT 'two'")).build().unwrap();
     let error = renamed.run(&orchestrator(), Run::new("r")).await.unwrap_err();
     assert_eq!((error.kind(), error.context("step")), (ErrorKind::Definition, Some("two")), "{error}");
-    // Steps that have ended are no reason for an error.
+    // A step that has ended does not cause an error.
     assert!(row().run(&orchestrator(), Run::new("r")).await.unwrap().is_success());
     assert!(renamed.run(&orchestrator(), Run::new("r")).await.unwrap().is_success());
 }

@@ -1,4 +1,4 @@
-//! Promises 1 and 2 over random schedules.
+//! Checks promises 1 and 2 on random schedules.
 
 use std::{ops::Range, thread};
 
@@ -60,7 +60,7 @@ fn a_schedule_repeats_itself() {
     }
 }
 
-/// Validates the judge: each flaw must be detected and classified correctly within a few hundred schedules.
+/// Validates the judge: it must detect and classify each flaw within a few hundred schedules.
 #[test]
 fn each_planted_fault_is_found() {
     let find = |(flaw, verdict): (Flaw, &str)| {
@@ -78,11 +78,11 @@ fn each_planted_fault_is_found() {
     });
 }
 
-/// Schedules within which each planted fault is found.
+/// Number of schedules within which each planted fault is found.
 const SCHEDULES_TO_A_FLAW: u64 = 1_000;
 
-/// The number of doubled and lost statements of each peer's published rules, on the schedules on which ours
-/// are zero.
+/// The published rules of each peer double or lose this number of statements, on schedules on which the
+/// orchestrator doubles and loses none.
 #[test]
 fn every_peer_doubles_and_loses_statements() {
     for peer in peers::ALL {

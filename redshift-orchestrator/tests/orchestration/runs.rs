@@ -1,4 +1,4 @@
-//! Runs of a part of a pipeline, overlapping runs, and runs that are stopped early.
+//! Runs of part of a pipeline, overlapping runs, and runs that are stopped early.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn a_step_that_is_not_selected_does_nothing_and_keeps_the_order() {
     let report =
         row().run(&orchestrator, Run::new("both").with_tags(["first"]).with_only(["two"])).await.unwrap();
     assert_eq!(statuses(&report), ["finished", "finished", "not selected"]);
-    // The remaining steps, under the same name.
+    // Runs the remaining steps, under the same name.
     let report = row().run(&orchestrator, Run::new("both")).await.unwrap();
     assert_eq!((statuses(&report), report.totals().statements), (vec!["finished"; 3], 1));
 }

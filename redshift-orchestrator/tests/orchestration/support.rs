@@ -23,7 +23,7 @@ pub(crate) struct Told {
     asked: Mutex<Vec<Asked>>,
 }
 
-/// A response and its delay.
+/// A response, and the time after which it arrives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<T> {
     pub(crate) after: Duration,

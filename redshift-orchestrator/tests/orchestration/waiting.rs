@@ -56,7 +56,7 @@ async fn a_long_poll_falls_back_to_growing_pauses_while_waiters_are_refused() {
     let mut limits = Limits::default();
     limits.waiters_per_statement = 0;
     let asked = asked_for(60.0, LongPoll::default(), Waits::Kept, limits).await;
-    // 30 seconds after the rejection, a long poll is tried again.
+    // A long poll is tried again 30 seconds after the rejection.
     assert_eq!(
         asked.iter().take(9).map(|(at, _)| *at).collect::<Vec<_>>(),
         [0.0, 0.25, 0.625, 1.188, 2.032, 3.298, 5.197, 8.045, 12.317]
@@ -84,7 +84,7 @@ async fn strategies_ask_at_these_instants() {
     assert_eq!(instants(25.0, Fixed::new(secs(10.0))).await, [10.0, 20.0, 30.0]);
     let exponential = Exponential::new(secs(1.0)).with_factor(2.0).with_max(secs(5.0));
     assert_eq!(instants(20.0, exponential).await, [1.0, 3.0, 7.0, 12.0, 17.0, 22.0]);
-    // Without a known duration, it behaves like a long poll.
+    // Without a known duration, the strategy behaves like a long poll.
     assert_eq!(instants(45.0, Learned::default()).await, [0.0, 30.0]);
 }
 
@@ -250,7 +250,8 @@ async fn limited_to(limit: f64, told: &Told) -> (Ending, f64) {
     (ending, begun.elapsed().as_secs_f64())
 }
 
-/// Returns the responses of a statement that runs for `running` seconds, one a minute, then `ending`.
+/// Returns the responses, one per minute, of a statement that runs for `running` seconds and then has the
+/// status `ending`.
 fn started(running: f64, ending: Status) -> impl Iterator<Item = Answer<Status>> {
     let polls = (running / 60.0) as usize;
     std::iter::repeat_n(now(Status::Started), polls).chain([now(ending)])
@@ -359,7 +360,7 @@ async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
     let told = Told::new([now(Status::Finished)], [now(true)]);
     let id = StatementId::new("told");
     let strategy = Fixed::new(secs(10.0));
-    // The statement finished long after its timeout; it is not cancelled.
+    // The statement finished long after its timeout, and is not cancelled.
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(7_200.0));
     let ending = wait.until_ended(&mut Effort::default()).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
@@ -384,7 +385,7 @@ async fn the_last_second_before_a_deadline_is_not_a_busy_loop() {
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(30.5)).with_grace(secs(5.0));
     let _ = wait.until_ended(&mut Effort::default()).await;
     assert!(told.asked().len() < 20, "{:?}", told.asked());
-    // A strategy without pauses does not spin either.
+    // Nor does a strategy without pauses spin.
     let told = Told::new([now(Status::Started)], [now(true)]);
     let strategy = Fixed::new(Duration::ZERO);
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(1.0)).with_grace(secs(0.1));

@@ -75,7 +75,7 @@ fn model(steps: &[Drawn]) -> Vec<&'static str> {
     statuses
 }
 
-/// Returns the begin and end of each step that ran.
+/// Returns the start and end of each step that ran.
 fn times(report: &Report) -> Vec<Option<(Duration, Duration)>> {
     let of = |step: &redshift_orchestrator::pipeline::StepReport| {
         step.last_attempt().map(|attempt| (attempt.started, attempt.ended))
@@ -92,7 +92,7 @@ fn check_times(seed: u64, concurrency: usize, steps: &[Drawn], report: &Report) 
         let earlier = steps[number].after.iter().filter_map(|earlier| times[*earlier]);
         let ready = earlier.map(|(_, ended)| ended).max().unwrap_or_default();
         assert!(ready <= begun, "seed {seed}: s{number} did not wait");
-        // It waited for a permit if it waited longer than for its dependencies.
+        // If a step waited longer than for its dependencies, it waited for a permit.
         let full = |at: Duration| running(at) >= concurrency;
         let just_before = begun.saturating_sub(Duration::from_millis(1));
         assert!(begun == ready || full(just_before), "seed {seed}: s{number} waited for nothing");

@@ -1,4 +1,4 @@
-//! An SDK client whose connector is a closure: it needs no sockets, and the clock may be paused.
+//! An SDK client whose connector is a closure. It needs no sockets, and the clock may be paused.
 
 use std::{fmt, sync::Arc};
 
@@ -16,7 +16,7 @@ use hyper::{Request, Response};
 
 type Answer = dyn Fn(Request<Bytes>) -> BoxFuture<'static, Option<Response<Bytes>>> + Send + Sync;
 
-/// Passes requests to a closure; `None` is a closed connection.
+/// Passes requests to a closure; `None` closes the connection.
 #[derive(Clone)]
 struct Connector(Arc<Answer>);
 

@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 
 use crate::intercept::{Intercept, Intercepted};
 
-/// Dies at one of its appends. For a statement, these are the intent, the id and the ending.
+/// A journal that dies at one of its appends. For a statement, the appends are the intent, the id and the
+/// ending.
 #[derive(Debug)]
 pub(crate) struct Dying<J> {
     inner: J,

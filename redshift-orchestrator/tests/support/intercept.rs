@@ -1,4 +1,4 @@
-//! A journal in front of another one, with calls that a test changes.
+//! A journal that forwards calls to another one, except for the calls that a test changes.
 
 use std::fmt::Debug;
 
@@ -8,7 +8,7 @@ use redshift_orchestrator::{
     journal::{ActiveRun, Claim, Entry, Journal, Record, RunCursor, RunEntry, RunPage, RunRecord},
 };
 
-/// The calls that tests change. By default, they reach the inner journal unchanged.
+/// The calls that a test can change. By default, they reach the inner journal unchanged.
 #[async_trait]
 pub(crate) trait Intercept: Debug + Send + Sync {
     /// The inner journal.

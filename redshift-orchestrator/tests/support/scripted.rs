@@ -9,7 +9,7 @@ use redshift_orchestrator::{
     conformance::{Fixture, Need},
 };
 
-/// Creates a service whose statements take three phases of this length each, except one that takes an hour.
+/// Creates a service whose statements go through three phases of this length, except one that takes an hour.
 pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
     let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
     let mut limits = Limits::default();
@@ -29,7 +29,7 @@ pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
 pub(crate) struct Over<E> {
     pub(crate) executor: E,
     pub(crate) service: LocalExecutor<Scripted>,
-    /// `true` if the clock is paused, so that hours pass at once. Otherwise, the scenarios do not wait for
+    /// `true` if the clock is paused, so that hours pass immediately. If not, the scenarios do not wait for
     /// them.
     pub(crate) is_paused: bool,
 }

@@ -1,4 +1,4 @@
-//! `cancel` while a process runs the run, and after the process died.
+//! `cancel` while a process runs the run, and after that process has died.
 #![cfg(unix)]
 
 use crate::support::{PIPELINE, Stage};

@@ -1,4 +1,4 @@
-//! Runs that finish, are repeated, killed or settled.
+//! Runs that finish, are repeated, are killed, or are settled.
 
 use crate::support::{PIPELINE, Stage};
 
@@ -102,7 +102,7 @@ fn a_failed_run_goes_on_with_what_did_not_finish() {
     assert!(done.out.contains("ERROR: no such table") && done.out.contains("because of two"), "{}", done.out);
     let status = stage.call(&["status", "load.toml"]);
     assert!(status.out.contains("a  row  failed") && status.out.contains("two/1  failed"), "{}", status.out);
-    // With the parameters of the first process.
+    // The parameters are those of the first process.
     let done = stage.call(&["resume", "load.toml"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let status = stage.call(&["status", "load.toml", "--run-id", "a", "--json"]).objects().remove(0);

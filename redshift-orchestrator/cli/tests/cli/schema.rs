@@ -1,5 +1,5 @@
 //! The JSON Schema of pipeline files: it equals the file in the repository, accepts every valid definition,
-//! and rejects invalid ones as far as schemas can.
+//! and rejects invalid ones as far as a schema can.
 
 use redshift_orchestrator::{
     Pipeline,
@@ -77,8 +77,8 @@ fn what_a_schema_can_tell_is_refused_by_it_too() {
     }
 }
 
-/// Returns the violations of `schema` by `value`, for the part of JSON Schema that the schema uses. Any other
-/// keyword fails the test.
+/// Returns the violations of `schema` by `value`, and supports only the keywords that the schema uses. Any
+/// other keyword fails the test.
 fn problems(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let Some(schema) = schema.as_object() else {

@@ -20,7 +20,7 @@ pub(crate) fn listen() {
 }
 
 /// Returns the output of the process so far at any level, except for the AWS SDK's trace of whole requests
-/// and responses, against which the documentation of `DataApiExecutor` warns.
+/// and responses; the documentation of `DataApiExecutor` warns about it.
 pub(crate) fn said() -> String {
     let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     let is_whole_request =

@@ -1,4 +1,4 @@
-//! Secrets contain a mark. The tests run everything and search all output for the mark.
+//! Secrets contain a mark. The tests run every part of the packages and search all output for the mark.
 //!
 //! The output consists of `Debug` and `Display` of the library's values, the output of `tracing` at any
 //! level, reports, journals, and the output of the programs. The guide (`docs/pipelines.md`) describes the
@@ -21,7 +21,7 @@ pub(crate) const MARK: &str = "sesame";
 pub(crate) const SQL: &str =
     "UPDATE account SET secret_column = 'sesame-literal', pin = :pin WHERE 'sesame-2' <> note";
 pub(crate) const PIN: &str = "sesame-value";
-/// An error text that quotes the complete statement.
+/// An error text that quotes the entire statement.
 pub(crate) const SAID: &str = "ERROR: syntax error at or near \"sesame-literal\" in UPDATE account SET secret_column = \
                                'sesame-literal', pin = 'sesame-value' WHERE 'sesame-2' <> note\n  Detail: Key (pin)=(sesame-value)";
 pub(crate) const ARN: &str = "arn:aws:secretsmanager:eu-west-1:1:secret:sesame-arn";
@@ -35,6 +35,6 @@ pub(crate) fn search(what: &str, said: impl AsRef<str>) {
         let to = said.ceil_char_boundary((at + 300).min(said.len()));
         panic!("{what} contains a secret: …{}…", &said[from..to]);
     }
-    // Searches also for the mark printed as bytes.
+    // The mark could also be printed as a list of bytes.
     assert!(!said.contains("115, 101, 115, 97, 109, 101"), "{what} tells the bytes of a secret");
 }

@@ -87,7 +87,7 @@ fn the_program_prints_and_writes_none() {
         ([&["cancel", "p.toml", "--run-id", "a"][..], &at].concat(), 0),
     ] {
         let (found, said) = call(program, directory.path(), &arguments);
-        // The arguments are the caller's own.
+        // The arguments are the ones that the caller passed.
         search(&arguments[..2].join(" "), &said);
         assert_eq!(found, Some(code), "{arguments:?}: {said}");
     }

@@ -1,4 +1,4 @@
-//! The program `redshift-data-emulator`, started as a user does.
+//! The program `redshift-data-emulator`, started as a user starts it.
 
 use std::process::Command;
 

@@ -58,7 +58,7 @@ async fn a_description_is_transmitted_exactly() {
     );
 }
 
-/// The service's times are floating-point numbers cut to milliseconds, which the SDK reads with a small
+/// The service's times are floating-point numbers truncated to milliseconds, which the SDK reads with a small
 /// error.
 fn to_the_millisecond(mut description: Description, mode: RoundMode) -> Description {
     let rounding = TimestampRound::new().smallest(Unit::Millisecond).mode(mode);

@@ -1,4 +1,4 @@
-//! All 12 operations with the SDK's own client, which parses responses by the service's model.
+//! All 12 operations with the SDK's own client, which parses responses according to the service's model.
 
 use aws_sdk_redshiftdata::{
     error::ProvideErrorMetadata,

@@ -1,5 +1,5 @@
-//! The journal's recovery table with a server, sockets and a manual clock: the outcome of a run hours after a
-//! death.
+//! The journal's recovery table with a server, sockets and a manual clock: the outcome of a run hours after
+//! the death of its process.
 
 use std::{path::Path, sync::Arc};
 
@@ -22,8 +22,8 @@ fn found(outcome: &Outcome) -> std::result::Result<Origin, UnknownReason> {
     }
 }
 
-/// Dies at an append; `hours` later both the service and the orchestrator are new processes. Returns the
-/// outcome of the run, and the total number of effects.
+/// Dies at an append. `hours` later, both the service and the orchestrator are new processes. Returns the
+/// outcome of the run and the total number of effects.
 async fn after_death(
     death: usize,
     after: bool,
@@ -52,8 +52,8 @@ async fn after_death(
     }
     drop(orchestrator);
     service.stop().await;
-    // The task that waits for the response to a submit also has the journal. Like a dead process, it writes
-    // nothing more.
+    // The task that waits for the response to a submit also holds the journal. A copy of the file ensures
+    // that, as in a dead process, it writes nothing more.
     std::fs::copy(directory.path().join("journal.jsonl"), directory.path().join("next")).unwrap();
     clock.turn(hours);
 
@@ -113,7 +113,8 @@ async fn a_token_and_a_record_expire_by_the_clock_for_every_process() {
         let page = service.list(&StatementFilter::default(), None).await.unwrap();
         page.statements.into_iter().map(|statement| statement.id).collect::<Vec<_>>()
     };
-    // A process that submitted the statement, one that never received it, and one that did not run then.
+    // Three processes: the one that submitted the statement, one that never received it, and one that was not
+    // running then.
     for service in [service, other, start().await] {
         assert_eq!(listed(service.clone()).await, std::slice::from_ref(&second));
         assert_eq!(service.describe(&first, None).await.unwrap_err().kind(), ErrorKind::Expired);

@@ -1,5 +1,6 @@
-//! The emulator on a real PostgreSQL server: the state that clients find hours later, and after either
-//! process was killed. `scripts/postgres start` prints the value of `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`.
+//! The emulator on a real PostgreSQL server: the state that clients find hours later, and after the client or
+//! the emulator was killed. `scripts/postgres start` prints the value of
+//! `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`.
 //!
 //! Each test has its own database, so that tests run in parallel.
 

@@ -15,7 +15,7 @@ pub(crate) fn emulator(arguments: &[&str]) -> Command {
 /// A listening emulator. Dropping it kills the process.
 pub(crate) struct Emulator {
     pub(crate) process: Child,
-    /// Its further output.
+    /// The rest of its output.
     #[allow(dead_code, reason = "not every test that includes this file reads it")]
     pub(crate) out: BufReader<ChildStdout>,
     pub(crate) url: String,

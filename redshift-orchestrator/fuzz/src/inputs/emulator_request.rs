@@ -54,7 +54,7 @@ pub(super) fn feed(data: &[u8]) {
                 .header("content-type", "application/x-amz-json-1.1")
                 .header("x-amz-target", format!("RedshiftData.{operation}"))
                 .body(body);
-            // The name of the operation is not a valid header.
+            // The name of the operation may not be a valid header.
             let Ok(request) = request else { continue };
             let answer = emulator.answer(request).await.expect("no fault is configured");
             let body: Value = serde_json::from_slice(answer.body()).expect("JSON");

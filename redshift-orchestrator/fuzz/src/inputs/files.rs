@@ -69,7 +69,7 @@ rate = 0.5
 "#,
 ];
 
-/// Nested deeper than any stack, and therefore too long for a seed.
+/// Nesting that exceeds any stack, and is therefore too long for a seed file.
 pub(super) fn nested() -> impl Iterator<Item = String> {
     ["[", "{ a = ", "[{ a = [", "a.", "\"", "(", "${", "/*"]
         .map(|piece| format!("name = {}", piece.repeat(20_000)))

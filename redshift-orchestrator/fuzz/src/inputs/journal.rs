@@ -28,8 +28,7 @@ pub(super) const SEEDS: &[&str] = &[
 "#,
 ];
 
-/// Feeds the lines twice: unchanged, and with the head and the checksums without which they would be
-/// rejected.
+/// Feeds the lines twice: unchanged, and with a head and checksums, without which they would be rejected.
 pub(super) fn feed(data: &[u8]) {
     feed_as(data, data);
     let mut sealed = Vec::new();
@@ -74,8 +73,8 @@ fn feed_as(data: &[u8], object: &[u8]) {
     });
 }
 
-/// Checks that a step runs at most once whatever the journal contains, and that a second call returns the
-/// same outcome as the first.
+/// Checks that a step runs at most once, regardless of the journal's contents, and that a second call returns
+/// the same outcome as the first.
 async fn reconcile(journal: ObjectStoreJournal) {
     let now = "2026-11-23T07:00:00Z".parse().expect("a time");
     let service = LocalExecutor::scripted(Script::new().starting_at(now));

@@ -1,8 +1,8 @@
 //! External inputs: replies of the service, journals, pipeline files, script and fault files, requests to the
 //! emulator. None may cause a panic, an endless loop, or an undocumented response.
 //!
-//! `cargo fuzz` feeds them by coverage, one target each; `tests/fuzz.rs` feeds mutations drawn from seeds in
-//! every test run.
+//! `cargo fuzz` generates them by coverage, with one target for each kind; `tests/fuzz.rs` generates
+//! mutations from seeds in every test run.
 
 #[path = "../../../tests/support/connector.rs"]
 mod connector;

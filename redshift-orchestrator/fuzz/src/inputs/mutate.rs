@@ -74,7 +74,7 @@ pub fn mutate(draw: &mut fastrand::Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
                 }
             }
             _ => {
-                // A file that was not written completely, sometimes ending within a word.
+                // The file was not written completely; it may end within a word.
                 pieces.truncate(at + 1);
                 let keep = draw.usize(0..=pieces[at].len());
                 pieces[at].truncate(keep);

@@ -100,7 +100,7 @@ async fn answered(executor: &DataApiExecutor, operation: &str) {
         "ListTables" => drop(executor.tables(&Scope::all(), page).await),
         "DescribeTable" => drop(executor.columns(&Scope::all(), page).await),
         _ => {
-            // Each request for all rows of a result gets the same reply. A page that has a next page is
+            // Every request for the rows of a result gets the same reply. A page that has a next page is
             // therefore its own next page.
             drop(executor.describe(&id, None).await);
             drop(executor.rows::<(Option<i64>, String)>(&id).await);

@@ -1,4 +1,5 @@
-//! CSV results of a real database as Arrow batches, compared with counts by the database.
+//! CSV results of a real database as Arrow batches. The values are compared with numbers that the database
+//! computes.
 
 use futures::TryStreamExt;
 use redshift_data_local::{Limits, LocalExecutor, Postgres};

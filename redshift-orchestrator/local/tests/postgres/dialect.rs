@@ -36,7 +36,7 @@ async fn does(service: &LocalExecutor<Postgres>, sql: &str) {
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn functions_have_redshifts_results() {
     let service = Database::new("dialect_functions").await.start().await;
-    // The expected results are those of Redshift's documentation, where it has the example.
+    // The expected results are those of Redshift's documentation, if it contains the example.
     for (sql, expected) in [
         ("SELECT NVL(NULL, 5), ISNULL(NULL, 'x'), NVL2(NULL, 1, 2), NVL2('a', 1, 2)", "5 | x | 2 | 1"),
         (

@@ -1,4 +1,4 @@
-//! A service that runs for weeks: its memory and its tables stay bounded, and a listing costs one page.
+//! A service that runs for weeks: its memory and its tables remain bounded, and a listing costs one page.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ async fn a_listing_reads_a_page_and_not_all_records() {
         SELECT gen_random_uuid(), 'theirs-' || n, ARRAY['SELECT 1'], '[]', 'JSON', false, 'FINISHED', now(), now(), now() FROM generate_series(1, 20000) n";
     database.client.batch_execute(fill).await.unwrap();
     database.client.batch_execute("ANALYZE redshift_data_local.statement").await.unwrap();
-    // The counts of this connection's own statements are included before the listings begin.
+    // Waits until the counters include this connection's own statements, before the listings begin.
     database.until(&format!("SELECT ({READ}) >= 0")).await;
     let before: i64 = database.client.query_one(READ, &[]).await.unwrap().get(0);
 

@@ -32,7 +32,7 @@ async fn what_was_accepted_and_did_not_run_runs_after_a_restart() {
     let waiting =
         service.submit(&Statement::sql("INSERT INTO effects VALUES ('waiting')"), None).await.unwrap().id;
     database.until(AT_THE_GATE).await;
-    // Like a killed process: the connections are closed without a message.
+    // As in a killed process, the connections are closed without a message.
     drop(service);
 
     let service = database.start().await;
@@ -108,7 +108,7 @@ async fn two_processes_on_one_database_run_each_statement_once() {
             Statement::sql("INSERT INTO effects VALUES (:what)").with_parameter("what", format!("e{n}"));
         ids.push(services[n % 2].submit(&statement, None).await.unwrap().id);
     }
-    // The second executor is queried too, so that both know the statement and try to run it.
+    // The second executor is also polled, so that both know the statement and try to run it.
     for (n, id) in ids.iter().enumerate() {
         assert_eq!(ended(&services[(n + 1) % 2], id).await.status, Status::Finished);
         assert_eq!(ended(&services[n % 2], id).await.status, Status::Finished);
@@ -138,7 +138,7 @@ async fn a_submit_runs_although_its_caller_is_gone() {
     let statement = Statement::sql("INSERT INTO effects VALUES ('gone')").with_name("gone");
     {
         let mut submit = Box::pin(service.submit(&statement, None));
-        // One poll starts it.
+        // One poll of the future starts it.
         assert!(futures::poll!(&mut submit).is_pending());
     }
     database.until("SELECT count(*) = 1 FROM effects WHERE what = 'gone'").await;
@@ -170,8 +170,8 @@ async fn an_auto_commit_batch_goes_on_where_it_was() {
 }
 
 /// A process is killed at 60 moments drawn from a seed, each time with all its statements in flight; its
-/// successor submits them again. In every case a statement that ended `FINISHED` took effect once, and any
-/// other took none.
+/// successor submits them again. A statement that ended `FINISHED` must have taken effect once, and any other
+/// statement not at all.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn killed_again_and_again_every_statement_takes_effect_once() {
@@ -218,12 +218,12 @@ async fn killed_again_and_again_every_statement_takes_effect_once() {
         );
         finished += expected;
     }
-    // Each of 60 lives can interrupt 4 statements, and a statement fails after 6 starts.
+    // Each of the 60 processes can interrupt 4 statements, and a statement fails after 6 starts.
     assert!(finished >= 48 - 60 * 4 / 6, "only {finished} of {} finished", statements.len());
 }
 
-/// Regression: after the parameter of a function was renamed, databases of an earlier version could no longer
-/// be started.
+/// Regression: after a parameter of a function was renamed, the executor could no longer start on databases
+/// of an earlier version.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn functions_of_another_version_are_replaced() {

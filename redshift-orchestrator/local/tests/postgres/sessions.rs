@@ -96,7 +96,7 @@ async fn a_statement_in_a_session_and_its_end_are_one() {
     let first = Statement::sql("SELECT 1 AS n").with_session_keep_alive(HOUR);
     let session = service.submit(&first, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
     let within = |sql: &str| Statement::sql(sql).in_session(session.clone());
-    // The end of a statement is written by its own transaction, that of the session.
+    // The statement's end is written by the statement's own transaction, which is that of the session.
     let sql = "CREATE TABLE seen (id text, by_effect boolean);
         CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF NEW.ended_at IS NOT NULL THEN
@@ -137,7 +137,7 @@ async fn a_failed_transaction_of_a_session_goes_on_until_it_is_rolled_back() {
     // As in the database itself, this COMMIT is a ROLLBACK.
     assert_eq!(run(&service, &within("COMMIT")).await.status, Status::Finished);
     assert_eq!((database.effects("lost").await, database.effects("later").await), (0, 0));
-    // A batch may begin its own transactions.
+    // A batch may begin a transaction itself.
     let batch = Statement::batch(["BEGIN", "INSERT INTO effects VALUES ('kept')", "COMMIT"])
         .in_session(session.clone());
     let refused = run(&service, &batch).await;

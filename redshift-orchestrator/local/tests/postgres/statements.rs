@@ -1,4 +1,4 @@
-//! Statements while the process is alive.
+//! Statements in a process that stays alive.
 
 use std::{sync::Arc, time::Duration};
 
@@ -438,8 +438,8 @@ async fn a_copy_through_the_connection_is_refused() {
     assert!(done.error.unwrap().starts_with("ERROR: COPY FROM STDIN"));
 }
 
-/// The end of a statement is written in its transaction. An error of this write is a failure of the
-/// statement, and no reason to run it again.
+/// The end of a statement is written in its transaction. If this write fails, the statement fails; it is not
+/// run again.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn what_cannot_be_committed_fails_once_and_at_once() {

@@ -22,7 +22,7 @@ use super::{
     network::locked,
 };
 
-/// Lines that outlive a process, as a file journal has them.
+/// Lines that outlive a process, as those of a file journal do.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -34,19 +34,19 @@ impl Disk {
         locked(&self.bytes)
     }
 
-    /// Appends that failed.
+    /// Returns the number of failed appends.
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// The records of whole lines.
+    /// Returns the records of all complete lines.
     fn records(&self) -> Result<Vec<Record>, String> {
         let parse = |line: &[u8]| serde_json::from_slice(line).map_err(|error| error.to_string());
         let bytes = self.bytes();
         bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).map(parse).collect()
     }
 
-    /// The records, folded.
+    /// Returns the folded records.
     pub(super) async fn read(&self) -> Result<MemoryJournal, String> {
         let index = MemoryJournal::new();
         for record in self.records()? {
@@ -78,18 +78,18 @@ pub(super) struct DiskJournal {
 struct Failed {
     /// Length of the file before it.
     whole: usize,
-    /// When the disk is back.
+    /// Time at which the disk works again.
     until: Instant,
 }
 
 impl DiskJournal {
-    /// Writes a drawn part of the line: nothing, some of it, or all of it.
+    /// Writes a random part of the line: nothing, some of it, or all of it.
     fn write_some(&self, line: &[u8]) {
         let length = self.fate.draw(|draw| draw.usize(0..=line.len()));
         self.disk.bytes().extend_from_slice(&line[..length]);
     }
 
-    /// Removes what a failed write left, once the disk is back.
+    /// Removes the remainder of a failed write, once the disk works again.
     fn settle(&self) -> bool {
         let mut failed = locked(&self.failed);
         match &*failed {

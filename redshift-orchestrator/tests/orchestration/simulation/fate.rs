@@ -1,4 +1,4 @@
-//! [`Fate`]: the time of a process's death.
+//! [`Fate`]: determines when a process dies.
 
 use std::{
     sync::{
@@ -10,14 +10,15 @@ use std::{
 
 use tokio::{sync::Notify, time::sleep};
 
-/// Seconds that a request of a dead process is in flight at most. The service refuses a signature that is older than 5 minutes.
+/// Maximum number of seconds for which a request of a dead process is in flight. The service refuses a
+/// signature that is older than 5 minutes.
 const LONGEST_WAY: u64 = 300;
 
-/// Time of a process's death, drawn at each of its interactions.
+/// Determines when a process dies. The death is drawn at each of its interactions.
 pub(super) struct Fate {
     draw: Mutex<fastrand::Rng>,
     odds: f64,
-    /// The storage of the journal fails at times. Not in a process that may be the last one.
+    /// `true` if the journal's storage fails at times. It does not in a process that may be the last one.
     pub(super) journal_fails: bool,
     left: Arc<AtomicU64>,
     /// Lifetime of a process that dies between interactions.
@@ -32,14 +33,14 @@ pub(super) struct Fate {
 pub(super) enum Death {
     Before,
     After,
-    /// The request is in flight and arrives after this time, although the process is dead; of a record, a
-    /// part is written.
+    /// The process is dead, but its request is in flight and arrives after this time; a record is written
+    /// partially.
     Underway(Duration),
 }
 
 impl Fate {
-    /// Draws the fate of a process; `left` is the remaining number of deaths of all processes. Unless this
-    /// may be the last process, its journal may fail.
+    /// Draws the fate of a process. `left` is the remaining number of deaths of all processes. The journal of
+    /// the process may fail, unless the process may be the last one.
     pub(super) fn drawn(draw: &mut fastrand::Rng, left: &Arc<AtomicU64>, last: bool) -> Self {
         Self {
             odds: 0.002 * 10_f64.powf(draw.f64() * 2.0),
@@ -53,7 +54,7 @@ impl Fate {
         }
     }
 
-    /// Runs a life to its end. Returns `None` if the process died.
+    /// Runs a process to its end. Returns `None` if it died.
     pub(super) async fn live<T>(&self, life: impl Future<Output = T>) -> Option<T> {
         self.dead.store(false, Ordering::Relaxed);
         tokio::select! {
@@ -95,7 +96,7 @@ impl Fate {
         self.dead.load(Ordering::Relaxed)
     }
 
-    /// Returns when the process's lifetime ends, if it has one.
+    /// Returns at the end of the process's lifetime, if it has one.
     async fn outlived(&self) {
         if let Some(lifetime) = self.lifetime {
             sleep(lifetime).await;
@@ -107,7 +108,7 @@ impl Fate {
         std::future::pending().await
     }
 
-    /// Draws a failure of the storage under the journal: the time for which it is away.
+    /// Draws a failure of the journal's storage, and returns its duration.
     pub(super) fn journal_failure(&self) -> Option<Duration> {
         if !self.journal_fails {
             return None;
@@ -117,19 +118,19 @@ impl Fate {
         })
     }
 
-    /// Ends the process in good order: it sends nothing more.
+    /// Ends the process regularly. It sends nothing more.
     pub(super) fn end(&self) {
         self.dead.store(true, Ordering::Relaxed);
     }
 
-    /// Marks the process as dead and never returns; the future is dropped from outside.
+    /// Marks the process as dead, and never returns. The caller's future is dropped elsewhere.
     pub(super) async fn die<T>(&self) -> T {
         self.dead.store(true, Ordering::Relaxed);
         self.bell.notify_one();
         std::future::pending().await
     }
 
-    /// Runs an interaction whose request may die with the process.
+    /// Runs an interaction, whose request may die with the process.
     pub(super) async fn meet<T>(&self, interaction: impl Future<Output = T>) -> T {
         match self.death() {
             None => interaction.await,

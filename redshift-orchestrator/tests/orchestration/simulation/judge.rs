@@ -26,14 +26,14 @@ pub(super) struct Evidence {
     pub(super) effects: Vec<Effect>,
     /// Each record that a statement is unknown.
     pub(super) unknown: Vec<UnknownNote>,
-    /// When listings failed or took too long.
+    /// Times at which listings failed or took too long.
     pub(super) bad_listings: Vec<Timestamp>,
-    /// A violation that no record shows.
+    /// A violation that cannot be seen in the records.
     pub(super) violation: Option<String>,
     pub(super) report: Report,
     pub(super) faults: u64,
     pub(super) died: u64,
-    /// Clocks of processes differ from the service's clock by up to this.
+    /// Maximum difference between the clock of a process and the service's clock.
     pub(super) skew: Duration,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Evidence {
 const TOKENS_FADE: Duration = Duration::from_secs(27_900);
 const RECORDS_FADE: Duration = Duration::from_secs(85_500);
 const PATIENCE: Duration = Duration::from_secs(14 * 60);
-/// A lookup takes its patience, one listing more, and pauses.
+/// A lookup takes its retry timeout, one more listing, and pauses.
 const LOOKUP: Duration = Duration::from_secs(30 * 60);
 
 impl Evidence {
@@ -115,13 +115,13 @@ impl Evidence {
         Ok(())
     }
 
-    /// Each reason needs what the journal's table says: a death or a fault, and the time that went by.
+    /// Each reason requires what the journal's table states: a death or a fault, and a certain time.
     fn is_justified(&self, note: &UnknownNote) -> Result<(), String> {
         let (key, Event::Unknown { reason }) = (&note.record.key, &note.record.event) else { return Ok(()) };
         let entry = self.entries.iter().find(|entry| entry.key == *key);
         let age = entry.map(|entry| note.record.at.duration_since(entry.intended_at));
         let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
-        // The two times may be of two clocks.
+        // The two times may come from two clocks.
         let age = age + 2 * self.skew;
         let is = |known: UnknownReason| reason.starts_with(known.as_str());
         let unjustified = |why: &str| {
@@ -131,7 +131,7 @@ impl Evidence {
             ))
         };
         let least = if is(UnknownReason::NotCancelled) {
-            // It needs a fault, and no time.
+            // This reason requires a fault, but no time.
             if self.faults > 0 { Duration::ZERO } else { Duration::MAX }
         } else if is(UnknownReason::NoResponse) {
             PATIENCE

@@ -1,52 +1,59 @@
-//! Simulation of schedules: the work, the faults of its requests and the deaths of its process are all drawn
-//! from one seed and checked against the promises.
+//! Simulation of schedules. The work, the faults of its requests and the deaths of its processes are all
+//! drawn from one seed, and the result is checked against the promises.
 //!
-//! The orchestrator, its layers and the pipeline are the real ones; the service is the scripted state machine with its tokens, listing and
-//! expiry. A schedule has one to three *lines*: pipelines with equal steps and one run name, in one or two databases of one service, each with
-//! a journal of its own. Drawn for each schedule, line or process:
+//! The orchestrator, its layers and the pipeline are the real ones. The service is the scripted state machine
+//! with its tokens, listing and expiry. A schedule has one to three *lines*: pipelines with equal steps and
+//! the same run name, in one or two databases of one service. Each line has its own journal. The following is
+//! drawn for each schedule, line or process:
 //!
-//! * between process and service: lost requests, lost responses, throttles plain and wrapped, delays, outages, listings of 1 to 2 minutes;
-//! * layers: none, or a [`Fleet`](redshift_orchestrator::layer::Fleet) with few or many permits. In crowded schedules a process has one permit
-//!   for statements of up to 9 hours, so that submits are queued for longer than the service remembers a token;
-//! * the journal: lines on a disk, or an `ObjectStoreJournal`. The storage fails for up to hours and comes back. Leases are released and
-//!   renewed; older runs are there, and are pruned;
-//! * death at every interaction with service or journal, and at drawn moments between them: before, after, with requests in flight, or with
-//!   half a record written. The next process has the same journal, after a pause of milliseconds to days, and a clock of its own, which may
-//!   be behind the one before. A long-lived process runs the pipeline again itself.
+//! * between process and service: lost requests, lost responses, plain and wrapped throttles, delays,
+//!   outages, and listings of 1 to 2 minutes;
+//! * layers: none, or a [`Fleet`](redshift_orchestrator::layer::Fleet) with few or many permits. In crowded
+//!   schedules, a process has one permit for statements of up to 9 hours, so submits are queued for longer
+//!   than the service remembers a token;
+//! * the journal: lines on a disk, or an `ObjectStoreJournal`. The storage fails for up to hours and
+//!   recovers. Leases are released and renewed, and older runs are pruned;
+//! * death at every interaction with service or journal, and at random moments in between: before, after,
+//!   with requests in flight, or with half a record written. The next process starts after milliseconds to
+//!   days, with the same journal and its own clock, which may be behind the previous one. A long-lived
+//!   process runs the pipeline again itself.
 //!
 //! Checks after each schedule:
 //! * **doubled**: no step took effect twice;
-//! * **lost**: every statement that the service accepted has an ending in the journal, the true one, or is unknown;
-//! * **unknown** is justified by what happened: not while the submit is in a queue, nor while a listing shows the statement;
-//! * **stuck**: a submit is not queued for a permit that nothing holds, and a journal works when its storage does;
-//! * **locked**: a run that ended keeps no other process away;
+//! * **lost**: every statement that the service accepted has its true ending in the journal, or is unknown;
+//! * **unknown** is justified by the events: it is reported neither while the submit is in a queue nor while
+//!   a listing shows the statement;
+//! * **stuck**: a submit is not queued for a permit that nothing holds, and a journal works when its storage
+//!   does;
+//! * **locked**: a run that has ended does not block another process;
 //! * **costly**: opening a run reads no other run.
 //!
 //! # Planted faults
 //!
-//! [`Flaw`] plants faults from outside, with decorators of the executor, the journal and its storage. The judge finds each within some hundred
-//! schedules (`each_planted_fault_is_found` in `promises.rs`), and the system without it passes the same seed.
+//! [`Flaw`] plants faults from outside, with decorators of the executor, the journal and its storage. The
+//! judge finds each of them within some hundred schedules (`each_planted_fault_is_found` in `promises.rs`),
+//! and without the fault the system passes the same seed.
 //!
 //! | fault | planted as | verdict |
 //! |---|---|---|
 //! | each submit has a new token | `FreshTokens` | doubled |
-//! | a process does not know what the one before it recorded | `ForgetfulJournal` | doubled |
+//! | a process does not know the previous process's records | `ForgetfulJournal` | doubled |
 //! | an unknown statement is submitted again | `ResubmitsUnknown` | doubled |
 //! | a statement that has started counts as finished | `HastyReader` | lost |
 //! | a request that fails at the first try makes its statement unknown | `Impatient` | unjustified |
-//! | the token does not hold the pipeline, the response is not checked | `TokensWithoutPipeline` | lost |
-//! | the token holds neither compute nor database, the response is not checked | `TokensWithoutTarget` | lost |
-//! | the statement name does not hold the pipeline, the listing is not checked | `NamesWithoutPipeline` | lost |
-//! | a repeated submit is queued beyond the token window, and sent then | `IgnoresDeadlines` | doubled |
+//! | the token does not depend on the pipeline, and the response is not checked | `TokensWithoutPipeline` | lost |
+//! | the token depends on neither compute nor database, and the response is not checked | `TokensWithoutTarget` | lost |
+//! | the statement name does not contain the pipeline, and the listing is not checked | `NamesWithoutPipeline` | lost |
+//! | a repeated submit is queued beyond the token window, and then sent | `IgnoresDeadlines` | doubled |
 //! | time in a queue counts as time without a response | `CountsQueues` | unjustified |
 //! | a listing is cut off after 60 s | `CutsListings` | unjustified |
 //! | opening a run reads every run | `ReadsEveryRun` | costly |
 //! | pruning removes an unfinished run | `PrunesUnfinished` | lost |
 //! | a journal that failed once fails until the process ends | `NeverRecovers` | stuck |
-//! | a journal that failed once has lost its records when its storage is back | `LosesRecords` | lost |
+//! | a journal that failed once has lost its records when its storage recovers | `LosesRecords` | lost |
 //! | permits of doubtful submits are not released | `KeepsPermits` | stuck |
 //! | a renewal extends a lease that was released | `RenewsReleasedLeases` | locked |
-//! | the clock steps back by hours with each restart, beyond what is promised | `StepsBack` | doubled |
+//! | the clock is set back by hours with each restart, which exceeds the promise | `StepsBack` | doubled |
 //!
 //! [`peers`] run the same schedules by the published rules of other clients. Their doubled and lost
 //! statements are counted; ours must be zero.

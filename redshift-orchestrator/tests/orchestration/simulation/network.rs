@@ -26,7 +26,7 @@ use super::{
     schedule::{Outage, Schedule},
 };
 
-/// The service, and the networks before it.
+/// The service, and the networks in front of it.
 pub(super) struct World {
     pub(super) clock: TokioClock,
     service: LocalExecutor<Scripted>,
@@ -48,11 +48,11 @@ pub(super) struct Accepted {
     pub(super) at: Timestamp,
 }
 
-/// The way of one line to the service, and what became known on it.
+/// The network between one line and the service, and the events observed on it.
 pub(super) struct Network {
     faulty: Faulty<LocalExecutor<Scripted>>,
     outages: Vec<Outage>,
-    /// Requests that met an outage, or that took longer than any caller waits.
+    /// Number of requests that failed in an outage, or took longer than any caller waits.
     lost: AtomicU64,
     draw: Mutex<fastrand::Rng>,
     notes: Mutex<Notes>,
@@ -60,9 +60,9 @@ pub(super) struct Network {
 
 #[derive(Default)]
 struct Notes {
-    /// Statement names that a flaw replaced, by the name that the service knows.
+    /// Statement names that a flaw replaced, by the name in the service.
     aliases: HashMap<String, String>,
-    /// When a listing failed or took too long.
+    /// Times at which a listing failed or took too long.
     bad_listings: Vec<Timestamp>,
     unknown: Vec<UnknownNote>,
     violation: Option<String>,
@@ -71,12 +71,12 @@ struct Notes {
 /// A record that a statement is unknown.
 #[derive(Clone)]
 pub(super) struct UnknownNote {
-    /// By the clock of the service.
+    /// Time by the service's clock.
     pub(super) at: Timestamp,
     pub(super) record: Record,
-    /// Its submit was in a queue of the process at that time.
+    /// `true` if its submit was in a queue of the process at that time.
     pub(super) is_queued: bool,
-    /// The process had sent its submit.
+    /// `true` if the process had sent its submit.
     pub(super) is_sent: bool,
 }
 
@@ -115,7 +115,7 @@ impl World {
         })
     }
 
-    /// Statements of a line that the service accepted, under the names that the orchestrator gave them.
+    /// Returns the statements of a line that the service accepted, with the orchestrator's names for them.
     pub(super) fn accepted(&self, line: usize) -> BTreeMap<StatementId, Accepted> {
         let notes = self.networks[line].notes();
         let of_line = |(id, accepted): (&StatementId, &Accepted)| {
@@ -125,7 +125,7 @@ impl World {
         locked(&self.accepted).iter().filter_map(of_line).collect()
     }
 
-    /// Effects of a line's statements.
+    /// Returns the effects of a line's statements.
     pub(super) fn effects(&self, line: usize) -> Vec<Effect> {
         let accepted = locked(&self.accepted);
         let of_line = |effect: &Effect| {
@@ -134,7 +134,7 @@ impl World {
         self.service.effects().into_iter().filter(of_line).collect()
     }
 
-    /// Faults that requests of a line met.
+    /// Returns the number of faults in a line's requests.
     pub(super) fn faults(&self, line: usize) -> u64 {
         let network = &self.networks[line];
         network.faulty.injected().total() + network.lost.load(Ordering::Relaxed)
@@ -166,12 +166,12 @@ impl Network {
         locked(&self.notes)
     }
 
-    /// Notes that a flaw gave a statement another name.
+    /// Records that a flaw gave a statement another name.
     pub(super) fn alias(&self, name: String, original: String) {
         self.notes().aliases.insert(name, original);
     }
 
-    /// Notes a violation that no record shows.
+    /// Records a violation that cannot be seen in the records of the journal.
     pub(super) fn violated(&self, text: String) {
         self.notes().violation.get_or_insert(text);
     }
@@ -188,13 +188,13 @@ impl Network {
         self.notes().bad_listings.clone()
     }
 
-    /// Returns `true` if there was an outage in the last `span`.
+    /// Returns `true` if there was an outage within the last `span`.
     fn had_outage(&self, now: Duration, span: Duration) -> bool {
         let since = now.saturating_sub(span);
         self.outages.iter().any(|outage| outage.span.start <= now && since < outage.span.end)
     }
 
-    /// Passes a request through an outage, if there is one.
+    /// Sends a request, which fails during an outage.
     async fn pass<T>(
         &self,
         elapsed: Duration,
@@ -222,10 +222,11 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A process that may die, as an executor: its requests pass through the network to the service.
+/// An executor in a process that may die. Its requests pass through the network to the service.
 ///
-/// A request that was sent belongs to the network. It arrives, and takes effect, also if its caller has dropped its future. If the process
-/// has died before it arrives, the seed decides. A dead process sends nothing more, and receives nothing more.
+/// A request that was sent belongs to the network. It arrives and takes effect even if its caller has dropped
+/// its future. If the process dies before the request arrives, the seed determines its fate. A dead process
+/// sends and receives nothing more.
 pub(super) struct Process {
     pub(super) world: Arc<World>,
     pub(super) line: usize,
@@ -233,7 +234,7 @@ pub(super) struct Process {
     pub(super) submits: Submits,
 }
 
-/// The submits of one process: those in its queues, and those that it sent.
+/// The submits of one process: the queued ones and the sent ones.
 #[derive(Clone, Default)]
 pub(super) struct Submits(Arc<Mutex<SubmitsInner>>);
 
@@ -298,7 +299,7 @@ impl Process {
         answer.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
     }
 
-    /// Notes that a statement is unknown.
+    /// Records that a statement is unknown.
     pub(super) fn note_unknown(&self, record: Record, name: &str) {
         let is_sent = locked(&self.submits.0).sent.contains(name);
         let is_queued = self.submits.is_queued(name);
@@ -320,14 +321,14 @@ fn way(draw: &mut fastrand::Rng) -> Duration {
     Duration::from_millis(draw.u64(0..slowest))
 }
 
-/// A listing in flight. Notes that it failed or took too long.
+/// A listing in flight. Records if it fails or takes too long.
 struct Listing<'a> {
     process: &'a Process,
     begun: Instant,
     is_good: bool,
 }
 
-/// Time for which every caller waits for a listing.
+/// Time for which every caller waits for a listing at least.
 const PATIENT: Duration = Duration::from_secs(150);
 
 impl Drop for Listing<'_> {
@@ -389,21 +390,21 @@ impl fmt::Debug for Process {
     }
 }
 
-/// The outermost layer: sees which submits are in the queues of the layers below it.
+/// The outermost layer. It knows which submits are in the queues of the layers below it.
 #[derive(Debug)]
 pub(super) struct Watched<E> {
     pub(super) inner: E,
     pub(super) process: Arc<Process>,
 }
 
-/// Time between two looks at a submit in a queue.
+/// Interval at which a queued submit is checked.
 const LOOK: Duration = Duration::from_secs(600);
-/// A permit that is held by nothing for this long is lost. Doubtful submits are looked up every 15 minutes.
+/// A permit that has no holder for this long is lost. Doubtful submits are looked up every 15 minutes.
 const LONGEST_DOUBT: Duration = Duration::from_secs(6 * 3_600);
 
 impl<E> Watched<E> {
-    /// Returns `true` if nothing explains that the submit is in a queue: the process has no active statement, sent no submit for a while,
-    /// and no outage keeps it from learning what became of earlier ones.
+    /// Returns `true` if the submit is in a queue without a reason: the process has no active statement, it
+    /// has sent no submit for a while, and no outage prevents it from learning the fate of earlier submits.
     async fn waits_for_nothing(&self, name: &str) -> bool {
         let Process { world, line, submits, .. } = &*self.process;
         let is_idle = locked(&submits.0).last_sent.is_none_or(|at| at.elapsed() >= LOOK);
@@ -414,7 +415,7 @@ impl<E> Watched<E> {
     }
 }
 
-/// A submit in the queues, until it is sent or dropped.
+/// A submit in the queues. Dropped when the submit is sent or dropped.
 struct Queued<'a>(&'a Submits, &'a str);
 
 impl Drop for Queued<'_> {
@@ -466,7 +467,7 @@ impl<E: StatementExecutor> StatementExecutor for Watched<E> {
     }
 }
 
-/// Returns the name of the statement that an entry of the journal is about, if the record says that it is unknown.
+/// Returns the name of the statement if the record says that its outcome is unknown.
 pub(super) fn is_unknown(record: &Record) -> bool {
     matches!(record.event, Event::Unknown { .. })
 }

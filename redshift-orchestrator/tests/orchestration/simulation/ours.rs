@@ -51,7 +51,7 @@ pub(super) async fn play(schedule: Schedule, flaw: Option<Flaw>) -> Result<Tally
         .play()
     });
     let ended = try_join_all(lines.collect::<Vec<_>>()).await?;
-    // Statements that still run may still take effect.
+    // Statements that are still running can still take effect.
     sleep(Duration::from_secs(12 * 3_600)).await;
     let mut tally = Tally { schedules: 1, ..Tally::default() };
     for ended in ended {
@@ -74,7 +74,7 @@ impl Storage {
         }
     }
 
-    /// Requests to it that failed.
+    /// Returns the number of failed requests to the storage.
     fn failures(&self) -> u64 {
         match self {
             Self::Disk(disk) => disk.failures(),
@@ -82,7 +82,7 @@ impl Storage {
         }
     }
 
-    /// The attempts of the run.
+    /// Returns the attempts of the run.
     async fn entries(&self, clock: TokioClock) -> Result<Vec<Entry>, String> {
         let read = match self {
             Self::Disk(disk) => disk.read().await?.run(RUN).await,
@@ -92,7 +92,7 @@ impl Storage {
     }
 }
 
-/// A line that is played.
+/// A line that is running.
 struct Play<'a> {
     schedule: &'a Schedule,
     line: &'a Line,
@@ -101,12 +101,12 @@ struct Play<'a> {
     flaw: Option<Flaw>,
     storage: Storage,
     draw: fastrand::Rng,
-    /// Deaths that are left.
+    /// Remaining number of deaths.
     left: Arc<AtomicU64>,
     processes: i32,
 }
 
-/// A line that was played.
+/// A line that has ended.
 struct Ended {
     number: usize,
     storage: Storage,
@@ -114,15 +114,16 @@ struct Ended {
     died: u64,
 }
 
-/// A process, for as long as it lives.
+/// A living process.
 struct Life {
     fate: Arc<Fate>,
     orchestrator: Orchestrator,
 }
 
-/// Runs that fail before nobody begins another one.
+/// Number of failed runs after which no other run is started.
 const TRIES: u32 = 3;
-/// Runs in a row that are refused before nobody begins another one. The storage of the journal works in the second half.
+/// Number of consecutive refused runs after which no other run is started. In the second half of them, the
+/// journal's storage works.
 const REFUSALS: u32 = 24;
 
 impl Play<'_> {
@@ -132,7 +133,7 @@ impl Play<'_> {
             objects.add_past_runs(&self.line.pipeline, self.line.past_runs, now).await;
         }
         let (mut died, mut failed, mut refused) = (0, 0, 0);
-        // The run before ended, and nothing failed in it.
+        // `true` if the previous run ended and nothing failed in it.
         let mut was_orderly = true;
         loop {
             let is_long_lived = self.draw.bool();
@@ -190,7 +191,7 @@ impl Play<'_> {
         sleep(downtime(&mut self.draw, self.schedule.is_crowded)).await;
     }
 
-    /// An operator may prune the journal between two processes.
+    /// Prunes the journal between two processes, as an operator may do.
     async fn visit(&mut self) {
         let Storage::Objects(objects) = &self.storage else { return };
         if self.flaw == Some(Flaw::PrunesUnfinished) {
@@ -200,7 +201,7 @@ impl Play<'_> {
         }
     }
 
-    /// Begins the next process.
+    /// Starts the next process.
     async fn begin(&mut self, is_last: bool) -> Result<Life, String> {
         let fate = Arc::new(Fate::drawn(&mut self.draw, &self.left, is_last));
         let process = Arc::new(Process {
@@ -218,14 +219,14 @@ impl Play<'_> {
             .with_clock(clock)
             .with_backoff(Backoff::default().with_seed(self.schedule.seed));
         if self.flaw == Some(Flaw::ResubmitsUnknown) {
-            // A death in it is one of the process's deaths, and the next process settles the rest.
+            // A death while settling is one of the process's deaths. The next process settles the rest.
             fate.live(settle_all(&orchestrator)).await.transpose()?;
         }
         self.processes += 1;
         Ok(Life { fate, orchestrator })
     }
 
-    /// The clock of the next process.
+    /// Returns the clock of the next process.
     fn clock(&mut self) -> Skewed {
         let most = self.schedule.skew.as_secs() as i64;
         let mut seconds = if most == 0 { 0 } else { self.draw.i64(-most..=most) };
@@ -302,7 +303,7 @@ impl Play<'_> {
     }
 }
 
-/// Refuses a report of a run in which the journal failed although its storage did not.
+/// Fails if the journal failed in the reported run although its storage worked.
 fn expect_no_failure_of_the_journal(report: &Report) -> Result<(), String> {
     let mut errors =
         report.steps().iter().flat_map(|step| &step.attempts).filter_map(|attempt| attempt.error.as_ref());
@@ -340,14 +341,14 @@ impl Ended {
 async fn settle_all(orchestrator: &Orchestrator) -> Result<(), String> {
     for entry in orchestrator.journal().run(RUN).await.map_err(|error| error.to_string())? {
         if matches!(entry.standing, Standing::Unknown(_)) {
-            // A journal that fails at this moment is equivalent to an operator who forgot to settle.
+            // If the journal fails at this moment, that is equivalent to an operator who forgot to settle.
             let _ = orchestrator.settle(&entry.key, Settlement::NeverRan).await;
         }
     }
     Ok(())
 }
 
-/// The clock of a process, some seconds off the service's.
+/// The clock of a process. It differs from the service's clock by some seconds.
 #[derive(Clone, Copy, Debug)]
 struct Skewed {
     clock: TokioClock,

@@ -1,4 +1,4 @@
-//! [`Flaw`]: faults that are planted into the orchestrator from outside, to see that the judge finds them.
+//! [`Flaw`]: faults that are planted into the orchestrator from outside, to check that the judge finds them.
 
 use std::{
     fmt,
@@ -20,12 +20,13 @@ use tokio::time::timeout;
 use super::{disk::Disk, network::Process};
 use crate::intercept::Intercept;
 
-/// A fault of the orchestrator, of a layer or of a journal. Each breaks a promise, and the judge must name which.
+/// A fault of the orchestrator, of a layer or of a journal. Each breaks a promise, and the judge must report
+/// which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     /// Each submit has a new token, as with clients that leave the token to the SDK.
     FreshTokens,
-    /// A process does not know what the one before it recorded.
+    /// A process does not know the previous process's records.
     ForgetfulJournal,
     /// An unknown statement counts as never run, and is submitted again.
     ResubmitsUnknown,
@@ -33,13 +34,13 @@ pub(crate) enum Flaw {
     HastyReader,
     /// A request that fails at the first try makes its statement unknown.
     Impatient,
-    /// Tokens do not hold the pipeline, and responses are not checked.
+    /// Tokens do not depend on the pipeline, and responses are not checked.
     TokensWithoutPipeline,
-    /// Tokens hold neither compute nor database, and responses are not checked.
+    /// Tokens depend on neither compute nor database, and responses are not checked.
     TokensWithoutTarget,
-    /// Statement names do not hold the pipeline, and what a listing shows is not checked.
+    /// Statement names do not contain the pipeline, and listed statements are not checked.
     NamesWithoutPipeline,
-    /// A repeated submit stays in the queue of a layer after its token expired, and is sent then.
+    /// A repeated submit stays in the queue of a layer after its token has expired, and is then sent.
     IgnoresDeadlines,
     /// Time in the queue of a layer counts as time without a response.
     CountsQueues,
@@ -51,18 +52,18 @@ pub(crate) enum Flaw {
     PrunesUnfinished,
     /// A journal that failed once fails until the process ends.
     NeverRecovers,
-    /// A journal that failed once has lost its records when its storage is back.
+    /// A journal that failed once has lost its records when its storage recovers.
     LosesRecords,
     /// Permits of doubtful submits are not released.
     KeepsPermits,
     /// A renewal extends a lease that was released.
     RenewsReleasedLeases,
-    /// The clock steps back by two hours with each restart.
+    /// The clock is set back by two hours with each restart.
     StepsBack,
 }
 
 impl Flaw {
-    /// All flaws, and how the verdict on each begins.
+    /// All flaws, and the beginning of the verdict on each.
     pub(crate) const ALL: [(Self, &'static str); 18] = [
         (Self::FreshTokens, "DOUBLED"),
         (Self::ForgetfulJournal, "DOUBLED"),
@@ -89,7 +90,7 @@ impl Flaw {
     }
 }
 
-/// Between the layers and the network.
+/// Plants flaws between the layers and the network.
 #[derive(Debug)]
 pub(super) struct Below {
     pub(super) process: Arc<Process>,
@@ -98,7 +99,7 @@ pub(super) struct Below {
 }
 
 impl Below {
-    /// Run, step and attempt of a statement name.
+    /// Returns run, step and attempt of a statement name.
     fn key<'a>(&self, name: &'a str) -> &'a str {
         let key = name.strip_prefix(&self.pipeline).unwrap_or(name).trim_start_matches('/');
         key.split(' ').next().unwrap_or(key)
@@ -169,7 +170,7 @@ impl StatementExecutor for Below {
                 }
                 Ok(page)
             }
-            // Nothing reaches the layer that would release a permit.
+            // No response reaches the layer that would release a permit.
             Some(Flaw::KeepsPermits) => Err(Error::new(ErrorKind::Unsupported, "no listing here")),
             _ => self.process.list(filter, page).await,
         }
@@ -180,7 +181,7 @@ impl StatementExecutor for Below {
     }
 }
 
-/// Between the orchestrator and the layers.
+/// Plants flaws between the orchestrator and the layers.
 #[derive(Debug)]
 pub(super) struct Above {
     pub(super) inner: Arc<dyn StatementExecutor>,
@@ -202,7 +203,7 @@ impl StatementExecutor for Above {
             Flaw::CountsQueues => within_a_minute(self.inner.submit(statement, wait)).await,
             Flaw::IgnoresDeadlines => {
                 let (inner, statement) = (self.inner.clone(), statement.clone());
-                // A task of its own has no deadline.
+                // A separate task has no deadline.
                 let sent = tokio::spawn(async move { inner.submit(&statement, wait).await });
                 sent.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
             }
@@ -225,7 +226,7 @@ impl StatementExecutor for Above {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         match self.flaw {
             Flaw::CutsListings => within_a_minute(self.inner.list(filter, page)).await,
-            // Past the layer that would learn from it.
+            // Bypasses the layer that would release a permit.
             Flaw::KeepsPermits => self.process.list(filter, page).await,
             _ => self.inner.list(filter, page).await,
         }
@@ -280,7 +281,8 @@ impl Intercept for FlawedJournal {
     }
 }
 
-/// The journal as the orchestrator sees it: notes which statements it calls unknown, and what was known then.
+/// Journal in front of the orchestrator. Records which statements the orchestrator reports as unknown, and
+/// the state at that time.
 #[derive(Debug)]
 pub(super) struct Witnessed {
     pub(super) inner: Arc<dyn Journal>,

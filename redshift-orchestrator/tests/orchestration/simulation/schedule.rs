@@ -1,4 +1,4 @@
-//! [`Schedule`]: the conditions that are drawn from a seed before a run, the same for every client.
+//! [`Schedule`]: the conditions that are drawn from a seed before a run. They are the same for every client.
 
 use std::{ops::Range, time::Duration};
 
@@ -8,41 +8,41 @@ use redshift_orchestrator::{
     pipeline::{OnFailure, Retry, Step},
 };
 
-/// Work, its execution in the service, and the events in the network.
+/// The work, its execution in the service, and the events in the network.
 pub(super) struct Schedule {
     pub(super) seed: u64,
-    /// One to three pipelines with equal steps, run under one run name against one service.
+    /// One to three pipelines with equal steps. They run with the same run name on one service.
     pub(super) lines: Vec<Line>,
     pub(super) script: Script,
     /// Seconds that the service takes for a page of a listing.
     pub(super) listing: Range<u64>,
-    /// Long statements, one permit for each process, and downtimes around the token window.
+    /// `true` for long statements, one permit per process, and downtimes of about the token window.
     pub(super) is_crowded: bool,
-    /// Clocks of processes differ from the service's clock by up to this.
+    /// Maximum difference between the clock of a process and the service's clock.
     pub(super) skew: Duration,
 }
 
-/// One pipeline in one database, with a journal and processes of its own.
+/// One pipeline in one database, with its own journal and processes.
 pub(super) struct Line {
     /// One to five steps.
     pub(super) pipeline: Pipeline,
     pub(super) target: Target,
     pub(super) faults: Faults,
-    /// When its network is down, counted from the beginning.
+    /// Times at which its network is down, counted from the beginning.
     pub(super) outages: Vec<Outage>,
     /// Maximum number of deaths of its processes.
     pub(super) deaths: u64,
-    /// Keeps the journal on object storage, and not on a disk.
+    /// `true` if the journal is on object storage instead of a disk.
     pub(super) is_on_object_storage: bool,
-    /// Runs in the journal before the first process starts. Object storage only.
+    /// Number of runs in the journal before the first process starts; for object storage only.
     pub(super) past_runs: usize,
 }
 
-/// A time in which requests get lost.
+/// A period in which requests get lost.
 #[derive(Clone)]
 pub(super) struct Outage {
     pub(super) span: Range<Duration>,
-    /// Other requests get through.
+    /// `true` if only submits get lost.
     pub(super) submits_only: bool,
 }
 
@@ -77,15 +77,16 @@ impl Schedule {
         fastrand::Rng::with_seed(self.seed ^ 0x5eed_ed1e_7a1e_0000)
     }
 
-    /// Draws for the networks.
+    /// Returns the random generator for the networks.
     pub(super) fn rng_of_networks(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed ^ 0x0e7_0000_0e75_0000)
     }
 }
 
-/// One schedule in this number is crowded.
+/// One schedule in this many is crowded.
 const CROWDED: u8 = 24;
-/// Seconds. The service refuses requests of a process whose clock differs by more than 5 minutes.
+/// Maximum difference between clocks, in seconds. The service refuses requests of a process whose clock
+/// differs by more than 5 minutes.
 const MAX_SKEW: u64 = 240;
 
 /// Returns the SQL text of a step, which identifies its effects.
@@ -93,7 +94,7 @@ pub(super) fn sql_of(step: &str) -> String {
     format!("SELECT 'step {step}'")
 }
 
-/// Pipelines of equal steps with their targets, and the script of the service.
+/// Draws pipelines of equal steps with their targets, and the service's script for them.
 fn work(draw: &mut fastrand::Rng, is_crowded: bool) -> (Vec<(Pipeline, Target)>, Script) {
     let conflict = "ERROR: 1023 Serializable isolation violation";
     let mut limits = Limits::default();
@@ -156,7 +157,7 @@ fn work(draw: &mut fastrand::Rng, is_crowded: bool) -> (Vec<(Pipeline, Target)>,
     (places.into_iter().take(lines).map(build).collect(), script)
 }
 
-/// Up to nine hours, mostly more than one.
+/// Draws a duration of up to nine hours, mostly more than one.
 fn hours(draw: &mut fastrand::Rng) -> Duration {
     Duration::from_secs(draw.u64(600..9 * 3_600))
 }
@@ -199,7 +200,8 @@ fn outages(draw: &mut fastrand::Rng) -> Vec<Outage> {
         .collect()
 }
 
-/// Time without a process: mostly short, sometimes around the 8 and 24 hours that decide what can be proved.
+/// Draws a time without a process: mostly short, sometimes close to the 8 and 24 hours that limit what can be
+/// proved.
 pub(super) fn downtime(draw: &mut fastrand::Rng, is_crowded: bool) -> Duration {
     let minutes = match draw.u8(0..8) {
         0 => 7 * 60 + draw.u64(0..120),

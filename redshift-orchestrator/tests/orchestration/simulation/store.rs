@@ -1,4 +1,4 @@
-//! [`Store`]: object storage under a journal, behind a network that fails for a while, for a process that may die.
+//! [`Store`]: object storage for a journal of a process that may die, behind a network that fails at times.
 
 use std::{
     fmt,
@@ -33,14 +33,14 @@ use super::{
 #[derive(Clone)]
 pub(super) struct Objects {
     inner: Arc<InMemory>,
-    /// Requests that failed, and those of a dead process that arrived late.
+    /// Number of requests that failed, and of those that arrived after the death of their process.
     failures: Arc<AtomicU64>,
     pub(super) lease: Duration,
 }
 
 const PREFIX: &str = "journal";
 const PAST: &str = "past-";
-/// Pruning keeps runs of this time: more than any schedule takes.
+/// Age up to which pruning keeps runs. It is longer than any schedule.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 impl Objects {
@@ -48,17 +48,17 @@ impl Objects {
         Self { inner: Arc::default(), failures: Arc::default(), lease }
     }
 
-    /// Requests that did not do what they were sent for.
+    /// Returns the number of requests that did not have the requested effect in time.
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// The journal of a process.
+    /// Opens the journal of a process.
     pub(super) fn open(&self, store: Store, clock: impl Clock + 'static) -> ObjectStoreJournal {
         ObjectStoreJournal::new(Arc::new(store), PREFIX).with_lease(self.lease).with_clock(clock)
     }
 
-    /// The journal of somebody who never fails.
+    /// Opens the journal for reading, over a network that never fails.
     pub(super) fn read(&self, clock: impl Clock + 'static) -> ObjectStoreJournal {
         ObjectStoreJournal::new(self.inner.clone(), PREFIX).with_lease(self.lease).with_clock(clock)
     }
@@ -84,7 +84,7 @@ impl Objects {
         pruned.expect("the store does not fail");
     }
 
-    /// The flaw of [`Flaw::PrunesUnfinished`](super::Flaw::PrunesUnfinished): removes all runs.
+    /// Removes all runs, for the flaw [`Flaw::PrunesUnfinished`](super::Flaw::PrunesUnfinished).
     pub(super) async fn remove_all(&self, clock: impl Clock + 'static) {
         let journal = self.read(clock);
         let runs = journal.runs(100, None).await.expect("the store does not fail").runs;
@@ -96,11 +96,12 @@ impl Objects {
 pub(super) struct Store {
     pub(super) objects: Objects,
     pub(super) fate: Arc<Fate>,
-    /// The store is back then.
+    /// Time at which the store works again.
     pub(super) away_until: Mutex<Option<Instant>>,
-    /// Called with the path of an object of another run that is read.
+    /// Called with the path of each object of another run that is read.
     pub(super) on_costly: Box<dyn Fn(&str) + Send + Sync>,
-    /// The flaw of [`Flaw::RenewsReleasedLeases`](super::Flaw::RenewsReleasedLeases).
+    /// The clock for the flaw [`Flaw::RenewsReleasedLeases`](super::Flaw::RenewsReleasedLeases), if it is
+    /// planted.
     pub(super) renews_released: Option<Box<dyn Clock>>,
 }
 
@@ -110,7 +111,7 @@ impl Store {
         Err(Error::Generic { store: "simulated", source: "connection reset".into() })
     }
 
-    /// Sends a request. It reaches the store, or dies with the process.
+    /// Sends a request, which reaches the store or dies with the process.
     async fn send<T: Send + 'static>(
         &self,
         request: impl Future<Output = Result<T>> + Send + 'static,
@@ -153,7 +154,7 @@ impl Store {
         }
     }
 
-    /// Extends a lease after its release, as a renewal does that lost the race.
+    /// Extends a lease after its release, as a renewal that lost the race would do.
     async fn renew_released(&self, path: &Path, payload: &PutPayload) {
         let Some(clock) = &self.renews_released else { return };
         let text: Bytes = payload.clone().into();

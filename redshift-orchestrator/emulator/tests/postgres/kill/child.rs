@@ -24,7 +24,7 @@ use crate::{
     intercept::{Intercept, Intercepted},
 };
 
-/// The time of a child's death.
+/// The moment at which a child dies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Moment {
     /// It kills itself at this interaction with journal or service.
@@ -67,7 +67,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Reads the parent's setting; never [`Moment::Line`].
+/// Reads the parent's setting, which is never [`Moment::Line`].
 impl FromStr for Moment {
     type Err = ();
 
@@ -88,7 +88,7 @@ impl FromStr for Moment {
 /// In alphabetical order.
 pub(super) const STEPS: [&str; 6] = ["batch", "call", "each", "insert", "last", "slow"];
 
-/// Every kind of submit; two steps run at a time.
+/// A pipeline with every kind of submit. Two steps run at a time.
 pub(super) fn pipeline(run: &str) -> Pipeline {
     let insert = |step: &str| format!("INSERT INTO ledger VALUES ('{run}', '{step}')");
     let call = |step: &str, seconds: f64| format!("CALL book('{run}', '{step}', {seconds})");
@@ -141,7 +141,7 @@ async fn is_killed() {
 #[derive(Debug)]
 struct End {
     moment: Option<Moment>,
-    /// Uses a new token for each submit.
+    /// `true` to use a new token for each submit.
     flawed: bool,
     interactions: Mutex<u32>,
 }

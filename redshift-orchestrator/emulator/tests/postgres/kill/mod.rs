@@ -1,12 +1,12 @@
 //! Processes killed by SIGKILL and resumed: every step takes effect exactly once.
 //!
 //! A child process runs pipelines with a file journal, over the real SDK and the program
-//! `redshift-data-emulator`, on PostgreSQL. It is killed 200 times, at moments drawn from a seed: by itself
-//! before, within or after an interaction with journal or service, or by its parent after a number of printed
-//! lines. In some rounds the emulator is killed too. The next child continues with the same journal. The
-//! effects are read from an append-only table.
+//! `redshift-data-emulator`, on PostgreSQL. It is killed 200 times, at moments drawn from a seed: it kills
+//! itself before, within or after an interaction with journal or service, or its parent kills it after a
+//! number of printed lines. In some rounds the emulator is killed too. The next child continues with the same
+//! journal. The effects are read from an append-only table.
 //!
-//! `SEED` selects other moments, `KILLS` another number of deaths.
+//! `SEED` selects different moments, and `KILLS` a different number of deaths.
 
 use std::{
     collections::BTreeSet,
@@ -66,7 +66,7 @@ async fn without_tokens_that_repeat_the_same_kills_double_steps() {
     assert!(doubled.count() > 0, "{:?}", played.ledger);
 }
 
-/// The state after all runs ended.
+/// The state after all runs have ended.
 struct Played {
     /// The steps of each run, with the number of their effects.
     ledger: Vec<(String, Vec<(String, i64)>)>,
@@ -90,10 +90,10 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
             let moment = (deaths > 0).then(|| Moment::drawn(&mut draw));
             let mut child = Run::start(&emulator.url, &directory.path().join(JOURNAL), &run, moment, flawed);
             if draw.u8(0..8) == 0 {
-                // The child is at work, as far as its output shows.
+                // The child has started its work, as far as its output shows.
                 child.read_lines(draw.usize(1..20));
                 let address = emulator.url.strip_prefix("http://").unwrap().to_owned();
-                // The port must be free before the next emulator listens.
+                // The port must be free before the next emulator binds it.
                 drop(emulator);
                 emulator = listening(&address, &database.url);
                 emulators_killed += 1;
@@ -171,7 +171,7 @@ impl Run {
         Self { process, lines }
     }
 
-    /// Reads this number of lines, or up to the end.
+    /// Reads this number of lines, or fewer if the output ends.
     fn read_lines(&mut self, count: usize) {
         let mut line = String::new();
         for _ in 0..count {

@@ -1,6 +1,6 @@
-//! Airflow's operator, durable and not deferred: the id is saved after the submit. A retry of the task
-//! describes the statement, and submits it again unless it is running or finished. It polls every 10 s and
-//! once more at the end. A task's timeout cancels the statement.
+//! Airflow's operator, durable and not deferred. The id is saved after the submit. A retry of the task
+//! describes the statement, and submits it again unless it is running or has finished. The task polls every
+//! 10 s and once more at the end. A task's timeout cancels the statement.
 
 use std::time::Duration;
 

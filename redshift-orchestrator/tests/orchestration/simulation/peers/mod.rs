@@ -1,9 +1,9 @@
 //! Other clients of the service on the same schedules, modelled by their published rules.
 //!
-//! The model favours the peers. Their processes are started as often and after the same pauses as ours; the
-//! starter remembers the steps that reported success and never runs them again. Doubled and lost statements
-//! therefore come only from the gap between a submit and that report. Steps run one after the other in the
-//! order of their dependencies.
+//! The model favours the peers. Their processes are started as often as ours and after the same pauses, and
+//! the simulation remembers the steps that reported success and never runs them again. Doubled and lost
+//! statements therefore come only from the gap between a submit and that report. Steps run one after the
+//! other in the order of their dependencies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -94,7 +94,7 @@ async fn life(
             Process { world: world.clone(), line: number, fate: fate.clone(), submits: Submits::default() };
         let run = run(peer, &process, &books, line.pipeline.steps());
         let ended = match peer {
-            // The state machine survives the death of a function.
+            // The state machine survives when a function dies.
             Peer::StepFunctions => Some(run.await),
             _ => fate.live(run).await,
         };
