@@ -47,7 +47,7 @@ fn main() -> Result<()> {
         rows.push(row(name, |takes| simulate(ours(&*strategy, takes))));
     }
     let mut header: [String; 9] = Default::default();
-    header[0] = "questions / lateness".to_owned();
+    header[0] = "polls / lateness".to_owned();
     for (cell, takes) in header[1..].iter_mut().zip(DURATIONS) {
         *cell = format!("{takes} s");
     }
@@ -58,12 +58,12 @@ fn main() -> Result<()> {
         .with_note("Limits for the default: one round trip late, one poll in each 30 seconds begun. The submit does not count as a poll, for any client.")
         .publish(!options.smoke)?;
     for takes in DURATIONS {
-        let Measured::Known { questions, late } = simulate(ours(&LongPoll::default(), seconds(takes))) else {
+        let Measured::Known { polls, late } = simulate(ours(&LongPoll::default(), seconds(takes))) else {
             anyhow::bail!("the default strategy gave up");
         };
         // tokio's timer has a resolution of a millisecond.
         ensure!(late <= ROUND_TRIP + Duration::from_millis(2), "{late:?} late after {takes} s");
-        ensure!(f64::from(questions) <= (takes / 30.0).ceil(), "{questions} polls for {takes} s");
+        ensure!(f64::from(polls) <= (takes / 30.0).ceil(), "{polls} polls for {takes} s");
     }
     Ok(())
 }
@@ -73,9 +73,9 @@ fn row(name: &str, measure: impl Fn(Duration) -> Measured) -> [String; 9] {
     row[0] = name.to_owned();
     for (cell, takes) in row[1..].iter_mut().zip(DURATIONS) {
         *cell = match measure(seconds(takes)) {
-            Measured::Known { questions, late } => format!("{questions} / {:.2} s", late.as_secs_f64()),
-            Measured::GaveUp { questions, after } => {
-                format!("{questions} / gave up at {:.0} s", after.as_secs_f64())
+            Measured::Known { polls, late } => format!("{polls} / {:.2} s", late.as_secs_f64()),
+            Measured::GaveUp { polls, after } => {
+                format!("{polls} / gave up at {:.0} s", after.as_secs_f64())
             }
         };
     }
@@ -89,8 +89,8 @@ fn seconds(seconds: f64) -> Duration {
 /// The result of polling one statement.
 #[derive(Clone, Debug)]
 enum Measured {
-    Known { questions: u32, late: Duration },
-    GaveUp { questions: u32, after: Duration },
+    Known { polls: u32, late: Duration },
+    GaveUp { polls: u32, after: Duration },
 }
 
 /// Runs a future on a clock of its own.
@@ -113,7 +113,7 @@ async fn ours(strategy: &dyn PollStrategy, takes: Duration) -> Result<Measured> 
     let wait = Wait::new(&service, &id, strategy).with_expected(Some(before));
     let ending = wait.until_ended(&mut effort).await;
     ensure!(matches!(ending, Ending::Ended(_)), "{ending:?}");
-    Ok(Measured::Known { questions: effort.describes, late: begun.elapsed() - takes })
+    Ok(Measured::Known { polls: effort.describes, late: begun.elapsed() - takes })
 }
 
 /// Another client's loop, modelled on its source.
@@ -142,8 +142,8 @@ impl Peer {
         self
     }
 
-    fn asking_at_most(mut self, questions: u32) -> Self {
-        self.most_questions = Some(questions);
+    fn asking_at_most(mut self, polls: u32) -> Self {
+        self.most_questions = Some(polls);
         self
     }
 
@@ -166,20 +166,20 @@ impl Peer {
             let submitted = service.describe(&id, self.wait).await?;
             if submitted.status.is_terminal() {
                 sleep(ROUND_TRIP).await;
-                return Ok(Measured::Known { questions: 1, late: begun.elapsed() - ROUND_TRIP - takes });
+                return Ok(Measured::Known { polls: 1, late: begun.elapsed() - ROUND_TRIP - takes });
             }
         }
-        let mut questions = 0;
+        let mut polls = 0;
         loop {
-            sleep(if questions == 0 { self.first } else { (self.pause)(questions) }).await;
+            sleep(if polls == 0 { self.first } else { (self.pause)(polls) }).await;
             let given_up = self.limit.is_some_and(|limit| begun.elapsed() > limit);
-            if given_up || self.most_questions.is_some_and(|most| questions >= most) {
-                return Ok(Measured::GaveUp { questions, after: begun.elapsed() });
+            if given_up || self.most_questions.is_some_and(|most| polls >= most) {
+                return Ok(Measured::GaveUp { polls, after: begun.elapsed() });
             }
-            questions += 1;
+            polls += 1;
             if service.describe(&id, self.wait).await?.status.is_terminal() {
                 let late = begun.elapsed() - takes;
-                return Ok(Measured::Known { questions: questions + self.extra, late });
+                return Ok(Measured::Known { polls: polls + self.extra, late });
             }
         }
     }

@@ -29,7 +29,7 @@ const TIME: f64 = 1.05;
 const VERSIONS: f64 = 11.0;
 
 #[derive(Parser)]
-#[command(about = "A table after 1,000 commits compared with a fresh one; commits and lookups per second")]
+#[command(about = "A table after 1,000 commits compared with a new one; commits and lookups per second")]
 struct Options {
     /// Uses small tables, for CI.
     #[arg(long)]
@@ -68,7 +68,7 @@ async fn main() -> Result<()> {
     let (all, newest) = base_file_bytes(&old).await?;
     let bytes = all / newest;
     println!(
-        "read: {:.1} ms after the commits, {:.1} ms fresh",
+        "read: {:.1} ms after the commits, {:.1} ms new",
         median(&old_seconds) * 1e3,
         median(&fresh_seconds) * 1e3
     );
@@ -108,7 +108,7 @@ async fn main() -> Result<()> {
         ["what", "figure", "limit"],
         [
             row(
-                &format!("reading {rows} rows after {commits} commits, over reading a fresh table"),
+                &format!("reading {rows} rows after {commits} commits, over reading a new table"),
                 format!("{time:.3}"),
                 &format!("<= {TIME}"),
             ),

@@ -244,7 +244,7 @@ impl Case {
             }
         }
         let mut figures = vec![
-            Figures::of("us", &upserts, Limit::None)?,
+            Figures::of("ours", &upserts, Limit::None)?,
             Figures::of("rewriting", &rewrites, Limit::AtMost(1.3))?,
         ];
         if peers {
