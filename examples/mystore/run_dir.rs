@@ -128,15 +128,14 @@ impl RunDir {
             if read_manifest(&path, MAKES_WAY).is_ok_and(|removed| removed.is_some()) {
                 return Ok(fresh(wanted, true));
             }
-            bail!("{} holds files that are not a run of MyStore; give another --dir", path.display());
+            bail!("{} holds files that are not a run of MyStore; use another --dir", path.display());
         };
         if makes_way && path.join("finished").exists() {
             return Ok(fresh(wanted, true));
         }
         if !found.is_same_run(&wanted) {
             bail!(
-                "{} holds another run's data: it was started with {}. Use the same options to continue it, give another \
-                 --dir, or remove the directory",
+                "{} holds another run's data: it was started with {}. Use the same options to continue it, use another --dir, or remove the directory",
                 path.display(),
                 found.options()
             );
@@ -149,7 +148,7 @@ impl RunDir {
     /// # Errors
     /// Fails if another process works in it or did so since it was inspected, or if it is not writable.
     pub(crate) fn claim(&mut self) -> Result<()> {
-        let unwritable = || format!("{} is not writable; give another --dir", self.path.display());
+        let unwritable = || format!("{} is not writable; use another --dir", self.path.display());
         fs::create_dir_all(&self.path).with_context(unwritable)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(self.file("lock"));
         let lock = lock.with_context(unwritable)?;
@@ -157,7 +156,7 @@ impl RunDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 bail!(
-                    "another process is running in {}; wait for it to end, or give another --dir",
+                    "another process is running in {}; wait for it to end, or use another --dir",
                     self.path.display()
                 );
             }

@@ -113,7 +113,7 @@ impl Namespace {
             Err(Error::new(
                 ErrorKind::IdentityConflict,
                 format!(
-                    "the service answered with another statement, {text}; run this one under another run name, \
+                    "the service returned another statement, {text}; run this one under another run name, \
                      or give the orchestrator a scope (`Orchestrator::with_scope`)"
                 ),
             )

@@ -261,7 +261,7 @@ fn a_column_that_is_missing_is_named_with_those_there_are() {
     };
     assert_eq!(
         missing(&[("customer_id", "int8"), ("x", "int8")]),
-        "there is no column `customerId`, but `customer_id`; use #[serde(rename = \"customer_id\")]"
+        "there is no column `customerId`, but there is `customer_id`; use #[serde(rename = \"customer_id\")]"
     );
     assert_eq!(
         missing(&[("id", "int8"), ("x", "int8")]),

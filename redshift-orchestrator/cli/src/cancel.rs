@@ -55,7 +55,7 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
         opened => opened?,
     };
     let unfinished = |run: &RunEntry| run.begun.pipeline == pipeline.name() && run.ended.is_none();
-    let otherwise = "the journal has no active or dead run; name one with --run-id";
+    let otherwise = "the journal has no unfinished run; name a run with --run-id";
     let run = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
     let entries: Vec<_> = journal
         .run(&run.run)
@@ -148,7 +148,7 @@ fn tell(as_json: bool, entry: &Entry, fate: &Fate) {
         },
         Fate::Pending => ("pending", "was cancelled, and has not ended yet".to_owned()),
         Fate::NotCancelled(error) => ("not-cancelled", format!("could not be cancelled: {error}")),
-        Fate::NotFound => ("not-found", "was possibly never submitted: it is in no listing".to_owned()),
+        Fate::NotFound => ("not-found", "may never have been submitted: no listing contains it".to_owned()),
     };
     if as_json {
         show::line(&json!({

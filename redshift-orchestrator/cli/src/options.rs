@@ -166,7 +166,7 @@ impl ServiceOptions {
         match auth {
             Auth::DatabaseUser(_) if matches!(target.compute(), Compute::Workgroup(_)) => Err(Error::new(
                 ErrorKind::Invalid,
-                "a workgroup does not accept a database user; give --secret, or run as the IAM identity",
+                "a workgroup does not accept a database user; use --secret, or run as the IAM identity",
             )),
             Auth::DatabaseUser(user) => Ok(target.with_database_user(user)),
             Auth::Secret(secret) => Ok(target.with_secret(secret)),
@@ -179,7 +179,7 @@ fn missing(option: &str) -> Error {
     Error::new(
         ErrorKind::Invalid,
         format!(
-            "the database to run on is missing; give {option}, a [target] in the pipeline file, or --postgres URL"
+            "the database to run on is missing; use {option}, a [target] in the pipeline file, or --postgres URL"
         ),
     )
 }

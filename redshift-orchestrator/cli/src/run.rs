@@ -148,7 +148,8 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
             run.begun.pipeline == pipeline.name()
                 && run.ended.is_none_or(|(_, result)| result != RunResult::Finished)
         };
-        let otherwise = "every run in the journal finished; name one with --run-id, or start one with `run`";
+        let otherwise =
+            "every run in the journal has finished; name a run with --run-id, or start one with `run`";
         let before = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
         let mut run = Run::new(&before.run).with_tags(before.begun.tags).with_only(before.begun.only);
         for (name, value) in
@@ -172,7 +173,7 @@ fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()>
         None => Ok(()),
         Some((name, _)) => Err(Error::new(
             ErrorKind::Definition,
-            format!("the run was started with another value of `{name}`; give another --run-id, or change it with `resume`"),
+            format!("the run was started with a different value of `{name}`; use another --run-id, or change the value with `resume`"),
         )
         .with_context("run", run.name())),
     }

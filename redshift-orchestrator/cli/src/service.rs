@@ -39,7 +39,7 @@ impl ServiceOptions {
             (None, None) => {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    "no AWS region is known; give --region, or set AWS_REGION",
+                    "no AWS region is known; use --region, or set AWS_REGION",
                 ));
             }
         };
@@ -67,8 +67,7 @@ impl ServiceOptions {
             }
             Err(cause) => Err(Error::new(
                 ErrorKind::Denied,
-                "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a --profile, or run where a role is \
-                 attached",
+                "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, use a --profile, or run on a machine with an IAM role",
             )
             .with_source(cause)),
         }

@@ -73,7 +73,7 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
     let Some(last) = attempts.into_iter().max_by_key(|entry| (entry.key.attempt, entry.key.part)) else {
         return Err(Error::new(
             ErrorKind::Invalid,
-            "the journal has no such attempt of a step; `status --run-id` lists them",
+            "the journal does not contain this attempt; `status --run-id` lists the attempts",
         )
         .with_context("run", options.run_id)
         .with_context("step", options.step));

@@ -72,7 +72,8 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
     /// [`exposed`](Self::exposed); otherwise the system's error, usually that the port is in use.
     pub async fn listen(self, address: SocketAddr) -> io::Result<Listening<E>> {
         if !self.exposed && !address.ip().is_loopback() {
-            let text = format!("{address} is not a loopback address, and the emulator checks no credentials");
+            let text =
+                format!("{address} is not a loopback address, and the emulator does not check credentials");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let listener = TcpListener::bind(address).await?;
@@ -251,7 +252,7 @@ fn operation(method: &Method, path: &str, headers: &HeaderMap) -> Result<Operati
     let target = header("x-amz-target");
     match Operation::from_target(target) {
         Some(operation) => Ok(operation),
-        None => unknown(format!("X-Amz-Target '{target}' names no operation of RedshiftData")),
+        None => unknown(format!("X-Amz-Target '{target}' is not an operation of RedshiftData")),
     }
 }
 

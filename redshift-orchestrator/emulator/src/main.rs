@@ -143,9 +143,12 @@ async fn serve(
     let stop = stop()
         .map_err(|error| Error::new(ErrorKind::Other, "signals cannot be received").with_source(error))?;
     let listening = emulator.listen(options.listen).await.map_err(|error| {
-        Error::new(ErrorKind::Invalid, "the emulator cannot listen there; see --listen and --exposed")
-            .with_context("address", options.listen)
-            .with_source(error)
+        Error::new(
+            ErrorKind::Invalid,
+            "the emulator cannot listen on this address; see --listen and --exposed",
+        )
+        .with_context("address", options.listen)
+        .with_source(error)
     })?;
     let mut out = std::io::stdout();
     // A closed standard output is not an error.

@@ -56,7 +56,7 @@ impl Members {
             // The service reports no position. The emulator does, to help with requests written by hand.
             let place = format!("line {}, column {}", error.line(), error.column());
             let what = if error.is_data() {
-                "a member has another type than the service's model"
+                "a member does not have the type that the service's model requires"
             } else {
                 "not JSON"
             };
@@ -379,7 +379,7 @@ mod tests {
             refused(Operation::ListStatements, "{"),
             "SerializationException: not JSON (line 1, column 1)"
         );
-        assert!(refused(Operation::ListStatements, r#"{"MaxResults": "ten"}"#).contains("another type"));
+        assert!(refused(Operation::ListStatements, r#"{"MaxResults": "ten"}"#).contains("the type that"));
         assert_eq!(refused(Operation::ListStatements, ""), "accepted");
         assert_eq!(refused(Operation::ListStatements, r#"{"Unheard": 1, "NextToken": null}"#), "accepted");
     }

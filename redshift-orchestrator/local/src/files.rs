@@ -203,7 +203,7 @@ struct ColumnFile {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "a value is a number, a truth value, a text, { null = true } or { bytes = [0, 255] }"
+    expecting = "a value must be a number, a boolean, a text, { null = true } or { bytes = [0, 255] }"
 )]
 enum FieldFile {
     Boolean(bool),
@@ -269,10 +269,12 @@ impl RuleFile {
         let runs = match runs {
             None => vec![alone.into_run(&contains)?],
             Some(_) if !alone.is_empty() => {
-                return refuse("a statement has either `runs` or the keys of a single run beside `contains`");
+                return refuse(
+                    "a statement has either `runs` or the keys of a single run, in addition to `contains`",
+                );
             }
             Some(runs) if runs.is_empty() => {
-                return refuse("`runs` is empty; leave it out, or say how it runs");
+                return refuse("`runs` is empty; remove it, or add a run");
             }
             Some(runs) => runs.into_iter().map(|run| run.into_run(&contains)).collect::<Result<_>>()?,
         };
@@ -294,7 +296,7 @@ impl RunFile {
         let refuse = |text| Err(Error::new(ErrorKind::Definition, text).with_context("statement", of));
         let mut run = match &self.fails {
             Some(_) if self.rows.is_some() || self.columns.is_some() || self.result.is_some() => {
-                return refuse("a run that fails has neither rows nor a result");
+                return refuse("a run that fails can have neither rows nor a result");
             }
             Some(error) => return Ok(ScriptedRun::failed(takes, error)),
             None => ScriptedRun::finished(takes),
@@ -312,7 +314,7 @@ impl RunFile {
                     .map(|row| row.into_iter().map(Field::from).collect())
                     .collect();
                 if rows.iter().any(|row| row.len() != columns.len()) {
-                    return refuse("a row of the result has another number of values than there are columns");
+                    return refuse("a row of the result does not have one value for each column");
                 }
                 Ok(run.with_result(columns.into_iter().map(ColumnFile::into_column).collect(), rows))
             }
@@ -392,12 +394,12 @@ impl FaultFile {
         let Some(name) = self.operation else { return Ok(faults.with_everywhere(fault, self.rate)) };
         match Operation::ALL.into_iter().find(|operation| operation.as_str() == name) {
             Some(operation) if !operation.meets(fault) => {
-                refuse(format!("`{name}` concerns no statement, so no record can expire"))
+                refuse(format!("`{name}` is not about a statement, so no record can expire"))
             }
             Some(operation) => Ok(faults.with(operation, fault, self.rate)),
             None => {
                 let names = Operation::ALL.map(Operation::as_str).join(", ");
-                refuse(format!("no faults are drawn for an operation `{name}`; they are for {names}"))
+                refuse(format!("there are no faults for an operation `{name}`; use one of {names}"))
             }
         }
     }
@@ -440,7 +442,7 @@ mod tests {
         let twice = "[[fault]]\nfault = 'throttle'\nrate = 0.6\n[[fault]]\nfault = 'lost reply'\nrate = 0.6\noperation = 'ListTables'";
         assert!(faults(twice).contains("faults of ListTables add up to more than 1"));
         let expiry = "[[fault]]\nfault = 'expiry'\nrate = 0.1\noperation = 'ListTables'";
-        assert!(faults(expiry).contains("concerns no statement"));
+        assert!(faults(expiry).contains("is not about a statement"));
         assert!(
             faults("[[fault]]\nfault = 'throttle'\nrate = 0.1\noperation = 'BatchExecuteStatement'")
                 .contains("no faults")

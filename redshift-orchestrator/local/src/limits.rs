@@ -60,7 +60,7 @@ impl Limits {
     pub(super) fn check(&self, statement: &Statement) -> Result<()> {
         let sqls = statement.sqls();
         if statement.execution_mode().is_some() && !(1..=MAX_BATCH).contains(&sqls.len()) {
-            let text = format!("a batch has 1 to {MAX_BATCH} statements, this one has {}", sqls.len());
+            let text = format!("a batch has 1 to {MAX_BATCH} statements, but this one has {}", sqls.len());
             return Err(validation(text));
         }
         for sql in sqls {
@@ -108,7 +108,7 @@ impl Limits {
     pub(super) fn refuse_result(&self, bytes: u64) -> Option<String> {
         let limit = self.result_bytes;
         (bytes > limit).then(|| {
-            format!("ERROR: Database response exceeded size limit: the result is larger than the {limit} bytes allowed; UNLOAD it, or ask for less")
+            format!("ERROR: Database response exceeded size limit: the result is larger than the {limit} bytes allowed; UNLOAD it, or request less")
         })
     }
 }
@@ -120,12 +120,12 @@ fn check_parameters(statement: &Statement) -> Result<()> {
         let refused = |text: String| Err(validation(text).with_context("parameter", name));
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return refused(format!(
-                "the parameter name '{name}' consists of more than letters, digits and _"
+                "the parameter name '{name}' contains other characters than letters, digits and _"
             ));
         }
         if parameter.value.is_empty() {
             return refused(format!(
-                "the value of parameter '{name}' is empty, and the service takes one of at least one character"
+                "the value of parameter '{name}' is empty, but the service requires at least one character"
             ));
         }
         if parameters[..index].iter().any(|earlier| earlier.name == *name) {
@@ -141,7 +141,7 @@ fn check_parameters(statement: &Statement) -> Result<()> {
     let known = |name: &&str| parameters.iter().any(|parameter| parameter.name == **name);
     match used.iter().find(|name| !parameters.is_empty() && !known(name)) {
         Some(missing) => {
-            let text = format!("the SQL names :{missing}, a parameter that the list does not have");
+            let text = format!("the SQL uses :{missing}, but the list has no such parameter");
             Err(validation(text).with_context("parameter", missing))
         }
         None => Ok(()),

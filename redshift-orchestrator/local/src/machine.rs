@@ -700,7 +700,7 @@ pub(super) fn later(moment: Timestamp, duration: Duration) -> Timestamp {
 }
 
 fn stopped() -> Error {
-    Error::new(ErrorKind::Disconnected, "the local executor stopped before it answered")
+    Error::new(ErrorKind::Disconnected, "the local executor stopped before it responded")
 }
 
 impl<B: Backend> Clone for LocalExecutor<B> {

@@ -211,7 +211,7 @@ fn of_session(kind: ErrorKind, text: &str, id: &SessionId) -> Error {
 pub(super) fn unsupported() -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        "a local executor with one connection keeps no sessions; submit what belongs together as one batch",
+        "a local executor with one connection cannot keep sessions; submit statements that belong together as one batch",
     )
 }
 

@@ -259,7 +259,7 @@ async fn what_the_service_refuses_is_refused() {
         (with("a-b", "1"), "letters, digits and _"),
         (with("b", "1"), "unused parameters"),
         (with("a", "1").with_parameter("a", "2"), "given twice"),
-        (Statement::sql("CALL p(:a, :b)").with_parameter("a", "1"), "parameter that the list does not have"),
+        (Statement::sql("CALL p(:a, :b)").with_parameter("a", "1"), "the list has no such parameter"),
     ] {
         let error = service.submit(&statement, None).await.unwrap_err();
         assert_eq!(

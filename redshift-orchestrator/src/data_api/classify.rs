@@ -251,7 +251,7 @@ impl Call {
             }
             SdkError::TimeoutError(_) => (ErrorKind::Disconnected, "no response in time"),
             SdkError::ResponseError(_) => (ErrorKind::Disconnected, "the response could not be read"),
-            _ => (ErrorKind::Other, "the SDK returned an error that this version does not know"),
+            _ => (ErrorKind::Other, "the SDK returned an error that this version does not recognise"),
         };
         let cause = self.withhold(&innermost(&failure));
         let mut error = self.describe(kind, format!("{message}: {cause}"), None);

@@ -156,7 +156,7 @@ fn parameters(statement: &Statement) -> Result<Option<Vec<SqlParameter>>> {
     }
     let convert = |parameter: &crate::Parameter| {
         SqlParameter::builder().name(&parameter.name).value(&parameter.value).build().map_err(|source| {
-            Error::new(ErrorKind::Invalid, "a parameter has a name and a value")
+            Error::new(ErrorKind::Invalid, "a parameter needs a name and a value")
                 .with_context("parameter", &parameter.name)
                 .with_source(source)
         })

@@ -262,7 +262,7 @@ impl Inner {
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
                 Err(error) => match pauses.next().filter(|_| may_pass(&error)) {
                     Some(pause) => sleep(pause).await,
-                    None => return Err(failed("the lease cannot be taken", &path, error)),
+                    None => return Err(failed("the lease cannot be acquired", &path, error)),
                 },
             }
             // The put may have taken effect, and would then exclude this process itself.
@@ -757,7 +757,7 @@ async fn renew(leases: Vec<Arc<AsyncMutex<Lease>>>, clock: Arc<dyn Clock>, lease
             let mut held = held.lock().await;
             if !held.renew(expiry(clock.now(), lease)).await {
                 if !held.is_released {
-                    tracing::warn!("another process took the run over");
+                    tracing::warn!("another process has taken over the run");
                 }
                 return;
             }

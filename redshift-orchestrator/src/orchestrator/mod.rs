@@ -339,7 +339,7 @@ impl Orchestrator {
         if statement.client_token().is_some() {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                "the orchestrator sets the client token; remove the one of the statement",
+                "the orchestrator sets the client token; remove the statement's own token",
             )
             .with_context("step", key));
         }

@@ -23,7 +23,7 @@ fn a_run_is_reported_and_the_same_run_again_submits_nothing() {
     assert!(objects.iter().all(|object| object["event"] != "submitted"), "{objects:?}");
     let other = stage.call(&["run", "load.toml", "--run-id", "a", "-p", "cycle=8"]);
     assert_eq!(other.code, Some(2));
-    assert!(other.err.contains("another value of `cycle`"), "{}", other.err);
+    assert!(other.err.contains("a different value of `cycle`"), "{}", other.err);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
         let kind = base(column.type_());
         if !can_print(kind) {
             return Err(format!(
-                "ERROR: column \"{}\" has the type {}, which a result cannot carry; cast it to text",
+                "ERROR: column \"{}\" has the type {}, which a result cannot contain; cast it to text",
                 column.name(),
                 column.type_()
             ));

@@ -228,7 +228,7 @@ fn read(url: &str) -> Result<Config> {
         return Err(invalid(&format!("the URL of the PostgreSQL server names no host; {form}")));
     }
     if config.get_ssl_mode() == SslMode::Require {
-        let text = "the URL asks for TLS (sslmode=require), which is not supported; remove it, and use a server on this machine";
+        let text = "the URL requires TLS (sslmode=require), which is not supported; remove it, and use a server on this machine";
         return Err(invalid(text));
     }
     Ok(config)

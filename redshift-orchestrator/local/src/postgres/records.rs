@@ -69,7 +69,7 @@ impl Records {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                "the name of a schema for records is made of letters, digits and _",
+                "the name of the schema for records may contain only letters, digits and _",
             )
             .with_context("schema", name));
         }
@@ -115,7 +115,7 @@ impl Records {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "the records in schema {} are of version {version}, this program knows version {VERSION}; let it use another schema (`with_schema`) or use the program that made them",
+                    "the records in schema {} have version {version}, but this program supports version {VERSION}; use another schema (`with_schema`), or the program that created them",
                     self.schema
                 ),
             ));
@@ -685,12 +685,12 @@ fn word<T: Serialize>(value: T) -> String {
 }
 
 fn from_word<T: for<'de> Deserialize<'de>>(word: &str) -> Result<T> {
-    serde_json::from_value(word.into()).map_err(|error| damaged("a word is not known").with_source(error))
+    serde_json::from_value(word.into()).map_err(|error| damaged("a value is not known").with_source(error))
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value)
-        .map_err(|error| Error::new(ErrorKind::Other, "a result cannot be kept").with_source(error))
+        .map_err(|error| Error::new(ErrorKind::Other, "a result cannot be stored").with_source(error))
 }
 
 fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T> {

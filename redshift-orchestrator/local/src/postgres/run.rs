@@ -155,7 +155,7 @@ impl Postgres {
                 let at_its_end = parts.iter().all(|part| part.status.is_terminal());
                 if attempt > MAX_ATTEMPTS && !at_its_end {
                     let text = format!(
-                        "ERROR: interrupted {MAX_ATTEMPTS} times by the end of the database or of the executor while it ran; what it had not committed was rolled back each time"
+                        "ERROR: interrupted {MAX_ATTEMPTS} times by the end of the database or of the executor while it ran; each time, its uncommitted work was rolled back"
                     );
                     return self.end(link, job, Ending::failed(parts, text, None)).await;
                 }
@@ -169,7 +169,7 @@ impl Postgres {
             (Some(_), Some(held)) => return self.in_session(link, &held, job, parts).await,
             (Some(session), None) => {
                 let text = format!(
-                    "ERROR: session {session} ended with its connection; what was not committed in it was rolled back"
+                    "ERROR: session {session} ended with its connection; its uncommitted work was rolled back"
                 );
                 return self.end(link, job, Ending::failed(parts, text, None)).await;
             }
@@ -394,7 +394,7 @@ impl Postgres {
             && let Some(word) = transaction_control(sql)
         {
             return SqlEnd::Failed(Failure::Refused(format!(
-                "ERROR: {word} cannot be submitted: every statement is a transaction of its own; a batch is one transaction\n  Way out: submit it in a session (SessionKeepAliveSeconds), by itself or in a batch with the execution mode AUTO_COMMIT"
+                "ERROR: {word} cannot be submitted: every statement is its own transaction, and a batch is one transaction\n  Hint: submit it in a session (SessionKeepAliveSeconds), by itself or in a batch with the execution mode AUTO_COMMIT"
             )));
         }
         if is_transaction && let Some(command) = outside_transaction(sql) {
@@ -462,7 +462,7 @@ async fn fetch(
             let raw: Raw<'_> = row.try_get(index).map_err(Failure::from)?;
             raw.field(column.type_()).ok_or_else(|| {
                 Failure::Refused(format!(
-                    "ERROR: column \"{}\" has a value that a result cannot carry; cast it to text",
+                    "ERROR: column \"{}\" has a value that a result cannot contain; cast it to text",
                     column.name()
                 ))
             })
@@ -504,7 +504,7 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-const INTERRUPTED_OUTSIDE: &str = "ERROR: interrupted while it ran outside of a transaction (it commits on its own, or forbids one): what it committed before stays, the rest does not; whether it ended is not known";
+const INTERRUPTED_OUTSIDE: &str = "ERROR: interrupted while it ran outside a transaction (it commits on its own, or cannot run in one): the work that it had committed is kept, the rest is not; it may have ended";
 
 pub(super) fn fail(
     mut parts: Vec<Part>,
@@ -532,7 +532,7 @@ pub(super) fn failed_part(failure: &Failure, duration: Duration) -> Part {
     part.error = Some(match failure {
         Failure::Server(error) if errors::wants_no_transaction(error) => {
             format!(
-                "{}\n  Way out: submit it by itself, or in a batch with the execution mode AUTO_COMMIT",
+                "{}\n  Hint: submit it by itself, or in a batch with the execution mode AUTO_COMMIT",
                 errors::text(error)
             )
         }

@@ -90,7 +90,7 @@ async fn what_was_interrupted_outside_of_a_transaction_is_not_run_again() {
     let done = ended(&service, &id).await;
     assert_eq!(done.status, Status::Failed);
     assert!(
-        done.error.as_deref().unwrap().contains("interrupted while it ran outside of a transaction"),
+        done.error.as_deref().unwrap().contains("interrupted while it ran outside a transaction"),
         "{:?}",
         done.error
     );

@@ -147,7 +147,7 @@ impl PipelineBuilder {
         if self.concurrency == 0 {
             return Err(Problem::of_pipeline(
                 "concurrency",
-                "a concurrency of 0 would run nothing; give 1 or more",
+                "a concurrency of 0 would run nothing; use 1 or more",
             ));
         }
         if self.steps.is_empty() {

@@ -159,7 +159,7 @@ pub(super) fn tags(tags: &[String]) -> Result<(), String> {
 
 pub(super) fn retry(retry: &Retry) -> Result<(), String> {
     if retry.attempts == 0 {
-        return Err("0 attempts would run nothing; give 1 or more".to_owned());
+        return Err("0 attempts would run nothing; use 1 or more".to_owned());
     }
     if retry.attempts > 1 && retry.on.is_empty() {
         return Err("list in `on` the failures after which another attempt is safe for this step".to_owned());

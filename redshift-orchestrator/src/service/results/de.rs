@@ -35,7 +35,7 @@ fn no_column(wanted: &str, columns: &[Column]) -> RowError {
     });
     RowError::Other(match alike {
         Some(name) => {
-            format!("there is no column `{wanted}`, but `{name}`; use #[serde(rename = \"{name}\")]")
+            format!("there is no column `{wanted}`, but there is `{name}`; use #[serde(rename = \"{name}\")]")
         }
         None => format!("there is no column `{wanted}`; the result has `{}`", names.join("`, `")),
     })
@@ -299,7 +299,9 @@ impl<'de> Deserializer<'de> for Value<'_> {
             // Integers and booleans have a unique text form; floating-point numbers do not.
             Field::Long(value) => visitor.visit_string(value.to_string()),
             Field::Boolean(value) => visitor.visit_str(if *value { "true" } else { "false" }),
-            Field::Null => Err(RowError::invalid_type(self.unexpected(), &"a text; `Option` takes NULL")),
+            Field::Null => {
+                Err(RowError::invalid_type(self.unexpected(), &"a text; use `Option` to accept NULL"))
+            }
             _ => self.visit(visitor),
         }
     }

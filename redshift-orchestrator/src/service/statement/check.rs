@@ -75,7 +75,7 @@ impl Statement {
             }
             if value.is_empty() {
                 return about(
-                    "the service accepts no empty value; use `Statement::bind`, which writes '' into the SQL"
+                    "the service does not accept an empty value; use `Statement::bind`, which writes '' into the SQL"
                         .into(),
                 );
             }
@@ -117,7 +117,7 @@ impl Statement {
         }
         let outside =
             (1..).zip(self.sqls()).find_map(|(number, sql)| Some((number, outside_transaction(sql)?)));
-        const OUT: &str = "use `ExecutionMode::AutoCommit` if each statement may commit on its own, or run it as a statement of its own";
+        const OUT: &str = "use `ExecutionMode::AutoCommit` if each statement may commit on its own, or run it as a separate statement";
         let found = (1..).zip(self.sqls()).find_map(|(number, sql)| Some((number, commits(sql)?)));
         if let Some((number, command)) = outside {
             return Err(invalid(format!(
@@ -180,7 +180,7 @@ impl Statement {
             None => Ok(()),
             Some((number, what)) => Err(invalid(format!(
                 "a batch has at most {MAX_BATCH} statements, and this one has {}; it cannot be divided, because the parts would not share \
-                 their session, and {what} lives there: take a permanent table, write shorter batches, or put the statements into a procedure",
+                 their session, and {what} lives there: use a permanent table, write shorter batches, or put the statements into a procedure",
                 sqls.len()
             ))
             .with_context("statement_number", number)),
@@ -333,10 +333,7 @@ mod tests {
         ] {
             let text = refused(batch(sql));
             assert!(text.contains(command) && text.contains("AutoCommit"), "{text}");
-            assert!(
-                text.contains("statement_number: 2") && text.contains("a statement of its own"),
-                "{text}"
-            );
+            assert!(text.contains("statement_number: 2") && text.contains("a separate statement"), "{text}");
             // A declaration does not change this.
             assert_eq!(refused(batch(sql).with_commits(false)), text);
             assert!(batch(sql).with_execution_mode(ExecutionMode::AutoCommit).check().is_ok());

@@ -145,7 +145,7 @@ fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
 fn continue_handler(body: Reader<'_, '_>) -> Option<String> {
     let found = (0..body.tokens.len()).any(|at| is(body, at, &["CONTINUE_HANDLER"]));
     found.then(|| {
-        refused("EXCEPTION CONTINUE_HANDLER", "put each statement that may fail into a block of its own")
+        refused("EXCEPTION CONTINUE_HANDLER", "put each statement that may fail into a separate block")
     })
 }
 

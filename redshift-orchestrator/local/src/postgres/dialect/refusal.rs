@@ -56,9 +56,9 @@ const POSTGRES_STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["CREATE", "INDEX"], "CREATE INDEX", "declare a SORTKEY"),
     (&["CREATE", "UNIQUE", "INDEX"], "CREATE UNIQUE INDEX", "declare a SORTKEY, and keep rows unique in the load"),
     (&["CREATE", "SEQUENCE"], "CREATE SEQUENCE", "declare a column with IDENTITY(1, 1)"),
-    (&["CREATE", "TRIGGER"], "CREATE TRIGGER", "do it in the procedure that loads"),
-    (&["CREATE", "CONSTRAINT", "TRIGGER"], "CREATE TRIGGER", "do it in the procedure that loads"),
-    (&["CREATE", "RULE"], "CREATE RULE", "do it in the procedure that loads"),
+    (&["CREATE", "TRIGGER"], "CREATE TRIGGER", "do this in the procedure that loads the rows"),
+    (&["CREATE", "CONSTRAINT", "TRIGGER"], "CREATE TRIGGER", "do this in the procedure that loads the rows"),
+    (&["CREATE", "RULE"], "CREATE RULE", "do this in the procedure that loads the rows"),
     (&["CREATE", "EXTENSION"], "CREATE EXTENSION", "use built-in functions"),
     (&["CREATE", "DOMAIN"], "CREATE DOMAIN", "use a built-in type"),
     (&["CREATE", "TYPE"], "CREATE TYPE", "use a built-in type"),
@@ -192,7 +192,7 @@ pub(super) fn check() -> String {
     as_on_redshift(
         "CHECK constraints are not supported",
         "0A000",
-        "check the rows in the procedure that loads",
+        "check the rows in the procedure that loads them",
     )
 }
 
@@ -203,7 +203,7 @@ fn syntax_error(reader: Reader<'_, '_>, at: usize, way_out: &str) -> String {
 
 /// Formats an error in Redshift's form, for SQL that PostgreSQL accepts.
 pub(super) fn as_on_redshift(text: &str, sqlstate: &str, way_out: &str) -> String {
-    format!("ERROR: {text} [SQLSTATE {sqlstate}]\n  Way out: {way_out}")
+    format!("ERROR: {text} [SQLSTATE {sqlstate}]\n  Hint: {way_out}")
 }
 
 /// Returns the refusal of the statement at the beginning of a part.
@@ -387,7 +387,7 @@ pub(super) fn of_type(name: &str) -> Option<String> {
 }
 
 pub(super) fn refused(feature: &str, way_out: &str) -> String {
-    format!("ERROR: {feature} is Amazon Redshift's, and PostgreSQL has nothing like it\n  Way out: {way_out}")
+    format!("ERROR: {feature} exists on Amazon Redshift, but PostgreSQL has no equivalent\n  Hint: {way_out}")
 }
 
 /// Returns the refusal of a function or system view that exists on Redshift and not on the server. It is used

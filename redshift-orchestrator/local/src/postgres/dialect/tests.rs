@@ -300,7 +300,7 @@ fn what_redshift_refuses_is_refused() {
             text.starts_with("ERROR: ")
                 && text.contains(error)
                 && text.contains(" [SQLSTATE ")
-                && text.contains("Way out: "),
+                && text.contains("Hint: "),
             "{sql}: {text}"
         );
     }
@@ -423,7 +423,7 @@ fn what_postgresql_lacks_is_refused_by_name() {
     ] {
         let text = refused(sql);
         assert!(
-            text.starts_with("ERROR: ") && text.contains(feature) && text.contains("Way out: "),
+            text.starts_with("ERROR: ") && text.contains(feature) && text.contains("Hint: "),
             "{sql}: {text}"
         );
     }
