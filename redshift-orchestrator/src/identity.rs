@@ -202,7 +202,7 @@ impl StepKey {
     }
 
     /// Returns the client token of this statement on an executor with this target, as set by an
-    /// [`Orchestrator`](crate::Orchestrator) without a scope and outside of pipelines.
+    /// [`Orchestrator`](crate::Orchestrator) without a scope and outside pipelines.
     ///
     /// The token depends on run, step, attempt, compute, database, SQL and parameters.
     ///

@@ -108,8 +108,9 @@
 //! version. The enums [`Compute`], [`Auth`], [`Field`], [`PageData`], [`ResultFormat`] and [`ExecutionMode`]
 //! are exhaustive, because every executor must handle all of their variants; so are
 //! [`Piece`](pipeline::Piece) and [`Need`](conformance/enum.Need.html), for generators and fixtures. A new
-//! variant is a breaking change. The output of `Display` and `Debug`, and items hidden from this documentation, may change in any
-//! version. An increase of the minimum supported Rust version is a minor change.
+//! variant is a breaking change. The output of `Display` and `Debug`, and items hidden from this
+//! documentation, may change in any version. An increase of the minimum supported Rust version is a minor
+//! change.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -17,7 +17,7 @@ pub(crate) fn human(duration: Duration) -> String {
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
 }
 
-/// Seconds of an optional duration.
+/// Serialization of an optional duration as seconds.
 pub(crate) mod optional {
     use super::*;
 

@@ -52,7 +52,7 @@ pub(crate) struct ResumeOptions {
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
-    /// Set another value of a parameter, for statements that are not submitted yet; required for secret
+    /// Change the value of a parameter for statements that are not submitted yet; required for secret
     /// parameters
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = crate::options::pair)]
     parameters: Vec<(String, String)>,
@@ -164,7 +164,7 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
     common.go(&pipeline, begin, interrupts).await
 }
 
-/// Running the same run again means the same work. Different values would make it a different run.
+/// Rejects values that differ from those of the earlier process: they would make it a different run.
 fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()> {
     let given: BTreeSet<_> = run.parameters().filter(|(name, _)| !pipeline.is_secret(name)).collect();
     let was: BTreeSet<_> =

@@ -230,7 +230,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         self.tasks.spawn(accept(self.service.clone(), statement, answer));
         let id = answered.await.map_err(|_| stopped())??;
         self.look_up(&id).await?;
-        // The statement is submitted even if it has no room for another waiting request.
+        // The statement is submitted even if it already has the maximum number of waiting requests.
         let _ = self.await_end(&id, wait).await;
         let state = self.service.lock();
         let record = state.record(&id)?;

@@ -236,7 +236,7 @@ pub struct Ended {
     /// Error text of the database, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Kind of the failure, derived from the complete text of the database before redaction.
+    /// Kind of the failure, derived from the database's complete error text before redaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureKind>,
     /// `true` if it was cancelled because its timeout expired.

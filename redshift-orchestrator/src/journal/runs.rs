@@ -201,7 +201,7 @@ impl RunCursor {
         self.run.as_deref()
     }
 
-    /// Returns the position in the order by time and name, as an exclusive bound.
+    /// Returns the time and name of the position. A page begins after it.
     pub(crate) fn key(&self) -> (Timestamp, String) {
         (self.at, self.run.clone().unwrap_or_default())
     }

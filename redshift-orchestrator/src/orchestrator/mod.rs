@@ -193,7 +193,7 @@ impl Orchestrator {
         self
     }
 
-    /// Sets the time for which a cancelled statement is waited for. Default: the time that the statement ran,
+    /// Sets the time to wait for the end of a cancelled statement. Default: the time that the statement ran,
     /// and at least 15 minutes, because a cancelled statement ends only after its rollback
     /// ([`Wait::with_grace`]).
     ///
@@ -267,9 +267,9 @@ impl Orchestrator {
     /// Runs a statement once for `key` and waits for its end, for at most 24 hours, which is the service's own
     /// limit. The statement's name and client token are derived from the key.
     ///
-    /// If the journal contains the ending, it is returned and nothing is sent. If the journal contains an
-    /// intent, the statement is searched for and waited for. Concurrent calls with the same key run one
-    /// statement.
+    /// If the journal contains the ending, it is returned and nothing is sent. If the journal contains only an
+    /// intent, the call finds the statement in the service and waits for it. Concurrent calls with the same
+    /// key run one statement.
     ///
     /// # Errors
     /// An error means that the statement did not run ([`ErrorKind::Invalid`], [`ErrorKind::Denied`],

@@ -1,4 +1,5 @@
-//! Vocabulary of the Data API: statements, targets, statuses, the traits that every executor implements, results and errors.
+//! Vocabulary of the Data API: statements, targets, statuses, the traits that every executor implements,
+//! results and errors.
 
 pub mod catalog;
 mod error;

@@ -114,7 +114,7 @@ async fn jitter_stays_within_its_share_and_repeats_itself() {
     );
 }
 
-/// Waits for a statement of a prepared service with a timeout of 60 seconds.
+/// Waits, with a timeout of 60 seconds, for a statement whose responses are prepared.
 async fn limited(told: &Told) -> (Ending, Effort) {
     let mut effort = Effort::default();
     let ending = Wait::new(told, &StatementId::new("told"), &LongPoll::default())
@@ -240,7 +240,7 @@ async fn a_statement_that_cannot_be_cancelled_is_said_to_run_on() {
     );
 }
 
-/// Waits for a statement of a prepared service with this timeout and the default grace time.
+/// Waits, with this timeout and the default grace time, for a statement whose responses are prepared.
 async fn limited_to(limit: f64, told: &Told) -> (Ending, f64) {
     let begun = tokio::time::Instant::now();
     let ending = Wait::new(told, &StatementId::new("told"), &Fixed::new(secs(60.0)))

@@ -1,4 +1,4 @@
-//! Pipelines and runs as values. The modules beside this one create, run and report them.
+//! Pipelines and runs as values. The modules next to this one create, run and report them.
 
 mod graph;
 mod overlap;

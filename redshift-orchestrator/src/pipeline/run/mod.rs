@@ -23,9 +23,9 @@ pub(super) const STOP: &str = "the request to stop";
 impl Pipeline {
     /// Runs the pipeline, or resumes the run with this name from the orchestrator's journal.
     ///
-    /// A finished step is not run again. A submitted statement is waited for. A failed step gets new
-    /// attempts. A step whose outcome is unknown is searched for again, and stays unknown until it is
-    /// [settled](Orchestrator::settle).
+    /// A finished step is not run again. If a statement was already submitted, the run waits for it. A failed
+    /// step gets new attempts. If the outcome of a statement is unknown, the run searches for it again; the
+    /// step stays unknown until it is [settled](Orchestrator::settle).
     ///
     /// Failed steps are part of the report, not errors. Dropping the future leaves submitted statements
     /// running; a further run with the same name finds them.

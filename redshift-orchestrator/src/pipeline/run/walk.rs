@@ -32,8 +32,8 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) async fn walk(&mut self) {
         let mut running: FuturesUnordered<BoxFuture<'a, (usize, StepReport)>> = FuturesUnordered::new();
-        // Statements submitted by an earlier process are already active and are waited for first, whatever
-        // the results of other steps.
+        // Statements submitted by an earlier process are already active. The run waits for them first,
+        // regardless of the results of other steps.
         for number in (0..self.known.len()).filter(|step| self.known[*step].is_open).collect::<Vec<_>>() {
             running.push(self.start(number));
         }
@@ -56,7 +56,7 @@ impl<'a> Walk<'a> {
         self.stopped_by.is_some() || self.stop.is_asked()
     }
 
-    /// Skips a step that is not selected. Its dependents do not wait for it.
+    /// Leaves out a step that is not selected. Its dependents do not wait for it.
     fn pass(&mut self, number: usize) {
         let step = &self.pipeline.steps[number];
         self.reports[number] = Some(StepStatus::NotSelected.of(step, Vec::new()));

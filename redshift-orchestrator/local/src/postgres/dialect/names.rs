@@ -498,7 +498,7 @@ pub(super) fn column(reader: Reader<'_, '_>, item: Range<usize>) -> Option<&'sta
     }
 }
 
-/// Returns the positions of tokens outside of brackets.
+/// Returns the positions of tokens outside brackets.
 pub(super) fn top_level<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,

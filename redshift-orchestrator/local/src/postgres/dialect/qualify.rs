@@ -178,7 +178,7 @@ struct Name {
     begin: usize,
 }
 
-/// Returns the positions of tokens outside of brackets.
+/// Returns the positions of tokens outside brackets.
 fn outside<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> impl Iterator<Item = usize> + use<'a> {
     let tokens = reader.tokens;
     let mut depth = 0_usize;
