@@ -64,8 +64,8 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
         self
     }
 
-    /// Binds the address; port 0 selects a free port. From now on, connections are accepted by the system and
-    /// wait to be served.
+    /// Binds the address; port 0 selects a free port. Connections that arrive before
+    /// [`serve_until`](Listening::serve_until) wait to be served.
     ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that is not a loopback address, unless

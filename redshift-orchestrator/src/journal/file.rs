@@ -438,7 +438,7 @@ fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
             .with_source(error)
     };
     if whole == 0 && !is_torn_head(&text) {
-        return Err(Error::new(ErrorKind::Journal, "the file is not a journal; give another path")
+        return Err(Error::new(ErrorKind::Journal, "the file is not a journal; use another path")
             .with_context("journal", path.display()));
     }
     let mut index = Index::default();

@@ -65,8 +65,8 @@ impl Served {
         sdk_config(&format!("http://{}", self.address))
     }
 
-    /// Sends a request unchanged. Returns the status, the head and the body of the response, or `None`
-    /// without a response.
+    /// Sends a request unchanged. Returns the status, the head and the body of the response, or `None` if
+    /// there is no response.
     pub(crate) async fn raw(&self, request: &str) -> Option<(u16, String, Value)> {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -19,7 +19,7 @@ CREATE OR REPLACE FUNCTION ~.date_part_name(part text) RETURNS text LANGUAGE sql
         ELSE lower(part) END
 $$;
 
--- A number of date parts as an interval.
+-- Converts a number of date parts to an interval.
 CREATE OR REPLACE FUNCTION ~.date_parts(part text, number bigint) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE ~.date_part_name(part)
         WHEN 'quarter' THEN make_interval(months => (3 * number)::int)
@@ -69,7 +69,7 @@ CREATE OR REPLACE FUNCTION ~.datediff(part text, begins time, ends time) RETURNS
     SELECT ~.datediff(part, DATE '2000-01-01' + begins, DATE '2000-01-01' + ends)
 $$;
 
--- The last day of a month is kept.
+-- The last day of a month becomes the last day of the resulting month.
 CREATE OR REPLACE FUNCTION ~.add_months(at timestamp, months bigint) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN extract(month FROM at + INTERVAL '1 day') <> extract(month FROM at)
         THEN date_trunc('month', at) + make_interval(months => months::int + 1) - INTERVAL '1 day' + (at - date_trunc('day', at))
@@ -195,7 +195,7 @@ EXCEPTION WHEN invalid_text_representation THEN RETURN false; END $$;
 CREATE OR REPLACE FUNCTION ~.first_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT first $$;
 CREATE OR REPLACE AGGREGATE ~.any_value(anyelement) (SFUNC = ~.first_of, STYPE = anyelement, PARALLEL = SAFE);
 
--- The last and the first non-NULL value of a window.
+-- Aggregates that return the last and the first non-NULL value of a window.
 CREATE OR REPLACE FUNCTION ~.later_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT coalesce(next, first) $$;
 CREATE OR REPLACE FUNCTION ~.earlier_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT coalesce(first, next) $$;
 CREATE OR REPLACE AGGREGATE ~.last_filled(anyelement) (SFUNC = ~.later_of, STYPE = anyelement);
@@ -241,7 +241,7 @@ CREATE OR REPLACE AGGREGATE ~.avg(real) (SFUNC = float4_accum, STYPE = double pr
 CREATE OR REPLACE AGGREGATE ~.avg(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_avg, INITCOND = '{0,0,0}');
 CREATE OR REPLACE AGGREGATE ~.avg(interval) (SFUNC = ~.avg_add, STYPE = interval[], FINALFUNC = ~.avg_of, INITCOND = '{0 s,0 s}');
 
--- Whole numbers, except for times with a zone.
+-- The result is a whole number, except for times with a zone.
 CREATE OR REPLACE FUNCTION ~.extract_part(part text, at timestamp) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
 $$;
