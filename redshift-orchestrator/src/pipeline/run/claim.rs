@@ -14,7 +14,7 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Overlap {
-    /// Makes the run active in the journal.
+    /// Makes the run active in the journal. With [`Overlap::Queue`], waits while another run is active.
     pub(super) async fn claim(self, journal: &dyn Journal, claim: &Claim, stop: &Stop) -> Result<ActiveRun> {
         loop {
             match journal.claim(claim, self != Self::Allow).await {

@@ -7,7 +7,7 @@ use crate::{
 
 /// State of a step in the journal: its last attempt.
 pub(super) struct Known {
-    /// Number of the first attempt: the last one if it is open, the next one if it failed.
+    /// Number of the attempt with which this run continues: the last one, or the next one if that failed.
     pub(super) attempt: u32,
     /// `true` if its statement may be active in the service.
     pub(super) is_open: bool,
