@@ -2,7 +2,10 @@
 
 use std::{
     error::Error as StdError,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -212,7 +215,7 @@ impl Call {
         let status = service.raw().status().as_u16();
         let kind = match classify(answer.code(), &self.withhold(message), status) {
             AlreadyEnded => return Meaning::AlreadyEnded,
-            Kind(kind) => kind,
+            Kind(kind) => self.of_all_attempts(kind),
         };
         // The SDK's error contains the service's message verbatim, so it is not kept as the source.
         let mut error = match message {
@@ -253,14 +256,25 @@ impl Call {
             SdkError::ResponseError(_) => (ErrorKind::Disconnected, "the response could not be read"),
             _ => (ErrorKind::Other, "the SDK returned an error that this version does not recognise"),
         };
+        let kind = self.of_all_attempts(kind);
         let cause = self.withhold(&innermost(&failure));
         let mut error = self.describe(kind, format!("{message}: {cause}"), None);
-        if let Some(endpoint) = self.sending.0.get() {
+        if let Some(endpoint) = self.sending.0.endpoint.get() {
             error = error.with_context("endpoint", endpoint);
         }
         match failure.into_source() {
             Ok(source) => error.with_source(source),
             Err(failure) => error.with_source(failure.to_string()),
+        }
+    }
+
+    /// Returns the kind of the error of a submit that the SDK sent more than once: an earlier attempt may have
+    /// taken effect, whatever the last response.
+    fn of_all_attempts(&self, kind: ErrorKind) -> ErrorKind {
+        let is_submit = ["ExecuteStatement", "BatchExecuteStatement"].contains(&self.operation);
+        match is_submit && self.sending.attempts() > 1 && !kind.may_have_taken_effect() {
+            true => ErrorKind::Disconnected,
+            false => kind,
         }
     }
 
@@ -281,14 +295,24 @@ impl Call {
 /// Interceptor that records when the SDK passes the request to the HTTP client. Failures before that
 /// (credentials, endpoint, signature) mean that the request was not sent; the SDK's errors do not distinguish
 /// them from a broken connection.
-///
-/// The URI of the request is kept for errors.
 #[derive(Clone, Debug, Default)]
-struct Sending(Arc<OnceLock<String>>);
+struct Sending(Arc<Sent>);
+
+#[derive(Debug, Default)]
+struct Sent {
+    /// URI of the request, for errors.
+    endpoint: OnceLock<String>,
+    /// More than one only for a client whose configuration lets the SDK retry.
+    attempts: AtomicU32,
+}
 
 impl Sending {
     fn began(&self) -> bool {
-        self.0.get().is_some()
+        self.attempts() > 0
+    }
+
+    fn attempts(&self) -> u32 {
+        self.0.attempts.load(Ordering::Relaxed)
     }
 }
 
@@ -303,8 +327,9 @@ impl Intercept for Sending {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        self.0.attempts.fetch_add(1, Ordering::Relaxed);
         // A second attempt uses the same URI.
-        let _ = self.0.set(context.request().uri().trim_end_matches('/').to_owned());
+        let _ = self.0.endpoint.set(context.request().uri().trim_end_matches('/').to_owned());
         Ok(())
     }
 }

@@ -100,7 +100,8 @@ impl DataApiExecutor {
     /// Creates an executor with a custom client, which is used unchanged.
     ///
     /// A client with the SDK's defaults works, but it retries by itself, and it may notice late, or never,
-    /// that a connection was lost during a long poll.
+    /// that a connection was lost during a long poll. A submit that failed after the SDK repeated it is
+    /// [`Disconnected`](ErrorKind::Disconnected), because an earlier attempt may have taken effect.
     pub fn from_client(client: Client, target: Target) -> Self {
         Self { client, target, listing_timeout: None }
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aws_config::retry::RetryConfig;
 use redshift_orchestrator::{
     DataApiExecutor, Error,
     ErrorKind::{self, *},
@@ -227,6 +228,25 @@ async fn a_connection_that_breaks_after_the_request_may_have_taken_effect() {
         let error = submit_error(reply.clone()).await;
         assert_eq!(error.kind(), Disconnected, "{reply:?}: {error:?}");
         assert!(error.kind().may_have_taken_effect());
+    }
+}
+
+/// Regression: a client that retries by itself lost a reply and was then throttled; the submit was reported
+/// as one that had no effect.
+#[tokio::test]
+async fn a_submit_that_the_sdk_repeated_may_have_taken_effect() {
+    let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);
+    for last in [
+        Reply::error(400, "ThrottlingException", "Rate exceeded"),
+        Reply::error(400, "ValidationException", "no"),
+    ] {
+        let mut first = [Reply::HangUp].into_iter();
+        let server = Server::start(move |_| first.next().unwrap_or_else(|| last.clone())).await;
+        let conf = DataApiExecutor::config(&sdk(&server.url())).retry_config(retries.clone()).build();
+        let executor = DataApiExecutor::from_conf(conf, target());
+        let error = executor.submit(&Statement::sql("CALL load()"), None).await.unwrap_err();
+        assert!(server.requests().len() > 1);
+        assert_eq!(error.kind(), Disconnected, "{error}");
     }
 }
 
