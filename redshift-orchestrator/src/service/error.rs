@@ -273,8 +273,17 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)?;
-        causes(self).try_for_each(|cause| write!(f, "\n  caused by: {cause}"))
+        let mut told = self.to_string();
+        f.write_str(&told)?;
+        for cause in causes(self) {
+            let cause = cause.to_string();
+            // Many errors repeat the texts of their causes.
+            if !told.contains(&cause) {
+                write!(f, "\n  caused by: {cause}")?;
+                told.push_str(&cause);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -303,6 +312,14 @@ mod tests {
         assert_eq!(error.to_string(), "throttled: rate exceeded { operation: DescribeStatement }");
         assert_eq!(format!("{error:?}"), format!("{error}\n  caused by: a cause"));
         assert_eq!(error.context("operation"), Some("DescribeStatement"));
+    }
+
+    #[test]
+    fn a_cause_that_was_told_is_not_repeated() {
+        let cause = Error::new(ErrorKind::Other, "outer: inner").with_source("inner");
+        let error = Error::new(ErrorKind::Journal, "no journal: inner").with_source(cause);
+        let printed = "journal: no journal: inner\n  caused by: unknown response: outer: inner";
+        assert_eq!(format!("{error:?}"), printed);
     }
 
     #[test]
