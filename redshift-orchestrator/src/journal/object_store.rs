@@ -48,6 +48,8 @@ use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
 ///   directory buckets), Google Cloud Storage and Azure do.
 /// * Two processes cannot write one run: objects are numbered and are put only if their number is free. A
 ///   process that does not know of the other's record fails before it submits anything.
+/// * S3 limits a key to 1,024 bytes. A name of 200 characters fits if they are ASCII; of other characters, which
+///   take up to 12 bytes each, about 80 fit. A longer one is an error before anything is submitted.
 /// * A put whose request or response is lost is repeated for 10 seconds. The object's number and writer
 ///   ensure that the record is stored only once.
 /// * A process that died does not renew its lease. After 30 seconds, another process may resume the run. The
