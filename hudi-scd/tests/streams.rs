@@ -4,9 +4,27 @@
 
 mod common;
 
-use common::{batch, lines, memory, schema};
-use futures::{StreamExt, TryStreamExt, stream};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use common::{
+    batch,
+    interposed::{Interposed, Interposer},
+    lines, memory, schema,
+};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use hudi_scd::{Error, ErrorKind, Query, Table, TableDefinition, TableOptions};
+use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, path::Path};
 
 async fn table() -> (Table, arrow::datatypes::SchemaRef) {
     let schema = schema("id int, at int");
@@ -142,4 +160,81 @@ async fn rows_on_the_local_disk_keep_their_places_and_collide_as_rows_in_memory_
     assert_eq!(error.context("key"), Some("a:x,b:1,b:2"));
     assert_eq!(error.context("one"), Some(r#""x,b:1" and "2""#));
     assert_eq!(error.context("other"), Some(r#""x" and "1,b:2""#));
+}
+
+/// Counts the reads of tombstone files, and the maximum number of open files in the spill folder.
+#[derive(Clone, Debug)]
+struct Watched {
+    spill_folder: PathBuf,
+    tombstones: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Watched {
+    /// Returns the number of this process's open files in the spill folder; they have no names.
+    fn open_files(&self) -> usize {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = open.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        targets.filter(|target| target.starts_with(&self.spill_folder)).count()
+    }
+}
+
+#[async_trait]
+impl Interposer for Watched {
+    async fn call<T: Send>(&self, call: BoxFuture<'_, object_store::Result<T>>) -> object_store::Result<T> {
+        self.open.fetch_max(self.open_files(), Ordering::Relaxed);
+        call.await
+    }
+
+    fn list(
+        &self,
+        inner: &Arc<dyn ObjectStore>,
+        prefix: Option<&Path>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        inner.list(prefix)
+    }
+
+    async fn get(
+        &self,
+        inner: &dyn ObjectStore,
+        location: &Path,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        if location.extension() == Some("tombstones") {
+            self.tombstones.fetch_add(1, Ordering::Relaxed);
+        }
+        self.call(inner.get_opts(location, options)).await
+    }
+}
+
+/// With a file for each chunk, a large write reaches the limit of open files.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_write_of_many_chunks_opens_few_files_and_reads_each_tombstone_file_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let spill_folder = folder.path().canonicalize().unwrap();
+    let watched = Watched { spill_folder, tombstones: Arc::default(), open: Arc::default() };
+    let store = Interposed::over(memory(), watched.clone());
+    let schema = schema("id int, at int, _hoodie_is_deleted boolean");
+    let definition = TableDefinition::new("t", schema.clone(), ["id"]).with_ordering_field("at");
+    let options = TableOptions::new().with_memory_budget(4_000).with_spill_folder(folder.path());
+    let table = Table::create_with(store, "t".into(), definition, options).await.unwrap();
+    for id in 0..3 {
+        let row = format!(r#"{{"id":{id},"at":9,"_hoodie_is_deleted":true}}"#);
+        assert_eq!(table.upsert(&[batch(&schema, &row)]).await.unwrap().remembered, 1);
+    }
+    watched.tombstones.store(0, Ordering::Relaxed);
+    let batches: Vec<_> = (0..250)
+        .map(|part| {
+            let rows = (0..100).map(|row| format!(r#"{{"id":{},"at":1}}"#, part * 100 + row));
+            Ok(batch(&schema, &rows.collect::<Vec<_>>().join("\n")))
+        })
+        .collect();
+    let report = table.upsert_stream(stream::iter(batches)).await.unwrap();
+    assert_eq!((report.inserted, report.late), (25_000 - 3, 3));
+    assert_eq!(watched.tombstones.load(Ordering::Relaxed), 3, "three commits wrote tombstones");
+    // 250 runs: three of 64 were joined, and 58 are left; during a join there is one more.
+    let open = watched.open.load(Ordering::Relaxed);
+    assert!((1..=66).contains(&open), "{open} open files");
+    assert_eq!(watched.open_files(), 0);
 }

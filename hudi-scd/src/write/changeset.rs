@@ -1,6 +1,6 @@
 //! The changes of a write, file by file: in memory if the input is one chunk, otherwise on the local disk.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, UInt64Array},
@@ -12,7 +12,7 @@ use arrow::{
 use super::{
     incoming::Incoming,
     rows::{Appends, EditSource, FileEdits, SPILL_COLUMNS},
-    spill::{Segment, SpillWriter, rows_per_batch, size_of_rows},
+    spill::{Spill, SpillWriter, rows_per_batch, size_of_rows},
     tag::{Change, Tagged},
     tombstones::Deleted,
 };
@@ -59,20 +59,31 @@ impl Changeset {
     }
 }
 
-/// A [`Changeset`] that is collected chunk by chunk.
+/// A [`Changeset`] that is collected chunk by chunk, in one file on the local disk.
 pub(crate) struct Collecting {
     options: TableOptions,
+    spill: Option<SpillWriter>,
     files: Vec<IndexedFile>,
-    edits: BTreeMap<usize, (Vec<Segment>, u64, u64)>,
-    new_rows: BTreeMap<String, Vec<(Segment, u64)>>,
+    edits: BTreeMap<usize, SpilledEdits>,
+    /// The spilled batches of each partition.
+    new_rows: BTreeMap<String, Vec<Range<usize>>>,
     deleted: Deleted,
     row_bytes: u64,
+}
+
+/// The spilled edits of a file.
+#[derive(Default)]
+struct SpilledEdits {
+    batches: Vec<Range<usize>>,
+    updated: u64,
+    dropped: u64,
 }
 
 impl Collecting {
     pub(crate) fn new(options: TableOptions) -> Self {
         Self {
             options,
+            spill: None,
             files: Vec::new(),
             edits: BTreeMap::new(),
             new_rows: BTreeMap::new(),
@@ -85,14 +96,19 @@ impl Collecting {
     pub(crate) fn add(&mut self, incoming: &Incoming, tagged: Tagged) -> Result<()> {
         let Tagged { files, edits, new_rows, deleted } = tagged;
         self.files = files;
-        self.deleted.append(deleted);
+        self.deleted.append(deleted)?;
         self.row_bytes = row_bytes(&incoming.rows);
         if edits.is_empty() && new_rows.is_empty() {
             return Ok(());
         }
-        let mut spill = SpillWriter::create(&self.options, &spilled_schema(incoming.rows.schema_ref()))?;
+        let spill = match &mut self.spill {
+            Some(spill) => spill,
+            None => {
+                let schema = Arc::new(spilled_schema(incoming.rows.schema_ref()));
+                self.spill.insert(SpillWriter::create(&self.options, schema)?)
+            }
+        };
         let step = rows_per_batch(&incoming.rows);
-        let mut edited = Vec::new();
         for (file, edits) in edits {
             let dropped = edits.iter().filter(|edit| edit.change == Change::Drop).count() as u64;
             let mut batches = Vec::new();
@@ -104,9 +120,11 @@ impl Collecting {
                 let positions = UInt64Array::from_iter_values(edits.iter().map(|edit| edit.position));
                 batches.push(spill.write(&spilled(incoming, &rows.collect(), positions)?)?);
             }
-            edited.push((file, range(&batches), edits.len() as u64 - dropped, dropped));
+            let all = self.edits.entry(file).or_default();
+            all.batches.push(range(&batches));
+            all.updated += edits.len() as u64 - dropped;
+            all.dropped += dropped;
         }
-        let mut added = Vec::new();
         for (partition, rows) in new_rows {
             let mut batches = Vec::new();
             for rows in rows.chunks(step) {
@@ -114,41 +132,37 @@ impl Collecting {
                 let rows: UInt32Array = rows.to_vec().into();
                 batches.push(spill.write(&spilled(incoming, &rows, positions)?)?);
             }
-            added.push((partition, range(&batches), rows.len() as u64));
-        }
-        let spill = spill.finish()?;
-        for (file, batches, updated, dropped) in edited {
-            let (segments, all_updated, all_dropped) = self.edits.entry(file).or_default();
-            segments.push(spill.segment(batches));
-            *all_updated += updated;
-            *all_dropped += dropped;
-        }
-        for (partition, batches, rows) in added {
-            self.new_rows.entry(partition).or_default().push((spill.segment(batches), rows));
+            self.new_rows.entry(partition).or_default().push(range(&batches));
         }
         Ok(())
     }
 
-    pub(crate) fn finish(self, schema: SchemaRef) -> Changeset {
-        let edits = self.edits.into_iter().map(|(file, (segments, updated, dropped))| {
-            (file, FileEdits { edits: EditSource::Spilled(segments), updated, dropped })
+    /// Ends the file. This must run on a blocking thread.
+    pub(crate) fn finish(self, schema: SchemaRef) -> Result<Changeset> {
+        let spill = self.spill.map(SpillWriter::finish).transpose()?;
+        let segments = |batches: Vec<Range<usize>>| {
+            let spill: Option<&Spill> = spill.as_ref();
+            spill.into_iter().flat_map(move |spill| batches.clone().into_iter().map(|b| spill.segment(b)))
+        };
+        let edits = self.edits.into_iter().map(|(file, edits)| {
+            let SpilledEdits { batches, updated, dropped } = edits;
+            let edits = EditSource::Spilled(segments(batches).collect());
+            (file, FileEdits { edits, updated, dropped })
         });
-        let new_rows = self.new_rows.into_iter().map(|(partition, segments)| {
-            let rows = segments.iter().map(|(_, rows)| rows).sum();
-            (partition, Appends::Spilled(Arc::new(segments), 0..rows))
-        });
-        Changeset {
+        let new_rows = self.new_rows.into_iter();
+        let new_rows = new_rows.map(|(partition, batches)| (partition, Appends::spilled(segments(batches))));
+        Ok(Changeset {
             schema,
             files: self.files,
             edits: edits.collect(),
             new_rows: new_rows.collect(),
             deleted: self.deleted,
             row_bytes: self.row_bytes,
-        }
+        })
     }
 }
 
-fn range(batches: &[usize]) -> std::ops::Range<usize> {
+fn range(batches: &[usize]) -> Range<usize> {
     batches.first().map_or(0..0, |first| *first..first + batches.len())
 }
 

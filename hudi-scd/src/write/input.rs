@@ -28,7 +28,8 @@ use crate::{
     properties::TableProperties, schema, table::Table, view::View,
 };
 
-/// The number of runs merged at a time; each has a batch in memory.
+/// The number of runs of a size class that are joined to one of the next class. Each run has a batch in memory
+/// and an open file, and a row is rewritten once for each class: 64 GiB of rows in runs of 64 MiB once.
 const MAX_RUNS: usize = 64;
 /// The share of the memory budget for a run, and for a chunk of merged rows: both are copied once.
 const SHARES: usize = 4;
@@ -42,9 +43,24 @@ pub(crate) enum Gathered {
 
 /// Rows on the local disk.
 pub(crate) struct Runs {
-    runs: Vec<Run>,
+    runs: Classes<Run>,
     /// Number of rows in the input.
     pub(crate) rows: u64,
+}
+
+/// Runs by size class, in the order of the input. A class is followed by smaller ones.
+struct Classes<T> {
+    runs: Vec<(u32, T)>,
+}
+
+impl<T> Classes<T> {
+    /// Removes the runs to join, if a class is full, and returns them with the class of their result.
+    fn take_full(&mut self) -> Option<(u32, Vec<T>)> {
+        let class = self.runs.last()?.0;
+        let count = self.runs.iter().rev().take_while(|(other, _)| *other == class).count();
+        let full = (count >= MAX_RUNS).then(|| self.runs.split_off(self.runs.len() - count))?;
+        Some((class + 1, full.into_iter().map(|(_, run)| run).collect()))
+    }
 }
 
 /// Rows of distinct keys, in the order of their keys.
@@ -64,7 +80,7 @@ pub(crate) async fn gather(
     let mut rows = pin!(rows);
     let mut held: Vec<RecordBatch> = Vec::new();
     let mut bytes = 0;
-    let mut runs = Runs { runs: Vec::new(), rows: 0 };
+    let mut runs = Runs { runs: Classes { runs: Vec::new() }, rows: 0 };
     while let Some(batch) = rows.try_next().await? {
         bytes += size_of_rows(&batch);
         held.push(batch);
@@ -73,7 +89,7 @@ pub(crate) async fn gather(
             bytes = 0;
         }
     }
-    if runs.runs.is_empty() {
+    if runs.runs.runs.is_empty() {
         return Ok(Gathered::Memory(held));
     }
     if !held.is_empty() {
@@ -91,11 +107,11 @@ impl Runs {
         drop(batches);
         self.rows += incoming.total_rows;
         let options = table.inner.options.clone();
-        self.runs.push(blocking(move || write_run(&options, &incoming)).await?);
-        if self.runs.len() == MAX_RUNS {
-            let runs = std::mem::take(&mut self.runs);
+        self.runs.runs.push((0, blocking(move || write_run(&options, &incoming)).await?));
+        while let Some((class, runs)) = self.runs.take_full() {
             let (options, properties) = (table.inner.options.clone(), table.inner.properties.clone());
-            self.runs.push(blocking(move || join_runs(runs, intent, &options, &properties)).await?);
+            let joined = blocking(move || join_runs(runs, intent, &options, &properties)).await?;
+            self.runs.runs.push((class, joined));
         }
         Ok(())
     }
@@ -103,26 +119,27 @@ impl Runs {
     /// Returns the rows to write, in chunks of distinct rows.
     pub(crate) fn merge(self, table: &Table, view: &View, intent: Intent) -> Result<(Merger, SchemaRef)> {
         let properties = &table.inner.properties;
+        let runs: Vec<Run> = self.runs.runs.into_iter().map(|(_, run)| run).collect();
         let mut schema = match table.schema_of(view) {
             Ok(schema) => schema,
-            Err(error) if error.kind() == ErrorKind::NotFound => self.runs[0].schema.clone(),
+            Err(error) if error.kind() == ErrorKind::NotFound => runs[0].schema.clone(),
             Err(error) => return Err(error),
         };
         if intent != Intent::Delete {
-            for run in &self.runs {
+            for run in &runs {
                 schema = schema::reconcile(&schema, &run.schema)?;
             }
         }
         let columns = incoming_columns(&schema, intent, properties)?;
         let share = table.inner.options.memory_budget / SHARES;
-        Ok((Merger::new(self.runs, intent, columns, properties.clone(), share)?, schema))
+        Ok((Merger::new(runs, intent, columns, properties.clone(), share)?, schema))
     }
 }
 
 fn write_run(options: &TableOptions, incoming: &Incoming) -> Result<Run> {
     let order = sort_to_indices(incoming.keys.as_ref(), None, None).map_err(unsorted)?;
     let keyed = with_keys(&incoming.rows, &incoming.keys)?;
-    let mut run = SpillWriter::create(options, keyed.schema_ref())?;
+    let mut run = SpillWriter::create(options, keyed.schema())?;
     let step = rows_per_batch(&keyed);
     for start in (0..order.len()).step_by(step) {
         let rows: UInt32Array = order.slice(start, step.min(order.len() - start));
@@ -144,7 +161,7 @@ fn join_runs(
         }
     }
     let columns = incoming_columns(&schema, intent, properties)?;
-    let mut joined = SpillWriter::create(options, &keyed_schema(&columns))?;
+    let mut joined = SpillWriter::create(options, keyed_schema(&columns).into())?;
     let mut merger = Merger::new(runs, intent, columns, properties.clone(), options.memory_budget / SHARES)?;
     while let Some(keyed) = merger.next_keyed()? {
         let step = rows_per_batch(&keyed);
@@ -223,8 +240,8 @@ impl Merger {
         properties: TableProperties,
         share: usize,
     ) -> Result<Self> {
-        let runs = runs.iter().map(|run| Ok(RunReader { batches: run.rows.all().read()?, current: None }));
-        let runs = runs.collect::<Result<Vec<_>>>()?;
+        let runs = runs.iter().map(|run| RunReader { batches: run.rows.all().read(), current: None });
+        let runs: Vec<RunReader> = runs.collect();
         let count = runs.len();
         let heads = BinaryHeap::with_capacity(count);
         let texts = Texts::of(&properties.record_key_fields);
@@ -362,4 +379,36 @@ fn ended() -> Error {
 
 fn unsorted(cause: ArrowError) -> Error {
     Error::new(ErrorKind::InvalidInput, "the rows cannot be sorted").with_source(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Joining all runs whenever there are 64 rewrites 537 GiB for 64 GiB, and 8.4 TiB for 256 GiB.
+    #[rstest::rstest]
+    #[case::four_gib(64, 64)]
+    #[case::sixty_four_gib(1_024, 1_024)]
+    #[case::one_tib(16_384, 2 * 16_384)]
+    fn runs_are_rewritten_once_per_size_class(#[case] runs: u64, #[case] most: u64) {
+        let mut classes = Classes { runs: Vec::new() };
+        let mut rewritten = 0;
+        let mut largest = 0;
+        for number in 0..runs {
+            // A run is the range of the input that it holds.
+            classes.runs.push((0, number..number + 1));
+            while let Some((class, full)) = classes.take_full() {
+                assert!(
+                    full.windows(2).all(|pair| pair[0].end == pair[1].start),
+                    "in the order of the input"
+                );
+                let joined = full[0].start..full[full.len() - 1].end;
+                rewritten += joined.end - joined.start;
+                classes.runs.push((class, joined));
+            }
+            largest = largest.max(classes.runs.len());
+        }
+        assert_eq!(rewritten, most, "in units of a run");
+        assert!(largest <= 3 * MAX_RUNS, "{largest} open files");
+    }
 }

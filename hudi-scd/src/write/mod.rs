@@ -50,6 +50,7 @@ use self::{
     incoming::{Incoming, Intent},
     input::Gathered,
     overwrite::{Overwrite, Tally},
+    tombstones::Tombstones,
 };
 pub use self::{
     report::{CommitReport, Phases},
@@ -261,6 +262,7 @@ impl Table {
         watch: &mut Watch,
     ) -> Result<Changeset> {
         let Input { rows, deletes, intent, .. } = input;
+        let mut tombstones = Tombstones::default();
         let runs = match rows {
             Gathered::Memory(batches) => {
                 let mut incoming = Incoming::prepare(self, view, &batches, intent).await?;
@@ -271,7 +273,7 @@ impl Table {
                 report.rows = incoming.total_rows;
                 report.superseded = incoming.total_rows - incoming.len() as u64;
                 report.time.prepare += watch.lap();
-                let tagged = self.tag(view, &incoming, tally, report).await?;
+                let tagged = self.tag(view, &incoming, tally, &mut tombstones, report).await?;
                 report.time.find = watch.lap();
                 return Ok(Changeset::in_memory(incoming, tagged));
             }
@@ -288,11 +290,11 @@ impl Table {
             let incoming = Incoming::distinct(self, intent, schema.clone(), rows, keys)?;
             report.superseded -= incoming.len() as u64;
             report.time.prepare += watch.lap();
-            let tagged = self.tag(view, &incoming, tally, report).await?;
+            let tagged = self.tag(view, &incoming, tally, &mut tombstones, report).await?;
             collecting = blocking(move || collecting.add(&incoming, tagged).map(|()| collecting)).await?;
             report.time.find += watch.lap();
         }
-        Ok(collecting.finish(schema))
+        blocking(move || collecting.finish(schema)).await
     }
 
     async fn tag(
@@ -300,12 +302,13 @@ impl Table {
         view: &View,
         incoming: &Incoming,
         tally: &mut Tally,
+        tombstones: &mut Tombstones,
         report: &mut CommitReport,
     ) -> Result<tag::Tagged> {
         match incoming.intent {
             Intent::BulkInsert => Ok(bulk::tag(incoming, report)),
             Intent::Overwrite => overwrite::tag(self, view, incoming, tally, report).await,
-            _ => tag::tag(self, view, incoming, report).await,
+            _ => tag::tag(self, view, incoming, tombstones, report).await,
         }
     }
 

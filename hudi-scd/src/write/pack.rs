@@ -1,6 +1,6 @@
 //! Packing: assigns new rows to file groups, so that files become neither many and small nor too large.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     changeset::Changeset,
@@ -63,17 +63,14 @@ pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: File
     }
     let rows_per_file = (options.max_file_bytes / bytes_per_row).max(1);
     let mut new_groups = Vec::new();
+    let sizes = files.iter().enumerate().filter(|(_, file)| new_rows.contains_key(&file.group.partition));
+    let sizes = sizes.map(|(index, file)| (file.group.partition.as_str(), data_bytes(file), index));
+    let mut small = small_files(sizes, options.small_file_bytes);
     for (partition, mut rows) in new_rows {
+        let mut small = small.remove(partition.as_str()).unwrap_or_default();
         // Rewritten files first, because they cost nothing extra, then the smallest, which is filled soonest.
-        let mut small: Vec<(bool, u64, usize)> = files
-            .iter()
-            .enumerate()
-            .filter(|(_, file)| file.group.partition == partition)
-            .map(|(index, file)| (!tasks.contains_key(&index), data_bytes(file), index))
-            .filter(|(_, bytes, _)| *bytes < options.small_file_bytes)
-            .collect();
-        small.sort_unstable();
-        for (_, bytes, index) in small {
+        small.sort_unstable_by_key(|(bytes, index)| (!tasks.contains_key(index), *bytes, *index));
+        for (bytes, index) in small {
             let taken = rows.take(options.max_file_bytes.saturating_sub(bytes) / bytes_per_row);
             if taken.rows() > 0 {
                 tasks.entry(index).or_insert_with(|| task(&files[index])).appends = taken;
@@ -95,6 +92,18 @@ pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: File
     Packed { tasks: tasks.into_values().chain(new_groups).collect(), deleted }
 }
 
+/// Returns the sizes and indexes of small files, by partition, in one pass over all files.
+fn small_files<'a>(
+    files: impl IntoIterator<Item = (&'a str, u64, usize)>,
+    limit: u64,
+) -> HashMap<&'a str, Vec<(u64, usize)>> {
+    let mut small: HashMap<&str, Vec<(u64, usize)>> = HashMap::new();
+    for (partition, bytes, index) in files.into_iter().filter(|(_, bytes, _)| *bytes < limit) {
+        small.entry(partition).or_default().push((bytes, index));
+    }
+    small
+}
+
 /// Returns the size of a file's rows without its footer, which in a small file is mostly the bloom filter.
 fn data_bytes(file: &IndexedFile) -> u64 {
     let groups = file.footer.metadata().row_groups();
@@ -107,4 +116,24 @@ fn bytes_per_row(changes: &Changeset) -> u64 {
     let (bytes, rows) = sizes.fold((0, 0), |(bytes, rows), (more, of)| (bytes + more, rows + of));
     // A few rows give a poor estimate, because most of their bytes are page headers.
     if rows >= 1_000 { (bytes / rows).max(1) } else { (changes.row_bytes / 2).max(16) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A search of all files for each partition would look at 1,000 times as many.
+    #[test]
+    fn each_file_is_looked_at_once_however_many_partitions_get_rows() {
+        let partitions: Vec<String> = (0..1_000).map(|number| format!("day={number}")).collect();
+        let mut looked_at = 0;
+        let files = (0..10_000).map(|index| {
+            looked_at += 1;
+            (partitions[index % 1_000].as_str(), index as u64 / 100, index)
+        });
+        let mut small = small_files(files, 50);
+        assert_eq!(looked_at, 10_000);
+        let visited: usize = partitions.iter().map(|path| small.remove(path.as_str()).unwrap().len()).sum();
+        assert_eq!((visited, small.len()), (5_000, 0));
+    }
 }

@@ -1,11 +1,10 @@
 //! The new rows of a file's next version, from memory or from the local disk.
 
-use std::{ops::Range, sync::Arc};
+use std::{cmp::Reverse, collections::BinaryHeap, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{AsArray, RecordBatch, StringArray, UInt32Array},
+    array::{AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array},
     compute::{take, take_record_batch},
-    datatypes::UInt64Type,
     error::ArrowError,
 };
 
@@ -52,15 +51,9 @@ impl FileEdits {
 
     pub(crate) fn open(self) -> Result<Changes> {
         Ok(match self.edits {
-            EditSource::None => Changes::Spilled(Vec::new()),
+            EditSource::None => Changes::Spilled(SpilledEdits::default()),
             EditSource::Memory(incoming, edits) => Changes::Memory(incoming, edits.into_iter()),
-            EditSource::Spilled(segments) => {
-                let readers = segments.iter().map(|segment| {
-                    let batches = segment.read()?;
-                    Ok(SegmentReader { batches, current: None })
-                });
-                Changes::Spilled(readers.collect::<Result<_>>()?)
-            }
+            EditSource::Spilled(segments) => Changes::Spilled(SpilledEdits::open(&segments)?),
         })
     }
 }
@@ -68,13 +61,7 @@ impl FileEdits {
 /// The edits of a file, read in order.
 pub(crate) enum Changes {
     Memory(Arc<Incoming>, std::vec::IntoIter<Edit>),
-    Spilled(Vec<SegmentReader>),
-}
-
-pub(crate) struct SegmentReader {
-    batches: Batches,
-    /// A batch, and its first row that was not returned yet.
-    current: Option<(RecordBatch, usize)>,
+    Spilled(SpilledEdits),
 }
 
 impl Changes {
@@ -92,46 +79,86 @@ impl Changes {
                 });
                 Ok(Edits { rows: rows.collect(), sources: vec![incoming.rows.clone()] })
             }
-            Self::Spilled(readers) => {
-                let mut edits = Edits::default();
-                for reader in readers {
-                    reader.read_until(positions.end, &mut edits)?;
-                }
-                edits.rows.sort_unstable_by_key(|edit| edit.position);
-                Ok(edits)
-            }
+            Self::Spilled(spilled) => spilled.within(positions.end),
         }
     }
 }
 
+/// Segments of edits, merged by position. Only the segments with an edit in a run of rows are touched for it.
+#[derive(Default)]
+pub(crate) struct SpilledEdits {
+    readers: Vec<SegmentReader>,
+    /// The next position of each segment, and the segment.
+    heads: BinaryHeap<Reverse<(u64, usize)>>,
+}
+
+struct SegmentReader {
+    batches: Batches,
+    /// A batch, and its first row that was not returned yet.
+    current: Option<(RecordBatch, usize)>,
+}
+
+impl SpilledEdits {
+    fn open(segments: &[Segment]) -> Result<Self> {
+        let mut opened = Self::default();
+        for (number, segment) in segments.iter().enumerate() {
+            let mut reader = SegmentReader { batches: segment.read(), current: None };
+            opened.heads.extend(reader.next_position()?.map(|position| Reverse((position, number))));
+            opened.readers.push(reader);
+        }
+        Ok(opened)
+    }
+
+    /// Returns the edits before a position that were not returned yet.
+    fn within(&mut self, end: u64) -> Result<Edits> {
+        let mut edits = Edits::default();
+        while let Some(&Reverse((position, number))) = self.heads.peek()
+            && position < end
+        {
+            self.heads.pop();
+            let reader = &mut self.readers[number];
+            reader.read_until(end, &mut edits)?;
+            self.heads.extend(reader.next_position()?.map(|position| Reverse((position, number))));
+        }
+        edits.rows.sort_unstable_by_key(|edit| edit.position);
+        Ok(edits)
+    }
+}
+
 impl SegmentReader {
+    /// Returns the position of the next edit; `None` at the end.
+    fn next_position(&mut self) -> Result<Option<u64>> {
+        if self.current.is_none() {
+            self.current = self.batches.next().transpose()?.map(|batch| (batch, 0));
+        }
+        Ok(self.current.as_ref().map(|(batch, row)| positions(batch).value(*row)))
+    }
+
     fn read_until(&mut self, end: u64, edits: &mut Edits) -> Result<()> {
-        loop {
-            let (batch, first) = match self.current.take() {
-                Some(current) => current,
-                None => match self.batches.next().transpose()? {
-                    Some(batch) => (batch, 0),
-                    None => return Ok(()),
-                },
-            };
+        while self.next_position()?.is_some_and(|position| position < end)
+            && let Some((batch, first)) = self.current.take()
+        {
             let data = batch.num_columns() - SPILL_COLUMNS;
-            let positions = batch.column(data + 1).as_primitive::<UInt64Type>().values().clone();
-            let drops = batch.column(data + 2).as_boolean().clone();
+            let positions = positions(&batch).values().clone();
+            let drops = batch.column(data + 2).as_boolean();
             let here = first + positions[first..].partition_point(|position| *position < end);
-            if here > first {
-                let source = edits.sources.len();
-                edits.sources.push(batch.project(&(0..data).collect::<Vec<_>>()).map_err(unfit)?);
-                edits.rows.extend((first..here).map(|row| RowEdit {
-                    position: positions[row],
-                    new: (!drops.value(row)).then_some((source, row)),
-                }));
-            }
+            let source = edits.sources.len();
+            edits.sources.push(batch.project(&(0..data).collect::<Vec<_>>()).map_err(unfit)?);
+            edits.rows.extend((first..here).map(|row| RowEdit {
+                position: positions[row],
+                new: (!drops.value(row)).then_some((source, row)),
+            }));
             if here < batch.num_rows() {
                 self.current = Some((batch, here));
-                return Ok(());
             }
         }
+        Ok(())
     }
+}
+
+/// Returns the positions of a batch of spilled edits.
+fn positions(batch: &RecordBatch) -> &UInt64Array {
+    batch.column(batch.num_columns() - SPILL_COLUMNS + 1).as_primitive()
 }
 
 /// Rows that are new in a file, or, before they are assigned, in a partition.
@@ -140,11 +167,22 @@ pub(crate) enum Appends {
     #[default]
     None,
     Memory(Arc<Incoming>, Vec<u32>),
-    /// A range of the rows of all segments.
-    Spilled(Arc<Vec<(Segment, u64)>>, Range<u64>),
+    /// A range of the rows of all segments; each with the number of rows before it.
+    Spilled(Arc<Vec<(u64, Segment)>>, Range<u64>),
 }
 
 impl Appends {
+    /// Creates the rows of these segments.
+    pub(crate) fn spilled(segments: impl IntoIterator<Item = Segment>) -> Self {
+        let mut rows = 0;
+        let placed = segments.into_iter().map(|segment| {
+            let before = rows;
+            rows += segment.rows();
+            (before, segment)
+        });
+        Self::Spilled(Arc::new(placed.collect()), 0..rows)
+    }
+
     /// Returns the number of rows.
     pub(crate) fn rows(&self) -> u64 {
         match self {
@@ -181,47 +219,105 @@ impl Appends {
                 Ok((keys.as_string::<i32>().clone(), rows))
             })),
             Self::Spilled(segments, range) => {
-                let mut start = 0;
-                let parts = segments.iter().filter_map(move |(segment, rows)| {
-                    let all = start..start + rows;
-                    start = all.end;
-                    let part = range.start.max(all.start)..range.end.min(all.end);
-                    (!part.is_empty()).then(|| (segment, part.start - all.start..part.end - all.start))
+                let first = segments.partition_point(|(before, _)| *before <= range.start).saturating_sub(1);
+                let parts = segments[first..].iter().take_while(|(before, _)| *before < range.end);
+                let batches = parts.flat_map(|(before, segment)| {
+                    let end = (range.end - before).min(segment.rows());
+                    segment.read_rows(range.start.saturating_sub(*before).min(end)..end)
                 });
-                Box::new(parts.flat_map(|(segment, part)| in_part(segment, part)))
+                Box::new(batches.map(|batch| {
+                    let batch = batch?;
+                    let data = batch.num_columns() - SPILL_COLUMNS;
+                    let keys = batch.column(data).as_string::<i32>().clone();
+                    Ok((keys, batch.project(&(0..data).collect::<Vec<_>>()).map_err(unfit)?))
+                }))
             }
         }
     }
 }
 
-/// Returns some rows of a segment.
-fn in_part(
-    segment: &Segment,
-    part: Range<u64>,
-) -> Box<dyn Iterator<Item = Result<(StringArray, RecordBatch)>>> {
-    let batches = match segment.read() {
-        Ok(batches) => batches,
-        Err(error) => return Box::new(std::iter::once(Err(error))),
-    };
-    let mut start = 0;
-    Box::new(batches.filter_map(move |batch| {
-        let batch = match batch {
-            Ok(batch) => batch,
-            Err(error) => return Some(Err(error)),
-        };
-        let all = start..start + batch.num_rows() as u64;
-        start = all.end;
-        let (first, end) = (part.start.max(all.start), part.end.min(all.end));
-        if first >= end {
-            return None;
-        }
-        let batch = batch.slice((first - all.start) as usize, (end - first) as usize);
-        let data = batch.num_columns() - SPILL_COLUMNS;
-        let keys = batch.column(data).as_string::<i32>().clone();
-        Some(batch.project(&(0..data).collect::<Vec<_>>()).map_err(unfit).map(|rows| (keys, rows)))
-    }))
-}
-
 fn unfit(cause: ArrowError) -> Error {
     Error::new(ErrorKind::InvalidInput, "the incoming rows cannot be selected").with_source(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{ArrayRef, BooleanArray, Int64Array},
+        datatypes::{DataType, Field, Schema},
+    };
+
+    use super::*;
+    use crate::{TableOptions, write::spill::SpillWriter};
+
+    /// Returns rows of a number, their keys, their positions, and no drops.
+    fn spilled(numbers: Range<i64>, step: u64) -> RecordBatch {
+        let numbers: Vec<i64> = numbers.collect();
+        let keys = StringArray::from_iter_values(numbers.iter().map(i64::to_string));
+        let positions = UInt64Array::from_iter_values(numbers.iter().map(|number| *number as u64 * step));
+        let columns: [ArrayRef; 4] = [
+            Arc::new(Int64Array::from(numbers.clone())),
+            Arc::new(keys),
+            Arc::new(positions),
+            Arc::new(BooleanArray::from(vec![false; numbers.len()])),
+        ];
+        let field = |(name, column): (&str, &ArrayRef)| Field::new(name, column.data_type().clone(), false);
+        let fields: Vec<Field> =
+            ["n", "key", "position", "drop"].into_iter().zip(&columns).map(field).collect();
+        assert_eq!(fields[0].data_type(), &DataType::Int64);
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.to_vec()).unwrap()
+    }
+
+    fn numbers(rows: &RecordBatch) -> Vec<i64> {
+        rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+    }
+
+    /// Reading the rows of each file from the start of their segment would read 64 times as much.
+    #[test]
+    fn files_read_the_batches_of_their_rows_and_no_others() {
+        let mut spill = SpillWriter::create(&TableOptions::new(), spilled(0..1, 1).schema()).unwrap();
+        for batch in 0..128 {
+            spill.write(&spilled(batch * 10..batch * 10 + 10, 1)).unwrap();
+        }
+        let spill = spill.finish().unwrap();
+        let segments = vec![spill.segment(0..50), spill.segment(50..50), spill.segment(50..128)];
+        let mut left = Appends::spilled(segments);
+        let (mut files, mut batches, mut read) = (0, 0, Vec::new());
+        while left.rows() > 0 {
+            let file = left.take(7);
+            let Appends::Spilled(segments, range) = &file else { panic!("spilled") };
+            let overlap = |(before, segment): &(u64, Segment)| {
+                let end = range.end.saturating_sub(*before).min(segment.rows());
+                segment.read_rows(range.start.saturating_sub(*before).min(end)..end).len()
+            };
+            batches += segments.iter().map(overlap).sum::<usize>();
+            files += 1;
+            for rows in file.batches() {
+                let (keys, rows) = rows.unwrap();
+                assert_eq!(keys.value(0), numbers(&rows)[0].to_string());
+                read.extend(numbers(&rows));
+            }
+        }
+        assert_eq!(read, (0..1280).collect::<Vec<_>>());
+        assert!(batches <= 128 + files, "{batches} batches for {files} files");
+    }
+
+    #[test]
+    fn edits_of_many_segments_are_merged_and_each_run_touches_the_segments_with_edits_in_it() {
+        let mut spill = SpillWriter::create(&TableOptions::new(), spilled(0..1, 1).schema()).unwrap();
+        for segment in 0..100 {
+            spill.write(&spilled(segment * 10..segment * 10 + 10, 3)).unwrap();
+        }
+        let spill = spill.finish().unwrap();
+        let segments: Vec<Segment> = (0..100).map(|segment| spill.segment(segment..segment + 1)).collect();
+        let mut edits = SpilledEdits::open(&segments).unwrap();
+        let (mut sources, mut found) = (0, Vec::new());
+        for end in (30..=3_000).step_by(30) {
+            let edits = edits.within(end).unwrap();
+            sources += edits.sources.len();
+            found.extend(edits.rows.iter().map(|edit| edit.position));
+        }
+        assert_eq!(found, (0..1_000).map(|number| number * 3).collect::<Vec<u64>>());
+        assert_eq!(sources, 100, "100 runs of rows, each with the edits of one segment");
+    }
 }

@@ -4,12 +4,11 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
 };
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, make_comparator},
-    compute::{SortOptions, interleave},
+    array::{Array, RecordBatch, make_comparator},
+    compute::SortOptions,
     datatypes::SchemaRef,
 };
 use object_store::path::Path;
@@ -18,7 +17,7 @@ use super::{
     collision,
     incoming::{Incoming, Intent},
     report::CommitReport,
-    tombstones,
+    tombstones::{Deleted, Tombstones},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -56,7 +55,7 @@ pub(crate) struct Tagged {
     /// Incoming rows that are new to their partition, by partition path.
     pub(crate) new_rows: BTreeMap<String, Vec<u32>>,
     /// Keys that this write deletes.
-    pub(crate) deleted: tombstones::Deleted,
+    pub(crate) deleted: Deleted,
 }
 
 /// Looks up every key and decides its change.
@@ -64,6 +63,7 @@ pub(crate) async fn tag(
     table: &Table,
     view: &View,
     incoming: &Incoming,
+    tombstones: &mut Tombstones,
     report: &mut CommitReport,
 ) -> Result<Tagged> {
     let mut tagged = Tagged::default();
@@ -99,7 +99,7 @@ pub(crate) async fn tag(
     let new: Vec<u32> = (0..incoming.len() as u32).filter(|row| !stored.contains(row)).collect();
     let deletions = match &incoming.ordering {
         Some(ordering) if has_ordering => {
-            tombstones::compare(table, view, &incoming.keys, ordering, &new).await?
+            tombstones.compare(table, view, &incoming.keys, ordering, &new).await?
         }
         _ => HashMap::new(),
     };
@@ -114,9 +114,7 @@ pub(crate) async fn tag(
                         && deletion.is_none_or(Ordering::is_gt) =>
                 {
                     report.remembered += 1;
-                    tagged
-                        .deleted
-                        .push(incoming.keys.value(row as usize), Some((ordering.clone(), row as usize)));
+                    tagged.deleted.push(incoming.keys.value(row as usize), Some((ordering, row as usize)));
                 }
                 _ => report.unchanged += 1,
             }
@@ -293,8 +291,8 @@ fn apply(
                 report.deleted += count;
                 // A delete without an ordering value takes the row's.
                 let ordering = match &incoming.ordering {
-                    Some(ordering) if ordering.is_valid(row) => Some((ordering.clone(), row)),
-                    _ => hits.ordering.as_ref().map(|ordering| (ordering.clone(), index)),
+                    Some(ordering) if ordering.is_valid(row) => Some((ordering, row)),
+                    _ => hits.ordering.as_ref().map(|ordering| (ordering, index)),
                 };
                 tagged.deleted.push(incoming.keys.value(row), ordering);
                 Change::Drop
@@ -317,24 +315,4 @@ fn apply(
     if !edits.is_empty() {
         tagged.edits.insert(hits.file, edits);
     }
-}
-
-/// Selects values from several arrays.
-pub(crate) fn pick(values: &[(ArrayRef, usize)]) -> Result<Option<ArrayRef>> {
-    let mut arrays: Vec<&dyn Array> = Vec::new();
-    let mut indices = Vec::with_capacity(values.len());
-    for (array, row) in values {
-        let known = arrays.iter().position(|known| std::ptr::addr_eq(*known, array.as_ref()));
-        let source = known.unwrap_or_else(|| {
-            arrays.push(array.as_ref());
-            arrays.len() - 1
-        });
-        indices.push((source, *row));
-    }
-    if arrays.is_empty() {
-        return Ok(None);
-    }
-    interleave(&arrays, &indices).map(Some).map_err(|cause| {
-        Error::new(ErrorKind::Corrupt, "ordering values have different types").with_source(Arc::new(cause))
-    })
 }

@@ -14,25 +14,63 @@
 use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, make_comparator},
-    compute::{SortOptions, cast},
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, make_comparator, new_empty_array},
+    compute::{SortOptions, cast, concat, interleave},
     datatypes::{DataType, Field, Schema},
 };
 use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
-use super::{hidden, tag::pick};
-use crate::{Error, ErrorKind, Result, layout, storage, table::Table, timeline::Instant, view::View};
+use super::hidden;
+use crate::{
+    Error, ErrorKind, Result,
+    concurrent::{blocking, ordered},
+    layout, storage,
+    table::Table,
+    timeline::Instant,
+    view::View,
+};
 
 const KEY: &str = "record_key";
 const ORDERING: &str = "ordering";
 
-/// The keys that a write deletes, with the ordering values of the deletions, if any.
+/// The keys that a write deletes, with the ordering values of the deletions.
 #[derive(Debug, Default)]
 pub(crate) struct Deleted {
     keys: Vec<String>,
-    ordering: Vec<(ArrayRef, usize)>,
+    ordering: Selection,
+}
+
+/// Values that are selected from several arrays, one by one.
+#[derive(Debug, Default)]
+struct Selection {
+    arrays: Vec<ArrayRef>,
+    /// The number of each array, by its address.
+    numbers: HashMap<usize, usize>,
+    /// The array and the row of each value.
+    places: Vec<(usize, usize)>,
+}
+
+impl Selection {
+    fn push(&mut self, array: &ArrayRef, row: usize) {
+        let number = *self.numbers.entry(Arc::as_ptr(array).addr()).or_insert_with(|| {
+            self.arrays.push(array.clone());
+            self.arrays.len() - 1
+        });
+        self.places.push((number, row));
+    }
+
+    /// Returns the values as one array.
+    fn values(&self) -> Result<Option<ArrayRef>> {
+        if self.arrays.is_empty() {
+            return Ok(None);
+        }
+        let arrays: Vec<&dyn Array> = self.arrays.iter().map(AsRef::as_ref).collect();
+        interleave(&arrays, &self.places).map(Some).map_err(|cause| {
+            Error::new(ErrorKind::Corrupt, "ordering values have different types").with_source(cause)
+        })
+    }
 }
 
 impl Deleted {
@@ -40,23 +78,26 @@ impl Deleted {
         self.keys.is_empty()
     }
 
-    /// Appends the deletions of another part.
-    pub(crate) fn append(&mut self, other: Self) {
-        self.keys.extend(other.keys);
-        self.ordering.extend(other.ordering);
+    /// Appends the deletions of another part, and releases the arrays that they were selected from.
+    pub(crate) fn append(&mut self, other: Self) -> Result<()> {
+        if let Some(values) = other.ordering.values()? {
+            self.keys.extend(other.keys);
+            (0..values.len()).for_each(|row| self.ordering.push(&values, row));
+        }
+        Ok(())
     }
 
     /// Adds a deletion. Without an ordering value no row can be late, so it is not recorded.
-    pub(crate) fn push(&mut self, key: &str, ordering: Option<(ArrayRef, usize)>) {
+    pub(crate) fn push(&mut self, key: &str, ordering: Option<(&ArrayRef, usize)>) {
         if let Some((array, row)) = ordering.filter(|(array, row)| array.is_valid(*row)) {
             self.keys.push(key.to_owned());
-            self.ordering.push((array, row));
+            self.ordering.push(array, row);
         }
     }
 
     /// Writes the tombstones of a commit, if it has any.
     pub(crate) async fn write(&self, table: &Table, instant: Instant) -> Result<()> {
-        let Some(ordering) = pick(&self.ordering)? else { return Ok(()) };
+        let Some(ordering) = self.ordering.values()? else { return Ok(()) };
         let fields = vec![
             Field::new(KEY, DataType::Utf8, false),
             Field::new(ORDERING, ordering.data_type().clone(), false),
@@ -76,61 +117,110 @@ impl Deleted {
     }
 }
 
-/// Compares rows with the last deletion of their key, by the ordering column; rows without a deletion are
-/// omitted.
-pub(crate) async fn compare(
-    table: &Table,
-    view: &View,
-    keys: &StringArray,
-    ordering: &ArrayRef,
-    rows: &[u32],
-) -> Result<HashMap<u32, Ordering>> {
-    let mut compared = HashMap::new();
-    if rows.is_empty() {
-        return Ok(compared);
-    }
-    let by_key: HashMap<&str, u32> = rows.iter().map(|row| (keys.value(*row as usize), *row)).collect();
-    for (instant, path) in tombstones(listed(table).await?) {
-        let counts =
-            view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest);
-        if !counts {
-            continue;
-        }
-        let bytes = storage::read(table.store(), &path).await?;
-        compare_in(bytes, &path, &by_key, ordering, &mut compared)?;
-    }
-    Ok(compared)
+/// The tombstones in the retained window. They are read once a write, when the first row needs them.
+#[derive(Debug, Default)]
+pub(crate) struct Tombstones(Option<Arc<Latest>>);
+
+/// The latest deletion of each key.
+#[derive(Debug)]
+struct Latest {
+    rows: HashMap<Box<str>, usize>,
+    ordering: ArrayRef,
 }
 
-fn compare_in(
-    bytes: Bytes,
+impl Tombstones {
+    /// Compares rows with the last deletion of their key, by the ordering column; rows without a deletion are
+    /// omitted.
+    pub(crate) async fn compare(
+        &mut self,
+        table: &Table,
+        view: &View,
+        keys: &StringArray,
+        ordering: &ArrayRef,
+        rows: &[u32],
+    ) -> Result<HashMap<u32, Ordering>> {
+        if rows.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let latest = match &self.0 {
+            Some(latest) => latest,
+            None => self.0.insert(Arc::new(Latest::read(table, view, ordering.data_type()).await?)),
+        };
+        let compare = make_comparator(ordering, &latest.ordering, SortOptions::default())
+            .map_err(|cause| incomparable().with_source(cause))?;
+        let compared = rows.iter().filter_map(|row| {
+            let deletion = *latest.rows.get(keys.value(*row as usize))?;
+            Some((*row, compare(*row as usize, deletion)))
+        });
+        Ok(compared.collect())
+    }
+}
+
+impl Latest {
+    /// Reads all tombstone files that count, with ordering values of this type.
+    async fn read(table: &Table, view: &View, ordering: &DataType) -> Result<Self> {
+        let counts = |instant: Instant| {
+            view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest)
+        };
+        let files = tombstones(listed(table).await?).filter(|(instant, _)| counts(*instant));
+        let files = files.map(|(_, path)| async move {
+            let bytes = storage::read(table.store(), &path).await?;
+            Ok((path, bytes))
+        });
+        let files = ordered(table.calls_at_a_time(), files).await?;
+        let ordering = ordering.clone();
+        blocking(move || Self::of(&files, &ordering)).await
+    }
+
+    fn of(files: &[(Path, Bytes)], ordering: &DataType) -> Result<Self> {
+        let (mut keys, mut values) = (Vec::new(), vec![new_empty_array(ordering)]);
+        for (path, bytes) in files {
+            decode(bytes, path, ordering, &mut keys, &mut values)?;
+        }
+        let values: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
+        let ordering = concat(&values).map_err(|cause| incomparable().with_source(cause))?;
+        let compare = make_comparator(&ordering, &ordering, SortOptions::default())
+            .map_err(|cause| incomparable().with_source(cause))?;
+        let mut rows: HashMap<Box<str>, usize> = HashMap::new();
+        for (row, key) in keys.iter().flat_map(|keys: &StringArray| keys.iter()).enumerate() {
+            let Some(key) = key else { continue };
+            match rows.get_mut(key) {
+                Some(known) if compare(row, *known).is_gt() => *known = row,
+                Some(_) => {}
+                None => {
+                    rows.insert(key.into(), row);
+                }
+            }
+        }
+        Ok(Self { rows, ordering })
+    }
+}
+
+/// Decodes the keys of a tombstone file, and their ordering values.
+fn decode(
+    bytes: &Bytes,
     path: &Path,
-    by_key: &HashMap<&str, u32>,
-    ordering: &ArrayRef,
-    compared: &mut HashMap<u32, Ordering>,
+    ordering: &DataType,
+    keys: &mut Vec<StringArray>,
+    values: &mut Vec<ArrayRef>,
 ) -> Result<()> {
     let corrupt =
         || Error::new(ErrorKind::Corrupt, "the file of deleted keys is broken").with_context("file", path);
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone())
         .and_then(ParquetRecordBatchReaderBuilder::build)
         .map_err(|cause| corrupt().with_source(cause))?;
     for batch in reader {
         let batch = batch.map_err(|cause| corrupt().with_source(cause))?;
-        let keys =
-            batch.column_by_name(KEY).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(corrupt)?;
+        let text = batch.column_by_name(KEY).and_then(|column| column.as_string_opt::<i32>());
+        keys.push(text.ok_or_else(corrupt)?.clone());
         let deleted = batch.column_by_name(ORDERING).ok_or_else(corrupt)?;
-        let deleted = cast(deleted, ordering.data_type()).map_err(|cause| corrupt().with_source(cause))?;
-        let compare = make_comparator(ordering, &deleted, SortOptions::default())
-            .map_err(|cause| corrupt().with_source(cause))?;
-        for (index, key) in keys.iter().enumerate() {
-            if let Some(&row) = key.and_then(|key| by_key.get(key)) {
-                let order = compare(row as usize, index);
-                // The latest deletion counts, that is, the one with the lowest result.
-                compared.entry(row).and_modify(|known| *known = order.min(*known)).or_insert(order);
-            }
-        }
+        values.push(cast(deleted, ordering).map_err(|cause| corrupt().with_source(cause))?);
     }
     Ok(())
+}
+
+fn incomparable() -> Error {
+    Error::new(ErrorKind::Corrupt, "the ordering values of deleted keys cannot be compared")
 }
 
 /// Removes the tombstones of commits before the retained window, and hidden rows that it does not need.
@@ -150,4 +240,34 @@ async fn listed(table: &Table) -> Result<Vec<Path>> {
 fn tombstones(listed: Vec<Path>) -> impl Iterator<Item = (Instant, Path)> {
     let files = listed.into_iter();
     files.filter_map(|path| Some((layout::tombstones_of(path.filename()?)?, path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{array::Int64Array, datatypes::Int64Type};
+
+    use super::*;
+
+    #[test]
+    fn each_array_of_ordering_values_is_held_once_and_released_when_parts_are_joined() {
+        let arrays: Vec<ArrayRef> =
+            (0..100).map(|number| Arc::new(Int64Array::from(vec![number; 1_000])) as ArrayRef).collect();
+        let mut all = Deleted::default();
+        for _ in 0..3 {
+            let mut part = Deleted::default();
+            for row in 0..1_000 {
+                for array in &arrays {
+                    part.push("key", Some((array, row)));
+                }
+            }
+            assert_eq!((part.ordering.arrays.len(), part.keys.len()), (100, 100_000));
+            all.append(part).unwrap();
+        }
+        assert_eq!(all.ordering.arrays.len(), 3, "one for each part");
+        assert!(arrays.iter().all(|array| Arc::strong_count(array) == 1));
+        let values = all.ordering.values().unwrap().unwrap();
+        let expected = (0..300_000).map(|place| place % 100);
+        assert!(values.as_primitive::<Int64Type>().values().iter().copied().eq(expected));
+        assert_eq!(all.keys.len(), 300_000);
+    }
 }
