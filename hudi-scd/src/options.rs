@@ -150,9 +150,10 @@ impl TableOptions {
         self
     }
 
-    /// Sets the number of record keys for which the bloom filter of a base file is sized. Default: a quarter
-    /// more than the file has, but at least 1,000 and at most 60,000. Hudi always uses 60,000, which takes
-    /// 430 KB in every file.
+    /// Sets the number of record keys for which the bloom filter of a base file is sized, at Hudi's probability
+    /// of false positives of 1e-9. Default: a quarter more than the file has, at least 1,000; from 60,000 keys
+    /// on, where Hudi's own filter of 430 KB is full, the probability grows to at most 0.002, with 13 bits for
+    /// each key. Hudi always uses 60,000.
     #[must_use]
     pub fn with_bloom_entries(mut self, entries: u32) -> Self {
         self.bloom_entries = Some(entries.max(1));

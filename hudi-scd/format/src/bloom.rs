@@ -120,6 +120,18 @@ impl BloomFilter {
         ))
     }
 
+    /// Returns the expected share of absent keys that the filter reports as contained, between 0 and 1, by the
+    /// bits that are set. It reaches 1 in a filter with many more keys than it was sized for.
+    pub fn false_positives(&self) -> f64 {
+        let bits = f64::from(self.shape.bits);
+        let hashes = f64::from(self.shape.hashes);
+        let absent = self.rows.iter().map(|row| {
+            let set: u64 = row.iter().map(|byte| u64::from(byte.count_ones())).sum();
+            1.0 - (set as f64 / bits).min(1.0).powf(hashes)
+        });
+        1.0 - absent.product::<f64>()
+    }
+
     /// Returns the text of the footer entry [`FOOTER_BLOOM_FILTER`].
     pub fn to_base64(&self) -> String {
         let mut out = Vec::with_capacity(32 + self.rows.len() * (16 + self.shape.bytes()));
@@ -574,6 +586,20 @@ mod tests {
         }
         assert_eq!(filter.rows.len(), 3);
         assert!((0..60).all(|key| filter.contains(&format!("key-{key}"))));
+    }
+
+    /// Hudi's default filter holds 120,000 keys, and is useless in a file of a million rows.
+    #[test]
+    fn the_share_of_false_positives_is_that_of_absent_keys() {
+        for (keys, expected) in [(0, 0.0..1e-12), (2_000, 0.0..1e-8), (8_000, 0.2..0.4), (20_000, 0.99..1.0)]
+        {
+            let mut filter = BloomFilter::dynamic(1_000, 1e-9, 2_000);
+            (0..keys).for_each(|key| filter.insert(&format!("key {key}")));
+            let share = filter.false_positives();
+            assert!(expected.contains(&share), "{keys} keys: {share}");
+            let found = (0..20_000).filter(|key| filter.contains(&format!("absent {key}"))).count();
+            assert!((found as f64 / 20_000.0 - share).abs() < 0.02, "{keys} keys: {found} found, {share}");
+        }
     }
 
     #[test]

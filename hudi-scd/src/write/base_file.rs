@@ -38,7 +38,12 @@ const FOOTER_AVRO_SCHEMA: &str = "parquet.avro.schema";
 const FOOTER_MODEL: &str = "writer.model.name";
 /// The number of rows after which the benefit of a dictionary is evaluated.
 const DICTIONARY_TRIAL_ROWS: i64 = 32 * 1024;
-const BLOOM_ENTRIES: std::ops::RangeInclusive<u32> = 1_000..=60_000;
+/// The least number of keys for which a bloom filter is sized.
+const LEAST_BLOOM_ENTRIES: u64 = 1_000;
+/// The bits of Hudi's default filter: 60,000 keys at a probability of false positives of 1e-9.
+const HUDI_BLOOM_BITS: f64 = 2_587_966.0;
+/// The maximum probability of false positives for which a filter is sized: 13 bits for each key.
+const MAX_BLOOM_FPP: f64 = 0.002;
 
 /// The maximum rows of a row group; it also ends at [`GROUP_BYTES`].
 const GROUP_ROWS: usize = 128 * 1024;
@@ -424,19 +429,24 @@ pub(crate) struct FileKeys {
 
 impl FileKeys {
     fn new(format: &FileFormat, rows: u64, known: KnownKeys) -> Self {
-        let entries = format.bloom_entries.unwrap_or_else(|| {
-            u32::try_from(rows + rows / 4)
-                .unwrap_or(u32::MAX)
-                .clamp(*BLOOM_ENTRIES.start(), *BLOOM_ENTRIES.end())
-        });
+        let (entries, fpp) = match format.bloom_entries {
+            Some(entries) => (entries, format.bloom_fpp),
+            None => bloom_size(rows, format.bloom_fpp),
+        };
         let max_entries = format.bloom_max_entries.max(entries);
         let new = known.new;
-        let carried = known.bloom.filter(|filter| is_good_for(filter, entries, rows, new));
+        let carried = known.bloom.filter(|filter| match format.bloom_entries {
+            Some(_) => is_good_for(filter, entries, max_entries, rows, new),
+            None => {
+                is_good_for(filter, entries, max_entries, rows, new)
+                    && filter.false_positives() <= MAX_BLOOM_FPP
+            }
+        });
         Self {
             bloom_has_stored: carried.is_some(),
             bloom: match carried {
                 Some(filter) => filter.with_max_entries(max_entries),
-                None => BloomFilter::dynamic(entries, format.bloom_fpp, max_entries),
+                None => BloomFilter::dynamic(entries, fpp, max_entries),
             },
             range_has_stored: known.range.is_some(),
             range: known.range,
@@ -490,13 +500,23 @@ impl FileKeys {
     }
 }
 
-/// Returns `true` if the previous version's filter can be reused: it has room for the new keys, a lookup
-/// checks few of its rows, and most of its keys still exist.
-fn is_good_for(filter: &BloomFilter, entries: u32, rows: u64, new: u64) -> bool {
+/// Returns the number of keys for which the filter of a file is sized, and its probability of false positives:
+/// `least` if the filter then fits into the bits of Hudi's, otherwise more. Java reads filters of any size,
+/// because each records its own.
+fn bloom_size(rows: u64, least: f64) -> (u32, f64) {
+    let entries = u32::try_from(rows + rows / 4).unwrap_or(u32::MAX).max(LEAST_BLOOM_ENTRIES as u32);
+    let bits_per_key = HUDI_BLOOM_BITS / f64::from(entries);
+    let fpp = (-bits_per_key * std::f64::consts::LN_2.powi(2)).exp();
+    (entries, fpp.max(least).min(MAX_BLOOM_FPP.max(least)))
+}
+
+/// Returns `true` if the previous version's filter can be reused: it has room for the new keys, or a new one
+/// would have none either; a lookup checks few of its rows, and most of its keys still exist.
+fn is_good_for(filter: &BloomFilter, entries: u32, max_entries: u32, rows: u64, new: u64) -> bool {
     const ROWS_ASKED: u32 = 4;
     let Some((per_row, keys)) = filter.fill() else { return false };
     let room = keys.div_ceil(u64::from(per_row)).max(1) * u64::from(per_row);
-    let has_room = keys + new <= room || per_row >= *BLOOM_ENTRIES.end();
+    let has_room = keys + new <= room || rows > u64::from(max_entries);
     has_room && per_row >= entries / ROWS_ASKED && keys <= 2 * rows.max(u64::from(entries))
 }
 
@@ -544,5 +564,66 @@ fn decimals_as_bytes(column: &TypePtr) -> Result<TypePtr, ParquetError> {
             Ok(Arc::new(decimal))
         }
         Type::PrimitiveType { .. } => Ok(column.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn format() -> FileFormat {
+        let schema = Schema::new(vec![Field::new("id", DataType::Utf8, false)]);
+        let avro = schema::to_avro(&schema, "t").unwrap();
+        FileFormat::new("t", &schema, &avro, &["id".to_owned()], &TableOptions::new()).unwrap()
+    }
+
+    /// Returns the filter in the footer of a file with these keys, and its length there.
+    fn filter(keys: &mut FileKeys, origin: Keys, rows: u32) -> (BloomFilter, usize) {
+        for first in (0..rows).step_by(10_000) {
+            let end = rows.min(first + 10_000);
+            let values = StringArray::from_iter_values((first..end).map(|key| format!("customer-{key}")));
+            keys.observe(origin, &values);
+        }
+        let footer: HashMap<String, Option<String>> =
+            keys.footer().into_iter().map(|entry| (entry.key, entry.value)).collect();
+        let text = footer[FOOTER_BLOOM_FILTER].as_deref().unwrap();
+        let code = footer[FOOTER_BLOOM_FILTER_TYPE].as_deref();
+        assert_eq!(code, Some("DYNAMIC_V0"), "Java adds rows to filters of this type alone");
+        (BloomFilter::parse(text, code).unwrap(), text.len())
+    }
+
+    fn false_positives(filter: &BloomFilter) -> usize {
+        (0..20_000).filter(|key| filter.contains(&format!("absent-{key}"))).count()
+    }
+
+    /// Hudi's default filter reports 99 % of absent keys as contained in a file of a million rows.
+    #[rstest::rstest]
+    #[case::small(10, 0, 60_000)]
+    #[case::hudi_s_size(48_000, 0, 440_000)]
+    #[case::full(1_000_000, 200, 2_900_000)]
+    fn a_filter_is_sized_for_the_rows_of_its_file(
+        #[case] rows: u32,
+        #[case] found: usize,
+        #[case] bytes: usize,
+    ) {
+        let mut keys = FileKeys::new(&format(), rows.into(), KnownKeys::default());
+        let (filter, length) = filter(&mut keys, Keys::New, rows);
+        assert!((0..rows).step_by(997).all(|key| filter.contains(&format!("customer-{key}"))));
+        assert!(length <= bytes, "{length} bytes");
+        assert!(false_positives(&filter) <= found, "{} of 20,000", false_positives(&filter));
+    }
+
+    #[test]
+    fn an_overfull_filter_of_another_writer_is_replaced() {
+        let mut of_spark = BloomFilter::dynamic(60_000, 1e-9, 100_000);
+        (0..300_000).for_each(|key| of_spark.insert(&format!("customer-{key}")));
+        assert!(false_positives(&of_spark) > 20);
+        let known = KnownKeys { bloom: Some(of_spark), new: 0, range: None };
+        let mut keys = FileKeys::new(&format(), 300_000, known);
+        let (filter, _) = filter(&mut keys, Keys::Stored, 300_000);
+        assert!((0..300_000).step_by(997).all(|key| filter.contains(&format!("customer-{key}"))));
+        assert!(false_positives(&filter) < 60, "{}", false_positives(&filter));
     }
 }
