@@ -193,12 +193,18 @@ async fn candidates_in_files(
         files.push((group.clone(), version.clone(), table.inner.layout.resolve(&group.path(version))?));
     }
     cache.retain(&files.iter().map(|(_, _, path)| path.clone()).collect());
-    let mut order: Vec<u32> = (0..wanted.keys.len() as u32).collect();
-    order.sort_unstable_by(|left, right| {
-        java_order(wanted.keys.value(*left as usize), wanted.keys.value(*right as usize))
-    });
-    let order = &Arc::new(order);
-    let hashed = &Arc::new(HashedKeys::new(wanted.keys.clone()));
+    let keys = wanted.keys.clone();
+    let prepare = move || {
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        order.sort_unstable_by(|left, right| {
+            java_order(keys.value(*left as usize), keys.value(*right as usize))
+        });
+        Ok((Arc::new(order), Arc::new(HashedKeys::new(keys))))
+    };
+    let (order, hashed) = &match wanted.keys.len() {
+        0 => prepare()?,
+        _ => blocking(prepare).await?,
+    };
     let ask = files.into_iter().map(|(group, version, path)| async move {
         // The key range may make the filter unnecessary.
         if let Some(footer) = cache.get(&path)

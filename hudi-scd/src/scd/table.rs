@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions,
+    concurrent::blocking,
     read::Choice,
     schema::{self, conform},
     table::Turn,
@@ -30,8 +31,9 @@ const PROPERTY: &str = "hudi_scd.scd2";
 /// The history of a dimension (SCD type 2) in a Hudi table.
 ///
 /// Its rows are those of [`Scd2`]: the columns of the changes, `valid_from`, `valid_to` and `is_current`.
-/// Every reader of Hudi sees them, and no others: deletes that close nothing are stored beside the table. The record key of a row is the business key with `valid_from`. The table's
-/// properties store the definition, so opening it needs no further information.
+/// Every reader of Hudi sees them, and no others: deletes that close nothing are stored beside the table. The
+/// record key of a row is the business key with `valid_from`. The table's properties store the definition, so
+/// opening it needs no further information.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -220,26 +222,31 @@ impl Scd2Table {
         report.commit.rolled_back = self.table.repair(turn).await?;
         let view = self.table.view().await?;
         let data = self.table.schema_of(&view)?;
-        let by = self.key_schema(&data)?;
-        let choose = self.rows_of_keys(changes, &by)?;
+        let by = key_schema(&self.scd, &data)?;
+        let choose = self.rows_of_keys(changes, &by).await?;
         let stored = self.stored(&view, &data, &by, choose.clone()).await?;
-        let hidden = match hidden::read(&self.table, turn, &view).await? {
-            Some(rows) => conform(&rows, &data)?,
-            None => RecordBatch::new_empty(data.clone()),
+        let hidden = hidden::read(&self.table, turn, &view).await?;
+        let (scd, changes) = (self.scd.clone(), changes.to_vec());
+        let merge = move || {
+            let hidden = match hidden {
+                Some(rows) => conform(&rows, &data)?,
+                None => RecordBatch::new_empty(data.clone()),
+            };
+            let of_keys = BooleanArray::from(choose(&keys_of(&scd, &hidden, &by)?)?);
+            let of_keys = filter_record_batch(&hidden, &of_keys).map_err(impossible)?;
+            let all = concat_batches(&data, [&stored, &of_keys]).map_err(impossible)?;
+            let merged = scd.merge(&all, &changes)?;
+            let Divided { upserts, deletes, hidden } = scd.divide(&merged, &stored, &hidden)?;
+            let rows = upserts.num_rows() + deletes.num_rows();
+            let is_delete: BooleanArray = (0..rows).map(|row| Some(row >= upserts.num_rows())).collect();
+            let rows = concat_batches(&upserts.schema(), [&upserts, &deletes]).map_err(impossible)?;
+            Ok((merged.counts, rows, is_delete, hidden))
         };
-        let of_keys = BooleanArray::from(choose(&self.keys_of(&hidden, &by)?)?);
-        let of_keys = filter_record_batch(&hidden, &of_keys).map_err(impossible)?;
-        let all = concat_batches(&data, [&stored, &of_keys]).map_err(impossible)?;
-        let merged = self.scd.merge(&all, changes)?;
-        report.counts = merged.counts;
-        let Divided { upserts, deletes, hidden } = self.scd.divide(&merged, &stored, &hidden)?;
-        let is_delete: BooleanArray =
-            (0..upserts.num_rows() + deletes.num_rows()).map(|row| Some(row >= upserts.num_rows())).collect();
+        let (counts, rows, is_delete, hidden) = blocking(merge).await?;
+        report.counts = counts;
         if is_delete.is_empty() && hidden.is_none() {
             return Ok(());
         }
-        let schema = upserts.schema();
-        let rows = concat_batches(&schema, [&upserts, &deletes]).map_err(impossible)?;
         self.table.change_in_turn(turn, rows, is_delete, hidden, &mut report.commit, watch).await
     }
 
@@ -258,7 +265,8 @@ impl Scd2Table {
     /// As [`Table::read`].
     pub async fn read(&self, query: Query) -> Result<RecordBatch> {
         let batches = self.table.read(query).await?;
-        self.shown(&batches)
+        let scd = self.scd.clone();
+        blocking(move || shown(&scd, &batches)).await
     }
 
     /// Returns the states that are still valid, by key.
@@ -267,9 +275,13 @@ impl Scd2Table {
     /// As [`Table::read`].
     pub async fn current(&self) -> Result<RecordBatch> {
         let rows = self.rows().await?;
-        let current = column(&rows, self.scd.is_current())?;
-        let current = current.as_boolean_opt().ok_or_else(|| no_history(self.scd.is_current()))?;
-        filter_record_batch(&rows, current).map_err(impossible)
+        let scd = self.scd.clone();
+        blocking(move || {
+            let current = column(&rows, scd.is_current())?;
+            let current = current.as_boolean_opt().ok_or_else(|| no_history(scd.is_current()))?;
+            filter_record_batch(&rows, current).map_err(impossible)
+        })
+        .await
     }
 
     /// Returns the states of some keys, by key and time: `keys` has the key columns of the history, and one
@@ -281,9 +293,11 @@ impl Scd2Table {
     pub async fn history(&self, keys: &RecordBatch) -> Result<RecordBatch> {
         let view = self.table.view().await?;
         let data = self.table.schema_of(&view)?;
-        let by = self.key_schema(&data)?;
-        let choose = self.rows_of_keys(std::slice::from_ref(keys), &by)?;
-        self.shown(&[self.stored(&view, &data, &by, choose).await?])
+        let by = key_schema(&self.scd, &data)?;
+        let choose = self.rows_of_keys(std::slice::from_ref(keys), &by).await?;
+        let stored = self.stored(&view, &data, &by, choose).await?;
+        let scd = self.scd.clone();
+        blocking(move || shown(&scd, &[stored])).await
     }
 
     /// Returns the history as a dimension for lookups. Build it once for a snapshot of the table.
@@ -292,8 +306,12 @@ impl Scd2Table {
     /// As [`Table::read`].
     pub async fn dimension(&self) -> Result<Dimension> {
         let rows = self.rows().await?;
-        let keys: Vec<&str> = self.scd.keys().iter().map(String::as_str).collect();
-        Dimension::history(&rows, &keys, self.scd.valid_from(), self.scd.valid_to())
+        let scd = self.scd.clone();
+        blocking(move || {
+            let keys: Vec<&str> = scd.keys().iter().map(String::as_str).collect();
+            Dimension::history(&rows, &keys, scd.valid_from(), scd.valid_to())
+        })
+        .await
     }
 
     /// Returns the chosen rows of the table.
@@ -305,55 +323,59 @@ impl Scd2Table {
         choose: Arc<Choice>,
     ) -> Result<RecordBatch> {
         let found = self.table.rows_where(view, data, by, choose).await?;
-        concat_batches(data, &found).map_err(impossible)
+        let data = data.clone();
+        blocking(move || concat_batches(&data, &found).map_err(impossible)).await
     }
 
     /// Returns the choice of all rows of the keys in these batches.
-    fn rows_of_keys(&self, batches: &[RecordBatch], by: &SchemaRef) -> Result<Arc<Choice>> {
-        let wanted = batches
-            .iter()
-            .filter(|batch| batch.num_rows() > 0)
-            .map(|batch| self.keys_of(batch, by))
-            .collect::<Result<Vec<_>>>()?;
-        let wanted = concat_batches(by, &wanted).map_err(impossible)?;
-        let values = KeyValues::new(wanted.columns()).map_err(impossible)?;
-        let mut index = KeyIndex::for_keys(&values);
-        for row in 0..wanted.num_rows() {
-            index.insert(&values, row);
-        }
+    async fn rows_of_keys(&self, batches: &[RecordBatch], by: &SchemaRef) -> Result<Arc<Choice>> {
+        let (scd, by, batches) = (self.scd.clone(), by.clone(), batches.to_vec());
+        let index = blocking(move || indexed(&scd, &by, &batches)).await?;
         Ok(Arc::new(move |keys: &RecordBatch| {
             let values = KeyValues::new(keys.columns()).map_err(impossible)?;
             Ok((0..keys.num_rows()).map(|row| index.get(&values, row).is_some()).collect())
         }))
     }
+}
 
-    fn key_schema(&self, data: &Schema) -> Result<SchemaRef> {
-        let fields = self
-            .scd
-            .keys()
-            .iter()
-            .map(|key| data.field_with_name(key).cloned())
-            .collect::<Result<Vec<_>, _>>();
-        fields.map(|fields| Arc::new(Schema::new(fields))).map_err(impossible)
+/// Indexes the keys of some rows.
+fn indexed(scd: &Scd2, by: &SchemaRef, batches: &[RecordBatch]) -> Result<KeyIndex> {
+    let wanted = batches
+        .iter()
+        .filter(|batch| batch.num_rows() > 0)
+        .map(|batch| keys_of(scd, batch, by))
+        .collect::<Result<Vec<_>>>()?;
+    let wanted = concat_batches(by, &wanted).map_err(impossible)?;
+    let values = KeyValues::new(wanted.columns()).map_err(impossible)?;
+    let mut index = KeyIndex::for_keys(&values);
+    for row in 0..wanted.num_rows() {
+        index.insert(&values, row);
     }
+    Ok(index)
+}
 
-    fn keys_of(&self, batch: &RecordBatch, keys: &SchemaRef) -> Result<RecordBatch> {
-        let columns = self.scd.keys().iter().map(|key| Ok((key, column(batch, key)?.clone())));
-        let batch = RecordBatch::try_from_iter(columns.collect::<Result<Vec<_>>>()?).map_err(impossible)?;
-        conform(&batch, keys)
-    }
+fn key_schema(scd: &Scd2, data: &Schema) -> Result<SchemaRef> {
+    let fields = scd.keys().iter().map(|key| data.field_with_name(key).cloned());
+    let fields = fields.collect::<Result<Vec<_>, _>>();
+    fields.map(|fields| Arc::new(Schema::new(fields))).map_err(impossible)
+}
 
-    /// Returns the visible rows, by key and time.
-    fn shown(&self, stored: &[RecordBatch]) -> Result<RecordBatch> {
-        let schema = stored.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-        let rows = self.scd.visible(&concat_batches(&schema, stored).map_err(impossible)?)?;
-        let columns = self.scd.keys().iter().map(String::as_str).chain([self.scd.valid_from()]);
-        let by = columns
-            .map(|name| Ok(SortColumn { values: column(&rows, name)?.clone(), options: None }))
-            .collect::<Result<Vec<_>>>()?;
-        let order: UInt32Array = lexsort_to_indices(&by, None).map_err(impossible)?;
-        take_record_batch(&rows, &order).map_err(impossible)
-    }
+fn keys_of(scd: &Scd2, batch: &RecordBatch, keys: &SchemaRef) -> Result<RecordBatch> {
+    let columns = scd.keys().iter().map(|key| Ok((key, column(batch, key)?.clone())));
+    let batch = RecordBatch::try_from_iter(columns.collect::<Result<Vec<_>>>()?).map_err(impossible)?;
+    conform(&batch, keys)
+}
+
+/// Returns the visible rows, by key and time.
+fn shown(scd: &Scd2, stored: &[RecordBatch]) -> Result<RecordBatch> {
+    let schema = stored.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+    let rows = scd.visible(&concat_batches(&schema, stored).map_err(impossible)?)?;
+    let columns = scd.keys().iter().map(String::as_str).chain([scd.valid_from()]);
+    let by = columns
+        .map(|name| Ok(SortColumn { values: column(&rows, name)?.clone(), options: None }))
+        .collect::<Result<Vec<_>>>()?;
+    let order: UInt32Array = lexsort_to_indices(&by, None).map_err(impossible)?;
+    take_record_batch(&rows, &order).map_err(impossible)
 }
 
 impl Table {

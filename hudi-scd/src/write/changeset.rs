@@ -37,8 +37,7 @@ pub(crate) struct Changeset {
 
 impl Changeset {
     /// Creates the changes of a single chunk of rows.
-    pub(crate) fn in_memory(incoming: Incoming, tagged: Tagged) -> Self {
-        let incoming = Arc::new(incoming);
+    pub(crate) fn in_memory(incoming: Arc<Incoming>, tagged: Tagged) -> Self {
         let Tagged { files, edits, new_rows, deleted } = tagged;
         let edits = edits.into_iter();
         let new_rows = new_rows.into_iter();

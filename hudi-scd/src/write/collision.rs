@@ -4,10 +4,10 @@
 //! `("x", "1,b:2")` are both `a:x,b:1,b:2`. Java's writer treats such rows as one and loses one of them; this
 //! crate refuses the write.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, DynComparator, RecordBatch, make_comparator},
+    array::{ArrayRef, DynComparator, RecordBatch, StringArray, make_comparator},
     compute::SortOptions,
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -98,21 +98,22 @@ fn values(rows: &RecordBatch, fields: &[String], row: usize) -> String {
 /// Refuses an incoming row whose key text equals that of a stored row with different columns.
 pub(super) async fn check_stored(
     table: &Table,
-    incoming: &Incoming,
+    incoming: &Arc<Incoming>,
     files: &[IndexedFile],
-    found: &[FileHits],
-) -> Result<()> {
+    found: Vec<FileHits>,
+) -> Result<Vec<FileHits>> {
     let fields = table.record_key_fields();
-    let texts = Texts::of(fields);
-    let checks = found.iter().filter_map(|hits| {
-        let mut doubtful =
-            hits.hits.iter().filter(|hit| texts.is_ambiguous(incoming.keys.value(hit.key as usize)));
-        let first = doubtful.next()?;
-        let pairs: Vec<(u64, u32)> =
-            std::iter::once(first).chain(doubtful).map(|hit| (hit.position, hit.key)).collect();
-        Some((files[hits.file].path.clone(), pairs))
-    });
-    let checks = checks.map(|(path, pairs)| async move {
+    if fields.len() < 2 {
+        return Ok(found);
+    }
+    let (texts, keys) = (Texts::of(fields), incoming.keys.clone());
+    let (found, doubtful) = blocking(move || {
+        let doubtful = found.iter().filter_map(|hits| ambiguous(&texts, &keys, hits)).collect::<Vec<_>>();
+        Ok((found, doubtful))
+    })
+    .await?;
+    let checks = doubtful.into_iter().map(|(file, pairs)| async move {
+        let path = files[file].path.clone();
         let open = OpenFile::open(table.store(), &path).await?;
         let (rows, keys, fields) = (incoming.rows.clone(), incoming.keys.clone(), fields.to_vec());
         let schema = key_schema(&incoming.schema, &fields)?;
@@ -136,7 +137,15 @@ pub(super) async fn check_stored(
         })
         .await
     });
-    ordered(table.inner.options.parallelism, checks).await.map(drop)
+    ordered(table.inner.options.parallelism, checks).await?;
+    Ok(found)
+}
+
+/// Returns the file of these hits, and the position and the key of those that another key may have.
+fn ambiguous(texts: &Texts, keys: &StringArray, hits: &FileHits) -> Option<(usize, Vec<(u64, u32)>)> {
+    let doubtful = hits.hits.iter().filter(|hit| texts.is_ambiguous(keys.value(hit.key as usize)));
+    let pairs: Vec<(u64, u32)> = doubtful.map(|hit| (hit.position, hit.key)).collect();
+    (!pairs.is_empty()).then_some((hits.file, pairs))
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl Commit<'_> {
         let stats = ordered(table.inner.options.parallelism, files).await?;
         deleted.write(table, instant).await?;
         if let Some(rows) = hidden {
-            hidden::write(table, instant, &rows).await?;
+            hidden::write(table, instant, rows).await?;
         }
         report.time.write += watch.lap();
 

@@ -11,21 +11,25 @@ use object_store::path::Path;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
 use crate::{
-    Error, ErrorKind, Result, layout, storage,
+    Error, ErrorKind, Result,
+    concurrent::blocking,
+    layout, storage,
     table::{Table, Turn},
     timeline::{Action, Instant},
     view::View,
 };
 
 /// Writes the hidden rows that hold from a commit on.
-pub(crate) async fn write(table: &Table, instant: Instant, rows: &RecordBatch) -> Result<()> {
+pub(crate) async fn write(table: &Table, instant: Instant, rows: RecordBatch) -> Result<()> {
+    let encode = move || {
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None)?;
+        writer.write(&rows)?;
+        writer.into_inner()
+    };
     let failed = |cause: parquet::errors::ParquetError| {
         Error::new(ErrorKind::InvalidInput, "the hidden rows cannot be written").with_source(cause)
     };
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).map_err(failed)?;
-    writer.write(rows).map_err(failed)?;
-    writer.close().map_err(failed)?;
+    let bytes = blocking(move || encode().map_err(failed)).await?;
     storage::write(table.store(), &table.inner.layout.hidden_rows(instant)?, bytes).await
 }
 
@@ -42,11 +46,12 @@ pub(crate) async fn read(table: &Table, turn: &Turn<'_>, view: &View) -> Result<
     }
     let Some((_, path)) = committed.into_iter().max() else { return Ok(None) };
     let bytes = storage::read(table.store(), &path).await?;
-    decode(bytes).map(Some).map_err(|cause| {
+    let corrupt = move |cause| {
         Error::new(ErrorKind::Corrupt, "the file of hidden rows is broken")
             .with_context("file", &path)
             .with_source(cause)
-    })
+    };
+    blocking(move || decode(bytes).map(Some).map_err(corrupt)).await
 }
 
 fn decode(bytes: bytes::Bytes) -> std::result::Result<RecordBatch, parquet::errors::ParquetError> {

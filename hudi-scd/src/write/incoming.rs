@@ -12,6 +12,7 @@ use arrow::{
 use super::collision::{Pair, Texts};
 use crate::{
     Error, ErrorKind, Result,
+    concurrent::blocking,
     index::{key_schema, names_single_field},
     key::{self, Partitions},
     properties::{Merge, TableProperties},
@@ -47,42 +48,68 @@ pub(crate) struct Incoming {
     pub(crate) total_rows: u64,
 }
 
+/// The facts about a table that incoming rows are prepared by.
+struct Known {
+    properties: TableProperties,
+    /// The data columns before the write; `None` in a table of another engine without commits.
+    schema: Option<SchemaRef>,
+    /// The table's own Avro schema.
+    avro: Option<String>,
+    /// See [`names_single_field`].
+    names_single_field: bool,
+}
+
 impl Incoming {
     pub(crate) async fn prepare(
         table: &Table,
         view: &View,
-        batches: &[RecordBatch],
+        batches: Vec<RecordBatch>,
         intent: Intent,
     ) -> Result<Self> {
-        let properties = &table.inner.properties;
-        properties.check_writable()?;
-        let stored = table.schema_of(view);
-        let named = names_single_field(table, view).await?;
+        table.inner.properties.check_writable()?;
+        let schema = match table.schema_of(view) {
+            Ok(schema) => Some(schema),
+            Err(error)
+                if error.kind() == ErrorKind::NotFound && intent != Intent::Delete && !batches.is_empty() =>
+            {
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let known = Known {
+            properties: table.inner.properties.clone(),
+            schema,
+            avro: table.avro_of(view).map(str::to_owned),
+            names_single_field: names_single_field(table, view).await?,
+        };
+        blocking(move || Self::of(&known, &batches, intent)).await
+    }
+
+    /// Converts and reduces rows. This must run on a blocking thread.
+    fn of(known: &Known, batches: &[RecordBatch], intent: Intent) -> Result<Self> {
+        let properties = &known.properties;
         let (schema, rows) = if intent == Intent::Delete {
-            let schema = stored?;
+            let schema = known.schema.clone().ok_or_else(no_schema)?;
             let columns = key_schema(&schema, &properties.record_key_fields)?;
             let rows = gather(batches, &columns, true)?;
             (schema, rows)
         } else {
-            let mut schema = match stored {
-                Ok(schema) => schema,
-                // A table of another engine without commits: the first batch defines the schema.
-                Err(error) if error.kind() == ErrorKind::NotFound => match batches.first() {
-                    Some(batch) => schema::stored(batch.schema_ref())?,
-                    None => return Err(error),
-                },
-                Err(error) => return Err(error),
+            let mut schema = match (&known.schema, batches.first()) {
+                (Some(schema), _) => schema.clone(),
+                // The first batch defines the schema.
+                (None, Some(batch)) => schema::stored(batch.schema_ref())?,
+                (None, None) => return Err(no_schema()),
             };
-            let known = schema.clone();
+            let before = schema.clone();
             for batch in batches {
                 schema = schema::reconcile(&schema, batch.schema_ref())?;
             }
-            check_key_types(&known, &schema, properties)?;
+            check_key_types(&before, &schema, properties)?;
             let rows = gather(batches, &schema, false)?;
             (schema, rows)
         };
         let total_rows = rows.num_rows() as u64;
-        let keys = key::record_keys(&rows, &properties.record_key_fields, named)?;
+        let keys = key::record_keys(&rows, &properties.record_key_fields, known.names_single_field)?;
         let ordering = match intent {
             Intent::Delete => None,
             _ => ordering_column(&rows, properties)
@@ -109,7 +136,7 @@ impl Incoming {
                 let given = |row: usize| given.get(row).map_or(row, |given| *given as usize);
                 with_key(error, &distinct_keys, None).map_rows(given)
             })?;
-        if let (Some(text), false) = (table.avro_of(view), intent == Intent::Delete) {
+        if let (Some(text), false) = (&known.avro, intent == Intent::Delete) {
             incoming.check_required(text)?;
         }
         Ok(incoming)
@@ -129,15 +156,14 @@ impl Incoming {
         schema::check_required(&rows, &declared)
     }
 
-    /// Creates the rows of a write from rows with distinct keys, out of `total_rows`.
+    /// Creates the rows of a write from rows with distinct keys. This must run on a blocking thread.
     pub(crate) fn distinct(
-        table: &Table,
+        properties: &TableProperties,
         intent: Intent,
         schema: SchemaRef,
         rows: RecordBatch,
         keys: StringArray,
     ) -> Result<Self> {
-        let properties = &table.inner.properties;
         let ordering = match (intent, properties.merge) {
             (Intent::Delete | Intent::Overwrite, _) | (_, Merge::CommitTime) => None,
             _ => ordering_column(&rows, properties)?,
@@ -179,6 +205,10 @@ impl Incoming {
             None => self.intent == Intent::Delete,
         }
     }
+}
+
+fn no_schema() -> Error {
+    Error::new(ErrorKind::NotFound, "the table has no schema before its first commit")
 }
 
 /// Refuses key columns that change from integers to floating-point numbers: keys and paths would be formatted

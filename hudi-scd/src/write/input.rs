@@ -103,8 +103,7 @@ impl Runs {
         let view = table.view().await?;
         let before = usize::try_from(self.rows).unwrap_or(usize::MAX);
         let named = |error: Error| error.map_rows(|row| before + row);
-        let incoming = Incoming::prepare(table, &view, &batches, intent).await.map_err(named)?;
-        drop(batches);
+        let incoming = Incoming::prepare(table, &view, batches, intent).await.map_err(named)?;
         self.rows += incoming.total_rows;
         let options = table.inner.options.clone();
         self.runs.runs.push((0, blocking(move || write_run(&options, &incoming)).await?));
@@ -117,8 +116,13 @@ impl Runs {
     }
 
     /// Returns the rows to write, in chunks of distinct rows.
-    pub(crate) fn merge(self, table: &Table, view: &View, intent: Intent) -> Result<(Merger, SchemaRef)> {
-        let properties = &table.inner.properties;
+    pub(crate) async fn merge(
+        self,
+        table: &Table,
+        view: &View,
+        intent: Intent,
+    ) -> Result<(Merger, SchemaRef)> {
+        let properties = table.inner.properties.clone();
         let runs: Vec<Run> = self.runs.runs.into_iter().map(|(_, run)| run).collect();
         let mut schema = match table.schema_of(view) {
             Ok(schema) => schema,
@@ -130,9 +134,9 @@ impl Runs {
                 schema = schema::reconcile(&schema, &run.schema)?;
             }
         }
-        let columns = incoming_columns(&schema, intent, properties)?;
+        let columns = incoming_columns(&schema, intent, &properties)?;
         let share = table.inner.options.memory_budget / SHARES;
-        Ok((Merger::new(runs, intent, columns, properties.clone(), share)?, schema))
+        Ok((blocking(move || Merger::new(runs, intent, columns, properties, share)).await?, schema))
     }
 }
 

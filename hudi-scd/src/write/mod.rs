@@ -38,7 +38,7 @@ mod tag;
 pub(crate) mod tombstones;
 mod undo;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use futures::{Stream, stream};
@@ -265,29 +265,33 @@ impl Table {
         let mut tombstones = Tombstones::default();
         let runs = match rows {
             Gathered::Memory(batches) => {
-                let mut incoming = Incoming::prepare(self, view, &batches, intent).await?;
-                drop(batches);
+                let mut incoming = Incoming::prepare(self, view, batches, intent).await?;
                 if deletes.is_some() {
                     incoming.deletes = deletes;
                 }
                 report.rows = incoming.total_rows;
                 report.superseded = incoming.total_rows - incoming.len() as u64;
                 report.time.prepare += watch.lap();
+                let incoming = Arc::new(incoming);
                 let tagged = self.tag(view, &incoming, tally, &mut tombstones, report).await?;
                 report.time.find = watch.lap();
-                return Ok(Changeset::in_memory(incoming, tagged));
+                return blocking(move || Ok(Changeset::in_memory(incoming, tagged))).await;
             }
             Gathered::Runs(runs) => runs,
         };
         report.rows = runs.rows;
         report.superseded = runs.rows;
-        let (mut merger, schema) = runs.merge(self, view, intent)?;
+        let (mut merger, schema) = runs.merge(self, view, intent).await?;
         let mut collecting = Collecting::new(self.inner.options.clone());
         loop {
-            let (chunk, rest) = blocking(move || merger.next_chunk().map(|chunk| (chunk, merger))).await?;
+            let (properties, columns) = (self.inner.properties.clone(), schema.clone());
+            let next = blocking(move || {
+                let Some((rows, keys)) = merger.next_chunk()? else { return Ok(None) };
+                Ok(Some((Incoming::distinct(&properties, intent, columns, rows, keys)?, merger)))
+            });
+            let Some((incoming, rest)) = next.await? else { break };
             merger = rest;
-            let Some((rows, keys)) = chunk else { break };
-            let incoming = Incoming::distinct(self, intent, schema.clone(), rows, keys)?;
+            let incoming = Arc::new(incoming);
             report.superseded -= incoming.len() as u64;
             report.time.prepare += watch.lap();
             let tagged = self.tag(view, &incoming, tally, &mut tombstones, report).await?;
@@ -300,13 +304,16 @@ impl Table {
     async fn tag(
         &self,
         view: &View,
-        incoming: &Incoming,
+        incoming: &Arc<Incoming>,
         tally: &mut Tally,
         tombstones: &mut Tombstones,
         report: &mut CommitReport,
     ) -> Result<tag::Tagged> {
         match incoming.intent {
-            Intent::BulkInsert => Ok(bulk::tag(incoming, report)),
+            Intent::BulkInsert => {
+                let incoming = incoming.clone();
+                counted(report, move |report| Ok(bulk::tag(&incoming, report))).await
+            }
             Intent::Overwrite => overwrite::tag(self, view, incoming, tally, report).await,
             _ => tag::tag(self, view, incoming, tombstones, report).await,
         }
@@ -333,6 +340,18 @@ struct Input {
     intent: Intent,
     /// For [`Intent::Overwrite`]: the part of the table to overwrite.
     overwrite: Option<Overwrite>,
+}
+
+/// Runs CPU-bound work that adds to a report on a blocking thread.
+async fn counted<T: Send + 'static>(
+    report: &mut CommitReport,
+    work: impl FnOnce(&mut CommitReport) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let mut counts = report.clone();
+    let done = blocking(move || work(&mut counts).map(|done| (done, counts)));
+    let (done, counts) = done.await?;
+    *report = counts;
+    Ok(done)
 }
 
 fn at_hand(batches: &[RecordBatch]) -> impl Stream<Item = Result<RecordBatch>> + Send {

@@ -4,7 +4,10 @@
 //! The partitions whose rows change are known only after all keys were looked up. Until then every partition
 //! in the input counts as replaced ([`tag`]); [`Tally::settle`] removes the unchanged ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use arrow::array::RecordBatch;
 use futures::Stream;
@@ -13,9 +16,10 @@ use super::{
     at_hand,
     changeset::Changeset,
     commit::{Operation, Replaced},
+    counted,
     incoming::{Incoming, Intent},
     report::CommitReport,
-    tag::{self, Change, Copies, Edit, Tagged, Verdict},
+    tag::{self, Change, Copies, Edit, Judged, Tagged, Verdict},
 };
 use crate::{
     Result,
@@ -127,7 +131,7 @@ struct Counts {
 pub(super) async fn tag(
     table: &Table,
     view: &View,
-    incoming: &Incoming,
+    incoming: &Arc<Incoming>,
     tally: &mut Tally,
     report: &mut CommitReport,
 ) -> Result<Tagged> {
@@ -136,15 +140,28 @@ pub(super) async fn tag(
         0 => (index::latest_files(table, view).await?, Vec::new()),
         _ => index::find(table, view, &wanted).await?,
     };
+    let judged = tag::judge_all(table, &files, incoming, found).await?;
+    let (rows, mut counts) = (incoming.clone(), std::mem::take(tally));
+    let (tagged, counts) = counted(report, move |report| {
+        let tagged = replace(&rows, files, &judged, &mut counts, report);
+        Ok((tagged, counts))
+    })
+    .await?;
+    *tally = counts;
+    Ok(tagged)
+}
+
+fn replace(
+    incoming: &Incoming,
+    files: Vec<IndexedFile>,
+    judged: &[Judged],
+    tally: &mut Tally,
+    report: &mut CommitReport,
+) -> Tagged {
     let mut tagged = Tagged::default();
     let mut stored = vec![false; incoming.len()];
-    let mut judged = Vec::with_capacity(found.len());
-    for hits in found {
-        let verdicts = tag::judge(table, &files[hits.file], incoming, &hits).await?;
-        judged.push((hits, verdicts));
-    }
-    let mut copies = Copies::of(incoming, &files, &judged);
-    for (hits, verdicts) in &judged {
+    let mut copies = Copies::of(incoming, &files, judged);
+    for (hits, verdicts) in judged {
         let partition = files[hits.file].group.partition.as_str();
         let mut edits = Vec::new();
         for (hit, verdict) in hits.hits.iter().zip(verdicts) {
@@ -189,7 +206,7 @@ pub(super) async fn tag(
         tagged.new_rows.entry(partition.to_owned()).or_default().push(row as u32);
     }
     tagged.files = files;
-    Ok(tagged)
+    tagged
 }
 
 impl Tally {

@@ -4,6 +4,7 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
 };
 
 use arrow::{
@@ -14,7 +15,7 @@ use arrow::{
 use object_store::path::Path;
 
 use super::{
-    collision,
+    collision, counted,
     incoming::{Incoming, Intent},
     report::CommitReport,
     tombstones::{Deleted, Tombstones},
@@ -58,52 +59,77 @@ pub(crate) struct Tagged {
     pub(crate) deleted: Deleted,
 }
 
+/// The stored rows of incoming keys in a file, with the decision about each.
+pub(super) type Judged = (FileHits, Vec<Verdict>);
+
 /// Looks up every key and decides its change.
 pub(crate) async fn tag(
     table: &Table,
     view: &View,
-    incoming: &Incoming,
+    incoming: &Arc<Incoming>,
     tombstones: &mut Tombstones,
     report: &mut CommitReport,
 ) -> Result<Tagged> {
-    let mut tagged = Tagged::default();
     if incoming.len() == 0 {
-        return Ok(tagged);
+        return Ok(Tagged::default());
     }
     let ordering = table.inner.properties.stored_ordering(&incoming.schema);
     let has_ordering = ordering.is_some();
     let wanted = Wanted { keys: incoming.keys.clone(), ordering };
     let (files, found) = index::find(table, view, &wanted).await?;
-    tagged.files = files;
-    collision::check_stored(table, incoming, &tagged.files, &found).await?;
-
-    let stored: HashSet<u32> = found.iter().flat_map(|file| file.hits.iter().map(|hit| hit.key)).collect();
-    if incoming.intent == Intent::Insert {
-        report.unchanged += stored.len() as u64;
-    } else {
-        let judged = found.into_iter().map(|hits| {
-            let file = &tagged.files[hits.file];
-            async move {
-                let verdicts = judge(table, file, incoming, &hits).await?;
-                Ok((hits, verdicts))
-            }
-        });
-        let verdicts: Vec<(FileHits, Vec<Verdict>)> =
-            ordered(table.inner.options.parallelism, judged).await?;
-        let mut copies = Copies::of(incoming, &tagged.files, &verdicts);
-        for (hits, verdicts) in &verdicts {
-            apply(&mut tagged, incoming, hits, verdicts, &mut copies, report);
-        }
-    }
-
-    let new: Vec<u32> = (0..incoming.len() as u32).filter(|row| !stored.contains(row)).collect();
+    let found = collision::check_stored(table, incoming, &files, found).await?;
+    let judged = match incoming.intent {
+        Intent::Insert => found.into_iter().map(|hits| (hits, Vec::new())).collect(),
+        _ => judge_all(table, &files, incoming, found).await?,
+    };
+    let rows = incoming.clone();
+    let (mut tagged, new) =
+        counted(report, move |report| Ok(change_stored(&rows, files, &judged, report))).await?;
     let deletions = match &incoming.ordering {
         Some(ordering) if has_ordering => {
             tombstones.compare(table, view, &incoming.keys, ordering, &new).await?
         }
         _ => HashMap::new(),
     };
-    for row in new {
+    let rows = incoming.clone();
+    counted(report, move |report| {
+        add_new(&mut tagged, &rows, &new, &deletions, has_ordering, report);
+        Ok(tagged)
+    })
+    .await
+}
+
+/// Returns the changes of stored rows, and the incoming rows whose keys are not stored.
+fn change_stored(
+    incoming: &Incoming,
+    files: Vec<IndexedFile>,
+    judged: &[Judged],
+    report: &mut CommitReport,
+) -> (Tagged, Vec<u32>) {
+    let stored: HashSet<u32> =
+        judged.iter().flat_map(|(hits, _)| hits.hits.iter().map(|hit| hit.key)).collect();
+    let mut tagged = Tagged { files, ..Tagged::default() };
+    if incoming.intent == Intent::Insert {
+        report.unchanged += stored.len() as u64;
+    } else {
+        let mut copies = Copies::of(incoming, &tagged.files, judged);
+        for (hits, verdicts) in judged {
+            apply(&mut tagged, incoming, hits, verdicts, &mut copies, report);
+        }
+    }
+    (tagged, (0..incoming.len() as u32).filter(|row| !stored.contains(row)).collect())
+}
+
+/// Adds the rows whose keys are not stored, unless a later deletion of their key is known.
+fn add_new(
+    tagged: &mut Tagged,
+    incoming: &Incoming,
+    new: &[u32],
+    deletions: &HashMap<u32, Ordering>,
+    has_ordering: bool,
+    report: &mut CommitReport,
+) {
+    for &row in new {
         let deletion = deletions.get(&row).copied();
         if incoming.is_delete(row as usize) {
             match &incoming.ordering {
@@ -126,7 +152,6 @@ pub(crate) async fn tag(
             tagged.new_rows.entry(partition).or_default().push(row);
         }
     }
-    Ok(tagged)
 }
 
 /// The decision about an incoming row whose key is stored.
@@ -137,21 +162,54 @@ pub(super) enum Verdict {
     Unchanged,
 }
 
-pub(super) async fn judge(
+/// Compares the incoming rows with the stored ones, file by file.
+pub(super) async fn judge_all(
     table: &Table,
-    file: &IndexedFile,
-    incoming: &Incoming,
-    hits: &FileHits,
-) -> Result<Vec<Verdict>> {
+    files: &[IndexedFile],
+    incoming: &Arc<Incoming>,
+    found: Vec<FileHits>,
+) -> Result<Vec<Judged>> {
+    let judged =
+        found.into_iter().map(|hits| judge(table, files[hits.file].path.clone(), incoming.clone(), hits));
+    ordered(table.inner.options.parallelism, judged).await
+}
+
+async fn judge(table: &Table, path: Path, incoming: Arc<Incoming>, hits: FileHits) -> Result<Judged> {
+    let (rows, file) = (incoming.clone(), path.clone());
+    let compare = move || {
+        let (verdicts, doubtful) = by_ordering(&rows, &hits, &file)?;
+        Ok((hits, verdicts, doubtful))
+    };
+    let (hits, mut verdicts, doubtful) = blocking(compare).await?;
+    if doubtful.is_empty() {
+        return Ok((hits, verdicts));
+    }
+    let open = OpenFile::open(table.store(), &path).await?;
+    blocking(move || {
+        let pairs: Vec<(u64, u32)> =
+            doubtful.iter().map(|index| (hits.hits[*index].position, hits.hits[*index].key)).collect();
+        let equal = equal_rows(open, &path, &incoming.schema, &incoming.rows, &pairs)?;
+        for (index, equal) in doubtful.into_iter().zip(equal) {
+            if equal {
+                verdicts[index] = Verdict::Unchanged;
+            }
+        }
+        Ok((hits, verdicts))
+    })
+    .await
+}
+
+/// Compares the ordering values; returns the decisions, and the indexes of the hits whose rows must be compared
+/// completely.
+fn by_ordering(incoming: &Incoming, hits: &FileHits, path: &Path) -> Result<(Vec<Verdict>, Vec<usize>)> {
     let unordered =
         || Error::new(ErrorKind::Corrupt, "stored and incoming ordering values cannot be compared");
     let mut verdicts = Vec::with_capacity(hits.hits.len());
-    // Hits whose rows must be compared completely.
     let mut doubtful: Vec<usize> = Vec::new();
     let compare = match (&incoming.ordering, &hits.ordering) {
         (Some(incoming), Some(stored)) => Some(
             make_comparator(incoming, stored, SortOptions::default())
-                .map_err(|cause| unordered().with_context("file", &file.path).with_source(cause))?,
+                .map_err(|cause| unordered().with_context("file", path).with_source(cause))?,
         ),
         _ => None,
     };
@@ -166,19 +224,7 @@ pub(super) async fn judge(
             doubtful.push(index);
         }
     }
-    if !doubtful.is_empty() {
-        let open = OpenFile::open(table.store(), &file.path).await?;
-        let (path, schema, rows) = (file.path.clone(), incoming.schema.clone(), incoming.rows.clone());
-        let pairs: Vec<(u64, u32)> =
-            doubtful.iter().map(|index| (hits.hits[*index].position, hits.hits[*index].key)).collect();
-        let equal = blocking(move || equal_rows(open, &path, &schema, &rows, &pairs)).await?;
-        for (index, equal) in doubtful.into_iter().zip(equal) {
-            if equal {
-                verdicts[index] = Verdict::Unchanged;
-            }
-        }
-    }
-    Ok(verdicts)
+    Ok((verdicts, doubtful))
 }
 
 /// Returns `true` for each position whose stored row equals the incoming row beside it.
@@ -227,11 +273,7 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    pub(super) fn of(
-        incoming: &Incoming,
-        files: &[IndexedFile],
-        verdicts: &[(FileHits, Vec<Verdict>)],
-    ) -> Self {
+    pub(super) fn of(incoming: &Incoming, files: &[IndexedFile], verdicts: &[Judged]) -> Self {
         let mut seen = HashSet::new();
         let mut copies = Self::default();
         for hit in verdicts.iter().flat_map(|(hits, _)| &hits.hits) {

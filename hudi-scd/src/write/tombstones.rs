@@ -96,8 +96,17 @@ impl Deleted {
     }
 
     /// Writes the tombstones of a commit, if it has any.
-    pub(crate) async fn write(&self, table: &Table, instant: Instant) -> Result<()> {
-        let Some(ordering) = self.ordering.values()? else { return Ok(()) };
+    pub(crate) async fn write(self, table: &Table, instant: Instant) -> Result<()> {
+        match blocking(move || self.encode()).await? {
+            Some(bytes) => {
+                storage::write(table.store(), &table.inner.layout.tombstones(instant)?, bytes).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn encode(&self) -> Result<Option<Vec<u8>>> {
+        let Some(ordering) = self.ordering.values()? else { return Ok(None) };
         let fields = vec![
             Field::new(KEY, DataType::Utf8, false),
             Field::new(ORDERING, ordering.data_type().clone(), false),
@@ -113,7 +122,7 @@ impl Deleted {
         let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).map_err(|e| failed(e.into()))?;
         writer.write(&batch).map_err(|e| failed(e.into()))?;
         writer.close().map_err(|e| failed(e.into()))?;
-        storage::write(table.store(), &table.inner.layout.tombstones(instant)?, bytes).await
+        Ok(Some(bytes))
     }
 }
 
@@ -146,13 +155,11 @@ impl Tombstones {
             Some(latest) => latest,
             None => self.0.insert(Arc::new(Latest::read(table, view, ordering.data_type()).await?)),
         };
-        let compare = make_comparator(ordering, &latest.ordering, SortOptions::default())
-            .map_err(|cause| incomparable().with_source(cause))?;
-        let compared = rows.iter().filter_map(|row| {
-            let deletion = *latest.rows.get(keys.value(*row as usize))?;
-            Some((*row, compare(*row as usize, deletion)))
-        });
-        Ok(compared.collect())
+        if latest.rows.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (latest, keys, ordering, rows) = (latest.clone(), keys.clone(), ordering.clone(), rows.to_vec());
+        blocking(move || latest.compare(&keys, &ordering, &rows)).await
     }
 }
 
@@ -170,6 +177,21 @@ impl Latest {
         let files = ordered(table.calls_at_a_time(), files).await?;
         let ordering = ordering.clone();
         blocking(move || Self::of(&files, &ordering)).await
+    }
+
+    fn compare(
+        &self,
+        keys: &StringArray,
+        ordering: &ArrayRef,
+        rows: &[u32],
+    ) -> Result<HashMap<u32, Ordering>> {
+        let compare = make_comparator(ordering, &self.ordering, SortOptions::default())
+            .map_err(|cause| incomparable().with_source(cause))?;
+        let compared = rows.iter().filter_map(|row| {
+            let deletion = *self.rows.get(keys.value(*row as usize))?;
+            Some((*row, compare(*row as usize, deletion)))
+        });
+        Ok(compared.collect())
     }
 
     fn of(files: &[(Path, Bytes)], ordering: &DataType) -> Result<Self> {
