@@ -1,20 +1,99 @@
-//! [`Config`]: the drop-in's environment.
+//! [`Config`]: the function's environment.
 
 use redshift_orchestrator::Target;
 
 use crate::{Call, Error, ErrorNames};
 
-/// The environment variables that [`Config`] reads.
-pub const VARIABLES: [&str; 8] = [
+/// The environment variables that the function reads.
+pub const VARIABLES: [&str; 12] = [
+    "SFN_ADAPTER_HANDLER",
     "REGION",
+    "AWS_REGION",
     "CLUSTER_NAME",
     "WORKGROUP_NAME",
     "PROCEDURE",
     "SECRET_ARN",
+    "DB_USER",
     "DATABASE",
     "SCHEMA",
     "ERROR_NAMES",
+    "METRICS_NAMESPACE",
 ];
+
+/// The handler that the variable `SFN_ADAPTER_HANDLER` chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HandlerName {
+    /// The drop-in replacement for the reference solution's function. The default.
+    #[default]
+    Redshift,
+    /// The full contract: submit, status, wait, cancel, result and list.
+    Statement,
+    /// Answers of tasks, driven by the events of statements.
+    #[cfg(feature = "callback")]
+    Callback,
+}
+
+impl HandlerName {
+    /// The handlers of this build.
+    pub const ALL: &'static [Self] = &[
+        Self::Redshift,
+        Self::Statement,
+        #[cfg(feature = "callback")]
+        Self::Callback,
+    ];
+
+    /// Returns the name in the variable.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redshift => "redshift",
+            Self::Statement => "statement",
+            #[cfg(feature = "callback")]
+            Self::Callback => "callback",
+        }
+    }
+
+    /// Reads the choice from variables, usually the environment's.
+    ///
+    /// # Errors
+    /// Returns [`Error::Config`], which lists the known handlers, for any other value.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let value = variable("SFN_ADAPTER_HANDLER").unwrap_or_default();
+        let value = value.trim();
+        if value.is_empty() {
+            return Ok(Self::default());
+        }
+        Self::ALL.iter().copied().find(|handler| handler.as_str() == value).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|handler| handler.as_str()).collect();
+            let known = known.join(", ");
+            Error::Config(format!(
+                "SFN_ADAPTER_HANDLER is not a handler of this build; set it to one of {known}"
+            ))
+        })
+    }
+}
+
+/// The warehouse, with the credentials of the statements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warehouse {
+    /// The AWS region of the warehouse.
+    pub region: String,
+    /// Cluster or workgroup, database and authentication.
+    pub target: Target,
+}
+
+impl Warehouse {
+    /// Reads the warehouse of the handler `statement` from variables, usually the environment's. Without a
+    /// secret and a database user, statements run with the function's IAM identity.
+    ///
+    /// # Errors
+    /// Returns [`Error::Config`], which names every missing variable, or the first invalid one. The message
+    /// contains no values.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let variables = Variables(&variable);
+        variables.require(&["DATABASE"], &[])?;
+        variables.warehouse()
+    }
+}
 
 /// The procedure that the drop-in calls, and its database and credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,53 +107,111 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the configuration from variables, usually the environment's. An empty variable counts as a
-    /// missing one.
+    /// Reads the configuration of the drop-in from variables, usually the environment's. An empty variable
+    /// counts as a missing one.
     ///
     /// # Errors
     /// Returns [`Error::Config`], which names every missing variable, or the first invalid one. The message
     /// contains no values.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let get = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let (cluster, workgroup) = (get("CLUSTER_NAME"), get("WORKGROUP_NAME"));
-        let mut missing: Vec<&str> = ["REGION", "PROCEDURE", "SECRET_ARN", "DATABASE", "SCHEMA"]
-            .into_iter()
-            .filter(|name| get(name).is_none())
-            .collect();
-        if cluster.is_none() && workgroup.is_none() {
-            missing.insert(missing.len().min(1), "CLUSTER_NAME (or WORKGROUP_NAME)");
+        let variables = Variables(&variable);
+        variables.require(&["PROCEDURE"], &["DATABASE", "SCHEMA"])?;
+        let Warehouse { region, target } = variables.warehouse()?;
+        let call = Call::new(&variables.text("SCHEMA"), &variables.text("PROCEDURE"))?;
+        Ok(Self { region, target, call })
+    }
+}
+
+/// Reads the region, which is all that the handler `callback` needs.
+#[cfg(feature = "callback")]
+pub(crate) fn region(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
+    let variables = Variables(&variable);
+    let region = variables.region();
+    region.ok_or_else(|| Error::Config("set the function's environment variable REGION".to_owned()))
+}
+
+struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Variables<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.get(name).unwrap_or_default()
+    }
+
+    /// AWS Lambda sets `AWS_REGION`, to the function's own region.
+    fn region(&self) -> Option<String> {
+        self.get("REGION").or_else(|| self.get("AWS_REGION"))
+    }
+
+    /// Names all missing variables. A drop-in (with `PROCEDURE`) also needs credentials.
+    fn require(&self, first: &[&'static str], last: &[&'static str]) -> Result<(), Error> {
+        let is_dropin = first.contains(&"PROCEDURE");
+        let needed = |name: &'static str| (name, self.get(name).is_some());
+        let mut needs = vec![
+            ("REGION", self.region().is_some()),
+            (
+                "CLUSTER_NAME (or WORKGROUP_NAME)",
+                self.get("CLUSTER_NAME").or_else(|| self.get("WORKGROUP_NAME")).is_some(),
+            ),
+        ];
+        needs.extend(first.iter().copied().map(needed));
+        if is_dropin {
+            let credentials = self.get("SECRET_ARN").or_else(|| self.get("DB_USER"));
+            needs.push(("SECRET_ARN (or DB_USER)", credentials.is_some()));
         }
-        if !missing.is_empty() {
-            let missing = missing.join(", ");
-            return Err(Error::Config(format!("set the function's environment variable {missing}")));
-        }
-        let get = |name| get(name).unwrap_or_default();
-        let target = match (cluster, workgroup) {
-            (Some(_), Some(_)) => {
-                return Err(Error::Config(
-                    "set CLUSTER_NAME for a provisioned cluster or WORKGROUP_NAME for a serverless workgroup, not both"
-                        .to_owned(),
-                ));
+        needs.extend(last.iter().copied().map(needed));
+        let missing: Vec<_> = needs.into_iter().filter(|(_, is_set)| !is_set).map(|(name, _)| name).collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => {
+                let missing = missing.join(", ");
+                Err(Error::Config(format!("set the function's environment variable {missing}")))
             }
-            (Some(cluster), None) => Target::cluster(cluster, get("DATABASE")),
-            (None, workgroup) => Target::workgroup(workgroup.unwrap_or_default(), get("DATABASE")),
+        }
+    }
+
+    fn warehouse(&self) -> Result<Warehouse, Error> {
+        let wrong = |text: &str| Err(Error::Config(text.to_owned()));
+        let database = self.text("DATABASE");
+        let target = match (self.get("CLUSTER_NAME"), self.get("WORKGROUP_NAME")) {
+            (Some(_), Some(_)) => {
+                return wrong(
+                    "set CLUSTER_NAME for a provisioned cluster or WORKGROUP_NAME for a serverless workgroup, not both",
+                );
+            }
+            (Some(cluster), None) => Target::cluster(cluster, database),
+            (None, workgroup) => Target::workgroup(workgroup.unwrap_or_default(), database),
         };
-        Ok(Self {
-            region: get("REGION"),
-            target: target.with_secret(get("SECRET_ARN")),
-            call: Call::new(&get("SCHEMA"), &get("PROCEDURE"))?,
-        })
+        let target = match (self.get("SECRET_ARN"), self.get("DB_USER")) {
+            (Some(secret), _) => target.with_secret(secret),
+            (None, Some(_)) if self.get("CLUSTER_NAME").is_none() => {
+                return wrong("DB_USER needs a provisioned cluster; set SECRET_ARN with WORKGROUP_NAME");
+            }
+            (None, Some(user)) => target.with_database_user(user),
+            (None, None) => target,
+        };
+        Ok(Warehouse { region: self.region().unwrap_or_default(), target })
     }
 }
 
 impl ErrorNames {
-    /// Reads the choice from the variable `ERROR_NAMES`: `boto3` (also when it is not set) or `qualified`.
+    /// Reads the choice from the variable `ERROR_NAMES`: `boto3` or `qualified`. Default: `boto3` for the
+    /// drop-in, and `qualified` for the other handlers.
     ///
     /// # Errors
     /// Returns [`Error::Config`] for any other value.
-    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+    pub fn from_variables(
+        variable: impl Fn(&str) -> Option<String>,
+        handler: HandlerName,
+    ) -> Result<Self, Error> {
         match variable("ERROR_NAMES").as_deref().map(str::trim) {
-            None | Some("" | "boto3") => Ok(Self::Boto3),
+            None | Some("") => {
+                Ok(if handler == HandlerName::Redshift { Self::Boto3 } else { Self::Qualified })
+            }
+            Some("boto3") => Ok(Self::Boto3),
             Some("qualified") => Ok(Self::Qualified),
             Some(_) => Err(Error::Config("ERROR_NAMES must be boto3 or qualified".to_owned())),
         }
@@ -83,6 +220,8 @@ impl ErrorNames {
 
 #[cfg(test)]
 mod tests {
+    use redshift_orchestrator::Auth;
+
     use super::*;
 
     fn variables(changes: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
@@ -134,13 +273,69 @@ mod tests {
             message(&[("REGION", ""), ("CLUSTER_NAME", " "), ("SCHEMA", "")]),
             "set the function's environment variable REGION, CLUSTER_NAME (or WORKGROUP_NAME), SCHEMA"
         );
+        assert_eq!(
+            message(&[("SECRET_ARN", "")]),
+            "set the function's environment variable SECRET_ARN (or DB_USER)"
+        );
+    }
+
+    #[test]
+    fn the_region_of_the_function_takes_the_place_of_a_missing_one() {
+        let region = |changes: &[(&str, &str)]| Config::from_variables(variables(changes)).unwrap().region;
+        assert_eq!(region(&[("AWS_REGION", "us-east-1")]), "eu-west-1");
+        assert_eq!(region(&[("REGION", ""), ("AWS_REGION", "us-east-1")]), "us-east-1");
+    }
+
+    #[test]
+    fn a_database_user_takes_the_place_of_a_missing_secret() {
+        let auth = |changes: &[(&str, &str)]| {
+            Config::from_variables(variables(changes)).unwrap().target.auth().clone()
+        };
+        let secret = Auth::Secret("arn:aws:secretsmanager:eu-west-1:1:secret:dwh".to_owned());
+        assert_eq!(auth(&[("DB_USER", "etl")]), secret);
+        assert_eq!(auth(&[("SECRET_ARN", ""), ("DB_USER", "etl")]), Auth::DatabaseUser("etl".to_owned()));
+        let serverless =
+            [("SECRET_ARN", ""), ("DB_USER", "etl"), ("CLUSTER_NAME", ""), ("WORKGROUP_NAME", "w")];
+        assert_eq!(
+            message(&serverless),
+            "DB_USER needs a provisioned cluster; set SECRET_ARN with WORKGROUP_NAME"
+        );
+    }
+
+    #[test]
+    fn the_handler_statement_needs_neither_a_procedure_nor_a_secret() {
+        let changes = [("PROCEDURE", ""), ("SCHEMA", ""), ("SECRET_ARN", "")];
+        let warehouse = Warehouse::from_variables(variables(&changes)).unwrap();
+        assert_eq!(warehouse.target, Target::cluster("dwh", "mystore"));
+        let error = Warehouse::from_variables(|_| None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "set the function's environment variable REGION, CLUSTER_NAME (or WORKGROUP_NAME), DATABASE"
+        );
+    }
+
+    #[test]
+    fn an_unknown_handler_is_refused_with_the_known_ones() {
+        let chosen = |name: &str| HandlerName::from_variables(variables(&[("SFN_ADAPTER_HANDLER", name)]));
+        assert_eq!(chosen("").unwrap(), HandlerName::Redshift);
+        for handler in HandlerName::ALL {
+            assert_eq!(chosen(handler.as_str()).unwrap(), *handler);
+        }
+        let message = chosen("Statement").unwrap_err().to_string();
+        assert!(message.starts_with(
+            "SFN_ADAPTER_HANDLER is not a handler of this build; set it to one of redshift, statement"
+        ));
     }
 
     #[test]
     fn an_unknown_choice_of_names_is_refused() {
-        assert_eq!(ErrorNames::from_variables(variables(&[])).unwrap(), ErrorNames::Boto3);
-        let qualified = variables(&[("ERROR_NAMES", "qualified")]);
-        assert_eq!(ErrorNames::from_variables(qualified).unwrap(), ErrorNames::Qualified);
-        assert!(ErrorNames::from_variables(variables(&[("ERROR_NAMES", "java")])).is_err());
+        let names = |choice: &str, handler| {
+            ErrorNames::from_variables(variables(&[("ERROR_NAMES", choice)]), handler)
+        };
+        assert_eq!(names("", HandlerName::Redshift).unwrap(), ErrorNames::Boto3);
+        assert_eq!(names("", HandlerName::Statement).unwrap(), ErrorNames::Qualified);
+        assert_eq!(names("qualified", HandlerName::Redshift).unwrap(), ErrorNames::Qualified);
+        assert_eq!(names("boto3", HandlerName::Statement).unwrap(), ErrorNames::Boto3);
+        assert!(names("java", HandlerName::Redshift).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What makes two submits one: the client token, and the name of a statement that answers a task.
+//! The identity of a submit: its client token, and the name of a statement that answers a task.
 
 use redshift_orchestrator::{ClientToken, Statement, StepKey, Target};
 

@@ -2,7 +2,8 @@
 
 use std::{future::Future, time::Duration};
 
-use redshift_orchestrator::{Error as ServiceError, ErrorKind};
+use jiff::Timestamp;
+use redshift_orchestrator::{Clock, Error as ServiceError, ErrorKind, SystemClock, TokioClock, WaitTime};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::Error;
@@ -17,17 +18,32 @@ const ATTEMPTS: u32 = 3;
 /// attempts, give the state machine a `Retry`.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
+/// Time after which a response counts as lost. Without long polls it takes well under a second.
+const PATIENCE: Duration = Duration::from_secs(8);
+
 /// One invocation of the function.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     request_id: String,
     deadline: Instant,
+    clock: TokioClock,
 }
 
 impl Invocation {
     /// Creates the invocation with this request id, which may take `remaining` from now on.
     pub fn new(request_id: impl Into<String>, remaining: Duration) -> Self {
-        Self { request_id: request_id.into(), deadline: Instant::now() + remaining.saturating_sub(MARGIN) }
+        Self {
+            request_id: request_id.into(),
+            deadline: Instant::now() + remaining.saturating_sub(MARGIN),
+            clock: TokioClock::starting_at(SystemClock.now()),
+        }
+    }
+
+    /// Sets the current time, in place of the machine's clock.
+    #[must_use]
+    pub fn at(mut self, now: Timestamp) -> Self {
+        self.clock = TokioClock::starting_at(now);
+        self
     }
 
     /// Returns AWS Lambda's id of the invocation.
@@ -35,19 +51,67 @@ impl Invocation {
         &self.request_id
     }
 
+    /// Returns the current time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns the time that is left before the reply.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// Sends a request, and repeats it after a transient failure while time remains.
     ///
     /// The request must be repeatable: a poll, or a submit with a client token.
-    pub(crate) async fn request<T, F>(&self, mut send: impl FnMut() -> F) -> Result<T, Error>
+    pub(crate) async fn request<T, F>(&self, send: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        self.patient_request(PATIENCE, send).await
+    }
+
+    /// Sends a request like [`request`](Self::request) whose response the service delays for `wait`.
+    pub(crate) async fn delayed_request<T, F>(
+        &self,
+        wait: Option<WaitTime>,
+        send: impl FnMut() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        self.patient_request(PATIENCE + wait.map_or(Duration::ZERO, WaitTime::duration), send).await
+    }
+
+    /// Sends a request like [`request`](Self::request) that may take all the time that is left: a listing took
+    /// up to 120 s in a busy account.
+    pub(crate) async fn long_request<T, F>(&self, send: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        self.patient_request(self.remaining(), send).await
+    }
+
+    /// Runs a future until the deadline.
+    pub(crate) async fn before_deadline<T>(
+        &self,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        timeout_at(self.deadline, future).await.unwrap_or(Err(Error::Deadline))
+    }
+
+    async fn patient_request<T, F>(&self, patience: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, ServiceError>>,
     {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            let error = match timeout_at(self.deadline, send()).await {
+            let limit = self.deadline.min(Instant::now() + patience);
+            let error = match timeout_at(limit, send()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(Error::Deadline),
+                Err(_) if limit == self.deadline => return Err(Error::Deadline),
+                Err(_) => lost(patience),
             };
             let wait = error.retry_after().unwrap_or(pause).max(pause);
             if attempt == ATTEMPTS || !may_pass(error.kind()) || Instant::now() + wait >= self.deadline {
@@ -59,6 +123,10 @@ impl Invocation {
         }
         Err(Error::Deadline)
     }
+}
+
+fn lost(patience: Duration) -> ServiceError {
+    ServiceError::new(ErrorKind::Disconnected, format!("no response within {} seconds", patience.as_secs()))
 }
 
 /// Returns `true` for failures that are often over within a second. A full cluster is not one of them.
@@ -124,6 +192,20 @@ mod tests {
         let (attempts, outcome) = tried(Duration::from_millis(600), throttled).await;
         assert_eq!(attempts, [0]);
         assert!(matches!(outcome, Error::Service(_)), "the cause is reported, not the lack of time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_response_is_noticed_while_time_remains() {
+        let start = Instant::now();
+        let sent = RefCell::new(Vec::new());
+        let invocation = Invocation::new("r-1", Duration::from_secs(60));
+        let send = || async {
+            sent.borrow_mut().push(start.elapsed().as_millis());
+            pending::<Result<(), _>>().await
+        };
+        let outcome = invocation.request(send).await;
+        assert!(matches!(outcome, Err(Error::Service(error)) if error.kind() == ErrorKind::Disconnected));
+        assert_eq!(sent.into_inner(), [0, 8_200, 16_600]);
     }
 
     #[tokio::test(start_paused = true)]

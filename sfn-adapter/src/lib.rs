@@ -1,18 +1,22 @@
 #![doc = include_str!("../README.md")]
 
+pub mod aws;
 mod call;
 mod config;
 pub mod contract;
+pub mod emf;
 mod error;
 pub mod handler;
 mod identity;
 mod invocation;
 pub mod lambda;
 mod sentence;
+mod tasks;
 
 pub use call::Call;
-pub use config::{Config, VARIABLES};
+pub use config::{Config, HandlerName, VARIABLES, Warehouse};
 pub use contract::dropin::{Reply, Request};
 pub use error::{Error, ErrorNames, Reported};
 pub use identity::{TASK_PREFIX, task_name, task_token};
 pub use invocation::Invocation;
+pub use tasks::{Answered, TaskTokens};

@@ -3,8 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "runtime_api/callback.rs"]
+#[cfg(feature = "callback")]
+mod callback;
 #[path = "../../redshift-orchestrator/tests/support/http.rs"]
 mod http;
+#[path = "runtime_api/statement.rs"]
+mod statement;
 
 use std::{
     collections::BTreeMap,
@@ -314,11 +319,36 @@ async fn an_incomplete_environment_is_told_to_every_invocation() {
             body,
             &json!({
                 "errorType": "SfnAdapter.Config",
-                "errorMessage": "set the function's environment variable SECRET_ARN, SCHEMA",
+                "errorMessage": "set the function's environment variable SECRET_ARN (or DB_USER), SCHEMA",
             })
         );
     }
     assert!(played.to_service.is_empty());
+}
+
+#[tokio::test]
+async fn an_unknown_handler_is_told_with_the_known_ones() {
+    let played =
+        play(&[("SFN_ADAPTER_HANDLER", "glue-job")], &["{}".to_owned(), "[".to_owned()], service).await;
+    for (what, body) in &played.posted {
+        assert_eq!((what.as_str(), body["errorType"].as_str()), ("error", Some("SfnAdapter.Config")));
+        let message = body["errorMessage"].as_str().unwrap();
+        assert!(
+            message.contains("SFN_ADAPTER_HANDLER") && message.contains("redshift, statement"),
+            "{message}"
+        );
+    }
+    assert!(played.to_service.is_empty());
+}
+
+#[tokio::test]
+async fn the_functions_region_and_a_database_user_are_enough() {
+    let variables = [("REGION", ""), ("AWS_REGION", "eu-central-1"), ("SECRET_ARN", ""), ("DB_USER", "etl")];
+    let played = play(&variables, &["{}".to_owned()], service).await;
+    assert_eq!(played.posted, [answered(json!({ "QueryId": ID }))]);
+    let request = &played.to_service[0];
+    assert_eq!((&request.json()["DbUser"], &request.json()["SecretArn"]), (&json!("etl"), &Value::Null));
+    assert!(request.header("authorization").unwrap().contains("/eu-central-1/redshift-data/"));
 }
 
 #[tokio::test]

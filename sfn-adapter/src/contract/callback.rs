@@ -38,6 +38,16 @@ pub struct Change {
     pub statement_name: Option<String>,
 }
 
+/// Response to an event.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Response {
+    /// Reply to an event that was delivered directly.
+    Event(Reply),
+    /// The messages that return to the queue.
+    Messages(SqsBatchResponse),
+}
+
 /// Reply to an event that was delivered directly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -46,11 +56,11 @@ pub struct Reply {
     pub version: u32,
     /// Id of the statement, if the event has one.
     pub id: Option<String>,
-    /// What became of the task.
+    /// Result for the task.
     pub task: Task,
 }
 
-/// What became of the task of a statement.
+/// Result for the task of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -20,5 +20,6 @@ pub mod statement;
 /// Version of the contract of `statement`, and of the replies of `callback`.
 pub const VERSION: u32 = 1;
 
-/// Maximum size of a reply in bytes: the maximum of the data between two states of Step Functions.
-pub const MAX_REPLY: usize = 256 * 1024;
+/// Maximum size of a reply in bytes. Step Functions passes at most 256 KiB between two states; the difference is
+/// left for the envelope in which it puts the reply.
+pub const MAX_REPLY: usize = 248 * 1024;

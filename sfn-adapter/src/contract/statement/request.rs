@@ -62,7 +62,7 @@ pub enum Action {
     /// Returns a page of the result of a finished statement or sub-statement.
     Result(ReadResult),
     /// Lists statements, sessions, or the objects of a database.
-    List(List),
+    List(Box<List>),
 }
 
 /// Members of the action `submit`. It has one of `sql`, `batch` and `call`.

@@ -1,0 +1,345 @@
+//! The shell between the handlers and `lambda_runtime`: setup, logs, metrics, panics, and error names.
+
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use lambda_runtime::{
+    Diagnostic, LambdaEvent, LambdaInvocation, Runtime, service_fn,
+    tower::util::MapRequestLayer,
+    tracing::subscriber::{
+        self,
+        filter::{LevelFilter, Targets},
+        layer::SubscriberExt,
+        util::SubscriberInitExt,
+    },
+};
+use redshift_orchestrator::{Catalog, Clock, StatementExecutor, SystemClock};
+use serde::Serialize;
+use tokio::time::Instant;
+use tracing::{Instrument, field::Empty};
+
+use crate::{
+    Call, Config, Error, ErrorNames, HandlerName, Invocation, Reported, Warehouse, aws,
+    contract::{dropin, statement},
+    emf::{Metrics, Unit},
+    handler,
+};
+#[cfg(feature = "callback")]
+use crate::{TaskTokens, config, contract::callback};
+
+/// Namespace of the metrics, unless the variable `METRICS_NAMESPACE` sets another one.
+const NAMESPACE: &str = "sfn-adapter";
+
+/// A handler with its services.
+#[derive(Clone, Debug)]
+pub enum Handler {
+    /// [`handler::redshift`].
+    Redshift {
+        /// The service.
+        executor: Arc<dyn StatementExecutor>,
+        /// The procedure call.
+        call: Call,
+    },
+    /// [`handler::statement`].
+    Statement {
+        /// The service.
+        executor: Arc<dyn StatementExecutor>,
+        /// The service's listings.
+        catalog: Arc<dyn Catalog>,
+    },
+    /// [`handler::callback`](crate::handler::callback()).
+    #[cfg(feature = "callback")]
+    Callback {
+        /// The service.
+        executor: Arc<dyn StatementExecutor>,
+        /// The tasks.
+        tasks: Arc<dyn TaskTokens>,
+    },
+}
+
+/// A reply of any handler.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// A reply of the drop-in.
+    Redshift(dropin::Reply),
+    /// A reply of the handler `statement`.
+    Statement(statement::Reply),
+    /// A response of the handler `callback`.
+    #[cfg(feature = "callback")]
+    Callback(callback::Response),
+}
+
+/// A handler, set up once and invoked many times.
+///
+/// A setup error is stored and returned by every invocation, because a function that crashes on start reports
+/// nothing to its state machine.
+#[derive(Clone)]
+pub struct Function {
+    name: HandlerName,
+    names: ErrorNames,
+    namespace: String,
+    ready: Result<Handler, Arc<str>>,
+}
+
+impl Function {
+    /// Creates the function from variables, usually the environment's. Credentials come from AWS's default
+    /// provider chain.
+    pub async fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let name = HandlerName::from_variables(&variable);
+        let names = name
+            .as_ref()
+            .map_err(ToString::to_string)
+            .and_then(|name| ErrorNames::from_variables(&variable, *name).map_err(|error| error.to_string()));
+        let name = name.unwrap_or_default();
+        let ready = match names {
+            Ok(_) => Handler::from_variables(name, &variable).await.map_err(|error| error.to_string()),
+            Err(ref message) => Err(message.clone()),
+        };
+        let namespace = variable("METRICS_NAMESPACE").unwrap_or_else(|| NAMESPACE.to_owned());
+        Self { name, names: names.unwrap_or_default(), namespace, ready: ready.map_err(Into::into) }
+    }
+
+    /// Creates the function over the caller's services. It writes no metrics.
+    pub fn new(handler: Handler, names: ErrorNames) -> Self {
+        Self { name: handler.name(), names, namespace: String::new(), ready: Ok(handler) }
+    }
+
+    /// Handles one event.
+    ///
+    /// # Errors
+    /// Returns every error and every panic as the name and the message for Step Functions.
+    pub async fn invoke(&self, event: &str, invocation: &Invocation) -> Result<Reply, Diagnostic> {
+        let span = tracing::error_span!(
+            "invocation",
+            request_id = invocation.request_id(),
+            handler = self.name.as_str(),
+            action = Empty,
+            run = Empty,
+            step = Empty,
+        );
+        let begin = Instant::now();
+        let answer = async {
+            let outcome = AssertUnwindSafe(self.handle(event, invocation)).catch_unwind().await;
+            let outcome = outcome.unwrap_or(Err(Error::Internal));
+            self.measure(&outcome, begin.elapsed(), invocation);
+            outcome.map_err(|error| self.diagnosed(error))
+        };
+        answer.instrument(span).await
+    }
+
+    async fn handle(&self, event: &str, invocation: &Invocation) -> Result<Reply, Error> {
+        let handler = self.ready.as_ref();
+        handler.map_err(|message| Error::Config(message.as_ref().to_owned()))?.handle(event, invocation).await
+    }
+
+    fn diagnosed(&self, error: Error) -> Diagnostic {
+        // The database's text may quote the statement.
+        let is_quotation = matches!(error, Error::Statement { .. });
+        let diagnostic = Diagnostic::from(Reported { error, names: self.names });
+        match is_quotation {
+            true => tracing::info!(error = diagnostic.error_type, "the statement has not finished"),
+            false => tracing::error!(error = diagnostic.error_type, "{}", diagnostic.error_message),
+        }
+        diagnostic
+    }
+
+    /// Writes the metrics of an invocation to standard output, unless the namespace is empty.
+    fn measure(&self, outcome: &Result<Reply, Error>, elapsed: Duration, invocation: &Invocation) {
+        if self.namespace.trim().is_empty() {
+            return;
+        }
+        let metrics = Metrics::default().about("request_id", invocation.request_id());
+        let metrics = metrics.with("HandlerMilliseconds", Unit::Milliseconds, elapsed.as_millis() as f64);
+        let metrics = match outcome {
+            Ok(reply) => reply.measured(metrics),
+            Err(error) => metrics.counting("Errors").about("error", error.name(self.names)),
+        };
+        println!("{}", metrics.line(&self.namespace, self.name.as_str(), invocation.now()));
+    }
+}
+
+impl Handler {
+    async fn from_variables(
+        name: HandlerName,
+        variable: &impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        Ok(match name {
+            HandlerName::Redshift => {
+                let Config { region, target, call } = Config::from_variables(variable)?;
+                let executor = aws::executor(&aws::sdk(&region).await, target);
+                Self::Redshift { executor: Arc::new(executor), call }
+            }
+            HandlerName::Statement => {
+                let Warehouse { region, target } = Warehouse::from_variables(variable)?;
+                let executor = Arc::new(aws::executor(&aws::sdk(&region).await, target));
+                Self::Statement { executor: executor.clone(), catalog: executor }
+            }
+            #[cfg(feature = "callback")]
+            HandlerName::Callback => {
+                let sdk = aws::sdk(&config::region(variable)?).await;
+                // A description needs no database.
+                let target = redshift_orchestrator::Target::workgroup("", "");
+                let tasks = Arc::new(aws::StepFunctions::new(&sdk));
+                Self::Callback { executor: Arc::new(aws::executor(&sdk, target)), tasks }
+            }
+        })
+    }
+
+    fn name(&self) -> HandlerName {
+        match self {
+            Self::Redshift { .. } => HandlerName::Redshift,
+            Self::Statement { .. } => HandlerName::Statement,
+            #[cfg(feature = "callback")]
+            Self::Callback { .. } => HandlerName::Callback,
+        }
+    }
+
+    async fn handle(&self, event: &str, invocation: &Invocation) -> Result<Reply, Error> {
+        match self {
+            Self::Redshift { executor, call } => {
+                handler::redshift(executor.as_ref(), call, invocation, event).await.map(Reply::Redshift)
+            }
+            Self::Statement { executor, catalog } => {
+                let reply = handler::statement(executor.as_ref(), catalog.as_ref(), invocation, event).await;
+                reply.map(Reply::Statement)
+            }
+            #[cfg(feature = "callback")]
+            Self::Callback { executor, tasks } => {
+                let reply = handler::callback(executor.as_ref(), tasks.as_ref(), invocation, event).await;
+                reply.map(Reply::Callback)
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// Adds the metrics of the reply. A statement is counted by each reply with its end, usually one.
+    fn measured(&self, metrics: Metrics) -> Metrics {
+        match self {
+            Self::Redshift(dropin::Reply::Submitted { query_id }) => {
+                metrics.counting("Submitted").about("statement_id", query_id)
+            }
+            Self::Redshift(dropin::Reply::Status { status, .. }) => match status.as_str() {
+                "FINISHED" => metrics.counting("Succeeded"),
+                "FAILED" => metrics.counting("Failed"),
+                _ => metrics,
+            },
+            Self::Statement(statement::Reply::State(state)) => measured_state(state, metrics),
+            Self::Statement(_) => metrics,
+            #[cfg(feature = "callback")]
+            Self::Callback(callback::Response::Event(reply)) => metrics
+                .counting(task_name(reply.task))
+                .about("statement_id", reply.id.as_deref().unwrap_or_default()),
+            #[cfg(feature = "callback")]
+            Self::Callback(callback::Response::Messages(response)) => {
+                metrics.with("ReturnedMessages", Unit::Count, response.batch_item_failures.len() as f64)
+            }
+        }
+    }
+}
+
+fn measured_state(state: &statement::State, metrics: Metrics) -> Metrics {
+    let metrics = metrics.about("statement_id", &state.id);
+    let name = match state.outcome {
+        statement::Outcome::Running => return metrics,
+        statement::Outcome::Succeeded => "Succeeded",
+        statement::Outcome::Failed => "Failed",
+        statement::Outcome::Aborted => "Aborted",
+        statement::Outcome::Unknown => "Unknown",
+    };
+    metrics.counting(name).with("StatementSeconds", Unit::Seconds, state.seconds)
+}
+
+#[cfg(feature = "callback")]
+fn task_name(task: callback::Task) -> &'static str {
+    match task {
+        callback::Task::Succeeded => "TasksSucceeded",
+        callback::Task::Failed => "TasksFailed",
+        callback::Task::Over => "TasksOver",
+        callback::Task::Foreign => "ForeignEvents",
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function").field("name", &self.name).field("ready", &self.ready.is_ok()).finish()
+    }
+}
+
+/// Serves a function through the Lambda Runtime API until the process ends.
+///
+/// # Errors
+/// Fails if the Runtime API is unavailable.
+pub async fn serve(function: Function) -> Result<(), lambda_runtime::Error> {
+    let function = &function;
+    let handler = service_fn(move |event: LambdaEvent<String>| async move {
+        let (event, context) = event.into_parts();
+        let now = SystemClock.now().as_millisecond();
+        let remaining = context.deadline.saturating_sub(u64::try_from(now).unwrap_or_default());
+        let invocation = Invocation::new(context.request_id, Duration::from_millis(remaining));
+        function.invoke(&event, &invocation).await
+    });
+    Runtime::new(handler).layer(MapRequestLayer::new(as_text)).run().await
+}
+
+/// Passes the event to the handler as raw text. The runtime would otherwise parse it first, and report
+/// invalid JSON under the name of a Rust type.
+fn as_text(mut invocation: LambdaInvocation) -> LambdaInvocation {
+    let text = String::from_utf8_lossy(&invocation.body);
+    invocation.body = serde_json::Value::from(text).to_string().into();
+    invocation
+}
+
+/// Writes logs as JSON lines to standard output, at the level of `AWS_LAMBDA_LOG_LEVEL` (default: INFO).
+///
+/// Below WARN only this project's own lines are written: at DEBUG and TRACE the SDK and the HTTP client log
+/// requests, including SQL and secrets' names.
+pub fn init_logs(level: Option<&str>) {
+    let level: LevelFilter = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
+    let ours = ["sfn_adapter", "redshift_orchestrator", "bootstrap"].map(|target| (target, level));
+    let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
+    let lines = subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
+    // A second call changes nothing.
+    let _ = subscriber::registry().with(lines).with(filter).try_init();
+    // A panic's message may quote data, so only its place is logged.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panicked");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use redshift_orchestrator::MockStatementExecutor;
+
+    use super::*;
+
+    fn invocation() -> Invocation {
+        Invocation::new("r-1", Duration::from_secs(30))
+    }
+
+    #[tokio::test]
+    async fn a_panic_has_a_name() {
+        let mut executor = MockStatementExecutor::new();
+        executor.expect_target().returning(|| None);
+        executor.expect_submit().returning(|_, _| panic!("out of cheese"));
+        let call = Call::new("etl", "load").unwrap();
+        let function =
+            Function::new(Handler::Redshift { executor: Arc::new(executor), call }, ErrorNames::Boto3);
+        let diagnostic = function.invoke("{}", &invocation()).await.unwrap_err();
+        assert_eq!(diagnostic.error_type, "SfnAdapter.Internal");
+        assert!(!diagnostic.error_message.contains("cheese"));
+    }
+
+    #[tokio::test]
+    async fn a_set_up_that_failed_is_told_to_every_invocation() {
+        let function =
+            Function::from_variables(|name| (name == "REGION").then(|| "eu-west-1".to_owned())).await;
+        for event in ["{}", r#"{"QueryId":"q-1"}"#] {
+            let diagnostic = function.invoke(event, &invocation()).await.unwrap_err();
+            assert_eq!(diagnostic.error_type, "SfnAdapter.Config");
+            assert!(diagnostic.error_message.contains("SECRET_ARN"), "{}", diagnostic.error_message);
+        }
+    }
+}
