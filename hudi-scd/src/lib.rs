@@ -107,6 +107,7 @@ mod table;
 pub mod timeline;
 #[doc(hidden)]
 pub mod times;
+mod upgrade;
 mod validate;
 mod view;
 mod write;
@@ -128,6 +129,7 @@ pub use read::{KeyChange, KeyVersion, Query};
 pub use retention::RetentionPolicy;
 pub use table::{Table, TableDefinition};
 pub use timeline::{Clock, FnClock, Instant, SystemClock, Timeline};
+pub use upgrade::UpgradeReport;
 pub use validate::{Finding, Invariant};
 pub use view::{FileGroup, FileVersion};
 pub use write::{CommitReport, Phases, RollbackReport};

@@ -62,6 +62,15 @@ impl Stored {
     pub(crate) fn partitions(&self) -> Vec<String> {
         properties::metadata_partitions(&self.raw).into_iter().map(str::to_owned).collect()
     }
+
+    /// Returns the properties after the metadata table is dropped.
+    pub(crate) fn without_metadata_table(&self) -> BTreeMap<String, String> {
+        let mut raw = self.raw.clone();
+        if !self.partitions().is_empty() {
+            raw.extend(properties::METADATA_PARTITIONS.map(|key| (key.to_owned(), String::new())));
+        }
+        raw
+    }
 }
 
 impl Table {
@@ -120,11 +129,7 @@ impl Table {
             (self.version().goes_by_metadata_directory(), view.timeline.has_folder(FOLDER));
         if !partitions.is_empty() {
             turn.verify().await?;
-            let mut raw = stored.raw.clone();
-            for key in properties::METADATA_PARTITIONS {
-                raw.insert(key.to_owned(), String::new());
-            }
-            self.replace_properties(view, &raw).await?;
+            self.replace_properties(view, &stored.without_metadata_table()).await?;
             tracing::warn!(
                 table = self.name(),
                 partitions = partitions.join(","),

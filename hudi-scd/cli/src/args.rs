@@ -58,6 +58,8 @@ pub(super) enum Command {
     Rollback(Rollback),
     /// Protect the files of a commit from cleaning
     Savepoint(Savepoint),
+    /// Upgrade a table of version 2 to 5 to version 6. Hudi 0.13 and earlier can no longer write it then
+    Upgrade(Upgrade),
     /// Check every invariant of the format; exit code 1 if one is violated
     Validate(Target),
 }
@@ -346,6 +348,15 @@ pub(super) struct Savepoint {
     /// Reason for the savepoint
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(super) comment: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Upgrade {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Print what would change, without changing it
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// An instant on the command line: Hudi's digits, or a time, which is converted to the table's time zone.

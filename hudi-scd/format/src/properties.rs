@@ -2,6 +2,7 @@
 //! refused.
 
 mod java;
+mod upgrade;
 mod version;
 
 pub use self::java::java_date;

@@ -2,9 +2,9 @@
 //!
 //! A type 2 history keeps more than its states: a delete that closes nothing decides about changes that
 //! arrive late, but is no state. As a row of the table it would be counted by other engines. A commit that
-//! changes the hidden rows writes all of them to `.hoodie/.aux/tombstones/{ts}.hidden`, a Parquet file, before
-//! it completes. The newest file of a completed commit holds the rows. Older files are kept as long as a
-//! rollback, or a restore to a savepoint, can make them the newest again.
+//! changes the hidden rows writes all of them to the Parquet file `.hoodie/.aux/tombstones/{ts}.hidden`
+//! before it completes. The newest file of a completed commit holds the rows. Older files are kept as long as
+//! a rollback, or a restore to a savepoint, can make them the newest again.
 
 use arrow::{array::RecordBatch, compute::concat_batches};
 use object_store::path::Path;

@@ -1,9 +1,9 @@
-//! `clean`, `archive`, `rollback`, `savepoint`.
+//! `clean`, `archive`, `rollback`, `savepoint`, `upgrade`.
 
 use std::io::Write;
 
 use hudi_scd::{
-    Error, RetentionPolicy, TableOptions,
+    Error, Instant, RetentionPolicy, TableOptions,
     retention::{ArchiveReport, CleanReport, Plan},
     timeline::archive::ArchiveLimits,
 };
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Context,
-    args::{Archive, Clean, Keep, Rollback, Savepoint},
+    args::{Archive, Clean, Keep, Rollback, Savepoint, Upgrade},
     failure::Failure,
     output,
     progress::Progress,
@@ -137,6 +137,28 @@ pub(super) async fn savepoint(context: Context, args: Savepoint) -> Result<(), F
         context,
         format!("savepoint {instant}: {} files are protected", report.files),
         json!({ "instant": instant.to_string(), "files": report.files, "deleted": false }),
+    )
+}
+
+pub(super) async fn upgrade(context: Context, args: Upgrade) -> Result<(), Failure> {
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
+    let report = match args.dry_run {
+        true => table.upgrade_plan().await,
+        false => table.upgrade().await,
+    };
+    let report = report.map_err(|error| Failure::from(error).of(&location))?;
+    let instants = |instants: &[Instant]| instants.iter().map(Instant::to_string).collect::<Vec<_>>();
+    tell(
+        context,
+        &report,
+        json!({
+            "from": report.from.number(),
+            "to": report.to.number(),
+            "properties": report.properties,
+            "metadata_table_dropped": report.metadata_table_dropped,
+            "rolled_back": instants(&report.rolled_back),
+            "locked_out": report.locked_out(),
+        }),
     )
 }
 

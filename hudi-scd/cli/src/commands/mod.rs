@@ -39,6 +39,7 @@ pub(super) async fn run(context: Context, command: Command) -> Result<(), Failur
         Command::Archive(args) => maintain::archive(context, args).await,
         Command::Rollback(args) => maintain::rollback(context, args).await,
         Command::Savepoint(args) => maintain::savepoint(context, args).await,
+        Command::Upgrade(args) => maintain::upgrade(context, args).await,
     }
 }
 

@@ -88,3 +88,31 @@ fn a_key_of_a_table_of_spark_has_a_history() {
     assert_eq!(newest["change"], "written");
     assert_eq!(newest["row"]["code"], 1);
 }
+
+#[test]
+fn an_old_table_is_upgraded_on_request() {
+    let golden = Golden::unpack("old-0.12");
+    let place = Place::new();
+    let table = golden.path("table");
+    let table = table.to_str().unwrap();
+    let version = || place.lines(&format!("show {table} --json"))[0]["version"].clone();
+    let told = place.ok(&format!("upgrade {table} --dry-run"));
+    assert_eq!(
+        told,
+        "version 5 to 6\n  hoodie.table.version=6\n\
+         the metadata table (files) is dropped; Hudi's writers create it again\n\
+         Hudi 0.9 to 0.13 can still read the table, but not write it: its writers fail with \"Unknown versionCode:6\"\n"
+    );
+    assert_eq!(version(), 5);
+    let report = place.json(&format!("upgrade {table}"));
+    assert_eq!(
+        (&report["from"], &report["to"], &report["locked_out"]),
+        (&5.into(), &6.into(), &"0.9 to 0.13".into())
+    );
+    assert_eq!(version(), 6);
+    assert_eq!(place.ok(&format!("upgrade {table}")), "the table has version 6 already\n");
+    assert_eq!(
+        canonical(&place.ok(&format!("read {table} --format jsonl"))),
+        expected(&golden.path("expected.jsonl"))
+    );
+}

@@ -1,0 +1,67 @@
+//! The properties that an upgrade to version 6 sets, step by step as Hudi's `UpgradeDowngrade` does.
+
+use std::collections::BTreeMap;
+
+use super::{
+    CHECKSUM, DATABASE, HIVE_STYLE, KEY_GENERATOR_CLASS, NAME, OLD_NULL_PARTITION, TableProperties,
+    TableVersion, URL_ENCODE, VERSION, checksum, refused,
+};
+use crate::{ErrorKind, Result};
+
+/// The first version that this crate upgrades: earlier ones lack the record key in their properties.
+const FIRST: u8 = 2;
+
+impl TableProperties {
+    /// Returns the properties that an upgrade of this table to version 6 sets, with their values; none if it
+    /// has that version.
+    ///
+    /// | step | sets |
+    /// |---|---|
+    /// | 2 to 3 | the form of partition paths, the key generator |
+    /// | 3 to 4 | the checksum |
+    /// | 4 to 5 | nothing: the partition of nulls has another name from version 5 on |
+    /// | 5 to 6 | nothing: only merge-on-read tables change |
+    ///
+    /// Hudi takes the values of the first step from the options of the write that upgrades. Here they are
+    /// those that the table's folders show.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for versions 0 and 1, whose properties lack the record key, and for
+    /// versions after 6.
+    pub fn upgrade(&self) -> Result<BTreeMap<String, String>> {
+        self.check_version_writable()?;
+        let from = self.version.number();
+        if from < FIRST {
+            let message = "tables of this version cannot be upgraded here";
+            return Err(refused(ErrorKind::Unsupported, message, VERSION, &from.to_string())
+                .with_context("way out", "upgrade it with Hudi 0.9 to 0.15: a write is enough"));
+        }
+        let raw = |key: &str| self.raw.get(key).map_or("", |value| value.trim());
+        let mut set = BTreeMap::new();
+        if from < 3 {
+            set.insert(URL_ENCODE, self.url_encode.to_string());
+            set.insert(HIVE_STYLE, self.hive_style.to_string());
+            if raw(KEY_GENERATOR_CLASS).is_empty() {
+                set.insert(KEY_GENERATOR_CLASS, self.key_generator.class().to_owned());
+            }
+        }
+        if from < 4 {
+            set.insert(CHECKSUM, checksum(raw(DATABASE), raw(NAME)).to_string());
+        }
+        if self.version < TableVersion::SIX {
+            set.insert(VERSION, TableVersion::SIX.to_string());
+        }
+        Ok(set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    /// Returns `true` for a partition that an upgrade would give another meaning: up to version 4 it holds
+    /// the rows whose partition value is null or an empty string, and from version 5 on those with the text
+    /// `default`.
+    pub fn changes_meaning(&self, partition: &str) -> bool {
+        let is_old_null = |folder: &str| match folder.split_once('=') {
+            Some((_, value)) if self.hive_style => value == OLD_NULL_PARTITION,
+            _ => folder == OLD_NULL_PARTITION,
+        };
+        self.version.null_partition() == OLD_NULL_PARTITION && partition.split('/').any(is_old_null)
+    }
+}
