@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "asl")]
+pub mod asl;
 pub mod aws;
 mod call;
 mod config;

@@ -1,0 +1,52 @@
+"""MiniStack whose Lambda functions are the statements of statements.py.
+
+Two additions, because MiniStack lacks them: the context object has a redrive count, and the service's error names
+of a Lambda invocation. Waits are shortened by SFN_WAIT_SCALE.
+"""
+import json
+import os
+import runpy
+import threading
+import time
+
+from ministack.services import stepfunctions as sfn
+
+from statements import Failure, Statements
+
+resolve = sfn._resolve_ctx_path
+
+
+def resolve_with_redrives(path, context):
+    found = resolve(path, context)
+    return 0 if found is None and path == "$$.Execution.RedriveCount" else found
+
+
+def answer(token, end):
+    def later():
+        time.sleep(0.3)
+        state = end()
+        if state is None:
+            return
+        if state["error"]:
+            sfn._send_task_failure({"taskToken": token, "error": state["error"], "cause": state["cause"]})
+        else:
+            sfn._send_task_success({"taskToken": token, "output": json.dumps(state)})
+    threading.Thread(target=later, daemon=True).start()
+
+
+statements = Statements(os.environ["STATEMENTS_LOG"], answer)
+
+
+def call(_, event):
+    try:
+        return statements.handle(event)
+    except Failure as failure:
+        error, cause = failure.args
+        raise sfn._ExecutionError(error, cause) from failure
+    except Exception as problem:
+        raise sfn._ExecutionError("SfnAdapter.BadInput", repr(problem)) from problem
+
+
+sfn._resolve_ctx_path = resolve_with_redrives
+sfn._call_lambda = call
+runpy.run_module("ministack", run_name="__main__")

@@ -1,0 +1,141 @@
+"""Runs generated state machines on MiniStack: success, failure with text, timeout, lost reply, overlap, bad input.
+
+    with_ministack.py PYTHON DIRECTORY    the interpreter with MiniStack, and the directory of the definitions
+"""
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import boto3
+
+HERE = Path(__file__).parent
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Interpreter:
+    def __init__(self, python, directory):
+        self.directory, port = Path(directory), free_port()
+        self.log = Path(tempfile.mkdtemp()) / "statements.jsonl"
+        environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": "0.01",
+                       "MINISTACK_ACCOUNT_ID": "123456789012", "STATEMENTS_LOG": str(self.log)}
+        self.output = open(self.log.with_name("ministack.log"), "w")
+        self.process = subprocess.Popen([python, HERE / "ministack_server.py"], env=environment,
+                                        stdout=self.output, stderr=subprocess.STDOUT)
+        self.client = boto3.client("stepfunctions", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
+                                   aws_access_key_id="123456789012", aws_secret_access_key="x")
+        self.machines = {}
+        for _ in range(150):
+            if self.process.poll() is not None:
+                raise SystemExit(f"MiniStack ended; see {self.output.name}")
+            try:
+                self.client.list_state_machines()
+                return
+            except Exception:
+                time.sleep(0.2)
+        raise SystemExit("MiniStack does not answer")
+
+    def start(self, name, given):
+        if name not in self.machines:
+            definition = (self.directory / f"{name}.json").read_text()
+            self.machines[name] = self.client.create_state_machine(
+                name=name, definition=definition, roleArn="arn:aws:iam::123456789012:role/r")["stateMachineArn"]
+        return self.client.start_execution(stateMachineArn=self.machines[name], input=json.dumps(given))["executionArn"]
+
+    def end(self, execution):
+        for _ in range(300):
+            found = self.client.describe_execution(executionArn=execution)
+            if found["status"] != "RUNNING":
+                # boto3 has no member for a failed execution's error in older models.
+                return found
+            time.sleep(0.1)
+        raise SystemExit(f"{execution} does not end; its history: {self.history(execution)}")
+
+    def history(self, execution):
+        events = self.client.get_execution_history(executionArn=execution, maxResults=1000)["events"]
+        return [event["type"] for event in events]
+
+    def entries(self, execution=None):
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        entries = [json.loads(line) for line in lines]
+        return [entry for entry in entries if execution is None or entry.get("execution") == execution]
+
+
+def check(name, condition, found):
+    if not condition:
+        raise SystemExit(f"{name}: {found}")
+
+
+def runs(interpreter, execution):
+    found = {}
+    for entry in interpreter.entries(execution):
+        found.setdefault(entry["step"], []).append(entry["attempt"])
+    return found
+
+
+def try_form(interpreter, suffix):
+    day = {"day": "2026-11-28"}
+    name = f"load-{suffix}"
+    execution = interpreter.start(name, day)
+    found = interpreter.end(execution)
+    check(name, found["status"] == "SUCCEEDED", found)
+    output = json.loads(found["output"])
+    check(name, {step: result["outcome"] for step, result in output.items()}
+          == dict.fromkeys(["stage", "left", "right", "publish"], "finished"), output)
+    check(name, runs(interpreter, execution) == {"stage": [1], "left": [1, 2], "right": [1], "publish": [1]},
+          runs(interpreter, execution))
+    texts = {entry["step"]: entry for entry in interpreter.entries(execution)}
+    check(name, texts["stage"]["ran"] == "mystore.ok(:day)" and texts["stage"]["parameters"] == day, texts)
+    check(name, texts["publish"]["batch"] == ["SELECT 'it''s {1}' -- \\ \n", "ANALYZE mystore.sales"], texts)
+    again = interpreter.start(name, {**day, "schema": "other"})
+    check(name, interpreter.end(again)["status"] == "SUCCEEDED", again)
+    check(name, runs(interpreter, again)["right"] == [1], "a second execution is another one")
+
+    for given, text in [({}, "no day"), ({**day, "schema": "a; DROP"}, "letters"), ({**day, "schema": "a--b"}, "letters")]:
+        found = interpreter.end(interpreter.start(name, given))
+        check(name, found["error"] == "SfnAdapter.BadInput" and text in found["cause"], found)
+
+    name = f"failing-{suffix}"
+    execution = interpreter.start(name, {})
+    time.sleep(0.1)
+    second = interpreter.end(interpreter.start(name, {}))
+    check(name, second["error"] == "SfnAdapter.Overlap" and execution in second["cause"], second)
+    found = interpreter.end(execution)
+    check(name, found["status"] == "FAILED" and found["error"] == "Statement.Failed", found)
+    check(name, found["cause"] == 'step bad: ERROR: column "discount" does not exist', found)
+    check(name, runs(interpreter, execution) == {"sibling": [1], "bad": [1]}, runs(interpreter, execution))
+
+    name = f"hanging-{suffix}"
+    found = interpreter.end(interpreter.start(name, {}))
+    check(name, found["error"] == "Statement.TimedOut" and "within 3 seconds" in found["cause"], found)
+    check(name, any(entry.get("cancelled") == "hangs" for entry in interpreter.entries()), "not cancelled")
+
+    name = f"aborted-{suffix}"
+    execution = interpreter.start(name, {})
+    found = interpreter.end(execution)
+    check(name, found["error"] == "Statement.Aborted" and "step first: " in found["cause"], found)
+    check(name, set(runs(interpreter, execution)) == {"first", "second"}, runs(interpreter, execution))
+
+
+def main():
+    interpreter = Interpreter(*sys.argv[1:3])
+    try:
+        for form in ["lambda", "callback"]:
+            for language in ["jsonata", "jsonpath"]:
+                begin = time.time()
+                try_form(interpreter, f"{form}-{language}")
+                print(f"MiniStack: form {form}, {language}: as expected, {time.time() - begin:.1f} s")
+    finally:
+        interpreter.process.terminate()
+
+
+main()

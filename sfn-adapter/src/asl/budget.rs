@@ -1,0 +1,116 @@
+//! [`Budget`]: the length of an execution's history in the worst case.
+
+use super::model::{Branch, State, StateMachine, States};
+
+/// Maximum number of events in the history of an execution. The service fails an execution that exceeds it.
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
+pub const HISTORY: u64 = 25_000;
+
+/// Events reserved for retries of requests, three for each.
+const RETRIES: u64 = 1_000;
+
+/// Number of events in the history of an execution in which every step uses all its attempts, and every
+/// attempt its whole timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Budget {
+    /// Number of events, without retries of requests.
+    pub events: u64,
+}
+
+/// Polls of a step in the worst case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Polls {
+    /// Beginning of the names of the step's states.
+    pub(super) label: String,
+    /// Number of attempts.
+    pub(super) attempts: u64,
+    /// Number of polls in each attempt.
+    pub(super) polls: u64,
+}
+
+impl Budget {
+    /// Counts the events of a machine whose steps poll this often.
+    pub(super) fn of(machine: &StateMachine, polls: impl IntoIterator<Item = Polls>) -> Self {
+        let polls: Vec<Polls> = polls.into_iter().collect();
+        // The start and the end of the execution.
+        Self { events: 2 + of_states(&machine.states, &polls) }
+    }
+
+    /// Returns `true` if the history has room for it and for retries of requests.
+    pub(super) fn fits(self) -> bool {
+        self.events + RETRIES <= HISTORY
+    }
+
+    /// Describes the budget in one sentence.
+    pub fn describe(self) -> String {
+        format!(
+            "the history has at most {} of {HISTORY} events, with every timeout and attempt used up",
+            self.events
+        )
+    }
+}
+
+fn of_states(states: &States, polls: &[Polls]) -> u64 {
+    let of_state =
+        |(name, state): (&String, &State)| events(state) * visits(name, polls) + inner(state, polls);
+    states.iter().map(of_state).sum()
+}
+
+fn inner(state: &State, polls: &[Polls]) -> u64 {
+    let of_branch = |branch: &Branch| of_states(&branch.states, polls);
+    match state {
+        State::Parallel(parallel) => parallel.branches.iter().map(of_branch).sum(),
+        State::Map(map) => of_branch(&map.item_processor),
+        _ => 0,
+    }
+}
+
+/// Returns the number of events that a visit of a state adds, as AWS's history and the interpreters count.
+pub(super) fn events(state: &State) -> u64 {
+    match state {
+        // Entered, scheduled, started, succeeded, exited; a callback is also submitted.
+        State::Task(task) if task.resource.ends_with(".waitForTaskToken") => 6,
+        State::Task(_) => 5,
+        State::Parallel(_) | State::Map(_) => 4,
+        State::Fail(_) => 1,
+        State::Choice(_) | State::Wait(_) | State::Pass(_) | State::Succeed(_) => 2,
+    }
+}
+
+/// Names of the states that a poll visits.
+const POLL: [&str; 5] = ["wait", "status", "ended", "wait on", "wait longer"];
+
+fn visits(name: &str, polls: &[Polls]) -> u64 {
+    let of_step = |polls: &Polls| {
+        let name = name.strip_prefix(&polls.label)?.strip_prefix(": ")?;
+        Some(match name {
+            // A poll passes one of the two states that count it.
+            "wait longer" => polls.attempts,
+            name if POLL.contains(&name) => polls.attempts * polls.polls,
+            _ => polls.attempts,
+        })
+    };
+    polls.iter().find_map(of_step).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_of_the_reference_loop_has_nine_events() {
+        let text = r#"{"StartAt": "a: submit", "States": {
+            "a: submit": {"Type": "Task", "Resource": "r", "Next": "a: wait"},
+            "a: wait": {"Type": "Wait", "Seconds": 30, "Next": "a: status"},
+            "a: status": {"Type": "Task", "Resource": "r", "Next": "a: ended"},
+            "a: ended": {"Type": "Choice", "Choices": [], "Default": "a: wait"},
+            "Succeeded": {"Type": "Succeed"}}}"#;
+        let machine = StateMachine::from_json(text).unwrap();
+        let budget =
+            |polls| Budget::of(&machine, [Polls { label: "a".to_owned(), attempts: 1, polls }]).events;
+        assert_eq!(budget(2) - budget(1), 9);
+        // The statement of 24 hours, polled each 30 seconds.
+        assert!(budget(2_880) > HISTORY);
+    }
+}

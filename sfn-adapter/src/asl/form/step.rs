@@ -1,0 +1,396 @@
+//! The states of one step: submit, wait, status, and an end for each way in which a statement ends.
+//!
+//! No state of a step fails. Each end is recorded in the data as `steps.<step>`, because a branch that fails
+//! would stop its siblings while their statements run.
+
+use redshift_orchestrator::FailureKind;
+use serde_json::json;
+
+use super::{
+    builder::Builder,
+    calls::{Calls, Schedule},
+};
+use crate::asl::{
+    expr::{Condition, Expr, QueryLanguage, Shape},
+    model::{State, States},
+};
+
+/// Time for a cancelled statement to roll back and end, in seconds.
+pub(super) const GRACE: u64 = 15 * 60;
+
+/// A step, as the generator needs it.
+#[derive(Clone, Debug)]
+pub(super) struct StepPlan {
+    /// Name in the pipeline.
+    pub(super) name: String,
+    /// Name in the data, of letters, digits and `_`.
+    pub(super) key: String,
+    /// Beginning of its states' names.
+    pub(super) label: String,
+    pub(super) sqls: Vec<Expr>,
+    /// Parts of the SQL that are members of the data, as `run.texts.t0` and so on.
+    pub(super) texts: Vec<String>,
+    /// Commit mode of a batch.
+    pub(super) execution_mode: Option<redshift_orchestrator::ExecutionMode>,
+    pub(super) parameters: Vec<(String, Expr)>,
+    /// Digest of the SQL texts and the names of the parameters.
+    pub(super) digest: String,
+    /// Timeout in seconds.
+    pub(super) timeout: u64,
+    pub(super) attempts: u64,
+    pub(super) retried: Vec<FailureKind>,
+    /// Pause before each further attempt, in seconds.
+    pub(super) pauses: Vec<u64>,
+    /// Conditions under which it is skipped.
+    pub(super) blocked_by: Vec<Condition>,
+}
+
+impl StepPlan {
+    /// Returns the name of one of its states.
+    pub(super) fn state(&self, name: &str) -> String {
+        format!("{}: {name}", self.label)
+    }
+
+    /// Returns its place in the data.
+    pub(super) fn path(&self) -> String {
+        format!("steps.{}", self.key)
+    }
+
+    /// Returns the name of its first state.
+    pub(super) fn entry(&self, is_redrivable: bool) -> String {
+        self.state(if self.has_ready(is_redrivable) { "ready" } else { "begin" })
+    }
+
+    fn has_ready(&self, is_redrivable: bool) -> bool {
+        is_redrivable || !self.blocked_by.is_empty()
+    }
+
+    fn retries(&self, kind: FailureKind) -> bool {
+        self.attempts > 1 && self.retried.contains(&kind)
+    }
+}
+
+/// Writes the states of a step.
+pub(super) struct StepWriter<'a> {
+    pub(super) builder: Builder,
+    pub(super) calls: &'a dyn Calls,
+    pub(super) schedule: Schedule,
+    pub(super) is_redrivable: bool,
+}
+
+/// Statuses of a statement that has not ended.
+pub(super) const RUNNING: [&str; 3] = ["SUBMITTED", "PICKED", "STARTED"];
+
+impl StepWriter<'_> {
+    /// Adds the states of a step that is followed by `exit`.
+    pub(super) fn write(&self, step: &StepPlan, exit: &str, states: &mut States) {
+        self.begin(step, exit, states);
+        self.submit(step, states);
+        self.poll(step, states);
+        self.cancel(step, states);
+        self.again(step, states);
+        self.ends(step, exit, states);
+    }
+
+    fn begin(&self, step: &StepPlan, exit: &str, states: &mut States) {
+        if step.has_ready(self.is_redrivable) {
+            let mut rules = Vec::new();
+            if self.is_redrivable {
+                // After a redrive. It comes first, because a finished step never runs twice.
+                rules.push((Condition::is(format!("{}.outcome", step.path()), "finished"), exit.to_owned()));
+            }
+            if !step.blocked_by.is_empty() {
+                rules.push((Condition::Any(step.blocked_by.clone()), step.state("skipped")));
+            }
+            let choice = self.builder.choice(rules, &step.state("begin"));
+            states.insert(step.state("ready"), State::Choice(choice));
+        }
+        if !step.blocked_by.is_empty() {
+            let skipped = Shape::object([("outcome", Shape::text("skipped"))]);
+            self.put(step, states, "skipped", &step.path(), &skipped, exit);
+        }
+        let run = self.run(step, Expr::Number(1), Expr::Number(step.pauses.first().copied().unwrap_or(0)));
+        let first = if self.calls.callback(step).is_some() { "run" } else { "submit" };
+        self.put(step, states, "begin", "run", &run, &step.state(first));
+    }
+
+    /// Returns the data of an attempt before its submit.
+    fn run(&self, step: &StepPlan, attempt: Expr, pause: Expr) -> Shape {
+        let mut run = vec![("attempt".to_owned(), attempt.into())];
+        if step.attempts > 1 {
+            run.push(("pause".to_owned(), pause.into()));
+        }
+        if !step.texts.is_empty() {
+            let texts = step.texts.iter().enumerate();
+            let texts = texts.map(|(number, text)| (format!("t{number}"), Shape::Value(json!(text))));
+            run.push(("texts".to_owned(), Shape::object(texts)));
+        }
+        run.push(("clock".to_owned(), self.schedule.start(self.builder.language)));
+        Shape::Object(run)
+    }
+
+    fn submit(&self, step: &StepPlan, states: &mut States) {
+        let refused = self.builder.catch(self.calls.not_submitted(), &step.state("refused"));
+        let lost = self.builder.catch(&["States.ALL"], &step.state("submit lost"));
+        if let Some(callback) = self.calls.callback(step) {
+            let mut task = self.builder.task(&callback.call, "run", &step.state("finished"));
+            // The event of the end may never come: the same submit returns the statement that runs already.
+            let timeout = self.builder.catch(&["States.Timeout"], &step.state("no event"));
+            let ended = self.builder.catch(&callback.ended, &step.state("ended by event"));
+            task.catch = vec![timeout, ended, refused.clone(), lost.clone()];
+            task.comment = Some(format!(
+                "Ends with the event of the statement's end, or after {}.",
+                seconds(callback.call.timeout)
+            ));
+            states.insert(step.state("run"), State::Task(task));
+            let clock = Shape::object([
+                ("wait", Expr::Number(self.schedule.first).into()),
+                ("waited", Expr::Number(callback.call.timeout).into()),
+            ]);
+            self.put(step, states, "no event", "run.clock", &clock, &step.state("submit"));
+        }
+        let next = step.state(if self.schedule.first > 0 { "wait" } else { "status" });
+        let mut task = self.builder.task(&self.calls.submit(step), "run.statement", &next);
+        task.catch = vec![refused, lost];
+        states.insert(step.state("submit"), State::Task(task));
+    }
+
+    fn poll(&self, step: &StepPlan, states: &mut States) {
+        if self.schedule.first > 0 {
+            let wait = self.builder.wait("run.clock.wait", &step.state("status"));
+            states.insert(step.state("wait"), State::Wait(wait));
+        }
+        let call = self.calls.status(step);
+        let is_jsonata = self.builder.language == QueryLanguage::Jsonata;
+        let mut task = match is_jsonata {
+            true => {
+                let run = self.schedule.counted(&call.keep.jsonata());
+                let call = super::builder::Call { keep: Shape::Expr(raw(run)), ..call };
+                self.builder.task(&call, "run", &step.state("ended"))
+            }
+            false => self.builder.task(&call, "run.reply", &step.state("ended")),
+        };
+        task.catch = vec![self.builder.catch(&["States.ALL"], &step.state("status lost"))];
+        states.insert(step.state("status"), State::Task(task));
+        states.insert(step.state("ended"), State::Choice(self.ended(step)));
+        if !is_jsonata {
+            for (name, clock) in self.schedule.counts() {
+                self.put(step, states, name, "run.clock", &clock, &step.state(self.next_poll()));
+            }
+        }
+    }
+
+    fn next_poll(&self) -> &'static str {
+        if self.schedule.first > 0 { "wait" } else { "status" }
+    }
+
+    /// Branches on the status of the statement.
+    fn ended(&self, step: &StepPlan) -> crate::asl::model::Choice {
+        let status = |statuses: &[&str]| Condition::is_one_of("run.reply.status", statuses.iter().copied());
+        let is_cancelled = || Condition::IsPresent("run.cancel".to_owned());
+        let waited = |limit| Condition::AtLeast("run.clock.waited".to_owned(), limit);
+        let may_retry = || Condition::Below("run.attempt".to_owned(), step.attempts);
+        let all = |conditions: Vec<Condition>| Condition::All(conditions);
+        let running = || status(&RUNNING);
+        let mut rules = vec![
+            (status(&["FINISHED"]), "finished"),
+            (all(vec![running(), is_cancelled().negated(), waited(step.timeout)]), "cancel"),
+            (all(vec![running(), waited(step.timeout + GRACE)]), "not cancelled"),
+        ];
+        match self.builder.language {
+            QueryLanguage::Jsonata => rules.push((running(), self.next_poll())),
+            QueryLanguage::JsonPath => {
+                if self.schedule.first < self.schedule.last {
+                    let below = Condition::Below("run.clock.wait".to_owned(), self.schedule.last);
+                    rules.push((all(vec![running(), below]), "wait longer"));
+                }
+                rules.push((running(), "wait on"));
+            }
+        }
+        let stopped = || status(&["FAILED", "ABORTED"]);
+        if step.retries(FailureKind::TimedOut) {
+            rules.push((all(vec![stopped(), is_cancelled(), may_retry()]), "pause"));
+        }
+        rules.push((all(vec![stopped(), is_cancelled()]), "timed out"));
+        if step.retries(FailureKind::Aborted) {
+            rules.push((all(vec![status(&["ABORTED"]), may_retry()]), "pause"));
+        }
+        rules.push((status(&["ABORTED"]), "aborted"));
+        if self.calls.reads_error() {
+            rules.push((status(&["FAILED"]), "error"));
+        } else {
+            if let Some(kind) = self.retried_text(step) {
+                rules.push((all(vec![status(&["FAILED"]), may_retry(), kind]), "pause"));
+            }
+            rules.push((status(&["FAILED"]), "failed"));
+        }
+        let rules = rules.into_iter().map(|(condition, name)| (condition, step.state(name))).collect();
+        self.builder.choice(rules, &step.state("unknown status"))
+    }
+
+    /// Returns the condition that the failure of a statement is one of those that are retried.
+    fn retried_text(&self, step: &StepPlan) -> Option<Condition> {
+        let others = [FailureKind::NotSubmitted, FailureKind::TimedOut];
+        let kinds: Vec<_> = step.retried.iter().copied().filter(|kind| !others.contains(kind)).collect();
+        (step.attempts > 1 && !kinds.is_empty()).then(|| self.calls.failed_with(&kinds))
+    }
+
+    fn cancel(&self, step: &StepPlan, states: &mut States) {
+        // A request that fails is repeated at the next poll.
+        let next = step.state(self.next_poll());
+        let mut task = self.builder.task(&self.calls.cancel(), "run.cancel", &next);
+        task.catch = vec![self.builder.catch(&["States.ALL"], &next)];
+        task.comment = Some(format!("The timeout of {} has expired.", seconds(step.timeout)));
+        states.insert(step.state("cancel"), State::Task(task));
+    }
+
+    fn again(&self, step: &StepPlan, states: &mut States) {
+        if step.attempts <= 1 {
+            return;
+        }
+        let wait = self.builder.wait("run.pause", &step.state("again"));
+        states.insert(step.state("pause"), State::Wait(wait));
+        // The pause after attempt n has the index n - 1; this one is that of the attempt that begins.
+        let pause = Expr::Element(step.pauses.clone(), Box::new(Expr::data("run.attempt")));
+        let attempt = Expr::data("run.attempt").plus(Expr::Number(1));
+        let first = if self.calls.callback(step).is_some() { "run" } else { "submit" };
+        self.put(step, states, "again", "run", &self.run(step, attempt, pause), &step.state(first));
+        let may_retry = Condition::Below("run.attempt".to_owned(), step.attempts);
+        if step.retries(FailureKind::NotSubmitted) {
+            let rules = vec![(may_retry.clone(), step.state("pause"))];
+            let choice = self.builder.choice(rules, &step.state("not submitted"));
+            states.insert(step.state("refused"), State::Choice(choice));
+        }
+    }
+
+    fn ends(&self, step: &StepPlan, exit: &str, states: &mut States) {
+        let id = || Expr::data("run.statement.id");
+        let outcome = |outcome: &str| ("outcome".to_owned(), Shape::text(outcome));
+        let failed = |error: Expr, cause: Expr| {
+            [("error".to_owned(), error.into()), ("cause".to_owned(), cause.into())]
+        };
+        let statement = || {
+            [
+                ("statement_id".to_owned(), id().into()),
+                ("attempt".to_owned(), Expr::data("run.attempt").into()),
+            ]
+        };
+        let with = |first, more: Vec<(String, Shape)>, last: bool| {
+            let last = last.then(statement).into_iter().flatten();
+            Shape::Object([first].into_iter().chain(more).chain(last).collect())
+        };
+        let end = |states: &mut States, name: &str, shape: Shape| {
+            self.put(step, states, name, &step.path(), &shape, exit);
+        };
+        end(states, "finished", with(outcome("finished"), vec![], true));
+        let caught = || failed(Expr::data("run.caught.Error"), Expr::data("run.caught.Cause")).to_vec();
+        let refused = if step.retries(FailureKind::NotSubmitted) { "not submitted" } else { "refused" };
+        end(states, refused, with(outcome("failed"), caught(), false));
+        if let Some(callback) = self.calls.callback(step) {
+            if let Some(kind) = self.retried_text(step) {
+                let _ = callback;
+                let may_retry = Condition::Below("run.attempt".to_owned(), step.attempts);
+                let rules = vec![(Condition::All(vec![may_retry, kind]), step.state("pause"))];
+                let choice = self.builder.choice(rules, &step.state("failed by event"));
+                states.insert(step.state("ended by event"), State::Choice(choice));
+                end(states, "failed by event", with(outcome("failed"), caught(), false));
+            } else {
+                end(states, "ended by event", with(outcome("failed"), caught(), false));
+            }
+        }
+        if self.calls.reads_error() {
+            self.read_error(step, states);
+        }
+        let text = |parts: Vec<Expr>| Expr::Concat(parts);
+        let error = |name: &str, cause: Expr| failed(Expr::text(name), cause).to_vec();
+        let known = |name, cause| with(outcome("failed"), error(name, cause), true);
+        let of_statement =
+            |rest: &str| text(vec![Expr::text("statement "), id(), Expr::text(format!(" {rest}"))]);
+        end(states, "failed", known("Statement.Failed", Expr::data(self.calls.error_text())));
+        end(
+            states,
+            "aborted",
+            known("Statement.Aborted", of_statement("was cancelled by another client or by the service")),
+        );
+        let timed_out = format!("was cancelled, because it did not end within {}", seconds(step.timeout));
+        end(states, "timed out", known("Statement.TimedOut", of_statement(&timed_out)));
+        let unknown =
+            |cause, has_statement| with(outcome("unknown"), error("Statement.Unknown", cause), has_statement);
+        let not_cancelled = format!(
+            "did not end within {} and was cancelled, but has not ended since",
+            seconds(step.timeout)
+        );
+        end(states, "not cancelled", unknown(of_statement(&not_cancelled), true));
+        let caught = Expr::data("run.caught.Cause");
+        let submit_lost = text(vec![Expr::text("the submit has no known result: "), caught.clone()]);
+        end(states, "submit lost", unknown(submit_lost, false));
+        let status_lost = text(vec![
+            Expr::text("statement "),
+            id(),
+            Expr::text(" may still run; its status is not available: "),
+            caught,
+        ]);
+        end(states, "status lost", unknown(status_lost, true));
+        let status = text(vec![
+            Expr::text("statement "),
+            id(),
+            Expr::text(" has the unknown status "),
+            Expr::data("run.reply.status"),
+        ]);
+        end(states, "unknown status", unknown(status, true));
+    }
+
+    /// Reads the error of a statement that failed; the service has the member only then.
+    fn read_error(&self, step: &StepPlan, states: &mut States) {
+        let (next, kind) = match self.retried_text(step) {
+            Some(kind) => ("retried", Some(kind)),
+            None => ("failed", None),
+        };
+        let mut task = self.builder.task(&self.calls.error(), "run.failure", &step.state(next));
+        task.catch = vec![self.builder.catch(&["States.ALL"], &step.state("error lost"))];
+        states.insert(step.state("error"), State::Task(task));
+        let lost = Shape::object([("error", Shape::text("the database's message is not available"))]);
+        self.put(step, states, "error lost", "run.failure", &lost, &step.state("failed"));
+        if let Some(kind) = kind {
+            let may_retry = Condition::Below("run.attempt".to_owned(), step.attempts);
+            let rules = vec![(Condition::All(vec![may_retry, kind]), step.state("pause"))];
+            let choice = self.builder.choice(rules, &step.state("failed"));
+            states.insert(step.state("retried"), State::Choice(choice));
+        }
+    }
+
+    fn put(&self, step: &StepPlan, states: &mut States, name: &str, path: &str, shape: &Shape, next: &str) {
+        states.insert(step.state(name), State::Pass(self.builder.put(path, shape, next)));
+    }
+}
+
+/// An expression that exists in JSONata only.
+pub(super) fn raw(jsonata: String) -> Expr {
+    Expr::Raw { jsonata, json_path: String::new() }
+}
+
+/// Writes seconds as a person would.
+pub(super) fn seconds(seconds: u64) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let unit = units.into_iter().find(|(size, _)| seconds >= *size && seconds.is_multiple_of(*size));
+    let (number, unit) = unit.map_or((seconds, "second"), |(size, unit)| (seconds / size, unit));
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Creates an error's repetition.
+pub(super) fn retrier(
+    errors: &[&str],
+    interval: u64,
+    attempts: u64,
+    max_delay: u64,
+) -> crate::asl::model::Retrier {
+    crate::asl::model::Retrier {
+        error_equals: errors.iter().map(|error| (*error).to_owned()).collect(),
+        interval_seconds: Some(interval),
+        max_attempts: Some(attempts),
+        backoff_rate: json!(2).as_number().cloned(),
+        max_delay_seconds: Some(max_delay),
+        jitter_strategy: Some("FULL".to_owned()),
+        ..crate::asl::model::Retrier::default()
+    }
+}

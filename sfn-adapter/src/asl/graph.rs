@@ -1,0 +1,349 @@
+//! The order of a pipeline's steps as nested series and parallels, the only orders that a state machine has.
+//!
+//! A graph that is not series-parallel gets barriers: all steps of one part end before any step of the next
+//! part starts.
+
+use std::collections::BTreeSet;
+
+/// An order of steps, which are given by their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// One step.
+    Step(usize),
+    /// One after the other.
+    Series(Vec<Order>),
+    /// At the same time.
+    Parallel(Vec<Order>),
+}
+
+/// A point at which all steps of one part wait for all steps of the part before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Barrier {
+    /// Dependencies of the pipeline that became this barrier, as (earlier, later) steps.
+    pub(super) edges: Vec<(usize, usize)>,
+    /// Pairs of (earlier, later) steps that the barrier orders, although the pipeline does not.
+    pub(super) added: Vec<(usize, usize)>,
+}
+
+/// The order of a graph, and the barriers that it needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The order.
+    pub(super) order: Order,
+    /// The barriers in the order in which an execution reaches them.
+    pub(super) barriers: Vec<Barrier>,
+}
+
+impl Plan {
+    /// Orders `count` steps with these (earlier, later) dependencies, which have no cycle.
+    pub(super) fn new(count: usize, edges: &[(usize, usize)]) -> Self {
+        let graph = Graph::new(count, edges);
+        let mut barriers = Vec::new();
+        let order = graph.order((0..count).collect(), &mut barriers);
+        Self { order, barriers }
+    }
+
+    /// Orders the steps in levels: a step starts when every step of the level before has ended.
+    ///
+    /// A pipeline that must not start a further step after a failure needs it, because a branch of a state
+    /// machine does not see the failures of its siblings.
+    pub(super) fn in_levels(count: usize, edges: &[(usize, usize)]) -> Self {
+        let graph = Graph::new(count, edges);
+        let levels = graph.levels(&(0..count).collect::<Vec<_>>());
+        let mut barriers = Vec::new();
+        for (number, level) in levels.iter().enumerate().skip(1) {
+            let before: Vec<usize> = levels[..number].concat();
+            let barrier = graph.barrier(&before, &levels[number..].concat());
+            if !barrier.added.is_empty() {
+                barriers.push(Barrier {
+                    edges: barrier.edges.into_iter().filter(|(_, later)| level.contains(later)).collect(),
+                    added: barrier.added.into_iter().filter(|(_, later)| level.contains(later)).collect(),
+                });
+            }
+        }
+        let order = series(levels.into_iter().map(|level| parallel(level.into_iter().map(Order::Step))));
+        Self { order, barriers }
+    }
+}
+
+impl Order {
+    /// Returns the maximum number of steps that run at the same time.
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Self::Step(_) => 1,
+            Self::Series(parts) => parts.iter().map(Self::width).max().unwrap_or(0),
+            Self::Parallel(parts) => parts.iter().map(Self::width).sum(),
+        }
+    }
+
+    /// Returns the same steps with at most `width` at a time. Branches that are too many share lanes, in each
+    /// of which one branch follows the other.
+    #[must_use]
+    pub(super) fn limited(self, width: usize) -> Self {
+        let width = width.max(1);
+        if self.width() <= width {
+            return self;
+        }
+        match self {
+            Self::Step(_) => self,
+            Self::Series(parts) => series(parts.into_iter().map(|part| part.limited(width))),
+            Self::Parallel(parts) => {
+                let count = parts.len().min(width);
+                let mut lanes = vec![Vec::new(); count];
+                for (number, part) in parts.into_iter().enumerate() {
+                    let lane = number % count;
+                    let share = width / count + usize::from(lane < width % count);
+                    lanes[lane].push(part.limited(share));
+                }
+                parallel(lanes.into_iter().map(series))
+            }
+        }
+    }
+
+    /// Returns the same steps with at most `width` at a time, and no step before a group of steps has ended.
+    #[must_use]
+    pub(super) fn in_groups(self, width: usize) -> Self {
+        let width = width.max(1);
+        match self {
+            Self::Step(_) => self,
+            Self::Series(parts) => series(parts.into_iter().map(|part| part.in_groups(width))),
+            Self::Parallel(parts) => series(parts.chunks(width).map(|group| parallel(group.iter().cloned()))),
+        }
+    }
+
+    /// Returns the steps in the order in which they are written.
+    pub(super) fn steps(&self) -> Vec<usize> {
+        match self {
+            Self::Step(step) => vec![*step],
+            Self::Series(parts) | Self::Parallel(parts) => parts.iter().flat_map(Self::steps).collect(),
+        }
+    }
+}
+
+fn series(parts: impl IntoIterator<Item = Order>) -> Order {
+    let parts = parts.into_iter().flat_map(|part| match part {
+        Order::Series(parts) => parts,
+        part => vec![part],
+    });
+    single(parts.collect(), Order::Series)
+}
+
+fn parallel(parts: impl IntoIterator<Item = Order>) -> Order {
+    single(parts.into_iter().collect(), Order::Parallel)
+}
+
+fn single(mut parts: Vec<Order>, several: fn(Vec<Order>) -> Order) -> Order {
+    if parts.len() == 1 { parts.remove(0) } else { several(parts) }
+}
+
+struct Graph {
+    edges: BTreeSet<(usize, usize)>,
+    /// `before[a][b]`: step `a` ends before step `b` starts.
+    before: Vec<Vec<bool>>,
+}
+
+impl Graph {
+    fn new(count: usize, edges: &[(usize, usize)]) -> Self {
+        let mut before = vec![vec![false; count]; count];
+        for &(earlier, later) in edges {
+            before[earlier][later] = true;
+        }
+        for middle in 0..count {
+            for first in 0..count {
+                if before[first][middle] {
+                    for last in 0..count {
+                        before[first][last] |= before[middle][last];
+                    }
+                }
+            }
+        }
+        Self { edges: edges.iter().copied().collect(), before }
+    }
+
+    fn is_ordered(&self, one: usize, other: usize) -> bool {
+        self.before[one][other] || self.before[other][one]
+    }
+
+    fn order(&self, steps: Vec<usize>, barriers: &mut Vec<Barrier>) -> Order {
+        if let [step] = steps[..] {
+            return Order::Step(step);
+        }
+        let branches = components(&steps, |one, other| self.is_ordered(one, other));
+        if branches.len() > 1 {
+            return parallel(branches.into_iter().map(|branch| self.order(branch, barriers)));
+        }
+        // Steps of two parts are all ordered if no unordered pair connects the parts.
+        let mut parts = components(&steps, |one, other| !self.is_ordered(one, other));
+        if parts.len() > 1 {
+            parts.sort_by_key(|part| part.iter().map(|step| self.level(*step, &steps)).min());
+            return series(parts.into_iter().map(|part| self.order(part, barriers)));
+        }
+        let (first, rest) = self.cut(&steps);
+        let barrier = self.barrier(&first, &rest);
+        let first = self.order(first, barriers);
+        barriers.push(barrier);
+        series([first, self.order(rest, barriers)])
+    }
+
+    /// Divides the steps after the level at which the fewest pairs become ordered.
+    fn cut(&self, steps: &[usize]) -> (Vec<usize>, Vec<usize>) {
+        let levels = self.levels(steps);
+        let cuts = (1..levels.len()).map(|cut| (levels[..cut].concat(), levels[cut..].concat()));
+        cuts.min_by_key(|(first, rest)| self.barrier(first, rest).added.len())
+            .map(|(mut first, mut rest)| {
+                first.sort_unstable();
+                rest.sort_unstable();
+                (first, rest)
+            })
+            .unwrap_or_else(|| (steps.to_vec(), Vec::new()))
+    }
+
+    fn barrier(&self, first: &[usize], rest: &[usize]) -> Barrier {
+        let pairs = first.iter().flat_map(|earlier| rest.iter().map(|later| (*earlier, *later)));
+        let (edges, others): (Vec<_>, Vec<_>) = pairs.partition(|pair| self.edges.contains(pair));
+        let added = others.into_iter().filter(|(earlier, later)| !self.before[*earlier][*later]).collect();
+        Barrier { edges, added }
+    }
+
+    /// Returns the length of the longest chain of these steps before a step.
+    fn level(&self, step: usize, among: &[usize]) -> usize {
+        let earlier = among.iter().filter(|other| self.before[**other][step]);
+        earlier.map(|other| self.level(*other, among) + 1).max().unwrap_or(0)
+    }
+
+    fn levels(&self, steps: &[usize]) -> Vec<Vec<usize>> {
+        let mut levels: Vec<Vec<usize>> = Vec::new();
+        let mut rest = steps.to_vec();
+        while !rest.is_empty() {
+            let is_first = |step: &usize| rest.iter().all(|other| !self.before[*other][*step]);
+            let (level, later): (Vec<_>, Vec<_>) = rest.iter().partition(|step| is_first(step));
+            levels.push(level);
+            rest = later;
+        }
+        levels
+    }
+}
+
+/// Groups the steps that are connected directly or through others, each group sorted, in order of their
+/// first steps.
+fn components(steps: &[usize], is_connected: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
+    let mut rest: Vec<usize> = steps.to_vec();
+    rest.sort_unstable();
+    let mut groups = Vec::new();
+    while !rest.is_empty() {
+        let mut group = vec![rest.remove(0)];
+        let mut reached = 0;
+        while reached < group.len() {
+            let step = group[reached];
+            let (connected, others) = rest.iter().partition(|other| is_connected(step, **other));
+            rest = others;
+            group.extend::<Vec<usize>>(connected);
+            reached += 1;
+        }
+        group.sort_unstable();
+        groups.push(group);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use Order::{Parallel, Series, Step};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_is_a_series_and_independent_steps_are_parallel() {
+        assert_eq!(Plan::new(3, &[(0, 1), (1, 2)]).order, Series(vec![Step(0), Step(1), Step(2)]));
+        assert_eq!(Plan::new(2, &[]).order, Parallel(vec![Step(0), Step(1)]));
+        assert_eq!(Plan::new(1, &[]).order, Step(0));
+    }
+
+    #[test]
+    fn a_diamond_needs_no_barrier() {
+        let plan = Plan::new(4, &[(0, 1), (0, 2), (1, 3), (2, 3)]);
+        assert_eq!(plan.order, Series(vec![Step(0), Parallel(vec![Step(1), Step(2)]), Step(3)]));
+        assert_eq!(plan.barriers, []);
+    }
+
+    #[test]
+    fn an_n_gets_one_barrier_that_names_its_edges() {
+        // 0 → 2, 0 → 3, 1 → 3: step 2 does not depend on step 1.
+        let plan = Plan::new(4, &[(0, 2), (0, 3), (1, 3)]);
+        let halves = [Parallel(vec![Step(0), Step(1)]), Parallel(vec![Step(2), Step(3)])];
+        assert_eq!(plan.order, Series(halves.to_vec()));
+        assert_eq!(plan.barriers, [Barrier { edges: vec![(0, 2), (0, 3), (1, 3)], added: vec![(1, 2)] }]);
+    }
+
+    #[test]
+    fn too_many_branches_share_lanes() {
+        let order = Plan::new(5, &[]).order.limited(2);
+        assert_eq!(
+            order,
+            Parallel(vec![Series(vec![Step(0), Step(2), Step(4)]), Series(vec![Step(1), Step(3)])])
+        );
+        let wide = Plan::new(4, &[]).order.limited(9);
+        assert_eq!(wide.width(), 4);
+    }
+
+    #[test]
+    fn levels_and_groups_start_nothing_before_the_ones_before_have_ended() {
+        let plan = Plan::in_levels(5, &[(0, 3), (1, 4)]);
+        assert_eq!(
+            plan.order.clone().in_groups(2),
+            Series(vec![Parallel(vec![Step(0), Step(1)]), Step(2), Parallel(vec![Step(3), Step(4)]),])
+        );
+        assert_eq!(plan.barriers.len(), 1);
+    }
+
+    /// Returns the pairs of steps that an order separates.
+    fn separated(order: &Order, pairs: &mut BTreeSet<(usize, usize)>) {
+        if let Order::Series(parts) | Order::Parallel(parts) = order {
+            parts.iter().for_each(|part| separated(part, pairs));
+        }
+        if let Order::Series(parts) = order {
+            for (number, part) in parts.iter().enumerate() {
+                let later = parts[number + 1..].iter().flat_map(Order::steps).collect::<Vec<_>>();
+                pairs.extend(part.steps().into_iter().flat_map(|a| later.iter().map(move |b| (a, *b))));
+            }
+        }
+    }
+
+    fn graphs() -> impl Strategy<Value = (usize, Vec<(usize, usize)>)> {
+        (1_usize..9).prop_flat_map(|count| {
+            let edge = (0..count, 0..count).prop_filter_map("one step", |(one, other)| {
+                (one != other).then_some((one.min(other), one.max(other)))
+            });
+            (Just(count), prop::collection::vec(edge, 0..14))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_dependency_is_kept_and_every_addition_is_reported(
+            (count, edges) in graphs().prop_filter("steps", |(count, edges)| *count > 1 || edges.is_empty()),
+            width in 1_usize..5,
+        ) {
+            let plan = Plan::new(count, &edges);
+            let mut steps = plan.order.steps();
+            steps.sort_unstable();
+            prop_assert_eq!(steps, (0..count).collect::<Vec<_>>());
+            let (mut kept, graph) = (BTreeSet::new(), Graph::new(count, &edges));
+            separated(&plan.order, &mut kept);
+            let added: BTreeSet<_> = plan.barriers.iter().flat_map(|barrier| barrier.added.clone()).collect();
+            for earlier in 0..count {
+                for later in 0..count {
+                    let pair = (earlier, later);
+                    let expected = graph.before[earlier][later] || added.contains(&pair);
+                    prop_assert_eq!(kept.contains(&pair), expected, "{:?}", pair);
+                }
+            }
+            let limited = plan.order.clone().limited(width);
+            prop_assert!(limited.width() <= width);
+            let mut still = BTreeSet::new();
+            separated(&limited, &mut still);
+            prop_assert!(kept.is_subset(&still));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Requests of tasks: retries, errors, timeouts, callbacks and tokens.
+
+use serde_json::Value;
+
+use super::{Report, StateRef};
+
+/// Predefined error names.
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html>
+const ERRORS: [&str; 16] = [
+    "States.ALL",
+    "States.DataLimitExceeded",
+    "States.ExceedToleratedFailureThreshold",
+    "States.HeartbeatTimeout",
+    "States.Http.Socket",
+    "States.IntrinsicFailure",
+    "States.ItemReaderFailed",
+    "States.NoChoiceMatched",
+    "States.ParameterPathFailure",
+    "States.BranchFailed",
+    "States.Permissions",
+    "States.QueryEvaluationError",
+    "States.ResultPathMatchFailure",
+    "States.ResultWriterFailed",
+    "States.Runtime",
+    "States.TaskFailed",
+];
+
+pub(super) fn check(state: &StateRef<'_>, report: &mut Report<'_>) {
+    errors(state, report);
+    for (number, retrier) in state.list("Retry").iter().enumerate() {
+        retry(state, number, retrier, report);
+    }
+    if state.is("Task") {
+        task(state, report);
+    }
+}
+
+fn errors(state: &StateRef<'_>, report: &mut Report<'_>) {
+    for field in ["Retry", "Catch"] {
+        let all = state.list(field);
+        for (number, item) in all.iter().enumerate() {
+            let path = format!("{field}/{number}/ErrorEquals");
+            let names = item.get("ErrorEquals").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            if names.is_empty() {
+                report.at(
+                    "required-field",
+                    state,
+                    &format!("{field}/{number}"),
+                    "ErrorEquals is missing or empty",
+                    "list the names of the errors",
+                );
+            }
+            let is_all = names.iter().any(|name| name == "States.ALL");
+            if is_all && (names.len() > 1 || number + 1 < all.len()) {
+                report.at(
+                    "error-order",
+                    state,
+                    &path,
+                    "States.ALL is alone in its list, and the list is the last one",
+                    "move it to an entry of its own at the end",
+                );
+            }
+            for name in names.iter().filter_map(Value::as_str) {
+                let known = ERRORS.contains(&name) || name == "States.Timeout";
+                if name.starts_with("States.") && !known {
+                    report.at(
+                        "unknown-error",
+                        state,
+                        &path,
+                        format!("there is no predefined error {name}, so the entry never applies"),
+                        "correct the name; names are case-sensitive",
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn retry(state: &StateRef<'_>, number: usize, retrier: &Value, report: &mut Report<'_>) {
+    let path = |field: &str| format!("Retry/{number}/{field}");
+    if let Some(strategy) = retrier.get("JitterStrategy")
+        && strategy != "FULL"
+        && strategy != "NONE"
+    {
+        report.at(
+            "jitter",
+            state,
+            &path("JitterStrategy"),
+            format!("there is no jitter {strategy}"),
+            "write FULL or NONE",
+        );
+    }
+    let numbers = [
+        ("IntervalSeconds", 1.0, 99_999_999.0),
+        ("MaxAttempts", 0.0, 99_999_999.0),
+        ("BackoffRate", 1.0, f64::MAX),
+        ("MaxDelaySeconds", 1.0, 31_622_400.0),
+    ];
+    for (field, least, most) in numbers {
+        let Some(value) = retrier.get(field) else { continue };
+        if !value.as_f64().is_some_and(|value| (least..=most).contains(&value)) {
+            report.at(
+                "retry-numbers",
+                state,
+                &path(field),
+                format!("{field} is {value}"),
+                format!("write a number of at least {least}"),
+            );
+        }
+    }
+    let number_of = |field: &str| retrier.get(field).and_then(Value::as_f64);
+    if let Some(most) = number_of("MaxDelaySeconds")
+        && most <= number_of("IntervalSeconds").unwrap_or(1.0)
+    {
+        report.at(
+            "retry-numbers",
+            state,
+            &path("MaxDelaySeconds"),
+            "MaxDelaySeconds is not greater than IntervalSeconds",
+            "raise MaxDelaySeconds",
+        );
+    }
+}
+
+fn task(state: &StateRef<'_>, report: &mut Report<'_>) {
+    let resource = state.text("Resource").unwrap_or_default();
+    let seconds = |field: &str| state.object.get(field).and_then(Value::as_f64);
+    if let (Some(heartbeat), Some(timeout)) = (seconds("HeartbeatSeconds"), seconds("TimeoutSeconds"))
+        && heartbeat >= timeout
+    {
+        report.at(
+            "heartbeat",
+            state,
+            "HeartbeatSeconds",
+            "HeartbeatSeconds is not shorter than TimeoutSeconds",
+            "shorten HeartbeatSeconds",
+        );
+    }
+    if resource.ends_with(".waitForTaskToken") {
+        if !state.contains("$$.Task.Token")
+            && !state.contains("$states.context.Task.Token")
+            && !state.contains("\"$$\"")
+        {
+            report.at(
+                "callback-token",
+                state,
+                "Resource",
+                "the request does not carry the task token, so nothing can answer it",
+                "pass $$.Task.Token, or $states.context.Task.Token in JSONata",
+            );
+        }
+        let limits = ["TimeoutSeconds", "TimeoutSecondsPath", "HeartbeatSeconds", "HeartbeatSecondsPath"];
+        if !limits.iter().any(|field| state.object.contains_key(*field)) {
+            report.at(
+                "callback-timeout",
+                state,
+                "Resource",
+                "if the answer is lost, the task waits for a year",
+                "add TimeoutSeconds, and a Catch of States.Timeout that looks at the real state",
+            );
+        }
+    }
+    let is_redshift = resource.contains(":redshiftdata:") || resource.contains(":redshift-data:");
+    if resource.contains(".sync") && resource.contains(":aws-sdk:")
+        || is_redshift && !resource.contains(":aws-sdk:redshiftdata:")
+    {
+        report.at(
+            "unsupported-sync",
+            state,
+            "Resource",
+            format!("there is no integration {resource}"),
+            "use arn:aws:states:::aws-sdk:redshiftdata:executeStatement and a loop on describeStatement",
+        );
+    }
+    if resource.ends_with(":executeStatement") || resource.ends_with(":batchExecuteStatement") {
+        submit(state, report);
+    }
+    for source in ["$$.State.RetryCount", "$states.context.State.RetryCount"] {
+        if state.contains(source) && (state.contains("ClientToken") || state.contains("token")) {
+            report.at(
+                "unstable-token",
+                state,
+                "",
+                format!(
+                    "a token with {source} changes when a lost reply is retried, and the statement runs twice"
+                ),
+                "derive the token from $$.Execution.Id, $$.Execution.RedriveCount and the step",
+            );
+        }
+    }
+}
+
+/// Checks a submit through the integration of the Data API.
+fn submit(state: &StateRef<'_>, report: &mut Report<'_>) {
+    if !state.text("Resource").unwrap_or_default().contains(":aws-sdk:redshiftdata:") {
+        return;
+    }
+    if state.contains("States.UUID()") || state.contains("$uuid()") {
+        report.at(
+            "unstable-token",
+            state,
+            "",
+            "a random token changes when a lost reply is retried, and the statement runs twice",
+            "derive the token from $$.Execution.Id, $$.Execution.RedriveCount and the step",
+        );
+    }
+    if !state.list("Retry").is_empty() && !state.contains("\"ClientToken") {
+        report.at("retry-without-token", state, "Retry", "a retry after a lost reply runs the statement a second time, because each request gets a token of its own", "pass a ClientToken derived from $$.Execution.Id, $$.Execution.RedriveCount and the step");
+    }
+}

@@ -1,0 +1,16 @@
+//! Amazon States Language: state machines that run pipelines, and checks of any state machine.
+//!
+//! [`generate`] turns a [`Pipeline`](redshift_orchestrator::Pipeline) into a state machine in one of three
+//! [`Form`]s and two [`QueryLanguage`]s. [`model`] has the language as types.
+
+mod budget;
+mod expr;
+mod form;
+mod graph;
+mod lint;
+pub mod model;
+
+pub use budget::{Budget, HISTORY};
+pub use expr::QueryLanguage;
+pub use form::{Form, Generated, Options, generate};
+pub use lint::{Finding, RULES, Rule, Severity, lint};

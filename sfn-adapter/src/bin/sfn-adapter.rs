@@ -1,0 +1,191 @@
+//! `sfn-adapter`: state machines that run pipelines of Redshift statements.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use redshift_orchestrator::{Error, ErrorKind, Pipeline};
+use serde_json::json;
+use sfn_adapter::asl::{self, Form, Options, QueryLanguage, Severity};
+
+/// Generates state machines of AWS Step Functions from pipelines.
+#[derive(Parser)]
+#[command(version, max_term_width = 110, after_help = HELP)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const HELP: &str = "Exit codes:
+  0  done; `lint` found no errors
+  1  `lint` found errors
+  2  invalid usage or file";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the state machine that runs a pipeline
+    Asl(AslOptions),
+    /// Find mistakes in a state machine: lost outcomes, endless loops, statements that run twice
+    Lint(LintOptions),
+}
+
+#[derive(Args)]
+struct AslOptions {
+    /// The pipeline file: TOML, or JSON if its name ends in `.json`
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+
+    #[command(flatten)]
+    machine: MachineOptions,
+
+    /// Print an object with the definition, the notes and the budget, in place of the definition
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct LintOptions {
+    /// The state machine: a definition in JSON
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Print a list of objects
+    #[arg(long)]
+    json: bool,
+}
+
+/// The settings of a generated state machine.
+#[derive(Args)]
+struct MachineOptions {
+    /// The way in which the state machine runs statements
+    #[arg(long, value_enum, default_value = "lambda")]
+    form: FormName,
+
+    /// ARN of the function, or a substitution that the deployment replaces
+    #[arg(long, value_name = "ARN", default_value = "${LoaderArn}")]
+    lambda_arn: String,
+
+    /// Language of the expressions
+    #[arg(long, value_enum, default_value = "jsonata")]
+    query_language: LanguageName,
+
+    /// First pause between two polls, which doubles up to a minute, such as 5s. Default: 5s; none with `--form sdk`
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    poll_interval: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormName {
+    /// Through the function: submit, wait with growing pauses, status
+    Lambda,
+    /// Through Step Functions' own integration of the Data API, with long polls
+    Sdk,
+    /// Through the function, and the event of the statement's end
+    Callback,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LanguageName {
+    /// JSONata
+    Jsonata,
+    /// JSONPath and intrinsic functions
+    Jsonpath,
+}
+
+impl MachineOptions {
+    fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.form = match self.form {
+            FormName::Lambda => Form::Lambda,
+            FormName::Sdk => Form::Sdk,
+            FormName::Callback => Form::Callback,
+        };
+        options.query_language = match self.query_language {
+            LanguageName::Jsonata => QueryLanguage::Jsonata,
+            LanguageName::Jsonpath => QueryLanguage::JsonPath,
+        };
+        options.lambda_arn.clone_from(&self.lambda_arn);
+        options.poll_interval = self.poll_interval;
+        options
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Program::parse().command {
+        Command::Asl(options) => asl(&options),
+        Command::Lint(options) => lint(&options),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("error: {error:?}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn asl(options: &AslOptions) -> Result<ExitCode, Error> {
+    let generated = asl::generate(&read(&options.pipeline)?, &options.machine.options())?;
+    if options.json {
+        let report = json!({
+            "definition": generated.machine,
+            "notes": generated.notes,
+            "budget": { "events": generated.budget.events, "limit": asl::HISTORY },
+        });
+        out(&format!("{report:#}\n"));
+    } else {
+        out(&generated.machine.to_json());
+        generated.notes.iter().for_each(|note| say(note));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lint(options: &LintOptions) -> Result<ExitCode, Error> {
+    let problem = |message: &str| {
+        Error::new(ErrorKind::Definition, message).with_context("file", options.file.display())
+    };
+    let text = std::fs::read_to_string(&options.file)
+        .map_err(|error| problem("the file cannot be read").with_source(error))?;
+    let findings = asl::lint(&text).map_err(|error| problem("the file is not JSON").with_source(error))?;
+    if options.json {
+        out(&format!("{:#}\n", json!(findings)));
+    } else {
+        for finding in &findings {
+            let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
+            let state = finding.state.as_ref().map_or(String::new(), |state| format!(" state {state}:"));
+            let place = format!("{}:{}", options.file.display(), finding.line);
+            out(&format!(
+                "{place}: {severity}[{}]{state} {}\n    at {}\n    fix: {}\n",
+                finding.rule, finding.reason, finding.pointer, finding.fix
+            ));
+        }
+    }
+    let has_errors = findings.iter().any(|finding| finding.severity == Severity::Error);
+    Ok(ExitCode::from(u8::from(has_errors)))
+}
+
+fn read(file: &Path) -> Result<Pipeline, Error> {
+    match file.extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("json") => Pipeline::from_json_file(file),
+        _ => Pipeline::from_toml_file(file),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
+    duration.ok_or_else(|| "expected a duration such as 5s, 10m or 2h".to_owned())
+}
+
+/// Prints the result. A reader that has closed the pipe has seen enough.
+fn out(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Prints a message for people.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
