@@ -4,6 +4,7 @@
 //! [`Form`]s and two [`QueryLanguage`]s. [`model`] has the language as types.
 
 mod budget;
+mod cost;
 mod expr;
 mod form;
 mod graph;
@@ -11,6 +12,7 @@ mod lint;
 pub mod model;
 
 pub use budget::{Budget, HISTORY};
+pub use cost::{Cost, PRICES, Prices, cost};
 pub use expr::QueryLanguage;
 pub use form::{Form, Generated, Options, generate};
 pub use lint::{Finding, RULES, Rule, Severity, lint};

@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use redshift_orchestrator::{Error, ErrorKind, Pipeline};
 use serde_json::json;
-use sfn_adapter::asl::{self, Form, Options, QueryLanguage, Severity};
+use sfn_adapter::asl::{self, Form, Options, QueryLanguage, Severity, model::StateMachine};
 
 /// Generates state machines of AWS Step Functions from pipelines.
 #[derive(Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Asl(AslOptions),
     /// Find mistakes in a state machine: lost outcomes, endless loops, statements that run twice
     Lint(LintOptions),
+    /// Print transitions, requests, delay and dollars of runs whose statements take these times
+    Cost(CostOptions),
 }
 
 #[derive(Args)]
@@ -54,6 +56,29 @@ struct LintOptions {
     file: PathBuf,
 
     /// Print a list of objects
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct CostOptions {
+    /// A state machine in JSON, or a pipeline file, which is computed in all three forms
+    #[arg(value_name = "FILE|PIPELINE")]
+    file: PathBuf,
+
+    /// Duration of every statement, such as 1s, 10m or 24h; may be repeated
+    #[arg(long = "duration", value_name = "DURATION", value_parser = duration, num_args = 1.., required = true)]
+    durations: Vec<Duration>,
+
+    /// Language of the expressions, for a pipeline
+    #[arg(long, value_enum, default_value = "jsonata")]
+    query_language: LanguageName,
+
+    /// First pause between two polls, for a pipeline
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    poll_interval: Option<Duration>,
+
+    /// Print an object with the prices and the rows
     #[arg(long)]
     json: bool,
 }
@@ -96,6 +121,15 @@ enum LanguageName {
     Jsonpath,
 }
 
+impl From<LanguageName> for QueryLanguage {
+    fn from(name: LanguageName) -> Self {
+        match name {
+            LanguageName::Jsonata => Self::Jsonata,
+            LanguageName::Jsonpath => Self::JsonPath,
+        }
+    }
+}
+
 impl MachineOptions {
     fn options(&self) -> Options {
         let mut options = Options::default();
@@ -104,10 +138,7 @@ impl MachineOptions {
             FormName::Sdk => Form::Sdk,
             FormName::Callback => Form::Callback,
         };
-        options.query_language = match self.query_language {
-            LanguageName::Jsonata => QueryLanguage::Jsonata,
-            LanguageName::Jsonpath => QueryLanguage::JsonPath,
-        };
+        options.query_language = self.query_language.into();
         options.lambda_arn.clone_from(&self.lambda_arn);
         options.poll_interval = self.poll_interval;
         options
@@ -118,6 +149,7 @@ fn main() -> ExitCode {
     let done = match Program::parse().command {
         Command::Asl(options) => asl(&options),
         Command::Lint(options) => lint(&options),
+        Command::Cost(options) => cost(&options),
     };
     match done {
         Ok(code) => code,
@@ -166,6 +198,72 @@ fn lint(options: &LintOptions) -> Result<ExitCode, Error> {
     }
     let has_errors = findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(ExitCode::from(u8::from(has_errors)))
+}
+
+fn cost(options: &CostOptions) -> Result<ExitCode, Error> {
+    let problem = |message: String| {
+        Error::new(ErrorKind::Definition, message).with_context("file", options.file.display())
+    };
+    let mut rows = Vec::new();
+    for (form, machine) in machines(options)? {
+        for duration in &options.durations {
+            match asl::cost(&machine, duration.as_secs().max(1)) {
+                Ok(cost) => rows.push((form, cost)),
+                Err(message) => return Err(problem(format!("{form}, {} s: {message}", duration.as_secs()))),
+            }
+        }
+    }
+    if options.json {
+        let rows: Vec<_> = rows.iter().map(|(form, cost)| json!({ "form": form, "cost": cost })).collect();
+        out(&format!("{:#}\n", json!({ "prices": asl::PRICES, "rows": rows })));
+    } else {
+        out(
+            "form      duration_s  transitions  invocations  lambda_ms  requests  delay_s  dollars_per_1000_runs\n",
+        );
+        for (form, cost) in rows {
+            out(&format!(
+                "{form:<8}  {:>10}  {:>11}  {:>11}  {:>9}  {:>8}  {:>7.1}  {:>21.3}\n",
+                cost.duration,
+                cost.transitions,
+                cost.invocations,
+                cost.lambda_ms,
+                cost.requests,
+                cost.delay,
+                cost.dollars
+            ));
+        }
+        let prices = asl::PRICES;
+        say(&format!(
+            "prices of {} on {}, without free tiers; 30 ms for each invocation",
+            prices.region, prices.date
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the machine of the file, or those of the pipeline in each form.
+fn machines(options: &CostOptions) -> Result<Vec<(&'static str, StateMachine)>, Error> {
+    let text = std::fs::read_to_string(&options.file).unwrap_or_default();
+    let is_machine =
+        serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| value.get("States").is_some());
+    if is_machine {
+        let machine = StateMachine::from_json(&text).map_err(|error| {
+            Error::new(ErrorKind::Definition, "the state machine cannot be read; `lint` names its mistakes")
+                .with_context("file", options.file.display())
+                .with_source(error)
+        })?;
+        return Ok(vec![("machine", machine)]);
+    }
+    let pipeline = read(&options.file)?;
+    let forms = [(Form::Lambda, "lambda"), (Form::Sdk, "sdk"), (Form::Callback, "callback")];
+    let machine = |(form, name)| {
+        let mut settings = Options::default();
+        settings.form = form;
+        settings.query_language = options.query_language.into();
+        settings.poll_interval = options.poll_interval;
+        Ok((name, asl::generate(&pipeline, &settings)?.machine))
+    };
+    forms.into_iter().map(machine).collect()
 }
 
 fn read(file: &Path) -> Result<Pipeline, Error> {

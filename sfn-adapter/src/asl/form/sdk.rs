@@ -264,6 +264,7 @@ mod tests {
                     }
                     text if text.ends_with("concurrently ") => format!("{text}updated"),
                     text if text.ends_with("system is ") => format!("{text}shutting down"),
+                    text if text.ends_with(' ') => format!("{text}1"),
                     text => text.to_owned(),
                 };
                 assert_eq!(FailureKind::of_text(&text), kind, "{text}");
