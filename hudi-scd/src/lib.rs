@@ -65,6 +65,7 @@
 //! | undo a commit | [`Table::rollback`] |
 //! | inspect and check a table | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
+//! | register it in the AWS Glue catalog (feature `glue`) | [`glue`](glue/index.html) |
 //! | keep history as rows (SCD type 2), look up facts | [`scd`] |
 //! | do all this from a shell | the program `hudi-scd` of package `hudi-scd-cli`: `docs/hudi-scd.md` |
 //!
@@ -94,6 +95,8 @@ mod concurrent;
 #[cfg(feature = "datafusion")]
 pub mod datafusion;
 mod fence;
+#[cfg(feature = "glue")]
+pub mod glue;
 mod index;
 mod layout;
 pub mod lock;

@@ -428,7 +428,7 @@ pub(crate) async fn read_commit(
 
 /// Reads the metadata of a completed clean: `None` if the file is empty, as a dead writer or an old Hudi
 /// leaves it. Such a clean deleted nothing, as in Hudi.
-async fn read_clean(
+pub(crate) async fn read_clean(
     store: &dyn ObjectStore,
     table: &Layout,
     clean: &TimelineEntry,

@@ -274,16 +274,10 @@ impl Golden {
         let data = package.ancestors().find(|folder| folder.join("tests/data/tables").exists()).unwrap();
         let archive = data.join(below);
         let folder = tempfile::tempdir().unwrap();
-        let archive = match std::fs::read(&archive) {
-            Ok(archive) => archive,
-            Err(_) => {
-                let packed = std::fs::File::open(archive.with_extension("tar.gz")).unwrap();
-                let mut archive = Vec::new();
-                std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut archive).unwrap();
-                archive
-            }
-        };
-        untar(&archive, folder.path());
+        match std::fs::read(&archive) {
+            Ok(archive) => untar(&archive, folder.path()),
+            Err(_) => unpack(&archive.with_extension("tar.gz"), folder.path()),
+        }
         let about = std::fs::read(folder.path().join(name).join("about.json")).unwrap();
         Self { about: serde_json::from_slice(&about).unwrap(), folder, name: name.to_owned() }
     }
@@ -313,6 +307,14 @@ impl Golden {
     pub fn batch(&self, input: &str) -> RecordBatch {
         batch(&self.schema(), &std::fs::read_to_string(self.path(input)).unwrap())
     }
+}
+
+/// Unpacks a gzipped archive into a folder.
+pub fn unpack(archive: &FilePath, into: &FilePath) {
+    let packed = std::fs::File::open(archive).unwrap();
+    let mut archive = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut archive).unwrap();
+    untar(&archive, into);
 }
 
 /// Unpacks plain files of a ustar archive: blocks of 512 bytes, a header before each file.

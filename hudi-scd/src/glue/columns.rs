@@ -1,0 +1,194 @@
+//! Columns in the words of the catalog, and the changes of a type that readers survive.
+
+use arrow::datatypes::{DataType, Field};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Returns the catalog's type of a column. A timestamp is `bigint`, microseconds since the epoch, unless
+/// `timestamps` is set.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`], naming the column, if the catalog has no such type.
+pub(super) fn hive_type(field: &Field, timestamps: bool) -> Result<String> {
+    let mut text = String::new();
+    write_type(&mut text, field.data_type(), timestamps).map_err(|unknown| {
+        Error::new(ErrorKind::Unsupported, "the Glue catalog has no type for the column")
+            .with_context("column", field.name())
+            .with_context("type", unknown)
+    })?;
+    Ok(text)
+}
+
+fn write_type(text: &mut String, data_type: &DataType, timestamps: bool) -> Result<(), DataType> {
+    match data_type {
+        DataType::Boolean => text.push_str("boolean"),
+        DataType::Int8 | DataType::Int16 | DataType::Int32 => text.push_str("int"),
+        DataType::Int64 => text.push_str("bigint"),
+        DataType::Float32 => text.push_str("float"),
+        DataType::Float64 => text.push_str("double"),
+        DataType::Decimal128(precision, scale) => text.push_str(&format!("decimal({precision},{scale})")),
+        DataType::Utf8 | DataType::LargeUtf8 => text.push_str("string"),
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => text.push_str("binary"),
+        DataType::Date32 => text.push_str("date"),
+        DataType::Timestamp(..) => text.push_str(if timestamps { "timestamp" } else { "bigint" }),
+        DataType::List(item) => {
+            text.push_str("array<");
+            write_type(text, item.data_type(), timestamps)?;
+            text.push('>');
+        }
+        DataType::Map(entries, _) => {
+            let DataType::Struct(pair) = entries.data_type() else { return Err(data_type.clone()) };
+            let [_, value] = pair.as_ref() else { return Err(data_type.clone()) };
+            text.push_str("map<string,");
+            write_type(text, value.data_type(), timestamps)?;
+            text.push('>');
+        }
+        DataType::Struct(fields) => {
+            text.push_str("struct<");
+            for (index, field) in fields.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                text.push_str(&field.name().to_lowercase().replace('-', "_"));
+                text.push(':');
+                write_type(text, field.data_type(), timestamps)?;
+            }
+            text.push('>');
+        }
+        other => return Err(other.clone()),
+    }
+    Ok(())
+}
+
+/// Returns a type without blanks, backticks and capitals, as two types are compared.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace() && *c != '`').flat_map(char::to_lowercase).collect()
+}
+
+/// Returns `true` if files with a column of type `old` stay readable when the catalog says `new`.
+pub(super) fn widens(old: &str, new: &str) -> bool {
+    match (Hive::parse(&plain(old)), Hive::parse(&plain(new))) {
+        (Some(old), Some(new)) => old.widens_to(&new),
+        _ => false,
+    }
+}
+
+/// A type of the catalog, parsed.
+#[derive(Debug, PartialEq, Eq)]
+enum Hive<'a> {
+    Scalar(&'a str),
+    Decimal { precision: u8, scale: u8 },
+    Array(Box<Self>),
+    Map(Box<Self>, Box<Self>),
+    Struct(Vec<(&'a str, Self)>),
+}
+
+impl<'a> Hive<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (parsed, rest) = Self::prefix(text, 0)?;
+        rest.is_empty().then_some(parsed)
+    }
+
+    /// Parses the type at the front; `depth` bounds the recursion on foreign text.
+    fn prefix(text: &'a str, depth: usize) -> Option<(Self, &'a str)> {
+        if depth > 64 {
+            return None;
+        }
+        let end = text.find(['<', '>', ',', '(', ':']).unwrap_or(text.len());
+        let (name, rest) = text.split_at(end);
+        match (name, rest.chars().next()) {
+            ("", _) => None,
+            ("array", Some('<')) => {
+                let (item, rest) = Self::prefix(&rest[1..], depth + 1)?;
+                Some((Self::Array(Box::new(item)), rest.strip_prefix('>')?))
+            }
+            ("map", Some('<')) => {
+                let (key, rest) = Self::prefix(&rest[1..], depth + 1)?;
+                let (value, rest) = Self::prefix(rest.strip_prefix(',')?, depth + 1)?;
+                Some((Self::Map(Box::new(key), Box::new(value)), rest.strip_prefix('>')?))
+            }
+            ("struct", Some('<')) => {
+                let mut fields = Vec::new();
+                let mut rest = &rest[1..];
+                loop {
+                    let (name, after) = rest.split_once(':')?;
+                    let (kind, after) = Self::prefix(after, depth + 1)?;
+                    fields.push((name, kind));
+                    match after.strip_prefix(',') {
+                        Some(next) => rest = next,
+                        None => return Some((Self::Struct(fields), after.strip_prefix('>')?)),
+                    }
+                }
+            }
+            ("decimal", Some('(')) => {
+                let (digits, rest) = rest[1..].split_once(')')?;
+                let (precision, scale) = digits.split_once(',').unwrap_or((digits, "0"));
+                Some((Self::Decimal { precision: precision.parse().ok()?, scale: scale.parse().ok()? }, rest))
+            }
+            // `char(10)` and `varchar(10)` of other tools.
+            (_, Some('(')) => {
+                let close = rest.find(')')?;
+                Some((Self::Scalar(&text[..end + close + 1]), &rest[close + 1..]))
+            }
+            _ => Some((Self::Scalar(name), rest)),
+        }
+    }
+
+    fn widens_to(&self, new: &Self) -> bool {
+        match (self, new) {
+            (Self::Scalar(old), Self::Scalar(new)) => {
+                old == new || matches!((*old, *new), ("int", "bigint") | ("float", "double"))
+            }
+            (
+                Self::Decimal { precision, scale },
+                Self::Decimal { precision: new_precision, scale: new_scale },
+            ) => {
+                let (whole, new_whole) =
+                    (precision.checked_sub(*scale), new_precision.checked_sub(*new_scale));
+                scale <= new_scale && matches!((whole, new_whole), (Some(old), Some(new)) if old <= new)
+            }
+            (Self::Array(old), Self::Array(new)) => old.widens_to(new),
+            (Self::Map(key, value), Self::Map(new_key, new_value)) => {
+                key == new_key && value.widens_to(new_value)
+            }
+            // Readers match fields by name, and a field that a file lacks reads as null.
+            (Self::Struct(old), Self::Struct(new)) => old.iter().all(|(name, kind)| {
+                new.iter().any(|(new_name, new_kind)| new_name == name && kind.widens_to(new_kind))
+            }),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("int", "bigint", true)]
+    #[case("bigint", "int", false)]
+    #[case("float", "double", true)]
+    #[case("string", "int", false)]
+    #[case("bigint", "timestamp", false)]
+    #[case("decimal(15,2)", "decimal(20,4)", true)]
+    #[case("decimal(15,2)", "decimal(15,4)", false)]
+    #[case("decimal(10,2)", "double", false)]
+    #[case("struct<a:int>", "STRUCT<a: bigint, b:string>", true)]
+    #[case("struct<a:int,b:string>", "struct<a:int>", false)]
+    #[case("array<struct<x:int>>", "array<struct<x:bigint,y:date>>", true)]
+    #[case("map<string,float>", "map<string,double>", true)]
+    #[case("map<string,int>", "map<int,int>", false)]
+    #[case("varchar(10)", "varchar(20)", false)]
+    #[case("array<int", "array<int", false)]
+    #[case("decimal(2,5)", "decimal(3,6)", false)]
+    fn a_type_may_only_become_wider(#[case] old: &str, #[case] new: &str, #[case] safe: bool) {
+        assert_eq!(widens(old, new), safe);
+    }
+
+    #[test]
+    fn text_of_any_depth_is_parsed_without_overflow() {
+        assert!(!widens(&"array<".repeat(100_000), "int"));
+    }
+}

@@ -1,0 +1,184 @@
+//! [`Definition`]: the table as the catalog should describe it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::datatypes::Field;
+use aws_sdk_glue::types::{Column, SerDeInfo, StorageDescriptor, Table as CatalogTable, TableInput};
+
+use super::{
+    columns::{hive_type, plain},
+    options::SyncOptions,
+    spark,
+};
+use crate::{Error, ErrorKind, Instant, Result, Table, schema, view::View};
+
+pub(super) const INPUT_FORMAT: &str = "org.apache.hudi.hadoop.HoodieParquetInputFormat";
+const OUTPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
+const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
+/// The parameter with the instant of the last commit that the catalog knows.
+pub(super) const LAST_COMMIT: &str = "last_commit_time_sync";
+
+/// The table as the catalog should describe it.
+#[derive(Clone, Debug)]
+pub(super) struct Definition {
+    pub(super) database: String,
+    pub(super) table: String,
+    pub(super) location: String,
+    pub(super) columns: Vec<Column>,
+    pub(super) keys: Vec<Column>,
+    pub(super) parameters: BTreeMap<String, String>,
+    serde: BTreeMap<String, String>,
+    pub(super) last_commit: Option<Instant>,
+}
+
+impl Definition {
+    /// Describes a table as of a view.
+    pub(super) fn new(table: &Table, view: &View, options: &SyncOptions) -> Result<Self> {
+        let declared = table.schema_of(view)?;
+        // The text of the last commit says which columns may be null; rows are read as if all of them might.
+        let written = view.avro.as_deref().map(schema::from_avro).transpose()?.unwrap_or(declared);
+        let whole = schema::with_meta_columns(&schema::without_meta_columns(&written));
+        let partition_fields = table.partition_fields();
+        let is_key = |field: &Field| partition_fields.contains(field.name());
+        let kept = |field: &&Field| options.meta_columns || !schema::is_meta_column(field.name());
+        let fields: Vec<&Field> = whole.fields().iter().map(AsRef::as_ref).filter(kept).collect();
+        let columns: Vec<&Field> = fields.iter().copied().filter(|field| !is_key(field)).collect();
+
+        // A path made from a timestamp holds formatted text, whatever the type of the column.
+        let formatted = table.inner.properties.timestamp_key.is_some();
+        let named = |name: &String| fields.iter().copied().find(|field| field.name() == name);
+        let key = |name: &String| match named(name) {
+            Some(field) if !formatted => column(name, hive_type(field, options.timestamps)?),
+            _ => column(name, "string".to_owned()),
+        };
+        let keys = partition_fields.iter().map(key).collect::<Result<_>>()?;
+        let key_fields: Vec<&Field> = partition_fields.iter().filter_map(named).collect();
+        let declared = |field: &&Field| column(field.name(), hive_type(field, options.timestamps)?);
+
+        let location = options.location.replacen("s3a://", "s3://", 1);
+        let mut parameters = BTreeMap::from([
+            ("EXTERNAL".to_owned(), "TRUE".to_owned()),
+            // The table has no metadata table from which readers could list files.
+            ("hudi.metadata-listing-enabled".to_owned(), "FALSE".to_owned()),
+        ]);
+        let mut serde = BTreeMap::from([("serialization.format".to_owned(), "1".to_owned())]);
+        if options.spark_parameters {
+            parameters.extend(spark::parameters(&columns, &key_fields, options.schema_part)?);
+            serde.insert("hoodie.query.as.ro.table".into(), "false".into());
+            serde.insert("path".into(), options.location.clone());
+        }
+        parameters.extend(options.table_parameters.clone());
+        serde.extend(options.serde_parameters.clone());
+        Ok(Self {
+            // The catalog folds names to lower case, and a later read compares them.
+            database: options.database.to_lowercase(),
+            table: options.table.as_deref().unwrap_or(table.name()).to_lowercase(),
+            location,
+            columns: columns.iter().map(declared).collect::<Result<_>>()?,
+            keys,
+            parameters,
+            serde,
+            last_commit: view.timeline.latest_commit(),
+        })
+    }
+
+    /// Returns the storage of the table, or of the partition at `location`.
+    pub(super) fn storage(&self, location: &str) -> StorageDescriptor {
+        let serde = SerDeInfo::builder().serialization_library(SERDE);
+        let serde = serde.set_parameters(Some(self.serde.clone().into_iter().collect()));
+        StorageDescriptor::builder()
+            .set_columns(Some(self.columns.clone()))
+            .location(location)
+            .input_format(INPUT_FORMAT)
+            .output_format(OUTPUT_FORMAT)
+            .serde_info(serde.build())
+            .build()
+    }
+
+    /// Returns the input that creates the table. The last commit is recorded by the update that follows
+    /// the partitions, or here if there are none.
+    pub(super) fn creation(&self) -> Result<TableInput> {
+        let mut parameters: HashMap<_, _> = self.parameters.clone().into_iter().collect();
+        if self.keys.is_empty() {
+            parameters.extend(self.last_commit_parameter());
+        }
+        let input = TableInput::builder()
+            .name(&self.table)
+            .table_type("EXTERNAL_TABLE")
+            .storage_descriptor(self.storage(&self.location))
+            .set_partition_keys(Some(self.keys.clone()))
+            .set_parameters(Some(parameters));
+        input.build().map_err(unbuilt)
+    }
+
+    pub(super) fn last_commit_parameter(&self) -> Option<(String, String)> {
+        self.last_commit.map(|instant| (LAST_COMMIT.to_owned(), instant.to_string()))
+    }
+
+    /// Lists the differences that show a table of another tool.
+    pub(super) fn foreign(&self, found: &CatalogTable) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut differ = |what: &str, found: &str, wanted: &str| {
+            differences.push(format!("the {what} is {} instead of {wanted}", or_nothing(found)));
+        };
+        let none = StorageDescriptor::builder().build();
+        let storage = found.storage_descriptor.as_ref().unwrap_or(&none);
+        let input = storage.input_format.as_deref().unwrap_or_default();
+        if input != INPUT_FORMAT {
+            differ("input format", input, INPUT_FORMAT);
+        }
+        let serde = storage.serde_info.as_ref().and_then(|serde| serde.serialization_library.as_deref());
+        if serde != Some(SERDE) {
+            differ("SerDe", serde.unwrap_or_default(), SERDE);
+        }
+        let location = storage.location.as_deref().unwrap_or_default();
+        if !same_place(location, &self.location) {
+            differ("location", location, &self.location);
+        }
+        let keys = names_and_types(found.partition_keys());
+        if keys != names_and_types(&self.keys) {
+            let text = |keys: &[(String, String)]| {
+                let keys: Vec<_> = keys.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+                if keys.is_empty() { "no column".to_owned() } else { keys.join(", ") }
+            };
+            differ("partition key", &text(&keys), &text(&names_and_types(&self.keys)));
+        }
+        differences
+    }
+
+    /// Returns `true` if the partition keys differ, which no update can change.
+    pub(super) fn needs_recreation(&self, found: &CatalogTable) -> bool {
+        names_and_types(found.partition_keys()) != names_and_types(&self.keys)
+    }
+}
+
+fn or_nothing(text: &str) -> &str {
+    if text.is_empty() { "missing" } else { text }
+}
+
+/// Returns names and types as they are compared.
+pub(super) fn names_and_types(columns: &[Column]) -> Vec<(String, String)> {
+    let plain_type = |column: &Column| plain(column.r#type.as_deref().unwrap_or_default());
+    columns.iter().map(|column| (column.name.to_lowercase(), plain_type(column))).collect()
+}
+
+/// Returns `true` if two locations are one folder; `s3a`, `s3n` and `s3` name the same store.
+pub(super) fn same_place(one: &str, other: &str) -> bool {
+    let plain = |location: &str| {
+        let location = location.trim_end_matches('/');
+        match location.split_once("://") {
+            Some(("s3a" | "s3n", rest)) => format!("s3://{rest}"),
+            _ => location.to_owned(),
+        }
+    };
+    plain(one) == plain(other)
+}
+
+fn column(name: &str, data_type: String) -> Result<Column> {
+    Column::builder().name(name).r#type(data_type).comment("").build().map_err(unbuilt)
+}
+
+/// Reports an input without a required field.
+pub(super) fn unbuilt(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::InvalidDefinition, "the catalog's input is incomplete").with_source(cause)
+}

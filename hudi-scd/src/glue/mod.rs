@@ -1,0 +1,41 @@
+//! The table in the AWS Glue catalog, where Athena, Redshift Spectrum and Glue jobs look for it.
+//!
+//! [`sync`] registers the table, its columns and its partitions as Hudi's own sync does, so that both can take
+//! turns on one table. [`check`] compares the catalog with the table and changes nothing.
+//!
+//! ```no_run
+//! use hudi_scd::{Table, glue::{self, GlueCatalog, SyncOptions}};
+//!
+//! # async fn example(table: &Table, sdk: aws_sdk_glue::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let catalog = GlueCatalog::new(sdk);
+//! let options = SyncOptions::new("lake", "s3://bucket/lake/customer");
+//! println!("{}", glue::sync(table, &catalog, &options).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rules
+//!
+//! - Each call is awaited. A conflict with another writer, a throttled call and a lost reply are resolved by
+//!   reading the catalog again: the plan depends on the table and the catalog alone.
+//! - The table's `last_commit_time_sync` is written last. An interrupted sync is completed by the next one.
+//! - A table of another tool under the same name is refused, and the error names the differences.
+//!   [`SyncOptions::with_takeover`] replaces it.
+//! - A column may only become wider: `int` to `bigint`, `float` to `double`, a decimal with more digits on
+//!   both sides, a struct with additional fields. Every other change of a type is refused.
+//! - Description, owner, retention and unrelated parameters of the catalog's table are kept.
+
+mod catalog;
+mod columns;
+mod definition;
+mod options;
+mod partitions;
+mod plan;
+mod spark;
+mod sync;
+
+pub use aws_sdk_glue;
+pub use catalog::{Catalog, CatalogError, CatalogErrorKind, GlueCatalog, PartitionFailure};
+pub use options::{PartitionValues, SyncOptions};
+pub use plan::{Plan, TableChange};
+pub use sync::{SyncReport, check, plan, sync};

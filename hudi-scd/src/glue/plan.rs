@@ -1,0 +1,391 @@
+//! [`Plan`]: the calls that bring the catalog to the table's state.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use aws_sdk_glue::types::{
+    Column, Partition, PartitionInput, StorageDescriptor, Table as CatalogTable, TableInput,
+};
+
+use super::{
+    columns::widens,
+    definition::{Definition, INPUT_FORMAT, LAST_COMMIT, names_and_types, same_place, unbuilt},
+    options::SyncOptions,
+    spark,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// The change of the table itself.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum TableChange {
+    /// The table stays, or only its description changes.
+    Keep,
+    /// The table is created.
+    Create(Box<TableInput>),
+    /// The table of another tool is deleted with its partitions, and created.
+    Recreate(Box<TableInput>),
+}
+
+/// The calls that bring the catalog to the table's state. It prints one line for each change.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+    /// The change of the table itself; it comes first.
+    pub change: TableChange,
+    /// The partitions to create.
+    pub create: Vec<PartitionInput>,
+    /// The partitions to describe anew.
+    pub update: Vec<PartitionInput>,
+    /// The values of the partitions to drop.
+    pub delete: Vec<Vec<String>>,
+    /// The new description of the table; it comes last.
+    pub description: Option<Box<TableInput>>,
+    /// The differences that the plan removes, one sentence each.
+    pub differences: Vec<String>,
+    /// The version of the catalog's table that the plan is made for.
+    pub(super) version: Option<String>,
+    pub(super) archive: bool,
+}
+
+impl Plan {
+    /// Returns `true` if the catalog is as the table is.
+    pub fn is_empty(&self) -> bool {
+        self.change == TableChange::Keep && self.description.is_none() && !self.changes_partitions()
+    }
+
+    fn changes_partitions(&self) -> bool {
+        !(self.create.is_empty() && self.update.is_empty() && self.delete.is_empty())
+    }
+
+    fn new(definition: &Definition) -> Self {
+        Self {
+            database: definition.database.clone(),
+            table: definition.table.clone(),
+            change: TableChange::Keep,
+            create: Vec::new(),
+            update: Vec::new(),
+            delete: Vec::new(),
+            description: None,
+            differences: Vec::new(),
+            version: None,
+            archive: false,
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = format!("{}.{}", self.database, self.table);
+        if self.is_empty() {
+            return write!(f, "{name} is up to date");
+        }
+        match &self.change {
+            TableChange::Keep => write!(f, "{name} changes:")?,
+            TableChange::Create(_) => write!(f, "{name} is created:")?,
+            TableChange::Recreate(_) => write!(f, "{name} is deleted and created:")?,
+        }
+        for difference in &self.differences {
+            write!(f, "\n  {difference}")?;
+        }
+        let created = self.create.iter().map(PartitionInput::values);
+        let updated = self.update.iter().map(PartitionInput::values);
+        let deleted = self.delete.iter().map(Vec::as_slice);
+        write_partitions(f, "created", created.collect())?;
+        write_partitions(f, "updated", updated.collect())?;
+        write_partitions(f, "dropped", deleted.collect())
+    }
+}
+
+/// Writes a number of partitions and the first of them.
+fn write_partitions(f: &mut fmt::Formatter<'_>, verb: &str, partitions: Vec<&[String]>) -> fmt::Result {
+    const SHOWN: usize = 5;
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    let noun = if partitions.len() == 1 { "partition" } else { "partitions" };
+    let names: Vec<_> = partitions.iter().take(SHOWN).map(|values| values.join("/")).collect();
+    let more = if partitions.len() > SHOWN { ", …" } else { "" };
+    write!(f, "\n  {} {noun} {verb}: {}{more}", partitions.len(), names.join(", "))
+}
+
+/// The partitions of the table and of the catalog, for comparison.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PartitionState {
+    /// The paths of existing partitions, by the catalog's values.
+    pub(super) present: BTreeMap<Vec<String>, String>,
+    /// The values of partitions that no longer exist.
+    pub(super) dropped: Vec<Vec<String>>,
+    /// Drop every partition of the catalog that is not present.
+    pub(super) all: bool,
+    /// The catalog's partitions among them.
+    pub(super) known: Vec<Partition>,
+}
+
+/// Returns the columns whose type differs: name, type in the catalog, type of the table.
+pub(super) fn changed_types(definition: &Definition, found: &CatalogTable) -> Vec<(String, String, String)> {
+    let known: HashMap<_, _> = names_and_types(stored_columns(found)).into_iter().collect();
+    let wanted = names_and_types(&definition.columns).into_iter();
+    wanted
+        .filter_map(|(name, new)| {
+            let old = known.get(&name)?.clone();
+            (old != new).then_some((name, old, new))
+        })
+        .collect()
+}
+
+fn stored_columns(found: &CatalogTable) -> &[Column] {
+    found.storage_descriptor.as_ref().map(StorageDescriptor::columns).unwrap_or_default()
+}
+
+/// Plans the calls; a pure function of the table and the catalog.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] for a table of another tool; [`ErrorKind::Unsupported`] for a change of a type
+/// that readers do not survive. Both name the differences, and neither occurs in a takeover.
+pub(super) fn make(
+    definition: &Definition,
+    found: Option<&CatalogTable>,
+    partitions: &PartitionState,
+    options: &SyncOptions,
+) -> Result<Plan> {
+    let mut plan = Plan::new(definition);
+    plan.archive = !options.skip_archive;
+    let Some(found) = found else {
+        plan.change = TableChange::Create(Box::new(definition.creation()?));
+        plan.differences.push(format!("{} columns at {}", definition.columns.len(), definition.location));
+        return created(plan, definition, partitions);
+    };
+    let foreign = definition.foreign(found);
+    if !foreign.is_empty() {
+        if !options.takeover {
+            let name = format!("{}.{}", definition.database, definition.table);
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "{name} is in the catalog, and it is not this table: {}; choose another name, or take the \
+                     table over",
+                    foreign.join("; ")
+                ),
+            ));
+        }
+        plan.differences.extend(foreign.iter().cloned());
+        if definition.needs_recreation(found) {
+            plan.change = TableChange::Recreate(Box::new(definition.creation()?));
+            return created(plan, definition, partitions);
+        }
+    }
+    let changed = changed_types(definition, found);
+    let refused: Vec<_> = changed.iter().filter(|(_, old, new)| !widens(old, new)).collect();
+    if !refused.is_empty() && !options.takeover {
+        let text: Vec<_> =
+            refused.iter().map(|(name, old, new)| format!("{name} from {old} to {new}")).collect();
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the catalog does not change the type of {}, because files with the old type could not be read; \
+                 take the table over to change it nonetheless",
+                text.join(", ")
+            ),
+        ));
+    }
+    plan.version = found.version_id.clone();
+    compare_partitions(&mut plan, definition, partitions, !changed.is_empty() || !foreign.is_empty())?;
+    describe(&mut plan, definition, found, options)?;
+    Ok(plan)
+}
+
+/// Completes the plan of a new table.
+fn created(mut plan: Plan, definition: &Definition, partitions: &PartitionState) -> Result<Plan> {
+    let inputs = partitions.present.iter().map(|(values, path)| new_partition(definition, values, path));
+    plan.create = inputs.collect();
+    if !definition.keys.is_empty() && definition.last_commit.is_some() {
+        let mut described = definition.creation()?;
+        described.parameters.get_or_insert_default().extend(definition.last_commit_parameter());
+        plan.description = Some(Box::new(described));
+    }
+    Ok(plan)
+}
+
+fn new_partition(definition: &Definition, values: &[String], path: &str) -> PartitionInput {
+    let storage = definition.storage(&partition_location(definition, path));
+    PartitionInput::builder().set_values(Some(values.to_vec())).storage_descriptor(storage).build()
+}
+
+fn partition_location(definition: &Definition, path: &str) -> String {
+    format!("{}/{path}", definition.location)
+}
+
+/// Compares the partitions; `cascade` describes the known ones anew.
+fn compare_partitions(
+    plan: &mut Plan,
+    definition: &Definition,
+    partitions: &PartitionState,
+    cascade: bool,
+) -> Result<()> {
+    let known: BTreeMap<&[String], &Partition> =
+        partitions.known.iter().map(|partition| (partition.values(), partition)).collect();
+    for (values, path) in &partitions.present {
+        let location = partition_location(definition, path);
+        match known.get(values.as_slice()) {
+            None => plan.create.push(new_partition(definition, values, path)),
+            Some(partition) if cascade || !at(partition, &location) => {
+                plan.update.push(described(definition, partition, location));
+            }
+            Some(_) => {}
+        }
+    }
+    for (values, partition) in &known {
+        if partitions.present.contains_key(*values) {
+            continue;
+        }
+        if partitions.all || partitions.dropped.iter().any(|dropped| dropped == values) {
+            plan.delete.push(values.to_vec());
+        } else if cascade {
+            let location = partition.storage_descriptor.as_ref().and_then(|storage| storage.location.clone());
+            plan.update.push(described(definition, partition, location.unwrap_or_default()));
+        }
+    }
+    Ok(())
+}
+
+fn at(partition: &Partition, location: &str) -> bool {
+    let storage = partition.storage_descriptor.as_ref();
+    let storage = storage.filter(|storage| storage.input_format.as_deref() == Some(INPUT_FORMAT));
+    storage.and_then(|storage| storage.location.as_deref()).is_some_and(|found| same_place(found, location))
+}
+
+/// Returns a partition with the table's columns and formats; its parameters stay.
+fn described(definition: &Definition, partition: &Partition, location: String) -> PartitionInput {
+    PartitionInput::builder()
+        .set_values(partition.values.clone())
+        .set_parameters(partition.parameters.clone())
+        .set_last_access_time(partition.last_access_time)
+        .set_last_analyzed_time(partition.last_analyzed_time)
+        .storage_descriptor(definition.storage(&location))
+        .build()
+}
+
+/// Plans the new description of a table, if anything differs. Fields that this crate does not set are kept.
+fn describe(
+    plan: &mut Plan,
+    definition: &Definition,
+    found: &CatalogTable,
+    options: &SyncOptions,
+) -> Result<()> {
+    let before = plan.differences.len();
+    let mut input = input_of(found)?;
+    let storage = input.storage_descriptor.get_or_insert_with(|| definition.storage(&definition.location));
+    compare_columns(&mut plan.differences, definition, found);
+    if plan.differences.len() > before {
+        storage.columns = Some(commented(&definition.columns, stored_columns(found)));
+    }
+    let wanted = definition.storage(&definition.location);
+    if !definition.foreign(found).is_empty() {
+        storage.input_format = wanted.input_format.clone();
+        storage.output_format = wanted.output_format.clone();
+        storage.location = wanted.location.clone();
+        storage.serde_info = wanted.serde_info.clone();
+    }
+    if let (Some(serde), Some(wanted)) = (&mut storage.serde_info, wanted.serde_info) {
+        let known = serde.parameters.get_or_insert_default();
+        let wanted = wanted.parameters.unwrap_or_default().into_iter().collect::<BTreeMap<_, _>>();
+        set(&mut plan.differences, "SerDe parameter", known, wanted);
+    }
+    let parameters = input.parameters.get_or_insert_default();
+    if options.spark_parameters {
+        let stale =
+            |name: &String| name.starts_with(spark::PREFIX) && !definition.parameters.contains_key(name);
+        let stale: Vec<_> = parameters.keys().filter(|name| stale(name)).cloned().collect();
+        for name in stale {
+            parameters.remove(&name);
+            plan.differences.push(format!("parameter {name} is removed"));
+        }
+    }
+    set(&mut plan.differences, "parameter", parameters, definition.parameters.clone());
+    let changed = plan.differences.len() > before || before > 0 || plan.changes_partitions();
+    if (changed || !options.only_changes)
+        && let Some((name, instant)) = definition.last_commit_parameter()
+        && parameters.get(&name) != Some(&instant)
+    {
+        let old = parameters.insert(name, instant.clone()).unwrap_or_else(|| "nothing".into());
+        plan.differences.push(format!("{LAST_COMMIT} moves from {old} to {instant}"));
+    }
+    if plan.differences.len() > 0 {
+        plan.description = Some(Box::new(input));
+    }
+    Ok(())
+}
+
+/// Sets parameters, and names those that differed. Locations of one folder are equal.
+fn set(
+    differences: &mut Vec<String>,
+    noun: &str,
+    known: &mut HashMap<String, String>,
+    wanted: BTreeMap<String, String>,
+) {
+    for (name, value) in wanted {
+        let equal = |old: &String| *old == value || (name == "path" && same_place(old, &value));
+        if !known.get(&name).is_some_and(equal) {
+            let verb = if known.contains_key(&name) { "changes" } else { "is added" };
+            differences.push(format!("{noun} {name} {verb}"));
+            known.insert(name, value);
+        }
+    }
+}
+
+fn compare_columns(differences: &mut Vec<String>, definition: &Definition, found: &CatalogTable) {
+    let known: BTreeMap<_, _> = names_and_types(stored_columns(found)).into_iter().collect();
+    let wanted: BTreeMap<_, _> = names_and_types(&definition.columns).into_iter().collect();
+    for (name, kind) in &wanted {
+        match known.get(name) {
+            None => differences.push(format!("column {name} {kind} is added")),
+            Some(old) if old != kind => {
+                differences.push(format!("column {name} changes from {old} to {kind}"))
+            }
+            Some(_) => {}
+        }
+    }
+    let removed = known.keys().filter(|name| !wanted.contains_key(*name));
+    differences.extend(removed.map(|name| format!("column {name} is removed")));
+}
+
+/// Returns the columns with the comments that the catalog has for them.
+fn commented(wanted: &[Column], known: &[Column]) -> Vec<Column> {
+    let comment = |name: &str| {
+        let same = known.iter().find(|column| column.name.eq_ignore_ascii_case(name))?;
+        same.comment.clone().filter(|comment| !comment.is_empty())
+    };
+    let with_comment = |column: &Column| {
+        let mut column = column.clone();
+        column.comment = comment(&column.name).or(column.comment);
+        column
+    };
+    wanted.iter().map(with_comment).collect()
+}
+
+/// Returns the input that would leave a table as it is.
+fn input_of(found: &CatalogTable) -> Result<TableInput> {
+    TableInput::builder()
+        .name(&found.name)
+        .set_description(found.description.clone())
+        .set_owner(found.owner.clone())
+        .set_last_access_time(found.last_access_time)
+        .set_last_analyzed_time(found.last_analyzed_time)
+        .retention(found.retention)
+        .set_storage_descriptor(found.storage_descriptor.clone())
+        .set_partition_keys(Some(found.partition_keys().to_vec()))
+        .set_view_original_text(found.view_original_text.clone())
+        .set_view_expanded_text(found.view_expanded_text.clone())
+        .set_table_type(found.table_type.clone())
+        .set_parameters(found.parameters.clone())
+        .set_target_table(found.target_table.clone())
+        .build()
+        .map_err(unbuilt)
+}
