@@ -317,7 +317,7 @@ fn describe(
         let old = parameters.insert(name, instant.clone()).unwrap_or_else(|| "nothing".into());
         plan.differences.push(format!("{LAST_COMMIT} moves from {old} to {instant}"));
     }
-    if plan.differences.len() > 0 {
+    if !plan.differences.is_empty() {
         plan.description = Some(Box::new(input));
     }
     Ok(())

@@ -2,7 +2,7 @@
 //! failures. Faults come from a seed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Mutex, MutexGuard},
 };
 
@@ -197,10 +197,17 @@ impl Catalog for MemoryCatalog {
                 let lost = state.faults.as_mut().is_some_and(|random| random.u8(0..20) == 0);
                 if lost {
                     failures.push(PartitionFailure::new(values, "InternalServiceException", "try again"));
-                } else if state.partitions.contains_key(&values) {
-                    failures.push(PartitionFailure::new(values, "AlreadyExistsException", "is there"));
-                } else {
-                    state.partitions.insert(values, partition(input));
+                    continue;
+                }
+                match state.partitions.entry(values) {
+                    Entry::Vacant(place) => {
+                        place.insert(partition(input));
+                    }
+                    Entry::Occupied(known) => failures.push(PartitionFailure::new(
+                        known.key().clone(),
+                        "AlreadyExistsException",
+                        "is there",
+                    )),
                 }
             }
             Ok(failures)

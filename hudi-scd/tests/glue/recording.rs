@@ -87,8 +87,9 @@ impl Step {
         let recorded = &self.catalog["Table"]["StorageDescriptor"]["SerdeInfo"]["Parameters"]["path"];
         let location = text(recorded).unwrap_or_else(|| format!("s3://bucket/clean/{}", self.table));
         let options = SyncOptions::new("lake", location);
-        let known = self.options.iter().filter(|(name, _)| name != "hoodie.datasource.meta.sync.base.path");
-        known.fold(Ok(options), |options, (name, value)| options?.with_hudi_option(name, value))
+        let mut known =
+            self.options.iter().filter(|(name, _)| name != "hoodie.datasource.meta.sync.base.path");
+        known.try_fold(options, |options, (name, value)| options.with_hudi_option(name, value))
     }
 
     /// Puts the recorded catalog before a sync of ours.

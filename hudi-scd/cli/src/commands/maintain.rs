@@ -1,7 +1,5 @@
 //! `clean`, `archive`, `rollback`, `savepoint`, `upgrade`.
 
-use std::io::Write;
-
 use hudi_scd::{
     Error, Instant, RetentionPolicy, TableOptions,
     retention::{ArchiveReport, CleanReport, Plan},
@@ -13,7 +11,6 @@ use crate::{
     Context,
     args::{Archive, Clean, Keep, Rollback, Savepoint, Upgrade},
     failure::Failure,
-    output,
     progress::Progress,
 };
 
@@ -26,7 +23,7 @@ pub(super) async fn clean(context: Context, args: Clean) -> Result<(), Failure> 
     let named = |error: Error| Failure::from(error).of(&location);
     if args.dry_run {
         let plan = table.clean_plan().await.map_err(named)?;
-        return tell(context, &plan, plan_report(&plan));
+        return super::tell(context, &plan, plan_report(&plan));
     }
     let cleaned = {
         let _wheel = Progress::wheel(context, "cleaning");
@@ -36,13 +33,15 @@ pub(super) async fn clean(context: Context, args: Clean) -> Result<(), Failure> 
         Some(report) => {
             let earliest =
                 report.earliest.map(|earliest| format!(", readable from {earliest}")).unwrap_or_default();
-            tell(
+            super::tell(
                 context,
                 format!("clean {}: {} files deleted{earliest}", report.instant, report.files),
                 clean_report(&report),
             )
         }
-        None => tell(context, "nothing to clean", json!({ "instant": null, "files": 0, "earliest": null })),
+        None => {
+            super::tell(context, "nothing to clean", json!({ "instant": null, "files": 0, "earliest": null }))
+        }
     }
 }
 
@@ -94,9 +93,9 @@ pub(super) async fn archive(context: Context, args: Archive) -> Result<(), Failu
     match archived {
         Some(report) => {
             let text = format!("{} actions moved to {}", report.actions, report.file);
-            tell(context, text, archive_report(&report))
+            super::tell(context, text, archive_report(&report))
         }
-        None => tell(context, "nothing to archive", json!({ "actions": 0, "file": null })),
+        None => super::tell(context, "nothing to archive", json!({ "actions": 0, "file": null })),
     }
 }
 
@@ -108,7 +107,7 @@ pub(super) async fn rollback(context: Context, args: Rollback) -> Result<(), Fai
     let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
     let instant = super::instant(&table, args.instant)?;
     let report = table.rollback(instant).await.map_err(|error| Failure::from(error).of(&location))?;
-    tell(
+    super::tell(
         context,
         format!("rollback {}: undid {}, {} files deleted", report.instant, report.undone, report.files),
         json!({
@@ -126,14 +125,14 @@ pub(super) async fn savepoint(context: Context, args: Savepoint) -> Result<(), F
     if args.delete {
         table.delete_savepoint(instant).await.map_err(named)?;
         let report = json!({ "instant": instant.to_string(), "deleted": true });
-        return tell(
+        return super::tell(
             context,
             format!("savepoint {instant} is deleted: the next clean may delete its files"),
             report,
         );
     }
     let report = table.savepoint(instant, &args.user, &args.comment).await.map_err(named)?;
-    tell(
+    super::tell(
         context,
         format!("savepoint {instant}: {} files are protected", report.files),
         json!({ "instant": instant.to_string(), "files": report.files, "deleted": false }),
@@ -148,7 +147,7 @@ pub(super) async fn upgrade(context: Context, args: Upgrade) -> Result<(), Failu
     };
     let report = report.map_err(|error| Failure::from(error).of(&location))?;
     let instants = |instants: &[Instant]| instants.iter().map(Instant::to_string).collect::<Vec<_>>();
-    tell(
+    super::tell(
         context,
         &report,
         json!({
@@ -160,14 +159,4 @@ pub(super) async fn upgrade(context: Context, args: Upgrade) -> Result<(), Failu
             "locked_out": report.locked_out(),
         }),
     )
-}
-
-fn tell(context: Context, text: impl std::fmt::Display, report: Value) -> Result<(), Failure> {
-    let mut out = output::stdout();
-    if context.json {
-        writeln!(out, "{report}")?;
-    } else {
-        writeln!(out, "{text}")?;
-    }
-    Ok(out.flush()?)
 }

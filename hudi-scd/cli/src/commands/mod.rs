@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod catalog;
 mod create;
 mod inspect;
 mod keys;
@@ -7,11 +8,16 @@ mod maintain;
 mod read;
 mod write;
 
+use std::io::Write;
+
+use serde_json::Value;
+
 use super::{
     Context,
     args::{Command, InstantArg},
     failure::Failure,
     location::Location,
+    output,
 };
 use hudi_scd::{Error, ErrorKind, Instant, Table, TableOptions};
 
@@ -40,6 +46,7 @@ pub(super) async fn run(context: Context, command: Command) -> Result<(), Failur
         Command::Rollback(args) => maintain::rollback(context, args).await,
         Command::Savepoint(args) => maintain::savepoint(context, args).await,
         Command::Upgrade(args) => maintain::upgrade(context, args).await,
+        Command::Catalog(command) => catalog::run(context, command).await,
     }
 }
 
@@ -72,4 +79,15 @@ fn instant(table: &Table, given: InstantArg) -> Result<Instant, Failure> {
                 .into()),
         },
     }
+}
+
+/// Prints the result of a command: text, or one JSON object.
+fn tell(context: Context, text: impl std::fmt::Display, report: Value) -> Result<(), Failure> {
+    let mut out = output::stdout();
+    if context.json {
+        writeln!(out, "{report}")?;
+    } else {
+        writeln!(out, "{text}")?;
+    }
+    Ok(out.flush()?)
 }

@@ -11,14 +11,14 @@ use serde_json::Value;
 use crate::{Place, Run, canonical};
 
 /// A separate bucket for each test.
-struct Bucket {
-    place: Place,
+pub(crate) struct Bucket {
+    pub(crate) place: Place,
     endpoint: String,
     name: String,
 }
 
 impl Bucket {
-    fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         let endpoint = std::env::var("HUDI_SCD_S3_ENDPOINT")
             .unwrap_or_else(|_| panic!("HUDI_SCD_S3_ENDPOINT is not set: scripts/s3/server start prints it"));
         let name = format!("{test}-{}", std::process::id());
@@ -35,7 +35,7 @@ impl Bucket {
         Self { place: Place::new(), endpoint, name }
     }
 
-    fn command(&self, words: &str) -> Command {
+    pub(crate) fn command(&self, words: &str) -> Command {
         let words = words.replace("TABLE", &format!("s3://{}/lake/customer", self.name));
         let mut command = self.place.command(&words.split_whitespace().collect::<Vec<_>>());
         for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"] {
@@ -49,13 +49,13 @@ impl Bucket {
         command
     }
 
-    fn ok(&self, words: &str) -> String {
+    pub(crate) fn ok(&self, words: &str) -> String {
         let run = Run::of(self.command(words).output().unwrap());
         assert_eq!(run.code, 0, "{words}: {}{}", run.out, run.err);
         run.out
     }
 
-    fn json(&self, words: &str) -> Value {
+    pub(crate) fn json(&self, words: &str) -> Value {
         serde_json::from_str(&self.ok(&format!("{words} --json"))).unwrap()
     }
 

@@ -1,0 +1,120 @@
+//! `catalog sync`, `catalog check`.
+
+use hudi_scd::{
+    Error, TableOptions,
+    glue::{self, GlueCatalog, Plan, SyncOptions, SyncReport, aws_sdk_glue},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Context,
+    args::{Catalog, CatalogCommand},
+    failure::Failure,
+    location::Location,
+    progress::Progress,
+};
+
+pub(super) async fn run(context: Context, command: CatalogCommand) -> Result<(), Failure> {
+    match command {
+        CatalogCommand::Sync { args, dry_run, takeover } => sync(context, *args, dry_run, takeover).await,
+        CatalogCommand::Check { args } => check(context, *args).await,
+    }
+}
+
+async fn sync(context: Context, args: Catalog, dry_run: bool, takeover: bool) -> Result<(), Failure> {
+    let options = options(&args)?.with_takeover(takeover);
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
+    let named = |error: Error| Failure::from(error).of(&location);
+    let catalog = connect(args.endpoint_url.as_deref()).await;
+    if dry_run {
+        let plan = glue::plan(&table, &catalog, &options).await.map_err(named)?;
+        return super::tell(context, &plan, plan_report(&plan));
+    }
+    let report = {
+        let _wheel = Progress::wheel(context, "synchronizing the catalog");
+        glue::sync(&table, &catalog, &options).await.map_err(named)?
+    };
+    super::tell(context, &report, sync_report(&report))
+}
+
+async fn check(context: Context, args: Catalog) -> Result<(), Failure> {
+    let options = options(&args)?;
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
+    let catalog = connect(args.endpoint_url.as_deref()).await;
+    let plan = glue::check(&table, &catalog, &options).await;
+    let plan = plan.map_err(|error| Failure::from(error).of(&location))?;
+    let differs = !plan.is_empty();
+    let text = if differs {
+        format!(
+            "{}.{} differs from the table; a sync would make this change: {plan}",
+            plan.database, plan.table
+        )
+    } else {
+        plan.to_string()
+    };
+    super::tell(context, text, plan_report(&plan))?;
+    if differs { Err(Failure::Findings) } else { Ok(()) }
+}
+
+/// Returns the options of the command line. The location is that of the table, unless readers reach it
+/// elsewhere.
+fn options(args: &Catalog) -> Result<SyncOptions, Failure> {
+    let location = match (&args.location, Location::parse(&args.target.table)?) {
+        (Some(location), _) => location.clone(),
+        (None, Location::S3 { url, .. }) => url,
+        (None, Location::Folder(_)) => {
+            return Err(Failure::usage(
+                "readers of the catalog cannot reach a local folder: name the table's location with --location \
+                 s3://bucket/folder",
+            ));
+        }
+    };
+    let mut options = SyncOptions::new(&args.database, location);
+    if let Some(name) = &args.table_name {
+        options = options.with_table(name);
+    }
+    for option in &args.option {
+        let Some((name, value)) = option.split_once('=') else {
+            return Err(Failure::usage(format!("--option {option}: write it as KEY=VALUE")));
+        };
+        options = options.with_hudi_option(name, value)?;
+    }
+    Ok(options)
+}
+
+/// Connects as the tools of AWS do: variables, profiles, single sign-on, roles.
+async fn connect(endpoint: Option<&str>) -> GlueCatalog {
+    let config = aws_config::load_from_env().await;
+    let mut config = aws_sdk_glue::config::Builder::from(&config);
+    if let Some(endpoint) = endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    GlueCatalog::new(aws_sdk_glue::Client::from_conf(config.build()))
+}
+
+fn plan_report(plan: &Plan) -> Value {
+    let values = |inputs: &[glue::aws_sdk_glue::types::PartitionInput]| -> Vec<Vec<String>> {
+        inputs.iter().map(|input| input.values().to_vec()).collect()
+    };
+    json!({
+        "table": format!("{}.{}", plan.database, plan.table),
+        "up_to_date": plan.is_empty(),
+        "creates_table": !matches!(plan.change, glue::TableChange::Keep),
+        "differences": plan.differences,
+        "create_partitions": values(&plan.create),
+        "update_partitions": values(&plan.update),
+        "drop_partitions": plan.delete,
+    })
+}
+
+fn sync_report(report: &SyncReport) -> Value {
+    json!({
+        "table": report.table,
+        "created": report.created,
+        "changes": report.changes,
+        "partitions_created": report.partitions_created,
+        "partitions_updated": report.partitions_updated,
+        "partitions_dropped": report.partitions_dropped,
+        "attempts": report.attempts,
+    })
+}

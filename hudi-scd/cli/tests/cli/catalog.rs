@@ -1,0 +1,56 @@
+//! The table in a Glue catalog, on a local server that serves S3 too: `scripts/s3/server`.
+
+use crate::{Place, Run, s3::Bucket};
+
+fn run(bucket: &Bucket, words: &str) -> Run {
+    Run::of(bucket.command(words).output().unwrap())
+}
+
+#[test]
+#[ignore = "needs a Glue server: scripts/test"]
+fn a_table_on_s3_is_in_the_catalog() {
+    let bucket = Bucket::new("catalog");
+    let database = format!("lake{}", std::process::id());
+    bucket.place.write("columns.txt", "id bigint, region string, at timestamp");
+    bucket.ok("create TABLE --name Customer --record-key id --ordering-field at --partition-by region --schema columns.txt");
+    bucket.place.write("rows.csv", "id,region,at\n1,eu,2026-03-01T00:00:00Z\n2,us,2026-03-01T00:00:00Z\n");
+    bucket.ok("upsert TABLE --input rows.csv");
+    let option = "--option hoodie.datasource.hive_sync.support_timestamp=true";
+    let sync = format!("catalog sync TABLE --database {database} {option}");
+    let check = format!("catalog check TABLE --database {database} {option}");
+
+    let missing = run(&bucket, &check);
+    assert!(missing.code == 1 && missing.out.contains("is created"), "{}", missing.out);
+    let planned = bucket.ok(&format!("{sync} --dry-run"));
+    assert!(planned.contains("2 partitions created: eu, us"), "{planned}");
+    assert_eq!(bucket.json(&sync)["partitions_created"], 2);
+    assert_eq!(bucket.ok(&sync), format!("{database}.customer was up to date\n"));
+    assert_eq!(bucket.ok(&check), format!("{database}.customer is up to date\n"));
+
+    bucket.place.write("rows.csv", "id,region,at\n3,ap,2026-03-02T00:00:00Z\n");
+    bucket.ok("upsert TABLE --input rows.csv");
+    let report = bucket.json(&sync);
+    assert_eq!((&report["partitions_created"], &report["attempts"]), (&1.into(), &1.into()), "{report}");
+
+    // Without the option, the column would change its type.
+    let refused = run(&bucket, &format!("catalog sync TABLE --database {database}"));
+    assert!(refused.code == 1 && refused.err.contains("at from timestamp to bigint"), "{}", refused.err);
+}
+
+#[test]
+fn a_command_line_that_cannot_be_meant_is_refused() {
+    let place = Place::new();
+    let refused = |words: &str| {
+        let run = Run::of(place.command(&words.split_whitespace().collect::<Vec<_>>()).output().unwrap());
+        assert_ne!(run.code, 0, "{words}");
+        run.err
+    };
+    let local = refused("catalog sync lake/customer --database d");
+    assert!(local.contains("--location s3://bucket/folder"), "{local}");
+    let option = refused(
+        "catalog sync s3://b/t --database d --option hoodie.datasource.hive_sync.create_managed_table=true",
+    );
+    assert!(option.contains("lose its files"), "{option}");
+    let option = refused("catalog sync s3://b/t --database d --option support_timestamp");
+    assert!(option.contains("KEY=VALUE"), "{option}");
+}
