@@ -64,17 +64,42 @@ pub struct ScriptedRun {
     error: Option<String>,
     affected: Option<u64>,
     result: Option<Arc<Table>>,
+    rollback: Duration,
+    commit: Duration,
 }
 
 impl ScriptedRun {
     /// A run that takes `duration` and finishes.
     pub fn finished(duration: Duration) -> Self {
-        Self { duration, error: None, affected: None, result: None }
+        Self {
+            duration,
+            error: None,
+            affected: None,
+            result: None,
+            rollback: Duration::ZERO,
+            commit: Duration::ZERO,
+        }
     }
 
     /// A run that takes `duration` and fails with this error text of the database.
     pub fn failed(duration: Duration, error: impl Into<String>) -> Self {
-        Self { duration, error: Some(error.into()), affected: None, result: None }
+        Self { error: Some(error.into()), ..Self::finished(duration) }
+    }
+
+    /// Sets the time from a cancel until the run has been rolled back. In this time it is still `STARTED`.
+    /// Default: zero.
+    #[must_use]
+    pub fn with_rollback(mut self, takes: Duration) -> Self {
+        self.rollback = takes;
+        self
+    }
+
+    /// Sets the time at the end of the run in which a cancel is accepted and comes too late, as during a
+    /// commit. Default: zero.
+    #[must_use]
+    pub fn with_commit(mut self, takes: Duration) -> Self {
+        self.commit = takes;
+        self
     }
 
     /// Sets the number of affected rows.
@@ -276,11 +301,25 @@ impl Scripted {
         run
     }
 
-    /// Runs one SQL text to its end.
-    async fn play(&self, job: &Job<'_>, index: usize) -> Part {
+    /// Runs one SQL text to its end. Returns `None` if it was cancelled and has been rolled back.
+    async fn play(&self, job: &Job<'_>, index: usize) -> Option<Part> {
         let run = self.next(&job.statement.sqls()[index]);
         (job.report)(Report::Part(index, Part::new(Status::Started)));
-        sleep(run.duration).await;
+        let commit = run.commit.min(run.duration);
+        tokio::select! {
+            biased;
+            () = job.cancelled() => {
+                sleep(run.rollback).await;
+                return None;
+            }
+            () = sleep(run.duration - commit) => {}
+        }
+        sleep(commit).await;
+        Some(self.ended(job, index, run))
+    }
+
+    /// Returns the ending of a run, and keeps its result.
+    fn ended(&self, job: &Job<'_>, index: usize, run: &ScriptedRun) -> Part {
         let mut part = Part::new(Status::Finished);
         part.duration = Some(run.duration);
         if let Some(error) = &run.error {
@@ -340,13 +379,9 @@ impl Backend for Scripted {
         let (mut parts, count) = (Vec::new(), job.statement.sqls().len());
         let atomic = job.statement.execution_mode() != Some(ExecutionMode::AutoCommit);
         for index in 0..count {
-            let part = tokio::select! {
-                biased;
-                () = job.cancelled() => {
-                    parts.resize(count, Part::new(Status::Aborted));
-                    return Some(Ending::aborted(parts, Some(begin.elapsed())));
-                }
-                part = self.play(job, index) => part,
+            let Some(part) = self.play(job, index).await else {
+                parts.resize(count, Part::new(Status::Aborted));
+                return Some(Ending::aborted(parts, Some(begin.elapsed())));
             };
             parts.push(part.clone());
             if atomic && part.status != Status::Finished {

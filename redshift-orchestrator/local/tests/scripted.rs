@@ -462,3 +462,33 @@ async fn effects_are_not_kept_without_a_reader() {
     assert_eq!(service.describe(&id, Some(WaitTime::MAX)).await.unwrap().status, Status::Finished);
     assert_eq!(service.effects(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_is_started_until_it_has_been_rolled_back() {
+    let run = ScriptedRun::finished(secs(60)).with_rollback(secs(600));
+    let service = LocalExecutor::scripted(Script::new().otherwise(run));
+    let id = submit(&service, Statement::sql("CALL load()")).await;
+    sleep(secs(10)).await;
+    let begin = Instant::now();
+    assert!(service.cancel(&id).await.unwrap());
+    sleep(secs(595)).await;
+    assert_eq!(status(&service, &id).await, Status::Started);
+    assert!(service.cancel(&id).await.unwrap(), "a second cancel changes nothing");
+    service.describe(&id, wait(30)).await.unwrap();
+    assert_eq!((status(&service, &id).await, begin.elapsed()), (Status::Aborted, secs(600)));
+    assert_eq!(service.effects().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_during_the_commit_is_accepted_and_comes_too_late() {
+    let run = ScriptedRun::finished(secs(60)).with_commit(secs(20));
+    for (cancelled_after, expected) in [(39, Status::Aborted), (41, Status::Finished)] {
+        let service = LocalExecutor::scripted(Script::new().otherwise(run.clone()));
+        let id = submit(&service, Statement::sql("CALL load()")).await;
+        sleep(secs(cancelled_after)).await;
+        assert!(service.cancel(&id).await.unwrap());
+        service.describe(&id, wait(30)).await.unwrap();
+        assert_eq!(status(&service, &id).await, expected);
+        assert_eq!(service.effects().len(), usize::from(expected == Status::Finished));
+    }
+}
