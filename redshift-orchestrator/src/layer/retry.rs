@@ -25,6 +25,9 @@ use crate::{
 /// another layer when the service may have forgotten the token, after 7 hours and 45 minutes. If it does not
 /// succeed, the error of the submit that may have taken effect is returned, whatever the later errors.
 ///
+/// If a cancel got no response and its repetition is refused, the error is [`ErrorKind::Disconnected`], because
+/// the first cancel may have ended the statement.
+///
 /// A rejected long poll is returned, because its caller falls back to polls without a wait.
 pub struct Retry<E> {
     inner: E,
@@ -60,7 +63,7 @@ impl<E> Retry<E> {
     async fn repeat<T, F: Future<Output = Result<T>> + Send>(
         &self,
         salt: impl Hash,
-        is_safe: impl Fn(&Error) -> bool,
+        mut is_safe: impl FnMut(&Error) -> bool,
         mut request: impl FnMut() -> F,
     ) -> Result<T> {
         let mut hasher = DefaultHasher::new();
@@ -153,7 +156,21 @@ impl<E: StatementExecutor> StatementExecutor for Retry<E> {
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.repeat(id, |_| true, || self.inner.cancel(id)).await
+        let mut may_have_taken_effect = false;
+        let is_safe = |error: &Error| {
+            may_have_taken_effect |= error.kind().may_have_taken_effect();
+            true
+        };
+        let answer = self.repeat(id, is_safe, || self.inner.cancel(id)).await;
+        let doubtful = || Error::new(ErrorKind::Disconnected, "a cancel got no response and was repeated");
+        match answer {
+            // A statement that the first cancel ended rejects the second one.
+            Ok(false) if may_have_taken_effect => Err(doubtful()),
+            Err(error) if may_have_taken_effect && !error.kind().may_have_taken_effect() => {
+                Err(doubtful().with_source(error))
+            }
+            answer => answer,
+        }
     }
 
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {

@@ -45,6 +45,28 @@ async fn a_lost_submit_is_repeated_only_with_a_client_token() {
     assert!(begun.elapsed() > Duration::from_secs(240), "{:?}", begun.elapsed());
 }
 
+/// Regression: a cancel without a response, whose repetition was rejected, was reported as rejected. An orchestrator
+/// above reported that another client had aborted the statement.
+#[tokio::test(start_paused = true)]
+async fn a_rejected_repetition_does_not_prove_that_the_first_cancel_had_no_effect() {
+    for seed in 0..40 {
+        let service = service(3_600);
+        let id = service.submit(&statement(), None).await.unwrap().id;
+        let faults = Faults::seeded(seed).with(Operation::Cancel, Fault::LostReply, 0.3).with(
+            Operation::Cancel,
+            Fault::Throttle,
+            0.3,
+        );
+        let executor = Retry::new(Faulty::new(service, faults));
+        let answer = executor.cancel(&id).await;
+        let was_lost = executor.inner().injected().iter().any(|(_, fault, _)| fault == "lost reply");
+        match was_lost {
+            true => assert_eq!(answer.unwrap_err().kind(), ErrorKind::Disconnected, "{seed}"),
+            false => assert!(answer.unwrap(), "{seed}"),
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn requests_keep_to_the_rate_in_the_order_in_which_they_came() {
     let told = Arc::new(Told::new([now(Status::Started)], []));
