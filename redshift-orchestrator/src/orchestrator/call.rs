@@ -304,7 +304,8 @@ impl<'a> Call<'a> {
             LastSeen::Ended { description, is_timed_out } => (description, is_timed_out),
             LastSeen::CancelPending(description) => {
                 let result = Conclusion::TimedOut { timeout: self.timeout, cancel_pending: true };
-                return Ok(self.outcome(entry.name, Some(id), result, Some(*description), origin));
+                let description = description.map(|description| *description);
+                return Ok(self.outcome(entry.name, Some(id), result, description, origin));
             }
             LastSeen::Unknown(_, error) if error.kind() == ErrorKind::IdentityConflict => {
                 return Err(self.foreign(error).await?);
@@ -417,8 +418,8 @@ fn salt(token: &ClientToken) -> u64 {
 enum LastSeen {
     /// The last description of a statement that has ended, and `true` if its timeout ended it.
     Ended { description: Box<Description>, is_timed_out: bool },
-    /// The last description of a cancelled statement that has not ended.
-    CancelPending(Box<Description>),
+    /// The last description of a cancelled statement that has not ended, as far as the service could be asked.
+    CancelPending(Option<Box<Description>>),
     /// The reason why the ending is unknown.
     Unknown(UnknownReason, Error),
 }
@@ -432,7 +433,7 @@ fn last_seen(ending: Ending) -> LastSeen {
         Ending::TimedOut { cancellation, .. } => match cancellation {
             Cancellation::Cancelled(description) => ended(description, true),
             Cancellation::EndedBefore(description) => ended(description, false),
-            Cancellation::Pending(description) => LastSeen::CancelPending(Box::new(description)),
+            Cancellation::Pending(description) => LastSeen::CancelPending(description.map(Box::new)),
             Cancellation::NotCancelled(error) => unknown(error, UnknownReason::NotCancelled),
         },
         Ending::Lost(error) => unknown(error, UnknownReason::AccessDenied),

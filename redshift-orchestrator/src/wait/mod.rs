@@ -76,8 +76,9 @@ pub enum Cancellation {
     /// The statement had ended before: finished, failed, or aborted by another client.
     EndedBefore(Description),
     /// The service accepted the cancellation, but the statement had not ended within the [grace
-    /// time](Wait::with_grace). Contains the last description.
-    Pending(Description),
+    /// time](Wait::with_grace), as far as the service could be asked. Contains the last description since, if
+    /// there was one.
+    Pending(Option<Description>),
     /// The statement could not be cancelled and may still be running.
     NotCancelled(Error),
 }
@@ -219,6 +220,7 @@ impl<'a> Wait<'a> {
 
     /// Sets the time for which polls may continuously fail with [`ErrorKind::CredentialsExpired`] before the
     /// wait ends as [`Ending::Lost`]. Default: 15 minutes. The credentials may be renewed within this time.
+    /// Time in which polls fail for another reason is not counted.
     #[must_use]
     pub fn with_expired_credentials_limit(mut self, limit: Duration) -> Self {
         self.expired_credentials_limit = limit;
@@ -303,7 +305,7 @@ impl<'a> Wait<'a> {
         let mut hasher = DefaultHasher::new();
         self.id.hash(&mut hasher);
         let progress = Progress { expected: self.expected, salt: hasher.finish(), ..Progress::default() };
-        State { progress, refused_at: None, lost: 0, expired_since: None, effort }
+        State { progress, refused_at: None, lost: 0, failed_at: None, expired_for: Duration::ZERO, effort }
     }
 
     /// Polls until the statement has ended or `deadline` is reached. With `at_once`, the first poll is sent
@@ -406,7 +408,7 @@ impl<'a> Wait<'a> {
         }
         match &answer {
             Ok(description) => {
-                state.expired_since = None;
+                (state.failed_at, state.expired_for) = (None, Duration::ZERO);
                 state.progress.polls += 1;
                 (self.watch)(WaitEvent::Polled(&description.status));
                 let early = wait.is_some() && asked.elapsed() < held / 2 && !description.status.is_terminal();
@@ -460,21 +462,21 @@ impl<'a> Wait<'a> {
                     return Cancellation::Cancelled(*description);
                 }
                 Polled::Ended(description) => return Cancellation::EndedBefore(*description),
-                Polled::Lost(error) => return Cancellation::NotCancelled(error),
-                Polled::OutOfTime(Some(description)) if accepted => {
-                    return Cancellation::Pending(*description);
+                Polled::OutOfTime(description) if accepted => {
+                    return Cancellation::Pending(description.map(|description| *description));
                 }
+                Polled::Lost(error) if accepted && error.kind() == ErrorKind::CredentialsExpired => {
+                    return Cancellation::Pending(None);
+                }
+                Polled::Lost(error) => return Cancellation::NotCancelled(error),
                 Polled::OutOfTime(_) => {}
             }
             let again = after(Instant::now(), pauses.after(&last));
-            if accepted || deadline <= again {
-                let message = if accepted {
-                    "the service accepted the cancellation, but has not reported a status since"
-                } else {
-                    "the statement could not be cancelled"
-                };
+            if deadline <= again {
                 return Cancellation::NotCancelled(
-                    Error::new(last.kind(), message).with_context("statement_id", self.id).with_source(last),
+                    Error::new(last.kind(), "the statement could not be cancelled")
+                        .with_context("statement_id", self.id)
+                        .with_source(last),
                 );
             }
             sleep_until(again).await;
@@ -508,8 +510,10 @@ struct State<'a> {
     refused_at: Option<Instant>,
     /// Number of long polls lost in a row.
     lost: u32,
-    /// Time of the first of the consecutive polls that failed because of expired credentials.
-    expired_since: Option<Instant>,
+    /// Time of the last poll that failed.
+    failed_at: Option<Instant>,
+    /// Time before polls that failed because of expired credentials, since the last successful one.
+    expired_for: Duration,
     effort: &'a mut Effort,
 }
 
@@ -521,17 +525,18 @@ impl State<'_> {
         }
     }
 
-    /// Returns the time for which polls have failed because of expired credentials; `None` after any other
-    /// error.
+    /// Notes a failed poll. Returns the time for which polls have failed because of expired credentials; `None`
+    /// after any other error.
     ///
-    /// Other transient errors say nothing about the credentials, so they do not reset this time.
+    /// The time from one failed poll to the next belongs to the error of the next.
     fn credentials_expired_for(&mut self, error: &Error) -> Option<Duration> {
-        match error.kind() {
-            ErrorKind::CredentialsExpired => {
-                Some(self.expired_since.get_or_insert_with(Instant::now).elapsed())
-            }
-            _ => None,
+        let now = Instant::now();
+        let before = self.failed_at.replace(now).unwrap_or(now);
+        if error.kind() != ErrorKind::CredentialsExpired {
+            return None;
         }
+        self.expired_for += now - before;
+        Some(self.expired_for)
     }
 
     /// Updates the state from a response. `waited`: the poll requested a wait; `refused`: the service

@@ -278,9 +278,37 @@ async fn a_cancellation_that_is_still_pending_after_the_grace_says_so() {
         let Ending::TimedOut { cancellation: Cancellation::Pending(description), .. } = ending else {
             panic!("{ending:?}")
         };
-        assert_eq!((description.status, took), (Status::Started, limit + grace));
+        assert_eq!((description.unwrap().status, took), (Status::Started, limit + grace));
         assert_eq!(told.asked().iter().filter(|asked| matches!(asked, Asked::Cancel(_))).count(), 1);
     }
+}
+
+/// Regression: a slow cancel was unknown if the service could not be reached from its acceptance until the end of
+/// the grace, or if credentials had expired.
+#[tokio::test(start_paused = true)]
+async fn an_accepted_cancellation_is_pending_although_no_status_was_reported_since() {
+    for kind in [ErrorKind::Disconnected, ErrorKind::CredentialsExpired] {
+        let told = Told::new([now(Status::Started), fails(kind)], [now(true)]);
+        let (ending, _) = limited_to(90.0, &told).await;
+        assert!(
+            matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Pending(_), .. }),
+            "{ending:?}"
+        );
+    }
+}
+
+/// Regression: credentials that expired twice, for a moment, ended a wait if an outage of a quarter of an hour was
+/// in between.
+#[tokio::test(start_paused = true)]
+async fn time_without_a_connection_is_no_time_with_expired_credentials() {
+    let outage = std::iter::repeat_n(fails(ErrorKind::Disconnected), 100);
+    let expired = || [fails(ErrorKind::CredentialsExpired)];
+    let told =
+        Told::new(expired().into_iter().chain(outage).chain(expired()).chain([now(Status::Finished)]), []);
+    let (id, strategy) = (StatementId::new("told"), LongPoll::default());
+    let ending = Wait::new(&told, &id, &strategy).until_ended(&mut Effort::default()).await;
+    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert!(told.instants().last() > Some(&900.0), "{:?}", told.instants());
 }
 
 /// Regression: temporary credentials that expired during a long statement ended its wait.
