@@ -5,6 +5,9 @@
 //! of other clients, with their published pauses and rules, run on the same schedules. The harness is that of
 //! the orchestrator's own tests.
 //!
+//! A table says how often each condition that a promise is made for was played, such as a queue longer than the
+//! token window. A run of 10,000 schedules or more fails if one was never played.
+//!
 //! `cargo run --release -p benches --bin schedules -- --count 1000000 --seed 1`
 
 use std::{
@@ -28,7 +31,7 @@ mod intercept;
 #[path = "../../../redshift-orchestrator/tests/orchestration/simulation/mod.rs"]
 mod simulation;
 
-use simulation::{Broken, Tally, peers, play};
+use simulation::{Broken, Coverage, Tally, peers, play};
 
 #[derive(Parser)]
 #[command(
@@ -51,6 +54,8 @@ const CHUNK: u64 = 100;
 /// Number of schedules that the peers run. It is enough to measure their shares, and leaves most of the time
 /// for ours.
 const PEERS: u64 = 100_000;
+/// A run with this number of schedules plays every condition.
+const ENOUGH: u64 = 10_000;
 /// A run with this number of schedules updates the results page.
 const FULL: u64 = 1_000_000;
 
@@ -66,6 +71,11 @@ fn main() -> Result<()> {
     let seconds = begun.elapsed().as_secs_f64();
     section(&sums, options.seed, seconds).publish(count >= FULL)?;
     let ours = &sums.ours;
+    println!("{}", played(&ours.coverage));
+    let missing = ours.coverage.missing();
+    if count >= ENOUGH && !missing.is_empty() {
+        bail!("no schedule of {count} played {}", missing.join(", nor "));
+    }
     println!(
         "schedules {}, statements {}, doubled {}, lost {}, unknown {} (all justified), {seconds:.1} s",
         ours.schedules, ours.statements, ours.doubled, ours.lost, ours.unknown,
@@ -168,6 +178,15 @@ impl Progress {
             eprint!("\r{:70}\r", "");
         }
     }
+}
+
+/// A table of the conditions that our schedules played.
+fn played(coverage: &Coverage) -> String {
+    let mut text = format!("{:>10} {:>10}  condition\n", "schedules", "times");
+    for (name, count) in coverage.iter() {
+        text += &format!("{:>10} {:>10}  {name}\n", count.schedules, count.times);
+    }
+    text
 }
 
 fn section(sums: &Sums, seed: u64, seconds: f64) -> Section {

@@ -22,6 +22,9 @@ fn no_schedule_doubles_or_loses_a_statement() {
             "{tally:?}"
         );
     }
+    if tally.schedules >= 10_000 {
+        assert_eq!(tally.coverage.missing(), [""; 0], "{tally:?}");
+    }
 }
 
 /// Divides the seeds between the cores.

@@ -15,7 +15,7 @@ use redshift_orchestrator::{
 
 use super::{
     network::{Accepted, UnknownNote},
-    ours::RUN,
+    ours::{RUN, cancels_pending},
     schedule::sql_of,
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Evidence {
     pub(super) violation: Option<String>,
     pub(super) report: Report,
     pub(super) faults: u64,
+    /// Records that could not be written.
+    pub(super) journal_failures: u64,
     pub(super) died: u64,
     /// Maximum difference between the clock of a process and the service's clock.
     pub(super) skew: Duration,
@@ -75,6 +77,7 @@ impl Evidence {
     fn no_statement_is_lost(&self) -> Result<(), String> {
         let known: BTreeMap<&str, &Standing> =
             self.entries.iter().map(|entry| (entry.name.as_str(), &entry.standing)).collect();
+        let pending = cancels_pending(&self.report);
         let mut names = BTreeSet::new();
         for (id, Accepted { name, .. }) in &self.accepted {
             if !names.insert(name) {
@@ -88,7 +91,7 @@ impl Evidence {
                 Standing::Ended(ended) if ended.status == Status::Finished => effects == 1,
                 Standing::Ended(_) => effects == 0,
                 Standing::Unknown(_) => true,
-                _ => false,
+                _ => pending.contains(id),
             };
             if !truth {
                 return Err(format!("LOST: `{name}` took effect {effects} times, and is {standing:?}"));
@@ -103,6 +106,9 @@ impl Evidence {
             let truth = match step.status {
                 StepStatus::Finished => effects == 1,
                 StepStatus::Unknown => true,
+                StepStatus::TimedOut if step.last_attempt().is_some_and(|last| last.may_still_run) => true,
+                // Nobody else cancels. Only the record that a cancel is about to be sent can have failed.
+                StepStatus::Aborted => effects == 0 && self.journal_failures > 0,
                 _ => effects == 0,
             };
             if !truth {
@@ -142,6 +148,9 @@ impl Evidence {
         } else {
             Duration::MAX
         };
+        if is(UnknownReason::NotCancelled) && note.is_cancelled {
+            return unjustified("and its cancel was accepted");
+        }
         if age < least || self.died + self.faults == 0 {
             return unjustified("too early");
         }

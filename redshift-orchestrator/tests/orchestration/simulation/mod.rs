@@ -6,13 +6,16 @@
 //! the same run name, in one or two databases of one service. Each line has its own journal. The following is
 //! drawn for each schedule, line or process:
 //!
-//! * between process and service: lost requests, lost responses, plain and wrapped throttles, delays,
-//!   outages, and listings of 1 to 2 minutes;
-//! * layers: none, or a [`Fleet`](redshift_orchestrator::layer::Fleet) with few or many permits. In crowded
-//!   schedules, a process has one permit for statements of up to 9 hours, so submits are queued for longer
-//!   than the service remembers a token;
+//! * between process and service: lost requests, lost responses, plain and wrapped throttles, delays, outages,
+//!   listings of 1 to 2 minutes, and credentials that are expired for seconds to minutes;
+//! * in the service: a cancelled statement is rolled back for up to an hour, which can exceed the grace time of
+//!   its cancel, or its commit has begun and the cancel comes too late;
+//! * layers: none, a [`Retry`](redshift_orchestrator::layer::Retry), or a
+//!   [`Fleet`](redshift_orchestrator::layer::Fleet) with few or many permits. In crowded schedules, a process has
+//!   one permit for statements of up to 9 hours, so submits are queued for longer than the service remembers a
+//!   token;
 //! * the journal: lines on a disk, or an `ObjectStoreJournal`. The storage fails for up to hours and
-//!   recovers. Leases are released and renewed, and older runs are pruned;
+//!   recovers. Leases are released and renewed, at times so slowly that both happen at once. Older runs are pruned;
 //! * death at every interaction with service or journal, and at random moments in between: before, after,
 //!   with requests in flight, or with half a record written. The next process starts after milliseconds to
 //!   days, with the same journal and its own clock, which may be behind the previous one. A long-lived
@@ -22,11 +25,14 @@
 //! * **doubled**: no step took effect twice;
 //! * **lost**: every statement that the service accepted has its true ending in the journal, or is unknown;
 //! * **unknown** is justified by the events: it is reported neither while the submit is in a queue nor while
-//!   a listing shows the statement;
+//!   a listing shows the statement, nor because of a slow cancel or of expired credentials;
+//! * **uncancelled**: a statement that is reported as timed out was cancelled, and has ended 12 hours later;
 //! * **stuck**: a submit is not queued for a permit that nothing holds, and a journal works when its storage
 //!   does;
 //! * **locked**: a run that has ended does not block another process;
 //! * **costly**: opening a run reads no other run.
+//!
+//! [`coverage`] counts the conditions that were played, and none may be missing in 10,000 schedules.
 //!
 //! # Planted faults
 //!
@@ -54,12 +60,18 @@
 //! | permits of doubtful submits are not released | `KeepsPermits` | stuck |
 //! | a renewal extends a lease that was released | `RenewsReleasedLeases` | locked |
 //! | the clock is set back by hours with each restart, which exceeds the promise | `StepsBack` | doubled |
+//! | expired credentials in a wait are final | `CredentialsAreFinal` | unjustified |
+//! | a refused repetition counts as proof that a submit in doubt had no effect | `LastRefusalCounts` | lost |
+//! | a statement that still runs a minute after its cancel is unknown | `SlowCancelsUnknown` | unjustified |
+//! | a cancel is forgotten | `ForgetsCancels` | uncancelled |
+//! | a statement that finished after its cancel was accepted is aborted | `CancelsAlwaysWork` | lost |
 //!
 //! [`peers`] run the same schedules by the published rules of other clients. Their doubled and lost
 //! statements are counted; ours must be zero.
 
 use std::fmt;
 
+mod coverage;
 mod disk;
 mod fate;
 mod judge;
@@ -70,6 +82,7 @@ mod plants;
 mod schedule;
 mod store;
 
+pub(crate) use coverage::Coverage;
 pub(crate) use plants::Flaw;
 use schedule::Schedule;
 
@@ -90,6 +103,8 @@ pub(crate) struct Tally {
     pub(crate) lost: u64,
     /// Number of statements whose outcome was reported as unknown.
     pub(crate) unknown: u64,
+    /// Conditions that were played.
+    pub(crate) coverage: Coverage,
 }
 
 impl Tally {
@@ -102,6 +117,7 @@ impl Tally {
         self.doubled += other.doubled;
         self.lost += other.lost;
         self.unknown += other.unknown;
+        self.coverage.add(&other.coverage);
     }
 }
 

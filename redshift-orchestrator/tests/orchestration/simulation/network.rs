@@ -16,12 +16,13 @@ use jiff::Timestamp;
 use redshift_data_local::{Effect, Faulty, LocalExecutor, Operation, Scripted};
 use redshift_orchestrator::{
     Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
-    StatementFilter, StatementId, StatementPage, Submitted, Target, TokioClock, WaitTime,
-    journal::{Event, Record},
+    StatementFilter, StatementId, StatementPage, Status, Submitted, Target, TokioClock, WaitTime,
+    journal::{Entry, Event, Record},
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    coverage::{Condition, Played},
     fate::{Death, Fate},
     schedule::{Outage, Schedule},
 };
@@ -34,6 +35,7 @@ pub(super) struct World {
     accepted: Ledger,
     begun: Instant,
     listing: std::ops::Range<u64>,
+    pub(super) played: Played,
 }
 
 /// All statements that the service accepted.
@@ -52,6 +54,7 @@ pub(super) struct Accepted {
 pub(super) struct Network {
     faulty: Faulty<LocalExecutor<Scripted>>,
     outages: Vec<Outage>,
+    expired: Vec<std::ops::Range<Duration>>,
     /// Number of requests that failed in an outage, or took longer than any caller waits.
     lost: AtomicU64,
     draw: Mutex<fastrand::Rng>,
@@ -65,6 +68,8 @@ struct Notes {
     /// Times at which a listing failed or took too long.
     bad_listings: Vec<Timestamp>,
     unknown: Vec<UnknownNote>,
+    /// Statements whose cancel was sent.
+    cancelled: HashSet<StatementId>,
     violation: Option<String>,
 }
 
@@ -78,6 +83,8 @@ pub(super) struct UnknownNote {
     pub(super) is_queued: bool,
     /// `true` if the process had sent its submit.
     pub(super) is_sent: bool,
+    /// The process knew that its cancel was accepted.
+    pub(super) is_cancelled: bool,
 }
 
 impl World {
@@ -99,6 +106,7 @@ impl World {
             Network {
                 faulty,
                 outages: line.outages.clone(),
+                expired: line.expired.clone(),
                 lost: AtomicU64::new(0),
                 draw: Mutex::new(draw.fork()),
                 notes: Mutex::default(),
@@ -112,6 +120,7 @@ impl World {
             accepted,
             begun: Instant::now(),
             listing: schedule.listing.clone(),
+            played: Played::default(),
         })
     }
 
@@ -188,10 +197,28 @@ impl Network {
         self.notes().bad_listings.clone()
     }
 
+    /// Returns `true` if a cancel of the statement was sent.
+    pub(super) fn has_cancelled(&self, id: &StatementId) -> bool {
+        self.notes().cancelled.contains(id)
+    }
+
     /// Returns `true` if there was an outage within the last `span`.
     fn had_outage(&self, now: Duration, span: Duration) -> bool {
         let since = now.saturating_sub(span);
         self.outages.iter().any(|outage| outage.span.start <= now && since < outage.span.end)
+    }
+
+    /// Refuses a request at the service's door if its credentials have expired.
+    async fn identify<T>(
+        &self,
+        elapsed: Duration,
+        valid_from: Instant,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if Instant::now() < valid_from || self.expired.iter().any(|span| span.contains(&elapsed)) {
+            return Err(Error::new(ErrorKind::CredentialsExpired, "the security token has expired"));
+        }
+        request.await
     }
 
     /// Sends a request, which fails during an outage.
@@ -232,6 +259,8 @@ pub(super) struct Process {
     pub(super) line: usize,
     pub(super) fate: Arc<Fate>,
     pub(super) submits: Submits,
+    /// Its credentials are renewed then.
+    pub(super) valid_from: Instant,
 }
 
 /// The submits of one process: the queued ones and the sent ones.
@@ -240,25 +269,50 @@ pub(super) struct Submits(Arc<Mutex<SubmitsInner>>);
 
 #[derive(Default)]
 struct SubmitsInner {
-    queued: HashSet<String>,
+    /// Submits in the queues, and since when.
+    queued: HashMap<String, Instant>,
     sent: HashSet<String>,
+    /// Submits that may have taken effect.
+    doubtful: HashSet<String>,
     last_sent: Option<Instant>,
+    /// Statements whose cancel was accepted, and when.
+    cancelled: HashMap<StatementId, Instant>,
+    /// Cancelled statements that were seen running a minute later, or that ended by themselves.
+    outlived: HashSet<(StatementId, bool)>,
 }
 
 impl Submits {
-    fn sent(&self, name: Option<&str>) {
+    /// Notes that a submit leaves the queues. Returns when it entered them, unless it had left them before.
+    fn sent(&self, name: &str) -> Option<Instant> {
         let mut inner = locked(&self.0);
         inner.last_sent = Some(Instant::now());
-        if let Some(name) = name {
-            inner.queued.remove(name);
-            if !inner.sent.contains(name) {
-                inner.sent.insert(name.to_owned());
-            }
+        if !inner.sent.contains(name) {
+            inner.sent.insert(name.to_owned());
         }
+        inner.queued.remove(name)
     }
 
     fn is_queued(&self, name: &str) -> bool {
-        locked(&self.0).queued.contains(name)
+        locked(&self.0).queued.contains_key(name)
+    }
+
+    /// Notes that a submit may have taken effect.
+    fn doubt(&self, name: &str) {
+        locked(&self.0).doubtful.insert(name.to_owned());
+    }
+
+    fn is_doubtful(&self, name: &str) -> bool {
+        locked(&self.0).doubtful.contains(name)
+    }
+
+    /// Returns the time since the cancel of a statement was accepted.
+    pub(super) fn cancelled_for(&self, id: &StatementId) -> Option<Duration> {
+        locked(&self.0).cancelled.get(id).map(Instant::elapsed)
+    }
+
+    /// Returns `true` if a cancelled statement is seen for the first time to run on, or to have ended by itself.
+    fn outlives_its_cancel(&self, id: &StatementId, has_ended: bool) -> bool {
+        locked(&self.0).outlived.insert((id.clone(), has_ended))
     }
 }
 
@@ -282,12 +336,14 @@ impl Process {
             self.network().lost.fetch_add(1, Ordering::Relaxed);
         }
         let (world, line, fate) = (self.world.clone(), self.line, self.fate.clone());
+        let valid_from = self.valid_from;
         let sent = tokio::spawn(async move {
             sleep(way).await;
             if fate.is_dead() && !outlives {
                 return Err(Error::new(ErrorKind::Disconnected, "connection reset"));
             }
-            world.networks[line].pass(world.begun.elapsed(), operation, request).await
+            let (network, elapsed) = (&world.networks[line], world.begun.elapsed());
+            network.pass(elapsed, operation, network.identify(elapsed, valid_from, request)).await
         });
         if let Some(Death::Underway(_)) = death {
             return self.fate.die().await;
@@ -299,12 +355,59 @@ impl Process {
         answer.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
     }
 
-    /// Records that a statement is unknown.
-    pub(super) fn note_unknown(&self, record: Record, name: &str) {
-        let is_sent = locked(&self.submits.0).sent.contains(name);
-        let is_queued = self.submits.is_queued(name);
-        let note = UnknownNote { at: self.now(), record, is_queued, is_sent };
+    /// Records that the statement of an entry is unknown.
+    pub(super) fn note_unknown(&self, record: Record, entry: &Entry) {
+        let is_sent = locked(&self.submits.0).sent.contains(&entry.name);
+        let is_queued = self.submits.is_queued(&entry.name);
+        let is_cancelled = entry.id.as_ref().is_some_and(|id| self.submits.cancelled_for(id).is_some());
+        let note = UnknownNote { at: self.now(), record, is_queued, is_sent, is_cancelled };
         self.network().notes().unknown.push(note);
+    }
+
+    pub(super) fn played(&self, condition: Condition) {
+        self.world.played.note(condition);
+    }
+
+    /// Notes that a submit left the queues, which it entered at `since`.
+    fn left_queue(&self, since: Instant) {
+        if since.elapsed() >= TOKEN_RETENTION {
+            self.played(Condition::LongQueue);
+        }
+    }
+
+    /// Notes what the answer to a submit says about the credentials and about the submit.
+    fn note_submit(&self, name: &str, answer: &Result<Submitted>) {
+        let Err(error) = answer else { return };
+        if error.kind() == ErrorKind::CredentialsExpired {
+            self.played(match self.submits.is_doubtful(name) {
+                true => Condition::ExpiredInRepeat,
+                false => Condition::ExpiredInSubmit,
+            });
+        }
+        if error.kind().may_have_taken_effect() {
+            self.submits.doubt(name);
+        }
+    }
+
+    /// Notes what a description says about the credentials and about a cancel.
+    fn note_description(&self, id: &StatementId, answer: &Result<Description>) {
+        let status = match answer {
+            Err(error) if error.kind() == ErrorKind::CredentialsExpired => {
+                return self.played(Condition::ExpiredInWait);
+            }
+            Err(_) => return,
+            Ok(description) => &description.status,
+        };
+        let Some(since) = self.submits.cancelled_for(id) else { return };
+        let condition = match status {
+            Status::Aborted => return,
+            status if status.is_terminal() => Condition::LateCancel,
+            _ if since >= Duration::from_secs(60) => Condition::SlowCancel,
+            _ => return,
+        };
+        if self.submits.outlives_its_cancel(id, status.is_terminal()) {
+            self.played(condition);
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -333,7 +436,11 @@ const PATIENT: Duration = Duration::from_secs(150);
 
 impl Drop for Listing<'_> {
     fn drop(&mut self) {
-        if !self.is_good || self.begun.elapsed() > PATIENT {
+        let took = self.begun.elapsed();
+        if took > Duration::from_secs(60) {
+            self.process.played(Condition::SlowListing);
+        }
+        if !self.is_good || took > PATIENT {
             self.process.network().notes().bad_listings.push(self.process.now());
         }
     }
@@ -342,22 +449,42 @@ impl Drop for Listing<'_> {
 #[async_trait]
 impl StatementExecutor for Process {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
-        self.submits.sent(statement.name());
+        let name = statement.name().unwrap_or_default().to_owned();
+        match self.submits.sent(&name) {
+            Some(since) => self.left_queue(since),
+            None if self.submits.is_doubtful(&name) => self.played(Condition::RetryLayer),
+            None => {}
+        }
         let (world, line, statement) = (self.world.clone(), self.line, statement.clone());
         let request = async move { world.networks[line].faulty.submit(&statement, wait).await };
-        self.send(Operation::Submit, request).await
+        let answer = self.send(Operation::Submit, request).await;
+        self.note_submit(&name, &answer);
+        answer
     }
 
-    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        let (world, line, id) = (self.world.clone(), self.line, id.clone());
+    async fn describe(&self, about: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        let (world, line, id) = (self.world.clone(), self.line, about.clone());
         let request = async move { world.networks[line].faulty.describe(&id, wait).await };
-        self.send(Operation::Describe, request).await
+        let answer = self.send(Operation::Describe, request).await;
+        self.note_description(about, &answer);
+        answer
     }
 
-    async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        let (world, line, id) = (self.world.clone(), self.line, id.clone());
+    async fn cancel(&self, about: &StatementId) -> Result<bool> {
+        let (world, line, id) = (self.world.clone(), self.line, about.clone());
         let request = async move { world.networks[line].faulty.cancel(&id).await };
-        self.send(Operation::Cancel, request).await
+        self.network().notes().cancelled.insert(about.clone());
+        let answer = self.send(Operation::Cancel, request).await;
+        match &answer {
+            Ok(true) => {
+                locked(&self.submits.0).cancelled.entry(about.clone()).or_insert_with(Instant::now);
+            }
+            Err(error) if error.kind() == ErrorKind::CredentialsExpired => {
+                self.played(Condition::ExpiredInCancel);
+            }
+            _ => {}
+        }
+        answer
     }
 
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
@@ -375,7 +502,12 @@ impl StatementExecutor for Process {
             world.networks[line].faulty.list(&filter, page).await
         };
         let answer = self.send(Operation::List, request).await;
-        listing.is_good = answer.is_ok();
+        let is_expired = matches!(&answer, Err(error) if error.kind() == ErrorKind::CredentialsExpired);
+        if is_expired {
+            self.played(Condition::ExpiredInLookup);
+        }
+        // Expired credentials are renewed in time, and are no reason to give a lookup up.
+        listing.is_good = answer.is_ok() || is_expired;
         answer
     }
 
@@ -397,6 +529,8 @@ pub(super) struct Watched<E> {
     pub(super) process: Arc<Process>,
 }
 
+/// Time for which the service remembers a token.
+const TOKEN_RETENTION: Duration = Duration::from_hours(8);
 /// Interval at which a queued submit is checked.
 const LOOK: Duration = Duration::from_secs(600);
 /// A permit that has no holder for this long is lost. Doubtful submits are looked up every 15 minutes.
@@ -416,11 +550,17 @@ impl<E> Watched<E> {
 }
 
 /// A submit in the queues. Dropped when the submit is sent or dropped.
-struct Queued<'a>(&'a Submits, &'a str);
+struct Queued<'a> {
+    process: &'a Process,
+    name: &'a str,
+}
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        locked(&self.0.0).queued.remove(self.1);
+        let since = locked(&self.process.submits.0).queued.remove(self.name);
+        if let Some(since) = since {
+            self.process.left_queue(since);
+        }
     }
 }
 
@@ -429,8 +569,8 @@ impl<E: StatementExecutor> StatementExecutor for Watched<E> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let name = statement.name().unwrap_or_default();
         let submits = &self.process.submits;
-        locked(&submits.0).queued.insert(name.to_owned());
-        let _queued = Queued(submits, name);
+        locked(&submits.0).queued.insert(name.to_owned(), Instant::now());
+        let _queued = Queued { process: &self.process, name };
         let mut request = pin!(self.inner.submit(statement, wait));
         let mut idle = Duration::ZERO;
         loop {
@@ -467,7 +607,7 @@ impl<E: StatementExecutor> StatementExecutor for Watched<E> {
     }
 }
 
-/// Returns the name of the statement if the record says that its outcome is unknown.
+/// Returns `true` if the record says that a statement is unknown.
 pub(super) fn is_unknown(record: &Record) -> bool {
     matches!(record.event, Event::Unknown { .. })
 }

@@ -1,6 +1,7 @@
 //! Runs a schedule with the orchestrator, which may be deliberately broken.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64},
@@ -11,21 +12,22 @@ use std::{
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use redshift_orchestrator::{
-    Backoff, Clock, ErrorKind, Orchestrator, Report, Run, StatementExecutor, TokioClock,
+    Backoff, Clock, ErrorKind, Orchestrator, Report, Run, StatementExecutor, StatementId, TokioClock,
     journal::{Entry, Journal, Settlement, Standing},
-    layer::Fleet,
+    layer::{Fleet, Retry},
     wait::{Exponential, Fixed, Jittered, Learned, LongPoll},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Flaw, Tally,
+    coverage::Condition,
     disk::Disk,
     fate::Fate,
     judge::Evidence,
     network::{Process, Submits, Watched, World},
     plants::{Above, Below, FlawedJournal, Witnessed},
-    schedule::{Line, Schedule, downtime},
+    schedule::{Line, Schedule, downtime, stale_credentials},
     store::{Objects, Store},
 };
 use crate::intercept::Intercepted;
@@ -47,13 +49,22 @@ pub(super) async fn play(schedule: Schedule, flaw: Option<Flaw>) -> Result<Tally
             draw: draw.fork(),
             left: Arc::new(AtomicU64::new(line.deaths)),
             processes: 0,
+            ahead: 0,
         }
         .play()
     });
     let ended = try_join_all(lines.collect::<Vec<_>>()).await?;
     // Statements that are still running can still take effect.
-    sleep(Duration::from_secs(12 * 3_600)).await;
-    let mut tally = Tally { schedules: 1, ..Tally::default() };
+    sleep(LONGEST).await;
+    let of = |value: fn(&Line) -> String| schedule.lines.iter().map(value).collect::<BTreeSet<_>>().len();
+    if of(|line| line.pipeline.name().to_owned()) > 1 {
+        world.played.note(Condition::TwoPipelines);
+    }
+    if of(|line| line.target.to_string()) > 1 {
+        world.played.note(Condition::TwoTargets);
+    }
+    let coverage = world.played.coverage();
+    let mut tally = Tally { schedules: 1, coverage, ..Tally::default() };
     for ended in ended {
         tally.add(&ended.judged(&world, &schedule).await?);
     }
@@ -69,7 +80,7 @@ enum Storage {
 impl Storage {
     fn of(line: &Line, draw: &mut fastrand::Rng) -> Self {
         match line.is_on_object_storage {
-            true => Self::Objects(Objects::new(Duration::from_secs(draw.u64(120..2_400)))),
+            true => Self::Objects(Objects::drawn(draw)),
             false => Self::Disk(Disk::default()),
         }
     }
@@ -104,6 +115,8 @@ struct Play<'a> {
     /// Remaining number of deaths.
     left: Arc<AtomicU64>,
     processes: i32,
+    /// Seconds by which the clock of the last process was ahead of the service's.
+    ahead: i64,
 }
 
 /// A line that has ended.
@@ -122,6 +135,8 @@ struct Life {
 
 /// Number of failed runs after which no other run is started.
 const TRIES: u32 = 3;
+/// More than a statement, its commit and its rollback take.
+const LONGEST: Duration = Duration::from_hours(12);
 /// Number of consecutive refused runs after which no other run is started. In the second half of them, the
 /// journal's storage works.
 const REFUSALS: u32 = 24;
@@ -133,11 +148,13 @@ impl Play<'_> {
             objects.add_past_runs(&self.line.pipeline, self.line.past_runs, now).await;
         }
         let (mut died, mut failed, mut refused) = (0, 0, 0);
+        // Statements that were cancelled more than 12 hours ago.
+        let mut long_cancelled = HashSet::new();
         // `true` if the previous run ended and nothing failed in it.
         let mut was_orderly = true;
         loop {
             let is_long_lived = self.draw.bool();
-            let life = self.begin(failed == TRIES || refused > REFUSALS / 2).await?;
+            let life = self.begin(failed >= TRIES || refused > REFUSALS / 2).await?;
             loop {
                 let failures = self.storage.failures();
                 let run = self.line.pipeline.run(&life.orchestrator, Run::new(RUN));
@@ -154,12 +171,26 @@ impl Play<'_> {
                         if is_sound {
                             expect_no_failure_of_the_journal(&report)?;
                         }
-                        if report.is_success() || failed == TRIES {
+                        self.expect_cancels(&report)?;
+                        let pending = cancels_pending(&report);
+                        if !pending.is_empty() {
+                            self.world.played.note(Condition::CancelPending);
+                        }
+                        if let Some(id) = long_cancelled.intersection(&pending).next() {
+                            return Err(format!("UNCANCELLED: {id} runs 12 hours after its cancel"));
+                        }
+                        let is_last = failed > TRIES || (failed == TRIES && pending.is_empty());
+                        if report.is_success() || is_last {
                             life.fate.end();
                             let Self { number, storage, .. } = self;
                             return Ok(Ended { number, storage, report, died });
                         }
                         failed += 1;
+                        if failed > TRIES {
+                            // Every cancelled statement ends in this time, and the next run reports how.
+                            sleep(LONGEST).await;
+                            long_cancelled = pending;
+                        }
                     }
                     Err(error) => {
                         refused += 1;
@@ -176,7 +207,7 @@ impl Play<'_> {
                         sleep(Duration::from_secs(600)).await;
                     }
                 }
-                if !is_long_lived || failed == TRIES || refused > REFUSALS / 2 {
+                if !is_long_lived || failed >= TRIES || refused > REFUSALS / 2 {
                     break;
                 }
                 self.pause().await;
@@ -185,6 +216,18 @@ impl Play<'_> {
             self.pause().await;
             self.visit().await;
         }
+    }
+
+    /// Refuses a report of a statement as timed out if its cancel was never sent.
+    fn expect_cancels(&self, report: &Report) -> Result<(), String> {
+        let network = self.world.network(self.number);
+        let attempts = report.steps().iter().flat_map(|step| &step.attempts);
+        for attempt in attempts.filter(|attempt| attempt.result == "timed out") {
+            if !attempt.statement_id.as_ref().is_some_and(|id| network.has_cancelled(id)) {
+                return Err(format!("UNCANCELLED: no cancel was sent for {attempt:?}"));
+            }
+        }
+        Ok(())
     }
 
     async fn pause(&mut self) {
@@ -209,10 +252,12 @@ impl Play<'_> {
             line: self.number,
             fate: fate.clone(),
             submits: Submits::default(),
+            valid_from: Instant::now() + stale_credentials(&mut self.draw),
         });
         let clock = self.clock();
         let inner = self.journal(&process, clock).await?;
-        let journal = Intercepted(Witnessed { inner, process: process.clone() });
+        let journal =
+            Intercepted(Witnessed { inner, process: process.clone(), is_away: AtomicBool::new(false) });
         let orchestrator = self
             .orchestrator(&process)
             .with_journal(journal)
@@ -233,6 +278,10 @@ impl Play<'_> {
         if self.flaw == Some(Flaw::StepsBack) {
             seconds -= 7_200 * i64::from(self.processes);
         }
+        if self.processes > 0 && seconds < self.ahead {
+            self.world.played.note(Condition::ClockBack);
+        }
+        self.ahead = seconds;
         Skewed { clock: self.world.clock, seconds }
     }
 
@@ -248,7 +297,7 @@ impl Play<'_> {
                 Arc::new(disk.open(fate).await?)
             }
             Storage::Objects(objects) => {
-                let reader = process.clone();
+                let (reader, witness) = (process.clone(), process.clone());
                 let renews = self.flaw == Some(Flaw::RenewsReleasedLeases);
                 let store = Store {
                     objects: objects.clone(),
@@ -258,6 +307,8 @@ impl Play<'_> {
                         reader.network().violated(format!("COSTLY: opening the run read {path}"));
                     }),
                     renews_released: renews.then(|| Box::new(clock) as Box<dyn Clock>),
+                    written: Mutex::default(),
+                    on_race: Box::new(move || witness.played(Condition::LeaseRace)),
                 };
                 Arc::new(objects.open(store, clock))
             }
@@ -278,11 +329,25 @@ impl Play<'_> {
         let pipeline = self.line.pipeline.name().to_owned();
         let below = Below { process: process.clone(), pipeline, flaw };
         let permits = self.draw.usize(1..4);
-        let layers: Arc<dyn StatementExecutor> = match self.draw.u8(0..4) {
-            _ if self.schedule.is_crowded => Arc::new(Fleet::new(below).with_statements(1)),
-            0 | 1 => Arc::new(Fleet::new(below).with_statements(permits)),
-            2 => Arc::new(Fleet::new(below)),
+        let below: Arc<dyn StatementExecutor> = match self.draw.u8(0..4) {
+            0 => {
+                let retry_timeout = Duration::from_secs(self.draw.u64(1..60));
+                Arc::new(Retry::new(below).with_retry_timeout(retry_timeout))
+            }
             _ => Arc::new(below),
+        };
+        let permits = match self.draw.u8(0..4) {
+            _ if self.schedule.is_crowded => Some(1),
+            0 | 1 => Some(permits),
+            2 => Some(500),
+            _ => None,
+        };
+        let layers = match permits {
+            Some(permits) => {
+                process.played(Condition::Fleet);
+                Arc::new(Fleet::new(below).with_statements(permits))
+            }
+            None => below,
         };
         let layers = match flaw {
             Some(flaw) => Arc::new(Above { inner: layers, process: process.clone(), flaw }),
@@ -296,11 +361,22 @@ impl Play<'_> {
             2 => orchestrator.with_strategy(Learned::default()),
             _ => orchestrator,
         };
+        let orchestrator = match self.schedule.cancel_grace {
+            Some(grace) => orchestrator.with_cancel_grace(grace),
+            None => orchestrator,
+        };
         match flaw {
             Some(Flaw::Impatient) => orchestrator.with_retry_timeout(Duration::ZERO),
             _ => orchestrator,
         }
     }
+}
+
+/// Returns the statements that were cancelled and had not ended.
+pub(super) fn cancels_pending(report: &Report) -> HashSet<StatementId> {
+    let attempts = report.steps().iter().flat_map(|step| &step.attempts);
+    let pending = attempts.filter(|attempt| attempt.result == "timed out" && attempt.may_still_run);
+    pending.filter_map(|attempt| attempt.statement_id.clone()).collect()
 }
 
 /// Fails if the journal failed in the reported run although its storage worked.
@@ -324,6 +400,7 @@ impl Ended {
             violation: world.network(self.number).violation(),
             report: self.report,
             faults: world.faults(self.number) + self.storage.failures(),
+            journal_failures: self.storage.failures(),
             died: self.died,
             skew: schedule.skew,
         };

@@ -15,9 +15,9 @@ use redshift_orchestrator::{
     StatementFilter, StatementId, StatementPage, Status, Submitted, Target, WaitTime,
     journal::{Journal, Record, RunEntry},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::{disk::Disk, network::Process};
+use super::{coverage::Condition, disk::Disk, network::Process};
 use crate::intercept::Intercept;
 
 /// A fault of the orchestrator, of a layer or of a journal. Each breaks a promise, and the judge must report
@@ -60,11 +60,21 @@ pub(crate) enum Flaw {
     RenewsReleasedLeases,
     /// The clock is set back by two hours with each restart.
     StepsBack,
+    /// Expired credentials in a wait are final.
+    CredentialsAreFinal,
+    /// A refused repetition counts as proof that a submit in doubt had no effect.
+    LastRefusalCounts,
+    /// A statement that still runs a minute after its cancel is unknown.
+    SlowCancelsUnknown,
+    /// A cancel is not sent.
+    ForgetsCancels,
+    /// A statement that finished after its cancel was accepted is aborted.
+    CancelsAlwaysWork,
 }
 
 impl Flaw {
     /// All flaws, and the beginning of the verdict on each.
-    pub(crate) const ALL: [(Self, &'static str); 18] = [
+    pub(crate) const ALL: [(Self, &'static str); 23] = [
         (Self::FreshTokens, "DOUBLED"),
         (Self::ForgetfulJournal, "DOUBLED"),
         (Self::ResubmitsUnknown, "DOUBLED"),
@@ -83,6 +93,11 @@ impl Flaw {
         (Self::KeepsPermits, "STUCK"),
         (Self::RenewsReleasedLeases, "LOCKED"),
         (Self::StepsBack, "DOUBLED"),
+        (Self::CredentialsAreFinal, "UNJUSTIFIED"),
+        (Self::LastRefusalCounts, "LOST"),
+        (Self::SlowCancelsUnknown, "UNJUSTIFIED"),
+        (Self::ForgetsCancels, "UNCANCELLED"),
+        (Self::CancelsAlwaysWork, "LOST"),
     ];
 
     fn is_unchecked(self) -> bool {
@@ -103,6 +118,31 @@ impl Below {
     fn key<'a>(&self, name: &'a str) -> &'a str {
         let key = name.strip_prefix(&self.pipeline).unwrap_or(name).trim_start_matches('/');
         key.split(' ').next().unwrap_or(key)
+    }
+
+    fn misread(&self, flaw: Flaw, answer: Result<Description>) -> Result<Description> {
+        let denied = || Err(Error::new(ErrorKind::Denied, "access denied"));
+        let mut seen = match answer {
+            Err(error)
+                if flaw == Flaw::CredentialsAreFinal && error.kind() == ErrorKind::CredentialsExpired =>
+            {
+                return denied();
+            }
+            answer => answer?,
+        };
+        let cancelled_for = self.process.submits.cancelled_for(&seen.id);
+        match flaw {
+            Flaw::HastyReader if seen.status == Status::Started => seen.status = Status::Finished,
+            Flaw::SlowCancelsUnknown if cancelled_for >= Some(MINUTE) && !seen.status.is_terminal() => {
+                return denied();
+            }
+            Flaw::CancelsAlwaysWork if cancelled_for.is_some() && seen.status == Status::Finished => {
+                seen.status = Status::Aborted;
+            }
+            _ if flaw.is_unchecked() => (seen.created_at, seen.target) = (None, None),
+            _ => {}
+        }
+        Ok(seen)
     }
 
     fn flawed(&self, flaw: Flaw, statement: Statement) -> Result<Statement> {
@@ -142,14 +182,11 @@ impl StatementExecutor for Below {
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        let mut description = self.process.describe(id, wait).await?;
-        if self.flaw == Some(Flaw::HastyReader) && description.status == Status::Started {
-            description.status = Status::Finished;
+        let answer = self.process.describe(id, wait).await;
+        match self.flaw {
+            Some(flaw) => self.misread(flaw, answer),
+            None => answer,
         }
-        if self.flaw.is_some_and(Flaw::is_unchecked) {
-            (description.created_at, description.target) = (None, None);
-        }
-        Ok(description)
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
@@ -189,6 +226,8 @@ pub(super) struct Above {
     pub(super) flaw: Flaw,
 }
 
+/// Pause before a submit is repeated.
+const REPETITION: Duration = Duration::from_secs(2);
 const MINUTE: Duration = Duration::from_secs(60);
 
 async fn within_a_minute<T>(request: impl Future<Output = Result<T>>) -> Result<T> {
@@ -207,6 +246,13 @@ impl StatementExecutor for Above {
                 let sent = tokio::spawn(async move { inner.submit(&statement, wait).await });
                 sent.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
             }
+            Flaw::LastRefusalCounts => loop {
+                let answer = self.inner.submit(statement, wait).await;
+                match answer {
+                    Err(error) if error.kind().may_have_taken_effect() => sleep(REPETITION).await,
+                    answer => break answer,
+                }
+            },
             _ => self.inner.submit(statement, wait).await,
         }
     }
@@ -216,6 +262,9 @@ impl StatementExecutor for Above {
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        if self.flaw == Flaw::ForgetsCancels {
+            return Ok(true);
+        }
         self.inner.cancel(id).await
     }
 
@@ -281,12 +330,14 @@ impl Intercept for FlawedJournal {
     }
 }
 
-/// Journal in front of the orchestrator. Records which statements the orchestrator reports as unknown, and
-/// the state at that time.
+/// Journal in front of the orchestrator. Records which statements the orchestrator reports as unknown, the
+/// state at that time, and when the journal is back.
 #[derive(Debug)]
 pub(super) struct Witnessed {
     pub(super) inner: Arc<dyn Journal>,
     pub(super) process: Arc<Process>,
+    /// The last record could not be written.
+    pub(super) is_away: AtomicBool,
 }
 
 #[async_trait]
@@ -296,12 +347,17 @@ impl Intercept for Witnessed {
     }
 
     async fn append(&self, record: Record) -> Result<()> {
-        if !super::network::is_unknown(&record) {
-            return self.inner.append(record).await;
+        let is_unknown = super::network::is_unknown(&record);
+        let appended = self.inner.append(record.clone()).await;
+        if self.is_away.swap(appended.is_err(), Ordering::Relaxed) && appended.is_ok() {
+            self.process.played(Condition::JournalBack);
         }
-        self.inner.append(record.clone()).await?;
+        appended?;
+        if !is_unknown {
+            return Ok(());
+        }
         if let Some(entry) = self.inner.entry(&record.key).await? {
-            self.process.note_unknown(record, &entry.name);
+            self.process.note_unknown(record, &entry);
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ pub(super) struct Schedule {
     pub(super) listing: Range<u64>,
     /// `true` for long statements, one permit per process, and downtimes of about the token window.
     pub(super) is_crowded: bool,
+    /// Time for which a cancelled statement is waited for; `None` for the default.
+    pub(super) cancel_grace: Option<Duration>,
     /// Maximum difference between the clock of a process and the service's clock.
     pub(super) skew: Duration,
 }
@@ -30,6 +32,8 @@ pub(super) struct Line {
     pub(super) faults: Faults,
     /// Times at which its network is down, counted from the beginning.
     pub(super) outages: Vec<Outage>,
+    /// When its credentials are expired, counted from the beginning.
+    pub(super) expired: Vec<Range<Duration>>,
     /// Maximum number of deaths of its processes.
     pub(super) deaths: u64,
     /// `true` if the journal is on object storage instead of a disk.
@@ -64,12 +68,15 @@ impl Schedule {
                 target,
                 faults: faults.clone().with_seed(draw.u64(..)),
                 outages,
+                expired: expiries(&mut draw),
                 deaths: draw.u64(0..6),
                 is_on_object_storage,
                 past_runs: if draw.u8(0..4) == 0 { draw.usize(1..5) } else { 0 },
             }
         });
-        Self { seed, lines: lines.collect(), script, listing, is_crowded, skew }
+        let lines = lines.collect();
+        let cancel_grace = draw.bool().then(|| Duration::from_secs(draw.u64(LEAST_GRACE..2_400)));
+        Self { seed, lines, script, listing, is_crowded, cancel_grace, skew }
     }
 
     /// Returns the random generator for decisions during the run.
@@ -84,7 +91,9 @@ impl Schedule {
 }
 
 /// One schedule in this many is crowded.
-const CROWDED: u8 = 24;
+const CROWDED: u8 = 16;
+/// Seconds. Credentials are expired for a shorter time, so that a cancel can be sent before it is over.
+const LEAST_GRACE: u64 = 900;
 /// Maximum difference between clocks, in seconds. The service refuses requests of a process whose clock
 /// differs by more than 5 minutes.
 const MAX_SKEW: u64 = 240;
@@ -116,11 +125,13 @@ fn work(draw: &mut fastrand::Rng, is_crowded: bool) -> (Vec<(Pipeline, Target)>,
     for number in 0..draw.usize(1..6) {
         let name = number.to_string();
         let takes = if is_crowded { hours(draw) } else { duration(draw) };
-        let good = ScriptedRun::finished(takes);
+        let cancelling = Cancelling::drawn(draw, takes);
+        let good = cancelling.of(ScriptedRun::finished(takes));
+        let bad = |error| cancelling.of(ScriptedRun::failed(takes, error));
         let runs = match draw.u8(0..6) {
-            0 => vec![ScriptedRun::failed(takes, conflict), good],
-            1 => vec![ScriptedRun::failed(takes, "ERROR: no such table"), good],
-            2 => vec![ScriptedRun::failed(takes, conflict), ScriptedRun::failed(takes, conflict), good],
+            0 => vec![bad(conflict), good],
+            1 => vec![bad("ERROR: no such table"), good],
+            2 => vec![bad(conflict), bad(conflict), good],
             _ => vec![good],
         };
         script = script.on_each(sql_of(&name), runs);
@@ -155,6 +166,30 @@ fn work(draw: &mut fastrand::Rng, is_crowded: bool) -> (Vec<(Pipeline, Target)>,
         (pipeline, Target::workgroup(workgroup, "warehouse"))
     };
     (places.into_iter().take(lines).map(build).collect(), script)
+}
+
+/// How long a statement takes to be rolled back, and from when a cancel comes too late.
+struct Cancelling {
+    rollback: Duration,
+    commit: Duration,
+}
+
+impl Cancelling {
+    /// Draws a rollback: mostly none, one in eight up to a minute, one in four a minute to an hour. One statement in
+    /// four cannot be cancelled in a drawn part of its time.
+    fn drawn(draw: &mut fastrand::Rng, takes: Duration) -> Self {
+        let rollback = Duration::from_secs(match draw.u8(0..8) {
+            0 => draw.u64(1..60),
+            1 | 2 => draw.u64(60..3_600),
+            _ => 0,
+        });
+        let commit = if draw.u8(0..4) == 0 { takes.mul_f64(draw.f64()) } else { Duration::ZERO };
+        Self { rollback, commit }
+    }
+
+    fn of(&self, run: ScriptedRun) -> ScriptedRun {
+        run.with_rollback(self.rollback).with_commit(self.commit)
+    }
 }
 
 /// Draws a duration of up to nine hours, mostly more than one.
@@ -198,6 +233,22 @@ fn outages(draw: &mut fastrand::Rng) -> Vec<Outage> {
             Outage { span, submits_only: draw.u8(0..4) == 0 }
         })
         .collect()
+}
+
+/// Draws when credentials are expired: mostly never; otherwise once or twice, for seconds to minutes.
+fn expiries(draw: &mut fastrand::Rng) -> Vec<Range<Duration>> {
+    let count = draw.u8(0..4).saturating_sub(1);
+    (0..count)
+        .map(|_| {
+            let from = Duration::from_secs_f64(10_f64.powf(draw.f64() * 4.5));
+            from..from + Duration::from_secs(draw.u64(1..240))
+        })
+        .collect()
+}
+
+/// Draws for how long a process begins with expired credentials: mostly zero, sometimes up to three minutes.
+pub(super) fn stale_credentials(draw: &mut fastrand::Rng) -> Duration {
+    Duration::from_secs(if draw.u8(0..12) == 0 { draw.u64(1..180) } else { 0 })
 }
 
 /// Draws a time without a process: mostly short, sometimes close to the 8 and 24 hours that limit what can be

@@ -1,6 +1,7 @@
 //! [`Store`]: object storage for a journal of a process that may die, behind a network that fails at times.
 
 use std::{
+    collections::HashMap,
     fmt,
     ops::Range,
     sync::{
@@ -36,16 +37,29 @@ pub(super) struct Objects {
     /// Number of requests that failed, and of those that arrived after the death of their process.
     failures: Arc<AtomicU64>,
     pub(super) lease: Duration,
+    /// Milliseconds that a write of a lease takes at most.
+    lease_takes: u64,
 }
 
+/// Milliseconds that a request takes mostly.
+const USUAL: u64 = 40;
 const PREFIX: &str = "journal";
 const PAST: &str = "past-";
 /// Age up to which pruning keeps runs. It is longer than any schedule.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 impl Objects {
-    pub(super) fn new(lease: Duration) -> Self {
-        Self { inner: Arc::default(), failures: Arc::default(), lease }
+    /// Draws the duration of leases. In one store of four, a write of a lease takes so long that releases and
+    /// renewals often overlap.
+    pub(super) fn drawn(draw: &mut fastrand::Rng) -> Self {
+        let lease = draw.u64(120..2_400);
+        let lease_takes = if draw.u8(0..4) == 0 { lease * 1_000 / 8 } else { 40 };
+        Self {
+            inner: Arc::default(),
+            failures: Arc::default(),
+            lease: Duration::from_secs(lease),
+            lease_takes,
+        }
     }
 
     /// Returns the number of requests that did not have the requested effect in time.
@@ -103,6 +117,18 @@ pub(super) struct Store {
     /// The clock for the flaw [`Flaw::RenewsReleasedLeases`](super::Flaw::RenewsReleasedLeases), if it is
     /// planted.
     pub(super) renews_released: Option<Box<dyn Clock>>,
+    /// The last writes of leases, by path.
+    pub(super) written: Mutex<HashMap<Path, Written>>,
+    /// Called when a lease is released while it is renewed, or is due.
+    pub(super) on_race: Box<dyn Fn() + Send + Sync>,
+}
+
+/// A write of a lease.
+#[derive(Clone, Copy)]
+pub(super) struct Written {
+    is_release: bool,
+    begun: Instant,
+    ended: Option<Instant>,
 }
 
 impl Store {
@@ -111,15 +137,17 @@ impl Store {
         Err(Error::Generic { store: "simulated", source: "connection reset".into() })
     }
 
-    /// Sends a request, which reaches the store or dies with the process.
+    /// Sends a request, which mostly takes less than `usual` milliseconds. It reaches the store or dies with the
+    /// process.
     async fn send<T: Send + 'static>(
         &self,
+        usual: u64,
         request: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let death = self.fate.death();
         let way = self.fate.draw(|draw| match draw.u8(0..64) {
-            0 => draw.u64(0..5_000),
-            _ => draw.u64(0..40),
+            0 => draw.u64(0..usual.max(5_000)),
+            _ => draw.u64(0..usual),
         });
         match death {
             Some(Death::Before) => self.fate.die().await,
@@ -146,6 +174,36 @@ impl Store {
             return self.lost();
         }
         answer
+    }
+
+    /// Notes that a lease is about to be written. Returns `None` for other objects.
+    fn begin_writing(&self, path: &Path, payload: &PutPayload) -> Option<Written> {
+        if !path.as_ref().contains("leases") {
+            return None;
+        }
+        let text: Bytes = payload.clone().into();
+        let lease = serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default();
+        let expires_at = lease["expires_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let is_release = expires_at == Some(Timestamp::UNIX_EPOCH);
+        let now = Instant::now();
+        let waited_for_renewal = locked(&self.written)
+            .get(path)
+            .is_some_and(|before| !before.is_release && before.ended == Some(now));
+        if is_release && waited_for_renewal {
+            (self.on_race)();
+        }
+        Some(Written { is_release, begun: now, ended: None })
+    }
+
+    /// Notes that a lease was written. Its next renewal is due a third of its duration after the one before.
+    fn end_writing(&self, path: &Path, writing: Written) {
+        let now = Instant::now();
+        let before = locked(&self.written).insert(path.clone(), Written { ended: Some(now), ..writing });
+        let due = before.filter(|before| !before.is_release).and_then(|before| before.ended);
+        let due = due.map(|ended| ended + self.objects.lease / 3);
+        if writing.is_release && due.is_some_and(|due| writing.begun <= due && due < now) {
+            (self.on_race)();
+        }
     }
 
     fn note_read(&self, path: &Path) {
@@ -189,7 +247,13 @@ impl ObjectStore for Store {
             *locked(&self.away_until) = Some(Instant::now() + away);
         }
         let (inner, to, sent) = (self.objects.inner.clone(), path.clone(), payload.clone());
-        let put = self.send(async move { inner.put_opts(&to, sent, options).await }).await?;
+        let writing = self.begin_writing(path, &payload);
+        let usual = if writing.is_some() { self.objects.lease_takes } else { USUAL };
+        let put = self.send(usual, async move { inner.put_opts(&to, sent, options).await }).await;
+        if let Some(writing) = writing {
+            self.end_writing(path, writing);
+        }
+        let put = put?;
         self.renew_released(path, &payload).await;
         Ok(put)
     }
@@ -205,7 +269,7 @@ impl ObjectStore for Store {
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         self.note_read(path);
         let (inner, path) = (self.objects.inner.clone(), path.clone());
-        self.send(async move { inner.get_opts(&path, options).await }).await
+        self.send(USUAL, async move { inner.get_opts(&path, options).await }).await
     }
 
     async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

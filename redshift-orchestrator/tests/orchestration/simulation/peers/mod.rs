@@ -13,14 +13,14 @@ use std::{
 
 use futures::future::join_all;
 use redshift_orchestrator::{Result, StatementId, Status, pipeline::Step};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Broken, Tally,
     fate::Fate,
     network::{Process, Submits, World},
     on_a_clock_of_its_own,
-    schedule::{Line, Schedule, downtime, sql_of},
+    schedule::{Line, Schedule, downtime, sql_of, stale_credentials},
 };
 
 mod airflow;
@@ -90,8 +90,13 @@ async fn life(
     let (mut died, mut failed) = (0, 0);
     loop {
         let fate = Arc::new(Fate::drawn(&mut draw, &left, true));
-        let process =
-            Process { world: world.clone(), line: number, fate: fate.clone(), submits: Submits::default() };
+        let process = Process {
+            world: world.clone(),
+            line: number,
+            fate: fate.clone(),
+            submits: Submits::default(),
+            valid_from: Instant::now() + stale_credentials(&mut draw),
+        };
         let run = run(peer, &process, &books, line.pipeline.steps());
         let ended = match peer {
             // The state machine survives when a function dies.
