@@ -18,7 +18,7 @@ use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
     Column, Description, Field, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter,
     StatementId, StatementPage, Submitted, Target, WaitTime,
-    conformance::{self, Fixture, Need},
+    conformance::{self, Fixture, SampleSql},
 };
 
 /// Executor that records each accepted statement. An entry contains no SQL text, which may hold secrets.
@@ -66,13 +66,13 @@ impl Fixture for Audited<LocalExecutor<Scripted>> {
         self
     }
 
-    fn sql(&self, need: Need<'_>) -> String {
-        match need {
-            Need::Rows => "rows".into(),
-            Need::Failure => "failure".into(),
-            Need::Nap => "nap".into(),
-            Need::Effect(name) => format!("effect '{name}'"),
-            Need::EffectOf(parameter) => format!("effect :{parameter}"),
+    fn sql(&self, sample: SampleSql<'_>) -> String {
+        match sample {
+            SampleSql::Rows => "rows".into(),
+            SampleSql::Failure => "failure".into(),
+            SampleSql::LongRunning => "nap".into(),
+            SampleSql::Effect(name) => format!("effect '{name}'"),
+            SampleSql::EffectOf(parameter) => format!("effect :{parameter}"),
         }
     }
 

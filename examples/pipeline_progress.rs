@@ -20,7 +20,7 @@ use std::{
 };
 
 use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
-use redshift_orchestrator::{Observer, Orchestrator, Pipeline, Progressed, Result, Run, StepKey};
+use redshift_orchestrator::{Observer, Orchestrator, Pipeline, ProgressEvent, Result, Run, StepKey};
 use tokio::time::Instant;
 
 const PIPELINE: &str = r#"
@@ -50,13 +50,13 @@ struct Printer {
 
 impl Observer for Printer {
     // Called on the task that runs the step: it must return quickly.
-    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+    fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         let text = match event {
-            Progressed::Submitted { .. } => "submitted".to_owned(),
-            Progressed::Retried { .. } | Progressed::Skipped { .. } | Progressed::Ended { .. } => {
-                event.to_string()
-            }
-            // Polls, survived errors, and events of later versions.
+            ProgressEvent::Submitted { .. } => "submitted".to_owned(),
+            ProgressEvent::StepRetried { .. }
+            | ProgressEvent::Skipped { .. }
+            | ProgressEvent::Ended { .. } => event.to_string(),
+            // Polls, retried requests, and events of later versions.
             _ => return,
         };
         let line = format!("{:>6.1} s  {:<10} {text}", self.started.elapsed().as_secs_f64(), key.step);

@@ -2,7 +2,7 @@
 //! time.
 //!
 //! ```text
-//! first run: finished after 0.5 s; 2 submits, 1 fault survived, 340 rows
+//! first run: finished after 0.5 s; 2 submits, 1 fault retried, 340 rows
 //! second run: finished; 0 submits, taken from the journal
 //! the warehouse ran it 1 time
 //! ```
@@ -31,11 +31,11 @@ async fn main() -> Result<()> {
 
     let first = orchestrator.run(&key, statement.clone()).await?;
     println!(
-        "first run: {} after {:.1} s; {} submits, {} fault survived, {} rows",
+        "first run: {} after {:.1} s; {} submits, {} fault retried, {} rows",
         first.result,
         first.executing().unwrap_or_default().as_secs_f64(),
         first.effort.submits,
-        first.effort.faults_survived(),
+        first.effort.retried_faults(),
         first.description.and_then(|description| description.result_rows).unwrap_or_default(),
     );
 

@@ -11,7 +11,7 @@ use std::{
 
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use redshift_orchestrator::{Observer, Progressed, StepKey};
+use redshift_orchestrator::{Observer, ProgressEvent, StepKey};
 
 use crate::{
     changes::{Changes, Cycle},
@@ -80,11 +80,11 @@ impl Progress {
         self.rows.inc(cycle.rows());
         if !self.watched {
             eprintln!(
-                "cycle {:>2}: {} statements in {}, {} faults survived; lake {}, lookups {}",
+                "cycle {:>2}: {} statements in {}, {} faults retried; lake {}, lookups {}",
                 record.cycle,
                 record.warehouse.statements,
                 seconds(record.warehouse.elapsed),
-                record.warehouse.faults_survived(),
+                record.warehouse.retried_faults(),
                 seconds(record.tables.iter().map(|table| table.elapsed).sum()),
                 seconds(record.lookups.latest + record.lookups.as_of_sale),
             );
@@ -100,12 +100,12 @@ impl Progress {
 }
 
 impl Observer for Progress {
-    fn observe(&self, _: &StepKey, event: &Progressed<'_>) {
+    fn observe(&self, _: &StepKey, event: &ProgressEvent<'_>) {
         match event {
-            Progressed::Ended { .. } => self.statements.inc(1),
-            Progressed::Survived { .. } => {
+            ProgressEvent::Ended { .. } => self.statements.inc(1),
+            ProgressEvent::RequestRetried { .. } => {
                 let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
-                self.statements.set_message(format!("({} faults survived)", grouped(faults)));
+                self.statements.set_message(format!("({} faults retried)", grouped(faults)));
             }
             _ => {}
         }
@@ -134,10 +134,7 @@ pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
     for (name, value) in [
         ("statements", grouped(warehouse.statements.into())),
         ("retries", grouped(warehouse.retries.into())),
-        (
-            "faults survived",
-            format!("{} ({})", grouped(warehouse.faults_survived().into()), faults.join(", ")),
-        ),
+        ("faults retried", format!("{} ({})", grouped(warehouse.retried_faults().into()), faults.join(", "))),
         ("time waiting", seconds(warehouse.waiting)),
         ("time executing", seconds(warehouse.executing)),
         ("Hudi commits", grouped(totals.commits)),

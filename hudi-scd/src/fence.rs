@@ -127,10 +127,10 @@ impl Fence {
         }
     }
 
-    fn enter(self: &Arc<Self>) -> object_store::Result<Change> {
+    fn enter(self: &Arc<Self>) -> object_store::Result<InFlight> {
         self.check()?;
         self.in_flight.send_modify(|changes| *changes += 1);
-        Ok(Change { fence: self.clone(), is_done: false })
+        Ok(InFlight { fence: self.clone(), is_done: false })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -139,18 +139,18 @@ impl Fence {
 }
 
 /// A change that is in flight.
-struct Change {
+struct InFlight {
     fence: Arc<Fence>,
     is_done: bool,
 }
 
-impl Change {
+impl InFlight {
     fn done(mut self) {
         self.is_done = true;
     }
 }
 
-impl Drop for Change {
+impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.is_done {
             self.fence.state().is_doubtful = true;

@@ -87,7 +87,7 @@ impl Table {
         let (bytes, written_at) = found.ok_or_else(|| {
             Error::new(ErrorKind::Conflict, "another writer is replacing the properties of the table")
                 .with_context("file", &path)
-                .with_context("way out", "run the write again")
+                .with_context("hint", "run the write again")
         })?;
         let raw = properties::parse_raw(&bytes).map_err(|error| error.with_context("file", &path))?;
         let stored = Stored { raw, written_at };
@@ -100,7 +100,7 @@ impl Table {
             )
             .with_context("from", self.version())
             .with_context("to", version)
-            .with_context("way out", "open the table again"));
+            .with_context("hint", "open the table again"));
         }
         if self.inner.options.metadata_table == MetadataTable::Refuse && !stored.partitions().is_empty() {
             return Err(Error::new(
@@ -110,7 +110,7 @@ impl Table {
             .with_context("property", properties::METADATA_PARTITIONS[0])
             .with_context("value", stored.partitions().join(","))
             .with_context(
-                "way out",
+                "hint",
                 "allow it with MetadataTable::Drop, or write with hoodie.metadata.enable=false once",
             ));
         }

@@ -81,7 +81,7 @@ pub fn check_calendar(metadata: &ParquetMetaData) -> Result<()> {
             "times of the Julian calendar, as Spark writes them in its legacy mode, are not supported",
         )
         .with_context("column", chunk.column_path().string())
-        .with_context("way out", "write with spark.sql.parquet.datetimeRebaseModeInWrite=CORRECTED")),
+        .with_context("hint", "write with spark.sql.parquet.datetimeRebaseModeInWrite=CORRECTED")),
     }
 }
 

@@ -110,7 +110,7 @@ impl Table {
             return Err(Error::new(ErrorKind::Conflict, "another writer is at work")
                 .with_context("action", pending.action)
                 .with_context("instant", pending.instant)
-                .with_context("way out", "repeat the upgrade when it has ended"));
+                .with_context("hint", "repeat the upgrade when it has ended"));
         }
         self.drop_metadata_table(turn, &view).await?;
         turn.verify().await?;
@@ -136,7 +136,7 @@ impl Table {
                                with the text `default` after the upgrade";
                 return Err(Error::new(ErrorKind::Unsupported, message)
                     .with_context("partition", &group.partition)
-                    .with_context("way out", "give its rows another partition value, or delete them"));
+                    .with_context("hint", "give its rows another partition value, or delete them"));
             }
         }
         Ok(set)

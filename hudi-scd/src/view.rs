@@ -298,7 +298,7 @@ impl View {
                     .with_context("file", &missing.path)
                     .with_context("commit", missing.from);
                 Err(error.with_context(
-                    "way out",
+                    "hint",
                     "put the file back, or roll back or restore the table to before that commit",
                 ))
             }
@@ -369,7 +369,7 @@ async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<(
     }
     Err(Error::new(ErrorKind::Conflict, "another writer has upgraded the table to a later version")
         .with_context("path", table.root())
-        .with_context("way out", "open the table again"))
+        .with_context("hint", "open the table again"))
 }
 
 /// Adds the archive of layout 2 to the timeline, for base files that the timeline itself cannot place.
@@ -419,7 +419,7 @@ pub(crate) async fn read_commit(
         )
         .with_context("file", &path)
         .with_context(
-            "way out",
+            "hint",
             "restore the file from a copy, or delete it: the next write then undoes the commit as an unfinished one",
         ));
     }

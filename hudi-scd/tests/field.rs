@@ -104,7 +104,7 @@ async fn later_versions_are_read_and_not_written(
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert_eq!(error.context("property"), Some("hoodie.table.version"));
-        assert!(error.context("way out").unwrap().contains("downgrade"));
+        assert!(error.context("hint").unwrap().contains("downgrade"));
     }
     assert_eq!(walk(&golden.path("table")), before);
 }

@@ -102,7 +102,7 @@ async fn sets_what_hudi_sets_and_changes_nothing_else(
     assert!(table.upgrade().await.unwrap().is_empty());
     // A handle from before the upgrade would write in the old version.
     let error = old.delete(&rows).await.unwrap_err();
-    assert_eq!(error.context("way out"), Some("open the table again"));
+    assert_eq!(error.context("hint"), Some("open the table again"));
     assert_eq!(table.delete(&[rows[0].slice(0, 1)]).await.unwrap().deleted, 1);
     assert_eq!(table.validate().await.unwrap(), []);
 }
@@ -185,7 +185,7 @@ async fn versions_without_a_way_to_six_are_refused() {
     for refused in [table.upgrade_plan().await, table.upgrade().await] {
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.context("way out").unwrap().contains("downgrade"));
+        assert!(error.context("hint").unwrap().contains("downgrade"));
     }
     let golden = Golden::unpack("old-0.9");
     let file = golden.path("table/.hoodie/hoodie.properties");

@@ -208,7 +208,7 @@ async fn a_lost_base_file_is_an_error_that_names_it_and_never_the_older_version(
             (ErrorKind::Corrupt, Some(versions[2].file.as_str())),
             "{error}"
         );
-        assert!(error.context("way out").is_some());
+        assert!(error.context("hint").is_some());
     };
     told(table.read(Query::snapshot()).await.unwrap_err());
     told(table.upsert(&[batch(&schema, &row(1, "v3", 3))]).await.unwrap_err());

@@ -107,7 +107,7 @@
 //! Structs that the crate creates or writes to disk are `#[non_exhaustive]`: fields may be added in any
 //! version. The enums [`Compute`], [`Auth`], [`Field`], [`PageData`], [`ResultFormat`] and [`ExecutionMode`]
 //! are exhaustive, because every executor must handle all of their variants; so are
-//! [`Piece`](pipeline::Piece) and [`Need`](conformance/enum.Need.html), for generators and fixtures. A new
+//! [`Piece`](pipeline::Piece) and [`SampleSql`](conformance/enum.SampleSql.html), for generators and fixtures. A new
 //! variant is a breaking change. The output of `Display` and `Debug`, and items hidden from this
 //! documentation, may change in any version. An increase of the minimum supported Rust version is a minor
 //! change.
@@ -147,7 +147,7 @@ pub use clock::{Clock, SystemClock, TokioClock};
 pub use data_api::DataApiExecutor;
 pub use identity::{Part, StepKey};
 pub use messages::{Message, Messages, SystemMessages};
-pub use observer::{Observer, Progressed};
+pub use observer::{Observer, ProgressEvent};
 pub use orchestrator::{AttemptOptions, Conclusion, Orchestrator, Origin, Outcome, Unknown, UnknownReason};
 pub use pipeline::{Pipeline, Report, Run};
 #[cfg(any(test, feature = "mock"))]

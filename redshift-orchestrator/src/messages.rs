@@ -17,7 +17,7 @@ use crate::{
 /// Source of the messages that statements raise while they run.
 ///
 /// An orchestrator [with such a source](crate::Orchestrator::with_messages) passes new messages to its
-/// observer as [`Progressed::Message`](crate::Progressed::Message).
+/// observer as [`ProgressEvent::Message`](crate::ProgressEvent::Message).
 #[async_trait]
 pub trait Messages: fmt::Debug + Send + Sync {
     /// Returns all messages of a statement so far, in order. `last` is `true` for the last call, after the

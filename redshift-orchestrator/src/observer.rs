@@ -12,11 +12,11 @@ use crate::{Error, FailureKind, Outcome, StatementId, Status, StepKey};
 /// block.
 pub trait Observer: fmt::Debug + Send + Sync {
     /// Called for each event of an attempt at a step.
-    fn observe(&self, key: &StepKey, event: &Progressed<'_>);
+    fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>);
 }
 
 impl<O: Observer + ?Sized> Observer for Arc<O> {
-    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+    fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         (**self).observe(key, event);
     }
 }
@@ -24,7 +24,7 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 /// Event of an attempt at a step.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Progressed<'a> {
+pub enum ProgressEvent<'a> {
     /// The service accepted the statement.
     Submitted {
         /// The id.
@@ -45,7 +45,7 @@ pub enum Progressed<'a> {
         text: &'a str,
     },
     /// An error occurred, and the request is retried.
-    Survived {
+    RequestRetried {
         /// The error.
         error: &'a Error,
     },
@@ -55,12 +55,12 @@ pub enum Progressed<'a> {
         outcome: &'a Outcome,
     },
     /// The statement did not run.
-    Refused {
+    NotSubmitted {
         /// The reason.
         error: &'a Error,
     },
     /// The step is retried after a pause.
-    Retried {
+    StepRetried {
         /// The reason why this attempt failed.
         failure: FailureKind,
         /// The pause.
@@ -74,17 +74,17 @@ pub enum Progressed<'a> {
 }
 
 /// Prints a human-readable line without the step.
-impl fmt::Display for Progressed<'_> {
+impl fmt::Display for ProgressEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Submitted { id, reattached: true } => write!(f, "found again: {id}"),
             Self::Submitted { id, .. } => write!(f, "submitted: {id}"),
             Self::Polled { status } => write!(f, "{status}"),
             Self::Message { level, text } => write!(f, "says {level}: {text}"),
-            Self::Survived { error } => write!(f, "survived: {error}"),
+            Self::RequestRetried { error } => write!(f, "request retried after: {error}"),
             Self::Ended { outcome } => write!(f, "{}", outcome.result),
-            Self::Refused { error } => write!(f, "not submitted: {error}"),
-            Self::Retried { failure, pause } => {
+            Self::NotSubmitted { error } => write!(f, "not submitted: {error}"),
+            Self::StepRetried { failure, pause } => {
                 write!(f, "retry after {failure}, in {:.1} s", pause.as_secs_f64())
             }
             Self::Skipped { because_of } => write!(f, "skipped because of {because_of}"),
@@ -97,5 +97,5 @@ impl fmt::Display for Progressed<'_> {
 pub(crate) struct Unobserved;
 
 impl Observer for Unobserved {
-    fn observe(&self, _: &StepKey, _: &Progressed<'_>) {}
+    fn observe(&self, _: &StepKey, _: &ProgressEvent<'_>) {}
 }

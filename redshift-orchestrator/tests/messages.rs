@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
-    Column, Field, Message, Messages, Observer, Orchestrator, Progressed, Result, Statement, StatementId,
+    Column, Field, Message, Messages, Observer, Orchestrator, ProgressEvent, Result, Statement, StatementId,
     StepKey, SystemMessages,
 };
 use tokio::time::{Instant, sleep};
@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 struct Heard(Arc<Lock<Vec<String>>>);
 
 impl Observer for Heard {
-    fn observe(&self, _: &StepKey, event: &Progressed<'_>) {
-        if let Progressed::Message { level, text } = event {
+    fn observe(&self, _: &StepKey, event: &ProgressEvent<'_>) {
+        if let ProgressEvent::Message { level, text } = event {
             self.0.lock().unwrap().push(format!("{level}: {text}"));
         }
     }

@@ -28,7 +28,7 @@ pub(crate) fn write(dir: &RunDir, cycles: &[CycleRecord], proof: &Proof, rows: u
     let mut gantts = Vec::new();
     // The cycle with the most faults is the most interesting one to show.
     let tried = cycles.iter().skip(1).filter(|cycle| !cycle.resumed);
-    let tried = tried.max_by_key(|cycle| cycle.warehouse.faults_survived());
+    let tried = tried.max_by_key(|cycle| cycle.warehouse.retried_faults());
     for (title, cycle) in [("The initial load", cycles.first()), ("The cycle with the most faults", tried)] {
         let Some(cycle) = cycle else { continue };
         let svg = fs::read_to_string(dir.file("gantt").join(format!("{:02}.svg", cycle.cycle)))?;
@@ -110,7 +110,7 @@ impl Story<'_> {
         let (first, last) = (self.cycles.get(1), self.cycles.last());
         let tiles = [
             ("Statements", grouped(warehouse.statements.into()), format!("{} retries", warehouse.retries)),
-            ("Faults survived", grouped(warehouse.faults_survived().into()), faults.join(", ")),
+            ("Faults retried", grouped(warehouse.retried_faults().into()), faults.join(", ")),
             (
                 "Executing",
                 seconds(warehouse.executing),

@@ -63,7 +63,7 @@ impl Profile {
             return Err(Error::new(ErrorKind::Unsupported, "the keys of this profile must be fetched")
                 .with_context("AWS_PROFILE", name)
                 .with_context("setting", setting)
-                .with_context("way out", "eval \"$(aws configure export-credentials --format env)\""));
+                .with_context("hint", "eval \"$(aws configure export-credentials --format env)\""));
         }
         Ok(Self(settings))
     }
@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_does_not_do_is_named_with_the_way_out() {
+    fn a_profile_that_does_not_do_is_named_with_a_hint() {
         let error = profile(&[("AWS_PROFILE", "nobody")]).unwrap_err();
         assert_eq!((error.kind(), error.context("AWS_PROFILE")), (ErrorKind::NotFound, Some("nobody")));
         let error = profile(&[("AWS_PROFILE", "boss")]).unwrap_err();
         assert_eq!((error.kind(), error.context("setting")), (ErrorKind::Unsupported, Some("role_arn")));
-        assert!(error.context("way out").unwrap().contains("export-credentials"));
+        assert!(error.context("hint").unwrap().contains("export-credentials"));
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn said(text: &str) -> Result<SchemaRef> {
     match value.get("fields") {
         Some(fields) => Ok(Arc::new(Schema::new(json_fields(fields)?))),
         None => Err(invalid("the schema has no fields").with_context(
-            "way out",
+            "hint",
             r#"write {"fields":[{"name":"id","type":"bigint"}]}, an Avro record, or id bigint"#,
         )),
     }

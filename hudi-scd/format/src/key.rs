@@ -334,7 +334,7 @@ pub fn is_escaped(character: char) -> bool {
 /// Checks that every storage can store a partition path, and that every reader can split it.
 fn check_path(path: &str, table: &TableProperties) -> Result<()> {
     let refused = |message: &str| {
-        invalid(message).with_context("partition", path).with_context("way out", "URL encode partition paths")
+        invalid(message).with_context("partition", path).with_context("hint", "URL encode partition paths")
     };
     if path.contains(':') || path.chars().any(|character| character.is_ascii_control()) {
         return Err(refused("a partition value contains a character that Hadoop cannot store"));

@@ -195,7 +195,7 @@ impl TableProperties {
         }
         let message = "tables of this version can be read here, but not written";
         Err(refused(ErrorKind::Unsupported, message, VERSION, &self.version.to_string()).with_context(
-            "way out",
+            "hint",
             "write the table with Hudi 1.x, or downgrade it to version 6 there (procedure upgrade_or_downgrade)",
         ))
     }

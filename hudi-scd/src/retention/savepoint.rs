@@ -80,7 +80,7 @@ impl Table {
             )
             .with_context("instant", instant)
             .with_context(
-                "way out",
+                "hint",
                 "choose a commit of the active timeline; archived commits cannot be protected",
             ));
         }

@@ -320,9 +320,7 @@ fn with_key(error: Error, keys: &StringArray, ordering: Option<&str>) -> Error {
     };
     let error = error.with_context("key", keys.value(row));
     match ordering {
-        Some(_) => {
-            error.with_context("way out", "set the ordering value, or delete the key, which needs none")
-        }
+        Some(_) => error.with_context("hint", "set the ordering value, or delete the key, which needs none"),
         None => error,
     }
 }

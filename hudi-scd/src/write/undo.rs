@@ -155,10 +155,8 @@ fn find(view: &View, instant: Instant) -> Result<TimelineEntry> {
         )
         .with_context("instant", instant);
         match view.timeline.completed_commits().next() {
-            Some(first) if instant < first.instant => error.with_context(
-                "way out",
-                "commits older than the first one are archived and cannot be undone",
-            ),
+            Some(first) if instant < first.instant => error
+                .with_context("hint", "commits older than the first one are archived and cannot be undone"),
             _ => error,
         }
     })

@@ -6,7 +6,7 @@ use clap::Args;
 use redshift_orchestrator::{
     Clock, Description, ErrorKind, Result, StatementExecutor, StatementFilter, StatementId, Status,
     SystemClock,
-    journal::{Ended, Entry, Event, Journal, Record, RunEntry, Standing},
+    journal::{Ended, Entry, EntryState, Event, Journal, Record, RunEntry},
     wait::{Cancellation, Effort, Ending, LongPoll, Wait},
 };
 use serde_json::json;
@@ -61,7 +61,7 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
         .run(&run.run)
         .await?
         .into_iter()
-        .filter(|entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_)))
+        .filter(|entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_)))
         .filter(|entry| options.only.is_empty() || options.only.contains(&entry.key.step))
         .collect();
     if entries.is_empty() && !options.output.json {

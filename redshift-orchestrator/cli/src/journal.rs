@@ -15,12 +15,12 @@ use redshift_orchestrator::{
 };
 
 /// The location of the journal, and the credentials for S3.
-pub(crate) struct Place {
+pub(crate) struct JournalLocation {
     pub(crate) text: String,
     pub(crate) aws: ConfigLoader,
 }
 
-impl Place {
+impl JournalLocation {
     /// Opens a journal for writing. With `queue` it waits for another process that uses the journal.
     pub(crate) async fn open(self, queue: bool) -> Result<Arc<dyn Journal>> {
         match self.bucket()? {

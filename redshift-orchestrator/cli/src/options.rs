@@ -9,7 +9,7 @@ use aws_config::BehaviorVersion;
 use clap::{Args, ValueEnum};
 use redshift_orchestrator::{Error, ErrorKind, Pipeline, Result, Run, Target};
 
-use crate::journal::Place;
+use crate::journal::JournalLocation;
 
 /// The pipeline.
 #[derive(Args)]
@@ -86,13 +86,13 @@ pub(crate) struct JournalOptions {
 
 impl JournalOptions {
     /// Returns the location of the journal, for commands that also use an AWS service.
-    pub(crate) fn with(&self, pipeline: &Path, service: &ServiceOptions) -> Place {
-        Place { text: self.text(pipeline), aws: service.aws(service.region.clone()) }
+    pub(crate) fn with(&self, pipeline: &Path, service: &ServiceOptions) -> JournalLocation {
+        JournalLocation { text: self.text(pipeline), aws: service.aws(service.region.clone()) }
     }
 
     /// Returns the location of the journal, for commands that need no service.
-    pub(crate) fn place(&self, pipeline: &Path) -> Place {
-        Place { text: self.text(pipeline), aws: aws_config::defaults(BehaviorVersion::latest()) }
+    pub(crate) fn location(&self, pipeline: &Path) -> JournalLocation {
+        JournalLocation { text: self.text(pipeline), aws: aws_config::defaults(BehaviorVersion::latest()) }
     }
 
     fn text(&self, pipeline: &Path) -> String {

@@ -11,7 +11,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use redshift_orchestrator::{
-    Clock, Observer, Pipeline, Progressed, Result, Run, StepKey, SystemClock, pipeline::printable,
+    Clock, Observer, Pipeline, ProgressEvent, Result, Run, StepKey, SystemClock, pipeline::printable,
 };
 
 /// Observer that shows a run on standard error. On a terminal, it draws one bar for the run and one for each
@@ -75,14 +75,14 @@ impl Progress {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn draw(&self, key: &StepKey, event: &Progressed<'_>, bars: &MultiProgress, whole: &ProgressBar) {
+    fn draw(&self, key: &StepKey, event: &ProgressEvent<'_>, bars: &MultiProgress, whole: &ProgressBar) {
         let mut state = self.lock();
-        if let Progressed::Submitted { .. } = event {
+        if let ProgressEvent::Submitted { .. } = event {
             // For a batch in several parts, only the last part ends the step.
             state.done.remove(&key.step);
         }
         match event {
-            Progressed::Submitted { .. } | Progressed::Polled { .. } => {
+            ProgressEvent::Submitted { .. } | ProgressEvent::Polled { .. } => {
                 let bar = state.running.entry(key.step.clone()).or_insert_with(|| {
                     let bar = ProgressBar::new_spinner()
                         .with_style(style("  {spinner} {prefix}  {msg}  {elapsed}", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
@@ -91,18 +91,20 @@ impl Progress {
                     bar
                 });
                 bar.set_message(match event {
-                    Progressed::Polled { status } => status.to_string().to_lowercase(),
+                    ProgressEvent::Polled { status } => status.to_string().to_lowercase(),
                     _ => "submitted".to_owned(),
                 });
             }
-            Progressed::Ended { .. } | Progressed::Refused { .. } | Progressed::Skipped { .. } => {
+            ProgressEvent::Ended { .. }
+            | ProgressEvent::NotSubmitted { .. }
+            | ProgressEvent::Skipped { .. } => {
                 if let Some(bar) = state.running.remove(&key.step) {
                     bar.finish_and_clear();
                     bars.remove(&bar);
                 }
                 state.done.insert(key.step.clone());
             }
-            Progressed::Retried { .. } => {
+            ProgressEvent::StepRetried { .. } => {
                 state.done.remove(&key.step);
             }
             _ => {}
@@ -120,20 +122,20 @@ fn style(template: &str, letters: &str) -> ProgressStyle {
 }
 
 impl Observer for Progress {
-    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+    fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         let event_text = printable(&event.to_string());
         let text =
             format!("{}  {}  {event_text}", SystemClock.now().strftime("%H:%M:%S"), key.step_and_part());
         match (&self.0.bars, event) {
-            (None, Progressed::Polled { .. }) => {}
+            (None, ProgressEvent::Polled { .. }) => {}
             // An error means that standard error was closed.
             (None, _) => drop(writeln!(std::io::stderr(), "{text}")),
             (Some((bars, whole)), event) => {
                 self.draw(key, event, bars, whole);
                 let is_said = match event {
-                    Progressed::Ended { outcome } => !outcome.is_finished(),
-                    Progressed::Submitted { reattached, .. } => *reattached,
-                    Progressed::Polled { .. } => false,
+                    ProgressEvent::Ended { outcome } => !outcome.is_finished(),
+                    ProgressEvent::Submitted { reattached, .. } => *reattached,
+                    ProgressEvent::Polled { .. } => false,
                     _ => true,
                 };
                 if is_said {

@@ -50,13 +50,14 @@ pub(crate) async fn prune(options: &PruneOptions) -> Result<Exit> {
         .now()
         .checked_sub(options.keep)
         .map_err(|error| Error::new(ErrorKind::Invalid, "--keep is too long").with_source(error))?;
-    let place = options.journal.place(path);
-    let journal = if options.dry_run { place.look().await? } else { place.open_existing(false).await? };
+    let location = options.journal.location(path);
+    let journal =
+        if options.dry_run { location.look().await? } else { location.open_existing(false).await? };
     let wanted = Prune::before(before).with_failed(options.failed).with_dry_run(options.dry_run);
     let pruned = remove(&*journal, &wanted).await?;
     if options.output.json {
         let kept: Vec<_> =
-            pruned.kept.iter().map(|kept| json!({"run": kept.run, "why": kept.why.as_str()})).collect();
+            pruned.kept.iter().map(|kept| json!({"run": kept.run, "reason": kept.reason.as_str()})).collect();
         show::line(&json!({
             "event": "pruned",
             "before": before.to_string(),
@@ -77,7 +78,7 @@ fn print(pruned: &Pruned, dry_run: bool) {
     pruned.removed.iter().for_each(|run| show::out(&format!("    {run}")));
     if !pruned.kept.is_empty() {
         show::out(&format!("kept {} of that age", runs(pruned.kept.len())));
-        pruned.kept.iter().for_each(|kept| show::out(&format!("    {}  {}", kept.run, kept.why)));
+        pruned.kept.iter().for_each(|kept| show::out(&format!("    {}  {}", kept.run, kept.reason)));
     }
 }
 

@@ -142,8 +142,8 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
     let common = &options.common;
     let path = &options.pipeline.pipeline;
     let begin = async {
-        let place = common.journal.with(path, &common.service);
-        let journal = place.open_existing(common.queues(&pipeline)).await?;
+        let location = common.journal.with(path, &common.service);
+        let journal = location.open_existing(common.queues(&pipeline)).await?;
         let unfinished = |run: &RunEntry| {
             run.begun.pipeline == pipeline.name()
                 && run.ended.is_none_or(|(_, result)| result != RunResult::Finished)
@@ -263,7 +263,7 @@ impl Common {
             show::say("interrupted: submitted statements keep running; `resume` finds them");
             return Ok((None, true));
         }
-        stop.ask();
+        stop.request();
         let cancel = self.on_interrupt == OnInterrupt::Cancel;
         let what = if cancel { "cancelling" } else { "waiting for" };
         show::say(&format!(

@@ -61,7 +61,7 @@ enum Found {
 }
 
 pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
-    let journal = options.journal.place(&options.pipeline.pipeline).open_existing(false).await?;
+    let journal = options.journal.location(&options.pipeline.pipeline).open_existing(false).await?;
     let attempts: Vec<_> = journal
         .run(&options.run_id)
         .await?

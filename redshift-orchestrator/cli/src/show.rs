@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use redshift_orchestrator::{Clock, Observer, Progressed, StatementId, StepKey, SystemClock};
+use redshift_orchestrator::{Clock, Observer, ProgressEvent, StatementId, StepKey, SystemClock};
 use serde_json::{Value, json};
 
 /// Prints a text and a line break. Errors are ignored, because standard output may be closed.
@@ -44,8 +44,8 @@ impl Objects {
 }
 
 impl Observer for Objects {
-    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
-        if let Progressed::Polled { status } = event
+    fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
+        if let ProgressEvent::Polled { status } = event
             && !self.is_news(key, &status.to_string())
         {
             return;
@@ -61,17 +61,17 @@ impl Observer for Objects {
     }
 }
 
-fn as_json(event: &Progressed<'_>) -> Value {
+fn as_json(event: &ProgressEvent<'_>) -> Value {
     match event {
-        Progressed::Submitted { id, reattached } => {
+        ProgressEvent::Submitted { id, reattached } => {
             json!({"event": "submitted", "statement_id": id.as_str(), "reattached": reattached})
         }
-        Progressed::Polled { status } => json!({"event": "status", "status": status.to_string()}),
-        Progressed::Message { level, text } => json!({"event": "message", "level": level, "text": text}),
-        Progressed::Survived { error } => {
-            json!({"event": "survived", "kind": error.kind().as_str(), "error": error.to_string()})
+        ProgressEvent::Polled { status } => json!({"event": "status", "status": status.to_string()}),
+        ProgressEvent::Message { level, text } => json!({"event": "message", "level": level, "text": text}),
+        ProgressEvent::RequestRetried { error } => {
+            json!({"event": "request-retried", "kind": error.kind().as_str(), "error": error.to_string()})
         }
-        Progressed::Ended { outcome } => json!({
+        ProgressEvent::Ended { outcome } => json!({
             "event": "ended",
             "result": outcome.result.as_str(),
             "statement_id": outcome.id.as_ref().map(StatementId::as_str),
@@ -79,13 +79,13 @@ fn as_json(event: &Progressed<'_>) -> Value {
             "text": outcome.result.to_string(),
             "executing": outcome.executing().map(|duration| duration.as_secs_f64()),
         }),
-        Progressed::Refused { error } => {
-            json!({"event": "refused", "kind": error.kind().as_str(), "error": error.to_string()})
+        ProgressEvent::NotSubmitted { error } => {
+            json!({"event": "not-submitted", "kind": error.kind().as_str(), "error": error.to_string()})
         }
-        Progressed::Retried { failure, pause } => {
-            json!({"event": "retried", "failure": failure, "pause": pause.as_secs_f64()})
+        ProgressEvent::StepRetried { failure, pause } => {
+            json!({"event": "step-retried", "failure": failure, "pause": pause.as_secs_f64()})
         }
-        Progressed::Skipped { because_of } => json!({"event": "skipped", "because_of": because_of}),
+        ProgressEvent::Skipped { because_of } => json!({"event": "skipped", "because_of": because_of}),
         other => json!({"event": "other", "text": other.to_string()}),
     }
 }
@@ -115,12 +115,12 @@ impl<O> Tracker<O> {
 }
 
 impl<O: Observer> Observer for Tracker<O> {
-    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+    fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         match event {
-            Progressed::Submitted { id, .. } => {
+            ProgressEvent::Submitted { id, .. } => {
                 self.lock().insert(key.clone(), (*id).clone());
             }
-            Progressed::Ended { .. } | Progressed::Refused { .. } => {
+            ProgressEvent::Ended { .. } | ProgressEvent::NotSubmitted { .. } => {
                 self.lock().remove(key);
             }
             _ => {}

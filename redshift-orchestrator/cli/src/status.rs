@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use redshift_orchestrator::{
     Result, StatementId, Status,
-    journal::{Entry, Journal, RunCursor, RunEntry, Settlement, Standing},
+    journal::{Entry, EntryState, Journal, RunCursor, RunEntry, Settlement},
 };
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ pub(crate) struct StatusOptions {
 
 pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
     let path = options.pipeline.as_deref().unwrap_or(Path::new(""));
-    let journal = options.journal.place(path).look().await?;
+    let journal = options.journal.location(path).look().await?;
     if let Some(name) = &options.run_id {
         let run = journal::find_run(&*journal, Some(name), |_| true, "").await?;
         return options.show(&*journal, &run).await.map(|()| Exit::Success);
@@ -125,10 +125,10 @@ fn head(run: &RunEntry, steps: &[Entry]) -> String {
 fn step(entry: &Entry) -> String {
     let id = entry.id.as_ref().map_or("-", StatementId::as_str);
     let part = entry.key.part.map_or_else(String::new, |part| format!(" {part}"));
-    let mut text = format!("    {}/{}{part}  {}  {id}", entry.key.step, entry.key.attempt, standing(entry));
-    let reason = match &entry.standing {
-        Standing::Ended(ended) => ended.error.as_deref(),
-        Standing::Refused(reason) | Standing::Unknown(reason) => Some(reason.as_str()),
+    let mut text = format!("    {}/{}{part}  {}  {id}", entry.key.step, entry.key.attempt, step_state(entry));
+    let reason = match &entry.state {
+        EntryState::Ended(ended) => ended.error.as_deref(),
+        EntryState::NotSubmitted(reason) | EntryState::Unknown(reason) => Some(reason.as_str()),
         _ => None,
     };
     if let Some(reason) = reason {
@@ -142,24 +142,24 @@ fn step(entry: &Entry) -> String {
 }
 
 fn is_unknown(entry: &Entry) -> bool {
-    matches!(entry.standing, Standing::Unknown(_))
+    matches!(entry.state, EntryState::Unknown(_))
 }
 
-pub(crate) fn standing(entry: &Entry) -> &'static str {
-    match &entry.standing {
-        Standing::Open if entry.id.is_some() => "submitted",
-        Standing::Open => "intended",
-        Standing::Ended(ended) => match ended.status {
+pub(crate) fn step_state(entry: &Entry) -> &'static str {
+    match &entry.state {
+        EntryState::Open if entry.id.is_some() => "submitted",
+        EntryState::Open => "intended",
+        EntryState::Ended(ended) => match ended.status {
             Status::Finished => "finished",
             Status::Aborted if ended.timed_out => "timed out",
             Status::Aborted => "aborted",
             _ => "failed",
         },
-        Standing::Refused(_) => "not submitted",
-        Standing::Unknown(_) => "unknown",
-        Standing::Settled(Settlement::Finished) => "settled as finished",
-        Standing::Settled(Settlement::Failed) => "settled as failed",
-        Standing::Settled(_) => "settled as not run",
+        EntryState::NotSubmitted(_) => "not submitted",
+        EntryState::Unknown(_) => "unknown",
+        EntryState::Settled(Settlement::Finished) => "settled as finished",
+        EntryState::Settled(Settlement::Failed) => "settled as failed",
+        EntryState::Settled(_) => "settled as not run",
         _ => "other",
     }
 }
@@ -172,13 +172,13 @@ fn as_json(run: &RunEntry, steps: &[Entry]) -> Value {
                 "step": entry.key.step,
                 "attempt": entry.key.attempt,
                 "part": entry.key.part,
-                "standing": standing(entry),
+                "state": step_state(entry),
                 "intended_at": entry.intended_at.to_string(),
                 "statement_id": entry.id.as_ref().map(StatementId::as_str),
                 "statement_name": entry.name,
-                "error": match &entry.standing {
-                    Standing::Ended(ended) => ended.error.clone(),
-                    Standing::Refused(reason) | Standing::Unknown(reason) => Some(reason.clone()),
+                "error": match &entry.state {
+                    EntryState::Ended(ended) => ended.error.clone(),
+                    EntryState::NotSubmitted(reason) | EntryState::Unknown(reason) => Some(reason.clone()),
                     _ => None,
                 },
                 "check": is_unknown(entry).then(|| entry.what_to_check()),

@@ -1,15 +1,15 @@
 //! Scenarios that every [`Journal`] must pass. They are public, so that you can test your own journal.
 //!
-//! A [`Place`] opens journals on the same records, as separate processes would. [`all`] runs the scenarios
+//! A [`JournalFixture`] opens journals on the same records, as separate processes would. [`all`] runs the scenarios
 //! one after the other and panics with the name of the first one that fails.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use redshift_orchestrator::{Result, conformance::journal::{self, Place}, journal::MemoryJournal};
+//! use redshift_orchestrator::{Result, conformance::journal::{self, JournalFixture}, journal::MemoryJournal};
 //!
-//! struct MyPlace(Arc<MemoryJournal>);
+//! struct MyFixture(Arc<MemoryJournal>);
 //!
-//! impl Place for MyPlace {
+//! impl JournalFixture for MyFixture {
 //!     type Journal = Arc<MemoryJournal>;
 //!     async fn open(&self) -> Result<Self::Journal> {
 //!         Ok(self.0.clone())
@@ -17,7 +17,7 @@
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! journal::all(&MyPlace(Arc::new(MemoryJournal::new()))).await;
+//! journal::all(&MyFixture(Arc::new(MemoryJournal::new()))).await;
 //! # }
 //! ```
 
@@ -29,13 +29,13 @@ use jiff::Timestamp;
 use crate::{
     ClientToken, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
     journal::{
-        Claim, Ended, Event, Journal, Keep, Prune, Pruned, Record, RunBegun, RunCursor, RunEvent, RunRecord,
-        RunResult, Settlement, Standing, prune,
+        Claim, Ended, EntryState, Event, Journal, KeepReason, Prune, Pruned, Record, RunBegun, RunCursor,
+        RunEvent, RunRecord, RunResult, Settlement, prune,
     },
 };
 
 /// Storage of records that several processes can open.
-pub trait Place: Sync {
+pub trait JournalFixture: Sync {
     /// Type of the journal.
     type Journal: Journal;
 
@@ -50,21 +50,21 @@ pub trait Place: Sync {
 }
 
 scenarios! {
-    Place;
+    JournalFixture;
 
     /// An unknown run has no records.
-    async fn an_unknown_run_is_empty(place) {
-        let journal = open(place).await;
-        let run = format!("unheard{}", place.salt());
+    async fn an_unknown_run_is_empty(fixture) {
+        let journal = open(fixture).await;
+        let run = format!("unheard{}", fixture.salt());
         assert_eq!(journal.run(&run).await.expect("run"), []);
         assert_eq!(journal.entry(&StepKey::new(&run, "a")).await.expect("entry"), None);
     }
 
     /// The next process reads exactly the records that were appended.
-    async fn records_are_there_for_the_next_process(place) {
-        let run = format!("kept{}", place.salt());
+    async fn records_are_there_for_the_next_process(fixture) {
+        let run = format!("kept{}", fixture.salt());
         {
-            let journal = open(place).await;
+            let journal = open(fixture).await;
             for (step, event) in [
                 ("a", intent("t-a")),
                 ("a", Event::Submitted { id: StatementId::new("id-a") }),
@@ -74,34 +74,34 @@ scenarios! {
                 append(&journal, &run, step, event).await;
             }
         }
-        let journal = open(place).await;
+        let journal = open(fixture).await;
         let entries = journal.run(&run).await.expect("run");
-        let found: Vec<_> = entries.iter().map(|entry| (entry.key.step.as_str(), entry.key.attempt, &entry.standing)).collect();
-        assert_eq!(found, [("a", 1, &Standing::Ended(ended())), ("b", 1, &Standing::Open)]);
+        let found: Vec<_> = entries.iter().map(|entry| (entry.key.step.as_str(), entry.key.attempt, &entry.state)).collect();
+        assert_eq!(found, [("a", 1, &EntryState::Ended(ended())), ("b", 1, &EntryState::Open)]);
         assert_eq!((&entries[0].id, entries[0].intended_at), (&Some(StatementId::new("id-a")), at()));
         assert_eq!((entries[1].token.as_str(), entries[1].name.as_str()), ("t-b", "name t-b"));
         assert_eq!(journal.entry(&entries[0].key).await.expect("entry").as_ref(), Some(&entries[0]));
     }
 
     /// The last record of a key wins; a repeated intent starts over.
-    async fn the_last_record_of_a_key_counts(place) {
-        let run = format!("folded{}", place.salt());
-        let journal = open(place).await;
-        let refused = || Event::Refused { error: "not sent: connection refused".into() };
+    async fn the_last_record_of_a_key_counts(fixture) {
+        let run = format!("folded{}", fixture.salt());
+        let journal = open(fixture).await;
+        let not_submitted = || Event::NotSubmitted { error: "not sent: connection refused".into() };
         let unknown = || Event::Unknown { reason: "its submit got no response".into() };
         let settled = |found| Event::Settled { found, by: Some("ada".into()), because: Some("no rows".into()) };
-        for (event, standing) in [
-            (intent("t"), Standing::Open),
-            (refused(), Standing::Refused("not sent: connection refused".into())),
-            (intent("t"), Standing::Open),
-            (unknown(), Standing::Unknown("its submit got no response".into())),
-            (settled(Settlement::NeverRan), Standing::Settled(Settlement::NeverRan)),
-            (intent("t"), Standing::Open),
-            (Event::Ended(ended()), Standing::Ended(ended())),
+        for (event, state) in [
+            (intent("t"), EntryState::Open),
+            (not_submitted(), EntryState::NotSubmitted("not sent: connection refused".into())),
+            (intent("t"), EntryState::Open),
+            (unknown(), EntryState::Unknown("its submit got no response".into())),
+            (settled(Settlement::NeverRan), EntryState::Settled(Settlement::NeverRan)),
+            (intent("t"), EntryState::Open),
+            (Event::Ended(ended()), EntryState::Ended(ended())),
         ] {
             append(&journal, &run, "a", event).await;
             let entry = journal.entry(&StepKey::new(&run, "a")).await.expect("entry").expect("it was intended");
-            assert_eq!(entry.standing, standing);
+            assert_eq!(entry.state, state);
         }
         let again = StepKey { attempt: 2, ..StepKey::new(&run, "a") };
         journal.append(Record { at: at(), key: again.clone(), event: intent("t2") }).await.expect("append");
@@ -110,17 +110,17 @@ scenarios! {
     }
 
     /// Names of runs and steps can contain any characters, and runs with a common prefix are separate.
-    async fn names_may_hold_anything(place) {
-        let salt = place.salt();
+    async fn names_may_hold_anything(fixture) {
+        let salt = fixture.salt();
         let runs = ["odd", "odd/2026-11-23 06:30", "odd/../x", "odd%2F", "größe 😀", "odd.json", "a\"b\\c\n"];
         let runs: Vec<_> = runs.iter().map(|run| format!("{run}{salt}")).collect();
         {
-            let journal = open(place).await;
+            let journal = open(fixture).await;
             for run in &runs {
                 append(&journal, run, "s/ü \"1\"\n", intent(run.get(..3).unwrap_or("t"))).await;
             }
         }
-        let journal = open(place).await;
+        let journal = open(fixture).await;
         for run in &runs {
             let entries = journal.run(run).await.expect("run");
             let keys: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
@@ -129,44 +129,44 @@ scenarios! {
     }
 
     /// All concurrently appended records are kept.
-    async fn what_is_appended_at_the_same_time_is_all_kept(place) {
-        let run = format!("crowd{}", place.salt());
+    async fn what_is_appended_at_the_same_time_is_all_kept(fixture) {
+        let run = format!("crowd{}", fixture.salt());
         let steps: BTreeSet<_> = (0..60).map(|number| format!("s{number:02}")).collect();
         {
-            let journal = open(place).await;
+            let journal = open(fixture).await;
             join_all(steps.iter().map(|step| append(&journal, &run, step, intent(step)))).await;
             assert_eq!(journal.run(&run).await.expect("run").len(), steps.len());
         }
-        let kept = open(place).await.run(&run).await.expect("run");
+        let kept = open(fixture).await.run(&run).await.expect("run");
         assert_eq!(kept.into_iter().map(|entry| entry.key.step).collect::<BTreeSet<_>>(), steps);
     }
 
     /// A record whose future was dropped is either stored or not; later records are kept.
-    async fn a_dropped_append_breaks_nothing(place) {
-        let run = format!("dropped{}", place.salt());
+    async fn a_dropped_append_breaks_nothing(fixture) {
+        let run = format!("dropped{}", fixture.salt());
         {
-            let journal = open(place).await;
+            let journal = open(fixture).await;
             append(&journal, &run, "before", intent("t")).await;
             let record = Record { at: at(), key: StepKey::new(&run, "dropped"), event: intent("t") };
             let _ = tokio::time::timeout(Duration::ZERO, journal.append(record)).await;
             append(&journal, &run, "after", intent("t")).await;
         }
-        let kept = open(place).await.run(&run).await.expect("run");
+        let kept = open(fixture).await.run(&run).await.expect("run");
         let steps: Vec<_> = kept.iter().map(|entry| entry.key.step.as_str()).filter(|step| *step != "dropped").collect();
         assert_eq!(steps, ["after", "before"]);
     }
 
     /// While one process runs a run, a second one can neither open the journal nor claim the run. After the
     /// first one has ended, it can.
-    async fn a_run_has_one_process_at_a_time(place) {
-        let run = format!("claimed{}", place.salt());
-        let claim = Claim { pipeline: format!("nightly{}", place.salt()), run: run.clone(), since: at() };
-        let first = open(place).await;
+    async fn a_run_has_one_process_at_a_time(fixture) {
+        let run = format!("claimed{}", fixture.salt());
+        let claim = Claim { pipeline: format!("nightly{}", fixture.salt()), run: run.clone(), since: at() };
+        let first = open(fixture).await;
         let active = first.claim(&claim, true).await.expect("claim");
         let begun = RunEvent::RunBegun(RunBegun { pipeline: claim.pipeline.clone(), ..RunBegun::default() });
         first.append_run(RunRecord { at: at(), run: run.clone(), event: begun }).await.expect("append");
         append(&first, &run, "a", intent("t")).await;
-        let refused = match place.open().await {
+        let refused = match fixture.open().await {
             Err(error) => error,
             Ok(second) => second.claim(&claim, true).await.expect_err("a process is running it"),
         };
@@ -174,21 +174,21 @@ scenarios! {
         let over = RunEvent::RunEnded { result: RunResult::Finished };
         first.append_run(RunRecord { at: at(), run: run.clone(), event: over }).await.expect("append");
         drop((active, first));
-        let second = open(place).await;
+        let second = open(fixture).await;
         let _active = second.claim(&claim, true).await.expect("the first one is gone");
         assert_eq!(second.run(&run).await.expect("run").len(), 1, "and what it wrote is seen");
     }
 
     /// Runs are listed newest first, page by page, and found by name. A listing can begin after a run or
     /// before a time.
-    async fn runs_are_listed_newest_first_in_pages(place) {
-        let names: Vec<_> = (0..5).map(|number| format!("page {number}/%é{}", place.salt())).collect();
+    async fn runs_are_listed_newest_first_in_pages(fixture) {
+        let names: Vec<_> = (0..5).map(|number| format!("page {number}/%é{}", fixture.salt())).collect();
         // These runs are newer than those of the other scenarios.
         let time = |number: i64| at() + Duration::from_secs(3_600 + 60 * number.unsigned_abs());
         {
-            let journal = open(place).await;
+            let journal = open(fixture).await;
             for (number, run) in (0_i64..).zip(&names) {
-                let pipeline = format!("paged{}", place.salt());
+                let pipeline = format!("paged{}", fixture.salt());
                 let begun = RunEvent::RunBegun(RunBegun { pipeline, ..RunBegun::default() });
                 journal.append_run(RunRecord { at: time(number), run: run.clone(), event: begun }).await.expect("append");
             }
@@ -196,7 +196,7 @@ scenarios! {
             let ended = RunRecord { at: time(10), run: names.first().cloned().unwrap_or_default(), event: ended };
             journal.append_run(ended).await.expect("append");
         }
-        let journal = open(place).await;
+        let journal = open(fixture).await;
         let (mut after, mut listed) = (Some(RunCursor::before(time(5))), Vec::new());
         while let Some(cursor) = after {
             let page = journal.runs(2, Some(&cursor)).await.expect("runs");
@@ -212,7 +212,7 @@ scenarios! {
         for entry in &listed {
             assert_eq!(journal.run_entry(&entry.run).await.expect("run_entry").as_ref(), Some(entry));
         }
-        assert_eq!(journal.run_entry(&format!("unheard{}", place.salt())).await.expect("run_entry"), None);
+        assert_eq!(journal.run_entry(&format!("unheard{}", fixture.salt())).await.expect("run_entry"), None);
         let before = journal.runs(1, Some(&RunCursor::before(time(3)))).await.expect("runs");
         assert_eq!(before.runs.first(), listed.get(2), "not the run that began at that time");
         let first = journal.runs(0, None).await.expect("runs");
@@ -220,8 +220,8 @@ scenarios! {
     }
 
     /// A resumed run is listed with the time of its last start and without an end.
-    async fn the_last_beginning_of_a_run_counts(place) {
-        let run = format!("again{}", place.salt());
+    async fn the_last_beginning_of_a_run_counts(fixture) {
+        let run = format!("again{}", fixture.salt());
         let begun = |value: &str| RunEvent::RunBegun(RunBegun {
             pipeline: "again".into(),
             parameters: [("p".to_owned(), value.to_owned())].into(),
@@ -234,25 +234,25 @@ scenarios! {
             (2, begun("2")),
         ];
         {
-            let journal = open(place).await;
+            let journal = open(fixture).await;
             for (seconds, event) in events {
                 let record = RunRecord { at: later(seconds), run: run.clone(), event };
                 journal.append_run(record).await.expect("append");
             }
             append(&journal, &run, "a", intent("t")).await;
         }
-        let entry = open(place).await.run_entry(&run).await.expect("run_entry").expect("it was begun");
+        let entry = open(fixture).await.run_entry(&run).await.expect("run_entry").expect("it was begun");
         assert_eq!((entry.first_begun_at, entry.begun_at, entry.ended), (at(), later(2), None));
         assert_eq!(entry.begun.parameters.get("p").map(String::as_str), Some("2"));
     }
 
     /// [`prune`] removes old finished runs, and keeps runs that are recent, active, unfinished, failed or
     /// unknown. Removed runs leave no records and can be run again.
-    async fn prune_removes_old_finished_runs_only(place) {
+    async fn prune_removes_old_finished_runs_only(fixture) {
         let day = Duration::from_secs(86_400);
         // These runs are older than those of the other scenarios.
         let old = at() - 200 * day;
-        let name = |what: &str| format!("{what}{}", place.salt());
+        let name = |what: &str| format!("{what}{}", fixture.salt());
         let begin = |at| (at, RunEvent::RunBegun(RunBegun { pipeline: name("pruned"), ..RunBegun::default() }));
         let end = |at, result| (at, RunEvent::RunEnded { result });
         let done = Event::Ended(Ended { status: Status::Finished, ..ended() });
@@ -268,7 +268,7 @@ scenarios! {
             ("unknown", Event::Unknown { reason: "no listing shows it".into() }, vec![begin(old - 6 * second), end(old, RunResult::Unknown)]),
             ("open", Event::Submitted { id: StatementId::new("id") }, vec![begin(old - 7 * second), end(old, RunResult::Finished)]),
         ];
-        let journal = open(place).await;
+        let journal = open(fixture).await;
         for (run, outcome, events) in &runs {
             let run = name(run);
             for (at, event) in events {
@@ -284,20 +284,20 @@ scenarios! {
         let _active = journal.claim(&claim("active"), false).await.expect("claim");
         let ninety = Prune::before(at() - 90 * day);
         let only_ours = |pruned: Pruned| {
-            let ours = |run: &String| runs.iter().any(|(name, _, _)| *run == format!("{name}{}", place.salt()));
+            let ours = |run: &String| runs.iter().any(|(name, _, _)| *run == format!("{name}{}", fixture.salt()));
             let removed: Vec<_> = pruned.removed.into_iter().filter(|run| ours(run)).collect();
-            let kept: Vec<_> = pruned.kept.into_iter().filter(|kept| ours(&kept.run)).map(|kept| (kept.run, kept.why)).collect();
+            let kept: Vec<_> = pruned.kept.into_iter().filter(|kept| ours(&kept.run)).map(|kept| (kept.run, kept.reason)).collect();
             (removed, kept)
         };
         let expected = || (
             vec![name("old"), name("old too")],
             vec![
-                (name("resumed"), Keep::Recent),
-                (name("active"), Keep::Active),
-                (name("died"), Keep::Unfinished),
-                (name("failed"), Keep::Failed),
-                (name("unknown"), Keep::Unknown),
-                (name("open"), Keep::Unknown),
+                (name("resumed"), KeepReason::Recent),
+                (name("active"), KeepReason::Active),
+                (name("died"), KeepReason::Unfinished),
+                (name("failed"), KeepReason::Failed),
+                (name("unknown"), KeepReason::Unknown),
+                (name("open"), KeepReason::Unknown),
             ],
         );
         let dry = prune(&journal, &ninety.clone().with_dry_run(true)).await.expect("prune");
@@ -306,7 +306,7 @@ scenarios! {
         let pruned = prune(&journal, &ninety).await.expect("prune");
         assert_eq!(only_ours(pruned), expected());
         drop((_active, journal));
-        let journal = open(place).await;
+        let journal = open(fixture).await;
         for (run, _, _) in &runs {
             let is_gone = run.starts_with("old");
             assert_eq!(journal.run_entry(&name(run)).await.expect("run_entry").is_none(), is_gone, "{run}");
@@ -321,8 +321,8 @@ scenarios! {
     }
 }
 
-async fn open<P: Place>(place: &P) -> P::Journal {
-    place.open().await.expect("open")
+async fn open<P: JournalFixture>(fixture: &P) -> P::Journal {
+    fixture.open().await.expect("open")
 }
 
 async fn append(journal: &impl Journal, run: &str, step: &str, event: Event) {

@@ -6,7 +6,7 @@ use aws_sdk_redshiftdata::types::{SessionData, SessionStatusString, TableMember}
 use super::{
     DataApiExecutor,
     classify::Call,
-    convert::{self, Place},
+    convert::{self, TargetFields},
 };
 use crate::{
     Column, PageToken, Result, SessionId, StatementId,
@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl DataApiExecutor {
-    fn place(&self, scope: &Scope) -> Place {
-        Place::at(scope.target.as_ref().unwrap_or(&self.target))
+    fn fields(&self, scope: &Scope) -> TargetFields {
+        TargetFields::at(scope.target.as_ref().unwrap_or(&self.target))
     }
 
     /// Returns the database whose objects are listed, which the service requires, and the database to connect
@@ -33,14 +33,14 @@ impl DataApiExecutor {
 macro_rules! list {
     ($self:ident . $operation:ident ($name:literal, $scope:ident, $page:ident) $(. $set:ident ($value:expr))*) => {{
         let call = Call::new($name).withholding_secret($scope.target.as_ref().unwrap_or(&$self.target));
-        let place = $self.place($scope);
+        let fields = $self.fields($scope);
         $self
             .client
             .$operation()
-            .set_cluster_identifier(place.cluster)
-            .set_workgroup_name(place.workgroup)
-            .set_db_user(place.db_user)
-            .set_secret_arn(place.secret_arn)
+            .set_cluster_identifier(fields.cluster)
+            .set_workgroup_name(fields.workgroup)
+            .set_db_user(fields.db_user)
+            .set_secret_arn(fields.secret_arn)
             .set_max_results($scope.page_size.map(i32::from))
             .set_next_token($page.as_ref().map(|page| page.as_str().to_owned()))
             $(.$set($value))*

@@ -37,15 +37,15 @@ pub(super) fn execute(
     target: &Target,
     wait: Option<WaitTime>,
 ) -> Result<ExecuteStatementFluentBuilder> {
-    let place = Place::of(statement, target);
+    let fields = TargetFields::of(statement, target);
     Ok(request
         .set_sql(statement.sqls().first().cloned())
-        .set_cluster_identifier(place.cluster)
-        .set_workgroup_name(place.workgroup)
-        .set_database(place.database)
-        .set_db_user(place.db_user)
-        .set_secret_arn(place.secret_arn)
-        .set_session_id(place.session_id)
+        .set_cluster_identifier(fields.cluster)
+        .set_workgroup_name(fields.workgroup)
+        .set_database(fields.database)
+        .set_db_user(fields.db_user)
+        .set_secret_arn(fields.secret_arn)
+        .set_session_id(fields.session_id)
         .set_session_keep_alive_seconds(keep_alive(statement)?)
         .set_parameters(parameters(statement)?)
         .set_statement_name(statement.name().map(str::to_owned))
@@ -62,15 +62,15 @@ pub(super) fn batch(
     target: &Target,
     wait: Option<WaitTime>,
 ) -> Result<BatchExecuteStatementFluentBuilder> {
-    let place = Place::of(statement, target);
+    let fields = TargetFields::of(statement, target);
     Ok(request
         .set_sqls(Some(statement.sqls().to_vec()))
-        .set_cluster_identifier(place.cluster)
-        .set_workgroup_name(place.workgroup)
-        .set_database(place.database)
-        .set_db_user(place.db_user)
-        .set_secret_arn(place.secret_arn)
-        .set_session_id(place.session_id)
+        .set_cluster_identifier(fields.cluster)
+        .set_workgroup_name(fields.workgroup)
+        .set_database(fields.database)
+        .set_db_user(fields.db_user)
+        .set_secret_arn(fields.secret_arn)
+        .set_session_id(fields.session_id)
         .set_session_keep_alive_seconds(keep_alive(statement)?)
         .set_parameters(parameters(statement)?)
         .set_statement_name(statement.name().map(str::to_owned))
@@ -88,7 +88,7 @@ pub(super) fn batch(
 
 /// Target members of a request. A session has its own target; the service rejects a request with both.
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct TargetFields {
     pub(super) cluster: Option<String>,
     pub(super) workgroup: Option<String>,
     database: Option<String>,
@@ -97,7 +97,7 @@ pub(super) struct Place {
     session_id: Option<String>,
 }
 
-impl Place {
+impl TargetFields {
     fn of(statement: &Statement, target: &Target) -> Self {
         if let Some(session) = statement.session() {
             return Self { session_id: Some(session.as_str().to_owned()), ..Self::default() };

@@ -499,7 +499,7 @@ mod tests {
     use super::*;
     use crate::{
         ClientToken, FailureKind, StatementId, Status,
-        journal::{Ended, Event, RunBegun, RunEvent, Settlement, Standing},
+        journal::{Ended, EntryState, Event, RunBegun, RunEvent, Settlement},
     };
 
     fn record(step: &str, event: Event) -> Record {
@@ -550,9 +550,9 @@ mod tests {
         let journal = FileJournal::open(&path).unwrap();
         let run = journal.run("r").await.unwrap();
         assert_eq!(run.len(), 2);
-        assert_eq!(run[0].standing, Standing::Settled(Settlement::Finished));
+        assert_eq!(run[0].state, EntryState::Settled(Settlement::Finished));
         assert_eq!(run[0].id, Some(StatementId::new("id-a")));
-        assert_eq!(run[1].standing, Standing::Open);
+        assert_eq!(run[1].state, EntryState::Open);
         assert!(journal.run("other").await.unwrap().is_empty());
     }
 

@@ -218,6 +218,13 @@ mod tests {
     }
 
     #[test]
+    fn the_former_name_of_an_event_is_read() {
+        let event: Event = serde_json::from_str(r#"{"event":"refused","error":"not sent"}"#).unwrap();
+        assert_eq!(event, Event::NotSubmitted { error: "not sent".into() });
+        assert!(serde_json::to_string(&event).unwrap().contains("\"not-submitted\""));
+    }
+
+    #[test]
     fn heads_of_other_formats_are_told_apart_from_damage() {
         let mut head = Vec::new();
         Head::new(Some("w".into())).write(&mut head).unwrap();

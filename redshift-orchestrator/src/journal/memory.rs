@@ -16,10 +16,10 @@ use crate::{Result, StepKey};
 /// tokens, and the service recognises them for 8 hours. With the journal, the process loses the record of
 /// completed steps and of everything older than 8 hours.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryJournal(Arc<Mutex<Kept>>);
+pub struct MemoryJournal(Arc<Mutex<Contents>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Contents {
     records: Vec<Record>,
     index: Index,
     claims: Claims,
@@ -37,7 +37,7 @@ impl MemoryJournal {
     }
 
     // No critical section panics halfway through an update, so the state of a poisoned lock is consistent.
-    fn with<T>(&self, read: impl FnOnce(&mut Kept) -> T) -> T {
+    fn with<T>(&self, read: impl FnOnce(&mut Contents) -> T) -> T {
         read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

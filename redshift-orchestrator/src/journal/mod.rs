@@ -14,7 +14,7 @@
 //! | after the ending was durable | everything | uses the recorded ending, sends nothing | the same | the same |
 //! | while a record was written | an incomplete line, which is removed | as before that record | the same | the same |
 //! | a request or its response was lost, and the process lives | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
-//! | the service did not accept it | intent, refused | submits: nothing was sent | the same | the same |
+//! | the service did not accept it | intent, not submitted | submits: nothing was sent | the same | the same |
 //! | the timeout expired, and the rollback has not finished | intent, id, overdue | polls the id; aborted: **timed out** | the same | **unknown** |
 //! | the timeout expired, and the cancel got no response | intent, id, overdue, **unknown** | polls the id; aborted: **timed out** | the same | **unknown** |
 //!
@@ -74,7 +74,7 @@ pub(crate) use line::{BadLine, Head, Line};
 pub use memory::MemoryJournal;
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreJournal;
-pub use prune::{Keep, Kept, Prune, Pruned, prune};
+pub use prune::{KeepReason, Kept, Prune, Pruned, prune};
 pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunPage, RunRecord, RunResult};
 
 /// Durable record of intents, ids and endings.
@@ -205,7 +205,8 @@ pub enum Event {
     /// The statement ended.
     Ended(Ended),
     /// The service rejected the statement, or could not be reached; it did not run.
-    Refused {
+    #[serde(alias = "refused")]
+    NotSubmitted {
         /// The error as text.
         error: String,
     },
@@ -283,7 +284,7 @@ pub struct Entry {
     /// `true` if the timeout expired and a cancel was sent or was about to be sent.
     pub overdue: bool,
     /// State of the attempt.
-    pub standing: Standing,
+    pub state: EntryState,
 }
 
 impl Entry {
@@ -308,8 +309,8 @@ pub async fn settle(
     because: Option<String>,
 ) -> Result<()> {
     let refused = |message: &str| Error::new(ErrorKind::Invalid, message).with_context("step", key);
-    match journal.entry(key).await?.map(|entry| entry.standing) {
-        Some(Standing::Open | Standing::Unknown(_)) => {
+    match journal.entry(key).await?.map(|entry| entry.state) {
+        Some(EntryState::Open | EntryState::Unknown(_)) => {
             let event = Event::Settled { found, by, because };
             journal.append(Record { at, key: key.clone(), event }).await
         }
@@ -321,13 +322,13 @@ pub async fn settle(
 /// State of an attempt at a step.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Standing {
+pub enum EntryState {
     /// The statement was intended, and perhaps submitted. Its status is in the service.
     Open,
     /// The statement ended.
     Ended(Ended),
     /// The statement did not run.
-    Refused(String),
+    NotSubmitted(String),
     /// The outcome could not be proved at the last attempt.
     Unknown(String),
     /// An operator recorded the outcome.
@@ -361,7 +362,7 @@ impl Index {
     /// Adds a record. A record without an intent is ignored, because it proves nothing.
     fn apply_step(&mut self, record: Record) {
         let Record { at, key, event } = record;
-        let standing = match event {
+        let state = match event {
             Event::Intent { token, name } => {
                 // A second intent starts over: the previous one was rejected, or settled as never run.
                 let entry = Entry {
@@ -371,7 +372,7 @@ impl Index {
                     name,
                     id: None,
                     overdue: false,
-                    standing: Standing::Open,
+                    state: EntryState::Open,
                 };
                 self.steps.insert(key, entry);
                 return;
@@ -388,16 +389,16 @@ impl Index {
                 }
                 return;
             }
-            Event::Ended(ended) => Standing::Ended(ended),
-            Event::Refused { error } => Standing::Refused(error),
-            Event::Unknown { reason } => Standing::Unknown(reason),
-            Event::Settled { found, .. } => Standing::Settled(found),
+            Event::Ended(ended) => EntryState::Ended(ended),
+            Event::NotSubmitted { error } => EntryState::NotSubmitted(error),
+            Event::Unknown { reason } => EntryState::Unknown(reason),
+            Event::Settled { found, .. } => EntryState::Settled(found),
         };
         if let Some(entry) = self.steps.get_mut(&key) {
             // Two processes waited for the statement, and one of them received its ending.
-            let is_known = matches!(entry.standing, Standing::Ended(_));
-            if !(is_known && matches!(standing, Standing::Unknown(_))) {
-                entry.standing = standing;
+            let is_known = matches!(entry.state, EntryState::Ended(_));
+            if !(is_known && matches!(state, EntryState::Unknown(_))) {
+                entry.state = state;
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::{ActiveRun, Claim, Entry, Journal, RunCursor, RunEntry, RunResult, Standing};
+use super::{ActiveRun, Claim, Entry, EntryState, Journal, RunCursor, RunEntry, RunResult};
 use crate::{ErrorKind, Result};
 
 /// Selection of the runs that [`prune`] removes.
@@ -54,13 +54,13 @@ pub struct Kept {
     /// Name of the run.
     pub run: String,
     /// Reason.
-    pub why: Keep,
+    pub reason: KeepReason,
 }
 
 /// Reason to keep an old run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Keep {
+pub enum KeepReason {
     /// A process is running the run.
     Active,
     /// The run began or ended after the limit.
@@ -73,7 +73,7 @@ pub enum Keep {
     Unknown,
 }
 
-impl Keep {
+impl KeepReason {
     /// Returns a short name for the reason.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ impl Keep {
     }
 }
 
-impl fmt::Display for Keep {
+impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -152,16 +152,16 @@ enum Look {
 
 /// Claims and reads a run that may be removed.
 async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<Look> {
-    let keep = |why| Ok(Look::Keep(Kept { run: entry.run.clone(), why }));
-    if let Some(why) = prune.keeps(&entry, &[]) {
-        return keep(why);
+    let keep = |reason| Ok(Look::Keep(Kept { run: entry.run.clone(), reason }));
+    if let Some(reason) = prune.keeps(&entry, &[]) {
+        return keep(reason);
     }
     let (pipeline, run) = (entry.begun.pipeline.clone(), entry.run.clone());
     let claim = match prune.dry_run {
         true => None,
         false => match journal.claim(&Claim { pipeline, run, since: entry.begun_at }, false).await {
             Ok(active) => Some(active),
-            Err(error) if error.kind() == ErrorKind::Overlap => return keep(Keep::Active),
+            Err(error) if error.kind() == ErrorKind::Overlap => return keep(KeepReason::Active),
             Err(error) => return Err(error),
         },
     };
@@ -170,28 +170,28 @@ async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<L
     let Some(now) = journal.run_entry(&entry.run).await? else { return Ok(Look::Gone) };
     let now = RunEntry { is_active: now.is_active && claim.is_none(), ..now };
     match prune.keeps(&now, &steps) {
-        Some(why) => keep(why),
+        Some(reason) => keep(reason),
         None => Ok(Look::Remove(now, claim)),
     }
 }
 
 impl Prune {
-    fn keeps(&self, run: &RunEntry, steps: &[Entry]) -> Option<Keep> {
-        let is_open = |entry: &Entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_));
+    fn keeps(&self, run: &RunEntry, steps: &[Entry]) -> Option<KeepReason> {
+        let is_open = |entry: &Entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_));
         let last = run.ended.map_or(run.begun_at, |(at, _)| at.max(run.begun_at));
         let last = steps.iter().map(|entry| entry.intended_at).fold(last, Timestamp::max);
         // Statements submitted without a pipeline have no records of the beginning and end of a run.
         let has_pipeline = !run.begun.pipeline.is_empty();
         match run.ended {
-            _ if run.is_active => Some(Keep::Active),
-            _ if last >= self.before => Some(Keep::Recent),
-            _ if steps.iter().any(is_open) => Some(Keep::Unknown),
+            _ if run.is_active => Some(KeepReason::Active),
+            _ if last >= self.before => Some(KeepReason::Recent),
+            _ if steps.iter().any(is_open) => Some(KeepReason::Unknown),
             Some((_, RunResult::Finished)) => None,
-            Some((_, RunResult::Unknown)) => Some(Keep::Unknown),
+            Some((_, RunResult::Unknown)) => Some(KeepReason::Unknown),
             Some((_, RunResult::Failed)) if self.failed => None,
-            Some((_, RunResult::Failed)) => Some(Keep::Failed),
-            Some((_, RunResult::Stopped)) => Some(Keep::Unfinished),
-            None if has_pipeline => Some(Keep::Unfinished),
+            Some((_, RunResult::Failed)) => Some(KeepReason::Failed),
+            Some((_, RunResult::Stopped)) => Some(KeepReason::Unfinished),
+            None if has_pipeline => Some(KeepReason::Unfinished),
             None => None,
         }
     }

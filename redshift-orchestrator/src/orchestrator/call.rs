@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome,
-    Progressed, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
+    ProgressEvent, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::{after, age},
     identity::{is_before, short_digest},
-    journal::{Ended, Entry, Event, Standing},
+    journal::{Ended, Entry, EntryState, Event},
     layer::queue_time::bounded,
     messages::reporting,
     redact::Redactor,
@@ -47,7 +47,7 @@ enum Submission {
     /// The service accepted the statement, and the journal contains the id.
     Accepted(StatementId),
     /// The statement did not run.
-    Refused(Error),
+    NotSubmitted(Error),
     /// The submit may have taken effect.
     Unproved(Error),
 }
@@ -79,14 +79,14 @@ impl<'a> Call<'a> {
         self.record(Event::Intent { token: token.clone(), name: name.clone() }).await?;
         let key = self.key.clone();
         let entry =
-            Entry { key, intended_at, token, name, id: None, overdue: false, standing: Standing::Open };
+            Entry { key, intended_at, token, name, id: None, overdue: false, state: EntryState::Open };
         let entry = Box::new(entry);
         let submission = Box::pin(self.submit(&entry, false)).await;
         match submission {
             Err(error) => Err(error),
             Ok(Submission::Accepted(id)) => self.accepted(entry, id, Origin::Submitted).await,
-            Ok(Submission::Refused(error)) => {
-                self.record(Event::Refused { error: error.to_string() }).await?;
+            Ok(Submission::NotSubmitted(error)) => {
+                self.record(Event::NotSubmitted { error: error.to_string() }).await?;
                 Err(error.with_context("step", self.key))
             }
             Ok(Submission::Unproved(error)) => {
@@ -104,7 +104,7 @@ impl<'a> Call<'a> {
         if !redefined && self.age(&entry) < TOKEN_WINDOW {
             return match self.submit(&entry, true).await? {
                 Submission::Accepted(id) => self.accepted(entry, id, Origin::Reattached).await,
-                Submission::Refused(error) | Submission::Unproved(error) => {
+                Submission::NotSubmitted(error) | Submission::Unproved(error) => {
                     self.look_up(entry, UnknownReason::NoResponse, Some(error)).await
                 }
             };
@@ -157,10 +157,10 @@ impl<'a> Call<'a> {
             if !again {
                 return Ok(match may_have_taken_effect {
                     true => Submission::Unproved(error),
-                    false => Submission::Refused(error),
+                    false => Submission::NotSubmitted(error),
                 });
             }
-            self.survived(&error);
+            self.retried(&error);
             sleep(pause).await;
         }
     }
@@ -168,7 +168,7 @@ impl<'a> Call<'a> {
     /// Waits for the statement whose id has just been recorded.
     async fn accepted(&mut self, mut entry: Box<Entry>, id: StatementId, origin: Origin) -> Result<Outcome> {
         let reattached = origin == Origin::Reattached;
-        self.orchestrator.observe(self.key, &Progressed::Submitted { id: &id, reattached });
+        self.orchestrator.observe(self.key, &ProgressEvent::Submitted { id: &id, reattached });
         entry.id = Some(id);
         self.wait(entry, origin).await
     }
@@ -236,7 +236,7 @@ impl<'a> Call<'a> {
                     if !error.kind().is_transient() || after(Instant::now(), pause) >= deadline {
                         return Err(error);
                     }
-                    self.survived(&error);
+                    self.retried(&error);
                     sleep(pause).await;
                 }
             }
@@ -253,11 +253,11 @@ impl<'a> Call<'a> {
         let (cell, statement) = (&self.redactor, &self.statement);
         let redactor = move || redactor_in(cell, statement, orchestrator);
         let watch = move |event: WaitEvent<'_>| match event {
-            WaitEvent::Polled(status) => orchestrator.observe(key, &Progressed::Polled { status }),
-            WaitEvent::Survived(error) => {
+            WaitEvent::Polled(status) => orchestrator.observe(key, &ProgressEvent::Polled { status }),
+            WaitEvent::Retried(error) => {
                 let retold = redactor().map(|redactor| redactor.retold(error));
                 let error = retold.as_ref().unwrap_or(error);
-                orchestrator.observe(key, &Progressed::Survived { error });
+                orchestrator.observe(key, &ProgressEvent::RequestRetried { error });
             }
         };
         let (namespace, intended_at) = (&orchestrator.namespace, entry.intended_at);
@@ -332,7 +332,7 @@ impl<'a> Call<'a> {
             let redactor = redactor_in(&cell, &statement, &orchestrator);
             let text = redactor
                 .map_or_else(|| message.text.clone(), |redactor| redactor.apply_secrets(&message.text));
-            orchestrator.observe(&key, &Progressed::Message { level: &message.level, text: &text });
+            orchestrator.observe(&key, &ProgressEvent::Message { level: &message.level, text: &text });
         }
     }
 
@@ -387,11 +387,11 @@ impl<'a> Call<'a> {
         self.orchestrator.record(self.key, event).await.map_err(|error| error.with_context("step", self.key))
     }
 
-    fn survived(&mut self, error: &Error) {
-        self.effort.survived(error.kind());
+    fn retried(&mut self, error: &Error) {
+        self.effort.retried(error.kind());
         let retold = self.redactor().map(|redactor| redactor.retold(error));
         let error = retold.as_ref().unwrap_or(error);
-        self.orchestrator.observe(self.key, &Progressed::Survived { error });
+        self.orchestrator.observe(self.key, &ProgressEvent::RequestRetried { error });
     }
 
     /// Redacts a message from the database or the service.

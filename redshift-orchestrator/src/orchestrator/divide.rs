@@ -4,7 +4,7 @@
 use crate::{
     Error, ErrorKind, Part, Result, Statement, Status, StepKey,
     identity::Namespace,
-    journal::{Entry, Settlement, Standing},
+    journal::{Entry, EntryState, Settlement},
 };
 
 /// Returns the statements to run for this key, in order: the statement itself, or its parts with keys of
@@ -69,14 +69,14 @@ pub(crate) fn is_done(attempt: &[&Entry]) -> bool {
 }
 
 fn certainly_did_not_run(entry: &Entry) -> bool {
-    matches!(entry.standing, Standing::Refused(_) | Standing::Settled(Settlement::NeverRan))
+    matches!(entry.state, EntryState::NotSubmitted(_) | EntryState::Settled(Settlement::NeverRan))
 }
 
 /// Returns `true` if the attempt, or this part of it, succeeded.
 pub(crate) fn is_finished(entry: &Entry) -> bool {
-    match &entry.standing {
-        Standing::Ended(ended) => ended.status == Status::Finished,
-        Standing::Settled(found) => *found == Settlement::Finished,
-        Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
+    match &entry.state {
+        EntryState::Ended(ended) => ended.status == Status::Finished,
+        EntryState::Settled(found) => *found == Settlement::Finished,
+        EntryState::Open | EntryState::NotSubmitted(_) | EntryState::Unknown(_) => false,
     }
 }

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    Backoff, ClientToken, Clock, Error, ErrorKind, FailureKind, Messages, Observer, Progressed, Result,
+    Backoff, ClientToken, Clock, Error, ErrorKind, FailureKind, Messages, Observer, ProgressEvent, Result,
     Statement, StatementExecutor, StatementId, StepKey, SystemClock,
     identity::Namespace,
-    journal::{self, Ended, Event, Journal, MemoryJournal, Record, Settlement, Standing},
+    journal::{self, Ended, EntryState, Event, Journal, MemoryJournal, Record, Settlement},
     observer::Unobserved,
     wait::{Cancellation, Durations, Effort, LongPoll, PollStrategy, Wait},
 };
@@ -260,7 +260,7 @@ impl Orchestrator {
         self.clock.now()
     }
 
-    pub(crate) fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+    pub(crate) fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         self.observer.observe(key, event);
     }
 
@@ -298,15 +298,15 @@ impl Orchestrator {
         let entry = self.journal.entry(key).await?.map(Box::new);
         let outcome = match entry {
             None => Box::pin(call.begin(token, name)).await,
-            Some(entry) => match &entry.standing {
-                Standing::Refused(_) | Standing::Settled(Settlement::NeverRan) => {
+            Some(entry) => match &entry.state {
+                EntryState::NotSubmitted(_) | EntryState::Settled(Settlement::NeverRan) => {
                     Box::pin(call.begin(token, name)).await
                 }
-                Standing::Ended(ended) => {
+                EntryState::Ended(ended) => {
                     let (result, description) = recorded(&entry, ended, call.timeout);
                     Ok(call.outcome(entry.name, entry.id, result, description, Origin::Journal))
                 }
-                Standing::Settled(found) => {
+                EntryState::Settled(found) => {
                     let result = match found {
                         Settlement::Finished => Conclusion::Finished,
                         _ => Conclusion::Failed {
@@ -316,12 +316,12 @@ impl Orchestrator {
                     };
                     Ok(call.outcome(entry.name, entry.id, result, None, Origin::Journal))
                 }
-                Standing::Open | Standing::Unknown(_) => Box::pin(call.reconcile(entry, &token)).await,
+                EntryState::Open | EntryState::Unknown(_) => Box::pin(call.reconcile(entry, &token)).await,
             },
         };
         match &outcome {
-            Ok(outcome) => self.observe(key, &Progressed::Ended { outcome }),
-            Err(error) => self.observe(key, &Progressed::Refused { error }),
+            Ok(outcome) => self.observe(key, &ProgressEvent::Ended { outcome }),
+            Err(error) => self.observe(key, &ProgressEvent::NotSubmitted { error }),
         }
         outcome
     }
@@ -418,9 +418,11 @@ impl Orchestrator {
         let refuse = |text| Err(Error::new(ErrorKind::Invalid, text).with_context("step", key));
         match self.journal.entry(key).await? {
             None => refuse("the journal does not contain this attempt"),
-            Some(entry) => match (&entry.standing, entry.id) {
-                (Standing::Open | Standing::Unknown(_), Some(id)) => self.cancel_statement(key, &id).await,
-                (Standing::Open | Standing::Unknown(_), None) => refuse(
+            Some(entry) => match (&entry.state, entry.id) {
+                (EntryState::Open | EntryState::Unknown(_), Some(id)) => {
+                    self.cancel_statement(key, &id).await
+                }
+                (EntryState::Open | EntryState::Unknown(_), None) => refuse(
                     "the journal does not contain the statement id of this attempt; run the attempt again, which finds the id, then cancel it",
                 ),
                 _ => refuse("this attempt has already ended"),

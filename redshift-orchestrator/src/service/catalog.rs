@@ -284,27 +284,27 @@ pub struct SessionFilter {
 /// `\` escapes them.
 #[doc(hidden)]
 pub fn fits(pattern: &str, name: &str) -> bool {
-    let mut pieces = Vec::new();
+    let mut tokens = Vec::new();
     let mut characters = pattern.chars();
     while let Some(c) = characters.next() {
-        pieces.push(match c {
-            '%' => Piece::Text,
-            '_' => Piece::Character,
-            '\\' => Piece::Exactly(characters.next().unwrap_or('\\')),
-            c => Piece::Exactly(c),
+        tokens.push(match c {
+            '%' => PatternToken::Text,
+            '_' => PatternToken::Character,
+            '\\' => PatternToken::Exactly(characters.next().unwrap_or('\\')),
+            c => PatternToken::Exactly(c),
         });
     }
-    // `reached[n]`: the pieces so far match the first n characters of the name.
+    // `reached[n]`: the tokens so far match the first n characters of the name.
     let name: Vec<_> = name.chars().collect();
     let mut reached = vec![false; name.len() + 1];
     reached[0] = true;
-    for piece in pieces {
+    for token in tokens {
         let mut next = vec![false; name.len() + 1];
         for at in 0..=name.len() {
-            next[at] = match piece {
-                Piece::Text => reached[at] || at > 0 && next[at - 1],
-                Piece::Character => at > 0 && reached[at - 1],
-                Piece::Exactly(c) => at > 0 && reached[at - 1] && name[at - 1] == c,
+            next[at] = match token {
+                PatternToken::Text => reached[at] || at > 0 && next[at - 1],
+                PatternToken::Character => at > 0 && reached[at - 1],
+                PatternToken::Exactly(c) => at > 0 && reached[at - 1] && name[at - 1] == c,
             };
         }
         reached = next;
@@ -313,7 +313,7 @@ pub fn fits(pattern: &str, name: &str) -> bool {
 }
 
 #[derive(Clone, Copy)]
-enum Piece {
+enum PatternToken {
     Text,
     Character,
     Exactly(char),

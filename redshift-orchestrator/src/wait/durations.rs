@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Result, Status,
-    journal::{Journal, Standing},
+    journal::{EntryState, Journal},
 };
 
 /// Durations of earlier runs of each step, for [`Learned`](super::Learned). Clones share their data.
@@ -52,7 +52,7 @@ impl Durations {
         let durations = Self::new();
         for run in runs {
             for entry in journal.run(run.as_ref()).await? {
-                if let Standing::Ended(ended) = entry.standing
+                if let EntryState::Ended(ended) = entry.state
                     && ended.status == Status::Finished
                     && let Some(took) = ended.executing
                 {

@@ -101,7 +101,7 @@ pub struct Effort {
 
 impl Effort {
     /// Returns the total number of retried errors.
-    pub fn faults_survived(&self) -> u32 {
+    pub fn retried_faults(&self) -> u32 {
         self.faults.values().sum()
     }
 
@@ -121,7 +121,7 @@ impl Effort {
         }
     }
 
-    pub(crate) fn survived(&mut self, kind: ErrorKind) {
+    pub(crate) fn retried(&mut self, kind: ErrorKind) {
         *self.faults.entry(kind).or_default() += 1;
     }
 }
@@ -133,7 +133,7 @@ pub enum WaitEvent<'a> {
     /// The service returned the status of the statement.
     Polled(&'a Status),
     /// An error occurred, and the request is retried.
-    Survived(&'a Error),
+    Retried(&'a Error),
 }
 
 /// Wait for one statement.
@@ -367,22 +367,22 @@ impl<'a> Wait<'a> {
                 return Polled::Lost(error);
             }
             match error.kind() {
-                ErrorKind::TooManyWaiters if wait.is_some() => state.effort.survived(error.kind()),
+                ErrorKind::TooManyWaiters if wait.is_some() => state.effort.retried(error.kind()),
                 // Repeating the poll without a wait shows whether the wait is the invalid part.
                 ErrorKind::Invalid | ErrorKind::Unsupported if wait.is_some() => {
                     state.progress.holding = Holding::Unsupported { polls: 0 };
                     error_pause = Some(Duration::ZERO);
-                    state.effort.survived(error.kind());
+                    state.effort.retried(error.kind());
                 }
                 kind if kind.is_transient() => {
-                    state.effort.survived(kind);
+                    state.effort.retried(kind);
                     let pauses =
                         pauses.get_or_insert_with(|| Box::new(self.backoff.pauses(state.progress.salt)));
                     error_pause = Some(pauses.after(&error));
                 }
                 _ => return Polled::Lost(error),
             }
-            (self.watch)(WaitEvent::Survived(&error));
+            (self.watch)(WaitEvent::Retried(&error));
         }
     }
 
@@ -444,8 +444,8 @@ impl<'a> Wait<'a> {
                     // Other errors describe the state of the statement, which the next poll reports more
                     // precisely.
                     if error.kind().is_transient() {
-                        state.effort.survived(error.kind());
-                        (self.watch)(WaitEvent::Survived(&error));
+                        state.effort.retried(error.kind());
+                        (self.watch)(WaitEvent::Retried(&error));
                     }
                     is_ours |= error.kind().may_have_taken_effect();
                     last = error;

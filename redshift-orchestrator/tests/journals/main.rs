@@ -15,13 +15,13 @@ use std::{path::PathBuf, sync::Arc};
 use object_store::memory::InMemory;
 use redshift_orchestrator::{
     Result,
-    conformance::journal::{self, Place},
+    conformance::journal::{self, JournalFixture},
     journal::{FileJournal, MemoryJournal, ObjectStoreJournal},
 };
 
 struct Memory(Arc<MemoryJournal>);
 
-impl Place for Memory {
+impl JournalFixture for Memory {
     type Journal = Arc<MemoryJournal>;
 
     async fn open(&self) -> Result<Arc<MemoryJournal>> {
@@ -36,7 +36,7 @@ async fn memory_conforms() {
 
 struct File(PathBuf);
 
-impl Place for File {
+impl JournalFixture for File {
     type Journal = FileJournal;
 
     async fn open(&self) -> Result<FileJournal> {
@@ -52,7 +52,7 @@ async fn file_conforms() {
 
 struct Objects(Arc<InMemory>);
 
-impl Place for Objects {
+impl JournalFixture for Objects {
     type Journal = ObjectStoreJournal;
 
     async fn open(&self) -> Result<ObjectStoreJournal> {

@@ -6,7 +6,7 @@ use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
     ClientToken, ErrorKind, Orchestrator, Pipeline, Result, Run, StepKey,
-    conformance::journal::{self, Place},
+    conformance::journal::{self, JournalFixture},
     journal::{Claim, Event, Journal, ObjectStoreJournal, Record},
     pipeline::Step,
 };
@@ -39,7 +39,7 @@ impl Bucket {
     }
 }
 
-impl Place for Bucket {
+impl JournalFixture for Bucket {
     type Journal = ObjectStoreJournal;
 
     async fn open(&self) -> Result<ObjectStoreJournal> {

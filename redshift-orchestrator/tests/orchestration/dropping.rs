@@ -11,7 +11,7 @@ use std::{
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
     Conclusion, ErrorKind, Orchestrator, Origin, Pipeline, Statement, StatementExecutor, Status, StepKey,
-    journal::{Event, Journal, MemoryJournal, Standing},
+    journal::{EntryState, Event, Journal, MemoryJournal},
     layer::{Fleet, Limit},
     pipeline::Step,
     wait::Cancellation,
@@ -129,7 +129,7 @@ async fn cancelled_on_drop_while_it_is_waited_for() {
     sleep(secs(200)).await;
     assert_eq!(world.service.effects().len(), 0);
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
-    let Standing::Ended(ended) = &entry.standing else { panic!("{entry:?}") };
+    let EntryState::Ended(ended) = &entry.state else { panic!("{entry:?}") };
     assert_eq!((&ended.status, ended.timed_out, entry.id.is_some()), (&Status::Aborted, false, true));
     let outcome = world.over(world.service.clone()).run(&key(), statement()).await.unwrap();
     assert_eq!((outcome.result, outcome.origin), (Conclusion::Aborted, Origin::Journal));
@@ -142,7 +142,7 @@ async fn cancelled_on_drop_while_the_submit_is_on_its_way() {
     sleep(secs(200)).await;
     assert_eq!(world.service.effects().len(), 0);
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
-    assert!(entry.id.is_some() && matches!(entry.standing, Standing::Ended(_)), "{entry:?}");
+    assert!(entry.id.is_some() && matches!(entry.state, EntryState::Ended(_)), "{entry:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,9 +226,9 @@ async fn a_dropped_pipeline_cancels_what_runs_if_it_is_to() {
     let entries = world.journal.run("run").await.unwrap();
     assert_eq!(entries.len(), 2);
     assert!(
-        entries.iter().all(
-            |entry| matches!(&entry.standing, Standing::Ended(ended) if ended.status == Status::Aborted)
-        )
+        entries
+            .iter()
+            .all(|entry| matches!(&entry.state, EntryState::Ended(ended) if ended.status == Status::Aborted))
     );
 }
 

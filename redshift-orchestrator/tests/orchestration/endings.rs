@@ -11,7 +11,7 @@ use redshift_orchestrator::{
     AttemptOptions, Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
     PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
     StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
-    journal::{Event, Journal, MemoryJournal, Record, Settlement, Standing},
+    journal::{EntryState, Event, Journal, MemoryJournal, Record, Settlement},
     layer::Limit,
     pipeline::{OnFailure, Retry, Step},
     wait::{Durations, Fixed, Learned},
@@ -244,7 +244,7 @@ async fn a_refusal_does_not_hide_what_another_call_was_told() {
             continue;
         }
         let entry = world.journal.entry(&key).await.unwrap().unwrap();
-        assert!(entry.id.is_some() && entry.standing == Standing::Open, "seed {seed}: {entry:?}");
+        assert!(entry.id.is_some() && entry.state == EntryState::Open, "seed {seed}: {entry:?}");
         sleep(hours(9.0)).await;
         assert!(world.orchestrator().run(&key, statement()).await.unwrap().is_finished());
         assert_eq!(world.effects(), 1, "seed {seed}");
@@ -295,7 +295,7 @@ async fn what_was_certainly_not_sent_is_an_error_and_may_be_run_again() {
         world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap_err();
     assert_eq!((error.kind(), error.context("step")), (ErrorKind::Throttled, Some("run/step/1")));
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
-    assert!(matches!(entry.standing, Standing::Refused(_)), "{entry:?}");
+    assert!(matches!(entry.state, EntryState::NotSubmitted(_)), "{entry:?}");
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Submitted));
 }
@@ -409,7 +409,7 @@ async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
     assert_eq!(outcome.result, Conclusion::TimedOut { timeout: limit, cancel_pending: true });
     assert!(outcome.may_still_run());
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
-    assert_eq!((entry.standing, entry.overdue), (Standing::Open, true));
+    assert_eq!((entry.state, entry.overdue), (EntryState::Open, true));
     // The next process finds the statement aborted: it timed out, and no other statement is submitted.
     let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
     let outcome = ended.run_with(&key(), statement(), within(limit)).await.unwrap();
@@ -514,7 +514,7 @@ async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_s
             false => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CredentialsExpired),
         }
         let entry = world.journal.entry(&key()).await.unwrap().unwrap();
-        assert_eq!(matches!(entry.standing, Standing::Refused(_)), !is_accepted);
+        assert_eq!(matches!(entry.state, EntryState::NotSubmitted(_)), !is_accepted);
     }
 }
 

@@ -8,7 +8,7 @@ use redshift_orchestrator::{
     ClientToken, Description, ErrorKind, Orchestrator, PageToken, Pipeline, Result, ResultPage, Run,
     Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, StepKey, Submitted, Target,
     WaitTime,
-    journal::{Event, Journal, MemoryJournal, Record, Standing},
+    journal::{EntryState, Event, Journal, MemoryJournal, Record},
     pipeline::{Step, StepStatus},
 };
 
@@ -132,7 +132,7 @@ async fn a_statement_that_was_created_before_the_intent_is_an_error_and_never_a_
             let error = pipeline("sales").run(&orchestrator, Run::new("r")).await.unwrap();
             assert_eq!(error.step("statistics").unwrap().status, StepStatus::Unknown);
             let entry = orchestrator.journal().entry(&key).await.unwrap().unwrap();
-            assert!(matches!(entry.standing, Standing::Unknown(_)), "{entry:?}");
+            assert!(matches!(entry.state, EntryState::Unknown(_)), "{entry:?}");
         }
         assert_eq!(inner.effects().len(), 1);
     }

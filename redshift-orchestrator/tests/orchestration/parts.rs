@@ -234,7 +234,7 @@ async fn a_request_to_stop_is_heard_between_the_parts() {
     let stop = Stop::new();
     let asking = async {
         sleep(seconds(50.0)).await;
-        stop.ask();
+        stop.request();
     };
     let pipeline = pipeline(load(0..100));
     let run = pipeline.run(&orchestrator, pipeline::Run::new("r").with_stop(stop.clone()));

@@ -7,7 +7,8 @@ use std::{
 
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script};
 use redshift_orchestrator::{
-    ErrorKind, FailureKind, Observer, Orchestrator, Pipeline, Progressed, Report, Run, StepKey, TokioClock,
+    ErrorKind, FailureKind, Observer, Orchestrator, Pipeline, ProgressEvent, Report, Run, StepKey,
+    TokioClock,
     journal::{FileJournal, MemoryJournal},
     pipeline::{OnFailure, Retry, Step},
 };
@@ -205,14 +206,14 @@ async fn no_more_statements_run_at_a_time_than_allowed() {
 struct Notes(Arc<Mutex<Vec<String>>>);
 
 impl Observer for Notes {
-    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+    fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         let note = match event {
-            Progressed::Submitted { .. } => "submitted".to_owned(),
-            Progressed::Polled { status } => format!("polled {status}"),
-            Progressed::Survived { error } => format!("survived {}", error.kind()),
-            Progressed::Ended { outcome } => format!("ended {}", outcome.result),
-            Progressed::Retried { failure, pause } => format!("retried after {failure} in {pause:?}"),
-            Progressed::Skipped { because_of } => format!("skipped because of {because_of}"),
+            ProgressEvent::Submitted { .. } => "submitted".to_owned(),
+            ProgressEvent::Polled { status } => format!("polled {status}"),
+            ProgressEvent::RequestRetried { error } => format!("request retried {}", error.kind()),
+            ProgressEvent::Ended { outcome } => format!("ended {}", outcome.result),
+            ProgressEvent::StepRetried { failure, pause } => format!("retried after {failure} in {pause:?}"),
+            ProgressEvent::Skipped { because_of } => format!("skipped because of {because_of}"),
             other => format!("{other:?}"),
         };
         self.0.lock().unwrap().push(format!("{}/{} {note}", key.step, key.attempt));

@@ -103,7 +103,7 @@ async fn a_run_that_is_asked_to_stop_waits_for_what_runs_and_begins_nothing_furt
     let stop = Stop::new();
     let asking = async {
         sleep(seconds(15)).await;
-        stop.ask();
+        stop.request();
     };
     let pipeline = row();
     let run = pipeline.run(&orchestrator, Run::new("r").with_stop(stop.clone()));
@@ -130,7 +130,7 @@ async fn a_pause_before_another_attempt_ends_with_the_run() {
     let stop = Stop::new();
     let asking = async {
         sleep(seconds(10)).await;
-        stop.ask();
+        stop.request();
     };
     let run = pipeline.run(&orchestrator, Run::new("r").with_stop(stop.clone()));
     let report = tokio::join!(run, asking).0.unwrap();

@@ -227,7 +227,7 @@ async fn a_cancellation_is_repeated_while_the_statement_waits_in_the_queue() {
         matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. }),
         "{ending:?}"
     );
-    assert_eq!((effort.cancels, effort.faults_survived()), (3, 1));
+    assert_eq!((effort.cancels, effort.retried_faults()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,7 +313,7 @@ async fn time_without_a_connection_is_no_time_with_expired_credentials() {
 
 /// Regression: temporary credentials that expired during a long statement ended its wait.
 #[tokio::test(start_paused = true)]
-async fn expired_credentials_are_survived_until_they_are_renewed() {
+async fn expired_credentials_are_retried_until_they_are_renewed() {
     let expired = || fails(ErrorKind::CredentialsExpired);
     let told = Told::new(
         [expired(), expired(), fails(ErrorKind::Disconnected), expired(), held(), now(Status::Finished)],
@@ -344,7 +344,7 @@ async fn credentials_that_nothing_renews_end_the_wait_after_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn faults_are_survived_for_as_long_as_the_limit_allows() {
+async fn faults_are_retried_for_as_long_as_the_limit_allows() {
     let told = Told::new(
         [
             fails(ErrorKind::Throttled),
@@ -357,7 +357,7 @@ async fn faults_are_survived_for_as_long_as_the_limit_allows() {
     );
     let (ending, effort) = limited(&told).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
-    assert_eq!((effort.describes, effort.faults_survived()), (5, 4));
+    assert_eq!((effort.describes, effort.retried_faults()), (5, 4));
     let pauses: Vec<_> = told.instants().windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (pause, least) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0]) {
         assert!((least..=2.0 * least).contains(pause), "{pauses:?}");

@@ -1,4 +1,4 @@
-//! A script that meets the needs of the conformance scenarios, for any layer in front of it.
+//! A script that has the SQL of the conformance scenarios, for any layer in front of it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use redshift_data_local::{Latency, Limits, LocalExecutor, Script, Scripted, Scri
 use redshift_orchestrator::{
     Column, Field, StatementExecutor,
     catalog::Table,
-    conformance::{Fixture, Need},
+    conformance::{Fixture, SampleSql},
 };
 
 /// Creates a service whose statements go through three phases of this length, except one that takes an hour.
@@ -41,13 +41,13 @@ impl<E: StatementExecutor> Fixture for Over<E> {
         &self.executor
     }
 
-    fn sql(&self, need: Need<'_>) -> String {
-        match need {
-            Need::Rows => "SELECT n FROM three".to_owned(),
-            Need::Failure => "SELECT 1 / 0".to_owned(),
-            Need::Nap => "CALL nap()".to_owned(),
-            Need::Effect(what) => format!("CALL effect('{what}')"),
-            Need::EffectOf(parameter) => format!("CALL effect(:{parameter})"),
+    fn sql(&self, sample: SampleSql<'_>) -> String {
+        match sample {
+            SampleSql::Rows => "SELECT n FROM three".to_owned(),
+            SampleSql::Failure => "SELECT 1 / 0".to_owned(),
+            SampleSql::LongRunning => "CALL nap()".to_owned(),
+            SampleSql::Effect(what) => format!("CALL effect('{what}')"),
+            SampleSql::EffectOf(parameter) => format!("CALL effect(:{parameter})"),
         }
     }
 

@@ -165,7 +165,7 @@ fn split_key<'a>(key: &'a str, fields: &[String]) -> Result<Vec<&'a str>> {
         "the key does not name the columns of the record key in their order",
     )
     .with_context("key", key)
-    .with_context("way out", format!("write {example}")))
+    .with_context("hint", format!("write {example}")))
 }
 
 pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure> {

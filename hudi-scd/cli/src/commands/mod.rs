@@ -56,7 +56,7 @@ async fn open(context: Context, text: &str, options: TableOptions) -> Result<(Lo
     let opened = location.open(options.with_cancellation(context.cancellation.clone())).await;
     let table = opened.map_err(|error| {
         let error = match error.kind() {
-            ErrorKind::NotFound => error.with_context("way out", "create one with `hudi-scd create`"),
+            ErrorKind::NotFound => error.with_context("hint", "create one with `hudi-scd create`"),
             _ => error,
         };
         Failure::from(error).of(&location)

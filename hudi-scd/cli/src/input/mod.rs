@@ -100,7 +100,7 @@ impl Input {
             return Err(Error::new(ErrorKind::InvalidInput, "there is no file with rows")
                 .with_context("file", path.display())
                 .with_context(
-                    "way out",
+                    "hint",
                     "name files *.parquet, *.csv, *.jsonl, *.ndjson or *.json (one JSON object per line)",
                 ));
         }

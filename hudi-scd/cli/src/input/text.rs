@@ -164,7 +164,7 @@ fn object<'a>(file: &InputFile, line: u64, text: &'a str) -> Result<Members<'a>>
     Members::parse(text).map_err(|cause| {
         let error = file.at_line(line, "the line is not a JSON object");
         if text.starts_with('[') {
-            error.with_context("way out", "write one object per line, without an enclosing array")
+            error.with_context("hint", "write one object per line, without an enclosing array")
         } else {
             error.with_source(cause)
         }

@@ -245,18 +245,16 @@ fn empty_files_of_the_timeline_stop_nothing(#[case] action: &str) {
                 place.write("rows.jsonl", r#"{"id":1,"v":"v9","at":9}"#);
                 let run = place.run(words);
                 assert_eq!(run.code, 1, "{case}: {words}");
-                for said in [
-                    names.last().unwrap(),
-                    "name the file groups that it replaced",
-                    "way out: restore the file",
-                ] {
+                for said in
+                    [names.last().unwrap(), "name the file groups that it replaced", "hint: restore the file"]
+                {
                     assert!(run.err.contains(said), "{case}: {words}: {}", run.err);
                 }
             }
             place.ok("timeline t");
             std::fs::remove_file(place.path(&format!("t/.hoodie/{}", names.last().unwrap()))).unwrap();
             place.ok("upsert t --input rows.jsonl");
-            assert_eq!(place.lines("read t")[0]["v"], "v9", "{case}: the way out");
+            assert_eq!(place.lines("read t")[0]["v"], "v9", "{case}: the hint");
             continue;
         }
         // Reads return the same rows as without the files.

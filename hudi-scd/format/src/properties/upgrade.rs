@@ -34,7 +34,7 @@ impl TableProperties {
         if from < FIRST {
             let message = "tables of this version cannot be upgraded here";
             return Err(refused(ErrorKind::Unsupported, message, VERSION, &from.to_string())
-                .with_context("way out", "upgrade it with Hudi 0.9 to 0.15: a write is enough"));
+                .with_context("hint", "upgrade it with Hudi 0.9 to 0.15: a write is enough"));
         }
         let raw = |key: &str| self.raw.get(key).map_or("", |value| value.trim());
         let mut set = BTreeMap::new();

@@ -66,10 +66,10 @@ fn objects_have_the_fields_that_the_guide_names() {
         ("begun", "at event pipeline run".to_owned()),
         ("submitted", of_step("reattached statement_id")),
         ("status", of_step("status")),
-        ("survived", of_step("error kind")),
+        ("request-retried", of_step("error kind")),
         ("ended", of_step("executing failure result statement_id text")),
-        ("refused", of_step("error kind")),
-        ("retried", of_step("failure pause")),
+        ("not-submitted", of_step("error kind")),
+        ("step-retried", of_step("failure pause")),
         ("skipped", of_step("because_of")),
         ("report", "at event report success".to_owned()),
         ("valid", "at event pipeline steps".to_owned()),
@@ -108,7 +108,7 @@ fn a_failed_run_goes_on_with_what_did_not_finish() {
     let status = stage.call(&["status", "load.toml", "--run-id", "a", "--json"]).objects().remove(0);
     assert_eq!(status["state"], "finished");
     let steps: Vec<_> =
-        status["steps"].as_array().unwrap().iter().map(|step| step["standing"].clone()).collect();
+        status["steps"].as_array().unwrap().iter().map(|step| step["state"].clone()).collect();
     assert_eq!(
         steps,
         ["finished", "failed", "finished", "finished"],

@@ -10,7 +10,7 @@ use aws_sdk_redshiftdata::config::{Credentials, SharedCredentialsProvider};
 use redshift_data_emulator::Emulator;
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script};
 use redshift_orchestrator::{
-    DataApiExecutor, Observer, Orchestrator, Outcome, Pipeline, Progressed, Run, Statement,
+    DataApiExecutor, Observer, Orchestrator, Outcome, Pipeline, ProgressEvent, Run, Statement,
     StatementExecutor, StatementFilter, StepKey, Target,
     journal::{FileJournal, Journal},
     layer::{Limit, Rate, RequestRates, Retry, Traced},
@@ -24,7 +24,7 @@ use crate::{ARN, PIN, SAID, SQL, capture, search};
 pub(crate) struct Heard(pub(crate) Arc<Mutex<String>>);
 
 impl Observer for Heard {
-    fn observe(&self, key: &StepKey, event: &Progressed<'_>) {
+    fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         self.0.lock().unwrap().push_str(&format!("{key} {event} {event:?}\n"));
     }
 }

@@ -23,7 +23,7 @@ pub(super) const SEEDS: &[&str] = &[
 {"at":"2026-11-23T06:30:01Z","run":"r","step":"a","attempt":1,"event":"unknown","reason":"its submit got no response"}
 {"at":"2026-11-23T06:30:02Z","run":"r","step":"a","attempt":1,"event":"settled","found":"never-ran","by":"ada","because":"no rows"}
 {"at":"2026-11-23T06:30:03Z","run":"r","step":"b","attempt":1,"event":"intent","token":"t2","name":"r/b/1 t2"}
-{"at":"2026-11-23T06:30:04Z","run":"r","step":"b","attempt":1,"event":"refused","error":"not sent: connection refused"}
+{"at":"2026-11-23T06:30:04Z","run":"r","step":"b","attempt":1,"event":"not-submitted","error":"not sent: connection refused"}
 {"at":"2026-11-23T06:30:05Z","run":"r","step":"b","attempt":1,"event":"ended","status":"FINISHED","rows":12,"has_result_set":true,"timed_out":true}
 "#,
 ];

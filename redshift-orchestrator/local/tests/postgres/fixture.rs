@@ -2,7 +2,7 @@
 
 use redshift_orchestrator::{
     StatementExecutor,
-    conformance::{Fixture, Need},
+    conformance::{Fixture, SampleSql},
 };
 
 use crate::harness::Database;
@@ -20,13 +20,13 @@ impl<E: StatementExecutor> Fixture for OnPostgres<E> {
         &self.executor
     }
 
-    fn sql(&self, need: Need<'_>) -> String {
-        match need {
-            Need::Rows => "SELECT n FROM generate_series(1, 3) AS n".to_owned(),
-            Need::Failure => "SELECT 1 / 0".to_owned(),
-            Need::Nap => "SELECT pg_sleep(600)".to_owned(),
-            Need::Effect(what) => format!("INSERT INTO effects VALUES ('{what}')"),
-            Need::EffectOf(parameter) => format!("INSERT INTO effects VALUES (:{parameter})"),
+    fn sql(&self, sample: SampleSql<'_>) -> String {
+        match sample {
+            SampleSql::Rows => "SELECT n FROM generate_series(1, 3) AS n".to_owned(),
+            SampleSql::Failure => "SELECT 1 / 0".to_owned(),
+            SampleSql::LongRunning => "SELECT pg_sleep(600)".to_owned(),
+            SampleSql::Effect(what) => format!("INSERT INTO effects VALUES ('{what}')"),
+            SampleSql::EffectOf(parameter) => format!("INSERT INTO effects VALUES (:{parameter})"),
         }
     }
 

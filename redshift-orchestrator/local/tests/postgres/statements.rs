@@ -295,7 +295,7 @@ async fn a_procedure_that_commits_runs_outside_of_a_transaction() {
     assert!(done.error.unwrap().contains("division by zero"));
     assert_eq!((database.effects("x").await, database.effects("x!").await), (1, 0));
     let done = run(&service, &Statement::batch(["CALL commits('y')"])).await;
-    assert!(done.error.unwrap().contains("AUTO_COMMIT"), "tells the way out");
+    assert!(done.error.unwrap().contains("AUTO_COMMIT"), "the error suggests a remedy");
     assert_eq!(database.effects("y").await, 0);
 }
 

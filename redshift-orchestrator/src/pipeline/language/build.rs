@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::{
     builder::{DEFAULT_CONCURRENCY, PipelineBuilder},
     definition::{Definition, Mode, RetryDefinition, StepDefinition, TargetDefinition},
-    problem::{Place, Problem},
+    problem::{Location, Problem},
     read::without_mark,
 };
 use crate::{
@@ -19,10 +19,10 @@ impl Definition {
         let mut steps = Vec::new();
         for (number, step) in self.steps.into_iter().enumerate() {
             let name = step.name.clone();
-            steps.push(
-                step.build(directory)
-                    .map_err(|(key, message)| Problem::of_step(&name, number, Place::key(key), message))?,
-            );
+            steps
+                .push(step.build(directory).map_err(|(key, message)| {
+                    Problem::of_step(&name, number, Location::key(key), message)
+                })?);
         }
         Ok(PipelineBuilder {
             name: self.name,

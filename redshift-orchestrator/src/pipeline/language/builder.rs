@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     TemplateText, check,
-    problem::{Place, Problem},
+    problem::{Location, Problem},
 };
 use crate::{
     Result, Target,
@@ -157,7 +157,7 @@ impl PipelineBuilder {
         for (number, step) in self.steps.iter_mut().enumerate() {
             let name = step.name.clone();
             let at = |key: &'static str, message: String| {
-                Problem::of_step(&name, number, Place::key(key), message)
+                Problem::of_step(&name, number, Location::key(key), message)
             };
             check::name("step", &step.name).map_err(|message| at("name", message))?;
             if let Some(first) = numbers.insert(step.name.clone(), number) {
@@ -167,7 +167,7 @@ impl PipelineBuilder {
             check::commits(step).map_err(|(key, message)| at(key, message))?;
             check::tags(&step.tags).map_err(|message| at("tags", message))?;
             check::parameters(step, &self.parameters)
-                .map_err(|(place, message)| Problem::of_step(&name, number, place, message))?;
+                .map_err(|(location, message)| Problem::of_step(&name, number, location, message))?;
             let retry = step.retry.as_ref().or(self.retry.as_ref());
             if let Some(retry) = retry {
                 check::retry(retry).map_err(|message| at("retry", message))?;
@@ -185,8 +185,8 @@ impl PipelineBuilder {
         for (number, step) in self.steps.iter().enumerate() {
             let mut seen = BTreeSet::new();
             for dependency in &step.after {
-                let place = Place { key: "after", needle: dependency.clone() };
-                let at = |message: String| Problem::of_step(&step.name, number, place, message);
+                let location = Location { key: "after", needle: dependency.clone() };
+                let at = |message: String| Problem::of_step(&step.name, number, location, message);
                 if !seen.insert(dependency) {
                     return Err(at(format!("`{dependency}` is listed twice in `after`; remove one")));
                 }
@@ -208,7 +208,7 @@ impl PipelineBuilder {
             let (number, step) = (circle[0], &self.steps[circle[0]]);
             let message =
                 format!("the steps wait for each other: {}; remove one `after`", names.join(" -> "));
-            Problem::of_step(&step.name, number, Place::key("after"), message)
+            Problem::of_step(&step.name, number, Location::key("after"), message)
         })?;
         if let Some(name) = self.unused_parameter() {
             return Err(Problem::of_parameter(

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use super::{TemplateText, problem::Place};
+use super::{TemplateText, problem::Location};
 use crate::{
     Statement,
     identity::MAX_NAME,
@@ -94,12 +94,15 @@ fn in_words_of_files(text: &str) -> String {
         .replace("`with_commits(false)`", "`commits = false`")
 }
 
-pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (Place, String)> {
+pub(super) fn parameters(
+    step: &Step,
+    declared: &BTreeMap<String, Declared>,
+) -> Result<(), (Location, String)> {
     let sqls = step.work.sqls();
     let mut seen = BTreeSet::new();
     for parameter in &step.parameters {
         let name = &parameter.name;
-        let fail = |message| Err((Place { key: "parameters", needle: name.clone() }, message));
+        let fail = |message| Err((Location { key: "parameters", needle: name.clone() }, message));
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return fail(format!(
                 "the name of a parameter consists of letters, digits and `_`, unlike `{name}`"
@@ -121,7 +124,7 @@ pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> 
             "the SQL uses `:{name}`, which has no value; add one: `parameters = {{ {name} = \"…\" }}`{}",
             suggest::close(name, seen.iter().copied())
         );
-        return Err((Place { key: "work", needle: format!(":{name}") }, message));
+        return Err((Location { key: "work", needle: format!(":{name}") }, message));
     }
     let values = step.parameters.iter().map(|parameter| ("parameters", &parameter.value));
     for (key, text) in sqls.iter().map(|text| ("work", text)).chain(values) {
@@ -132,7 +135,7 @@ pub(super) fn parameters(step: &Step, declared: &BTreeMap<String, Declared>) -> 
                 "the pipeline has no parameter `${{{name}}}`; declare `[parameters.{name}]`{}",
                 suggest::among(name, known)
             );
-            return Err((Place { key, needle: format!("${{{name}}}") }, message));
+            return Err((Location { key, needle: format!("${{{name}}}") }, message));
         }
     }
     Ok(())

@@ -8,18 +8,18 @@ pub(super) struct Problem {
     pub(super) message: String,
     /// Name of the step and its number in the definition.
     pub(super) step: Option<(String, usize)>,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
 /// A key of a step or at the top level, and a text to find there.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// `work` stands for the one of `sql`, `call`, `batch`, `file` that is present.
     pub(super) key: &'static str,
     pub(super) needle: String,
 }
 
-impl Place {
+impl Location {
     pub(super) fn key(key: &'static str) -> Self {
         Self { key, needle: String::new() }
     }
@@ -27,15 +27,15 @@ impl Place {
 
 impl Problem {
     pub(super) fn of_pipeline(key: &'static str, message: impl Into<String>) -> Self {
-        Self { message: message.into(), step: None, place: Place::key(key) }
+        Self { message: message.into(), step: None, location: Location::key(key) }
     }
 
     pub(super) fn of_parameter(name: &str, message: String) -> Self {
-        Self { message, step: None, place: Place { key: "parameters", needle: name.to_owned() } }
+        Self { message, step: None, location: Location { key: "parameters", needle: name.to_owned() } }
     }
 
-    pub(super) fn of_step(name: &str, number: usize, place: Place, message: String) -> Self {
-        Self { message, step: Some((name.to_owned(), number)), place }
+    pub(super) fn of_step(name: &str, number: usize, location: Location, message: String) -> Self {
+        Self { message, step: Some((name.to_owned(), number)), location }
     }
 
     pub(super) fn into_error(self) -> Error {

@@ -108,13 +108,13 @@ fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> E
     let message = without_value(&message.replace('\n', " "));
     let message = message.replace("expected usize", WHOLE).replace("expected u32", WHOLE);
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let way_out = match quoted.split_first() {
+    let hint = match quoted.split_first() {
         Some((wrong, known)) if message.starts_with("unknown ") => {
             suggest::close(wrong, known.iter().copied())
         }
         _ => of_another_type(&message).to_owned(),
     };
-    let error = Error::new(ErrorKind::Definition, format!("{message}{way_out}"));
+    let error = Error::new(ErrorKind::Definition, format!("{message}{hint}"));
     let Some(offset) = offset else { return error };
     let error = match source.step_around(offset) {
         Some(step) => error.with_context("step", step),

@@ -9,7 +9,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::problem::{Place, Problem};
+use super::problem::{Location, Problem};
 use crate::toml_text::{self, too_deep};
 
 /// Text of a pipeline file with the positions of its keys.
@@ -64,7 +64,7 @@ impl<'a> Source<'a> {
 
     /// Returns the line of a problem, or that of its step.
     pub(super) fn line_of(&self, problem: &Problem) -> Option<usize> {
-        let Place { key, needle } = &problem.place;
+        let Location { key, needle } = &problem.location;
         let keys = match problem.step {
             Some((_, number)) => self.steps.get(number)?,
             None => &self.head,

@@ -32,19 +32,19 @@ impl Stop {
     }
 
     /// Requests the stop.
-    pub fn ask(&self) {
+    pub fn request(&self) {
         self.0.send_replace(true);
     }
 
     /// Returns `true` if the stop was requested.
-    pub fn is_asked(&self) -> bool {
+    pub fn is_requested(&self) -> bool {
         *self.0.borrow()
     }
 
     /// Returns once the stop is requested.
-    pub async fn asked(&self) {
+    pub async fn requested(&self) {
         // The sender lives as long as `self`.
-        let _ = self.0.subscribe().wait_for(|asked| *asked).await;
+        let _ = self.0.subscribe().wait_for(|requested| *requested).await;
     }
 }
 
@@ -56,6 +56,6 @@ impl Default for Stop {
 
 impl fmt::Debug for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Stop").field(&self.is_asked()).finish()
+        f.debug_tuple("Stop").field(&self.is_requested()).finish()
     }
 }

@@ -92,7 +92,7 @@ impl<'a> Chart<'a> {
                 plural(totals.statements, "statement", "statements"),
                 report.elapsed.as_secs_f64(),
                 plural(totals.retries, "retry", "retries"),
-                plural(totals.faults_survived, "fault retried", "faults retried"),
+                plural(totals.retried_faults, "fault retried", "faults retried"),
             ))
         ));
         let mut x = WIDTH - 330.0;
@@ -145,7 +145,7 @@ impl<'a> Chart<'a> {
             escape(&shortened(&step.name))
         ));
         let Some(last) = step.last_attempt() else {
-            let why = match &step.status {
+            let reason = match &step.status {
                 StepStatus::Skipped { because_of } => format!("skipped because of {because_of}"),
                 StepStatus::NotStarted { because_of } => format!("not started because of {because_of}"),
                 other => other.as_str().to_owned(),
@@ -153,7 +153,7 @@ impl<'a> Chart<'a> {
             self.write(format_args!(
                 "<text x=\"{:.1}\" y=\"{baseline}\" class=\"skip\">{}</text>",
                 self.left + 6.0,
-                escape(&why)
+                escape(&reason)
             ));
             return;
         };
@@ -189,10 +189,10 @@ impl<'a> Chart<'a> {
             attempt.waiting.as_secs_f64(),
             executing.as_secs_f64()
         );
-        if attempt.faults_survived() > 0 {
+        if attempt.retried_faults() > 0 {
             let faults: Vec<_> =
                 attempt.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-            let _ = write!(title, ", survived {}", faults.join(", "));
+            let _ = write!(title, ", retried {}", faults.join(", "));
         }
         if let Some(error) = &attempt.error {
             let _ = write!(title, "\n{error}");
@@ -209,7 +209,7 @@ impl<'a> Chart<'a> {
                 (to - begun).max(2.0)
             ));
         }
-        if attempt.faults_survived() > 0 {
+        if attempt.retried_faults() > 0 {
             self.write(format_args!(
                 "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.5\" class=\"fault\"/>",
                 from + 7.0,

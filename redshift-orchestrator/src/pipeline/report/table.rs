@@ -38,7 +38,7 @@ impl fmt::Display for Report {
             let sum = |part: fn(&AttemptReport) -> Duration| {
                 step.attempts.iter().map(part).sum::<Duration>().as_secs_f64()
             };
-            let faults: u32 = step.attempts.iter().map(AttemptReport::faults_survived).sum();
+            let faults: u32 = step.attempts.iter().map(AttemptReport::retried_faults).sum();
             let statement = match (&step.status, step.last_attempt()) {
                 (StepStatus::Skipped { because_of } | StepStatus::NotStarted { because_of }, _) => {
                     format!("because of {because_of}")

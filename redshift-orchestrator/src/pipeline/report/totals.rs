@@ -19,7 +19,7 @@ pub struct Totals {
     /// Number of polls.
     pub describes: u32,
     /// Number of retried errors.
-    pub faults_survived: u32,
+    pub retried_faults: u32,
     /// Execution time in the database in seconds, added up over concurrent statements.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub executing: Duration,
@@ -35,7 +35,7 @@ impl Totals {
         self.retries += other.retries;
         self.submits += other.submits;
         self.describes += other.describes;
-        self.faults_survived += other.faults_survived;
+        self.retried_faults += other.retried_faults;
         self.executing += other.executing;
         self.waiting += other.waiting;
     }
@@ -51,7 +51,7 @@ impl Report {
                 totals.statements += u32::from(attempt.statement_id.is_some());
                 totals.submits += attempt.submits;
                 totals.describes += attempt.describes;
-                totals.faults_survived += attempt.faults_survived();
+                totals.retried_faults += attempt.retried_faults();
                 totals.executing += attempt.executing.unwrap_or_default();
                 totals.waiting += attempt.waiting;
             }

@@ -5,7 +5,8 @@ use tokio::time::{Instant, sleep};
 
 use super::STOP;
 use crate::{
-    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Outcome, Progressed, Result, Statement, StepKey,
+    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Outcome, ProgressEvent, Result, Statement,
+    StepKey,
     journal::Entry,
     orchestrator::LastPart,
     pipeline::{AttemptReport, Step, StepReport, StepStatus, Stop},
@@ -44,7 +45,7 @@ impl StepAttempts<'_> {
         let most = self.step.retry.as_ref().map_or(1, |retry| retry.attempts);
         for tried in 1.. {
             let AttemptResult { status, failures } = self.attempt(&mut reports).await;
-            let retry = self.step.retry.as_ref().filter(|_| tried < most && !self.stop.is_asked());
+            let retry = self.step.retry.as_ref().filter(|_| tried < most && !self.stop.is_requested());
             let (Some(failure), Some(retry)) = (failures.first(), retry) else {
                 return status.of(self.step, reports);
             };
@@ -52,10 +53,10 @@ impl StepAttempts<'_> {
                 return status.of(self.step, reports);
             }
             let pause = retry.pause(tried);
-            self.orchestrator.observe(&self.key, &Progressed::Retried { failure: *failure, pause });
+            self.orchestrator.observe(&self.key, &ProgressEvent::StepRetried { failure: *failure, pause });
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.stop.asked() => return status.of(self.step, reports),
+                () = self.stop.requested() => return status.of(self.step, reports),
             }
             // If no statement ran, the attempt can be repeated with the same token.
             if failures.iter().any(|failure| *failure != FailureKind::NotSubmitted) {
@@ -81,7 +82,7 @@ impl StepAttempts<'_> {
             }
             reports.push(report);
         };
-        let (orchestrator, is_stopped) = (self.orchestrator, || self.stop.is_asked());
+        let (orchestrator, is_stopped) = (self.orchestrator, || self.stop.is_requested());
         let parts = orchestrator.run_each_part(
             &self.key,
             &self.statement,
@@ -100,10 +101,10 @@ impl StepAttempts<'_> {
             Ok(LastPart::Stopped) if !ending.failures.is_empty() => {}
             Ok(LastPart::Stopped) => ending.status = StepStatus::NotStarted { because_of: STOP.to_owned() },
             Err(error) => {
-                self.orchestrator.observe(&self.key, &Progressed::Refused { error: &error });
-                let (refused, now) = (Err(error), self.begun.elapsed());
-                let (status, failure) = judge(&refused);
-                reports.push(AttemptReport::new(&self.key, now, now, refused));
+                self.orchestrator.observe(&self.key, &ProgressEvent::NotSubmitted { error: &error });
+                let (not_run, now) = (Err(error), self.begun.elapsed());
+                let (status, failure) = judge(&not_run);
+                reports.push(AttemptReport::new(&self.key, now, now, not_run));
                 return AttemptResult { status, failures: failure.into_iter().collect() };
             }
         }

@@ -19,11 +19,11 @@ impl Overlap {
         loop {
             match journal.claim(claim, self != Self::Allow).await {
                 Err(error)
-                    if error.kind() == ErrorKind::Overlap && self == Self::Queue && !stop.is_asked() =>
+                    if error.kind() == ErrorKind::Overlap && self == Self::Queue && !stop.is_requested() =>
                 {
                     tokio::select! {
                         () = sleep(LOOK) => {}
-                        () = stop.asked() => {}
+                        () = stop.requested() => {}
                     }
                 }
                 done => return done,

@@ -1,7 +1,7 @@
 //! [`Known`]: the state of a step that earlier processes recorded in the journal.
 
 use crate::{
-    journal::{Entry, Settlement, Standing},
+    journal::{Entry, EntryState, Settlement},
     orchestrator::{is_done, is_finished},
 };
 
@@ -24,11 +24,11 @@ impl Known {
         };
         let last: Vec<_> = of_step().filter(|entry| entry.key.attempt == attempt).collect();
         let is_open =
-            last.iter().any(|entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_)));
-        let failed = last.iter().any(|entry| match &entry.standing {
-            Standing::Ended(_) => !is_finished(entry),
-            Standing::Settled(found) => *found == Settlement::Failed,
-            Standing::Open | Standing::Refused(_) | Standing::Unknown(_) => false,
+            last.iter().any(|entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_)));
+        let failed = last.iter().any(|entry| match &entry.state {
+            EntryState::Ended(_) => !is_finished(entry),
+            EntryState::Settled(found) => *found == Settlement::Failed,
+            EntryState::Open | EntryState::NotSubmitted(_) | EntryState::Unknown(_) => false,
         });
         Self {
             attempt: attempt + u32::from(failed && !is_open),

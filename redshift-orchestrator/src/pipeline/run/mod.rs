@@ -12,7 +12,7 @@ mod walk;
 use super::{Pipeline, Report, Run, Step, StepStatus};
 use crate::{
     Error, ErrorKind, Orchestrator, Result,
-    journal::{Claim, Entry, RunBegun, RunEvent, RunRecord, RunResult, Standing},
+    journal::{Claim, Entry, EntryState, RunBegun, RunEvent, RunRecord, RunResult},
 };
 use known::Known;
 use walk::Walk;
@@ -110,7 +110,7 @@ impl Pipeline {
     /// is open.
     fn check_covers(&self, known: &[Entry]) -> Result<()> {
         let has = |name: &str| self.steps.iter().any(|step| step.name() == name);
-        let may_run = |entry: &&Entry| matches!(entry.standing, Standing::Open | Standing::Unknown(_));
+        let may_run = |entry: &&Entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_));
         let Some(left) = known.iter().filter(may_run).find(|entry| !has(&entry.key.step)) else {
             return Ok(());
         };

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{attempts::StepAttempts, known::Known};
 use crate::{
-    Orchestrator, Progressed, Statement, StepKey,
+    Orchestrator, ProgressEvent, Statement, StepKey,
     pipeline::{OnFailure, Pipeline, StepReport, StepStatus, Stop},
 };
 
@@ -53,7 +53,7 @@ impl<'a> Walk<'a> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stopped_by.is_some() || self.stop.is_asked()
+        self.stopped_by.is_some() || self.stop.is_requested()
     }
 
     /// Leaves out a step that is not selected. Its dependents do not wait for it.
@@ -136,7 +136,7 @@ impl<'a> Walk<'a> {
             let status = StepStatus::Skipped { because_of: because_of.to_owned() };
             self.reports[number] = Some(status.of(step, Vec::new()));
             let key = StepKey::new(self.run, step.name());
-            self.orchestrator.observe(&key, &Progressed::Skipped { because_of });
+            self.orchestrator.observe(&key, &ProgressEvent::Skipped { because_of });
             open.extend_from_slice(self.pipeline.graph.dependents(number));
         }
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use redshift_data_local::Effect;
 use redshift_orchestrator::{
     Report, StatementId, Status, UnknownReason,
-    journal::{Entry, Event, Standing},
+    journal::{Entry, EntryState, Event},
     pipeline::StepStatus,
 };
 
@@ -56,7 +56,7 @@ impl Evidence {
             return Err(violation.clone());
         }
         self.unknown.iter().try_for_each(|note| self.is_justified(note))?;
-        let is_unknown = |entry: &&Entry| matches!(entry.standing, Standing::Unknown(_));
+        let is_unknown = |entry: &&Entry| matches!(entry.state, EntryState::Unknown(_));
         Ok(self.entries.iter().filter(is_unknown).count() as u64)
     }
 
@@ -75,26 +75,26 @@ impl Evidence {
     }
 
     fn no_statement_is_lost(&self) -> Result<(), String> {
-        let known: BTreeMap<&str, &Standing> =
-            self.entries.iter().map(|entry| (entry.name.as_str(), &entry.standing)).collect();
+        let known: BTreeMap<&str, &EntryState> =
+            self.entries.iter().map(|entry| (entry.name.as_str(), &entry.state)).collect();
         let pending = cancels_pending(&self.report);
         let mut names = BTreeSet::new();
         for (id, Accepted { name, .. }) in &self.accepted {
             if !names.insert(name) {
                 return Err(format!("DOUBLED: the service accepted `{name}` twice"));
             }
-            let Some(standing) = known.get(name.as_str()) else {
+            let Some(state) = known.get(name.as_str()) else {
                 return Err(format!("LOST: the journal does not know `{name}` ({id})"));
             };
             let effects = self.effects.iter().filter(|effect| effect.statement_id == *id).count();
-            let truth = match standing {
-                Standing::Ended(ended) if ended.status == Status::Finished => effects == 1,
-                Standing::Ended(_) => effects == 0,
-                Standing::Unknown(_) => true,
+            let truth = match state {
+                EntryState::Ended(ended) if ended.status == Status::Finished => effects == 1,
+                EntryState::Ended(_) => effects == 0,
+                EntryState::Unknown(_) => true,
                 _ => pending.contains(id),
             };
             if !truth {
-                return Err(format!("LOST: `{name}` took effect {effects} times, and is {standing:?}"));
+                return Err(format!("LOST: `{name}` took effect {effects} times, and is {state:?}"));
             }
         }
         Ok(())

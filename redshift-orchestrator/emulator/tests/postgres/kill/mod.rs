@@ -18,7 +18,7 @@ use std::{
 
 use redshift_orchestrator::{
     DataApiExecutor, StatementExecutor, StatementFilter, Target,
-    journal::{FileJournal, Journal, Standing},
+    journal::{EntryState, FileJournal, Journal},
 };
 
 use crate::{
@@ -123,7 +123,7 @@ async fn no_statement_is_lost(played: &Played) {
     let journal = FileJournal::open(played.directory.path().join(JOURNAL)).unwrap();
     for (run, _) in &played.ledger {
         let entries = journal.run(run).await.unwrap();
-        assert!(entries.iter().all(|entry| matches!(entry.standing, Standing::Ended(_))), "{entries:?}");
+        assert!(entries.iter().all(|entry| matches!(entry.state, EntryState::Ended(_))), "{entries:?}");
         let known: BTreeSet<_> = entries.into_iter().filter_map(|entry| entry.id).collect();
         let filter = StatementFilter::named(format!("killed/{run}/"));
         let (mut recorded, mut page) = (BTreeSet::new(), None);

@@ -1,129 +1,22 @@
-//! Scenarios that every [`StatementExecutor`] must pass. They are public, so that you can test your own
-//! executor.
-//!
-//! A [`Fixture`] provides the SQL for the scenarios and counts their effects. [`all`] runs the scenarios one
-//! after the other and panics with the name of the first one that fails. They wait with long polls, so that
-//! an executor on a paused clock takes no real time. The module [`journal`] contains the scenarios for
-//! journals.
-//!
-//! ```
-//! use std::time::Duration;
-//! use redshift_orchestrator::{Column, Field, conformance::{self, Fixture, Need}};
-//! use redshift_data_local::{LocalExecutor, ScriptedRun, Script, Scripted};
-//!
-//! struct MyFixture(LocalExecutor<Scripted>);
-//!
-//! impl Fixture for MyFixture {
-//!     type Executor = LocalExecutor<Scripted>;
-//!     fn executor(&self) -> &Self::Executor {
-//!         &self.0
-//!     }
-//!     fn sql(&self, need: Need<'_>) -> String {
-//!         match need {
-//!             Need::Rows => "rows".into(),
-//!             Need::Failure => "failure".into(),
-//!             Need::Nap => "nap".into(),
-//!             Need::Effect(what) => format!("effect '{what}'"),
-//!             Need::EffectOf(parameter) => format!("effect :{parameter}"),
-//!         }
-//!     }
-//!     async fn effects(&self, what: &str) -> usize {
-//!         self.0.effects().iter().filter(|effect| effect.sql.contains(what)).count()
-//!     }
-//! }
-//!
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
-//! let script = Script::new()
-//!     .on("rows", ScriptedRun::finished(Duration::ZERO).with_result(
-//!         vec![Column::new("n", "int4")],
-//!         (1..=3).map(|n| vec![Field::Long(n)]).collect(),
-//!     ))
-//!     .on("failure", ScriptedRun::failed(Duration::ZERO, "ERROR: division by zero"))
-//!     .on("nap", ScriptedRun::finished(Duration::from_secs(600)));
-//! conformance::all(&MyFixture(LocalExecutor::scripted(script))).await;
-//! # }
-//! ```
+//! Scenarios for [`StatementExecutor`](crate::StatementExecutor).
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
-use crate::{
-    ClientToken, Description, ErrorKind, ExecutionMode, Field, PageData, PageToken, ResultFormat, SessionId,
-    Statement, StatementExecutor, StatementFilter, StatementId, Status, WaitTime,
-    catalog::{Catalog, Scope, SessionFilter, SessionStatus},
+use super::{
+    Fixture, SampleSql,
+    requests::{cancelled, end, numbers, run, submit, token},
 };
-
-/// Generates scenarios from functions with a parameter that implements a trait, a list of their names, and a
-/// function that runs all of them.
-macro_rules! scenarios {
-    ($trait:ident; $($(#[$doc:meta])* async fn $name:ident($tested:ident) $body:block)*) => {
-        /// Runs every scenario.
-        ///
-        /// # Panics
-        /// Panics at the first scenario that fails.
-        pub async fn all<T: $trait>(tested: &T) {
-            $($name(tested).await;)*
-        }
-
-        /// Names of the scenarios.
-        pub const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
-
-        $($(#[$doc])* pub async fn $name<T: $trait>($tested: &T) $body)*
-    };
-}
-
-// Declared after the macro, which this module uses.
-pub mod journal;
-
-/// An executor under test and the SQL for the scenarios.
-pub trait Fixture: Sync {
-    /// Type of the executor.
-    type Executor: StatementExecutor;
-
-    /// Returns the executor.
-    fn executor(&self) -> &Self::Executor;
-
-    /// Returns the SQL for a need of a scenario.
-    fn sql(&self, need: Need<'_>) -> String;
-
-    /// Returns the number of times that the effect `what` occurred.
-    fn effects(&self, what: &str) -> impl Future<Output = usize> + Send;
-
-    /// Returns a text that becomes part of names and tokens. It must differ between runs against the same
-    /// service.
-    fn salt(&self) -> &str {
-        ""
-    }
-
-    /// Advances the service's time. Returns `false` if this is not possible, which skips the scenarios of
-    /// expiring tokens and records.
-    fn pass(&self, time: Duration) -> impl Future<Output = bool> + Send {
-        let _ = time;
-        async { false }
-    }
-}
-
-/// Effect that a scenario requires of an SQL text. The enum is exhaustive, so that a fixture must handle
-/// every new variant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need<'a> {
-    /// A query with the column `n` and the rows 1, 2, 3.
-    Rows,
-    /// A statement that fails with an error text that contains `division by zero`.
-    Failure,
-    /// A statement that runs much longer than a test.
-    Nap,
-    /// A statement with the effect of this name.
-    Effect(&'a str),
-    /// A statement with the effect whose name is the value of this parameter, used as `:name`.
-    EffectOf(&'a str),
-}
+use crate::{
+    ErrorKind, ExecutionMode, PageData, ResultFormat, SessionId, Statement, StatementExecutor,
+    StatementFilter, StatementId, Status, WaitTime,
+};
 
 scenarios! {
     Fixture;
 
     /// A query finishes, and its rows can be fetched.
     async fn a_query_ends_with_its_rows(fixture) {
-        let done = run(fixture, &Statement::sql(fixture.sql(Need::Rows))).await;
+        let done = run(fixture, &Statement::sql(fixture.sql(SampleSql::Rows))).await;
         assert_eq!((&done.status, &done.error), (&Status::Finished, &None));
         assert!(done.has_result_set);
         assert_eq!(done.result_rows, Some(3));
@@ -132,7 +25,7 @@ scenarios! {
 
     /// A failed statement has a status with the database's error text; the request itself succeeds.
     async fn a_failure_is_a_status_with_its_reason(fixture) {
-        let done = run(fixture, &Statement::sql(fixture.sql(Need::Failure))).await;
+        let done = run(fixture, &Statement::sql(fixture.sql(SampleSql::Failure))).await;
         assert_eq!(done.status, Status::Failed);
         let error = done.error.as_deref().unwrap_or_default();
         assert!(error.contains("division by zero"), "{error}");
@@ -143,7 +36,7 @@ scenarios! {
     /// Submits with the same token are one statement.
     async fn a_repeated_token_is_one_statement(fixture) {
         let what = format!("token{}", fixture.salt());
-        let statement = Statement::sql(fixture.sql(Need::Effect(&what))).with_client_token(token(&what));
+        let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what))).with_client_token(token(&what));
         let mut ids = Vec::new();
         for _ in 0..3 {
             ids.push(submit(fixture, &statement).await);
@@ -157,7 +50,7 @@ scenarios! {
     /// Submits with different tokens, or without a token, are separate statements.
     async fn other_tokens_are_other_statements(fixture) {
         let what = format!("others{}", fixture.salt());
-        let statement = Statement::sql(fixture.sql(Need::Effect(&what)));
+        let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what)));
         for (n, statement) in [
             statement.clone().with_client_token(token(&format!("{what}-1"))),
             statement.clone().with_client_token(token(&format!("{what}-2"))),
@@ -171,7 +64,7 @@ scenarios! {
 
     /// A submit with a wait returns the final status.
     async fn a_submit_with_a_wait_tells_the_end(fixture) {
-        let statement = Statement::sql(fixture.sql(Need::Rows));
+        let statement = Statement::sql(fixture.sql(SampleSql::Rows));
         let submitted = fixture.executor().submit(&statement, Some(WaitTime::MAX)).await.expect("submit");
         assert_eq!(submitted.status, Some(Status::Finished));
         let submitted = fixture.executor().submit(&statement, None).await.expect("submit");
@@ -180,7 +73,7 @@ scenarios! {
 
     /// A wait that times out returns the current status.
     async fn a_wait_ends_with_its_time(fixture) {
-        let id = submit(fixture, &Statement::sql(fixture.sql(Need::Nap))).await;
+        let id = submit(fixture, &Statement::sql(fixture.sql(SampleSql::LongRunning))).await;
         let wait = WaitTime::at_most(Duration::from_secs(1));
         let described = fixture.executor().describe(&id, wait).await.expect("describe");
         assert!(!described.status.is_terminal(), "{described:?}");
@@ -192,12 +85,12 @@ scenarios! {
     /// A cancelled statement ends aborted. A statement that has ended cannot be cancelled.
     async fn a_cancel_aborts_what_runs_and_nothing_else(fixture) {
         let what = format!("cancel{}", fixture.salt());
-        let nap = fixture.sql(Need::Nap);
-        let batch = Statement::batch([fixture.sql(Need::Effect(&what)), nap]);
+        let nap = fixture.sql(SampleSql::LongRunning);
+        let batch = Statement::batch([fixture.sql(SampleSql::Effect(&what)), nap]);
         let id = submit(fixture, &batch).await;
         cancelled(fixture, &id).await;
         assert_eq!(fixture.effects(&what).await, 0, "a batch is a transaction");
-        let ended = run(fixture, &Statement::sql(fixture.sql(Need::Rows))).await;
+        let ended = run(fixture, &Statement::sql(fixture.sql(SampleSql::Rows))).await;
         assert!(!fixture.executor().cancel(&ended.id).await.expect("that it has ended is no error"));
         assert!(!fixture.executor().cancel(&id).await.expect("nor that it was cancelled before"));
         assert_eq!(end(fixture, &ended.id).await.status, Status::Finished);
@@ -205,7 +98,7 @@ scenarios! {
 
     /// A result requested as CSV has the same rows, page by page.
     async fn a_result_comes_as_csv_if_asked_for(fixture) {
-        let statement = Statement::sql(fixture.sql(Need::Rows)).with_result_format(ResultFormat::Csv);
+        let statement = Statement::sql(fixture.sql(SampleSql::Rows)).with_result_format(ResultFormat::Csv);
         let done = run(fixture, &statement).await;
         assert_eq!(done.result_format, Some(ResultFormat::Csv));
         let (mut text, mut page) = (String::new(), None);
@@ -226,7 +119,7 @@ scenarios! {
     /// A statement that violates the service's rules is rejected before anything runs.
     async fn what_breaks_a_rule_is_refused(fixture) {
         let what = format!("refused{}", fixture.salt());
-        let sql = fixture.sql(Need::Effect(&what));
+        let sql = fixture.sql(SampleSql::Effect(&what));
         for statement in [
             Statement::sql(format!("{sql}; {sql}")),
             Statement::sql(" -- nothing\n"),
@@ -245,7 +138,7 @@ scenarios! {
     /// A kept session runs one statement at a time, and an unknown session runs none. An executor without
     /// sessions returns an error.
     async fn a_session_takes_one_statement_at_a_time(fixture) {
-        let opens = Statement::sql(fixture.sql(Need::Rows)).with_session_keep_alive(Duration::from_secs(3600));
+        let opens = Statement::sql(fixture.sql(SampleSql::Rows)).with_session_keep_alive(Duration::from_secs(3600));
         let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => return,
             opened => opened.expect("submit"),
@@ -253,12 +146,12 @@ scenarios! {
         let session = opened.session_id.expect("the session that was asked for");
         let what = format!("session{}", fixture.salt());
         let within = |sql: String| Statement::sql(sql).in_session(session.clone());
-        let done = run(fixture, &within(fixture.sql(Need::Effect(&what)))).await;
+        let done = run(fixture, &within(fixture.sql(SampleSql::Effect(&what)))).await;
         assert_eq!((&done.status, &done.session_id), (&Status::Finished, &Some(session.clone())));
         assert_eq!(fixture.effects(&what).await, 1);
 
-        let nap = submit(fixture, &within(fixture.sql(Need::Nap))).await;
-        let next = within(fixture.sql(Need::Effect(&what)));
+        let nap = submit(fixture, &within(fixture.sql(SampleSql::LongRunning))).await;
+        let next = within(fixture.sql(SampleSql::Effect(&what)));
         let busy = fixture.executor().submit(&next, None).await.expect_err("it runs another statement");
         assert_eq!(busy.kind(), ErrorKind::SessionBusy, "{busy}");
         cancelled(fixture, &nap).await;
@@ -266,14 +159,14 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 2);
 
         let unknown = SessionId::new("00000000-0000-4000-8000-000000000000");
-        let next = Statement::sql(fixture.sql(Need::Effect(&what))).in_session(unknown);
+        let next = Statement::sql(fixture.sql(SampleSql::Effect(&what))).in_session(unknown);
         let gone = fixture.executor().submit(&next, None).await.expect_err("the session was never opened");
         assert_eq!(gone.kind(), ErrorKind::SessionGone, "{gone}");
     }
 
     /// A sub-statement of a running batch can be waited for by itself, and its result can be fetched.
     async fn a_sub_statement_can_be_waited_for(fixture) {
-        let batch = Statement::batch([fixture.sql(Need::Rows), fixture.sql(Need::Nap)]).with_execution_mode(ExecutionMode::AutoCommit);
+        let batch = Statement::batch([fixture.sql(SampleSql::Rows), fixture.sql(SampleSql::LongRunning)]).with_execution_mode(ExecutionMode::AutoCommit);
         let id = submit(fixture, &batch).await;
         let first = end(fixture, &id.sub_statement(1)).await;
         assert_eq!((first.status, first.result_rows), (Status::Finished, Some(3)));
@@ -288,7 +181,7 @@ scenarios! {
     /// A client token identifies its statement for 8 hours, and can be reused after that.
     async fn a_token_is_forgotten_after_8_hours(fixture) {
         let what = format!("late{}", fixture.salt());
-        let statement = Statement::sql(fixture.sql(Need::Effect(&what))).with_client_token(token(&what));
+        let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what))).with_client_token(token(&what));
         let first = run(fixture, &statement).await.id;
         if !fixture.pass(Duration::from_mins(7 * 60 + 55)).await {
             return;
@@ -304,7 +197,7 @@ scenarios! {
     /// of an unknown id, and no listing contains the statement.
     async fn a_record_expires_after_24_hours(fixture) {
         let name = format!("expiring{}", fixture.salt());
-        let named = Statement::sql(fixture.sql(Need::Rows)).with_name(&name);
+        let named = Statement::sql(fixture.sql(SampleSql::Rows)).with_name(&name);
         let id = run(fixture, &named).await.id;
         if !fixture.pass(Duration::from_mins(23 * 60 + 50)).await {
             return;
@@ -326,12 +219,12 @@ scenarios! {
 
     /// An idle session is closed after its keep-alive. An executor without sessions returns an error.
     async fn an_idle_session_is_closed(fixture) {
-        let opens = Statement::sql(fixture.sql(Need::Rows)).with_session_keep_alive(Duration::from_mins(10));
+        let opens = Statement::sql(fixture.sql(SampleSql::Rows)).with_session_keep_alive(Duration::from_mins(10));
         let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => return,
             opened => opened.expect("submit"),
         };
-        let within = Statement::sql(fixture.sql(Need::Rows)).in_session(opened.session_id.expect("a session"));
+        let within = Statement::sql(fixture.sql(SampleSql::Rows)).in_session(opened.session_id.expect("a session"));
         if !fixture.pass(Duration::from_mins(9)).await {
             return;
         }
@@ -360,7 +253,7 @@ scenarios! {
     /// A batch runs its statements in order, each with its own id and result.
     async fn a_batch_has_sub_statements(fixture) {
         let what = format!("batch{}", fixture.salt());
-        let batch = Statement::batch([fixture.sql(Need::Effect(&what)), fixture.sql(Need::Rows)]);
+        let batch = Statement::batch([fixture.sql(SampleSql::Effect(&what)), fixture.sql(SampleSql::Rows)]);
         let done = run(fixture, &batch).await;
         assert_eq!((&done.status, done.execution_mode), (&Status::Finished, Some(ExecutionMode::Transaction)));
         let ids: Vec<_> = done.sub_statements.iter().map(|sub| sub.id.clone()).collect();
@@ -377,9 +270,9 @@ scenarios! {
     async fn a_failing_transaction_batch_has_no_effect(fixture) {
         let (first, last) = (format!("undone{}", fixture.salt()), format!("unreached{}", fixture.salt()));
         let batch = Statement::batch([
-            fixture.sql(Need::Effect(&first)),
-            fixture.sql(Need::Failure),
-            fixture.sql(Need::Effect(&last)),
+            fixture.sql(SampleSql::Effect(&first)),
+            fixture.sql(SampleSql::Failure),
+            fixture.sql(SampleSql::Effect(&last)),
         ]);
         let done = run(fixture, &batch).await;
         assert_eq!(done.status, Status::Failed);
@@ -392,9 +285,9 @@ scenarios! {
     async fn an_auto_commit_batch_goes_on_after_a_failure(fixture) {
         let (first, last) = (format!("kept{}", fixture.salt()), format!("reached{}", fixture.salt()));
         let batch = Statement::batch([
-            fixture.sql(Need::Effect(&first)),
-            fixture.sql(Need::Failure),
-            fixture.sql(Need::Effect(&last)),
+            fixture.sql(SampleSql::Effect(&first)),
+            fixture.sql(SampleSql::Failure),
+            fixture.sql(SampleSql::Effect(&last)),
         ]).with_execution_mode(ExecutionMode::AutoCommit);
         let done = run(fixture, &batch).await;
         let statuses: Vec<_> = done.sub_statements.iter().map(|sub| sub.status.as_str()).collect();
@@ -406,7 +299,7 @@ scenarios! {
     /// runs.
     async fn parameters_are_named(fixture) {
         let what = format!("parameter{}", fixture.salt());
-        let sql = fixture.sql(Need::EffectOf("what"));
+        let sql = fixture.sql(SampleSql::EffectOf("what"));
         let done = run(fixture, &Statement::sql(&sql).with_parameter("what", &what)).await;
         assert_eq!((&done.status, &done.error), (&Status::Finished, &None));
         let unused = Statement::sql(&sql).with_parameter("what", &what).with_parameter("other", "1");
@@ -421,11 +314,11 @@ scenarios! {
     async fn a_listing_finds_statements_by_name(fixture) {
         let prefix = format!("conformance{}/", fixture.salt());
         let mut expected = Vec::new();
-        for (n, need) in [Need::Rows, Need::Failure, Need::Rows].into_iter().enumerate() {
-            let named = Statement::sql(fixture.sql(need)).with_name(format!("{prefix}{n}"));
+        for (n, sample) in [SampleSql::Rows, SampleSql::Failure, SampleSql::Rows].into_iter().enumerate() {
+            let named = Statement::sql(fixture.sql(sample)).with_name(format!("{prefix}{n}"));
             expected.insert(0, run(fixture, &named).await.id);
         }
-        let running = Statement::sql(fixture.sql(Need::Nap)).with_name(format!("{prefix}nap"));
+        let running = Statement::sql(fixture.sql(SampleSql::LongRunning)).with_name(format!("{prefix}nap"));
         expected.insert(0, submit(fixture, &running).await);
         let mut filter = StatementFilter::named(&prefix);
         filter.page_size = Some(3);
@@ -445,108 +338,5 @@ scenarios! {
         let failed = fixture.executor().list(&filter, None).await.expect("list");
         assert_eq!(failed.statements.len(), 1);
         cancelled(fixture, &expected[0]).await;
-    }
-}
-
-/// Scenarios for executors with a catalog: pages, patterns, sessions.
-///
-/// # Panics
-/// Panics at the first scenario that fails.
-pub async fn catalog<F>(fixture: &F)
-where
-    F: Fixture,
-    F::Executor: Catalog,
-{
-    let executor = fixture.executor();
-    let databases = executor.databases(&Scope::all(), None).await.expect("databases");
-    assert!(!databases.entries.is_empty(), "there is the one that it runs in");
-
-    let whole = executor.tables(&Scope::all(), None).await.expect("tables");
-    let (mut found, mut page) = (Vec::new(), None);
-    let mut scope = Scope::all();
-    scope.page_size = Some(7);
-    while found.len() < 50 {
-        let answer = executor.tables(&scope, page).await.expect("tables");
-        assert!(answer.entries.len() <= 7);
-        found.extend(answer.entries);
-        page = answer.next;
-        if page.is_none() {
-            break;
-        }
-    }
-    assert_eq!(found[..], whole.entries[..found.len()], "page by page as at once");
-    let nothing = executor.tables(&Scope::schema("no such schema"), None).await.expect("tables");
-    assert!(nothing.entries.is_empty());
-    for scope in [Scope::schema("no such schema"), Scope::all()] {
-        let forged =
-            executor.schemas(&scope, Some(PageToken::new("forged"))).await.expect_err("no page has it");
-        assert_eq!(forged.kind(), ErrorKind::Invalid, "{forged}");
-    }
-
-    let opens = Statement::sql(fixture.sql(Need::Rows)).with_session_keep_alive(Duration::from_secs(3600));
-    let session = match executor.submit(&opens, Some(WaitTime::MAX)).await {
-        Err(error) if error.kind() == ErrorKind::Unsupported => return,
-        opened => opened.expect("submit").session_id.expect("the session that was asked for"),
-    };
-    let of = |id: &SessionId| SessionFilter { id: Some(id.clone()), ..SessionFilter::default() };
-    let listed = executor.sessions(&of(&session), None).await.expect("sessions").entries;
-    let described: Vec<_> = listed.iter().map(|session| (&session.id, &session.status)).collect();
-    assert_eq!(described, [(&session, &SessionStatus::Available)]);
-    let nap = Statement::sql(fixture.sql(Need::Nap)).in_session(session.clone());
-    let nap = submit(fixture, &nap).await;
-    let listed = executor.sessions(&of(&session), None).await.expect("sessions").entries;
-    assert_eq!((&listed[0].status, &listed[0].current_statement), (&SessionStatus::Busy, &Some(nap.clone())));
-    cancelled(fixture, &nap).await;
-    let closed = SessionFilter { status: Some(SessionStatus::Closed), ..SessionFilter::default() };
-    let listed = executor.sessions(&closed, None).await.expect("sessions").entries;
-    assert!(listed.iter().all(|one| one.id != session), "it is open");
-}
-
-fn token(text: &str) -> ClientToken {
-    ClientToken::new(text).expect("a token of at most 64 characters: use a shorter salt")
-}
-
-async fn submit<F: Fixture>(fixture: &F, statement: &Statement) -> StatementId {
-    fixture.executor().submit(statement, None).await.expect("submit").id
-}
-
-async fn run<F: Fixture>(fixture: &F, statement: &Statement) -> Description {
-    let id = submit(fixture, statement).await;
-    end(fixture, &id).await
-}
-
-/// Waits for the end of a statement, at most two minutes.
-async fn end<F: Fixture>(fixture: &F, id: &StatementId) -> Description {
-    for _ in 0..4 {
-        let description = fixture.executor().describe(id, Some(WaitTime::MAX)).await.expect("describe");
-        if description.status.is_terminal() {
-            return description;
-        }
-    }
-    panic!("statement {id} does not end");
-}
-
-/// Cancels a running statement, and checks that it is aborted.
-async fn cancelled<F: Fixture>(fixture: &F, id: &StatementId) {
-    assert!(fixture.executor().cancel(id).await.expect("cancel"), "refused");
-    assert_eq!(end(fixture, id).await.status, Status::Aborted);
-}
-
-/// Returns the rows of a result with one column of integers.
-async fn numbers<F: Fixture>(fixture: &F, id: &StatementId) -> Vec<i64> {
-    let (mut numbers, mut page) = (Vec::new(), None);
-    loop {
-        let answer = fixture.executor().result(id, page).await.expect("result");
-        assert_eq!(answer.columns.len(), 1);
-        assert_eq!(answer.columns[0].name, "n");
-        let PageData::Records(records) = answer.data else { panic!("not the format that was chosen") };
-        numbers.extend(records.into_iter().flatten().map(|field| match field {
-            Field::Long(number) => number,
-            other => panic!("not a whole number: {other:?}"),
-        }));
-        page = answer.next;
-        if page.is_none() {
-            return numbers;
-        }
     }
 }

@@ -1,0 +1,67 @@
+//! Scenarios for [`Catalog`].
+
+use std::time::Duration;
+
+use super::{
+    Fixture, SampleSql,
+    requests::{cancelled, submit},
+};
+use crate::{
+    ErrorKind, PageToken, SessionId, Statement, StatementExecutor, WaitTime,
+    catalog::{Catalog, Scope, SessionFilter, SessionStatus},
+};
+
+/// Scenarios for executors with a catalog: pages, patterns, sessions.
+///
+/// # Panics
+/// Panics at the first scenario that fails.
+pub async fn catalog<F>(fixture: &F)
+where
+    F: Fixture,
+    F::Executor: Catalog,
+{
+    let executor = fixture.executor();
+    let databases = executor.databases(&Scope::all(), None).await.expect("databases");
+    assert!(!databases.entries.is_empty(), "there is the one that it runs in");
+
+    let whole = executor.tables(&Scope::all(), None).await.expect("tables");
+    let (mut found, mut page) = (Vec::new(), None);
+    let mut scope = Scope::all();
+    scope.page_size = Some(7);
+    while found.len() < 50 {
+        let answer = executor.tables(&scope, page).await.expect("tables");
+        assert!(answer.entries.len() <= 7);
+        found.extend(answer.entries);
+        page = answer.next;
+        if page.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found[..], whole.entries[..found.len()], "page by page as at once");
+    let nothing = executor.tables(&Scope::schema("no such schema"), None).await.expect("tables");
+    assert!(nothing.entries.is_empty());
+    for scope in [Scope::schema("no such schema"), Scope::all()] {
+        let forged =
+            executor.schemas(&scope, Some(PageToken::new("forged"))).await.expect_err("no page has it");
+        assert_eq!(forged.kind(), ErrorKind::Invalid, "{forged}");
+    }
+
+    let opens =
+        Statement::sql(fixture.sql(SampleSql::Rows)).with_session_keep_alive(Duration::from_secs(3600));
+    let session = match executor.submit(&opens, Some(WaitTime::MAX)).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return,
+        opened => opened.expect("submit").session_id.expect("the session that was asked for"),
+    };
+    let of = |id: &SessionId| SessionFilter { id: Some(id.clone()), ..SessionFilter::default() };
+    let listed = executor.sessions(&of(&session), None).await.expect("sessions").entries;
+    let described: Vec<_> = listed.iter().map(|session| (&session.id, &session.status)).collect();
+    assert_eq!(described, [(&session, &SessionStatus::Available)]);
+    let nap = Statement::sql(fixture.sql(SampleSql::LongRunning)).in_session(session.clone());
+    let nap = submit(fixture, &nap).await;
+    let listed = executor.sessions(&of(&session), None).await.expect("sessions").entries;
+    assert_eq!((&listed[0].status, &listed[0].current_statement), (&SessionStatus::Busy, &Some(nap.clone())));
+    cancelled(fixture, &nap).await;
+    let closed = SessionFilter { status: Some(SessionStatus::Closed), ..SessionFilter::default() };
+    let listed = executor.sessions(&closed, None).await.expect("sessions").entries;
+    assert!(listed.iter().all(|one| one.id != session), "it is open");
+}
