@@ -1,11 +1,14 @@
 //! The conformance scenarios on executors that need no server. The PostgreSQL executor is tested in
 //! `tests/postgres` of its package.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use async_trait::async_trait;
+use futures::FutureExt;
 use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Scripted};
 use redshift_orchestrator::{
-    StatementExecutor, conformance,
+    Description, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter, StatementId,
+    StatementPage, Submitted, Target, WaitTime, conformance,
     layer::{Fleet, Limit, Rate, RequestRates, Retry, Traced},
 };
 
@@ -68,4 +71,64 @@ async fn every_layer_shows_the_catalog() {
 async fn an_executor_behind_a_pointer_conforms() {
     conformance::all(&over(|service| std::sync::Arc::new(service) as std::sync::Arc<dyn StatementExecutor>))
         .await;
+}
+
+/// Executor that cannot cancel statements and lists none.
+#[derive(Debug)]
+struct Incomplete(LocalExecutor<Scripted>);
+
+#[async_trait]
+impl StatementExecutor for Incomplete {
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        self.0.submit(statement, wait).await
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        self.0.describe(id, wait).await
+    }
+
+    async fn cancel(&self, _: &StatementId) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.0.result(id, page).await
+    }
+
+    async fn list(&self, _: &StatementFilter, _: Option<PageToken>) -> Result<StatementPage> {
+        Ok(StatementPage::new(Vec::new(), None))
+    }
+
+    fn target(&self) -> Option<Target> {
+        self.0.target()
+    }
+}
+
+/// Regression: the first failure hid all others.
+#[tokio::test(start_paused = true)]
+async fn all_failures_of_an_executor_are_reported() {
+    let failures = conformance::failures(&over(Incomplete)).await;
+    let names: Vec<_> = failures.iter().map(|failure| failure.scenario).collect();
+    let expected = [
+        "a_wait_ends_with_its_time",
+        "a_cancel_aborts_what_runs_and_nothing_else",
+        "a_session_takes_one_statement_at_a_time",
+        "a_sub_statement_can_be_waited_for",
+        "an_unknown_id_is_not_found",
+        "a_record_expires_after_24_hours",
+        "a_listing_finds_statements_by_name",
+    ];
+    for name in &expected {
+        assert!(names.contains(name), "{name} passed");
+    }
+    assert_eq!(names.len(), expected.len(), "{names:?}");
+
+    let fixture = over(Incomplete);
+    let panic = AssertUnwindSafe(conformance::all(&fixture)).catch_unwind().await.unwrap_err();
+    let message = panic.downcast::<String>().unwrap();
+    let count = conformance::SCENARIOS.len();
+    assert!(message.starts_with(&format!("7 of {count} scenarios failed\n")), "{message}");
+    for failure in failures {
+        assert!(message.contains(failure.scenario), "{message}");
+    }
 }

@@ -5,25 +5,40 @@ use std::time::Duration;
 use super::{
     Fixture, SampleSql,
     requests::{cancelled, submit},
+    suite::Suite,
 };
 use crate::{
     ErrorKind, PageToken, SessionId, Statement, StatementExecutor, WaitTime,
     catalog::{Catalog, Scope, SessionFilter, SessionStatus},
 };
 
-/// Scenarios for executors with a catalog: pages, patterns, sessions.
+/// Runs every scenario for executors with a catalog: databases, tables page by page, sessions.
 ///
 /// # Panics
-/// Panics at the first scenario that fails.
+/// Panics after the last scenario, with the name and message of each scenario that failed.
 pub async fn catalog<F>(fixture: &F)
 where
     F: Fixture,
     F::Executor: Catalog,
 {
+    let mut suite = Suite::default();
     let executor = fixture.executor();
+    suite.run("the_own_database_is_listed", the_own_database_is_listed(executor)).await;
+    suite.run("tables_are_listed_in_pages", tables_are_listed_in_pages(executor)).await;
+    suite
+        .run("a_session_is_listed_with_its_statement", a_session_is_listed_with_its_statement(fixture))
+        .await;
+    suite.finish();
+}
+
+async fn the_own_database_is_listed(executor: &impl Catalog) {
     let databases = executor.databases(&Scope::all(), None).await.expect("databases");
     assert!(!databases.entries.is_empty(), "there is the one that it runs in");
+}
 
+/// The pages of a listing together are equal to one large page. Only the service's own page tokens are
+/// accepted.
+async fn tables_are_listed_in_pages(executor: &impl Catalog) {
     let whole = executor.tables(&Scope::all(), None).await.expect("tables");
     let (mut found, mut page) = (Vec::new(), None);
     let mut scope = Scope::all();
@@ -45,7 +60,16 @@ where
             executor.schemas(&scope, Some(PageToken::new("forged"))).await.expect_err("no page has it");
         assert_eq!(forged.kind(), ErrorKind::Invalid, "{forged}");
     }
+}
 
+/// A session is listed with its status and its current statement. An executor without sessions returns an
+/// error.
+async fn a_session_is_listed_with_its_statement<F>(fixture: &F)
+where
+    F: Fixture,
+    F::Executor: Catalog,
+{
+    let executor = fixture.executor();
     let opens =
         Statement::sql(fixture.sql(SampleSql::Rows)).with_session_keep_alive(Duration::from_secs(3600));
     let session = match executor.submit(&opens, Some(WaitTime::MAX)).await {

@@ -1,7 +1,8 @@
 //! Scenarios that every [`Journal`] must pass. They are public, so that you can test your own journal.
 //!
-//! A [`JournalFixture`] opens journals on the same records, as separate processes would. [`all`] runs the scenarios
-//! one after the other and panics with the name of the first one that fails.
+//! A [`JournalFixture`] opens journals on the same records, as separate processes would. [`all`] runs the
+//! scenarios one after the other and panics with the names and messages of all that fail; [`failures`]
+//! returns them.
 //!
 //! ```
 //! use std::sync::Arc;

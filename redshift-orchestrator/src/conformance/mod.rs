@@ -2,9 +2,10 @@
 //! executor.
 //!
 //! A [`Fixture`] provides the SQL for the scenarios and counts their effects. [`all`] runs the scenarios one
-//! after the other and panics with the name of the first one that fails. They wait with long polls, so that
-//! an executor on a paused clock takes no real time. The module [`journal`] contains the scenarios for
-//! journals.
+//! after the other and panics with the names and messages of all that fail; [`failures`] returns them. If
+//! panics abort the process (`panic = "abort"`), the first failure ends it. The scenarios wait with long
+//! polls, so that an executor on a paused clock takes no real time. The module [`journal`] contains the
+//! scenarios for journals.
 //!
 //! ```
 //! use std::time::Duration;
@@ -48,16 +49,27 @@ use std::{future::Future, time::Duration};
 
 use crate::StatementExecutor;
 
-/// Generates scenarios from functions with a parameter that implements a trait, a list of their names, and a
-/// function that runs all of them.
+/// Generates scenarios from functions with a parameter that implements a trait, a list of their names, and
+/// functions that run all of them.
 macro_rules! scenarios {
     ($trait:ident; $($(#[$doc:meta])* async fn $name:ident($tested:ident) $body:block)*) => {
         /// Runs every scenario.
         ///
         /// # Panics
-        /// Panics at the first scenario that fails.
+        /// Panics after the last scenario, with the name and message of each scenario that failed.
         pub async fn all<T: $trait>(tested: &T) {
-            $($name(tested).await;)*
+            run_all(tested).await.finish();
+        }
+
+        /// Runs every scenario, and returns those that failed.
+        pub async fn failures<T: $trait>(tested: &T) -> Vec<$crate::conformance::FailedScenario> {
+            run_all(tested).await.into_failures()
+        }
+
+        async fn run_all<T: $trait>(tested: &T) -> $crate::conformance::suite::Suite {
+            let mut suite = $crate::conformance::suite::Suite::default();
+            $(suite.run(stringify!($name), $name(tested)).await;)*
+            suite
         }
 
         /// Names of the scenarios.
@@ -72,9 +84,11 @@ mod catalog;
 mod executor;
 pub mod journal;
 mod requests;
+mod suite;
 
 pub use catalog::catalog;
 pub use executor::*;
+pub use suite::FailedScenario;
 
 /// An executor under test and the SQL for the scenarios.
 pub trait Fixture: Sync {

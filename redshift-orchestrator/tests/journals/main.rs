@@ -4,6 +4,8 @@
 
 #[path = "../support/bucket.rs"]
 mod bucket;
+#[path = "../support/intercept.rs"]
+mod intercept;
 mod lossy;
 mod odd_names;
 mod removal;
@@ -12,12 +14,15 @@ mod s3;
 
 use std::{path::PathBuf, sync::Arc};
 
+use async_trait::async_trait;
 use object_store::memory::InMemory;
 use redshift_orchestrator::{
     Result,
     conformance::journal::{self, JournalFixture},
-    journal::{FileJournal, MemoryJournal, ObjectStoreJournal},
+    journal::{Event, FileJournal, Journal, MemoryJournal, ObjectStoreJournal, Record, RunEntry},
 };
+
+use intercept::{Intercept, Intercepted};
 
 struct Memory(Arc<MemoryJournal>);
 
@@ -63,4 +68,49 @@ impl JournalFixture for Objects {
 #[tokio::test]
 async fn object_store_conforms() {
     journal::all(&Objects(Arc::default())).await;
+}
+
+/// Journal that loses endings and finds no run.
+#[derive(Clone, Debug, Default)]
+struct Forgetful(Arc<MemoryJournal>);
+
+#[async_trait]
+impl Intercept for Forgetful {
+    fn inner(&self) -> &dyn Journal {
+        &self.0
+    }
+
+    async fn append(&self, record: Record) -> Result<()> {
+        match record.event {
+            Event::Ended(_) => Ok(()),
+            _ => self.0.append(record).await,
+        }
+    }
+
+    async fn run_entry(&self, _: &str) -> Result<Option<RunEntry>> {
+        Ok(None)
+    }
+}
+
+impl JournalFixture for Forgetful {
+    type Journal = Intercepted<Self>;
+
+    async fn open(&self) -> Result<Intercepted<Self>> {
+        Ok(Intercepted(self.clone()))
+    }
+}
+
+/// Regression: the first failure hid all others.
+#[tokio::test]
+async fn all_failures_of_a_journal_are_reported() {
+    let failures = journal::failures(&Forgetful::default()).await;
+    let names: Vec<_> = failures.iter().map(|failure| failure.scenario).collect();
+    let expected = [
+        "records_are_there_for_the_next_process",
+        "the_last_record_of_a_key_counts",
+        "runs_are_listed_newest_first_in_pages",
+        "the_last_beginning_of_a_run_counts",
+        "prune_removes_old_finished_runs_only",
+    ];
+    assert_eq!(names, expected);
 }
