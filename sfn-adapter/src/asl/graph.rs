@@ -151,8 +151,9 @@ impl Graph {
         for middle in 0..count {
             for first in 0..count {
                 if before[first][middle] {
-                    for last in 0..count {
-                        before[first][last] |= before[middle][last];
+                    let after = before[middle].clone();
+                    for (last, reached) in before[first].iter_mut().zip(after) {
+                        *last |= reached;
                     }
                 }
             }

@@ -35,7 +35,7 @@ pub struct StateMachine {
 #[serde(tag = "Type")]
 pub enum State {
     /// Calls a service or a function.
-    Task(Task),
+    Task(Box<Task>),
     /// Branches.
     Choice(Choice),
     /// Pauses.

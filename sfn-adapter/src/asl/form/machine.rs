@@ -220,7 +220,7 @@ impl Machine<'_> {
         };
         let mut task = self.builder.task(&list, "run.running", "Alone");
         task.comment = Some("Newest first.".to_owned());
-        self.add("Other executions", State::Task(task));
+        self.add("Other executions", State::Task(Box::new(task)));
         let several = Condition::IsPresent("run.running.arns[1]".to_owned());
         let redriven = Condition::All(vec![several.clone(), Condition::IsPresent("redriven".to_owned())]);
         let rules = vec![
@@ -371,7 +371,7 @@ impl Machine<'_> {
                 "Failed",
             ),
         ];
-        self.add("Report", State::Task(task));
+        self.add("Report", State::Task(Box::new(task)));
         let redriven = Shape::object([("count", Shape::Expr(redrives()))]);
         self.put("Resume", "redriven", &redriven, "Other executions");
     }

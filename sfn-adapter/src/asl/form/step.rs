@@ -142,7 +142,7 @@ impl StepWriter<'_> {
                 "Ends with the event of the statement's end, or after {}.",
                 seconds(callback.call.timeout)
             ));
-            states.insert(step.state("run"), State::Task(task));
+            states.insert(step.state("run"), State::Task(Box::new(task)));
             let clock = Shape::object([
                 ("wait", Expr::Number(self.schedule.first).into()),
                 ("waited", Expr::Number(callback.call.timeout).into()),
@@ -152,7 +152,7 @@ impl StepWriter<'_> {
         let next = step.state(if self.schedule.first > 0 { "wait" } else { "status" });
         let mut task = self.builder.task(&self.calls.submit(step), "run.statement", &next);
         task.catch = vec![refused, lost];
-        states.insert(step.state("submit"), State::Task(task));
+        states.insert(step.state("submit"), State::Task(Box::new(task)));
     }
 
     fn poll(&self, step: &StepPlan, states: &mut States) {
@@ -171,7 +171,7 @@ impl StepWriter<'_> {
             false => self.builder.task(&call, "run.reply", &step.state("ended")),
         };
         task.catch = vec![self.builder.catch(&["States.ALL"], &step.state("status lost"))];
-        states.insert(step.state("status"), State::Task(task));
+        states.insert(step.state("status"), State::Task(Box::new(task)));
         states.insert(step.state("ended"), State::Choice(self.ended(step)));
         if !is_jsonata {
             for (name, clock) in self.schedule.counts() {
@@ -241,7 +241,7 @@ impl StepWriter<'_> {
         let mut task = self.builder.task(&self.calls.cancel(), "run.cancel", &next);
         task.catch = vec![self.builder.catch(&["States.ALL"], &next)];
         task.comment = Some(format!("The timeout of {} has expired.", seconds(step.timeout)));
-        states.insert(step.state("cancel"), State::Task(task));
+        states.insert(step.state("cancel"), State::Task(Box::new(task)));
     }
 
     fn again(&self, step: &StepPlan, states: &mut States) {
@@ -348,7 +348,7 @@ impl StepWriter<'_> {
         };
         let mut task = self.builder.task(&self.calls.error(), "run.failure", &step.state(next));
         task.catch = vec![self.builder.catch(&["States.ALL"], &step.state("error lost"))];
-        states.insert(step.state("error"), State::Task(task));
+        states.insert(step.state("error"), State::Task(Box::new(task)));
         let lost = Shape::object([("error", Shape::text("the database's message is not available"))]);
         self.put(step, states, "error lost", "run.failure", &lost, &step.state("failed"));
         if let Some(kind) = kind {
