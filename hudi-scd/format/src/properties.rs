@@ -19,7 +19,6 @@ use crate::{
     key::{self, KeyGenerator, TimestampKey},
     names::TimelineLayout,
     retention::{POLICY, RetentionPolicy},
-    timeline::hadoop::crc32,
 };
 
 const NAME: &str = "hoodie.table.name";
@@ -495,7 +494,7 @@ fn refused(kind: ErrorKind, message: &str, property: &str, value: &str) -> Error
 
 /// Returns Hudi's check against truncated files: the CRC32 of `{database}.{table}`.
 fn checksum(database: &str, name: &str) -> u32 {
-    crc32(format!("{database}.{name}").as_bytes())
+    crc32fast::hash(format!("{database}.{name}").as_bytes())
 }
 
 #[cfg(test)]

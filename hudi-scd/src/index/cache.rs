@@ -8,12 +8,11 @@
 //! ```text
 //! {hash}.footer   the Parquet footer of a base file, with its bloom filter
 //! {hash}.keys     record keys and ordering values of all of its rows, in their order, as a stream of Arrow
-//! an entry        content | its table and file | length of that, u32 | hash of all before, u64 | magic
+//! an entry        content | its table and file | length of that, u32 | XXH64 of all before, u64 | magic
 //! ```
 
 use std::{
     fs::{self, File},
-    hash::{DefaultHasher, Hasher},
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     path::PathBuf,
     sync::Arc,
@@ -28,11 +27,13 @@ use arrow::{
 use bytes::Bytes;
 use object_store::path::Path;
 use tempfile::NamedTempFile;
+use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 use super::RECORD_KEY;
 use crate::timeline::Clock;
 
-const MAGIC: &[u8; 8] = b"HSCDIDX1";
+/// The version of the format is its last character. Entries of other versions count as absent.
+const MAGIC: &[u8; 8] = b"HSCDIDX2";
 /// The length, the hash and the magic.
 const TAIL: u64 = 4 + 8 + 8;
 const KINDS: [&str; 2] = ["footer", "keys"];
@@ -173,16 +174,14 @@ impl Entry {
     }
 
     fn path(&self, kind: &str) -> PathBuf {
-        let mut hash = DefaultHasher::new();
-        hash.write(self.of.as_bytes());
-        self.cache.folder.join(format!("{:016x}.{kind}", hash.finish()))
+        self.cache.folder.join(format!("{:016x}.{kind}", xxh64(self.of.as_bytes(), 0)))
     }
 }
 
 /// Validates an entry, and seeks to its beginning.
 fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
     let Some(hashed) = file.metadata()?.len().checked_sub(TAIL - 4) else { return Ok(None) };
-    let mut hash = DefaultHasher::new();
+    let mut hash = Xxh64::new(0);
     let mut reader = BufReader::with_capacity(128 * 1024, Read::by_ref(file).take(hashed));
     let mut last = Vec::new();
     loop {
@@ -191,7 +190,7 @@ fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
         if length == 0 {
             break;
         }
-        hash.write(bytes);
+        hash.update(bytes);
         // The end of the read bytes names the entry's table and file.
         last.extend_from_slice(bytes);
         let surplus = last.len().saturating_sub(of.len() + 4);
@@ -204,15 +203,14 @@ fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
     file.seek(SeekFrom::Start(0))?;
     let mut expected = of.as_bytes().to_vec();
     expected.extend_from_slice(&(of.len() as u32).to_le_bytes());
-    let is_whole = tail[..8] == hash.finish().to_le_bytes() && tail[8..] == *MAGIC && last == expected;
+    let is_whole = tail[..8] == hash.digest().to_le_bytes() && tail[8..] == *MAGIC && last == expected;
     Ok(is_whole.then(|| hashed - expected.len() as u64))
 }
 
 /// An entry that is being written; it becomes visible when it is complete.
-#[derive(Debug)]
 struct Draft {
     file: BufWriter<NamedTempFile>,
-    hash: DefaultHasher,
+    hash: Xxh64,
     cache: IndexCache,
 }
 
@@ -220,13 +218,13 @@ impl Draft {
     fn new(cache: &IndexCache) -> io::Result<Self> {
         fs::create_dir_all(&cache.folder)?;
         let file = BufWriter::new(NamedTempFile::new_in(&cache.folder)?);
-        Ok(Self { file, hash: DefaultHasher::new(), cache: cache.clone() })
+        Ok(Self { file, hash: Xxh64::new(0), cache: cache.clone() })
     }
 
     fn keep(mut self, entry: &Entry, kind: &str) -> io::Result<()> {
         self.write_all(entry.of.as_bytes())?;
         self.write_all(&u32::try_from(entry.of.len()).map_err(io::Error::other)?.to_le_bytes())?;
-        let hash = self.hash.finish();
+        let hash = self.hash.digest();
         self.file.write_all(&hash.to_le_bytes())?;
         self.file.write_all(MAGIC)?;
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -242,7 +240,7 @@ impl Draft {
 impl Write for Draft {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.file.write(buffer)?;
-        self.hash.write(&buffer[..written]);
+        self.hash.update(&buffer[..written]);
         Ok(written)
     }
 
@@ -280,5 +278,43 @@ impl KeysWriter {
         if let Err(error) = kept.and_then(|draft| draft.keep(entry, "keys")) {
             entry.cache.tell(&error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::SystemClock;
+
+    fn entry(folder: &std::path::Path) -> Entry {
+        let cache = IndexCache::new(folder.to_owned(), 1_000_000, "t".to_owned(), Arc::new(SystemClock));
+        cache.entry(&"lake/f.parquet".into(), 7)
+    }
+
+    #[test]
+    fn entries_keep_their_names_and_bytes_with_every_release_of_rust() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = entry(folder.path());
+        entry.keep_footer(b"metadata");
+        let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
+        assert_eq!(file.file_name(), "fe0bd752b5760786.footer");
+        let bytes = std::fs::read(file.path()).unwrap();
+        let mut expected = b"metadatat\nlake/f.parquet\n7\x12\0\0\0".to_vec();
+        expected.extend_from_slice(&0x6875_54E7_9DC9_FC6D_u64.to_le_bytes());
+        expected.extend_from_slice(b"HSCDIDX2");
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn an_entry_of_another_version_counts_as_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = entry(folder.path());
+        entry.keep_footer(b"metadata");
+        assert_eq!(entry.footer().as_deref(), Some(&b"metadata"[..]));
+        let path = entry.path("footer");
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() = b'1';
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(entry.footer(), None);
     }
 }
