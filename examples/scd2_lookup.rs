@@ -21,7 +21,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let first = tiers(&[("basic", 10), ("gold", 30)])?;
     let scd = Scd2::new(["customer_id"], "updated_at").track(["tier"]);
     let (store, root) = (Arc::new(InMemory::new()), Path::from("lake/customer_history"));
-    let history = Scd2Table::create(store, root, "customer_history", scd, &first.schema()).await?;
+    let definition = Scd2Table::definition_of("customer_history", &scd, &first.schema())?;
+    let history = Scd2Table::create(store, root, definition).await?;
 
     history.apply(&[first]).await?;
     show(&history).await?;

@@ -56,7 +56,7 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`TableOptions`] |
+//! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`Table::open_url`], [`TableOptions`] |
 //! | write | [`Table::upsert`], [`Table::insert`], [`Table::bulk_insert`], [`Table::delete`], [`CommitReport`]; each also accepts a stream |
 //! | replace or remove the rows of partitions | [`Table::insert_overwrite`], [`Table::insert_overwrite_table`], [`Table::delete_partitions`] |
 //! | look up keys faster on remote storage | [`TableOptions::with_index_cache`]: footers and keys on the local disk |
@@ -99,6 +99,7 @@ mod fence;
 pub mod glue;
 mod index;
 mod layout;
+mod location;
 pub mod lock;
 mod metadata_table;
 mod options;

@@ -1,6 +1,10 @@
 //! [`TableOptions`]: options of writing a table that `hoodie.properties` does not contain.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     cancellation::Cancellation,
@@ -273,5 +277,147 @@ impl TableOptions {
     pub fn with_lock_wait(mut self, wait: Duration) -> Self {
         self.lock_wait = wait;
         self
+    }
+}
+
+/// The values in force, set or by default. In the options of a [`Table`](crate::Table) the retention is the
+/// table's own unless another was set.
+impl TableOptions {
+    /// Returns the retention; `None` if commits are cleaned only on demand.
+    pub fn retention(&self) -> Option<RetentionPolicy> {
+        self.retention
+    }
+
+    /// Returns the limits of the active timeline; `None` if it is archived only on demand.
+    pub fn archive_limits(&self) -> Option<ArchiveLimits> {
+        self.archive
+    }
+
+    /// Returns the compression of pages.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Returns `true` if changed values are replaced in stored pages.
+    pub fn page_patching(&self) -> bool {
+        self.page_patching
+    }
+
+    /// Returns the number of record keys for which bloom filters are sized; `None` if it depends on the file.
+    pub fn bloom_entries(&self) -> Option<u32> {
+        self.bloom_entries
+    }
+
+    /// Returns the file sizes in bytes: the size below which a file receives new rows, and the size up to
+    /// which.
+    pub fn file_sizes(&self) -> (u64, u64) {
+        (self.small_file_bytes, self.max_file_bytes)
+    }
+
+    /// Returns the number of files that are read and written concurrently.
+    pub fn parallelism(&self) -> usize {
+        self.parallelism
+    }
+
+    /// Returns the memory for incoming rows of a write, in bytes.
+    pub fn memory_budget(&self) -> usize {
+        self.memory_budget
+    }
+
+    /// Returns the folder for incoming rows that do not fit into memory; `None` for the system's.
+    pub fn spill_folder(&self) -> Option<&Path> {
+        self.spill_folder.as_deref()
+    }
+
+    /// Returns the folder of the index cache, if there is one.
+    pub fn index_cache(&self) -> Option<&Path> {
+        self.index_cache.as_deref()
+    }
+
+    /// Returns the maximum bytes in the folder of the index cache.
+    pub fn index_cache_bytes(&self) -> u64 {
+        self.index_cache_bytes
+    }
+
+    /// Returns the source of time for instants.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Returns the seed of the ids of new file groups; `None` if they come from the system's entropy.
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
+    /// Returns the table's URL as other engines know it, if it was set.
+    pub fn base_url(&self) -> Option<&str> {
+        self.base_url.as_deref()
+    }
+
+    /// Returns the lock that was set with [`TableOptions::with_lock`].
+    pub fn lock(&self) -> Option<&Arc<dyn TableLock>> {
+        match &self.lock {
+            Lock::Given(lock) => Some(lock),
+            Lock::Automatic | Lock::None => None,
+        }
+    }
+
+    /// Returns `true` after [`TableOptions::without_lock`].
+    pub fn is_without_lock(&self) -> bool {
+        matches!(self.lock, Lock::None)
+    }
+
+    /// Returns the maximum time that a write waits for other writers.
+    pub fn lock_wait(&self) -> Duration {
+        self.lock_wait
+    }
+
+    /// Returns the handling of a metadata table of Spark.
+    pub fn metadata_table(&self) -> MetadataTable {
+        self.metadata_table
+    }
+
+    /// Returns the cancellation of the table's writes, if there is one.
+    pub fn cancellation(&self) -> Option<&Cancellation> {
+        self.cancellation.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_can_be_read() {
+        let limits = ArchiveLimits { keep_min: 3, keep_max: 4 };
+        let options = TableOptions::new()
+            .with_retention(RetentionPolicy::commits(3))
+            .with_archive_limits(limits)
+            .with_codec(Codec::Zstd)
+            .with_page_patching(false)
+            .with_bloom_entries(9)
+            .with_file_sizes(10, 20)
+            .with_parallelism(5)
+            .with_memory_budget(6)
+            .with_spill_folder("spill")
+            .with_index_cache("cache")
+            .with_index_cache_bytes(7)
+            .with_seed(8)
+            .with_base_url("s3://lake/t/")
+            .without_lock()
+            .with_lock_wait(Duration::from_secs(1))
+            .with_cancellation(Cancellation::new());
+        assert_eq!(options.retention(), Some(RetentionPolicy::commits(3)));
+        assert_eq!(options.archive_limits(), Some(limits));
+        assert_eq!((options.codec(), options.page_patching()), (Codec::Zstd, false));
+        assert_eq!((options.bloom_entries(), options.file_sizes()), (Some(9), (10, 20)));
+        assert_eq!((options.parallelism(), options.memory_budget()), (5, 6));
+        assert_eq!(options.spill_folder(), Some(Path::new("spill")));
+        assert_eq!((options.index_cache(), options.index_cache_bytes()), (Some(Path::new("cache")), 7));
+        assert_eq!((options.seed(), options.base_url()), (Some(8), Some("s3://lake/t")));
+        assert!(options.is_without_lock() && options.lock().is_none());
+        assert_eq!(options.lock_wait(), Duration::from_secs(1));
+        assert_eq!(options.metadata_table(), MetadataTable::default());
+        assert!(options.cancellation().is_some_and(|cancellation| !cancellation.is_cancelled()));
     }
 }

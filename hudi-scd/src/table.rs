@@ -27,6 +27,7 @@ use crate::{
     },
     key::{self, KeyGenerator, TimestampPartition},
     layout::{HEARTBEAT_FOLDER, Layout, META_FOLDER},
+    location::Location,
     lock::{FileLock, HeldLock, LeaseWatch, StorageLock, TableLock},
     metadata_table::Stored,
     options::{Lock, TableOptions},
@@ -152,6 +153,11 @@ impl TableDefinition {
     pub(crate) fn with_property(mut self, name: &str, value: String) -> Self {
         self.others.insert(name.to_owned(), value);
         self
+    }
+
+    /// Returns `true` if the definition has a property of our own.
+    pub(crate) fn has_property(&self, name: &str) -> bool {
+        self.others.contains_key(name)
     }
 
     fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
@@ -319,6 +325,40 @@ impl Table {
         Self::with_properties(store, layout, properties, options).await
     }
 
+    /// Opens the table at a URL with the default [options](TableOptions): `s3://bucket/folder` (with feature
+    /// `aws`), `file:///folder`, or the path of a folder.
+    ///
+    /// `storage` configures S3 by `object_store`'s names, as in `("aws_region", "eu-west-1")`. Default: the
+    /// `AWS_*` variables of the environment, or the role of the machine. A storage that needs more is built
+    /// with `object_store`, for [`Table::open`].
+    ///
+    /// # Errors
+    /// As [`Table::open`]; [`ErrorKind::InvalidDefinition`] for a URL or an option that is not supported.
+    pub async fn open_url<K: AsRef<str>, V: Into<String>>(
+        url: &str,
+        storage: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self> {
+        Self::open_url_with(url, storage, TableOptions::default()).await
+    }
+
+    /// Opens the table at a URL with these options. Unless they contain [another](TableOptions::with_base_url),
+    /// the URL is the table's in the plans of cleans and rollbacks.
+    ///
+    /// # Errors
+    /// As [`Table::open_url`].
+    pub async fn open_url_with<K: AsRef<str>, V: Into<String>>(
+        url: &str,
+        storage: impl IntoIterator<Item = (K, V)>,
+        options: TableOptions,
+    ) -> Result<Self> {
+        let Location { store, root, base_url } = Location::of(url, storage)?;
+        let options = match options.base_url() {
+            Some(_) => options,
+            None => options.with_base_url(base_url),
+        };
+        Self::open_with(store, root, options).await
+    }
+
     async fn with_properties(
         store: Arc<dyn ObjectStore>,
         layout: Layout,
@@ -345,7 +385,7 @@ impl Table {
                 Some(folder) => Arc::new(FileLock::new(folder)) as Arc<dyn TableLock>,
                 None => {
                     let (root, clock) = (layout.root(), options.clock.clone());
-                    Arc::new(StorageLock::new(store.clone(), root, clock, random.fork()))
+                    Arc::new(StorageLock::new(store.clone(), root, clock, random.u64(..)))
                 }
             }),
         };

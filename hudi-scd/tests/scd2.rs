@@ -51,9 +51,8 @@ fn definition() -> Scd2 {
 async fn create(store: &Arc<dyn ObjectStore>) -> Scd2Table {
     let schema = batch(&[]).schema();
     let options = common::repeatable();
-    Scd2Table::create_with(store.clone(), "lake/history".into(), "history", definition(), &schema, options)
-        .await
-        .unwrap()
+    let definition = Scd2Table::definition_of("history", &definition(), &schema).unwrap();
+    Scd2Table::create_with(store.clone(), "lake/history".into(), definition, options).await.unwrap()
 }
 
 fn printed(rows: &RecordBatch) -> String {
@@ -210,8 +209,8 @@ async fn cleans_remove_the_hidden_rows_of_commits_before_the_window() {
     let store = common::memory();
     let schema = batch(&[]).schema();
     let options = common::repeatable().with_retention(RetentionPolicy::commits(2));
-    let table =
-        Scd2Table::create_with(store.clone(), "t".into(), "t", definition(), &schema, options).await.unwrap();
+    let definition = Scd2Table::definition_of("t", &definition(), &schema).unwrap();
+    let table = Scd2Table::create_with(store.clone(), "t".into(), definition, options).await.unwrap();
     let mut changes = Vec::new();
     for key in 0..8 {
         changes.extend([(key, 100, None), (100, key, Some(("basic", "1")))]);
@@ -283,7 +282,8 @@ async fn retention_bounds_the_versions_not_the_history() {
     let store = common::memory();
     let schema = batch(&[]).schema();
     let options = common::repeatable().with_retention(RetentionPolicy::commits(2));
-    let table = Scd2Table::create_with(store, "t".into(), "t", definition(), &schema, options).await.unwrap();
+    let definition = Scd2Table::definition_of("t", &definition(), &schema).unwrap();
+    let table = Scd2Table::create_with(store, "t".into(), definition, options).await.unwrap();
     for change in DAY {
         table.apply(&[batch(std::slice::from_ref(change))]).await.unwrap();
     }
@@ -383,4 +383,32 @@ fn what_takes_time_may_move_between_threads() {
     moves(|table| table.rows());
     moves(|table| table.dimension());
     moves(|table| table.table().archive());
+}
+
+#[tokio::test]
+async fn a_definition_of_another_table_creates_no_history_and_one_with_partitions_does() {
+    let schema = batch(&[]).schema();
+    let store = common::memory();
+    let other = hudi_scd::TableDefinition::new("t", schema.clone(), ["customer_id"]);
+    let error = Scd2Table::create(store.clone(), "t".into(), other).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidDefinition);
+    let history = Scd2Table::definition_of("t", &definition(), &schema).unwrap();
+    let history = history.with_partition_fields(["is_current"]);
+    let history = Scd2Table::create(store, "t".into(), history).await.unwrap();
+    assert_eq!(history.table().partition_fields(), ["is_current"]);
+    assert_eq!(history.definition(), &definition());
+}
+
+#[tokio::test]
+async fn a_table_is_opened_by_its_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = batch(&[]).schema();
+    let definition = Scd2Table::definition_of("t", &definition(), &schema).unwrap();
+    Scd2Table::create(common::folder(folder.path()), "".into(), definition).await.unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let url = format!("file://{}", path.display());
+    let none: [(&str, &str); 0] = [];
+    let table = hudi_scd::Table::open_url(&url, none).await.unwrap();
+    assert!(table.is_history());
+    assert_eq!(table.options().base_url(), path.to_str());
 }

@@ -52,7 +52,8 @@ async fn main() -> Result<()> {
     let scd = Scd2::new(["id"], "updated_at").track(["tier"]);
     let first = changed(customers, changes, 0, &mut rng)?;
     let store = Arc::new(LocalFileSystem::new_with_prefix(directory.path())?);
-    let history = Scd2Table::create(store, "history".into(), "history", scd, &first.schema()).await?;
+    let definition = Scd2Table::definition_of("history", &scd, &first.schema())?;
+    let history = Scd2Table::create(store, "history".into(), definition).await?;
     let mut rates = Vec::new();
     // The second half starts before the first one ends, so many changes are late.
     for batch in [first, changed(customers, changes, 900, &mut rng)?] {

@@ -162,7 +162,8 @@ async fn open_history(
     let opened = match Scd2Table::open(store.clone(), root.clone()).await {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let scd = Scd2::new(["customer_id"], "customer_datetime").track(["is_preferred", "address_id"]);
-            Scd2Table::create(store.clone(), root, name, scd, changes).await
+            let definition = Scd2Table::definition_of(name, &scd, changes)?;
+            Scd2Table::create(store.clone(), root, definition).await
         }
         opened => opened,
     };

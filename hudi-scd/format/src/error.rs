@@ -59,6 +59,24 @@ impl ErrorKind {
             Self::Unknown { .. } => "unknown outcome",
         }
     }
+
+    /// Returns `true` if the same call may succeed later, without another change: after a pause, because
+    /// another writer or the storage was in the way. It is `false` for [`ErrorKind::Unknown`], whose outcome
+    /// is determined first.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Conflict | Self::Storage => true,
+            Self::InvalidInput
+            | Self::InvalidDefinition
+            | Self::NotFound
+            | Self::AlreadyExists
+            | Self::Unsupported
+            | Self::OutsideRetention
+            | Self::Corrupt
+            | Self::Cancelled
+            | Self::Unknown { .. } => false,
+        }
+    }
 }
 
 impl fmt::Display for ErrorKind {
@@ -160,6 +178,17 @@ impl StdError for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_others_caused_is_worth_a_retry() {
+        for kind in [ErrorKind::Conflict, ErrorKind::Storage] {
+            assert!(kind.is_retryable(), "{kind}");
+        }
+        let unknown = ErrorKind::Unknown { instant: "20260101000000000".parse().unwrap() };
+        for kind in [ErrorKind::InvalidInput, ErrorKind::Corrupt, ErrorKind::Cancelled, unknown] {
+            assert!(!kind.is_retryable(), "{kind}");
+        }
+    }
 
     #[test]
     fn prints_kind_message_and_context_on_one_line_and_causes_below() {

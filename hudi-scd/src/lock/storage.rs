@@ -77,16 +77,11 @@ impl fmt::Debug for StorageLock {
 }
 
 impl StorageLock {
-    /// Creates the lock of the table under `root` in `store`. `random` names the leases: two writers must not
-    /// draw the same names.
-    pub fn new(
-        store: Arc<dyn ObjectStore>,
-        root: &Path,
-        clock: Arc<dyn Clock>,
-        random: fastrand::Rng,
-    ) -> Self {
+    /// Creates the lock of the table under `root` in `store`. The names of the leases are drawn from `seed`:
+    /// two writers must not have the same seed.
+    pub fn new(store: Arc<dyn ObjectStore>, root: &Path, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let path = root.clone().join(".hoodie").join(".locks").join("table_lock.json");
-        let random = Arc::new(std::sync::Mutex::new(random));
+        let random = Arc::new(std::sync::Mutex::new(fastrand::Rng::with_seed(seed)));
         Self { store, path, clock, random, times: LeaseTimes::default() }
     }
 
@@ -521,7 +516,7 @@ mod tests {
     }
 
     fn lock(store: &Arc<dyn ObjectStore>, clock: &Arc<dyn Clock>, seed: u64) -> StorageLock {
-        StorageLock::new(store.clone(), &Path::from("lake/t"), clock.clone(), fastrand::Rng::with_seed(seed))
+        StorageLock::new(store.clone(), &Path::from("lake/t"), clock.clone(), seed)
     }
 
     fn in_memory() -> Arc<dyn ObjectStore> {

@@ -53,8 +53,8 @@ const PROPERTY: &str = "hudi_scd.scd2";
 /// };
 /// let first = changes("basic", 10)?;
 /// let history = Scd2::new(["customer_id"], "updated_at");
-/// let (store, root) = (Arc::new(InMemory::new()), "lake/customer_history");
-/// let table = Scd2Table::create(store, root.into(), "customer_history", history, &first.schema()).await?;
+/// let definition = Scd2Table::definition_of("customer_history", &history, &first.schema())?;
+/// let table = Scd2Table::create(Arc::new(InMemory::new()), "lake/customer_history".into(), definition).await?;
 ///
 /// table.apply(&[first]).await?;
 /// let report = table.apply(&[changes("gold", 30)?]).await?;
@@ -94,40 +94,42 @@ impl fmt::Display for Scd2Report {
 }
 
 impl Scd2Table {
-    /// Creates and opens the table of a history for changes with this schema, with the default options.
+    /// Creates the table of a history by its [definition](Scd2Table::definition_of), with the default options,
+    /// and opens it.
     ///
     /// # Errors
-    /// As [`Scd2::history_schema`] and [`Table::create`].
+    /// [`ErrorKind::InvalidDefinition`] if it is not the definition of a history; otherwise as
+    /// [`Table::create`].
     pub async fn create(
         store: Arc<dyn ObjectStore>,
         root: Path,
-        name: impl Into<String>,
-        scd: Scd2,
-        changes: &Schema,
+        definition: TableDefinition,
     ) -> Result<Self> {
-        Self::create_with(store, root, name, scd, changes, TableOptions::default()).await
+        Self::create_with(store, root, definition, TableOptions::default()).await
     }
 
-    /// Creates and opens the table of a history for changes with this schema.
+    /// Creates the table of a history, and opens it with these options.
     ///
     /// # Errors
     /// As [`Scd2Table::create`].
     pub async fn create_with(
         store: Arc<dyn ObjectStore>,
         root: Path,
-        name: impl Into<String>,
-        scd: Scd2,
-        changes: &Schema,
+        definition: TableDefinition,
         options: TableOptions,
     ) -> Result<Self> {
-        let definition = Self::definition_of(name, &scd, changes)?;
-        let table = Table::create_with(store, root, definition, options).await?;
-        Ok(Self { table, scd })
+        if !definition.has_property(PROPERTY) {
+            return Err(Error::new(
+                ErrorKind::InvalidDefinition,
+                "the definition is not that of an SCD type 2 history",
+            )
+            .with_context("way out", "define it with `Scd2Table::definition_of`"));
+        }
+        Self::of(Table::create_with(store, root, definition, options).await?)
     }
 
-    /// Returns the definition of a history's table for changes with this schema, for options that
-    /// [`Scd2Table::create`] does not have: partitions, a database, a retention. [`Table::create`] creates
-    /// the table, and [`Scd2Table::of`] converts it to the history.
+    /// Returns the definition of a history's table for changes with this schema. Partitions, a database and a
+    /// retention can be added to it.
     ///
     /// Any column of the history may be a partition column: rows move when its value changes, as with
     /// `is_current`.
