@@ -93,6 +93,7 @@ impl Invocation {
     }
 
     /// Runs a future until the deadline.
+    #[cfg(feature = "callback")]
     pub(crate) async fn before_deadline<T>(
         &self,
         future: impl Future<Output = Result<T, Error>>,
