@@ -10,16 +10,13 @@ use super::{VERSION, dropin, statement};
 /// Returns the schema files by their names in the directory `schemas`, with keys in alphabetical order, so that
 /// their text is reproducible.
 pub fn files() -> BTreeMap<&'static str, String> {
-    let mut files = BTreeMap::from([
+    let files = BTreeMap::from([
         ("redshift.reply.json", of::<dropin::Reply>("Reply of the handler redshift")),
         ("statement.event.json", statement_event()),
         ("statement.reply.json", of::<statement::Reply>("Reply of the handler statement, version 1")),
+        #[cfg(feature = "callback")]
+        ("callback.reply.json", of::<super::callback::Reply>("Reply of the handler callback, version 1")),
     ]);
-    #[cfg(feature = "callback")]
-    files.insert(
-        "callback.reply.json",
-        of::<super::callback::Reply>("Reply of the handler callback, version 1"),
-    );
     files.into_iter().map(|(name, schema)| (name, format!("{:#}\n", sorted(schema)))).collect()
 }
 
