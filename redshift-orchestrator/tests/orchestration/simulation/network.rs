@@ -83,7 +83,7 @@ pub(super) struct UnknownNote {
     pub(super) is_queued: bool,
     /// `true` if the process had sent its submit.
     pub(super) is_sent: bool,
-    /// The process knew that its cancel was accepted.
+    /// The run knew that its cancel was accepted.
     pub(super) is_cancelled: bool,
 }
 
@@ -308,6 +308,12 @@ impl Submits {
     /// Returns the time since the cancel of a statement was accepted.
     pub(super) fn cancelled_for(&self, id: &StatementId) -> Option<Duration> {
         locked(&self.0).cancelled.get(id).map(Instant::elapsed)
+    }
+
+    /// Forgets the accepted cancels at the start of a run. A new wait knows only its own cancel, because the
+    /// journal does not contain a pending one.
+    pub(super) fn forget_cancels(&self) {
+        locked(&self.0).cancelled.clear();
     }
 
     /// Returns `true` if a cancelled statement is seen for the first time to run on, or to have ended by itself.

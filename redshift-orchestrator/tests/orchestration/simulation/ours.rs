@@ -130,6 +130,7 @@ struct Ended {
 /// A living process.
 struct Life {
     fate: Arc<Fate>,
+    submits: Submits,
     orchestrator: Orchestrator,
 }
 
@@ -156,6 +157,7 @@ impl Play<'_> {
             let is_long_lived = self.draw.bool();
             let life = self.begin(failed >= TRIES || refused > REFUSALS / 2).await?;
             loop {
+                life.submits.forget_cancels();
                 let failures = self.storage.failures();
                 let run = self.line.pipeline.run(&life.orchestrator, Run::new(RUN));
                 let Some(ended) = life.fate.live(run).await else {
@@ -268,7 +270,7 @@ impl Play<'_> {
             fate.live(settle_all(&orchestrator)).await.transpose()?;
         }
         self.processes += 1;
-        Ok(Life { fate, orchestrator })
+        Ok(Life { fate, submits: process.submits.clone(), orchestrator })
     }
 
     /// Returns the clock of the next process.
