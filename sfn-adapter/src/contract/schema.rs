@@ -17,7 +17,11 @@ pub fn files() -> BTreeMap<&'static str, String> {
         #[cfg(feature = "callback")]
         ("callback.reply.json", of::<super::callback::Reply>("Reply of the handler callback, version 1")),
     ]);
-    files.into_iter().map(|(name, schema)| (name, format!("{:#}\n", sorted(schema)))).collect()
+    let text = |mut schema: Value| {
+        schema.sort_all_objects();
+        format!("{schema:#}\n")
+    };
+    files.into_iter().map(|(name, schema)| (name, text(schema))).collect()
 }
 
 fn of<T: JsonSchema>(title: &str) -> Value {
@@ -42,16 +46,4 @@ fn statement_event() -> Value {
         }
     }
     schema
-}
-
-fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(object) => {
-            let sorted: BTreeMap<_, _> =
-                object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
-            Value::Object(sorted.into_iter().collect())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
-    }
 }

@@ -1,6 +1,6 @@
 //! JSON Schema of pipeline files, for editors.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
@@ -18,20 +18,9 @@ pub fn json_schema() -> serde_json::Value {
 
 /// Returns the schema as a file with keys in alphabetical order, so that its text is reproducible.
 pub fn schema_file() -> String {
-    format!("{:#}\n", sorted(json_schema()))
-}
-
-fn sorted(value: serde_json::Value) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        Value::Object(object) => {
-            let sorted: BTreeMap<_, _> =
-                object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
-            Value::Object(sorted.into_iter().collect())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
-    }
+    let mut schema = json_schema();
+    schema.sort_all_objects();
+    format!("{schema:#}\n")
 }
 
 impl JsonSchema for Text<Duration> {
