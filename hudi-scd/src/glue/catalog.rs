@@ -7,7 +7,8 @@ use aws_sdk_glue::{
     Client,
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
     types::{
-        DatabaseInput, Partition, PartitionError, PartitionInput, PartitionValueList, Table, TableInput,
+        DatabaseInput, ErrorDetail, Partition, PartitionError, PartitionInput, PartitionValueList, Table,
+        TableInput,
     },
 };
 
@@ -252,7 +253,7 @@ impl Catalog for GlueCatalog {
         let call = self.client.batch_create_partition().database_name(database).table_name(table);
         let call = call.set_partition_input_list(Some(partitions.to_vec()));
         let reply = call.send().await.map_err(|cause| failed("BatchCreatePartition", cause))?;
-        Ok(reply.errors.unwrap_or_default().into_iter().map(failure).collect())
+        Ok(failures(reply.errors))
     }
 
     async fn update_partitions(
@@ -270,17 +271,8 @@ impl Catalog for GlueCatalog {
         let entries = partitions.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         let call = self.client.batch_update_partition().database_name(database).table_name(table);
         let reply = call.set_entries(Some(entries)).send().await.map_err(|cause| failed(CALL, cause))?;
-        let failures = reply.errors.unwrap_or_default().into_iter().map(|failed| {
-            let detail = failed.error_detail;
-            let (code, message) =
-                detail.map_or((None, None), |detail| (detail.error_code, detail.error_message));
-            PartitionFailure {
-                values: failed.partition_value_list.unwrap_or_default(),
-                code: code.unwrap_or_default(),
-                message: message.unwrap_or_default(),
-            }
-        });
-        Ok(failures.collect())
+        let failures = reply.errors.unwrap_or_default().into_iter();
+        Ok(failures.map(|failed| failure(failed.partition_value_list, failed.error_detail)).collect())
     }
 
     async fn delete_partitions(
@@ -293,7 +285,7 @@ impl Catalog for GlueCatalog {
         let call = self.client.batch_delete_partition().database_name(database).table_name(table);
         let call = call.set_partitions_to_delete(Some(lists(CALL, values)?));
         let reply = call.send().await.map_err(|cause| failed(CALL, cause))?;
-        Ok(reply.errors.unwrap_or_default().into_iter().map(failure).collect())
+        Ok(failures(reply.errors))
     }
 }
 
@@ -307,11 +299,15 @@ fn lists(call: &'static str, values: &[Vec<String>]) -> Result<Vec<PartitionValu
     values.iter().map(list).collect()
 }
 
-fn failure(error: PartitionError) -> PartitionFailure {
-    let detail = error.error_detail;
+fn failures(errors: Option<Vec<PartitionError>>) -> Vec<PartitionFailure> {
+    let errors = errors.unwrap_or_default().into_iter();
+    errors.map(|error| failure(error.partition_values, error.error_detail)).collect()
+}
+
+fn failure(values: Option<Vec<String>>, detail: Option<ErrorDetail>) -> PartitionFailure {
     let (code, message) = detail.map_or((None, None), |detail| (detail.error_code, detail.error_message));
     PartitionFailure {
-        values: error.partition_values.unwrap_or_default(),
+        values: values.unwrap_or_default(),
         code: code.unwrap_or_default(),
         message: message.unwrap_or_default(),
     }

@@ -69,10 +69,10 @@ impl Definition {
         }
         parameters.extend(options.table_parameters.clone());
         serde.extend(options.serde_parameters.clone());
+        let (database, table) = options.names(table);
         Ok(Self {
-            // The catalog folds names to lower case, and a later read compares them.
-            database: options.database.to_lowercase(),
-            table: options.table.as_deref().unwrap_or(table.name()).to_lowercase(),
+            database,
+            table,
             location,
             columns: columns.iter().map(declared).collect::<Result<_>>()?,
             keys,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Table};
 
 /// The text of the catalog's partition values, from the partition's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,13 @@ impl SyncOptions {
             }
         }
         Ok(self)
+    }
+
+    /// Returns the names of the database and the table. The catalog folds names to lower case, and a later read
+    /// compares them.
+    pub(super) fn names(&self, table: &Table) -> (String, String) {
+        let name = self.table.as_deref().unwrap_or(table.name());
+        (self.database.to_lowercase(), name.to_lowercase())
     }
 
     /// Sets how partition values are taken from a partition's path. By default: as Hudi infers it.

@@ -1,7 +1,7 @@
 //! [`Plan`]: the calls that bring the catalog to the table's state.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -121,7 +121,7 @@ pub(super) struct PartitionState {
     /// The paths of existing partitions, by the catalog's values.
     pub(super) present: BTreeMap<Vec<String>, String>,
     /// The values of partitions that no longer exist.
-    pub(super) dropped: Vec<Vec<String>>,
+    pub(super) dropped: BTreeSet<Vec<String>>,
     /// Drop every partition of the catalog that is not present.
     pub(super) all: bool,
     /// The catalog's partitions among them.
@@ -196,8 +196,9 @@ pub(super) fn make(
         ));
     }
     plan.version = found.version_id.clone();
-    compare_partitions(&mut plan, definition, partitions, !changed.is_empty() || !foreign.is_empty())?;
-    describe(&mut plan, definition, found, options)?;
+    let is_foreign = !foreign.is_empty();
+    compare_partitions(&mut plan, definition, partitions, is_foreign || !changed.is_empty());
+    describe(&mut plan, definition, found, is_foreign, options)?;
     Ok(plan)
 }
 
@@ -223,12 +224,7 @@ fn partition_location(definition: &Definition, path: &str) -> String {
 }
 
 /// Compares the partitions; `cascade` describes the known ones anew.
-fn compare_partitions(
-    plan: &mut Plan,
-    definition: &Definition,
-    partitions: &PartitionState,
-    cascade: bool,
-) -> Result<()> {
+fn compare_partitions(plan: &mut Plan, definition: &Definition, partitions: &PartitionState, cascade: bool) {
     let known: BTreeMap<&[String], &Partition> =
         partitions.known.iter().map(|partition| (partition.values(), partition)).collect();
     for (values, path) in &partitions.present {
@@ -245,14 +241,13 @@ fn compare_partitions(
         if partitions.present.contains_key(*values) {
             continue;
         }
-        if partitions.all || partitions.dropped.iter().any(|dropped| dropped == values) {
+        if partitions.all || partitions.dropped.contains(*values) {
             plan.delete.push(values.to_vec());
         } else if cascade {
             let location = partition.storage_descriptor.as_ref().and_then(|storage| storage.location.clone());
             plan.update.push(described(definition, partition, location.unwrap_or_default()));
         }
     }
-    Ok(())
 }
 
 fn at(partition: &Partition, location: &str) -> bool {
@@ -277,17 +272,18 @@ fn describe(
     plan: &mut Plan,
     definition: &Definition,
     found: &CatalogTable,
+    is_foreign: bool,
     options: &SyncOptions,
 ) -> Result<()> {
     let before = plan.differences.len();
     let mut input = input_of(found)?;
-    let storage = input.storage_descriptor.get_or_insert_with(|| definition.storage(&definition.location));
+    let wanted = definition.storage(&definition.location);
+    let storage = input.storage_descriptor.get_or_insert_with(|| wanted.clone());
     compare_columns(&mut plan.differences, definition, found);
     if plan.differences.len() > before {
         storage.columns = Some(commented(&definition.columns, stored_columns(found)));
     }
-    let wanted = definition.storage(&definition.location);
-    if !definition.foreign(found).is_empty() {
+    if is_foreign {
         storage.input_format = wanted.input_format.clone();
         storage.output_format = wanted.output_format.clone();
         storage.location = wanted.location.clone();
@@ -302,15 +298,15 @@ fn describe(
     if options.spark_parameters {
         let stale =
             |name: &String| name.starts_with(spark::PREFIX) && !definition.parameters.contains_key(name);
-        let stale: Vec<_> = parameters.keys().filter(|name| stale(name)).cloned().collect();
+        let stale: BTreeSet<_> = parameters.keys().filter(|name| stale(name)).cloned().collect();
         for name in stale {
             parameters.remove(&name);
             plan.differences.push(format!("parameter {name} is removed"));
         }
     }
     set(&mut plan.differences, "parameter", parameters, definition.parameters.clone());
-    let changed = plan.differences.len() > before || before > 0 || plan.changes_partitions();
-    if (changed || !options.only_changes)
+    let changes = !plan.differences.is_empty() || plan.changes_partitions();
+    if (changes || !options.only_changes)
         && let Some((name, instant)) = definition.last_commit_parameter()
         && parameters.get(&name) != Some(&instant)
     {

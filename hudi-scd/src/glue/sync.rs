@@ -1,6 +1,10 @@
 //! [`sync`], [`plan`] and [`check`].
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use aws_sdk_glue::types::{Partition, Table as CatalogTable};
 
@@ -39,7 +43,7 @@ pub struct SyncReport {
     pub partitions_updated: usize,
     /// Number of dropped partitions, including those that were already gone.
     pub partitions_dropped: usize,
-    /// Number of attempts, 1 if nobody interfered.
+    /// Number of attempts: 1, unless another writer or a failed call made it repeat.
     pub attempts: u32,
 }
 
@@ -114,7 +118,7 @@ pub async fn sync(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -
 /// # Errors
 /// As [`sync`].
 pub async fn plan(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<Plan> {
-    read_and_plan(table, catalog, options, false).await.map_err(Stop::into_error)
+    Ok(read_and_plan(table, catalog, options, false).await.map_err(Stop::into_error)?.1)
 }
 
 /// Compares the whole catalog entry with the table, each partition included. An empty plan says that they
@@ -123,7 +127,7 @@ pub async fn plan(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -
 /// # Errors
 /// As [`sync`].
 pub async fn check(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<Plan> {
-    read_and_plan(table, catalog, options, true).await.map_err(Stop::into_error)
+    Ok(read_and_plan(table, catalog, options, true).await.map_err(Stop::into_error)?.1)
 }
 
 /// The end of an attempt without success.
@@ -175,9 +179,9 @@ async fn read_and_plan(
     catalog: &dyn Catalog,
     options: &SyncOptions,
     whole: bool,
-) -> Result<Plan, Stop> {
-    let names = names(table, options);
-    let found = catalog.table(&names.0, &names.1).await?;
+) -> Result<(Definition, Plan), Stop> {
+    let (database, name) = options.names(table);
+    let found = catalog.table(&database, &name).await?;
     // Loaded after the catalog, so that it is at least as new.
     let view = table.view().await?;
     let definition = Definition::new(table, &view, options)?;
@@ -188,11 +192,8 @@ async fn read_and_plan(
         Partitions::Unpartitioned => PartitionState::default(),
         partitions => state(table, catalog, options, &definition, found.as_ref(), partitions).await?,
     };
-    Ok(plan::make(&definition, found.as_ref(), &state, options)?)
-}
-
-fn names(table: &Table, options: &SyncOptions) -> (String, String) {
-    (options.database.to_lowercase(), options.table.as_deref().unwrap_or(table.name()).to_lowercase())
+    let plan = plan::make(&definition, found.as_ref(), &state, options)?;
+    Ok((definition, plan))
 }
 
 fn last_commit(found: &CatalogTable) -> Option<Instant> {
@@ -226,7 +227,7 @@ async fn state(
             .into());
         }
     }
-    let dropped: Vec<_> =
+    let dropped: BTreeSet<_> =
         dropped.iter().map(|path| partitions::values(table, options, path)).collect::<Result<_>>()?;
     let known = match found {
         None => Vec::new(),
@@ -261,18 +262,15 @@ async fn attempt(
     options: &SyncOptions,
     report: &mut SyncReport,
 ) -> Result<(), Stop> {
-    let plan = read_and_plan(table, catalog, options, false).await?;
+    let (definition, plan) = read_and_plan(table, catalog, options, false).await?;
     report.table = format!("{}.{}", plan.database, plan.table);
     if plan.is_empty() {
         return Ok(());
     }
     apply(catalog, options, &plan, report).await?;
     let found = catalog.table(&plan.database, &plan.table).await?;
-    let view = table.view().await?;
-    let definition = Definition::new(table, &view, options)?;
     let left = plan::make(&definition, found.as_ref(), &PartitionState::default(), options)?;
-    let moved = found.as_ref().and_then(last_commit) != definition.last_commit;
-    if left.is_empty() || (moved && left.differences.len() == 1) {
+    if left.is_empty() {
         return Ok(());
     }
     let changed = format!("another writer changed {} meanwhile: {left}", report.table);
