@@ -35,7 +35,7 @@ impl Location {
             Some(("s3" | "s3a", rest)) => s3(rest, storage).map_err(|error| error.with_context("url", url)),
             Some(_) => Err(unusable("a URL of this form is not supported")
                 .with_context("url", url)
-                .with_context("way out", "s3://bucket/folder, file:///folder, or the path of a folder")),
+                .with_context("hint", "s3://bucket/folder, file:///folder, or the path of a folder")),
         }
     }
 }
@@ -82,7 +82,7 @@ fn s3(rest: &str, storage: Vec<(String, String)>) -> Result<Location> {
 
 #[cfg(not(feature = "aws"))]
 fn s3(_: &str, _: Vec<(String, String)>) -> Result<Location> {
-    Err(unusable("S3 is not supported by this build").with_context("way out", "enable the feature aws"))
+    Err(unusable("S3 is not supported by this build").with_context("hint", "enable the feature aws"))
 }
 
 fn unusable(message: &str) -> Error {

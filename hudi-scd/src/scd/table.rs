@@ -123,7 +123,7 @@ impl Scd2Table {
                 ErrorKind::InvalidDefinition,
                 "the definition is not that of an SCD type 2 history",
             )
-            .with_context("way out", "define it with `Scd2Table::definition_of`"));
+            .with_context("hint", "define it with `Scd2Table::definition_of`"));
         }
         Self::of(Table::create_with(store, root, definition, options).await?)
     }

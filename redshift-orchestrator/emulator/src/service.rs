@@ -239,7 +239,7 @@ fn wait(members: &Members) -> Option<WaitTime> {
     WaitTime::at_most(Duration::from_secs(seconds))
 }
 
-/// The service uses an empty token to mean that there is none.
+/// The service sends an empty token where a token is absent.
 fn page(members: &Members) -> Option<PageToken> {
     members.next_token.clone().filter(|token| !token.is_empty()).map(PageToken::new)
 }

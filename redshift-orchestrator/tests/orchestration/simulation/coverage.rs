@@ -97,7 +97,7 @@ impl Coverage {
     }
 }
 
-/// What one schedule has played so far.
+/// The conditions that one schedule has played so far.
 #[derive(Default)]
 pub(super) struct Played(Mutex<Coverage>);
 

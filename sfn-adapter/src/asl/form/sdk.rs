@@ -197,7 +197,7 @@ pub(super) fn texts(path: &str, kinds: &[FailureKind]) -> Condition {
         FailureKind::ALL.into_iter().filter(|kind| !kinds.contains(kind)).collect();
     let known: Vec<FailureKind> = kinds.iter().copied().filter(|kind| !patterns(*kind).is_empty()).collect();
     if kinds.contains(&FailureKind::Sql) {
-        // Every message that is none of the others.
+        // All other messages.
         let is_other = matches(&others);
         return Condition::All(vec![Condition::IsPresent(path.to_owned()), is_other.negated()]);
     }
