@@ -66,6 +66,7 @@
 //! | inspect and check a table | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
 //! | register it in the AWS Glue catalog (feature `glue`) | [`glue`](glue/index.html) |
+//! | read rows of CSV, JSON lines and Parquet files (feature `input`) | [`input`](input/index.html) |
 //! | keep history as rows (SCD type 2), look up facts | [`scd`] |
 //! | do all this from a shell | the program `hudi-scd` of package `hudi-scd-cli`: `docs/hudi-scd.md` |
 //!
@@ -98,6 +99,8 @@ mod fence;
 #[cfg(feature = "glue")]
 pub mod glue;
 mod index;
+#[cfg(feature = "input")]
+pub mod input;
 mod layout;
 mod location;
 pub mod lock;

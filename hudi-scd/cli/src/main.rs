@@ -8,11 +8,9 @@
 mod args;
 mod commands;
 mod failure;
-mod input;
 mod json;
 mod location;
 mod output;
-mod produced;
 mod profile;
 mod progress;
 mod schema_file;

@@ -5,6 +5,7 @@ use std::io::Write;
 use arrow::datatypes::Schema;
 use hudi_scd::{
     RetentionPolicy, TableDefinition,
+    input::Input,
     scd::{Scd2, Scd2Table},
     schema,
 };
@@ -14,7 +15,6 @@ use crate::{
     Context,
     args::{Create, HistoryColumns},
     failure::Failure,
-    input::Input,
     location::Location,
     output, schema_file,
 };

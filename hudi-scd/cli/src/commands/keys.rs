@@ -9,6 +9,7 @@ use arrow::{
 };
 use hudi_scd::{
     Error, ErrorKind, KeyChange, KeyVersion, Query, Result, Table, TableOptions,
+    input::{Input, Purpose, one_row},
     scd::{At, Dimension, Scd2Table},
 };
 
@@ -16,7 +17,6 @@ use crate::{
     Context,
     args::{History, Lookup},
     failure::Failure,
-    input::{Input, Purpose, one_row},
     output::RowWriter,
     progress::Progress,
 };

@@ -9,6 +9,7 @@ use arrow::{
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use hudi_scd::{
     CommitReport, Error, ErrorKind, Result, Table,
+    input::{Input, Operations, Purpose, produced},
     scd::{Scd2Report, Scd2Table},
     schema,
 };
@@ -18,9 +19,7 @@ use crate::{
     Context,
     args::{Delete, Write as WriteArgs},
     failure::Failure,
-    input::{Input, Operations, Purpose},
     output,
-    produced::produced,
     progress::Progress,
     schema_file,
 };

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 
+use crate::{Error, Result, times};
 use arrow::datatypes::SchemaRef;
-use hudi_scd::{Error, Result, times};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };

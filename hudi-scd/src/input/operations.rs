@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use crate::{Error, Result};
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch},
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
 };
-use hudi_scd::{Error, Result};
 
 use super::invalid;
 
 /// The column that AWS DMS calls `Op`: `I` and `U` write the row, `D` deletes its key.
 #[derive(Clone, Debug)]
-pub(crate) struct Operations {
+pub struct Operations {
     column: String,
     /// The boolean column that marks deletes for the table.
     marker: String,
@@ -23,13 +23,13 @@ pub(crate) struct Operations {
 impl Operations {
     /// Creates the operations in `column` of rows for a table with the columns `known`; `marker` will mark
     /// the deletes.
-    pub(crate) fn new(column: String, known: &Schema, marker: &str) -> Self {
+    pub fn new(column: String, known: &Schema, marker: &str) -> Self {
         let is_stored = known.field_with_name(&column).is_ok();
         Self { column, marker: marker.to_owned(), is_stored }
     }
 
     /// Returns the columns with which text is read.
-    pub(crate) fn read_with(&self, known: &SchemaRef) -> SchemaRef {
+    pub fn read_with(&self, known: &SchemaRef) -> SchemaRef {
         // The marker is not read, because JSON lines would contain it as NULL.
         let fields = known.fields().iter().filter(|field| *field.name() != self.marker).cloned();
         let operation: FieldRef = Arc::new(Field::new(&self.column, DataType::Utf8, true));
@@ -40,9 +40,9 @@ impl Operations {
     /// Returns the columns of a file that are stored in the table.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](hudi_scd::ErrorKind::InvalidInput) if the file lacks the column, or marks
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the file lacks the column, or marks
     /// deletes itself.
-    pub(crate) fn stored(&self, schema: &Schema) -> Result<Schema> {
+    pub fn stored(&self, schema: &Schema) -> Result<Schema> {
         if schema.field_with_name(&self.column).is_err() {
             return Err(
                 invalid("the file lacks the column of operations").with_context("column", &self.column)
@@ -58,9 +58,9 @@ impl Operations {
     /// Marks the deletes in a batch; `first` is the number of rows before it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](hudi_scd::ErrorKind::InvalidInput), naming the row, if a value is not an
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the row, if a value is not an
     /// operation.
-    pub(crate) fn mark(&self, batch: &RecordBatch, first: usize) -> Result<RecordBatch> {
+    pub fn mark(&self, batch: &RecordBatch, first: usize) -> Result<RecordBatch> {
         let index = batch.schema_ref().index_of(&self.column).map_err(unfit)?;
         let values = batch.column(index);
         let refused = |row: usize, value: &str| {

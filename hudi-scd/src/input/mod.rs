@@ -16,6 +16,7 @@ mod csv;
 mod guess;
 mod operations;
 mod parquet;
+mod produced;
 mod text;
 
 use std::{
@@ -26,14 +27,14 @@ use std::{
     sync::Arc,
 };
 
+use crate::{Error, ErrorKind, Result, schema};
 use arrow::{
     array::{RecordBatch, RecordBatchOptions, new_null_array},
     datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef},
 };
-use hudi_scd::{Error, ErrorKind, Result, schema};
 
-pub(super) use self::operations::Operations;
 use self::{cell::Cell, column::Column};
+pub use self::{operations::Operations, produced::produced};
 
 /// The number of rows in a batch.
 const BATCH_ROWS: usize = 8 * 1024;
@@ -42,7 +43,7 @@ const BATCH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The format of a file, by its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+enum Format {
     Parquet,
     Csv,
     JsonLines,
@@ -77,7 +78,7 @@ struct InputFile {
 
 /// Files with rows, in the order of their paths.
 #[derive(Clone, Debug)]
-pub(super) struct Input {
+pub struct Input {
     files: Vec<InputFile>,
 }
 
@@ -87,7 +88,7 @@ impl Input {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no such file.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let failed = |cause| failed(path, "cannot be read", cause);
         let metadata = std::fs::metadata(path).map_err(failed)?;
         let mut files = Vec::new();
@@ -109,12 +110,12 @@ impl Input {
     }
 
     /// Returns the bytes of all files.
-    pub(super) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
     /// Adds file and line to an error about a row, whose number counts over all files from 0.
-    pub(super) fn locate(&self, error: Error) -> Error {
+    pub fn locate(&self, error: Error) -> Error {
         let row = |name| error.context(name).and_then(|row| row.parse().ok()).and_then(|row| self.place(row));
         let (one, other) = (row("row"), row("other row"));
         let named = error.context("line").is_some() || error.context("file").is_some();
@@ -146,7 +147,7 @@ impl Input {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a file cannot be read.
-    pub(super) fn schema(&self, known: &Schema) -> Result<SchemaRef> {
+    pub fn schema(&self, known: &Schema) -> Result<SchemaRef> {
         let mut found: Vec<FieldRef> = Vec::new();
         for file in &self.files {
             for field in file.columns(known)?.fields() {
@@ -173,7 +174,7 @@ impl Input {
     /// Returns all rows, file by file. Text files are read with the types of `known`; a column of an earlier
     /// file is NULL in JSON lines that omit it. `check` validates each file's columns; its error gets the
     /// name of the file.
-    pub(super) fn batches<'a>(
+    pub fn batches<'a>(
         &'a self,
         known: &'a Schema,
         purpose: Purpose,
@@ -207,7 +208,7 @@ impl Input {
 
 /// The purpose of reading rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub enum Purpose {
     /// Rows to write to a table: they have all its columns, including those that no line of JSON has. A new
     /// column without any value is omitted, because the table would keep a made-up type permanently.
     Table,
@@ -346,7 +347,7 @@ impl Rows {
 }
 
 /// Converts a row of strings to a schema.
-pub(super) fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch> {
+pub fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch> {
     let mut rows = Rows::new(schema.clone())?;
     for (index, value) in values.iter().enumerate() {
         rows.append(index, &Cell::Text((*value).into()))

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::schema::{IS_DELETED_COLUMN, list_of};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
-use hudi_scd::schema::{IS_DELETED_COLUMN, list_of};
 use serde_json::value::RawValue;
 
 use super::cell::{Cell, parse_clock, parse_date, parse_instant};
@@ -125,7 +125,7 @@ impl Guess {
             Self::Int => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Date => DataType::Date32,
-            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(hudi_scd::schema::UTC.into())),
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(crate::schema::UTC.into())),
             Self::Nothing | Self::Text => DataType::Utf8,
             Self::List(item) => list_of(item.data_type()),
             Self::Struct(fields) if fields.is_empty() => DataType::Utf8,

@@ -4,12 +4,13 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use hudi_scd::Result;
 use tokio::sync::mpsc;
+
+use crate::Result;
 
 /// Runs blocking work that produces items, and returns them as a stream. The work pauses when it is `ahead`
 /// items ahead. Its function for passing on items reports when the stream was dropped.
-pub(crate) fn produced<T: Send + 'static>(
+pub fn produced<T: Send + 'static>(
     ahead: usize,
     work: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
 ) -> BoxStream<'static, Result<T>> {

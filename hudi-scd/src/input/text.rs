@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, collections::HashMap, io::BufRead};
 
+use crate::{Error, Result};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use hudi_format::members::Members;
-use hudi_scd::{Error, Result};
 
 use super::{
     BATCH_BYTES, BATCH_ROWS, Batches, InputFile, Rows,
