@@ -18,7 +18,7 @@ use std::time::Duration;
 use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
     Result, Statement, StatementExecutor, Status,
-    wait::{Effort, Ending, Exponential, Fixed, Learned, LongPoll, PollStrategy, Wait},
+    wait::{RequestCounts, Ending, Exponential, Fixed, Learned, LongPoll, PollStrategy, Wait},
 };
 use tokio::time::Instant;
 
@@ -48,13 +48,13 @@ async fn measure(name: &str, strategy: &dyn PollStrategy) -> Result<(u32, Durati
     let started = Instant::now();
     let id = service.submit(&Statement::sql("CALL load_sales()"), None).await?.id;
 
-    let mut effort = Effort::default();
+    let mut requests = RequestCounts::default();
     // Only `Learned` uses the duration of earlier runs.
     let wait = Wait::new(&service, &id, strategy).with_expected(Some(EXECUTING));
-    let ending = wait.until_ended(&mut effort).await;
+    let ending = wait.until_ended(&mut requests).await;
     assert!(matches!(ending, Ending::Ended(description) if description.status == Status::Finished));
 
     let late = started.elapsed() - EXECUTING;
-    println!("{name:<29}{:>9}   {:.1} s", effort.describes, late.as_secs_f64());
-    Ok((effort.describes, late))
+    println!("{name:<29}{:>9}   {:.1} s", requests.describes, late.as_secs_f64());
+    Ok((requests.describes, late))
 }

@@ -34,15 +34,15 @@ async fn main() -> Result<()> {
         "first run: {} after {:.1} s; {} submits, {} fault retried, {} rows",
         first.result,
         first.executing().unwrap_or_default().as_secs_f64(),
-        first.effort.submits,
-        first.effort.retried_faults(),
+        first.requests.submits,
+        first.requests.retried_errors(),
         first.description.and_then(|description| description.result_rows).unwrap_or_default(),
     );
 
     // Simulates a killed and restarted process: only the journal remains.
     let restarted = Orchestrator::new(warehouse.clone()).with_journal(journal);
     let second = restarted.run(&key, statement).await?;
-    println!("second run: {}; {} submits, taken from the journal", second.result, second.effort.submits);
+    println!("second run: {}; {} submits, taken from the journal", second.result, second.requests.submits);
     println!("the warehouse ran it {} time", warehouse.effects().len());
     Ok(())
 }

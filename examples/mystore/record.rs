@@ -84,12 +84,12 @@ impl WarehouseRecord {
         self.statements += 1;
         self.executing += executing;
         self.waiting += outcome.elapsed.saturating_sub(executing);
-        for (kind, count) in &outcome.effort.faults {
+        for (kind, count) in &outcome.requests.faults {
             *self.faults.entry(kind.to_string()).or_default() += count;
         }
     }
 
-    pub(crate) fn retried_faults(&self) -> u32 {
+    pub(crate) fn retried_errors(&self) -> u32 {
         self.faults.values().sum()
     }
 }

@@ -25,7 +25,7 @@ use clap::Parser;
 use redshift_orchestrator::{
     StatementExecutor, StatementId,
     layer::{Fleet, Request, RequestRates},
-    wait::{Effort, Ending, Exponential, Fixed, LongPoll, PollStrategy, Progress, Wait},
+    wait::{RequestCounts, Ending, Exponential, Fixed, LongPoll, PollStrategy, Progress, Wait},
 };
 use tokio::{
     task::JoinSet,
@@ -142,7 +142,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
                         sleep_until(begins).await;
                         let strategy = LongPoll::default();
                         let wait = Wait::new(&fleet, &id, &strategy);
-                        let ending = wait.until_ended(&mut Effort::default()).await;
+                        let ending = wait.until_ended(&mut RequestCounts::default()).await;
                         matches!(ending, Ending::Ended(_)).then(|| ends.elapsed())
                     });
                 }

@@ -18,7 +18,7 @@ use benches::{
 use clap::Parser;
 use redshift_orchestrator::{
     StatementExecutor, WaitTime,
-    wait::{Effort, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait},
+    wait::{RequestCounts, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait},
 };
 use tokio::time::{Instant, sleep};
 
@@ -108,12 +108,12 @@ fn simulate<T>(future: impl Future<Output = Result<T>>) -> T {
 async fn ours(strategy: &dyn PollStrategy, takes: Duration) -> Result<Measured> {
     let begun = Instant::now();
     let service = Service::new(vec![begun + takes]);
-    let (id, mut effort) = (Service::id(0), Effort::default());
+    let (id, mut requests) = (Service::id(0), RequestCounts::default());
     let before = takes.div_f64(1.05);
     let wait = Wait::new(&service, &id, strategy).with_expected(Some(before));
-    let ending = wait.until_ended(&mut effort).await;
+    let ending = wait.until_ended(&mut requests).await;
     ensure!(matches!(ending, Ending::Ended(_)), "{ending:?}");
-    Ok(Measured::Known { polls: effort.describes, late: begun.elapsed() - takes })
+    Ok(Measured::Known { polls: requests.describes, late: begun.elapsed() - takes })
 }
 
 /// Another client's loop, modelled on its source.

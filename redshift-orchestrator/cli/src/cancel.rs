@@ -7,7 +7,7 @@ use redshift_orchestrator::{
     Clock, Description, ErrorKind, Result, StatementExecutor, StatementFilter, StatementId, Status,
     SystemClock,
     journal::{Ended, Entry, EntryState, Event, Journal, Record, RunEntry},
-    wait::{Cancellation, Effort, Ending, LongPoll, Wait},
+    wait::{Cancellation, RequestCounts, Ending, LongPoll, Wait},
 };
 use serde_json::json;
 
@@ -107,7 +107,7 @@ async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Duration) 
     };
     let strategy = LongPoll::default();
     let wait = Wait::new(executor, &id, &strategy).with_timeout(Duration::ZERO).with_grace(grace);
-    Ok(match wait.until_ended(&mut Effort::default()).await {
+    Ok(match wait.until_ended(&mut RequestCounts::default()).await {
         Ending::Ended(description) => Fate::EndedBefore(description),
         Ending::TimedOut { cancellation, .. } => match cancellation {
             Cancellation::Cancelled(description) => Fate::Cancelled(description),

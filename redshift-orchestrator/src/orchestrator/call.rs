@@ -23,7 +23,7 @@ use crate::{
     messages::reporting,
     redact::Redactor,
     service::{LISTING_TIMEOUT, Pages},
-    wait::{Cancellation, Effort, Ending, WaitEvent, is_cancelled},
+    wait::{Cancellation, RequestCounts, Ending, WaitEvent, is_cancelled},
 };
 
 /// State of one call of [`Orchestrator::run`].
@@ -35,7 +35,7 @@ pub(super) struct Call<'a> {
     /// Held until the journal contains the statement's id, or records that there is none.
     pub(super) turn: Option<Box<Turn>>,
     started: Instant,
-    effort: Effort,
+    requests: RequestCounts,
     /// Created when a message about the statement is redacted for the first time.
     redactor: OnceLock<Redactor>,
     /// Time from the start until the service accepted the statement.
@@ -59,7 +59,7 @@ impl<'a> Call<'a> {
         statement: Statement,
         timeout: Duration,
     ) -> Self {
-        let effort = Effort::default();
+        let requests = RequestCounts::default();
         Self {
             orchestrator,
             key,
@@ -67,7 +67,7 @@ impl<'a> Call<'a> {
             timeout,
             turn: None,
             started: Instant::now(),
-            effort,
+            requests,
             redactor: OnceLock::new(),
             submitted: None,
         }
@@ -123,7 +123,7 @@ impl<'a> Call<'a> {
         let mut failing_since = None;
         let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
         loop {
-            self.effort.submits += 1;
+            self.requests.submits += 1;
             // A repeated submit that is sent after the service has forgotten the token would run the
             // statement again.
             let token_expires_at =
@@ -202,7 +202,7 @@ impl<'a> Call<'a> {
         let filter = StatementFilter::named(&entry.name);
         let (mut found, mut page, mut pages) = (None, None, Pages::default());
         loop {
-            self.effort.lists += 1;
+            self.requests.lists += 1;
             let request = orchestrator.executor.list(&filter, page.clone());
             // The executor's own timeout for a listing expires first.
             let answer = bounded(LISTING_TIMEOUT + submit::REQUEST_LIMIT, None, request).await;
@@ -292,7 +292,7 @@ impl<'a> Call<'a> {
         let ending = {
             let mut on_drop = CancelOnDrop { orchestrator, key, id: Some(&id) };
             let report = self.message_report();
-            let until_ended = Box::pin(wait.until_ended(&mut self.effort));
+            let until_ended = Box::pin(wait.until_ended(&mut self.requests));
             let ending = match &orchestrator.messages {
                 Some(source) => Box::pin(reporting(source.clone(), id.clone(), report, until_ended)).await,
                 None => until_ended.await,
@@ -376,7 +376,7 @@ impl<'a> Call<'a> {
             id,
             result,
             description,
-            effort: std::mem::take(&mut self.effort),
+            requests: std::mem::take(&mut self.requests),
             submitted_after: self.submitted,
             elapsed: self.started.elapsed(),
             origin,
@@ -388,7 +388,7 @@ impl<'a> Call<'a> {
     }
 
     fn retried(&mut self, error: &Error) {
-        self.effort.retried(error.kind());
+        self.requests.retried(error.kind());
         let retold = self.redactor().map(|redactor| redactor.retold(error));
         let error = retold.as_ref().unwrap_or(error);
         self.orchestrator.observe(self.key, &ProgressEvent::RequestRetried { error });

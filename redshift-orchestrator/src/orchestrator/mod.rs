@@ -10,7 +10,7 @@ use crate::{
     identity::Namespace,
     journal::{self, Ended, EntryState, Event, Journal, MemoryJournal, Record, Settlement},
     observer::Unobserved,
-    wait::{Cancellation, Durations, Effort, LongPoll, PollStrategy, Wait},
+    wait::{Cancellation, Durations, RequestCounts, LongPoll, PollStrategy, Wait},
 };
 
 mod call;
@@ -442,7 +442,7 @@ impl Orchestrator {
     }
 
     async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<Cancellation> {
-        let cancellation = self.wait_for(id).cancel(&mut Effort::default()).await;
+        let cancellation = self.wait_for(id).cancel(&mut RequestCounts::default()).await;
         if let Cancellation::Cancelled(description) | Cancellation::EndedBefore(description) = &cancellation {
             self.record(key, Event::Ended(Ended::of(description))).await?;
         }

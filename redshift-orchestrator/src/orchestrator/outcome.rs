@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{Description, FailureKind, StatementId, StepKey, seconds::human, wait::Effort};
+use crate::{Description, FailureKind, StatementId, StepKey, seconds::human, wait::RequestCounts};
 
 /// Result of an attempt at a step. Every submitted statement ends with one of the variants of [`Conclusion`].
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Outcome {
     /// The service's last description. If it comes from a journal, it holds only what the journal records.
     pub description: Option<Description>,
     /// Requests sent by this call.
-    pub effort: Effort,
+    pub requests: RequestCounts,
     /// Time from the beginning of this call until the service accepted the statement; `None` if this call did
     /// not submit it.
     pub submitted_after: Option<Duration>,

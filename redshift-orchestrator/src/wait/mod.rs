@@ -86,7 +86,7 @@ pub enum Cancellation {
 /// Number of requests sent and of errors retried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Effort {
+pub struct RequestCounts {
     /// Number of submits.
     pub submits: u32,
     /// Number of polls (describe requests).
@@ -99,14 +99,14 @@ pub struct Effort {
     pub faults: BTreeMap<ErrorKind, u32>,
 }
 
-impl Effort {
+impl RequestCounts {
     /// Returns the total number of retried errors.
-    pub fn retried_faults(&self) -> u32 {
+    pub fn retried_errors(&self) -> u32 {
         self.faults.values().sum()
     }
 
     /// Returns the total number of requests.
-    pub fn requests(&self) -> u32 {
+    pub fn total(&self) -> u32 {
         self.submits + self.describes + self.cancels + self.lists
     }
 
@@ -270,12 +270,12 @@ impl<'a> Wait<'a> {
     }
 
     /// Waits until the statement has ended, the timeout expires, or the service can no longer return the
-    /// status. Adds the requests to `effort`.
+    /// status. Adds the requests to `requests`.
     ///
     /// Throttling, lost responses and faults of the service are retried with growing pauses until the
     /// timeout.
-    pub fn until_ended(self, effort: &mut Effort) -> impl Future<Output = Ending> {
-        let mut state = self.state(effort);
+    pub fn until_ended(self, requests: &mut RequestCounts) -> impl Future<Output = Ending> {
+        let mut state = self.state(requests);
         let left = self.timeout.map(|timeout| timeout.saturating_sub(self.age.unwrap_or_default()));
         let deadline = left.map(|left| after(self.started, left));
         async move {
@@ -295,17 +295,17 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Cancels the statement and waits for the result. Adds the requests to `effort`.
-    pub async fn cancel(self, effort: &mut Effort) -> Cancellation {
-        let mut state = self.state(effort);
+    /// Cancels the statement and waits for the result. Adds the requests to `requests`.
+    pub async fn cancel(self, requests: &mut RequestCounts) -> Cancellation {
+        let mut state = self.state(requests);
         self.cancel_now(&mut state).await
     }
 
-    fn state<'s>(&self, effort: &'s mut Effort) -> State<'s> {
+    fn state<'s>(&self, requests: &'s mut RequestCounts) -> State<'s> {
         let mut hasher = DefaultHasher::new();
         self.id.hash(&mut hasher);
         let progress = Progress { expected: self.expected, salt: hasher.finish(), ..Progress::default() };
-        State { progress, refused_at: None, lost: 0, failed_at: None, expired_for: Duration::ZERO, effort }
+        State { progress, refused_at: None, lost: 0, failed_at: None, expired_for: Duration::ZERO, requests }
     }
 
     /// Polls until the statement has ended or `deadline` is reached. With `at_once`, the first poll is sent
@@ -367,15 +367,15 @@ impl<'a> Wait<'a> {
                 return Polled::Lost(error);
             }
             match error.kind() {
-                ErrorKind::TooManyWaiters if wait.is_some() => state.effort.retried(error.kind()),
+                ErrorKind::TooManyWaiters if wait.is_some() => state.requests.retried(error.kind()),
                 // Repeating the poll without a wait shows whether the wait is the invalid part.
                 ErrorKind::Invalid | ErrorKind::Unsupported if wait.is_some() => {
                     state.progress.holding = Holding::Unsupported { polls: 0 };
                     error_pause = Some(Duration::ZERO);
-                    state.effort.retried(error.kind());
+                    state.requests.retried(error.kind());
                 }
                 kind if kind.is_transient() => {
-                    state.effort.retried(kind);
+                    state.requests.retried(kind);
                     let pauses =
                         pauses.get_or_insert_with(|| Box::new(self.backoff.pauses(state.progress.salt)));
                     error_pause = Some(pauses.after(&error));
@@ -401,7 +401,7 @@ impl<'a> Wait<'a> {
             Err(GivenUp::Unsent) => return None,
             Err(GivenUp::Late) => Err(self.no_answer()),
         };
-        state.effort.describes += 1;
+        state.requests.describes += 1;
         if wait.is_some() {
             let is_lost = matches!(&answer, Err(error) if error.kind() == ErrorKind::Disconnected);
             state.lost = if is_lost { state.lost + 1 } else { 0 };
@@ -435,7 +435,7 @@ impl<'a> Wait<'a> {
         // was lost.
         let mut is_ours = false;
         loop {
-            state.effort.cancels += 1;
+            state.requests.cancels += 1;
             let answer = bounded(grace.min(SLACK), None, self.executor.cancel(self.id)).await;
             let deadline = *deadline.get_or_insert_with(|| after(Instant::now(), grace));
             let accepted = match answer.unwrap_or_else(|_| Err(self.no_answer())) {
@@ -444,7 +444,7 @@ impl<'a> Wait<'a> {
                     // Other errors describe the state of the statement, which the next poll reports more
                     // precisely.
                     if error.kind().is_transient() {
-                        state.effort.retried(error.kind());
+                        state.requests.retried(error.kind());
                         (self.watch)(WaitEvent::Retried(&error));
                     }
                     is_ours |= error.kind().may_have_taken_effect();
@@ -514,7 +514,7 @@ struct State<'a> {
     failed_at: Option<Instant>,
     /// Time before polls that failed because of expired credentials, since the last successful one.
     expired_for: Duration,
-    effort: &'a mut Effort,
+    requests: &'a mut RequestCounts,
 }
 
 impl State<'_> {

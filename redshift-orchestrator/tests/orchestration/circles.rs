@@ -68,5 +68,5 @@ async fn what_is_looked_for_in_pages_that_go_round_is_unknown() {
     let (key, statement) = (StepKey::new("run", "step"), Statement::sql("CALL load()"));
     let outcome = timeout(24 * HOUR, orchestrator.run(&key, statement)).await.unwrap().unwrap();
     let Conclusion::Unknown(_) = outcome.result else { panic!("{outcome:?}") };
-    assert_eq!(outcome.effort.lists, 3);
+    assert_eq!(outcome.requests.lists, 3);
 }

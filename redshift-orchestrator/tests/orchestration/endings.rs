@@ -139,7 +139,7 @@ async fn a_listing_may_take_longer_than_a_minute() {
     let orchestrator = world.over(SlowListing(world.service.clone()));
     let outcome = orchestrator.run(&key(), statement()).await.unwrap();
     assert!(outcome.is_finished(), "{}", outcome.result);
-    assert_eq!(outcome.effort.lists, 1);
+    assert_eq!(outcome.requests.lists, 1);
 }
 
 /// Regression: a repeated submit waited for a permit until its token had expired, and the statement ran a
@@ -221,7 +221,7 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
     });
     let outcomes = futures::future::try_join_all(calls).await.unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.is_finished() && outcome.id == outcomes[0].id));
-    assert_eq!(outcomes.iter().map(|outcome| outcome.effort.submits).sum::<u32>(), 1);
+    assert_eq!(outcomes.iter().map(|outcome| outcome.requests.submits).sum::<u32>(), 1);
     assert_eq!(world.effects(), 1);
 }
 
@@ -257,7 +257,7 @@ async fn lost_answers_run_nothing_twice() {
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 0.9);
     let outcome =
         world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
-    assert!(outcome.is_finished() && outcome.effort.submits > 1, "{outcome:?}");
+    assert!(outcome.is_finished() && outcome.requests.submits > 1, "{outcome:?}");
     assert_eq!(world.effects(), 1);
 }
 
@@ -269,7 +269,7 @@ async fn what_was_never_answered_is_looked_up_by_its_name() {
     let outcome =
         world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
     assert!(outcome.is_finished(), "{outcome:?}");
-    assert_eq!((outcome.origin, outcome.effort.lists, world.effects()), (Origin::Reattached, 1, 1));
+    assert_eq!((outcome.origin, outcome.requests.lists, world.effects()), (Origin::Reattached, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,12 +360,12 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
     let slow = Faulty::new(world.service.clone(), slow);
     let outcome =
         world.over(slow).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
-    assert_eq!((&outcome.result, outcome.effort.cancels), (&Conclusion::Finished, 0));
+    assert_eq!((&outcome.result, outcome.requests.cancels), (&Conclusion::Finished, 0));
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
     let late = LateCancel(world.service.clone());
     let outcome =
         world.over(late).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
-    assert_eq!((&outcome.result, outcome.effort.cancels), (&Conclusion::Finished, 1));
+    assert_eq!((&outcome.result, outcome.requests.cancels), (&Conclusion::Finished, 1));
     assert_eq!(world.effects(), 1);
 }
 
@@ -574,7 +574,7 @@ async fn what_runs_taught_is_kept_from_process_to_process() {
     assert_eq!(read, *first.durations());
     let second = world.orchestrator().with_strategy(Learned::default()).with_durations(read);
     let outcome = second.run(&StepKey::new("next", "step"), statement()).await.unwrap();
-    assert_eq!((outcome.is_finished(), outcome.effort.describes), (true, 1));
+    assert_eq!((outcome.is_finished(), outcome.requests.describes), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use redshift_orchestrator::{
     WaitTime,
     catalog::Scope,
     layer::{Fleet, Limit, Rate, Request, RequestRates},
-    wait::{Effort, Ending, Fixed, LongPoll, Wait},
+    wait::{RequestCounts, Ending, Fixed, LongPoll, Wait},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -61,7 +61,7 @@ async fn no_second_sees_more_requests_than_the_rate_wherever_it_begins() {
     let strategy = Fixed::new(Duration::from_millis(500));
     let wait = |_| {
         let (fleet, id) = (fleet.clone(), id.clone());
-        async move { Wait::new(&fleet, &id, &strategy).until_ended(&mut Effort::default()).await }
+        async move { Wait::new(&fleet, &id, &strategy).until_ended(&mut RequestCounts::default()).await }
     };
     assert!(timeout(secs(20), join_all((0..300).map(wait))).await.is_err());
     let instants = told.instants();
@@ -173,8 +173,8 @@ async fn room_is_learned_from_refusals_and_tried_again() {
     for outcome in join_all(waits).await {
         let outcome = outcome.unwrap();
         // Waiting for capacity is neither a fault nor a lost submit.
-        assert!(outcome.is_finished() && outcome.effort.faults.is_empty(), "{outcome:?}");
-        assert_eq!(outcome.effort.submits, 1);
+        assert!(outcome.is_finished() && outcome.requests.faults.is_empty(), "{outcome:?}");
+        assert_eq!(outcome.requests.submits, 1);
     }
 }
 
@@ -223,8 +223,8 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
     let key = StepKey::new("run", "step");
     let run = async {
         let outcome = orchestrator.run(&key, statement()).await.unwrap();
-        assert!(outcome.is_finished() && outcome.effort.faults.is_empty(), "{outcome:?}");
-        assert_eq!(outcome.effort.submits, 1);
+        assert!(outcome.is_finished() && outcome.requests.faults.is_empty(), "{outcome:?}");
+        assert_eq!(outcome.requests.submits, 1);
     };
     // The fleet describes the first statement after a minute, which postpones its next describe.
     let described = async {
@@ -388,8 +388,8 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
     // For the next 100 seconds, other requests are ahead of it in the queue.
     let others = join_all((0..100).map(|_| fleet.describe(&id, None)));
     let strategy = LongPoll::default();
-    let mut effort = Effort::default();
-    let wait = Wait::new(&fleet, &id, &strategy).with_timeout(secs(20)).until_ended(&mut effort);
+    let mut requests = RequestCounts::default();
+    let wait = Wait::new(&fleet, &id, &strategy).with_timeout(secs(20)).until_ended(&mut requests);
     let begun = Instant::now();
     let (_, ending) = tokio::join!(others, wait);
     assert!(matches!(ending, Ending::TimedOut { .. }), "{ending:?}");
@@ -398,7 +398,7 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
         _ => None,
     });
     assert_eq!(cancelled, Some(20.0));
-    assert!(effort.faults.is_empty(), "{effort:?}");
+    assert!(requests.faults.is_empty(), "{requests:?}");
     assert_eq!(begun.elapsed().as_secs(), 100);
 }
 
@@ -415,13 +415,13 @@ async fn three_thousand_waits_share_100_questions_a_second() {
     let fleet = Arc::new(Fleet::new(service));
     let begun = Instant::now();
     let waits = ids.iter().map(|id| async {
-        let mut effort = Effort::default();
-        let ending = Wait::new(&fleet, id, &LongPoll::default()).until_ended(&mut effort).await;
+        let mut requests = RequestCounts::default();
+        let ending = Wait::new(&fleet, id, &LongPoll::default()).until_ended(&mut requests).await;
         assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
-        (begun.elapsed().as_secs_f64() - 602.0, effort)
+        (begun.elapsed().as_secs_f64() - 602.0, requests)
     });
     let ended = join_all(waits).await;
-    assert!(ended.iter().all(|(_, effort)| effort.faults.is_empty()), "no question was given up");
+    assert!(ended.iter().all(|(_, requests)| requests.faults.is_empty()), "no question was given up");
     let mean = ended.iter().map(|(late, _)| late).sum::<f64>() / 3_000.0;
     // All statements end at the same instant. At any time, nearly all of them have a poll in flight.
     assert!(mean < 1.0, "{mean}");

@@ -6,7 +6,7 @@ use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
     Backoff, ErrorKind, Statement, StatementExecutor, StatementId, Status,
     wait::{
-        Cancellation, Effort, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait,
+        Cancellation, RequestCounts, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait,
     },
 };
 
@@ -26,13 +26,13 @@ async fn asked_for(
     let script = Script::new().otherwise(ScriptedRun::finished(secs(seconds))).with_limits(limits);
     let service = Noted::new(LocalExecutor::scripted(script), waits);
     let id = service.submit(&Statement::sql("CALL work()"), None).await.unwrap().id;
-    let mut effort = Effort::default();
-    let ending = Wait::new(&service, &id, &strategy).until_ended(&mut effort).await;
+    let mut requests = RequestCounts::default();
+    let ending = Wait::new(&service, &id, &strategy).until_ended(&mut requests).await;
     assert!(
         matches!(&ending, Ending::Ended(description) if description.status == Status::Finished),
         "{ending:?}"
     );
-    assert_eq!(effort.describes as usize, service.asked().len());
+    assert_eq!(requests.describes as usize, service.asked().len());
     service.asked()
 }
 
@@ -94,7 +94,7 @@ async fn what_was_learned_decides_about_the_first_question() {
     let id = StatementId::new("told");
     let ending = Wait::new(&told, &id, &Learned::default())
         .with_expected(Some(secs(600.0)))
-        .until_ended(&mut Effort::default())
+        .until_ended(&mut RequestCounts::default())
         .await;
     assert!(matches!(ending, Ending::Ended(_)));
     // The first poll comes after nine tenths of the usual duration, and is a long poll.
@@ -115,15 +115,15 @@ async fn jitter_stays_within_its_share_and_repeats_itself() {
 }
 
 /// Waits, with a timeout of 60 seconds, for a statement whose responses are prepared.
-async fn limited(told: &Told) -> (Ending, Effort) {
-    let mut effort = Effort::default();
+async fn limited(told: &Told) -> (Ending, RequestCounts) {
+    let mut requests = RequestCounts::default();
     let ending = Wait::new(told, &StatementId::new("told"), &LongPoll::default())
         .with_timeout(secs(60.0))
         .with_grace(secs(20.0))
         .with_backoff(Backoff::new(secs(1.0)))
-        .until_ended(&mut effort)
+        .until_ended(&mut requests)
         .await;
-    (ending, effort)
+    (ending, requests)
 }
 
 fn held() -> Answer<Status> {
@@ -133,7 +133,7 @@ fn held() -> Answer<Status> {
 #[tokio::test(start_paused = true)]
 async fn a_statement_whose_time_is_over_is_cancelled() {
     let told = Told::new([held(), held(), now(Status::Aborted)], [now(true)]);
-    let (ending, effort) = limited(&told).await;
+    let (ending, requests) = limited(&told).await;
     assert!(
         matches!(&ending, Ending::TimedOut { timeout, cancellation: Cancellation::Cancelled(_) } if *timeout == secs(60.0)),
         "{ending:?}"
@@ -142,7 +142,7 @@ async fn a_statement_whose_time_is_over_is_cancelled() {
         told.asked(),
         [Asked::Describe(0.0, 30), Asked::Describe(30.0, 30), Asked::Cancel(60.0), Asked::Describe(60.0, 20)]
     );
-    assert_eq!(effort.cancels, 1);
+    assert_eq!(requests.cancels, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,8 +179,8 @@ async fn races_at_the_deadline_are_told_apart() {
         (vec![fails(ErrorKind::Throttled)], Status::Aborted, "ended before: ABORTED"),
     ] {
         let told = Told::new([held(), held(), now(status)], cancels);
-        let (ending, effort) = limited(&told).await;
-        assert_eq!((cancelled(&ending).as_str(), effort.cancels), (expected, 1));
+        let (ending, requests) = limited(&told).await;
+        assert_eq!((cancelled(&ending).as_str(), requests.cancels), (expected, 1));
     }
 }
 
@@ -190,11 +190,11 @@ async fn a_cancel_without_an_answer_is_sent_again() {
         [held(), held(), now(Status::Started), now(Status::Aborted)],
         [after(86_400.0, true), now(true)],
     );
-    let (ending, effort) = limited(&told).await;
+    let (ending, requests) = limited(&told).await;
     let Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. } = ending else {
         panic!("{ending:?}")
     };
-    assert_eq!((effort.cancels, effort.faults[&ErrorKind::Disconnected]), (2, 1));
+    assert_eq!((requests.cancels, requests.faults[&ErrorKind::Disconnected]), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,7 +203,7 @@ async fn held_questions_that_are_lost_on_the_way_are_asked_without_a_wait() {
     let cut = Answer { after: secs(20.0), answer: Err(ErrorKind::Disconnected) };
     let told = Told::new([cut.clone(), cut, now(Status::Started), now(Status::Finished)], []);
     let id = StatementId::new("told");
-    let ending = Wait::new(&told, &id, &LongPoll::default()).until_ended(&mut Effort::default()).await;
+    let ending = Wait::new(&told, &id, &LongPoll::default()).until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
     let waits: Vec<_> = told
         .asked()
@@ -222,12 +222,12 @@ async fn a_cancellation_is_repeated_while_the_statement_waits_in_the_queue() {
         [held(), held(), now(Status::Submitted), now(Status::Submitted), now(Status::Aborted)],
         [now(false), fails(ErrorKind::Throttled), now(true)],
     );
-    let (ending, effort) = limited(&told).await;
+    let (ending, requests) = limited(&told).await;
     assert!(
         matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. }),
         "{ending:?}"
     );
-    assert_eq!((effort.cancels, effort.retried_faults()), (3, 1));
+    assert_eq!((requests.cancels, requests.retried_errors()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,7 +245,7 @@ async fn limited_to(limit: f64, told: &Told) -> (Ending, f64) {
     let begun = tokio::time::Instant::now();
     let ending = Wait::new(told, &StatementId::new("told"), &Fixed::new(secs(60.0)))
         .with_timeout(secs(limit))
-        .until_ended(&mut Effort::default())
+        .until_ended(&mut RequestCounts::default())
         .await;
     (ending, begun.elapsed().as_secs_f64())
 }
@@ -306,7 +306,7 @@ async fn time_without_a_connection_is_no_time_with_expired_credentials() {
     let told =
         Told::new(expired().into_iter().chain(outage).chain(expired()).chain([now(Status::Finished)]), []);
     let (id, strategy) = (StatementId::new("told"), LongPoll::default());
-    let ending = Wait::new(&told, &id, &strategy).until_ended(&mut Effort::default()).await;
+    let ending = Wait::new(&told, &id, &strategy).until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
     assert!(told.instants().last() > Some(&900.0), "{:?}", told.instants());
 }
@@ -319,9 +319,9 @@ async fn expired_credentials_are_retried_until_they_are_renewed() {
         [expired(), expired(), fails(ErrorKind::Disconnected), expired(), held(), now(Status::Finished)],
         [],
     );
-    let (ending, effort) = limited(&told).await;
+    let (ending, requests) = limited(&told).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
-    assert_eq!(effort.faults[&ErrorKind::CredentialsExpired], 3);
+    assert_eq!(requests.faults[&ErrorKind::CredentialsExpired], 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +334,7 @@ async fn credentials_that_nothing_renews_end_the_wait_after_a_while() {
             wait = wait.with_expired_credentials_limit(secs(limit));
         }
         let begun = tokio::time::Instant::now();
-        let ending = wait.until_ended(&mut Effort::default()).await;
+        let ending = wait.until_ended(&mut RequestCounts::default()).await;
         assert!(
             matches!(&ending, Ending::Lost(error) if error.kind() == ErrorKind::CredentialsExpired),
             "{ending:?}"
@@ -355,9 +355,9 @@ async fn faults_are_retried_for_as_long_as_the_limit_allows() {
         ],
         [],
     );
-    let (ending, effort) = limited(&told).await;
+    let (ending, requests) = limited(&told).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
-    assert_eq!((effort.describes, effort.retried_faults()), (5, 4));
+    assert_eq!((requests.describes, requests.retried_errors()), (5, 4));
     let pauses: Vec<_> = told.instants().windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (pause, least) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0]) {
         assert!((least..=2.0 * least).contains(pause), "{pauses:?}");
@@ -367,11 +367,11 @@ async fn faults_are_retried_for_as_long_as_the_limit_allows() {
 #[tokio::test(start_paused = true)]
 async fn a_question_that_is_never_answered_is_asked_again() {
     let told = Told::new([after(86_400.0, Status::Started), now(Status::Finished)], []);
-    let (ending, effort) = limited(&told).await;
+    let (ending, requests) = limited(&told).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
     assert_eq!(told.instants()[0], 0.0);
     assert!((41.0..=43.0).contains(&told.instants()[1]), "{:?}", told.instants());
-    assert_eq!(effort.faults[&ErrorKind::Disconnected], 1);
+    assert_eq!(requests.faults[&ErrorKind::Disconnected], 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -390,13 +390,13 @@ async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
     let strategy = Fixed::new(secs(10.0));
     // The statement finished long after its timeout, and is not cancelled.
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(7_200.0));
-    let ending = wait.until_ended(&mut Effort::default()).await;
+    let ending = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
     assert_eq!(told.asked(), [Asked::Describe(0.0, 0)]);
 
     let told = Told::new([now(Status::Started), now(Status::Started), now(Status::Aborted)], [now(true)]);
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(45.0));
-    let ending = wait.until_ended(&mut Effort::default()).await;
+    let ending = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, Ending::TimedOut { .. }), "{ending:?}");
     assert_eq!(
         told.asked(),
@@ -411,12 +411,12 @@ async fn the_last_second_before_a_deadline_is_not_a_busy_loop() {
     let id = StatementId::new("told");
     let strategy = LongPoll::default();
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(30.5)).with_grace(secs(5.0));
-    let _ = wait.until_ended(&mut Effort::default()).await;
+    let _ = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(told.asked().len() < 20, "{:?}", told.asked());
     // Nor does a strategy without pauses spin.
     let told = Told::new([now(Status::Started)], [now(true)]);
     let strategy = Fixed::new(Duration::ZERO);
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(1.0)).with_grace(secs(0.1));
-    let _ = wait.until_ended(&mut Effort::default()).await;
+    let _ = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(told.asked().len() <= 115, "{}", told.asked().len());
 }

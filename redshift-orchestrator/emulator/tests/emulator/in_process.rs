@@ -47,7 +47,7 @@ async fn a_statement_of_four_hours_takes_a_question_every_30_seconds() {
         orchestrator.run(&StepKey::new("night", "load"), Statement::sql("CALL load()")).await.unwrap();
     assert!(matches!(outcome.result, Conclusion::Finished), "{outcome:?}");
     assert_eq!(begin.elapsed().as_secs(), takes.as_secs());
-    assert_eq!((outcome.effort.submits, outcome.effort.describes), (1, 480));
+    assert_eq!((outcome.requests.submits, outcome.requests.describes), (1, 480));
 }
 
 #[tokio::test(start_paused = true)]

@@ -97,9 +97,9 @@ impl AttemptReport {
         self.waiting = (self.ended - self.started).saturating_sub(self.executing.unwrap_or_default());
         self.failure = outcome.failure();
         self.rows = outcome.description.and_then(|description| description.result_rows);
-        self.submits = outcome.effort.submits;
-        self.describes = outcome.effort.describes;
-        self.faults = outcome.effort.faults.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect();
+        self.submits = outcome.requests.submits;
+        self.describes = outcome.requests.describes;
+        self.faults = outcome.requests.faults.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect();
         self.origin = match outcome.origin {
             Origin::Submitted => "submitted",
             Origin::Reattached => "reattached",
@@ -145,7 +145,7 @@ impl AttemptReport {
     }
 
     /// Returns the total number of retried errors.
-    pub fn retried_faults(&self) -> u32 {
+    pub fn retried_errors(&self) -> u32 {
         self.faults.values().sum()
     }
 }
