@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Exponential, Holding, NextPoll, PollStrategy, Progress};
+use super::{Exponential, LongPollSupport, NextPoll, PollStrategy, Progress};
 use crate::WaitTime;
 
 /// Polls with requests whose response the service delays until the statement has ended, for up to 30 seconds.
@@ -44,14 +44,14 @@ impl Default for LongPoll {
 
 impl PollStrategy for LongPoll {
     fn next(&self, progress: &Progress) -> NextPoll {
-        match progress.holding {
-            Holding::Held => NextPoll { pause: Duration::ZERO, wait: Some(self.wait) },
-            Holding::Refused { times, ago } => {
+        match progress.long_polls {
+            LongPollSupport::Supported => NextPoll { pause: Duration::ZERO, wait: Some(self.wait) },
+            LongPollSupport::Refused { times, ago } => {
                 let pause = self.fallback.pause(times.saturating_sub(1));
                 let again = ago + pause >= REFUSED_FOR;
                 NextPoll { pause, wait: again.then_some(self.wait) }
             }
-            Holding::Unsupported { polls } => NextPoll::after(self.fallback.pause(polls)),
+            LongPollSupport::Unsupported { polls } => NextPoll::after(self.fallback.pause(polls)),
         }
     }
 }

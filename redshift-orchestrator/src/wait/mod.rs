@@ -48,7 +48,7 @@ pub use fixed::Fixed;
 pub use jittered::Jittered;
 pub use learned::Learned;
 pub use long_poll::LongPoll;
-pub use strategy::{Holding, NextPoll, PollStrategy, Progress};
+pub use strategy::{LongPollSupport, NextPoll, PollStrategy, Progress};
 
 /// Result of waiting for a statement.
 #[derive(Debug)]
@@ -370,7 +370,7 @@ impl<'a> Wait<'a> {
                 ErrorKind::TooManyWaiters if wait.is_some() => state.requests.retried(error.kind()),
                 // Repeating the poll without a wait shows whether the wait is the invalid part.
                 ErrorKind::Invalid | ErrorKind::Unsupported if wait.is_some() => {
-                    state.progress.holding = Holding::Unsupported { polls: 0 };
+                    state.progress.long_polls = LongPollSupport::Unsupported { polls: 0 };
                     error_pause = Some(Duration::ZERO);
                     state.requests.retried(error.kind());
                 }
@@ -520,7 +520,7 @@ struct State<'a> {
 impl State<'_> {
     fn refresh(&mut self, now: Instant, elapsed: Duration) {
         self.progress.elapsed = elapsed;
-        if let (Holding::Refused { ago, .. }, Some(at)) = (&mut self.progress.holding, self.refused_at) {
+        if let (LongPollSupport::Refused { ago, .. }, Some(at)) = (&mut self.progress.long_polls, self.refused_at) {
             *ago = now - at;
         }
     }
@@ -542,19 +542,19 @@ impl State<'_> {
     /// Updates the state from a response. `waited`: the poll requested a wait; `refused`: the service
     /// rejected it or responded too early.
     fn learn(&mut self, waited: bool, refused: bool) {
-        self.progress.holding = match self.progress.holding {
-            Holding::Unsupported { polls } => Holding::Unsupported { polls: polls + 1 },
-            Holding::Refused { times, .. } if waited && refused => {
+        self.progress.long_polls = match self.progress.long_polls {
+            LongPollSupport::Unsupported { polls } => LongPollSupport::Unsupported { polls: polls + 1 },
+            LongPollSupport::Refused { times, .. } if waited && refused => {
                 self.refused_at = Some(Instant::now());
-                Holding::Refused { times: times + 1, ago: Duration::ZERO }
+                LongPollSupport::Refused { times: times + 1, ago: Duration::ZERO }
             }
-            Holding::Held if waited && refused => {
+            LongPollSupport::Supported if waited && refused => {
                 self.refused_at = Some(Instant::now());
-                Holding::Refused { times: 1, ago: Duration::ZERO }
+                LongPollSupport::Refused { times: 1, ago: Duration::ZERO }
             }
             // Polls without a wait in between do not reset the growth of the pauses.
-            Holding::Refused { times, ago } if !waited => Holding::Refused { times: times + 1, ago },
-            Holding::Refused { .. } | Holding::Held => Holding::Held,
+            LongPollSupport::Refused { times, ago } if !waited => LongPollSupport::Refused { times: times + 1, ago },
+            LongPollSupport::Refused { .. } | LongPollSupport::Supported => LongPollSupport::Supported,
         };
     }
 }

@@ -59,7 +59,7 @@ pub struct Progress {
     /// Duration of earlier runs of this step, if known.
     pub expected: Option<Duration>,
     /// How the service responds to long polls.
-    pub holding: Holding,
+    pub long_polls: LongPollSupport,
     /// A number that differs between statements and is the same in every run.
     pub salt: u64,
 }
@@ -67,10 +67,10 @@ pub struct Progress {
 /// How the service responds to long polls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Holding {
+pub enum LongPollSupport {
     /// It delays the response as requested, or no long poll was sent yet.
     #[default]
-    Held,
+    Supported,
     /// It reports too many waiting requests, or responds too early with a status that is not final. Other
     /// waiters may leave, so a later attempt may succeed.
     Refused {
