@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use redshift_orchestrator::{Pipeline, pipeline::Work};
+use redshift_orchestrator::{Pipeline, pipeline::StepStatement};
 
 /// Simulates a working day of MyStore: an initial load, then half-hourly cycles, on an embedded PostgreSQL
 /// and Hudi tables on disk. Then proves that nothing was lost or done twice. The last line printed is the
@@ -64,7 +64,7 @@ impl Options {
             Some(file) => Pipeline::from_toml_file(file)?,
         };
         for step in pipeline.steps() {
-            let Work::Call(call) = step.work() else { continue };
+            let StepStatement::Call(call) = step.statement() else { continue };
             let procedure = call.split('(').next().unwrap_or_default().trim();
             ensure!(
                 known_procedures.contains(&procedure),
@@ -120,10 +120,10 @@ const GIVEN: [&str; 2] = ["cycle", "until"];
 /// Returns `true` if a step calls the procedure, as a `call` or in its SQL.
 fn calls(pipeline: &Pipeline, procedure: &str) -> bool {
     let call = format!("{procedure}(");
-    pipeline.steps().iter().any(|step| match step.work() {
-        Work::Call(text) => text.split('(').next().is_some_and(|name| name.trim() == procedure),
-        Work::Sql(sql) => sql.contains(&call),
-        Work::Batch(sqls, _) => sqls.iter().any(|sql| sql.contains(&call)),
+    pipeline.steps().iter().any(|step| match step.statement() {
+        StepStatement::Call(text) => text.split('(').next().is_some_and(|name| name.trim() == procedure),
+        StepStatement::Sql(sql) => sql.contains(&call),
+        StepStatement::Batch(sqls, _) => sqls.iter().any(|sql| sql.contains(&call)),
         _ => false,
     })
 }

@@ -65,7 +65,7 @@ pub(crate) fn plan(options: &PlanOptions) -> Result<Exit> {
         for (number, step) in pipeline.steps().iter().enumerate().filter(|(number, _)| selected[*number]) {
             let sqls = match &statements {
                 Some(statements) => statements[number].sqls().to_vec(),
-                None => step.work().sqls(),
+                None => step.statement().sqls(),
             };
             show::out(&format!("\n-- {}", step.name()));
             sqls.iter().for_each(|sql| show::out(&format!("{sql};")));

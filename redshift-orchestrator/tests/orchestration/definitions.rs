@@ -2,7 +2,7 @@
 
 use redshift_orchestrator::{
     Error, ErrorKind, ExecutionMode, Pipeline, Run,
-    pipeline::{Piece, Step, TemplateText, Work},
+    pipeline::{Piece, Step, TemplateText, StepStatement},
 };
 
 fn error(text: &str) -> Error {
@@ -124,9 +124,9 @@ fn a_sql_file_is_one_statement_or_a_batch() {
         "name = \"p\"\n[[steps]]\nname = \"one\"\nfile = \"one.sql\"\n[[steps]]\nname = \"two\"\nfile = \"two.sql\"\n",
     );
     let pipeline = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap();
-    assert!(matches!(pipeline.steps()[0].work(), Work::Sql(sql) if sql.ends_with("CALL load()")));
+    assert!(matches!(pipeline.steps()[0].statement(), StepStatement::Sql(sql) if sql.ends_with("CALL load()")));
     assert!(
-        matches!(pipeline.steps()[1].work(), Work::Batch(sqls, ExecutionMode::Transaction) if sqls.len() == 2)
+        matches!(pipeline.steps()[1].statement(), StepStatement::Batch(sqls, ExecutionMode::Transaction) if sqls.len() == 2)
     );
     write("p.toml", "name = \"p\"\n[[steps]]\nname = \"gone\"\nfile = \"gone.sql\"\n");
     let error = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap_err().to_string();
@@ -290,6 +290,6 @@ fn a_byte_order_mark_is_no_part_of_a_file() {
     write("p.json", r#"{"name": "p", "steps": [{"name": "a", "file": "a.sql"}]}"#);
     let toml = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap();
     let json = Pipeline::from_json_file(directory.path().join("p.json")).unwrap();
-    assert_eq!(toml.steps()[0].work().sqls(), ["SELECT 1"]);
+    assert_eq!(toml.steps()[0].statement().sqls(), ["SELECT 1"]);
     assert_eq!(toml.steps(), json.steps());
 }

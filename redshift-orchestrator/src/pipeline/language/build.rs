@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ExecutionMode, Parameter, Target,
-    pipeline::{Retry, Step, Work, model::Declared},
+    pipeline::{Retry, Step, StepStatement, model::Declared},
     sql,
 };
 
@@ -84,9 +84,9 @@ impl StepDefinition {
             Some(Mode::AutoCommit) => ExecutionMode::AutoCommit,
         };
         let work = match (self.sql, self.call, self.batch, self.file) {
-            (Some(sql), None, None, None) => Work::Sql(sql),
-            (None, Some(call), None, None) => Work::Call(call),
-            (None, None, Some(sqls), None) => Work::Batch(sqls, mode),
+            (Some(sql), None, None, None) => StepStatement::Sql(sql),
+            (None, Some(call), None, None) => StepStatement::Call(call),
+            (None, None, Some(sqls), None) => StepStatement::Batch(sqls, mode),
             (None, None, None, Some(file)) => work_of_file(&file, directory, mode)?,
             (None, None, None, None) => {
                 return Err((
@@ -101,7 +101,7 @@ impl StepDefinition {
                 ));
             }
         };
-        if self.execution_mode.is_some() && !matches!(work, Work::Batch(..)) {
+        if self.execution_mode.is_some() && !matches!(work, StepStatement::Batch(..)) {
             return Err((
                 "execution_mode",
                 "a single statement has no execution mode; remove it, or make the step a `batch`".to_owned(),
@@ -124,7 +124,7 @@ fn work_of_file(
     file: &str,
     directory: Option<&Path>,
     mode: ExecutionMode,
-) -> Result<Work, (&'static str, String)> {
+) -> Result<StepStatement, (&'static str, String)> {
     let Some(directory) = directory else {
         return Err((
             "file",
@@ -136,8 +136,8 @@ fn work_of_file(
     let mut statements = sql::split(without_mark(&text));
     match statements.len() {
         0 => Err(("file", format!("the SQL file `{file}` has no statement"))),
-        1 => Ok(Work::Sql(statements.remove(0))),
-        _ => Ok(Work::Batch(statements, mode)),
+        1 => Ok(StepStatement::Sql(statements.remove(0))),
+        _ => Ok(StepStatement::Batch(statements, mode)),
     }
 }
 

@@ -227,7 +227,7 @@ impl PipelineBuilder {
     fn unused_parameter(&self) -> Option<String> {
         let uses = |step: &Step, name: &str| {
             let values = step.parameters.iter().map(|parameter| parameter.value.clone());
-            step.work
+            step.statement
                 .sqls()
                 .into_iter()
                 .chain(values)

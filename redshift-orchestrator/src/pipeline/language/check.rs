@@ -10,7 +10,7 @@ use crate::{
     Statement,
     identity::MAX_NAME,
     pipeline::{
-        Retry, Step, Work,
+        Retry, Step, StepStatement,
         model::{Declared, suggest},
     },
     sql::{self, Token},
@@ -25,14 +25,14 @@ pub(super) fn name(what: impl fmt::Display, name: &str) -> Result<(), String> {
 }
 
 pub(super) fn work(step: &Step) -> Result<(), String> {
-    let sqls = step.work.sqls();
+    let sqls = step.statement.sqls();
     if sqls.is_empty() {
         return Err("a batch has at least one statement; add one, or remove the step".to_owned());
     }
     if let Some(batch) = batch(step) {
         batch.check_divisible().map_err(|error| in_words_of_files(error.message()))?;
     }
-    if let Work::Call(call) = &step.work {
+    if let StepStatement::Call(call) = &step.statement {
         let words: Vec<_> = sql::tokens(call).filter(|token| !matches!(token, Token::Blank(_))).collect();
         match words[..] {
             [] | [Token::Symbol("("), ..] => {
@@ -53,10 +53,10 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
             return Err("the SQL contains the character NUL, which the database does not accept; remove it"
                 .to_owned());
         }
-        match (sql::count(text), &step.work) {
+        match (sql::count(text), &step.statement) {
             (0, _) => return Err("a statement is empty; add the SQL, or remove the statement".to_owned()),
             (1, _) => {}
-            (several, Work::Batch(..)) => {
+            (several, StepStatement::Batch(..)) => {
                 return Err(format!(
                     "one text of the batch contains {several} statements; write each as a separate text"
                 ));
@@ -81,7 +81,7 @@ pub(super) fn commits(step: &Step) -> Result<(), (&'static str, String)> {
 
 /// Returns the statement of a step that runs a batch, as defined.
 fn batch(step: &Step) -> Option<Statement> {
-    let Work::Batch(sqls, mode) = &step.work else { return None };
+    let StepStatement::Batch(sqls, mode) = &step.statement else { return None };
     let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
     Some(match step.commits {
         Some(commits) => statement.with_commits(commits),
@@ -98,7 +98,7 @@ pub(super) fn parameters(
     step: &Step,
     declared: &BTreeMap<String, Declared>,
 ) -> Result<(), (Location, String)> {
-    let sqls = step.work.sqls();
+    let sqls = step.statement.sqls();
     let mut seen = BTreeSet::new();
     for parameter in &step.parameters {
         let name = &parameter.name;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{TemplateText, check, is_allowed_in_sql};
 use crate::{
     Error, ErrorKind, ExecutionMode, Result, Statement,
-    pipeline::{Pipeline, Step, Work},
+    pipeline::{Pipeline, Step, StepStatement},
 };
 
 /// Steps of a pipeline with their texts split into literals and parameters of the run.
@@ -108,9 +108,9 @@ impl<'a> Template<'a> {
 
 impl<'a> StepTemplate<'a> {
     fn new(pipeline: &'a Pipeline, step: &'a Step) -> Self {
-        let execution_mode = match step.work {
-            Work::Batch(_, mode) => Some(mode),
-            Work::Sql(_) | Work::Call(_) => None,
+        let execution_mode = match step.statement {
+            StepStatement::Batch(_, mode) => Some(mode),
+            StepStatement::Sql(_) | StepStatement::Call(_) => None,
         };
         let parameters = step.parameters.iter().map(|parameter| TemplateParameter {
             name: parameter.name.clone(),
@@ -119,7 +119,7 @@ impl<'a> StepTemplate<'a> {
         Self {
             pipeline,
             step,
-            sqls: step.work.sqls().iter().map(|sql| TemplateText::parse(sql)).collect(),
+            sqls: step.statement.sqls().iter().map(|sql| TemplateText::parse(sql)).collect(),
             execution_mode,
             parameters: parameters.collect(),
         }

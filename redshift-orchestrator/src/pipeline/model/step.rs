@@ -23,7 +23,7 @@ use crate::{ExecutionMode, FailureKind, MAX_BATCH, Parameter};
 #[derive(Clone, PartialEq)]
 pub struct Step {
     pub(in crate::pipeline) name: String,
-    pub(in crate::pipeline) work: Work,
+    pub(in crate::pipeline) statement: StepStatement,
     pub(in crate::pipeline) parameters: Vec<Parameter>,
     pub(in crate::pipeline) after: Vec<String>,
     pub(in crate::pipeline) tags: Vec<String>,
@@ -36,7 +36,7 @@ pub struct Step {
 /// Statement or batch of a step.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Work {
+pub enum StepStatement {
     /// One SQL statement.
     Sql(String),
     /// Call of a stored procedure without the word `CALL`: `mystore.load_sales(:cycle)`.
@@ -117,13 +117,13 @@ impl Retry {
 impl Step {
     /// Creates a step that runs one SQL statement.
     pub fn sql(name: impl Into<String>, sql: impl Into<String>) -> Self {
-        Self::new(name, Work::Sql(sql.into()))
+        Self::new(name, StepStatement::Sql(sql.into()))
     }
 
     /// Creates a step that calls a stored procedure, given without the word `CALL`:
     /// `mystore.load_sales(:cycle)`, or only its name.
     pub fn call(name: impl Into<String>, procedure: impl Into<String>) -> Self {
-        Self::new(name, Work::Call(procedure.into()))
+        Self::new(name, StepStatement::Call(procedure.into()))
     }
 
     /// Creates a step that runs SQL statements: at most 40 as one transaction; any number if each commits on
@@ -133,13 +133,13 @@ impl Step {
         sqls: impl IntoIterator<Item = S>,
         mode: ExecutionMode,
     ) -> Self {
-        Self::new(name, Work::Batch(sqls.into_iter().map(Into::into).collect(), mode))
+        Self::new(name, StepStatement::Batch(sqls.into_iter().map(Into::into).collect(), mode))
     }
 
-    pub(in crate::pipeline) fn new(name: impl Into<String>, work: Work) -> Self {
+    pub(in crate::pipeline) fn new(name: impl Into<String>, statement: StepStatement) -> Self {
         Self {
             name: name.into(),
-            work,
+            statement,
             parameters: Vec::new(),
             after: Vec::new(),
             tags: Vec::new(),
@@ -207,8 +207,8 @@ impl Step {
     }
 
     /// Returns the statement or batch.
-    pub fn work(&self) -> &Work {
-        &self.work
+    pub fn statement(&self) -> &StepStatement {
+        &self.statement
     }
 
     /// Returns the values of the placeholders, with `${…}` unreplaced.
@@ -247,7 +247,7 @@ impl Step {
     }
 }
 
-impl Work {
+impl StepStatement {
     /// Returns the SQL texts, with `${…}` unreplaced.
     pub fn sqls(&self) -> Vec<String> {
         match self {
@@ -272,7 +272,7 @@ impl Work {
     }
 }
 
-impl fmt::Debug for Work {
+impl fmt::Debug for StepStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.summary())
     }
@@ -282,7 +282,7 @@ impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Step")
             .field("name", &self.name)
-            .field("work", &self.work)
+            .field("statement", &self.statement)
             .field("after", &self.after)
             .finish_non_exhaustive()
     }
