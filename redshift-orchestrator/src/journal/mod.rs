@@ -74,7 +74,7 @@ pub(crate) use line::{BadLine, Head, Line};
 pub use memory::MemoryJournal;
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreJournal;
-pub use prune::{KeepReason, Kept, Prune, Pruned, prune};
+pub use prune::{KeepReason, KeptRun, Prune, Pruned, prune};
 pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunPage, RunRecord, RunResult};
 
 /// Durable record of intents, ids and endings.

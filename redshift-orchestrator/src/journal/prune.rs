@@ -44,13 +44,13 @@ pub struct Pruned {
     /// Names of the removed runs.
     pub removed: Vec<String>,
     /// Old runs that were kept.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptRun>,
 }
 
 /// An old run that [`prune`] kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Kept {
+pub struct KeptRun {
     /// Name of the run.
     pub run: String,
     /// Reason.
@@ -144,7 +144,7 @@ pub async fn prune(journal: &dyn Journal, prune: &Prune) -> Result<Pruned> {
 }
 
 enum Look {
-    Keep(Kept),
+    Keep(KeptRun),
     /// The run, and its claim unless this is a dry run.
     Remove(RunEntry, Option<ActiveRun>),
     Gone,
@@ -152,7 +152,7 @@ enum Look {
 
 /// Claims and reads a run that may be removed.
 async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<Look> {
-    let keep = |reason| Ok(Look::Keep(Kept { run: entry.run.clone(), reason }));
+    let keep = |reason| Ok(Look::Keep(KeptRun { run: entry.run.clone(), reason }));
     if let Some(reason) = prune.keeps(&entry, &[]) {
         return keep(reason);
     }
