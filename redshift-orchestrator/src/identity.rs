@@ -162,27 +162,27 @@ pub struct StepKey {
     pub attempt: u32,
     /// Part of the step's batch, if the batch exceeds the service's maximum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part: Option<Part>,
+    pub part: Option<BatchPart>,
 }
 
 /// One of the batches into which a longer one is [divided](crate::Statement::parts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Part {
+pub struct BatchPart {
     /// Number of the part, starting at 1.
     pub number: u32,
     /// Total number of parts.
     pub of: u32,
 }
 
-impl Part {
+impl BatchPart {
     /// Creates the part with this number, starting at 1, of a total number of parts.
     pub fn new(number: u32, of: u32) -> Self {
         Self { number, of }
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for BatchPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "part {} of {}", self.number, self.of)
     }
@@ -213,7 +213,7 @@ impl StepKey {
     }
 
     /// Returns the key of a part of this attempt.
-    pub(crate) fn with_part(&self, part: Part) -> Self {
+    pub(crate) fn with_part(&self, part: BatchPart) -> Self {
         Self { part: Some(part), ..self.clone() }
     }
 
@@ -330,8 +330,8 @@ mod tests {
             place(None, None, Some(Target::cluster("dwh", "dev"))),
             token(&key.clone().with_attempt(2), &base),
             token(&StepKey::new("r", "t"), &base),
-            token(&key.with_part(Part { number: 1, of: 2 }), &base),
-            token(&key.with_part(Part { number: 2, of: 2 }), &base),
+            token(&key.with_part(BatchPart { number: 1, of: 2 }), &base),
+            token(&key.with_part(BatchPart { number: 2, of: 2 }), &base),
             token(&StepKey::new("rs", ""), &base),
             token(&key, &Statement::sql("SELECT :a").with_parameter("a", "2")),
             token(&key, &Statement::sql("SELECT :a").with_parameter("b", "1")),

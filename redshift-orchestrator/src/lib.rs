@@ -145,7 +145,7 @@ pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock, TokioClock};
 #[cfg(feature = "data-api")]
 pub use data_api::DataApiExecutor;
-pub use identity::{Part, StepKey};
+pub use identity::{BatchPart, StepKey};
 pub use messages::{Message, Messages, SystemMessages};
 pub use observer::{Observer, ProgressEvent};
 pub use orchestrator::{AttemptOptions, Conclusion, Orchestrator, Origin, Outcome, Unknown, UnknownReason};

@@ -2,7 +2,7 @@
 //! process.
 
 use crate::{
-    Error, ErrorKind, Part, Result, Statement, Status, StepKey,
+    Error, ErrorKind, BatchPart, Result, Statement, Status, StepKey,
     identity::Namespace,
     journal::{Entry, EntryState, Settlement},
 };
@@ -26,7 +26,7 @@ pub(crate) fn divide(
         .zip(parts)
         .map(|(number, part)| match of {
             1 => (key.clone(), part),
-            of => (key.with_part(Part { number, of }), part),
+            of => (key.with_part(BatchPart { number, of }), part),
         })
         .collect();
     let before: Vec<_> = known

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
-    AttemptOptions, Conclusion, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, Part, Pipeline,
+    AttemptOptions, Conclusion, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, BatchPart, Pipeline,
     Report, Statement, StepKey, TokioClock,
     journal::{Journal, MemoryJournal, RunResult, Settlement},
     pipeline::{self, Retry, Step, Stop},
@@ -133,7 +133,7 @@ fn inserted(service: &LocalExecutor<Scripted>) -> Vec<u32> {
     service.effects().iter().map(|effect| effect.sql[22..25].parse().unwrap()).collect()
 }
 
-fn parts_of(report: &Report) -> Vec<Option<Part>> {
+fn parts_of(report: &Report) -> Vec<Option<BatchPart>> {
     report.step("load").unwrap().attempts.iter().map(|attempt| attempt.part).collect()
 }
 
@@ -150,7 +150,7 @@ async fn a_long_step_runs_in_parts_and_says_so() {
     let report = pipeline.run(&orchestrator, pipeline::Run::new("r")).await.unwrap();
     assert!(report.is_success());
     assert_eq!(inserted(&service), expected());
-    assert_eq!(parts_of(&report), [1, 2, 3].map(|number| Some(Part::new(number, 3))));
+    assert_eq!(parts_of(&report), [1, 2, 3].map(|number| Some(BatchPart::new(number, 3))));
     assert_eq!((report.totals().statements, report.totals().retries), (4, 0));
     assert_eq!(report.to_json()["steps"][0]["attempts"][1]["part"]["number"], 2);
 }
@@ -274,7 +274,7 @@ async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
     let report = pipeline.run(&orchestrator, run()).await.unwrap();
     assert_eq!(report.step("load").unwrap().status.as_str(), "unknown");
     let mut unknown = StepKey::new("r", "load");
-    unknown.part = Some(Part::new(2, 3));
+    unknown.part = Some(BatchPart::new(2, 3));
     orchestrator.settle(&unknown, Settlement::Finished).await.unwrap();
     assert!(pipeline.run(&orchestrator, run()).await.unwrap().is_success());
     assert_eq!(inserted(&service), (80..100).chain([999]).collect::<Vec<_>>());

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    Conclusion, Error, FailureKind, Origin, Outcome, Part, Result, StatementId, StepKey, seconds::human,
+    Conclusion, Error, FailureKind, Origin, Outcome, BatchPart, Result, StatementId, StepKey, seconds::human,
 };
 
 /// One attempt at a step, or at a part of its batch. Times are in seconds from the beginning of the run.
@@ -16,7 +16,7 @@ pub struct AttemptReport {
     pub number: u32,
     /// Part of the step's batch, if the batch exceeds the service's maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub part: Option<Part>,
+    pub part: Option<BatchPart>,
     /// Id of the statement, if known.
     pub statement_id: Option<StatementId>,
     /// Name of the statement in the service.
