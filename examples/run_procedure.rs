@@ -35,7 +35,7 @@ async fn main() -> Result<()> {
         first.result,
         first.executing().unwrap_or_default().as_secs_f64(),
         first.requests.submits,
-        first.requests.retried_errors(),
+        first.requests.retried_faults(),
         first.description.and_then(|description| description.result_rows).unwrap_or_default(),
     );
 

@@ -89,7 +89,7 @@ impl WarehouseRecord {
         }
     }
 
-    pub(crate) fn retried_errors(&self) -> u32 {
+    pub(crate) fn retried_faults(&self) -> u32 {
         self.faults.values().sum()
     }
 }

@@ -101,7 +101,7 @@ pub struct RequestCounts {
 
 impl RequestCounts {
     /// Returns the total number of retried errors.
-    pub fn retried_errors(&self) -> u32 {
+    pub fn retried_faults(&self) -> u32 {
         self.faults.values().sum()
     }
 
@@ -270,7 +270,7 @@ impl<'a> Wait<'a> {
     }
 
     /// Waits until the statement has ended, the timeout expires, or the service can no longer return the
-    /// status. Adds the requests to `requests`.
+    /// status. Adds the requests sent to `requests`.
     ///
     /// Throttling, lost responses and faults of the service are retried with growing pauses until the
     /// timeout.
@@ -295,7 +295,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Cancels the statement and waits for the result. Adds the requests to `requests`.
+    /// Cancels the statement and waits for the result. Adds the requests sent to `requests`.
     pub async fn cancel(self, requests: &mut RequestCounts) -> Cancellation {
         let mut state = self.state(requests);
         self.cancel_now(&mut state).await

@@ -227,7 +227,7 @@ async fn a_cancellation_is_repeated_while_the_statement_waits_in_the_queue() {
         matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. }),
         "{ending:?}"
     );
-    assert_eq!((requests.cancels, requests.retried_errors()), (3, 1));
+    assert_eq!((requests.cancels, requests.retried_faults()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -357,7 +357,7 @@ async fn faults_are_retried_for_as_long_as_the_limit_allows() {
     );
     let (ending, requests) = limited(&told).await;
     assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
-    assert_eq!((requests.describes, requests.retried_errors()), (5, 4));
+    assert_eq!((requests.describes, requests.retried_faults()), (5, 4));
     let pauses: Vec<_> = told.instants().windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (pause, least) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0]) {
         assert!((least..=2.0 * least).contains(pause), "{pauses:?}");

@@ -145,7 +145,7 @@ impl AttemptReport {
     }
 
     /// Returns the total number of retried errors.
-    pub fn retried_errors(&self) -> u32 {
+    pub fn retried_faults(&self) -> u32 {
         self.faults.values().sum()
     }
 }
