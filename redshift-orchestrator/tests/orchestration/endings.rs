@@ -13,7 +13,7 @@ use redshift_orchestrator::{
     StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     journal::{EntryState, Event, Journal, MemoryJournal, Record, Settlement},
     layer::Limit,
-    pipeline::{OnFailure, Retry, Step},
+    pipeline::{OnFailure, RetryPolicy, Step},
     wait::{Durations, Fixed, Learned},
 };
 use tokio::time::sleep;
@@ -447,7 +447,7 @@ async fn a_step_is_not_repeated_while_its_cancellation_is_pending() {
         let orchestrator = world.polling(told.clone()).with_cancel_grace(minutes(grace));
         let step = Step::sql("load", "CALL load()")
             .with_timeout(minutes(2))
-            .with_retry(Retry::new(2).on([FailureKind::TimedOut]))
+            .with_retry(RetryPolicy::new(2).on([FailureKind::TimedOut]))
             .with_on_failure(OnFailure::Continue);
         let after = Step::sql("after", "SELECT 1").after(["load"]);
         let pipeline = Pipeline::builder("p").with_step(step).with_step(after).build().unwrap();

@@ -7,7 +7,7 @@ use redshift_orchestrator::{
     AttemptOptions, Conclusion, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, BatchPart, Pipeline,
     Report, Statement, StepKey, TokioClock,
     journal::{Journal, MemoryJournal, RunResult, Settlement},
-    pipeline::{self, Retry, Step, Stop},
+    pipeline::{self, RetryPolicy, Step, Stop},
 };
 use tokio::time::{sleep, timeout};
 
@@ -181,7 +181,7 @@ async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_name
     let retried = async |script: Script, kinds: &[FailureKind]| {
         let service = LocalExecutor::scripted(script.otherwise(ScriptedRun::finished(seconds(1.0))));
         let orchestrator = Orchestrator::new(service.clone());
-        let step = load(0..100).with_retry(Retry::new(2).on(kinds.iter().copied()));
+        let step = load(0..100).with_retry(RetryPolicy::new(2).on(kinds.iter().copied()));
         let report = pipeline(step).run(&orchestrator, pipeline::Run::new("r")).await.unwrap();
         (report, service)
     };

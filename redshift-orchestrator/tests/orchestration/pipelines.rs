@@ -10,7 +10,7 @@ use redshift_orchestrator::{
     ErrorKind, FailureKind, Observer, Orchestrator, Pipeline, ProgressEvent, Report, Run, StepKey,
     TokioClock,
     journal::{FileJournal, MemoryJournal},
-    pipeline::{OnFailure, Retry, Step},
+    pipeline::{OnFailure, RetryPolicy, Step},
 };
 
 const CYCLE: &str = include_str!("../data/cycle.toml");
@@ -141,7 +141,7 @@ async fn only_named_failures_are_tried_again() {
     let pipeline =
         Pipeline::builder("p")
             .with_step(Step::sql("work", "SELECT 'work'").with_retry(
-                Retry::new(9).on([FailureKind::SerializationConflict]).with_backoff(seconds(2.0)),
+                RetryPolicy::new(9).on([FailureKind::SerializationConflict]).with_backoff(seconds(2.0)),
             ))
             .build()
             .unwrap();
@@ -230,7 +230,7 @@ async fn an_observer_sees_a_run_as_it_goes() {
         ],
     );
     let pipeline = Pipeline::builder("p")
-        .with_step(Step::sql("two", "SELECT 'two'").with_retry(Retry::new(3).on([FailureKind::Deadlock])))
+        .with_step(Step::sql("two", "SELECT 'two'").with_retry(RetryPolicy::new(3).on([FailureKind::Deadlock])))
         .with_step(Step::sql("three", "SELECT 'three'").after(["two"]))
         .build()
         .unwrap();
@@ -269,7 +269,7 @@ async fn an_unknown_step_says_what_to_look_at_and_holds_its_dependents_back() {
     let orchestrator = Orchestrator::new(Faulty::new(slow_row(), faults)).with_clock(clock);
     let pipeline = Pipeline::builder("row")
         .with_on_failure(OnFailure::Continue)
-        .with_step(Step::sql("one", "SELECT 'one'").with_retry(Retry::new(5).on(FailureKind::ALL)))
+        .with_step(Step::sql("one", "SELECT 'one'").with_retry(RetryPolicy::new(5).on(FailureKind::ALL)))
         .with_step(Step::sql("two", "SELECT 'two'").after(["one"]))
         .build()
         .unwrap();

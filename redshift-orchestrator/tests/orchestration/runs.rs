@@ -6,7 +6,7 @@ use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{
     Clock, ErrorKind, Orchestrator, Pipeline, Report, Run, TokioClock,
     journal::{Journal, MemoryJournal, RunResult},
-    pipeline::{OnFailure, Overlap, Retry, Step, Stop},
+    pipeline::{OnFailure, Overlap, RetryPolicy, Step, Stop},
 };
 use tokio::time::{sleep, timeout};
 
@@ -122,7 +122,7 @@ async fn a_pause_before_another_attempt_ends_with_the_run() {
         Pipeline::builder("p")
             .with_on_failure(OnFailure::Continue)
             .with_step(Step::sql("work", "SELECT 'work'").with_retry(
-                Retry::new(9).on(redshift_orchestrator::FailureKind::ALL).with_backoff(seconds(60)),
+                RetryPolicy::new(9).on(redshift_orchestrator::FailureKind::ALL).with_backoff(seconds(60)),
             ))
             .build()
             .unwrap();

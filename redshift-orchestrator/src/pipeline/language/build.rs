@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ExecutionMode, Parameter, Target,
-    pipeline::{Retry, Step, StepStatement, model::Declared},
+    pipeline::{RetryPolicy, Step, StepStatement, model::Declared},
     sql,
 };
 
@@ -142,8 +142,8 @@ fn work_of_file(
 }
 
 impl RetryDefinition {
-    fn build(self) -> Retry {
-        let retry = Retry::new(self.attempts).on(self.on);
+    fn build(self) -> RetryPolicy {
+        let retry = RetryPolicy::new(self.attempts).on(self.on);
         match self.backoff {
             Some(backoff) => retry.with_backoff(backoff.0),
             None => retry,

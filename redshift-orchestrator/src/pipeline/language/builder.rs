@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Result, Target,
     pipeline::{
-        OnFailure, Overlap, Pipeline, Retry, Step,
+        OnFailure, Overlap, Pipeline, RetryPolicy, Step,
         model::{Declared, Graph, suggest},
     },
 };
@@ -59,7 +59,7 @@ pub struct PipelineBuilder {
     pub(super) name: String,
     pub(super) concurrency: usize,
     pub(super) timeout: Option<Duration>,
-    pub(super) retry: Option<Retry>,
+    pub(super) retry: Option<RetryPolicy>,
     pub(super) on_failure: Option<OnFailure>,
     pub(super) overlap: Overlap,
     pub(super) target: Option<Target>,
@@ -85,7 +85,7 @@ impl PipelineBuilder {
 
     /// Sets the default retry of steps.
     #[must_use]
-    pub fn with_retry(mut self, retry: Retry) -> Self {
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = Some(retry);
         self
     }

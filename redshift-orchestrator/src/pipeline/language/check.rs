@@ -10,7 +10,7 @@ use crate::{
     Statement,
     identity::MAX_NAME,
     pipeline::{
-        Retry, Step, StepStatement,
+        RetryPolicy, Step, StepStatement,
         model::{Declared, suggest},
     },
     sql::{self, Token},
@@ -160,7 +160,7 @@ pub(super) fn tags(tags: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn retry(retry: &Retry) -> Result<(), String> {
+pub(super) fn retry(retry: &RetryPolicy) -> Result<(), String> {
     if retry.attempts == 0 {
         return Err("0 attempts would run nothing; use 1 or more".to_owned());
     }

@@ -11,7 +11,7 @@ pub(super) mod suggest;
 pub use overlap::{Overlap, Stop};
 pub use pipeline::Pipeline;
 pub use run::Run;
-pub use step::{OnFailure, Retry, Step, StepStatement};
+pub use step::{OnFailure, RetryPolicy, Step, StepStatement};
 
 pub(super) use graph::Graph;
 pub(super) use pipeline::Declared;

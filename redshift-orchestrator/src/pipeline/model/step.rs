@@ -11,13 +11,13 @@ use crate::{ExecutionMode, FailureKind, MAX_BATCH, Parameter};
 ///
 /// ```
 /// use std::time::Duration;
-/// use redshift_orchestrator::{FailureKind, pipeline::{Retry, Step}};
+/// use redshift_orchestrator::{FailureKind, pipeline::{RetryPolicy, Step}};
 ///
 /// let step = Step::call("fact-sales", "mystore.load_fact_sales(:cycle)")
 ///     .with_parameter("cycle", "${cycle}")
 ///     .after(["dim-customer", "dim-item"])
 ///     .with_timeout(Duration::from_secs(120))
-///     .with_retry(Retry::new(3).on([FailureKind::SerializationConflict]));
+///     .with_retry(RetryPolicy::new(3).on([FailureKind::SerializationConflict]));
 /// assert_eq!(step.name(), "fact-sales");
 /// ```
 #[derive(Clone, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Step {
     pub(in crate::pipeline) after: Vec<String>,
     pub(in crate::pipeline) tags: Vec<String>,
     pub(in crate::pipeline) timeout: Option<Duration>,
-    pub(in crate::pipeline) retry: Option<Retry>,
+    pub(in crate::pipeline) retry: Option<RetryPolicy>,
     pub(in crate::pipeline) on_failure: Option<OnFailure>,
     pub(in crate::pipeline) commits: Option<bool>,
 }
@@ -66,13 +66,13 @@ pub enum OnFailure {
 /// There is no default set of failures, because the safety of a retry depends on what the step has already
 /// committed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Retry {
+pub struct RetryPolicy {
     pub(in crate::pipeline) attempts: u32,
     pub(in crate::pipeline) on: BTreeSet<FailureKind>,
     pub(in crate::pipeline) backoff: Duration,
 }
 
-impl Retry {
+impl RetryPolicy {
     /// Maximum pause between two attempts.
     pub const MAX_PAUSE: Duration = Duration::from_secs(300);
 
@@ -180,7 +180,7 @@ impl Step {
 
     /// Sets the retry.
     #[must_use]
-    pub fn with_retry(mut self, retry: Retry) -> Self {
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = Some(retry);
         self
     }
@@ -232,7 +232,7 @@ impl Step {
     }
 
     /// Returns the retry.
-    pub fn retry(&self) -> Option<&Retry> {
+    pub fn retry(&self) -> Option<&RetryPolicy> {
         self.retry.as_ref()
     }
 

@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use redshift_data_local::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedRun};
 use redshift_orchestrator::{
     FailureKind, Pipeline, Target,
-    pipeline::{OnFailure, Retry, Step},
+    pipeline::{OnFailure, RetryPolicy, Step},
 };
 
 /// The work, its execution in the service, and the events in the network.
@@ -138,7 +138,7 @@ fn work(draw: &mut fastrand::Rng, is_crowded: bool) -> (Vec<(Pipeline, Target)>,
         let earlier = (0..number).filter(|_| draw.u8(0..3) == 0 && !is_crowded).map(|n| n.to_string());
         let mut step = Step::sql(&name, sql_of(&name)).after(earlier.collect::<Vec<_>>());
         if draw.bool() {
-            step = step.with_retry(Retry::new(draw.u32(1..4)).on([
+            step = step.with_retry(RetryPolicy::new(draw.u32(1..4)).on([
                 FailureKind::SerializationConflict,
                 FailureKind::TimedOut,
                 FailureKind::NotSubmitted,
