@@ -32,7 +32,7 @@ async fn main() -> Result<()> {
     let first = orchestrator.run(&key, statement.clone()).await?;
     println!(
         "first run: {} after {:.1} s; {} submits, {} fault retried, {} rows",
-        first.result,
+        first.kind,
         first.executing().unwrap_or_default().as_secs_f64(),
         first.requests.submits,
         first.requests.retried_faults(),
@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
     // Simulates a killed and restarted process: only the journal remains.
     let restarted = Orchestrator::new(warehouse.clone()).with_journal(journal);
     let second = restarted.run(&key, statement).await?;
-    println!("second run: {}; {} submits, taken from the journal", second.result, second.requests.submits);
+    println!("second run: {}; {} submits, taken from the journal", second.kind, second.requests.submits);
     println!("the warehouse ran it {} time", warehouse.effects().len());
     Ok(())
 }

@@ -117,7 +117,7 @@ impl Warehouse {
         let key = StepKey::new(dir.manifest.cycle_run(0), "analyze");
         let outcome = self.orchestrator.run(&key, Statement::sql("ANALYZE")).await?;
         if !outcome.is_finished() {
-            bail!("ANALYZE {}", outcome.result);
+            bail!("ANALYZE {}", outcome.kind);
         }
         Ok(outcome)
     }

@@ -82,7 +82,7 @@ impl fmt::Display for ProgressEvent<'_> {
             Self::Polled { status } => write!(f, "{status}"),
             Self::Message { level, text } => write!(f, "says {level}: {text}"),
             Self::RequestRetried { error } => write!(f, "request retried after: {error}"),
-            Self::Ended { outcome } => write!(f, "{}", outcome.result),
+            Self::Ended { outcome } => write!(f, "{}", outcome.kind),
             Self::NotSubmitted { error } => write!(f, "not submitted: {error}"),
             Self::StepRetried { failure, pause } => {
                 write!(f, "retry after {failure}, in {:.1} s", pause.as_secs_f64())

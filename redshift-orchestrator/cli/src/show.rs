@@ -73,10 +73,10 @@ fn as_json(event: &ProgressEvent<'_>) -> Value {
         }
         ProgressEvent::Ended { outcome } => json!({
             "event": "ended",
-            "result": outcome.result.as_str(),
+            "result": outcome.kind.as_str(),
             "statement_id": outcome.id.as_ref().map(StatementId::as_str),
             "failure": outcome.failure(),
-            "text": outcome.result.to_string(),
+            "text": outcome.kind.to_string(),
             "executing": outcome.executing().map(|duration| duration.as_secs_f64()),
         }),
         ProgressEvent::NotSubmitted { error } => {

@@ -14,7 +14,7 @@ use super::{
     turns::Turn,
 };
 use crate::{
-    ClientToken, Conclusion, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome,
+    ClientToken, OutcomeKind, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome,
     ProgressEvent, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::{after, age},
     identity::{is_before, short_digest},
@@ -303,7 +303,7 @@ impl<'a> Call<'a> {
         let (description, is_timed_out) = match last_seen(ending) {
             LastSeen::Ended { description, is_timed_out } => (description, is_timed_out),
             LastSeen::CancelPending(description) => {
-                let result = Conclusion::TimedOut { timeout: self.timeout, cancel_pending: true };
+                let result = OutcomeKind::TimedOut { timeout: self.timeout, cancel_pending: true };
                 let description = description.map(|description| *description);
                 return Ok(self.outcome(entry.name, Some(id), result, description, origin));
             }
@@ -350,7 +350,7 @@ impl<'a> Call<'a> {
             intended_at: entry.intended_at,
         };
         self.record(Event::Unknown { reason: unknown.to_string() }).await?;
-        let result = Conclusion::Unknown(Box::new(unknown));
+        let result = OutcomeKind::Unknown(Box::new(unknown));
         Ok(self.outcome(entry.name, entry.id, result, None, Origin::Reattached))
     }
 
@@ -366,7 +366,7 @@ impl<'a> Call<'a> {
         &mut self,
         name: String,
         id: Option<StatementId>,
-        result: Conclusion,
+        result: OutcomeKind,
         description: Option<Description>,
         origin: Origin,
     ) -> Outcome {
@@ -484,23 +484,23 @@ impl Ended {
     }
 }
 
-fn conclude(ended: &Ended, timeout: Duration) -> Conclusion {
+fn conclude(ended: &Ended, timeout: Duration) -> OutcomeKind {
     match ended.status {
-        Status::Finished => Conclusion::Finished,
-        _ if ended.timed_out => Conclusion::TimedOut { timeout, cancel_pending: false },
-        Status::Aborted => Conclusion::Aborted,
+        Status::Finished => OutcomeKind::Finished,
+        _ if ended.timed_out => OutcomeKind::TimedOut { timeout, cancel_pending: false },
+        Status::Aborted => OutcomeKind::Aborted,
         _ => {
             let said = ended.error.as_deref().unwrap_or_default();
             let kind = ended.failure.unwrap_or_else(|| FailureKind::of_text(said));
             let error =
                 ended.error.clone().unwrap_or_else(|| "the database returned no error text".to_owned());
-            Conclusion::Failed { kind, error }
+            OutcomeKind::Failed { kind, error }
         }
     }
 }
 
 /// Returns the conclusion and the description recorded in a journal.
-pub(super) fn recorded(entry: &Entry, ended: &Ended, timeout: Duration) -> (Conclusion, Option<Description>) {
+pub(super) fn recorded(entry: &Entry, ended: &Ended, timeout: Duration) -> (OutcomeKind, Option<Description>) {
     let description = entry.id.clone().map(|id| {
         let mut description = Description::new(id, ended.status.clone());
         description.error.clone_from(&ended.error);

@@ -27,7 +27,7 @@ use turns::Turns;
 pub(crate) use divide::{is_done, is_finished};
 pub use options::AttemptOptions;
 pub(crate) use outcome::what_to_check;
-pub use outcome::{Conclusion, Origin, Outcome, Unknown, UnknownReason};
+pub use outcome::{OutcomeKind, Origin, Outcome, Unknown, UnknownReason};
 pub(crate) use parts::LastPart;
 
 /// Runs each statement at most once per [`StepKey`], waits for it, and returns an outcome in every case.
@@ -39,7 +39,7 @@ pub(crate) use parts::LastPart;
 ///   [`journal`](crate::journal).
 /// * Retries: throttling, lost responses and faults of the service are retried and counted.
 /// * Timeouts: a statement whose timeout expires is cancelled.
-/// * Explicit uncertainty: an outcome that cannot be proved is [unknown](Conclusion::Unknown), and the
+/// * Explicit uncertainty: an outcome that cannot be proved is [unknown](OutcomeKind::Unknown), and the
 ///   statement is not submitted again.
 ///
 /// Clones share all their state.
@@ -67,7 +67,7 @@ pub(crate) use parts::LastPart;
 /// let orchestrator = Orchestrator::new(executor).with_journal(FileJournal::open("journal.jsonl")?);
 /// let key = StepKey::new("cycle-007", "load-sales");
 /// let outcome = orchestrator.run(&key, Statement::sql("CALL mystore.load_sales(7)")).await?;
-/// assert!(outcome.is_finished(), "{}", outcome.result);
+/// assert!(outcome.is_finished(), "{}", outcome.kind);
 /// # Ok(())
 /// # }
 /// ```
@@ -197,7 +197,7 @@ impl Orchestrator {
     /// and at least 15 minutes, because a cancelled statement ends only after its rollback
     /// ([`Wait::with_grace`]).
     ///
-    /// A statement that has not ended by then is [timed out](Conclusion::TimedOut) with
+    /// A statement that has not ended by then is [timed out](OutcomeKind::TimedOut) with
     /// `cancel_pending`.
     #[must_use]
     pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
@@ -308,8 +308,8 @@ impl Orchestrator {
                 }
                 EntryState::Settled(found) => {
                     let result = match found {
-                        Settlement::Finished => Conclusion::Finished,
-                        _ => Conclusion::Failed {
+                        Settlement::Finished => OutcomeKind::Finished,
+                        _ => OutcomeKind::Failed {
                             kind: FailureKind::Sql,
                             error: "settled by hand as failed".into(),
                         },

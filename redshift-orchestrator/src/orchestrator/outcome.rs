@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{Description, FailureKind, StatementId, StepKey, seconds::human, wait::RequestCounts};
 
-/// Result of an attempt at a step. Every submitted statement ends with one of the variants of [`Conclusion`].
+/// Result of an attempt at a step. Every submitted statement ends with one of the variants of [`OutcomeKind`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -17,7 +17,7 @@ pub struct Outcome {
     /// The id of the statement, if it is known.
     pub id: Option<StatementId>,
     /// How the statement ended.
-    pub result: Conclusion,
+    pub kind: OutcomeKind,
     /// The service's last description. If it comes from a journal, it holds only what the journal records.
     pub description: Option<Description>,
     /// Requests sent by this call.
@@ -34,7 +34,7 @@ pub struct Outcome {
 /// How a statement ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Conclusion {
+pub enum OutcomeKind {
     /// The statement succeeded.
     Finished,
     /// The database ended the statement with an error. Only the work that the statement itself committed
@@ -188,7 +188,7 @@ impl fmt::Display for Unknown {
 impl Outcome {
     /// Returns `true` if the statement succeeded.
     pub fn is_finished(&self) -> bool {
-        self.result == Conclusion::Finished
+        self.kind == OutcomeKind::Finished
     }
 
     /// Returns the execution time in the database.
@@ -198,22 +198,22 @@ impl Outcome {
 
     /// Returns the reason of a failure; `None` if the statement finished or its outcome is unknown.
     pub fn failure(&self) -> Option<FailureKind> {
-        match &self.result {
-            Conclusion::Finished | Conclusion::Unknown(_) => None,
-            Conclusion::Failed { kind, .. } => Some(*kind),
-            Conclusion::Aborted => Some(FailureKind::Aborted),
-            Conclusion::TimedOut { .. } => Some(FailureKind::TimedOut),
+        match &self.kind {
+            OutcomeKind::Finished | OutcomeKind::Unknown(_) => None,
+            OutcomeKind::Failed { kind, .. } => Some(*kind),
+            OutcomeKind::Aborted => Some(FailureKind::Aborted),
+            OutcomeKind::TimedOut { .. } => Some(FailureKind::TimedOut),
         }
     }
 
     /// Returns `true` if the statement may still be running: its outcome is unknown, or its cancellation has
     /// not taken effect yet.
     pub fn may_still_run(&self) -> bool {
-        matches!(self.result, Conclusion::Unknown(_) | Conclusion::TimedOut { cancel_pending: true, .. })
+        matches!(self.kind, OutcomeKind::Unknown(_) | OutcomeKind::TimedOut { cancel_pending: true, .. })
     }
 }
 
-impl Conclusion {
+impl OutcomeKind {
     /// Returns `true` if the next part of a divided batch may run. As in a single batch, a failed statement
     /// does not prevent the next ones.
     pub(crate) fn lets_others_run(&self) -> bool {
@@ -232,7 +232,7 @@ impl Conclusion {
     }
 }
 
-impl fmt::Display for Conclusion {
+impl fmt::Display for OutcomeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finished => f.write_str("finished"),

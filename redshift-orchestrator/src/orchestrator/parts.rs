@@ -50,7 +50,7 @@ impl Orchestrator {
                 }
             }
             let result = self.run_with(&key, part, AttemptOptions { timeout: left }).await;
-            let goes_on = result.as_ref().is_ok_and(|outcome| outcome.result.lets_others_run());
+            let goes_on = result.as_ref().is_ok_and(|outcome| outcome.kind.lets_others_run());
             ended(&key, result);
             if !goes_on {
                 return Ok(LastPart::Broken);

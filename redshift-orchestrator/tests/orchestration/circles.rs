@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use redshift_orchestrator::{
-    Column, Conclusion, Description, Error, ErrorKind, Field, Orchestrator, PageData, PageToken, Result,
+    Column, OutcomeKind, Description, Error, ErrorKind, Field, Orchestrator, PageData, PageToken, Result,
     ResultPage, Statement, StatementExecutor, StatementExecutorExt, StatementFilter, StatementId,
     StatementPage, StepKey, Submitted, WaitTime, arrow::BatchOptions,
 };
@@ -67,6 +67,6 @@ async fn what_is_looked_for_in_pages_that_go_round_is_unknown() {
     let orchestrator = Orchestrator::new(Circling).with_retry_timeout(HOUR);
     let (key, statement) = (StepKey::new("run", "step"), Statement::sql("CALL load()"));
     let outcome = timeout(24 * HOUR, orchestrator.run(&key, statement)).await.unwrap().unwrap();
-    let Conclusion::Unknown(_) = outcome.result else { panic!("{outcome:?}") };
+    let OutcomeKind::Unknown(_) = outcome.kind else { panic!("{outcome:?}") };
     assert_eq!(outcome.requests.lists, 3);
 }

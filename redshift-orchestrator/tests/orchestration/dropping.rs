@@ -10,7 +10,7 @@ use std::{
 
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
-    Conclusion, ErrorKind, Orchestrator, Origin, Pipeline, Statement, StatementExecutor, Status, StepKey,
+    OutcomeKind, ErrorKind, Orchestrator, Origin, Pipeline, Statement, StatementExecutor, Status, StepKey,
     journal::{EntryState, Event, Journal, MemoryJournal},
     layer::{Fleet, Limit},
     pipeline::Step,
@@ -132,7 +132,7 @@ async fn cancelled_on_drop_while_it_is_waited_for() {
     let EntryState::Ended(ended) = &entry.state else { panic!("{entry:?}") };
     assert_eq!((&ended.status, ended.timed_out, entry.id.is_some()), (&Status::Aborted, false, true));
     let outcome = world.over(world.service.clone()).run(&key(), statement()).await.unwrap();
-    assert_eq!((outcome.result, outcome.origin), (Conclusion::Aborted, Origin::Journal));
+    assert_eq!((outcome.kind, outcome.origin), (OutcomeKind::Aborted, Origin::Journal));
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,6 +244,6 @@ async fn a_person_can_cancel_an_attempt_by_its_key() {
     });
     sleep(secs(50)).await;
     assert!(matches!(orchestrator.cancel(&key()).await.unwrap(), Cancellation::Cancelled(_)));
-    assert_eq!(running.await.unwrap().result, Conclusion::Aborted);
+    assert_eq!(running.await.unwrap().result, OutcomeKind::Aborted);
     assert_eq!(orchestrator.cancel(&key()).await.unwrap_err().kind(), ErrorKind::Invalid);
 }

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
-    AttemptOptions, Conclusion, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
+    AttemptOptions, OutcomeKind, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
     PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
     StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     journal::{EntryState, Event, Journal, MemoryJournal, Record, Settlement},
@@ -24,8 +24,8 @@ use crate::{
     support::{Told, now},
 };
 
-fn timed_out(timeout: Duration) -> Conclusion {
-    Conclusion::TimedOut { timeout, cancel_pending: false }
+fn timed_out(timeout: Duration) -> OutcomeKind {
+    OutcomeKind::TimedOut { timeout, cancel_pending: false }
 }
 
 fn within(timeout: Duration) -> AttemptOptions {
@@ -87,8 +87,8 @@ fn hours(hours: f64) -> Duration {
 }
 
 fn unknown(outcome: &Outcome) -> Option<UnknownReason> {
-    match &outcome.result {
-        Conclusion::Unknown(unknown) => Some(unknown.reason),
+    match &outcome.kind {
+        OutcomeKind::Unknown(unknown) => Some(unknown.reason),
         _ => None,
     }
 }
@@ -138,7 +138,7 @@ async fn a_listing_may_take_longer_than_a_minute() {
     sleep(hours(10.0)).await;
     let orchestrator = world.over(SlowListing(world.service.clone()));
     let outcome = orchestrator.run(&key(), statement()).await.unwrap();
-    assert!(outcome.is_finished(), "{}", outcome.result);
+    assert!(outcome.is_finished(), "{}", outcome.kind);
     assert_eq!(outcome.requests.lists, 1);
 }
 
@@ -156,7 +156,7 @@ async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired
     let full = Arc::new(Limit::new(world.service.clone(), 1));
     let long = full.submit(&Statement::sql("CALL long()"), None).await.unwrap();
     let outcome = world.over(full).run(&key(), statement()).await.unwrap();
-    assert!(outcome.is_finished(), "{}", outcome.result);
+    assert!(outcome.is_finished(), "{}", outcome.kind);
     assert_eq!(outcome.origin, Origin::Reattached);
     assert!(!world.service.describe(&long.id, None).await.unwrap().status.is_terminal());
     assert_eq!(world.service.effects().iter().filter(|effect| effect.sql == "CALL load()").count(), 1);
@@ -278,9 +278,9 @@ async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_l
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostRequest, 1.0);
     let outcome =
         world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
-    let Conclusion::Unknown(unknown) = &outcome.result else { panic!("{outcome:?}") };
+    let OutcomeKind::Unknown(unknown) = &outcome.kind else { panic!("{outcome:?}") };
     assert_eq!(unknown.reason, UnknownReason::NoResponse);
-    insta::assert_snapshot!(format!("{}\n{}", outcome.result, unknown.what_to_check()));
+    insta::assert_snapshot!(format!("{}\n{}", outcome.kind, unknown.what_to_check()));
     // The service responds again, and the token is still valid: the next process resolves the statement.
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     assert!(outcome.is_finished(), "{outcome:?}");
@@ -343,13 +343,13 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(hours(2.0))));
     let limit = Duration::from_secs(90);
     let outcome = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!(outcome.result, timed_out(limit));
+    assert_eq!(outcome.kind, timed_out(limit));
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
     sleep(hours(3.0)).await;
     assert_eq!(world.effects(), 0);
     // The journal contains the same outcome.
     let again = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!((again.result, again.origin), (timed_out(limit), Origin::Journal));
+    assert_eq!((again.kind, again.origin), (timed_out(limit), Origin::Journal));
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,12 +360,12 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
     let slow = Faulty::new(world.service.clone(), slow);
     let outcome =
         world.over(slow).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
-    assert_eq!((&outcome.result, outcome.requests.cancels), (&Conclusion::Finished, 0));
+    assert_eq!((&outcome.kind, outcome.requests.cancels), (&OutcomeKind::Finished, 0));
     let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
     let late = LateCancel(world.service.clone());
     let outcome =
         world.over(late).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
-    assert_eq!((&outcome.result, outcome.requests.cancels), (&Conclusion::Finished, 1));
+    assert_eq!((&outcome.kind, outcome.requests.cancels), (&OutcomeKind::Finished, 1));
     assert_eq!(world.effects(), 1);
 }
 
@@ -395,7 +395,7 @@ async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
     let world = World::new(Script::new());
     let limit = minutes(2);
     let outcome = world.polling(rolling_back(10)).run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!(outcome.result, timed_out(limit));
+    assert_eq!(outcome.kind, timed_out(limit));
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut));
     assert!(!outcome.may_still_run());
 }
@@ -406,17 +406,17 @@ async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
     let limit = minutes(2);
     let slow = world.polling(rolling_back(10)).with_cancel_grace(minutes(5));
     let outcome = slow.run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!(outcome.result, Conclusion::TimedOut { timeout: limit, cancel_pending: true });
+    assert_eq!(outcome.kind, OutcomeKind::TimedOut { timeout: limit, cancel_pending: true });
     assert!(outcome.may_still_run());
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.overdue), (EntryState::Open, true));
     // The next process finds the statement aborted: it timed out, and no other statement is submitted.
     let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
     let outcome = ended.run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!((&outcome.result, outcome.origin), (&timed_out(limit), Origin::Reattached));
+    assert_eq!((&outcome.kind, outcome.origin), (&timed_out(limit), Origin::Reattached));
     let outcome =
         world.over(world.service.clone()).run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!((outcome.result, outcome.origin), (timed_out(limit), Origin::Journal));
+    assert_eq!((outcome.kind, outcome.origin), (timed_out(limit), Origin::Journal));
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,7 +434,7 @@ async fn a_death_during_a_rollback_leaves_a_statement_that_timed_out() {
     let world = World::new(Script::new());
     let aborted = world.over(Told::new([now(Status::Aborted)], [now(false)]));
     let outcome = aborted.run_with(&key, statement(), within(limit)).await.unwrap();
-    assert_eq!(outcome.result, Conclusion::Aborted);
+    assert_eq!(outcome.kind, OutcomeKind::Aborted);
 }
 
 /// A retry during a rollback could run the statement twice.
@@ -528,7 +528,7 @@ async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
     assert_eq!(unknown(&outcome), Some(UnknownReason::NotCancelled));
     sleep(hours(2.0)).await;
     let outcome = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
-    assert_eq!((outcome.result, world.effects()), (Conclusion::Finished, 1));
+    assert_eq!((outcome.kind, world.effects()), (OutcomeKind::Finished, 1));
 }
 
 /// A service whose cancel requests take ten seconds to arrive.
@@ -584,8 +584,8 @@ async fn a_failure_carries_the_databases_words_and_its_kind() {
         World::new(Script::new().otherwise(local::ScriptedRun::failed(Duration::from_secs(1), words)));
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     assert_eq!(
-        outcome.result,
-        Conclusion::Failed { kind: FailureKind::SerializationConflict, error: words.to_owned() }
+        outcome.kind,
+        OutcomeKind::Failed { kind: FailureKind::SerializationConflict, error: words.to_owned() }
     );
     assert!(outcome.id.is_some());
 }
@@ -688,7 +688,7 @@ async fn a_cancel_that_is_not_answered_says_what_to_look_at() {
         .run_with(&key(), statement(), within(limit))
         .await
         .unwrap();
-    let Conclusion::Unknown(unknown) = &outcome.result else { panic!("{outcome:?}") };
+    let OutcomeKind::Unknown(unknown) = &outcome.kind else { panic!("{outcome:?}") };
     assert_eq!(unknown.reason, UnknownReason::NotCancelled);
     let (check, id) = (unknown.what_to_check(), unknown.id.clone().unwrap());
     assert!(check.contains(&format!("describe-statement --id {id}\n")), "{check}");

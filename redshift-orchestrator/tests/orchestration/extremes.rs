@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
-    AttemptOptions, Backoff, Conclusion, Description, Error, ErrorKind, Orchestrator, PageToken, Pipeline,
+    AttemptOptions, Backoff, OutcomeKind, Description, Error, ErrorKind, Orchestrator, PageToken, Pipeline,
     Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage,
     StepKey, Submitted, WaitTime,
     layer::{Fleet, Rate, RequestRates, Retry},
@@ -45,8 +45,8 @@ async fn every_setting_may_be_the_longest_duration() {
         let options = AttemptOptions::default().with_timeout(timeout);
         let outcome = orchestrator.run_with(&StepKey::new("r", step), statement(), options).await.unwrap();
         match step {
-            "a" => assert_eq!(outcome.result, Conclusion::Finished),
-            _ => assert_eq!(outcome.result, Conclusion::TimedOut { timeout, cancel_pending: false }),
+            "a" => assert_eq!(outcome.kind, OutcomeKind::Finished),
+            _ => assert_eq!(outcome.kind, OutcomeKind::TimedOut { timeout, cancel_pending: false }),
         }
     }
 }

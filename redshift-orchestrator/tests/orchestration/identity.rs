@@ -169,5 +169,5 @@ async fn a_listing_by_name_leaves_out_statements_that_are_older_than_the_intent(
     let clock = redshift_orchestrator::TokioClock::starting_at(intended_at + Duration::from_hours(9));
     let orchestrator = Orchestrator::new(inner).with_journal(journal).with_clock(clock);
     let outcome = orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
-    assert_eq!(outcome.result.as_str(), "unknown");
+    assert_eq!(outcome.kind.as_str(), "unknown");
 }

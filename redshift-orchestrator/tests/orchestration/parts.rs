@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
-    AttemptOptions, Conclusion, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, BatchPart, Pipeline,
+    AttemptOptions, OutcomeKind, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, BatchPart, Pipeline,
     Report, Statement, StepKey, TokioClock,
     journal::{Journal, MemoryJournal, RunResult, Settlement},
     pipeline::{self, RetryPolicy, Step, Stop},
@@ -47,7 +47,7 @@ async fn the_parts_share_their_time_and_end_with_it() {
     let key = StepKey::new("run", "load");
     let outcomes = orchestrator.run_parts_with(&key, long(120), options).await.unwrap();
     assert_eq!(outcomes.len(), 2, "the third one is not begun");
-    assert!(matches!(outcomes[1].result, Conclusion::TimedOut { .. }));
+    assert!(matches!(outcomes[1].kind, OutcomeKind::TimedOut { .. }));
 }
 
 #[tokio::test(start_paused = true)]

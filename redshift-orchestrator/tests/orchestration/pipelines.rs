@@ -211,7 +211,7 @@ impl Observer for Notes {
             ProgressEvent::Submitted { .. } => "submitted".to_owned(),
             ProgressEvent::Polled { status } => format!("polled {status}"),
             ProgressEvent::RequestRetried { error } => format!("request retried {}", error.kind()),
-            ProgressEvent::Ended { outcome } => format!("ended {}", outcome.result),
+            ProgressEvent::Ended { outcome } => format!("ended {}", outcome.kind),
             ProgressEvent::StepRetried { failure, pause } => format!("retried after {failure} in {pause:?}"),
             ProgressEvent::Skipped { because_of } => format!("skipped because of {because_of}"),
             other => format!("{other:?}"),

@@ -53,7 +53,7 @@ async fn errors_and_messages_of_the_server_tell_no_sql_of_ours() {
         match orchestrator.run(&key, statement).await {
             Ok(outcome) => {
                 assert!(!outcome.is_finished(), "{number}");
-                search(&format!("statement {number}"), format!("{outcome:?} {}", outcome.result));
+                search(&format!("statement {number}"), format!("{outcome:?} {}", outcome.kind));
             }
             Err(error) => search(&format!("statement {number}"), format!("{error} {error:?}")),
         }

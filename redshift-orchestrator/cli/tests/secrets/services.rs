@@ -63,7 +63,7 @@ async fn run_and_search(what: &str, executor: impl StatementExecutor + 'static) 
         .with_parameter("pin", PIN)
         .with_target(Target::cluster("c", "d").with_secret(ARN));
     let outcome: Outcome = orchestrator.run(&StepKey::new("r2", "s"), statement).await.unwrap();
-    search(what, format!("{outcome:?} {}", outcome.result));
+    search(what, format!("{outcome:?} {}", outcome.kind));
     assert_eq!(
         outcome.description.unwrap().error.as_deref(),
         Some(SAID),

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use redshift_data_emulator::Emulator;
 use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
-    Conclusion, DataApiExecutor, ErrorKind, Orchestrator, Pipeline, Run as PipelineRun, Statement,
+    OutcomeKind, DataApiExecutor, ErrorKind, Orchestrator, Pipeline, Run as PipelineRun, Statement,
     StatementExecutor, StepKey, Target, WaitTime, catalog::Catalog, conformance, pipeline::Step,
 };
 use tokio::time::Instant;
@@ -45,7 +45,7 @@ async fn a_statement_of_four_hours_takes_a_question_every_30_seconds() {
     let begin = Instant::now();
     let outcome =
         orchestrator.run(&StepKey::new("night", "load"), Statement::sql("CALL load()")).await.unwrap();
-    assert!(matches!(outcome.result, Conclusion::Finished), "{outcome:?}");
+    assert!(matches!(outcome.kind, OutcomeKind::Finished), "{outcome:?}");
     assert_eq!(begin.elapsed().as_secs(), takes.as_secs());
     assert_eq!((outcome.requests.submits, outcome.requests.describes), (1, 480));
 }

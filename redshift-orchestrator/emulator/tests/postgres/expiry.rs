@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use redshift_orchestrator::{
-    ClientToken, Conclusion, ErrorKind, Orchestrator, Origin, Outcome, Statement, StatementExecutor,
+    ClientToken, OutcomeKind, ErrorKind, Orchestrator, Origin, Outcome, Statement, StatementExecutor,
     StatementFilter, Status, StepKey, UnknownReason, journal::FileJournal,
 };
 
@@ -16,8 +16,8 @@ use crate::{
 };
 
 fn found(outcome: &Outcome) -> std::result::Result<Origin, UnknownReason> {
-    match &outcome.result {
-        Conclusion::Unknown(unknown) => Err(unknown.reason),
+    match &outcome.kind {
+        OutcomeKind::Unknown(unknown) => Err(unknown.reason),
         _ => Ok(outcome.origin),
     }
 }

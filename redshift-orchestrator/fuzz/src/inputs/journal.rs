@@ -86,7 +86,7 @@ async fn reconcile(journal: ObjectStoreJournal) {
         let first = orchestrator.run(&key, statement.clone()).await;
         let second = orchestrator.run(&key, statement).await;
         if let (Ok(first), Ok(second)) = (first, second) {
-            assert_eq!(first.result.to_string(), second.result.to_string());
+            assert_eq!(first.kind.to_string(), second.kind.to_string());
         }
     }
     let effects: Vec<_> = service.effects().into_iter().map(|effect| effect.sql).collect();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    Conclusion, Error, FailureKind, Origin, Outcome, BatchPart, Result, StatementId, StepKey, seconds::human,
+    OutcomeKind, Error, FailureKind, Origin, Outcome, BatchPart, Result, StatementId, StepKey, seconds::human,
 };
 
 /// One attempt at a step, or at a part of its batch. Times are in seconds from the beginning of the run.
@@ -105,14 +105,14 @@ impl AttemptReport {
             Origin::Reattached => "reattached",
             Origin::Journal => "journal",
         };
-        self.result = outcome.result.as_str();
-        match outcome.result {
-            Conclusion::Finished => {}
-            Conclusion::Failed { error, .. } => self.error = Some(error),
-            Conclusion::Aborted => {
+        self.result = outcome.kind.as_str();
+        match outcome.kind {
+            OutcomeKind::Finished => {}
+            OutcomeKind::Failed { error, .. } => self.error = Some(error),
+            OutcomeKind::Aborted => {
                 self.error = Some("cancelled by another client or by the service".to_owned())
             }
-            Conclusion::TimedOut { timeout, .. } => {
+            OutcomeKind::TimedOut { timeout, .. } => {
                 let timeout = human(timeout);
                 self.error = Some(match self.may_still_run {
                     true => format!(
@@ -121,7 +121,7 @@ impl AttemptReport {
                     false => format!("cancelled after {timeout}"),
                 });
             }
-            Conclusion::Unknown(unknown) => {
+            OutcomeKind::Unknown(unknown) => {
                 self.error = Some(unknown.to_string());
                 self.check = Some(unknown.what_to_check());
             }

@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 
 use super::STOP;
 use crate::{
-    Conclusion, Error, ErrorKind, FailureKind, Orchestrator, Outcome, ProgressEvent, Result, Statement,
+    OutcomeKind, Error, ErrorKind, FailureKind, Orchestrator, Outcome, ProgressEvent, Result, Statement,
     StepKey,
     journal::Entry,
     orchestrator::LastPart,
@@ -116,12 +116,12 @@ impl StepAttempts<'_> {
 fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
     match result {
         Ok(outcome) => {
-            let status = match outcome.result {
-                Conclusion::Finished => StepStatus::Finished,
-                Conclusion::Failed { .. } => StepStatus::Failed,
-                Conclusion::Aborted => StepStatus::Aborted,
-                Conclusion::TimedOut { .. } => StepStatus::TimedOut,
-                Conclusion::Unknown(_) => StepStatus::Unknown,
+            let status = match outcome.kind {
+                OutcomeKind::Finished => StepStatus::Finished,
+                OutcomeKind::Failed { .. } => StepStatus::Failed,
+                OutcomeKind::Aborted => StepStatus::Aborted,
+                OutcomeKind::TimedOut { .. } => StepStatus::TimedOut,
+                OutcomeKind::Unknown(_) => StepStatus::Unknown,
             };
             (status, outcome.failure())
         }
