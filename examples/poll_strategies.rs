@@ -18,7 +18,7 @@ use std::time::Duration;
 use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
     Result, Statement, StatementExecutor, Status,
-    wait::{RequestCounts, Ending, Exponential, Fixed, Learned, LongPoll, PollStrategy, Wait},
+    wait::{RequestCounts, WaitOutcome, Exponential, Fixed, Learned, LongPoll, PollStrategy, Wait},
 };
 use tokio::time::Instant;
 
@@ -52,7 +52,7 @@ async fn measure(name: &str, strategy: &dyn PollStrategy) -> Result<(u32, Durati
     // Only `Learned` uses the duration of earlier runs.
     let wait = Wait::new(&service, &id, strategy).with_expected(Some(EXECUTING));
     let ending = wait.until_ended(&mut requests).await;
-    assert!(matches!(ending, Ending::Ended(description) if description.status == Status::Finished));
+    assert!(matches!(ending, WaitOutcome::Ended(description) if description.status == Status::Finished));
 
     let late = started.elapsed() - EXECUTING;
     println!("{name:<29}{:>9}   {:.1} s", requests.describes, late.as_secs_f64());

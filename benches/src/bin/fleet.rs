@@ -25,7 +25,7 @@ use clap::Parser;
 use redshift_orchestrator::{
     StatementExecutor, StatementId,
     layer::{Fleet, Request, RequestRates},
-    wait::{RequestCounts, Ending, Exponential, Fixed, LongPoll, PollStrategy, Progress, Wait},
+    wait::{RequestCounts, WaitOutcome, Exponential, Fixed, LongPoll, PollStrategy, Progress, Wait},
 };
 use tokio::{
     task::JoinSet,
@@ -143,7 +143,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
                         let strategy = LongPoll::default();
                         let wait = Wait::new(&fleet, &id, &strategy);
                         let ending = wait.until_ended(&mut RequestCounts::default()).await;
-                        matches!(ending, Ending::Ended(_)).then(|| ends.elapsed())
+                        matches!(ending, WaitOutcome::Ended(_)).then(|| ends.elapsed())
                     });
                 }
                 Watcher::Loop(strategy) => {

@@ -18,7 +18,7 @@ use benches::{
 use clap::Parser;
 use redshift_orchestrator::{
     StatementExecutor, WaitTime,
-    wait::{RequestCounts, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait},
+    wait::{RequestCounts, WaitOutcome, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait},
 };
 use tokio::time::{Instant, sleep};
 
@@ -112,7 +112,7 @@ async fn ours(strategy: &dyn PollStrategy, takes: Duration) -> Result<Measured> 
     let before = takes.div_f64(1.05);
     let wait = Wait::new(&service, &id, strategy).with_expected(Some(before));
     let ending = wait.until_ended(&mut requests).await;
-    ensure!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    ensure!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     Ok(Measured::Known { polls: requests.describes, late: begun.elapsed() - takes })
 }
 

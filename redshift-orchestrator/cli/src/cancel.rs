@@ -7,7 +7,7 @@ use redshift_orchestrator::{
     Clock, Description, ErrorKind, Result, StatementExecutor, StatementFilter, StatementId, Status,
     SystemClock,
     journal::{Ended, Entry, EntryState, Event, Journal, Record, RunEntry},
-    wait::{Cancellation, RequestCounts, Ending, LongPoll, Wait},
+    wait::{CancelOutcome, RequestCounts, WaitOutcome, LongPoll, Wait},
 };
 use serde_json::json;
 
@@ -108,15 +108,15 @@ async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Duration) 
     let strategy = LongPoll::default();
     let wait = Wait::new(executor, &id, &strategy).with_timeout(Duration::ZERO).with_grace(grace);
     Ok(match wait.until_ended(&mut RequestCounts::default()).await {
-        Ending::Ended(description) => Fate::EndedBefore(description),
-        Ending::TimedOut { cancellation, .. } => match cancellation {
-            Cancellation::Cancelled(description) => Fate::Cancelled(description),
-            Cancellation::EndedBefore(description) => Fate::EndedBefore(description),
-            Cancellation::Pending(_) => Fate::Pending,
-            Cancellation::NotCancelled(error) => Fate::NotCancelled(error.to_string()),
+        WaitOutcome::Ended(description) => Fate::EndedBefore(description),
+        WaitOutcome::TimedOut { cancellation, .. } => match cancellation {
+            CancelOutcome::Cancelled(description) => Fate::Cancelled(description),
+            CancelOutcome::EndedBefore(description) => Fate::EndedBefore(description),
+            CancelOutcome::Pending(_) => Fate::Pending,
+            CancelOutcome::NotCancelled(error) => Fate::NotCancelled(error.to_string()),
             other => Fate::NotCancelled(format!("{other:?}")),
         },
-        Ending::Lost(error) => Fate::NotCancelled(error.to_string()),
+        WaitOutcome::Lost(error) => Fate::NotCancelled(error.to_string()),
         other => Fate::NotCancelled(format!("{other:?}")),
     })
 }

@@ -23,7 +23,7 @@ use crate::{
     messages::reporting,
     redact::Redactor,
     service::{LISTING_TIMEOUT, Pages},
-    wait::{Cancellation, RequestCounts, Ending, WaitEvent, is_cancelled},
+    wait::{CancelOutcome, RequestCounts, WaitOutcome, WaitEvent, is_cancelled},
 };
 
 /// State of one call of [`Orchestrator::run`].
@@ -424,19 +424,19 @@ enum LastSeen {
     Unknown(UnknownReason, Error),
 }
 
-fn last_seen(ending: Ending) -> LastSeen {
+fn last_seen(ending: WaitOutcome) -> LastSeen {
     let ended =
         |description, is_timed_out| LastSeen::Ended { description: Box::new(description), is_timed_out };
     let unknown = |error: Error, otherwise| LastSeen::Unknown(lost(&error).unwrap_or(otherwise), error);
     match ending {
-        Ending::Ended(description) => ended(description, false),
-        Ending::TimedOut { cancellation, .. } => match cancellation {
-            Cancellation::Cancelled(description) => ended(description, true),
-            Cancellation::EndedBefore(description) => ended(description, false),
-            Cancellation::Pending(description) => LastSeen::CancelPending(description.map(Box::new)),
-            Cancellation::NotCancelled(error) => unknown(error, UnknownReason::NotCancelled),
+        WaitOutcome::Ended(description) => ended(description, false),
+        WaitOutcome::TimedOut { cancellation, .. } => match cancellation {
+            CancelOutcome::Cancelled(description) => ended(description, true),
+            CancelOutcome::EndedBefore(description) => ended(description, false),
+            CancelOutcome::Pending(description) => LastSeen::CancelPending(description.map(Box::new)),
+            CancelOutcome::NotCancelled(error) => unknown(error, UnknownReason::NotCancelled),
         },
-        Ending::Lost(error) => unknown(error, UnknownReason::AccessDenied),
+        WaitOutcome::Lost(error) => unknown(error, UnknownReason::AccessDenied),
     }
 }
 

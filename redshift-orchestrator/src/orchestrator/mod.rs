@@ -10,7 +10,7 @@ use crate::{
     identity::Namespace,
     journal::{self, Ended, EntryState, Event, Journal, MemoryJournal, Record, Settlement},
     observer::Unobserved,
-    wait::{Cancellation, Durations, RequestCounts, LongPoll, PollStrategy, Wait},
+    wait::{CancelOutcome, Durations, RequestCounts, LongPoll, PollStrategy, Wait},
 };
 
 mod call;
@@ -414,7 +414,7 @@ impl Orchestrator {
     /// # Errors
     /// Returns [`ErrorKind::Invalid`] if the journal does not contain a statement of this attempt, or
     /// contains its ending; [`ErrorKind::Journal`] if the journal failed.
-    pub async fn cancel(&self, key: &StepKey) -> Result<Cancellation> {
+    pub async fn cancel(&self, key: &StepKey) -> Result<CancelOutcome> {
         let refuse = |text| Err(Error::new(ErrorKind::Invalid, text).with_context("step", key));
         match self.journal.entry(key).await? {
             None => refuse("the journal does not contain this attempt"),
@@ -441,9 +441,9 @@ impl Orchestrator {
         }
     }
 
-    async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<Cancellation> {
+    async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<CancelOutcome> {
         let cancellation = self.wait_for(id).cancel(&mut RequestCounts::default()).await;
-        if let Cancellation::Cancelled(description) | Cancellation::EndedBefore(description) = &cancellation {
+        if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation {
             self.record(key, Event::Ended(Ended::of(description))).await?;
         }
         Ok(cancellation)

@@ -53,7 +53,7 @@ pub use strategy::{LongPollSupport, NextPoll, PollStrategy, Progress};
 /// Result of waiting for a statement.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Ending {
+pub enum WaitOutcome {
     /// The statement ended by itself: `FINISHED`, `FAILED` or `ABORTED`.
     Ended(Description),
     /// The timeout expired first.
@@ -61,7 +61,7 @@ pub enum Ending {
         /// The timeout.
         timeout: Duration,
         /// Result of the cancellation.
-        cancellation: Cancellation,
+        cancellation: CancelOutcome,
     },
     /// The service can no longer return the status of the statement, or denies access to it.
     Lost(Error),
@@ -70,7 +70,7 @@ pub enum Ending {
 /// Result of a cancellation.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Cancellation {
+pub enum CancelOutcome {
     /// According to the service's responses, this cancellation ended the statement.
     Cancelled(Description),
     /// The statement had ended before: finished, failed, or aborted by another client.
@@ -219,7 +219,7 @@ impl<'a> Wait<'a> {
     }
 
     /// Sets the time for which polls may continuously fail with [`ErrorKind::CredentialsExpired`] before the
-    /// wait ends as [`Ending::Lost`]. Default: 15 minutes. The credentials may be renewed within this time.
+    /// wait ends as [`WaitOutcome::Lost`]. Default: 15 minutes. The credentials may be renewed within this time.
     /// Time in which polls fail for another reason is not counted.
     #[must_use]
     pub fn with_expired_credentials_limit(mut self, limit: Duration) -> Self {
@@ -249,7 +249,7 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Checks each description. An error ends the wait as [`Ending::Lost`].
+    /// Checks each description. An error ends the wait as [`WaitOutcome::Lost`].
     #[must_use]
     pub(crate) fn with_check(
         mut self,
@@ -274,17 +274,17 @@ impl<'a> Wait<'a> {
     ///
     /// Throttling, lost responses and faults of the service are retried with growing pauses until the
     /// timeout.
-    pub fn until_ended(self, requests: &mut RequestCounts) -> impl Future<Output = Ending> {
+    pub fn until_ended(self, requests: &mut RequestCounts) -> impl Future<Output = WaitOutcome> {
         let mut state = self.state(requests);
         let left = self.timeout.map(|timeout| timeout.saturating_sub(self.age.unwrap_or_default()));
         let deadline = left.map(|left| after(self.started, left));
         async move {
             match self.poll_until(deadline, self.age.is_some(), &mut state).await {
-                Polled::Ended(description) => Ending::Ended(*description),
-                Polled::Lost(error) => Ending::Lost(error),
+                Polled::Ended(description) => WaitOutcome::Ended(*description),
+                Polled::Lost(error) => WaitOutcome::Lost(error),
                 Polled::OutOfTime(_) => {
                     (self.before_cancel)().await;
-                    Ending::TimedOut {
+                    WaitOutcome::TimedOut {
                         timeout: self.timeout.unwrap_or_default(),
                         // Few waits reach this branch; the box keeps its state out of the future of all
                         // others.
@@ -296,7 +296,7 @@ impl<'a> Wait<'a> {
     }
 
     /// Cancels the statement and waits for the result. Adds the requests sent to `requests`.
-    pub async fn cancel(self, requests: &mut RequestCounts) -> Cancellation {
+    pub async fn cancel(self, requests: &mut RequestCounts) -> CancelOutcome {
         let mut state = self.state(requests);
         self.cancel_now(&mut state).await
     }
@@ -425,7 +425,7 @@ impl<'a> Wait<'a> {
         Error::new(ErrorKind::Disconnected, "no response in time").with_context("statement_id", self.id)
     }
 
-    async fn cancel_now(&self, state: &mut State<'_>) -> Cancellation {
+    async fn cancel_now(&self, state: &mut State<'_>) -> CancelOutcome {
         let ran = self.started.elapsed() + self.age.unwrap_or_default();
         let grace = self.grace.unwrap_or(ran.max(LEAST_GRACE));
         let mut deadline = None;
@@ -459,21 +459,21 @@ impl<'a> Wait<'a> {
             let until = if accepted { deadline } else { Instant::now() };
             match self.poll_until(Some(until), true, state).await {
                 Polled::Ended(description) if is_ours && is_cancelled(&description) => {
-                    return Cancellation::Cancelled(*description);
+                    return CancelOutcome::Cancelled(*description);
                 }
-                Polled::Ended(description) => return Cancellation::EndedBefore(*description),
+                Polled::Ended(description) => return CancelOutcome::EndedBefore(*description),
                 Polled::OutOfTime(description) if accepted => {
-                    return Cancellation::Pending(description.map(|description| *description));
+                    return CancelOutcome::Pending(description.map(|description| *description));
                 }
                 Polled::Lost(error) if accepted && error.kind() == ErrorKind::CredentialsExpired => {
-                    return Cancellation::Pending(None);
+                    return CancelOutcome::Pending(None);
                 }
-                Polled::Lost(error) => return Cancellation::NotCancelled(error),
+                Polled::Lost(error) => return CancelOutcome::NotCancelled(error),
                 Polled::OutOfTime(_) => {}
             }
             let again = after(Instant::now(), pauses.after(&last));
             if deadline <= again {
-                return Cancellation::NotCancelled(
+                return CancelOutcome::NotCancelled(
                     Error::new(last.kind(), "the statement could not be cancelled")
                         .with_context("statement_id", self.id)
                         .with_source(last),

@@ -14,7 +14,7 @@ use redshift_orchestrator::{
     journal::{EntryState, Event, Journal, MemoryJournal},
     layer::{Fleet, Limit},
     pipeline::Step,
-    wait::Cancellation,
+    wait::CancelOutcome,
 };
 use tokio::time::{sleep, timeout};
 
@@ -243,7 +243,7 @@ async fn a_person_can_cancel_an_attempt_by_its_key() {
         async move { orchestrator.run(&key(), statement()).await.unwrap() }
     });
     sleep(secs(50)).await;
-    assert!(matches!(orchestrator.cancel(&key()).await.unwrap(), Cancellation::Cancelled(_)));
+    assert!(matches!(orchestrator.cancel(&key()).await.unwrap(), CancelOutcome::Cancelled(_)));
     assert_eq!(running.await.unwrap().result, OutcomeKind::Aborted);
     assert_eq!(orchestrator.cancel(&key()).await.unwrap_err().kind(), ErrorKind::Invalid);
 }

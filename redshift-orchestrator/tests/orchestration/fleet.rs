@@ -18,7 +18,7 @@ use redshift_orchestrator::{
     WaitTime,
     catalog::Scope,
     layer::{Fleet, Limit, Rate, Request, RequestRates},
-    wait::{RequestCounts, Ending, Fixed, LongPoll, Wait},
+    wait::{RequestCounts, WaitOutcome, Fixed, LongPoll, Wait},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -392,7 +392,7 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
     let wait = Wait::new(&fleet, &id, &strategy).with_timeout(secs(20)).until_ended(&mut requests);
     let begun = Instant::now();
     let (_, ending) = tokio::join!(others, wait);
-    assert!(matches!(ending, Ending::TimedOut { .. }), "{ending:?}");
+    assert!(matches!(ending, WaitOutcome::TimedOut { .. }), "{ending:?}");
     let cancelled = told.asked().iter().find_map(|asked| match asked {
         super::support::Asked::Cancel(at) => Some(*at),
         _ => None,
@@ -417,7 +417,7 @@ async fn three_thousand_waits_share_100_questions_a_second() {
     let waits = ids.iter().map(|id| async {
         let mut requests = RequestCounts::default();
         let ending = Wait::new(&fleet, id, &LongPoll::default()).until_ended(&mut requests).await;
-        assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+        assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
         (begun.elapsed().as_secs_f64() - 602.0, requests)
     });
     let ended = join_all(waits).await;

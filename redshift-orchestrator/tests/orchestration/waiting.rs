@@ -6,7 +6,7 @@ use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
     Backoff, ErrorKind, Statement, StatementExecutor, StatementId, Status,
     wait::{
-        Cancellation, RequestCounts, Ending, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait,
+        CancelOutcome, RequestCounts, WaitOutcome, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait,
     },
 };
 
@@ -29,7 +29,7 @@ async fn asked_for(
     let mut requests = RequestCounts::default();
     let ending = Wait::new(&service, &id, &strategy).until_ended(&mut requests).await;
     assert!(
-        matches!(&ending, Ending::Ended(description) if description.status == Status::Finished),
+        matches!(&ending, WaitOutcome::Ended(description) if description.status == Status::Finished),
         "{ending:?}"
     );
     assert_eq!(requests.describes as usize, service.asked().len());
@@ -96,7 +96,7 @@ async fn what_was_learned_decides_about_the_first_question() {
         .with_expected(Some(secs(600.0)))
         .until_ended(&mut RequestCounts::default())
         .await;
-    assert!(matches!(ending, Ending::Ended(_)));
+    assert!(matches!(ending, WaitOutcome::Ended(_)));
     // The first poll comes after nine tenths of the usual duration, and is a long poll.
     assert_eq!(told.asked(), [Asked::Describe(540.0, 30), Asked::Describe(570.0, 30)]);
 }
@@ -115,7 +115,7 @@ async fn jitter_stays_within_its_share_and_repeats_itself() {
 }
 
 /// Waits, with a timeout of 60 seconds, for a statement whose responses are prepared.
-async fn limited(told: &Told) -> (Ending, RequestCounts) {
+async fn limited(told: &Told) -> (WaitOutcome, RequestCounts) {
     let mut requests = RequestCounts::default();
     let ending = Wait::new(told, &StatementId::new("told"), &LongPoll::default())
         .with_timeout(secs(60.0))
@@ -135,7 +135,7 @@ async fn a_statement_whose_time_is_over_is_cancelled() {
     let told = Told::new([held(), held(), now(Status::Aborted)], [now(true)]);
     let (ending, requests) = limited(&told).await;
     assert!(
-        matches!(&ending, Ending::TimedOut { timeout, cancellation: Cancellation::Cancelled(_) } if *timeout == secs(60.0)),
+        matches!(&ending, WaitOutcome::TimedOut { timeout, cancellation: CancelOutcome::Cancelled(_) } if *timeout == secs(60.0)),
         "{ending:?}"
     );
     assert_eq!(
@@ -150,7 +150,7 @@ async fn a_statement_that_finished_just_before_its_cancellation_is_finished() {
     let told = Told::new([held(), held(), now(Status::Finished)], [fails(ErrorKind::Invalid)]);
     let (ending, _) = limited(&told).await;
     assert!(
-        matches!(&ending, Ending::TimedOut { cancellation: Cancellation::EndedBefore(description), .. }
+        matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::EndedBefore(description), .. }
             if description.status == Status::Finished),
         "{ending:?}"
     );
@@ -158,9 +158,9 @@ async fn a_statement_that_finished_just_before_its_cancellation_is_finished() {
 
 #[tokio::test(start_paused = true)]
 async fn races_at_the_deadline_are_told_apart() {
-    let cancelled = |ending: &Ending| match ending {
-        Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. } => "cancelled".to_owned(),
-        Ending::TimedOut { cancellation: Cancellation::EndedBefore(description), .. } => {
+    let cancelled = |ending: &WaitOutcome| match ending {
+        WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. } => "cancelled".to_owned(),
+        WaitOutcome::TimedOut { cancellation: CancelOutcome::EndedBefore(description), .. } => {
             format!("ended before: {}", description.status)
         }
         other => format!("{other:?}"),
@@ -191,7 +191,7 @@ async fn a_cancel_without_an_answer_is_sent_again() {
         [after(86_400.0, true), now(true)],
     );
     let (ending, requests) = limited(&told).await;
-    let Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. } = ending else {
+    let WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. } = ending else {
         panic!("{ending:?}")
     };
     assert_eq!((requests.cancels, requests.faults[&ErrorKind::Disconnected]), (2, 1));
@@ -204,7 +204,7 @@ async fn held_questions_that_are_lost_on_the_way_are_asked_without_a_wait() {
     let told = Told::new([cut.clone(), cut, now(Status::Started), now(Status::Finished)], []);
     let id = StatementId::new("told");
     let ending = Wait::new(&told, &id, &LongPoll::default()).until_ended(&mut RequestCounts::default()).await;
-    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     let waits: Vec<_> = told
         .asked()
         .iter()
@@ -224,7 +224,7 @@ async fn a_cancellation_is_repeated_while_the_statement_waits_in_the_queue() {
     );
     let (ending, requests) = limited(&told).await;
     assert!(
-        matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. }),
+        matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. }),
         "{ending:?}"
     );
     assert_eq!((requests.cancels, requests.retried_faults()), (3, 1));
@@ -235,13 +235,13 @@ async fn a_statement_that_cannot_be_cancelled_is_said_to_run_on() {
     let told = Told::new([after(20.0, Status::Started)], [now(false)]);
     let (ending, _) = limited(&told).await;
     assert!(
-        matches!(&ending, Ending::TimedOut { cancellation: Cancellation::NotCancelled(_), .. }),
+        matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(_), .. }),
         "{ending:?}"
     );
 }
 
 /// Waits, with this timeout and the default grace time, for a statement whose responses are prepared.
-async fn limited_to(limit: f64, told: &Told) -> (Ending, f64) {
+async fn limited_to(limit: f64, told: &Told) -> (WaitOutcome, f64) {
     let begun = tokio::time::Instant::now();
     let ending = Wait::new(told, &StatementId::new("told"), &Fixed::new(secs(60.0)))
         .with_timeout(secs(limit))
@@ -264,7 +264,7 @@ async fn a_cancelled_statement_may_take_as_long_as_it_ran_and_at_least_15_minute
         let told = Told::new(started(limit + rolling_back, Status::Aborted), [now(true)]);
         let (ending, _) = limited_to(limit, &told).await;
         assert!(
-            matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Cancelled(_), .. }),
+            matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. }),
             "{ending:?}"
         );
     }
@@ -275,7 +275,7 @@ async fn a_cancellation_that_is_still_pending_after_the_grace_says_so() {
     for (limit, grace) in [(60.0, 900.0), (7_200.0, 7_200.0)] {
         let told = Told::new([now(Status::Started)], [now(true)]);
         let (ending, took) = limited_to(limit, &told).await;
-        let Ending::TimedOut { cancellation: Cancellation::Pending(description), .. } = ending else {
+        let WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(description), .. } = ending else {
             panic!("{ending:?}")
         };
         assert_eq!((description.unwrap().status, took), (Status::Started, limit + grace));
@@ -291,7 +291,7 @@ async fn an_accepted_cancellation_is_pending_although_no_status_was_reported_sin
         let told = Told::new([now(Status::Started), fails(kind)], [now(true)]);
         let (ending, _) = limited_to(90.0, &told).await;
         assert!(
-            matches!(&ending, Ending::TimedOut { cancellation: Cancellation::Pending(_), .. }),
+            matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(_), .. }),
             "{ending:?}"
         );
     }
@@ -307,7 +307,7 @@ async fn time_without_a_connection_is_no_time_with_expired_credentials() {
         Told::new(expired().into_iter().chain(outage).chain(expired()).chain([now(Status::Finished)]), []);
     let (id, strategy) = (StatementId::new("told"), LongPoll::default());
     let ending = Wait::new(&told, &id, &strategy).until_ended(&mut RequestCounts::default()).await;
-    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert!(told.instants().last() > Some(&900.0), "{:?}", told.instants());
 }
 
@@ -320,7 +320,7 @@ async fn expired_credentials_are_retried_until_they_are_renewed() {
         [],
     );
     let (ending, requests) = limited(&told).await;
-    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert_eq!(requests.faults[&ErrorKind::CredentialsExpired], 3);
 }
 
@@ -336,7 +336,7 @@ async fn credentials_that_nothing_renews_end_the_wait_after_a_while() {
         let begun = tokio::time::Instant::now();
         let ending = wait.until_ended(&mut RequestCounts::default()).await;
         assert!(
-            matches!(&ending, Ending::Lost(error) if error.kind() == ErrorKind::CredentialsExpired),
+            matches!(&ending, WaitOutcome::Lost(error) if error.kind() == ErrorKind::CredentialsExpired),
             "{ending:?}"
         );
         assert!(expected.contains(&begun.elapsed().as_secs_f64()), "{:?}", begun.elapsed());
@@ -356,7 +356,7 @@ async fn faults_are_retried_for_as_long_as_the_limit_allows() {
         [],
     );
     let (ending, requests) = limited(&told).await;
-    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert_eq!((requests.describes, requests.retried_faults()), (5, 4));
     let pauses: Vec<_> = told.instants().windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (pause, least) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0]) {
@@ -368,7 +368,7 @@ async fn faults_are_retried_for_as_long_as_the_limit_allows() {
 async fn a_question_that_is_never_answered_is_asked_again() {
     let told = Told::new([after(86_400.0, Status::Started), now(Status::Finished)], []);
     let (ending, requests) = limited(&told).await;
-    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert_eq!(told.instants()[0], 0.0);
     assert!((41.0..=43.0).contains(&told.instants()[1]), "{:?}", told.instants());
     assert_eq!(requests.faults[&ErrorKind::Disconnected], 1);
@@ -379,7 +379,7 @@ async fn a_statement_that_the_service_forgot_is_lost() {
     for kind in [ErrorKind::Expired, ErrorKind::NotFound, ErrorKind::Denied, ErrorKind::Other] {
         let told = Told::new([fails(kind)], []);
         let (ending, _) = limited(&told).await;
-        assert!(matches!(&ending, Ending::Lost(error) if error.kind() == kind), "{ending:?}");
+        assert!(matches!(&ending, WaitOutcome::Lost(error) if error.kind() == kind), "{ending:?}");
     }
 }
 
@@ -391,13 +391,13 @@ async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
     // The statement finished long after its timeout, and is not cancelled.
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(7_200.0));
     let ending = wait.until_ended(&mut RequestCounts::default()).await;
-    assert!(matches!(ending, Ending::Ended(_)), "{ending:?}");
+    assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert_eq!(told.asked(), [Asked::Describe(0.0, 0)]);
 
     let told = Told::new([now(Status::Started), now(Status::Started), now(Status::Aborted)], [now(true)]);
     let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(45.0));
     let ending = wait.until_ended(&mut RequestCounts::default()).await;
-    assert!(matches!(ending, Ending::TimedOut { .. }), "{ending:?}");
+    assert!(matches!(ending, WaitOutcome::TimedOut { .. }), "{ending:?}");
     assert_eq!(
         told.asked(),
         [Asked::Describe(0.0, 0), Asked::Describe(10.0, 0), Asked::Cancel(15.0), Asked::Describe(15.0, 0)]
