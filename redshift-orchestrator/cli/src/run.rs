@@ -11,7 +11,7 @@ use clap::Args;
 use redshift_orchestrator::{
     Clock, Error, ErrorKind, Observer, Orchestrator, Pipeline, Report, Result, Run, StatementExecutor,
     SystemClock,
-    journal::{Journal, RunEntry, RunResult},
+    journal::{Journal, RunEntry, RunOutcome},
     pipeline::{Overlap, Stop},
 };
 use serde_json::json;
@@ -146,7 +146,7 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
         let journal = location.open_existing(common.queues(&pipeline)).await?;
         let unfinished = |run: &RunEntry| {
             run.begun.pipeline == pipeline.name()
-                && run.ended.is_none_or(|(_, result)| result != RunResult::Finished)
+                && run.ended.is_none_or(|(_, result)| result != RunOutcome::Finished)
         };
         let otherwise =
             "every run in the journal has finished; name a run with --run-id, or start one with `run`";

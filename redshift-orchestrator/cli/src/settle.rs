@@ -1,7 +1,7 @@
 //! `settle`: records the outcome that a person found for a statement whose outcome is unknown.
 
 use clap::{Args, ValueEnum};
-use redshift_orchestrator::{Clock, Error, ErrorKind, Result, SystemClock, journal::Settlement};
+use redshift_orchestrator::{Clock, Error, ErrorKind, Result, SystemClock, journal::SettledOutcome};
 use serde_json::json;
 
 use crate::{
@@ -79,9 +79,9 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
         .with_context("step", options.step));
     };
     let found = match options.found {
-        Found::Finished => Settlement::Finished,
-        Found::Failed => Settlement::Failed,
-        Found::NotRun => Settlement::NeverRan,
+        Found::Finished => SettledOutcome::Finished,
+        Found::Failed => SettledOutcome::Failed,
+        Found::NotRun => SettledOutcome::NeverRan,
     };
     let settled = options.found.to_possible_value();
     let settled = settled.as_ref().map_or("", |value| value.get_name());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use redshift_orchestrator::{
     Result, StatementId, Status,
-    journal::{Entry, EntryState, Journal, RunCursor, RunEntry, Settlement},
+    journal::{Entry, EntryState, Journal, RunCursor, RunEntry, SettledOutcome},
 };
 use serde_json::{Value, json};
 
@@ -157,8 +157,8 @@ pub(crate) fn step_state(entry: &Entry) -> &'static str {
         },
         EntryState::NotSubmitted(_) => "not submitted",
         EntryState::Unknown(_) => "unknown",
-        EntryState::Settled(Settlement::Finished) => "settled as finished",
-        EntryState::Settled(Settlement::Failed) => "settled as failed",
+        EntryState::Settled(SettledOutcome::Finished) => "settled as finished",
+        EntryState::Settled(SettledOutcome::Failed) => "settled as failed",
         EntryState::Settled(_) => "settled as not run",
         _ => "other",
     }

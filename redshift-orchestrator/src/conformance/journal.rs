@@ -30,8 +30,8 @@ use jiff::Timestamp;
 use crate::{
     ClientToken, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
     journal::{
-        Claim, Ended, EntryState, Event, Journal, KeepReason, Prune, Pruned, Record, RunBegun, RunCursor,
-        RunEvent, RunRecord, RunResult, Settlement, prune,
+        Claim, RecordedOutcome, EntryState, Event, Journal, KeepReason, Prune, Pruned, Record, RunBegun, RunCursor,
+        RunEvent, RunRecord, RunOutcome, SettledOutcome, prune,
     },
 };
 
@@ -96,7 +96,7 @@ scenarios! {
             (not_submitted(), EntryState::NotSubmitted("not sent: connection refused".into())),
             (intent("t"), EntryState::Open),
             (unknown(), EntryState::Unknown("its submit got no response".into())),
-            (settled(Settlement::NeverRan), EntryState::Settled(Settlement::NeverRan)),
+            (settled(SettledOutcome::NeverRan), EntryState::Settled(SettledOutcome::NeverRan)),
             (intent("t"), EntryState::Open),
             (Event::Ended(ended()), EntryState::Ended(ended())),
         ] {
@@ -172,7 +172,7 @@ scenarios! {
             Ok(second) => second.claim(&claim, true).await.expect_err("a process is running it"),
         };
         assert_eq!((refused.kind(), refused.context("active_run")), (ErrorKind::Overlap, Some(run.as_str())), "{refused}");
-        let over = RunEvent::RunEnded { result: RunResult::Finished };
+        let over = RunEvent::RunEnded { result: RunOutcome::Finished };
         first.append_run(RunRecord { at: at(), run: run.clone(), event: over }).await.expect("append");
         drop((active, first));
         let second = open(fixture).await;
@@ -193,7 +193,7 @@ scenarios! {
                 let begun = RunEvent::RunBegun(RunBegun { pipeline, ..RunBegun::default() });
                 journal.append_run(RunRecord { at: time(number), run: run.clone(), event: begun }).await.expect("append");
             }
-            let ended = RunEvent::RunEnded { result: RunResult::Finished };
+            let ended = RunEvent::RunEnded { result: RunOutcome::Finished };
             let ended = RunRecord { at: time(10), run: names.first().cloned().unwrap_or_default(), event: ended };
             journal.append_run(ended).await.expect("append");
         }
@@ -209,7 +209,7 @@ scenarios! {
         listed.truncate(names.len());
         let newest_first: Vec<_> = names.iter().rev().collect();
         assert_eq!(listed.iter().map(|entry| &entry.run).collect::<Vec<_>>(), newest_first);
-        assert_eq!(listed.last().and_then(|entry| entry.ended), Some((time(10), RunResult::Finished)));
+        assert_eq!(listed.last().and_then(|entry| entry.ended), Some((time(10), RunOutcome::Finished)));
         for entry in &listed {
             assert_eq!(journal.run_entry(&entry.run).await.expect("run_entry").as_ref(), Some(entry));
         }
@@ -231,7 +231,7 @@ scenarios! {
         let later = |seconds| at() + Duration::from_secs(seconds);
         let events = [
             (0, begun("1")),
-            (1, RunEvent::RunEnded { result: RunResult::Failed }),
+            (1, RunEvent::RunEnded { result: RunOutcome::Failed }),
             (2, begun("2")),
         ];
         {
@@ -256,18 +256,18 @@ scenarios! {
         let name = |what: &str| format!("{what}{}", fixture.salt());
         let begin = |at| (at, RunEvent::RunBegun(RunBegun { pipeline: name("pruned"), ..RunBegun::default() }));
         let end = |at, result| (at, RunEvent::RunEnded { result });
-        let done = Event::Ended(Ended { status: Status::Finished, ..ended() });
+        let done = Event::Ended(RecordedOutcome { status: Status::Finished, ..ended() });
         let second = Duration::from_secs(1);
         let runs = [
-            ("old", done.clone(), vec![begin(old), end(old + second, RunResult::Finished)]),
-            ("old too", done.clone(), vec![begin(old - second), end(old + second, RunResult::Finished)]),
-            ("recent", done.clone(), vec![begin(at()), end(at(), RunResult::Finished)]),
-            ("resumed", done.clone(), vec![begin(old - 2 * second), begin(at()), end(at(), RunResult::Finished)]),
-            ("active", done.clone(), vec![begin(old - 3 * second), end(old + second, RunResult::Finished)]),
+            ("old", done.clone(), vec![begin(old), end(old + second, RunOutcome::Finished)]),
+            ("old too", done.clone(), vec![begin(old - second), end(old + second, RunOutcome::Finished)]),
+            ("recent", done.clone(), vec![begin(at()), end(at(), RunOutcome::Finished)]),
+            ("resumed", done.clone(), vec![begin(old - 2 * second), begin(at()), end(at(), RunOutcome::Finished)]),
+            ("active", done.clone(), vec![begin(old - 3 * second), end(old + second, RunOutcome::Finished)]),
             ("died", done.clone(), vec![begin(old - 4 * second)]),
-            ("failed", Event::Ended(ended()), vec![begin(old - 5 * second), end(old + second, RunResult::Failed)]),
-            ("unknown", Event::Unknown { reason: "no listing shows it".into() }, vec![begin(old - 6 * second), end(old, RunResult::Unknown)]),
-            ("open", Event::Submitted { id: StatementId::new("id") }, vec![begin(old - 7 * second), end(old, RunResult::Finished)]),
+            ("failed", Event::Ended(ended()), vec![begin(old - 5 * second), end(old + second, RunOutcome::Failed)]),
+            ("unknown", Event::Unknown { reason: "no listing shows it".into() }, vec![begin(old - 6 * second), end(old, RunOutcome::Unknown)]),
+            ("open", Event::Submitted { id: StatementId::new("id") }, vec![begin(old - 7 * second), end(old, RunOutcome::Finished)]),
         ];
         let journal = open(fixture).await;
         for (run, outcome, events) in &runs {
@@ -338,8 +338,8 @@ fn intent(token: &str) -> Event {
     Event::Intent { token: ClientToken::new(token).expect("a short token"), name: format!("name {token}") }
 }
 
-fn ended() -> Ended {
-    Ended {
+fn ended() -> RecordedOutcome {
+    RecordedOutcome {
         status: Status::Failed,
         error: Some("ERROR: \"quoted\"\nand on two lines".into()),
         failure: Some(FailureKind::Sql),

@@ -499,7 +499,7 @@ mod tests {
     use super::*;
     use crate::{
         ClientToken, FailureKind, StatementId, Status,
-        journal::{Ended, EntryState, Event, RunBegun, RunEvent, Settlement},
+        journal::{RecordedOutcome, EntryState, Event, RunBegun, RunEvent, SettledOutcome},
     };
 
     fn record(step: &str, event: Event) -> Record {
@@ -518,7 +518,7 @@ mod tests {
     async fn is_readable_by_a_person_and_by_the_next_process() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
-        let ended = Event::Ended(Ended {
+        let ended = Event::Ended(RecordedOutcome {
             status: Status::Failed,
             error: Some("ERROR: no such table".into()),
             failure: Some(FailureKind::Sql),
@@ -536,7 +536,7 @@ mod tests {
                 record(
                     "a",
                     Event::Settled {
-                        found: Settlement::Finished,
+                        found: SettledOutcome::Finished,
                         by: Some("ada".into()),
                         because: Some("the rows are there".into()),
                     },
@@ -550,7 +550,7 @@ mod tests {
         let journal = FileJournal::open(&path).unwrap();
         let run = journal.run("r").await.unwrap();
         assert_eq!(run.len(), 2);
-        assert_eq!(run[0].state, EntryState::Settled(Settlement::Finished));
+        assert_eq!(run[0].state, EntryState::Settled(SettledOutcome::Finished));
         assert_eq!(run[0].id, Some(StatementId::new("id-a")));
         assert_eq!(run[1].state, EntryState::Open);
         assert!(journal.run("other").await.unwrap().is_empty());

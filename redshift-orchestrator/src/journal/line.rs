@@ -185,13 +185,13 @@ mod tests {
     use super::*;
     use crate::{
         StatementId, StepKey,
-        journal::{Event, RunEvent, RunResult},
+        journal::{Event, RunEvent, RunOutcome},
     };
 
     fn lines() -> Vec<Line> {
         let at = "2026-11-23T06:30:00Z".parse().unwrap();
         let event = Event::Submitted { id: StatementId::new("d9b6c0c9-0747-4bf4-b142-e8883122f766") };
-        let ended = RunEvent::RunEnded { result: RunResult::Finished };
+        let ended = RunEvent::RunEnded { result: RunOutcome::Finished };
         vec![
             Line::Step(Record { at, key: StepKey::new("r", "a"), event }),
             Line::Run(RunRecord { at, run: "r".into(), event: ended }),

@@ -75,7 +75,7 @@ pub use memory::MemoryJournal;
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreJournal;
 pub use prune::{KeepReason, KeptRun, Prune, Pruned, prune};
-pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunPage, RunRecord, RunResult};
+pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunPage, RunRecord, RunOutcome};
 
 /// Durable record of intents, ids and endings.
 ///
@@ -203,7 +203,7 @@ pub enum Event {
     /// The timeout expired, and a cancel is about to be sent. An abort after this record counts as a timeout.
     Overdue,
     /// The statement ended.
-    Ended(Ended),
+    Ended(RecordedOutcome),
     /// The service rejected the statement, or could not be reached; it did not run.
     #[serde(alias = "refused")]
     NotSubmitted {
@@ -218,7 +218,7 @@ pub enum Event {
     /// An operator recorded the outcome.
     Settled {
         /// The outcome.
-        found: Settlement,
+        found: SettledOutcome,
         /// Name of the operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
@@ -231,7 +231,7 @@ pub enum Event {
 /// How a statement ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Ended {
+pub struct RecordedOutcome {
     /// `FINISHED`, `FAILED` or `ABORTED`.
     pub status: Status,
     /// Error text of the database, if it failed.
@@ -258,7 +258,7 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Settlement {
+pub enum SettledOutcome {
     /// The statement ran and had its effect; the step counts as finished.
     Finished,
     /// The statement ran without a lasting effect; the attempt counts as failed, and the next one may run.
@@ -304,7 +304,7 @@ pub async fn settle(
     journal: &dyn Journal,
     at: Timestamp,
     key: &StepKey,
-    found: Settlement,
+    found: SettledOutcome,
     by: Option<String>,
     because: Option<String>,
 ) -> Result<()> {
@@ -326,13 +326,13 @@ pub enum EntryState {
     /// The statement was intended, and perhaps submitted. Its status is in the service.
     Open,
     /// The statement ended.
-    Ended(Ended),
+    Ended(RecordedOutcome),
     /// The statement did not run.
     NotSubmitted(String),
     /// The outcome could not be proved at the last attempt.
     Unknown(String),
     /// An operator recorded the outcome.
-    Settled(Settlement),
+    Settled(SettledOutcome),
 }
 
 /// Entries by key: the records of a journal in memory.

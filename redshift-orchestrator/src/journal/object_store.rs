@@ -804,7 +804,7 @@ mod tests {
     use super::*;
     use crate::{
         ClientToken, StatementId, TokioClock,
-        journal::{Event, RunBegun, RunResult},
+        journal::{Event, RunBegun, RunOutcome},
     };
 
     fn journal(store: &Arc<InMemory>) -> ObjectStoreJournal {
@@ -850,7 +850,7 @@ mod tests {
         let first = at("2026-11-23T06:30:00Z");
         let _active = first.claim(&claim("a"), true).await.unwrap();
         first.append_run(begun("a")).await.unwrap();
-        first.append_run(about("a", RunEvent::RunEnded { result: RunResult::Finished })).await.unwrap();
+        first.append_run(about("a", RunEvent::RunEnded { result: RunOutcome::Finished })).await.unwrap();
         let second = at("2026-11-23T06:27:00Z");
         assert!(second.claim(&claim("a"), true).await.is_ok());
     }
@@ -864,12 +864,12 @@ mod tests {
         first.append_run(begun(run)).await.unwrap();
         first.append(intent(run, "a")).await.unwrap();
         first.append(step(run, "a", Event::Submitted { id: StatementId::new("id-a") })).await.unwrap();
-        first.append_run(about(run, RunEvent::RunEnded { result: RunResult::Failed })).await.unwrap();
+        first.append_run(about(run, RunEvent::RunEnded { result: RunOutcome::Failed })).await.unwrap();
         drop(active);
         let second = journal(&store);
         let runs = second.runs(10, None).await.unwrap().runs;
         assert_eq!((runs.len(), runs[0].run.as_str(), runs[0].is_active), (1, run, false));
-        assert_eq!(runs[0].ended.unwrap().1, RunResult::Failed);
+        assert_eq!(runs[0].ended.unwrap().1, RunOutcome::Failed);
         assert_eq!(second.run(run).await.unwrap()[0].id, Some(StatementId::new("id-a")));
         assert!(second.claim(&claim(run), true).await.is_ok(), "its lease was released");
     }
@@ -928,7 +928,7 @@ mod tests {
             let active = first.claim(&claim("one"), true).await.unwrap();
             first.append_run(begun("one")).await.unwrap();
             sleep(Duration::from_millis(tenths * 100)).await;
-            let ended = RunEvent::RunEnded { result: RunResult::Finished };
+            let ended = RunEvent::RunEnded { result: RunOutcome::Finished };
             first.append_run(about("one", ended)).await.unwrap();
             sleep(Duration::from_secs(5)).await;
             let second = second.claim(&claim("two"), true).await;

@@ -5,7 +5,7 @@ use std::fmt;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::{ActiveRun, Claim, Entry, EntryState, Journal, RunCursor, RunEntry, RunResult};
+use super::{ActiveRun, Claim, Entry, EntryState, Journal, RunCursor, RunEntry, RunOutcome};
 use crate::{ErrorKind, Result};
 
 /// Selection of the runs that [`prune`] removes.
@@ -186,11 +186,11 @@ impl Prune {
             _ if run.is_active => Some(KeepReason::Active),
             _ if last >= self.before => Some(KeepReason::Recent),
             _ if steps.iter().any(is_open) => Some(KeepReason::Unknown),
-            Some((_, RunResult::Finished)) => None,
-            Some((_, RunResult::Unknown)) => Some(KeepReason::Unknown),
-            Some((_, RunResult::Failed)) if self.failed => None,
-            Some((_, RunResult::Failed)) => Some(KeepReason::Failed),
-            Some((_, RunResult::Stopped)) => Some(KeepReason::Unfinished),
+            Some((_, RunOutcome::Finished)) => None,
+            Some((_, RunOutcome::Unknown)) => Some(KeepReason::Unknown),
+            Some((_, RunOutcome::Failed)) if self.failed => None,
+            Some((_, RunOutcome::Failed)) => Some(KeepReason::Failed),
+            Some((_, RunOutcome::Stopped)) => Some(KeepReason::Unfinished),
             None if has_pipeline => Some(KeepReason::Unfinished),
             None => None,
         }

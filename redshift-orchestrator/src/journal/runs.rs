@@ -43,7 +43,7 @@ pub enum RunEvent {
     /// The process ended the run.
     RunEnded {
         /// The result.
-        result: RunResult,
+        result: RunOutcome,
     },
 }
 
@@ -95,7 +95,7 @@ impl fmt::Debug for RunBegun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum RunResult {
+pub enum RunOutcome {
     /// Every selected step finished.
     Finished,
     /// A step failed.
@@ -106,7 +106,7 @@ pub enum RunResult {
     Stopped,
 }
 
-impl RunResult {
+impl RunOutcome {
     /// Returns a short name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -131,7 +131,7 @@ pub struct RunEntry {
     /// The inputs with which that process began or resumed it.
     pub begun: RunBegun,
     /// Time and result of its end; `None` if the process is still running or died.
-    pub ended: Option<(Timestamp, RunResult)>,
+    pub ended: Option<(Timestamp, RunOutcome)>,
     /// `true` if a process is running it now.
     pub is_active: bool,
 }

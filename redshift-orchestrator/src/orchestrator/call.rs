@@ -18,7 +18,7 @@ use crate::{
     ProgressEvent, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::{after, age},
     identity::{is_before, short_digest},
-    journal::{Ended, Entry, EntryState, Event},
+    journal::{RecordedOutcome, Entry, EntryState, Event},
     layer::queue_time::bounded,
     messages::reporting,
     redact::Redactor,
@@ -315,7 +315,7 @@ impl<'a> Call<'a> {
         if description.status == Status::Finished {
             orchestrator.durations.add(&key.step, description.duration.unwrap_or_else(|| waiting.elapsed()));
         }
-        let mut ended = Ended::told(&description, |said| self.tell(&said));
+        let mut ended = RecordedOutcome::told(&description, |said| self.tell(&said));
         ended.timed_out = is_timed_out || (entry.overdue && is_cancelled(&description));
         let result = conclude(&ended, self.timeout);
         self.record(Event::Ended(ended))
@@ -458,7 +458,7 @@ fn redactor_in<'m>(
     (!orchestrator.quotations).then(|| cell.get_or_init(|| Redactor::of(statement)))
 }
 
-impl Ended {
+impl RecordedOutcome {
     /// Returns the part of a description that a journal keeps. The error text is redacted.
     pub fn of(description: &Description) -> Self {
         Self::told(description, |said| match Redactor::of_described(description) {
@@ -484,7 +484,7 @@ impl Ended {
     }
 }
 
-fn conclude(ended: &Ended, timeout: Duration) -> OutcomeKind {
+fn conclude(ended: &RecordedOutcome, timeout: Duration) -> OutcomeKind {
     match ended.status {
         Status::Finished => OutcomeKind::Finished,
         _ if ended.timed_out => OutcomeKind::TimedOut { timeout, cancel_pending: false },
@@ -500,7 +500,7 @@ fn conclude(ended: &Ended, timeout: Duration) -> OutcomeKind {
 }
 
 /// Returns the conclusion and the description recorded in a journal.
-pub(super) fn recorded(entry: &Entry, ended: &Ended, timeout: Duration) -> (OutcomeKind, Option<Description>) {
+pub(super) fn recorded(entry: &Entry, ended: &RecordedOutcome, timeout: Duration) -> (OutcomeKind, Option<Description>) {
     let description = entry.id.clone().map(|id| {
         let mut description = Description::new(id, ended.status.clone());
         description.error.clone_from(&ended.error);

@@ -4,7 +4,7 @@
 use crate::{
     Error, ErrorKind, BatchPart, Result, Statement, Status, StepKey,
     identity::Namespace,
-    journal::{Entry, EntryState, Settlement},
+    journal::{Entry, EntryState, SettledOutcome},
 };
 
 /// Returns the statements to run for this key, in order: the statement itself, or its parts with keys of
@@ -69,14 +69,14 @@ pub(crate) fn is_done(attempt: &[&Entry]) -> bool {
 }
 
 fn certainly_did_not_run(entry: &Entry) -> bool {
-    matches!(entry.state, EntryState::NotSubmitted(_) | EntryState::Settled(Settlement::NeverRan))
+    matches!(entry.state, EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan))
 }
 
 /// Returns `true` if the attempt, or this part of it, succeeded.
 pub(crate) fn is_finished(entry: &Entry) -> bool {
     match &entry.state {
         EntryState::Ended(ended) => ended.status == Status::Finished,
-        EntryState::Settled(found) => *found == Settlement::Finished,
+        EntryState::Settled(found) => *found == SettledOutcome::Finished,
         EntryState::Open | EntryState::NotSubmitted(_) | EntryState::Unknown(_) => false,
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     Backoff, ClientToken, Clock, Error, ErrorKind, FailureKind, Messages, Observer, ProgressEvent, Result,
     Statement, StatementExecutor, StatementId, StepKey, SystemClock,
     identity::Namespace,
-    journal::{self, Ended, EntryState, Event, Journal, MemoryJournal, Record, Settlement},
+    journal::{self, RecordedOutcome, EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
     observer::Unobserved,
     wait::{CancelOutcome, Durations, RequestCounts, LongPoll, PollStrategy, Wait},
 };
@@ -299,7 +299,7 @@ impl Orchestrator {
         let outcome = match entry {
             None => Box::pin(call.begin(token, name)).await,
             Some(entry) => match &entry.state {
-                EntryState::NotSubmitted(_) | EntryState::Settled(Settlement::NeverRan) => {
+                EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
                     Box::pin(call.begin(token, name)).await
                 }
                 EntryState::Ended(ended) => {
@@ -308,7 +308,7 @@ impl Orchestrator {
                 }
                 EntryState::Settled(found) => {
                     let result = match found {
-                        Settlement::Finished => OutcomeKind::Finished,
+                        SettledOutcome::Finished => OutcomeKind::Finished,
                         _ => OutcomeKind::Failed {
                             kind: FailureKind::Sql,
                             error: "settled by hand as failed".into(),
@@ -400,7 +400,7 @@ impl Orchestrator {
     ///
     /// # Errors
     /// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt, or contains its ending.
-    pub async fn settle(&self, key: &StepKey, found: Settlement) -> Result<()> {
+    pub async fn settle(&self, key: &StepKey, found: SettledOutcome) -> Result<()> {
         journal::settle(&*self.journal, self.clock.now(), key, found, None, None).await
     }
 
@@ -444,7 +444,7 @@ impl Orchestrator {
     async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<CancelOutcome> {
         let cancellation = self.wait_for(id).cancel(&mut RequestCounts::default()).await;
         if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation {
-            self.record(key, Event::Ended(Ended::of(description))).await?;
+            self.record(key, Event::Ended(RecordedOutcome::of(description))).await?;
         }
         Ok(cancellation)
     }

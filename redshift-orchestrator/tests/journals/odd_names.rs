@@ -7,7 +7,7 @@ use redshift_orchestrator::{
     ClientToken, StatementId, StepKey,
     journal::{
         Event, FileJournal, Journal, MemoryJournal, ObjectStoreJournal, Prune, Record, RunBegun, RunCursor,
-        RunEvent, RunRecord, RunResult, Settlement, prune,
+        RunEvent, RunRecord, RunOutcome, SettledOutcome, prune,
     },
 };
 
@@ -42,9 +42,9 @@ async fn check(name: &str, journal: &dyn Journal) {
         let step = |event| Record::new(at, key.clone(), event);
         journal.append(step(Event::Intent { token, name: run.to_owned() })).await.unwrap();
         journal.append(step(Event::Submitted { id: StatementId::new("id") })).await.unwrap();
-        let settled = Event::Settled { found: Settlement::Finished, by: None, because: None };
+        let settled = Event::Settled { found: SettledOutcome::Finished, by: None, because: None };
         journal.append(step(settled)).await.unwrap();
-        journal.append_run(record(RunEvent::RunEnded { result: RunResult::Finished })).await.unwrap();
+        journal.append_run(record(RunEvent::RunEnded { result: RunOutcome::Finished })).await.unwrap();
     }
     for limit in [1, 2, 7, 100] {
         let (mut after, mut listed) = (None::<RunCursor>, Vec::new());

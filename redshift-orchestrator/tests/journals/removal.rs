@@ -21,8 +21,8 @@ use object_store::{
 use redshift_orchestrator::{
     ClientToken, Description, StatementId, Status, StepKey, TokioClock,
     journal::{
-        Claim, Ended, Entry, Event, Journal, ObjectStoreJournal, Prune, Record, RunBegun, RunEvent,
-        RunRecord, RunResult, prune,
+        Claim, RecordedOutcome, Entry, Event, Journal, ObjectStoreJournal, Prune, Record, RunBegun, RunEvent,
+        RunRecord, RunOutcome, prune,
     },
 };
 use tokio::time::sleep;
@@ -157,9 +157,9 @@ async fn write(journal: &ObjectStoreJournal, run: &str, at: &str, is_finished: b
     journal.append(record(Event::Intent { token, name })).await.unwrap();
     journal.append(record(Event::Submitted { id: id.clone() })).await.unwrap();
     if is_finished {
-        let ended = Ended::of(&Description::new(id, Status::Finished));
+        let ended = RecordedOutcome::of(&Description::new(id, Status::Finished));
         journal.append(record(Event::Ended(ended))).await.unwrap();
-        let ended = RunEvent::RunEnded { result: RunResult::Finished };
+        let ended = RunEvent::RunEnded { result: RunOutcome::Finished };
         journal.append_run(about(run, at, ended)).await.unwrap();
     }
 }

@@ -20,7 +20,7 @@ use object_store::{
 use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
     Orchestrator, Pipeline, Run, TokioClock,
-    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunRecord, RunResult, prune},
+    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunRecord, RunOutcome, prune},
     pipeline::Step,
 };
 
@@ -129,7 +129,7 @@ impl World {
             let record = |event| RunRecord::new(at, format!("half-hour {number}"), event);
             let begun = RunBegun::new("nightly");
             journal.append_run(record(RunEvent::RunBegun(begun))).await.unwrap();
-            let result = RunResult::Finished;
+            let result = RunOutcome::Finished;
             journal.append_run(record(RunEvent::RunEnded { result })).await.unwrap();
         }
         world

@@ -11,7 +11,7 @@ use redshift_orchestrator::{
     AttemptOptions, OutcomeKind, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
     PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
     StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
-    journal::{EntryState, Event, Journal, MemoryJournal, Record, Settlement},
+    journal::{EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
     layer::Limit,
     pipeline::{OnFailure, RetryPolicy, Step},
     wait::{Durations, Fixed, Learned},
@@ -302,7 +302,7 @@ async fn what_was_certainly_not_sent_is_an_error_and_may_be_run_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_is_settled_by_hand() {
-    for (found, effects) in [(Settlement::Finished, 0), (Settlement::Failed, 0), (Settlement::NeverRan, 1)] {
+    for (found, effects) in [(SettledOutcome::Finished, 0), (SettledOutcome::Failed, 0), (SettledOutcome::NeverRan, 1)] {
         let world = World::new(Script::new());
         world.die_at(0, true).await;
         sleep(hours(30.0)).await;
@@ -313,9 +313,9 @@ async fn an_unknown_is_settled_by_hand() {
         }
         orchestrator.settle(&key(), found).await.unwrap();
         let outcome = orchestrator.run(&key(), statement()).await.unwrap();
-        assert_eq!(outcome.is_finished(), found != Settlement::Failed);
+        assert_eq!(outcome.is_finished(), found != SettledOutcome::Failed);
         assert_eq!(world.effects(), effects);
-        let again = orchestrator.settle(&key(), Settlement::Finished).await.unwrap_err();
+        let again = orchestrator.settle(&key(), SettledOutcome::Finished).await.unwrap_err();
         assert_eq!(again.kind(), ErrorKind::Invalid);
     }
 }

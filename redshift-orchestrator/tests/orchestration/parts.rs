@@ -6,7 +6,7 @@ use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
     AttemptOptions, OutcomeKind, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, BatchPart, Pipeline,
     Report, Statement, StepKey, TokioClock,
-    journal::{Journal, MemoryJournal, RunResult, Settlement},
+    journal::{Journal, MemoryJournal, RunOutcome, SettledOutcome},
     pipeline::{self, RetryPolicy, Step, Stop},
 };
 use tokio::time::{sleep, timeout};
@@ -241,7 +241,7 @@ async fn a_request_to_stop_is_heard_between_the_parts() {
     let report = tokio::join!(run, asking).0.unwrap();
     let statuses: Vec<_> = report.steps().iter().map(|step| step.status.as_str()).collect();
     assert_eq!((statuses, service.effects().len()), (vec!["not started"; 2], 80));
-    assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunResult::Stopped);
+    assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunOutcome::Stopped);
     assert!(pipeline.run(&orchestrator, pipeline::Run::new("r")).await.unwrap().is_success());
     assert_eq!(inserted(&service), expected());
 }
@@ -275,7 +275,7 @@ async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
     assert_eq!(report.step("load").unwrap().status.as_str(), "unknown");
     let mut unknown = StepKey::new("r", "load");
     unknown.part = Some(BatchPart::new(2, 3));
-    orchestrator.settle(&unknown, Settlement::Finished).await.unwrap();
+    orchestrator.settle(&unknown, SettledOutcome::Finished).await.unwrap();
     assert!(pipeline.run(&orchestrator, run()).await.unwrap().is_success());
     assert_eq!(inserted(&service), (80..100).chain([999]).collect::<Vec<_>>());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{
     Clock, ErrorKind, Orchestrator, Pipeline, Report, Run, TokioClock,
-    journal::{Journal, MemoryJournal, RunResult},
+    journal::{Journal, MemoryJournal, RunOutcome},
     pipeline::{OnFailure, Overlap, RetryPolicy, Step, Stop},
 };
 use tokio::time::{sleep, timeout};
@@ -110,7 +110,7 @@ async fn a_run_that_is_asked_to_stop_waits_for_what_runs_and_begins_nothing_furt
     let report = tokio::join!(run, asking).0.unwrap();
     assert_eq!(statuses(&report), ["finished", "finished", "not started"]);
     assert_eq!(report.elapsed, seconds(20));
-    assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunResult::Stopped);
+    assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunOutcome::Stopped);
     let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
     assert!(report.is_success() && report.totals().statements == 1);
 }

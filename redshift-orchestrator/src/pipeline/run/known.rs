@@ -1,7 +1,7 @@
 //! [`Known`]: the state of a step that earlier processes recorded in the journal.
 
 use crate::{
-    journal::{Entry, EntryState, Settlement},
+    journal::{Entry, EntryState, SettledOutcome},
     orchestrator::{is_done, is_finished},
 };
 
@@ -27,7 +27,7 @@ impl Known {
             last.iter().any(|entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_)));
         let failed = last.iter().any(|entry| match &entry.state {
             EntryState::Ended(_) => !is_finished(entry),
-            EntryState::Settled(found) => *found == Settlement::Failed,
+            EntryState::Settled(found) => *found == SettledOutcome::Failed,
             EntryState::Open | EntryState::NotSubmitted(_) | EntryState::Unknown(_) => false,
         });
         Self {

@@ -12,7 +12,7 @@ mod walk;
 use super::{Pipeline, Report, Run, Step, StepStatus};
 use crate::{
     Error, ErrorKind, Orchestrator, Result,
-    journal::{Claim, Entry, EntryState, RunBegun, RunEvent, RunRecord, RunResult},
+    journal::{Claim, Entry, EntryState, RunBegun, RunEvent, RunRecord, RunOutcome},
 };
 use known::Known;
 use walk::Walk;
@@ -92,10 +92,10 @@ impl Pipeline {
             steps,
         };
         let result = match &report {
-            report if report.is_success() => RunResult::Finished,
-            report if report.has_unknown() => RunResult::Unknown,
-            report if stopped_by.is_none() && report.is_cut_short() => RunResult::Stopped,
-            _ => RunResult::Failed,
+            report if report.is_success() => RunOutcome::Finished,
+            report if report.has_unknown() => RunOutcome::Unknown,
+            report if stopped_by.is_none() && report.is_cut_short() => RunOutcome::Stopped,
+            _ => RunOutcome::Failed,
         };
         // This record is informative. The endings of the statements, on which a resumed run depends, are
         // already in the journal.

@@ -13,7 +13,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use redshift_orchestrator::{
     Backoff, Clock, ErrorKind, Orchestrator, Report, Run, StatementExecutor, StatementId, TokioClock,
-    journal::{Entry, EntryState, Journal, Settlement},
+    journal::{Entry, EntryState, Journal, SettledOutcome},
     layer::{Fleet, Retry},
     wait::{Exponential, Fixed, Jittered, Learned, LongPoll},
 };
@@ -421,7 +421,7 @@ async fn settle_all(orchestrator: &Orchestrator) -> Result<(), String> {
     for entry in orchestrator.journal().run(RUN).await.map_err(|error| error.to_string())? {
         if matches!(entry.state, EntryState::Unknown(_)) {
             // If the journal fails at this moment, that is equivalent to an operator who forgot to settle.
-            let _ = orchestrator.settle(&entry.key, Settlement::NeverRan).await;
+            let _ = orchestrator.settle(&entry.key, SettledOutcome::NeverRan).await;
         }
     }
     Ok(())

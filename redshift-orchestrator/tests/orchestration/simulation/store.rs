@@ -21,7 +21,7 @@ use object_store::{
 };
 use redshift_orchestrator::{
     Clock, Pipeline,
-    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunRecord, RunResult, prune},
+    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunRecord, RunOutcome, prune},
 };
 use tokio::time::{Instant, sleep};
 
@@ -84,7 +84,7 @@ impl Objects {
             let run = format!("{PAST}{number}");
             let at = now - KEPT - Duration::from_secs(86_400 * (count - number) as u64);
             let begun = RunBegun::new(pipeline.name());
-            let end = RunEvent::RunEnded { result: RunResult::Finished };
+            let end = RunEvent::RunEnded { result: RunOutcome::Finished };
             for event in [RunEvent::RunBegun(begun), end] {
                 let record = RunRecord::new(at, run.clone(), event);
                 journal.append_run(record).await.expect("the store does not fail");
