@@ -18,7 +18,7 @@ use std::time::Duration;
 use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
     Result, Statement, StatementExecutor, Status,
-    wait::{RequestCounts, WaitOutcome, Exponential, Fixed, Learned, LongPoll, PollStrategy, Wait},
+    wait::{Exponential, Fixed, Learned, LongPoll, PollStrategy, RequestCounts, Wait, WaitOutcome},
 };
 use tokio::time::Instant;
 

@@ -25,7 +25,7 @@ use clap::Parser;
 use redshift_orchestrator::{
     StatementExecutor, StatementId,
     layer::{Fleet, Request, RequestRates},
-    wait::{RequestCounts, WaitOutcome, Exponential, Fixed, LongPoll, PollStrategy, Progress, Wait},
+    wait::{Exponential, Fixed, LongPoll, PollStrategy, Progress, RequestCounts, Wait, WaitOutcome},
 };
 use tokio::{
     task::JoinSet,

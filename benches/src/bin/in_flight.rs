@@ -34,7 +34,7 @@ use redshift_data_local::{Limits, LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
     Orchestrator, Statement, StatementExecutor, StepKey, WaitTime,
     journal::MemoryJournal,
-    wait::{RequestCounts, WaitOutcome, LongPoll, Wait},
+    wait::{LongPoll, RequestCounts, Wait, WaitOutcome},
 };
 use tokio::{task::JoinSet, time::sleep};
 
@@ -173,7 +173,8 @@ async fn bare(service: Arc<LocalExecutor<Scripted>>) -> Result<bool> {
 
 async fn wait(service: Arc<LocalExecutor<Scripted>>) -> Result<bool> {
     let id = service.submit(&statement(), None).await?.id;
-    let ending = Wait::new(&*service, &id, &LongPoll::default()).until_ended(&mut RequestCounts::default()).await;
+    let ending =
+        Wait::new(&*service, &id, &LongPoll::default()).until_ended(&mut RequestCounts::default()).await;
     Ok(matches!(ending, WaitOutcome::Ended(_)))
 }
 

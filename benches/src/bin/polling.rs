@@ -18,7 +18,7 @@ use benches::{
 use clap::Parser;
 use redshift_orchestrator::{
     StatementExecutor, WaitTime,
-    wait::{RequestCounts, WaitOutcome, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait},
+    wait::{Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, RequestCounts, Wait, WaitOutcome},
 };
 use tokio::time::{Instant, sleep};
 

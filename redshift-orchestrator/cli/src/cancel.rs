@@ -6,8 +6,8 @@ use clap::Args;
 use redshift_orchestrator::{
     Clock, Description, ErrorKind, Result, StatementExecutor, StatementFilter, StatementId, Status,
     SystemClock,
-    journal::{Ended, Entry, EntryState, Event, Journal, Record, RunEntry},
-    wait::{CancelOutcome, RequestCounts, WaitOutcome, LongPoll, Wait},
+    journal::{Entry, EntryState, Event, Journal, Record, RecordedOutcome, RunEntry},
+    wait::{CancelOutcome, LongPoll, RequestCounts, Wait, WaitOutcome},
 };
 use serde_json::json;
 
@@ -135,7 +135,7 @@ async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<Sta
 }
 
 fn record(entry: &Entry, description: &Description) -> Record {
-    Record::new(SystemClock.now(), entry.key.clone(), Event::Ended(Ended::of(description)))
+    Record::new(SystemClock.now(), entry.key.clone(), Event::Ended(RecordedOutcome::of(description)))
 }
 
 fn tell(as_json: bool, entry: &Entry, fate: &Fate) {

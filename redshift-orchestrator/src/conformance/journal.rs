@@ -30,8 +30,8 @@ use jiff::Timestamp;
 use crate::{
     ClientToken, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
     journal::{
-        Claim, RecordedOutcome, EntryState, Event, Journal, KeepReason, Prune, Pruned, Record, RunBegun, RunCursor,
-        RunEvent, RunRecord, RunOutcome, SettledOutcome, prune,
+        Claim, EntryState, Event, Journal, KeepReason, Prune, Pruned, Record, RecordedOutcome, RunBegun,
+        RunCursor, RunEvent, RunOutcome, RunRecord, SettledOutcome, prune,
     },
 };
 

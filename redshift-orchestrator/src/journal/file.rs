@@ -499,7 +499,7 @@ mod tests {
     use super::*;
     use crate::{
         ClientToken, FailureKind, StatementId, Status,
-        journal::{RecordedOutcome, EntryState, Event, RunBegun, RunEvent, SettledOutcome},
+        journal::{EntryState, Event, RecordedOutcome, RunBegun, RunEvent, SettledOutcome},
     };
 
     fn record(step: &str, event: Event) -> Record {

@@ -75,7 +75,7 @@ pub use memory::MemoryJournal;
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreJournal;
 pub use prune::{KeepReason, KeptRun, Prune, Pruned, prune};
-pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunPage, RunRecord, RunOutcome};
+pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunOutcome, RunPage, RunRecord};
 
 /// Durable record of intents, ids and endings.
 ///

@@ -14,16 +14,16 @@ use super::{
     turns::Turn,
 };
 use crate::{
-    ClientToken, OutcomeKind, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome,
+    ClientToken, Description, Error, ErrorKind, FailureKind, Message, Origin, Outcome, OutcomeKind,
     ProgressEvent, Result, Statement, StatementFilter, StatementId, Status, StepKey, Unknown, UnknownReason,
     clock::{after, age},
     identity::{is_before, short_digest},
-    journal::{RecordedOutcome, Entry, EntryState, Event},
+    journal::{Entry, EntryState, Event, RecordedOutcome},
     layer::queue_time::bounded,
     messages::reporting,
     redact::Redactor,
     service::{LISTING_TIMEOUT, Pages},
-    wait::{CancelOutcome, RequestCounts, WaitOutcome, WaitEvent, is_cancelled},
+    wait::{CancelOutcome, RequestCounts, WaitEvent, WaitOutcome, is_cancelled},
 };
 
 /// State of one call of [`Orchestrator::run`].
@@ -366,7 +366,7 @@ impl<'a> Call<'a> {
         &mut self,
         name: String,
         id: Option<StatementId>,
-        result: OutcomeKind,
+        kind: OutcomeKind,
         description: Option<Description>,
         origin: Origin,
     ) -> Outcome {
@@ -374,7 +374,7 @@ impl<'a> Call<'a> {
             key: self.key.clone(),
             name,
             id,
-            result,
+            kind,
             description,
             requests: std::mem::take(&mut self.requests),
             submitted_after: self.submitted,
@@ -500,7 +500,11 @@ fn conclude(ended: &RecordedOutcome, timeout: Duration) -> OutcomeKind {
 }
 
 /// Returns the conclusion and the description recorded in a journal.
-pub(super) fn recorded(entry: &Entry, ended: &RecordedOutcome, timeout: Duration) -> (OutcomeKind, Option<Description>) {
+pub(super) fn recorded(
+    entry: &Entry,
+    ended: &RecordedOutcome,
+    timeout: Duration,
+) -> (OutcomeKind, Option<Description>) {
     let description = entry.id.clone().map(|id| {
         let mut description = Description::new(id, ended.status.clone());
         description.error.clone_from(&ended.error);

@@ -2,7 +2,7 @@
 //! process.
 
 use crate::{
-    Error, ErrorKind, BatchPart, Result, Statement, Status, StepKey,
+    BatchPart, Error, ErrorKind, Result, Statement, Status, StepKey,
     identity::Namespace,
     journal::{Entry, EntryState, SettledOutcome},
 };

@@ -8,9 +8,9 @@ use crate::{
     Backoff, ClientToken, Clock, Error, ErrorKind, FailureKind, Messages, Observer, ProgressEvent, Result,
     Statement, StatementExecutor, StatementId, StepKey, SystemClock,
     identity::Namespace,
-    journal::{self, RecordedOutcome, EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
+    journal::{self, EntryState, Event, Journal, MemoryJournal, Record, RecordedOutcome, SettledOutcome},
     observer::Unobserved,
-    wait::{CancelOutcome, Durations, RequestCounts, LongPoll, PollStrategy, Wait},
+    wait::{CancelOutcome, Durations, LongPoll, PollStrategy, RequestCounts, Wait},
 };
 
 mod call;
@@ -27,7 +27,7 @@ use turns::Turns;
 pub(crate) use divide::{is_done, is_finished};
 pub use options::AttemptOptions;
 pub(crate) use outcome::what_to_check;
-pub use outcome::{OutcomeKind, Origin, Outcome, Unknown, UnknownReason};
+pub use outcome::{Origin, Outcome, OutcomeKind, Unknown, UnknownReason};
 pub(crate) use parts::LastPart;
 
 /// Runs each statement at most once per [`StepKey`], waits for it, and returns an outcome in every case.
@@ -443,7 +443,8 @@ impl Orchestrator {
 
     async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<CancelOutcome> {
         let cancellation = self.wait_for(id).cancel(&mut RequestCounts::default()).await;
-        if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation {
+        if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation
+        {
             self.record(key, Event::Ended(RecordedOutcome::of(description))).await?;
         }
         Ok(cancellation)

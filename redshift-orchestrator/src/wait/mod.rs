@@ -520,7 +520,9 @@ struct State<'a> {
 impl State<'_> {
     fn refresh(&mut self, now: Instant, elapsed: Duration) {
         self.progress.elapsed = elapsed;
-        if let (LongPollSupport::Refused { ago, .. }, Some(at)) = (&mut self.progress.long_polls, self.refused_at) {
+        if let (LongPollSupport::Refused { ago, .. }, Some(at)) =
+            (&mut self.progress.long_polls, self.refused_at)
+        {
             *ago = now - at;
         }
     }
@@ -553,7 +555,9 @@ impl State<'_> {
                 LongPollSupport::Refused { times: 1, ago: Duration::ZERO }
             }
             // Polls without a wait in between do not reset the growth of the pauses.
-            LongPollSupport::Refused { times, ago } if !waited => LongPollSupport::Refused { times: times + 1, ago },
+            LongPollSupport::Refused { times, ago } if !waited => {
+                LongPollSupport::Refused { times: times + 1, ago }
+            }
             LongPollSupport::Refused { .. } | LongPollSupport::Supported => LongPollSupport::Supported,
         };
     }

@@ -7,7 +7,7 @@ use redshift_orchestrator::{
     ClientToken, StatementId, StepKey,
     journal::{
         Event, FileJournal, Journal, MemoryJournal, ObjectStoreJournal, Prune, Record, RunBegun, RunCursor,
-        RunEvent, RunRecord, RunOutcome, SettledOutcome, prune,
+        RunEvent, RunOutcome, RunRecord, SettledOutcome, prune,
     },
 };
 

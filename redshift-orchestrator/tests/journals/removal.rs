@@ -21,8 +21,8 @@ use object_store::{
 use redshift_orchestrator::{
     ClientToken, Description, StatementId, Status, StepKey, TokioClock,
     journal::{
-        Claim, RecordedOutcome, Entry, Event, Journal, ObjectStoreJournal, Prune, Record, RunBegun, RunEvent,
-        RunRecord, RunOutcome, prune,
+        Claim, Entry, Event, Journal, ObjectStoreJournal, Prune, Record, RecordedOutcome, RunBegun, RunEvent,
+        RunOutcome, RunRecord, prune,
     },
 };
 use tokio::time::sleep;

@@ -20,7 +20,7 @@ use object_store::{
 use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
     Orchestrator, Pipeline, Run, TokioClock,
-    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunRecord, RunOutcome, prune},
+    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunOutcome, RunRecord, prune},
     pipeline::Step,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use redshift_orchestrator::{
-    Column, OutcomeKind, Description, Error, ErrorKind, Field, Orchestrator, PageData, PageToken, Result,
+    Column, Description, Error, ErrorKind, Field, Orchestrator, OutcomeKind, PageData, PageToken, Result,
     ResultPage, Statement, StatementExecutor, StatementExecutorExt, StatementFilter, StatementId,
     StatementPage, StepKey, Submitted, WaitTime, arrow::BatchOptions,
 };

@@ -2,7 +2,7 @@
 
 use redshift_orchestrator::{
     Error, ErrorKind, ExecutionMode, Pipeline, Run,
-    pipeline::{Piece, Step, TemplateText, StepStatement},
+    pipeline::{Piece, Step, StepStatement, TemplateText},
 };
 
 fn error(text: &str) -> Error {
@@ -124,7 +124,9 @@ fn a_sql_file_is_one_statement_or_a_batch() {
         "name = \"p\"\n[[steps]]\nname = \"one\"\nfile = \"one.sql\"\n[[steps]]\nname = \"two\"\nfile = \"two.sql\"\n",
     );
     let pipeline = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap();
-    assert!(matches!(pipeline.steps()[0].statement(), StepStatement::Sql(sql) if sql.ends_with("CALL load()")));
+    assert!(
+        matches!(pipeline.steps()[0].statement(), StepStatement::Sql(sql) if sql.ends_with("CALL load()"))
+    );
     assert!(
         matches!(pipeline.steps()[1].statement(), StepStatement::Batch(sqls, ExecutionMode::Transaction) if sqls.len() == 2)
     );

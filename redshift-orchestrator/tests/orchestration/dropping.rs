@@ -10,7 +10,7 @@ use std::{
 
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
-    OutcomeKind, ErrorKind, Orchestrator, Origin, Pipeline, Statement, StatementExecutor, Status, StepKey,
+    ErrorKind, Orchestrator, Origin, OutcomeKind, Pipeline, Statement, StatementExecutor, Status, StepKey,
     journal::{EntryState, Event, Journal, MemoryJournal},
     layer::{Fleet, Limit},
     pipeline::Step,

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
-    AttemptOptions, OutcomeKind, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
+    AttemptOptions, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, OutcomeKind,
     PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
     StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     journal::{EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
@@ -302,7 +302,9 @@ async fn what_was_certainly_not_sent_is_an_error_and_may_be_run_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_is_settled_by_hand() {
-    for (found, effects) in [(SettledOutcome::Finished, 0), (SettledOutcome::Failed, 0), (SettledOutcome::NeverRan, 1)] {
+    for (found, effects) in
+        [(SettledOutcome::Finished, 0), (SettledOutcome::Failed, 0), (SettledOutcome::NeverRan, 1)]
+    {
         let world = World::new(Script::new());
         world.die_at(0, true).await;
         sleep(hours(30.0)).await;

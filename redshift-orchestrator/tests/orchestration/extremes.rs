@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
-    AttemptOptions, Backoff, OutcomeKind, Description, Error, ErrorKind, Orchestrator, PageToken, Pipeline,
+    AttemptOptions, Backoff, Description, Error, ErrorKind, Orchestrator, OutcomeKind, PageToken, Pipeline,
     Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage,
     StepKey, Submitted, WaitTime,
     layer::{Fleet, Rate, RequestRates, Retry},

@@ -18,7 +18,7 @@ use redshift_orchestrator::{
     WaitTime,
     catalog::Scope,
     layer::{Fleet, Limit, Rate, Request, RequestRates},
-    wait::{RequestCounts, WaitOutcome, Fixed, LongPoll, Wait},
+    wait::{Fixed, LongPoll, RequestCounts, Wait, WaitOutcome},
 };
 use tokio::time::{Instant, sleep, timeout};
 

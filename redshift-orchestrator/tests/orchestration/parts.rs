@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
-    AttemptOptions, OutcomeKind, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, BatchPart, Pipeline,
-    Report, Statement, StepKey, TokioClock,
+    AttemptOptions, BatchPart, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, OutcomeKind,
+    Pipeline, Report, Statement, StepKey, TokioClock,
     journal::{Journal, MemoryJournal, RunOutcome, SettledOutcome},
     pipeline::{self, RetryPolicy, Step, Stop},
 };

@@ -138,13 +138,12 @@ async fn only_named_failures_are_tried_again() {
             local::ScriptedRun::finished(seconds(1.0)),
         ],
     );
-    let pipeline =
-        Pipeline::builder("p")
-            .with_step(Step::sql("work", "SELECT 'work'").with_retry(
-                RetryPolicy::new(9).on([FailureKind::SerializationConflict]).with_backoff(seconds(2.0)),
-            ))
-            .build()
-            .unwrap();
+    let pipeline = Pipeline::builder("p")
+        .with_step(Step::sql("work", "SELECT 'work'").with_retry(
+            RetryPolicy::new(9).on([FailureKind::SerializationConflict]).with_backoff(seconds(2.0)),
+        ))
+        .build()
+        .unwrap();
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
     let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
     let attempts = &report.step("work").unwrap().attempts;
@@ -230,7 +229,9 @@ async fn an_observer_sees_a_run_as_it_goes() {
         ],
     );
     let pipeline = Pipeline::builder("p")
-        .with_step(Step::sql("two", "SELECT 'two'").with_retry(RetryPolicy::new(3).on([FailureKind::Deadlock])))
+        .with_step(
+            Step::sql("two", "SELECT 'two'").with_retry(RetryPolicy::new(3).on([FailureKind::Deadlock])),
+        )
         .with_step(Step::sql("three", "SELECT 'three'").after(["two"]))
         .build()
         .unwrap();

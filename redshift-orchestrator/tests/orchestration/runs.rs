@@ -118,14 +118,13 @@ async fn a_run_that_is_asked_to_stop_waits_for_what_runs_and_begins_nothing_furt
 #[tokio::test(start_paused = true)]
 async fn a_pause_before_another_attempt_ends_with_the_run() {
     let script = Script::new().on("work", local::ScriptedRun::failed(seconds(1), "ERROR: deadlock detected"));
-    let pipeline =
-        Pipeline::builder("p")
-            .with_on_failure(OnFailure::Continue)
-            .with_step(Step::sql("work", "SELECT 'work'").with_retry(
-                RetryPolicy::new(9).on(redshift_orchestrator::FailureKind::ALL).with_backoff(seconds(60)),
-            ))
-            .build()
-            .unwrap();
+    let pipeline = Pipeline::builder("p")
+        .with_on_failure(OnFailure::Continue)
+        .with_step(Step::sql("work", "SELECT 'work'").with_retry(
+            RetryPolicy::new(9).on(redshift_orchestrator::FailureKind::ALL).with_backoff(seconds(60)),
+        ))
+        .build()
+        .unwrap();
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
     let stop = Stop::new();
     let asking = async {

@@ -6,7 +6,8 @@ use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedRun};
 use redshift_orchestrator::{
     Backoff, ErrorKind, Statement, StatementExecutor, StatementId, Status,
     wait::{
-        CancelOutcome, RequestCounts, WaitOutcome, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, Wait,
+        CancelOutcome, Exponential, Fixed, Jittered, Learned, LongPoll, PollStrategy, RequestCounts, Wait,
+        WaitOutcome,
     },
 };
 

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use redshift_data_emulator::Emulator;
 use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
-    OutcomeKind, DataApiExecutor, ErrorKind, Orchestrator, Pipeline, Run as PipelineRun, Statement,
+    DataApiExecutor, ErrorKind, Orchestrator, OutcomeKind, Pipeline, Run as PipelineRun, Statement,
     StatementExecutor, StepKey, Target, WaitTime, catalog::Catalog, conformance, pipeline::Step,
 };
 use tokio::time::Instant;

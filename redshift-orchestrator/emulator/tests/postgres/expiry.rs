@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use redshift_orchestrator::{
-    ClientToken, OutcomeKind, ErrorKind, Orchestrator, Origin, Outcome, Statement, StatementExecutor,
+    ClientToken, ErrorKind, Orchestrator, Origin, Outcome, OutcomeKind, Statement, StatementExecutor,
     StatementFilter, Status, StepKey, UnknownReason, journal::FileJournal,
 };
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    OutcomeKind, Error, FailureKind, Origin, Outcome, BatchPart, Result, StatementId, StepKey, seconds::human,
+    BatchPart, Error, FailureKind, Origin, Outcome, OutcomeKind, Result, StatementId, StepKey, seconds::human,
 };
 
 /// One attempt at a step, or at a part of its batch. Times are in seconds from the beginning of the run.
@@ -99,7 +99,8 @@ impl AttemptReport {
         self.rows = outcome.description.and_then(|description| description.result_rows);
         self.submits = outcome.requests.submits;
         self.describes = outcome.requests.describes;
-        self.faults = outcome.requests.faults.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect();
+        self.faults =
+            outcome.requests.faults.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect();
         self.origin = match outcome.origin {
             Origin::Submitted => "submitted",
             Origin::Reattached => "reattached",

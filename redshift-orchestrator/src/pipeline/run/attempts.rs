@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 
 use super::STOP;
 use crate::{
-    OutcomeKind, Error, ErrorKind, FailureKind, Orchestrator, Outcome, ProgressEvent, Result, Statement,
+    Error, ErrorKind, FailureKind, Orchestrator, Outcome, OutcomeKind, ProgressEvent, Result, Statement,
     StepKey,
     journal::Entry,
     orchestrator::LastPart,

@@ -12,7 +12,7 @@ mod walk;
 use super::{Pipeline, Report, Run, Step, StepStatus};
 use crate::{
     Error, ErrorKind, Orchestrator, Result,
-    journal::{Claim, Entry, EntryState, RunBegun, RunEvent, RunRecord, RunOutcome},
+    journal::{Claim, Entry, EntryState, RunBegun, RunEvent, RunOutcome, RunRecord},
 };
 use known::Known;
 use walk::Walk;

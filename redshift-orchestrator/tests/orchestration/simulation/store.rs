@@ -21,7 +21,7 @@ use object_store::{
 };
 use redshift_orchestrator::{
     Clock, Pipeline,
-    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunRecord, RunOutcome, prune},
+    journal::{Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunOutcome, RunRecord, prune},
 };
 use tokio::time::{Instant, sleep};
 

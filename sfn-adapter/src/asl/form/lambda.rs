@@ -2,7 +2,9 @@
 //!
 //! Its events are version 1 of the contract.
 
-use redshift_orchestrator::{Auth, Compute, ExecutionMode, FailureKind, Pipeline, Target, pipeline::StepStatement};
+use redshift_orchestrator::{
+    Auth, Compute, ExecutionMode, FailureKind, Pipeline, Target, pipeline::StepStatement,
+};
 use serde_json::json;
 
 use super::{
@@ -64,7 +66,8 @@ pub(super) struct Lambda {
 impl Lambda {
     pub(super) fn new(pipeline: &Pipeline, arn: &str) -> Self {
         let calls = pipeline.steps().iter();
-        let calls = calls.map(|step| (step.name().to_owned(), matches!(step.statement(), StepStatement::Call(_))));
+        let calls =
+            calls.map(|step| (step.name().to_owned(), matches!(step.statement(), StepStatement::Call(_))));
         Self { arn: arn.to_owned(), target: pipeline.target().cloned(), calls: calls.collect() }
     }
 
