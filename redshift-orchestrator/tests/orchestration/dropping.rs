@@ -244,6 +244,6 @@ async fn a_person_can_cancel_an_attempt_by_its_key() {
     });
     sleep(secs(50)).await;
     assert!(matches!(orchestrator.cancel(&key()).await.unwrap(), CancelOutcome::Cancelled(_)));
-    assert_eq!(running.await.unwrap().result, OutcomeKind::Aborted);
+    assert_eq!(running.await.unwrap().kind, OutcomeKind::Aborted);
     assert_eq!(orchestrator.cancel(&key()).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
