@@ -165,6 +165,11 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{HIDDEN_ROWS_EXTENSION}"))
     }
 
+    /// Returns the ledger of files that a commit writes.
+    pub(crate) fn ledger(&self, instant: Instant) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{LEDGER_EXTENSION}"))
+    }
+
     pub(crate) fn partition_metadata(&self, partition: &str) -> Result<Path> {
         self.resolve(&in_partition(partition, PARTITION_METADATA))
     }

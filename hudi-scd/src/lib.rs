@@ -58,6 +58,7 @@
 //! |---|---|
 //! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`Table::open_url`], [`TableOptions`] |
 //! | write | [`Table::upsert`], [`Table::insert`], [`Table::bulk_insert`], [`Table::delete`], [`CommitReport`]; each also accepts a stream |
+//! | take in raw files, each once | [`Table::take_in`], [`scd::Scd2Table::take_in`], [`SourceFile`] |
 //! | replace or remove the rows of partitions | [`Table::insert_overwrite`], [`Table::insert_overwrite_table`], [`Table::delete_partitions`] |
 //! | look up keys faster on remote storage | [`TableOptions::with_index_cache`]: footers and keys on the local disk |
 //! | read | [`Table::read`] or [`Table::read_stream`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
@@ -139,4 +140,4 @@ pub use timeline::{Clock, FnClock, Instant, SystemClock, Timeline};
 pub use upgrade::UpgradeReport;
 pub use validate::{Finding, Invariant};
 pub use view::{FileGroup, FileVersion};
-pub use write::{CommitReport, Phases, RollbackReport};
+pub use write::{CommitReport, Intake, Phases, RollbackReport, SourceFile};

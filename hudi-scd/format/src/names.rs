@@ -16,8 +16,8 @@ pub const PARTITION_METADATA: &str = ".hoodie_partition_metadata";
 pub const META_FOLDER: &str = ".hoodie";
 /// The folder under [`META_FOLDER`] with the markers of unfinished writes.
 pub const TEMP_FOLDER: &str = ".temp";
-/// The folder under [`META_FOLDER`] in which this crate stores the keys deleted by a commit, and hidden rows;
-/// other engines ignore it.
+/// The folder under [`META_FOLDER`] in which this crate stores the keys deleted by a commit, hidden rows, and
+/// ledgers; other engines ignore it.
 pub const TOMBSTONE_FOLDER: &str = ".aux/tombstones";
 /// The folder under [`META_FOLDER`] with the heartbeats of Hudi's writers.
 pub const HEARTBEAT_FOLDER: &str = ".heartbeat";
@@ -28,6 +28,8 @@ pub const BASE_FILE_EXTENSION: &str = ".parquet";
 pub const TOMBSTONE_EXTENSION: &str = ".tombstones";
 /// The extension of files with rows that only this crate reads, in the [`TOMBSTONE_FOLDER`].
 pub const HIDDEN_ROWS_EXTENSION: &str = ".hidden";
+/// The extension of files with the names of the raw files that a table took in, in the [`TOMBSTONE_FOLDER`].
+pub const LEDGER_EXTENSION: &str = ".ledger";
 /// The separator between the path of a base file and the operation, in the name of its marker.
 pub const MARKER: &str = ".marker.";
 
@@ -140,6 +142,11 @@ pub fn tombstones_of(name: &str) -> Option<Instant> {
 /// Returns the commit of a file of hidden rows with this name, if it is one.
 pub fn hidden_rows_of(name: &str) -> Option<Instant> {
     name.strip_suffix(HIDDEN_ROWS_EXTENSION)?.parse().ok()
+}
+
+/// Returns the commit of a ledger with this name, if it is one.
+pub fn ledger_of(name: &str) -> Option<Instant> {
+    name.strip_suffix(LEDGER_EXTENSION)?.parse().ok()
 }
 
 /// The name of a base file: file group, writing task, and commit.

@@ -7,6 +7,7 @@ use arrow::{
     compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch},
     datatypes::{Schema, SchemaRef},
 };
+use futures::{Stream, TryStreamExt};
 use object_store::{ObjectStore, path::Path};
 
 use super::{
@@ -22,7 +23,7 @@ use crate::{
     schema::{self, conform},
     table::Turn,
     view::View,
-    write::{Watch, hidden},
+    write::{Intake, SourceFile, Watch, hidden, ledger, ledger::Taken},
 };
 
 /// The table property that stores the definition of the history.
@@ -208,20 +209,70 @@ impl Scd2Table {
         // rows must be the replaced ones.
         let turn = self.table.turn().await?;
         report.commit.time.wait = watch.lap();
-        let applied = turn.run(self.apply_in_turn(&turn, changes, &mut report, &mut watch)).await;
+        let applied = turn.run(self.apply_in_turn(&turn, changes, None, &mut report, &mut watch)).await;
         turn.end().await;
         report.commit.ended(applied)?;
         Ok(report)
+    }
+
+    /// Merges the changes in files into the history, except those of files that an earlier commit took in: the
+    /// form of [`Table::take_in`] for histories. The changes of all new files are held in memory.
+    ///
+    /// # Errors
+    /// As [`Scd2Table::apply`].
+    pub async fn take_in<S>(
+        &self,
+        files: &[SourceFile],
+        changes: impl FnOnce(Vec<SourceFile>) -> S + Send,
+    ) -> Result<Intake<Scd2Report>>
+    where
+        S: Stream<Item = Result<RecordBatch>> + Send,
+    {
+        let mut watch = Watch::start();
+        let mut intake = Intake::<Scd2Report>::default();
+        let turn = self.table.turn().await?;
+        intake.report.commit.time.wait = watch.lap();
+        let taken = turn.run(self.take_in_turn(&turn, files, changes, &mut intake, &mut watch)).await;
+        turn.end().await;
+        intake.report.commit.ended(taken)?;
+        Ok(intake)
+    }
+
+    async fn take_in_turn<S>(
+        &self,
+        turn: &Turn<'_>,
+        files: &[SourceFile],
+        changes: impl FnOnce(Vec<SourceFile>) -> S + Send,
+        intake: &mut Intake<Scd2Report>,
+        watch: &mut Watch,
+    ) -> Result<()>
+    where
+        S: Stream<Item = Result<RecordBatch>> + Send,
+    {
+        intake.report.commit.rolled_back = self.table.repair(turn).await?;
+        let view = self.table.view().await?;
+        let ledger = ledger::read(&self.table, Some(turn), &view).await?;
+        (intake.new, intake.known) = ledger.divide(files);
+        if intake.new.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<RecordBatch> = changes(intake.new.clone()).try_collect().await?;
+        if changes.iter().all(|batch| batch.num_rows() == 0) {
+            return Ok(());
+        }
+        let taken = Some(ledger.take(intake.new.clone()));
+        self.apply_in_turn(turn, &changes, taken, &mut intake.report, watch).await
     }
 
     async fn apply_in_turn(
         &self,
         turn: &Turn<'_>,
         changes: &[RecordBatch],
+        taken: Option<Taken>,
         report: &mut Scd2Report,
         watch: &mut Watch,
     ) -> Result<()> {
-        report.commit.rolled_back = self.table.repair(turn).await?;
+        report.commit.rolled_back.extend(self.table.repair(turn).await?);
         let view = self.table.view().await?;
         let data = self.table.schema_of(&view)?;
         let by = key_schema(&self.scd, &data)?;
@@ -246,10 +297,10 @@ impl Scd2Table {
         };
         let (counts, rows, is_delete, hidden) = blocking(merge).await?;
         report.counts = counts;
-        if is_delete.is_empty() && hidden.is_none() {
+        if is_delete.is_empty() && hidden.is_none() && taken.is_none() {
             return Ok(());
         }
-        self.table.change_in_turn(turn, rows, is_delete, hidden, &mut report.commit, watch).await
+        self.table.change_in_turn(turn, rows, is_delete, hidden, taken, &mut report.commit, watch).await
     }
 
     /// Returns the whole history: a row for each state of each key, by key and time.

@@ -21,6 +21,7 @@ use super::{
     heartbeat::Heartbeat,
     hidden,
     incoming::Intent,
+    ledger::Taken,
     merge::{KeptKeys, Merge},
     pack::{FileTask, Packed},
     report::CommitReport,
@@ -94,6 +95,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) replaced: Replaced,
     /// The table's hidden rows after this commit, if they change.
     pub(crate) hidden: Option<RecordBatch>,
+    /// The files that the commit takes in.
+    pub(crate) taken: Option<Taken>,
 }
 
 /// File groups by partition path.
@@ -108,7 +111,7 @@ impl Commit<'_> {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        let Self { table, turn, instant, operation, avro, replaced, hidden } = self;
+        let Self { table, turn, instant, operation, avro, replaced, hidden, taken } = self;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
         let format = Arc::new(FileFormat::new(
@@ -123,6 +126,9 @@ impl Commit<'_> {
             let mut metadata = CommitMetadata::default();
             metadata.partition_to_write_stats = partition_to_write_stats;
             metadata.operation_type = Some(operation.as_str().to_owned());
+            if let Some(taken) = &taken {
+                taken.describe(&mut metadata);
+            }
             metadata
         };
 
@@ -148,6 +154,9 @@ impl Commit<'_> {
         deleted.write(table, instant).await?;
         if let Some(rows) = hidden {
             hidden::write(table, instant, rows).await?;
+        }
+        if let Some(taken) = &taken {
+            taken.write(table, instant).await?;
         }
         report.time.write += watch.lap();
 

@@ -23,6 +23,8 @@ pub(crate) mod heartbeat;
 pub(crate) mod hidden;
 mod incoming;
 mod input;
+mod intake;
+pub(crate) mod ledger;
 mod merge;
 mod nan;
 mod overwrite;
@@ -49,10 +51,13 @@ use self::{
     commit::{Commit, Operation, Replaced},
     incoming::{Incoming, Intent},
     input::Gathered,
+    ledger::Taken,
     overwrite::{Overwrite, Tally},
     tombstones::Tombstones,
 };
 pub use self::{
+    intake::Intake,
+    ledger::SourceFile,
     report::{CommitReport, Phases},
     undo::RollbackReport,
 };
@@ -190,7 +195,7 @@ impl Table {
         report.time.prepare = watch.lap();
         let turn = self.turn().await?;
         report.time.wait = watch.lap();
-        let input = Input { rows, deletes: None, hidden: None, intent, overwrite };
+        let input = Input { rows, deletes: None, hidden: None, taken: None, intent, overwrite };
         let written = turn.run(self.write_in_turn(&turn, input, &mut report, &mut watch)).await;
         turn.end().await;
         report.ended(written)?;
@@ -198,18 +203,20 @@ impl Table {
     }
 
     /// Writes rows with distinct keys, and deletes the marked ones, in one commit. `hidden` replaces the
-    /// table's hidden rows.
+    /// table's hidden rows, and `taken` are the files of the rows.
     pub(crate) async fn change_in_turn(
         &self,
         turn: &Turn<'_>,
         rows: RecordBatch,
         deletes: BooleanArray,
         hidden: Option<RecordBatch>,
+        taken: Option<Taken>,
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
         let rows = Gathered::Memory(vec![rows]);
-        let input = Input { rows, deletes: Some(deletes), hidden, intent: Intent::Upsert, overwrite: None };
+        let deletes = Some(deletes);
+        let input = Input { rows, deletes, hidden, taken, intent: Intent::Upsert, overwrite: None };
         self.write_in_turn(turn, input, report, watch).await
     }
 
@@ -225,14 +232,15 @@ impl Table {
         view.check_latest_whole()?;
         report.time.repair = watch.lap();
 
-        let (intent, overwrite, hidden) = (input.intent, input.overwrite.take(), input.hidden.take());
+        let (intent, overwrite) = (input.intent, input.overwrite.take());
+        let (hidden, taken) = (input.hidden.take(), input.taken.take());
         let mut tally = Tally::default();
         let mut changes = self.changes_of(&view, input, &mut tally, report, watch).await?;
         let (operation, replaced) = match overwrite {
             Some(overwrite) => (overwrite.operation, tally.settle(overwrite.target, &mut changes, report)),
             None => (Operation::of(intent), Replaced::new()),
         };
-        if changes.is_empty() && replaced.is_empty() && hidden.is_none() {
+        if changes.is_empty() && replaced.is_empty() && hidden.is_none() && taken.is_none() {
             return Ok(());
         }
         if !changes.new_rows.is_empty() {
@@ -244,7 +252,7 @@ impl Table {
         let schema = changes.schema.clone();
         let packed = pack::pack(self, &view, changes, self.ids(instant));
         let avro = schema::continued(self.avro_of(&view), &schema, self.name())?;
-        let commit = Commit { table: self, turn, instant, operation, avro, replaced, hidden };
+        let commit = Commit { table: self, turn, instant, operation, avro, replaced, hidden, taken };
         commit.run(schema, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
         self.archive_after_commit(turn, report).await;
@@ -337,6 +345,8 @@ struct Input {
     deletes: Option<BooleanArray>,
     /// The table's [hidden rows](hidden) after this write, if they change.
     hidden: Option<RecordBatch>,
+    /// The files of the rows, which the commit records.
+    taken: Option<Taken>,
     intent: Intent,
     /// For [`Intent::Overwrite`]: the part of the table to overwrite.
     overwrite: Option<Overwrite>,

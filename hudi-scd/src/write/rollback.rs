@@ -370,6 +370,7 @@ async fn carry_out(
         layout.tombstones(dead_instant)?,
         layout.old_tombstones(dead_instant)?,
         layout.hidden_rows(dead_instant)?,
+        layout.ledger(dead_instant)?,
     ] {
         storage::delete(table.store(), &file).await?;
     }

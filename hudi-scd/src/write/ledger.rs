@@ -1,0 +1,263 @@
+//! The ledger: the files of raw rows that the commits of a table took in.
+//!
+//! A commit that takes files in names them in its metadata ([`SourceFile::METADATA`]), for people, and writes
+//! the ledger `.hoodie/.aux/tombstones/{ts}.ledger` before it completes: a Parquet file with 16 bytes for each
+//! file that this commit or an earlier one took in, 1.6 MB for 100,000 files. The newest ledger of a
+//! completed commit is the table's, so neither a clean nor an archival of commits forgets a file:
+//!
+//! - A writer that dies before its commit completes leaves a ledger without a commit, which does not count.
+//!   Its rows are invisible too, and the next delivery of its files takes them in.
+//! - A rollback of a commit, or a restore to a savepoint, makes the ledger before it the newest one. The rows
+//!   are removed, and their files can be taken in again.
+//! - Ledgers that no rollback can make the newest again are deleted by the next writer.
+
+use std::{collections::HashSet, sync::Arc};
+
+use arrow::{
+    array::{Array, AsArray, FixedSizeBinaryArray, RecordBatch},
+    datatypes::{DataType, Field, Schema},
+};
+use bytes::Bytes;
+use object_store::path::Path;
+use parquet::{
+    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    errors::ParquetError,
+    file::properties::WriterProperties,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Error, ErrorKind, Result,
+    concurrent::blocking,
+    layout, storage,
+    table::{Table, Turn},
+    timeline::{Action, CommitMetadata, Instant},
+    view::View,
+};
+
+/// The number of bytes of the digest of a file.
+const DIGEST: usize = 16;
+
+type FileDigest = [u8; DIGEST];
+
+/// A file of raw rows that a write takes in: its name, and the version of its content.
+///
+/// Two files with the same name and version are one file, and a table takes it in at most once
+/// ([`Table::take_in`]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceFile {
+    /// The name, usually a URL.
+    pub name: String,
+    /// The version of its content: the version id of S3, or the ETag.
+    pub version: String,
+}
+
+impl SourceFile {
+    /// The entry of a commit's metadata with the files that it took in: a JSON array of `[name, version]`.
+    pub const METADATA: &'static str = "hudi_scd.files";
+
+    /// Creates the description of a file.
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { name: name.into(), version: version.into() }
+    }
+
+    /// Returns the files that a commit took in, by its metadata. Empty for other commits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] if the entry is not valid.
+    pub fn of_commit(metadata: &CommitMetadata) -> Result<Vec<Self>> {
+        let Some(Some(text)) = metadata.extra_metadata.get(Self::METADATA) else { return Ok(Vec::new()) };
+        let pairs: Vec<(String, String)> = serde_json::from_str(text).map_err(|cause| {
+            Error::new(ErrorKind::Corrupt, "the commit's list of files is not valid")
+                .with_context("entry", Self::METADATA)
+                .with_source(cause)
+        })?;
+        Ok(pairs.into_iter().map(|(name, version)| Self { name, version }).collect())
+    }
+
+    /// Two files with equal digests would be one file, so the digest is a cryptographic one.
+    fn digest(&self) -> FileDigest {
+        let mut hash = Sha256::new();
+        hash.update((self.name.len() as u64).to_le_bytes());
+        hash.update(&self.name);
+        hash.update(&self.version);
+        let mut digest = FileDigest::default();
+        for (to, from) in digest.iter_mut().zip(hash.finalize()) {
+            *to = from;
+        }
+        digest
+    }
+}
+
+/// The files that a table took in, as sorted digests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger(Vec<FileDigest>);
+
+/// The files that a commit takes in.
+pub(crate) struct Taken {
+    files: Vec<SourceFile>,
+    /// The ledger after the commit.
+    ledger: Ledger,
+}
+
+impl Ledger {
+    /// Divides files into new ones and those that the table knows. A file that is named twice is new once.
+    pub(crate) fn divide(&self, files: &[SourceFile]) -> (Vec<SourceFile>, Vec<SourceFile>) {
+        let mut seen = HashSet::new();
+        files.iter().cloned().partition(|file| {
+            let digest = file.digest();
+            self.0.binary_search(&digest).is_err() && seen.insert(digest)
+        })
+    }
+
+    /// Adds files.
+    pub(crate) fn take(mut self, files: Vec<SourceFile>) -> Taken {
+        self.0.extend(files.iter().map(SourceFile::digest));
+        self.0.sort_unstable();
+        Taken { files, ledger: self }
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, ParquetError> {
+        let digests = FixedSizeBinaryArray::try_from_iter(self.0.iter())?;
+        let field = Field::new("file", DataType::FixedSizeBinary(DIGEST as i32), false);
+        let schema = Arc::new(Schema::new(vec![field]));
+        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(digests)])?;
+        let properties = WriterProperties::builder().set_dictionary_enabled(false).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+        writer.write(&batch)?;
+        writer.into_inner()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, ParquetError> {
+        let unfit = || ParquetError::General("the column is not one of digests".to_owned());
+        let mut all = Vec::new();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
+            let batch = batch?;
+            let column = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt());
+            let column = column.ok_or_else(unfit)?;
+            for row in 0..column.len() {
+                all.push(column.value(row).try_into().map_err(|_| unfit())?);
+            }
+        }
+        all.sort_unstable();
+        Ok(Self(all))
+    }
+}
+
+impl Taken {
+    /// Adds the names of the files to the metadata of their commit.
+    pub(crate) fn describe(&self, metadata: &mut CommitMetadata) {
+        let pairs: Vec<_> = self.files.iter().map(|file| (&file.name, &file.version)).collect();
+        let text = serde_json::json!(pairs).to_string();
+        metadata.extra_metadata.insert(SourceFile::METADATA.to_owned(), Some(text));
+    }
+
+    /// Writes the ledger that holds from a commit on.
+    pub(crate) async fn write(&self, table: &Table, instant: Instant) -> Result<()> {
+        let ledger = self.ledger.clone();
+        let failed = |cause: ParquetError| {
+            Error::new(ErrorKind::InvalidInput, "the ledger of files cannot be written").with_source(cause)
+        };
+        let bytes = blocking(move || ledger.encode().map_err(failed)).await?;
+        storage::write(table.store(), &table.inner.layout.ledger(instant)?, bytes).await
+    }
+}
+
+/// Reads the ledger of the latest commit that has one. In a turn it also deletes the ledgers that no longer
+/// count, because a ledger from before the active timeline counts as committed.
+pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) -> Result<Ledger> {
+    let folder = table.inner.layout.tombstone_folder()?;
+    let listed = storage::list_folder(table.store(), &folder).await?;
+    let files = listed.objects.into_iter().map(|file| file.location);
+    let files = files.filter_map(|path| Some((layout::ledger_of(path.filename()?)?, path)));
+    let (mut committed, mut past): (Vec<_>, Vec<_>) =
+        files.partition(|(instant, _)| view.timeline.is_committed(*instant));
+    committed.sort_unstable();
+    let found = loop {
+        match committed.last() {
+            Some((instant, _)) if !is_certain(table, view, *instant).await? => past.extend(committed.pop()),
+            found => break found.map(|(_, path)| path.clone()),
+        }
+    };
+    if let Some(turn) = turn {
+        past.extend(obsolete(committed, view));
+        if !past.is_empty() {
+            turn.verify().await?;
+            let past = past.into_iter().map(|(_, path)| path).collect();
+            storage::delete_all(table.store(), past).await?;
+        }
+    }
+    let Some(path) = found else { return Ok(Ledger::default()) };
+    let bytes = storage::read(table.store(), &path).await?;
+    let corrupt = move |cause| {
+        Error::new(ErrorKind::Corrupt, "the ledger of files is broken")
+            .with_context("file", &path)
+            .with_source(cause)
+    };
+    blocking(move || Ledger::decode(bytes).map_err(corrupt)).await
+}
+
+/// Returns `true` if the commit of a ledger completed. An instant before the active timeline may also be that
+/// of a dead writer whom another engine rolled back, so the archive decides about it. That is rare: this crate
+/// archives a commit with a ledger only after later ones.
+async fn is_certain(table: &Table, view: &View, instant: Instant) -> Result<bool> {
+    let first = view.timeline.completed_commits().next();
+    if first.is_none_or(|first| instant >= first.instant) {
+        return Ok(true);
+    }
+    let text = instant.to_string();
+    let archived = table.archived_entries().await?;
+    Ok(archived.iter().any(|entry| {
+        entry.commit_time.as_deref() == Some(text.as_str())
+            && entry.action_state.as_deref() == Some("COMPLETED")
+    }))
+}
+
+/// Returns the ledgers before the one that held at the beginning of the active timeline, or at an older
+/// savepoint.
+fn obsolete(mut committed: Vec<(Instant, Path)>, view: &View) -> Vec<(Instant, Path)> {
+    let first = view.timeline.completed_commits().next().map(|entry| entry.instant);
+    let savepoint = view.timeline.completed(Action::Savepoint).map(|entry| entry.instant);
+    let Some(horizon) = first.into_iter().chain(savepoint).min() else { return Vec::new() };
+    let before = committed.partition_point(|(instant, _)| *instant <= horizon);
+    committed.truncate(before.saturating_sub(1));
+    committed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(number: usize) -> SourceFile {
+        SourceFile::new(format!("s3://raw/{number}.csv"), "v1")
+    }
+
+    #[test]
+    fn a_ledger_of_100_000_files_is_small_and_exact() {
+        let files: Vec<_> = (0..100_000).map(file).collect();
+        let ledger = Ledger::default().take(files.clone()).ledger;
+        let bytes = ledger.encode().unwrap();
+        assert!(bytes.len() < 1_700_000, "{}", bytes.len());
+        let read = Ledger::decode(bytes.into()).unwrap();
+        assert_eq!(read, ledger);
+        let more = [file(99_999), file(100_000), SourceFile::new("s3://raw/5.csv", "v2"), file(100_000)];
+        let (new, known) = read.divide(&more);
+        assert_eq!((new, known), (more[1..3].to_vec(), vec![file(99_999), file(100_000)]));
+    }
+
+    #[test]
+    fn name_and_version_are_apart() {
+        assert_ne!(SourceFile::new("ab", "c").digest(), SourceFile::new("a", "bc").digest());
+    }
+
+    #[test]
+    fn the_metadata_of_a_commit_names_its_files() {
+        let mut metadata = CommitMetadata::default();
+        assert_eq!(SourceFile::of_commit(&metadata).unwrap(), []);
+        Ledger::default().take(vec![file(1)]).describe(&mut metadata);
+        assert_eq!(SourceFile::of_commit(&metadata).unwrap(), [file(1)]);
+        let entry = metadata.extra_metadata.get_mut(SourceFile::METADATA).unwrap();
+        *entry = Some("{".to_owned());
+        assert_eq!(SourceFile::of_commit(&metadata).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
