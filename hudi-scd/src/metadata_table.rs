@@ -58,6 +58,11 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
+    /// Returns a property.
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
+        self.raw.get(name).map(String::as_str)
+    }
+
     /// Returns the indexes that the table lists.
     pub(crate) fn partitions(&self) -> Vec<String> {
         properties::metadata_partitions(&self.raw).into_iter().map(str::to_owned).collect()

@@ -16,6 +16,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use jiff::{SignedDuration, tz::TimeZone};
 use object_store::{ObjectStore, path::Path};
+use tokio::sync::OnceCell;
 
 use crate::{
     Error, ErrorKind, Result,
@@ -25,13 +26,13 @@ use crate::{
         FooterCache,
         cache::{Entry, IndexCache},
     },
-    key::{self, KeyGenerator, TimestampPartition},
+    key::{self, KeyEncoding, KeyGenerator, TimestampPartition},
     layout::{HEARTBEAT_FOLDER, Layout, META_FOLDER},
     location::Location,
     lock::{FileLock, HeldLock, LeaseWatch, StorageLock, TableLock},
     metadata_table::Stored,
     options::{Lock, TableOptions},
-    properties::{KEY_GENERATOR_CLASS, NewTable, TableProperties, TableVersion},
+    properties::{KEY_ENCODING, KEY_GENERATOR_CLASS, NewTable, TableProperties, TableVersion},
     retention::{POLICY, RetentionPolicy},
     schema, storage,
     timeline::{
@@ -255,6 +256,10 @@ pub(crate) struct Inner {
     /// The newest instant that this handle created, until its turn ends.
     minted: Mutex<Option<Instant>>,
     pub(crate) footers: FooterCache,
+    /// The form of new keys, if this handle had to decide it.
+    pub(crate) key_encoding: OnceCell<KeyEncoding>,
+    /// Set when this handle has recorded the form of new keys.
+    pub(crate) key_encoding_recorded: OnceCell<()>,
     /// The cached footers and keys on the local disk.
     pub(crate) index_cache: Option<IndexCache>,
 }
@@ -294,7 +299,7 @@ impl Table {
             }
             Err(error) => Err(error),
             Ok(()) => {
-                keep_own(store.as_ref(), &layout, &definition.others, &options).await?;
+                keep_own(store.as_ref(), &layout, own(&definition, &properties), &options).await?;
                 Self::with_properties(store, layout, properties, options).await
             }
         }
@@ -408,6 +413,8 @@ impl Table {
             has_heartbeats: AtomicBool::default(),
             minted: Mutex::default(),
             footers: FooterCache::default(),
+            key_encoding: OnceCell::new(),
+            key_encoding_recorded: OnceCell::new(),
             index_cache,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -710,11 +717,18 @@ fn base_url(options: &TableOptions, layout: &Layout) -> String {
     options.base_url.clone().unwrap_or_else(|| format!("/{}", layout.root()))
 }
 
+/// Returns the properties that Spark's `CREATE TABLE` would drop.
+fn own(definition: &TableDefinition, properties: &TableProperties) -> BTreeMap<String, String> {
+    let mut own = definition.others.clone();
+    own.extend(properties.key_encoding.map(|encoding| (KEY_ENCODING.to_owned(), encoding.to_string())));
+    own
+}
+
 /// Stores a new table's own properties a second time, in a place where other engines do not write.
 async fn keep_own(
     store: &dyn ObjectStore,
     layout: &Layout,
-    own: &BTreeMap<String, String>,
+    own: BTreeMap<String, String>,
     options: &TableOptions,
 ) -> Result<()> {
     let path = layout.own_properties()?;
@@ -722,7 +736,7 @@ async fn keep_own(
         // An earlier table in this folder may have left its own properties.
         return storage::delete(store, &path).await.map(drop);
     }
-    storage::write(store, &path, TableProperties::own_bytes(own, options.clock.now())).await
+    storage::write(store, &path, TableProperties::own_bytes(&own, options.clock.now())).await
 }
 
 /// The ids of new file groups.

@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::array::{AsArray, RecordBatch, StringArray};
 use object_store::path::Path;
 use parquet::basic::Type as PhysicalType;
 
@@ -17,7 +17,7 @@ use crate::{
     bloom::FOOTER_BLOOM_FILTER,
     concurrent::{blocking, ordered},
     index::key_column,
-    key::{self, KeyGenerator, Partitions},
+    key::{self, KeyEncoding, Partitions},
     layout::{self, BaseFileName},
     properties::TableProperties,
     schema::META_COLUMNS,
@@ -328,7 +328,6 @@ impl FileCheck<'_> {
                 }
             }
             self.check_rows(&conform_stored(&stored, schema, path)?, &keys, path)?;
-            self.checked.keys.extend(keys.iter().flatten().map(str::to_owned));
         }
         Ok(())
     }
@@ -343,28 +342,36 @@ impl FileCheck<'_> {
             && BaseFileName::parse(stored).zip(file).is_some_and(|(stored, file)| older(stored, file))
     }
 
-    fn check_rows(&mut self, rows: &RecordBatch, keys: &StringArray, path: &Path) -> Result<()> {
+    /// Checks that the keys are those of the columns, and collects them. A key that may have two forms is
+    /// collected in one, so that a row that is stored in both is found.
+    fn check_keys(&mut self, rows: &RecordBatch, keys: &StringArray) {
         let fields = &self.properties.record_key_fields;
-        // Hudi formatted a single field under the complex generator in either form, depending on its version.
-        let named = match self.properties.key_generator {
-            KeyGenerator::Complex if fields.len() == 1 => key::record_keys(rows, fields, true).ok(),
-            _ => None,
-        };
-        match key::record_keys(rows, fields, false) {
-            _ if fields.is_empty() => {}
-            Ok(expected) => {
-                let is_wrong = |row: &usize| {
-                    let stored = keys.value(*row);
-                    stored != expected.value(*row)
-                        && named.as_ref().is_none_or(|named| stored != named.value(*row))
-                };
-                if let Some(row) = (0..keys.len()).find(is_wrong) {
-                    let detail = format!("{} should be {}", keys.value(row), expected.value(row));
-                    self.tell(Invariant::RecordKey, detail);
-                }
+        let field = self.properties.encoded_key_field();
+        let expected = match key::record_keys(rows, fields, KeyEncoding::ValueOnly) {
+            Ok(expected) => Some(expected),
+            Err(_) if fields.is_empty() => None,
+            Err(error) => {
+                self.tell(Invariant::RecordKey, error.to_string());
+                None
             }
-            Err(error) => self.tell(Invariant::RecordKey, error.to_string()),
+        };
+        for (row, stored) in keys.iter().enumerate() {
+            let Some(stored) = stored else { continue };
+            let value = expected.as_ref().map(|expected| expected.value(row));
+            let is_right = value.is_none_or(|value| match field {
+                Some(field) => KeyEncoding::of_stored(field, value, stored).is_some(),
+                None => stored == value,
+            });
+            if !is_right {
+                let detail = format!("{stored} should be {}", value.unwrap_or_default());
+                self.tell(Invariant::RecordKey, detail);
+            }
+            self.checked.keys.push(value.filter(|_| is_right).unwrap_or(stored).to_owned());
         }
+    }
+
+    fn check_rows(&mut self, rows: &RecordBatch, keys: &StringArray, path: &Path) -> Result<()> {
+        self.check_keys(rows, keys);
         let partitions = match Partitions::of(rows, self.properties) {
             Ok(partitions) => Some(partitions),
             // A table without a defined type of timestamps can still be read.

@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | Nonpartitioned | one field: its value; several: `a:1,b:2` | empty |
 //! | Simple | the value | one field |
-//! | Complex | one field: its value; several: `a:1,b:2` | several fields, joined by `/` |
+//! | Complex | one field: its value or `a:1`, see [`KeyEncoding`]; several: `a:1,b:2` | several fields, joined by `/` |
 //! | TimestampBased | the value | one field, a point in time formatted by a date pattern |
 //!
 //! Values are formatted as in Spark's upsert, which formats their Avro form: a timestamp is its number of
 //! microseconds. (Spark's bulk insert formats timestamps as dates and times, which gives different keys;
 //! Hudi's own upsert does not find them either.)
 
+mod encoding;
 mod java;
 mod pattern;
 mod timestamp;
@@ -23,6 +24,7 @@ use arrow::{
     datatypes::{DataType, Float32Type, Float64Type, Schema},
 };
 
+pub use self::encoding::KeyEncoding;
 pub use self::timestamp::TimestampKey;
 pub use self::timestamp::{TimestampPartition, TimestampType};
 use crate::{
@@ -90,20 +92,24 @@ impl KeyGenerator {
     }
 }
 
-/// Returns the record key of each row.
-///
-/// `named` also formats a single field as `id:1`, as Hudi 0.14's complex generator did.
-pub fn record_keys(batch: &RecordBatch, fields: &[String], named: bool) -> Result<StringArray> {
+/// Returns the record key of each row. `encoding` applies to a single field; several fields have one form.
+pub fn record_keys(batch: &RecordBatch, fields: &[String], encoding: KeyEncoding) -> Result<StringArray> {
     let columns = fields.iter().map(|field| key_column(batch, field)).collect::<Result<Vec<_>>>()?;
-    if let ([column], false) = (columns.as_slice(), named) {
+    if let ([field], [column]) = (fields, columns.as_slice()) {
         for row in 0..column.len() {
             if column.is_null(row) || column.value(row).is_empty() {
                 return Err(invalid("the record key is null or empty")
-                    .with_context("column", &fields[0])
+                    .with_context("column", field)
                     .with_context("row", row));
             }
         }
-        return Ok(column.clone());
+        return Ok(match encoding {
+            KeyEncoding::ValueOnly => column.clone(),
+            KeyEncoding::FieldPrefixed => {
+                let keys = column.iter().flatten().map(|value| encoding.encode(field, value));
+                StringArray::from_iter_values(keys)
+            }
+        });
     }
     let mut keys = StringBuilder::with_capacity(batch.num_rows(), batch.num_rows() * 16 * fields.len());
     let mut key = String::new();
@@ -385,14 +391,14 @@ mod tests {
         .unwrap()
     }
 
-    fn keys(batch: &RecordBatch, fields: &[&str], named: bool) -> Result<Vec<String>> {
+    fn keys(batch: &RecordBatch, fields: &[&str], encoding: KeyEncoding) -> Result<Vec<String>> {
         let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
-        let keys = record_keys(batch, &fields, named)?;
+        let keys = record_keys(batch, &fields, encoding)?;
         Ok(keys.iter().map(|key| key.unwrap().to_owned()).collect())
     }
 
     fn one(value: impl Array + 'static) -> Vec<String> {
-        keys(&batch(vec![("k", Arc::new(value) as ArrayRef)]), &["k"], false).unwrap()
+        keys(&batch(vec![("k", Arc::new(value) as ArrayRef)]), &["k"], KeyEncoding::ValueOnly).unwrap()
     }
 
     #[test]
@@ -413,26 +419,32 @@ mod tests {
             ("code", Arc::new(Int32Array::from(vec![Some(1), None, Some(3)]))),
         ]);
         let expected = ["tenant:a,code:1", "tenant:__empty__,code:__null__", "tenant:__null__,code:3"];
-        assert_eq!(keys(&batch, &["tenant", "code"], false).unwrap(), expected);
-        let named = keys(&batch.slice(0, 1), &["tenant"], true).unwrap();
-        assert_eq!(named, ["tenant:a"], "the form of a single field in Hudi 0.14");
+        assert_eq!(keys(&batch, &["tenant", "code"], KeyEncoding::ValueOnly).unwrap(), expected);
+        let prefixed = keys(&batch.slice(0, 1), &["tenant"], KeyEncoding::FieldPrefixed).unwrap();
+        assert_eq!(prefixed, ["tenant:a"]);
+        let empty = keys(&batch.slice(1, 1), &["tenant"], KeyEncoding::FieldPrefixed).unwrap_err();
+        assert_eq!(empty.context("column"), Some("tenant"));
     }
 
     #[test]
     fn a_null_key_is_an_error_that_names_column_and_row() {
         let batch = batch(vec![("k", Arc::new(StringArray::from(vec![Some("a"), None])) as ArrayRef)]);
-        let error = keys(&batch, &["k"], false).unwrap_err();
+        let error = keys(&batch, &["k"], KeyEncoding::ValueOnly).unwrap_err();
         assert_eq!(
             (error.kind(), error.context("column"), error.context("row")),
             (ErrorKind::InvalidInput, Some("k"), Some("1"))
         );
-        assert_eq!(keys(&batch, &["other"], false).unwrap_err().context("column"), Some("other"));
+        assert_eq!(
+            keys(&batch, &["other"], KeyEncoding::ValueOnly).unwrap_err().context("column"),
+            Some("other")
+        );
     }
 
     #[test]
     fn bytes_are_no_key() {
         let bytes = arrow::array::BinaryArray::from_vec(vec![b"a"]);
-        let error = keys(&batch(vec![("k", Arc::new(bytes) as ArrayRef)]), &["k"], false).unwrap_err();
+        let error = keys(&batch(vec![("k", Arc::new(bytes) as ArrayRef)]), &["k"], KeyEncoding::ValueOnly)
+            .unwrap_err();
         assert_eq!((error.kind(), error.context("column")), (ErrorKind::Unsupported, Some("k")));
     }
 

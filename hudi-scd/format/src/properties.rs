@@ -16,7 +16,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     Error, ErrorKind, Result,
-    key::{self, KeyGenerator, TimestampKey},
+    key::{self, KeyEncoding, KeyGenerator, TimestampKey},
     names::TimelineLayout,
     retention::{POLICY, RetentionPolicy},
 };
@@ -39,6 +39,9 @@ const DROP_PARTITION_COLUMNS: &str = "hoodie.datasource.write.drop.partition.col
 /// The property that names the class of the key generator.
 pub const KEY_GENERATOR_CLASS: &str = "hoodie.table.keygenerator.class";
 const KEY_GENERATOR_TYPE: &str = "hoodie.table.keygenerator.type";
+/// The property that records the form of a record key of one field under the complex generator. No released
+/// Hudi reads it yet; name and values are those of apache/hudi#19304.
+pub const KEY_ENCODING: &str = "hoodie.table.complex.keygenerator.encoding";
 const META_FIELDS: &str = "hoodie.populate.meta.fields";
 const BASE_FORMAT: &str = "hoodie.table.base.file.format";
 const ARCHIVE_FOLDER: &str = "hoodie.archivelog.folder";
@@ -95,6 +98,8 @@ pub struct TableProperties {
     pub url_encode: bool,
     /// The generator of record keys and partition paths.
     pub key_generator: KeyGenerator,
+    /// The form of a record key of one field under the complex generator, if it is recorded.
+    pub key_encoding: Option<KeyEncoding>,
     /// Set for [`KeyGenerator::TimestampBased`].
     pub timestamp_key: Option<TimestampKey>,
     /// The rule that decides which of two rows with the same key is kept.
@@ -175,6 +180,9 @@ impl TableProperties {
         if let Some(field) = table.ordering_field {
             raw.insert(ORDERING.to_owned(), field.to_owned());
         }
+        if let (KeyGenerator::Complex, [_]) = (key_generator, table.record_key_fields) {
+            raw.insert(KEY_ENCODING.to_owned(), KeyEncoding::ValueOnly.to_string());
+        }
         raw.extend(table.others.iter().map(|(key, value)| (key.clone(), value.clone())));
         Self::from_raw(raw)
     }
@@ -220,6 +228,14 @@ impl TableProperties {
                 let message = "nested fields are not supported here, the table can only be read";
                 Err(refused(ErrorKind::Unsupported, message, property, &field))
             }
+        }
+    }
+
+    /// Returns the field of a record key whose form [`KeyEncoding`] describes; `None` if the key has one form.
+    pub fn encoded_key_field(&self) -> Option<&str> {
+        match (self.key_generator, self.record_key_fields.as_slice()) {
+            (KeyGenerator::Complex, [field]) => Some(field),
+            _ => None,
         }
     }
 
@@ -369,6 +385,12 @@ impl TableProperties {
                 .with_context("record key", record_key_fields.join(","))
                 .with_context("partition", partition_fields.join(",")));
         }
+        let key_encoding = match text(KEY_ENCODING) {
+            "" => None,
+            name => Some(KeyEncoding::parse(name).ok_or_else(|| {
+                refused(ErrorKind::Unsupported, "unknown form of record keys", KEY_ENCODING, name)
+            })?),
+        };
         let timestamp_key = match key_generator {
             KeyGenerator::TimestampBased => Some(TimestampKey::of(&raw)?),
             _ => None,
@@ -434,6 +456,7 @@ impl TableProperties {
             hive_style: flag(HIVE_STYLE, false)?,
             url_encode: flag(URL_ENCODE, false)?,
             key_generator,
+            key_encoding,
             timestamp_key,
             merge,
             zone,
@@ -572,6 +595,7 @@ hoodie.table.version=6
                 KEY_GENERATOR_CLASS,
             ),
             ("hoodie.table.partition.fields=day", KEY_GENERATOR_CLASS),
+            ("hoodie.table.complex.keygenerator.encoding=BOTH", KEY_ENCODING),
             ("hoodie.populate.meta.fields=false", META_FIELDS),
             ("hoodie.table.base.file.format=ORC", BASE_FORMAT),
             ("hoodie.table.cdc.enabled=true", CHANGE_DATA_CAPTURE),

@@ -22,7 +22,7 @@ use arrow::{
 use object_store::path::Path;
 
 use self::cache::Entry;
-pub(crate) use self::form::{key_schema, names_single_field};
+pub(crate) use self::form::{StoredTexts, key_encoding, key_schema, record_key_encoding};
 use crate::{
     Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, java_order},

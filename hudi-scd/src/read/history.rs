@@ -12,11 +12,12 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, conform_stored, java_order},
     concurrent::blocking,
-    index::{RECORD_KEY, key_column, key_schema, names_single_field},
-    key,
+    index::{RECORD_KEY, key_column, key_schema},
+    key::{self, KeyEncoding},
     schema::{self, META_COLUMNS},
     table::Table,
     timeline::Instant,
+    view::View,
 };
 
 /// The change of a key in one commit.
@@ -49,7 +50,11 @@ impl Table {
     /// [`ErrorKind::Storage`], [`ErrorKind::Corrupt`].
     pub async fn history(&self, key: &str) -> Result<Vec<KeyVersion>> {
         let view = self.view().await?;
-        let data = self.schema_of(&view)?;
+        self.history_in(&view, &Sought { texts: vec![key.to_owned()], value: None }).await
+    }
+
+    async fn history_in(&self, view: &View, key: &Sought) -> Result<Vec<KeyVersion>> {
+        let data = self.schema_of(view)?;
         // The key's row in each file; a file is read once, even if several commits show it.
         let mut found: BTreeMap<&str, Option<(Instant, RecordBatch)>> = BTreeMap::new();
         let mut history: Vec<KeyVersion> = Vec::new();
@@ -100,32 +105,76 @@ impl Table {
         }
         let view = self.view().await?;
         let fields = self.record_key_fields();
-        let key = schema::conform(key, &key_schema(&*self.schema_of(&view)?, fields)?)?;
-        let keys = key::record_keys(&key, fields, names_single_field(self, &view).await?)?;
-        self.history(keys.value(0)).await
+        let columns = key_schema(&*self.schema_of(&view)?, fields)?;
+        let key = schema::conform(key, &columns)?;
+        let text = key::record_keys(&key, fields, KeyEncoding::ValueOnly)?.value(0).to_owned();
+        let sought = match self.inner.properties.encoded_key_field() {
+            None => Sought { texts: vec![text], value: None },
+            Some(field) => {
+                let prefixed = KeyEncoding::FieldPrefixed.encode(field, &text);
+                Sought { texts: vec![text.clone(), prefixed], value: Some((columns, text)) }
+            }
+        };
+        self.history_in(&view, &sought).await
     }
 
     async fn find_row(
         &self,
         path: &Path,
-        key: &str,
+        key: &Sought,
         data: &SchemaRef,
     ) -> Result<Option<(Instant, RecordBatch)>> {
         let footer = Footer::load(self.store(), path).await?;
-        let outside = footer
-            .key_range
-            .as_ref()
-            .is_some_and(|(min, max)| java_order(key, min).is_lt() || java_order(key, max).is_gt());
-        if footer.rows() == 0
-            || outside
-            || footer.stored_filter()?.is_some_and(|filter| !filter.contains(key))
+        if footer.rows() == 0 {
+            return Ok(None);
+        }
+        let range = footer.key_range.as_ref();
+        let is_inside = |key: &&String| {
+            range.is_none_or(|(min, max)| java_order(key, min).is_ge() && java_order(key, max).is_le())
+        };
+        let inside: Vec<&String> = key.texts.iter().filter(is_inside).collect();
+        if inside.is_empty() {
+            return Ok(None);
+        }
+        if let Some(filter) = footer.stored_filter()?
+            && !inside.into_iter().any(|key| filter.contains(key))
         {
             return Ok(None);
         }
         let open = OpenFile::open(self.store(), path).await?;
         let again = OpenFile::open(self.store(), path).await?;
-        let (key, data, path) = (key.to_owned(), data.clone(), path.clone());
+        let (key, data, path) = (key.clone(), data.clone(), path.clone());
         blocking(move || row_of(open, again, &key, &data, &path)).await
+    }
+}
+
+/// A key in the forms that it may be stored in.
+#[derive(Clone, Debug)]
+struct Sought {
+    texts: Vec<String>,
+    /// The column and the value of the key, if the texts may belong to rows with another value.
+    value: Option<(SchemaRef, String)>,
+}
+
+impl Sought {
+    fn has_column(&self, name: &str) -> bool {
+        self.value.as_ref().is_some_and(|(columns, _)| columns.index_of(name).is_ok())
+    }
+
+    /// Returns the first row of the key in a batch.
+    fn position(&self, batch: &RecordBatch, path: &Path) -> Result<Option<usize>> {
+        let stored: &StringArray = key_column(batch, path)?;
+        let is_sought = |row: &usize| self.texts.iter().any(|text| text == stored.value(*row));
+        let mut rows = (0..stored.len()).filter(|row| stored.is_valid(*row)).filter(is_sought);
+        let Some((columns, value)) = &self.value else { return Ok(rows.next()) };
+        let rows: Vec<usize> = rows.collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let fields: Vec<String> = columns.fields().iter().map(|field| field.name().clone()).collect();
+        let values = conform_stored(batch, columns, path)?;
+        let values = key::record_keys(&values, &fields, KeyEncoding::ValueOnly)?;
+        Ok(rows.into_iter().find(|row| values.value(*row) == value))
     }
 }
 
@@ -134,16 +183,15 @@ impl Table {
 fn row_of(
     keys: OpenFile,
     rows: OpenFile,
-    key: &str,
+    key: &Sought,
     data: &SchemaRef,
     path: &Path,
 ) -> Result<Option<(Instant, RecordBatch)>> {
     let mut start = 0;
     let mut position = None;
-    for batch in keys.read(&|name| name == RECORD_KEY, None)? {
+    for batch in keys.read(&|name| name == RECORD_KEY || key.has_column(name), None)? {
         let batch = batch?;
-        let stored: &StringArray = key_column(&batch, path)?;
-        if let Some(row) = stored.iter().position(|stored| stored == Some(key)) {
+        if let Some(row) = key.position(&batch, path)? {
             position = Some(start + row as u64);
             break;
         }

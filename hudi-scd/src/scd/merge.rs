@@ -19,7 +19,8 @@ use super::{
     keys::{KeyIndex, KeyValues, numbers},
 };
 use crate::{
-    Error, ErrorKind, Result, key,
+    Error, ErrorKind, Result,
+    key::{self, KeyEncoding},
     schema::{canonical, conform},
 };
 
@@ -190,7 +191,9 @@ impl Incoming {
         let sequence = column(&rows, scd.sequence())?;
         no_nulls(sequence, scd.sequence(), "sequence").map_err(|error| {
             let row = error.context("row").and_then(|row| row.parse::<usize>().ok());
-            let keys = row.and_then(|row| key::record_keys(&rows.slice(row, 1), scd.keys(), false).ok());
+            let keys = row.and_then(|row| {
+                key::record_keys(&rows.slice(row, 1), scd.keys(), KeyEncoding::ValueOnly).ok()
+            });
             match keys {
                 Some(keys) => error.with_context("key", keys.value(0)),
                 None => error,

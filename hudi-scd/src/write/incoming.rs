@@ -13,8 +13,8 @@ use super::collision::{Pair, Texts};
 use crate::{
     Error, ErrorKind, Result,
     concurrent::blocking,
-    index::{key_schema, names_single_field},
-    key::{self, Partitions},
+    index::{key_encoding, key_schema},
+    key::{self, KeyEncoding, Partitions},
     properties::{Merge, TableProperties},
     schema,
     table::Table,
@@ -55,8 +55,8 @@ struct Known {
     schema: Option<SchemaRef>,
     /// The table's own Avro schema.
     avro: Option<String>,
-    /// See [`names_single_field`].
-    names_single_field: bool,
+    /// The form of new keys.
+    key_encoding: KeyEncoding,
 }
 
 impl Incoming {
@@ -80,7 +80,7 @@ impl Incoming {
             properties: table.inner.properties.clone(),
             schema,
             avro: table.avro_of(view).map(str::to_owned),
-            names_single_field: names_single_field(table, view).await?,
+            key_encoding: key_encoding(table, view).await?,
         };
         blocking(move || Self::of(&known, &batches, intent)).await
     }
@@ -109,7 +109,7 @@ impl Incoming {
             (schema, rows)
         };
         let total_rows = rows.num_rows() as u64;
-        let keys = key::record_keys(&rows, &properties.record_key_fields, known.names_single_field)?;
+        let keys = key::record_keys(&rows, &properties.record_key_fields, known.key_encoding)?;
         let ordering = match intent {
             Intent::Delete => None,
             _ => ordering_column(&rows, properties)

@@ -25,6 +25,7 @@ mod incoming;
 mod input;
 mod intake;
 pub(crate) mod ledger;
+mod lookup;
 mod merge;
 mod nan;
 mod overwrite;
@@ -64,6 +65,7 @@ pub use self::{
 use crate::{
     Result,
     concurrent::blocking,
+    index::record_key_encoding,
     schema,
     table::{Table, Turn},
     view::View,
@@ -246,6 +248,7 @@ impl Table {
         if !changes.new_rows.is_empty() {
             view.check_no_buckets()?;
         }
+        record_key_encoding(self, turn, &view).await?;
         self.drop_metadata_table(turn, &view).await?;
         report.metadata_table_dropped = turn.dropped();
         let instant = self.mint(view.timeline.newest())?;

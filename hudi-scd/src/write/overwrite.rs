@@ -18,12 +18,13 @@ use super::{
     commit::{Operation, Replaced},
     counted,
     incoming::{Incoming, Intent},
+    lookup,
     report::CommitReport,
     tag::{self, Change, Copies, Edit, Judged, Tagged, Verdict},
 };
 use crate::{
     Result,
-    index::{self, IndexedFile, Wanted},
+    index::{self, IndexedFile},
     table::Table,
     view::View,
 };
@@ -135,10 +136,9 @@ pub(super) async fn tag(
     tally: &mut Tally,
     report: &mut CommitReport,
 ) -> Result<Tagged> {
-    let wanted = Wanted { keys: incoming.keys.clone(), ordering: None };
     let (files, found) = match incoming.len() {
         0 => (index::latest_files(table, view).await?, Vec::new()),
-        _ => index::find(table, view, &wanted).await?,
+        _ => lookup::find(table, view, incoming, None).await?,
     };
     let judged = tag::judge_all(table, &files, incoming, found).await?;
     let (rows, mut counts) = (incoming.clone(), std::mem::take(tally));

@@ -17,6 +17,7 @@ use object_store::path::Path;
 use super::{
     collision, counted,
     incoming::{Incoming, Intent},
+    lookup,
     report::CommitReport,
     tombstones::{Deleted, Tombstones},
 };
@@ -24,7 +25,7 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{OpenFile, conform_stored},
     concurrent::{blocking, ordered},
-    index::{self, FileHits, IndexedFile, Wanted},
+    index::{FileHits, IndexedFile},
     schema,
     table::Table,
     view::View,
@@ -75,8 +76,7 @@ pub(crate) async fn tag(
     }
     let ordering = table.inner.properties.stored_ordering(&incoming.schema);
     let has_ordering = ordering.is_some();
-    let wanted = Wanted { keys: incoming.keys.clone(), ordering };
-    let (files, found) = index::find(table, view, &wanted).await?;
+    let (files, found) = lookup::find(table, view, incoming, ordering).await?;
     let found = collision::check_stored(table, incoming, &files, found).await?;
     let judged = match incoming.intent {
         Intent::Insert => found.into_iter().map(|hits| (hits, Vec::new())).collect(),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::key::KeyEncoding;
+
 /// The format version of a table, `hoodie.table.version`.
 ///
 /// | version | written by Hudi | here |
@@ -53,6 +55,16 @@ impl TableVersion {
     /// properties list: Hudi 0.9 to 0.13.
     pub fn goes_by_metadata_directory(self) -> bool {
         self < Self::SIX
+    }
+
+    /// Returns the form in which the Hudi releases of this version write a record key of one field under the
+    /// complex generator. It counts only for tables without rows, because versions 6 and 8 belong to releases
+    /// of both kinds.
+    pub fn key_encoding(self) -> KeyEncoding {
+        match self.0 {
+            6 | 8 => KeyEncoding::ValueOnly,
+            _ => KeyEncoding::FieldPrefixed,
+        }
     }
 
     /// Returns the partition value of nulls and empty strings.
