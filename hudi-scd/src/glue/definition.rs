@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{Field, FieldRef, Schema};
 use aws_sdk_glue::types::{Column, SerDeInfo, StorageDescriptor, Table as CatalogTable, TableInput};
 
 use super::{
@@ -13,10 +13,45 @@ use super::{
 use crate::{Error, ErrorKind, Instant, Result, Table, schema, view::View};
 
 pub(super) const INPUT_FORMAT: &str = "org.apache.hudi.hadoop.HoodieParquetInputFormat";
-const OUTPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
-const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
+pub(super) const OUTPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
+pub(super) const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
 /// The parameter with the instant of the last commit that the catalog knows.
 pub(super) const LAST_COMMIT: &str = "last_commit_time_sync";
+
+/// The columns of a table as of a view.
+pub(super) struct Fields {
+    schema: Schema,
+    keys: Vec<String>,
+    /// The path of a partition holds formatted text, whatever the type of the column.
+    pub(super) formatted: bool,
+}
+
+impl Fields {
+    /// Reads the columns; `meta_columns` adds Hudi's own.
+    pub(super) fn new(table: &Table, view: &View, meta_columns: bool) -> Result<Self> {
+        let declared = table.schema_of(view)?;
+        // The text of the last commit says which columns may be null; rows are read as if all of them might.
+        let written = view.avro.as_deref().map(schema::from_avro).transpose()?.unwrap_or(declared);
+        let whole = schema::with_meta_columns(&schema::without_meta_columns(&written));
+        let kept = |field: &&FieldRef| meta_columns || !schema::is_meta_column(field.name());
+        Ok(Self {
+            schema: Schema::new(whole.fields().iter().filter(kept).cloned().collect::<Vec<_>>()),
+            keys: table.partition_fields().to_vec(),
+            formatted: table.inner.properties.timestamp_key.is_some(),
+        })
+    }
+
+    /// Returns the columns that do not partition the table.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &Field> {
+        let is_key = |field: &&Field| self.keys.contains(field.name());
+        self.schema.fields().iter().map(AsRef::as_ref).filter(move |field| !is_key(field))
+    }
+
+    /// Returns the names of the partition columns, and the columns themselves, unless rows lack them.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&String, Option<&Field>)> {
+        self.keys.iter().map(|name| (name, self.schema.field_with_name(name).ok()))
+    }
+}
 
 /// The table as the catalog should describe it.
 #[derive(Clone, Debug)]
@@ -34,25 +69,14 @@ pub(super) struct Definition {
 impl Definition {
     /// Describes a table as of a view.
     pub(super) fn new(table: &Table, view: &View, options: &SyncOptions) -> Result<Self> {
-        let declared = table.schema_of(view)?;
-        // The text of the last commit says which columns may be null; rows are read as if all of them might.
-        let written = view.avro.as_deref().map(schema::from_avro).transpose()?.unwrap_or(declared);
-        let whole = schema::with_meta_columns(&schema::without_meta_columns(&written));
-        let partition_fields = table.partition_fields();
-        let is_key = |field: &Field| partition_fields.contains(field.name());
-        let kept = |field: &&Field| options.meta_columns || !schema::is_meta_column(field.name());
-        let fields: Vec<&Field> = whole.fields().iter().map(AsRef::as_ref).filter(kept).collect();
-        let columns: Vec<&Field> = fields.iter().copied().filter(|field| !is_key(field)).collect();
-
-        // A path made from a timestamp holds formatted text, whatever the type of the column.
-        let formatted = table.inner.properties.timestamp_key.is_some();
-        let named = |name: &String| fields.iter().copied().find(|field| field.name() == name);
-        let key = |name: &String| match named(name) {
-            Some(field) if !formatted => column(name, hive_type(field, options.timestamps)?),
+        let fields = Fields::new(table, view, options.meta_columns)?;
+        let columns: Vec<&Field> = fields.columns().collect();
+        let key = |(name, field): (&String, Option<&Field>)| match field {
+            Some(field) if !fields.formatted => column(name, hive_type(field, options.timestamps)?),
             _ => column(name, "string".to_owned()),
         };
-        let keys = partition_fields.iter().map(key).collect::<Result<_>>()?;
-        let key_fields: Vec<&Field> = partition_fields.iter().filter_map(named).collect();
+        let keys = fields.keys().map(key).collect::<Result<_>>()?;
+        let key_fields: Vec<&Field> = fields.keys().filter_map(|(_, field)| field).collect();
         let declared = |field: &&Field| column(field.name(), hive_type(field, options.timestamps)?);
 
         let location = options.location.replacen("s3a://", "s3://", 1);
