@@ -1,5 +1,8 @@
 //! The command line.
 
+#[cfg(feature = "glue")]
+pub(super) mod catalog;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -63,50 +66,9 @@ pub(super) enum Command {
     /// Check every invariant of the format; exit code 1 if one is violated
     Validate(Target),
     /// Register the table in the AWS Glue catalog, or compare its entry with the table
+    #[cfg(feature = "glue")]
     #[command(subcommand)]
-    Catalog(CatalogCommand),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum CatalogCommand {
-    /// Bring the table's entry in the catalog to the table's state: columns, partitions, last commit
-    Sync {
-        #[command(flatten)]
-        args: Box<Catalog>,
-        /// Only print what would change
-        #[arg(long)]
-        dry_run: bool,
-        /// Replace a table of another tool under the same name, and allow any change of a column's type
-        #[arg(long)]
-        takeover: bool,
-    },
-    /// Compare the entry with the table, each partition included; exit code 1 if they differ
-    Check {
-        #[command(flatten)]
-        args: Box<Catalog>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Catalog {
-    #[command(flatten)]
-    pub(super) target: Target,
-    /// Database in the catalog; created if it is missing
-    #[arg(long, value_name = "D")]
-    pub(super) database: String,
-    /// Name in the catalog, if it is not the table's own
-    #[arg(long, value_name = "N")]
-    pub(super) table_name: Option<String>,
-    /// Folder where readers find the table, if TABLE is a copy or a mount of it
-    #[arg(long, value_name = "URL")]
-    pub(super) location: Option<String>,
-    /// Option of Hudi's own sync under its name there, such as
-    /// hoodie.datasource.hive_sync.support_timestamp=true
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(super) option: Vec<String>,
-    /// Endpoint of the catalog, for an emulator or a private network
-    #[arg(long, value_name = "URL")]
-    pub(super) endpoint_url: Option<String>,
+    Catalog(catalog::CatalogCommand),
 }
 
 #[derive(Debug, Args)]

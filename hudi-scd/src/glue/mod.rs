@@ -1,7 +1,8 @@
 //! The table in the AWS Glue catalog, where Athena, Redshift Spectrum and Glue jobs look for it.
 //!
 //! [`sync`] registers the table, its columns and its partitions as Hudi's own sync does, so that both can take
-//! turns on one table. [`check`] compares the catalog with the table and changes nothing.
+//! turns on one table. [`check`] compares the catalog with the table and changes nothing. [`RedshiftSchema`]
+//! renders the SQL with which a warehouse reads the table.
 //!
 //! ```no_run
 //! use hudi_scd::{Table, glue::{self, GlueCatalog, SyncOptions}};
@@ -31,6 +32,7 @@ mod definition;
 mod options;
 mod partitions;
 mod plan;
+mod redshift;
 mod spark;
 mod sync;
 
@@ -38,4 +40,5 @@ pub use aws_sdk_glue;
 pub use catalog::{Catalog, CatalogError, CatalogErrorKind, GlueCatalog, PartitionFailure};
 pub use options::{PartitionValues, SyncOptions};
 pub use plan::{Plan, TableChange};
+pub use redshift::RedshiftSchema;
 pub use sync::{SyncReport, check, plan, sync};

@@ -1,5 +1,5 @@
-//! The table in the Glue catalog: against recorded syncs of Hudi, with faults from seeds, and in numbers of
-//! requests.
+//! The table in the Glue catalog: against recorded syncs of Hudi, with faults from seeds, in numbers of
+//! requests, and as SQL.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]
@@ -8,5 +8,6 @@ mod faults;
 mod memory;
 mod recorded;
 mod recording;
+mod redshift;
 mod requests;
 mod takeover;

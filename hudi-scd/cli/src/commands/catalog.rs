@@ -1,14 +1,14 @@
-//! `catalog sync`, `catalog check`.
+//! `catalog sync`, `catalog check`, `catalog ddl`.
 
 use hudi_scd::{
     Error, TableOptions,
-    glue::{self, GlueCatalog, Plan, SyncOptions, SyncReport, aws_sdk_glue},
+    glue::{self, GlueCatalog, Plan, RedshiftSchema, SyncOptions, SyncReport, aws_sdk_glue},
 };
 use serde_json::{Value, json};
 
 use crate::{
     Context,
-    args::{Catalog, CatalogCommand},
+    args::catalog::{Catalog, CatalogCommand, Ddl, Registration},
     failure::Failure,
     location::Location,
     progress::Progress,
@@ -18,14 +18,16 @@ pub(super) async fn run(context: Context, command: CatalogCommand) -> Result<(),
     match command {
         CatalogCommand::Sync { args, dry_run, takeover } => sync(context, *args, dry_run, takeover).await,
         CatalogCommand::Check { args } => check(context, *args).await,
+        CatalogCommand::Ddl(args) => ddl(context, *args).await,
     }
 }
 
 async fn sync(context: Context, args: Catalog, dry_run: bool, takeover: bool) -> Result<(), Failure> {
-    let options = options(&args)?.with_takeover(takeover);
-    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
+    let Catalog { registration, service } = args;
+    let options = options(&registration)?.with_takeover(takeover);
+    let (location, table) = super::open(context, &registration.target.table, TableOptions::new()).await?;
     let named = |error: Error| Failure::from(error).of(&location);
-    let catalog = connect(args.endpoint_url.as_deref()).await;
+    let catalog = connect(service.endpoint_url.as_deref()).await;
     if dry_run {
         let plan = glue::plan(&table, &catalog, &options).await.map_err(named)?;
         return super::tell(context, &plan, plan_report(&plan));
@@ -38,9 +40,10 @@ async fn sync(context: Context, args: Catalog, dry_run: bool, takeover: bool) ->
 }
 
 async fn check(context: Context, args: Catalog) -> Result<(), Failure> {
-    let options = options(&args)?;
-    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
-    let catalog = connect(args.endpoint_url.as_deref()).await;
+    let Catalog { registration, service } = args;
+    let options = options(&registration)?;
+    let (location, table) = super::open(context, &registration.target.table, TableOptions::new()).await?;
+    let catalog = connect(service.endpoint_url.as_deref()).await;
     let plan = glue::check(&table, &catalog, &options).await;
     let plan = plan.map_err(|error| Failure::from(error).of(&location))?;
     let differs = !plan.is_empty();
@@ -56,9 +59,42 @@ async fn check(context: Context, args: Catalog) -> Result<(), Failure> {
     if differs { Err(Failure::Findings) } else { Ok(()) }
 }
 
+async fn ddl(context: Context, args: Ddl) -> Result<(), Failure> {
+    let registration = &args.registration;
+    let options = options(registration)?;
+    let name = args.schema.as_ref().unwrap_or(&registration.database);
+    let mut schema = RedshiftSchema::new(name, &registration.database);
+    if let Some(role) = args.iam_role {
+        schema = schema.with_iam_role(role);
+    }
+    if let Some(region) = args.region {
+        schema = schema.with_region(region);
+    }
+    let (location, table) = super::open(context, &registration.target.table, TableOptions::new()).await?;
+    let named = |error: Error| Failure::from(error).of(&location);
+    let statements = match args.since {
+        Some(since) => {
+            let since = super::instant(&table, since)?;
+            schema.changes(&table, &options, since).await.map_err(named)?
+        }
+        None => {
+            let mut statements = vec![schema.statement().map_err(named)?];
+            if args.create_table {
+                statements.extend(schema.create_table(&table, &options).await.map_err(named)?);
+            }
+            statements
+        }
+    };
+    let text = match statements.as_slice() {
+        [] => "-- nothing changed".to_owned(),
+        some => some.iter().map(|sql| format!("{sql};")).collect::<Vec<_>>().join("\n\n"),
+    };
+    super::tell(context, text, json!({ "statements": statements }))
+}
+
 /// Returns the options of the command line. The location is that of the table, unless readers reach it
 /// elsewhere.
-fn options(args: &Catalog) -> Result<SyncOptions, Failure> {
+fn options(args: &Registration) -> Result<SyncOptions, Failure> {
     let location = match (&args.location, Location::parse(&args.target.table)?) {
         (Some(location), _) => location.clone(),
         (None, Location::S3 { url, .. }) => url,

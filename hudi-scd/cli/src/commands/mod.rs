@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+#[cfg(feature = "glue")]
 mod catalog;
 mod create;
 mod inspect;
@@ -46,6 +47,7 @@ pub(super) async fn run(context: Context, command: Command) -> Result<(), Failur
         Command::Rollback(args) => maintain::rollback(context, args).await,
         Command::Savepoint(args) => maintain::savepoint(context, args).await,
         Command::Upgrade(args) => maintain::upgrade(context, args).await,
+        #[cfg(feature = "glue")]
         Command::Catalog(command) => catalog::run(context, command).await,
     }
 }

@@ -54,3 +54,22 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
     let option = refused("catalog sync s3://b/t --database d --option support_timestamp");
     assert!(option.contains("KEY=VALUE"), "{option}");
 }
+
+#[test]
+fn the_sql_for_redshift_is_printed() {
+    let place = Place::new();
+    place.table("customer", 1);
+    let words = "catalog ddl customer --database lake --location s3://bucket/customer --iam-role arn:r";
+    let sql = place.ok(words);
+    assert!(
+        sql.starts_with("CREATE EXTERNAL SCHEMA IF NOT EXISTS \"lake\"") && sql.ends_with("EXISTS;\n"),
+        "{sql}"
+    );
+    let table = place.ok(&format!("{words} --create-table --table-name t"));
+    assert!(table.contains(";\n\nCREATE EXTERNAL TABLE \"lake\".\"t\" ("), "{table}");
+    assert!(table.ends_with("LOCATION 's3://bucket/customer';\n"), "{table}");
+
+    let since = place.commits("customer").remove(0);
+    assert_eq!(place.ok(&format!("{words} --since {since}")), "-- nothing changed\n");
+    assert_eq!(place.json(&format!("{words} --since {since}"))["statements"], serde_json::json!([]));
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[cfg(feature = "glue")]
 mod catalog;
 #[path = "../../../tests/common/mod.rs"]
 mod common;

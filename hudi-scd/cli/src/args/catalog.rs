@@ -1,0 +1,85 @@
+//! The command line of `catalog`.
+
+use clap::{Args, Subcommand};
+
+use super::{InstantArg, Target, parse_instant};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CatalogCommand {
+    /// Bring the table's entry in the catalog to the table's state: columns, partitions, last commit
+    Sync {
+        #[command(flatten)]
+        args: Box<Catalog>,
+        /// Only print what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// Replace a table of another tool under the same name, and allow any change of a column's type
+        #[arg(long)]
+        takeover: bool,
+    },
+    /// Compare the entry with the table, each partition included; exit code 1 if they differ
+    Check {
+        #[command(flatten)]
+        args: Box<Catalog>,
+    },
+    /// Print the SQL with which Amazon Redshift reads the table; nothing is executed. By default the external
+    /// schema, which is enough for a table that `catalog sync` registers
+    Ddl(Box<Ddl>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ddl {
+    #[command(flatten)]
+    pub(crate) registration: Registration,
+    /// Name of the external schema in the warehouse. Default: the database's name
+    #[arg(long, value_name = "S")]
+    pub(crate) schema: Option<String>,
+    /// Role with which the warehouse reads the catalog and the bucket. Default: the warehouse's default role
+    #[arg(long, value_name = "ARN")]
+    pub(crate) iam_role: Option<String>,
+    /// Region of the catalog. Default: the warehouse's own
+    #[arg(long, value_name = "R")]
+    pub(crate) region: Option<String>,
+    /// Also create the external table with all its partitions, for a table that `catalog sync` does not
+    /// register
+    #[arg(long)]
+    pub(crate) create_table: bool,
+    /// Only the changes since a commit: partitions and columns that were added or removed
+    #[arg(long, value_name = "I", value_parser = parse_instant, conflicts_with = "create_table")]
+    pub(crate) since: Option<InstantArg>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Catalog {
+    #[command(flatten)]
+    pub(crate) registration: Registration,
+    #[command(flatten)]
+    pub(crate) service: Service,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Service {
+    /// Endpoint of the catalog, for an emulator or a private network
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+}
+
+/// The table as readers of the catalog find it.
+#[derive(Debug, Args)]
+pub(crate) struct Registration {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Database in the catalog; created if it is missing
+    #[arg(long, value_name = "D")]
+    pub(crate) database: String,
+    /// Name in the catalog, if it is not the table's own
+    #[arg(long, value_name = "N")]
+    pub(crate) table_name: Option<String>,
+    /// Folder where readers find the table, if TABLE is a copy or a mount of it
+    #[arg(long, value_name = "URL")]
+    pub(crate) location: Option<String>,
+    /// Option of Hudi's own sync under its name there, such as
+    /// hoodie.datasource.hive_sync.support_timestamp=true
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) option: Vec<String>,
+}
