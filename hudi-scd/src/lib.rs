@@ -66,7 +66,7 @@
 //! | undo a commit | [`Table::rollback`] |
 //! | inspect and check a table | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
-//! | register it in the AWS Glue catalog (feature `glue`) | [`glue`](glue/index.html) |
+//! | register it in the AWS Glue catalog (feature `glue`) | [`glue`](glue/index.html); after each write: [`TableOptions::with_catalog_sync`] |
 //! | read rows of CSV, JSON lines and Parquet files (feature `input`) | [`input`](input/index.html) |
 //! | keep history as rows (SCD type 2), look up facts | [`scd`] |
 //! | do all this from a shell | the program `hudi-scd` of package `hudi-scd-cli`: `docs/hudi-scd.md` |
@@ -92,6 +92,7 @@
 
 mod base_file;
 mod cancellation;
+mod catalog;
 mod clock;
 mod concurrent;
 #[cfg(feature = "datafusion")]
@@ -124,6 +125,7 @@ pub use ::arrow;
 pub use ::jiff;
 pub use ::object_store;
 pub use cancellation::Cancellation;
+pub use catalog::CatalogSync;
 pub use hudi_format::{
     Error, ErrorKind, Result, bloom,
     key::{TimestampPartition, TimestampType},

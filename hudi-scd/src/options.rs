@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     cancellation::Cancellation,
+    catalog::CatalogSync,
     lock::TableLock,
     metadata_table::MetadataTable,
     retention::RetentionPolicy,
@@ -42,6 +43,7 @@ pub struct TableOptions {
     pub(crate) lock_wait: Duration,
     pub(crate) metadata_table: MetadataTable,
     pub(crate) cancellation: Option<Cancellation>,
+    pub(crate) catalog_sync: Option<Arc<dyn CatalogSync>>,
 }
 
 /// The exclusion of concurrent writers.
@@ -93,6 +95,7 @@ impl Default for TableOptions {
             lock_wait: Duration::from_secs(360),
             metadata_table: MetadataTable::default(),
             cancellation: None,
+            catalog_sync: None,
         }
     }
 }
@@ -271,6 +274,15 @@ impl TableOptions {
         self
     }
 
+    /// Brings a catalog to the table's state after each write, outside of the table's lock. The write's result
+    /// waits for it. A failed sync never fails the write: [`CommitReport`](crate::CommitReport) has the error,
+    /// and the sync after the next write makes up for it. Default: none.
+    #[must_use]
+    pub fn with_catalog_sync(mut self, catalog: Arc<dyn CatalogSync>) -> Self {
+        self.catalog_sync = Some(catalog);
+        self
+    }
+
     /// Sets the maximum time that a write waits for other writers. Default: six minutes, because the lease of
     /// a dead writer on remote storage lasts five.
     #[must_use]
@@ -381,6 +393,11 @@ impl TableOptions {
     pub fn cancellation(&self) -> Option<&Cancellation> {
         self.cancellation.as_ref()
     }
+
+    /// Returns the sync after each write, if there is one.
+    pub fn catalog_sync(&self) -> Option<&Arc<dyn CatalogSync>> {
+        self.catalog_sync.as_ref()
+    }
 }
 
 #[cfg(test)]
@@ -418,6 +435,7 @@ mod tests {
         assert!(options.is_without_lock() && options.lock().is_none());
         assert_eq!(options.lock_wait(), Duration::from_secs(1));
         assert_eq!(options.metadata_table(), MetadataTable::default());
+        assert!(options.catalog_sync().is_none());
         assert!(options.cancellation().is_some_and(|cancellation| !cancellation.is_cancelled()));
     }
 }

@@ -867,7 +867,7 @@ fn is_cancelled(table: &Table) -> bool {
 }
 
 /// Waits until the caller cancels, for ever if it cannot.
-async fn cancelled(cancellation: Option<&Cancellation>) {
+pub(crate) async fn cancelled(cancellation: Option<&Cancellation>) {
     match cancellation {
         Some(cancellation) => cancellation.cancelled().await,
         None => std::future::pending().await,

@@ -2,7 +2,7 @@
 //!
 //! [`sync`] registers the table, its columns and its partitions as Hudi's own sync does, so that both can take
 //! turns on one table. [`check`] compares the catalog with the table and changes nothing. [`RedshiftSchema`]
-//! renders the SQL with which a warehouse reads the table.
+//! renders the SQL with which a warehouse reads the table. [`GlueSync`] synchronizes after each write.
 //!
 //! ```no_run
 //! use hudi_scd::{Table, glue::{self, GlueCatalog, SyncOptions}};
@@ -26,6 +26,7 @@
 //!   both sides, a struct with additional fields. Every other change of a type is refused.
 //! - Description, owner, retention and unrelated parameters of the catalog's table are kept.
 
+mod automatic;
 mod catalog;
 mod columns;
 mod definition;
@@ -36,6 +37,7 @@ mod redshift;
 mod spark;
 mod sync;
 
+pub use automatic::GlueSync;
 pub use aws_sdk_glue;
 pub use catalog::{Catalog, CatalogError, CatalogErrorKind, GlueCatalog, PartitionFailure};
 pub use options::{PartitionValues, SyncOptions};

@@ -212,6 +212,9 @@ impl Scd2Table {
         let applied = turn.run(self.apply_in_turn(&turn, changes, None, &mut report, &mut watch)).await;
         turn.end().await;
         report.commit.ended(applied)?;
+        watch.lap();
+        self.table.sync_catalog(&mut report.commit).await;
+        report.commit.time.catalog = watch.lap();
         Ok(report)
     }
 

@@ -53,8 +53,10 @@ pub struct CommitReport {
     pub cleaned: Option<CleanReport>,
     /// The archival after the commit, if there was anything to archive.
     pub archived: Option<ArchiveReport>,
-    /// Errors of the clean and of the archival after the commit. The commit is valid, and the next write
-    /// repeats them.
+    /// The result of the [sync](crate::CatalogSync) of a catalog after the write.
+    pub catalog_synced: Option<String>,
+    /// Errors of the clean, of the archival and of the catalog's sync after the commit. The commit is valid,
+    /// and the next write repeats them.
     pub upkeep_failed: Vec<String>,
     /// The durations of the phases.
     pub time: Phases,
@@ -91,12 +93,15 @@ pub struct Phases {
     pub commit: Duration,
     /// Cleaning and archiving.
     pub clean: Duration,
+    /// Synchronizing a catalog, after the lock was released.
+    pub catalog: Duration,
 }
 
 impl Phases {
     /// Returns the total duration.
     pub fn total(&self) -> Duration {
-        self.wait + self.repair + self.prepare + self.find + self.write + self.commit + self.clean
+        let locked = self.repair + self.find + self.write + self.commit + self.clean;
+        self.wait + self.prepare + locked + self.catalog
     }
 }
 

@@ -2,6 +2,7 @@
 //! requests, and as SQL.
 #![allow(clippy::unwrap_used)]
 
+mod automatic;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;

@@ -24,6 +24,10 @@ pub(crate) struct State {
     pub(crate) partitions: BTreeMap<Vec<String>, Partition>,
     /// The calls in order.
     pub(crate) calls: Vec<&'static str>,
+    /// The service refuses every call with this message.
+    pub(crate) refusal: Option<&'static str>,
+    /// The service does not answer.
+    pub(crate) is_silent: bool,
     version: u64,
     faults: Option<fastrand::Rng>,
 }
@@ -56,6 +60,9 @@ impl MemoryCatalog {
     ) -> Result<T, CatalogError> {
         let mut state = self.state();
         state.calls.push(call);
+        if let Some(message) = state.refusal {
+            return Err(CatalogError::new(CatalogErrorKind::Refused, call, message));
+        }
         let drawn = state.faults.as_mut().map_or(99, |random| random.u8(0..20));
         let fault = |kind, text| Err(CatalogError::new(kind, call, text));
         match drawn {
@@ -108,6 +115,9 @@ fn partition(input: &PartitionInput) -> Partition {
 #[async_trait]
 impl Catalog for MemoryCatalog {
     async fn table(&self, _: &str, table: &str) -> Result<Option<Table>, CatalogError> {
+        if self.state().is_silent {
+            return std::future::pending().await;
+        }
         self.play("GetTable", |state| Ok(state.table.clone().filter(|found| found.name == table)))
     }
 
