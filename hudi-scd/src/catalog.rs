@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use tokio::time::Instant as Stopwatch;
 
 use crate::{CommitReport, Error, ErrorKind, Result, Table, table};
 
@@ -28,6 +29,7 @@ impl Table {
     pub(crate) async fn sync_catalog(&self, report: &mut CommitReport) {
         let options = &self.inner.options;
         let Some(catalog) = &options.catalog_sync else { return };
+        let began = Stopwatch::now();
         let synced = tokio::select! {
             biased;
             () = table::cancelled(options.cancellation.as_ref()) => {
@@ -35,6 +37,7 @@ impl Table {
             }
             synced = catalog.sync(self) => synced,
         };
+        report.time.catalog = began.elapsed();
         match synced {
             Ok(line) => report.catalog_synced = Some(line),
             Err(error) => {

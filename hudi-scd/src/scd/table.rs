@@ -212,9 +212,7 @@ impl Scd2Table {
         let applied = turn.run(self.apply_in_turn(&turn, changes, None, &mut report, &mut watch)).await;
         turn.end().await;
         report.commit.ended(applied)?;
-        watch.lap();
         self.table.sync_catalog(&mut report.commit).await;
-        report.commit.time.catalog = watch.lap();
         Ok(report)
     }
 
@@ -238,6 +236,7 @@ impl Scd2Table {
         let taken = turn.run(self.take_in_turn(&turn, files, changes, &mut intake, &mut watch)).await;
         turn.end().await;
         intake.report.commit.ended(taken)?;
+        self.table.sync_catalog(&mut intake.report.commit).await;
         Ok(intake)
     }
 

@@ -52,6 +52,7 @@ impl Table {
         let taken = turn.run(self.take_in_turn(&turn, files, rows, &mut intake, &mut watch)).await;
         turn.end().await;
         intake.report.ended(taken)?;
+        self.sync_catalog(&mut intake.report).await;
         Ok(intake)
     }
 

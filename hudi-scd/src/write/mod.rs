@@ -201,9 +201,7 @@ impl Table {
         let written = turn.run(self.write_in_turn(&turn, input, &mut report, &mut watch)).await;
         turn.end().await;
         report.ended(written)?;
-        watch.lap();
         self.sync_catalog(&mut report).await;
-        report.time.catalog = watch.lap();
         Ok(report)
     }
 

@@ -10,8 +10,9 @@ use arrow::{
     datatypes::{DataType, Field, Schema},
 };
 use async_trait::async_trait;
+use futures::stream;
 use hudi_scd::{
-    Cancellation, CatalogSync, Result, Table, TableDefinition, TableOptions, arrow,
+    Cancellation, CatalogSync, Result, SourceFile, Table, TableDefinition, TableOptions, arrow,
     glue::{self, GlueSync, SyncOptions},
     object_store::memory::InMemory,
     scd::{Scd2, Scd2Table},
@@ -62,6 +63,15 @@ async fn the_catalog_follows_each_write() {
     catalog.calls();
     let report = table.upsert(&[rows([2])]).await.unwrap();
     assert_eq!((report.instant, catalog.calls()), (None, vec!["GetTable"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_catalog_follows_files_that_are_taken_in() {
+    let catalog = Arc::new(MemoryCatalog::default());
+    let table = table(&Arc::default(), synced(&catalog)).await;
+    let files = [SourceFile::new("s3://bucket/raw/1.csv", "v1")];
+    let intake = table.take_in(&files, |_| stream::iter([Ok(rows([1]))])).await.unwrap();
+    assert_eq!(intake.report.catalog_synced.as_deref(), Some("lake.orders was created, 1 partition created"));
 }
 
 #[tokio::test(start_paused = true)]
