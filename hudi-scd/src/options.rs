@@ -9,7 +9,7 @@ use std::{
 use crate::{
     cancellation::Cancellation,
     catalog::CatalogSync,
-    lock::TableLock,
+    lock::{LeaseTimes, TableLock},
     metadata_table::MetadataTable,
     retention::RetentionPolicy,
     timeline::{Clock, SystemClock, archive::ArchiveLimits},
@@ -41,6 +41,7 @@ pub struct TableOptions {
     pub(crate) base_url: Option<String>,
     pub(crate) lock: Lock,
     pub(crate) lock_wait: Duration,
+    pub(crate) lease_times: LeaseTimes,
     pub(crate) metadata_table: MetadataTable,
     pub(crate) cancellation: Option<Cancellation>,
     pub(crate) catalog_sync: Option<Arc<dyn CatalogSync>>,
@@ -93,6 +94,7 @@ impl Default for TableOptions {
             base_url: None,
             lock: Lock::Automatic,
             lock_wait: Duration::from_secs(360),
+            lease_times: LeaseTimes::default(),
             metadata_table: MetadataTable::default(),
             cancellation: None,
             catalog_sync: None,
@@ -251,6 +253,14 @@ impl TableOptions {
         self
     }
 
+    /// Sets the times of the lease in the storage, the default lock of a table that is not on a local disk. A
+    /// shorter lease ends sooner after the death of its writer, and is renewed more often. Default: Hudi's.
+    #[must_use]
+    pub fn with_lease_times(mut self, times: LeaseTimes) -> Self {
+        self.lease_times = times;
+        self
+    }
+
     /// Writes without a lock, for a storage without conditional puts and a caller that guarantees a single
     /// writer. Two writers would undo each other's commits.
     #[must_use]
@@ -384,6 +394,11 @@ impl TableOptions {
         self.lock_wait
     }
 
+    /// Returns the times of the lease in the storage.
+    pub fn lease_times(&self) -> LeaseTimes {
+        self.lease_times
+    }
+
     /// Returns the handling of a metadata table of Spark.
     pub fn metadata_table(&self) -> MetadataTable {
         self.metadata_table
@@ -423,6 +438,7 @@ mod tests {
             .with_base_url("s3://lake/t/")
             .without_lock()
             .with_lock_wait(Duration::from_secs(1))
+            .with_lease_times(LeaseTimes { validity: Duration::from_secs(9), ..LeaseTimes::default() })
             .with_cancellation(Cancellation::new());
         assert_eq!(options.retention(), Some(RetentionPolicy::commits(3)));
         assert_eq!(options.archive_limits(), Some(limits));
@@ -434,6 +450,7 @@ mod tests {
         assert_eq!((options.seed(), options.base_url()), (Some(8), Some("s3://lake/t")));
         assert!(options.is_without_lock() && options.lock().is_none());
         assert_eq!(options.lock_wait(), Duration::from_secs(1));
+        assert_eq!(options.lease_times().validity, Duration::from_secs(9));
         assert_eq!(options.metadata_table(), MetadataTable::default());
         assert!(options.catalog_sync().is_none());
         assert!(options.cancellation().is_some_and(|cancellation| !cancellation.is_cancelled()));

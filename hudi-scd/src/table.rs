@@ -390,7 +390,8 @@ impl Table {
                 Some(folder) => Arc::new(FileLock::new(folder)) as Arc<dyn TableLock>,
                 None => {
                     let (root, clock) = (layout.root(), options.clock.clone());
-                    Arc::new(StorageLock::new(store.clone(), root, clock, random.u64(..)))
+                    let lock = StorageLock::new(store.clone(), root, clock, random.u64(..));
+                    Arc::new(lock.with_times(options.lease_times))
                 }
             }),
         };

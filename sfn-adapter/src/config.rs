@@ -5,7 +5,7 @@ use redshift_orchestrator::Target;
 use crate::{Call, Error, ErrorNames};
 
 /// The environment variables that the function reads.
-pub const VARIABLES: [&str; 12] = [
+pub const VARIABLES: [&str; 17] = [
     "SFN_ADAPTER_HANDLER",
     "REGION",
     "AWS_REGION",
@@ -18,6 +18,11 @@ pub const VARIABLES: [&str; 12] = [
     "SCHEMA",
     "ERROR_NAMES",
     "METRICS_NAMESPACE",
+    "HUDI_TABLE",
+    "HUDI_PROFILE",
+    "HUDI_MAX_BYTES",
+    "HUDI_LEASE_SECONDS",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
 ];
 
 /// The handler that the variable `SFN_ADAPTER_HANDLER` chooses.
@@ -31,6 +36,9 @@ pub enum HandlerName {
     /// Answers of tasks, driven by the events of statements.
     #[cfg(feature = "callback")]
     Callback,
+    /// Raw files into a Hudi table, and its maintenance.
+    #[cfg(feature = "hudi")]
+    Hudi,
 }
 
 impl HandlerName {
@@ -40,6 +48,8 @@ impl HandlerName {
         Self::Statement,
         #[cfg(feature = "callback")]
         Self::Callback,
+        #[cfg(feature = "hudi")]
+        Self::Hudi,
     ];
 
     /// Returns the name in the variable.
@@ -49,6 +59,8 @@ impl HandlerName {
             Self::Statement => "statement",
             #[cfg(feature = "callback")]
             Self::Callback => "callback",
+            #[cfg(feature = "hudi")]
+            Self::Hudi => "hudi",
         }
     }
 

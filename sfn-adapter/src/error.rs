@@ -39,6 +39,15 @@ pub enum Error {
     /// Step Functions did not accept the answer of a task. Deliver the event again.
     #[error("{0}")]
     Tasks(String),
+    /// The Hudi table or its raw files are the reason. The cause says what happened to the table, and what to
+    /// do.
+    #[error("{cause}")]
+    Hudi {
+        /// The error name: one of [`Error::HUDI`].
+        name: &'static str,
+        /// The reason, and the remedy.
+        cause: String,
+    },
     /// A defect of the function itself. Its log has the details.
     #[error("the function panicked; see its log for the place")]
     Internal,
@@ -80,6 +89,40 @@ impl Error {
     pub const STATEMENT: [&'static str; 4] =
         ["Statement.Aborted", "Statement.Failed", "Statement.Running", "Statement.Unknown"];
 
+    /// The names of errors of the handler `hudi`.
+    pub const HUDI: [&'static str; 12] = [
+        "Hudi.Conflict",
+        "Hudi.Corrupt",
+        "Hudi.Deadline",
+        "Hudi.FileNotFound",
+        "Hudi.InvalidDefinition",
+        "Hudi.InvalidInput",
+        "Hudi.NotFound",
+        "Hudi.Other",
+        "Hudi.Storage",
+        "Hudi.TooLarge",
+        "Hudi.Unknown",
+        "Hudi.Unsupported",
+    ];
+
+    /// The name of an error at the function's own deadline.
+    #[cfg(feature = "hudi")]
+    pub(crate) const HUDI_DEADLINE: &'static str = "Hudi.Deadline";
+
+    /// Returns `true` if the message may quote SQL or values, which are not logged.
+    pub(crate) fn may_quote(&self) -> bool {
+        matches!(self, Self::Statement { .. } | Self::Hudi { name: "Hudi.InvalidInput", .. })
+    }
+
+    /// Returns the same error for another message of the event.
+    #[cfg(feature = "hudi")]
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Hudi { name, cause } => Self::Hudi { name, cause: cause.clone() },
+            other => Self::Hudi { name: "Hudi.Other", cause: other.to_string() },
+        }
+    }
+
     /// Returns the name that `ErrorEquals` matches. [`ErrorNames::all`] lists all of them.
     pub fn name(&self, names: ErrorNames) -> Cow<'static, str> {
         match self {
@@ -89,7 +132,7 @@ impl Error {
             Self::Internal => "SfnAdapter.Internal".into(),
             Self::TooLarge(_) => "SfnAdapter.TooLarge".into(),
             Self::Tasks(_) => "SfnAdapter.Tasks".into(),
-            Self::Statement { name, .. } => (*name).into(),
+            Self::Statement { name, .. } | Self::Hudi { name, .. } => (*name).into(),
             Self::Service(error) => match names {
                 ErrorNames::Boto3 => boto3(error).into(),
                 ErrorNames::Qualified => format!("RedshiftData.{}", qualified(error)).into(),
@@ -132,7 +175,7 @@ impl ErrorNames {
     pub fn all(self) -> Vec<String> {
         let own = ["BadInput", "Config", "Deadline", "Internal", "Tasks", "TooLarge"];
         let own = own.map(|name| format!("SfnAdapter.{name}")).into_iter();
-        let own = own.chain(Error::STATEMENT.map(str::to_owned));
+        let own = own.chain(Error::STATEMENT.map(str::to_owned)).chain(Error::HUDI.map(str::to_owned));
         let (prefix, more): (_, &[&str]) = match self {
             Self::Boto3 => ("", &["ClientError", "ConnectionClosedError", "EndpointConnectionError"]),
             Self::Qualified => (
@@ -261,6 +304,18 @@ mod tests {
                 "Statement.Failed",
                 "Statement.Running",
                 "Statement.Unknown",
+                "Hudi.Conflict",
+                "Hudi.Corrupt",
+                "Hudi.Deadline",
+                "Hudi.FileNotFound",
+                "Hudi.InvalidDefinition",
+                "Hudi.InvalidInput",
+                "Hudi.NotFound",
+                "Hudi.Other",
+                "Hudi.Storage",
+                "Hudi.TooLarge",
+                "Hudi.Unknown",
+                "Hudi.Unsupported",
                 "ActiveSessionsExceededException",
                 "ActiveStatementsExceededException",
                 "ActiveWaitingRequestsExceededException",
@@ -289,6 +344,18 @@ mod tests {
                 "Statement.Failed",
                 "Statement.Running",
                 "Statement.Unknown",
+                "Hudi.Conflict",
+                "Hudi.Corrupt",
+                "Hudi.Deadline",
+                "Hudi.FileNotFound",
+                "Hudi.InvalidDefinition",
+                "Hudi.InvalidInput",
+                "Hudi.NotFound",
+                "Hudi.Other",
+                "Hudi.Storage",
+                "Hudi.TooLarge",
+                "Hudi.Unknown",
+                "Hudi.Unsupported",
                 "RedshiftData.AccessDeniedException",
                 "RedshiftData.ActiveSessionsExceededException",
                 "RedshiftData.ActiveStatementsExceededException",

@@ -11,6 +11,8 @@ mod error;
 pub mod handler;
 mod identity;
 mod invocation;
+#[cfg(feature = "hudi")]
+mod lake;
 pub mod lambda;
 mod sentence;
 mod tasks;
@@ -21,4 +23,6 @@ pub use contract::dropin::{Reply, Request};
 pub use error::{Error, ErrorNames, Reported};
 pub use identity::{TASK_PREFIX, task_name, task_token};
 pub use invocation::Invocation;
+#[cfg(feature = "hudi")]
+pub use lake::Lake;
 pub use tasks::{Answered, TaskTokens};

@@ -8,6 +8,9 @@
 mod callback;
 #[path = "../../redshift-orchestrator/tests/support/http.rs"]
 mod http;
+#[path = "runtime_api/hudi.rs"]
+#[cfg(feature = "hudi")]
+mod hudi;
 #[path = "runtime_api/statement.rs"]
 mod statement;
 
@@ -71,17 +74,7 @@ async fn runtime_api(events: Vec<String>) -> (Server, mpsc::UnboundedReceiver<Po
     let server = Server::start(move |request| {
         if request.path == "/2018-06-01/runtime/invocation/next" {
             let Some((number, event)) = events.next() else { return Reply::Silence };
-            return Reply::Answer { status: 200, headers: Vec::new(), body: event }
-                .with_header("Lambda-Runtime-Aws-Request-Id", format!("request-{number}"))
-                .with_header("Lambda-Runtime-Deadline-Ms", deadline().to_string())
-                .with_header(
-                    "Lambda-Runtime-Invoked-Function-Arn",
-                    "arn:aws:lambda:eu-west-1:111122223333:function:load",
-                )
-                .with_header(
-                    "Lambda-Runtime-Trace-Id",
-                    "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1",
-                );
+            return invocation(number, event);
         }
         let what = request.path.rsplit('/').next().unwrap_or_default().to_owned();
         sender.send((what, request.json())).unwrap();
@@ -89,6 +82,21 @@ async fn runtime_api(events: Vec<String>) -> (Server, mpsc::UnboundedReceiver<Po
     })
     .await;
     (server, receiver)
+}
+
+/// The response to `next`.
+fn invocation(number: usize, event: String) -> Reply {
+    Reply::Answer { status: 200, headers: Vec::new(), body: event }
+        .with_header("Lambda-Runtime-Aws-Request-Id", format!("request-{number}"))
+        .with_header("Lambda-Runtime-Deadline-Ms", deadline().to_string())
+        .with_header(
+            "Lambda-Runtime-Invoked-Function-Arn",
+            "arn:aws:lambda:eu-west-1:111122223333:function:load",
+        )
+        .with_header(
+            "Lambda-Runtime-Trace-Id",
+            "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1",
+        )
 }
 
 #[expect(

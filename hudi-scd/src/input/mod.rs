@@ -148,6 +148,19 @@ impl Input {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a file cannot be read.
     pub fn schema(&self, known: &Schema) -> Result<SchemaRef> {
+        let found = self.columns(known)?;
+        Ok(Arc::new(Schema::new(found.fields().iter().map(as_text).collect::<Vec<_>>())))
+    }
+
+    /// Returns the columns of all files with guessed types. A column without any value has the type NULL.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if a file cannot be read.
+    pub fn guesses(&self) -> Result<SchemaRef> {
+        self.columns(&Schema::empty())
+    }
+
+    fn columns(&self, known: &Schema) -> Result<SchemaRef> {
         let mut found: Vec<FieldRef> = Vec::new();
         for file in &self.files {
             for field in file.columns(known)?.fields() {
@@ -168,7 +181,7 @@ impl Input {
                 }
             }
         }
-        Ok(Arc::new(Schema::new(found.iter().map(as_text).collect::<Vec<_>>())))
+        Ok(Arc::new(Schema::new(found)))
     }
 
     /// Returns all rows, file by file. Text files are read with the types of `known`; a column of an earlier

@@ -23,7 +23,7 @@ use crate::{
     schema::{self, conform},
     table::Turn,
     view::View,
-    write::{Intake, SourceFile, Watch, hidden, ledger, ledger::Taken},
+    write::{Beside, Intake, SourceFile, Watch, hidden, ledger, ledger::Taken},
 };
 
 /// The table property that stores the definition of the history.
@@ -299,10 +299,11 @@ impl Scd2Table {
         };
         let (counts, rows, is_delete, hidden) = blocking(merge).await?;
         report.counts = counts;
-        if is_delete.is_empty() && hidden.is_none() && taken.is_none() {
+        let beside = Beside { hidden, taken };
+        if is_delete.is_empty() && beside.is_empty() {
             return Ok(());
         }
-        self.table.change_in_turn(turn, rows, is_delete, hidden, taken, &mut report.commit, watch).await
+        self.table.change_in_turn(turn, rows, is_delete, beside, &mut report.commit, watch).await
     }
 
     /// Returns the whole history: a row for each state of each key, by key and time.

@@ -11,17 +11,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::datatypes::SchemaRef;
 use object_store::{ObjectStore, path::Path};
 use tokio::time::Instant as Stopwatch;
 
 use super::{
-    Watch,
+    Beside, Watch,
     base_file::FileFormat,
     heartbeat::Heartbeat,
     hidden,
     incoming::Intent,
-    ledger::Taken,
     merge::{KeptKeys, Merge},
     pack::{FileTask, Packed},
     report::CommitReport,
@@ -93,10 +92,7 @@ pub(crate) struct Commit<'a> {
     pub(crate) avro: String,
     /// The file groups that the new ones replace.
     pub(crate) replaced: Replaced,
-    /// The table's hidden rows after this commit, if they change.
-    pub(crate) hidden: Option<RecordBatch>,
-    /// The files that the commit takes in.
-    pub(crate) taken: Option<Taken>,
+    pub(crate) beside: Beside,
 }
 
 /// File groups by partition path.
@@ -111,7 +107,8 @@ impl Commit<'_> {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        let Self { table, turn, instant, operation, avro, replaced, hidden, taken } = self;
+        let Self { table, turn, instant, operation, avro, replaced, beside } = self;
+        let Beside { hidden, taken } = beside;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
         let format = Arc::new(FileFormat::new(

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use futures::{Stream, TryStreamExt};
 
 use super::{
-    CommitReport, Input, Watch,
+    Beside, CommitReport, Input, Watch,
     incoming::Intent,
     input::{self, Gathered},
     ledger::{self, SourceFile},
@@ -92,9 +92,8 @@ impl Table {
         if matches!(&rows, Gathered::Memory(batches) if batches.is_empty()) {
             return Ok(());
         }
-        let taken = Some(ledger.take(intake.new.clone()));
-        let input =
-            Input { rows, deletes: None, hidden: None, taken, intent: Intent::Upsert, overwrite: None };
+        let beside = Beside { hidden: None, taken: Some(ledger.take(intake.new.clone())) };
+        let input = Input { rows, deletes: None, beside, intent: Intent::Upsert, overwrite: None };
         self.write_in_turn(turn, input, report, watch).await
     }
 }

@@ -197,7 +197,7 @@ impl Table {
         report.time.prepare = watch.lap();
         let turn = self.turn().await?;
         report.time.wait = watch.lap();
-        let input = Input { rows, deletes: None, hidden: None, taken: None, intent, overwrite };
+        let input = Input { rows, deletes: None, beside: Beside::default(), intent, overwrite };
         let written = turn.run(self.write_in_turn(&turn, input, &mut report, &mut watch)).await;
         turn.end().await;
         report.ended(written)?;
@@ -205,21 +205,20 @@ impl Table {
         Ok(report)
     }
 
-    /// Writes rows with distinct keys, and deletes the marked ones, in one commit. `hidden` replaces the
-    /// table's hidden rows, and `taken` are the files of the rows.
+    /// Writes rows with distinct keys, and deletes the marked ones, in one commit. `beside` is stored with
+    /// them.
     pub(crate) async fn change_in_turn(
         &self,
         turn: &Turn<'_>,
         rows: RecordBatch,
         deletes: BooleanArray,
-        hidden: Option<RecordBatch>,
-        taken: Option<Taken>,
+        beside: Beside,
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
         let rows = Gathered::Memory(vec![rows]);
         let deletes = Some(deletes);
-        let input = Input { rows, deletes, hidden, taken, intent: Intent::Upsert, overwrite: None };
+        let input = Input { rows, deletes, beside, intent: Intent::Upsert, overwrite: None };
         self.write_in_turn(turn, input, report, watch).await
     }
 
@@ -236,14 +235,14 @@ impl Table {
         report.time.repair = watch.lap();
 
         let (intent, overwrite) = (input.intent, input.overwrite.take());
-        let (hidden, taken) = (input.hidden.take(), input.taken.take());
+        let beside = std::mem::take(&mut input.beside);
         let mut tally = Tally::default();
         let mut changes = self.changes_of(&view, input, &mut tally, report, watch).await?;
         let (operation, replaced) = match overwrite {
             Some(overwrite) => (overwrite.operation, tally.settle(overwrite.target, &mut changes, report)),
             None => (Operation::of(intent), Replaced::new()),
         };
-        if changes.is_empty() && replaced.is_empty() && hidden.is_none() && taken.is_none() {
+        if changes.is_empty() && replaced.is_empty() && beside.is_empty() {
             return Ok(());
         }
         if !changes.new_rows.is_empty() {
@@ -256,7 +255,7 @@ impl Table {
         let schema = changes.schema.clone();
         let packed = pack::pack(self, &view, changes, self.ids(instant));
         let avro = schema::continued(self.avro_of(&view), &schema, self.name())?;
-        let commit = Commit { table: self, turn, instant, operation, avro, replaced, hidden, taken };
+        let commit = Commit { table: self, turn, instant, operation, avro, replaced, beside };
         commit.run(schema, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
         self.archive_after_commit(turn, report).await;
@@ -347,13 +346,26 @@ struct Input {
     /// The rows that are deletes, if no column marks them. All keys are distinct then, because rows are not
     /// counted twice.
     deletes: Option<BooleanArray>,
-    /// The table's [hidden rows](hidden) after this write, if they change.
-    hidden: Option<RecordBatch>,
-    /// The files of the rows, which the commit records.
-    taken: Option<Taken>,
+    beside: Beside,
     intent: Intent,
     /// For [`Intent::Overwrite`]: the part of the table to overwrite.
     overwrite: Option<Overwrite>,
+}
+
+/// Content of a commit beside its rows.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// The table's [hidden rows](hidden) after the commit, if they change.
+    pub(crate) hidden: Option<RecordBatch>,
+    /// The files that the commit takes in.
+    pub(crate) taken: Option<Taken>,
+}
+
+impl Beside {
+    /// Returns `true` if there is no reason for a commit without rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hidden.is_none() && self.taken.is_none()
+    }
 }
 
 /// Runs CPU-bound work that adds to a report on a blocking thread.

@@ -1,5 +1,7 @@
 //! Thin implementations of the handlers' traits over the AWS SDK.
 
+#[cfg(feature = "hudi")]
+mod lake;
 #[cfg(feature = "callback")]
 mod step_functions;
 
@@ -8,6 +10,8 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig, timeout::TimeoutConfig};
 use redshift_orchestrator::{DataApiExecutor, Target};
 
+#[cfg(feature = "hudi")]
+pub use lake::S3Lake;
 #[cfg(feature = "callback")]
 pub use step_functions::StepFunctions;
 

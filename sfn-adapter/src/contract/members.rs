@@ -53,8 +53,11 @@ fn explained(place: &str, path: &str, message: &str) -> String {
 /// Splits ``unknown field `x`, expected one of `a`, `b` `` into the name and the names that are known.
 fn quoted<'a>(message: &'a str, beginning: &str) -> Option<(&'a str, String)> {
     let (name, rest) = message.strip_prefix(beginning)?.split_once('`')?;
-    let known = rest.trim_start_matches(", expected ").trim_start_matches("one of ");
-    Some((name.get(..40).unwrap_or(name), format!("use {known}")))
+    let known = match rest.trim_start_matches(", expected ").trim_start_matches("one of ") {
+        ", there are no fields" => "remove it".to_owned(),
+        known => format!("use {known}"),
+    };
+    Some((name.get(..40).unwrap_or(name), known))
 }
 
 /// Returns a name of a type as JSON's users say it.

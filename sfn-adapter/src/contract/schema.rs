@@ -14,6 +14,10 @@ pub fn files() -> BTreeMap<&'static str, String> {
         ("redshift.reply.json", of::<dropin::Reply>("Reply of the handler redshift")),
         ("statement.event.json", statement_event()),
         ("statement.reply.json", of::<statement::Reply>("Reply of the handler statement, version 1")),
+        #[cfg(feature = "hudi")]
+        ("hudi.event.json", hudi_event()),
+        #[cfg(feature = "hudi")]
+        ("hudi.reply.json", of::<super::hudi::Reply>("Reply of the handler hudi, version 1")),
         #[cfg(feature = "callback")]
         ("callback.reply.json", of::<super::callback::Reply>("Reply of the handler callback, version 1")),
     ]);
@@ -30,20 +34,36 @@ fn of<T: JsonSchema>(title: &str) -> Value {
     schema
 }
 
+/// Returns the schema of the calls: that of each action, with the version.
+#[cfg(feature = "hudi")]
+fn hudi_event() -> Value {
+    let schema = of::<super::hudi::Action>("Call of the handler hudi, version 1");
+    with_members(schema, &[("version", version())])
+}
+
+fn version() -> Value {
+    json!({ "const": VERSION, "description": "Version of the contract." })
+}
+
+/// Adds members to each action; `version` is required.
+fn with_members(mut schema: Value, members: &[(&str, Value)]) -> Value {
+    schema["description"] = json!("An action with its members.");
+    for action in schema["oneOf"].as_array_mut().into_iter().flatten() {
+        for (name, member) in members {
+            action["properties"][*name] = member.clone();
+        }
+        if let Some(required) = action["required"].as_array_mut() {
+            required.push(json!("version"));
+        }
+    }
+    schema
+}
+
 /// Returns the schema of the events: that of each action, with the members that all actions have.
 fn statement_event() -> Value {
     let mut generator = SchemaGenerator::default();
     let identity = generator.subschema_for::<Option<statement::Identity>>().to_value();
     let mut schema = generator.into_root_schema_for::<statement::Action>().to_value();
     schema["title"] = json!("Event of the handler statement, version 1");
-    schema["description"] = json!("An action with its members.");
-    for action in schema["oneOf"].as_array_mut().into_iter().flatten() {
-        action["properties"]["version"] =
-            json!({ "const": VERSION, "description": "Version of the contract." });
-        action["properties"]["identity"] = identity.clone();
-        if let Some(required) = action["required"].as_array_mut() {
-            required.push(json!("version"));
-        }
-    }
-    schema
+    with_members(schema, &[("version", version()), ("identity", identity)])
 }

@@ -4,12 +4,12 @@ use futures::{StreamExt, stream};
 use redshift_orchestrator::{ErrorKind, StatementExecutor, StatementId};
 use serde_json::Value;
 
+use super::queue;
 use crate::{
-    Answered, Error, ErrorNames, Invocation, TaskTokens,
+    Answered, Error, Invocation, TaskTokens,
     contract::{
         callback::{
-            BatchItemFailure, Change, EventBridgeEvent, Reply, Request, Response, SqsBatchResponse,
-            SqsMessage, Task, body,
+            Change, EventBridgeEvent, Reply, Request, Response, SqsBatchResponse, SqsMessage, Task, body,
         },
         statement::{Outcome, State},
     },
@@ -53,24 +53,10 @@ struct Answerer<'a, E: ?Sized, T: ?Sized> {
 
 impl<E: StatementExecutor + ?Sized, T: TaskTokens + ?Sized> Answerer<'_, E, T> {
     async fn all(&self, messages: &[SqsMessage]) -> Result<SqsBatchResponse, Error> {
-        if messages.iter().any(|message| message.message_id.as_deref().is_none_or(str::is_empty)) {
-            // An empty identifier would make Lambda return all messages to the queue in any case.
-            return Err(Error::BadInput("a message of the event lacks the member `messageId`".to_owned()));
-        }
+        queue::check_ids(messages)?;
         let outcomes: Vec<_> =
             stream::iter(messages).map(|message| self.message(message)).buffered(AT_ONCE).collect().await;
-        let mut response = SqsBatchResponse::default();
-        for (message, outcome) in messages.iter().zip(outcomes) {
-            if let Err(error) = outcome {
-                let id = message.message_id.clone().unwrap_or_default();
-                let name = error.name(ErrorNames::Qualified);
-                tracing::error!(message_id = id, error = name.as_ref(), "returned to the queue: {error}");
-                let mut failure = BatchItemFailure::default();
-                failure.item_identifier = id;
-                response.batch_item_failures.push(failure);
-            }
-        }
-        Ok(response)
+        Ok(queue::returned(messages, outcomes))
     }
 
     async fn message(&self, message: &SqsMessage) -> Result<Reply, Error> {

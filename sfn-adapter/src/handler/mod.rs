@@ -4,14 +4,21 @@
 //! |---|---|---|
 //! | [`redshift`] | [`StatementExecutor`](redshift_orchestrator::StatementExecutor) | replaces the reference solution's function |
 //! | [`statement`] | [`StatementExecutor`](redshift_orchestrator::StatementExecutor), [`Catalog`](redshift_orchestrator::Catalog) | submits, polls, cancels, reads results, lists |
+//! | [`hudi`](hudi()) | [`Lake`](crate::Lake) | takes raw files into a Hudi table, each once |
 //! | [`callback`](callback()) | [`StatementExecutor`](redshift_orchestrator::StatementExecutor), [`TaskTokens`](crate::TaskTokens) | answers tasks when their statements end |
 
 #[cfg(feature = "callback")]
 mod callback;
 mod dropin;
+#[cfg(feature = "hudi")]
+mod hudi;
+#[cfg(any(feature = "callback", feature = "hudi"))]
+mod queue;
 mod statement;
 
 #[cfg(feature = "callback")]
 pub use callback::callback;
 pub use dropin::redshift;
+#[cfg(feature = "hudi")]
+pub use hudi::{ColumnType, DateColumn, HudiConfig, Profile, hudi};
 pub use statement::statement;

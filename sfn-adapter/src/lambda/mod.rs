@@ -24,6 +24,8 @@ use crate::{
     emf::{Metrics, Unit},
     handler,
 };
+#[cfg(feature = "hudi")]
+use crate::{Lake, contract::hudi, handler::HudiConfig};
 #[cfg(feature = "callback")]
 use crate::{TaskTokens, config, contract::callback};
 
@@ -55,6 +57,14 @@ pub enum Handler {
         /// The tasks.
         tasks: Arc<dyn TaskTokens>,
     },
+    /// [`handler::hudi`](crate::handler::hudi()).
+    #[cfg(feature = "hudi")]
+    Hudi {
+        /// The table and the buckets.
+        lake: Arc<dyn Lake>,
+        /// The configuration.
+        config: Box<HudiConfig>,
+    },
 }
 
 /// A reply of any handler.
@@ -68,6 +78,9 @@ pub enum Reply {
     /// A response of the handler `callback`.
     #[cfg(feature = "callback")]
     Callback(callback::Response),
+    /// A response of the handler `hudi`.
+    #[cfg(feature = "hudi")]
+    Hudi(hudi::Response),
 }
 
 /// A handler, set up once and invoked many times.
@@ -134,11 +147,11 @@ impl Function {
     }
 
     fn diagnosed(&self, error: Error) -> Diagnostic {
-        // The database's text may quote the statement.
-        let is_quotation = matches!(error, Error::Statement { .. });
+        // The text of the database or of a raw file is not logged.
+        let is_quotation = error.may_quote();
         let diagnostic = Diagnostic::from(Reported { error, names: self.names });
         match is_quotation {
-            true => tracing::info!(error = diagnostic.error_type, "the statement has not finished"),
+            true => tracing::info!(error = diagnostic.error_type, "the message is in the reply"),
             false => tracing::error!(error = diagnostic.error_type, "{}", diagnostic.error_message),
         }
         diagnostic
@@ -183,6 +196,11 @@ impl Handler {
                 let tasks = Arc::new(aws::StepFunctions::new(&sdk));
                 Self::Callback { executor: Arc::new(aws::executor(&sdk, target)), tasks }
             }
+            #[cfg(feature = "hudi")]
+            HandlerName::Hudi => {
+                let config = HudiConfig::from_variables(variable)?;
+                Self::Hudi { lake: Arc::new(aws::S3Lake::new(&config.table)), config: Box::new(config) }
+            }
         })
     }
 
@@ -192,6 +210,8 @@ impl Handler {
             Self::Statement { .. } => HandlerName::Statement,
             #[cfg(feature = "callback")]
             Self::Callback { .. } => HandlerName::Callback,
+            #[cfg(feature = "hudi")]
+            Self::Hudi { .. } => HandlerName::Hudi,
         }
     }
 
@@ -208,6 +228,11 @@ impl Handler {
             Self::Callback { executor, tasks } => {
                 let reply = handler::callback(executor.as_ref(), tasks.as_ref(), invocation, event).await;
                 reply.map(Reply::Callback)
+            }
+            #[cfg(feature = "hudi")]
+            Self::Hudi { lake, config } => {
+                let reply = Box::pin(handler::hudi(lake.as_ref(), config, invocation, event)).await;
+                reply.map(Reply::Hudi)
             }
         }
     }
@@ -235,6 +260,16 @@ impl Reply {
             Self::Callback(callback::Response::Messages(response)) => {
                 metrics.with("ReturnedMessages", Unit::Count, response.batch_item_failures.len() as f64)
             }
+            #[cfg(feature = "hudi")]
+            Self::Hudi(hudi::Response::Messages(response)) => {
+                metrics.with("ReturnedMessages", Unit::Count, response.batch_item_failures.len() as f64)
+            }
+            #[cfg(feature = "hudi")]
+            Self::Hudi(hudi::Response::Reply(hudi::Reply::Upsert(upserted))) => {
+                measured_upsert(upserted, metrics)
+            }
+            #[cfg(feature = "hudi")]
+            Self::Hudi(hudi::Response::Reply(_)) => metrics,
         }
     }
 }
@@ -249,6 +284,19 @@ fn measured_state(state: &statement::State, metrics: Metrics) -> Metrics {
         statement::Outcome::Unknown => "Unknown",
     };
     metrics.counting(name).with("StatementSeconds", Unit::Seconds, state.seconds)
+}
+
+#[cfg(feature = "hudi")]
+fn measured_upsert(upserted: &hudi::Upserted, metrics: Metrics) -> Metrics {
+    let metrics = metrics.about("table", &upserted.table);
+    let metrics = match &upserted.instant {
+        Some(instant) => metrics.counting("Commits").about("instant", instant),
+        None => metrics,
+    };
+    metrics
+        .with("FilesTakenIn", Unit::Count, upserted.files.new as f64)
+        .with("FilesKnown", Unit::Count, upserted.files.known as f64)
+        .with("RowsTakenIn", Unit::Count, upserted.rows.rows as f64)
 }
 
 #[cfg(feature = "callback")]
@@ -297,7 +345,8 @@ fn as_text(mut invocation: LambdaInvocation) -> LambdaInvocation {
 /// requests, including SQL and secrets' names.
 pub fn init_logs(level: Option<&str>) {
     let level: LevelFilter = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
-    let ours = ["sfn_adapter", "redshift_orchestrator", "bootstrap"].map(|target| (target, level));
+    let ours =
+        ["sfn_adapter", "redshift_orchestrator", "hudi_scd", "bootstrap"].map(|target| (target, level));
     let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
     let lines = subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
     // A second call changes nothing.

@@ -1,0 +1,148 @@
+//! [`HudiConfig`]: the table, its cleaning rules, and the limits of one event.
+
+use std::time::Duration;
+
+use hudi_scd::lock::LeaseTimes;
+
+use super::Profile;
+use crate::Error;
+
+/// The memory of a function whose size is unknown, in MiB.
+const DEFAULT_MEMORY: u64 = 512;
+
+/// The shortest lease in seconds: a request to S3 may take some seconds.
+const MIN_LEASE: u64 = 10;
+
+/// The part of the function's memory that the raw files of one event may have.
+const RAW_SHARE: u64 = 4;
+
+/// The maximum of the default, because raw files are copied to the function's temporary folder, which has 512
+/// MB.
+const MAX_RAW: u64 = 256 << 20;
+
+/// The configuration of the handler `hudi`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HudiConfig {
+    /// The URL of the table.
+    pub table: String,
+    /// The cleaning rules.
+    pub profile: Profile,
+    /// Maximum number of bytes of the new files of one event, unpacked.
+    pub max_bytes: u64,
+    /// The function's memory in bytes.
+    pub memory: usize,
+    /// The duration of the table's lock after the death of a function that held it.
+    pub lease: Duration,
+}
+
+impl HudiConfig {
+    /// Creates the configuration of a table without cleaning rules, for a function of 512 MB.
+    pub fn new(table: impl Into<String>) -> Self {
+        let memory = DEFAULT_MEMORY << 20;
+        Self {
+            table: table.into(),
+            profile: Profile::default(),
+            max_bytes: (memory / RAW_SHARE).min(MAX_RAW),
+            memory: usize::try_from(memory).unwrap_or(usize::MAX),
+            lease: LeaseTimes::default().validity,
+        }
+    }
+
+    /// Reads the configuration from variables, usually the environment's.
+    ///
+    /// # Errors
+    /// Returns [`Error::Config`], which names the missing or invalid variable.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let set =
+            |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let wrong = |text: String| Error::Config(text);
+        let table = set("HUDI_TABLE").ok_or_else(|| {
+            wrong("set the function's environment variable HUDI_TABLE to the URL of the table, such as s3://lake/customer".to_owned())
+        })?;
+        let mut config = Self::new(table);
+        if let Some(text) = set("HUDI_PROFILE") {
+            config.profile = match text.as_str() {
+                "reference" => Profile::reference(),
+                text => serde_json::from_str(text).map_err(|error| {
+                    wrong(format!("HUDI_PROFILE must be reference or a JSON object: {error}"))
+                })?,
+            };
+        }
+        if let Some(memory) = set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|text| text.parse::<u64>().ok())
+        {
+            let memory = memory << 20;
+            config.memory = usize::try_from(memory).unwrap_or(usize::MAX);
+            config.max_bytes = (memory / RAW_SHARE).min(MAX_RAW);
+        }
+        if let Some(text) = set("HUDI_MAX_BYTES") {
+            config.max_bytes =
+                text.parse().map_err(|_| wrong("HUDI_MAX_BYTES must be a number of bytes".to_owned()))?;
+        }
+        if let Some(text) = set("HUDI_LEASE_SECONDS") {
+            let seconds = text.parse().ok().filter(|seconds| (MIN_LEASE..=3_600).contains(seconds));
+            let seconds = seconds.ok_or_else(|| {
+                wrong(format!("HUDI_LEASE_SECONDS must be a number of seconds from {MIN_LEASE} to 3600"))
+            })?;
+            config.lease = Duration::from_secs(seconds);
+        }
+        Ok(config)
+    }
+
+    /// Returns the times of the table's lock. A lease is renewed ten times before it would end.
+    pub(super) fn lease_times(&self) -> LeaseTimes {
+        let defaults = LeaseTimes::default();
+        let heartbeat = defaults.heartbeat.min(self.lease / 10);
+        LeaseTimes { validity: self.lease, heartbeat, ..defaults }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<HudiConfig, String> {
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        HudiConfig::from_variables(variable).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_url_of_the_table_is_enough() {
+        let read = config(&[("HUDI_TABLE", "s3://lake/customer")]).unwrap();
+        assert_eq!(read, HudiConfig::new("s3://lake/customer"));
+        assert_eq!(read.max_bytes, 128 << 20);
+        assert!(config(&[]).unwrap_err().contains("HUDI_TABLE"));
+    }
+
+    #[test]
+    fn limits_follow_the_memory_unless_they_are_set() {
+        let of = |variables: &[(&str, &str)]| {
+            config(&[&[("HUDI_TABLE", "t")], variables].concat()).map(|config| config.max_bytes)
+        };
+        assert_eq!(of(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")]), Ok(64 << 20));
+        assert_eq!(of(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "10240")]), Ok(256 << 20));
+        assert_eq!(of(&[("HUDI_MAX_BYTES", "7")]), Ok(7));
+        assert!(of(&[("HUDI_MAX_BYTES", "7 MB")]).unwrap_err().contains("HUDI_MAX_BYTES"));
+    }
+
+    #[test]
+    fn a_lease_is_renewed_before_it_ends() {
+        let of = |seconds: &str| config(&[("HUDI_TABLE", "t"), ("HUDI_LEASE_SECONDS", seconds)]);
+        assert_eq!(of("").unwrap().lease_times(), LeaseTimes::default());
+        let times = of("10").unwrap().lease_times();
+        assert_eq!((times.validity.as_secs(), times.heartbeat.as_secs()), (10, 1));
+        for refused in ["9", "3601", "-1", "1m"] {
+            assert!(of(refused).unwrap_err().contains("HUDI_LEASE_SECONDS"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_profile_is_a_name_or_an_object() {
+        let of =
+            |text: &str| config(&[("HUDI_TABLE", "t"), ("HUDI_PROFILE", text)]).map(|config| config.profile);
+        assert_eq!(of("reference"), Ok(Profile::reference()));
+        assert_eq!(of(r#"{ "preset": "reference" }"#), Ok(Profile::reference()));
+        assert!(of("mine").unwrap_err().contains("HUDI_PROFILE"));
+    }
+}
