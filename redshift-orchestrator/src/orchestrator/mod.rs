@@ -8,20 +8,27 @@ use crate::{
     Backoff, ClientToken, Clock, Error, ErrorKind, FailureKind, Messages, Observer, ProgressEvent, Result,
     Statement, StatementExecutor, StatementId, StepKey, SystemClock,
     identity::Namespace,
-    journal::{self, EntryState, Event, Journal, MemoryJournal, Record, RecordedOutcome, SettledOutcome},
+    journal::{self, EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
     observer::Unobserved,
-    wait::{CancelOutcome, Durations, LongPoll, PollStrategy, RequestCounts, Wait},
+    wait::{Durations, LongPoll, PollStrategy, Wait},
 };
 
+mod begin;
 mod call;
+mod cancel;
+mod conclude;
 mod divide;
+mod find;
 mod options;
 mod outcome;
 mod parts;
+mod settings;
 mod submit;
 mod turns;
+mod watch;
 
-use call::{Call, recorded};
+use call::Call;
+use conclude::recorded;
 use turns::Turns;
 
 pub(crate) use divide::{is_done, is_finished};
@@ -121,124 +128,11 @@ impl Orchestrator {
         }
     }
 
-    /// Sets the journal for intents, ids and endings. Default: a journal in memory.
-    ///
-    /// A journal finds an outcome by run, step and attempt alone. Orchestrators with different targets or
-    /// scopes therefore need journals of their own, or different names of runs; with equal names, the outcome
-    /// on one target is returned for the other. A [pipeline](crate::Pipeline::run) rejects such a run.
-    #[must_use]
-    pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
-        self.journal = Arc::new(journal);
-        self
-    }
-
-    /// Adds a name to the identity of each statement. Without a scope, two orchestrators whose executors have
-    /// equal [targets](StatementExecutor::target), or none, treat equal statements with equal keys as one
-    /// statement. The pipeline's name and the executor's target are always part of the identity.
-    #[must_use]
-    pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
-        self.namespace = Arc::new(Namespace { scope: Some(scope.into()), ..(*self.namespace).clone() });
-        self
-    }
-
     /// Returns this orchestrator for the statements of one pipeline.
     pub(crate) fn of_pipeline(&self, pipeline: &str) -> Self {
         let pipeline = Some(pipeline.to_owned());
         let namespace = Arc::new(Namespace { pipeline, ..(*self.namespace).clone() });
         Self { namespace, ..self.clone() }
-    }
-
-    /// Sets the poll strategy. Default: [`LongPoll`](crate::wait::LongPoll).
-    #[must_use]
-    pub fn with_strategy(mut self, strategy: impl PollStrategy + 'static) -> Self {
-        self.strategy = Arc::new(strategy);
-        self
-    }
-
-    /// Sets the source of wall-clock time. Default: [`SystemClock`](crate::SystemClock).
-    #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Sets the observer of events.
-    #[must_use]
-    pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observer = Arc::new(observer);
-        self
-    }
-
-    /// Sets the source of messages that stored procedures raise while they run; they are passed to the
-    /// [observer](Self::with_observer). Default: none.
-    #[must_use]
-    pub fn with_messages(mut self, messages: impl Messages + 'static) -> Self {
-        self.messages = Some(Arc::new(messages));
-        self
-    }
-
-    /// Sets the pauses after errors that are retried.
-    #[must_use]
-    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
-        self
-    }
-
-    /// Sets the time for which submits and listings are retried while the service throttles or cannot be
-    /// reached. Default: 15 minutes. A wait for a submitted statement continues until the timeout of the
-    /// statement.
-    #[must_use]
-    pub fn with_retry_timeout(mut self, retry_timeout: Duration) -> Self {
-        self.retry_timeout = retry_timeout;
-        self
-    }
-
-    /// Sets the time to wait for the end of a cancelled statement. Default: the time that the statement ran,
-    /// and at least 15 minutes, because a cancelled statement ends only after its rollback
-    /// ([`Wait::with_grace`]).
-    ///
-    /// A statement that has not ended by then is [timed out](OutcomeKind::TimedOut) with
-    /// `cancel_pending`.
-    #[must_use]
-    pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
-        self.cancel_grace = Some(grace);
-        self
-    }
-
-    /// Sets the durations of earlier runs, for [`Learned`](crate::wait::Learned). New durations are added to
-    /// them.
-    #[must_use]
-    pub fn with_durations(mut self, durations: Durations) -> Self {
-        self.durations = durations;
-        self
-    }
-
-    /// Cancels the statement when the future that waits for it is dropped. Default: `false`.
-    #[must_use]
-    pub fn with_cancel_on_drop(mut self, cancel: bool) -> Self {
-        self.cancel_on_drop = cancel;
-        self
-    }
-
-    /// Keeps SQL texts, literals and parameter values that messages of the database and the service quote, in
-    /// errors, reports and the journal. By default, these quotations are replaced by `…`; names of tables and
-    /// columns are kept. [`Outcome::description`] always contains the database's original text. Default:
-    /// `false`.
-    #[must_use]
-    pub fn with_quotations(mut self, quotations: bool) -> Self {
-        self.quotations = quotations;
-        self
-    }
-
-    /// Begins each SQL text with a comment that contains the statement's name. Redshift's system views do not
-    /// contain the statement names of the service, but they contain the SQL for 7 days. With the comment, a
-    /// statement whose outcome is unknown can be identified there with certainty. Default: `false`.
-    ///
-    /// Client tokens do not depend on this setting, so it can be changed at any time.
-    #[must_use]
-    pub fn with_names_in_sql(mut self, names: bool) -> Self {
-        self.names_in_sql = names;
-        self
     }
 
     /// Returns the durations that this orchestrator and its clones have recorded.
@@ -408,28 +302,6 @@ impl Orchestrator {
         self.journal.append(Record { at: self.clock.now(), key: key.clone(), event }).await
     }
 
-    /// Cancels the statement of an attempt that has not ended, and returns the result. The ending is
-    /// recorded.
-    ///
-    /// # Errors
-    /// Returns [`ErrorKind::Invalid`] if the journal does not contain a statement of this attempt, or
-    /// contains its ending; [`ErrorKind::Journal`] if the journal failed.
-    pub async fn cancel(&self, key: &StepKey) -> Result<CancelOutcome> {
-        let refuse = |text| Err(Error::new(ErrorKind::Invalid, text).with_context("step", key));
-        match self.journal.entry(key).await? {
-            None => refuse("the journal does not contain this attempt"),
-            Some(entry) => match (&entry.state, entry.id) {
-                (EntryState::Open | EntryState::Unknown(_), Some(id)) => {
-                    self.cancel_statement(key, &id).await
-                }
-                (EntryState::Open | EntryState::Unknown(_), None) => refuse(
-                    "the journal does not contain the statement id of this attempt; run the attempt again, which finds the id, then cancel it",
-                ),
-                _ => refuse("this attempt has already ended"),
-            },
-        }
-    }
-
     /// Creates a wait for a statement, with the orchestrator's settings.
     fn wait_for<'a>(&'a self, id: &'a StatementId) -> Wait<'a> {
         let wait = Wait::new(&*self.executor, id, &*self.strategy)
@@ -438,36 +310,6 @@ impl Orchestrator {
         match self.cancel_grace {
             Some(grace) => wait.with_grace(grace),
             None => wait,
-        }
-    }
-
-    async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<CancelOutcome> {
-        let cancellation = self.wait_for(id).cancel(&mut RequestCounts::default()).await;
-        if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation
-        {
-            self.record(key, Event::Ended(RecordedOutcome::of(description))).await?;
-        }
-        Ok(cancellation)
-    }
-}
-
-/// Guard that cancels a statement in a separate task when it is dropped, unless it was disarmed or the
-/// orchestrator is not set to cancel on drop.
-struct CancelOnDrop<'a> {
-    orchestrator: &'a Orchestrator,
-    key: &'a StepKey,
-    id: Option<&'a StatementId>,
-}
-
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
-        // Without a runtime no request can be sent; the state is that of a killed process.
-        if let (true, Some(id), Ok(runtime)) =
-            (self.orchestrator.cancel_on_drop, self.id, tokio::runtime::Handle::try_current())
-        {
-            let (orchestrator, key, id) = (self.orchestrator.clone(), self.key.clone(), id.clone());
-            // The id is in the journal, whatever the result.
-            runtime.spawn(async move { orchestrator.cancel_statement(&key, &id).await.ok() });
         }
     }
 }

@@ -1,0 +1,62 @@
+//! Cancels a statement, on request or when the future that waits for it is dropped.
+
+use super::Orchestrator;
+use crate::{
+    Error, ErrorKind, Result, StatementId, StepKey,
+    journal::{EntryState, Event, RecordedOutcome},
+    wait::{CancelOutcome, RequestCounts},
+};
+
+impl Orchestrator {
+    /// Cancels the statement of an attempt that has not ended, and returns the result. The ending is
+    /// recorded.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::Invalid`] if the journal does not contain a statement of this attempt, or
+    /// contains its ending; [`ErrorKind::Journal`] if the journal failed.
+    pub async fn cancel(&self, key: &StepKey) -> Result<CancelOutcome> {
+        let refuse = |text| Err(Error::new(ErrorKind::Invalid, text).with_context("step", key));
+        match self.journal.entry(key).await? {
+            None => refuse("the journal does not contain this attempt"),
+            Some(entry) => match (&entry.state, entry.id) {
+                (EntryState::Open | EntryState::Unknown(_), Some(id)) => {
+                    self.cancel_statement(key, &id).await
+                }
+                (EntryState::Open | EntryState::Unknown(_), None) => refuse(
+                    "the journal does not contain the statement id of this attempt; run the attempt again, which finds the id, then cancel it",
+                ),
+                _ => refuse("this attempt has already ended"),
+            },
+        }
+    }
+
+    pub(super) async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<CancelOutcome> {
+        let cancellation = self.wait_for(id).cancel(&mut RequestCounts::default()).await;
+        if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation
+        {
+            self.record(key, Event::Ended(RecordedOutcome::of(description))).await?;
+        }
+        Ok(cancellation)
+    }
+}
+
+/// Guard that cancels a statement in a separate task when it is dropped, unless it was disarmed or the
+/// orchestrator is not set to cancel on drop.
+pub(super) struct CancelOnDrop<'a> {
+    pub(super) orchestrator: &'a Orchestrator,
+    pub(super) key: &'a StepKey,
+    pub(super) id: Option<&'a StatementId>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        // Without a runtime no request can be sent; the state is that of a killed process.
+        if let (true, Some(id), Ok(runtime)) =
+            (self.orchestrator.cancel_on_drop, self.id, tokio::runtime::Handle::try_current())
+        {
+            let (orchestrator, key, id) = (self.orchestrator.clone(), self.key.clone(), id.clone());
+            // The id is in the journal, whatever the result.
+            runtime.spawn(async move { orchestrator.cancel_statement(&key, &id).await.ok() });
+        }
+    }
+}
