@@ -32,7 +32,7 @@ const IN_EVENTS: [(&str, &str); 4] = [
     ("`ExecutionMode::AutoCommit`", "`execution_mode` `auto-commit`"),
     ("`Statement::bind`", "`parameters`"),
     ("`Statement::with_commits(false)`", "a statement of its own"),
-    ("`Orchestrator::run_parts`", "several submits"),
+    ("`Orchestrator::run_batch`", "several submits"),
 ];
 
 fn remedy(kind: ErrorKind) -> &'static str {

@@ -288,6 +288,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Returns `true` if the statement certainly did not run. The same attempt may then be submitted.
+    pub(crate) fn did_not_run(&self) -> bool {
+        matches!(self.state, EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan))
+    }
+
     /// Returns instructions for an investigation by hand: the service's record and listing, and Redshift's
     /// query log.
     pub fn what_to_check(&self) -> String {

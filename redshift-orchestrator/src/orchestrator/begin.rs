@@ -1,57 +1,53 @@
-//! Writes the intent and submits the statement, or continues from the intent of an earlier process.
+//! The beginning of an attempt: writes the intent and submits the statement, or continues from the entry of an
+//! earlier call.
+
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::{
     TOKEN_WINDOW,
     call::{Call, salt},
-    submit::{self, Answer},
+    conclude::recorded,
+    submit::{self, Submission},
 };
 use crate::{
-    ClientToken, Error, Origin, Outcome, Result, StatementId, UnknownReason,
+    Origin, Outcome, Result, UnknownReason,
     journal::{Entry, EntryState, Event},
 };
 
-/// Result of submitting.
-enum Submission {
-    /// The service accepted the statement, and the journal contains the id.
-    Accepted(StatementId),
-    /// The statement did not run.
-    NotSubmitted(Error),
-    /// The submit may have taken effect.
-    Unproved(Error),
-}
-
 impl Call<'_> {
     /// Writes the intent to the journal, submits the statement and waits for it.
-    pub(super) async fn begin(&mut self, token: ClientToken, name: String) -> Result<Outcome> {
+    pub(super) async fn begin(&mut self) -> Result<Outcome> {
         let intended_at = self.orchestrator.clock.now();
+        let (key, token, name) = (self.key.clone(), self.token.clone(), self.name.clone());
         self.record(Event::Intent { token: token.clone(), name: name.clone() }).await?;
-        let key = self.key.clone();
         let entry =
             Entry { key, intended_at, token, name, id: None, overdue: false, state: EntryState::Open };
         let entry = Box::new(entry);
-        let submission = Box::pin(self.submit(&entry, false)).await;
-        match submission {
-            Err(error) => Err(error),
-            Ok(Submission::Accepted(id)) => self.accepted(entry, id, Origin::Submitted).await,
-            Ok(Submission::NotSubmitted(error)) => {
+        match Box::pin(self.submit(&entry, false)).await? {
+            Submission::Accepted(id) => self.accepted(entry, id, Origin::Submitted).await,
+            Submission::NotSubmitted(error) => {
                 self.record(Event::NotSubmitted { error: error.to_string() }).await?;
                 Err(error.with_context("step", self.key))
             }
-            Ok(Submission::Unproved(error)) => {
+            Submission::Unproved(error) => {
                 Box::pin(self.look_up(entry, UnknownReason::NoResponse, Some(error))).await
             }
         }
     }
 
-    /// Determines the fate of an earlier intent, beginning with the strongest evidence.
-    pub(super) async fn reconcile(&mut self, entry: Box<Entry>, token: &ClientToken) -> Result<Outcome> {
-        if entry.id.is_some() {
-            return self.wait(entry, Origin::Reattached).await;
+    /// Determines the fate of an earlier intent, beginning with the strongest evidence: the recorded outcome,
+    /// the id, the client token, the name.
+    pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
+        if let Some((kind, description)) = recorded(&entry, self.timeout) {
+            return Ok(self.outcome(entry.name, entry.id, kind, description, Origin::Journal));
         }
-        let redefined = entry.token != *token;
-        if !redefined && self.age(&entry) < TOKEN_WINDOW {
+        if let Some(id) = entry.id.clone() {
+            return self.wait(entry, id, Origin::Reattached).await;
+        }
+        let is_redefined = entry.token != self.token;
+        if !is_redefined && self.age(&entry) < TOKEN_WINDOW {
             return match self.submit(&entry, true).await? {
                 Submission::Accepted(id) => self.accepted(entry, id, Origin::Reattached).await,
                 Submission::NotSubmitted(error) | Submission::Unproved(error) => {
@@ -59,7 +55,7 @@ impl Call<'_> {
                 }
             };
         }
-        let reason = if redefined { UnknownReason::Redefined } else { UnknownReason::NotListed };
+        let reason = if is_redefined { UnknownReason::Redefined } else { UnknownReason::NotListed };
         self.look_up(entry, reason, None).await
     }
 
@@ -67,51 +63,53 @@ impl Call<'_> {
     /// the token.
     ///
     /// # Errors
-    /// Returns an error of the journal if the id could not be recorded.
+    /// Returns an error of the journal if the id could not be recorded, and
+    /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict) if the service returned a statement
+    /// of another caller.
     async fn submit(&mut self, entry: &Entry, mut may_have_taken_effect: bool) -> Result<Submission> {
-        let orchestrator = self.orchestrator;
         let mut failing_since = None;
-        let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
+        let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
         loop {
             self.requests.submits += 1;
             // A repeated submit that is sent after the service has forgotten the token would run the
             // statement again.
             let token_expires_at =
                 may_have_taken_effect.then(|| Instant::now() + TOKEN_WINDOW.saturating_sub(self.age(entry)));
-            let submit = submit::once(orchestrator, self.key, &self.statement, entry, token_expires_at);
-            let error = match submit.await {
-                Answer::Accepted(id) => {
+            let submission =
+                submit::once(self.orchestrator, self.key, &self.statement, entry, token_expires_at);
+            let error = match submission.await? {
+                Submission::Accepted(id) => {
                     self.submitted = Some(self.started.elapsed());
                     return Ok(Submission::Accepted(id));
                 }
-                Answer::AcceptedUnwritten(error) => return Err(error),
-                Answer::Foreign(error) => return Err(self.foreign(error).await?),
-                Answer::TokenExpired(error) => return Ok(Submission::Unproved(error)),
-                Answer::Failed(error) => match self.redactor() {
-                    Some(redactor) => redactor.apply_to(error),
-                    None => error,
-                },
+                Submission::NotSubmitted(error) => error,
+                Submission::Unproved(error) => {
+                    may_have_taken_effect = true;
+                    error
+                }
             };
-            let begun: Instant = *failing_since.get_or_insert_with(Instant::now);
-            may_have_taken_effect |= error.kind().may_have_taken_effect();
+            let error = self.redacted(error);
+            let failing_since: Instant = *failing_since.get_or_insert_with(Instant::now);
             let pause = pauses.after(&error);
-            // The statement's timeout does not apply while it is being determined whether an earlier submit
-            // took effect.
-            let retry_timeout = match may_have_taken_effect {
-                true => orchestrator.retry_timeout,
-                false => orchestrator.retry_timeout.min(self.timeout),
-            };
             let again = error.kind().is_transient()
-                && begun.elapsed().saturating_add(pause) < retry_timeout
-                && self.age(entry).saturating_add(pause) < TOKEN_WINDOW;
-            if !again {
-                return Ok(match may_have_taken_effect {
-                    true => Submission::Unproved(error),
-                    false => Submission::NotSubmitted(error),
-                });
+                && failing_since.elapsed().saturating_add(pause) < self.retry_timeout(may_have_taken_effect)
+                && self.age(entry).saturating_add(pause) < TOKEN_WINDOW
+                && token_expires_at.is_none_or(|expires_at| Instant::now() < expires_at);
+            match (again, may_have_taken_effect) {
+                (true, _) => self.count_retry(&error),
+                (false, true) => return Ok(Submission::Unproved(error)),
+                (false, false) => return Ok(Submission::NotSubmitted(error)),
             }
-            self.retried(&error);
             sleep(pause).await;
+        }
+    }
+
+    /// Returns the time for which submits are retried. The statement's timeout does not apply while it is being
+    /// determined whether an earlier submit took effect.
+    fn retry_timeout(&self, may_have_taken_effect: bool) -> Duration {
+        match may_have_taken_effect {
+            true => self.orchestrator.retry_timeout,
+            false => self.orchestrator.retry_timeout.min(self.timeout),
         }
     }
 }

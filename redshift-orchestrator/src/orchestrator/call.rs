@@ -7,10 +7,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Orchestrator, turns::Turn};
+use super::{AttemptOptions, LONGEST_RUN, Orchestrator, turns::Turn};
 use crate::{
-    ClientToken, Description, Error, Origin, Outcome, OutcomeKind, ProgressEvent, Result, Statement,
-    StatementId, StepKey, Unknown, UnknownReason,
+    ClientToken, Description, Error, ErrorKind, Origin, Outcome, OutcomeKind, ProgressEvent, Result,
+    Statement, StatementId, StepKey, Unknown, UnknownReason,
     clock::age,
     identity::short_digest,
     journal::{Entry, Event},
@@ -23,38 +23,63 @@ pub(super) struct Call<'a> {
     pub(super) orchestrator: &'a Orchestrator,
     pub(super) key: &'a StepKey,
     pub(super) statement: Arc<Statement>,
+    pub(super) token: ClientToken,
+    pub(super) name: String,
     pub(super) timeout: Duration,
     /// Held until the journal contains the statement's id, or records that there is none.
     pub(super) turn: Option<Box<Turn>>,
     pub(super) started: Instant,
     pub(super) requests: RequestCounts,
     /// Created when a message about the statement is redacted for the first time.
-    pub(super) redactor: OnceLock<Redactor>,
+    redactor: OnceLock<Redactor>,
     /// Time from the start until the service accepted the statement.
     pub(super) submitted: Option<Duration>,
 }
 
 impl<'a> Call<'a> {
+    /// Creates the call for `key`, with its client token and its statement name.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::Invalid`] if the key, the scope or the statement is not valid.
     pub(super) fn new(
         orchestrator: &'a Orchestrator,
         key: &'a StepKey,
         statement: Statement,
-        timeout: Duration,
-    ) -> Self {
-        let requests = RequestCounts::default();
-        Self {
+        options: &AttemptOptions,
+    ) -> Result<Self> {
+        key.check()?;
+        orchestrator.namespace.check()?;
+        statement.check().map_err(|error| error.with_context("step", key))?;
+        if statement.client_token().is_some() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the orchestrator sets the client token; remove the statement's own token",
+            )
+            .with_context("step", key));
+        }
+        let token = orchestrator.namespace.client_token(key, &statement)?;
+        let name = orchestrator.namespace.statement_name(key, &token);
+        let statement = match orchestrator.names_in_sql {
+            true => statement.with_comment(&format!("redshift-orchestrator {name}")),
+            false => statement,
+        };
+        let statement = statement.with_client_token(token.clone()).with_name(name.clone());
+        Ok(Self {
             orchestrator,
             key,
             statement: Arc::new(statement),
-            timeout,
+            token,
+            name,
+            timeout: options.timeout.unwrap_or(LONGEST_RUN),
             turn: None,
             started: Instant::now(),
-            requests,
+            requests: RequestCounts::default(),
             redactor: OnceLock::new(),
             submitted: None,
-        }
+        })
     }
 
+    /// Records that the outcome cannot be proved, and returns it.
     pub(super) async fn unknown(
         &mut self,
         entry: Box<Entry>,
@@ -63,7 +88,7 @@ impl<'a> Call<'a> {
     ) -> Result<Outcome> {
         let unknown = Unknown {
             reason,
-            error: error.as_ref().map(|error| self.tell(&error.to_string())),
+            error: error.as_ref().map(|error| self.redacted_text(&error.to_string())),
             name: entry.name.clone(),
             id: entry.id.clone(),
             intended_at: entry.intended_at,
@@ -71,14 +96,6 @@ impl<'a> Call<'a> {
         self.record(Event::Unknown { reason: unknown.to_string() }).await?;
         let result = OutcomeKind::Unknown(Box::new(unknown));
         Ok(self.outcome(entry.name, entry.id, result, None, Origin::Reattached))
-    }
-
-    /// Records an identity conflict and returns the error. The statement may still have run, because the
-    /// clock of the process that wrote the intent may have been wrong.
-    pub(super) async fn foreign(&mut self, error: Error) -> Result<Error> {
-        let error = error.with_context("step", self.key);
-        self.record(Event::Unknown { reason: error.to_string() }).await?;
-        Ok(error)
     }
 
     pub(super) fn outcome(
@@ -106,19 +123,33 @@ impl<'a> Call<'a> {
         self.orchestrator.record(self.key, event).await.map_err(|error| error.with_context("step", self.key))
     }
 
-    pub(super) fn retried(&mut self, error: &Error) {
+    /// Counts and reports an error after which the request is repeated.
+    pub(super) fn count_retry(&mut self, error: &Error) {
         self.requests.retried(error.kind());
+        self.retried(error);
+    }
+
+    /// Reports an error after which the request is repeated.
+    pub(super) fn retried(&self, error: &Error) {
         let retold = self.redactor().map(|redactor| redactor.retold(error));
         let error = retold.as_ref().unwrap_or(error);
         self.orchestrator.observe(self.key, &ProgressEvent::RequestRetried { error });
     }
 
-    /// Redacts a message from the database or the service.
-    pub(super) fn tell(&self, said: &str) -> String {
-        self.redactor().map_or_else(|| said.to_owned(), |redactor| redactor.apply(said))
+    /// Redacts a text from the database or the service.
+    pub(super) fn redacted_text(&self, text: &str) -> String {
+        self.redactor().map_or_else(|| text.to_owned(), |redactor| redactor.apply(text))
     }
 
-    pub(super) fn redactor(&self) -> Option<&Redactor> {
+    /// Redacts an error and its sources.
+    pub(super) fn redacted(&self, error: Error) -> Error {
+        match self.redactor() {
+            Some(redactor) => redactor.apply_to(error),
+            None => error,
+        }
+    }
+
+    fn redactor(&self) -> Option<&Redactor> {
         redactor_in(&self.redactor, &self.statement, self.orchestrator)
     }
 

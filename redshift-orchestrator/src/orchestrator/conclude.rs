@@ -1,25 +1,91 @@
-//! Derives the outcome from the last description of a statement.
+//! The outcome: derived from the result of the wait, recorded, and read back from the journal.
 
 use std::time::Duration;
 
+use super::call::Call;
 use crate::{
-    Description, FailureKind, OutcomeKind, Status,
-    journal::{Entry, RecordedOutcome},
+    Description, Error, ErrorKind, FailureKind, Origin, Outcome, OutcomeKind, Result, StatementId, Status,
+    UnknownReason,
+    journal::{Entry, EntryState, Event, RecordedOutcome, SettledOutcome},
     redact::Redactor,
+    wait::{CancelOutcome, WaitOutcome, is_cancelled},
 };
+
+impl Call<'_> {
+    /// Returns the outcome of a statement after the wait for it, and records it.
+    pub(super) async fn conclude(
+        &mut self,
+        entry: Box<Entry>,
+        id: StatementId,
+        origin: Origin,
+        waited: WaitOutcome,
+    ) -> Result<Outcome> {
+        match waited {
+            WaitOutcome::Ended(description)
+            | WaitOutcome::TimedOut { cancellation: CancelOutcome::EndedBefore(description), .. } => {
+                let timed_out = entry.overdue && is_cancelled(&description);
+                self.ended(entry, id, origin, description, timed_out).await
+            }
+            WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(description), .. } => {
+                self.ended(entry, id, origin, description, true).await
+            }
+            WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(description), .. } => {
+                let kind = OutcomeKind::TimedOut { timeout: self.timeout, cancel_pending: true };
+                Ok(self.outcome(entry.name, Some(id), kind, description, origin))
+            }
+            WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(error), .. } => {
+                self.lost(entry, error, UnknownReason::NotCancelled).await
+            }
+            WaitOutcome::Lost(error) => self.lost(entry, error, UnknownReason::AccessDenied).await,
+        }
+    }
+
+    /// Records the outcome of a statement that has ended.
+    async fn ended(
+        &mut self,
+        entry: Box<Entry>,
+        id: StatementId,
+        origin: Origin,
+        description: Description,
+        timed_out: bool,
+    ) -> Result<Outcome> {
+        let mut ended = RecordedOutcome::redacted(&description, |text| self.redacted_text(&text));
+        ended.timed_out = timed_out;
+        let kind = ended.kind(self.timeout);
+        let status = &description.status;
+        self.record(Event::Ended(ended))
+            .await
+            .map_err(|error| error.with_submitted(&id).with_context("status", status))?;
+        Ok(self.outcome(entry.name, Some(id), kind, Some(description), origin))
+    }
+
+    /// Records that the service no longer returns the status of the statement. `otherwise` is the reason if
+    /// the error does not contain a more precise one.
+    async fn lost(&mut self, entry: Box<Entry>, error: Error, otherwise: UnknownReason) -> Result<Outcome> {
+        let reason = match error.kind() {
+            ErrorKind::IdentityConflict => {
+                return Err(self.orchestrator.record_conflict(self.key, error).await);
+            }
+            ErrorKind::Expired => UnknownReason::RecordExpired,
+            ErrorKind::NotFound => UnknownReason::IdNotKnown,
+            _ => otherwise,
+        };
+        self.unknown(entry, reason, Some(error)).await
+    }
+}
 
 impl RecordedOutcome {
     /// Returns the part of a description that a journal keeps. The error text is redacted.
     pub fn of(description: &Description) -> Self {
-        Self::told(description, |said| match Redactor::of_described(description) {
-            Some(redactor) => redactor.apply(&said),
-            None => said,
+        Self::redacted(description, |text| match Redactor::of_described(description) {
+            Some(redactor) => redactor.apply(&text),
+            None => text,
         })
     }
 
-    pub(super) fn told(description: &Description, tell: impl FnOnce(String) -> String) -> Self {
+    fn redacted(description: &Description, redact: impl FnOnce(String) -> String) -> Self {
         let (failure, error) = match error_text(description) {
-            Some((kind, said)) => (kind, Some(tell(said))),
+            Some((kind, text)) => (kind, Some(redact(text))),
             None => (FailureKind::Sql, None),
         };
         Self {
@@ -32,38 +98,49 @@ impl RecordedOutcome {
             has_result_set: description.has_result_set,
         }
     }
-}
 
-pub(super) fn conclude(ended: &RecordedOutcome, timeout: Duration) -> OutcomeKind {
-    match ended.status {
-        Status::Finished => OutcomeKind::Finished,
-        _ if ended.timed_out => OutcomeKind::TimedOut { timeout, cancel_pending: false },
-        Status::Aborted => OutcomeKind::Aborted,
-        _ => {
-            let said = ended.error.as_deref().unwrap_or_default();
-            let kind = ended.failure.unwrap_or_else(|| FailureKind::of_text(said));
-            let error =
-                ended.error.clone().unwrap_or_else(|| "the database returned no error text".to_owned());
-            OutcomeKind::Failed { kind, error }
+    fn kind(&self, timeout: Duration) -> OutcomeKind {
+        match self.status {
+            Status::Finished => OutcomeKind::Finished,
+            _ if self.timed_out => OutcomeKind::TimedOut { timeout, cancel_pending: false },
+            Status::Aborted => OutcomeKind::Aborted,
+            _ => {
+                let text = self.error.as_deref().unwrap_or_default();
+                let kind = self.failure.unwrap_or_else(|| FailureKind::of_text(text));
+                let error =
+                    self.error.clone().unwrap_or_else(|| "the database returned no error text".to_owned());
+                OutcomeKind::Failed { kind, error }
+            }
         }
+    }
+
+    /// Returns a description with the fields that a journal keeps.
+    fn description(&self, id: StatementId) -> Description {
+        let mut description = Description::new(id, self.status.clone());
+        description.error.clone_from(&self.error);
+        description.duration = self.executing;
+        description.result_rows = self.rows;
+        description.has_result_set = self.has_result_set;
+        description
     }
 }
 
-/// Returns the conclusion and the description recorded in a journal.
-pub(super) fn recorded(
-    entry: &Entry,
-    ended: &RecordedOutcome,
-    timeout: Duration,
-) -> (OutcomeKind, Option<Description>) {
-    let description = entry.id.clone().map(|id| {
-        let mut description = Description::new(id, ended.status.clone());
-        description.error.clone_from(&ended.error);
-        description.duration = ended.executing;
-        description.result_rows = ended.rows;
-        description.has_result_set = ended.has_result_set;
-        description
-    });
-    (conclude(ended, timeout), description)
+/// Returns the outcome and the description that the journal contains; `None` if the outcome is open.
+pub(super) fn recorded(entry: &Entry, timeout: Duration) -> Option<(OutcomeKind, Option<Description>)> {
+    match &entry.state {
+        EntryState::Ended(ended) => {
+            Some((ended.kind(timeout), entry.id.clone().map(|id| ended.description(id))))
+        }
+        EntryState::Settled(SettledOutcome::Finished) => Some((OutcomeKind::Finished, None)),
+        EntryState::Settled(SettledOutcome::Failed) => {
+            let error = "settled by hand as failed".to_owned();
+            Some((OutcomeKind::Failed { kind: FailureKind::Sql, error }, None))
+        }
+        EntryState::Settled(SettledOutcome::NeverRan)
+        | EntryState::NotSubmitted(_)
+        | EntryState::Open
+        | EntryState::Unknown(_) => None,
+    }
 }
 
 /// Returns the error text of a statement and the kind of failure. For a batch without an error text, returns
@@ -74,8 +151,8 @@ fn error_text(description: &Description) -> Option<(FailureKind, String)> {
     own.or_else(|| {
         description.sub_statements.iter().enumerate().find_map(|(index, sub)| {
             let error = sub.error.as_ref()?;
-            let told = format!("statement {} of the batch: {error}", index + 1);
-            Some((FailureKind::of_text(error), told))
+            let text = format!("statement {} of the batch: {error}", index + 1);
+            Some((FailureKind::of_text(error), text))
         })
     })
 }

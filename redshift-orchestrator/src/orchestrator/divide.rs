@@ -32,7 +32,7 @@ pub(crate) fn divide(
     let before: Vec<_> = known
         .iter()
         .filter(|entry| entry.key.step == key.step && entry.key.attempt == key.attempt)
-        .filter(|entry| !certainly_did_not_run(entry))
+        .filter(|entry| !entry.did_not_run())
         .collect();
     let was_divided = before.iter().any(|entry| entry.key.part.is_some());
     if of == 1 && !was_divided {
@@ -66,10 +66,6 @@ fn finished_otherwise(before: &[&Entry], statement: &Statement) -> Option<Vec<(S
 pub(crate) fn is_done(attempt: &[&Entry]) -> bool {
     let of = attempt.iter().map(|entry| entry.key.part.map_or(1, |part| part.of)).max();
     of == u32::try_from(attempt.len()).ok() && attempt.iter().all(|entry| is_finished(entry))
-}
-
-fn certainly_did_not_run(entry: &Entry) -> bool {
-    matches!(entry.state, EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan))
 }
 
 /// Returns `true` if the attempt, or this part of it, succeeded.

@@ -1,4 +1,4 @@
-//! Finds a statement by its name, when no id is known.
+//! Search for a statement by its name, when no id is known.
 
 use tokio::time::{Instant, sleep};
 
@@ -8,7 +8,9 @@ use super::{
     submit,
 };
 use crate::{
-    Error, ErrorKind, Origin, Outcome, Result, StatementFilter, StatementId, UnknownReason,
+    Error, ErrorKind, Origin, Outcome, PageToken, Result, StatementFilter, StatementId, StatementPage,
+    StatementSummary, UnknownReason,
+    backoff::Pauses,
     clock::after,
     identity::is_before,
     journal::Entry,
@@ -17,7 +19,8 @@ use crate::{
 };
 
 impl Call<'_> {
-    /// Searches for the statement by its name. The outcome is unknown if no listing contains it.
+    /// Searches for the statement by its name and waits for it. The outcome is unknown if no listing contains
+    /// it.
     pub(super) async fn look_up(
         &mut self,
         entry: Box<Entry>,
@@ -29,7 +32,7 @@ impl Call<'_> {
         }
         match self.find(&entry).await {
             Ok(Some(id)) => {
-                submit::write_down(self.orchestrator, self.key, &id, &entry.name).await?;
+                self.orchestrator.record_id(self.key, &id, &entry.name).await?;
                 self.submitted = Some(self.started.elapsed());
                 self.accepted(entry, id, Origin::Reattached).await
             }
@@ -40,50 +43,59 @@ impl Call<'_> {
 
     /// Returns the id of the statement that has the intent's name.
     async fn find(&mut self, entry: &Entry) -> Result<Option<StatementId>> {
-        let orchestrator = self.orchestrator;
-        let deadline = after(Instant::now(), orchestrator.retry_timeout);
-        let mut pauses = orchestrator.backoff.pauses(salt(&entry.token));
+        let deadline = after(Instant::now(), self.orchestrator.retry_timeout);
+        let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
         let filter = StatementFilter::named(&entry.name);
         let (mut found, mut page, mut pages) = (None, None, Pages::default());
         loop {
-            self.requests.lists += 1;
-            let request = orchestrator.executor.list(&filter, page.clone());
-            // The executor's own timeout for a listing expires first.
-            let answer = bounded(LISTING_TIMEOUT + submit::REQUEST_LIMIT, None, request).await;
-            let answer =
-                answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Disconnected, "no response in time")));
-            match answer {
-                Ok(listed) => {
-                    for statement in listed.statements {
-                        // The service's filter is a prefix. A statement that is older than the intent is a
-                        // different one.
-                        let is_older =
-                            statement.created_at.is_some_and(|created| is_before(created, entry.intended_at));
-                        if is_older
-                            || statement.name.as_deref() != Some(&entry.name)
-                            || found.as_ref() == Some(&statement.id)
-                        {
-                            continue;
-                        }
-                        if found.replace(statement.id).is_some() {
-                            return Err(Error::new(ErrorKind::Other, "two statements have the same name")
-                                .with_context("statement_name", &entry.name));
-                        }
-                    }
-                    page = pages.turn(listed.next)?;
-                    if page.is_none() {
-                        return Ok(found);
-                    }
+            let listed = self.list(&filter, page, deadline, &mut pauses).await?;
+            for statement in listed.statements.into_iter().filter(|statement| is_of(statement, entry)) {
+                if found.as_ref() == Some(&statement.id) {
+                    continue;
                 }
-                Err(error) => {
-                    let pause = pauses.after(&error);
-                    if !error.kind().is_transient() || after(Instant::now(), pause) >= deadline {
-                        return Err(error);
-                    }
-                    self.retried(&error);
-                    sleep(pause).await;
+                if found.replace(statement.id).is_some() {
+                    return Err(Error::new(ErrorKind::Other, "two statements have the same name")
+                        .with_context("statement_name", &entry.name));
                 }
+            }
+            page = pages.turn(listed.next)?;
+            if page.is_none() {
+                return Ok(found);
             }
         }
     }
+
+    /// Returns a page of the listing. Transient errors are retried until the deadline.
+    async fn list(
+        &mut self,
+        filter: &StatementFilter,
+        page: Option<PageToken>,
+        deadline: Instant,
+        pauses: &mut Pauses,
+    ) -> Result<StatementPage> {
+        loop {
+            self.requests.lists += 1;
+            let request = self.orchestrator.executor.list(filter, page.clone());
+            // The executor's own timeout for a listing expires first.
+            let response = bounded(LISTING_TIMEOUT + submit::REQUEST_LIMIT, None, request).await;
+            let late = || Error::new(ErrorKind::Disconnected, "no response in time");
+            let error = match response.unwrap_or_else(|_| Err(late())) {
+                Ok(listed) => return Ok(listed),
+                Err(error) => error,
+            };
+            let pause = pauses.after(&error);
+            if !error.kind().is_transient() || after(Instant::now(), pause) >= deadline {
+                return Err(error);
+            }
+            self.count_retry(&error);
+            sleep(pause).await;
+        }
+    }
+}
+
+/// Returns `true` if a listed statement is the one of this entry. The service's filter is only a prefix, and a
+/// statement that is older than the intent is a different one.
+fn is_of(statement: &StatementSummary, entry: &Entry) -> bool {
+    let is_older = statement.created_at.is_some_and(|created| is_before(created, entry.intended_at));
+    !is_older && statement.name.as_deref() == Some(&entry.name)
 }

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    Backoff, ClientToken, Clock, Error, ErrorKind, FailureKind, Messages, Observer, ProgressEvent, Result,
-    Statement, StatementExecutor, StatementId, StepKey, SystemClock,
+    Backoff, Clock, Messages, Observer, ProgressEvent, Result, Statement, StatementExecutor, StatementId,
+    StepKey, SystemClock,
     identity::Namespace,
-    journal::{self, EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
+    journal::{self, Event, Journal, MemoryJournal, Record, SettledOutcome},
     observer::Unobserved,
     wait::{Durations, LongPoll, PollStrategy, Wait},
 };
@@ -28,7 +28,6 @@ mod turns;
 mod watch;
 
 use call::Call;
-use conclude::recorded;
 use turns::Turns;
 
 pub(crate) use divide::{is_done, is_finished};
@@ -166,10 +165,10 @@ impl Orchestrator {
     /// key run one statement.
     ///
     /// # Errors
-    /// An error means that the statement did not run ([`ErrorKind::Invalid`], [`ErrorKind::Denied`],
-    /// [`ErrorKind::Throttled`], …), with two exceptions. If [`Error::submitted`] returns a statement, it was
+    /// An error means that the statement did not run ([`ErrorKind::Invalid`](crate::ErrorKind::Invalid), [`ErrorKind::Denied`](crate::ErrorKind::Denied),
+    /// [`ErrorKind::Throttled`](crate::ErrorKind::Throttled), …), with two exceptions. If [`Error::submitted`](crate::Error::submitted) returns a statement, it was
     /// submitted and the journal failed afterwards; the next call with the same key finds it. With
-    /// [`ErrorKind::IdentityConflict`], the service returned a statement of another caller; the outcome is
+    /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict), the service returned a statement of another caller; the outcome is
     /// unknown until it is [settled](Self::settle).
     pub fn run(&self, key: &StepKey, statement: Statement) -> impl Future<Output = Result<Outcome>> + Send {
         self.run_with(key, statement, AttemptOptions::default())
@@ -185,66 +184,19 @@ impl Orchestrator {
         statement: Statement,
         options: AttemptOptions,
     ) -> Result<Outcome> {
-        let (mut call, token, name) = self.call(key, statement, options)?;
+        let mut call = Call::new(self, key, statement, &options)?;
         // State that is needed only for a part of the call is boxed: thousands of statements can be in
         // flight, and they spend most of their time waiting.
         call.turn = Some(Box::pin(self.turns.take(key)).await);
-        let entry = self.journal.entry(key).await?.map(Box::new);
-        let outcome = match entry {
-            None => Box::pin(call.begin(token, name)).await,
-            Some(entry) => match &entry.state {
-                EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
-                    Box::pin(call.begin(token, name)).await
-                }
-                EntryState::Ended(ended) => {
-                    let (result, description) = recorded(&entry, ended, call.timeout);
-                    Ok(call.outcome(entry.name, entry.id, result, description, Origin::Journal))
-                }
-                EntryState::Settled(found) => {
-                    let result = match found {
-                        SettledOutcome::Finished => OutcomeKind::Finished,
-                        _ => OutcomeKind::Failed {
-                            kind: FailureKind::Sql,
-                            error: "settled by hand as failed".into(),
-                        },
-                    };
-                    Ok(call.outcome(entry.name, entry.id, result, None, Origin::Journal))
-                }
-                EntryState::Open | EntryState::Unknown(_) => Box::pin(call.reconcile(entry, &token)).await,
-            },
+        let outcome = match self.journal.entry(key).await?.map(Box::new) {
+            Some(entry) if !entry.did_not_run() => Box::pin(call.reconcile(entry)).await,
+            _ => Box::pin(call.begin()).await,
         };
         match &outcome {
             Ok(outcome) => self.observe(key, &ProgressEvent::Ended { outcome }),
             Err(error) => self.observe(key, &ProgressEvent::NotSubmitted { error }),
         }
         outcome
-    }
-
-    /// Creates the call for `key`, its client token and its statement name.
-    fn call<'a>(
-        &'a self,
-        key: &'a StepKey,
-        statement: Statement,
-        options: AttemptOptions,
-    ) -> Result<(Call<'a>, ClientToken, String)> {
-        key.check()?;
-        self.namespace.check()?;
-        statement.check().map_err(|error| error.with_context("step", key))?;
-        if statement.client_token().is_some() {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "the orchestrator sets the client token; remove the statement's own token",
-            )
-            .with_context("step", key));
-        }
-        let token = self.namespace.client_token(key, &statement)?;
-        let name = self.namespace.statement_name(key, &token);
-        let statement = match self.names_in_sql {
-            true => statement.with_comment(&format!("redshift-orchestrator {name}")),
-            false => statement,
-        };
-        let statement = statement.with_client_token(token.clone()).with_name(name.clone());
-        Ok((Call::new(self, key, statement, options.timeout.unwrap_or(LONGEST_RUN)), token, name))
     }
 
     /// Runs a batch of any length as [parts](Statement::parts) of at most 40 statements, one after the other.
@@ -256,19 +208,19 @@ impl Orchestrator {
     /// order. In a repeated call, the outcomes of parts that have ended come from the journal.
     ///
     /// # Errors
-    /// Returns the first error of [`run`](Self::run) for a part; [`ErrorKind::Invalid`] if the batch is too
-    /// long and cannot be divided; [`ErrorKind::Definition`] if an earlier process began this attempt with
+    /// Returns the first error of [`run`](Self::run) for a part; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the batch is too
+    /// long and cannot be divided; [`ErrorKind::Definition`](crate::ErrorKind::Definition) if an earlier process began this attempt with
     /// other statements.
-    pub async fn run_parts(&self, key: &StepKey, statement: Statement) -> Result<Vec<Outcome>> {
-        self.run_parts_with(key, statement, AttemptOptions::default()).await
+    pub async fn run_batch(&self, key: &StepKey, statement: Statement) -> Result<Vec<Outcome>> {
+        self.run_batch_with(key, statement, AttemptOptions::default()).await
     }
 
-    /// Runs a batch as [`run_parts`](Self::run_parts) does, with a timeout for all parts together. The
+    /// Runs a batch as [`run_batch`](Self::run_batch) does, with a timeout for all parts together. The
     /// remaining parts are skipped when it expires.
     ///
     /// # Errors
-    /// Returns the errors of [`run_parts`](Self::run_parts).
-    pub async fn run_parts_with(
+    /// Returns the errors of [`run_batch`](Self::run_batch).
+    pub async fn run_batch_with(
         &self,
         key: &StepKey,
         statement: Statement,
@@ -277,7 +229,7 @@ impl Orchestrator {
         key.check()?;
         let known = self.journal.run(&key.run).await?;
         let mut results = Vec::new();
-        self.run_each_part(
+        self.run_parts_in_order(
             key,
             &statement,
             &known,
@@ -293,7 +245,7 @@ impl Orchestrator {
     /// run can continue.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt, or contains its ending.
+    /// Returns [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the journal does not contain this attempt, or contains its ending.
     pub async fn settle(&self, key: &StepKey, found: SettledOutcome) -> Result<()> {
         journal::settle(&*self.journal, self.clock.now(), key, found, None, None).await
     }

@@ -29,7 +29,7 @@ impl Orchestrator {
     ///
     /// # Errors
     /// Returns the errors of [`divide`]. In this case, nothing was run.
-    pub(crate) async fn run_each_part(
+    pub(crate) async fn run_parts_in_order(
         &self,
         key: &StepKey,
         statement: &Statement,

@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::Orchestrator;
 use crate::{
-    Error, ErrorKind, Result, Statement, StatementId, StepKey,
+    Error, ErrorKind, Result, Statement, StatementId, StepKey, Submitted,
     journal::{Entry, Event},
     layer::queue_time::{GivenUp, Queue},
 };
@@ -14,38 +14,53 @@ use crate::{
 /// Timeout of a single request without a wait. When it expires, the request counts as lost.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
-/// Result of a submit.
-pub(super) enum Answer {
+/// Result of one submit, and of all submits of a call together.
+pub(super) enum Submission {
     /// The service accepted the statement, and the journal contains the id.
     Accepted(StatementId),
-    /// The service accepted the statement, but the journal failed with this error.
-    AcceptedUnwritten(Error),
-    /// The service returned a statement of another caller.
-    Foreign(Error),
-    /// The service did not accept the statement, or its response was lost.
-    Failed(Error),
-    /// The client token may expire before the request leaves the queues of the layers. The request was not
-    /// sent.
-    TokenExpired(Error),
+    /// The statement did not run.
+    NotSubmitted(Error),
+    /// The statement may run: the submit, or an earlier one with the same token, may have taken effect.
+    Unproved(Error),
+}
+
+impl Submission {
+    /// Returns the result of a request that failed with this error.
+    fn failed(error: Error) -> Self {
+        match error.kind().may_have_taken_effect() {
+            true => Self::Unproved(error),
+            false => Self::NotSubmitted(error),
+        }
+    }
 }
 
 /// Submits the statement and records its id. A request in flight is completed even if the returned future is
 /// dropped.
 ///
-/// A request that is still in a queue of the layers at `token_expires_at` is not sent.
+/// `token_expires_at` is set if an earlier submit may have taken effect. A request that is still in a queue of
+/// the layers at that time is not sent.
+///
+/// # Errors
+/// Returns an error of the journal if the id could not be recorded, and [`ErrorKind::IdentityConflict`] if the
+/// service returned a statement of another caller.
 pub(super) async fn once(
     orchestrator: &Orchestrator,
     key: &StepKey,
     statement: &Arc<Statement>,
     entry: &Entry,
     token_expires_at: Option<Instant>,
-) -> Answer {
-    let (tell, told) = oneshot::channel();
-    let delivery =
-        deliver(orchestrator.clone(), key.clone(), statement.clone(), entry.clone(), token_expires_at, tell);
-    tokio::spawn(delivery);
-    let lost = || Error::new(ErrorKind::Disconnected, "the task of the submit ended without an answer");
-    told.await.unwrap_or_else(|_| Answer::Failed(lost()))
+) -> Result<Submission> {
+    let (respond, response) = oneshot::channel();
+    tokio::spawn(deliver(
+        orchestrator.clone(),
+        key.clone(),
+        statement.clone(),
+        entry.clone(),
+        token_expires_at,
+        respond,
+    ));
+    let lost = || Error::new(ErrorKind::Disconnected, "the task of the submit ended without a response");
+    response.await.unwrap_or_else(|_| Ok(Submission::failed(lost())))
 }
 
 async fn deliver(
@@ -54,43 +69,33 @@ async fn deliver(
     statement: Arc<Statement>,
     entry: Entry,
     token_expires_at: Option<Instant>,
-    mut tell: oneshot::Sender<Answer>,
+    mut respond: oneshot::Sender<Result<Submission>>,
 ) {
     let queue = Queue::new();
     let request = orchestrator.executor.submit(&statement, None);
     let request = queue.clone().bounded(REQUEST_LIMIT, token_expires_at, request);
     let dropped_unsent = async {
-        tell.closed().await;
+        respond.closed().await;
         queue.stands().await;
     };
-    let answer = tokio::select! {
+    let response = tokio::select! {
         biased;
-        answer = request => answer,
+        response = request => response,
         () = dropped_unsent => return,
     };
-    let answer = match answer {
-        Err(GivenUp::Late) => Answer::Failed(Error::new(ErrorKind::Disconnected, "no response in time")),
-        Err(GivenUp::Unsent) => Answer::TokenExpired(Error::new(
+    let submission = match response {
+        Ok(Ok(submitted)) => orchestrator.accept(&key, &statement, &entry, submitted).await,
+        Ok(Err(error)) => Ok(Submission::failed(error)),
+        Err(GivenUp::Late) => {
+            Ok(Submission::failed(Error::new(ErrorKind::Disconnected, "no response in time")))
+        }
+        Err(GivenUp::Unsent) => Ok(Submission::Unproved(Error::new(
             ErrorKind::NotSent,
             "the submit waited for a permit until its client token expired",
-        )),
-        Ok(Err(error)) => Answer::Failed(error),
-        Ok(Ok(submitted)) => match orchestrator.namespace.check_answer(
-            &statement,
-            entry.intended_at,
-            &submitted.id,
-            submitted.created_at,
-            submitted.target.as_ref(),
-        ) {
-            Err(error) => Answer::Foreign(error),
-            Ok(()) => match write_down(&orchestrator, &key, &submitted.id, &entry.name).await {
-                Err(error) => Answer::AcceptedUnwritten(error),
-                Ok(()) => Answer::Accepted(submitted.id),
-            },
-        },
+        ))),
     };
     // An error that no caller receives needs no record, because the journal contains the intent.
-    if let Err(Answer::Accepted(id)) = tell.send(answer)
+    if let Err(Ok(Submission::Accepted(id))) = respond.send(submission)
         && orchestrator.cancel_on_drop
     {
         // The id is in the journal, whatever the result.
@@ -98,16 +103,40 @@ async fn deliver(
     }
 }
 
-/// Records the id.
-pub(super) async fn write_down(
-    orchestrator: &Orchestrator,
-    key: &StepKey,
-    id: &StatementId,
-    name: &str,
-) -> Result<()> {
-    let written = orchestrator.record(key, Event::Submitted { id: id.clone() }).await;
-    written.map_err(|error| {
-        let error = error.with_context("step", key).with_submitted(id);
-        error.with_context("statement_name", name)
-    })
+impl Orchestrator {
+    /// Records the id that the service returned, if it is that of this statement.
+    async fn accept(
+        &self,
+        key: &StepKey,
+        statement: &Statement,
+        entry: &Entry,
+        submitted: Submitted,
+    ) -> Result<Submission> {
+        let Submitted { id, created_at, target, .. } = submitted;
+        if let Err(error) =
+            self.namespace.check_answer(statement, entry.intended_at, &id, created_at, target.as_ref())
+        {
+            return Err(self.record_conflict(key, error).await);
+        }
+        self.record_id(key, &id, &entry.name).await?;
+        Ok(Submission::Accepted(id))
+    }
+
+    /// Records the id of a statement.
+    pub(super) async fn record_id(&self, key: &StepKey, id: &StatementId, name: &str) -> Result<()> {
+        let recorded = self.record(key, Event::Submitted { id: id.clone() }).await;
+        recorded.map_err(|error| {
+            error.with_context("step", key).with_submitted(id).with_context("statement_name", name)
+        })
+    }
+
+    /// Records an identity conflict and returns the error. The statement may still have run, because the
+    /// clock of the process that wrote the intent may have been wrong.
+    pub(super) async fn record_conflict(&self, key: &StepKey, conflict: Error) -> Error {
+        let conflict = conflict.with_context("step", key);
+        match self.record(key, Event::Unknown { reason: conflict.to_string() }).await {
+            Ok(()) => conflict,
+            Err(error) => error.with_context("step", key),
+        }
+    }
 }

@@ -67,6 +67,20 @@ pub enum WaitOutcome {
     Lost(Error),
 }
 
+impl WaitOutcome {
+    /// Returns the last description of the statement, if it has ended.
+    pub fn ended(&self) -> Option<&Description> {
+        match self {
+            Self::Ended(description)
+            | Self::TimedOut {
+                cancellation: CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description),
+                ..
+            } => Some(description),
+            Self::TimedOut { .. } | Self::Lost(_) => None,
+        }
+    }
+}
+
 /// Result of a cancellation.
 #[derive(Debug)]
 #[non_exhaustive]

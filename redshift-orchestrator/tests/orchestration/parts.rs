@@ -25,7 +25,7 @@ async fn a_long_batch_runs_in_order_each_part_once() {
     let journal = MemoryJournal::new();
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
     let key = StepKey::new("run", "load");
-    let outcomes = orchestrator.run_parts(&key, long(100)).await.unwrap();
+    let outcomes = orchestrator.run_batch(&key, long(100)).await.unwrap();
     let finished: Vec<_> = outcomes.iter().map(|outcome| outcome.is_finished()).collect();
     assert_eq!(finished, [true, false, true], "the failure of one leaves the others as they are");
     let numbers: Vec<_> = service.effects().iter().map(|effect| effect.sql[22..25].to_owned()).collect();
@@ -33,7 +33,7 @@ async fn a_long_batch_runs_in_order_each_part_once() {
     assert_eq!(numbers, expected);
     assert_eq!(journal.run("run").await.unwrap().len(), 3);
     // A second call runs nothing twice.
-    let again = orchestrator.run_parts(&key, long(100)).await.unwrap();
+    let again = orchestrator.run_batch(&key, long(100)).await.unwrap();
     assert!(again.iter().all(|outcome| outcome.origin == Origin::Journal));
     assert_eq!(service.effects().len(), 99);
 }
@@ -45,7 +45,7 @@ async fn the_parts_share_their_time_and_end_with_it() {
     let orchestrator = Orchestrator::new(service.clone());
     let options = AttemptOptions::default().with_timeout(Duration::from_secs(60));
     let key = StepKey::new("run", "load");
-    let outcomes = orchestrator.run_parts_with(&key, long(120), options).await.unwrap();
+    let outcomes = orchestrator.run_batch_with(&key, long(120), options).await.unwrap();
     assert_eq!(outcomes.len(), 2, "the third one is not begun");
     assert!(matches!(outcomes[1].kind, OutcomeKind::TimedOut { .. }));
 }
@@ -63,7 +63,7 @@ async fn what_is_refused_leaves_nothing_in_the_journal() {
         Statement::batch(["CALL load()", "SELECT 1"]).with_commits(true),
         Statement::sql("SELECT 1").with_parameter("unused", "1"),
     ] {
-        let error = orchestrator.run_parts(&key, statement).await.unwrap_err();
+        let error = orchestrator.run_batch(&key, statement).await.unwrap_err();
         assert_eq!((error.kind(), error.context("step")), (ErrorKind::Invalid, Some("run/load/1")));
     }
     assert_eq!((journal.records().len(), service.effects().len()), (0, 0));

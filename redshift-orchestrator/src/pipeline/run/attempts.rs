@@ -40,11 +40,12 @@ impl AttemptResult {
 }
 
 impl StepAttempts<'_> {
-    pub(super) async fn run(mut self) -> StepReport {
+    /// Makes attempts until one finishes, or its failure is not retried.
+    pub(super) async fn run_until_done(mut self) -> StepReport {
         let mut reports = Vec::new();
         let most = self.step.retry.as_ref().map_or(1, |retry| retry.attempts);
         for tried in 1.. {
-            let AttemptResult { status, failures } = self.attempt(&mut reports).await;
+            let AttemptResult { status, failures } = self.run_once(&mut reports).await;
             let retry = self.step.retry.as_ref().filter(|_| tried < most && !self.stop.is_requested());
             let (Some(failure), Some(retry)) = (failures.first(), retry) else {
                 return status.of(self.step, reports);
@@ -67,7 +68,7 @@ impl StepAttempts<'_> {
     }
 
     /// Runs one attempt, and reports its statements.
-    async fn attempt(&self, reports: &mut Vec<AttemptReport>) -> AttemptResult {
+    async fn run_once(&self, reports: &mut Vec<AttemptReport>) -> AttemptResult {
         let (mut ending, mut started) = (AttemptResult::of(StepStatus::Finished), self.begun.elapsed());
         let ended = |key: &StepKey, result: Result<Outcome>| {
             let (status, failure) = judge(&result);
@@ -83,7 +84,7 @@ impl StepAttempts<'_> {
             reports.push(report);
         };
         let (orchestrator, is_stopped) = (self.orchestrator, || self.stop.is_requested());
-        let parts = orchestrator.run_each_part(
+        let parts = orchestrator.run_parts_in_order(
             &self.key,
             &self.statement,
             &self.known,

@@ -1,29 +1,33 @@
-//! Makes a run active in the journal, or applies its [`Overlap`] while another run is active.
+//! The claim of a run: makes it active in the journal, as far as its [`Overlap`] permits.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::{
-    ErrorKind, Result,
-    journal::{ActiveRun, Claim, Journal},
-    pipeline::{Overlap, Stop},
+    ErrorKind, Orchestrator, Result,
+    journal::{ActiveRun, Claim},
+    pipeline::{Overlap, Pipeline, Run},
 };
 
 /// Interval at which a queued run checks whether it may begin.
 const LOOK: Duration = Duration::from_secs(1);
 
-impl Overlap {
+impl Pipeline {
     /// Makes the run active in the journal. With [`Overlap::Queue`], waits while another run is active.
-    pub(super) async fn claim(self, journal: &dyn Journal, claim: &Claim, stop: &Stop) -> Result<ActiveRun> {
+    pub(super) async fn claim(&self, orchestrator: &Orchestrator, run: &Run) -> Result<ActiveRun> {
+        let overlap = run.overlap.unwrap_or(self.overlap);
+        let claim = Claim { pipeline: self.name.clone(), run: run.name.clone(), since: orchestrator.now() };
         loop {
-            match journal.claim(claim, self != Self::Allow).await {
+            match orchestrator.journal().claim(&claim, overlap != Overlap::Allow).await {
                 Err(error)
-                    if error.kind() == ErrorKind::Overlap && self == Self::Queue && !stop.is_requested() =>
+                    if error.kind() == ErrorKind::Overlap
+                        && overlap == Overlap::Queue
+                        && !run.stop.is_requested() =>
                 {
                     tokio::select! {
                         () = sleep(LOOK) => {}
-                        () = stop.requested() => {}
+                        () = run.stop.requested() => {}
                     }
                 }
                 done => return done,

@@ -1,20 +1,17 @@
 //! [`Pipeline::run`]: a run from its claim to its report.
 
-use std::collections::BTreeSet;
-
-use tokio::time::Instant;
+use jiff::Timestamp;
 
 mod attempts;
 mod claim;
 mod known;
 mod walk;
 
-use super::{Pipeline, Report, Run, Step, StepStatus};
+use super::{Pipeline, Report, Run};
 use crate::{
     Error, ErrorKind, Orchestrator, Result,
-    journal::{Claim, Entry, EntryState, RunBegun, RunEvent, RunOutcome, RunRecord},
+    journal::{Entry, EntryState, RunBegun, RunEvent, RunOutcome, RunRecord},
 };
-use known::Known;
 use walk::Walk;
 
 /// Reason why a step was not started, if no step stopped the run.
@@ -42,68 +39,31 @@ impl Pipeline {
         }
         let statements = self.statements(&run)?;
         let selected = self.selected(&run)?;
-        let journal = &**orchestrator.journal();
-        let claim = Claim { pipeline: self.name.clone(), run: run.name.clone(), since: orchestrator.now() };
-        let active = run.overlap.unwrap_or(self.overlap).claim(journal, &claim, &run.stop).await?;
+        let active = self.claim(orchestrator, &run).await?;
+        let known = self.record_begun(orchestrator, &run).await?;
+        let started_at = orchestrator.now();
+        let mut walk = Walk::new(self, orchestrator, &run, statements, &selected, &known);
+        walk.run_steps().await;
+        walk.add_what_finished_before().await;
+        let is_stopped_by_step = walk.is_stopped_by_step();
+        let report = self.report(&run, walk, started_at, !known.is_empty());
+        self.record_ended(orchestrator, &report, is_stopped_by_step).await;
+        drop(active);
+        Ok(report)
+    }
+
+    /// Checks that the run may begin, records that it begins, and returns what the journal contains of it.
+    async fn record_begun(&self, orchestrator: &Orchestrator, run: &Run) -> Result<Vec<Entry>> {
+        let journal = orchestrator.journal();
         // Statements of the run that were submitted without a pipeline do not count as the start of the run.
         let before = journal.run_entry(&run.name).await?;
         if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
             run.check_against(&self.name, &before.begun)?;
         }
         self.check_covers(&journal.run(run.name()).await?)?;
-        let record = |event| RunRecord { at: orchestrator.now(), run: run.name.clone(), event };
-        journal.append_run(record(RunEvent::RunBegun(self.begun(&run)))).await?;
-        let known = journal.run(run.name()).await?;
-        let mut walk = Walk {
-            pipeline: self,
-            orchestrator,
-            run: run.name(),
-            begun: Instant::now(),
-            known: self.steps.iter().map(|step| Known::of(step.name(), &known)).collect(),
-            statements,
-            selected,
-            stop: &run.stop,
-            started: vec![false; self.steps.len()],
-            waiting_for: self.graph.dependencies().to_vec(),
-            ready: BTreeSet::new(),
-            reports: self.steps.iter().map(|_| None).collect(),
-            stopped_by: None,
-        };
-        let started_at = orchestrator.now();
-        walk.walk().await;
-        walk.add_what_finished_before().await;
-        let (begun, stopped_by) = (walk.begun, walk.stopped_by);
-        let unreached = |step: &Step| {
-            let because_of = stopped_by.map_or(STOP, |number| self.steps[number].name());
-            StepStatus::NotStarted { because_of: because_of.to_owned() }.of(step, Vec::new())
-        };
-        let steps = walk
-            .reports
-            .into_iter()
-            .zip(&self.steps)
-            .map(|(report, step)| report.unwrap_or_else(|| unreached(step)))
-            .collect();
-        let report = Report {
-            pipeline: self.name.clone(),
-            run: run.name.clone(),
-            resumed: !known.is_empty(),
-            started_at,
-            elapsed: begun.elapsed(),
-            steps,
-        };
-        let result = match &report {
-            report if report.is_success() => RunOutcome::Finished,
-            report if report.has_unknown() => RunOutcome::Unknown,
-            report if stopped_by.is_none() && report.is_cut_short() => RunOutcome::Stopped,
-            _ => RunOutcome::Failed,
-        };
-        // This record is informative. The endings of the statements, on which a resumed run depends, are
-        // already in the journal.
-        if let Err(error) = journal.append_run(record(RunEvent::RunEnded { result })).await {
-            tracing::warn!(%error, run = run.name, "the end of the run could not be recorded");
-        }
-        drop(active);
-        Ok(report)
+        let begun = RunEvent::RunBegun(self.begun(run));
+        journal.append_run(RunRecord::new(orchestrator.now(), &run.name, begun)).await?;
+        journal.run(run.name()).await
     }
 
     /// Rejects a definition that lacks a step whose statement an earlier process submitted and whose outcome
@@ -130,6 +90,32 @@ impl Pipeline {
             tags: run.tags.clone(),
             only: run.only.clone(),
             process: Some(std::process::id()),
+        }
+    }
+
+    fn report(&self, run: &Run, walk: Walk<'_>, started_at: Timestamp, resumed: bool) -> Report {
+        Report {
+            pipeline: self.name.clone(),
+            run: run.name.clone(),
+            resumed,
+            started_at,
+            elapsed: walk.elapsed(),
+            steps: walk.into_reports(),
+        }
+    }
+
+    /// Records the end of the run. The record is informative: the outcomes of the statements, on which a
+    /// resumed run depends, are already in the journal.
+    async fn record_ended(&self, orchestrator: &Orchestrator, report: &Report, is_stopped_by_step: bool) {
+        let result = match report {
+            report if report.is_success() => RunOutcome::Finished,
+            report if report.has_unknown() => RunOutcome::Unknown,
+            report if report.is_cut_short() && !is_stopped_by_step => RunOutcome::Stopped,
+            _ => RunOutcome::Failed,
+        };
+        let ended = RunRecord::new(orchestrator.now(), &report.run, RunEvent::RunEnded { result });
+        if let Err(error) = orchestrator.journal().append_run(ended).await {
+            tracing::warn!(%error, run = report.run, "the end of the run could not be recorded");
         }
     }
 }

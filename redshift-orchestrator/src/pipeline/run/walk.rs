@@ -1,47 +1,90 @@
 //! [`Walk`]: runs each step once its dependencies have ended.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
-use super::{attempts::StepAttempts, known::Known};
+use super::{STOP, attempts::StepAttempts, known::Known};
 use crate::{
     Orchestrator, ProgressEvent, Statement, StepKey,
-    pipeline::{OnFailure, Pipeline, StepReport, StepStatus, Stop},
+    journal::Entry,
+    pipeline::{OnFailure, Pipeline, Run, Step, StepReport, StepStatus, Stop},
 };
 
-/// State of a run of the pipeline.
+/// State of a run of the pipeline. Steps are identified by their position in the definition.
 pub(super) struct Walk<'a> {
-    pub(super) pipeline: &'a Pipeline,
-    pub(super) orchestrator: &'a Orchestrator,
-    pub(super) run: &'a str,
-    pub(super) begun: Instant,
-    pub(super) known: Vec<Known>,
-    pub(super) selected: Vec<bool>,
-    pub(super) stop: &'a Stop,
-    pub(super) started: Vec<bool>,
-    pub(super) statements: Vec<Statement>,
-    /// Number of dependencies for which each step still waits.
-    pub(super) waiting_for: Vec<usize>,
-    pub(super) ready: BTreeSet<usize>,
-    pub(super) reports: Vec<Option<StepReport>>,
-    pub(super) stopped_by: Option<usize>,
+    pipeline: &'a Pipeline,
+    orchestrator: &'a Orchestrator,
+    run: &'a str,
+    stop: &'a Stop,
+    begun: Instant,
+    steps: Vec<StepState>,
+    /// Steps that can be started: their dependencies have ended.
+    ready: BTreeSet<usize>,
+    /// The first step whose failure stopped the run.
+    stopped_by: Option<usize>,
+}
+
+/// State of a step in this run.
+struct StepState {
+    statement: Statement,
+    is_selected: bool,
+    known: Known,
+    is_started: bool,
+    /// Number of dependencies for which the step still waits.
+    waiting_for: usize,
+    report: Option<StepReport>,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) async fn walk(&mut self) {
+    /// Creates the state of a run whose journal contains the entries `known`. `statements` and `selected` have
+    /// an element for each step.
+    pub(super) fn new(
+        pipeline: &'a Pipeline,
+        orchestrator: &'a Orchestrator,
+        run: &'a Run,
+        statements: Vec<Statement>,
+        selected: &[bool],
+        known: &[Entry],
+    ) -> Self {
+        let steps = pipeline.steps.iter().zip(statements).zip(selected).zip(pipeline.graph.dependencies());
+        let state =
+            |(((step, statement), is_selected), dependencies): (((&Step, _), &bool), &usize)| StepState {
+                statement,
+                is_selected: *is_selected,
+                known: Known::of(step.name(), known),
+                is_started: false,
+                waiting_for: *dependencies,
+                report: None,
+            };
+        Self {
+            pipeline,
+            orchestrator,
+            run: run.name(),
+            stop: &run.stop,
+            begun: Instant::now(),
+            steps: steps.map(state).collect(),
+            ready: BTreeSet::new(),
+            stopped_by: None,
+        }
+    }
+
+    /// Runs the steps until no further step can be started and all started ones have ended.
+    pub(super) async fn run_steps(&mut self) {
         let mut running: FuturesUnordered<BoxFuture<'a, (usize, StepReport)>> = FuturesUnordered::new();
         // Statements submitted by an earlier process are already active. The run waits for them first,
         // regardless of the results of other steps.
-        for number in (0..self.known.len()).filter(|step| self.known[*step].is_open).collect::<Vec<_>>() {
-            running.push(self.start(number));
+        for number in 0..self.steps.len() {
+            if self.steps[number].known.is_open {
+                running.push(self.start(number));
+            }
         }
-        self.ready = (0..self.known.len()).filter(|step| self.is_ready(*step)).collect();
+        self.ready = (0..self.steps.len()).filter(|number| self.steps[*number].is_ready()).collect();
         loop {
             while !self.is_stopped() && running.len() < self.pipeline.concurrency {
                 let Some(number) = self.ready.pop_first() else { break };
-                if self.selected[number] {
+                if self.steps[number].is_selected {
                     running.push(self.start(number));
                 } else {
                     self.pass(number);
@@ -52,6 +95,37 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Adds steps that finished in an earlier process and were not reached by this one, from the journal.
+    pub(super) async fn add_what_finished_before(&mut self) {
+        for number in 0..self.steps.len() {
+            let step = &self.steps[number];
+            if step.known.is_finished && step.is_selected && !step.is_started {
+                let (number, report) = self.start(number).await;
+                self.steps[number].report = Some(report);
+            }
+        }
+    }
+
+    /// Returns the time since the run began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Returns `true` if the failure of a step stopped the run.
+    pub(super) fn is_stopped_by_step(&self) -> bool {
+        self.stopped_by.is_some()
+    }
+
+    /// Returns a report for each step, also for those that were not started.
+    pub(super) fn into_reports(self) -> Vec<StepReport> {
+        let because_of = self.stopped_by.map_or(STOP, |number| self.pipeline.steps[number].name());
+        let not_started = || StepStatus::NotStarted { because_of: because_of.to_owned() };
+        let steps = self.steps.into_iter().zip(&self.pipeline.steps);
+        steps
+            .map(|(state, step)| state.report.unwrap_or_else(|| not_started().of(step, Vec::new())))
+            .collect()
+    }
+
     fn is_stopped(&self) -> bool {
         self.stopped_by.is_some() || self.stop.is_requested()
     }
@@ -59,67 +133,51 @@ impl<'a> Walk<'a> {
     /// Leaves out a step that is not selected. Its dependents do not wait for it.
     fn pass(&mut self, number: usize) {
         let step = &self.pipeline.steps[number];
-        self.reports[number] = Some(StepStatus::NotSelected.of(step, Vec::new()));
+        self.steps[number].report = Some(StepStatus::NotSelected.of(step, Vec::new()));
         self.release_dependents(number);
     }
 
-    /// Adds steps that finished in an earlier process and were not reached by this one, from the journal.
-    pub(super) async fn add_what_finished_before(&mut self) {
-        for number in 0..self.known.len() {
-            if self.known[number].is_finished && self.selected[number] && !self.started[number] {
-                let (number, report) = self.start(number).await;
-                self.reports[number] = Some(report);
-            }
-        }
-    }
-
-    fn is_ready(&self, number: usize) -> bool {
-        self.waiting_for[number] == 0 && !self.started[number] && self.reports[number].is_none()
-    }
-
     fn start(&mut self, number: usize) -> BoxFuture<'a, (usize, StepReport)> {
-        self.started[number] = true;
-        let step = &self.pipeline.steps[number];
+        let (step, state) = (&self.pipeline.steps[number], &mut self.steps[number]);
+        state.is_started = true;
         let attempts = StepAttempts {
             orchestrator: self.orchestrator,
             step,
-            statement: self.statements[number].clone(),
-            key: StepKey::new(self.run, step.name()).with_attempt(self.known[number].attempt),
-            known: std::mem::take(&mut self.known[number].last),
+            statement: state.statement.clone(),
+            key: StepKey::new(self.run, step.name()).with_attempt(state.known.attempt),
+            known: std::mem::take(&mut state.known.last),
             begun: self.begun,
             stop: self.stop,
         };
-        Box::pin(async move { (number, attempts.run().await) })
+        Box::pin(async move { (number, attempts.run_until_done().await) })
     }
 
     /// Records the result of a step and its effect on other steps.
     fn ended(&mut self, number: usize, report: StepReport) {
         let step = &self.pipeline.steps[number];
-        let on_failure = match &report.status {
-            StepStatus::Finished => OnFailure::Continue,
+        let effect = match &report.status {
+            StepStatus::Finished => Some(OnFailure::Continue),
             // The run was stopped between the parts of a long batch, so no further step is started anyway.
-            StepStatus::NotStarted { .. } => {
-                self.reports[number] = Some(report);
-                return;
-            }
+            StepStatus::NotStarted { .. } => None,
             // The dependents would run concurrently with the statement, which may still be running.
             _ if report.may_still_run() && step.on_failure() == OnFailure::Continue => {
-                OnFailure::SkipDependents
+                Some(OnFailure::SkipDependents)
             }
-            _ => step.on_failure(),
+            _ => Some(step.on_failure()),
         };
-        self.reports[number] = Some(report);
-        match on_failure {
-            OnFailure::Continue => self.release_dependents(number),
-            OnFailure::SkipDependents => self.skip_dependents(number),
-            OnFailure::Stop => self.stopped_by = self.stopped_by.or(Some(number)),
+        self.steps[number].report = Some(report);
+        match effect {
+            Some(OnFailure::Continue) => self.release_dependents(number),
+            Some(OnFailure::SkipDependents) => self.skip_dependents(number),
+            Some(OnFailure::Stop) => self.stopped_by = self.stopped_by.or(Some(number)),
+            None => {}
         }
     }
 
     fn release_dependents(&mut self, number: usize) {
         for &later in self.pipeline.graph.dependents(number) {
-            self.waiting_for[later] -= 1;
-            if self.is_ready(later) {
+            self.steps[later].waiting_for -= 1;
+            if self.steps[later].is_ready() {
                 self.ready.insert(later);
             }
         }
@@ -129,15 +187,21 @@ impl<'a> Walk<'a> {
         let because_of = self.pipeline.steps[failed].name();
         let mut open = self.pipeline.graph.dependents(failed).to_vec();
         while let Some(number) = open.pop() {
-            if self.reports[number].is_some() || self.started[number] {
+            let (step, state) = (&self.pipeline.steps[number], &mut self.steps[number]);
+            if state.report.is_some() || state.is_started {
                 continue;
             }
-            let step = &self.pipeline.steps[number];
             let status = StepStatus::Skipped { because_of: because_of.to_owned() };
-            self.reports[number] = Some(status.of(step, Vec::new()));
+            state.report = Some(status.of(step, Vec::new()));
             let key = StepKey::new(self.run, step.name());
             self.orchestrator.observe(&key, &ProgressEvent::Skipped { because_of });
             open.extend_from_slice(self.pipeline.graph.dependents(number));
         }
+    }
+}
+
+impl StepState {
+    fn is_ready(&self) -> bool {
+        self.waiting_for == 0 && !self.is_started && self.report.is_none()
     }
 }

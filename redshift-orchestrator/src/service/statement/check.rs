@@ -46,7 +46,7 @@ impl Statement {
             Some(ExecutionMode::AutoCommit) if count > MAX_BATCH => {
                 return Err(invalid(format!(
                     "a batch has at most {MAX_BATCH} statements, and this one has {count}; each commits on its own, so run it with \
-                     `Orchestrator::run_parts`, as several batches"
+                     `Orchestrator::run_batch`, as several batches"
                 )));
             }
             Some(_) if count > MAX_BATCH => return Err(indivisible(count)),
@@ -375,7 +375,7 @@ mod tests {
         assert!(text.contains("one transaction") && text.contains("procedure"), "{text}");
         assert_eq!(batch.parts().unwrap_err().to_string(), text);
         let batch = batch.with_execution_mode(ExecutionMode::AutoCommit);
-        assert!(refused(batch.clone()).contains("run_parts"));
+        assert!(refused(batch.clone()).contains("run_batch"));
         let parts = batch.parts().unwrap();
         assert_eq!(parts.iter().map(|part| part.sqls().len()).collect::<Vec<_>>(), [40, 40, 15]);
         assert_eq!(
