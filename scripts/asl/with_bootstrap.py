@@ -1,0 +1,302 @@
+"""Runs the Lambda executable on MiniStack, in the reference machine and in generated ones, on a database that counts.
+
+    with_bootstrap.py PYTHON DIRECTORY BOOTSTRAP EMULATOR POSTGRES REFERENCE
+
+PYTHON is the interpreter with MiniStack, DIRECTORY has the generated definitions, BOOTSTRAP and EMULATOR are the
+executables, POSTGRES is the URL of a database, and REFERENCE the machine of the reference solution.
+"""
+import contextlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+import zipfile
+from pathlib import Path
+
+import boto3
+
+HERE = Path(__file__).parent
+PLACE = {"WorkgroupName": "analytics", "Database": "dev"}
+KEYS = {"region_name": "us-east-1", "aws_access_key_id": "123456789012", "aws_secret_access_key": "x"}
+TABLES = """
+DROP SCHEMA IF EXISTS counted CASCADE;
+CREATE SCHEMA counted;
+CREATE TABLE counted.runs (name varchar(20));
+CREATE TABLE counted.state (broken boolean);
+INSERT INTO counted.state VALUES (false);
+CREATE PROCEDURE counted.ok(day text) LANGUAGE plpgsql AS $$ BEGIN INSERT INTO counted.runs VALUES ('ok'); END $$;
+CREATE PROCEDURE counted.load() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO counted.runs VALUES ('load'); END $$;
+CREATE PROCEDURE counted.slow() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); END $$;
+CREATE PROCEDURE counted.fails_if_broken() LANGUAGE plpgsql AS $$ BEGIN
+    IF (SELECT broken FROM counted.state) THEN RAISE EXCEPTION 'column "discount" does not exist'; END IF;
+    INSERT INTO counted.runs VALUES ('repaired');
+END $$
+"""
+
+
+def check(name, condition, found):
+    if not condition:
+        raise SystemExit(f"{name}: {found}")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(arguments, **options):
+    process = subprocess.Popen(arguments, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def emulator(program, postgres):
+    with running([program, "--listen", "127.0.0.1:0", "--postgres", postgres], stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().removeprefix("listening on ").strip()
+
+
+@contextlib.contextmanager
+def ministack(python, control):
+    port = free_port()
+    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": "0.01",
+                   "MINISTACK_ACCOUNT_ID": "123456789012", "CONTROL": str(control)}
+    with open(control.with_name("ministack.log"), "w") as log, running(
+            [python, HERE / "bootstrap_server.py"], env=environment, stdout=log, stderr=subprocess.STDOUT) as process:
+        url = f"http://127.0.0.1:{port}"
+        client = boto3.client("stepfunctions", endpoint_url=url, **KEYS)
+        for _ in range(150):
+            check("MiniStack ended", process.poll() is None, log.name)
+            try:
+                client.list_state_machines()
+                break
+            except Exception:
+                time.sleep(0.2)
+        yield url
+
+
+class Stand:
+    """The interpreter with its functions, and the database behind them."""
+
+    def __init__(self, interpreter, service, control, bootstrap):
+        self.machines = boto3.client("stepfunctions", endpoint_url=interpreter, **KEYS)
+        self.functions = boto3.client("lambda", endpoint_url=interpreter, **KEYS)
+        self.database = boto3.client("redshift-data", endpoint_url=service, **KEYS)
+        self.interpreter, self.service, self.control = interpreter, service, control
+        # The service keeps records for 24 hours.
+        self.earlier = {call["Id"] for call in self.all_calls()}
+        self.known = set(self.earlier)
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+            entry = zipfile.ZipInfo("bootstrap")
+            entry.external_attr, entry.compress_type = 0o755 << 16, zipfile.ZIP_DEFLATED
+            packed.writestr(entry, Path(bootstrap).read_bytes())
+        self.archive = archive.getvalue()
+        self.sql(TABLES)
+
+    def function(self, name, handler, procedure=""):
+        variables = {"SFN_ADAPTER_HANDLER": handler, "REGION": "us-east-1", "WORKGROUP_NAME": "analytics",
+                     "DATABASE": "dev", "SCHEMA": "counted", "PROCEDURE": procedure,
+                     "SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:dwh", "AWS_ACCESS_KEY_ID": "x",
+                     "AWS_SECRET_ACCESS_KEY": "y", "AWS_ENDPOINT_URL_REDSHIFT_DATA": self.service,
+                     "AWS_ENDPOINT_URL_SFN": self.interpreter}
+        self.functions.create_function(
+            FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Code={"ZipFile": self.archive}, Timeout=30,
+            Role="arn:aws:iam::123456789012:role/r", Environment={"Variables": variables})
+        return f"arn:aws:lambda:us-east-1:123456789012:function:{name}"
+
+    def machine(self, name, definition):
+        return self.machines.create_state_machine(
+            name=name, definition=definition, roleArn="arn:aws:iam::123456789012:role/r")["stateMachineArn"]
+
+    def sql(self, text):
+        statement = self.database.batch_execute_statement(**PLACE, Sqls=split(text))["Id"]
+        for _ in range(300):
+            found = self.database.describe_statement(Id=statement)
+            if found["Status"] in ["FINISHED", "FAILED", "ABORTED"]:
+                check(text, found["Status"] == "FINISHED", found.get("Error"))
+                return statement
+            time.sleep(0.05)
+        raise SystemExit(f"{text} does not end")
+
+    def runs(self):
+        """The number of calls since the last question. Those that finished have each left a row in the database."""
+        calls = self.all_calls()
+        statement = self.sql("SELECT count(*) FROM counted.runs; SELECT 1")
+        rows = self.database.get_statement_result(Id=f"{statement}:1")["Records"][0][0]["longValue"]
+        finished = [call for call in calls if call["Status"] == "FINISHED" and call["Id"] not in self.earlier]
+        check("rows in the database", rows == len(finished), (rows, calls))
+        new = {call["Id"] for call in calls} - self.known
+        self.known |= new
+        return len(new)
+
+    def all_calls(self):
+        pages = self.database.get_paginator("list_statements").paginate(Status="ALL")
+        return [s for page in pages for s in page["Statements"] if s.get("QueryString", "").startswith("CALL counted.")]
+
+    def order(self, **orders):
+        self.control.write_text(json.dumps(orders))
+
+    def start(self, machine, given, name=None):
+        given = json.dumps(given)
+        return self.machines.start_execution(stateMachineArn=machine, input=given, name=name or uuid.uuid4().hex)["executionArn"]
+
+    def end(self, execution):
+        for _ in range(600):
+            found = self.machines.describe_execution(executionArn=execution)
+            if found["status"] != "RUNNING":
+                return found
+            time.sleep(0.05)
+        raise SystemExit(f"{execution} does not end")
+
+    def run(self, machine, given, name=None):
+        return self.end(self.start(machine, given, name))
+
+
+def split(text):
+    """Statements of a script, whose bodies end with `$$`."""
+    parts, inside, current = [], False, ""
+    for piece in text.split(";"):
+        current += piece
+        inside ^= piece.count("$$") % 2 == 1
+        if not inside:
+            parts.append(current.strip())
+            current = ""
+        else:
+            current += ";"
+    return [part for part in parts if part]
+
+
+def scheduled():
+    return {"version": "0", "id": str(uuid.uuid4()), "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
+
+
+def try_reference(stand, reference):
+    """The machine of the reference solution, unchanged but for the function's name."""
+    def machine(procedure):
+        name = f"reference-{procedure.replace('_', '-')}"
+        function = stand.function(name, "redshift", procedure)
+        text = Path(reference).read_text().replace("arn:aws:lambda:us-east-1:123456789012:function:dwh-loader", function)
+        return stand.machine(name, text)
+
+    load = machine("load")
+    found = stand.run(load, scheduled())
+    check("reference, success", found["status"] == "SUCCEEDED" and stand.runs() == 1, found)
+    stand.order(lose=1)
+    found = stand.run(load, scheduled())
+    check("reference, lost reply", found["status"] == "SUCCEEDED", found)
+    runs = stand.runs()
+    check("reference, lost reply: the procedure runs once", runs == 1, runs)
+
+    stand.sql("UPDATE counted.state SET broken = true")
+    found = stand.run(machine("fails_if_broken"), {})
+    check("reference, failure", found["status"] == "FAILED" and stand.runs() == 1, found)
+    stand.sql("UPDATE counted.state SET broken = false")
+
+    execution = stand.start(machine("slow"), {})
+    for _ in range(200):
+        running = [s for s in stand.database.list_statements(Status="STARTED")["Statements"] if "slow" in s["QueryString"]]
+        if running:
+            break
+        time.sleep(0.05)
+    check("reference, cancel", running, "the statement does not start")
+    stand.database.cancel_statement(Id=running[0]["Id"])
+    found = stand.end(execution)
+    check("reference, ABORTED ends the machine", found["status"] == "FAILED" and stand.runs() == 1, found)
+
+
+def try_lambda(stand, directory, language):
+    """The generated form `lambda`."""
+    def machine(name):
+        text = (Path(directory) / f"{name}-lambda-{language}.json").read_text()
+        return stand.machine(f"{name}-{language}", text.replace("${LoaderArn}", function))
+
+    function = stand.function(f"statement-{language}", "statement")
+    counted, day = machine("counted"), {"day": "2026-11-28"}
+    found = stand.run(counted, day)
+    check("success", found["status"] == "SUCCEEDED" and stand.runs() == 2, found)
+    stand.order(lose=2)
+    found = stand.run(counted, day)
+    runs = stand.runs()
+    check("two lost replies", found["status"] == "SUCCEEDED" and runs == 2, (found, runs))
+    for execution in [stand.start(counted, day), stand.start(counted, day)]:
+        found = stand.end(execution)
+        check("two executions of one day", found["status"] == "SUCCEEDED", found)
+    runs = stand.runs()
+    check("two executions of one day are two", runs == 4, runs)
+
+    repaired = machine("repaired")
+    stand.sql("UPDATE counted.state SET broken = true")
+    # The database remembers the tokens of earlier runs of this script.
+    mark = uuid.uuid4().hex[:8]
+    execution = stand.start(repaired, {}, f"first-{mark}")
+    found = stand.end(execution)
+    check("failure", found["error"] == "Statement.Failed" and "discount" in found["cause"] and stand.runs() == 1, found)
+    stand.sql("UPDATE counted.state SET broken = false")
+    # The same execution without a redrive: its token is that of the statement that failed.
+    stand.order(redriven={f"again-{mark}": {"Id": execution, "RedriveCount": 0}})
+    found = stand.run(repaired, {}, f"again-{mark}")
+    check("the same token", found["status"] == "FAILED" and stand.runs() == 0, found)
+    stand.order(redriven={f"redriven-{mark}": {"Id": execution, "RedriveCount": 1}})
+    found = stand.run(repaired, {}, f"redriven-{mark}")
+    runs = stand.runs()
+    check("a redrive runs it once more", found["status"] == "SUCCEEDED" and runs == 1, (found, runs))
+
+
+def ended(statement):
+    """The event of EventBridge, which MiniStack does not send."""
+    return {"version": "0", "id": str(uuid.uuid4()), "detail-type": "Redshift Data Statement Status Change",
+            "source": "aws.redshift-data", "detail": {"statementId": statement["Id"], "state": statement["Status"],
+                                                      "statementName": statement["StatementName"]}}
+
+
+def try_callback(stand, directory, language):
+    """The generated form `callback`; each event is delivered twice."""
+    statement = stand.function(f"submit-{language}", "statement")
+    stand.function(f"callback-{language}", "callback")
+    text = (Path(directory) / f"counted-callback-{language}.json").read_text().replace("${LoaderArn}", statement)
+    execution = stand.start(stand.machine(f"counted-callback-{language}", text), {"day": "2026-11-28"})
+    told = {}
+    for _ in range(600):
+        found = stand.machines.describe_execution(executionArn=execution)
+        if found["status"] != "RUNNING":
+            break
+        for call in stand.all_calls():
+            is_task = call.get("StatementName", "").startswith("sfn-task ") and call["Id"] not in stand.known | set(told)
+            if is_task and call["Status"] == "FINISHED":
+                event = json.dumps(ended(call))
+                replies = [stand.functions.invoke(FunctionName=f"callback-{language}", Payload=event) for _ in range(2)]
+                told[call["Id"]] = [json.loads(reply["Payload"].read())["task"] for reply in replies]
+        time.sleep(0.05)
+    runs = stand.runs()
+    check("callback", found["status"] == "SUCCEEDED" and runs == 2, (found, runs))
+    check("events twice", list(told.values()) == [["succeeded", "over"]] * 2, told)
+
+
+def main(python, directory, bootstrap, program, postgres, reference):
+    with tempfile.TemporaryDirectory() as folder, emulator(program, postgres) as service:
+        control = Path(folder) / "control.json"
+        with ministack(python, control) as interpreter:
+            stand = Stand(interpreter, service, control, bootstrap)
+            tests = {"the reference machine": lambda: try_reference(stand, reference)}
+            for language in ["jsonata", "jsonpath"]:
+                tests[f"form lambda, {language}"] = lambda language=language: try_lambda(stand, directory, language)
+                tests[f"form callback, {language}"] = lambda language=language: try_callback(stand, directory, language)
+            for name, test in tests.items():
+                begin = time.time()
+                stand.order()
+                test()
+                print(f"MiniStack with the executable: {name}: as expected, {time.time() - begin:.1f} s")
+
+
+main(*sys.argv[1:7])
