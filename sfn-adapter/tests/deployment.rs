@@ -1,9 +1,10 @@
 //! The README and the deployment files agree with the code.
 
+#![cfg(all(feature = "callback", feature = "hudi"))]
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
-use sfn_adapter::{ErrorNames, VARIABLES};
+use sfn_adapter::{ErrorNames, HandlerName, VARIABLES};
 
 const README: &str = include_str!("../README.md");
 
@@ -51,6 +52,49 @@ fn the_role_may_do_what_the_function_does_and_no_more() {
     let anywhere =
         policy["Statement"].as_array().unwrap().iter().filter(|statement| statement["Resource"] == "*");
     assert!(anywhere.into_iter().all(|statement| statement["Condition"].is_object()));
+}
+
+/// Returns the functions of a template, by their names.
+fn functions(template: &Value) -> Vec<(String, &Value)> {
+    let resources = template["Resources"].as_object().unwrap().iter();
+    let functions = resources.filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function");
+    functions.map(|(name, resource)| (name.clone(), &resource["Properties"])).collect()
+}
+
+#[test]
+fn the_templates_choose_known_handlers_with_variables_that_the_function_reads() {
+    let handlers: Vec<_> = HandlerName::ALL.iter().map(|handler| handler.as_str()).collect();
+    for (text, number) in
+        [(include_str!("../deploy/machine.json"), 2), (include_str!("../deploy/hudi.json"), 1)]
+    {
+        let template = parsed(text);
+        let functions = functions(&template);
+        assert_eq!(functions.len(), number);
+        for (name, function) in functions {
+            let variables = function["Environment"]["Variables"].as_object().unwrap();
+            assert!(handlers.contains(&variables["SFN_ADAPTER_HANDLER"].as_str().unwrap()), "{name}");
+            assert!(variables.keys().all(|variable| VARIABLES.contains(&variable.as_str())), "{name}");
+            assert_eq!(
+                (&function["Runtime"], &function["Architectures"][0]),
+                (&"provided.al2023".into(), &"arm64".into())
+            );
+            let logs = function["LoggingConfig"]["LogGroup"]["Ref"].as_str().unwrap();
+            assert!(template["Resources"][logs]["Properties"]["RetentionInDays"].is_u64(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn only_actions_without_a_resource_are_allowed_anywhere() {
+    let template = parsed(include_str!("../deploy/machine.json"));
+    for (name, resource) in template["Resources"].as_object().unwrap() {
+        let statements = resource["Properties"]["PolicyDocument"]["Statement"].as_array();
+        for statement in statements.into_iter().flatten().filter(|statement| statement["Resource"] == "*") {
+            let answers = actions(&Value::Array(vec![statement.clone()]));
+            let is_answer = answers.iter().all(|action| action.starts_with("states:SendTask"));
+            assert!(is_answer || statement["Condition"].is_object(), "{name}");
+        }
+    }
 }
 
 #[test]
