@@ -147,7 +147,7 @@ pub trait Catalog: Send + Sync {
 /// The AWS Glue Data Catalog.
 #[derive(Clone, Debug)]
 pub struct GlueCatalog {
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl GlueCatalog {
@@ -320,7 +320,7 @@ fn incomplete(call: &'static str, cause: impl Into<Box<dyn StdError + Send + Syn
 }
 
 /// Classifies a failed call by the service's code.
-fn failed<E, R>(call: &'static str, cause: SdkError<E, R>) -> CatalogError
+pub(super) fn failed<E, R>(call: &'static str, cause: SdkError<E, R>) -> CatalogError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     R: fmt::Debug + Send + Sync + 'static,
@@ -328,9 +328,12 @@ where
     let answer = cause.as_service_error();
     let kind = match answer.and_then(ProvideErrorMetadata::code) {
         Some("EntityNotFoundException") => CatalogErrorKind::NotFound,
-        Some("AlreadyExistsException" | "ConcurrentModificationException" | "VersionMismatchException") => {
-            CatalogErrorKind::Conflict
-        }
+        Some(
+            "AlreadyExistsException"
+            | "ConcurrentModificationException"
+            | "VersionMismatchException"
+            | "CrawlerRunningException",
+        ) => CatalogErrorKind::Conflict,
         Some(
             "ThrottlingException"
             | "Throttling"

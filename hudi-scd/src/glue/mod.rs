@@ -2,7 +2,7 @@
 //!
 //! [`sync`] registers the table, its columns and its partitions as Hudi's own sync does, so that both can take
 //! turns on one table. [`check`] compares the catalog with the table and changes nothing. [`RedshiftSchema`]
-//! renders the SQL with which a warehouse reads the table. [`GlueSync`] synchronizes after each write.
+//! renders the SQL with which a warehouse reads the table. [`crawler`] keeps crawlers away from Hudi tables. [`GlueSync`] synchronizes after each write.
 //!
 //! ```no_run
 //! use hudi_scd::{Table, glue::{self, GlueCatalog, SyncOptions}};
@@ -29,6 +29,7 @@
 mod automatic;
 mod catalog;
 mod columns;
+pub mod crawler;
 mod definition;
 mod options;
 mod partitions;

@@ -5,6 +5,7 @@
 mod automatic;
 #[path = "../common/mod.rs"]
 mod common;
+mod crawler;
 mod faults;
 mod memory;
 mod recorded;

@@ -1,6 +1,6 @@
 //! The command line of `catalog`.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::{InstantArg, Target, parse_instant};
 
@@ -25,6 +25,42 @@ pub(crate) enum CatalogCommand {
     /// Print the SQL with which Amazon Redshift reads the table; nothing is executed. By default the external
     /// schema, which is enough for a table that `catalog sync` registers
     Ddl(Box<Ddl>),
+    /// Keep a crawler of Glue away from Hudi tables, which it would register file by file
+    #[command(subcommand)]
+    Crawler(CrawlerCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CrawlerCommand {
+    /// Add the exclusion patterns that the crawler lacks; exit code 1 if a target must be removed instead
+    Exclude {
+        #[command(flatten)]
+        tables: CrawledTables,
+        /// Wait this long for the end of the crawler's run, because a running crawler cannot be updated
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u64,
+    },
+    /// List the tables that the crawler would touch, and change nothing; exit code 1 if there are any
+    Check {
+        #[command(flatten)]
+        tables: CrawledTables,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("crawled").required(true).multiple(true).args(["tables", "database"]))]
+pub(crate) struct CrawledTables {
+    /// Name of the crawler
+    #[arg(value_name = "CRAWLER")]
+    pub(crate) crawler: String,
+    /// URLs of Hudi tables
+    #[arg(value_name = "TABLE")]
+    pub(crate) tables: Vec<String>,
+    /// Also all Hudi tables of this database in the catalog
+    #[arg(long, value_name = "D")]
+    pub(crate) database: Vec<String>,
+    #[command(flatten)]
+    pub(crate) service: Service,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,6 @@
-//! `catalog sync`, `catalog check`, `catalog ddl`.
+//! `catalog sync`, `catalog check`, `catalog ddl`, `catalog crawler`.
+
+mod crawler;
 
 use hudi_scd::{
     Error, TableOptions,
@@ -19,6 +21,7 @@ pub(super) async fn run(context: Context, command: CatalogCommand) -> Result<(),
         CatalogCommand::Sync { args, dry_run, takeover } => sync(context, *args, dry_run, takeover).await,
         CatalogCommand::Check { args } => check(context, *args).await,
         CatalogCommand::Ddl(args) => ddl(context, *args).await,
+        CatalogCommand::Crawler(command) => crawler::run(context, command).await,
     }
 }
 

@@ -38,6 +38,46 @@ fn a_table_on_s3_is_in_the_catalog() {
 }
 
 #[test]
+#[ignore = "needs a Glue server: scripts/test"]
+fn a_crawler_that_would_touch_a_table_is_found() {
+    let bucket = Bucket::new("crawler");
+    let (database, crawler) =
+        (format!("crawled{}", std::process::id()), format!("clean{}", std::process::id()));
+    bucket.place.write("columns.txt", "id bigint, at bigint");
+    bucket.ok("create TABLE --name customer --record-key id --ordering-field at --schema columns.txt");
+    bucket.place.write("rows.csv", "id,at\n1,1\n");
+    bucket.ok("upsert TABLE --input rows.csv");
+    bucket.ok(&format!("catalog sync TABLE --database {database}"));
+    let check = format!("catalog crawler check {crawler} --database {database}");
+    let missing = run(&bucket, &check);
+    assert!(missing.code == 1 && missing.err.contains("there is no such crawler"), "{}", missing.err);
+
+    let created = bucket.glue(
+        "CreateCrawler",
+        &serde_json::json!({
+            "Name": crawler, "Role": "arn:aws:iam::123456789012:role/glue", "DatabaseName": "raw",
+            "Targets": {"S3Targets": [{"Path": bucket.url("lake"), "Exclusions": ["**_SUCCESS"]}]},
+        }),
+    );
+    assert!(created.starts_with("HTTP/1.1 200"), "{created}");
+    let found = run(&bucket, &check);
+    assert!(found.code == 1 && found.out.ends_with("; exclude customer/**\n"), "{}{}", found.out, found.err);
+
+    let other = format!("{crawler}-other");
+    let created = bucket.glue(
+        "CreateCrawler",
+        &serde_json::json!({
+            "Name": other, "Role": "arn:aws:iam::123456789012:role/glue", "DatabaseName": "raw",
+            "Targets": {"S3Targets": [{"Path": bucket.url("lake"), "Exclusions": ["customer/**"]}]},
+        }),
+    );
+    assert!(created.starts_with("HTTP/1.1 200"), "{created}");
+    // Nothing is left to exclude, so nothing is sent.
+    let done = bucket.ok(&format!("catalog crawler exclude {other} TABLE"));
+    assert_eq!(done, format!("the crawler {other} needs no further exclusion\n"));
+}
+
+#[test]
 fn a_command_line_that_cannot_be_meant_is_refused() {
     let place = Place::new();
     let refused = |words: &str| {
@@ -51,6 +91,10 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
         "catalog sync s3://b/t --database d --option hoodie.datasource.hive_sync.create_managed_table=true",
     );
     assert!(option.contains("lose its files"), "{option}");
+    let none = refused("catalog crawler check clean");
+    assert!(none.contains("TABLE"), "{none}");
+    let local = refused("catalog crawler exclude clean lake/customer");
+    assert!(local.contains("s3://bucket/lake/customer"), "{local}");
     let option = refused("catalog sync s3://b/t --database d --option support_timestamp");
     assert!(option.contains("KEY=VALUE"), "{option}");
 }

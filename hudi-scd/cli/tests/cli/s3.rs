@@ -63,6 +63,31 @@ impl Bucket {
         self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// The URL of a folder in the bucket.
+    pub(crate) fn url(&self, folder: &str) -> String {
+        format!("s3://{}/{folder}", self.name)
+    }
+
+    /// Sends a call to the server's Glue, and returns the response.
+    pub(crate) fn glue(&self, call: &str, input: &Value) -> String {
+        let host = self.endpoint.strip_prefix("http://").unwrap();
+        let mut server = TcpStream::connect(host).unwrap();
+        let body = input.to_string();
+        // The server reads the service in a signature, and does not check it.
+        write!(
+            server,
+            "POST / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Target: AWSGlue.{call}\r\n\
+             Content-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\nConnection: close\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/eu-north-1/glue/aws4_request, \
+             SignedHeaders=host, Signature=x\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut said = String::new();
+        server.read_to_string(&mut said).unwrap();
+        said
+    }
+
     /// The lock file of the table; empty if there is none.
     fn lock_file(&self) -> String {
         let host = self.endpoint.strip_prefix("http://").unwrap();

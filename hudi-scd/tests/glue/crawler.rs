@@ -1,0 +1,231 @@
+//! Crawlers: exclusions, running crawlers, faults.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use hudi_scd::{
+    ErrorKind,
+    glue::{
+        CatalogError, CatalogErrorKind,
+        aws_sdk_glue::types::{CatalogTarget, Crawler, CrawlerState, CrawlerTargets, HudiTarget, S3Target},
+        crawler::{self, Crawlers, HudiTable},
+    },
+};
+use rstest::rstest;
+use tokio::time::Instant;
+
+/// Crawlers as the service treats them: a running one cannot be updated, and an update replaces all targets.
+/// Faults come from a seed.
+#[derive(Default)]
+struct Service(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    targets: Option<CrawlerTargets>,
+    runs_until: Option<Instant>,
+    /// A run starts when the crawler was read, before it is updated.
+    starts_after_read: Option<Duration>,
+    calls: Vec<&'static str>,
+    faults: Option<fastrand::Rng>,
+}
+
+impl Service {
+    fn new(targets: CrawlerTargets) -> Self {
+        Self(Mutex::new(State { targets: Some(targets), ..State::default() }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn s3_targets(&self) -> Vec<S3Target> {
+        self.state().targets.as_ref().unwrap().s3_targets().to_vec()
+    }
+
+    fn exclusions(&self) -> Vec<Vec<String>> {
+        self.s3_targets().iter().map(|target| target.exclusions().to_vec()).collect()
+    }
+}
+
+impl State {
+    fn is_running(&self) -> bool {
+        self.runs_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Draws a fault: throttled, in conflict, or performed with its reply lost.
+    fn fault(&mut self, call: &'static str, run: impl FnOnce(&mut Self)) -> Result<(), CatalogError> {
+        self.calls.push(call);
+        let drawn = self.faults.as_mut().map_or(99, |random| random.u8(0..10));
+        let fault = |kind, text| Err(CatalogError::new(kind, call, text));
+        match drawn {
+            0 => fault(CatalogErrorKind::Transient, "rate exceeded (ThrottlingException)"),
+            1 if call == "UpdateCrawler" => fault(CatalogErrorKind::Conflict, "VersionMismatchException"),
+            2 => {
+                run(self);
+                fault(CatalogErrorKind::Transient, "connection reset")
+            }
+            _ => {
+                run(self);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Crawlers for Service {
+    async fn crawler(&self, name: &str) -> Result<Option<Crawler>, CatalogError> {
+        let mut state = self.state();
+        state.fault("GetCrawler", |_| {})?;
+        let Some(targets) = state.targets.clone() else { return Ok(None) };
+        let ready = if state.is_running() { CrawlerState::Running } else { CrawlerState::Ready };
+        if let Some(run) = state.starts_after_read.take() {
+            state.runs_until = Some(Instant::now() + run);
+        }
+        Ok(Some(Crawler::builder().name(name).state(ready).targets(targets).build()))
+    }
+
+    async fn update_targets(&self, _: &str, targets: CrawlerTargets) -> Result<(), CatalogError> {
+        let mut state = self.state();
+        if state.is_running() {
+            let text = "crawler is running (CrawlerRunningException)";
+            return Err(CatalogError::new(CatalogErrorKind::Conflict, "UpdateCrawler", text));
+        }
+        state.fault("UpdateCrawler", |state| state.targets = Some(targets))
+    }
+
+    async fn hudi_tables(&self, database: &str) -> Result<Vec<HudiTable>, CatalogError> {
+        Ok(vec![HudiTable::new("s3://bucket/lake/customer").with_entry(database, "customer")])
+    }
+}
+
+fn s3(path: &str, exclusions: &[&str]) -> S3Target {
+    S3Target::builder()
+        .path(path)
+        .set_exclusions(Some(exclusions.iter().map(|text| (*text).to_owned()).collect()))
+        .connection_name("vpc")
+        .sample_size(3)
+        .build()
+}
+
+fn targets(targets: impl IntoIterator<Item = S3Target>) -> CrawlerTargets {
+    CrawlerTargets::builder().set_s3_targets(Some(targets.into_iter().collect())).build()
+}
+
+fn tables(locations: &[&str]) -> Vec<HudiTable> {
+    locations.iter().map(|location| HudiTable::new(*location)).collect()
+}
+
+#[rstest]
+#[case("s3://bucket/lake", "s3://bucket/lake/customer", &[], Some("customer/**"))]
+#[case("s3://bucket/lake/", "s3a://bucket/lake/customer/", &[], Some("customer/**"))]
+#[case("bucket/lake", "s3://bucket/lake/a/customer", &[], Some("a/customer/**"))]
+#[case("s3://bucket", "s3://bucket/customer", &["**_SUCCESS", "**crc"], Some("customer/**"))]
+#[case("s3://bucket/lake", "s3://bucket/lake/customer", &["customer/**"], None)]
+#[case("s3://bucket/lake", "s3://bucket/lake/customer", &["customer**"], None)]
+#[case("s3://bucket/lake", "s3://bucket/lake/customer", &["customer/*"], Some("customer/**"))]
+#[case("s3://bucket/lake", "s3://bucket/lake/customer", &["{customer"], Some("customer/**"))]
+#[case("s3://bucket/lake", "s3://bucket/lake/a[1]", &["a[1]/**"], Some("a\\[1\\]/**"))]
+#[case("s3://bucket/lake", "s3://bucket/lakehouse/customer", &[], None)]
+#[case("s3://other/lake", "s3://bucket/lake/customer", &[], None)]
+#[case("s3://bucket/lake/customer", "s3://bucket/lake/customer", &[], Some("**"))]
+#[case("s3://bucket/lake/customer/region=eu", "s3://bucket/lake/customer", &[], Some("**"))]
+#[tokio::test]
+async fn a_target_needs_the_pattern_of_a_table_that_it_reaches(
+    #[case] path: &str,
+    #[case] location: &str,
+    #[case] exclusions: &[&str],
+    #[case] pattern: Option<&str>,
+) {
+    let service = Service::new(targets([s3(path, exclusions)]));
+    let found = crawler::check(&service, "c", &tables(&[location])).await.unwrap();
+    assert_eq!(found.first().and_then(|touch| touch.pattern.as_deref()), pattern);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exclusions_are_added_and_everything_else_is_kept() {
+    let customer = HudiTable::new("s3://bucket/lake/customer").with_entry("lake", "customer");
+    let address = HudiTable::new("s3://bucket/lake/customer_address");
+    let mut before = targets([s3("s3://bucket/lake", &["**_SUCCESS"]), s3("s3://bucket/raw", &[])]);
+    before.catalog_targets =
+        Some(vec![CatalogTarget::builder().database_name("Lake").tables("Customer").build().unwrap()]);
+    before.hudi_targets = Some(vec![HudiTarget::builder().paths("s3://bucket/lake/customer").build()]);
+    let service = Service::new(before);
+    let tables = [customer, address];
+
+    let done = crawler::exclude(&service, "clean", &tables, Duration::ZERO).await.unwrap();
+    assert_eq!(
+        done.to_string(),
+        "the crawler clean excludes:
+  customer/** in s3://bucket/lake
+  customer_address/** in s3://bucket/lake
+  s3://bucket/lake/customer is crawled by the catalog target Lake; remove this target, because patterns do not exclude the table from it
+  s3://bucket/lake/customer is crawled by the Hudi target s3://bucket/lake/customer; remove this target, because patterns do not exclude the table from it"
+    );
+    assert_eq!(
+        service.s3_targets(),
+        [
+            s3("s3://bucket/lake", &["**_SUCCESS", "customer/**", "customer_address/**"]),
+            s3("s3://bucket/raw", &[])
+        ]
+    );
+    assert_eq!(std::mem::take(&mut service.state().calls), ["GetCrawler", "UpdateCrawler", "GetCrawler"]);
+
+    let again = crawler::exclude(&service, "clean", &tables, Duration::ZERO).await.unwrap();
+    assert!(again.added.is_empty() && again.left.len() == 2);
+    assert_eq!(service.state().calls, ["GetCrawler"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_crawler_is_waited_for_or_named() {
+    let service = Service::new(targets([s3("s3://bucket/lake", &[])]));
+    let tables = tables(&["s3://bucket/lake/customer"]);
+    service.state().runs_until = Some(Instant::now() + Duration::from_secs(65));
+    let error = crawler::exclude(&service, "clean", &tables, Duration::from_secs(30)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("crawler: clean, state: RUNNING"), "{error}");
+    assert_eq!(service.exclusions(), [[""; 0]]);
+
+    let done = crawler::exclude(&service, "clean", &tables, Duration::from_secs(600)).await.unwrap();
+    assert_eq!(done.waited, Duration::from_secs(40));
+    assert_eq!(service.exclusions(), [["customer/**"]]);
+
+    // A crawler that excludes the tables already may run.
+    service.state().runs_until = Some(Instant::now() + Duration::from_secs(65));
+    assert!(crawler::exclude(&service, "clean", &tables, Duration::ZERO).await.unwrap().added.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_starts_before_the_update_is_waited_for() {
+    let service = Service::new(targets([s3("s3://bucket/lake", &[])]));
+    service.state().starts_after_read = Some(Duration::from_secs(120));
+    let tables = tables(&["s3://bucket/lake/customer"]);
+    let done = crawler::exclude(&service, "clean", &tables, Duration::from_secs(600)).await.unwrap();
+    assert_eq!((done.added.len(), service.exclusions()), (1, vec![vec!["customer/**".to_owned()]]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_fails_on_the_way_the_tables_are_excluded_in_the_end() {
+    let tables = tables(&["s3://bucket/lake/a", "s3://bucket/lake/b"]);
+    let mut failed = 0;
+    for seed in 0..1_000 {
+        let service = Service::new(targets([s3("s3://bucket/lake", &["**crc"])]));
+        service.state().faults = Some(fastrand::Rng::with_seed(seed));
+        failed += usize::from(crawler::exclude(&service, "c", &tables, Duration::ZERO).await.is_err());
+        service.state().faults = None;
+        crawler::exclude(&service, "c", &tables, Duration::ZERO).await.unwrap();
+        assert_eq!(service.exclusions(), [["**crc", "a/**", "b/**"]], "seed {seed}");
+    }
+    assert!(failed < 50, "{failed}");
+}
+
+#[tokio::test]
+async fn a_crawler_that_does_not_exist_is_named() {
+    let service = Arc::new(Service::default());
+    let error = crawler::check(service.as_ref(), "clean", &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("crawler: clean"), "{error}");
+}
