@@ -1,6 +1,6 @@
 //! Numbers of requests.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, Int64Array, RecordBatch, StringArray},
@@ -9,7 +9,7 @@ use arrow::{
 use hudi_scd::{
     Table, TableDefinition, arrow,
     glue::{self, SyncOptions},
-    object_store::memory::InMemory,
+    object_store::{ObjectStoreExt, memory::InMemory},
 };
 
 use crate::memory::MemoryCatalog;
@@ -20,14 +20,22 @@ fn rows(schema: &Arc<Schema>, ids: impl Iterator<Item = i64> + Clone) -> RecordB
     RecordBatch::try_new(schema.clone(), columns).unwrap()
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_sync_costs_what_it_changes() {
-    let schema = Arc::new(Schema::new(vec![
+fn schema() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
         Field::new("region", DataType::Utf8, false),
-    ]));
-    let definition = TableDefinition::new("orders", schema.clone(), ["id"]).with_partition_fields(["region"]);
-    let table = Table::create(Arc::new(InMemory::new()), "orders".into(), definition).await.unwrap();
+    ]))
+}
+
+async fn table(store: Arc<InMemory>) -> Table {
+    let definition = TableDefinition::new("orders", schema(), ["id"]).with_partition_fields(["region"]);
+    Table::create(store, "orders".into(), definition).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_costs_what_it_changes() {
+    let schema = schema();
+    let table = table(Arc::new(InMemory::new())).await;
     table.bulk_insert(&[rows(&schema, 0..450)]).await.unwrap();
     let catalog = MemoryCatalog::default();
     let options = SyncOptions::new("lake", "s3://bucket/orders");
@@ -49,4 +57,47 @@ async fn a_sync_costs_what_it_changes() {
         catalog.calls(),
         ["GetTable", "BatchGetPartition", "BatchCreatePartition", "UpdateTable", "GetTable"]
     );
+}
+
+/// Fills a table up to a number of partitions, with partitions that have a metadata file and no rows.
+async fn fill(store: &InMemory, partitions: usize) {
+    for number in 1..partitions {
+        let path = format!("orders/region=p{number}/.hoodie_partition_metadata").into();
+        let text = "commitTime=20260301000000000\npartitionDepth=1\n";
+        store.put(&path, text.into()).await.unwrap();
+    }
+}
+
+/// Counts calls by name.
+fn counted(calls: Vec<&'static str>) -> BTreeMap<&'static str, usize> {
+    calls.into_iter().fold(BTreeMap::new(), |mut counts, call| {
+        *counts.entry(call).or_default() += 1;
+        counts
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_follow_the_changes_and_not_the_size_of_the_table() {
+    let options = SyncOptions::new("lake", "s3://bucket/orders");
+    for partitions in [10_000, 100_000] {
+        let store = Arc::new(InMemory::new());
+        let table = table(store.clone()).await;
+        table.bulk_insert(&[rows(&schema(), 0..1)]).await.unwrap();
+        fill(&store, partitions).await;
+        let table = Table::open(store, "orders".into()).await.unwrap();
+        let catalog = MemoryCatalog::default();
+
+        let report = glue::sync(&table, &catalog, &options).await.unwrap();
+        assert_eq!(report.partitions_created, partitions);
+        let first = counted(catalog.calls());
+        assert_eq!(first["BatchCreatePartition"], partitions / 100);
+        assert_eq!(first.values().sum::<usize>(), partitions / 100 + 5, "{first:?}");
+
+        table.bulk_insert(&[rows(&schema(), 1..2)]).await.unwrap();
+        let report = glue::sync(&table, &catalog, &options).await.unwrap();
+        assert_eq!((report.partitions_created, catalog.calls().len()), (1, 5));
+
+        assert!(glue::sync(&table, &catalog, &options).await.unwrap().is_unchanged());
+        assert_eq!(catalog.calls().len(), 1);
+    }
 }
