@@ -55,6 +55,7 @@
 //! | executors | [`StatementExecutor`]; [`DataApiExecutor`](struct.DataApiExecutor.html), [`MockStatementExecutor`](struct.MockStatementExecutor.html); `LocalExecutor` of `redshift-data-local` |
 //! | running one statement at most once | [`Orchestrator`], [`Outcome`]; [`journal`] has a table of the effects of a crash |
 //! | running graphs of statements | [`pipeline`], [`Report`] |
+//! | running a job of AWS Glue at most once | [`glue`](glue/index.html) |
 //! | poll intervals | [`wait`] |
 //! | results as your own types | [`StatementExecutorExt::rows`] |
 //! | results as Arrow record batches | [`arrow`](arrow/index.html) |
@@ -81,6 +82,7 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `data-api` | [`DataApiExecutor`](struct.DataApiExecutor.html) and the AWS SDK | yes |
+//! | `glue` | [`glue`](glue/index.html): jobs of AWS Glue, and the AWS SDK for it | no |
 //! | `object-store` | a [`journal`] on object storage, such as S3 | no |
 //! | `arrow` | [`arrow`](arrow/index.html): CSV results as a stream of Arrow record batches | no |
 //! | `schema` | the JSON Schema of pipeline files | no |
@@ -102,6 +104,7 @@
 //! | `jiff` | 0.2 | [`jiff`] | times |
 //! | `arrow-array`, `arrow-schema` | 59 | [`arrow::arrow_array`](arrow/index.html), [`arrow::arrow_schema`](arrow/index.html) | feature `arrow` |
 //! | `object_store` | 0.13 | `object_store` | feature `object-store` |
+//! | `aws-sdk-glue` | 1 | [`glue::aws_sdk_glue`](glue/index.html) | feature `glue` |
 //! | `aws-sdk-redshiftdata`, `aws-types` | 1 | [`data_api::aws_sdk_redshiftdata`](data_api/index.html), [`data_api::aws_types`](data_api/index.html) | feature `data-api` |
 //!
 //! Structs that the crate creates or writes to disk are `#[non_exhaustive]`: fields may be added in any
@@ -120,6 +123,8 @@ mod clock;
 pub mod conformance;
 #[cfg(feature = "data-api")]
 pub mod data_api;
+#[cfg(feature = "glue")]
+pub mod glue;
 mod identity;
 pub mod journal;
 pub mod layer;

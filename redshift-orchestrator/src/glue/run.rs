@@ -1,0 +1,497 @@
+//! [`GlueJob`]: starts a run once, waits for it, and records its ending.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Ensured, JobDefinition, JobRun, JobRunState, JobService, executor::Runs};
+use crate::{
+    Backoff, ClientToken, Clock, Description, Error, ErrorKind, FailureKind, Result, Statement, StatementId,
+    Status, StepKey, SystemClock,
+    clock::age,
+    journal::{Entry, EntryState, Event, Journal, Record, RecordedOutcome, SettledOutcome},
+    wait::{CancelOutcome, Exponential, PollStrategy, RequestCounts, Wait, WaitOutcome},
+};
+
+/// The argument by which a run is recognised. It holds the token of the attempt.
+pub const RUN_TOKEN: &str = "--run-token";
+
+/// Time for which runs are listed after the response of a start was lost. Glue documents no bound after which a
+/// run is listed.
+const LOOK_UP: Duration = Duration::from_secs(120);
+const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);
+/// Timeout of a single request. When it expires, the request counts as lost.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// A job of Glue whose runs are started at most once.
+#[derive(Clone, Debug)]
+pub struct GlueJob {
+    service: Arc<dyn JobService>,
+    journal: Arc<dyn Journal>,
+    job: String,
+    strategy: Arc<dyn PollStrategy>,
+    backoff: Backoff,
+    clock: Arc<dyn Clock>,
+    timeout: Option<Duration>,
+    admission: Duration,
+    region: Option<String>,
+}
+
+impl GlueJob {
+    /// Runs the job of this name; the journal keeps intents, ids and endings.
+    pub fn new(
+        service: Arc<dyn JobService>,
+        journal: impl Journal + 'static,
+        job: impl Into<String>,
+    ) -> Self {
+        let strategy = Exponential::new(Duration::from_secs(5)).with_max(Duration::from_secs(30));
+        Self {
+            service,
+            journal: Arc::new(journal),
+            job: job.into(),
+            strategy: Arc::new(strategy),
+            backoff: Backoff::new(Duration::from_secs(1)),
+            clock: Arc::new(SystemClock),
+            timeout: None,
+            admission: Duration::from_secs(3600),
+            region: None,
+        }
+    }
+
+    /// Sets when runs are polled. Default: after 5 seconds, then after growing pauses up to 30 seconds. Glue has
+    /// no long polling.
+    #[must_use]
+    pub fn with_strategy(mut self, strategy: impl PollStrategy + 'static) -> Self {
+        self.strategy = Arc::new(strategy);
+        self
+    }
+
+    /// Sets the pauses after errors and after starts that Glue refused for now. Default: from one second.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets the source of wall-clock time. Default: the machine's clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the time after which a run is stopped. Default: none; Glue ends a run by the job's own timeout.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the time for which a start waits while Glue refuses it: at the limit of concurrent runs, or
+    /// throttled. Default: one hour.
+    #[must_use]
+    pub fn with_admission_wait(mut self, wait: Duration) -> Self {
+        self.admission = wait;
+        self
+    }
+
+    /// Sets the region, for links to the log. Default: none; the outcome names log group and stream.
+    #[must_use]
+    pub fn with_region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// Creates the job, or updates it if it differs. What the definition does not set is kept.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the definition has another name than this job, or if Glue refuses it; otherwise
+    /// the errors of the service.
+    pub async fn ensure(&self, definition: &JobDefinition) -> Result<Ensured> {
+        if definition.name() != self.job {
+            return Err(Error::new(ErrorKind::Invalid, "the definition is that of another job")
+                .with_context("job", &self.job)
+                .with_context("defined", definition.name()));
+        }
+        let Some(job) = self.service.job(&self.job).await? else {
+            self.service.create(definition).await?;
+            return Ok(Ensured::Created);
+        };
+        let differences = definition.differences(&job);
+        if differences.is_empty() {
+            return Ok(Ensured::Unchanged);
+        }
+        self.service.update(&self.job, definition.update(Some(&job))).await?;
+        Ok(Ensured::Updated(differences))
+    }
+
+    /// Starts the run of an attempt, unless an earlier call has done so, and waits for its end.
+    ///
+    /// The names of arguments begin with `--`. Arguments are logged by Glue, so they hold no secrets. Each run has
+    /// the additional argument [`RUN_TOKEN`], a digest of job, key and arguments.
+    ///
+    /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is not
+    /// found is [unknown](JobEnding::Unknown), and never started again. If the future is dropped, the run goes on,
+    /// and the next call finds it.
+    ///
+    /// # Errors
+    /// Nothing runs after an error, except after one of the journal: the next call finds the run. The kinds are
+    /// [`ErrorKind::Invalid`] for arguments that Glue would drop; [`ErrorKind::TooManyStatements`] or
+    /// [`ErrorKind::Throttled`] if Glue refused the start for the whole [admission
+    /// wait](Self::with_admission_wait); [`ErrorKind::Journal`]; [`ErrorKind::Denied`], [`ErrorKind::NotFound`]
+    /// and others if Glue refused it for good.
+    pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
+        let token = self.token(key, arguments)?;
+        match self.journal.entry(key).await? {
+            None => self.begin(key, token, arguments).await,
+            Some(entry) => match entry.state.clone() {
+                EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
+                    self.begin(key, token, arguments).await
+                }
+                EntryState::Ended(recorded) => Ok(self.recorded(&entry, &recorded)),
+                EntryState::Settled(SettledOutcome::Finished) => {
+                    Ok(self.outcome(entry.id.as_ref(), JobEnding::Succeeded, None))
+                }
+                EntryState::Settled(SettledOutcome::Failed) => {
+                    let ending = JobEnding::Failed { error: "an operator recorded the failure".into() };
+                    Ok(self.outcome(entry.id.as_ref(), ending, None))
+                }
+                EntryState::Open | EntryState::Unknown(_) => {
+                    let known = age(self.clock.now(), entry.intended_at);
+                    match entry.id.clone() {
+                        Some(id) => self.wait(key, id, Some(known), entry.overdue).await,
+                        None => self.look_up(key, &entry.token, LOOK_UP.saturating_sub(known), None).await,
+                    }
+                }
+            },
+        }
+    }
+
+    fn token(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<ClientToken> {
+        let mut statement = Statement::sql(format!("glue job {}", self.job));
+        for (name, value) in arguments {
+            if !name.starts_with("--") || *name == RUN_TOKEN {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    "the name of an argument must begin with -- and differ from --run-token",
+                )
+                .with_context("argument", name));
+            }
+            statement = statement.with_parameter(*name, *value);
+        }
+        key.client_token(None, &statement)
+    }
+
+    async fn begin(
+        &self,
+        key: &StepKey,
+        token: ClientToken,
+        arguments: &[(&str, &str)],
+    ) -> Result<JobOutcome> {
+        let name = format!("{} {key}", self.job);
+        self.record(key, Event::Intent { token: token.clone(), name }).await?;
+        let mut all: BTreeMap<String, String> =
+            arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        all.insert(RUN_TOKEN.to_owned(), token.as_str().to_owned());
+        let began = Instant::now();
+        let mut pauses = self.backoff.pauses(0);
+        loop {
+            let lost = |_| Err(Error::new(ErrorKind::Disconnected, "no response in time"));
+            let started =
+                timeout(REQUEST_LIMIT, self.service.start(&self.job, &all)).await.unwrap_or_else(lost);
+            let error = match started {
+                Ok(id) => return self.started(key, StatementId::new(id), None).await,
+                Err(error) if error.kind().may_have_taken_effect() => {
+                    return self.look_up(key, &token, LOOK_UP, Some(error)).await;
+                }
+                Err(error) => error,
+            };
+            let pause = pauses.after(&error);
+            if !is_for_now(error.kind()) || began.elapsed() + pause > self.admission {
+                self.record(key, Event::NotSubmitted { error: error.to_string() }).await?;
+                return Err(error.with_context("job", &self.job).with_context("step", key));
+            }
+            tracing::debug!(job = %self.job, %error, "the start of a run is repeated");
+            sleep(pause).await;
+        }
+    }
+
+    /// Records the id and waits.
+    async fn started(&self, key: &StepKey, id: StatementId, known: Option<Duration>) -> Result<JobOutcome> {
+        let written = self.record(key, Event::Submitted { id: id.clone() }).await;
+        written.map_err(|error| error.with_context("job_run", id.as_str()))?;
+        self.wait(key, id, known, false).await
+    }
+
+    /// Lists the runs until one has the token, at least once.
+    async fn look_up(
+        &self,
+        key: &StepKey,
+        token: &ClientToken,
+        limit: Duration,
+        cause: Option<Error>,
+    ) -> Result<JobOutcome> {
+        let began = Instant::now();
+        loop {
+            let found = self.find(token).await;
+            let reason = match found {
+                Ok(Some(run)) => {
+                    return self.started(key, StatementId::new(run.id), Some(began.elapsed())).await;
+                }
+                Ok(None) => "no run of the job has the token of this attempt".to_owned(),
+                Err(error) => format!("the runs of the job cannot be listed: {error}"),
+            };
+            if began.elapsed() + LOOK_UP_PAUSE > limit {
+                let cause = cause.map(|error| format!("{error}; ")).unwrap_or_default();
+                return self.unknown(key, None, format!("{cause}{reason}"), Some(token)).await;
+            }
+            sleep(LOOK_UP_PAUSE).await;
+        }
+    }
+
+    /// Returns the run with this token, if it is listed.
+    async fn find(&self, token: &ClientToken) -> Result<Option<JobRun>> {
+        let mut page = None;
+        loop {
+            let listed = self.service.runs(&self.job, page.as_deref()).await?;
+            let is_ours =
+                |run: &JobRun| run.arguments.get(RUN_TOKEN).is_some_and(|text| text == token.as_str());
+            if let Some(run) = listed.runs.into_iter().find(is_ours) {
+                return Ok(Some(run));
+            }
+            match listed.next {
+                Some(next) => page = Some(next),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for a run. `known` is its age if an earlier call started it.
+    async fn wait(
+        &self,
+        key: &StepKey,
+        id: StatementId,
+        known: Option<Duration>,
+        overdue: bool,
+    ) -> Result<JobOutcome> {
+        let runs = Runs { service: self.service.clone(), job: self.job.clone(), last: Mutex::default() };
+        let overdue_from_now = || -> futures::future::BoxFuture<'_, ()> {
+            Box::pin(async {
+                // If the record fails, an abort counts as one of another client.
+                let _ = self.record(key, Event::Overdue).await;
+            })
+        };
+        let mut wait = Wait::new(&runs, &id, self.strategy.as_ref())
+            .with_backoff(self.backoff)
+            .with_before_cancel(&overdue_from_now);
+        if let Some(timeout) = self.timeout {
+            wait = wait.with_timeout(timeout);
+        }
+        if let Some(known) = known {
+            wait = wait.attached_after(known);
+        }
+        let ended = wait.until_ended(&mut RequestCounts::default()).await;
+        let last = runs.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match ended {
+            WaitOutcome::Ended(description) => self.conclude(key, &id, &description, last, overdue).await,
+            WaitOutcome::TimedOut { cancellation, .. } => match cancellation {
+                CancelOutcome::Cancelled(description) => {
+                    self.conclude(key, &id, &description, last, true).await
+                }
+                CancelOutcome::EndedBefore(description) => {
+                    self.conclude(key, &id, &description, last, overdue).await
+                }
+                CancelOutcome::Pending(_) => {
+                    let reason = "the timeout expired, and the run is still being stopped".to_owned();
+                    self.unknown(key, Some(&id), reason, None).await
+                }
+                CancelOutcome::NotCancelled(error) => {
+                    let reason = format!("the timeout expired, and the run cannot be stopped: {error}");
+                    self.unknown(key, Some(&id), reason, None).await
+                }
+            },
+            WaitOutcome::Lost(error) => {
+                let reason = format!("the state of the run cannot be read: {error}");
+                self.unknown(key, Some(&id), reason, None).await
+            }
+        }
+    }
+
+    /// Records the ending of a run.
+    async fn conclude(
+        &self,
+        key: &StepKey,
+        id: &StatementId,
+        description: &Description,
+        last: Option<JobRun>,
+        overdue: bool,
+    ) -> Result<JobOutcome> {
+        let timed_out = overdue && description.status == Status::Aborted;
+        let recorded = RecordedOutcome {
+            status: description.status.clone(),
+            error: description.error.clone(),
+            failure: failure(&description.status, timed_out),
+            timed_out,
+            executing: description.duration,
+            rows: None,
+            has_result_set: false,
+        };
+        self.record(key, Event::Ended(recorded.clone())).await?;
+        Ok(self.outcome(Some(id), ending(&recorded), last))
+    }
+
+    fn recorded(&self, entry: &Entry, recorded: &RecordedOutcome) -> JobOutcome {
+        let mut outcome = self.outcome(entry.id.as_ref(), ending(recorded), None);
+        outcome.execution = recorded.executing;
+        outcome
+    }
+
+    async fn unknown(
+        &self,
+        key: &StepKey,
+        id: Option<&StatementId>,
+        reason: String,
+        token: Option<&ClientToken>,
+    ) -> Result<JobOutcome> {
+        self.record(key, Event::Unknown { reason: reason.clone() }).await?;
+        let what_to_check = match (id, token) {
+            (Some(id), _) => format!("look at run {id} of job {}", self.job),
+            (None, Some(token)) => {
+                format!("look for a run of job {} whose argument {RUN_TOKEN} is {}", self.job, token.as_str())
+            }
+            (None, None) => format!("look at the runs of job {}", self.job),
+        };
+        let what_to_check = format!("{what_to_check}; then settle the step {key} in the journal");
+        Ok(self.outcome(id, JobEnding::Unknown { reason, what_to_check }, None))
+    }
+
+    fn outcome(&self, id: Option<&StatementId>, ending: JobEnding, last: Option<JobRun>) -> JobOutcome {
+        let group = last.as_ref().and_then(|run| run.log_group.clone());
+        let group = group.unwrap_or_else(|| "/aws-glue/jobs".into());
+        let log = id.map(|id| match &self.region {
+            None => format!("log groups {group}/output and {group}/error, stream {id}"),
+            // The console encodes a slash twice, with a dollar sign in place of the percent sign.
+            Some(region) => format!(
+                "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logsV2:log-groups/log-group/\
+                 {}/log-events/{id}",
+                format!("{group}/error").replace('/', "$252F")
+            ),
+        });
+        JobOutcome {
+            job: self.job.clone(),
+            run_id: id.map(|id| id.as_str().to_owned()),
+            ending,
+            execution: last.as_ref().and_then(|run| run.execution),
+            state: last.map(|run| run.state),
+            log,
+        }
+    }
+
+    async fn record(&self, key: &StepKey, event: Event) -> Result<()> {
+        self.journal.append(Record::new(self.clock.now(), key.clone(), event)).await
+    }
+}
+
+/// Returns `true` if a start that failed this way may succeed later, and started nothing.
+fn is_for_now(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Throttled | ErrorKind::TooManyStatements | ErrorKind::NotSent)
+}
+
+fn failure(status: &Status, timed_out: bool) -> Option<FailureKind> {
+    match status {
+        Status::Finished => None,
+        Status::Aborted if timed_out => Some(FailureKind::TimedOut),
+        Status::Aborted => Some(FailureKind::Aborted),
+        _ => Some(FailureKind::Sql),
+    }
+}
+
+fn ending(recorded: &RecordedOutcome) -> JobEnding {
+    let error = recorded.error.clone().unwrap_or_default();
+    match recorded.status {
+        Status::Finished => JobEnding::Succeeded,
+        Status::Aborted if recorded.timed_out => JobEnding::TimedOut,
+        Status::Aborted => JobEnding::Stopped { error },
+        _ => JobEnding::Failed { error },
+    }
+}
+
+/// The end of a job run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobEnding {
+    /// It succeeded.
+    Succeeded,
+    /// It failed: by its own error, by the job's timeout, or because it was queued for too long. The text begins
+    /// with the state.
+    Failed {
+        /// The state and the service's message.
+        error: String,
+    },
+    /// Another client stopped it.
+    Stopped {
+        /// The state and the service's message.
+        error: String,
+    },
+    /// The [timeout](GlueJob::with_timeout) expired, and the run was stopped.
+    TimedOut,
+    /// It cannot be proved. The run is never started again until an operator settles it.
+    Unknown {
+        /// The reason.
+        reason: String,
+        /// Instructions for the operator.
+        what_to_check: String,
+    },
+}
+
+/// The end of a run, and where to read more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobOutcome {
+    /// The job.
+    pub job: String,
+    /// The id of the run, if it is known.
+    pub run_id: Option<String>,
+    /// Its end.
+    pub ending: JobEnding,
+    /// The state in the last response; `None` if the end was read from the journal.
+    pub state: Option<JobRunState>,
+    /// The time that the run took.
+    pub execution: Option<Duration>,
+    /// A link to the log, or its name.
+    pub log: Option<String>,
+}
+
+impl JobOutcome {
+    /// Returns `true` if the run succeeded.
+    pub fn is_success(&self) -> bool {
+        self.ending == JobEnding::Succeeded
+    }
+}
+
+impl fmt::Display for JobOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.run_id {
+            Some(id) => write!(f, "run {id} of job {} ", self.job)?,
+            None => write!(f, "the run of job {} ", self.job)?,
+        }
+        match &self.ending {
+            JobEnding::Succeeded => f.write_str("succeeded")?,
+            JobEnding::Failed { error } => write!(f, "failed, {error}")?,
+            JobEnding::Stopped { error } => write!(f, "was stopped, {error}")?,
+            JobEnding::TimedOut => f.write_str("was stopped after its timeout")?,
+            JobEnding::Unknown { reason, what_to_check } => {
+                return write!(f, "is unknown: {reason}; {what_to_check}");
+            }
+        }
+        match (&self.log, self.is_success()) {
+            (Some(log), false) => write!(f, "; log: {log}"),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Jobs of Glue: at most one run for an attempt, its end, and limits.
+#![allow(clippy::unwrap_used)]
+
+mod service;
+
+use std::{sync::Arc, time::Duration};
+
+use redshift_orchestrator::{
+    ErrorKind, StepKey, TokioClock,
+    glue::{
+        Ensured, GlueJob, JobDefinition, JobEnding, JobRunState,
+        aws_sdk_glue::types::{ExecutionProperty, Job, JobCommand, WorkerType},
+    },
+    journal::{MemoryJournal, SettledOutcome, settle},
+};
+use rstest::rstest;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::service::{Fault, Service};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The journal lives as long as its clones, like a file.
+fn job(service: &Arc<Service>, journal: &Arc<MemoryJournal>) -> GlueJob {
+    let clock = TokioClock::starting_at("2026-03-01T00:00:00Z".parse().unwrap());
+    GlueJob::new(service.clone(), journal.clone(), "clean").with_clock(clock)
+}
+
+fn key() -> StepKey {
+    StepKey::new("cycle-007", "customers")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_started_once_and_its_end_is_remembered() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    let job = job(&service, &journal).with_region("eu-west-1");
+    let began = Instant::now();
+    let outcome = job.run(&key(), &[("--cycle", "7")]).await.unwrap();
+    assert_eq!(outcome.to_string(), "run jr_0 of job clean succeeded");
+    assert_eq!((outcome.state, outcome.execution), (Some(JobRunState::Succeeded), Some(90 * SECOND)));
+    assert!(outcome.log.unwrap().ends_with("log-group/$252Faws-glue$252Fjobs$252Ferror/log-events/jr_0"));
+    assert!(began.elapsed() < 121 * SECOND, "{:?}", began.elapsed());
+    let calls = service.calls();
+    assert_eq!((calls[0], calls.len()), ("start", 7), "{calls:?}");
+
+    let again = job.run(&key(), &[("--cycle", "7")]).await.unwrap();
+    assert!(again.is_success() && again.state.is_none());
+    assert_eq!(service.calls(), [""; 0]);
+
+    job.run(&key().with_attempt(2), &[("--cycle", "7")]).await.unwrap();
+    assert_eq!(service.started(), 2);
+}
+
+#[rstest]
+#[case(JobRunState::Failed, "failed, FAILED: ValueError: no such column")]
+#[case(JobRunState::Timeout, "failed, TIMEOUT: the service gives no reason")]
+#[case(JobRunState::Error, "failed, ERROR: the service gives no reason")]
+#[case(JobRunState::Expired, "failed, EXPIRED: the service gives no reason")]
+#[case(JobRunState::Stopped, "was stopped, STOPPED: the service gives no reason")]
+#[tokio::test(start_paused = true)]
+async fn each_end_is_told_with_the_log(#[case] end: JobRunState, #[case] text: &str) {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    service.state().next.1 = end.clone();
+    let outcome = job(&service, &journal).run(&key(), &[]).await.unwrap();
+    let log = "log: log groups /aws-glue/jobs/output and /aws-glue/jobs/error, stream jr_0";
+    assert_eq!(outcome.to_string(), format!("run jr_0 of job clean {text}; {log}"));
+    assert_eq!(outcome.state, Some(end));
+    // The journal tells the same.
+    assert_eq!(job(&service, &journal).run(&key(), &[]).await.unwrap().ending, outcome.ending);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_is_not_known_counts_as_running() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    service.state().next.1 = "PAUSED".into();
+    let job = job(&service, &journal);
+    assert!(timeout(3600 * SECOND, job.run(&key(), &[])).await.is_err());
+    assert_eq!(service.started(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_concurrent_runs_is_waited_for() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    service.state().limit = 1;
+    let job = job(&service, &journal);
+    let other = StepKey::new("cycle-007", "addresses");
+    let (key, began) = (key(), Instant::now());
+    let (first, second) = tokio::join!(job.run(&key, &[]), job.run(&other, &[]));
+    assert!(first.unwrap().is_success() && second.unwrap().is_success());
+    assert!(began.elapsed() >= 180 * SECOND);
+
+    service.state().next.0 = 3600 * SECOND;
+    let patient = job.clone();
+    let long = key.with_attempt(2);
+    let blocking = tokio::spawn(async move { patient.run(&long, &[]).await });
+    sleep(SECOND).await;
+    let hasty = job.with_admission_wait(60 * SECOND);
+    let third = other.with_attempt(2);
+    let error = hasty.run(&third, &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooManyStatements);
+    assert_eq!(service.started(), 3);
+
+    // Nothing was started, so the same attempt may be started later.
+    assert!(blocking.await.unwrap().unwrap().is_success());
+    assert!(hasty.run(&third, &[]).await.unwrap().is_success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_stopped_after_its_timeout() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    service.state().next.0 = 3600 * SECOND;
+    let job = job(&service, &journal).with_timeout(120 * SECOND);
+    let outcome = job.run(&key(), &[]).await.unwrap();
+    assert_eq!(outcome.ending, JobEnding::TimedOut);
+    assert_eq!(outcome.state, Some(JobRunState::Stopped));
+    assert_eq!(service.calls().iter().filter(|call| **call == "stop").count(), 1);
+    assert_eq!(job.run(&key(), &[]).await.unwrap().ending, JobEnding::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_response_was_lost_is_found_by_its_token() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    service.state().listed_after = 60 * SECOND;
+    let job = job(&service, &journal);
+    // Newer runs come first in the listing.
+    service.state().fault = Some(Fault::LostReply);
+    let lost = key();
+    let (first, others) = tokio::join!(job.run(&lost, &[("--cycle", "7")]), async {
+        sleep(SECOND).await;
+        for attempt in 2..6 {
+            let other = key().with_attempt(attempt);
+            // The future is dropped, and the run goes on.
+            timeout(SECOND, job.run(&other, &[])).await.unwrap_err();
+        }
+    });
+    assert_eq!((first.unwrap().run_id.as_deref(), others), (Some("jr_0"), ()));
+    assert_eq!(service.started(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_be_proved_is_unknown_and_never_repeated() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    let job = job(&service, &journal);
+    service.state().fault = Some(Fault::LostRequest);
+    let outcome = job.run(&key(), &[]).await.unwrap();
+    let JobEnding::Unknown { what_to_check, .. } = &outcome.ending else { panic!("{outcome}") };
+    assert!(what_to_check.contains("whose argument --run-token is ro2-"), "{what_to_check}");
+    assert!(matches!(job.run(&key(), &[]).await.unwrap().ending, JobEnding::Unknown { .. }));
+    assert_eq!(service.started(), 0);
+
+    let at = "2026-03-02T00:00:00Z".parse().unwrap();
+    settle(&journal, at, &key(), SettledOutcome::NeverRan, None, None).await.unwrap();
+    assert!(job.run(&key(), &[]).await.unwrap().is_success());
+    assert_eq!(service.started(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_schedule_of_faults_and_deaths_starts_a_second_run() {
+    let (mut succeeded, mut unknown) = (0, 0);
+    for seed in 0..1_000 {
+        let service = Arc::new(Service::with_faults(seed));
+        let journal = Arc::new(MemoryJournal::new());
+        let mut random = fastrand::Rng::with_seed(seed);
+        service.state().listed_after = random.u32(0..30) * SECOND;
+        let outcome = loop {
+            // A process lives for some time, and then the next one continues.
+            let lives = random.u32(1..400) * SECOND / 2;
+            let job = job(&service, &journal).with_timeout(600 * SECOND);
+            match timeout(lives, job.run(&key(), &[("--cycle", "7")])).await {
+                Ok(Ok(outcome)) => break outcome,
+                Ok(Err(error)) => panic!("seed {seed}: {error}"),
+                Err(_) => {}
+            }
+        };
+        assert!(service.started() <= 1, "seed {seed}: {} runs", service.started());
+        match outcome.ending {
+            JobEnding::Succeeded => {
+                assert_eq!(service.started(), 1, "seed {seed}");
+                succeeded += 1;
+            }
+            JobEnding::Unknown { .. } => unknown += 1,
+            other => panic!("seed {seed}: {other:?}"),
+        }
+    }
+    // A request is lost in one start of twenty.
+    assert!(succeeded > 800 && unknown > 10, "{succeeded} succeeded, {unknown} unknown");
+}
+
+#[tokio::test]
+async fn an_argument_that_glue_would_drop_is_refused() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    for name in ["cycle", "--run-token"] {
+        let error = job(&service, &journal).run(&key(), &[(name, "7")]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(&format!("argument: {name}")), "{error}");
+    }
+    assert_eq!(service.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_job_is_created_and_updated_only_if_it_differs() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    let job = job(&service, &journal);
+    let definition = JobDefinition::new("clean", "arn:role", "s3://bucket/job.py")
+        .with_default_argument("--enable-glue-datacatalog", "true");
+    assert_eq!(job.ensure(&definition).await.unwrap(), Ensured::Created);
+    assert_eq!(service.state().created, 1);
+
+    let command =
+        JobCommand::builder().name("glueetl").python_version("3").script_location("s3://bucket/job.py");
+    let registered = Job::builder()
+        .name("clean")
+        .role("arn:role")
+        .command(command.build())
+        .glue_version("5.0")
+        .worker_type(WorkerType::G1X)
+        .number_of_workers(2)
+        .timeout(480)
+        .execution_property(ExecutionProperty::builder().max_concurrent_runs(1).build())
+        .default_arguments("--enable-glue-datacatalog", "true")
+        .default_arguments("--enable-metrics", "true")
+        .description("Owned by the shop");
+    service.state().job = Some(registered.build());
+    assert_eq!(job.ensure(&definition).await.unwrap(), Ensured::Unchanged);
+
+    let wider = definition.with_workers("G.2X", 5);
+    assert_eq!(
+        job.ensure(&wider).await.unwrap().to_string(),
+        "the job was updated: worker type changes from G.1X to G.2X; number of workers changes from 2 to 5"
+    );
+    // The service replaces the whole definition.
+    let update = service.state().updates.remove(0);
+    assert_eq!(update.description(), Some("Owned by the shop"));
+    assert_eq!(update.default_arguments().unwrap()["--enable-metrics"], "true");
+    assert_eq!((update.max_retries(), update.timeout()), (0, Some(480)));
+
+    let other = JobDefinition::new("other", "arn:role", "s3://bucket/job.py");
+    assert_eq!(job.ensure(&other).await.unwrap_err().kind(), ErrorKind::Invalid);
+}

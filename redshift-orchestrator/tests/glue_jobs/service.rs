@@ -1,0 +1,214 @@
+//! Glue's jobs in memory: runs that take time, a limit of concurrent runs, listings in pages and with a delay.
+//! Faults come from a seed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use redshift_orchestrator::{
+    Error, ErrorKind, Result,
+    glue::{
+        JobDefinition, JobRun, JobRunPage, JobRunState, JobService,
+        aws_sdk_glue::types::{Job, JobUpdate},
+    },
+};
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(crate) struct Service(Mutex<State>);
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) job: Option<Job>,
+    pub(crate) created: usize,
+    pub(crate) updates: Vec<JobUpdate>,
+    runs: Vec<Run>,
+    /// The number of runs at the same time.
+    pub(crate) limit: usize,
+    /// The time that a run takes, and its end.
+    pub(crate) next: (Duration, JobRunState),
+    /// The time until a run is listed.
+    pub(crate) listed_after: Duration,
+    /// The fault of the next start.
+    pub(crate) fault: Option<Fault>,
+    pub(crate) calls: Vec<&'static str>,
+    faults: Option<fastrand::Rng>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    Throttle,
+    LostRequest,
+    LostReply,
+}
+
+#[derive(Debug)]
+struct Run {
+    arguments: BTreeMap<String, String>,
+    started: Instant,
+    takes: Duration,
+    end: JobRunState,
+    stopped: Option<Instant>,
+}
+
+impl Run {
+    fn state(&self) -> JobRunState {
+        let now = Instant::now();
+        match self.stopped {
+            Some(stopped) if now >= stopped + Duration::from_secs(20) => JobRunState::Stopped,
+            Some(_) => JobRunState::Stopping,
+            None if now >= self.started + self.takes => self.end.clone(),
+            None => JobRunState::Running,
+        }
+    }
+
+    fn described(&self, number: usize) -> JobRun {
+        let mut run = JobRun::new(format!("jr_{number}"), self.state());
+        run.arguments = self.arguments.clone();
+        if run.state.is_terminal() {
+            run.execution = Some(self.takes);
+        }
+        if run.state == JobRunState::Failed {
+            run.error = Some("ValueError: no such column".into());
+        }
+        run
+    }
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self(Mutex::new(State {
+            job: None,
+            created: 0,
+            updates: Vec::new(),
+            runs: Vec::new(),
+            limit: 10,
+            next: (Duration::from_secs(90), JobRunState::Succeeded),
+            listed_after: Duration::ZERO,
+            fault: None,
+            calls: Vec::new(),
+            faults: None,
+        }))
+    }
+}
+
+impl Service {
+    pub(crate) fn with_faults(seed: u64) -> Self {
+        let service = Self::default();
+        service.state().faults = Some(fastrand::Rng::with_seed(seed));
+        service
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// The number of runs that were ever started.
+    pub(crate) fn started(&self) -> usize {
+        self.state().runs.len()
+    }
+
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.state().calls)
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Disconnected, "connection reset")
+}
+
+impl State {
+    /// Notes a call, and draws its fault.
+    fn begin(&mut self, call: &'static str) -> Option<Fault> {
+        self.calls.push(call);
+        let drawn = self.faults.as_mut().map_or(99, |random| random.u8(0..20));
+        let drawn = match drawn {
+            0 | 1 => Some(Fault::Throttle),
+            2 => Some(Fault::LostRequest),
+            3 => Some(Fault::LostReply),
+            _ => None,
+        };
+        self.fault.take().or(drawn)
+    }
+
+    fn read(&mut self, call: &'static str) -> Result<()> {
+        match self.begin(call) {
+            None => Ok(()),
+            Some(Fault::Throttle) => Err(Error::new(ErrorKind::Throttled, "rate exceeded")),
+            Some(_) => Err(lost()),
+        }
+    }
+}
+
+#[async_trait]
+impl JobService for Service {
+    async fn job(&self, _: &str) -> Result<Option<Job>> {
+        Ok(self.state().job.clone())
+    }
+
+    async fn create(&self, _: &JobDefinition) -> Result<()> {
+        self.state().created += 1;
+        Ok(())
+    }
+
+    async fn update(&self, _: &str, update: JobUpdate) -> Result<()> {
+        self.state().updates.push(update);
+        Ok(())
+    }
+
+    async fn start(&self, _: &str, arguments: &BTreeMap<String, String>) -> Result<String> {
+        let mut state = self.state();
+        let fault = state.begin("start");
+        match fault {
+            Some(Fault::Throttle) => return Err(Error::new(ErrorKind::Throttled, "rate exceeded")),
+            Some(Fault::LostRequest) => return Err(lost()),
+            Some(Fault::LostReply) | None => {}
+        }
+        if state.runs.iter().filter(|run| !run.state().is_terminal()).count() >= state.limit {
+            return Err(Error::new(ErrorKind::TooManyStatements, "Concurrent runs exceeded"));
+        }
+        let (takes, end) = state.next.clone();
+        let arguments = arguments.clone();
+        state.runs.push(Run { arguments, started: Instant::now(), takes, end, stopped: None });
+        match fault {
+            Some(_) => Err(lost()),
+            None => Ok(format!("jr_{}", state.runs.len() - 1)),
+        }
+    }
+
+    async fn run(&self, _: &str, id: &str) -> Result<JobRun> {
+        let mut state = self.state();
+        state.read("run")?;
+        let number = id.strip_prefix("jr_").and_then(|number| number.parse::<usize>().ok());
+        let found = number.and_then(|number| state.runs.get(number).map(|run| run.described(number)));
+        found.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such run"))
+    }
+
+    async fn runs(&self, _: &str, page: Option<&str>) -> Result<JobRunPage> {
+        const PAGE: usize = 2;
+        let mut state = self.state();
+        state.read("runs")?;
+        let skipped: usize = page.map_or(0, |page| page.parse().unwrap());
+        let is_listed = |run: &Run| run.started.elapsed() >= state.listed_after;
+        let mut listed: Vec<_> = state.runs.iter().enumerate().filter(|(_, run)| is_listed(run)).collect();
+        listed.reverse();
+        let next = (listed.len() > skipped + PAGE).then(|| (skipped + PAGE).to_string());
+        let runs = listed.into_iter().skip(skipped).take(PAGE);
+        Ok(JobRunPage::new(runs.map(|(number, run)| run.described(number)).collect(), next))
+    }
+
+    async fn stop(&self, _: &str, id: &str) -> Result<bool> {
+        let mut state = self.state();
+        state.read("stop")?;
+        let number: usize = id.strip_prefix("jr_").unwrap().parse().unwrap();
+        let run = &mut state.runs[number];
+        if run.state().is_terminal() {
+            return Ok(false);
+        }
+        run.stopped.get_or_insert_with(Instant::now);
+        Ok(true)
+    }
+}
