@@ -1,7 +1,10 @@
 //! Jobs of Glue: at most one run for an attempt, its end, and limits.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/connector.rs"]
+mod connector;
 mod service;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
