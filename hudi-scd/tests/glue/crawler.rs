@@ -162,8 +162,8 @@ async fn exclusions_are_added_and_everything_else_is_kept() {
         "the crawler clean excludes:
   customer/** in s3://bucket/lake
   customer_address/** in s3://bucket/lake
-  s3://bucket/lake/customer is crawled by the catalog target Lake; remove this target, because patterns do not exclude the table from it
-  s3://bucket/lake/customer is crawled by the Hudi target s3://bucket/lake/customer; remove this target, because patterns do not exclude the table from it"
+  s3://bucket/lake/customer is crawled by the catalog target Lake; remove it from this target
+  s3://bucket/lake/customer is crawled by the Hudi target s3://bucket/lake/customer; remove it from this target"
     );
     assert_eq!(
         service.s3_targets(),

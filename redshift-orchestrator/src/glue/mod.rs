@@ -38,10 +38,12 @@
 
 mod definition;
 mod executor;
+mod outcome;
 mod run;
 mod service;
 
 pub use aws_sdk_glue;
 pub use definition::{Ensured, JobDefinition};
-pub use run::{GlueJob, JobEnding, JobOutcome, RUN_TOKEN};
+pub use outcome::{JobEnding, JobOutcome};
+pub use run::{GlueJob, RUN_TOKEN};
 pub use service::{GlueService, JobRun, JobRunPage, JobRunState, JobService};

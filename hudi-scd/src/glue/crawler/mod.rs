@@ -69,8 +69,8 @@ pub struct Touch {
     pub location: String,
     /// The crawler's target, such as `S3 target s3://bucket/lake`.
     pub target: String,
-    /// The exclusion pattern of this target that prevents it; `None` if a pattern cannot, and the target must be
-    /// removed.
+    /// The exclusion pattern of this target that prevents it; `None` if a pattern cannot, and the table must be
+    /// removed from the target.
     pub pattern: Option<String>,
     /// The position of the S3 target.
     at: Option<usize>,
@@ -81,7 +81,7 @@ impl fmt::Display for Touch {
         write!(f, "{} is crawled by the {}; ", self.location, self.target)?;
         match &self.pattern {
             Some(pattern) => write!(f, "exclude {pattern}"),
-            None => f.write_str("remove this target, because patterns do not exclude the table from it"),
+            None => f.write_str("remove it from this target"),
         }
     }
 }
