@@ -1,8 +1,9 @@
 //! The table in the AWS Glue catalog, where Athena, Redshift Spectrum and Glue jobs look for it.
 //!
-//! [`sync`] registers the table, its columns and its partitions as Hudi's own sync does, so that both can take
-//! turns on one table. [`check`] compares the catalog with the table and changes nothing. [`RedshiftSchema`]
-//! renders the SQL with which a warehouse reads the table. [`crawler`] keeps crawlers away from Hudi tables. [`GlueSync`] synchronizes after each write.
+//! [`sync`] registers the table, its columns and its partitions as Hudi's own sync does, so that both can
+//! take turns on one table. [`check`] compares the catalog with the table and changes nothing.
+//! [`RedshiftSchema`] renders the SQL with which a warehouse reads the table. [`crawler`] keeps crawlers away
+//! from Hudi tables. [`GlueSync`] synchronizes after each write.
 //!
 //! ```no_run
 //! use hudi_scd::{Table, glue::{self, GlueCatalog, SyncOptions}};

@@ -27,13 +27,13 @@ const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 /// warehouse reads the table.
 ///
 /// If [`sync`](super::sync) registers the table, the warehouse needs only the [schema](Self::statement). If
-/// nothing but the warehouse may write to the catalog, [`Self::create_table`] and [`Self::changes`] render the
-/// table's statements. An external table that the warehouse created has Redshift's types in the catalog, so
-/// [`sync`](super::sync) refuses it.
+/// nothing but the warehouse may write to the catalog, [`Self::create_table`] and [`Self::changes`] render
+/// the table's statements. An external table that the warehouse created has Redshift's types in the catalog,
+/// so [`sync`](super::sync) refuses it.
 ///
-/// Statements have no trailing semicolon. One that adds partitions adds up to 100, and has up to 90,000 bytes,
-/// because the Data API accepts 100 KB. Redshift runs `CREATE EXTERNAL TABLE` and `ALTER TABLE` of external
-/// tables outside of transactions only.
+/// Statements have no trailing semicolon. One that adds partitions adds up to 100, and has up to 90,000
+/// bytes, because the Data API accepts 100 KB. Redshift runs `CREATE EXTERNAL TABLE` and `ALTER TABLE` of
+/// external tables outside of transactions only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedshiftSchema {
     name: String,
@@ -90,8 +90,8 @@ impl RedshiftSchema {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`], naming the column, if Redshift has no type for it;
-    /// [`ErrorKind::InvalidDefinition`] for a name that is too long, or a partition whose value Redshift cannot
-    /// register.
+    /// [`ErrorKind::InvalidDefinition`] for a name that is too long, or a partition whose value Redshift
+    /// cannot register.
     pub async fn create_table(&self, table: &Table, options: &SyncOptions) -> Result<Vec<String>> {
         let view = table.view().await?;
         let external = External::new(self, table, &view, options)?;

@@ -60,7 +60,8 @@ impl JobDefinition {
         self
     }
 
-    /// Adds an argument of all runs; its name begins with `--`. Arguments are logged, so they hold no secrets.
+    /// Adds an argument of all runs; its name begins with `--`. Arguments are logged, so they hold no
+    /// secrets.
     #[must_use]
     pub fn with_default_argument(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.default_arguments.insert(name.into(), value.into());

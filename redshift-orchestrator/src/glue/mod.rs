@@ -18,8 +18,9 @@
 //!
 //! # At most one run
 //!
-//! Glue has no client token: a repeated `StartJobRun` starts a second run. Each run therefore has an argument of
-//! its own, [`RUN_TOKEN`], by which a listing recognises it, and its intent is in the journal before the request.
+//! Glue has no client token: a repeated `StartJobRun` starts a second run. Each run therefore has an argument
+//! of its own, [`RUN_TOKEN`], by which a listing recognises it, and its intent is in the journal before the
+//! request.
 //!
 //! | the process died, or lost the response | the journal contains | the next call |
 //! |---|---|---|
@@ -31,10 +32,11 @@
 //! | the response was lost, and the process lives | intent | lists the runs for [two minutes](GlueJob::run): found, or **unknown** |
 //! | Glue refused the start | intent, not submitted | starts a run |
 //!
-//! An unknown run is never started again, until an operator [settles](crate::journal::settle) it. The SDK's own
-//! retries are off for this one request.
+//! An unknown run is never started again, until an operator [settles](crate::journal::settle) it. The SDK's
+//! own retries are off for this one request.
 //!
-//! Waiting, its poll strategies, and the cancel after a timeout are those of statements ([`wait`](crate::wait)).
+//! Waiting, its poll strategies, and the cancel after a timeout are those of statements
+//! ([`wait`](crate::wait)).
 
 mod definition;
 mod executor;

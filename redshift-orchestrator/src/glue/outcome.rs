@@ -10,8 +10,8 @@ use super::JobRunState;
 pub enum JobEnding {
     /// It succeeded.
     Succeeded,
-    /// It failed: by its own error, by the job's timeout, or because it was queued for too long. The text begins
-    /// with the state.
+    /// It failed: by its own error, by the job's timeout, or because it was queued for too long. The text
+    /// begins with the state.
     Failed {
         /// The state and the service's message.
         error: String,

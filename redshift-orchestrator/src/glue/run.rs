@@ -8,7 +8,11 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Ensured, JobDefinition, JobRun, JobRunState, JobService, executor::Runs};
+use super::{
+    Ensured, JobDefinition, JobRun, JobService,
+    executor::Runs,
+    outcome::{JobEnding, JobOutcome},
+};
 use crate::{
     Backoff, ClientToken, Clock, Description, Error, ErrorKind, FailureKind, Result, Statement, StatementId,
     Status, StepKey, SystemClock,
@@ -20,8 +24,8 @@ use crate::{
 /// The argument by which a run is recognised. It holds the token of the attempt.
 pub const RUN_TOKEN: &str = "--run-token";
 
-/// Time for which runs are listed after the response of a start was lost. Glue documents no bound after which a
-/// run is listed.
+/// Time for which runs are listed after the response of a start was lost. Glue documents no bound after which
+/// a run is listed.
 const LOOK_UP: Duration = Duration::from_secs(120);
 const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);
 /// Timeout of a single request. When it expires, the request counts as lost.
@@ -62,8 +66,8 @@ impl GlueJob {
         }
     }
 
-    /// Sets when runs are polled. Default: after 5 seconds, then after growing pauses up to 30 seconds. Glue has
-    /// no long polling.
+    /// Sets when runs are polled. Default: after 5 seconds, then after growing pauses up to 30 seconds. Glue
+    /// has no long polling.
     #[must_use]
     pub fn with_strategy(mut self, strategy: impl PollStrategy + 'static) -> Self {
         self.strategy = Arc::new(strategy);
@@ -109,8 +113,8 @@ impl GlueJob {
     /// Creates the job, or updates it if it differs. What the definition does not set is kept.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the definition has another name than this job, or if Glue refuses it; otherwise
-    /// the errors of the service.
+    /// [`ErrorKind::Invalid`] if the definition has another name than this job, or if Glue refuses it;
+    /// otherwise the errors of the service.
     pub async fn ensure(&self, definition: &JobDefinition) -> Result<Ensured> {
         if definition.name() != self.job {
             return Err(Error::new(ErrorKind::Invalid, "the definition is that of another job")
@@ -131,19 +135,19 @@ impl GlueJob {
 
     /// Starts the run of an attempt, unless an earlier call has done so, and waits for its end.
     ///
-    /// The names of arguments begin with `--`. Arguments are logged by Glue, so they hold no secrets. Each run has
-    /// the additional argument [`RUN_TOKEN`], a digest of job, key and arguments.
+    /// The names of arguments begin with `--`. Arguments are logged by Glue, so they hold no secrets. Each
+    /// run has the additional argument [`RUN_TOKEN`], a digest of job, key and arguments.
     ///
-    /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is not
-    /// found is [unknown](JobEnding::Unknown), and never started again. If the future is dropped, the run goes on,
-    /// and the next call finds it.
+    /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is
+    /// not found is [unknown](JobEnding::Unknown), and never started again. If the future is dropped, the run
+    /// goes on, and the next call finds it.
     ///
     /// # Errors
-    /// Nothing runs after an error, except after one of the journal: the next call finds the run. The kinds are
-    /// [`ErrorKind::Invalid`] for arguments that Glue would drop; [`ErrorKind::TooManyStatements`] or
+    /// Nothing runs after an error, except after one of the journal: the next call finds the run. The kinds
+    /// are [`ErrorKind::Invalid`] for arguments that Glue would drop; [`ErrorKind::TooManyStatements`] or
     /// [`ErrorKind::Throttled`] if Glue refused the start for the whole [admission
-    /// wait](Self::with_admission_wait); [`ErrorKind::Journal`]; [`ErrorKind::Denied`], [`ErrorKind::NotFound`]
-    /// and others if Glue refused it for good.
+    /// wait](Self::with_admission_wait); [`ErrorKind::Journal`]; [`ErrorKind::Denied`],
+    /// [`ErrorKind::NotFound`] and others if Glue refused it for good.
     pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
         let token = self.token(key, arguments)?;
         match self.journal.entry(key).await? {

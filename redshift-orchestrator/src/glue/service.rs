@@ -175,8 +175,8 @@ pub struct GlueService {
 }
 
 impl GlueService {
-    /// Calls the service through a client, which retries throttled calls as it is configured. The start of a run
-    /// is never retried by the client, because each start that arrives is a run.
+    /// Calls the service through a client, which retries throttled calls as it is configured. The start of a
+    /// run is never retried by the client, because each start that arrives is a run.
     pub fn new(client: Client) -> Self {
         Self { client }
     }

@@ -1,5 +1,5 @@
-//! Glue's jobs in memory: runs that take time, a limit of concurrent runs, listings in pages and with a delay.
-//! Faults come from a seed.
+//! Glue's jobs in memory: runs that take time, a limit of concurrent runs, listings in pages and with a
+//! delay. Faults come from a seed.
 
 use std::{
     collections::BTreeMap,

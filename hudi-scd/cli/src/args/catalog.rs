@@ -32,7 +32,7 @@ pub(crate) enum CatalogCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CrawlerCommand {
-    /// Add the exclusion patterns that the crawler lacks; exit code 1 if the crawler has targets that must be changed by hand
+    /// Add the exclusion patterns that the crawler lacks; exit code 1 if targets must be changed by hand
     Exclude {
         #[command(flatten)]
         tables: CrawledTables,

@@ -11,8 +11,8 @@
 //! | `{one,two}` | one of the subpatterns; groups cannot be nested |
 //! | `\*` | the character behind the backslash |
 //!
-//! A dot at the front of a name is a character like any other. A pattern is matched with the whole path relative
-//! to the target's include path.
+//! A dot at the front of a name is a character like any other. A pattern is matched with the whole path
+//! relative to the target's include path.
 
 use std::collections::BTreeSet;
 
@@ -35,8 +35,8 @@ enum Token {
     },
 }
 
-/// The largest number of alternatives of a pattern with several groups. AWS limits the length of patterns, and
-/// documents no limit of groups.
+/// The largest number of alternatives of a pattern with several groups. AWS limits the length of patterns,
+/// and documents no limit of groups.
 const ALTERNATIVES: usize = 1024;
 
 impl Glob {
@@ -88,12 +88,12 @@ impl Glob {
     }
 }
 
-/// Returns `true` if patterns together match every path below a folder. The folder's own path ends in `/`, or is
-/// empty for the include path itself.
+/// Returns `true` if patterns together match every path below a folder. The folder's own path ends in `/`, or
+/// is empty for the include path itself.
 ///
-/// The positions that are possible in all patterns at once form one state. Every state that text below the folder
-/// can reach must be one in which some pattern has ended. If there are too many states to visit, the answer is
-/// `false`.
+/// The positions that are possible in all patterns at once form one state. Every state that text below the
+/// folder can reach must be one in which some pattern has ended. If there are too many states to visit, the
+/// answer is `false`.
 pub(super) fn cover(patterns: &[Glob], folder: &str) -> bool {
     let patterns: Vec<&[Token]> = patterns.iter().flat_map(|glob| &glob.0).map(Vec::as_slice).collect();
     let alphabet = representatives(&patterns);

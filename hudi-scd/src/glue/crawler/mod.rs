@@ -1,8 +1,8 @@
 //! Keeping crawlers of Glue away from Hudi tables.
 //!
 //! A crawler of S3 knows no timeline of Hudi: it registers every folder, old files included, and changes the
-//! formats of tables that [`sync`](super::sync()) registered. [`exclude`] adds the exclusion patterns that keep
-//! it away; [`check`] finds the tables that it would still touch.
+//! formats of tables that [`sync`](super::sync()) registered. [`exclude`] adds the exclusion patterns that
+//! keep it away; [`check`] finds the tables that it would still touch.
 
 mod glob;
 
@@ -69,8 +69,8 @@ pub struct Touch {
     pub location: String,
     /// The crawler's target, such as `S3 target s3://bucket/lake`.
     pub target: String,
-    /// The exclusion pattern of this target that prevents it; `None` if a pattern cannot, and the table must be
-    /// removed from the target.
+    /// The exclusion pattern of this target that prevents it; `None` if a pattern cannot, and the table must
+    /// be removed from the target.
     pub pattern: Option<String>,
     /// The position of the S3 target.
     at: Option<usize>,
@@ -116,8 +116,8 @@ impl fmt::Display for Exclusion {
 /// Finds the tables that a crawler would touch in its next run. It changes nothing.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if there is no such crawler; [`ErrorKind::Storage`] if the service failed or refused
-/// the call.
+/// [`ErrorKind::NotFound`] if there is no such crawler; [`ErrorKind::Storage`] if the service failed or
+/// refused the call.
 pub async fn check(crawlers: &dyn Crawlers, name: &str, tables: &[HudiTable]) -> Result<Vec<Touch>> {
     Ok(touches(&targets_of(&read(crawlers, name).await?), tables))
 }
@@ -132,12 +132,12 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Adds the patterns to a crawler's S3 targets that keep it away from tables, and reads the crawler back.
 /// Existing patterns and targets are kept. Nothing is sent if the crawler touches none of the tables.
 ///
-/// The service refuses the update of a crawler that runs: this function waits for the end of the run, at most for
-/// `wait`. It never stops a run.
+/// The service refuses the update of a crawler that runs: this function waits for the end of the run, at most
+/// for `wait`. It never stops a run.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if there is no such crawler; [`ErrorKind::Conflict`] if it still runs after `wait`, or
-/// if others kept changing it; [`ErrorKind::Storage`] if the service failed or refused a call.
+/// [`ErrorKind::NotFound`] if there is no such crawler; [`ErrorKind::Conflict`] if it still runs after
+/// `wait`, or if others kept changing it; [`ErrorKind::Storage`] if the service failed or refused a call.
 pub async fn exclude(
     crawlers: &dyn Crawlers,
     name: &str,
@@ -292,8 +292,8 @@ fn touch_of_s3(at: usize, target: &S3Target, patterns: &[Glob], table: &HudiTabl
     })
 }
 
-/// Returns the table's path below an include path; empty if the include path is the table's folder, or lies in
-/// it; `None` if both are apart.
+/// Returns the table's path below an include path; empty if the include path is the table's folder, or lies
+/// in it; `None` if both are apart.
 fn below<'a>(include: &str, location: &'a str) -> Option<&'a str> {
     let (include, table) = (without_scheme(include), without_scheme(location));
     let inside = |inner: &str, outer: &str| {
