@@ -1,5 +1,7 @@
 //! Stored base files: opening, footers, and reading rows.
 
+mod parts;
+
 use std::{
     cmp::Ordering,
     fs::File,
@@ -26,15 +28,18 @@ use parquet::{
     column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
-        metadata::{FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
+        metadata::{
+            FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
+        },
         page_index::column_index::ColumnIndexMetaData,
         reader::{ChunkReader, Length},
     },
 };
 
+use self::parts::Parts;
 use crate::{
     Error, ErrorKind, Result,
-    bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE, StoredFilter},
+    bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
     concurrent::blocking,
     index::cache::Entry,
     schema, storage, times,
@@ -46,23 +51,39 @@ pub(crate) const FOOTER_MIN_KEY: &str = "hoodie_min_record_key";
 pub(crate) const FOOTER_MAX_KEY: &str = "hoodie_max_record_key";
 /// Enough of a file's end for the footer of a table of a few dozen columns without its bloom filter.
 const FOOTER_GUESS: u64 = 64 * 1024;
+/// See [`end_guess`].
+const MAX_FOOTER_GUESS: u64 = 1024 * 1024;
 /// The number of rows decoded at a time.
 const BATCH_ROWS: usize = 8 * 1024;
 /// The number of bytes read at a time.
 const READ_AHEAD: u64 = 64 * 1024;
 
-/// The bytes of a base file: an open file, or its content. Clones can read concurrently.
+/// The bytes of a base file: an open file, its content, or parts of it. Clones can read concurrently.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// The clones of a file share its cursor, so each read sets it first, under the lock.
     File(Arc<Mutex<File>>, u64),
     Memory(Bytes),
+    Parts(Parts),
 }
 
 impl Source {
     pub(crate) fn of_file(file: File) -> std::io::Result<Self> {
         let bytes = file.metadata()?.len();
         Ok(Self::File(Arc::new(Mutex::new(file)), bytes))
+    }
+
+    /// Creates a remote file of `bytes` bytes, of which nothing is available.
+    pub(crate) fn missing(bytes: u64) -> Self {
+        Self::Parts(Parts::none(bytes))
+    }
+
+    /// Returns the number of bytes that can be read from an offset on.
+    fn available(&self, start: u64) -> u64 {
+        match self {
+            Self::Parts(parts) => parts.available(start),
+            _ => self.len().saturating_sub(start),
+        }
     }
 }
 
@@ -76,7 +97,7 @@ pub(crate) struct SourceReader {
 impl Read for SourceReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if !self.buffered.get_ref().has_remaining() {
-            let left = self.source.len().saturating_sub(self.start);
+            let left = self.source.available(self.start);
             let next = READ_AHEAD.max(buffer.len() as u64).min(left) as usize;
             self.buffered = self.source.get_bytes(self.start, next).map_err(std::io::Error::other)?.reader();
             self.start += next as u64;
@@ -90,6 +111,7 @@ impl Length for Source {
         match self {
             Self::File(_, bytes) => *bytes,
             Self::Memory(bytes) => Length::len(bytes),
+            Self::Parts(parts) => parts.len(),
         }
     }
 }
@@ -116,6 +138,7 @@ impl ChunkReader for Source {
                 Ok(bytes.into())
             }
             Self::Memory(bytes) => bytes.get_bytes(start, length),
+            Self::Parts(parts) => parts.get(start, length),
         }
     }
 }
@@ -147,7 +170,7 @@ impl Footer {
                 Ok(entry.footer().and_then(|bytes| ParquetMetaDataReader::decode_metadata(&bytes).ok()))
             };
             if let Some(metadata) = blocking(kept).await? {
-                let footer = Self::of(path.clone(), metadata);
+                let footer = Self::of(path.clone(), Arc::new(metadata));
                 return blocking(move || work(footer)).await;
             }
         }
@@ -170,7 +193,7 @@ impl Footer {
                         Ok(metadata)
                     });
                     let metadata = parsed.map_err(|cause| corrupt(&path, cause))?;
-                    work(Self::of(path, metadata))
+                    work(Self::of(path, Arc::new(metadata)))
                 })
                 .await;
             }
@@ -199,7 +222,7 @@ impl Footer {
                 (reader.finish().map_err(|cause| corrupt(path, cause))?, end)
             }
         };
-        let footer = Self::of(path.clone(), metadata);
+        let footer = Self::of(path.clone(), Arc::new(metadata));
         blocking(move || {
             if let Some(entry) = entry {
                 keep_footer(&entry, &end);
@@ -209,8 +232,8 @@ impl Footer {
         .await
     }
 
-    fn of(path: Path, metadata: ParquetMetaData) -> Self {
-        let mut footer = Self { path, metadata: Arc::new(metadata), key_range: None };
+    pub(crate) fn of(path: Path, metadata: Arc<ParquetMetaData>) -> Self {
+        let mut footer = Self { path, metadata, key_range: None };
         footer.key_range = footer
             .entry(FOOTER_MIN_KEY)
             .zip(footer.entry(FOOTER_MAX_KEY))
@@ -241,8 +264,8 @@ impl Footer {
             .map_err(|error| error.with_context("file", &self.path))
     }
 
-    /// Returns the footer without its filter, which is most of it.
-    pub(crate) fn without_filter(&self) -> Self {
+    /// Returns the metadata without the filter, which is most of them.
+    pub(crate) fn without_filter(&self) -> Arc<ParquetMetaData> {
         let file = self.metadata.file_metadata();
         let entries = file.key_value_metadata().map(|entries| {
             entries.iter().filter(|entry| entry.key != FOOTER_BLOOM_FILTER).cloned().collect()
@@ -255,21 +278,16 @@ impl Footer {
             file.schema_descr_ptr(),
             file.column_orders().cloned(),
         );
-        let metadata = ParquetMetaData::new(file, self.metadata.row_groups().to_vec());
-        Self { path: self.path.clone(), metadata: Arc::new(metadata), key_range: self.key_range.clone() }
+        let metadata = ParquetMetaDataBuilder::new(file)
+            .set_row_groups(self.metadata.row_groups().to_vec())
+            .set_column_index(self.metadata.column_index().cloned())
+            .set_offset_index(self.metadata.offset_index().cloned())
+            .build();
+        Arc::new(metadata)
     }
 
-    /// Returns the size of its filter in bytes.
-    pub(crate) fn filter_bytes(&self) -> usize {
-        self.entry(FOOTER_BLOOM_FILTER).map_or(0, str::len)
-    }
-
-    /// Returns the filter in its stored form, for lookups of a few keys.
-    pub(crate) fn stored_filter(&self) -> Result<Option<StoredFilter<'_>>> {
-        let Some(text) = self.entry(FOOTER_BLOOM_FILTER) else { return Ok(None) };
-        StoredFilter::parse(text, self.entry(FOOTER_BLOOM_FILTER_TYPE))
-            .map(Some)
-            .map_err(|error| error.with_context("file", &self.path))
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn arrow_metadata(&self) -> Result<ArrowReaderMetadata> {
@@ -300,7 +318,7 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens a file: a local one is read in place, a remote one is fetched completely.
+    /// Opens a file: a local one is read in place, a remote one is fetched completely into memory.
     pub(crate) async fn open(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
         let failed = |cause| storage::failed("read", path, cause);
         let found = store.get_opts(path, GetOptions::default()).await.map_err(failed)?;
@@ -313,14 +331,137 @@ impl OpenFile {
                 Source::Memory(if parts.len() == 1 { parts[0].clone() } else { Bytes::from(parts.concat()) })
             }
         };
+        Self::of_source(path, source)
+    }
+
+    /// Opens a file whose bytes are all available.
+    pub(crate) fn of_source(path: &Path, source: Source) -> Result<Self> {
         // The page index, if there is one, avoids the decompression of pages without requested rows.
         let metadata = ParquetMetaDataReader::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
             .parse_and_finish(&source)
             .map_err(|cause| corrupt(path, cause))?;
+        Self::of_metadata(path, Arc::new(metadata), source)
+    }
+
+    /// Opens a file with its metadata, which include the page index.
+    pub(crate) fn of_metadata(path: &Path, metadata: Arc<ParquetMetaData>, source: Source) -> Result<Self> {
         times::check_calendar(&metadata).map_err(|error| error.with_context("file", path))?;
         let footer = Footer::of(path.clone(), metadata);
         Ok(Self { arrow: footer.arrow_metadata()?, footer, source })
+    }
+
+    /// Opens a remote file of `bytes` bytes by its end. Its rows are not available before
+    /// [`OpenFile::fetched`].
+    pub(crate) async fn open_end(store: &dyn ObjectStore, path: &Path, bytes: u64) -> Result<Self> {
+        let mut start = bytes.saturating_sub(end_guess(bytes));
+        let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
+        loop {
+            let options =
+                GetOptions { range: Some(GetRange::Bounded(start..bytes)), ..GetOptions::default() };
+            let end = async { store.get_opts(path, options).await?.bytes().await };
+            let end = end.await.map_err(|cause| storage::failed("read", path, cause))?;
+            match reader.try_parse_sized(&end, bytes) {
+                Ok(()) => break,
+                Err(ParquetError::NeedMoreData(needed))
+                    if (needed as u64) > bytes - start && needed as u64 <= bytes =>
+                {
+                    start = bytes - needed as u64;
+                }
+                Err(cause) => return Err(corrupt(path, cause)),
+            }
+        }
+        let metadata = reader.finish().map_err(|cause| corrupt(path, cause))?;
+        Self::of_metadata(path, Arc::new(metadata), Source::missing(bytes))
+    }
+
+    /// Returns the file with the bytes that [`OpenFile::read_groups`] needs for the same arguments. A local
+    /// file, and one in memory, has them already.
+    pub(crate) fn fetched<'a>(
+        &self,
+        store: &'a dyn ObjectStore,
+        groups: Option<&[usize]>,
+        columns: &dyn Fn(&str) -> bool,
+        positions: Option<&[u64]>,
+    ) -> impl Future<Output = Result<Self>> + Send + use<'a> {
+        let wanted = match &self.source {
+            Source::Parts(_) => self.ranges(groups, columns, positions),
+            _ => Vec::new(),
+        };
+        let mut file = self.clone();
+        async move {
+            if let Source::Parts(parts) = &file.source {
+                file.source = Source::Parts(parts.fetched(store, file.path(), wanted).await?);
+            }
+            Ok(file)
+        }
+    }
+
+    /// Divides the row groups of a remote file into runs, of which each has about `limit` bytes in some
+    /// columns. A local file is one run.
+    pub(crate) fn spans(&self, columns: &dyn Fn(&str) -> bool, limit: u64) -> Vec<Vec<usize>> {
+        let all = 0..self.footer.metadata.num_row_groups();
+        if !matches!(self.source, Source::Parts(_)) {
+            return vec![all.collect()];
+        }
+        let mut spans: Vec<Vec<usize>> = Vec::new();
+        let mut bytes = limit;
+        for group in all {
+            let ranges = self.ranges(Some(&[group]), columns, None);
+            let more: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+            match spans.last_mut() {
+                Some(span) if bytes + more <= limit => span.push(group),
+                _ => {
+                    spans.push(vec![group]);
+                    bytes = 0;
+                }
+            }
+            bytes += more;
+        }
+        spans
+    }
+
+    /// Returns the ranges of the pages of some rows and columns; of the whole chunks if the file has no page
+    /// index.
+    fn ranges(
+        &self,
+        groups: Option<&[usize]>,
+        columns: &dyn Fn(&str) -> bool,
+        positions: Option<&[u64]>,
+    ) -> Vec<Range<u64>> {
+        let metadata = &self.footer.metadata;
+        let schema = self.arrow.parquet_schema();
+        let leaves: Vec<usize> =
+            (0..schema.num_columns()).filter(|leaf| columns(schema.get_column_root(*leaf).name())).collect();
+        let all: Vec<usize> = (0..metadata.num_row_groups()).collect();
+        let mut ranges = Vec::new();
+        let mut end = 0;
+        for &group in groups.unwrap_or(&all) {
+            let start = end;
+            end += u64::try_from(metadata.row_group(group).num_rows()).unwrap_or(0);
+            let selected = positions.map(|positions| {
+                let first = positions.partition_point(|position| *position < start);
+                let last = positions.partition_point(|position| *position < end);
+                positions[first..last].iter().map(|position| position - start).collect::<Vec<_>>()
+            });
+            if selected.as_ref().is_some_and(Vec::is_empty) {
+                continue;
+            }
+            let selected = selected.map(|positions| selection(&positions));
+            for &leaf in &leaves {
+                let (at, length) = metadata.row_group(group).column(leaf).byte_range();
+                let index = metadata.offset_index().and_then(|index| index.get(group)?.get(leaf));
+                match (&selected, index.map(|index| index.page_locations().as_slice())) {
+                    (Some(selected), Some(pages @ [first, ..])) => {
+                        // A dictionary comes before the pages.
+                        ranges.push(at..u64::try_from(first.offset).unwrap_or(at));
+                        ranges.extend(selected.scan_ranges(pages));
+                    }
+                    _ => ranges.push(at..at + length),
+                }
+            }
+        }
+        ranges
     }
 
     pub(crate) fn footer(&self) -> &Footer {
@@ -329,6 +470,11 @@ impl OpenFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.footer.path
+    }
+
+    /// Returns the file's columns as Arrow types.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        self.arrow.schema()
     }
 
     pub(crate) fn source(&self) -> &Source {
@@ -429,6 +575,12 @@ impl OpenFile {
         };
         self.footer.metadata.offset_index().is_some_and(chunks)
     }
+}
+
+/// Returns the number of bytes at the end of a file that probably hold its metadata: those of a wide table,
+/// or the filter of a long one.
+fn end_guess(bytes: u64) -> u64 {
+    (bytes / 32).clamp(FOOTER_GUESS, MAX_FOOTER_GUESS)
 }
 
 /// Selects the rows at ascending positions.

@@ -48,7 +48,7 @@ impl Cancellation {
         *self.cancelled.borrow()
     }
 
-    /// Returns `true` while a write holds the lock of a table.
+    /// Returns `true` while a write waits for the lock of a table, or holds it.
     pub fn is_writing(&self) -> bool {
         *self.writes.borrow() > 0
     }
@@ -66,7 +66,7 @@ impl Cancellation {
     }
 }
 
-/// A write that holds the lock of a table.
+/// A write that waits for the lock of a table, or holds it.
 #[derive(Debug)]
 pub(crate) struct Writing(Cancellation);
 

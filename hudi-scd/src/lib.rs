@@ -109,6 +109,7 @@ pub mod lock;
 mod metadata_table;
 mod options;
 mod read;
+mod recent;
 pub mod retention;
 pub mod scd;
 mod storage;

@@ -72,13 +72,24 @@ pub(crate) async fn read_dated(
     }
 }
 
-/// Returns the path of a file on a local disk, if the store is one.
-pub(crate) async fn local_path(store: &dyn ObjectStore, path: &Path) -> Result<Option<std::path::PathBuf>> {
-    let found = store.get(path).await.map_err(|cause| failed("read", path, cause))?;
-    Ok(match found.payload {
-        GetResultPayload::File(_, path) => Some(path),
-        GetResultPayload::Stream(_) => None,
-    })
+/// Reads a whole file, and its path if it is on a local disk; `None` if it does not exist.
+pub(crate) async fn read_placed(
+    store: &dyn ObjectStore,
+    path: &Path,
+) -> Result<Option<(Bytes, Option<std::path::PathBuf>)>> {
+    let read = async {
+        let found = store.get(path).await?;
+        let local = match &found.payload {
+            GetResultPayload::File(_, path) => Some(path.clone()),
+            GetResultPayload::Stream(_) => None,
+        };
+        Ok((found.bytes().await?, local))
+    };
+    match read.await {
+        Ok(found) => Ok(Some(found)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(cause) => Err(failed("read", path, cause)),
+    }
 }
 
 /// Writes a file, replacing an existing one.

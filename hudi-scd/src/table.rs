@@ -1,14 +1,12 @@
 //! [`Table`]: the entry point. Creation and opening; operations are in `write`, `read` and `retention`.
 
+mod files;
 mod opening;
 
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,19 +25,20 @@ use crate::{
         cache::{Entry, IndexCache},
     },
     key::{self, KeyEncoding, KeyGenerator, TimestampPartition},
-    layout::{HEARTBEAT_FOLDER, Layout, META_FOLDER},
+    layout::{AUXILIARY_FOLDER, Layout, META_FOLDER},
     location::Location,
     lock::{FileLock, HeldLock, LeaseWatch, StorageLock, TableLock},
     metadata_table::Stored,
     options::{Lock, TableOptions},
     properties::{KEY_ENCODING, KEY_GENERATOR_CLASS, NewTable, TableProperties, TableVersion},
+    recent::Recent,
     retention::{POLICY, RetentionPolicy},
     schema, storage,
     timeline::{
         Instant, Timeline, TimelineEntry,
         archive::{self, ArchivedEntry},
     },
-    view::{FileGroup, View},
+    view::{Changes, FileGroup, Reach, View},
 };
 
 /// The definition of a new table.
@@ -224,6 +223,8 @@ fn check_columns(
     Ok(())
 }
 
+/// The time for which a check of the lock holds for the upkeep after a commit.
+const CONFIRMED: Duration = Duration::from_secs(1);
 /// See [`Table::calls_at_a_time`].
 const REMOTE_CALLS: usize = 16;
 
@@ -250,9 +251,7 @@ pub(crate) struct Inner {
     local_folder: Option<PathBuf>,
     lock: Option<Arc<dyn TableLock>>,
     random: Mutex<fastrand::Rng>,
-    view: Mutex<Option<Arc<View>>>,
-    /// `true` if there was a folder of heartbeats when the timeline was last listed; a reused view is older.
-    pub(crate) has_heartbeats: AtomicBool,
+    known: tokio::sync::Mutex<Known>,
     /// The newest instant that this handle created, until its turn ends.
     minted: Mutex<Option<Instant>>,
     pub(crate) footers: FooterCache,
@@ -260,8 +259,18 @@ pub(crate) struct Inner {
     pub(crate) key_encoding: OnceCell<KeyEncoding>,
     /// Set when this handle has recorded the form of new keys.
     pub(crate) key_encoding_recorded: OnceCell<()>,
+    /// The content of small remote files that a write may read again.
+    contents: Recent<Bytes>,
     /// The cached footers and keys on the local disk.
     pub(crate) index_cache: Option<IndexCache>,
+}
+
+/// The latest view of a table.
+#[derive(Debug, Default)]
+struct Known {
+    view: Option<Arc<View>>,
+    /// The number of its changes: a timeline that was listed before the last one may be older than the view.
+    changes: u64,
 }
 
 impl Table {
@@ -300,7 +309,8 @@ impl Table {
             Err(error) => Err(error),
             Ok(()) => {
                 keep_own(store.as_ref(), &layout, own(&definition, &properties), &options).await?;
-                Self::with_properties(store, layout, properties, options).await
+                let (_, folder) = opening::properties(store.as_ref(), &layout).await?;
+                Ok(Self::with_properties(store, layout, properties, folder, options))
             }
         }
     }
@@ -320,14 +330,14 @@ impl Table {
     /// As [`Table::open`].
     pub async fn open_with(store: Arc<dyn ObjectStore>, root: Path, options: TableOptions) -> Result<Self> {
         let layout = Layout::new(root);
-        let mut properties = opening::properties(store.as_ref(), &layout).await?;
+        let (mut properties, folder) = opening::properties(store.as_ref(), &layout).await?;
         if properties.lacks_partition_style() {
             let listed = storage::list_folder(store.as_ref(), layout.root()).await?;
             let folders = listed.common_prefixes.iter().filter_map(|folder| folder.filename());
             properties.infer_partition_style(folders.filter(|name| *name != META_FOLDER));
         }
         let layout = layout.with_timeline(properties.timeline_layout.clone());
-        Self::with_properties(store, layout, properties, options).await
+        Ok(Self::with_properties(store, layout, properties, folder, options))
     }
 
     /// Opens the table at a URL with the default [options](TableOptions): `s3://bucket/folder` (with feature
@@ -364,21 +374,15 @@ impl Table {
         Self::open_with(store, root, options).await
     }
 
-    async fn with_properties(
+    fn with_properties(
         store: Arc<dyn ObjectStore>,
         layout: Layout,
         properties: TableProperties,
+        local_folder: Option<PathBuf>,
         options: TableOptions,
-    ) -> Result<Self> {
+    ) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that draws from the system's entropy")]
         let mut random = fastrand::Rng::new();
-        // `.hoodie/hoodie.properties` is two folders down. A table with only Java's backup copy is not
-        // detected here.
-        let local_folder = match storage::local_path(store.as_ref(), &layout.properties()?).await {
-            Ok(file) => file.and_then(|file| file.ancestors().nth(2).map(PathBuf::from)),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
         let mut options = options;
         if let (true, Some(policy)) = (options.retention_is_default, properties.retention) {
             options.retention = Some(policy);
@@ -410,15 +414,15 @@ impl Table {
             options,
             writing: tokio::sync::Mutex::default(),
             random: Mutex::new(random),
-            view: Mutex::default(),
-            has_heartbeats: AtomicBool::default(),
+            known: tokio::sync::Mutex::default(),
             minted: Mutex::default(),
             footers: FooterCache::default(),
             key_encoding: OnceCell::new(),
             key_encoding_recorded: OnceCell::new(),
+            contents: Recent::new(files::CONTENT_BYTES),
             index_cache,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// Returns the table's name.
@@ -518,7 +522,7 @@ impl Table {
     /// # Errors
     /// [`ErrorKind::Storage`].
     pub async fn file_groups(&self) -> Result<Vec<FileGroup>> {
-        Ok(self.view().await?.groups.values().cloned().collect())
+        Ok(self.view().await?.groups.values().map(|group| FileGroup::clone(group)).collect())
     }
 
     /// Returns the earliest readable instant, if cleaning has set one.
@@ -588,12 +592,17 @@ impl Table {
                 None => Ok(None),
             }
         };
+        let writing = cancellation.map(Cancellation::writing);
         let held = tokio::select! {
             biased;
             () = cancelled(cancellation) => Err(Stop::Cancelled.error()),
             held = acquire => held,
-        }?;
-        let writing = cancellation.map(Cancellation::writing);
+        };
+        if let (Err(_), Some(lock)) = (&held, &self.inner.lock) {
+            // The request that acquires the lock may have been in flight.
+            lock.settled().await;
+        }
+        let held = held?;
         let watch = held.as_ref().and_then(|held| held.watch());
         self.inner.fence.arm(watch.clone());
         let stored = match self.stored_properties().await {
@@ -604,8 +613,19 @@ impl Table {
                 return Err(error);
             }
         };
-        let metadata = Mutex::new(Metadata::Unchecked);
-        Ok(Turn { held, watch, table: self, stored, metadata, _writing: writing, _local: local })
+        let (metadata, view) = (Mutex::new(Metadata::Unchecked), Mutex::default());
+        Ok(Turn {
+            held,
+            watch,
+            table: self,
+            stored,
+            metadata,
+            view,
+            tombstone_files: tokio::sync::OnceCell::new(),
+            verified: Mutex::default(),
+            _writing: writing,
+            _local: local,
+        })
     }
 
     /// Returns `true` for a table on a local disk.
@@ -626,22 +646,28 @@ impl Table {
 
     /// Returns the current view of the table.
     pub(crate) async fn view(&self) -> Result<Arc<View>> {
-        let known = self.cached_view().clone();
         let (layout, version) = (&self.inner.layout, self.version());
-        let timeline = crate::timeline::load(self.store(), layout).await?;
-        self.inner.has_heartbeats.store(timeline.has_folder(HEARTBEAT_FOLDER), Ordering::Relaxed);
-        let view = View::load(self.store(), layout, version, self.calls_at_a_time(), known, timeline).await?;
-        *self.cached_view() = Some(view.clone());
+        let reach = Reach { width: self.calls_at_a_time(), is_local: self.is_local() };
+        let changes = self.inner.known.lock().await.changes;
+        let mut timeline = crate::timeline::load(self.store(), layout).await?;
+        let mut known = self.inner.known.lock().await;
+        if known.changes != changes {
+            timeline = crate::timeline::load(self.store(), layout).await?;
+        }
+        // If this fails or is dropped, the next view is listed.
+        let before = known.view.take();
+        known.changes +=
+            u64::from(before.as_ref().is_none_or(|before| before.timeline.entries() != timeline.entries()));
+        let view = View::load(self.store(), layout, version, reach, before, timeline).await?;
+        known.view = Some(view.clone());
         Ok(view)
     }
 
     /// Discards the cached view, after files changed without a change of the timeline.
-    pub(crate) fn forget_view(&self) {
-        *self.cached_view() = None;
-    }
-
-    fn cached_view(&self) -> std::sync::MutexGuard<'_, Option<Arc<View>>> {
-        self.inner.view.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) async fn forget_view(&self) {
+        let mut known = self.inner.known.lock().await;
+        known.view = None;
+        known.changes += 1;
     }
 
     pub(crate) fn schema_of(&self, view: &View) -> Result<SchemaRef> {
@@ -758,6 +784,11 @@ pub(crate) struct Turn<'a> {
     table: &'a Table,
     stored: Stored,
     metadata: Mutex<Metadata>,
+    view: Mutex<Option<Arc<View>>>,
+    /// The files of deleted keys and of hidden rows, once they were listed.
+    tombstone_files: tokio::sync::OnceCell<Vec<Path>>,
+    /// The time of the last successful check of the lock.
+    verified: Mutex<Option<tokio::time::Instant>>,
     _writing: Option<Writing>,
     _local: tokio::sync::MutexGuard<'a, ()>,
 }
@@ -771,12 +802,82 @@ enum Metadata {
 }
 
 impl Turn<'_> {
+    /// Returns the view of the table in this turn. The timeline is listed once, because only this turn
+    /// completes actions while it holds the lock.
+    pub(crate) async fn view(&self) -> Result<Arc<View>> {
+        if let Some(view) = self.cached_view().clone() {
+            return Ok(view);
+        }
+        let view = self.table.view().await?;
+        *self.cached_view() = Some(view.clone());
+        Ok(view)
+    }
+
+    /// Moves the view forward after an action of this turn, whose effect on the timeline is given. It changes
+    /// in place if the caller has dropped its own copies.
+    pub(crate) async fn advance(&self, act: impl FnOnce(&mut Timeline), changes: Changes) {
+        let before = self.cached_view().take();
+        let mut known = self.table.inner.known.lock().await;
+        known.view = None;
+        known.changes += 1;
+        let Some(before) = before else { return };
+        let before = Arc::unwrap_or_clone(before);
+        let mut timeline = before.timeline.clone();
+        act(&mut timeline);
+        let view = before.forward(timeline, changes, self.table.version()).map(Arc::new);
+        known.view.clone_from(&view);
+        *self.cached_view() = view;
+    }
+
+    /// Lists the timeline again for the next view, after a change of it that changed no file.
+    pub(crate) fn relist(&self) {
+        *self.cached_view() = None;
+    }
+
+    /// Lists the table's folders again for the next view.
+    pub(crate) async fn forget_view(&self) {
+        self.relist();
+        self.table.forget_view().await;
+    }
+
+    fn cached_view(&self) -> std::sync::MutexGuard<'_, Option<Arc<View>>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Checks that no other writer took over, before an irreversible step.
     pub(crate) async fn verify(&self) -> Result<()> {
-        match &self.held {
-            Some(held) => held.verify().await,
-            None => Ok(()),
+        let Some(held) = &self.held else { return Ok(()) };
+        let now = tokio::time::Instant::now();
+        held.verify().await?;
+        *self.verified() = Some(now);
+        Ok(())
+    }
+
+    /// Checks like [`Turn::verify`], unless that did within the last second: for the upkeep that follows a
+    /// commit.
+    pub(crate) async fn confirm(&self) -> Result<()> {
+        let verified = *self.verified();
+        match verified {
+            Some(at) if at.elapsed() < CONFIRMED => Ok(()),
+            _ => self.verify().await,
         }
+    }
+
+    fn verified(&self) -> std::sync::MutexGuard<'_, Option<tokio::time::Instant>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the files of deleted keys and of hidden rows at the start of the turn. They are listed once.
+    pub(crate) async fn tombstone_files(&self) -> Result<Vec<Path>> {
+        let list = || async {
+            if !self.view().await?.timeline.has_folder(AUXILIARY_FOLDER) {
+                return Ok(Vec::new());
+            }
+            let folder = self.table.inner.layout.tombstone_folder()?;
+            let listed = storage::list_folder(self.table.store(), &folder).await?;
+            Ok(listed.objects.into_iter().map(|file| file.location).collect())
+        };
+        self.tombstone_files.get_or_try_init(list).await.cloned()
     }
 
     /// Does the work of this turn, until the lease is lost or the caller cancels it. Such work sends nothing

@@ -99,12 +99,12 @@ impl Table {
     }
 
     async fn upgrade_in_turn(&self, turn: &Turn<'_>) -> Result<UpgradeReport> {
-        self.check_upgrade(&*self.view().await?).await?;
+        self.check_upgrade(&*turn.view().await?).await?;
         if self.version() == TableVersion::SIX {
             return Ok(self.upgrade_report(BTreeMap::new(), Vec::new(), Vec::new()));
         }
         let rolled_back = self.repair(turn).await?;
-        let view = self.view().await?;
+        let view = turn.view().await?;
         let properties = self.check_upgrade(&view).await?;
         if let Some(pending) = view.timeline.entries().iter().find(|entry| entry.is_pending()) {
             return Err(Error::new(ErrorKind::Conflict, "another writer is at work")
@@ -117,7 +117,7 @@ impl Table {
         let mut raw = turn.stored().without_metadata_table();
         raw.extend(properties.clone());
         self.replace_properties(&view, &raw).await?;
-        self.forget_view();
+        turn.forget_view().await;
         Ok(self.upgrade_report(properties, turn.dropped(), rolled_back))
     }
 

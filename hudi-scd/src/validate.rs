@@ -134,7 +134,7 @@ impl Table {
     /// [`ErrorKind::Storage`]. Defects of the table are findings and not errors, unless its timeline cannot
     /// be read at all.
     pub async fn validate(&self) -> Result<Vec<Finding>> {
-        self.forget_view();
+        self.forget_view().await;
         let view = self.view().await?;
         let mut findings = self.check_timeline(&view).await?;
         let said = self.said(&view).await?;
@@ -199,7 +199,7 @@ impl Table {
             findings.push(finding(Invariant::Pending, entry.instant.to_string(), detail));
         }
         findings.extend(self.check_empty(view).await?);
-        for file in &view.pending {
+        for file in view.pending.iter() {
             let path = layout::in_partition(&file.partition, &file.name.to_string());
             findings.push(finding(Invariant::StrayFile, path, "no completed commit wrote it"));
         }

@@ -1,5 +1,7 @@
 //! The current contents of a table: its timeline, its file groups and their versions.
 
+mod cleans;
+mod forward;
 mod written;
 
 use std::{
@@ -8,7 +10,8 @@ use std::{
 };
 
 use arrow::datatypes::SchemaRef;
-use object_store::{ObjectMeta, ObjectStore};
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, path::Path};
 
 use crate::{
     Error, ErrorKind, Result,
@@ -17,17 +20,34 @@ use crate::{
     properties::TableVersion,
     schema, storage,
     timeline::{
-        Action, CommitMetadata, Instant, State, Timeline, TimelineEntry,
-        avro::{CleanMetadata, CleanPlan},
-        history,
+        Action, CommitMetadata, Instant, State, Timeline, TimelineEntry, avro::CleanMetadata, history,
     },
 };
 
-pub(crate) use self::written::Missing;
-use self::written::Written;
+use self::forward::Step;
+use self::{
+    cleans::Cleans,
+    written::{GroupKey, Written},
+};
+pub(crate) use self::{
+    forward::{Changes, Opened},
+    written::Missing,
+};
 
+/// A remote table with more folders than this is listed as a whole, and not folder by folder.
+const FEW_FOLDERS: usize = 4;
+/// A name after those of all files in [`layout::META_FOLDER`].
+const AFTER_META_FOLDER: &str = ".hoodie0";
 /// The number of attempts of a listing while the timeline changes.
 const ATTEMPTS: usize = 5;
+
+/// The way to the storage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    /// The number of concurrent calls.
+    pub(crate) width: usize,
+    pub(crate) is_local: bool,
+}
 
 /// A file group: a set of rows with its versions. Each commit that touches it writes a new version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,19 +97,19 @@ pub(crate) struct PendingFile {
     pub(crate) name: BaseFileName,
 }
 
-/// The contents of a table at the time of loading.
+/// The contents of a table at the time of loading. Clones share what they have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) timeline: Timeline,
     /// File groups by partition and id.
-    pub(crate) groups: BTreeMap<(String, String), FileGroup>,
+    pub(crate) groups: Arc<BTreeMap<GroupKey, Arc<FileGroup>>>,
     /// Files of pending commits.
-    pub(crate) pending: Vec<PendingFile>,
+    pub(crate) pending: Arc<Vec<PendingFile>>,
     /// The partitions that have their metadata file.
-    pub(crate) partitions: BTreeSet<String>,
+    pub(crate) partitions: Arc<BTreeSet<String>>,
     /// Checksums of Hadoop's local file system, for base files and the timeline; they must be deleted with
     /// their files.
-    pub(crate) checksums: BTreeSet<String>,
+    pub(crate) checksums: Arc<BTreeSet<String>>,
     /// The data columns as of the latest commit with a schema.
     pub(crate) schema: Option<SchemaRef>,
     /// The Avro text of that schema.
@@ -99,31 +119,44 @@ pub(crate) struct View {
     /// Files that commits of the active timeline wrote and that are missing; most of them were cleaned.
     pub(crate) missing: Vec<Missing>,
     written: Written,
+    cleans: Cleans,
 }
 
 impl View {
-    /// Loads the table as of a timeline, with `width` concurrent storage calls; `known`, an earlier view, is
-    /// reused if the timeline is unchanged.
+    /// Loads the table as of a timeline. `known`, an earlier view, is
+    /// moved forward if the timeline explains what changed since; otherwise the table's folders are listed.
     ///
     /// The timeline is loaded first, so that every file of its completed commits exists.
     pub(crate) async fn load(
         store: &dyn ObjectStore,
         table: &Layout,
         version: TableVersion,
-        width: usize,
+        reach: Reach,
         known: Option<Arc<Self>>,
         mut timeline: Timeline,
     ) -> Result<Arc<Self>> {
         if timeline.entries().is_empty() && timeline.has_folder("timeline") {
             check_not_upgraded(store, table).await?;
         }
-        if let Some(known) = known.as_ref().filter(|known| known.timeline.entries() == timeline.entries()) {
-            return Ok(known.clone());
+        let mut written = None;
+        if let Some(known) = known {
+            if known.timeline.entries() == timeline.entries() {
+                return Ok(Arc::new(Self { timeline, ..Arc::unwrap_or_clone(known) }));
+            }
+            if let Some(step) = Step::between(&known, &timeline) {
+                let read = step.read(store, table, reach.width, &known).await?;
+                let moved = read.and_then(|changes| {
+                    Arc::unwrap_or_clone(known.clone()).forward(timeline.clone(), changes, version)
+                });
+                if let Some(view) = moved {
+                    return Ok(Arc::new(view));
+                }
+            }
+            written = Some(known.written.clone());
         }
         let mut attempt = 1;
         loop {
-            let written = known.as_ref().map(|known| &known.written);
-            let view = Self::load_at(store, table, version, width, timeline.clone(), written).await?;
+            let view = Self::load_at(store, table, version, reach, timeline, written.as_ref()).await?;
             if view.missing.iter().all(|missing| missing.until.is_some()) || attempt == ATTEMPTS {
                 return Ok(Arc::new(view));
             }
@@ -140,90 +173,56 @@ impl View {
         store: &dyn ObjectStore,
         table: &Layout,
         version: TableVersion,
-        width: usize,
+        reach: Reach,
         timeline: Timeline,
         known: Option<&Written>,
     ) -> Result<Self> {
-        let files = list_files(store, table, width).await?;
+        let files = list_files(store, table, reach).await?;
         let timeline = with_archived(store, table, timeline, &files).await?;
-        let written = Written::load(store, table, width, &timeline, known).await?;
-        let mut view = Self {
-            groups: BTreeMap::new(),
-            pending: Vec::new(),
-            partitions: BTreeSet::new(),
-            checksums: timeline.checksums().iter().cloned().collect(),
-            schema: latest_schema(&written)?,
-            avro: written.latest_schema().map(|(_, text)| text.to_owned()),
-            earliest: earliest_retained(store, table, &timeline).await?,
-            missing: Vec::new(),
-            timeline,
-            written,
-        };
+        let written = Written::load(store, table, reach.width, &timeline, known).await?;
+        let cleans = Cleans::load(store, table, &timeline).await?;
+        let mut listed =
+            Listed { checksums: timeline.checksums().iter().cloned().collect(), ..Listed::default() };
         for file in &files {
-            view.add(table.relative(&file.location), file.size)?;
+            listed.add(table.relative(&file.location), file.size, &timeline, &written)?;
         }
-        let replaced = view.written.replaced();
-        for (key, group) in &mut view.groups {
+        let Listed { mut groups, pending, partitions, checksums } = listed;
+        let replaced = written.replaced();
+        for (key, group) in &mut groups {
             group.versions.sort_by_key(|version| version.instant);
             group.replaced_at = replaced.get(key).copied();
         }
-        view.missing = view.written.missing(&view.groups);
-        if view.is_cleaned_by_versions(store, table).await? {
-            view.earliest = view.earliest.max(view.earliest_whole());
-        }
-        // The Hudi that wrote such a table can read it as of any instant. This crate can too, if all files
-        // still exist.
-        if version < TableVersion::SIX && view.timeline.pending(Action::Clean).next().is_none() {
-            view.earliest = view.earliest.min(view.earliest_whole());
-        }
-        // The latest commit is always readable, even if the first commit of a clean's window was rolled back.
-        view.earliest =
-            view.earliest.map(|earliest| earliest.min(view.timeline.latest_commit().unwrap_or(earliest)));
+        let missing = written.missing(&groups);
+        let mut view = Self {
+            groups: Arc::new(groups.into_iter().map(|(key, group)| (key, Arc::new(group))).collect()),
+            pending: Arc::new(pending),
+            partitions: Arc::new(partitions),
+            checksums: Arc::new(checksums),
+            schema: latest_schema(&written)?,
+            avro: written.latest_schema().map(|(_, text)| text.to_owned()),
+            earliest: None,
+            missing,
+            timeline,
+            written,
+            cleans,
+        };
+        view.earliest = view.earliest_retained(version);
         Ok(view)
     }
 
-    fn add(&mut self, path: &str, bytes: u64) -> Result<()> {
-        let (partition, file) = layout::split_partition(path);
-        if layout::is_log_file(file) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the table has log files, as merge-on-read tables do",
-            )
-            .with_context("file", path));
+    /// Returns the beginning of the retained window.
+    fn earliest_retained(&self, version: TableVersion) -> Option<Instant> {
+        let mut earliest = self.cleans.earliest();
+        if self.cleans.keep_versions() {
+            earliest = earliest.max(self.earliest_whole());
         }
-        if file == layout::PARTITION_METADATA {
-            self.partitions.insert(partition.to_owned());
-        } else if layout::is_local_checksum(file) {
-            self.checksums.insert(path.to_owned());
+        // The Hudi that wrote such a table can read it as of any instant. This crate can too, if all files
+        // still exist.
+        if version < TableVersion::SIX && self.timeline.pending(Action::Clean).next().is_none() {
+            earliest = earliest.min(self.earliest_whole());
         }
-        let Some(name) = BaseFileName::parse(file) else { return Ok(()) };
-        if !self.timeline.is_committed(name.instant) {
-            self.pending.push(PendingFile { partition: partition.to_owned(), name });
-            return Ok(());
-        }
-        let key = (partition.to_owned(), name.file_id.clone());
-        if self.written.names_another(name.instant, &key, file) {
-            self.pending.push(PendingFile { partition: key.0, name });
-            return Ok(());
-        }
-        let group = self.groups.entry(key).or_insert_with_key(|(partition, id)| FileGroup {
-            partition: partition.clone(),
-            file_id: id.clone(),
-            versions: Vec::new(),
-            replaced_at: None,
-        });
-        group.versions.push(FileVersion { instant: name.instant, file: file.to_owned(), bytes });
-        Ok(())
-    }
-
-    /// Returns `true` if the last clean kept a number of versions, and therefore set no earliest commit.
-    async fn is_cleaned_by_versions(&self, store: &dyn ObjectStore, table: &Layout) -> Result<bool> {
-        for clean in self.timeline.completed(Action::Clean).rev() {
-            if let Some(last) = read_clean(store, table, clean).await? {
-                return Ok(last.earliest_commit_to_retain.is_empty());
-            }
-        }
-        Ok(false)
+        // The latest commit is always readable, even if the first commit of a clean's window was rolled back.
+        earliest.map(|earliest| earliest.min(self.timeline.latest_commit().unwrap_or(earliest)))
     }
 
     /// Returns the earliest instant as of which every file group still has its version: the latest time at
@@ -239,7 +238,7 @@ impl View {
     }
 
     /// Returns the files that a read as of `instant` sees.
-    pub(crate) fn files_at(&self, instant: Instant) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
+    pub(crate) fn files_at(&self, instant: Instant) -> impl Iterator<Item = (&Arc<FileGroup>, &FileVersion)> {
         self.groups.values().filter_map(move |group| Some((group, group.version_at(instant)?)))
     }
 
@@ -251,7 +250,7 @@ impl View {
         since: Instant,
         until: Instant,
         completions: &HashMap<Instant, Instant>,
-    ) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
+    ) -> impl Iterator<Item = (&Arc<FileGroup>, &FileVersion)> {
         let at = |instant: Instant| completions.get(&instant).copied().unwrap_or(instant);
         self.groups.values().filter_map(move |group| {
             if group.replaced_at.is_some_and(|replaced| at(replaced) <= until) {
@@ -282,7 +281,7 @@ impl View {
     }
 
     /// Returns the files of the latest snapshot.
-    pub(crate) fn latest_files(&self) -> impl Iterator<Item = (&FileGroup, &FileVersion)> {
+    pub(crate) fn latest_files(&self) -> impl Iterator<Item = (&Arc<FileGroup>, &FileVersion)> {
         self.timeline.latest_commit().into_iter().flat_map(|latest| self.files_at(latest))
     }
 
@@ -329,7 +328,7 @@ impl View {
     /// group whose number is the key's hash. The table's properties do not mention it, but the ids of its
     /// file groups begin with these numbers.
     pub(crate) fn check_no_buckets(&self) -> Result<()> {
-        let is_bucket = |group: &FileGroup| {
+        let is_bucket = |group: &Arc<FileGroup>| {
             let number = group.file_id.get(..8).unwrap_or_default();
             number.starts_with("00000") && number.bytes().all(|digit| digit.is_ascii_digit())
         };
@@ -354,6 +353,51 @@ impl View {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The files of a listing, by kind.
+#[derive(Default)]
+struct Listed {
+    groups: BTreeMap<GroupKey, FileGroup>,
+    pending: Vec<PendingFile>,
+    partitions: BTreeSet<String>,
+    checksums: BTreeSet<String>,
+}
+
+impl Listed {
+    fn add(&mut self, path: &str, bytes: u64, timeline: &Timeline, written: &Written) -> Result<()> {
+        let (partition, file) = layout::split_partition(path);
+        if layout::is_log_file(file) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the table has log files, as merge-on-read tables do",
+            )
+            .with_context("file", path));
+        }
+        if file == layout::PARTITION_METADATA {
+            self.partitions.insert(partition.to_owned());
+        } else if layout::is_local_checksum(file) {
+            self.checksums.insert(path.to_owned());
+        }
+        let Some(name) = BaseFileName::parse(file) else { return Ok(()) };
+        if !timeline.is_committed(name.instant) {
+            self.pending.push(PendingFile { partition: partition.to_owned(), name });
+            return Ok(());
+        }
+        let key = (partition.to_owned(), name.file_id.clone());
+        if written.names_another(name.instant, &key, file) {
+            self.pending.push(PendingFile { partition: key.0, name });
+            return Ok(());
+        }
+        let group = self.groups.entry(key).or_insert_with_key(|(partition, id)| FileGroup {
+            partition: partition.clone(),
+            file_id: id.clone(),
+            versions: Vec::new(),
+            replaced_at: None,
+        });
+        group.versions.push(FileVersion { instant: name.instant, file: file.to_owned(), bytes });
+        Ok(())
     }
 }
 
@@ -394,13 +438,25 @@ async fn with_archived(
     Ok(timeline)
 }
 
-async fn list_files(store: &dyn ObjectStore, table: &Layout, width: usize) -> Result<Vec<ObjectMeta>> {
+/// Lists the files of all partitions.
+async fn list_files(store: &dyn ObjectStore, table: &Layout, reach: Reach) -> Result<Vec<ObjectMeta>> {
     let top = storage::list_folder(store, table.root()).await?;
     let folders =
         top.common_prefixes.into_iter().filter(|folder| folder.filename() != Some(layout::META_FOLDER));
-    let lists = folders.map(|folder| async move { storage::list_below(store, &folder).await });
-    let below: Vec<Vec<ObjectMeta>> = ordered(width, lists).await?;
-    Ok(top.objects.into_iter().chain(below.into_iter().flatten()).collect())
+    let mut folders: Vec<Path> = folders.collect();
+    let mut files = top.objects;
+    if !reach.is_local && folders.len() > FEW_FOLDERS {
+        // A listing of all folders after the table's metadata takes a request for 1,000 files.
+        let after = table.resolve(AFTER_META_FOLDER)?;
+        let all = store.list_with_offset(Some(table.root()), &after).try_collect::<Vec<_>>().await;
+        let all = all.map_err(|cause| storage::failed("list", table.root(), cause))?;
+        files.extend(all.into_iter().filter(|file| table.relative(&file.location).contains('/')));
+        folders.retain(|folder| *folder < after);
+    }
+    let lists = folders.into_iter().map(|folder| async move { storage::list_below(store, &folder).await });
+    let below: Vec<Vec<ObjectMeta>> = ordered(reach.width, lists).await?;
+    files.extend(below.into_iter().flatten());
+    Ok(files)
 }
 
 /// Reads the metadata of a completed commit.
@@ -447,29 +503,4 @@ fn latest_schema(written: &Written) -> Result<Option<SchemaRef>> {
     let named = |error: Error| error.with_context("commit", instant);
     let found = schema::from_avro(text).map_err(named)?;
     schema::canonical(&found).map(Some).map_err(named)
-}
-
-/// Returns the beginning of the retained window, from the last clean that records it, or from a clean in
-/// progress, which may already have deleted some of its files.
-async fn earliest_retained(
-    store: &dyn ObjectStore,
-    table: &Layout,
-    timeline: &Timeline,
-) -> Result<Option<Instant>> {
-    let mut earliest = None;
-    for entry in timeline.pending(Action::Clean) {
-        let path = table.entry_file(entry, State::Requested)?;
-        let bytes = storage::read_if_exists(store, &path).await?.filter(|bytes| !bytes.is_empty());
-        let plan = bytes.map(|bytes| CleanPlan::decode(&bytes)).transpose();
-        let plan = plan.map_err(|error| error.with_context("file", &path))?;
-        let retained = plan.and_then(|plan| plan.earliest_instant_to_retain?.timestamp.parse().ok());
-        earliest = earliest.max(retained);
-    }
-    for entry in timeline.completed(Action::Clean).rev() {
-        let clean = read_clean(store, table, entry).await?;
-        if let Some(Ok(instant)) = clean.map(|clean| clean.earliest_commit_to_retain.parse()) {
-            return Ok(earliest.max(Some(instant)));
-        }
-    }
-    Ok(earliest)
 }

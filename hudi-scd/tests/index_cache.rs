@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use common::counted::Counted;
+use common::meter::Meter;
 use hudi_scd::{CommitReport, Query, Table, TableDefinition, TableOptions};
 use object_store::ObjectStore;
 
@@ -26,14 +26,15 @@ fn rows(ids: impl IntoIterator<Item = i64>, at: i64) -> arrow::array::RecordBatc
 /// A table whose handles behave like those of new processes.
 struct Lake {
     store: Arc<dyn ObjectStore>,
-    read: Counted,
+    read: Meter,
     cache: Option<PathBuf>,
     options: TableOptions,
 }
 
 impl Lake {
     async fn new(cache: Option<&Path>) -> Self {
-        let (store, read) = Counted::over(common::memory());
+        let read = Meter::over(common::memory());
+        let store = read.store();
         let definition = TableDefinition::new("t", common::schema(DDL), ["id"])
             .with_ordering_field("at")
             .with_partition_fields(["region"]);
@@ -93,8 +94,8 @@ async fn the_table_is_the_same_with_a_cache_and_less_of_it_is_read() {
             _ => (with.upsert(ids(), at).await, without.upsert(ids(), at).await),
         };
         assert_eq!(counts(&reports.0), counts(&reports.1), "turn {turn}");
-        read_with += with.read.lap();
-        read_without += without.read.lap();
+        read_with += with.read.lap().base_file_bytes();
+        read_without += without.read.lap().base_file_bytes();
         assert_eq!(with.lines().await, without.lines().await, "turn {turn}");
     }
     assert_eq!(with.table().await.validate().await.unwrap(), []);
@@ -110,7 +111,7 @@ async fn a_lookup_of_known_files_reads_nothing_of_them() {
     assert_eq!(lake.upsert(0..300, 4).await.late, 300);
     lake.read.lap();
     assert_eq!(lake.upsert(300..600, 4).await.late, 300);
-    assert_eq!(lake.read.lap(), 0);
+    assert_eq!(lake.read.lap().base_file_bytes(), 0);
 }
 
 #[tokio::test]
@@ -140,9 +141,9 @@ async fn damaged_entries_are_left_out_and_made_anew() {
         }
         lake.read.lap();
         assert_eq!(lake.upsert(0..300, 4).await.late, 300, "damage {number}");
-        assert!(lake.read.lap() > 0, "damage {number}");
+        assert!(lake.read.lap().base_file_bytes() > 0, "damage {number}");
         assert_eq!(lake.upsert(0..300, 4).await.late, 300, "damage {number}");
-        assert_eq!(lake.read.lap(), 0, "damage {number}: made anew");
+        assert_eq!(lake.read.lap().base_file_bytes(), 0, "damage {number}: made anew");
     }
     // An entry in place of another file's.
     fs::copy(&whole[0], &whole[2]).unwrap();

@@ -16,6 +16,8 @@ pub const PARTITION_METADATA: &str = ".hoodie_partition_metadata";
 pub const META_FOLDER: &str = ".hoodie";
 /// The folder under [`META_FOLDER`] with the markers of unfinished writes.
 pub const TEMP_FOLDER: &str = ".temp";
+/// The folder under [`META_FOLDER`] that engines use for files of their own.
+pub const AUXILIARY_FOLDER: &str = ".aux";
 /// The folder under [`META_FOLDER`] in which this crate stores the keys deleted by a commit, hidden rows, and
 /// ledgers; other engines ignore it.
 pub const TOMBSTONE_FOLDER: &str = ".aux/tombstones";

@@ -145,7 +145,7 @@ impl HudiTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let slices: Vec<(&FileGroup, &FileVersion)> = view.files_at(at).collect();
+        let slices: Vec<(&Arc<FileGroup>, &FileVersion)> = view.files_at(at).collect();
         let kept = self.prune(state, slices.iter().map(|(group, _)| group.partition.as_str()), filters)?;
         let mut files = Vec::new();
         for ((group, version), kept) in slices.into_iter().zip(kept) {

@@ -84,7 +84,8 @@ async fn decide(table: &Table, view: &View, field: &str) -> Result<KeyEncoding> 
         let schema = key_schema(&*table.schema_of(view)?, &[field.to_owned()])?;
         for (group, version) in files {
             let path = table.inner.layout.resolve(&group.path(version))?;
-            let open = OpenFile::open(table.store(), &path).await?;
+            let open = table.open_file(&path, version.bytes).await?;
+            let open = open.fetched(table.store(), None, &|name| decides(name, field), None).await?;
             let (schema, field) = (schema.clone(), field.to_owned());
             if let Some(found) = blocking(move || of_newest_row(&open, &schema, &field, &path)).await? {
                 return Ok(found);
@@ -92,6 +93,11 @@ async fn decide(table: &Table, view: &View, field: &str) -> Result<KeyEncoding> 
         }
     }
     Ok(table.version().key_encoding())
+}
+
+/// Returns `true` for the columns that show the form of a row's key.
+fn decides(name: &str, field: &str) -> bool {
+    name == META_COLUMNS[0] || name == RECORD_KEY || name == field
 }
 
 /// Returns the form of the row with the newest commit in a file; `None` if the file has no row in either form.
@@ -102,8 +108,7 @@ fn of_newest_row(
     path: &Path,
 ) -> Result<Option<KeyEncoding>> {
     let mut newest: Option<(String, KeyEncoding)> = None;
-    let columns = |name: &str| name == META_COLUMNS[0] || name == RECORD_KEY || name == field;
-    for batch in open.read(&columns, None)? {
+    for batch in open.read(&|name| decides(name, field), None)? {
         let batch = batch?;
         let keys = key_column(&batch, path)?;
         let times = batch.column_by_name(META_COLUMNS[0]).and_then(|times| times.as_string_opt::<i32>());

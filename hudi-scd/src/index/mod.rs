@@ -7,13 +7,10 @@
 //! the local disk](cache), together with the keys.
 
 pub(crate) mod cache;
+mod footers;
 mod form;
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray},
@@ -21,8 +18,12 @@ use arrow::{
 };
 use object_store::path::Path;
 
-use self::cache::Entry;
+pub(crate) use self::footers::FooterCache;
 pub(crate) use self::form::{StoredTexts, key_encoding, key_schema, record_key_encoding};
+use self::{
+    cache::Entry,
+    footers::{KeyFilter, SlimFooter},
+};
 use crate::{
     Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, java_order},
@@ -36,72 +37,13 @@ use crate::{
 /// The column of the record key.
 pub(crate) const RECORD_KEY: &str = schema::META_COLUMNS[2];
 
-/// The maximum bytes of bloom filters that a table keeps in memory. A filter has up to 860 KB.
-const FILTER_BYTES: usize = 64 * 1024 * 1024;
-
-/// Cached footers, which stay valid because base files never change. Filters are kept while there is room.
-#[derive(Debug, Default)]
-pub(crate) struct FooterCache {
-    cached: Mutex<Cached>,
-}
-
-#[derive(Debug, Default)]
-struct Cached {
-    /// Footers without filters.
-    footers: HashMap<Path, Arc<Footer>>,
-    /// Footers with filters.
-    whole: HashMap<Path, Arc<Footer>>,
-    filter_bytes: usize,
-}
-
-impl FooterCache {
-    fn get(&self, path: &Path) -> Option<Arc<Footer>> {
-        self.lock().footers.get(path).cloned()
-    }
-
-    fn get_whole(&self, path: &Path) -> Option<Arc<Footer>> {
-        self.lock().whole.get(path).cloned()
-    }
-
-    /// Caches a footer, and returns it without its filter. The filter is kept from the second time on, while
-    /// there is room, because a process that writes once does not need it again.
-    fn keep(&self, path: &Path, whole: Footer) -> Arc<Footer> {
-        let mut cached = self.lock();
-        if let Some(slim) = cached.footers.get(path).cloned() {
-            let bytes = whole.filter_bytes();
-            if cached.filter_bytes + bytes <= FILTER_BYTES
-                && cached.whole.insert(path.clone(), Arc::new(whole)).is_none()
-            {
-                cached.filter_bytes += bytes;
-            }
-            return slim;
-        }
-        let slim = Arc::new(whole.without_filter());
-        cached.footers.insert(path.clone(), slim.clone());
-        slim
-    }
-
-    /// Removes the footers of all other files.
-    fn retain(&self, live: &HashSet<Path>) {
-        let mut cached = self.lock();
-        cached.footers.retain(|path, _| live.contains(path));
-        cached.whole.retain(|path, _| live.contains(path));
-        cached.filter_bytes = cached.whole.values().map(|footer| footer.filter_bytes()).sum();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cached> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// A file of the latest snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexedFile {
-    pub(crate) group: FileGroup,
+    pub(crate) group: Arc<FileGroup>,
     pub(crate) version: FileVersion,
     pub(crate) path: Path,
-    /// The footer without its filter.
-    pub(crate) footer: Arc<Footer>,
+    pub(crate) footer: Arc<SlimFooter>,
 }
 
 /// Returns the footers of all files of the latest snapshot, in a stable order.
@@ -169,9 +111,17 @@ pub(crate) async fn find(
                 return Ok((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }));
             }
         }
-        let open = OpenFile::open(table.store(), &path).await?;
+        let open = table.open_file(&path, file.version.bytes).await?;
+        let (sought, at_stake, is_cached) = (wanted.clone(), candidates.clone(), entry.is_some());
+        // All keys of a file are cached, or those of some row groups are read.
+        let select = move || {
+            let groups = (!is_cached).then(|| groups_with_keys(&open, &sought, &at_stake));
+            Ok((open, groups))
+        };
+        let (open, groups) = blocking(select).await?;
+        let open = open.fetched(table.store(), groups.as_deref(), &key_columns(wanted), None).await?;
         let wanted = wanted.clone();
-        let search = move || search_file(&open, &wanted, &candidates, entry.as_ref());
+        let search = move || search_file(&open, groups, &wanted, &candidates, entry.as_ref());
         let (hits, ordering) = blocking(search).await?;
         Ok::<_, Error>((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }))
     });
@@ -192,7 +142,7 @@ async fn candidates_in_files(
     for (group, version) in view.latest_files() {
         files.push((group.clone(), version.clone(), table.inner.layout.resolve(&group.path(version))?));
     }
-    cache.retain(&files.iter().map(|(_, _, path)| path.clone()).collect());
+    cache.retain(&files.iter().map(|(_, _, path)| path).collect());
     let keys = wanted.keys.clone();
     let prepare = move || {
         let mut order: Vec<u32> = (0..keys.len() as u32).collect();
@@ -206,23 +156,34 @@ async fn candidates_in_files(
         _ => blocking(prepare).await?,
     };
     let ask = files.into_iter().map(|(group, version, path)| async move {
+        let filter = cache.filter(&path);
         // The key range may make the filter unnecessary.
-        if let Some(footer) = cache.get(&path)
-            && !asks_filter(&footer, in_range(&footer, &wanted.keys, order))
-        {
-            let candidates = in_range(&footer, &wanted.keys, order).to_vec();
-            return Ok((IndexedFile { group, version, path, footer }, candidates));
+        if let Some(footer) = cache.get(&path) {
+            let in_range = in_range(&footer, &wanted.keys, order);
+            // To read remote keys costs a request, and to check a filter in memory none.
+            let is_free = filter.is_some() && !table.is_local();
+            if in_range.is_empty() || !(is_free || asks_filter(&footer, in_range)) {
+                let candidates = in_range.to_vec();
+                return Ok((IndexedFile { group, version, path, footer }, candidates));
+            }
         }
         let (keys, order) = (hashed.clone(), order.clone());
-        let (candidates, footer) = match (cache.get_whole(&path), cache.get(&path)) {
-            (Some(whole), Some(slim)) => {
-                (blocking(move || candidates_of(&whole, &keys, &order)).await?, slim)
+        let (candidates, footer) = match (filter, cache.get(&path)) {
+            (Some(filter), Some(footer)) => {
+                let ask = move || Ok((candidates_of(&footer, Some(&filter), &keys, &order)?, footer));
+                blocking(ask).await?
             }
             _ => {
-                let ask = move |whole: Footer| Ok((candidates_of(&whole, &keys, &order)?, whole));
                 let entry = table.index_entry(&path, version.bytes);
-                let (candidates, whole) = Footer::load_and(table.store(), &path, entry, ask).await?;
-                (candidates, cache.keep(&path, whole))
+                let kept = table.clone();
+                let ask = move |whole: Footer| {
+                    let footer = kept.inner.footers.keep(&whole);
+                    let asks =
+                        !kept.is_local() || asks_filter(&footer, in_range(&footer, keys.keys(), &order));
+                    let filter = asks.then(|| KeyFilter::of(&whole));
+                    Ok((candidates_of(&footer, filter.as_ref(), &keys, &order)?, footer))
+                };
+                Footer::load_and(table.store(), &path, entry, ask).await?
             }
         };
         Ok::<_, Error>((IndexedFile { group, version, path, footer }, candidates))
@@ -231,7 +192,7 @@ async fn candidates_in_files(
 }
 
 /// Returns the keys in the range of a file's keys. `order` is Java's order.
-fn in_range<'a>(footer: &Footer, keys: &StringArray, order: &'a [u32]) -> &'a [u32] {
+fn in_range<'a>(footer: &SlimFooter, keys: &StringArray, order: &'a [u32]) -> &'a [u32] {
     if footer.rows() == 0 {
         return &[];
     }
@@ -242,16 +203,21 @@ fn in_range<'a>(footer: &Footer, keys: &StringArray, order: &'a [u32]) -> &'a [u
     &order[start..end.max(start)]
 }
 
-/// Returns `false` if reading the key column costs less than checking as many keys as the file has rows.
-fn asks_filter(footer: &Footer, in_range: &[u32]) -> bool {
-    !in_range.is_empty() && (in_range.len() as u64) < footer.rows()
+/// Returns `false` if decoding the key column costs less than checking as many keys as the file has rows.
+fn asks_filter(footer: &SlimFooter, in_range: &[u32]) -> bool {
+    (in_range.len() as u64) < footer.rows()
 }
 
-/// Returns the keys that a file may contain, by its footer.
-fn candidates_of(footer: &Footer, keys: &HashedKeys, order: &[u32]) -> Result<Vec<u32>> {
+/// Returns the keys that a file may contain, by its footer and its filter.
+fn candidates_of(
+    footer: &SlimFooter,
+    filter: Option<&KeyFilter>,
+    keys: &HashedKeys,
+    order: &[u32],
+) -> Result<Vec<u32>> {
     let in_range = in_range(footer, keys.keys(), order);
-    let filter = if asks_filter(footer, in_range) { footer.stored_filter()? } else { None };
-    Ok(match filter {
+    let filter = filter.filter(|_| !in_range.is_empty());
+    Ok(match filter.map(KeyFilter::stored).transpose()?.flatten() {
         Some(filter) => filter.having(keys, in_range),
         None => in_range.to_vec(),
     })
@@ -277,13 +243,25 @@ fn search_kept(entry: &Entry, rows: u64, path: &Path, wanted: &Wanted, candidate
     (left == 0).then_some(found)
 }
 
-/// Searches a file, and caches its keys if there is a cache.
-fn search_file(open: &OpenFile, wanted: &Wanted, candidates: &[u32], entry: Option<&Entry>) -> Result<Found> {
+/// Selects the columns of a lookup.
+fn key_columns(wanted: &Wanted) -> impl Fn(&str) -> bool {
+    let ordering = wanted.ordering_name();
+    move |name| name == RECORD_KEY || Some(name) == ordering
+}
+
+/// Searches a file, or some of its row groups, and caches its keys if there is a cache.
+fn search_file(
+    open: &OpenFile,
+    wanted_groups: Option<Vec<usize>>,
+    wanted: &Wanted,
+    candidates: &[u32],
+    entry: Option<&Entry>,
+) -> Result<Found> {
     let (path, ordering) = (open.path(), wanted.ordering_name());
-    let columns = |name: &str| name == RECORD_KEY || Some(name) == ordering;
+    let columns = key_columns(wanted);
     let groups = open.groups();
-    let Some(entry) = entry else {
-        let wanted_groups = groups_with_keys(open, wanted, candidates);
+    let (Some(entry), None) = (entry, &wanted_groups) else {
+        let wanted_groups = wanted_groups.unwrap_or_else(|| (0..groups.len()).collect());
         // The positions of the read rows, run by run.
         let runs: Vec<_> = wanted_groups.iter().map(|group| groups[*group].clone()).collect();
         let batches = open.read_groups(Some(wanted_groups), &columns, None)?;
@@ -432,6 +410,37 @@ fn groups_with_keys(open: &OpenFile, wanted: &Wanted, candidates: &[u32]) -> Vec
         })
     };
     all.filter(may_have).collect()
+}
+
+/// Returns the row groups that may contain one of the keys.
+pub(crate) fn groups_with(open: &OpenFile, keys: Vec<String>) -> Vec<usize> {
+    let all: Vec<u32> = (0..keys.len() as u32).collect();
+    let keys = Arc::new(StringArray::from(keys));
+    groups_with_keys(open, &Wanted { keys, ordering: None }, &all)
+}
+
+/// Returns `true` if a file may contain one of the keys, by its footer.
+pub(crate) async fn may_contain(table: &Table, path: &Path, bytes: u64, keys: &[String]) -> Result<bool> {
+    let cache = &table.inner.footers;
+    let (footer, filter) = match cache.get(path).zip(cache.filter(path)) {
+        Some(known) => known,
+        None => {
+            let kept = table.clone();
+            let keep =
+                move |whole: Footer| Ok((kept.inner.footers.keep(&whole), KeyFilter::of(&whole).into()));
+            Footer::load_and(table.store(), path, table.index_entry(path, bytes), keep).await?
+        }
+    };
+    if footer.rows() == 0 {
+        return Ok(false);
+    }
+    let range = footer.key_range.as_ref();
+    let is_inside = |key: &&String| {
+        range.is_none_or(|(min, max)| java_order(key, min).is_ge() && java_order(key, max).is_le())
+    };
+    let filter = filter.stored()?;
+    let mut inside = keys.iter().filter(is_inside);
+    Ok(inside.any(|key| filter.as_ref().is_none_or(|filter| filter.contains(key))))
 }
 
 /// Returns the record keys of a stored batch.

@@ -31,14 +31,18 @@ pub use storage::{LeaseTimes, StorageLock};
 /// [`HeldLock::verify`] must report an expired lease. For callers: pass it to the options of a table.
 #[async_trait]
 pub trait TableLock: fmt::Debug + Send + Sync {
-    /// Waits for the lock, at most for `wait`. If the future is dropped, the lock is not held; a lease whose
-    /// request was in flight may then last until it expires.
+    /// Waits for the lock, at most for `wait`. If the future is dropped, the lock is not held, or is released
+    /// before [`settled`](Self::settled) returns.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if other writers held it all the time, naming the
     /// holder if known; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the storage cannot lock;
     /// [`ErrorKind::Storage`](crate::ErrorKind::Storage).
     async fn acquire(&self, wait: Duration) -> Result<Box<dyn HeldLock>>;
+
+    /// Waits until no request is in flight for an acquisition or a lock that was dropped: a program that ends
+    /// before that may leave a lease behind. Default: returns at once, for a lock that leaves nothing behind.
+    async fn settled(&self) {}
 }
 
 /// A lock that is held until it is released or dropped. Prefer [`release`](Self::release), because a dropped

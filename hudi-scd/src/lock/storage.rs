@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, UpdateVersion, path::Path};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Mutex, oneshot, watch},
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -65,6 +65,36 @@ pub struct StorageLock {
     clock: Arc<dyn Clock>,
     random: Arc<std::sync::Mutex<fastrand::Rng>>,
     times: LeaseTimes,
+    shared: Arc<Shared>,
+}
+
+/// The state that the leases of a lock share.
+#[derive(Default)]
+struct Shared {
+    /// The file as the last holder of this lock released it: a writer that returns need not read it.
+    released: std::sync::Mutex<Option<Known>>,
+    /// The number of attempts and releases that go on after their futures were dropped.
+    unsettled: watch::Sender<usize>,
+}
+
+impl Shared {
+    fn released(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
+        self.released.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Counts work until the result is dropped.
+    fn unsettled(self: &Arc<Self>) -> Unsettled {
+        self.unsettled.send_modify(|works| *works += 1);
+        Unsettled(Arc::clone(self))
+    }
+}
+
+struct Unsettled(Arc<Shared>);
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.0.unsettled.send_modify(|works| *works -= 1);
+    }
 }
 
 impl fmt::Debug for StorageLock {
@@ -82,7 +112,7 @@ impl StorageLock {
     pub fn new(store: Arc<dyn ObjectStore>, root: &Path, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let path = root.clone().join(".hoodie").join(".locks").join("table_lock.json");
         let random = Arc::new(std::sync::Mutex::new(fastrand::Rng::with_seed(seed)));
-        Self { store, path, clock, random, times: LeaseTimes::default() }
+        Self { store, path, clock, random, times: LeaseTimes::default(), shared: Arc::default() }
     }
 
     /// Replaces Hudi's times.
@@ -195,6 +225,7 @@ struct Lease {
     clock: Arc<dyn Clock>,
     times: LeaseTimes,
     owner: String,
+    shared: Arc<Shared>,
 }
 
 impl Lease {
@@ -283,8 +314,54 @@ impl Lease {
         }
     }
 
-    /// Acquires the lock if it is free.
-    async fn attempt(&self) -> Result<Result<Known, Holder>> {
+    /// Acquires the lock if it is free, in a task of its own: if the caller is dropped, the task goes on until
+    /// its last request has ended, and releases a lease that it acquired.
+    async fn attempt(&self) -> Result<Result<HeldLease, Holder>> {
+        let (give, take) = oneshot::channel();
+        let (lease, unsettled) = (self.clone(), self.shared.unsettled());
+        let attempt = async move {
+            let end = End::from_now(&lease.times);
+            let attempted = match lease.try_acquire().await {
+                Ok(acquired) => Ok(acquired.map(|known| HeldLease::new(lease.clone(), known, end))),
+                Err(error) => {
+                    // A put whose reply was lost may have taken effect.
+                    lease.release_own().await;
+                    Err(error)
+                }
+            };
+            drop(give.send(attempted));
+            drop(unsettled);
+        };
+        tokio::spawn(attempt);
+        take.await.unwrap_or_else(|cause| {
+            Err(Error::new(ErrorKind::Storage, "the runtime is shutting down").with_source(cause))
+        })
+    }
+
+    /// Releases the lock if the file names this owner.
+    async fn release_own(&self) {
+        if let Ok(Some(known)) = self.read().await
+            && known.file.owner == self.owner
+            && !known.file.expired
+        {
+            let _ = self.release(&known).await;
+        }
+    }
+
+    async fn release(&self, known: &Known) -> Result<()> {
+        if let Put::Done(released) = self.put(Some(known), true).await? {
+            *self.shared.released() = Some(released);
+        }
+        Ok(())
+    }
+
+    async fn try_acquire(&self) -> Result<Result<Known, Holder>> {
+        let released = self.shared.released().take();
+        if let Some(released) = released
+            && let Put::Done(taken) = self.put(Some(&released), false).await?
+        {
+            return Ok(Ok(taken));
+        }
         let known = match self.read().await? {
             Some(known) if !self.is_free(&known.file) => {
                 let drift = self.times.clock_drift.as_millis() as i64;
@@ -332,15 +409,12 @@ impl TableLock for StorageLock {
             clock: self.clock.clone(),
             times: self.times,
             owner: self.new_owner(),
+            shared: self.shared.clone(),
         };
         let mut waits = Waits::new(self.times.pause, MAX_PAUSES);
         loop {
-            let end = End::from_now(&self.times);
-            let attempt = Attempt { lease: Some(lease.clone()) };
-            let attempted = lease.attempt().await;
-            attempt.over();
-            let holder = match attempted? {
-                Ok(known) => return Ok(Box::new(HeldLease::new(lease, known, end))),
+            let holder = match lease.attempt().await? {
+                Ok(held) => return Ok(Box::new(held)),
                 Err(holder) => holder,
             };
             let waited = begun.elapsed();
@@ -359,36 +433,15 @@ impl TableLock for StorageLock {
             sleep(pause.min(wait - waited)).await;
         }
     }
+
+    async fn settled(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.shared.unsettled.subscribe().wait_for(|works| *works == 0).await;
+    }
 }
 
 /// The maximum wait between two attempts, in pauses.
 const MAX_PAUSES: u32 = 16;
-
-/// An attempt in progress. If it is dropped, a lease that it may have acquired is released.
-struct Attempt {
-    lease: Option<Lease>,
-}
-
-impl Attempt {
-    fn over(mut self) {
-        self.lease = None;
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let (Some(lease), Ok(runtime)) = (self.lease.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move {
-                if let Ok(Some(known)) = lease.read().await
-                    && known.file.owner == lease.owner
-                    && !known.file.expired
-                {
-                    let _ = lease.put(Some(&known), true).await;
-                }
-            });
-        }
-    }
-}
 
 /// A lease that is renewed periodically.
 struct HeldLease {
@@ -479,7 +532,7 @@ impl HeldLock for HeldLease {
         let mut known = self.known.lock().await;
         self.heartbeat.abort();
         match known.take() {
-            Some(known) => self.lease.put(Some(&known), true).await.map(drop),
+            Some(known) => self.lease.release(&known).await,
             None => Ok(()),
         }
     }
@@ -493,11 +546,13 @@ impl Drop for HeldLease {
             return;
         }
         let (lease, known) = (self.lease.clone(), Arc::clone(&self.known));
+        let unsettled = lease.shared.unsettled();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Some(known) = known.lock().await.take() {
-                    let _ = lease.put(Some(&known), true).await;
+                    let _ = lease.release(&known).await;
                 }
+                drop(unsettled);
             });
         }
     }

@@ -10,9 +10,9 @@ use object_store::path::Path;
 
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{Footer, OpenFile, conform_stored, java_order},
-    concurrent::blocking,
-    index::{RECORD_KEY, key_column, key_schema},
+    base_file::{OpenFile, conform_stored},
+    concurrent::{blocking, ordered},
+    index::{self, RECORD_KEY, key_column, key_schema},
     key::{self, KeyEncoding},
     schema::{self, META_COLUMNS},
     table::Table,
@@ -55,28 +55,28 @@ impl Table {
 
     async fn history_in(&self, view: &View, key: &Sought) -> Result<Vec<KeyVersion>> {
         let data = self.schema_of(view)?;
-        // The key's row in each file; a file is read once, even if several commits show it.
-        let mut found: BTreeMap<&str, Option<(Instant, RecordBatch)>> = BTreeMap::new();
+        let commits = view.timeline.completed_commits().map(|entry| entry.instant);
+        let commits: Vec<Instant> = commits.filter(|commit| view.check_retained(*commit).is_ok()).collect();
+        // A file is read once, even if several commits show it.
+        let mut files: BTreeMap<&str, (Path, u64)> = BTreeMap::new();
+        for commit in &commits {
+            view.check_whole(*commit)?;
+            for (group, version) in view.files_at(*commit) {
+                let path = self.inner.layout.resolve(&group.path(version))?;
+                files.insert(&version.file, (path, version.bytes));
+            }
+        }
+        let finds = files.into_iter().map(|(file, (path, bytes))| {
+            let data = &data;
+            async move { Ok((file, self.find_row(&path, bytes, key, data).await?)) }
+        });
+        // The key's row in each file.
+        let found: BTreeMap<_, _> = ordered(self.calls_at_a_time(), finds).await?.into_iter().collect();
         let mut history: Vec<KeyVersion> = Vec::new();
         let mut current: Option<Instant> = None;
-        for commit in view.timeline.completed_commits().map(|entry| entry.instant) {
-            if view.check_retained(commit).is_err() {
-                continue;
-            }
-            view.check_whole(commit)?;
-            let mut row = None;
-            for (group, version) in view.files_at(commit) {
-                let said = match found.get(version.file.as_str()) {
-                    Some(said) => said.clone(),
-                    None => {
-                        let path = self.inner.layout.resolve(&group.path(version))?;
-                        let said = self.find_row(&path, key, &data).await?;
-                        found.insert(&version.file, said.clone());
-                        said
-                    }
-                };
-                row = row.or(said);
-            }
+        for commit in commits {
+            let rows = view.files_at(commit).filter_map(|(_, version)| found.get(version.file.as_str()));
+            let row = rows.flatten().next().cloned();
             match row {
                 Some((written, row)) if current != Some(written) => {
                     current = Some(written);
@@ -121,30 +121,23 @@ impl Table {
     async fn find_row(
         &self,
         path: &Path,
+        bytes: u64,
         key: &Sought,
         data: &SchemaRef,
     ) -> Result<Option<(Instant, RecordBatch)>> {
-        let footer = Footer::load(self.store(), path).await?;
-        if footer.rows() == 0 {
+        if !index::may_contain(self, path, bytes, &key.texts).await? {
             return Ok(None);
         }
-        let range = footer.key_range.as_ref();
-        let is_inside = |key: &&String| {
-            range.is_none_or(|(min, max)| java_order(key, min).is_ge() && java_order(key, max).is_le())
-        };
-        let inside: Vec<&String> = key.texts.iter().filter(is_inside).collect();
-        if inside.is_empty() {
-            return Ok(None);
-        }
-        if let Some(filter) = footer.stored_filter()?
-            && !inside.into_iter().any(|key| filter.contains(key))
-        {
-            return Ok(None);
-        }
-        let open = OpenFile::open(self.store(), path).await?;
-        let again = OpenFile::open(self.store(), path).await?;
-        let (key, data, path) = (key.clone(), data.clone(), path.clone());
-        blocking(move || row_of(open, again, &key, &data, &path)).await
+        let file = self.open_file(path, bytes).await?;
+        let (of, texts) = (file.clone(), key.texts.clone());
+        let groups = blocking(move || Ok(index::groups_with(&of, texts))).await?;
+        let keys = file.fetched(self.store(), Some(&groups), &|name| key.is_read(name), None).await?;
+        let sought = key.clone();
+        let position = blocking(move || position_of(&keys, &groups, &sought)).await?;
+        let Some(position) = position else { return Ok(None) };
+        let row = file.fetched(self.store(), None, &is_of_row, Some(&[position])).await?;
+        let data = data.clone();
+        blocking(move || row_at(&row, position, &data)).await
     }
 }
 
@@ -157,8 +150,9 @@ struct Sought {
 }
 
 impl Sought {
-    fn has_column(&self, name: &str) -> bool {
-        self.value.as_ref().is_some_and(|(columns, _)| columns.index_of(name).is_ok())
+    /// Returns `true` for the columns that decide.
+    fn is_read(&self, name: &str) -> bool {
+        name == RECORD_KEY || self.value.as_ref().is_some_and(|(columns, _)| columns.index_of(name).is_ok())
     }
 
     /// Returns the first row of the key in a batch.
@@ -178,28 +172,31 @@ impl Sought {
     }
 }
 
-/// Returns the row of a key in a file, and its commit: first its position, by the key column alone, then the
-/// row.
-fn row_of(
-    keys: OpenFile,
-    rows: OpenFile,
-    key: &Sought,
-    data: &SchemaRef,
-    path: &Path,
-) -> Result<Option<(Instant, RecordBatch)>> {
-    let mut start = 0;
-    let mut position = None;
-    for batch in keys.read(&|name| name == RECORD_KEY || key.has_column(name), None)? {
-        let batch = batch?;
-        if let Some(row) = key.position(&batch, path)? {
-            position = Some(start + row as u64);
-            break;
+/// Selects the columns of a row and its commit.
+fn is_of_row(name: &str) -> bool {
+    name == META_COLUMNS[0] || !schema::is_meta_column(name)
+}
+
+/// Returns the position of a key in some row groups of a file.
+fn position_of(file: &OpenFile, groups: &[usize], key: &Sought) -> Result<Option<u64>> {
+    let all = file.groups();
+    for group in groups {
+        let mut start = all[*group].start;
+        for batch in file.read_groups(Some(vec![*group]), &|name| key.is_read(name), None)? {
+            let batch = batch?;
+            if let Some(row) = key.position(&batch, file.path())? {
+                return Ok(Some(start + row as u64));
+            }
+            start += batch.num_rows() as u64;
         }
-        start += batch.num_rows() as u64;
     }
-    let Some(position) = position else { return Ok(None) };
-    let columns = |name: &str| name == META_COLUMNS[0] || !schema::is_meta_column(name);
-    for batch in rows.read(&columns, Some(&[position]))? {
+    Ok(None)
+}
+
+/// Returns the row at a position of a file, and its commit.
+fn row_at(file: &OpenFile, position: u64, data: &SchemaRef) -> Result<Option<(Instant, RecordBatch)>> {
+    let path = file.path();
+    for batch in file.read(&is_of_row, Some(&[position]))? {
         let batch = conform_stored(&batch?, data, path)?;
         let written = batch.column_by_name(META_COLUMNS[0]).and_then(|times| times.as_string_opt::<i32>());
         let Some(written) = written.filter(|times| !times.is_empty()).map(|times| times.value(0)) else {

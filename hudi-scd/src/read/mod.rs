@@ -15,7 +15,7 @@ use futures::{TryStreamExt, stream::BoxStream};
 use object_store::path::Path;
 
 pub use self::history::{KeyChange, KeyVersion};
-pub(crate) use self::matching::Choice;
+pub(crate) use self::matching::SoughtKeys;
 use self::scan::{Scan, Since};
 use crate::{
     Error, ErrorKind, Result,
@@ -111,7 +111,7 @@ impl Table {
             match read.await {
                 // A clean ran in the meantime: list the files again, and read or refuse accordingly.
                 Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {
-                    self.forget_view();
+                    self.forget_view().await;
                     attempt += 1;
                 }
                 done => return done,
@@ -134,14 +134,15 @@ impl Table {
     }
 
     /// Selects the files that a query reads, and the rows and columns of each.
-    async fn plan_read(&self, view: &View, query: &Query) -> Result<(Vec<Path>, Scan)> {
+    async fn plan_read(&self, view: &View, query: &Query) -> Result<(Vec<(Path, u64)>, Scan)> {
         let data = self.schema_of(view)?;
         let output = output_schema(&data, query)?;
         let Some(latest) = view.timeline.latest_commit() else {
             return Ok((Vec::new(), Scan { output, data, since: None }));
         };
-        let path =
-            |(group, version): (&FileGroup, &FileVersion)| self.inner.layout.resolve(&group.path(version));
+        let path = |(group, version): (&Arc<FileGroup>, &FileVersion)| {
+            Ok((self.inner.layout.resolve(&group.path(version))?, version.bytes))
+        };
         let at = match query.rows {
             Rows::Snapshot => latest,
             Rows::AsOf(instant) => instant,

@@ -24,6 +24,8 @@ use crate::{
 
 /// The number of batches of a file that are decoded in advance.
 const AHEAD: usize = 2;
+/// The number of bytes of a remote file that are read at a time.
+const SPAN_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The rows and columns to read from each file.
 #[derive(Debug)]
@@ -55,16 +57,20 @@ impl Since {
 
 /// Streams the rows of the files, one file after the other, as at least one batch, so that the schema is
 /// known.
-pub(super) fn stream(table: &Table, files: Vec<Path>, scan: Scan) -> BoxStream<'static, Result<RecordBatch>> {
+pub(super) fn stream(
+    table: &Table,
+    files: Vec<(Path, u64)>,
+    scan: Scan,
+) -> BoxStream<'static, Result<RecordBatch>> {
     let (table, scan) = (table.clone(), Arc::new(scan));
     let width = table.inner.options.parallelism;
     let empty = RecordBatch::new_empty(scan.output.clone());
     let mut any = false;
-    let opened = stream::iter(files).map(move |path| {
+    let opened = stream::iter(files).map(move |(path, bytes)| {
         let (table, scan) = (table.clone(), scan.clone());
         async move {
-            let open = OpenFile::open(table.store(), &path).await?;
-            Ok::<_, Error>(produced(AHEAD, move |give| scan.read(open, &path, give)))
+            let open = table.open_file(&path, bytes).await?;
+            Ok::<_, Error>(rows(table, scan, open))
         }
     });
     let batches = opened.buffered(width).try_flatten().map(Some).chain(stream::once(async { None }));
@@ -79,12 +85,34 @@ pub(super) fn stream(table: &Table, files: Vec<Path>, scan: Scan) -> BoxStream<'
     at_least_one.boxed()
 }
 
+/// Streams the rows of a file, some row groups at a time.
+fn rows(table: Table, scan: Arc<Scan>, open: OpenFile) -> BoxStream<'static, Result<RecordBatch>> {
+    let spans = open.spans(&|name| scan.is_wanted(name), SPAN_BYTES);
+    let parts = stream::iter(spans).then(move |groups| {
+        let (table, scan, open) = (table.clone(), scan.clone(), open.clone());
+        async move {
+            let wanted = scan.clone();
+            let wanted = move |name: &str| wanted.is_wanted(name);
+            let part = open.fetched(table.store(), Some(&groups), &wanted, None).await?;
+            Ok::<_, Error>(produced(AHEAD, move |give| scan.read(&part, groups, give)))
+        }
+    });
+    parts.try_flatten().boxed()
+}
+
 impl Scan {
-    /// Reads a file, and passes batches on while they are accepted.
-    fn read(&self, open: OpenFile, path: &Path, give: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
-        let wanted = |name: &str| {
-            self.output.field_with_name(name).is_ok() || (self.since.is_some() && name == META_COLUMNS[0])
-        };
+    fn is_wanted(&self, name: &str) -> bool {
+        self.output.field_with_name(name).is_ok() || (self.since.is_some() && name == META_COLUMNS[0])
+    }
+
+    /// Reads row groups of a file, and passes batches on while they are accepted.
+    fn read(
+        &self,
+        open: &OpenFile,
+        groups: Vec<usize>,
+        give: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<()> {
+        let path = open.path();
         let data: Vec<FieldRef> = self
             .data
             .fields()
@@ -93,7 +121,7 @@ impl Scan {
             .cloned()
             .collect();
         let data = Arc::new(Schema::new(data));
-        for batch in open.read(&wanted, None)? {
+        for batch in open.read_groups(Some(groups), &|name| self.is_wanted(name), None)? {
             let mut batch = conform_stored(&batch?, &data, path)?;
             if let Some(since) = &self.since {
                 batch = written_after(&batch, since, path)?;

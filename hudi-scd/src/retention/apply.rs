@@ -14,7 +14,7 @@ use crate::{
         Action, Instant, State,
         avro::{CleanFileInfo, CleanMetadata, CleanPartitionMetadata, CleanPlan, SavepointMetadata},
     },
-    view::View,
+    view::{Changes, View},
     write::{CommitReport, tombstones},
 };
 
@@ -74,7 +74,7 @@ impl Table {
 
     /// Finishes unfinished cleans on the timeline, under their own instants.
     pub(crate) async fn finish_pending_cleans(&self, turn: &Turn<'_>) -> Result<()> {
-        let view = self.view().await?;
+        let view = turn.view().await?;
         if view.timeline.pending(Action::Clean).next().is_some() {
             self.drop_metadata_table(turn, &view).await?;
         }
@@ -88,13 +88,15 @@ impl Table {
                     if !entry.has_file(State::Inflight) {
                         self.begin(entry.instant, &bytes).await?;
                     }
-                    self.carry_out(Some(turn), &view, entry.instant, &plan).await?;
+                    turn.forget_view().await;
+                    self.carry_out(turn, true, &view, entry.instant, &plan).await?;
                 }
                 None => {
                     // Without a plan nothing was deleted, and the clean cannot be resumed.
                     for state in [State::Inflight, State::Requested] {
                         let file = self.inner.layout.instant_file(entry.instant, Action::Clean, state)?;
                         turn.delete_files(&view, vec![self.inner.layout.relative(&file).to_owned()]).await?;
+                        turn.relist();
                     }
                 }
             }
@@ -103,12 +105,12 @@ impl Table {
     }
 
     async fn clean_now(&self, turn: &Turn<'_>, policy: RetentionPolicy) -> Result<Option<CleanReport>> {
-        let view = self.view().await?;
+        let view = turn.view().await?;
         let planned = self.plan_clean(&view, policy).await?;
         if planned.is_empty() {
             return Ok(None);
         }
-        turn.verify().await?;
+        turn.confirm().await?;
         self.drop_metadata_table(turn, &view).await?;
         let plan = planned.to_avro(&self.file_url());
         let instant = self.mint(view.timeline.newest())?;
@@ -116,7 +118,17 @@ impl Table {
         let requested = self.inner.layout.instant_file(instant, Action::Clean, State::Requested)?;
         storage::create(self.store(), &requested, bytes.clone()).await?;
         self.begin(instant, &bytes).await?;
-        self.carry_out(None, &view, instant, &plan).await.map(Some)
+        let (report, metadata) = match self.carry_out(turn, false, &view, instant, &plan).await {
+            Ok(done) => done,
+            Err(error) => {
+                turn.forget_view().await;
+                return Err(error);
+            }
+        };
+        drop(view);
+        let changes = Changes { cleans: vec![(instant, Some(metadata))], ..Changes::default() };
+        turn.advance(|timeline| timeline.complete(instant, Action::Clean), changes).await;
+        Ok(Some(report))
     }
 
     /// Returns the URL form of files in plans of cleans; plans of rollbacks have plain paths.
@@ -131,16 +143,16 @@ impl Table {
         storage::create(self.store(), &inflight, plan.to_vec()).await
     }
 
-    /// Carries out a plan. One of another writer may be finished by several that take turns: `turn` is
-    /// verified before each deletion then.
+    /// Carries out a plan. One of another writer may be finished by several that take turns: `is_foreign`
+    /// verifies the turn before each deletion then.
     async fn carry_out(
         &self,
-        turn: Option<&Turn<'_>>,
+        turn: &Turn<'_>,
+        is_foreign: bool,
         view: &View,
         instant: Instant,
         plan: &CleanPlan,
-    ) -> Result<CleanReport> {
-        self.forget_view();
+    ) -> Result<(CleanReport, CleanMetadata)> {
         let watch = tokio::time::Instant::now();
         let planned = || plan.file_paths_to_be_deleted_per_partition.iter().flatten();
         // The plan's paths depend on the machine that made it, so only the names are used.
@@ -152,9 +164,9 @@ impl Table {
         for (partition, files) in planned() {
             all.extend(names(files).iter().map(|name| layout::in_partition(partition, name)));
         }
-        let delete = async |files: Vec<String>| match turn {
-            Some(turn) => turn.delete_files(view, files).await,
-            None => self.delete_files(view, files).await,
+        let delete = async |files: Vec<String>| match is_foreign {
+            true => turn.delete_files(view, files).await,
+            false => self.delete_files(view, files).await,
         };
         let deleted = delete(all).await?;
         let mut partitions: BTreeMap<String, CleanPartitionMetadata> = BTreeMap::new();
@@ -204,12 +216,12 @@ impl Table {
         // If the policy defines no window, tombstones of archived commits are obsolete too.
         let first_active = view.timeline.completed_commits().next().map(|entry| entry.instant);
         if let Some(horizon) = earliest.or(first_active) {
-            if let Some(turn) = turn {
+            if is_foreign {
                 turn.verify().await?;
             }
-            tombstones::remove_before(self, view, horizon).await?;
+            tombstones::remove_before(self, turn, view, horizon).await?;
         }
-        Ok(CleanReport { instant, files: u64::try_from(files).unwrap_or(0), earliest })
+        Ok((CleanReport { instant, files: u64::try_from(files).unwrap_or(0), earliest }, metadata))
     }
 
     async fn plan_clean(&self, view: &View, policy: RetentionPolicy) -> Result<Plan> {

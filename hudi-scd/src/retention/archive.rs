@@ -11,7 +11,7 @@ use crate::{
         Instant, State, TimelineEntry,
         archive::{self, ArchivedEntry, to_archive},
     },
-    view::View,
+    view::{Changes, View},
     write::CommitReport,
 };
 
@@ -54,7 +54,7 @@ impl Table {
     }
 
     async fn archive_now(&self, turn: &Turn<'_>) -> Result<Option<ArchiveReport>> {
-        let view = self.view().await?;
+        let mut view = turn.view().await?;
         let limits = self.inner.options.archive.unwrap_or_default();
         let retained = match self.inner.options.retention {
             // Without cleaning, every existing file can be read.
@@ -68,6 +68,10 @@ impl Table {
         if actions.is_empty() {
             return Ok(None);
         }
+        // A writer that continued after its rollback may have written files since the last listing.
+        drop(view);
+        turn.forget_view().await;
+        view = turn.view().await?;
         let mut entries = Vec::with_capacity(3 * actions.len());
         for action in &actions {
             self.entries_of(action, &mut entries).await?;
@@ -77,17 +81,29 @@ impl Table {
         let numbers =
             listed.objects.iter().filter_map(|object| archive::file_number(object.location.filename()?));
         let file = archive::file_name(numbers.max().unwrap_or(0) + 1);
-        turn.verify().await?;
+        turn.confirm().await?;
         // The log of a metadata table is valid only while its instants are on the active timeline.
         self.drop_metadata_table(turn, &view).await?;
         storage::create(self.store(), &folder.join(file.as_str()), archive::encode(&entries)).await?;
-        self.forget_view();
-        self.remove_strays(&view, &actions).await?;
+        if let Err(error) = self.remove_archived(&view, &actions).await {
+            turn.forget_view().await;
+            return Err(error);
+        }
+        drop(view);
+        let commits = actions.iter().filter(|action| action.action.writes_rows());
+        let archived = commits.map(|commit| commit.instant).collect();
+        turn.advance(|timeline| timeline.remove(&actions), Changes { archived, ..Changes::default() }).await;
+        Ok(Some(ArchiveReport { actions: actions.len() as u64, file }))
+    }
+
+    /// Deletes the files of archived actions, after the files that would become visible without them.
+    async fn remove_archived(&self, view: &View, actions: &[TimelineEntry]) -> Result<()> {
+        self.remove_strays(view, actions).await?;
         // Without its completed file an action looks unfinished, so that file is deleted after the others. A
         // commit must not be removed before an older one, because the files between them would count as
         // uncommitted; commits are therefore removed one by one.
         let (mut first, mut then, mut commits) = (Vec::new(), Vec::new(), Vec::new());
-        for action in &actions {
+        for action in actions {
             for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {
                 let path = self.inner.layout.instant_file(action.instant, action.action, state)?;
                 let files = match state {
@@ -98,13 +114,13 @@ impl Table {
                 files.push(self.inner.layout.relative(&path).to_owned());
             }
         }
-        self.delete_files(&view, first).await?;
-        self.delete_files(&view, then).await?;
+        self.delete_files(view, first).await?;
+        self.delete_files(view, then).await?;
         commits.sort_unstable();
         for commit in commits {
-            self.delete_files(&view, vec![commit]).await?;
+            self.delete_files(view, vec![commit]).await?;
         }
-        Ok(Some(ArchiveReport { actions: actions.len() as u64, file }))
+        Ok(())
     }
 
     /// Deletes files without a commit that are older than the remaining timeline. A file from before the

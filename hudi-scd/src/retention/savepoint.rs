@@ -57,10 +57,11 @@ impl Table {
 
     /// Removes unfinished savepoints, which protect nothing.
     pub(crate) async fn drop_pending_savepoints(&self, turn: &Turn<'_>) -> Result<()> {
-        let view = self.view().await?;
+        let view = turn.view().await?;
         for entry in view.timeline.pending(Action::Savepoint) {
             let file = self.inner.layout.instant_file(entry.instant, Action::Savepoint, State::Inflight)?;
             turn.delete_files(&view, vec![self.inner.layout.relative(&file).to_owned()]).await?;
+            turn.relist();
         }
         Ok(())
     }
@@ -72,7 +73,7 @@ impl Table {
         user: &str,
         comment: &str,
     ) -> Result<SavepointReport> {
-        let view = self.view().await?;
+        let view = turn.view().await?;
         if !view.timeline.completed_commits().any(|entry| entry.instant == instant) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -115,7 +116,7 @@ impl Table {
     }
 
     async fn delete_savepoint_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<()> {
-        let view = self.view().await?;
+        let view = turn.view().await?;
         let entries = view.timeline.entries();
         if !entries.iter().any(|entry| entry.action == Action::Savepoint && entry.instant == instant) {
             return Err(Error::new(ErrorKind::NotFound, "the commit has no savepoint")

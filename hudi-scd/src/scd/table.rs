@@ -19,7 +19,7 @@ use super::{
 use crate::{
     CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions,
     concurrent::blocking,
-    read::Choice,
+    read::SoughtKeys,
     schema::{self, conform},
     table::Turn,
     view::View,
@@ -252,8 +252,9 @@ impl Scd2Table {
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
         intake.report.commit.rolled_back = self.table.repair(turn).await?;
-        let view = self.table.view().await?;
+        let view = turn.view().await?;
         let ledger = ledger::read(&self.table, Some(turn), &view).await?;
+        drop(view);
         (intake.new, intake.known) = ledger.divide(files);
         if intake.new.is_empty() {
             return Ok(());
@@ -275,12 +276,14 @@ impl Scd2Table {
         watch: &mut Watch,
     ) -> Result<()> {
         report.commit.rolled_back.extend(self.table.repair(turn).await?);
-        let view = self.table.view().await?;
+        let view = turn.view().await?;
         let data = self.table.schema_of(&view)?;
         let by = key_schema(&self.scd, &data)?;
-        let choose = self.rows_of_keys(changes, &by).await?;
-        let stored = self.stored(&view, &data, &by, choose.clone()).await?;
+        let sought = self.sought(changes, &by).await?;
+        let stored = self.stored(&view, &data, &sought).await?;
+        let choose = sought.choose;
         let hidden = hidden::read(&self.table, turn, &view).await?;
+        drop(view);
         let (scd, changes) = (self.scd.clone(), changes.to_vec());
         let merge = move || {
             let hidden = match hidden {
@@ -350,8 +353,8 @@ impl Scd2Table {
         let view = self.table.view().await?;
         let data = self.table.schema_of(&view)?;
         let by = key_schema(&self.scd, &data)?;
-        let choose = self.rows_of_keys(std::slice::from_ref(keys), &by).await?;
-        let stored = self.stored(&view, &data, &by, choose).await?;
+        let sought = self.sought(std::slice::from_ref(keys), &by).await?;
+        let stored = self.stored(&view, &data, &sought).await?;
         let scd = self.scd.clone();
         blocking(move || shown(&scd, &[stored])).await
     }
@@ -370,32 +373,27 @@ impl Scd2Table {
         .await
     }
 
-    /// Returns the chosen rows of the table.
-    async fn stored(
-        &self,
-        view: &View,
-        data: &SchemaRef,
-        by: &SchemaRef,
-        choose: Arc<Choice>,
-    ) -> Result<RecordBatch> {
-        let found = self.table.rows_where(view, data, by, choose).await?;
+    /// Returns the table's rows of the sought keys.
+    async fn stored(&self, view: &View, data: &SchemaRef, sought: &SoughtKeys) -> Result<RecordBatch> {
+        let found = self.table.rows_where(view, data, sought).await?;
         let data = data.clone();
         blocking(move || concat_batches(&data, &found).map_err(impossible)).await
     }
 
-    /// Returns the choice of all rows of the keys in these batches.
-    async fn rows_of_keys(&self, batches: &[RecordBatch], by: &SchemaRef) -> Result<Arc<Choice>> {
+    /// Returns the keys in these batches.
+    async fn sought(&self, batches: &[RecordBatch], by: &SchemaRef) -> Result<SoughtKeys> {
         let (scd, by, batches) = (self.scd.clone(), by.clone(), batches.to_vec());
-        let index = blocking(move || indexed(&scd, &by, &batches)).await?;
-        Ok(Arc::new(move |keys: &RecordBatch| {
+        let (keys, index) = blocking(move || indexed(&scd, &by, &batches)).await?;
+        let choose = move |keys: &RecordBatch| {
             let values = KeyValues::new(keys.columns()).map_err(impossible)?;
             Ok((0..keys.num_rows()).map(|row| index.get(&values, row).is_some()).collect())
-        }))
+        };
+        Ok(SoughtKeys { keys, choose: Arc::new(choose) })
     }
 }
 
-/// Indexes the keys of some rows.
-fn indexed(scd: &Scd2, by: &SchemaRef, batches: &[RecordBatch]) -> Result<KeyIndex> {
+/// Returns the keys of some rows, and their index.
+fn indexed(scd: &Scd2, by: &SchemaRef, batches: &[RecordBatch]) -> Result<(RecordBatch, KeyIndex)> {
     let wanted = batches
         .iter()
         .filter(|batch| batch.num_rows() > 0)
@@ -407,7 +405,7 @@ fn indexed(scd: &Scd2, by: &SchemaRef, batches: &[RecordBatch]) -> Result<KeyInd
     for row in 0..wanted.num_rows() {
         index.insert(&values, row);
     }
-    Ok(index)
+    Ok((wanted, index))
 }
 
 fn key_schema(scd: &Scd2, data: &Schema) -> Result<SchemaRef> {

@@ -5,7 +5,7 @@
 //! and then uses the backup; between two reads even both may be missing. Hudi's readers retry for 5 s, and so
 //! does this one.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use object_store::ObjectStore;
@@ -16,8 +16,11 @@ use crate::{Error, ErrorKind, Result, layout::Layout, properties::TablePropertie
 const RETRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the properties of a table.
-pub(super) async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Result<TableProperties> {
+/// Reads the properties of a table, and returns its folder if that is on a local disk.
+pub(super) async fn properties(
+    store: &dyn ObjectStore,
+    layout: &Layout,
+) -> Result<(TableProperties, Option<PathBuf>)> {
     let own = storage::read_if_exists(store, &layout.own_properties()?).await?;
     let (path, backup) = (layout.properties()?, layout.properties_backup()?);
     let parse = |bytes: &Bytes| {
@@ -26,16 +29,20 @@ pub(super) async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Resu
     let mut seen: Option<Bytes> = None;
     let mut retries = 0;
     loop {
-        let found = storage::read_if_exists(store, &path).await?;
+        let found = storage::read_placed(store, &path).await?;
+        // The file is two folders down. A table with only Java's backup copy is not detected to be local.
+        let folder = found.as_ref().and_then(|(_, file)| file.as_ref()?.ancestors().nth(2));
+        let folder = folder.map(PathBuf::from);
+        let found = found.map(|(bytes, _)| bytes);
         let broken = match found.as_ref().map(parse) {
             Some(Err(error)) => Some(error),
-            Some(parsed) => return parsed,
+            Some(parsed) => return parsed.map(|properties| (properties, folder)),
             None => None,
         };
         if let Some(copy) = storage::read_if_exists(store, &backup).await?
             && let Ok(properties) = parse(&copy)
         {
-            return Ok(properties);
+            return Ok((properties, folder));
         }
         match (broken, &seen) {
             (Some(error), _) if error.kind() != ErrorKind::Corrupt => return Err(error),
@@ -92,7 +99,7 @@ mod tests {
             put(&writer, "hoodie.properties", PROPERTIES).await;
         });
         let began = Instant::now();
-        assert_eq!(properties(store.as_ref(), &layout()).await.unwrap().name, "t");
+        assert_eq!(properties(store.as_ref(), &layout()).await.unwrap().0.name, "t");
         assert_eq!(began.elapsed(), Duration::from_secs(4));
     }
 
@@ -112,7 +119,7 @@ mod tests {
                 put(&store, "hoodie.properties", broken).await;
             }
             let began = Instant::now();
-            assert_eq!(properties(&store, &layout()).await.unwrap().name, "t", "{broken:?}");
+            assert_eq!(properties(&store, &layout()).await.unwrap().0.name, "t", "{broken:?}");
             assert_eq!(began.elapsed(), Duration::ZERO);
         }
     }

@@ -146,7 +146,7 @@ impl Table {
     /// Checks the checksums that Hadoop's local file system writes beside files.
     pub(super) async fn check_checksums(&self, view: &View) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        for checksum in &view.checksums {
+        for checksum in view.checksums.iter() {
             let Some(file) = layout::checked_file(checksum) else { continue };
             let read = |path: &str| self.inner.layout.resolve(path);
             let sums = storage::read_if_exists(self.store(), &read(checksum)?).await?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// A file group, by its partition path and its id.
-pub(super) type GroupKey = (String, String);
+pub(crate) type GroupKey = (String, String);
 
 /// The files written by a commit.
 #[derive(Debug)]
@@ -97,6 +98,28 @@ impl Written {
             Ok((entry.instant, Arc::new(Commit::from(commit))))
         });
         Ok(Self { commits: ordered(width, reads).await?.into_iter().collect() })
+    }
+
+    /// Adds a commit.
+    pub(super) fn add(&mut self, instant: Instant, commit: CommitMetadata) {
+        self.commits.insert(instant, Arc::new(Commit::from(commit)));
+    }
+
+    /// Removes a commit that was archived. Returns the file groups that it replaced.
+    pub(super) fn remove(&mut self, instant: Instant) -> Vec<GroupKey> {
+        let commit = self.commits.remove(&instant);
+        commit.map_or_else(Vec::new, |commit| commit.replaced.clone())
+    }
+
+    /// Returns `true` if a commit of the active timeline wrote a version of a group.
+    pub(super) fn wrote(&self, instant: Instant, group: &GroupKey) -> bool {
+        self.commits.get(&instant).is_some_and(|commit| commit.files.contains_key(group))
+    }
+
+    /// Returns the next commit of the active timeline that wrote a version of a group.
+    pub(super) fn superseded(&self, instant: Instant, group: &GroupKey) -> Option<Instant> {
+        let mut later = self.commits.range((Bound::Excluded(instant), Bound::Unbounded));
+        later.find_map(|(later, commit)| commit.files.contains_key(group).then_some(*later))
     }
 
     /// Returns the Avro schema of the newest commit that has one.

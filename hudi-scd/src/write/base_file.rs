@@ -18,7 +18,7 @@ use parquet::{
     column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
-        metadata::KeyValue,
+        metadata::{KeyValue, ParquetMetaData},
         properties::{EnabledStatistics, WriterProperties},
         writer::SerializedFileWriter,
     },
@@ -379,14 +379,14 @@ impl<W: Write + Send> BaseFileWriter<W> {
         group.close().map(drop).map_err(unsupported)
     }
 
-    /// Ends the file with its footer; returns its sink and its number of rows.
-    pub(crate) fn finish(mut self) -> Result<(W, u64)> {
+    /// Ends the file with its footer; returns that and the number of rows.
+    pub(crate) fn finish(mut self) -> Result<(ParquetMetaData, u64)> {
         self.end_group()?;
         for entry in self.keys.footer() {
             self.file.append_key_value_metadata(entry);
         }
-        let out = self.file.into_inner().map_err(unsupported)?;
-        Ok((out, self.rows))
+        let footer = self.file.close().map_err(unsupported)?;
+        Ok((footer, self.rows))
     }
 }
 

@@ -15,7 +15,7 @@ use arrow::{
 use super::incoming::Incoming;
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, conform_stored},
+    base_file::conform_stored,
     concurrent::{blocking, ordered},
     index::{FileHits, IndexedFile, key_schema},
     schema,
@@ -113,12 +113,14 @@ pub(super) async fn check_stored(
     })
     .await?;
     let checks = doubtful.into_iter().map(|(file, pairs)| async move {
-        let path = files[file].path.clone();
-        let open = OpenFile::open(table.store(), &path).await?;
+        let IndexedFile { path, version, .. } = files[file].clone();
+        let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
+        let columns = |name: &str| !schema::is_meta_column(name) && fields.iter().any(|field| field == name);
+        let open = table.open_file(&path, version.bytes).await?;
+        let open = open.fetched(table.store(), None, &columns, Some(&positions)).await?;
         let (rows, keys, fields) = (incoming.rows.clone(), incoming.keys.clone(), fields.to_vec());
         let schema = key_schema(&incoming.schema, &fields)?;
         blocking(move || {
-            let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
             let mut pairs = pairs.iter();
             for batch in open.read(
                 &|name| !schema::is_meta_column(name) && fields.iter().any(|field| field == name),

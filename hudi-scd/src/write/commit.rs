@@ -27,13 +27,14 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    base_file::OpenFile,
+    base_file::Footer,
     concurrent::{blocking, ordered},
     layout::{self, BaseFileName},
     properties::java_date,
     storage,
     table::{Table, Turn},
     timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
+    view::{Changes, Opened},
 };
 
 /// The operation recorded in the commit metadata.
@@ -145,6 +146,8 @@ impl Commit<'_> {
         let files = Files { instant, request, format, schema, threads };
         let markers = tasks.iter().enumerate().map(|(number, task)| table.marker(instant, number, task));
         let markers = markers.collect::<Result<Vec<_>>>()?;
+        let opened = tasks.iter().filter(|task| task.opens_partition).map(|task| task.partition.clone());
+        let opened = opened.collect();
         let files =
             tasks.into_iter().enumerate().map(|(number, task)| table.write_file(&files, number, task));
         let stats = ordered(table.inner.options.parallelism, files).await?;
@@ -179,6 +182,9 @@ impl Commit<'_> {
         if let Err(error) = table.remove_known_markers(instant, markers).await {
             tracing::warn!(%instant, %error, "markers of a completed commit could not be deleted");
         }
+        let commit = (instant, metadata, Opened::Known(opened));
+        let changes = Changes { commits: vec![commit], ..Changes::default() };
+        turn.advance(|timeline| timeline.complete(instant, operation.action()), changes).await;
         report.time.commit += watch.lap();
         Ok(())
     }
@@ -236,7 +242,7 @@ impl Table {
         stat.partition_path = Some(task.partition.clone());
         let (rows, drops) = (task.rows(), task.edits.dropped > 0);
         let old = match task.old {
-            Some(old) => Some(OpenFile::open(self.store(), &old.path).await?),
+            Some(old) => Some(self.open_whole(&old.path, old.version.bytes).await?),
             None => None,
         };
         let kept = self.inner.index_cache.as_ref().map(|cache| {
@@ -261,16 +267,19 @@ impl Table {
             kept,
         };
         let path = layout.resolve(&path)?;
-        let (bytes, (written, kept)) =
-            storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
-        if let (Some(kept), Some(entry)) = (kept, self.index_entry(&path, bytes)) {
+        let (bytes, merged) = storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
+        debug_assert_eq!(merged.rows, rows);
+        if let (Some(kept), Some(entry)) = (merged.kept, self.index_entry(&path, bytes)) {
             blocking(move || {
                 kept.keep(&entry);
                 Ok(())
             })
             .await?;
         }
-        debug_assert_eq!(written, rows);
+        // The next write of this handle need not read it.
+        let footer = Footer::of(path, Arc::new(merged.footer));
+        self.inner.footers.keep(&footer);
+        self.inner.footers.keep_metadata(&footer);
         stat.file_size_in_bytes = bytes.cast_signed();
         stat.total_write_bytes = stat.file_size_in_bytes;
         Ok(stat.with_runtime(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX), created))

@@ -9,10 +9,7 @@
 //! Hudi's files are empty, and Hudi checks only their age. The files of this crate have content: while the
 //! lock is held by another process, the writer of such a file is dead, however new the file is.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
@@ -107,7 +104,7 @@ pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
 /// The caller holds the table's lock, and has rolled back the pending writes of dead writers. An empty file
 /// may belong to a Hudi writer that is about to request its instant; it is deleted when it has expired.
 pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
-    if !table.inner.has_heartbeats.load(Ordering::Relaxed) {
+    if !view.timeline.has_folder(layout::HEARTBEAT_FOLDER) {
         return Ok(());
     }
     let is_pending = |instant: Instant| {

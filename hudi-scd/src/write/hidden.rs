@@ -36,9 +36,7 @@ pub(crate) async fn write(table: &Table, instant: Instant, rows: RecordBatch) ->
 /// Reads the hidden rows of the latest commit; `None` if there never were any. Deletes the files of writes
 /// that were undone, because a file from before the active timeline counts as committed.
 pub(crate) async fn read(table: &Table, turn: &Turn<'_>, view: &View) -> Result<Option<RecordBatch>> {
-    let folder = table.inner.layout.tombstone_folder()?;
-    let listed = storage::list_folder(table.store(), &folder).await?;
-    let (committed, undone): (Vec<_>, Vec<_>) = files(listed.objects.into_iter().map(|file| file.location))
+    let (committed, undone): (Vec<_>, Vec<_>) = files(turn.tombstone_files().await?.into_iter())
         .partition(|(instant, _)| view.timeline.is_committed(*instant));
     if !undone.is_empty() {
         turn.verify().await?;

@@ -79,7 +79,7 @@ impl Table {
     {
         let report = &mut intake.report;
         report.rolled_back = self.repair(turn).await?;
-        let view = self.view().await?;
+        let view = turn.view().await?;
         let ledger = ledger::read(self, Some(turn), &view).await?;
         (intake.new, intake.known) = ledger.divide(files);
         report.time.repair = watch.lap();

@@ -166,10 +166,15 @@ impl Taken {
 /// Reads the ledger of the latest commit that has one. In a turn it also deletes the ledgers that no longer
 /// count, because a ledger from before the active timeline counts as committed.
 pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) -> Result<Ledger> {
-    let folder = table.inner.layout.tombstone_folder()?;
-    let listed = storage::list_folder(table.store(), &folder).await?;
-    let files = listed.objects.into_iter().map(|file| file.location);
-    let files = files.filter_map(|path| Some((layout::ledger_of(path.filename()?)?, path)));
+    let listed = match turn {
+        Some(turn) => turn.tombstone_files().await?,
+        None => {
+            let folder = table.inner.layout.tombstone_folder()?;
+            let listed = storage::list_folder(table.store(), &folder).await?;
+            listed.objects.into_iter().map(|file| file.location).collect()
+        }
+    };
+    let files = listed.into_iter().filter_map(|path| Some((layout::ledger_of(path.filename()?)?, path)));
     let (mut committed, mut past): (Vec<_>, Vec<_>) =
         files.partition(|(instant, _)| view.timeline.is_committed(*instant));
     committed.sort_unstable();

@@ -11,7 +11,7 @@ use arrow::{
 use super::incoming::Incoming;
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, conform_stored},
+    base_file::conform_stored,
     concurrent::{blocking, ordered},
     index::{self, FileHits, Hit, IndexedFile, StoredTexts, Wanted, key_encoding, key_schema},
     key::{self, KeyEncoding},
@@ -58,7 +58,8 @@ async fn values(
     positions: Vec<u64>,
 ) -> Result<Vec<String>> {
     let path = file.path.clone();
-    let open = OpenFile::open(table.store(), &path).await?;
+    let open = table.open_file(&path, file.version.bytes).await?;
+    let open = open.fetched(table.store(), None, &|name| name == field, Some(&positions)).await?;
     let (schema, fields) = (key_schema(schema, &[field.to_owned()])?, [field.to_owned()]);
     blocking(move || {
         let mut values = Vec::with_capacity(positions.len());

@@ -21,7 +21,7 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array},
     datatypes::{FieldRef, Schema, SchemaRef},
 };
-use parquet::arrow::arrow_writer::ArrowColumnWriter;
+use parquet::{arrow::arrow_writer::ArrowColumnWriter, file::metadata::ParquetMetaData};
 
 use super::{
     base_file::{BaseFileWriter, Chunk, FileFormat, Keys, KnownKeys, MetaColumns, encode_column},
@@ -77,6 +77,14 @@ pub(crate) struct Merge {
     pub(crate) kept: Option<KeptKeys>,
 }
 
+/// A new version of a file group.
+pub(crate) struct Merged {
+    pub(crate) rows: u64,
+    pub(crate) footer: ParquetMetaData,
+    /// Its keys, if they are cached.
+    pub(crate) kept: Option<KeysWriter>,
+}
+
 /// The cached keys of the new version on the local disk, while they are written.
 pub(crate) struct KeptKeys {
     pub(crate) writer: Option<KeysWriter>,
@@ -96,9 +104,13 @@ impl KeptKeys {
 }
 
 impl Merge {
-    /// Runs the merge; returns its sink, its number of rows, and their keys if they are cached. It is
-    /// CPU-bound and must run on a blocking thread.
-    pub(crate) fn run<W: Write + Send>(self, out: W) -> Result<(W, (u64, Option<KeysWriter>))> {
+    /// Runs the merge; returns its sink. It is CPU-bound and must run on a blocking thread.
+    pub(crate) fn run<W: Write + Send>(self, mut out: W) -> Result<(W, Merged)> {
+        let merged = self.write(&mut out)?;
+        Ok((out, merged))
+    }
+
+    fn write<W: Write + Send>(self, out: &mut W) -> Result<Merged> {
         let Self {
             format,
             schema,
@@ -143,8 +155,9 @@ impl Merge {
             let (keys, rows) = batch?;
             output.append(keys, &rows)?;
         }
-        let (out, rows) = output.writer.finish()?;
-        Ok((out, (rows, output.kept.and_then(|kept| kept.writer))))
+        let kept = output.kept.and_then(|kept| kept.writer);
+        let (footer, rows) = output.writer.finish()?;
+        Ok(Merged { rows, footer, kept })
     }
 }
 

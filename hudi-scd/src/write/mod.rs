@@ -230,14 +230,14 @@ impl Table {
         watch: &mut Watch,
     ) -> Result<()> {
         report.rolled_back.extend(self.repair(turn).await?);
-        let view = self.view().await?;
+        let view = turn.view().await?;
         view.check_latest_whole()?;
         report.time.repair = watch.lap();
 
         let (intent, overwrite) = (input.intent, input.overwrite.take());
         let beside = std::mem::take(&mut input.beside);
         let mut tally = Tally::default();
-        let mut changes = self.changes_of(&view, input, &mut tally, report, watch).await?;
+        let mut changes = self.changes_of(turn, &view, input, &mut tally, report, watch).await?;
         let (operation, replaced) = match overwrite {
             Some(overwrite) => (overwrite.operation, tally.settle(overwrite.target, &mut changes, report)),
             None => (Operation::of(intent), Replaced::new()),
@@ -255,6 +255,7 @@ impl Table {
         let schema = changes.schema.clone();
         let packed = pack::pack(self, &view, changes, self.ids(instant));
         let avro = schema::continued(self.avro_of(&view), &schema, self.name())?;
+        drop(view);
         let commit = Commit { table: self, turn, instant, operation, avro, replaced, beside };
         commit.run(schema, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
@@ -266,6 +267,7 @@ impl Table {
     /// Looks up all rows and decides their changes, at once or chunk by chunk.
     async fn changes_of(
         &self,
+        turn: &Turn<'_>,
         view: &View,
         input: Input,
         tally: &mut Tally,
@@ -273,7 +275,7 @@ impl Table {
         watch: &mut Watch,
     ) -> Result<Changeset> {
         let Input { rows, deletes, intent, .. } = input;
-        let mut tombstones = Tombstones::default();
+        let mut tombstones = Tombstones::of(turn);
         let runs = match rows {
             Gathered::Memory(batches) => {
                 let mut incoming = Incoming::prepare(self, view, batches, intent).await?;
@@ -317,7 +319,7 @@ impl Table {
         view: &View,
         incoming: &Arc<Incoming>,
         tally: &mut Tally,
-        tombstones: &mut Tombstones,
+        tombstones: &mut Tombstones<'_>,
         report: &mut CommitReport,
     ) -> Result<tag::Tagged> {
         match incoming.intent {

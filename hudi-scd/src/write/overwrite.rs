@@ -254,7 +254,8 @@ impl Tally {
         let mut kept: Vec<IndexedFile> = Vec::new();
         for (index, file) in std::mem::take(&mut changes.files).into_iter().enumerate() {
             if targets.contains(&file.group.partition) {
-                replaced.entry(file.group.partition).or_default().push(file.group.file_id);
+                let replaced = replaced.entry(file.group.partition.clone()).or_default();
+                replaced.push(file.group.file_id.clone());
                 continue;
             }
             if let Some(edits) = edits.remove(&index) {

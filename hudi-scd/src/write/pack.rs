@@ -64,7 +64,7 @@ pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: File
     let rows_per_file = (options.max_file_bytes / bytes_per_row).max(1);
     let mut new_groups = Vec::new();
     let sizes = files.iter().enumerate().filter(|(_, file)| new_rows.contains_key(&file.group.partition));
-    let sizes = sizes.map(|(index, file)| (file.group.partition.as_str(), data_bytes(file), index));
+    let sizes = sizes.map(|(index, file)| (file.group.partition.as_str(), file.footer.data_bytes(), index));
     let mut small = small_files(sizes, options.small_file_bytes);
     for (partition, mut rows) in new_rows {
         let mut small = small.remove(partition.as_str()).unwrap_or_default();
@@ -104,15 +104,9 @@ fn small_files<'a>(
     small
 }
 
-/// Returns the size of a file's rows without its footer, which in a small file is mostly the bloom filter.
-fn data_bytes(file: &IndexedFile) -> u64 {
-    let groups = file.footer.metadata().row_groups();
-    groups.iter().map(|group| u64::try_from(group.compressed_size()).unwrap_or(0)).sum()
-}
-
 /// Returns the bytes per row: as in the stored files, or, in an empty table, half of its size in memory.
 fn bytes_per_row(changes: &Changeset) -> u64 {
-    let sizes = changes.files.iter().map(|file| (data_bytes(file), file.footer.rows()));
+    let sizes = changes.files.iter().map(|file| (file.footer.data_bytes(), file.footer.rows()));
     let (bytes, rows) = sizes.fold((0, 0), |(bytes, rows), (more, of)| (bytes + more, rows + of));
     // A few rows give a poor estimate, because most of their bytes are page headers.
     if rows >= 1_000 { (bytes / rows).max(1) } else { (changes.row_bytes / 2).max(16) }

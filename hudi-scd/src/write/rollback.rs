@@ -42,18 +42,18 @@ const MARKERS: &str = "MARKERS";
 /// alive. If it commits later, it checks itself for conflicts with file groups that were written in the
 /// meantime.
 pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<Vec<Instant>> {
-    let mut view = table.view().await?;
+    let mut view = turn.view().await?;
     refuse_foreign_pending(table, &view).await?;
     if view.timeline.entries().iter().any(TimelineEntry::is_pending) {
         // Pending writes may have created files since the view was loaded, without a change of the timeline.
-        table.forget_view();
-        view = table.view().await?;
+        turn.forget_view().await;
+        view = turn.view().await?;
         // Once a rollback completes, the metadata table's entry of the undone write would count.
         table.drop_metadata_table(turn, &view).await?;
     }
     let mut done = resume_pending(table, turn, &view).await?;
     if !done.is_empty() {
-        view = table.view().await?;
+        view = turn.view().await?;
     }
     let mut alive: Vec<Instant> = Vec::new();
     loop {
@@ -71,8 +71,8 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
         if roll_back(table, turn, &view, &dead).await?.is_some() {
             done.push(dead.instant);
         }
-        table.forget_view();
-        view = table.view().await?;
+        turn.forget_view().await;
+        view = turn.view().await?;
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) async fn resume_pending(table: &Table, turn: &Turn<'_>, view: &View) 
         done.extend(resume(table, turn, view, entry).await?);
     }
     if !done.is_empty() {
-        table.forget_view();
+        turn.forget_view().await;
     }
     Ok(done)
 }
@@ -174,12 +174,16 @@ async fn withdraw(table: &Table, view: &View, instant: Instant) -> Result<()> {
 
 /// Deletes the markers of completed writes whose writers died before deleting them.
 pub(crate) async fn sweep_markers(table: &Table, turn: &Turn<'_>) -> Result<()> {
+    // A local disk keeps the empty folder.
+    if !turn.view().await?.timeline.has_folder(layout::TEMP_FOLDER) {
+        return Ok(());
+    }
     let folder = table.inner.layout.temp_folder()?;
     let listed = storage::list_folder(table.store(), &folder).await?;
     if listed.common_prefixes.is_empty() {
         return Ok(());
     }
-    let view = table.view().await?;
+    let view = turn.view().await?;
     for markers in listed.common_prefixes {
         let Some(instant) = markers.filename().and_then(|name| name.parse::<Instant>().ok()) else {
             continue;

@@ -23,11 +23,11 @@ impl Table {
     }
 
     async fn settle_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<bool> {
-        self.forget_view();
+        turn.forget_view().await;
         if rollback::roll_back_pending(self, turn).await?.contains(&instant) {
             return Ok(false);
         }
-        let view = self.view().await?;
+        let view = turn.view().await?;
         let mut entries = view.timeline.entries().iter();
         if let Some(entry) = entries.find(|entry| entry.instant == instant && entry.action.writes_rows()) {
             return match entry.is_pending() {

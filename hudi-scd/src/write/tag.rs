@@ -68,7 +68,7 @@ pub(crate) async fn tag(
     table: &Table,
     view: &View,
     incoming: &Arc<Incoming>,
-    tombstones: &mut Tombstones,
+    tombstones: &mut Tombstones<'_>,
     report: &mut CommitReport,
 ) -> Result<Tagged> {
     if incoming.len() == 0 {
@@ -169,26 +169,28 @@ pub(super) async fn judge_all(
     incoming: &Arc<Incoming>,
     found: Vec<FileHits>,
 ) -> Result<Vec<Judged>> {
-    let judged =
-        found.into_iter().map(|hits| judge(table, files[hits.file].path.clone(), incoming.clone(), hits));
+    let judged = found.into_iter().map(|hits| judge(table, &files[hits.file], incoming.clone(), hits));
     ordered(table.inner.options.parallelism, judged).await
 }
 
-async fn judge(table: &Table, path: Path, incoming: Arc<Incoming>, hits: FileHits) -> Result<Judged> {
-    let (rows, file) = (incoming.clone(), path.clone());
+async fn judge(table: &Table, file: &IndexedFile, incoming: Arc<Incoming>, hits: FileHits) -> Result<Judged> {
+    let (rows, path) = (incoming.clone(), file.path.clone());
     let compare = move || {
-        let (verdicts, doubtful) = by_ordering(&rows, &hits, &file)?;
+        let (verdicts, doubtful) = by_ordering(&rows, &hits, &path)?;
         Ok((hits, verdicts, doubtful))
     };
     let (hits, mut verdicts, doubtful) = blocking(compare).await?;
     if doubtful.is_empty() {
         return Ok((hits, verdicts));
     }
-    let open = OpenFile::open(table.store(), &path).await?;
+    let pairs: Vec<(u64, u32)> =
+        doubtful.iter().map(|index| (hits.hits[*index].position, hits.hits[*index].key)).collect();
+    let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
+    let open = table.open_file(&file.path, file.version.bytes).await?;
+    let columns = compared_columns(&incoming.rows);
+    let open = open.fetched(table.store(), None, &columns, Some(&positions)).await?;
     blocking(move || {
-        let pairs: Vec<(u64, u32)> =
-            doubtful.iter().map(|index| (hits.hits[*index].position, hits.hits[*index].key)).collect();
-        let equal = equal_rows(open, &path, &incoming.schema, &incoming.rows, &pairs)?;
+        let equal = equal_rows(&open, &incoming.schema, &incoming.rows, &pairs)?;
         for (index, equal) in doubtful.into_iter().zip(equal) {
             if equal {
                 verdicts[index] = Verdict::Unchanged;
@@ -227,14 +229,20 @@ fn by_ordering(incoming: &Incoming, hits: &FileHits, path: &Path) -> Result<(Vec
     Ok((verdicts, doubtful))
 }
 
+/// Selects the columns that decide if a row changes.
+fn compared_columns(rows: &RecordBatch) -> impl Fn(&str) -> bool + use<> {
+    let schema = rows.schema();
+    move |name| !schema::is_meta_column(name) && schema.field_with_name(name).is_ok()
+}
+
 /// Returns `true` for each position whose stored row equals the incoming row beside it.
 fn equal_rows(
-    open: OpenFile,
-    path: &Path,
+    open: &OpenFile,
     schema: &SchemaRef,
     rows: &RecordBatch,
     pairs: &[(u64, u32)],
 ) -> Result<Vec<bool>> {
+    let path = open.path();
     let failed = |cause| {
         Error::new(ErrorKind::Corrupt, "stored and incoming rows cannot be compared")
             .with_context("file", path)
@@ -243,7 +251,7 @@ fn equal_rows(
     let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
     let mut equal = vec![true; pairs.len()];
     let mut start = 0;
-    for batch in open.read(&|name| !schema::is_meta_column(name), Some(&positions))? {
+    for batch in open.read(&compared_columns(rows), Some(&positions))? {
         let stored = conform_stored(&batch?, schema, path)?;
         for (field, stored) in schema.fields().iter().zip(stored.columns()) {
             // The marker is not a value of the row: a row that is marked as not deleted is unchanged.

@@ -27,7 +27,7 @@ use crate::{
     Error, ErrorKind, Result,
     concurrent::{blocking, ordered},
     layout, storage,
-    table::Table,
+    table::{Table, Turn},
     timeline::Instant,
     view::View,
 };
@@ -127,8 +127,10 @@ impl Deleted {
 }
 
 /// The tombstones in the retained window. They are read once a write, when the first row needs them.
-#[derive(Debug, Default)]
-pub(crate) struct Tombstones(Option<Arc<Latest>>);
+pub(crate) struct Tombstones<'a> {
+    turn: &'a Turn<'a>,
+    latest: Option<Arc<Latest>>,
+}
 
 /// The latest deletion of each key.
 #[derive(Debug)]
@@ -137,7 +139,11 @@ struct Latest {
     ordering: ArrayRef,
 }
 
-impl Tombstones {
+impl<'a> Tombstones<'a> {
+    pub(crate) fn of(turn: &'a Turn<'a>) -> Self {
+        Self { turn, latest: None }
+    }
+
     /// Compares rows with the last deletion of their key, by the ordering column; rows without a deletion are
     /// omitted.
     pub(crate) async fn compare(
@@ -151,9 +157,12 @@ impl Tombstones {
         if rows.is_empty() {
             return Ok(HashMap::new());
         }
-        let latest = match &self.0 {
+        let latest = match &self.latest {
             Some(latest) => latest,
-            None => self.0.insert(Arc::new(Latest::read(table, view, ordering.data_type()).await?)),
+            None => {
+                let latest = Latest::read(table, self.turn, view, ordering.data_type()).await?;
+                self.latest.insert(Arc::new(latest))
+            }
         };
         if latest.rows.is_empty() {
             return Ok(HashMap::new());
@@ -165,11 +174,11 @@ impl Tombstones {
 
 impl Latest {
     /// Reads all tombstone files that count, with ordering values of this type.
-    async fn read(table: &Table, view: &View, ordering: &DataType) -> Result<Self> {
+    async fn read(table: &Table, turn: &Turn<'_>, view: &View, ordering: &DataType) -> Result<Self> {
         let counts = |instant: Instant| {
             view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest)
         };
-        let files = tombstones(listed(table).await?).filter(|(instant, _)| counts(*instant));
+        let files = tombstones(turn.tombstone_files().await?).filter(|(instant, _)| counts(*instant));
         let files = files.map(|(_, path)| async move {
             let bytes = storage::read(table.store(), &path).await?;
             Ok((path, bytes))
@@ -246,17 +255,16 @@ fn incomparable() -> Error {
 }
 
 /// Removes the tombstones of commits before the retained window, and hidden rows that it does not need.
-pub(crate) async fn remove_before(table: &Table, view: &View, earliest: Instant) -> Result<()> {
-    let listed = listed(table).await?;
+pub(crate) async fn remove_before(
+    table: &Table,
+    turn: &Turn<'_>,
+    view: &View,
+    earliest: Instant,
+) -> Result<()> {
+    let listed = turn.tombstone_files().await?;
     let mut past = hidden::obsolete(&listed, view, earliest);
     past.extend(tombstones(listed).filter(|(instant, _)| *instant < earliest).map(|(_, path)| path));
     storage::delete_all(table.store(), past).await.map(drop)
-}
-
-async fn listed(table: &Table) -> Result<Vec<Path>> {
-    let folder = table.inner.layout.tombstone_folder()?;
-    let listed = storage::list_folder(table.store(), &folder).await?;
-    Ok(listed.objects.into_iter().map(|file| file.location).collect())
 }
 
 fn tombstones(listed: Vec<Path>) -> impl Iterator<Item = (Instant, Path)> {

@@ -43,18 +43,18 @@ impl Table {
 
     async fn rollback_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<RollbackReport> {
         // The listing determines what is deleted, so it must be current.
-        self.forget_view();
-        let mut view = self.view().await?;
+        turn.forget_view().await;
+        let mut view = turn.view().await?;
         if view.timeline.pending(Action::Rollback).next().is_some() {
             self.drop_metadata_table(turn, &view).await?;
         }
         // Another process may have started to undo it, and died.
         let mut done = rollback::resume_pending(self, turn, &view).await?;
-        view = self.view().await?;
+        view = turn.view().await?;
         if find(&view, instant).is_ok_and(|entry| !entry.is_pending()) {
             // The latest commit is known only after dead writes were undone, as in every write.
             done.extend(self.repair(turn).await?);
-            view = self.view().await?;
+            view = turn.view().await?;
         }
         if done.contains(&instant) {
             return self.finished(&view, instant).await;
@@ -74,7 +74,7 @@ impl Table {
             true => rollback::roll_back(self, turn, &view, &entry).await,
             false => rollback::undo(self, turn, &view, &entry).await,
         };
-        self.forget_view();
+        turn.forget_view().await;
         let rolled_back = rolled_back?;
         let (rollback, files) =
             rolled_back.ok_or_else(|| conflict("the write has completed in the meantime"))?;

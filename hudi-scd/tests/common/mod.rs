@@ -8,9 +8,9 @@
     reason = "not every test uses everything; a test may panic"
 )]
 
-pub mod counted;
 pub mod damage;
 pub mod interposed;
+pub mod meter;
 pub mod mortal;
 pub mod operations;
 pub mod s3;

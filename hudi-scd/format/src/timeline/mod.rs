@@ -209,6 +209,22 @@ impl Timeline {
         Self { entries, ..Self::default() }
     }
 
+    /// Adds a completed action with a file of each state, as a later listing of layout 1 shows it.
+    pub fn complete(&mut self, instant: Instant, action: Action) {
+        let entry =
+            TimelineEntry { instant, action, state: State::Completed, files: [true; 3], completed_at: None };
+        let order = |other: &TimelineEntry| (other.instant, other.action).cmp(&(instant, action));
+        match self.entries.binary_search_by(order) {
+            Ok(known) => self.entries[known] = entry,
+            Err(at) => self.entries.insert(at, entry),
+        }
+    }
+
+    /// Removes actions, as after their archival.
+    pub fn remove(&mut self, gone: &[TimelineEntry]) {
+        self.entries.retain(|entry| !gone.contains(entry));
+    }
+
     /// Returns the completion times of completed commits, by instant, in tables that store them.
     pub fn completions(&self) -> impl Iterator<Item = (Instant, Instant)> {
         self.completed_commits().filter_map(|entry| Some((entry.instant, entry.completed_at?)))

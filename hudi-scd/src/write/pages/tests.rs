@@ -95,11 +95,21 @@ fn meta(rows: usize) -> MetaColumns {
 /// Encodes a file of these rows in one row group.
 async fn encoded(format: &Arc<FileFormat>, columns: &[ArrayRef]) -> OpenFile {
     let count = columns[0].len();
-    let mut writer =
-        BaseFileWriter::new(format.clone(), Vec::new(), "name", count as u64, None, KnownKeys::default())
-            .unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = writer(format, &mut bytes, "name", count, None);
     writer.write(Keys::New, meta(count), columns).unwrap();
-    open(writer.finish().unwrap().0).await
+    writer.finish().unwrap();
+    open(bytes).await
+}
+
+fn writer<'a>(
+    format: &Arc<FileFormat>,
+    out: &'a mut Vec<u8>,
+    name: &str,
+    rows: usize,
+    old: Option<&OpenFile>,
+) -> BaseFileWriter<&'a mut Vec<u8>> {
+    BaseFileWriter::new(format.clone(), out, name, rows as u64, old, KnownKeys::default()).unwrap()
 }
 
 async fn open(bytes: Vec<u8>) -> OpenFile {
@@ -120,15 +130,8 @@ async fn patched(
         *column = Some(values.clone());
     }
     let new = NewValues::new(format, &columns, rows.len()).unwrap();
-    let mut writer = BaseFileWriter::new(
-        format.clone(),
-        Vec::new(),
-        "name",
-        ROWS as u64,
-        Some(file),
-        KnownKeys::default(),
-    )
-    .unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = writer(format, &mut bytes, "name", ROWS, Some(file));
     let mut is_patched = Vec::new();
     let stored = |leaf| Chunk::Stored(file.source().clone(), Box::new(file.chunk(0, leaf)));
     let mut chunks: Vec<Chunk> = (0..5).map(stored).collect();
@@ -141,7 +144,8 @@ async fn patched(
         });
     }
     writer.add_group(chunks, ROWS as u64).unwrap();
-    (open(writer.finish().unwrap().0).await, is_patched)
+    writer.finish().unwrap();
+    (open(bytes).await, is_patched)
 }
 
 fn column(file: &OpenFile, name: &str) -> ArrayRef {
@@ -266,20 +270,19 @@ async fn a_constant_chunk_is_what_encoding_the_text_row_by_row_gives() {
     {
         let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1; rows]))];
         let format = format(&columns);
-        let writer = |old: Option<&OpenFile>| {
-            BaseFileWriter::new(format.clone(), Vec::new(), name, rows as u64, old, KnownKeys::default())
-                .unwrap()
-        };
-        let mut encoded = writer(None);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let mut encoded = writer(&format, &mut first, name, rows, None);
         encoded.write(Keys::New, meta(rows), &columns).unwrap();
-        let encoded = open(encoded.finish().unwrap().0).await;
+        encoded.finish().unwrap();
+        let encoded = open(first).await;
         let stored = |leaf| Chunk::Stored(encoded.source().clone(), Box::new(encoded.chunk(0, leaf)));
         let (bytes, close) = constant(&format, 4, name, rows).unwrap();
         let mut chunks: Vec<Chunk> = (0..4).map(stored).collect();
         chunks.extend([Chunk::Stored(Source::Memory(bytes), close), stored(5)]);
-        let mut again = writer(Some(&encoded));
+        let mut again = writer(&format, &mut second, name, rows, Some(&encoded));
         again.add_group(chunks, rows as u64).unwrap();
-        let again = open(again.finish().unwrap().0).await;
+        again.finish().unwrap();
+        let again = open(second).await;
         let column_name = crate::schema::META_COLUMNS[4];
         assert!(column(&again, column_name) == column(&encoded, column_name), "{name}");
         let (ours, theirs) = (said(again.footer().metadata(), 4), said(encoded.footer().metadata(), 4));

@@ -1,0 +1,114 @@
+//! Opening base files for reading: a local file in place, a remote one by the ranges that are read.
+
+use std::{fs::File, io::Write};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
+use object_store::{GetResultPayload, ObjectStoreExt, path::Path};
+use tokio::sync::mpsc;
+
+use super::Table;
+use crate::{
+    Error, ErrorKind, Result,
+    base_file::{OpenFile, Source},
+    concurrent::blocking,
+    storage,
+};
+
+/// A remote file up to this size is read with one request: its bytes take less time than another request.
+const ONE_REQUEST: u64 = 1024 * 1024;
+/// The maximum bytes of such files that a table keeps in memory.
+pub(super) const CONTENT_BYTES: usize = 32 * 1024 * 1024;
+/// A larger remote file that is read whole passes through the local disk.
+const IN_MEMORY: u64 = 8 * 1024 * 1024;
+
+impl Table {
+    /// Opens a file of `bytes` bytes. Of a large remote one only the metadata are read, unless a write of
+    /// this handle has them; [`OpenFile::fetched`] reads rows.
+    pub(crate) async fn open_file(&self, path: &Path, bytes: u64) -> Result<OpenFile> {
+        if self.is_local() {
+            return OpenFile::open(self.store(), path).await;
+        }
+        if bytes <= ONE_REQUEST {
+            let content = self.content(path).await?;
+            self.inner.contents.insert(path, content.clone(), content.len());
+            return OpenFile::of_source(path, Source::Memory(content));
+        }
+        let footers = &self.inner.footers;
+        if let Some(metadata) = footers.metadata(path) {
+            return OpenFile::of_metadata(path, metadata, Source::missing(bytes));
+        }
+        let open = OpenFile::open_end(self.store(), path, bytes).await?;
+        footers.keep_metadata(open.footer());
+        Ok(open)
+    }
+
+    /// Opens a file whose rows are all read. A large remote one is read with one request to a file on the
+    /// local disk, so that any number of such files takes little memory.
+    pub(crate) async fn open_whole(&self, path: &Path, bytes: u64) -> Result<OpenFile> {
+        if self.is_local() {
+            return OpenFile::open(self.store(), path).await;
+        }
+        if bytes <= IN_MEMORY {
+            let content = self.content(path).await?;
+            // Its next version replaces it.
+            self.inner.contents.take(path);
+            return OpenFile::of_source(path, Source::Memory(content));
+        }
+        let failed = |cause| storage::failed("read", path, cause);
+        let found = self.store().get(path).await.map_err(failed)?;
+        let file = match found.payload {
+            GetResultPayload::File(file, _) => file,
+            GetResultPayload::Stream(stream) => self.spooled(path, stream).await?,
+        };
+        let path = path.clone();
+        blocking(move || {
+            let source = Source::of_file(file).map_err(|cause| disk_failed(&path, cause))?;
+            OpenFile::of_source(&path, source)
+        })
+        .await
+    }
+
+    /// Returns the content of a file, unless this handle has it.
+    async fn content(&self, path: &Path) -> Result<Bytes> {
+        match self.inner.contents.get(path) {
+            Some(content) => Ok(content),
+            None => storage::read(self.store(), path).await,
+        }
+    }
+
+    async fn spooled(
+        &self,
+        path: &Path,
+        mut stream: BoxStream<'static, object_store::Result<Bytes>>,
+    ) -> Result<File> {
+        let folder = self.inner.options.spill_folder.clone().unwrap_or_else(std::env::temp_dir);
+        let (give, mut take) = mpsc::channel::<Bytes>(2);
+        let of = path.clone();
+        let writing = blocking(move || {
+            let failed = |cause| disk_failed(&of, cause);
+            let mut file = tempfile::tempfile_in(&folder).map_err(failed)?;
+            while let Some(part) = take.blocking_recv() {
+                file.write_all(&part).map_err(failed)?;
+            }
+            Ok(file)
+        });
+        let reading = async move {
+            while let Some(part) = stream.next().await {
+                let part = part.map_err(|cause| storage::failed("read", path, cause))?;
+                if give.send(part).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        let (file, read) = futures::join!(writing, reading);
+        read.and(file)
+    }
+}
+
+fn disk_failed(path: &Path, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Storage, "a base file cannot be stored on the local disk")
+        .with_context("file", path)
+        .with_source(cause)
+}
