@@ -30,6 +30,7 @@ use parquet::{
     file::{
         metadata::{
             FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
+            ParquetMetaDataWriter,
         },
         page_index::column_index::ColumnIndexMetaData,
         reader::{ChunkReader, Length},
@@ -284,6 +285,17 @@ impl Footer {
             .set_offset_index(self.metadata.offset_index().cloned())
             .build();
         Arc::new(metadata)
+    }
+
+    /// Returns the metadata in their stored form, without the page index.
+    pub(crate) fn encoded(&self) -> Result<Vec<u8>> {
+        let metadata =
+            ParquetMetaData::new(self.metadata.file_metadata().clone(), self.metadata.row_groups().to_vec());
+        let mut bytes = Vec::new();
+        let written = ParquetMetaDataWriter::new(&mut bytes, &metadata).finish();
+        written.map_err(|cause| corrupt(&self.path, cause))?;
+        bytes.truncate(bytes.len().saturating_sub(8));
+        Ok(bytes)
     }
 
     pub(crate) fn path(&self) -> &Path {

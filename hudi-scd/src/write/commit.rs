@@ -269,17 +269,24 @@ impl Table {
         let path = layout.resolve(&path)?;
         let (bytes, merged) = storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
         debug_assert_eq!(merged.rows, rows);
-        if let (Some(kept), Some(entry)) = (merged.kept, self.index_entry(&path, bytes)) {
-            blocking(move || {
-                kept.keep(&entry);
-                Ok(())
-            })
-            .await?;
-        }
+        let entry = self.index_entry(&path, bytes);
         // The next write of this handle need not read it.
         let footer = Footer::of(path, Arc::new(merged.footer));
         self.inner.footers.keep(&footer);
         self.inner.footers.keep_metadata(&footer);
+        if let Some(entry) = entry {
+            blocking(move || {
+                // The cache is optional.
+                if let Ok(metadata) = footer.encoded() {
+                    entry.keep_footer(&metadata);
+                }
+                if let Some(kept) = merged.kept {
+                    kept.keep(&entry);
+                }
+                Ok(())
+            })
+            .await?;
+        }
         stat.file_size_in_bytes = bytes.cast_signed();
         stat.total_write_bytes = stat.file_size_in_bytes;
         Ok(stat.with_runtime(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX), created))
