@@ -3,6 +3,7 @@
 
 pub mod customers;
 pub mod measure;
+pub mod remote;
 pub mod results;
 pub mod service;
 pub mod simulated;

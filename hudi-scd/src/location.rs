@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, options::TableOptions};
 
 /// The location of a table.
 #[derive(Debug)]
@@ -37,6 +37,15 @@ impl Location {
                 .with_context("url", url)
                 .with_context("hint", "s3://bucket/folder, file:///folder, or the path of a folder")),
         }
+    }
+
+    /// Adds the URL to options without one.
+    pub(crate) fn with_options(self, options: TableOptions) -> (Arc<dyn ObjectStore>, Path, TableOptions) {
+        let options = match options.base_url() {
+            Some(_) => options,
+            None => options.with_base_url(self.base_url),
+        };
+        (self.store, self.root, options)
     }
 }
 

@@ -366,12 +366,23 @@ impl Table {
         storage: impl IntoIterator<Item = (K, V)>,
         options: TableOptions,
     ) -> Result<Self> {
-        let Location { store, root, base_url } = Location::of(url, storage)?;
-        let options = match options.base_url() {
-            Some(_) => options,
-            None => options.with_base_url(base_url),
-        };
+        let (store, root, options) = Location::of(url, storage)?.with_options(options);
         Self::open_with(store, root, options).await
+    }
+
+    /// Creates a table at a URL, and opens it with these options; see [`Table::open_url_with`]. A local
+    /// folder must exist.
+    ///
+    /// # Errors
+    /// As [`Table::create`]; [`ErrorKind::InvalidDefinition`] for a URL or an option that is not supported.
+    pub async fn create_url_with<K: AsRef<str>, V: Into<String>>(
+        url: &str,
+        storage: impl IntoIterator<Item = (K, V)>,
+        definition: TableDefinition,
+        options: TableOptions,
+    ) -> Result<Self> {
+        let (store, root, options) = Location::of(url, storage)?.with_options(options);
+        Self::create_with(store, root, definition, options).await
     }
 
     fn with_properties(

@@ -1,9 +1,9 @@
-//! [`Location`]: a TABLE on the command line, a path or a URL, resolved to an object store.
+//! [`Location`]: a TABLE on the command line, a path or a URL.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf};
 
 use hudi_scd::{Error, ErrorKind, Result, Table, TableDefinition, TableOptions};
-use object_store::{ObjectStore, aws::AmazonS3Builder, local::LocalFileSystem, path::Path};
+use object_store::aws::AmazonS3Builder;
 
 use super::{failure::Failure, profile::Profile};
 
@@ -11,14 +11,14 @@ use super::{failure::Failure, profile::Profile};
 #[derive(Clone, Debug)]
 pub(super) enum Location {
     Folder(PathBuf),
-    S3 { url: String, key: String },
+    S3 { url: String },
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => path.display().fmt(f),
-            Self::S3 { url, .. } => f.write_str(url),
+            Self::S3 { url } => f.write_str(url),
         }
     }
 }
@@ -47,7 +47,7 @@ impl Location {
                     let message = format!("{text}: name bucket and folder, as in s3://bucket/lake/customer");
                     return Err(Failure::usage(message));
                 }
-                Ok(Self::S3 { url: format!("s3://{bucket}/{key}"), key: key.to_owned() })
+                Ok(Self::S3 { url: format!("s3://{bucket}/{key}") })
             }
             other => Err(Failure::usage(format!(
                 "{text}: {other}:// is not supported: use a path, file:///… or s3://…"
@@ -57,8 +57,7 @@ impl Location {
 
     /// Opens the table.
     pub(super) async fn open(&self, options: TableOptions) -> Result<Table> {
-        let (store, root, base_url) = self.store()?;
-        Table::open_with(store, root, options.with_base_url(base_url)).await
+        Table::open_url_with(&self.to_string(), self.storage()?, options).await
     }
 
     /// Creates the table, and its folder if necessary.
@@ -68,9 +67,8 @@ impl Location {
                 Error::new(ErrorKind::Storage, "the folder cannot be created").with_source(cause)
             })?;
         }
-        let (store, root, base_url) = self.store()?;
-        let created =
-            Table::create_with(store, root, definition, TableOptions::new().with_base_url(base_url)).await;
+        let (url, storage) = (self.to_string(), self.storage()?);
+        let created = Table::create_url_with(&url, storage, definition, TableOptions::new()).await;
         if let (Self::Folder(path), Err(_)) = (self, &created) {
             // Only an empty folder is removed, and a failure to do so has no effect.
             let _ = std::fs::remove_dir(path);
@@ -78,36 +76,14 @@ impl Location {
         created
     }
 
-    fn store(&self) -> Result<(Arc<dyn ObjectStore>, Path, String)> {
-        let failed = |cause: object_store::Error| {
-            Error::new(ErrorKind::Storage, "the storage is unavailable").with_source(cause)
-        };
+    /// Returns the options of the storage: credentials, region and endpoint of a profile, unless AWS_*
+    /// variables define them.
+    fn storage(&self) -> Result<Vec<(&'static str, String)>> {
         match self {
-            Self::Folder(path) => {
-                let absent =
-                    |cause| Error::new(ErrorKind::NotFound, "there is no such folder").with_source(cause);
-                let folder = path.canonicalize().map_err(absent)?;
-                let store = LocalFileSystem::new_with_prefix(&folder).map_err(failed)?;
-                Ok((Arc::new(store), Path::default(), folder.to_string_lossy().into_owned()))
-            }
-            Self::S3 { url, key } => {
-                let root = Path::parse(key).map_err(|cause| {
-                    Error::new(ErrorKind::InvalidDefinition, "not a path that can be stored")
-                        .with_source(cause)
-                })?;
-                // Credentials, region and endpoint come from AWS_* variables, from a profile, or from the
-                // machine's role. The URL of an endpoint selects plain HTTP explicitly.
+            Self::Folder(_) => Ok(Vec::new()),
+            Self::S3 { .. } => {
                 let profile = Profile::of(|name| std::env::var(name).ok())?;
-                let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
-                    .iter()
-                    .find_map(|name| std::env::var(name).ok())
-                    .or_else(|| profile.endpoint().map(str::to_owned))
-                    .is_some_and(|endpoint| endpoint.starts_with("http://"));
-                let mut builder = profile.apply(AmazonS3Builder::from_env()).with_url(url);
-                if plain {
-                    builder = builder.with_allow_http(true);
-                }
-                Ok((Arc::new(builder.build().map_err(failed)?), root, url.clone()))
+                Ok(profile.options(&AmazonS3Builder::from_env()))
             }
         }
     }
@@ -147,8 +123,8 @@ mod tests {
         assert_eq!(folder("file:///lake/a%20b"), "/lake/a b");
         assert_eq!(folder("file:/lake/a"), "/lake/a");
         assert_eq!(folder("file:///lake/100%"), "/lake/100%");
-        assert!(matches!(Location::parse("s3a://b/lake/c").unwrap(), Location::S3 { key, url }
-            if key == "lake/c" && url == "s3://b/lake/c"));
+        assert!(matches!(Location::parse("s3a://b/lake/c").unwrap(), Location::S3 { url }
+            if url == "s3://b/lake/c"));
         for refused in ["", "s3://b", "s3:///x", "gs://b/x", "file://lake/x"] {
             assert!(Location::parse(refused).is_err(), "{refused}");
         }

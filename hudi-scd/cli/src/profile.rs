@@ -68,33 +68,25 @@ impl Profile {
         Ok(Self(settings))
     }
 
-    /// Adds the settings that the variables do not define.
-    pub(super) fn apply(&self, mut builder: AmazonS3Builder) -> AmazonS3Builder {
-        if let Some(id) = self.0.get("aws_access_key_id") {
-            builder = builder.with_access_key_id(id);
-            if let Some(secret) = self.0.get("aws_secret_access_key") {
-                builder = builder.with_secret_access_key(secret);
-            }
-            if let Some(token) = self.0.get("aws_session_token") {
-                builder = builder.with_token(token);
-            }
+    /// Returns the settings that the variables, which the builder contains, do not define, as options of the
+    /// storage.
+    pub(super) fn options(&self, variables: &AmazonS3Builder) -> Vec<(&'static str, String)> {
+        let is_defined =
+            |keys: &[AmazonS3ConfigKey]| keys.iter().any(|key| variables.get_config_value(key).is_some());
+        let mut names = Vec::new();
+        if self.0.contains_key("aws_access_key_id") {
+            names.extend(
+                ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"].map(|name| (name, name)),
+            );
         }
-        let is_said = |key: &AmazonS3ConfigKey| builder.get_config_value(key).is_some();
-        let region = [AmazonS3ConfigKey::Region, AmazonS3ConfigKey::DefaultRegion];
-        let region = self.0.get("region").filter(|_| !region.iter().any(is_said));
-        let endpoint = self.endpoint().filter(|_| !is_said(&AmazonS3ConfigKey::Endpoint));
-        if let Some(region) = region {
-            builder = builder.with_region(region);
+        if !is_defined(&[AmazonS3ConfigKey::Region, AmazonS3ConfigKey::DefaultRegion]) {
+            names.push(("aws_region", "region"));
         }
-        if let Some(endpoint) = endpoint {
-            builder = builder.with_endpoint(endpoint);
+        if !is_defined(&[AmazonS3ConfigKey::Endpoint]) {
+            names.push(("aws_endpoint", "endpoint_url"));
         }
-        builder
-    }
-
-    /// Returns the URL of the service, if it differs from the default.
-    pub(super) fn endpoint(&self) -> Option<&str> {
-        self.0.get("endpoint_url").map(String::as_str)
+        let setting = |(option, name): (&'static str, &str)| Some((option, self.0.get(name)?.clone()));
+        names.into_iter().filter_map(setting).collect()
     }
 }
 
@@ -143,9 +135,11 @@ mod tests {
         })
     }
 
-    fn built(profile: &Profile, builder: AmazonS3Builder) -> [Option<String>; 5] {
-        let builder = profile.apply(builder);
+    fn built(profile: &Profile, mut builder: AmazonS3Builder) -> [Option<String>; 5] {
         use AmazonS3ConfigKey::{AccessKeyId, Endpoint, Region, SecretAccessKey, Token};
+        for (option, value) in profile.options(&builder) {
+            builder = builder.with_config(option.parse().unwrap(), value);
+        }
         [AccessKeyId, SecretAccessKey, Token, Region, Endpoint].map(|key| builder.get_config_value(&key))
     }
 
