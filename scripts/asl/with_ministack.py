@@ -1,6 +1,9 @@
 """Runs generated state machines on MiniStack: success, failure with text, timeout, lost reply, overlap, bad input.
 
-    with_ministack.py PYTHON DIRECTORY    the interpreter with MiniStack, and the directory of the definitions
+    with_ministack.py PYTHON DIRECTORY PROGRAM    the interpreter with MiniStack, the directory of the definitions, and
+                                                  the executable sfn-adapter
+
+It also compares the counts of `sfn-adapter cost` with those of histories.
 """
 import json
 import os
@@ -126,14 +129,33 @@ def try_form(interpreter, suffix):
     check(name, set(runs(interpreter, execution)) == {"first", "second"}, runs(interpreter, execution))
 
 
+def try_cost(interpreter, program, suffix):
+    """A statement of 40 seconds is seen at its end by the fourth poll, like the statement `slow` of the double."""
+    name = f"slow-{suffix}"
+    text = subprocess.run([program, "cost", interpreter.directory / f"{name}.json", "--duration", "40s", "--json"],
+                          capture_output=True, check=True).stdout
+    cost = json.loads(text)["rows"][0]["cost"]
+    execution = interpreter.start(name, {})
+    check(name, interpreter.end(execution)["status"] == "SUCCEEDED", execution)
+    history = interpreter.history(execution)
+    states = sum(kind.endswith("StateEntered") for kind in history)
+    check(name, cost["transitions"] == states, f"{cost}, and {states} states in {history}")
+    if suffix.startswith("lambda"):
+        calls = history.count("TaskScheduled") + history.count("LambdaFunctionScheduled")
+        check(name, cost["invocations"] == calls, f"{cost}, and {calls} invocations in {history}")
+    return states
+
+
 def main():
-    interpreter = Interpreter(*sys.argv[1:3])
+    interpreter, program = Interpreter(*sys.argv[1:3]), sys.argv[3]
     try:
         for form in ["lambda", "callback"]:
             for language in ["jsonata", "jsonpath"]:
                 begin = time.time()
                 try_form(interpreter, f"{form}-{language}")
-                print(f"MiniStack: form {form}, {language}: as expected, {time.time() - begin:.1f} s")
+                transitions = try_cost(interpreter, program, f"{form}-{language}")
+                print(f"MiniStack: form {form}, {language}: as expected, "
+                      f"{transitions} transitions as computed by cost, {time.time() - begin:.1f} s")
     finally:
         interpreter.process.terminate()
 
