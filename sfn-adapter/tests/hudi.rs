@@ -22,7 +22,11 @@ use std::{
 
 use async_trait::async_trait;
 use flate2::{Compression, write::GzEncoder};
-use futures::{future::join_all, lock::Mutex as AsyncMutex};
+use futures::{
+    future::{BoxFuture, join_all},
+    lock::Mutex as AsyncMutex,
+    stream::BoxStream,
+};
 use hudi_scd::{
     FnClock, Query, RetentionPolicy, SourceFile, Table, TableDefinition, TableOptions,
     arrow::{
@@ -33,6 +37,7 @@ use hudi_scd::{
     scd::{Scd2, Scd2Table},
     timeline::{Action, CommitMetadata},
 };
+use interposed::{Interposed, Interposer};
 use mortal::Mortal;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use rstest::rstest;
@@ -40,7 +45,7 @@ use serde_json::{Value, json};
 use sfn_adapter::{
     Error, ErrorNames, Invocation, Lake, contract::hudi::Response, handler, handler::HudiConfig,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// A lake in memory, whose clock follows tokio's, so that leases expire.
 #[derive(Clone, Debug)]
@@ -486,6 +491,55 @@ async fn a_function_that_does_not_get_the_lock_ends_before_its_deadline_and_noth
     let reply = invoke(&pond, &config(), &upsert(&["s3://raw/a.csv"])).await.unwrap();
     assert_eq!(reply["files"]["new"], 1);
     assert_eq!(rows(&pond.open().await, &["id", "name"]).await, ["1|a"]);
+}
+
+/// A storage whose calls take a second.
+#[derive(Clone, Debug)]
+struct Slow;
+
+#[async_trait]
+impl Interposer for Slow {
+    async fn call<T: Send>(&self, call: BoxFuture<'_, object_store::Result<T>>) -> object_store::Result<T> {
+        sleep(Duration::from_secs(1)).await;
+        call.await
+    }
+
+    fn list(
+        &self,
+        inner: &Arc<dyn ObjectStore>,
+        prefix: Option<&object_store::path::Path>,
+    ) -> BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
+        inner.list(prefix)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_takes_too_long_ends_in_order_and_releases_the_lock() {
+    let raw = Pond::new();
+    raw.put("a.csv", "id,name\n1,a\n").await;
+    let (mut ended, mut committed) = (0, 0);
+    for seconds in 8..60 {
+        let pond = Pond { table: Arc::new(InMemory::new()), ..raw.clone() };
+        pond.create(simple()).await;
+        let slow = Pond { table: Interposed::over(pond.table.clone(), Slow), ..pond.clone() };
+        let (begin, invocation) = (Instant::now(), Invocation::new("r-1", Duration::from_secs(seconds)));
+        let event = upsert(&["s3://raw/a.csv"]).to_string();
+        let outcome = handler::hudi(&slow, &config(), &invocation, &event).await;
+        assert!(begin.elapsed() < Duration::from_secs(seconds), "{seconds}");
+        match outcome {
+            Ok(_) => committed += 1,
+            Err(error) => {
+                assert!(["Hudi.Deadline", "Hudi.TooLarge"].contains(&name(&error).as_str()), "{error}");
+                ended += u32::from(name(&error) == "Hudi.Deadline");
+            }
+        }
+        let begin = Instant::now();
+        let reply = invoke(&pond, &config(), &upsert(&["s3://raw/a.csv"])).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(60), "the lock was released after {seconds} s");
+        assert!(["committed", "nothing"].contains(&reply["outcome"].as_str().unwrap()));
+        assert_eq!(rows(&pond.open().await, &["id", "name"]).await, ["1|a"], "{seconds}");
+    }
+    assert!(ended > 5 && committed > 5, "{ended} ended, {committed} committed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,7 +86,18 @@ pub enum Response {
     /// Reply to an event that was delivered directly, or to a call.
     Reply(Reply),
     /// The messages that return to the queue.
-    Messages(SqsBatchResponse),
+    Messages(Handled),
+}
+
+/// Response to messages of SQS.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Handled {
+    /// The messages that return to the queue, which is all that SQS gets.
+    #[serde(flatten)]
+    pub response: SqsBatchResponse,
+    /// The results of taking in the files of the others, for metrics.
+    #[serde(skip)]
+    pub upserted: Vec<Upserted>,
 }
 
 /// Reply to an event that was delivered directly, or to a call.
@@ -291,6 +302,19 @@ impl Request {
         match first.and_then(|record| record.get("eventSource")).and_then(Value::as_str) {
             Some("aws:sqs") => members::read("", Value::Object(event)).map(Self::Messages),
             _ => created(event).map(Self::Files),
+        }
+    }
+}
+
+impl Request {
+    /// Returns the name of the action for logs.
+    pub fn action_name(&self) -> &'static str {
+        match self {
+            Self::Files(_) | Self::Messages(_) | Self::Call(Action::Upsert(_)) => "upsert",
+            Self::Call(Action::Clean(_)) => "clean",
+            Self::Call(Action::Archive(_)) => "archive",
+            Self::Call(Action::Validate(_)) => "validate",
+            Self::Call(Action::Show(_)) => "show",
         }
     }
 }

@@ -261,12 +261,13 @@ impl Reply {
                 metrics.with("ReturnedMessages", Unit::Count, response.batch_item_failures.len() as f64)
             }
             #[cfg(feature = "hudi")]
-            Self::Hudi(hudi::Response::Messages(response)) => {
-                metrics.with("ReturnedMessages", Unit::Count, response.batch_item_failures.len() as f64)
+            Self::Hudi(hudi::Response::Messages(handled)) => {
+                let returned = handled.response.batch_item_failures.len() as f64;
+                measured_upserts(&handled.upserted, metrics.with("ReturnedMessages", Unit::Count, returned))
             }
             #[cfg(feature = "hudi")]
             Self::Hudi(hudi::Response::Reply(hudi::Reply::Upsert(upserted))) => {
-                measured_upsert(upserted, metrics)
+                measured_upserts(std::slice::from_ref(upserted.as_ref()), metrics)
             }
             #[cfg(feature = "hudi")]
             Self::Hudi(hudi::Response::Reply(_)) => metrics,
@@ -287,16 +288,17 @@ fn measured_state(state: &statement::State, metrics: Metrics) -> Metrics {
 }
 
 #[cfg(feature = "hudi")]
-fn measured_upsert(upserted: &hudi::Upserted, metrics: Metrics) -> Metrics {
-    let metrics = metrics.about("table", &upserted.table);
-    let metrics = match &upserted.instant {
-        Some(instant) => metrics.counting("Commits").about("instant", instant),
-        None => metrics,
-    };
+fn measured_upserts(upserted: &[hudi::Upserted], metrics: Metrics) -> Metrics {
+    let Some(last) = upserted.last() else { return metrics };
+    let count = |of: fn(&hudi::Upserted) -> u64| upserted.iter().map(of).sum::<u64>() as f64;
+    let instants: Vec<&str> = upserted.iter().filter_map(|upserted| upserted.instant.as_deref()).collect();
     metrics
-        .with("FilesTakenIn", Unit::Count, upserted.files.new as f64)
-        .with("FilesKnown", Unit::Count, upserted.files.known as f64)
-        .with("RowsTakenIn", Unit::Count, upserted.rows.rows as f64)
+        .about("table", &last.table)
+        .about("instant", instants.join(" "))
+        .with("Commits", Unit::Count, instants.len() as f64)
+        .with("FilesTakenIn", Unit::Count, count(|upserted| upserted.files.new))
+        .with("FilesKnown", Unit::Count, count(|upserted| upserted.files.known))
+        .with("RowsTakenIn", Unit::Count, count(|upserted| upserted.rows.rows))
 }
 
 #[cfg(feature = "callback")]

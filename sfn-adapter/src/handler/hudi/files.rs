@@ -171,7 +171,11 @@ pub(super) fn megabytes(bytes: u64) -> String {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and with it this future.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

@@ -23,8 +23,8 @@ use crate::{
     contract::{
         VERSION,
         hudi::{
-            Action, Archived, Cleaned, Found, RawFile, Reply, Request, Response, Shown, SqsBatchResponse,
-            SqsEvent, Validated, body,
+            Action, Archived, Cleaned, Found, Handled, RawFile, Reply, Request, Response, Shown, SqsEvent,
+            Upserted, Validated, body,
         },
     },
 };
@@ -57,10 +57,14 @@ pub async fn hudi(
     event: &str,
 ) -> Result<Response, Error> {
     let desk = Desk { lake, config, invocation };
-    let reply = match Request::parse(event)? {
+    let request = Request::parse(event)?;
+    tracing::Span::current().record("action", request.action_name());
+    let reply = match request {
         Request::Messages(messages) => return desk.messages(&messages).await.map(Response::Messages),
-        Request::Files(files) => desk.take_in(files, false).await?,
-        Request::Call(Action::Upsert(upsert)) => desk.take_in(upsert.raw_files()?, true).await?,
+        Request::Files(files) => Reply::Upsert(desk.take_in(files, false).await?),
+        Request::Call(Action::Upsert(upsert)) => {
+            Reply::Upsert(desk.take_in(upsert.raw_files()?, true).await?)
+        }
         Request::Call(Action::Clean(_)) => Reply::Clean(desk.with_table(clean).await?),
         Request::Call(Action::Archive(_)) => Reply::Archive(desk.with_table(archive).await?),
         Request::Call(Action::Validate(_)) => Reply::Validate(desk.with_table(validate).await?),
@@ -76,7 +80,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    async fn take_in(&self, files: Vec<RawFile>, must_exist: bool) -> Result<Reply, Error> {
+    async fn take_in(&self, files: Vec<RawFile>, must_exist: bool) -> Result<Box<Upserted>, Error> {
         let cancellation = Cancellation::new();
         let work = async {
             let table = self.open(&cancellation).await?;
@@ -84,19 +88,20 @@ impl Desk<'_> {
             // The future of a write is large and deeply nested.
             taker.take_in(files, must_exist).boxed().await
         };
-        self.in_time(&cancellation, work).await.map(|upserted| Reply::Upsert(Box::new(upserted)))
+        self.in_time(&cancellation, work).await.map(Box::new)
     }
 
     /// Takes in the files of all messages in one commit. If a file is the reason for an error, the messages are
     /// repeated one by one, and only its message returns to the queue.
-    async fn messages(&self, event: &SqsEvent) -> Result<SqsBatchResponse, Error> {
+    async fn messages(&self, event: &SqsEvent) -> Result<Handled, Error> {
         queue::check_ids(&event.records)?;
         let read = event.records.iter().map(|message| body(message.body.as_deref().unwrap_or_default()));
         let mut outcomes: Vec<Result<Vec<RawFile>, Error>> = read.collect();
         let all: Vec<RawFile> = outcomes.iter().flatten().flatten().cloned().collect();
+        let mut upserted = Vec::new();
         let together = match all.is_empty() {
             true => Ok(()),
-            false => self.take_in(all, false).await.map(drop),
+            false => self.take_in(all, false).await.map(|done| upserted.push(*done)),
         };
         if let Err(error) = together {
             let is_about_a_file =
@@ -113,13 +118,16 @@ impl Desk<'_> {
                 let Ok(files) = outcome else { continue };
                 let files = std::mem::take(files);
                 let repeated = match alone {
-                    true => self.take_in(files, false).await.map(|_| Vec::new()),
+                    true => self.take_in(files, false).await.map(|done| {
+                        upserted.push(*done);
+                        Vec::new()
+                    }),
                     false => Err(error.again()),
                 };
                 *outcome = repeated;
             }
         }
-        Ok(queue::returned(&event.records, outcomes))
+        Ok(Handled { response: queue::returned(&event.records, outcomes), upserted })
     }
 
     async fn open(&self, cancellation: &Cancellation) -> Result<Table, Error> {
