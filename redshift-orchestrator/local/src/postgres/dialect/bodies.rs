@@ -23,17 +23,37 @@ pub(super) enum Transactions {
     Own,
 }
 
-/// Translates a body in dollar quotes.
+/// Translates a body in dollar quotes or single quotes. A body in single quotes that changes is returned in
+/// dollar quotes.
 pub(super) fn translated<'a>(
     quoted: &'a str,
     library: &str,
     transactions: Transactions,
 ) -> Result<Cow<'a, str>, String> {
-    let parts = || {
-        let tag = &quoted[..quoted.get(1..)?.find('$')? + 2];
-        Some((tag, quoted.strip_prefix(tag)?.strip_suffix(tag)?))
+    let Some(inner) = unquoted(quoted) else { return Ok(Cow::Borrowed(quoted)) };
+    let text = body(&inner, library, transactions)?;
+    if text == inner {
+        return Ok(Cow::Borrowed(quoted));
+    }
+    let tag = match quoted.strip_prefix('$').and_then(|rest| rest.find('$')) {
+        Some(length) => quoted[..length + 2].to_owned(),
+        None => unused_tag(&text),
     };
-    let Some((tag, inner)) = parts() else { return Ok(Cow::Borrowed(quoted)) };
+    Ok(Cow::Owned(format!("{tag}{text}{tag}")))
+}
+
+/// Returns a dollar quote that the text does not contain.
+fn unused_tag(text: &str) -> String {
+    let (mut tag, mut number) = ("$body$".to_owned(), 0);
+    while text.contains(&tag) {
+        number += 1;
+        tag = format!("$body{number}$");
+    }
+    tag
+}
+
+/// Translates a body without its quotes.
+fn body(inner: &str, library: &str, transactions: Transactions) -> Result<String, String> {
     let written: Vec<_> = tokens(inner).collect();
     let body = Reader { tokens: &written, library };
     let mut edits = executed(body)?;
@@ -52,8 +72,7 @@ pub(super) fn translated<'a>(
     edited.extend_from_slice(&written[at..]);
     let names = names::of_text(Reader { tokens: &edited, library }, End::Closed);
     let named = names::put_into(&edited, &names);
-    let text = Reader { tokens: &named, library }.text(0..named.len(), Context::Body)?;
-    Ok(Cow::Owned(format!("{tag}{text}{tag}")))
+    Reader { tokens: &named, library }.text(0..named.len(), Context::Body)
 }
 
 /// A text that replaces tokens.

@@ -201,7 +201,7 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
         let (piece, next) = match token {
             Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
             Token::Word(word) if word.eq_ignore_ascii_case("NONATOMIC") => (Cow::Borrowed(""), at + 1),
-            Token::Quoted(quoted) if quoted.starts_with('$') => {
+            Token::Quoted(quoted) if is_body(quoted, before) => {
                 (bodies::translated(quoted, reader.library, transactions)?, at + 1)
             }
             _ => {
@@ -215,6 +215,12 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
         at = next;
     }
     Ok(Some((Cow::Owned(text), at)))
+}
+
+/// Returns `true` if this is the body of a routine: `AS $$ … $$` or `AS '…'`.
+fn is_body(quoted: &str, before: Option<Token<'_>>) -> bool {
+    let follows_as = matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("AS"));
+    quoted.starts_with('$') || follows_as && quoted.ends_with('\'')
 }
 
 /// Returns the position of the word `OUT` of a parameter.

@@ -348,6 +348,24 @@ fn procedures_are_translated_with_their_bodies() {
     assert_eq!(translate("SELECT $$ NVL(a) $$"), "SELECT $$ NVL(a) $$");
 }
 
+/// Regression: only bodies in dollar quotes were translated, so PostgreSQL refused the procedure when it was
+/// called.
+#[test]
+fn bodies_in_single_quotes_are_translated() {
+    assert_translated(
+        "CREATE PROCEDURE p(a INT) AS 'BEGIN DELETE t WHERE s = NVL(x, ''it''''s''); END' LANGUAGE plpgsql",
+        "CREATE PROCEDURE p(a INT) AS $body$BEGIN DELETE FROM t WHERE s = COALESCE(x, 'it''s'); END$body$ LANGUAGE plpgsql",
+    );
+    // A body without differences keeps its quotes, and so does any other text.
+    for sql in [
+        "CREATE PROCEDURE p() AS 'BEGIN RAISE INFO ''done''; END' LANGUAGE plpgsql",
+        "CREATE PROCEDURE p() AS $$ BEGIN NULL; END $$ LANGUAGE plpgsql SET search_path TO 'NVL(a, 1)'",
+        "COMMENT ON PROCEDURE p() IS 'NVL(a, 1)'",
+    ] {
+        assert_eq!(translate(sql), sql);
+    }
+}
+
 #[test]
 fn a_handler_of_a_procedure_commits_and_throws_again() {
     let body = "BEGIN CASE WHEN a THEN INSERT INTO t VALUES (1); END CASE;
