@@ -32,7 +32,7 @@ use crate::{
 /// | permit held by | released |
 /// |---|---|
 /// | an active statement | when a describe reports its end, or that the service has no record of it |
-/// | a submit that may have taken effect | reused by the next submit with the same client token; after a listing by name: like an active statement's if the statement is listed and active, at once if it has ended or is not listed |
+/// | a submit that may have taken effect | reused by the next submit with the same client token, and kept if that is rejected; after a listing by name: like an active statement's if the statement is listed and active, at once if it has ended or is not listed |
 /// | an open session | when the session was idle for its keep-alive |
 /// | a submit that is dropped in the queue | at once |
 ///
@@ -226,52 +226,110 @@ impl<E: StatementExecutor> Limit<E> {
         wait: Option<WaitTime>,
         waiters: &(Waiter, Waiter),
     ) -> Option<Result<Submitted>> {
-        let doubtful = statement.client_token().and_then(|token| self.held().doubtful.remove(token));
-        let permits = match doubtful {
-            Some(doubtful) => doubtful.permits,
-            None => {
-                // The session's permit is acquired first: the wait for it is usually longer, and no
-                // statement's permit is held during it.
-                let session = match opens_session(statement) {
-                    true => Some(self.acquire(&waiters.1).await),
-                    false => None,
-                };
-                Permits { session, statement: self.acquire(&waiters.0).await }
-            }
+        let admission = match self.repetition(statement) {
+            Some(repetition) => Admission::Repeated(repetition),
+            None => Admission::First(self.permits(statement, waiters).await),
         };
         let answer = self.inner.submit(statement, wait).await;
-        match &answer {
+        let error = match &answer {
             Ok(submitted) => {
                 let ended = submitted.status.as_ref().is_some_and(|status| status.is_terminal());
                 let session = statement.session().or(submitted.session_id.as_ref()).cloned();
                 let keep_alive = statement.session_keep_alive();
-                self.held().accepted(&submitted.id, ended, session, keep_alive, permits);
+                if let Some(permits) = admission.into_permits() {
+                    self.held().accepted(&submitted.id, ended, session, keep_alive, permits);
+                }
+                return Some(answer);
             }
-            Err(error) => match error.kind() {
-                ErrorKind::TooManyStatements => {
-                    waiters.0.refused(permits.statement);
-                    return None;
+            Err(error) => error.kind(),
+        };
+        match error {
+            ErrorKind::TooManyStatements => {
+                self.wait_for_capacity(admission, &waiters.0).await;
+                return None;
+            }
+            ErrorKind::TooManySessions if opens_session(statement) => {
+                self.wait_for_capacity(admission, &waiters.1).await;
+                return None;
+            }
+            kind if kind.may_have_taken_effect() => {
+                if let (Admission::First(permits), Some(token)) = (admission, statement.client_token()) {
+                    self.held().doubtful.insert(token.clone(), Doubtful::new(statement, permits));
                 }
-                ErrorKind::TooManySessions => {
-                    if let Some(permit) = permits.session {
-                        waiters.1.refused(permit);
-                        return None;
-                    }
+            }
+            ErrorKind::SessionGone => {
+                if let Some(session) = statement.session() {
+                    self.held().open.remove(session);
                 }
-                kind if kind.may_have_taken_effect() => {
-                    if let Some(token) = statement.client_token() {
-                        self.held().doubtful.insert(token.clone(), Doubtful::new(statement, permits));
-                    }
-                }
-                ErrorKind::SessionGone => {
-                    if let Some(session) = statement.session() {
-                        self.held().open.remove(session);
-                    }
-                }
-                _ => {}
-            },
+            }
+            _ => {}
         }
         Some(answer)
+    }
+
+    /// Acquires permits for a submit.
+    async fn permits(&self, statement: &Statement, waiters: &(Waiter, Waiter)) -> Permits {
+        // The session's permit is acquired first: the wait for it is usually longer, and no statement's permit
+        // is held during it.
+        let session = match opens_session(statement) {
+            true => Some(self.acquire(&waiters.1).await),
+            false => None,
+        };
+        Permits { session, statement: self.acquire(&waiters.0).await }
+    }
+
+    /// Returns the permits of an earlier submit with the same client token, if that may have taken effect.
+    fn repetition(&self, statement: &Statement) -> Option<Repetition<'_>> {
+        let token = statement.client_token()?;
+        let doubtful = self.held().doubtful.remove(token)?;
+        Some(Repetition { held: &self.held, token: token.clone(), doubtful: Some(doubtful) })
+    }
+
+    /// Lowers the limit after the service rejected a submit, and waits before it is repeated.
+    async fn wait_for_capacity(&self, admission: Admission<'_>, waiter: &Waiter) {
+        let is_first = matches!(admission, Admission::First(_));
+        drop(admission);
+        waiter.refused();
+        // A first submit waits for its next permit. A repeated one keeps its permit, and waits for another one
+        // only because that shows that the service has capacity again.
+        if !is_first {
+            drop(self.acquire(waiter).await);
+        }
+    }
+}
+
+/// Admission of one submit.
+enum Admission<'a> {
+    /// The permits are released if the service rejects the submit.
+    First(Permits),
+    /// An earlier submit with the same client token may have taken effect.
+    Repeated(Repetition<'a>),
+}
+
+impl Admission<'_> {
+    fn into_permits(self) -> Option<Permits> {
+        match self {
+            Self::First(permits) => Some(permits),
+            Self::Repeated(mut repetition) => repetition.doubtful.take().map(|doubtful| doubtful.permits),
+        }
+    }
+}
+
+/// A doubtful submit while it is repeated. It stays doubtful unless the repetition is accepted: a rejected or
+/// dropped repetition proves nothing about the earlier submit, whose statement may be active.
+struct Repetition<'a> {
+    held: &'a Mutex<Held>,
+    token: ClientToken,
+    doubtful: Option<Doubtful>,
+}
+
+impl Drop for Repetition<'_> {
+    fn drop(&mut self) {
+        if let Some(mut doubtful) = self.doubtful.take() {
+            doubtful.looked_up = Instant::now();
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.doubtful.insert(self.token.clone(), doubtful);
+        }
     }
 }
 

@@ -114,9 +114,9 @@ impl Waiter {
         }
     }
 
-    /// Lowers the limit after the service rejected the request made with this permit.
-    pub(super) fn refused(&self, permit: Permit) {
-        drop(permit);
+    /// Lowers the limit to the number of permits that are held, after the service rejected a request. The
+    /// permit of that request must have been released, unless an earlier request needs it.
+    pub(super) fn refused(&self) {
         let mut state = self.semaphore.lock();
         state.limit = state.limit.min(state.held);
         state.probe = (state.limit < state.max).then(|| (Instant::now() + PROBE, 1));
@@ -206,7 +206,8 @@ mod tests {
         let semaphore = AdaptiveSemaphore::new(100);
         let mut permits: Vec<_> = (0..10).map(|_| semaphore.waiter().try_acquire().unwrap()).collect();
         let refused = semaphore.waiter();
-        refused.refused(refused.try_acquire().unwrap());
+        drop(refused.try_acquire().unwrap());
+        refused.refused();
         assert_eq!((semaphore.held(), semaphore.limit()), (10, 10));
         // One is released, one is acquired.
         drop(permits.pop());
@@ -229,7 +230,8 @@ mod tests {
         for probes in 0..4 {
             let permit = waiter.acquire().await;
             assert_eq!(begun.elapsed(), PROBE * probes);
-            waiter.refused(permit);
+            drop(permit);
+            waiter.refused();
             assert_eq!(semaphore.limit(), 0);
         }
     }

@@ -246,11 +246,18 @@ struct LosesFirst {
     inner: LocalExecutor<Scripted>,
     is_sent: bool,
     is_over: AtomicBool,
+    /// Rejection of the second submit.
+    rejection: std::sync::Mutex<Option<ErrorKind>>,
 }
 
 impl LosesFirst {
     fn new(inner: LocalExecutor<Scripted>, is_sent: bool) -> Self {
-        Self { inner, is_sent, is_over: AtomicBool::new(false) }
+        Self { inner, is_sent, is_over: AtomicBool::new(false), rejection: std::sync::Mutex::default() }
+    }
+
+    fn then_rejects(self, kind: ErrorKind) -> Self {
+        *self.rejection.lock().unwrap() = Some(kind);
+        self
     }
 }
 
@@ -264,6 +271,10 @@ impl StatementExecutor for LosesFirst {
         let is_first = !self.is_over.swap(true, Ordering::Relaxed);
         if is_first && !self.is_sent {
             return Err(Error::new(ErrorKind::Disconnected, "connection reset"));
+        }
+        let rejection = if is_first { None } else { self.rejection.lock().unwrap().take() };
+        if let Some(kind) = rejection {
+            return Err(Error::new(kind, "rejected"));
         }
         let submitted = self.inner.submit(statement, wait).await?;
         match is_first {
@@ -323,6 +334,34 @@ async fn a_doubtful_submit_that_no_listing_shows_releases_its_permit() {
     assert_eq!(fleet.active(), 1, "the listing says nothing about it");
     fleet.list(&StatementFilter::named("doubtful"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
+}
+
+/// Regression: a repetition that was throttled released the permit, although the first submit may have taken
+/// effect. More statements were then active than the limit allows.
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_submit_keeps_its_permit_when_its_repetition_is_rejected() {
+    for kind in [ErrorKind::Throttled, ErrorKind::NotSent, ErrorKind::Denied, ErrorKind::CredentialsExpired] {
+        let network = LosesFirst::new(service(10), true).then_rejects(kind);
+        let fleet = Limit::new(network, 2);
+        for expected in [ErrorKind::Disconnected, kind] {
+            let error = fleet.submit(&doubtful(), None).await.unwrap_err();
+            assert_eq!((error.kind(), fleet.active()), (expected, 1));
+        }
+        let id = fleet.submit(&doubtful(), None).await.unwrap().id;
+        assert_eq!(fleet.active(), 1, "{kind}: the statement holds one permit");
+        fleet.describe(&id, Some(WaitTime::MAX)).await.unwrap();
+        assert_eq!(fleet.active(), 0, "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_submit_keeps_its_permit_when_the_service_has_no_capacity() {
+    let network = LosesFirst::new(service(10), true).then_rejects(ErrorKind::TooManyStatements);
+    let (fleet, begun) = (Limit::new(network, 2), Instant::now());
+    fleet.submit(&doubtful(), None).await.unwrap_err();
+    fleet.submit(&doubtful(), None).await.unwrap();
+    assert_eq!(fleet.active(), 1);
+    assert_eq!(begun.elapsed(), secs(10), "the limit is raised again after 10 seconds");
 }
 
 #[tokio::test(start_paused = true)]
