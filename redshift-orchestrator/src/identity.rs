@@ -91,9 +91,51 @@ impl Namespace {
     /// Returns the statement name of an attempt: `pipeline/run/step/attempt digest`. The digest is the
     /// token's, so a listing by name finds only this statement.
     pub(crate) fn statement_name(&self, key: &StepKey, token: &ClientToken) -> String {
-        let place: String =
-            [&self.scope, &self.pipeline].into_iter().flatten().map(|name| format!("{name}/")).collect();
-        format!("{place}{key} {}", short_digest(token))
+        format!("{}{key} {}", self.name_prefix(), short_digest(token))
+    }
+
+    /// Returns the beginning of statement names: `scope/pipeline/`.
+    fn name_prefix(&self) -> String {
+        [&self.scope, &self.pipeline].into_iter().flatten().map(|name| format!("{name}/")).collect()
+    }
+
+    /// Returns the target as recorded in a journal, without its authentication; `None` if it is not known.
+    pub(crate) fn recorded_target(&self, statement: &Statement) -> Option<String> {
+        self.target(statement).or(self.target.as_ref()).map(Target::to_string)
+    }
+
+    /// Rejects a journal's record of an attempt at a statement of another scope, pipeline or target. `name` and
+    /// `target` are the recorded ones; a record of an earlier version has no target.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::KeyConflict`].
+    pub(crate) fn check_record(
+        &self,
+        key: &StepKey,
+        statement: &Statement,
+        name: &str,
+        target: Option<&str>,
+    ) -> Result<()> {
+        let conflict = |was: &str, is: &str| {
+            let text = format!(
+                "the journal contains this attempt for {was}, not for {is}; use another name for the run, or a \
+                 journal of its own"
+            );
+            Err(Error::new(ErrorKind::KeyConflict, text).with_context("step", key))
+        };
+        let prefix = self.name_prefix();
+        let recorded = name.rsplit_once(' ').and_then(|(name, _)| name.strip_suffix(&key.to_string()));
+        let named = |prefix: &str| match prefix.trim_end_matches('/') {
+            "" => "no scope and no pipeline".to_owned(),
+            names => format!("the scope or pipeline `{names}`"),
+        };
+        if let Some(recorded) = recorded.filter(|recorded| *recorded != prefix) {
+            return conflict(&named(recorded), &named(&prefix));
+        }
+        match (target, self.recorded_target(statement)) {
+            (Some(was), Some(is)) if was != is => conflict(was, &is),
+            _ => Ok(()),
+        }
     }
 
     /// Rejects a statement returned by the service that cannot be this one, because it was created before the

@@ -335,7 +335,11 @@ fn at() -> Timestamp {
 }
 
 fn intent(token: &str) -> Event {
-    Event::Intent { token: ClientToken::new(token).expect("a short token"), name: format!("name {token}") }
+    Event::Intent {
+        token: ClientToken::new(token).expect("a short token"),
+        name: format!("name {token}"),
+        target: None,
+    }
 }
 
 fn ended() -> RecordedOutcome {

@@ -507,7 +507,14 @@ mod tests {
     }
 
     fn intent(step: &str) -> Record {
-        record(step, Event::Intent { token: ClientToken::new("t").unwrap(), name: format!("r/{step}/1 t") })
+        record(
+            step,
+            Event::Intent {
+                token: ClientToken::new("t").unwrap(),
+                name: format!("r/{step}/1 t"),
+                target: None,
+            },
+        )
     }
 
     fn submitted(step: &str) -> Record {
@@ -755,7 +762,7 @@ mod tests {
         for number in 0..20 {
             let run = format!("r{number}");
             let (token, name) = (ClientToken::new(format!("t{number}")).unwrap(), format!("{run}/a/1 t"));
-            journal.append(of_run(&run, Event::Intent { token, name })).await.unwrap();
+            journal.append(of_run(&run, Event::Intent { token, name, target: None })).await.unwrap();
             let id = StatementId::new(format!("id-{number}"));
             journal.append(of_run(&run, Event::Submitted { id })).await.unwrap();
         }

@@ -212,7 +212,8 @@ mod tests {
     }
 
     fn line(step: usize) -> Line {
-        let event = Event::Intent { token: ClientToken::new("t").unwrap(), name: "n".to_owned() };
+        let event =
+            Event::Intent { token: ClientToken::new("t").unwrap(), name: "n".to_owned(), target: None };
         Line::Step(Record { at: "2026-11-23T06:30:00Z".parse().unwrap(), key: key(step), event })
     }
 

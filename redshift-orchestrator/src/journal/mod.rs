@@ -194,6 +194,9 @@ pub enum Event {
         token: ClientToken,
         /// Its statement name.
         name: String,
+        /// Its target, such as `workgroup/dwh/mystore`, if known. Earlier versions did not record it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
     },
     /// The service accepted the statement.
     Submitted {
@@ -279,6 +282,8 @@ pub struct Entry {
     pub token: ClientToken,
     /// Name of the statement.
     pub name: String,
+    /// Target of the statement, such as `workgroup/dwh/mystore`, if recorded.
+    pub target: Option<String>,
     /// Id of the statement, if known.
     pub id: Option<StatementId>,
     /// `true` if the timeout expired and a cancel was sent or was about to be sent.
@@ -368,13 +373,14 @@ impl Index {
     fn apply_step(&mut self, record: Record) {
         let Record { at, key, event } = record;
         let state = match event {
-            Event::Intent { token, name } => {
+            Event::Intent { token, name, target } => {
                 // A second intent starts over: the previous one was rejected, or settled as never run.
                 let entry = Entry {
                     key: key.clone(),
                     intended_at: at,
                     token,
                     name,
+                    target,
                     id: None,
                     overdue: false,
                     state: EntryState::Open,

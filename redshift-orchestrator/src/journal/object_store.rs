@@ -825,8 +825,11 @@ mod tests {
     }
 
     fn intent(run: &str, name: &str) -> Record {
-        let event =
-            Event::Intent { token: ClientToken::new("t").unwrap(), name: format!("{run}/{name}/1 t") };
+        let event = Event::Intent {
+            token: ClientToken::new("t").unwrap(),
+            name: format!("{run}/{name}/1 t"),
+            target: None,
+        };
         step(run, name, event)
     }
 

@@ -21,9 +21,19 @@ impl Call<'_> {
     pub(super) async fn begin(&mut self) -> Result<Outcome> {
         let intended_at = self.orchestrator.clock.now();
         let (key, token, name) = (self.key.clone(), self.token.clone(), self.name.clone());
-        self.record(Event::Intent { token: token.clone(), name: name.clone() }).await?;
-        let entry =
-            Entry { key, intended_at, token, name, id: None, overdue: false, state: EntryState::Open };
+        let target = self.orchestrator.namespace.recorded_target(&self.statement);
+        let event = Event::Intent { token: token.clone(), name: name.clone(), target: target.clone() };
+        self.record(event).await?;
+        let entry = Entry {
+            key,
+            intended_at,
+            token,
+            name,
+            target,
+            id: None,
+            overdue: false,
+            state: EntryState::Open,
+        };
         let entry = Box::new(entry);
         match Box::pin(self.submit(&entry, false)).await? {
             Submission::Accepted(id) => self.accepted(entry, id, Origin::Submitted).await,
@@ -39,7 +49,13 @@ impl Call<'_> {
 
     /// Determines the fate of an earlier intent, beginning with the strongest evidence: the recorded outcome,
     /// the id, the client token, the name.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::KeyConflict`](crate::ErrorKind::KeyConflict) if the intent belongs to another
+    /// scope, pipeline or target.
     pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
+        let namespace = &self.orchestrator.namespace;
+        namespace.check_record(self.key, &self.statement, &entry.name, entry.target.as_deref())?;
         if let Some((kind, description)) = recorded(&entry, self.timeout) {
             return Ok(self.outcome(entry.name, entry.id, kind, description, Origin::Journal));
         }

@@ -13,9 +13,9 @@ use crate::{
 impl Orchestrator {
     /// Sets the journal for intents, ids and endings. Default: a journal in memory.
     ///
-    /// A journal finds an outcome by run, step and attempt alone. Orchestrators with different targets or
-    /// scopes therefore need journals of their own, or different names of runs; with equal names, the outcome
-    /// on one target is returned for the other. A [pipeline](crate::Pipeline::run) rejects such a run.
+    /// A journal finds an outcome by run, step and attempt. Orchestrators with different targets or scopes
+    /// therefore need journals of their own, or different names of runs; with equal names, the second one gets
+    /// [`ErrorKind::KeyConflict`](crate::ErrorKind::KeyConflict).
     #[must_use]
     pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
         self.journal = Arc::new(journal);

@@ -67,6 +67,9 @@ pub enum ErrorKind {
     /// this one, or it runs in another database. This statement is recorded as unknown, never as finished.
     /// Use another name for the run, or set a scope on the orchestrator.
     IdentityConflict,
+    /// The journal contains the attempt for a statement of another pipeline, scope or target; nothing was
+    /// submitted. Use another name for the run, or a journal for each target.
+    KeyConflict,
     /// A response that this version does not know. It is kept as received, and never retried automatically.
     Other,
 }
@@ -95,6 +98,7 @@ impl ErrorKind {
             Self::Overlap => "overlap",
             Self::Definition => "pipeline definition",
             Self::IdentityConflict => "identity conflict",
+            Self::KeyConflict => "key conflict",
             Self::Other => "unknown response",
         }
     }

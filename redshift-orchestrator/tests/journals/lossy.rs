@@ -198,7 +198,11 @@ async fn a_lease_is_kept_through_lost_answers() {
 #[tokio::test(start_paused = true)]
 async fn a_journal_recovers_when_its_store_does() {
     let intent = |step: &str| {
-        let event = Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("r/{step}/1") };
+        let event = Event::Intent {
+            token: ClientToken::new(step).unwrap(),
+            name: format!("r/{step}/1"),
+            target: None,
+        };
         Record::new("2026-11-23T06:30:00Z".parse().unwrap(), StepKey::new("r", step), event)
     };
     let steps = async |journal: &ObjectStoreJournal| {
@@ -242,7 +246,11 @@ async fn an_owner_that_was_taken_for_dead_stays_refused_when_its_store_recovers(
     let store = world.store(0, 0.0);
     let (first, second) = (world.journal_on(store.clone()), world.journal(0, 0.0));
     let record = |step: &str| {
-        let event = Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("r/{step}/1") };
+        let event = Event::Intent {
+            token: ClientToken::new(step).unwrap(),
+            name: format!("r/{step}/1"),
+            target: None,
+        };
         Record::new("2026-11-23T06:30:00Z".parse().unwrap(), StepKey::new("r", step), event)
     };
     first.append(record("a")).await.unwrap();

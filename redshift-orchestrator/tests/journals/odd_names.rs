@@ -40,7 +40,7 @@ async fn check(name: &str, journal: &dyn Journal) {
         let key = StepKey::new(run, run);
         let token = ClientToken::new("t").unwrap();
         let step = |event| Record::new(at, key.clone(), event);
-        journal.append(step(Event::Intent { token, name: run.to_owned() })).await.unwrap();
+        journal.append(step(Event::Intent { token, name: run.to_owned(), target: None })).await.unwrap();
         journal.append(step(Event::Submitted { id: StatementId::new("id") })).await.unwrap();
         let settled = Event::Settled { found: SettledOutcome::Finished, by: None, because: None };
         journal.append(step(settled)).await.unwrap();

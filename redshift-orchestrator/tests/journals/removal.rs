@@ -154,7 +154,7 @@ async fn write(journal: &ObjectStoreJournal, run: &str, at: &str, is_finished: b
     let (token, name) = (ClientToken::new(run).unwrap(), format!("{run}/load/1 t"));
     let id = StatementId::new(format!("id-{run}"));
     journal.append_run(about(run, at, begun())).await.unwrap();
-    journal.append(record(Event::Intent { token, name })).await.unwrap();
+    journal.append(record(Event::Intent { token, name, target: None })).await.unwrap();
     journal.append(record(Event::Submitted { id: id.clone() })).await.unwrap();
     if is_finished {
         let ended = RecordedOutcome::of(&Description::new(id, Status::Finished));

@@ -54,7 +54,11 @@ async fn s3_conforms() {
 }
 
 fn intent(run: &str, step: &str) -> Record {
-    let event = Event::Intent { token: ClientToken::new(step).unwrap(), name: format!("{run}/{step}/1") };
+    let event = Event::Intent {
+        token: ClientToken::new(step).unwrap(),
+        name: format!("{run}/{step}/1"),
+        target: None,
+    };
     Record::new("2026-11-23T06:30:00Z".parse().unwrap(), StepKey::new(run, step), event)
 }
 

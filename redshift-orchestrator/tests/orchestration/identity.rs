@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use redshift_data_local::{LocalExecutor, Script, Scripted};
 use redshift_orchestrator::{
-    ClientToken, Description, ErrorKind, Orchestrator, PageToken, Pipeline, Result, ResultPage, Run,
+    ClientToken, Description, ErrorKind, Orchestrator, Origin, PageToken, Pipeline, Result, ResultPage, Run,
     Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, StepKey, Submitted, Target,
     WaitTime,
     journal::{EntryState, Event, Journal, MemoryJournal, Record},
@@ -71,6 +71,50 @@ async fn a_scope_distinguishes_equal_keys_of_executors_without_a_target() {
     let nameless = Orchestrator::new(service).with_scope("");
     let error = nameless.run(&StepKey::new("r", "s"), Statement::sql("SELECT 1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+/// Regression: the second target was answered with the outcome of the first one.
+#[tokio::test(start_paused = true)]
+async fn one_journal_for_two_targets_never_returns_the_outcome_of_the_other() {
+    let (service, journal) = (service(), Arc::new(MemoryJournal::new()));
+    let on = |workgroup: &str| {
+        Orchestrator::new(service.clone().with_target(Target::workgroup(workgroup, "mystore")))
+            .with_journal(journal.clone())
+    };
+    let (key, statement) = (StepKey::new("r", "statistics"), Statement::sql("CALL load()"));
+    assert!(on("dev").run(&key, statement.clone()).await.unwrap().is_finished());
+    for (other, was) in [
+        (on("prod"), "workgroup/dev/mystore, not for workgroup/prod/mystore"),
+        (on("dev").with_scope("a"), "no scope and no pipeline, not for the scope or pipeline `a`"),
+    ] {
+        let error = other.run(&key, statement.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::KeyConflict);
+        assert!(error.to_string().contains(was), "{error}");
+        assert!(error.to_string().contains("another name for the run"), "{error}");
+    }
+    let report = pipeline("sales").run(&on("dev"), Run::new("r")).await.unwrap();
+    assert_eq!(report.step("statistics").unwrap().status, StepStatus::NotSubmitted, "{report}");
+    // A step that was redefined keeps the outcome that its attempt had.
+    let redefined = on("dev").run(&key, Statement::sql("CALL load_better()")).await.unwrap();
+    assert_eq!((redefined.is_finished(), redefined.origin), (true, Origin::Journal));
+    assert_eq!(service.effects().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_of_an_earlier_version_names_no_target_and_is_continued() {
+    let (service, journal) = (service(), Arc::new(MemoryJournal::new()));
+    let intent = r#"{"event":"intent","token":"ro2-0123456789abcdef","name":"r/s/1 0123456789abcdef"}"#;
+    let intent: Event = serde_json::from_str(intent).unwrap();
+    let id = service.submit(&Statement::sql("CALL load()"), None).await.unwrap().id;
+    let (at, key) = (service.effects()[0].at, StepKey::new("r", "s"));
+    for event in [intent, Event::Submitted { id }] {
+        journal.append(Record::new(at, key.clone(), event)).await.unwrap();
+    }
+    let prod = service.with_target(Target::workgroup("prod", "mystore"));
+    let clock = redshift_orchestrator::TokioClock::starting_at(at);
+    let orchestrator = Orchestrator::new(prod).with_journal(journal).with_clock(clock);
+    let outcome = orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
+    assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Reattached));
 }
 
 /// A service that treats all tokens as equal, and returns the first statement for every submit.
@@ -164,7 +208,7 @@ async fn a_listing_by_name_leaves_out_statements_that_are_older_than_the_intent(
     tokio::time::sleep(Duration::from_secs(1)).await;
     let intended_at = inner.effects()[0].at + Duration::from_secs(10 * 60);
     let token = ClientToken::new("ro2-0123456789abcdef").unwrap();
-    let event = Event::Intent { token, name: name.to_owned() };
+    let event = Event::Intent { token, name: name.to_owned(), target: None };
     journal.append(Record::new(intended_at, key.clone(), event)).await.unwrap();
     let clock = redshift_orchestrator::TokioClock::starting_at(intended_at + Duration::from_hours(9));
     let orchestrator = Orchestrator::new(inner).with_journal(journal).with_clock(clock);

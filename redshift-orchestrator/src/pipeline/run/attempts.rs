@@ -128,7 +128,12 @@ fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
         }
         // The statement was submitted before the journal failed, or the service returned another statement.
         Err(error) if error.leaves_unknown() => (StepStatus::Unknown, None),
-        Err(error) if matches!(error.kind(), ErrorKind::Journal | ErrorKind::Definition) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Journal | ErrorKind::Definition | ErrorKind::KeyConflict
+            ) =>
+        {
             (StepStatus::NotSubmitted, None)
         }
         Err(_) => (StepStatus::NotSubmitted, Some(FailureKind::NotSubmitted)),
