@@ -243,7 +243,7 @@ pub struct Faulty<E> {
 }
 
 impl<E> Faulty<E> {
-    /// Puts `faults` in front of `inner`.
+    /// Wraps `inner`, whose requests then suffer these faults.
     pub fn new(inner: E, faults: Faults) -> Self {
         let drawn = Mutex::new((fastrand::Rng::with_seed(faults.seed), Injected::default()));
         Self { inner, rates: faults.rates, drawn, expired: Mutex::default(), on_submitted: None }

@@ -197,7 +197,7 @@ impl GlueJob {
         arguments: &[(&str, &str)],
     ) -> Result<JobOutcome> {
         let name = format!("{} {key}", self.job);
-        self.record(key, Event::Intent { token: token.clone(), name }).await?;
+        self.record(key, Event::Intent { token: token.clone(), name, target: None }).await?;
         let mut all: BTreeMap<String, String> =
             arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         all.insert(RUN_TOKEN.to_owned(), token.as_str().to_owned());

@@ -160,16 +160,17 @@ impl Orchestrator {
     /// Runs a statement once for `key` and waits for its end, for at most 24 hours, which is the service's own
     /// limit. The statement's name and client token are derived from the key.
     ///
-    /// If the journal contains the ending, it is returned and nothing is sent. If the journal contains only an
+    /// If the journal contains the outcome, it is returned and nothing is sent. If the journal contains only an
     /// intent, the call finds the statement in the service and waits for it. Concurrent calls with the same
     /// key run one statement.
     ///
     /// # Errors
-    /// An error means that the statement did not run ([`ErrorKind::Invalid`](crate::ErrorKind::Invalid), [`ErrorKind::Denied`](crate::ErrorKind::Denied),
-    /// [`ErrorKind::Throttled`](crate::ErrorKind::Throttled), …), with two exceptions. If [`Error::submitted`](crate::Error::submitted) returns a statement, it was
-    /// submitted and the journal failed afterwards; the next call with the same key finds it. With
-    /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict), the service returned a statement of another caller; the outcome is
-    /// unknown until it is [settled](Self::settle).
+    /// An error means that the statement did not run ([`Invalid`](crate::ErrorKind::Invalid),
+    /// [`Denied`](crate::ErrorKind::Denied), [`KeyConflict`](crate::ErrorKind::KeyConflict), …), with two
+    /// exceptions. If [`Error::submitted`](crate::Error::submitted) returns a statement, it was submitted and
+    /// the journal failed afterwards; the next call with the same key finds it. With
+    /// [`IdentityConflict`](crate::ErrorKind::IdentityConflict), the service returned a statement of another
+    /// caller; the outcome is unknown until it is [settled](Self::settle).
     pub fn run(&self, key: &StepKey, statement: Statement) -> impl Future<Output = Result<Outcome>> + Send {
         self.run_with(key, statement, AttemptOptions::default())
     }
@@ -208,9 +209,9 @@ impl Orchestrator {
     /// order. In a repeated call, the outcomes of parts that have ended come from the journal.
     ///
     /// # Errors
-    /// Returns the first error of [`run`](Self::run) for a part; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the batch is too
-    /// long and cannot be divided; [`ErrorKind::Definition`](crate::ErrorKind::Definition) if an earlier process began this attempt with
-    /// other statements.
+    /// Returns the first error of [`run`](Self::run) for a part; [`Invalid`](crate::ErrorKind::Invalid) if the
+    /// batch is too long and cannot be divided; [`Definition`](crate::ErrorKind::Definition) if an earlier
+    /// process began this attempt with other statements.
     pub async fn run_batch(&self, key: &StepKey, statement: Statement) -> Result<Vec<Outcome>> {
         self.run_batch_with(key, statement, AttemptOptions::default()).await
     }
@@ -245,7 +246,8 @@ impl Orchestrator {
     /// run can continue.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the journal does not contain this attempt, or contains its ending.
+    /// Returns [`Invalid`](crate::ErrorKind::Invalid) if the journal does not contain this attempt, or contains
+    /// its outcome.
     pub async fn settle(&self, key: &StepKey, found: SettledOutcome) -> Result<()> {
         journal::settle(&*self.journal, self.clock.now(), key, found, None, None).await
     }
