@@ -1,5 +1,5 @@
-//! An object storage at a distance: in memory, with the time that each request and its bytes take on a network,
-//! and the counts of both.
+//! An object storage at a distance: in memory, with the time that each request and its bytes take on a
+//! network, and the counts of both.
 
 use std::{
     fmt,

@@ -1,12 +1,12 @@
 //! How many requests, bytes and seconds does an upsert take on object storage?
 //!
-//! 10,000 rows are upserted into tables in a storage whose requests take 30 ms, plus the time of their bytes at
-//! 80 MB/s for each stream: into one million rows, into ten million in 100 partitions, five of which they touch,
-//! and into a table of 60 columns, of which three change. Each upsert is measured with a handle that has
-//! written before, and with a new one, which opens the table first.
+//! 10,000 rows are upserted into tables in a storage whose requests take 30 ms, plus the time of their bytes
+//! at 80 MB/s for each stream: into one million rows, into ten million in 100 partitions, five of which they
+//! touch, and into a table of 60 columns, of which three change. Each upsert is measured with a handle that
+//! has written before, and with a new one, which opens the table first.
 //!
-//! **Limits: the requests of docs/object-storage.md.** A warm handle sends at most 16, 5 for each file, for a file
-//! of several parts one more for each part and one for its end, and two for each further row group.
+//! **Limits: the requests of docs/object-storage.md.** A warm handle sends at most 16, 5 for each file, for a
+//! file of several parts one more for each part and one for its end, and two for each further row group.
 //!
 //! Run `cargo run --release -p benches --bin object_storage`; `--smoke` uses small tables, for CI.
 

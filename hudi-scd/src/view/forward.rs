@@ -46,7 +46,7 @@ pub(crate) struct Changes {
 #[derive(Debug)]
 pub(crate) enum Opened {
     Known(BTreeSet<String>),
-    /// Those of its new file groups: Hudi's writers look for the file before they create a group.
+    /// The partitions of its new file groups: Hudi's writers look for the file before they create a group.
     OfNewGroups,
 }
 
