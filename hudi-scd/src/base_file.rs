@@ -25,6 +25,7 @@ use parquet::{
             RowSelector,
         },
     },
+    basic::Compression,
     column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
@@ -250,6 +251,14 @@ impl Footer {
 
     pub(crate) fn rows(&self) -> u64 {
         u64::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// Returns the compression of the column of file names, the only one that each version writes anew. `None`
+    /// for a file without rows.
+    pub(crate) fn codec(&self) -> Option<Compression> {
+        let chunks = self.metadata().row_groups().last()?.columns();
+        let is_name = |path: &[String]| matches!(path, [name] if name == schema::META_COLUMNS[4]);
+        chunks.iter().find(|chunk| is_name(chunk.column_path().parts())).map(|chunk| chunk.compression())
     }
 
     pub(crate) fn metadata(&self) -> &ParquetMetaData {

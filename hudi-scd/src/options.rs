@@ -24,7 +24,8 @@ pub struct TableOptions {
     /// The caller set no retention, so the table's own retention applies.
     pub(crate) retention_is_default: bool,
     pub(crate) archive: Option<ArchiveLimits>,
-    pub(crate) codec: Codec,
+    pub(crate) codec: Option<Codec>,
+    pub(crate) compression_level: Option<u32>,
     pub(crate) page_patching: bool,
     pub(crate) bloom_entries: Option<u32>,
     pub(crate) bloom_fpp: f64,
@@ -71,13 +72,33 @@ pub enum Codec {
     Zstd,
 }
 
+impl Codec {
+    const ALL: [Self; 3] = [Self::Gzip, Self::Snappy, Self::Zstd];
+
+    /// Returns the name in Hudi's properties.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Returns the codec of a name in Hudi's properties, in any case; `None` for codecs that are not written
+    /// here.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+    }
+}
+
 impl Default for TableOptions {
     fn default() -> Self {
         Self {
             retention: Some(RetentionPolicy::default()),
             retention_is_default: true,
             archive: Some(ArchiveLimits::default()),
-            codec: Codec::default(),
+            codec: None,
+            compression_level: None,
             page_patching: true,
             bloom_entries: None,
             bloom_fpp: 1e-9,
@@ -142,17 +163,27 @@ impl TableOptions {
         self
     }
 
-    /// Sets the compression of pages.
+    /// Sets the compression of pages. Default: the table's own
+    /// ([`TableDefinition::with_codec`](crate::TableDefinition::with_codec)), otherwise that of its newest
+    /// file, otherwise [`Codec::default`].
     #[must_use]
     pub fn with_codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
+        self.codec = Some(codec);
+        self
+    }
+
+    /// Sets the level of the compression: 1 to 9 for [`Codec::Gzip`], 1 to 22 for [`Codec::Zstd`]; a higher one
+    /// is reduced to that, and Snappy has no levels. Default: 2 and 1.
+    #[must_use]
+    pub fn with_compression_level(mut self, level: u32) -> Self {
+        self.compression_level = Some(level);
         self
     }
 
     /// Replaces changed values in the stored pages of a column if `true`; decodes and encodes every column with
     /// changed values if `false`, which is slower. A value that was replaced in a page may remain in the
     /// dictionary of its column chunk, unused; without patching it does not. Columns without changed values are
-    /// copied in both cases. Only pages compressed with [`Codec::Snappy`] are patched. Default: `true`.
+    /// copied in both cases. Default: `true`.
     #[must_use]
     pub fn with_page_patching(mut self, page_patching: bool) -> Self {
         self.page_patching = page_patching;
@@ -315,9 +346,14 @@ impl TableOptions {
         self.archive
     }
 
-    /// Returns the compression of pages.
-    pub fn codec(&self) -> Codec {
+    /// Returns the compression of pages; `None` if the table decides it.
+    pub fn codec(&self) -> Option<Codec> {
         self.codec
+    }
+
+    /// Returns the level of the compression; `None` if the codec decides it.
+    pub fn compression_level(&self) -> Option<u32> {
+        self.compression_level
     }
 
     /// Returns `true` if changed values are replaced in stored pages.
@@ -426,6 +462,7 @@ mod tests {
             .with_retention(RetentionPolicy::commits(3))
             .with_archive_limits(limits)
             .with_codec(Codec::Zstd)
+            .with_compression_level(4)
             .with_page_patching(false)
             .with_bloom_entries(9)
             .with_file_sizes(10, 20)
@@ -442,7 +479,8 @@ mod tests {
             .with_cancellation(Cancellation::new());
         assert_eq!(options.retention(), Some(RetentionPolicy::commits(3)));
         assert_eq!(options.archive_limits(), Some(limits));
-        assert_eq!((options.codec(), options.page_patching()), (Codec::Zstd, false));
+        assert_eq!((options.codec(), options.compression_level()), (Some(Codec::Zstd), Some(4)));
+        assert!(!options.page_patching());
         assert_eq!((options.bloom_entries(), options.file_sizes()), (Some(9), (10, 20)));
         assert_eq!((options.parallelism(), options.memory_budget()), (5, 6));
         assert_eq!(options.spill_folder(), Some(Path::new("spill")));

@@ -29,8 +29,8 @@ use crate::{
     location::Location,
     lock::{FileLock, HeldLock, LeaseWatch, StorageLock, TableLock},
     metadata_table::Stored,
-    options::{Lock, TableOptions},
-    properties::{KEY_ENCODING, KEY_GENERATOR_CLASS, NewTable, TableProperties, TableVersion},
+    options::{Codec, Lock, TableOptions},
+    properties::{KEY_ENCODING, KEY_GENERATOR_CLASS, NewTable, PARQUET_CODEC, TableProperties, TableVersion},
     recent::Recent,
     retention::{POLICY, RetentionPolicy},
     schema, storage,
@@ -145,6 +145,15 @@ impl TableDefinition {
         let (name, number) = policy.property();
         self.others.insert(POLICY.to_owned(), policy.name().to_owned());
         self.others.insert(name.to_owned(), number.to_string());
+        self
+    }
+
+    /// Sets the compression of base files for every writer of the table, stored in its properties under Hudi's
+    /// own name. [`TableOptions::with_codec`] overrides it for one handle. Default: none stored; the first
+    /// commit has [`Codec::default`], and later ones keep the codec of the table's files.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.others.insert(PARQUET_CODEC.to_owned(), codec.name().to_owned());
         self
     }
 

@@ -107,6 +107,9 @@ pub(super) struct Create {
     /// Number of commits that stay readable; stored in the table, for every writer. Default: 10
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_commits: Option<u32>,
+    /// Compression of base files; stored in the table, for every writer
+    #[arg(long, value_name = "CODEC", value_parser = ["gzip", "snappy", "zstd"])]
+    pub(super) codec: Option<String>,
     /// Keep history as rows (SCD type 2): --schema and --like describe the changes
     #[arg(long, requires = "ordering_field")]
     pub(super) scd2: bool,

@@ -52,6 +52,8 @@ const METAFILE_FORMAT: &str = "hoodie.partition.metafile.use.base.format";
 /// The properties that list the metadata table's partitions, complete ones and those under construction.
 pub const METADATA_PARTITIONS: [&str; 2] =
     ["hoodie.table.metadata.partitions", "hoodie.table.metadata.partitions.inflight"];
+/// The property that names the codec of base files for every writer.
+pub const PARQUET_CODEC: &str = "hoodie.parquet.compression.codec";
 const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
 const MERGE_MODE: &str = "hoodie.record.merge.mode";
 const MERGE_STRATEGY: &str = "hoodie.record.merge.strategy.id";
@@ -237,6 +239,11 @@ impl TableProperties {
             (KeyGenerator::Complex, [field]) => Some(field),
             _ => None,
         }
+    }
+
+    /// Returns the name of the codec for base files, if the table defines it.
+    pub fn codec(&self) -> Option<&str> {
+        self.raw.get(PARQUET_CODEC).map(|name| name.trim()).filter(|name| !name.is_empty())
     }
 
     /// Returns the file of a table's own properties, saved `now`.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use object_store::path::Path;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::{basic::Compression, file::metadata::ParquetMetaData};
 
 use crate::{
     Result,
@@ -31,6 +31,8 @@ const METADATA_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) struct SlimFooter {
     rows: u64,
     data_bytes: u64,
+    /// See [`Footer::codec`].
+    pub(crate) codec: Option<Compression>,
     /// The smallest and the largest record key, if the file records them.
     pub(crate) key_range: Option<(Box<str>, Box<str>)>,
 }
@@ -42,6 +44,7 @@ impl SlimFooter {
         Self {
             rows: footer.rows(),
             data_bytes: groups.iter().map(|group| u64::try_from(group.compressed_size()).unwrap_or(0)).sum(),
+            codec: footer.codec(),
             key_range: key_range.map(|(min, max)| (min.as_str().into(), max.as_str().into())),
         }
     }

@@ -14,7 +14,7 @@ use parquet::{
         ArrowSchemaConverter,
         arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
     },
-    basic::{Compression, GzipLevel, Type as PhysicalType, ZstdLevel},
+    basic::{Compression, Type as PhysicalType},
     column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
@@ -30,7 +30,7 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{FOOTER_MAX_KEY, FOOTER_MIN_KEY, OpenFile, Source, java_order},
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
-    options::{Codec, TableOptions},
+    options::TableOptions,
     schema,
 };
 
@@ -74,6 +74,7 @@ impl FileFormat {
         data: &Schema,
         avro: &str,
         record_key: &[String],
+        codec: Compression,
         options: &TableOptions,
     ) -> Result<Self> {
         let stored = schema::with_meta_columns(data);
@@ -91,11 +92,6 @@ impl FileFormat {
                 false => field.clone(),
             })
             .collect();
-        let codec = match options.codec {
-            Codec::Gzip => Compression::GZIP(GzipLevel::default()),
-            Codec::Snappy => Compression::SNAPPY,
-            Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
-        };
         let mut unique = vec![schema::META_COLUMNS[1].to_owned(), schema::META_COLUMNS[2].to_owned()];
         if let [key] = record_key {
             unique.push(key.clone());
@@ -141,9 +137,14 @@ impl FileFormat {
             && range.zip(leaves).all(|(here, there)| self.parquet.column(here) == stored.column(*there))
     }
 
-    /// Returns `true` if pages may be patched, and are compressed so fast that it is worthwhile.
+    /// Returns `true` if pages may be patched.
     pub(crate) fn is_patchable(&self) -> bool {
-        self.page_patching && self.codec == Compression::SNAPPY
+        self.page_patching
+    }
+
+    /// Returns the compression of pages.
+    pub(crate) fn codec(&self) -> Compression {
+        self.codec
     }
 
     /// Encodes rows as a separate Parquet file, with plain, uncompressed values.
@@ -576,7 +577,8 @@ mod tests {
     fn format() -> FileFormat {
         let schema = Schema::new(vec![Field::new("id", DataType::Utf8, false)]);
         let avro = schema::to_avro(&schema, "t").unwrap();
-        FileFormat::new("t", &schema, &avro, &["id".to_owned()], &TableOptions::new()).unwrap()
+        FileFormat::new("t", &schema, &avro, &["id".to_owned()], Compression::SNAPPY, &TableOptions::new())
+            .unwrap()
     }
 
     /// Returns the filter in the footer of a file with these keys, and its length there.

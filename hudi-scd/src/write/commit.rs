@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use object_store::{ObjectStore, path::Path};
+use parquet::basic::Compression;
 use tokio::time::Instant as Stopwatch;
 
 use super::{
@@ -91,6 +92,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) operation: Operation,
     /// The data columns.
     pub(crate) avro: String,
+    /// The compression of its files.
+    pub(crate) codec: Compression,
     /// The file groups that the new ones replace.
     pub(crate) replaced: Replaced,
     pub(crate) beside: Beside,
@@ -108,7 +111,7 @@ impl Commit<'_> {
         report: &mut CommitReport,
         watch: &mut Watch,
     ) -> Result<()> {
-        let Self { table, turn, instant, operation, avro, replaced, beside } = self;
+        let Self { table, turn, instant, operation, avro, codec, replaced, beside } = self;
         let Beside { hidden, taken } = beside;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
@@ -117,6 +120,7 @@ impl Commit<'_> {
             &schema,
             &avro,
             &table.inner.properties.record_key_fields,
+            codec,
             &table.inner.options,
         )?);
         let state_file = |state| layout.instant_file(instant, operation.action(), state);

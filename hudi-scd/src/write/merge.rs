@@ -291,13 +291,14 @@ impl Target {
         };
         let rows: Vec<usize> =
             stored.edits.rows.iter().map(|edit| (edit.position - stored.positions.start) as usize).collect();
-        let chunk =
-            match pages::patch(file, stored.group, *leaf, &rows, new, self.format.leaves(column).start)? {
-                PatchedChunk::Unchanged => {
-                    Chunk::Stored(file.source().clone(), Box::new(file.chunk(stored.group, *leaf)))
-                }
-                PatchedChunk::Changed(bytes, close) => Chunk::Stored(Source::Memory(bytes), close),
-            };
+        let new_leaf = self.format.leaves(column).start;
+        let chunk = match pages::patch(file, stored.group, *leaf, &rows, new, new_leaf, self.format.codec())?
+        {
+            PatchedChunk::Unchanged => {
+                Chunk::Stored(file.source().clone(), Box::new(file.chunk(stored.group, *leaf)))
+            }
+            PatchedChunk::Changed(bytes, close) => Chunk::Stored(Source::Memory(bytes), close),
+        };
         Some(vec![chunk])
     }
 

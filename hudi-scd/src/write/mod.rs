@@ -17,6 +17,7 @@
 mod base_file;
 mod bulk;
 mod changeset;
+mod codec;
 mod collision;
 mod commit;
 pub(crate) mod heartbeat;
@@ -253,10 +254,11 @@ impl Table {
         report.metadata_table_dropped = turn.dropped();
         let instant = self.mint(view.timeline.newest())?;
         let schema = changes.schema.clone();
+        let codec = codec::of_commit(self, &view, &changes.files).await?;
         let packed = pack::pack(self, &view, changes, self.ids(instant));
         let avro = schema::continued(self.avro_of(&view), &schema, self.name())?;
         drop(view);
-        let commit = Commit { table: self, turn, instant, operation, avro, replaced, beside };
+        let commit = Commit { table: self, turn, instant, operation, avro, codec, replaced, beside };
         commit.run(schema, packed, report, watch).await?;
         self.clean_after_commit(turn, report).await;
         self.archive_after_commit(turn, report).await;

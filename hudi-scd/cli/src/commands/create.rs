@@ -4,7 +4,7 @@ use std::io::Write;
 
 use arrow::datatypes::Schema;
 use hudi_scd::{
-    RetentionPolicy, TableDefinition,
+    Codec, RetentionPolicy, TableDefinition,
     input::Input,
     scd::{Scd2, Scd2Table},
     schema,
@@ -44,6 +44,9 @@ pub(super) async fn run(context: Context, args: Create) -> Result<(), Failure> {
         .with_database(args.database.unwrap_or_default());
     if let Some(commits) = args.retain_commits {
         definition = definition.with_retention(RetentionPolicy::commits(commits));
+    }
+    if let Some(codec) = args.codec.as_deref().and_then(Codec::parse) {
+        definition = definition.with_codec(codec);
     }
     let created = location.create(definition).await;
     let table = created.map_err(|error| Failure::from(error).of(&location))?;

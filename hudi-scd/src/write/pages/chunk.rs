@@ -16,15 +16,10 @@ use parquet::{
     },
 };
 
-/// Compresses with the codec of the chunk's pages.
-pub(super) fn compressed(snappy: &mut snap::raw::Encoder, bytes: &[u8]) -> Result<Bytes, ParquetError> {
-    snappy.compress_vec(bytes).map(Bytes::from).map_err(|cause| ParquetError::External(Box::new(cause)))
-}
-
-/// A column chunk without nesting, compressed with Snappy: its dictionary, if it has one, then its data
-/// pages.
+/// A column chunk without nesting: its dictionary, if it has one, then its data pages.
 pub(super) struct ChunkWriter {
     out: TrackedWrite<Vec<u8>>,
+    codec: Compression,
     /// The size of the dictionary.
     dictionary: Option<usize>,
     offsets: OffsetIndexBuilder,
@@ -32,9 +27,9 @@ pub(super) struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(codec: Compression, capacity: usize) -> Self {
         let out = TrackedWrite::new(Vec::with_capacity(capacity));
-        Self { out, dictionary: None, offsets: OffsetIndexBuilder::new(), rows: 0 }
+        Self { out, codec, dictionary: None, offsets: OffsetIndexBuilder::new(), rows: 0 }
     }
 
     /// Adds the dictionary; `length` is the uncompressed length of its values.
@@ -81,7 +76,7 @@ impl ChunkWriter {
     ) -> Result<(Bytes, Box<ColumnCloseResult>), ParquetError> {
         let bytes = Bytes::from(self.out.into_inner()?);
         let described = described
-            .set_compression(Compression::SNAPPY)
+            .set_compression(self.codec)
             .set_num_values(i64::try_from(self.rows)?)
             .set_total_compressed_size(i64::try_from(bytes.len())?)
             .set_data_page_offset(i64::try_from(self.dictionary.unwrap_or(0))?)

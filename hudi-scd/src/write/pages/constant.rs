@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use parquet::{
-    basic::{Encoding, PageType},
+    basic::{Compression, Encoding, PageType},
     column::{
         page::{CompressedPage, Page},
         writer::ColumnCloseResult,
@@ -14,26 +14,27 @@ use parquet::{
 
 use super::{
     bounds::{Bound, Bounds, LONGEST},
-    chunk::{ChunkWriter, compressed},
+    chunk::ChunkWriter,
     hybrid,
 };
+use crate::write::codec::PageCompressor;
 
 /// The number of rows in a page, as in other columns.
 const PAGE_ROWS: usize = 20_000;
 
-/// Returns the chunk of an optional string column, compressed with Snappy: a dictionary of one value, and
-/// runs of its index.
+/// Returns the chunk of an optional string column: a dictionary of one value, and runs of its index.
 pub(super) fn constant(
+    codec: Compression,
     column: ColumnDescPtr,
     text: &str,
     rows: usize,
 ) -> Result<(Bytes, Box<ColumnCloseResult>), ParquetError> {
-    let mut snappy = snap::raw::Encoder::new();
-    let mut chunk = ChunkWriter::new(0);
+    let mut compressor = PageCompressor::new(codec)?;
+    let mut chunk = ChunkWriter::new(codec, 0);
     let mut dictionary = u32::try_from(text.len())?.to_le_bytes().to_vec();
     dictionary.extend_from_slice(text.as_bytes());
     let page = Page::DictionaryPage {
-        buf: compressed(&mut snappy, &dictionary)?,
+        buf: compressor.compress(&dictionary)?,
         num_values: 1,
         encoding: Encoding::PLAIN,
         is_sorted: false,
@@ -52,7 +53,7 @@ pub(super) fn constant(
         bytes.push(hybrid::width_for(1));
         hybrid::encode(&vec![0; rows], hybrid::width_for(1), &mut bytes);
         let page = Page::DataPage {
-            buf: compressed(&mut snappy, &bytes)?,
+            buf: compressor.compress(&bytes)?,
             num_values: u32::try_from(rows)?,
             encoding: Encoding::RLE_DICTIONARY,
             def_level_encoding: Encoding::RLE,

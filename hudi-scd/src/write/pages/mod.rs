@@ -15,7 +15,7 @@
 //! bound of a chunk is declared exact only if it is known to be one of its values ([`Exact`]).
 //!
 //! Everything else is decoded and encoded: nested columns, booleans, pages of version 2, other encodings,
-//! files without a page index, and codecs other than Snappy (with those, compression dominates the cost).
+//! files without a page index, and chunks with another codec than the new file.
 
 mod bounds;
 mod chunk;
@@ -46,11 +46,12 @@ use parquet::{
 
 use self::{
     bounds::{Bound, Bounds},
-    chunk::{ChunkWriter, compressed},
+    chunk::ChunkWriter,
     page::{Dictionary, Leaf, Outcome, PlainValues, Replacement, Stored},
 };
 use super::{
     base_file::{FileFormat, unsupported},
+    codec::{PageCompressor, is_same},
     nan::has_nan,
 };
 use crate::{
@@ -115,7 +116,7 @@ pub(super) fn constant(
     text: &str,
     rows: usize,
 ) -> Result<(Bytes, Box<ColumnCloseResult>)> {
-    constant::constant(format.leaf(leaf), text, rows).map_err(unsupported)
+    constant::constant(format.codec(), format.leaf(leaf), text, rows).map_err(unsupported)
 }
 
 /// A column chunk after a change of its rows.
@@ -135,10 +136,11 @@ pub(super) fn patch(
     rows: &[usize],
     new: &NewValues,
     leaf: usize,
+    codec: Compression,
 ) -> Option<PatchedChunk> {
     let values = new.leaves.get(leaf)?.as_ref()?;
     // A chunk that cannot be read here cannot be decoded either, and the decoder reports the error.
-    Patch::new(file, group, stored_leaf, rows, values)?.run().ok().flatten()
+    Patch::new(file, group, stored_leaf, rows, values, codec)?.run().ok().flatten()
 }
 
 /// A column chunk that is being patched.
@@ -149,6 +151,7 @@ struct Patch<'a> {
     locations: Vec<PageLocation>,
     rows: &'a [usize],
     values: &'a PlainValues,
+    codec: Compression,
 }
 
 /// A page of the new chunk.
@@ -165,16 +168,17 @@ impl<'a> Patch<'a> {
         leaf: usize,
         rows: &'a [usize],
         values: &'a PlainValues,
+        codec: Compression,
     ) -> Option<Self> {
         let chunk = file.chunk(group, leaf);
         let leaf = Leaf::of(chunk.metadata.column_descr())?;
         let locations = chunk.offset_index.as_ref()?.page_locations.clone();
         let pages_of_index = chunk.column_index.as_ref()?.num_pages();
-        let is_usual = chunk.metadata.compression() == Compression::SNAPPY
+        let is_usual = is_same(chunk.metadata.compression(), codec)
             && rows.len() == values.len()
             && !locations.is_empty()
             && pages_of_index == locations.len() as u64;
-        is_usual.then_some(Self { source: file.source(), chunk, leaf, locations, rows, values })
+        is_usual.then_some(Self { source: file.source(), chunk, leaf, locations, rows, values, codec })
     }
 
     fn run(self) -> Result<Option<PatchedChunk>, ParquetError> {
@@ -199,7 +203,7 @@ impl<'a> Patch<'a> {
         let mut bounds_of_all = None;
         let mut exact = Exact::of(metadata);
         let (mut nulls_of_all, mut more_bytes, mut is_changed) = (0_u64, 0_i64, false);
-        let mut snappy = snap::raw::Encoder::new();
+        let mut compressor = PageCompressor::new(self.codec)?;
         for (number, location) in self.locations.iter().enumerate() {
             let first = usize::try_from(location.first_row_index)?;
             let end = match self.locations.get(number + 1) {
@@ -244,7 +248,7 @@ impl<'a> Patch<'a> {
                             return Ok(None);
                         }
                         let page = Page::DataPage {
-                            buf: compressed(&mut snappy, &patched.bytes)?,
+                            buf: compressor.compress(&patched.bytes)?,
                             num_values,
                             encoding,
                             def_level_encoding,
@@ -274,7 +278,7 @@ impl<'a> Patch<'a> {
             return Ok(Some(PatchedChunk::Unchanged));
         }
 
-        let mut chunk = ChunkWriter::new(usize::try_from(metadata.compressed_size())? * 9 / 8);
+        let mut chunk = ChunkWriter::new(self.codec, usize::try_from(metadata.compressed_size())? * 9 / 8);
         if let Some(dictionary) = &dictionary {
             match dictionary.grown() {
                 None => {
@@ -284,7 +288,7 @@ impl<'a> Patch<'a> {
                 Some(values) if values.len() > MOST_BYTES => return Ok(None),
                 Some(values) => {
                     let page = Page::DictionaryPage {
-                        buf: compressed(&mut snappy, values)?,
+                        buf: compressor.compress(values)?,
                         num_values: u32::try_from(dictionary.len())?,
                         encoding: dictionary_encoding,
                         is_sorted: false,

@@ -11,6 +11,7 @@ use arrow::{
 use object_store::{ObjectStoreExt, memory::InMemory};
 use parquet::{
     arrow::ArrowWriter,
+    basic::{GzipLevel, ZstdLevel},
     file::{
         metadata::{ColumnChunkMetaData, ParquetMetaData},
         properties::WriterProperties,
@@ -73,12 +74,17 @@ fn rows(rng: &mut fastrand::Rng, count: usize, nulls: bool, spread: u32) -> Vec<
 }
 
 fn format(columns: &[ArrayRef]) -> Arc<FileFormat> {
+    format_of(columns, Compression::SNAPPY)
+}
+
+fn format_of(columns: &[ArrayRef], codec: Compression) -> Arc<FileFormat> {
     let field = |(number, column): (usize, &ArrayRef)| {
         Field::new(format!("c{number}"), column.data_type().clone(), true)
     };
     let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
     let avro = crate::schema::to_avro(&schema, "t").unwrap();
-    Arc::new(FileFormat::new("t", &schema, &avro, &["none".to_owned()], &TableOptions::new()).unwrap())
+    let key = ["none".to_owned()];
+    Arc::new(FileFormat::new("t", &schema, &avro, &key, codec, &TableOptions::new()).unwrap())
 }
 
 fn meta(rows: usize) -> MetaColumns {
@@ -136,7 +142,7 @@ async fn patched(
     let stored = |leaf| Chunk::Stored(file.source().clone(), Box::new(file.chunk(0, leaf)));
     let mut chunks: Vec<Chunk> = (0..5).map(stored).collect();
     for leaf in 5..format.columns() {
-        let patch = patch(file, 0, leaf, rows, &new, leaf);
+        let patch = patch(file, 0, leaf, rows, &new, leaf, format.codec());
         is_patched.push(patch.is_some());
         chunks.push(match patch {
             Some(PatchedChunk::Changed(bytes, close)) => Chunk::Stored(Source::Memory(bytes), close),
@@ -170,14 +176,26 @@ fn said(
     (chunk.statistics().cloned(), offsets.page_locations.iter().enumerate().map(page).collect())
 }
 
+#[rstest::rstest]
 #[tokio::test]
-async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do() {
+async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do(
+    #[values(
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::UNCOMPRESSED
+    )]
+    codec: Compression,
+) {
     let mut compared = 0;
-    for seed in 0..6 {
+    // Without optimization, other codecs are slow.
+    let seeds = if codec == Compression::SNAPPY { 0..6 } else { 1..3 };
+    let enough = 4 * (seeds.end - seeds.start);
+    for seed in seeds {
         let rng = &mut fastrand::Rng::with_seed(seed);
         let (nulls, spread) = (seed % 2 == 1, [9, 400, 1_000_000][seed as usize % 3]);
         let old = rows(rng, ROWS, nulls, spread);
-        let format = format(&old);
+        let format = format_of(&old, codec);
         let file = encoded(&format, &old).await;
         let mut at: Vec<usize> = (0..rng.usize(1..300)).map(|_| rng.usize(..ROWS)).collect();
         at.sort_unstable();
@@ -215,6 +233,7 @@ async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do() {
                 continue;
             }
             assert!(is_patched[number], "{case}");
+            assert!(is_same(file.chunk(0, 5 + number).metadata.compression(), codec), "{case}");
             let name = format!("c{number}");
             assert_eq!(format!("{:?}", column(&file, &name)), format!("{wanted:?}"), "{case}");
             assert_eq!(&column(&file, &name), wanted, "{case}");
@@ -231,7 +250,7 @@ async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do() {
             }
         }
     }
-    assert!(compared > 25, "{compared}");
+    assert!(compared > enough, "{compared}");
 }
 
 #[tokio::test]
@@ -246,8 +265,8 @@ async fn a_chunk_whose_new_values_are_the_stored_ones_stays_and_pages_without_ch
     columns[5] = Some(take(&old[0], &same, None).unwrap());
     columns[7] = Some(Arc::new(StringArray::from(vec!["x", "y", "z"])));
     let new = NewValues::new(&format, &columns, at.len()).unwrap();
-    assert!(matches!(patch(&file, 0, 5, &at, &new, 5), Some(PatchedChunk::Unchanged)));
-    let Some(PatchedChunk::Changed(bytes, close)) = patch(&file, 0, 7, &at, &new, 7) else {
+    assert!(matches!(patch(&file, 0, 5, &at, &new, 5, format.codec()), Some(PatchedChunk::Unchanged)));
+    let Some(PatchedChunk::Changed(bytes, close)) = patch(&file, 0, 7, &at, &new, 7, format.codec()) else {
         panic!("changed")
     };
     let (stored, offsets) = (file.chunk(0, 7), close.offset_index.unwrap());
@@ -262,6 +281,18 @@ async fn a_chunk_whose_new_values_are_the_stored_ones_stays_and_pages_without_ch
     assert_eq!(before.len(), after.len());
     let differ: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
     assert!(differ.len() > 1 && differ[0] && !differ[1..].contains(&true), "{differ:?}");
+}
+
+#[tokio::test]
+async fn a_chunk_with_another_codec_than_the_new_file_is_encoded() {
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(0..100))];
+    let (stored, format) = (format(&columns), format_of(&columns, Compression::GZIP(GzipLevel::default())));
+    let file = encoded(&stored, &columns).await;
+    let mut values: Vec<Option<ArrayRef>> = vec![None; format.columns()];
+    values[5] = Some(Arc::new(Int64Array::from(vec![7])));
+    let new = NewValues::new(&format, &values, 1).unwrap();
+    assert!(patch(&file, 0, 5, &[3], &new, 5, format.codec()).is_none());
+    assert!(patch(&file, 0, 5, &[3], &new, 5, stored.codec()).is_some());
 }
 
 #[tokio::test]
@@ -333,7 +364,8 @@ async fn a_bound_is_declared_exact_only_if_it_is_one_of_the_values(
     let mut columns: Vec<Option<ArrayRef>> = vec![None; format.columns()];
     columns[5] = Some(column);
     let values = NewValues::new(&format, &columns, 1).unwrap();
-    let Some(PatchedChunk::Changed(_, close)) = patch(&stored, 0, 0, &[row], &values, 5) else {
+    let Some(PatchedChunk::Changed(_, close)) = patch(&stored, 0, 0, &[row], &values, 5, format.codec())
+    else {
         panic!("changed")
     };
     texts[row] = new.to_owned();
