@@ -2,6 +2,7 @@
 //! results page.
 
 pub mod customers;
+pub mod folders;
 pub mod measure;
 pub mod remote;
 pub mod results;

@@ -34,6 +34,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use benches::{
     customers,
+    folders::copy,
     measure::{Worker, cpu_time, json_lines, median, number, peak_bytes},
     results::Section,
 };
@@ -491,18 +492,4 @@ fn said(command: &mut Command) -> Result<String> {
         command.stderr(std::process::Stdio::inherit()).output().with_context(|| format!("{command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}", output.status);
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
