@@ -22,6 +22,7 @@ import both
 import changes
 import field
 import golden
+import later
 import sides
 from report import Report
 from table import Table, require
@@ -106,6 +107,7 @@ def session(version, written, report, folder, quick):
         if version in WRITERS:
             both.check(report, tables, spark, quick)
     field.check(report, written[0], spark, quick)
+    later.check(report, written[0], spark, quick)
     if version not in OLD:
         at_once.check(report, written[0], spark, quick)
     spent = ", ".join(f"{len(times)} {what} {sum(times):.0f} s" for what, times in spark.seconds.items())

@@ -13,6 +13,7 @@ import pyarrow
 import both
 import changes
 import golden
+import sides
 import table
 
 ARCHIVES = {archive.name.removesuffix(".tar.gz"): archive for archive in sorted(golden.FOLDER.glob("*.tar.gz"))}
@@ -22,6 +23,7 @@ HOME = {"0.9": "0.9.0", "0.10": "0.10.0", "0.12": "0.12.2", "0.14": "0.14.0", "0
 WRITABLE = {name: HOME[name.removeprefix("mdt-").partition("-")[2]] for name in ARCHIVES if not name.startswith(("v8-", "v9-"))}
 # The subset for CI.
 QUICK = ("mdt-files-0.15", "mdt-stats-0.15", "mdt-rli-1.0-v6", "mdt-unpartitioned-0.14")
+QUICK_UPGRADES = (("old-0.9", "0.15.0"), ("old-0.12", "1.0.2"))
 # The versions that write tables older than version 6. Later ones upgrade or refuse such tables.
 OLD = ("0.9.0", "0.10.0", "0.12.2")
 # Options of a global record index that moves keys between partitions.
@@ -60,12 +62,51 @@ def plans(version, quick):
                 yield name, RECORD_INDEX, 4
 
 
+def upgrades(version, quick):
+    """Yields the tables of old versions that are upgraded and then written by a version of Hudi, or only read by their own."""
+    for name, home in WRITABLE.items():
+        if home not in OLD:
+            continue
+        if quick:
+            if (name, version) in QUICK_UPGRADES:
+                yield name
+        elif version in (home, "0.14.0", "0.15.0", "1.0.2"):
+            yield name
+
+
 def check(report, ours, spark, quick):
     for name, options, count in plans(spark.version, quick):
         with_index = " with RECORD_INDEX" if options else ""
         folder = ours.folder / f"field-{spark.version}{with_index.replace(' ', '-')}"
         subject = f"{name}{with_index}"
         report.check(spark.name, "tables of the field, written on", subject, turns, name, folder, ours.ours, spark, options, count)
+
+
+    for name in upgrades(spark.version, quick):
+        folder = ours.folder / f"upgraded-{spark.version}"
+        report.check(spark.name, "tables of the field, upgraded", name, upgraded, name, folder, ours.ours, spark)
+
+
+def upgraded(name, folder, ours, spark):
+    """hudi-scd writes to a table of an old version and upgrades it. Later versions of Hudi then write it, its own only reads it, as the command says."""
+    of = Field(name, folder, ours, {})
+    of.we_write()
+    told = of.ours.run("upgrade", of.path)
+    table.require("the version", of.properties_now()["hoodie.table.version"], "6")
+    compared = of.agreed(spark)
+    if spark.version in OLD:
+        table.require("the releases that the command locks out", "0.9 to 0.13" in json.dumps(told), True)
+        try:
+            of.spark_write(spark, of.batch())
+        except sides.Refused as refused:
+            table.require("the reason for a refused write", "Unknown versionCode:6" in str(refused), True)
+            return compared + of.agreed(spark)
+        raise table.Difference(f"Hudi {spark.version} writes a table of version 6")
+    for turn in range(4):
+        of.we_write() if turn % 2 else of.spark_writes(spark, delete=turn > 1)
+        compared += of.agreed(spark)
+    table.require("the version after turns", of.properties_now()["hoodie.table.version"], "6")
+    return compared + of.check_past()
 
 
 def turns(name, folder, ours, spark, options, count):

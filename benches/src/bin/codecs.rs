@@ -1,4 +1,4 @@
-//! What does each compression cost in bytes, loads, upserts and reads?
+//! How much does each compression cost in bytes, loads, upserts and reads?
 //!
 //! The same million customers are loaded into one table per codec and level. Then 10,000 rows, half of them
 //! new, with random keys, are upserted several times, and all rows are read. The codecs take turns, so that
@@ -94,7 +94,7 @@ async fn main() -> Result<()> {
     let table = contestants.iter().map(|one| one.row(theirs, base));
     Section::new(
         "codecs",
-        "What does each compression cost in bytes, loads, upserts and reads?",
+        "How much does each compression cost in bytes, loads, upserts and reads?",
         &format!("{rows} customers of six columns; upserts of {changes} rows, half new, random keys"),
     )
     .with_table(
