@@ -1,7 +1,7 @@
 //! [`Evidence`]: the final state of a schedule, checked against the promises.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
@@ -35,6 +35,9 @@ pub(super) struct Evidence {
     /// Records that could not be written.
     pub(super) journal_failures: u64,
     pub(super) died: u64,
+    /// Statements that a report called cancelled and not ended. If no run follows within a day, their records
+    /// expire without a fault.
+    pub(super) left_cancelling: HashSet<StatementId>,
     /// Maximum difference between the clock of a process and the service's clock.
     pub(super) skew: Duration,
 }
@@ -121,7 +124,8 @@ impl Evidence {
         Ok(())
     }
 
-    /// Each reason requires what the journal's table states: a death or a fault, and a certain time.
+    /// Each reason requires what the journal's table states: a certain time, and a death, a fault or a pending
+    /// cancel.
     fn is_justified(&self, note: &UnknownNote) -> Result<(), String> {
         let (key, Event::Unknown { reason }) = (&note.record.key, &note.record.event) else { return Ok(()) };
         let entry = self.entries.iter().find(|entry| entry.key == *key);
@@ -151,8 +155,14 @@ impl Evidence {
         if is(UnknownReason::NotCancelled) && note.is_cancelled {
             return unjustified("and its cancel was accepted");
         }
-        if age < least || self.died + self.faults == 0 {
+        if age < least {
             return unjustified("too early");
+        }
+        let id = entry.and_then(|entry| entry.id.as_ref());
+        let was_left =
+            is(UnknownReason::RecordExpired) && id.is_some_and(|id| self.left_cancelling.contains(id));
+        if self.died + self.faults == 0 && !was_left {
+            return unjustified("and nothing went wrong");
         }
         if !is(UnknownReason::NoResponse) && !is(UnknownReason::NotListed) {
             return Ok(());

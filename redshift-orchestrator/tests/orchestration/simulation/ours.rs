@@ -50,6 +50,7 @@ pub(super) async fn play(schedule: Schedule, flaw: Option<Flaw>) -> Result<Tally
             left: Arc::new(AtomicU64::new(line.deaths)),
             processes: 0,
             ahead: 0,
+            left_cancelling: HashSet::new(),
         }
         .play()
     });
@@ -117,6 +118,8 @@ struct Play<'a> {
     processes: i32,
     /// Seconds by which the clock of the last process was ahead of the service's.
     ahead: i64,
+    /// Statements that a report called cancelled and not ended.
+    left_cancelling: HashSet<StatementId>,
 }
 
 /// A line that has ended.
@@ -125,6 +128,7 @@ struct Ended {
     storage: Storage,
     report: Report,
     died: u64,
+    left_cancelling: HashSet<StatementId>,
 }
 
 /// A living process.
@@ -178,14 +182,15 @@ impl Play<'_> {
                         if !pending.is_empty() {
                             self.world.played.note(Condition::CancelPending);
                         }
+                        self.left_cancelling.extend(pending.iter().cloned());
                         if let Some(id) = long_cancelled.intersection(&pending).next() {
                             return Err(format!("UNCANCELLED: {id} runs 12 hours after its cancel"));
                         }
                         let is_last = failed > TRIES || (failed == TRIES && pending.is_empty());
                         if report.is_success() || is_last {
                             life.fate.end();
-                            let Self { number, storage, .. } = self;
-                            return Ok(Ended { number, storage, report, died });
+                            let Self { number, storage, left_cancelling, .. } = self;
+                            return Ok(Ended { number, storage, report, died, left_cancelling });
                         }
                         failed += 1;
                         if failed > TRIES {
@@ -404,6 +409,7 @@ impl Ended {
             faults: world.faults(self.number) + self.storage.failures(),
             journal_failures: self.storage.failures(),
             died: self.died,
+            left_cancelling: self.left_cancelling,
             skew: schedule.skew,
         };
         let unknown = evidence.judge()?;
