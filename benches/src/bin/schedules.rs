@@ -44,6 +44,9 @@ struct Options {
     /// The seed of the first schedule; each further one has the next seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Number of schedules that the peers run. 100,000 are enough to measure their shares.
+    #[arg(long, default_value_t = 100_000)]
+    peers: u64,
     /// Runs a few hundred schedules, for CI.
     #[arg(long)]
     smoke: bool,
@@ -51,9 +54,6 @@ struct Options {
 
 /// The number of seeds that a thread takes at a time.
 const CHUNK: u64 = 100;
-/// Number of schedules that the peers run. It is enough to measure their shares, and leaves most of the time
-/// for ours.
-const PEERS: u64 = 100_000;
 /// A run with this number of schedules plays every condition.
 const ENOUGH: u64 = 10_000;
 /// A run with this number of schedules updates the results page.
@@ -63,13 +63,13 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let count = if options.smoke { 300 } else { options.count };
     let begun = Instant::now();
-    let (sums, broken) = play_all(options.seed, count, begun);
+    let (sums, broken) = play_all(options.seed, count, options.peers, begun);
     if let Some(broken) = broken {
         let seed = broken.seed;
         bail!("{broken}\nreplay it with --count 1 --seed {seed}");
     }
     let seconds = begun.elapsed().as_secs_f64();
-    section(&sums, options.seed, seconds).publish(count >= FULL)?;
+    section(&sums, &options, seconds).publish(count >= FULL)?;
     let ours = &sums.ours;
     println!("{}", played(&ours.coverage));
     let missing = ours.coverage.missing();
@@ -111,7 +111,7 @@ impl Sums {
 }
 
 /// Runs all schedules on every core, until all are done or an invariant is broken.
-fn play_all(first: u64, count: u64, begun: Instant) -> (Sums, Option<Broken>) {
+fn play_all(first: u64, count: u64, with_peers: u64, begun: Instant) -> (Sums, Option<Broken>) {
     let (next, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let state: Mutex<(Sums, Option<Broken>)> = Mutex::default();
     let locked = || state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +123,8 @@ fn play_all(first: u64, count: u64, begun: Instant) -> (Sums, Option<Broken>) {
             }
             let mut sums = Sums::default();
             let numbers = from..count.min(from.saturating_add(CHUNK));
-            let broken = numbers.into_iter().find_map(|n| sums.play(first.wrapping_add(n), n < PEERS).err());
+            let broken =
+                numbers.into_iter().find_map(|n| sums.play(first.wrapping_add(n), n < with_peers).err());
             let mut state = locked();
             state.0.add(&sums);
             if let Some(broken) = broken {
@@ -189,7 +190,7 @@ fn played(coverage: &Coverage) -> String {
     text
 }
 
-fn section(sums: &Sums, seed: u64, seconds: f64) -> Section {
+fn section(sums: &Sums, options: &Options, seconds: f64) -> Section {
     let row = |name: &str, tally: &Tally| {
         let per = |count: u64| {
             let share = count as f64 * 1e3 / tally.statements.max(1) as f64;
@@ -211,19 +212,20 @@ fn section(sums: &Sums, seed: u64, seconds: f64) -> Section {
         "schedules",
         "Does a statement ever run twice or get lost, under any faults and crashes?",
         &format!(
-            "{} schedules from seed {seed}, {} deaths and {} faults in ours, {seconds:.0} s",
-            ours.schedules, ours.deaths, ours.faults
+            "{} schedules from seed {}, {} deaths and {} faults in ours, {seconds:.0} s",
+            ours.schedules, options.seed, ours.deaths, ours.faults
         ),
     )
     .with_table(
         ["client", "schedules", "statements", "doubled (of 1000)", "lost (of 1000)", "reported as unknown"],
         rows,
     )
-    .with_note(
+    .with_note(&format!(
         "All clients run the same work, fault rates, outages, crashes and pauses between processes, drawn from one seed per schedule. \
-         The peers run the first 100,000 schedules. \
+         The peers run the first {} schedules. \
          Doubled: effects of a step beyond its first. Lost: statements that the service accepted and whose true \
          outcome was neither reported, nor reported as unknown. The peers are modelled favourably by their published schedules and rules: \
          their scheduler remembers the steps that reported success, and never runs them again.",
-    )
+        options.peers.min(sums.ours.schedules),
+    ))
 }
