@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use redshift_orchestrator::{
     StatementFilter, StatementId, StatementPage, Status, Submitted, Target, TokioClock, WaitTime,
     journal::{Entry, Event, Record},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     coverage::{Condition, Played},
@@ -343,7 +347,7 @@ impl Process {
         }
         let (world, line, fate) = (self.world.clone(), self.line, self.fate.clone());
         let valid_from = self.valid_from;
-        let sent = tokio::spawn(async move {
+        let sent = InFlight::new(async move {
             sleep(way).await;
             if fate.is_dead() && !outlives {
                 return Err(Error::new(ErrorKind::Disconnected, "connection reset"));
@@ -352,13 +356,14 @@ impl Process {
             network.pass(elapsed, operation, network.identify(elapsed, valid_from, request)).await
         });
         if let Some(Death::Underway(_)) = death {
+            drop(sent);
             return self.fate.die().await;
         }
         let answer = sent.await;
         if death.is_some() || self.fate.is_dead() {
             return self.fate.die().await;
         }
-        answer.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
+        answer
     }
 
     /// Records that the statement of an entry is unknown.
@@ -418,6 +423,34 @@ impl Process {
 
     fn now(&self) -> Timestamp {
         redshift_orchestrator::Clock::now(&self.world.clock)
+    }
+}
+
+/// A request that was sent. If its caller drops it, it goes on in a task of its own.
+struct InFlight<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
+
+impl<F: Future<Output: Send> + Send> InFlight<F> {
+    fn new(request: F) -> Self {
+        Self(Some(Box::pin(request)))
+    }
+}
+
+impl<F: Future<Output: Send> + Send> Future for InFlight<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(request) = &mut self.0 else { return Poll::Pending };
+        let answer = ready!(request.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Drop for InFlight<F> {
+    fn drop(&mut self) {
+        if let (Some(request), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(request);
+        }
     }
 }
 
