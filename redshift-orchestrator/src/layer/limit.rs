@@ -3,12 +3,16 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::semaphore::{AdaptiveSemaphore, Permit, Waiter};
 use crate::{
@@ -42,8 +46,28 @@ pub struct Limit<E> {
     inner: E,
     statements: AdaptiveSemaphore,
     sessions: AdaptiveSemaphore,
-    held: Mutex<Held>,
+    in_use: InUse,
     reclaiming: tokio::sync::Mutex<()>,
+}
+
+/// The permits in use.
+#[derive(Default)]
+struct InUse {
+    held: Mutex<Held>,
+    /// Notified when a permit changes hands.
+    changed: Notify,
+}
+
+impl InUse {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a change, of which the search for permits must know.
+    fn change(&self, change: impl FnOnce(&mut Held)) {
+        change(&mut self.lock());
+        self.changed.notify_waiters();
+    }
 }
 
 /// Permits in use, by the statement or session to which they belong. The maps are ordered, so that the
@@ -92,8 +116,6 @@ const STALE: Duration = Duration::from_secs(60);
 /// Time after which this layer looks up a submit that may have taken effect. Until then, its caller may still
 /// repeat it or look it up.
 const STALE_DOUBT: Duration = Duration::from_mins(15);
-/// Maximum time between two searches for permits that can be released.
-const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest time for one describe made here.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest time for one page of a listing. In accounts with 20,000 statements a day it takes up to two
@@ -108,7 +130,7 @@ impl<E> Limit<E> {
             inner,
             statements,
             sessions,
-            held: Mutex::default(),
+            in_use: InUse::default(),
             reclaiming: tokio::sync::Mutex::default(),
         }
     }
@@ -144,7 +166,7 @@ impl<E> Limit<E> {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_use.lock()
     }
 
     pub(super) fn map<F>(self, wrap: impl FnOnce(E) -> F) -> Limit<F> {
@@ -152,7 +174,7 @@ impl<E> Limit<E> {
             inner: wrap(self.inner),
             statements: self.statements,
             sessions: self.sessions,
-            held: self.held,
+            in_use: self.in_use,
             reclaiming: self.reclaiming,
         }
     }
@@ -188,8 +210,7 @@ impl<E: StatementExecutor> Limit<E> {
                 // request from counting as part of the waiting submit.
                 let _ = bounded(DESCRIBE_TIMEOUT, None, self.describe(&id, None)).await;
             }
-            let due = self.held().next_due();
-            pause_until(due).await;
+            self.pause_until(Held::next_due).await;
         }
     }
 
@@ -199,8 +220,21 @@ impl<E: StatementExecutor> Limit<E> {
             for name in stale {
                 let _ = self.look_up(&name).await;
             }
-            let due = self.held().next_doubt();
-            pause_until(due).await;
+            self.pause_until(Held::next_doubt).await;
+        }
+    }
+
+    /// Waits until the time that `due` returns, or until a permit changes hands.
+    async fn pause_until(&self, due: impl Fn(&Held) -> Option<Instant>) {
+        let mut changed = pin!(self.in_use.changed.notified());
+        // A change after this line ends the wait.
+        changed.as_mut().enable();
+        let due = due(&self.held());
+        match due {
+            Some(due) => {
+                let _ = timeout_at(due, changed).await;
+            }
+            None => changed.await,
         }
     }
 
@@ -237,7 +271,8 @@ impl<E: StatementExecutor> Limit<E> {
                 let session = statement.session().or(submitted.session_id.as_ref()).cloned();
                 let keep_alive = statement.session_keep_alive();
                 if let Some(permits) = admission.into_permits() {
-                    self.held().accepted(&submitted.id, ended, session, keep_alive, permits);
+                    self.in_use
+                        .change(|held| held.accepted(&submitted.id, ended, session, keep_alive, permits));
                 }
                 return Some(answer);
             }
@@ -254,7 +289,8 @@ impl<E: StatementExecutor> Limit<E> {
             }
             kind if kind.may_have_taken_effect() => {
                 if let (Admission::First(permits), Some(token)) = (admission, statement.client_token()) {
-                    self.held().doubtful.insert(token.clone(), Doubtful::new(statement, permits));
+                    let doubtful = Doubtful::new(statement, permits);
+                    self.in_use.change(|held| drop(held.doubtful.insert(token.clone(), doubtful)));
                 }
             }
             ErrorKind::SessionGone => {
@@ -282,7 +318,7 @@ impl<E: StatementExecutor> Limit<E> {
     fn repetition(&self, statement: &Statement) -> Option<Repetition<'_>> {
         let token = statement.client_token()?;
         let doubtful = self.held().doubtful.remove(token)?;
-        Some(Repetition { held: &self.held, token: token.clone(), doubtful: Some(doubtful) })
+        Some(Repetition { in_use: &self.in_use, token: token.clone(), doubtful: Some(doubtful) })
     }
 
     /// Lowers the limit after the service rejected a submit, and waits before it is repeated.
@@ -318,7 +354,7 @@ impl Admission<'_> {
 /// A doubtful submit while it is repeated. It stays doubtful unless the repetition is accepted: a rejected or
 /// dropped repetition proves nothing about the earlier submit, whose statement may be active.
 struct Repetition<'a> {
-    held: &'a Mutex<Held>,
+    in_use: &'a InUse,
     token: ClientToken,
     doubtful: Option<Doubtful>,
 }
@@ -327,15 +363,9 @@ impl Drop for Repetition<'_> {
     fn drop(&mut self) {
         if let Some(mut doubtful) = self.doubtful.take() {
             doubtful.looked_up = Instant::now();
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.doubtful.insert(self.token.clone(), doubtful);
+            self.in_use.change(|held| drop(held.doubtful.insert(self.token.clone(), doubtful)));
         }
     }
-}
-
-async fn pause_until(due: Option<Instant>) {
-    let now = Instant::now();
-    sleep_until(due.map_or(now + RECLAIM_INTERVAL, |due| due.clamp(now, now + RECLAIM_INTERVAL))).await;
 }
 
 fn opens_session(statement: &Statement) -> bool {
@@ -432,11 +462,13 @@ impl Held {
         self.open.retain(|_, open| open.idle_since.is_none_or(|since| now - since < open.keep_alive));
     }
 
-    /// Returns the time at which the next statement becomes stale, or the next session ends.
+    /// Returns the time at which the next statement becomes stale, the next session ends, or the next doubtful
+    /// submit cannot run any more.
     fn next_due(&self) -> Option<Instant> {
         let stale = self.active.values().map(|active| active.described + STALE);
         let idle = self.open.values().filter_map(|open| Some(after(open.idle_since?, open.keep_alive)));
-        stale.chain(idle).min()
+        let over = self.doubtful.values().map(|doubtful| doubtful.since + LONGEST_RUN);
+        stale.chain(idle).chain(over).min()
     }
 
     /// Returns the time at which the next doubtful submit becomes stale.
@@ -491,7 +523,7 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
             Err(error) => matches!(error.kind(), ErrorKind::Expired | ErrorKind::NotFound),
         };
         if is_over {
-            self.held().ended(id);
+            self.in_use.change(|held| held.ended(id));
         }
         answer
     }
@@ -506,7 +538,7 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         let answer = self.inner.list(filter, page).await?;
-        self.held().listed(filter, &answer);
+        self.in_use.change(|held| held.listed(filter, &answer));
         Ok(answer)
     }
 

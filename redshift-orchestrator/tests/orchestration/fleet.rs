@@ -207,6 +207,23 @@ async fn a_place_of_a_statement_that_nobody_waits_for_comes_back() {
 /// A half-hour statement holds the only permit, and describe requests for other statements use up the whole
 /// rate.
 #[tokio::test(start_paused = true)]
+async fn a_queued_submit_wakes_only_to_describe_a_silent_statement() {
+    let limit = Limit::new(service(3_600), 1);
+    limit.submit(&statement(), None).await.unwrap();
+    let mut polls = 0;
+    let second = statement();
+    let mut submit = limit.submit(&second, None);
+    std::future::poll_fn(|context| {
+        polls += 1;
+        submit.as_mut().poll(context)
+    })
+    .await
+    .unwrap();
+    // One describe a minute for an hour.
+    assert!((60..=180).contains(&polls), "{polls}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_in_front_of_it() {
     let service = service(1_800);
     let rates = RequestRates::default().with(Request::DescribeStatement, 1);
