@@ -327,7 +327,7 @@ impl Digester {
     }
 
     fn finish(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:x}", self.0.finalize())
     }
 }
 
