@@ -73,31 +73,31 @@ pub(crate) enum Flaw {
 }
 
 impl Flaw {
-    /// All flaws, and the beginning of the verdict on each.
-    pub(crate) const ALL: [(Self, &'static str); 23] = [
-        (Self::FreshTokens, "DOUBLED"),
-        (Self::ForgetfulJournal, "DOUBLED"),
-        (Self::ResubmitsUnknown, "DOUBLED"),
-        (Self::HastyReader, "LOST"),
-        (Self::Impatient, "UNJUSTIFIED"),
-        (Self::TokensWithoutPipeline, "LOST"),
-        (Self::TokensWithoutTarget, "LOST"),
-        (Self::NamesWithoutPipeline, "LOST"),
-        (Self::IgnoresDeadlines, "DOUBLED"),
-        (Self::CountsQueues, "UNJUSTIFIED"),
-        (Self::CutsListings, "UNJUSTIFIED"),
-        (Self::ReadsEveryRun, "COSTLY"),
-        (Self::PrunesUnfinished, "LOST"),
-        (Self::NeverRecovers, "STUCK"),
-        (Self::LosesRecords, "LOST"),
-        (Self::KeepsPermits, "STUCK"),
-        (Self::RenewsReleasedLeases, "LOCKED"),
-        (Self::StepsBack, "DOUBLED"),
-        (Self::CredentialsAreFinal, "UNJUSTIFIED"),
-        (Self::LastRefusalCounts, "LOST"),
-        (Self::SlowCancelsUnknown, "UNJUSTIFIED"),
-        (Self::ForgetsCancels, "UNCANCELLED"),
-        (Self::CancelsAlwaysWork, "LOST"),
+    /// All flaws, and how the verdict on each may begin. A statement that is reported wrongly can be repeated.
+    pub(crate) const ALL: [(Self, &'static [&'static str]); 23] = [
+        (Self::FreshTokens, &["DOUBLED"]),
+        (Self::ForgetfulJournal, &["DOUBLED"]),
+        (Self::ResubmitsUnknown, &["DOUBLED"]),
+        (Self::HastyReader, &["LOST"]),
+        (Self::Impatient, &["UNJUSTIFIED"]),
+        (Self::TokensWithoutPipeline, &["LOST"]),
+        (Self::TokensWithoutTarget, &["LOST"]),
+        (Self::NamesWithoutPipeline, &["LOST"]),
+        (Self::IgnoresDeadlines, &["DOUBLED"]),
+        (Self::CountsQueues, &["UNJUSTIFIED"]),
+        (Self::CutsListings, &["UNJUSTIFIED"]),
+        (Self::ReadsEveryRun, &["COSTLY"]),
+        (Self::PrunesUnfinished, &["LOST"]),
+        (Self::NeverRecovers, &["STUCK"]),
+        (Self::LosesRecords, &["LOST"]),
+        (Self::KeepsPermits, &["STUCK"]),
+        (Self::RenewsReleasedLeases, &["LOCKED"]),
+        (Self::StepsBack, &["DOUBLED"]),
+        (Self::CredentialsAreFinal, &["UNJUSTIFIED"]),
+        (Self::LastRefusalCounts, &["LOST", "DOUBLED"]),
+        (Self::SlowCancelsUnknown, &["UNJUSTIFIED"]),
+        (Self::ForgetsCancels, &["UNCANCELLED"]),
+        (Self::CancelsAlwaysWork, &["LOST", "DOUBLED"]),
     ];
 
     fn is_unchecked(self) -> bool {
