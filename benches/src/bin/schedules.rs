@@ -44,8 +44,8 @@ struct Options {
     /// The seed of the first schedule; each further one has the next seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Number of schedules that the peers run. 100,000 are enough to measure their shares.
-    #[arg(long, default_value_t = 100_000)]
+    /// Number of schedules that the peers run. 20,000 are enough to measure their shares.
+    #[arg(long, default_value_t = 20_000)]
     peers: u64,
     /// Runs a few hundred schedules, for CI.
     #[arg(long)]

@@ -334,14 +334,17 @@ impl Play<'_> {
     fn orchestrator(&mut self, process: &Arc<Process>) -> Orchestrator {
         let flaw = self.flaw;
         let pipeline = self.line.pipeline.name().to_owned();
-        let below = Below { process: process.clone(), pipeline, flaw };
+        let below: Arc<dyn StatementExecutor> = match flaw {
+            Some(_) => Arc::new(Below { process: process.clone(), pipeline, flaw }),
+            None => process.clone(),
+        };
         let permits = self.draw.usize(1..4);
         let below: Arc<dyn StatementExecutor> = match self.draw.u8(0..4) {
             0 => {
                 let retry_timeout = Duration::from_secs(self.draw.u64(1..60));
                 Arc::new(Retry::new(below).with_retry_timeout(retry_timeout))
             }
-            _ => Arc::new(below),
+            _ => below,
         };
         let permits = match self.draw.u8(0..4) {
             _ if self.schedule.is_crowded => Some(1),
@@ -363,7 +366,10 @@ impl Play<'_> {
         let orchestrator = Orchestrator::new(Watched { inner: layers, process: process.clone() });
         let orchestrator = match self.draw.u8(0..4) {
             _ if self.schedule.is_crowded => orchestrator.with_strategy(Fixed::new(Duration::from_secs(300))),
-            0 => orchestrator.with_strategy(Exponential::default()),
+            0 => {
+                let max = Duration::from_secs(self.draw.u64(10..120));
+                orchestrator.with_strategy(Exponential::default().with_max(max))
+            }
             1 => orchestrator.with_strategy(Jittered::new(LongPoll::default(), self.draw.u64(..))),
             2 => orchestrator.with_strategy(Learned::default()),
             _ => orchestrator,
