@@ -1,0 +1,87 @@
+//! The cancellation of a statement.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    CancelOutcome, Wait, WaitEvent,
+    poll::{Polled, SLACK, State},
+};
+use crate::{Description, Error, ErrorKind, FailureKind, Status, clock::after, layer::queue_time::bounded};
+
+/// Minimum of the default of [`Wait::with_grace`]. It is long enough for short outages of the service.
+const LEAST_GRACE: Duration = Duration::from_secs(15 * 60);
+
+impl Wait<'_> {
+    pub(super) async fn cancel_now(&self, state: &mut State<'_>) -> CancelOutcome {
+        let ran = self.started.elapsed() + self.age.unwrap_or_default();
+        let grace = self.grace.unwrap_or(ran.max(LEAST_GRACE));
+        let mut deadline = None;
+        let mut pauses = self.backoff.pauses(state.progress.salt);
+        let mut last = Error::new(ErrorKind::Other, "the service rejected the cancellation");
+        // `true` if an abort may be the effect of this cancellation: a cancel was accepted, or its response
+        // was lost.
+        let mut is_ours = false;
+        loop {
+            state.requests.cancels += 1;
+            let answer = bounded(grace.min(SLACK), None, self.executor.cancel(self.id)).await;
+            let deadline = *deadline.get_or_insert_with(|| after(Instant::now(), grace));
+            let accepted = match answer.unwrap_or_else(|_| Err(self.no_answer())) {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Other errors describe the state of the statement, which the next poll reports more
+                    // precisely.
+                    if error.kind().is_transient() {
+                        state.requests.retried(error.kind());
+                        (self.watch)(WaitEvent::Retried(&error));
+                    }
+                    is_ours |= error.kind().may_have_taken_effect();
+                    last = error;
+                    false
+                }
+            };
+            is_ours |= accepted;
+            // The status is polled in every case: the service also rejects the cancel of a statement that has
+            // ended, and a cancel whose response was lost may have worked. If no cancel was accepted, the
+            // status is polled once, and the cancel is repeated after a pause.
+            let until = if accepted { deadline } else { Instant::now() };
+            match self.poll_until(Some(until), true, state).await {
+                Polled::Ended(description) if is_ours && is_cancelled(&description) => {
+                    return CancelOutcome::Cancelled(*description);
+                }
+                Polled::Ended(description) => return CancelOutcome::EndedBefore(*description),
+                Polled::OutOfTime(description) if accepted => {
+                    return CancelOutcome::Pending(description.map(|description| *description));
+                }
+                Polled::Lost(error) if accepted && error.kind() == ErrorKind::CredentialsExpired => {
+                    return CancelOutcome::Pending(None);
+                }
+                Polled::Lost(error) => return CancelOutcome::NotCancelled(error),
+                Polled::OutOfTime(_) => {}
+            }
+            let again = after(Instant::now(), pauses.after(&last));
+            if deadline <= again {
+                return CancelOutcome::NotCancelled(
+                    Error::new(last.kind(), "the statement could not be cancelled")
+                        .with_context("statement_id", self.id)
+                        .with_source(last),
+                );
+            }
+            sleep_until(again).await;
+        }
+    }
+}
+
+/// Returns `true` for `ABORTED`, and for a failure whose error text is that of a cancellation: the database
+/// can be faster than the service.
+pub(crate) fn is_cancelled(description: &Description) -> bool {
+    match &description.status {
+        Status::Aborted => true,
+        Status::Failed => description
+            .error
+            .as_deref()
+            .is_some_and(|text| FailureKind::of_text(text) == FailureKind::Aborted),
+        _ => false,
+    }
+}

@@ -1,0 +1,96 @@
+//! [`WaitOutcome`] and [`CancelOutcome`]: how a wait or a cancellation ended, and [the number of
+//! requests](RequestCounts).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{Description, Error, ErrorKind};
+
+/// Result of waiting for a statement.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WaitOutcome {
+    /// The statement ended by itself: `FINISHED`, `FAILED` or `ABORTED`.
+    Ended(Description),
+    /// The timeout expired first.
+    TimedOut {
+        /// The timeout.
+        timeout: Duration,
+        /// Result of the cancellation.
+        cancellation: CancelOutcome,
+    },
+    /// The service can no longer return the status of the statement, or denies access to it.
+    Lost(Error),
+}
+
+impl WaitOutcome {
+    /// Returns the last description of the statement, if it has ended.
+    pub fn ended(&self) -> Option<&Description> {
+        match self {
+            Self::Ended(description)
+            | Self::TimedOut {
+                cancellation: CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description),
+                ..
+            } => Some(description),
+            Self::TimedOut { .. } | Self::Lost(_) => None,
+        }
+    }
+}
+
+/// Result of a cancellation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CancelOutcome {
+    /// According to the service's responses, this cancellation ended the statement.
+    Cancelled(Description),
+    /// The statement had ended before: finished, failed, or aborted by another client.
+    EndedBefore(Description),
+    /// The service accepted the cancellation, but the statement had not ended within the [grace
+    /// time](super::Wait::with_grace), as far as the service could be asked. Contains the last description since, if
+    /// there was one.
+    Pending(Option<Description>),
+    /// The statement could not be cancelled and may still be running.
+    NotCancelled(Error),
+}
+
+/// Number of requests sent and of errors retried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestCounts {
+    /// Number of submits.
+    pub submits: u32,
+    /// Number of polls (describe requests).
+    pub describes: u32,
+    /// Number of cancel requests.
+    pub cancels: u32,
+    /// Number of list requests.
+    pub lists: u32,
+    /// Number of retried errors, by kind.
+    pub faults: BTreeMap<ErrorKind, u32>,
+}
+
+impl RequestCounts {
+    /// Returns the total number of retried errors.
+    pub fn retried_faults(&self) -> u32 {
+        self.faults.values().sum()
+    }
+
+    /// Returns the total number of requests.
+    pub fn total(&self) -> u32 {
+        self.submits + self.describes + self.cancels + self.lists
+    }
+
+    /// Adds the numbers of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.submits += other.submits;
+        self.describes += other.describes;
+        self.cancels += other.cancels;
+        self.lists += other.lists;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(*kind).or_default() += count;
+        }
+    }
+
+    pub(crate) fn retried(&mut self, kind: ErrorKind) {
+        *self.faults.entry(kind).or_default() += 1;
+    }
+}

@@ -1,0 +1,216 @@
+//! The polls of a wait, and the errors after which they continue.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{LongPollSupport, Progress, RequestCounts, Wait, WaitEvent};
+use crate::{
+    Description, Error, ErrorKind, Result, WaitTime,
+    clock::after,
+    layer::queue_time::{GivenUp, bounded},
+};
+
+/// Minimum pause before a poll that is not a long poll. It prevents a busy loop with any strategy.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+/// Additional time, beyond the requested wait, after which a poll counts as lost and is sent again.
+pub(super) const SLACK: Duration = Duration::from_secs(10);
+/// Number of long polls lost in a row after which the network is assumed not to keep connections open for
+/// that long.
+const LOST_IN_A_ROW: u32 = 2;
+
+impl Wait<'_> {
+    pub(super) fn state<'s>(&self, requests: &'s mut RequestCounts) -> State<'s> {
+        let mut hasher = DefaultHasher::new();
+        self.id.hash(&mut hasher);
+        let progress = Progress { expected: self.expected, salt: hasher.finish(), ..Progress::default() };
+        State { progress, refused_at: None, lost: 0, failed_at: None, expired_for: Duration::ZERO, requests }
+    }
+
+    /// Polls until the statement has ended or `deadline` is reached. With `at_once`, the first poll is sent
+    /// without a pause, even after the deadline, so that a statement that ended long ago is not cancelled.
+    pub(super) async fn poll_until(
+        &self,
+        deadline: Option<Instant>,
+        mut at_once: bool,
+        state: &mut State<'_>,
+    ) -> Polled {
+        let mut pauses = None;
+        let mut error_pause = None;
+        let mut seen = None;
+        loop {
+            let now = Instant::now();
+            state.refresh(now, now - self.started + self.age.unwrap_or_default());
+            let mut next = self.strategy.next(&state.progress);
+            let first = std::mem::take(&mut at_once);
+            if first {
+                next.pause = Duration::ZERO;
+            } else if deadline.is_some_and(|deadline| deadline <= now) {
+                return Polled::OutOfTime(seen);
+            }
+            let mut instant = after(now, error_pause.take().unwrap_or(next.pause));
+            if next.wait.is_none() && !first {
+                instant = instant.max(now + LEAST_PAUSE);
+            }
+            // A long poll lasts whole seconds; a shorter remaining time is spent sleeping.
+            let least = if next.wait.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
+            if let Some(deadline) = deadline.filter(|deadline| !first && *deadline <= instant + least) {
+                sleep_until(deadline).await;
+                return Polled::OutOfTime(seen);
+            }
+            if now < instant {
+                sleep_until(instant).await;
+            }
+            let wait = next.wait.and_then(|wait| match deadline {
+                None => Some(wait),
+                Some(deadline) => {
+                    WaitTime::at_most(wait.duration().min(deadline.saturating_duration_since(instant)))
+                }
+            });
+            let answer = match self.describe(wait, deadline.filter(|_| !first), state).await {
+                Some(answer) => answer,
+                None => return Polled::OutOfTime(seen),
+            };
+            let error = match answer {
+                Ok(description) if description.status.is_terminal() => {
+                    return Polled::Ended(Box::new(description));
+                }
+                Ok(description) => {
+                    pauses = None;
+                    seen = Some(Box::new(description));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if state.credentials_expired_for(&error) >= Some(self.expired_credentials_limit) {
+                return Polled::Lost(error);
+            }
+            match error.kind() {
+                ErrorKind::TooManyWaiters if wait.is_some() => state.requests.retried(error.kind()),
+                // Repeating the poll without a wait shows whether the wait is the invalid part.
+                ErrorKind::Invalid | ErrorKind::Unsupported if wait.is_some() => {
+                    state.progress.long_polls = LongPollSupport::Unsupported { polls: 0 };
+                    error_pause = Some(Duration::ZERO);
+                    state.requests.retried(error.kind());
+                }
+                kind if kind.is_transient() => {
+                    state.requests.retried(kind);
+                    let pauses =
+                        pauses.get_or_insert_with(|| Box::new(self.backoff.pauses(state.progress.salt)));
+                    error_pause = Some(pauses.after(&error));
+                }
+                _ => return Polled::Lost(error),
+            }
+            (self.watch)(WaitEvent::Retried(&error));
+        }
+    }
+
+    /// Sends one poll, and records whether the service delayed the response as requested. Returns `None` if
+    /// the poll was still in a queue at the deadline.
+    async fn describe(
+        &self,
+        wait: Option<WaitTime>,
+        deadline: Option<Instant>,
+        state: &mut State<'_>,
+    ) -> Option<Result<Description>> {
+        let asked = Instant::now();
+        let held = wait.map_or(Duration::ZERO, WaitTime::duration);
+        let answer = match bounded(held + SLACK, deadline, self.executor.describe(self.id, wait)).await {
+            Ok(answer) => answer.and_then(|seen| (self.check)(&seen).map(|()| seen)),
+            Err(GivenUp::Unsent) => return None,
+            Err(GivenUp::Late) => Err(self.no_answer()),
+        };
+        state.requests.describes += 1;
+        if wait.is_some() {
+            let is_lost = matches!(&answer, Err(error) if error.kind() == ErrorKind::Disconnected);
+            state.lost = if is_lost { state.lost + 1 } else { 0 };
+        }
+        match &answer {
+            Ok(description) => {
+                (state.failed_at, state.expired_for) = (None, Duration::ZERO);
+                state.progress.polls += 1;
+                (self.watch)(WaitEvent::Polled(&description.status));
+                let early = wait.is_some() && asked.elapsed() < held / 2 && !description.status.is_terminal();
+                state.learn(wait.is_some(), early);
+            }
+            Err(error) if error.kind() == ErrorKind::TooManyWaiters => state.learn(wait.is_some(), true),
+            Err(_) if wait.is_some() && state.lost >= LOST_IN_A_ROW => state.learn(true, true),
+            Err(_) => {}
+        }
+        Some(answer)
+    }
+
+    pub(super) fn no_answer(&self) -> Error {
+        Error::new(ErrorKind::Disconnected, "no response in time").with_context("statement_id", self.id)
+    }
+}
+
+/// Result of polling.
+pub(super) enum Polled {
+    Ended(Box<Description>),
+    /// The deadline was reached. Contains the last description since the call began.
+    OutOfTime(Option<Box<Description>>),
+    Lost(Error),
+}
+
+/// State of a wait: its progress and the behaviour of the service.
+pub(super) struct State<'a> {
+    pub(super) progress: Progress,
+    refused_at: Option<Instant>,
+    /// Number of long polls lost in a row.
+    lost: u32,
+    /// Time of the last poll that failed.
+    failed_at: Option<Instant>,
+    /// Time before polls that failed because of expired credentials, since the last successful one.
+    expired_for: Duration,
+    pub(super) requests: &'a mut RequestCounts,
+}
+
+impl State<'_> {
+    fn refresh(&mut self, now: Instant, elapsed: Duration) {
+        self.progress.elapsed = elapsed;
+        if let (LongPollSupport::Refused { ago, .. }, Some(at)) =
+            (&mut self.progress.long_polls, self.refused_at)
+        {
+            *ago = now - at;
+        }
+    }
+
+    /// Notes a failed poll. Returns the time for which polls have failed because of expired credentials; `None`
+    /// after any other error.
+    ///
+    /// The time from one failed poll to the next belongs to the error of the next.
+    fn credentials_expired_for(&mut self, error: &Error) -> Option<Duration> {
+        let now = Instant::now();
+        let before = self.failed_at.replace(now).unwrap_or(now);
+        if error.kind() != ErrorKind::CredentialsExpired {
+            return None;
+        }
+        self.expired_for += now - before;
+        Some(self.expired_for)
+    }
+
+    /// Updates the state from a response. `waited`: the poll requested a wait; `refused`: the service
+    /// rejected it or responded too early.
+    fn learn(&mut self, waited: bool, refused: bool) {
+        self.progress.long_polls = match self.progress.long_polls {
+            LongPollSupport::Unsupported { polls } => LongPollSupport::Unsupported { polls: polls + 1 },
+            LongPollSupport::Refused { times, .. } if waited && refused => {
+                self.refused_at = Some(Instant::now());
+                LongPollSupport::Refused { times: times + 1, ago: Duration::ZERO }
+            }
+            LongPollSupport::Supported if waited && refused => {
+                self.refused_at = Some(Instant::now());
+                LongPollSupport::Refused { times: 1, ago: Duration::ZERO }
+            }
+            // Polls without a wait in between do not reset the growth of the pauses.
+            LongPollSupport::Refused { times, ago } if !waited => {
+                LongPollSupport::Refused { times: times + 1, ago }
+            }
+            LongPollSupport::Refused { .. } | LongPollSupport::Supported => LongPollSupport::Supported,
+        };
+    }
+}
