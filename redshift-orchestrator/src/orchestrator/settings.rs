@@ -23,7 +23,7 @@ impl Orchestrator {
     }
 
     /// Adds a name to the identity of each statement. Without a scope, two orchestrators whose executors have
-    /// equal [targets](StatementExecutor::target), or none, treat equal statements with equal keys as one
+    /// equal [targets](crate::StatementExecutor::target), or none, treat equal statements with equal keys as one
     /// statement. The pipeline's name and the executor's target are always part of the identity.
     #[must_use]
     pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
@@ -78,9 +78,9 @@ impl Orchestrator {
 
     /// Sets the time to wait for the end of a cancelled statement. Default: the time that the statement ran,
     /// and at least 15 minutes, because a cancelled statement ends only after its rollback
-    /// ([`Wait::with_grace`]).
+    /// ([`Wait::with_grace`](crate::wait::Wait::with_grace)).
     ///
-    /// A statement that has not ended by then is [timed out](OutcomeKind::TimedOut) with
+    /// A statement that has not ended by then is [timed out](crate::OutcomeKind::TimedOut) with
     /// `cancel_pending`.
     #[must_use]
     pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
@@ -105,7 +105,7 @@ impl Orchestrator {
 
     /// Keeps SQL texts, literals and parameter values that messages of the database and the service quote, in
     /// errors, reports and the journal. By default, these quotations are replaced by `…`; names of tables and
-    /// columns are kept. [`Outcome::description`] always contains the database's original text. Default:
+    /// columns are kept. [`Outcome::description`](crate::Outcome::description) always contains the database's original text. Default:
     /// `false`.
     #[must_use]
     pub fn with_quotations(mut self, quotations: bool) -> Self {
