@@ -29,7 +29,7 @@ pub enum ProgressEvent<'a> {
     Submitted {
         /// The id.
         id: &'a StatementId,
-        /// `true` if an earlier process submitted it.
+        /// `true` if the statement was found in the service, instead of being accepted by this submit.
         reattached: bool,
     },
     /// The service returned the status of the statement.

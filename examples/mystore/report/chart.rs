@@ -150,7 +150,7 @@ fn highest_tick(chart: &Chart<'_>, least: f64) -> f64 {
     chart.points().map(|(_, value)| *value).chain(chart.limit.map(|limit| limit.0)).fold(least, f64::max)
 }
 
-/// Returns the next 1, 2 or 5 times a power of ten.
+/// Rounds up to 1, 2 or 5 times a power of ten.
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]

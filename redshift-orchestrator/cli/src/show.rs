@@ -9,7 +9,7 @@ use std::{
 use redshift_orchestrator::{Clock, Observer, ProgressEvent, StatementId, StepKey, SystemClock};
 use serde_json::{Value, json};
 
-/// Prints a text and a line break. Errors are ignored, because standard output may be closed.
+/// Prints a line on standard output. Errors are ignored, because standard output may be closed.
 pub(crate) fn out(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());

@@ -265,7 +265,8 @@ impl StatementExecutor for DataApiExecutor {
         }
     }
 
-    /// Lists the statements that the caller's role submitted to *any* target, unless the filter has a target.
+    /// Lists the statements that the caller's role submitted to *any* target, unless the filter sets a compute or a
+    /// database.
     /// Callers mostly use a listing to check that a statement exists. An implicit filter could hide that
     /// statement if the service interprets the filter differently.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {

@@ -53,7 +53,7 @@ impl JobDefinition {
         self
     }
 
-    /// Sets the number of runs at the same time. Default: 1.
+    /// Sets the maximum number of concurrent runs. Default: 1.
     #[must_use]
     pub fn with_max_concurrent_runs(mut self, runs: i32) -> Self {
         self.max_concurrent_runs = runs;

@@ -1,4 +1,4 @@
-//! [`Runs`]: the runs of a job as statements, for the waiting core.
+//! [`Runs`]: presents the runs of a job as statements, so that [`wait`](crate::wait) can wait for them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

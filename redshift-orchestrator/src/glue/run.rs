@@ -46,7 +46,7 @@ pub struct GlueJob {
 }
 
 impl GlueJob {
-    /// Runs the job of this name; the journal keeps intents, ids and endings.
+    /// Creates a runner for the job of this name. The journal keeps intents, ids and outcomes.
     pub fn new(
         service: Arc<dyn JobService>,
         journal: impl Journal + 'static,
@@ -140,11 +140,11 @@ impl GlueJob {
     ///
     /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is
     /// not found is [unknown](JobEnding::Unknown), and never started again. If the future is dropped, the run
-    /// goes on, and the next call finds it.
+    /// continues, and the next call finds it.
     ///
     /// # Errors
-    /// Nothing runs after an error, except after one of the journal: the next call finds the run. The kinds
-    /// are [`ErrorKind::Invalid`] for arguments that Glue would drop; [`ErrorKind::TooManyStatements`] or
+    /// An error means that nothing runs, except [`ErrorKind::Journal`]: the run may then exist, and the next call
+    /// finds it. The kinds are [`ErrorKind::Invalid`] for arguments that Glue would drop; [`ErrorKind::TooManyStatements`] or
     /// [`ErrorKind::Throttled`] if Glue refused the start for the whole [admission
     /// wait](Self::with_admission_wait); [`ErrorKind::Journal`]; [`ErrorKind::Denied`],
     /// [`ErrorKind::NotFound`] and others if Glue refused it for good.

@@ -50,7 +50,7 @@ pub struct Limit<E> {
     reclaiming: tokio::sync::Mutex<()>,
 }
 
-/// The permits in use.
+/// Permits in use, and the notification of their changes.
 #[derive(Default)]
 struct InUse {
     held: Mutex<Held>,

@@ -32,7 +32,7 @@ pub(crate) struct Queue {
 struct State {
     /// Number of queues that the request is in. A queue inside a queue must not end the outer one.
     depth: usize,
-    /// Time at which it left the last queue.
+    /// Time at which the request left its last queue, or was created.
     sent_at: Instant,
 }
 

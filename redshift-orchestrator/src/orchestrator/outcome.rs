@@ -22,8 +22,8 @@ pub struct Outcome {
     pub description: Option<Description>,
     /// Requests sent by this call.
     pub requests: RequestCounts,
-    /// Time from the beginning of this call until the service accepted the statement; `None` if this call did
-    /// not submit it.
+    /// Time from the beginning of this call until it obtained the statement's id; `None` if the journal
+    /// contained the id, or if the id is not known.
     pub submitted_after: Option<Duration>,
     /// Duration of this call.
     pub elapsed: Duration,
@@ -66,7 +66,8 @@ pub enum OutcomeKind {
 pub enum Origin {
     /// The call submitted the statement.
     Submitted,
-    /// The call found the intent of an earlier process, and the statement in the service.
+    /// The call found the statement in the service, by the intent of an earlier call or after its own submit
+    /// got no response.
     Reattached,
     /// The outcome was already in the journal.
     Journal,

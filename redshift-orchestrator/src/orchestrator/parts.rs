@@ -25,7 +25,7 @@ impl Orchestrator {
     /// result of each.
     ///
     /// `timeout` applies to all parts together. `is_stopped` is called between two parts. `known`
-    /// contains the journal entries of the run.
+    /// contains the journal's entries of earlier calls for this attempt; other entries are ignored.
     ///
     /// # Errors
     /// Returns the errors of [`divide`]. In this case, nothing was run.

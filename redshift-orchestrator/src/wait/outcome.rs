@@ -45,8 +45,8 @@ pub enum CancelOutcome {
     /// The statement had ended before: finished, failed, or aborted by another client.
     EndedBefore(Description),
     /// The service accepted the cancellation, but the statement had not ended within the [grace
-    /// time](super::Wait::with_grace), as far as the service could be asked. Contains the last description since, if
-    /// there was one.
+    /// time](super::Wait::with_grace), or its status could not be read because the credentials
+    /// had expired. Contains the last description since, if there was one.
     Pending(Option<Description>),
     /// The statement could not be cancelled and may still be running.
     NotCancelled(Error),

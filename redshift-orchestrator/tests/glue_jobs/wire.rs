@@ -20,7 +20,8 @@ use crate::{connector, key};
 struct Wire(Arc<Mutex<Vec<(String, Value)>>>);
 
 impl Wire {
-    /// Answers requests: `None` closes the connection, and an error has a code.
+    /// Returns a service that responds with `answer`: `None` closes the connection, and `Err` contains the error
+    /// code.
     fn service(
         &self,
         answer: impl Fn(&str, &Value) -> Option<Result<Value, &'static str>> + Send + Sync + 'static,

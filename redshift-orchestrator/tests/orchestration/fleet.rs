@@ -399,7 +399,7 @@ async fn permits_of_doubtful_submits_that_nobody_looks_up_come_back_when_they_ar
     fleet.submit(&doubtful(), None).await.unwrap_err();
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
-    // Until then, the caller may repeat the submit.
+    // The permit is kept for 15 minutes, in which the caller may repeat the submit.
     assert!((900..920).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(fleet.active(), 1);
 }

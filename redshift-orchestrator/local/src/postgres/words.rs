@@ -18,7 +18,7 @@ pub(super) fn commits(sql: &str) -> bool {
     ends && words.all(|word| word == "WORK" || word == "TRANSACTION")
 }
 
-/// Returns `true` if a text is a `COPY` between a table and the connection.
+/// Returns `true` for `COPY … FROM STDIN` and `COPY … TO STDOUT`.
 pub(super) fn copies_through_the_connection(sql: &str) -> bool {
     let mut words = words(sql);
     words.next().is_some_and(|first| first == "COPY") && words.any(|word| word == "STDIN" || word == "STDOUT")

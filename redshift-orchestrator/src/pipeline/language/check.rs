@@ -71,8 +71,8 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
     Ok(())
 }
 
-/// Rejects commands that commit or cannot run inside a transaction, in a batch that is a transaction. The
-/// error also contains the key with the problem.
+/// Rejects a transaction batch with a command that commits or cannot run inside a transaction. The error also
+/// contains the key to correct in the definition.
 pub(super) fn commits(step: &Step) -> Result<(), (&'static str, String)> {
     let Some(batch) = batch(step) else { return Ok(()) };
     let key = if step.commits == Some(true) { "commits" } else { "work" };

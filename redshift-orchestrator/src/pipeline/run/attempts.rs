@@ -40,7 +40,7 @@ impl AttemptResult {
 }
 
 impl StepAttempts<'_> {
-    /// Makes attempts until one finishes, or its failure is not retried.
+    /// Makes attempts until one succeeds, fails in a way that is not retried, or is the last one.
     pub(super) async fn run_until_done(mut self) -> StepReport {
         let mut reports = Vec::new();
         let most = self.step.retry.as_ref().map_or(1, |retry| retry.attempts);

@@ -235,7 +235,8 @@ fn outages(draw: &mut fastrand::Rng) -> Vec<Outage> {
         .collect()
 }
 
-/// Draws when credentials are expired: mostly never; otherwise once or twice, for seconds to minutes.
+/// Draws when credentials are expired: never in half of the schedules, otherwise once or twice, for seconds to
+/// minutes.
 fn expiries(draw: &mut fastrand::Rng) -> Vec<Range<Duration>> {
     let count = draw.u8(0..4).saturating_sub(1);
     (0..count)

@@ -29,7 +29,7 @@ pub(super) fn translate<'a>(sql: &'a str, library: &str) -> Result<Cow<'a, str>,
     translate_piece(sql, library, End::Closed)
 }
 
-/// Translates a text that may be a piece of SQL.
+/// Translates SQL that may be a fragment of a statement.
 fn translate_piece<'a>(sql: &'a str, library: &str, end: End) -> Result<Cow<'a, str>, String> {
     let tokens: Vec<_> = tokens(sql).collect();
     let names = names::of_text(Reader { tokens: &tokens, library }, end);

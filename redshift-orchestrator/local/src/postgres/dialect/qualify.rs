@@ -224,7 +224,7 @@ fn sources(reader: Reader<'_, '_>, part: Range<usize>) -> Option<Vec<String>> {
         let (name, next) = source(reader, at, end)?;
         names.push(name);
         at = next;
-        // The condition of the join.
+        // Skip the join condition, up to the next comma, join or `USING`.
         let joins = |at: &usize| {
             reader.tokens[*at] == Token::Symbol(",")
                 || is_word(reader, *at, &JOINS) && reader.list(at + 1, end).is_none()

@@ -50,7 +50,7 @@ const STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["ANALYSE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
 ];
 
-/// The first words of a statement that Redshift refuses, its name, and the remedy.
+/// Statements of PostgreSQL that Redshift rejects: first keywords, name, remedy.
 #[rustfmt::skip]
 const POSTGRES_STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["CREATE", "INDEX"], "CREATE INDEX", "declare a SORTKEY"),

@@ -232,7 +232,7 @@ fn out_word(reader: Reader<'_, '_>, parameter: &Range<usize>) -> Option<usize> {
     words.find(|at| matches!(reader.tokens[*at], Token::Word(word) if word.eq_ignore_ascii_case("OUT")))
 }
 
-/// A parameter: `[name] [IN | OUT | INOUT] type`, in either order.
+/// Translates a parameter: `[name] [IN | OUT | INOUT] type`. Name and mode may be in either order.
 fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool) -> Result<String, String> {
     let out = out_word(reader, &part).filter(|_| may_have_default);
     let mut text = String::new();

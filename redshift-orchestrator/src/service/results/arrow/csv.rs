@@ -256,7 +256,7 @@ mod tests {
         );
     }
 
-    /// Generates a field: some need quotes, some have unnecessary ones.
+    /// Generates a field, and `true` if it is quoted, which can be unnecessary.
     fn field() -> impl Strategy<Value = (String, bool)> {
         let text = "[a-c,\"\\r\\n\u{e9}\u{1f980}]{0,6}";
         (text, any::<bool>()).prop_map(|(text, quoted)| {
