@@ -153,7 +153,9 @@ pub use data_api::DataApiExecutor;
 pub use identity::{BatchPart, StepKey};
 pub use messages::{Message, Messages, SystemMessages};
 pub use observer::{Observer, ProgressEvent};
-pub use orchestrator::{AttemptOptions, Orchestrator, Origin, Outcome, OutcomeKind, Unknown, UnknownReason};
+pub use orchestrator::{
+    AttemptOptions, BatchOutcome, Orchestrator, Origin, Outcome, OutcomeKind, Unknown, UnknownReason,
+};
 pub use pipeline::{Pipeline, Report, Run};
 #[cfg(any(test, feature = "mock"))]
 pub use service::MockStatementExecutor;

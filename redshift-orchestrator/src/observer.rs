@@ -54,6 +54,11 @@ pub enum ProgressEvent<'a> {
         /// The outcome.
         outcome: &'a Outcome,
     },
+    /// The call ended with an error, and the statement may be running.
+    Unproved {
+        /// The error.
+        error: &'a Error,
+    },
     /// The statement did not run.
     NotSubmitted {
         /// The reason.
@@ -83,6 +88,7 @@ impl fmt::Display for ProgressEvent<'_> {
             Self::Message { level, text } => write!(f, "says {level}: {text}"),
             Self::RequestRetried { error } => write!(f, "request retried after: {error}"),
             Self::Ended { outcome } => write!(f, "{}", outcome.kind),
+            Self::Unproved { error } => write!(f, "the statement may be running: {error}"),
             Self::NotSubmitted { error } => write!(f, "not submitted: {error}"),
             Self::StepRetried { failure, pause } => {
                 write!(f, "retry after {failure}, in {:.1} s", pause.as_secs_f64())

@@ -96,6 +96,7 @@ impl Progress {
                 });
             }
             ProgressEvent::Ended { .. }
+            | ProgressEvent::Unproved { .. }
             | ProgressEvent::NotSubmitted { .. }
             | ProgressEvent::Skipped { .. } => {
                 if let Some(bar) = state.running.remove(&key.step) {

@@ -79,6 +79,9 @@ fn as_json(event: &ProgressEvent<'_>) -> Value {
             "text": outcome.kind.to_string(),
             "executing": outcome.executing().map(|duration| duration.as_secs_f64()),
         }),
+        ProgressEvent::Unproved { error } => {
+            json!({"event": "unproved", "kind": error.kind().as_str(), "error": error.to_string()})
+        }
         ProgressEvent::NotSubmitted { error } => {
             json!({"event": "not-submitted", "kind": error.kind().as_str(), "error": error.to_string()})
         }
@@ -120,7 +123,9 @@ impl<O: Observer> Observer for Tracker<O> {
             ProgressEvent::Submitted { id, .. } => {
                 self.lock().insert(key.clone(), (*id).clone());
             }
-            ProgressEvent::Ended { .. } | ProgressEvent::NotSubmitted { .. } => {
+            ProgressEvent::Ended { .. }
+            | ProgressEvent::Unproved { .. }
+            | ProgressEvent::NotSubmitted { .. } => {
                 self.lock().remove(key);
             }
             _ => {}

@@ -42,7 +42,7 @@ impl Call<'_> {
                 Err(error.with_context("step", self.key))
             }
             Submission::Unproved(error) => {
-                Box::pin(self.look_up(entry, UnknownReason::NoResponse, Some(error))).await
+                Box::pin(self.look_up(entry, Origin::Submitted, UnknownReason::NoResponse, Some(error))).await
             }
         }
     }
@@ -67,12 +67,12 @@ impl Call<'_> {
             return match self.submit(&entry, true).await? {
                 Submission::Accepted(id) => self.accepted(entry, id, Origin::Reattached).await,
                 Submission::NotSubmitted(error) | Submission::Unproved(error) => {
-                    self.look_up(entry, UnknownReason::NoResponse, Some(error)).await
+                    self.look_up(entry, Origin::Reattached, UnknownReason::NoResponse, Some(error)).await
                 }
             };
         }
         let reason = if is_redefined { UnknownReason::Redefined } else { UnknownReason::NotListed };
-        self.look_up(entry, reason, None).await
+        self.look_up(entry, Origin::Reattached, reason, None).await
     }
 
     /// Submits until the service has responded, always with the same token, as long as the service remembers

@@ -83,6 +83,7 @@ impl<'a> Call<'a> {
     pub(super) async fn unknown(
         &mut self,
         entry: Box<Entry>,
+        origin: Origin,
         reason: UnknownReason,
         error: Option<Error>,
     ) -> Result<Outcome> {
@@ -94,8 +95,8 @@ impl<'a> Call<'a> {
             intended_at: entry.intended_at,
         };
         self.record(Event::Unknown { reason: unknown.to_string() }).await?;
-        let result = OutcomeKind::Unknown(Box::new(unknown));
-        Ok(self.outcome(entry.name, entry.id, result, None, Origin::Reattached))
+        let kind = OutcomeKind::Unknown(Box::new(unknown));
+        Ok(self.outcome(entry.name, entry.id, kind, None, origin))
     }
 
     pub(super) fn outcome(

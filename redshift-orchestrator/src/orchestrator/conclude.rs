@@ -34,9 +34,9 @@ impl Call<'_> {
                 Ok(self.outcome(entry.name, Some(id), kind, description, origin))
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(error), .. } => {
-                self.lost(entry, error, UnknownReason::NotCancelled).await
+                self.lost(entry, origin, error, UnknownReason::NotCancelled).await
             }
-            WaitOutcome::Lost(error) => self.lost(entry, error, UnknownReason::AccessDenied).await,
+            WaitOutcome::Lost(error) => self.lost(entry, origin, error, UnknownReason::AccessDenied).await,
         }
     }
 
@@ -61,7 +61,13 @@ impl Call<'_> {
 
     /// Records that the service no longer returns the status of the statement. `otherwise` is the reason if
     /// the error does not contain a more precise one.
-    async fn lost(&mut self, entry: Box<Entry>, error: Error, otherwise: UnknownReason) -> Result<Outcome> {
+    async fn lost(
+        &mut self,
+        entry: Box<Entry>,
+        origin: Origin,
+        error: Error,
+        otherwise: UnknownReason,
+    ) -> Result<Outcome> {
         let reason = match error.kind() {
             ErrorKind::IdentityConflict => {
                 return Err(self.orchestrator.record_conflict(self.key, error).await);
@@ -70,7 +76,7 @@ impl Call<'_> {
             ErrorKind::NotFound => UnknownReason::IdNotKnown,
             _ => otherwise,
         };
-        self.unknown(entry, reason, Some(error)).await
+        self.unknown(entry, origin, reason, Some(error)).await
     }
 }
 

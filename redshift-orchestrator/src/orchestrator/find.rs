@@ -19,16 +19,17 @@ use crate::{
 };
 
 impl Call<'_> {
-    /// Searches for the statement by its name and waits for it. The outcome is unknown if no listing contains
-    /// it.
+    /// Searches for the statement by its name and waits for it. The outcome is unknown, of this origin, if no
+    /// listing contains it.
     pub(super) async fn look_up(
         &mut self,
         entry: Box<Entry>,
+        origin: Origin,
         reason: UnknownReason,
         error: Option<Error>,
     ) -> Result<Outcome> {
         if self.age(&entry) >= RECORD_WINDOW {
-            return self.unknown(entry, UnknownReason::TooLate, error).await;
+            return self.unknown(entry, origin, UnknownReason::TooLate, error).await;
         }
         match self.find(&entry).await {
             Ok(Some(id)) => {
@@ -36,8 +37,8 @@ impl Call<'_> {
                 self.submitted = Some(self.started.elapsed());
                 self.accepted(entry, id, Origin::Reattached).await
             }
-            Ok(None) => self.unknown(entry, reason, error).await,
-            Err(listing) => self.unknown(entry, reason, Some(error.unwrap_or(listing))).await,
+            Ok(None) => self.unknown(entry, origin, reason, error).await,
+            Err(listing) => self.unknown(entry, origin, reason, Some(error.unwrap_or(listing))).await,
         }
     }
 

@@ -33,7 +33,7 @@ use turns::Turns;
 pub(crate) use divide::{is_done, is_finished};
 pub use options::AttemptOptions;
 pub(crate) use outcome::what_to_check;
-pub use outcome::{Origin, Outcome, OutcomeKind, Unknown, UnknownReason};
+pub use outcome::{BatchOutcome, Origin, Outcome, OutcomeKind, Unknown, UnknownReason};
 pub(crate) use parts::LastPart;
 
 /// Runs each statement at most once per [`StepKey`], waits for it, and returns an outcome in every case.
@@ -195,6 +195,9 @@ impl Orchestrator {
         };
         match &outcome {
             Ok(outcome) => self.observe(key, &ProgressEvent::Ended { outcome }),
+            Err(error) if error.leaves_unknown() => {
+                self.observe(key, &ProgressEvent::Unproved { error });
+            }
             Err(error) => self.observe(key, &ProgressEvent::NotSubmitted { error }),
         }
         outcome
@@ -212,7 +215,7 @@ impl Orchestrator {
     /// Returns the first error of [`run`](Self::run) for a part; [`Invalid`](crate::ErrorKind::Invalid) if the
     /// batch is too long and cannot be divided; [`Definition`](crate::ErrorKind::Definition) if an earlier
     /// process began this attempt with other statements.
-    pub async fn run_batch(&self, key: &StepKey, statement: Statement) -> Result<Vec<Outcome>> {
+    pub async fn run_batch(&self, key: &StepKey, statement: Statement) -> Result<BatchOutcome> {
         self.run_batch_with(key, statement, AttemptOptions::default()).await
     }
 
@@ -226,20 +229,24 @@ impl Orchestrator {
         key: &StepKey,
         statement: Statement,
         options: AttemptOptions,
-    ) -> Result<Vec<Outcome>> {
+    ) -> Result<BatchOutcome> {
         key.check()?;
         let known = self.journal.run(&key.run).await?;
-        let mut results = Vec::new();
+        let (mut results, mut count) = (Vec::new(), 1);
         self.run_parts_in_order(
             key,
             &statement,
             &known,
             options.timeout,
             || false,
-            |_, result| results.push(result),
+            |key, result| {
+                count = key.part.map_or(1, |part| part.of as usize);
+                results.push(result);
+            },
         )
         .await?;
-        results.into_iter().collect()
+        let parts = results.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(BatchOutcome { skipped: count.saturating_sub(parts.len()), parts })
     }
 
     /// Records the outcome that an operator determined for a statement whose outcome is unknown, so that its

@@ -31,6 +31,25 @@ pub struct Outcome {
     pub origin: Origin,
 }
 
+/// Outcomes of the parts of a batch, in their order.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+#[must_use = "a failure is an outcome, not an error"]
+pub struct BatchOutcome {
+    /// Outcomes of the parts that were run.
+    pub parts: Vec<Outcome>,
+    /// Number of parts that were skipped: an earlier part was cancelled, timed out or is unknown, or the
+    /// timeout of the batch expired between two parts.
+    pub skipped: usize,
+}
+
+impl BatchOutcome {
+    /// Returns `true` if every part ran and finished.
+    pub fn is_success(&self) -> bool {
+        self.skipped == 0 && self.parts.iter().all(Outcome::is_finished)
+    }
+}
+
 /// How a statement ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

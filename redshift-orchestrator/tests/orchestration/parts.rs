@@ -26,7 +26,7 @@ async fn a_long_batch_runs_in_order_each_part_once() {
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
     let key = StepKey::new("run", "load");
     let outcomes = orchestrator.run_batch(&key, long(100)).await.unwrap();
-    let finished: Vec<_> = outcomes.iter().map(|outcome| outcome.is_finished()).collect();
+    let finished: Vec<_> = outcomes.parts.iter().map(|outcome| outcome.is_finished()).collect();
     assert_eq!(finished, [true, false, true], "the failure of one leaves the others as they are");
     let numbers: Vec<_> = service.effects().iter().map(|effect| effect.sql[22..25].to_owned()).collect();
     let expected: Vec<_> = (0..100).filter(|n| *n != 50).map(|n| format!("{n:03}")).collect();
@@ -34,7 +34,7 @@ async fn a_long_batch_runs_in_order_each_part_once() {
     assert_eq!(journal.run("run").await.unwrap().len(), 3);
     // A second call runs nothing twice.
     let again = orchestrator.run_batch(&key, long(100)).await.unwrap();
-    assert!(again.iter().all(|outcome| outcome.origin == Origin::Journal));
+    assert!(again.parts.iter().all(|outcome| outcome.origin == Origin::Journal));
     assert_eq!(service.effects().len(), 99);
 }
 
@@ -46,8 +46,23 @@ async fn the_parts_share_their_time_and_end_with_it() {
     let options = AttemptOptions::default().with_timeout(Duration::from_secs(60));
     let key = StepKey::new("run", "load");
     let outcomes = orchestrator.run_batch_with(&key, long(120), options).await.unwrap();
-    assert_eq!(outcomes.len(), 2, "the third one is not begun");
-    assert!(matches!(outcomes[1].kind, OutcomeKind::TimedOut { .. }));
+    assert_eq!((outcomes.parts.len(), outcomes.skipped), (2, 1), "the third one is not begun");
+    assert!(matches!(outcomes.parts[1].kind, OutcomeKind::TimedOut { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_time_is_over_between_two_parts_is_no_success() {
+    let service =
+        LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(1))));
+    let orchestrator = Orchestrator::new(service.clone());
+    let key = StepKey::new("run", "load");
+    let within = |seconds| AttemptOptions::default().with_timeout(Duration::from_secs(seconds));
+    let first = orchestrator.run_batch_with(&key, long(120), within(41)).await.unwrap();
+    assert!(first.parts[0].is_finished());
+    // The first part is in the journal, and there is no time for another one.
+    let again = orchestrator.run_batch_with(&key, long(120), within(0)).await.unwrap();
+    assert!(again.parts.iter().all(|part| part.is_finished()));
+    assert_eq!((again.parts.len(), again.skipped, again.is_success()), (1, 2, false));
 }
 
 #[tokio::test(start_paused = true)]
