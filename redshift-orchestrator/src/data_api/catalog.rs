@@ -5,7 +5,7 @@ use aws_sdk_redshiftdata::types::{SessionData, SessionStatusString, TableMember}
 
 use super::{
     DataApiExecutor,
-    classify::Call,
+    classify::RequestContext,
     convert::{self, TargetFields},
 };
 use crate::{
@@ -32,7 +32,7 @@ impl DataApiExecutor {
 /// The request builders of the listings have no common type.
 macro_rules! list {
     ($self:ident . $operation:ident ($name:literal, $scope:ident, $page:ident) $(. $set:ident ($value:expr))*) => {{
-        let call = Call::new($name).withholding_secret($scope.target.as_ref().unwrap_or(&$self.target));
+        let call = RequestContext::new($name).withholding_secret($scope.target.as_ref().unwrap_or(&$self.target));
         let fields = $self.fields($scope);
         $self
             .client
@@ -97,7 +97,7 @@ impl Catalog for DataApiExecutor {
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
-        let call = Call::new("ListSessions");
+        let call = RequestContext::new("ListSessions");
         let (cluster, workgroup) = convert::compute(filter.compute.as_ref());
         let request = self
             .client

@@ -140,7 +140,7 @@ fn is_report(message: &str) -> bool {
 
 /// Context for the errors of one request.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct RequestContext {
     operation: &'static str,
     statement_id: Option<StatementId>,
     sending: Sending,
@@ -148,7 +148,7 @@ pub(super) struct Call {
     withheld: Vec<String>,
 }
 
-impl Call {
+impl RequestContext {
     pub(super) fn new(operation: &'static str) -> Self {
         Self { operation, statement_id: None, sending: Sending::default(), withheld: Vec::new() }
     }

@@ -58,7 +58,7 @@ use aws_sdk_redshiftdata::{
 pub use aws_types;
 use aws_types::SdkConfig;
 
-use self::classify::{Call, Meaning};
+use self::classify::{Meaning, RequestContext};
 use crate::{
     Description, Error, ErrorKind, PageToken, Result, ResultFormat, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime, service::LISTING_TIMEOUT,
@@ -121,7 +121,12 @@ impl DataApiExecutor {
         &self.client
     }
 
-    async fn execute(&self, statement: &Statement, wait: Option<WaitTime>, call: &Call) -> Result<Submitted> {
+    async fn execute(
+        &self,
+        statement: &Statement,
+        wait: Option<WaitTime>,
+        call: &RequestContext,
+    ) -> Result<Submitted> {
         let request = convert::execute(self.client.execute_statement(), statement, &self.target, wait)?;
         let sent = request.customize().interceptor(call.sending()).send().await;
         let output = sent.map_err(|error| {
@@ -138,7 +143,7 @@ impl DataApiExecutor {
         &self,
         statement: &Statement,
         wait: Option<WaitTime>,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<Submitted> {
         let request = convert::batch(self.client.batch_execute_statement(), statement, &self.target, wait)?;
         let sent = request.customize().interceptor(call.sending()).send().await;
@@ -153,7 +158,7 @@ impl DataApiExecutor {
     }
 
     async fn json_result(&self, id: &StatementId, page: Option<String>) -> Result<ResultPage> {
-        let call = Call::new("GetStatementResult").about(id);
+        let call = RequestContext::new("GetStatementResult").about(id);
         let output = self
             .client
             .get_statement_result()
@@ -168,7 +173,7 @@ impl DataApiExecutor {
     }
 
     async fn csv_result(&self, id: &StatementId, page: Option<String>) -> Result<ResultPage> {
-        let call = Call::new("GetStatementResultV2").about(id);
+        let call = RequestContext::new("GetStatementResultV2").about(id);
         let output = self
             .client
             .get_statement_result_v2()
@@ -184,7 +189,7 @@ impl DataApiExecutor {
 
     /// Returns the format set at submit; for a sub-statement, it is that of the batch.
     async fn result_format(&self, id: &StatementId) -> Result<ResultFormat> {
-        let call = Call::new("DescribeStatement").about(id);
+        let call = RequestContext::new("DescribeStatement").about(id);
         let statement = id.as_str().split(':').next().unwrap_or_default();
         let request = self.client.describe_statement().id(statement).customize();
         let output =
@@ -212,7 +217,8 @@ impl StatementExecutor for DataApiExecutor {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let single = statement.execution_mode().is_none();
         let operation = if single { "ExecuteStatement" } else { "BatchExecuteStatement" };
-        let call = Call::new(operation).withholding(statement, statement.target().unwrap_or(&self.target));
+        let call =
+            RequestContext::new(operation).withholding(statement, statement.target().unwrap_or(&self.target));
         if single {
             self.execute(statement, wait, &call).await
         } else {
@@ -221,7 +227,7 @@ impl StatementExecutor for DataApiExecutor {
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        let call = Call::new("DescribeStatement").about(id);
+        let call = RequestContext::new("DescribeStatement").about(id);
         let output = self
             .client
             .describe_statement()
@@ -238,7 +244,7 @@ impl StatementExecutor for DataApiExecutor {
     /// Also returns `false` if the statement has already ended, which the service reports as an invalid
     /// request.
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        let call = Call::new("CancelStatement").about(id);
+        let call = RequestContext::new("CancelStatement").about(id);
         let request = self.client.cancel_statement().id(id.as_str()).customize();
         match request.interceptor(call.sending()).send().await {
             Ok(output) => Ok(output.status.unwrap_or(false)),
@@ -270,7 +276,7 @@ impl StatementExecutor for DataApiExecutor {
     /// Callers mostly use a listing to check that a statement exists. An implicit filter could hide that
     /// statement if the service interprets the filter differently.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        let call = Call::new("ListStatements");
+        let call = RequestContext::new("ListStatements");
         let (cluster, workgroup) = convert::compute(filter.compute.as_ref());
         let request = self
             .client

@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use super::{AttemptOptions, LONGEST_RUN, Orchestrator, turns::Turn};
 use crate::{
-    ClientToken, Description, Error, ErrorKind, Origin, Outcome, OutcomeKind, ProgressEvent, Result,
-    Statement, StatementId, StepKey, Unknown, UnknownReason,
+    ClientToken, Error, ErrorKind, ProgressEvent, Result, Statement, StepKey,
     clock::age,
     identity::short_digest,
     journal::{Entry, Event},
@@ -77,47 +76,6 @@ impl<'a> Call<'a> {
             redactor: OnceLock::new(),
             submitted: None,
         })
-    }
-
-    /// Records that the outcome cannot be proved, and returns it.
-    pub(super) async fn unknown(
-        &mut self,
-        entry: Box<Entry>,
-        origin: Origin,
-        reason: UnknownReason,
-        error: Option<Error>,
-    ) -> Result<Outcome> {
-        let unknown = Unknown {
-            reason,
-            error: error.as_ref().map(|error| self.redacted_text(&error.to_string())),
-            name: entry.name.clone(),
-            id: entry.id.clone(),
-            intended_at: entry.intended_at,
-        };
-        self.record(Event::Unknown { reason: unknown.to_string() }).await?;
-        let kind = OutcomeKind::Unknown(Box::new(unknown));
-        Ok(self.outcome(entry.name, entry.id, kind, None, origin))
-    }
-
-    pub(super) fn outcome(
-        &mut self,
-        name: String,
-        id: Option<StatementId>,
-        kind: OutcomeKind,
-        description: Option<Description>,
-        origin: Origin,
-    ) -> Outcome {
-        Outcome {
-            key: self.key.clone(),
-            name,
-            id,
-            kind,
-            description,
-            requests: std::mem::take(&mut self.requests),
-            submitted_after: self.submitted,
-            elapsed: self.started.elapsed(),
-            origin,
-        }
     }
 
     pub(super) async fn record(&self, event: Event) -> Result<()> {

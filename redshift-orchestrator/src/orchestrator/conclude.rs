@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::call::Call;
 use crate::{
     Description, Error, ErrorKind, FailureKind, Origin, Outcome, OutcomeKind, Result, StatementId, Status,
-    UnknownReason,
+    Unknown, UnknownReason,
     journal::{Entry, EntryState, Event, RecordedOutcome, SettledOutcome},
     redact::Redactor,
     wait::{CancelOutcome, WaitOutcome, is_cancelled},
@@ -77,6 +77,47 @@ impl Call<'_> {
             _ => otherwise,
         };
         self.unknown(entry, origin, reason, Some(error)).await
+    }
+
+    /// Records that the outcome cannot be proved, and returns it.
+    pub(super) async fn unknown(
+        &mut self,
+        entry: Box<Entry>,
+        origin: Origin,
+        reason: UnknownReason,
+        error: Option<Error>,
+    ) -> Result<Outcome> {
+        let unknown = Unknown {
+            reason,
+            error: error.as_ref().map(|error| self.redacted_text(&error.to_string())),
+            name: entry.name.clone(),
+            id: entry.id.clone(),
+            intended_at: entry.intended_at,
+        };
+        self.record(Event::Unknown { reason: unknown.to_string() }).await?;
+        let kind = OutcomeKind::Unknown(Box::new(unknown));
+        Ok(self.outcome(entry.name, entry.id, kind, None, origin))
+    }
+
+    pub(super) fn outcome(
+        &mut self,
+        name: String,
+        id: Option<StatementId>,
+        kind: OutcomeKind,
+        description: Option<Description>,
+        origin: Origin,
+    ) -> Outcome {
+        Outcome {
+            key: self.key.clone(),
+            name,
+            id,
+            kind,
+            description,
+            requests: std::mem::take(&mut self.requests),
+            submitted_after: self.submitted,
+            elapsed: self.started.elapsed(),
+            origin,
+        }
     }
 }
 
