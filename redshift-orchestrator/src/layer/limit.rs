@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     pin::pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use crate::{
     StatementExecutor, StatementFilter, StatementId, StatementPage, StatementSummary, Submitted, WaitTime,
     catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
     clock::after,
-    layer::queue_time::{bounded, queued},
+    layer::queue_time::{Queue, bounded, observed, queued},
     service::Pages,
 };
 
@@ -36,7 +36,7 @@ use crate::{
 /// | permit held by | released |
 /// |---|---|
 /// | an active statement | when a describe reports its end, or that the service has no record of it |
-/// | a submit that may have taken effect | reused by the next submit with the same client token, and kept if that is rejected; after a listing by name: like an active statement's if the statement is listed and active, at once if it has ended or is not listed |
+/// | a submit that may have taken effect, or is dropped in flight | reused by the next submit with the same client token, and kept if that is rejected; after a listing by name: like an active statement's if the statement is listed and active, at once if it has ended or is not listed |
 /// | an open session | when the session was idle for its keep-alive |
 /// | a submit that is dropped in the queue | at once |
 ///
@@ -209,6 +209,8 @@ impl<E: StatementExecutor> Limit<E> {
                 // The response releases the permit; an error changes nothing. A separate timeout keeps this
                 // request from counting as part of the waiting submit.
                 let _ = bounded(DESCRIBE_TIMEOUT, None, self.describe(&id, None)).await;
+                // A service that does not respond is asked again after a pause.
+                self.held().described(&id, Instant::now());
             }
             self.pause_until(Held::next_due).await;
         }
@@ -219,6 +221,8 @@ impl<E: StatementExecutor> Limit<E> {
             let stale = self.held().stale_doubtful(Instant::now());
             for name in stale {
                 let _ = self.look_up(&name).await;
+                // A listing that is dropped is repeated by the next waiter, so the name is marked only now.
+                self.held().looked_up(&name, Instant::now());
             }
             self.pause_until(Held::next_doubt).await;
         }
@@ -260,11 +264,18 @@ impl<E: StatementExecutor> Limit<E> {
         wait: Option<WaitTime>,
         waiters: &(Waiter, Waiter),
     ) -> Option<Result<Submitted>> {
+        let (queue, request) = observed(self.inner.submit(statement, wait));
+        // The request is declared before its permits, and is therefore dropped after them: their guard sees
+        // whether it is in a queue.
+        let mut request = pin!(request);
         let admission = match self.repetition(statement) {
-            Some(repetition) => Admission::Repeated(repetition),
-            None => Admission::First(self.permits(statement, waiters).await),
+            Some(earlier) => Admission::new(&self.in_use, queue, statement, earlier, true),
+            None => {
+                let first = Doubtful::new(statement, self.permits(statement, waiters).await);
+                Admission::new(&self.in_use, queue, statement, first, false)
+            }
         };
-        let answer = self.inner.submit(statement, wait).await;
+        let answer = request.as_mut().await;
         let error = match &answer {
             Ok(submitted) => {
                 let ended = submitted.status.as_ref().is_some_and(|status| status.is_terminal());
@@ -287,18 +298,13 @@ impl<E: StatementExecutor> Limit<E> {
                 self.wait_for_capacity(admission, &waiters.1).await;
                 return None;
             }
-            kind if kind.may_have_taken_effect() => {
-                if let (Admission::First(permits), Some(token)) = (admission, statement.client_token()) {
-                    let doubtful = Doubtful::new(statement, permits);
-                    self.in_use.change(|held| drop(held.doubtful.insert(token.clone(), doubtful)));
-                }
-            }
-            ErrorKind::SessionGone => {
-                if let Some(session) = statement.session() {
+            kind if kind.may_have_taken_effect() => drop(admission),
+            kind => {
+                admission.rejected();
+                if let (ErrorKind::SessionGone, Some(session)) = (kind, statement.session()) {
                     self.held().open.remove(session);
                 }
             }
-            _ => {}
         }
         Some(answer)
     }
@@ -314,57 +320,105 @@ impl<E: StatementExecutor> Limit<E> {
         Permits { session, statement: self.acquire(&waiters.0).await }
     }
 
-    /// Returns the permits of an earlier submit with the same client token, if that may have taken effect.
-    fn repetition(&self, statement: &Statement) -> Option<Repetition<'_>> {
-        let token = statement.client_token()?;
-        let doubtful = self.held().doubtful.remove(token)?;
-        Some(Repetition { in_use: &self.in_use, token: token.clone(), doubtful: Some(doubtful) })
+    /// Returns an earlier submit with the same client token, if that may have taken effect.
+    fn repetition(&self, statement: &Statement) -> Option<Doubtful> {
+        self.held().doubtful.remove(statement.client_token()?)
     }
 
     /// Lowers the limit after the service rejected a submit, and waits before it is repeated.
     async fn wait_for_capacity(&self, admission: Admission<'_>, waiter: &Waiter) {
-        let is_first = matches!(admission, Admission::First(_));
-        drop(admission);
+        let is_repeated = admission.is_repeated;
+        admission.rejected();
         waiter.refused();
         // A first submit waits for its next permit. A repeated one keeps its permit, and waits for another one
         // only because that shows that the service has capacity again.
-        if !is_first {
+        if is_repeated {
             drop(self.acquire(waiter).await);
         }
     }
 }
 
-/// Admission of one submit.
-enum Admission<'a> {
-    /// The permits are released if the service rejects the submit.
-    First(Permits),
+/// The permits of a submit until its response.
+///
+/// A submit that is dropped without a response may have taken effect, so its permits are kept under its client
+/// token. Without a token they are released, and also if the submit was in a queue of another layer.
+struct Admission<'a> {
+    in_use: &'a InUse,
+    queue: Arc<Queue>,
+    token: Option<ClientToken>,
+    doubtful: Option<Doubtful>,
     /// An earlier submit with the same client token may have taken effect.
-    Repeated(Repetition<'a>),
+    is_repeated: bool,
 }
 
-impl Admission<'_> {
-    fn into_permits(self) -> Option<Permits> {
-        match self {
-            Self::First(permits) => Some(permits),
-            Self::Repeated(mut repetition) => repetition.doubtful.take().map(|doubtful| doubtful.permits),
+impl<'a> Admission<'a> {
+    fn new(
+        in_use: &'a InUse,
+        queue: Arc<Queue>,
+        statement: &Statement,
+        doubtful: Doubtful,
+        is_repeated: bool,
+    ) -> Self {
+        let token = statement.client_token().cloned();
+        Self { in_use, queue, token, doubtful: Some(doubtful), is_repeated }
+    }
+
+    fn into_permits(mut self) -> Option<Permits> {
+        self.doubtful.take().map(|doubtful| doubtful.permits)
+    }
+
+    /// Releases the permits after the service rejected the submit. The rejection of a repetition proves nothing
+    /// about the earlier submit, whose statement may be active: its permits are kept.
+    fn rejected(mut self) {
+        if !self.is_repeated {
+            self.doubtful = None;
         }
     }
 }
 
-/// A doubtful submit while it is repeated. It stays doubtful unless the repetition is accepted: a rejected or
-/// dropped repetition proves nothing about the earlier submit, whose statement may be active.
-struct Repetition<'a> {
-    in_use: &'a InUse,
-    token: ClientToken,
-    doubtful: Option<Doubtful>,
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if self.queue.is_waiting() && !self.is_repeated {
+            return;
+        }
+        if let (Some(mut doubtful), Some(token)) = (self.doubtful.take(), self.token.take()) {
+            doubtful.looked_up = Instant::now();
+            self.in_use.change(|held| drop(held.doubtful.insert(token, doubtful)));
+        }
+    }
 }
 
-impl Drop for Repetition<'_> {
+/// Marks a statement as described while its describe is in flight. If that is dropped without a response, the
+/// earlier time is restored.
+struct Asking<'a> {
+    in_use: &'a InUse,
+    id: &'a StatementId,
+    /// The times of the earlier describe and of this one; `None` for a statement that is not known to be
+    /// active, or after the response.
+    times: Option<(Instant, Instant)>,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(in_use: &'a InUse, id: &'a StatementId) -> Self {
+        let now = Instant::now();
+        let before = in_use.lock().described(id, now);
+        Self { in_use, id, times: before.map(|before| (before, now)) }
+    }
+
+    fn answered(mut self) {
+        self.times = None;
+    }
+}
+
+impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        if let Some(mut doubtful) = self.doubtful.take() {
-            doubtful.looked_up = Instant::now();
-            self.in_use.change(|held| drop(held.doubtful.insert(self.token.clone(), doubtful)));
-        }
+        let Some((before, now)) = self.times else { return };
+        self.in_use.change(|held| {
+            // A later describe keeps its own time.
+            if let Some(active) = held.active.get_mut(self.id).filter(|active| active.described == now) {
+                active.described = before;
+            }
+        });
     }
 }
 
@@ -414,11 +468,23 @@ impl Held {
         }
     }
 
-    fn ended(&mut self, id: &StatementId) {
+    /// Releases the permit of a statement that ended at this time. Its session is idle from then on.
+    fn ended(&mut self, id: &StatementId, at: Instant) {
         let Some(active) = self.active.remove(id) else { return };
         if let Some(open) = active.session.and_then(|session| self.open.get_mut(&session)) {
-            open.idle_since = Some(Instant::now());
+            open.idle_since = Some(at);
         }
+    }
+
+    /// Marks an active statement as described at this time, and returns the time before.
+    fn described(&mut self, id: &StatementId, at: Instant) -> Option<Instant> {
+        self.active.get_mut(id).map(|active| std::mem::replace(&mut active.described, at))
+    }
+
+    /// Marks the doubtful submits of this name as looked up at this time.
+    fn looked_up(&mut self, name: &str, at: Instant) {
+        let named = self.doubtful.values_mut().filter(|doubtful| doubtful.name.as_deref() == Some(name));
+        named.for_each(|doubtful| doubtful.looked_up = at);
     }
 
     /// Resolves doubtful submits with a page of a listing.
@@ -457,7 +523,14 @@ impl Held {
 
     /// Releases the permits of everything that has ended.
     fn forget(&mut self, now: Instant) {
-        self.active.retain(|_, active| now - active.since < LONGEST_RUN);
+        let ended = |(id, active): (&StatementId, &Active)| {
+            let end = active.since + LONGEST_RUN;
+            (end <= now).then(|| (id.clone(), end))
+        };
+        let over: Vec<_> = self.active.iter().filter_map(ended).collect();
+        for (id, end) in over {
+            self.ended(&id, end);
+        }
         self.doubtful.retain(|_, doubtful| now - doubtful.since < LONGEST_RUN);
         self.open.retain(|_, open| open.idle_since.is_none_or(|since| now - since < open.keep_alive));
     }
@@ -471,33 +544,23 @@ impl Held {
         stale.chain(idle).chain(over).min()
     }
 
-    /// Returns the time at which the next doubtful submit becomes stale.
+    /// Returns the time at which the next doubtful submit with a name becomes stale.
     fn next_doubt(&self) -> Option<Instant> {
-        self.doubtful.values().map(|doubtful| doubtful.looked_up + STALE_DOUBT).min()
+        let named = self.doubtful.values().filter(|doubtful| doubtful.name.is_some());
+        named.map(|doubtful| doubtful.looked_up + STALE_DOUBT).min()
     }
 
-    /// Returns the statements that were not described recently, and marks them as described now.
+    /// Returns the statements that were not described recently.
     fn stale(&mut self, now: Instant) -> Vec<StatementId> {
         self.forget(now);
-        let stale = self.active.iter_mut().filter(|(_, active)| now - active.described >= STALE);
-        stale
-            .map(|(id, active)| {
-                active.described = now;
-                id.clone()
-            })
-            .collect()
+        let stale = self.active.iter().filter(|(_, active)| now - active.described >= STALE);
+        stale.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Returns the names of doubtful submits that were not looked up recently, and marks them as looked up
-    /// now.
-    fn stale_doubtful(&mut self, now: Instant) -> Vec<String> {
-        let stale = self.doubtful.values_mut().filter(|doubtful| now - doubtful.looked_up >= STALE_DOUBT);
-        stale
-            .filter_map(|doubtful| {
-                doubtful.looked_up = now;
-                doubtful.name.clone()
-            })
-            .collect()
+    /// Returns the names of doubtful submits that were not looked up recently.
+    fn stale_doubtful(&self, now: Instant) -> Vec<String> {
+        let stale = self.doubtful.values().filter(|doubtful| now - doubtful.looked_up >= STALE_DOUBT);
+        stale.filter_map(|doubtful| doubtful.name.clone()).collect()
     }
 }
 
@@ -514,16 +577,15 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        if let Some(active) = self.held().active.get_mut(id) {
-            active.described = Instant::now();
-        }
+        let asking = Asking::begin(&self.in_use, id);
         let answer = self.inner.describe(id, wait).await;
+        asking.answered();
         let is_over = match &answer {
             Ok(description) => description.status.is_terminal(),
             Err(error) => matches!(error.kind(), ErrorKind::Expired | ErrorKind::NotFound),
         };
         if is_over {
-            self.in_use.change(|held| held.ended(id));
+            self.in_use.change(|held| held.ended(id, Instant::now()));
         }
         answer
     }

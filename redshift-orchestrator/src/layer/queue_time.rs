@@ -61,8 +61,8 @@ pub(crate) async fn unless_queued_at<F: Future>(
     useless_from: Instant,
     request: F,
 ) -> Result<F::Output, GivenUp> {
-    let queue = QUEUE.try_with(Arc::clone).unwrap_or_else(|_| Queue::new());
-    let mut request = pin!(QUEUE.scope(queue.clone(), request));
+    let (queue, request) = observed(request);
+    let mut request = pin!(request);
     if let Ok(answer) = timeout_at(useless_from, &mut request).await {
         return Ok(answer);
     }
@@ -71,6 +71,13 @@ pub(crate) async fn unless_queued_at<F: Future>(
         answer = request => Ok(answer),
         () = queue.stands() => Err(GivenUp::Unsent),
     }
+}
+
+/// Returns the queue state of `request`, with the request itself. It is the state of an enclosing [`bounded`],
+/// if there is one.
+pub(crate) fn observed<F: Future>(request: F) -> (Arc<Queue>, impl Future<Output = F::Output>) {
+    let queue = QUEUE.try_with(Arc::clone).unwrap_or_else(|_| Queue::new());
+    (queue.clone(), QUEUE.scope(queue, request))
 }
 
 /// Marks the duration of `wait` as time in a queue.
@@ -114,6 +121,11 @@ impl Queue {
     fn sent_at(&self) -> Option<Instant> {
         let state = self.state();
         (state.depth == 0).then_some(state.sent_at)
+    }
+
+    /// Returns `true` while the request is in a queue.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.sent_at().is_none()
     }
 
     /// Waits until the request is in a queue.

@@ -482,3 +482,87 @@ async fn three_thousand_waits_share_100_questions_a_second() {
     // All statements end at the same instant. At any time, nearly all of them have a poll in flight.
     assert!(mean < 1.0, "{mean}");
 }
+
+/// Responds to describes after 50 ms, and to submits after `submits`.
+#[derive(Debug)]
+struct Far {
+    inner: LocalExecutor<Scripted>,
+    submits: Duration,
+}
+
+#[async_trait]
+impl StatementExecutor for Far {
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        self.inner.target()
+    }
+
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let submitted = self.inner.submit(statement, wait).await;
+        sleep(self.submits).await;
+        submitted
+    }
+
+    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
+        sleep(Duration::from_millis(50)).await;
+        self.inner.describe(id, wait).await
+    }
+
+    async fn cancel(&self, id: &StatementId) -> Result<bool> {
+        self.inner.cancel(id).await
+    }
+
+    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
+        self.inner.result(id, page).await
+    }
+
+    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        self.inner.list(filter, page).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_submit_that_is_dropped_in_flight_keeps_its_permit() {
+    let fleet = Limit::new(Far { inner: service(1_000), submits: secs(120) }, 1);
+    assert!(timeout(secs(60), fleet.submit(&doubtful(), None)).await.is_err());
+    assert_eq!(fleet.active(), 1, "its statement may run");
+    // A repetition needs no second permit.
+    fleet.submit(&doubtful(), None).await.unwrap();
+    assert_eq!(fleet.active(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_submit_that_is_dropped_in_the_queue_of_its_rate_releases_its_permit() {
+    let rates = RequestRates::default().with(Request::ExecuteStatement, 1);
+    let fleet = Fleet::new(service(1_000)).with_rates(rates);
+    fleet.submit(&statement(), None).await.unwrap();
+    assert!(timeout(Duration::from_millis(500), fleet.submit(&doubtful(), None)).await.is_err());
+    assert_eq!(fleet.active(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_over_after_the_longest_run_even_if_nobody_described_its_statement() {
+    let fleet = Limit::new(service(10), 100).with_sessions(1);
+    let kept = statement().with_session_keep_alive(secs(60));
+    fleet.submit(&kept, None).await.unwrap();
+    sleep(secs(25 * 3600)).await;
+    assert_eq!(fleet.open_sessions(), 0);
+    fleet.submit(&kept, None).await.unwrap();
+    sleep(secs(25 * 3600)).await;
+    let begun = Instant::now();
+    assert!(timeout(secs(3600), fleet.submit(&kept, None)).await.is_ok());
+    assert_eq!(begun.elapsed(), secs(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_that_are_free_are_found_one_after_the_other_without_a_pause() {
+    let far = Far { inner: service(10), submits: Duration::from_millis(50) };
+    let fleet = Limit::new(far, 20);
+    let statement = statement();
+    for _ in 0..20 {
+        fleet.submit(&statement, None).await.unwrap();
+    }
+    sleep(secs(120)).await;
+    let begun = Instant::now();
+    join_all((0..20).map(|_| fleet.submit(&statement, None))).await;
+    assert!(begun.elapsed() < secs(3), "{:?}", begun.elapsed());
+}
