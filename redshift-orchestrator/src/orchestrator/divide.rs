@@ -57,7 +57,13 @@ pub(crate) fn divide(
 /// Returns the keys of an attempt that is already complete in the journal, whatever its definition is now.
 fn finished_otherwise(before: &[&Entry], statement: &Statement) -> Option<Vec<(StepKey, Statement)>> {
     // The statements are not sent, so any SQL text will do.
-    let part = || Statement::sql(statement.sqls().first().cloned().unwrap_or_default());
+    let part = || {
+        let part = Statement::sql(statement.sqls().first().cloned().unwrap_or_default());
+        match statement.target() {
+            Some(target) => part.with_target(target.clone()),
+            None => part,
+        }
+    };
     is_done(before).then(|| before.iter().map(|entry| (entry.key.clone(), part())).collect())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
 use redshift_orchestrator::{
     AttemptOptions, BatchPart, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, OutcomeKind,
-    Pipeline, Report, Statement, StepKey, TokioClock,
+    Pipeline, Report, Statement, StepKey, Target, TokioClock,
     journal::{Journal, MemoryJournal, RunOutcome, SettledOutcome},
     pipeline::{self, RetryPolicy, Step, Stop},
 };
@@ -308,4 +308,16 @@ fn a_long_transaction_and_what_lives_in_a_session_are_refused_with_the_reason() 
     let error = Pipeline::from_toml(&temporary).unwrap_err().to_string();
     assert!(error.contains("a temporary table lives there"), "{error}");
     assert!(Pipeline::from_toml(&text("SELECT 1", "execution_mode = 'auto-commit'")).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_batch_on_a_target_of_its_own_is_known_after_its_definition_changed() {
+    let service = LocalExecutor::scripted(Script::new()).with_target(Target::workgroup("one", "db"));
+    let orchestrator = Orchestrator::new(service.clone());
+    let key = StepKey::new("run", "load");
+    let elsewhere = |count| long(count).with_target(Target::workgroup("two", "db"));
+    orchestrator.run_batch(&key, elsewhere(100)).await.unwrap();
+    let again = orchestrator.run_batch(&key, elsewhere(90)).await.unwrap();
+    assert!(again.parts.len() == 3 && again.parts.iter().all(|outcome| outcome.origin == Origin::Journal));
+    assert_eq!(service.effects().len(), 100);
 }
