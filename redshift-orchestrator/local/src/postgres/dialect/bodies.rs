@@ -35,10 +35,9 @@ pub(super) fn translated<'a>(
     if text == inner {
         return Ok(Cow::Borrowed(quoted));
     }
-    let tag = match quoted.strip_prefix('$').and_then(|rest| rest.find('$')) {
-        Some(length) => quoted[..length + 2].to_owned(),
-        None => unused_tag(&text),
-    };
+    // A routine inside this one may have been translated into dollar quotes with the same tag.
+    let own = quoted.strip_prefix('$').and_then(|rest| rest.find('$')).map(|length| &quoted[..length + 2]);
+    let tag = own.filter(|tag| !text.contains(tag)).map_or_else(|| unused_tag(&text), str::to_owned);
     Ok(Cow::Owned(format!("{tag}{text}{tag}")))
 }
 
@@ -323,7 +322,7 @@ fn operands(body: Reader<'_, '_>, text: Range<usize>) -> Option<Vec<Operand>> {
     operands.iter().any(|operand| matches!(operand, Operand::Literal(_))).then_some(operands)
 }
 
-/// Returns the value of a string literal.
+/// Returns the value of a string literal; `None` if it contains the code of a character.
 fn unquoted(quoted: &str) -> Option<String> {
     if quoted.starts_with('$') {
         let tag = &quoted[..quoted.get(1..)?.find('$')? + 2];
@@ -335,10 +334,13 @@ fn unquoted(quoted: &str) -> Option<String> {
         text.push(match letter {
             '\'' => letters.next()?,
             '\\' => match letters.next()? {
-                escaped @ ('\'' | '\\' | '"') => escaped,
                 'n' => '\n',
                 't' => '\t',
-                _ => return None,
+                'r' => '\r',
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                '0'..='9' | 'x' | 'u' | 'U' => return None,
+                other => other,
             },
             other => other,
         });

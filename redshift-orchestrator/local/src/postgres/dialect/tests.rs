@@ -583,6 +583,32 @@ fn a_column_without_an_alias_is_named_as_on_redshift() {
     }
 }
 
+#[test]
+fn a_body_gets_a_tag_that_it_does_not_contain() {
+    assert_translated(
+        "CREATE PROCEDURE p() AS $body$ BEGIN EXECUTE 'CREATE FUNCTION f() RETURNS int STABLE AS ''SELECT NVL(1, 2)'' LANGUAGE sql'; END $body$ LANGUAGE plpgsql",
+        "CREATE PROCEDURE p() AS $body1$ BEGIN EXECUTE 'CREATE FUNCTION f() RETURNS int STABLE AS $body$SELECT COALESCE(1, 2)$body$ LANGUAGE sql' ; END $body1$ LANGUAGE plpgsql",
+    );
+}
+
+#[test]
+fn a_body_in_single_quotes_is_read_with_its_escapes() {
+    for (redshift, postgres) in [
+        (
+            r"CREATE PROCEDURE p() AS 'BEGIN x := REGEXP_REPLACE(a, \'\\d\', NVL(b, c)); END' LANGUAGE plpgsql",
+            r"CREATE PROCEDURE p() AS $body$BEGIN x := lib.regexp_replace(a, '\d', COALESCE(b, c)); END$body$ LANGUAGE plpgsql",
+        ),
+        (
+            r"CREATE PROCEDURE p() AS 'BEGIN x := NVL(b, c);\r\n y := \'\d\b\f\'; END' LANGUAGE plpgsql",
+            "CREATE PROCEDURE p() AS $body$BEGIN x := COALESCE(b, c);\r\n y := 'd\u{8}\u{c}'; END$body$ LANGUAGE plpgsql",
+        ),
+    ] {
+        assert_translated(redshift, postgres);
+    }
+    let coded = r"CREATE PROCEDURE p() AS 'BEGIN x := NVL(b, \'\x41\'); END' LANGUAGE plpgsql";
+    assert_eq!(translate(coded), coded);
+}
+
 proptest! {
     #[test]
     fn nothing_is_done_to_what_both_understand(sql in "(SELECT|FROM|CREATE|VIEW|[a-m]{1,3}|[(),;.:'\"$ \n-]|[0-9]){0,40}") {
