@@ -104,8 +104,9 @@ impl Namespace {
         self.target(statement).or(self.target.as_ref()).map(Target::to_string)
     }
 
-    /// Rejects a journal's record of an attempt at a statement of another scope, pipeline or target. `name` and
-    /// `target` are the recorded ones; a record of an earlier version has no target.
+    /// Rejects a journal's record of an attempt at a statement of another scope, pipeline or target, or at
+    /// other work than a statement. `name` and `target` are the recorded ones; a record of an earlier version
+    /// has no target.
     ///
     /// # Errors
     /// Returns [`ErrorKind::KeyConflict`].
@@ -116,21 +117,17 @@ impl Namespace {
         name: &str,
         target: Option<&str>,
     ) -> Result<()> {
-        let conflict = |was: &str, is: &str| {
-            let text = format!(
-                "the journal contains this attempt for {was}, not for {is}; use another name for the run, or a \
-                 journal of its own"
-            );
-            Err(Error::new(ErrorKind::KeyConflict, text).with_context("step", key))
-        };
+        let conflict = |was: &str, is: &str| Err(key_conflict(key, was, is));
         let prefix = self.name_prefix();
         let recorded = name.rsplit_once(' ').and_then(|(name, _)| name.strip_suffix(&key.to_string()));
         let named = |prefix: &str| match prefix.trim_end_matches('/') {
             "" => "no scope and no pipeline".to_owned(),
             names => format!("the scope or pipeline `{names}`"),
         };
-        if let Some(recorded) = recorded.filter(|recorded| *recorded != prefix) {
-            return conflict(&named(recorded), &named(&prefix));
+        match recorded {
+            Some(recorded) if recorded != prefix => return conflict(&named(recorded), &named(&prefix)),
+            Some(_) => {}
+            None => return conflict(&format!("`{}`", target.unwrap_or(name)), "an SQL statement"),
         }
         match (target, self.recorded_target(statement)) {
             (Some(was), Some(is)) if was != is => conflict(was, &is),
@@ -173,6 +170,15 @@ impl Namespace {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the error for an attempt that the journal contains for something else.
+pub(crate) fn key_conflict(key: &StepKey, was: &str, is: &str) -> Error {
+    let text = format!(
+        "the journal contains this attempt for {was}, not for {is}; use another name for the run, or a journal \
+         of its own"
+    );
+    Error::new(ErrorKind::KeyConflict, text).with_context("step", key)
 }
 
 /// Returns `true` if a statement with this creation time was submitted before the intent was written,

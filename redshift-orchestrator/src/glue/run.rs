@@ -17,7 +17,9 @@ use crate::{
     Backoff, ClientToken, Clock, Description, Error, ErrorKind, FailureKind, Result, Statement, StatementId,
     Status, StepKey, SystemClock,
     clock::age,
+    identity::key_conflict,
     journal::{Entry, EntryState, Event, Journal, Record, RecordedOutcome, SettledOutcome},
+    orchestrator::turns::{Turn, Turns},
     wait::{CancelOutcome, Exponential, PollStrategy, RequestCounts, Wait, WaitOutcome},
 };
 
@@ -43,6 +45,8 @@ pub struct GlueJob {
     timeout: Option<Duration>,
     admission: Duration,
     region: Option<String>,
+    /// Shared by the clones.
+    turns: Turns,
 }
 
 impl GlueJob {
@@ -63,6 +67,7 @@ impl GlueJob {
             timeout: None,
             admission: Duration::from_secs(3600),
             region: None,
+            turns: Turns::default(),
         }
     }
 
@@ -140,39 +145,75 @@ impl GlueJob {
     ///
     /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is
     /// not found is [unknown](JobEnding::Unknown), and never started again. If the future is dropped, the run
-    /// continues, and the next call finds it.
+    /// continues, and the next call finds it. Concurrent calls with the same key, of this value and its clones,
+    /// start one run.
     ///
     /// # Errors
     /// An error means that nothing runs, except [`ErrorKind::Journal`]: the run may then exist, and the next call
-    /// finds it. The kinds are [`ErrorKind::Invalid`] for arguments that Glue would drop; [`ErrorKind::TooManyStatements`] or
+    /// finds it. The kinds are [`ErrorKind::Invalid`] for arguments that Glue would drop;
+    /// [`ErrorKind::KeyConflict`] if the journal contains this attempt for another job or for a statement, which
+    /// may run; [`ErrorKind::TooManyStatements`] or
     /// [`ErrorKind::Throttled`] if Glue refused the start for the whole [admission
     /// wait](Self::with_admission_wait); [`ErrorKind::Journal`]; [`ErrorKind::Denied`],
     /// [`ErrorKind::NotFound`] and others if Glue refused it for good.
     pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
         let token = self.token(key, arguments)?;
-        match self.journal.entry(key).await? {
-            None => self.begin(key, token, arguments).await,
-            Some(entry) => match entry.state.clone() {
-                EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
-                    self.begin(key, token, arguments).await
-                }
-                EntryState::Ended(recorded) => Ok(self.recorded(&entry, &recorded)),
-                EntryState::Settled(SettledOutcome::Finished) => {
-                    Ok(self.outcome(entry.id.as_ref(), JobEnding::Succeeded, None))
-                }
-                EntryState::Settled(SettledOutcome::Failed) => {
-                    let ending = JobEnding::Failed { error: "an operator recorded the failure".into() };
-                    Ok(self.outcome(entry.id.as_ref(), ending, None))
-                }
-                EntryState::Open | EntryState::Unknown(_) => {
-                    let known = age(self.clock.now(), entry.intended_at);
-                    match entry.id.clone() {
-                        Some(id) => self.wait(key, id, Some(known), entry.overdue).await,
-                        None => self.look_up(key, &entry.token, LOOK_UP.saturating_sub(known), None).await,
+        let turn = self.turns.take(key).await;
+        let entry = match self.journal.entry(key).await? {
+            Some(entry) if !entry.did_not_run() => entry,
+            _ => return self.begin(key, token, arguments, turn).await,
+        };
+        self.check_record(key, &entry)?;
+        match entry.state.clone() {
+            EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
+                self.begin(key, token, arguments, turn).await
+            }
+            EntryState::Ended(recorded) => Ok(self.recorded(&entry, &recorded)),
+            EntryState::Settled(SettledOutcome::Finished) => {
+                Ok(self.outcome(entry.id.as_ref(), JobEnding::Succeeded, None))
+            }
+            EntryState::Settled(SettledOutcome::Failed) => {
+                let ending = JobEnding::Failed { error: "an operator recorded the failure".into() };
+                Ok(self.outcome(entry.id.as_ref(), ending, None))
+            }
+            EntryState::Open | EntryState::Unknown(_) => {
+                let known = age(self.clock.now(), entry.intended_at);
+                match entry.id.clone() {
+                    Some(id) => {
+                        drop(turn);
+                        self.wait(key, id, Some(known), entry.overdue).await
+                    }
+                    None => {
+                        let limit = LOOK_UP.saturating_sub(known);
+                        self.look_up(key, &entry.token, limit, None, turn).await
                     }
                 }
-            },
+            }
         }
+    }
+
+    /// Rejects a record of another job or of a statement.
+    fn check_record(&self, key: &StepKey, entry: &Entry) -> Result<()> {
+        let ours = self.target();
+        // Records of earlier versions have no target.
+        let is_ours = match &entry.target {
+            Some(target) => *target == ours,
+            None => entry.name == self.name(key),
+        };
+        match is_ours {
+            true => Ok(()),
+            false => Err(key_conflict(key, entry.target.as_deref().unwrap_or(&entry.name), &ours)),
+        }
+    }
+
+    /// Returns the target that the journal records for a run.
+    fn target(&self) -> String {
+        format!("glue/{}", self.job)
+    }
+
+    /// Returns the name that the journal records for a run.
+    fn name(&self, key: &StepKey) -> String {
+        format!("{} {key}", self.job)
     }
 
     fn token(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<ClientToken> {
@@ -190,14 +231,17 @@ impl GlueJob {
         key.client_token(None, &statement)
     }
 
+    /// Records the intent, starts the run and waits for it. The turn is held until the id is recorded, or that
+    /// nothing was started.
     async fn begin(
         &self,
         key: &StepKey,
         token: ClientToken,
         arguments: &[(&str, &str)],
+        turn: Box<Turn>,
     ) -> Result<JobOutcome> {
-        let name = format!("{} {key}", self.job);
-        self.record(key, Event::Intent { token: token.clone(), name, target: None }).await?;
+        let (name, target) = (self.name(key), Some(self.target()));
+        self.record(key, Event::Intent { token: token.clone(), name, target }).await?;
         let mut all: BTreeMap<String, String> =
             arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         all.insert(RUN_TOKEN.to_owned(), token.as_str().to_owned());
@@ -208,9 +252,9 @@ impl GlueJob {
             let started =
                 timeout(REQUEST_LIMIT, self.service.start(&self.job, &all)).await.unwrap_or_else(lost);
             let error = match started {
-                Ok(id) => return self.started(key, StatementId::new(id), None).await,
+                Ok(id) => return self.started(key, StatementId::new(id), None, turn).await,
                 Err(error) if error.kind().may_have_taken_effect() => {
-                    return self.look_up(key, &token, LOOK_UP, Some(error)).await;
+                    return self.look_up(key, &token, LOOK_UP, Some(error), turn).await;
                 }
                 Err(error) => error,
             };
@@ -224,10 +268,17 @@ impl GlueJob {
         }
     }
 
-    /// Records the id and waits.
-    async fn started(&self, key: &StepKey, id: StatementId, known: Option<Duration>) -> Result<JobOutcome> {
+    /// Records the id, ends the turn and waits.
+    async fn started(
+        &self,
+        key: &StepKey,
+        id: StatementId,
+        known: Option<Duration>,
+        turn: Box<Turn>,
+    ) -> Result<JobOutcome> {
         let written = self.record(key, Event::Submitted { id: id.clone() }).await;
         written.map_err(|error| error.with_context("job_run", id.as_str()))?;
+        drop(turn);
         self.wait(key, id, known, false).await
     }
 
@@ -238,13 +289,14 @@ impl GlueJob {
         token: &ClientToken,
         limit: Duration,
         cause: Option<Error>,
+        turn: Box<Turn>,
     ) -> Result<JobOutcome> {
         let began = Instant::now();
         loop {
             let found = self.find(token).await;
             let reason = match found {
                 Ok(Some(run)) => {
-                    return self.started(key, StatementId::new(run.id), Some(began.elapsed())).await;
+                    return self.started(key, StatementId::new(run.id), Some(began.elapsed()), turn).await;
                 }
                 Ok(None) => "no run of the job has the token of this attempt".to_owned(),
                 Err(error) => format!("the runs of the job cannot be listed: {error}"),

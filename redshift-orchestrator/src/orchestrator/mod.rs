@@ -24,7 +24,7 @@ mod outcome;
 mod parts;
 mod settings;
 mod submit;
-mod turns;
+pub(crate) mod turns;
 mod watch;
 
 use call::Call;

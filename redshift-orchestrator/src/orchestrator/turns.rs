@@ -12,18 +12,18 @@ use crate::StepKey;
 /// Admits one call at a time to look up an attempt in the journal and begin it. Without this, two calls that
 /// find no entry would both submit, and the entries of one would hide those of the other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turns(Arc<Mutex<HashMap<StepKey, Arc<AsyncMutex<()>>>>>);
+pub(crate) struct Turns(Arc<Mutex<HashMap<StepKey, Arc<AsyncMutex<()>>>>>);
 
 /// Turn of a call; released when dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     turns: Turns,
     key: StepKey,
     held: Option<OwnedMutexGuard<()>>,
 }
 
 impl Turns {
-    pub(super) async fn take(&self, key: &StepKey) -> Box<Turn> {
+    pub(crate) async fn take(&self, key: &StepKey) -> Box<Turn> {
         let turn = self.lock().entry(key.clone()).or_default().clone();
         let mut taken = Box::new(Turn { turns: self.clone(), key: key.clone(), held: None });
         taken.held = Some(turn.lock_owned().await);

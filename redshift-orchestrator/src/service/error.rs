@@ -67,8 +67,8 @@ pub enum ErrorKind {
     /// this one, or it runs in another database. This statement is recorded as unknown, never as finished.
     /// Use another name for the run, or set a scope on the orchestrator.
     IdentityConflict,
-    /// The journal contains the attempt for a statement of another pipeline, scope or target; nothing was
-    /// submitted. Use another name for the run, or a journal for each target.
+    /// The journal contains the attempt for a statement of another pipeline, scope or target, or for a job of
+    /// Glue; nothing was submitted. Use another name for the run, or a journal for each target.
     KeyConflict,
     /// A response that this version does not know. It is kept as received, and never retried automatically.
     Other,

@@ -8,13 +8,18 @@ mod wire;
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
+use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
-    ErrorKind, StepKey, TokioClock,
+    ErrorKind, Orchestrator, Result, Statement, StepKey, TokioClock,
     glue::{
         Ensured, GlueJob, JobDefinition, JobEnding, JobRunState,
         aws_sdk_glue::types::{ExecutionProperty, Job, JobCommand, WorkerType},
     },
-    journal::{MemoryJournal, SettledOutcome, settle},
+    journal::{
+        ActiveRun, Claim, Entry, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage, RunRecord,
+        SettledOutcome, settle,
+    },
 };
 use rstest::rstest;
 use tokio::time::{Instant, sleep, timeout};
@@ -239,4 +244,77 @@ async fn a_job_is_created_and_updated_only_if_it_differs() {
 
     let other = JobDefinition::new("other", "arn:role", "s3://bucket/job.py");
     assert_eq!(job.ensure(&other).await.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_calls_at_once_start_one_run() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    let clock = TokioClock::starting_at("2026-03-01T00:00:00Z".parse().unwrap());
+    let job = GlueJob::new(service.clone(), SlowJournal(journal), "clean").with_clock(clock);
+    let (copy, key) = (job.clone(), key());
+    let (first, second) = tokio::join!(job.run(&key, &[]), copy.run(&key, &[]));
+    assert_eq!(first.unwrap().run_id, second.unwrap().run_id);
+    assert_eq!(service.started(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_other_work_under_the_same_key_is_a_conflict() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    job(&service, &journal).run(&key(), &[]).await.unwrap();
+    let other = GlueJob::new(service.clone(), journal.clone(), "other");
+    let error = other.run(&key(), &[]).await.unwrap_err();
+    assert_eq!((error.kind(), service.started()), (ErrorKind::KeyConflict, 1));
+    assert!(error.to_string().contains("for glue/clean, not for glue/other"), "{error}");
+
+    let sql = LocalExecutor::scripted(Script::new());
+    let orchestrator = Orchestrator::new(sql.clone()).with_journal(journal.clone());
+    let statement = || Statement::sql("CALL clean()");
+    let error = orchestrator.run(&key(), statement()).await.unwrap_err();
+    assert_eq!((error.kind(), sql.effects().len()), (ErrorKind::KeyConflict, 0));
+    assert!(error.to_string().contains("for `glue/clean`, not for an SQL statement"), "{error}");
+
+    let second = key().with_attempt(2);
+    orchestrator.run(&second, statement()).await.unwrap();
+    let error = job(&service, &journal).run(&second, &[]).await.unwrap_err();
+    assert_eq!((error.kind(), service.started()), (ErrorKind::KeyConflict, 1));
+}
+
+/// A journal whose records take 10 ms.
+#[derive(Debug)]
+struct SlowJournal(Arc<MemoryJournal>);
+
+#[async_trait]
+impl Journal for SlowJournal {
+    async fn append(&self, record: Record) -> Result<()> {
+        sleep(Duration::from_millis(10)).await;
+        self.0.append(record).await
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.0.entry(key).await
+    }
+
+    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
+        self.0.run(run).await
+    }
+
+    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+        self.0.claim(claim, alone).await
+    }
+
+    async fn append_run(&self, record: RunRecord) -> Result<()> {
+        self.0.append_run(record).await
+    }
+
+    async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
+        self.0.run_entry(run).await
+    }
+
+    async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage> {
+        self.0.runs(limit, after).await
+    }
+
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+        self.0.remove_runs(runs).await
+    }
 }
