@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 tokio::task_local! {
@@ -41,12 +41,12 @@ struct State {
 pub(crate) enum GivenUp {
     /// There was no response in time.
     Late,
-    /// At its deadline, the request was still in a queue. It was not sent.
+    /// At its deadline or later, the request was in a queue. It was not sent again.
     Unsent,
 }
 
-/// Waits for the response to `request` for at most `limit` after it was sent. A request that is still in a
-/// queue at `useless_from` is not sent.
+/// Waits for the response to `request` for at most `limit` after it was sent. A request that is in a queue at
+/// `useless_from`, or enters one later, is not sent.
 pub(crate) fn bounded<F: Future>(
     limit: Duration,
     useless_from: Option<Instant>,
@@ -147,10 +147,13 @@ impl Queue {
             // While the request is in a queue, `limit` has not started to run, so the next check after that
             // time is early enough.
             let late = self.sent_at().unwrap_or(now) + limit;
-            let look =
-                useless_from.filter(|useless| *useless > now).map_or(late, |useless| useless.min(late));
-            if let Ok(answer) = timeout_at(look, &mut request).await {
-                return Ok(answer);
+            let is_useless = useless_from.is_some_and(|useless| useless <= now);
+            let look = useless_from.filter(|_| !is_useless).map_or(late, |useless| useless.min(late));
+            tokio::select! {
+                biased;
+                answer = &mut request => return Ok(answer),
+                () = self.stands(), if is_useless => return Err(GivenUp::Unsent),
+                () = sleep_until(look) => {}
             }
             let now = Instant::now();
             match self.sent_at() {
@@ -209,5 +212,18 @@ mod tests {
         assert_eq!((unsent, begun.elapsed().as_secs()), (Err(GivenUp::Unsent), 3));
         let useless = Some(Instant::now() + 3 * SECOND);
         assert_eq!(bounded(10 * SECOND, useless, sleep(9 * SECOND)).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_in_flight_at_its_deadline_is_not_sent_again() {
+        let begun = Instant::now();
+        let request = async {
+            sleep(2 * SECOND).await;
+            // It was rejected, and waits for its next turn.
+            queued(sleep(10 * SECOND)).await;
+            sleep(SECOND).await;
+        };
+        let unsent = bounded(60 * SECOND, Some(begun + SECOND), request).await;
+        assert_eq!((unsent, begun.elapsed().as_secs()), (Err(GivenUp::Unsent), 2));
     }
 }
