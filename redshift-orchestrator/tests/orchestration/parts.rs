@@ -316,7 +316,7 @@ async fn a_finished_batch_on_a_target_of_its_own_is_known_after_its_definition_c
     let orchestrator = Orchestrator::new(service.clone());
     let key = StepKey::new("run", "load");
     let elsewhere = |count| long(count).with_target(Target::workgroup("two", "db"));
-    orchestrator.run_batch(&key, elsewhere(100)).await.unwrap();
+    assert!(orchestrator.run_batch(&key, elsewhere(100)).await.unwrap().is_success());
     let again = orchestrator.run_batch(&key, elsewhere(90)).await.unwrap();
     assert!(again.parts.len() == 3 && again.parts.iter().all(|outcome| outcome.origin == Origin::Journal));
     assert_eq!(service.effects().len(), 100);
