@@ -3,8 +3,8 @@
 //! A commit's metadata name the files that it wrote and the file groups that it replaced; a clean's name the
 //! files that it deleted. With these the view of an earlier timeline becomes that of a later one. Everything
 //! else cannot be explained, and the folders are listed: pending writes, whose files no metadata name;
-//! commits that were undone; actions of other kinds; files that are gone; checksums of Hadoop's local file
-//! system; the timeline of layout 2.
+//! commits that were undone; actions that may have come and been archived unseen; actions of other kinds;
+//! files that are gone; checksums of Hadoop's local file system; the timeline of layout 2.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -53,34 +53,32 @@ pub(crate) enum Opened {
 impl Step {
     /// Returns the difference, if the changed actions explain all changes of files.
     pub(super) fn between(known: &View, timeline: &Timeline) -> Option<Self> {
-        let was = |entry: &TimelineEntry| {
-            let mut entries = known.timeline.entries().iter();
-            entries.find(|old| (old.instant, old.action) == (entry.instant, entry.action))
-        };
+        // Each of these is archived on its own.
+        let kinds: [fn(Action) -> bool; 3] =
+            [Action::writes_rows, |action| action == Action::Clean, |action| action == Action::Rollback];
+        if !kinds.into_iter().all(|is_kind| has_seen_all(&known.timeline, timeline, is_kind)) {
+            return None;
+        }
         let mut step = Self { commits: Vec::new(), cleans: Vec::new(), archived: Vec::new() };
-        let mut has_rollback = false;
         for entry in timeline.entries() {
-            let is_new = was(entry).is_none_or(TimelineEntry::is_pending);
+            let is_new = find(&known.timeline, entry).is_none_or(TimelineEntry::is_pending);
             match entry.action {
                 Action::Savepoint => {}
                 _ if entry.is_pending() => return None,
                 _ if !is_new => {}
                 Action::Commit | Action::ReplaceCommit => step.commits.push(entry.clone()),
                 Action::Clean => step.cleans.push(entry.clone()),
-                Action::Rollback => has_rollback = true,
+                // Of a commit that is known, or of one that left the metadata files of its partitions.
                 _ => return None,
             }
         }
         let first = timeline.completed_commits().next()?.instant;
-        let is_gone = |old: &&TimelineEntry| {
-            !timeline.entries().iter().any(|entry| (entry.instant, entry.action) == (old.instant, old.action))
-        };
         for old in known.timeline.entries() {
             match old.action {
                 Action::Savepoint => {}
                 _ if old.is_pending() => return None,
-                _ if !is_gone(&old) => {}
-                Action::Commit | Action::ReplaceCommit if old.instant < first && !has_rollback => {
+                _ if find(timeline, old).is_some() => {}
+                Action::Commit | Action::ReplaceCommit if old.instant < first => {
                     step.archived.push(old.instant);
                 }
                 Action::Clean | Action::Rollback => {}
@@ -112,6 +110,20 @@ impl Step {
             .map(|entry| async move { Ok((entry.instant, read_clean(store, table, entry).await?)) });
         let cleans = ordered(width, reads).await?;
         Ok(Some(Changes { commits, cleans, archived: self.archived }))
+    }
+}
+
+/// Finds an action on a timeline.
+fn find<'a>(timeline: &'a Timeline, action: &TimelineEntry) -> Option<&'a TimelineEntry> {
+    timeline.entries().iter().find(|entry| (entry.instant, entry.action) == (action.instant, action.action))
+}
+
+/// Returns `true` if no action of a kind was added after `known` and archived before `timeline`. The oldest
+/// are archived first and some always stay, so the newest known one shows it.
+fn has_seen_all(known: &Timeline, timeline: &Timeline, is_kind: fn(Action) -> bool) -> bool {
+    match known.entries().iter().rfind(|entry| is_kind(entry.action)) {
+        Some(newest) => find(timeline, newest).is_some(),
+        None => !timeline.entries().iter().any(|entry| is_kind(entry.action)),
     }
 }
 
@@ -346,13 +358,15 @@ mod tests {
         let first = Table::create_with(store.clone(), "t".into(), definition, options(seed)).await.unwrap();
         let second = Table::open_with(store.clone(), "t".into(), options(seed + 10)).await.unwrap();
         let mut random = fastrand::Rng::with_seed(seed);
+        // The second one may stay away for so long that actions come and are archived.
+        let pause = random.u8(2..20);
         for at in 0..60 {
-            let table = if random.bool() { &first } else { &second };
+            let table = if random.u8(..pause) > 0 { &first } else { &second };
             act(table, at, &mut random).await;
             let listed = Table::open_with(store.clone(), "t".into(), options(99)).await.unwrap();
             let listed = content(&listed).await;
             assert_eq!(content(table).await, listed, "seed {seed}, {at}, the writer's");
-            if random.bool() {
+            if random.u8(..pause) == 0 {
                 assert_eq!(content(&first).await, listed, "seed {seed}, {at}, the first's");
                 assert_eq!(content(&second).await, listed, "seed {seed}, {at}, the second's");
             }
