@@ -99,6 +99,18 @@ async fn a_commit_whose_predecessor_was_cleaned_stays() {
 }
 
 #[tokio::test]
+async fn an_overwrite_stays_if_only_a_savepoint_keeps_files_of_what_it_replaced() {
+    let (table, commits) = table(&memory(), 1, RetentionPolicy::file_versions(1)).await;
+    table.savepoint(commits[0], "me", "").await.unwrap();
+    table.upsert(&[rows(1)]).await.unwrap();
+    let overwrite = table.insert_overwrite_table(&[rows(2)]).await.unwrap().instant.unwrap();
+    let before = read(&table, Query::snapshot()).await;
+    let error = table.rollback(overwrite).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutsideRetention, "{error}");
+    assert_eq!(read(&table, Query::snapshot()).await, before);
+}
+
+#[tokio::test]
 async fn the_latest_commit_is_readable_though_the_window_began_after_it() {
     let (table, commits) = table(&memory(), 4, RetentionPolicy::commits(1)).await;
     assert_eq!(table.earliest_instant().await.unwrap(), Some(commits[3]));

@@ -141,6 +141,14 @@ impl Table {
                 .map_err(|error| error.with_context("file group", file_id));
             }
         }
+        // A savepoint keeps an older version of a group whose last version is gone.
+        if let Some(gone) = view.missing.iter().find(|missing| missing.until == Some(entry.instant)) {
+            return refused(
+                ErrorKind::OutsideRetention,
+                "a clean deleted the files that the table had before this commit",
+            )
+            .map_err(|error| error.with_context("file", &gone.path));
+        }
         Ok(())
     }
 }
