@@ -123,8 +123,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Loads the table as of a timeline. `known`, an earlier view, is
-    /// moved forward if the timeline explains what changed since; otherwise the table's folders are listed.
+    /// Loads the table as of a timeline. `known`, an earlier view, is moved forward if the timeline explains what
+    /// changed since; otherwise the table's folders are listed.
     ///
     /// The timeline is loaded first, so that every file of its completed commits exists.
     pub(crate) async fn load(
@@ -143,16 +143,17 @@ impl View {
             if known.timeline.entries() == timeline.entries() {
                 return Ok(Arc::new(Self { timeline, ..Arc::unwrap_or_clone(known) }));
             }
-            if let Some(step) = Step::between(&known, &timeline) {
-                let read = step.read(store, table, reach.width, &known).await?;
-                let moved = read.and_then(|changes| {
-                    Arc::unwrap_or_clone(known.clone()).forward(timeline.clone(), changes, version)
-                });
-                if let Some(view) = moved {
-                    return Ok(Arc::new(view));
-                }
-            }
+            let changes = match Step::between(&known, &timeline) {
+                Some(step) => step.read(store, table, reach.width, &known).await?,
+                None => None,
+            };
             written = Some(known.written.clone());
+            // A view that nobody else holds changes in place.
+            let known = Arc::unwrap_or_clone(known);
+            if let Some(view) = changes.and_then(|changes| known.forward(timeline.clone(), changes, version))
+            {
+                return Ok(Arc::new(view));
+            }
         }
         let mut attempt = 1;
         loop {
