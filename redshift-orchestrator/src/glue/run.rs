@@ -159,11 +159,12 @@ impl GlueJob {
     pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
         let token = self.token(key, arguments)?;
         let turn = self.turns.take(key).await;
-        let entry = match self.journal.entry(key).await? {
-            Some(entry) if !entry.did_not_run() => entry,
-            _ => return self.begin(key, token, arguments, turn).await,
+        let Some(entry) = self.journal.entry(key).await? else {
+            return self.begin(key, token, arguments, turn).await;
         };
-        self.check_record(key, &entry)?;
+        if !entry.did_not_run() {
+            self.check_record(key, &entry)?;
+        }
         match entry.state.clone() {
             EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
                 self.begin(key, token, arguments, turn).await
@@ -353,23 +354,21 @@ impl GlueJob {
         let ended = wait.until_ended(&mut RequestCounts::default()).await;
         let last = runs.last.lock().unwrap_or_else(PoisonError::into_inner).take();
         match ended {
-            WaitOutcome::Ended(description) => self.conclude(key, &id, &description, last, overdue).await,
-            WaitOutcome::TimedOut { cancellation, .. } => match cancellation {
-                CancelOutcome::Cancelled(description) => {
-                    self.conclude(key, &id, &description, last, true).await
-                }
-                CancelOutcome::EndedBefore(description) => {
-                    self.conclude(key, &id, &description, last, overdue).await
-                }
-                CancelOutcome::Pending(_) => {
-                    let reason = "the timeout expired, and the run is still being stopped".to_owned();
-                    self.unknown(key, Some(&id), reason, None).await
-                }
-                CancelOutcome::NotCancelled(error) => {
-                    let reason = format!("the timeout expired, and the run cannot be stopped: {error}");
-                    self.unknown(key, Some(&id), reason, None).await
-                }
-            },
+            WaitOutcome::Ended(description)
+            | WaitOutcome::TimedOut { cancellation: CancelOutcome::EndedBefore(description), .. } => {
+                self.conclude(key, &id, &description, last, overdue).await
+            }
+            WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(description), .. } => {
+                self.conclude(key, &id, &description, last, true).await
+            }
+            WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(_), .. } => {
+                let reason = "the timeout expired, and the run is still being stopped".to_owned();
+                self.unknown(key, Some(&id), reason, None).await
+            }
+            WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(error), .. } => {
+                let reason = format!("the timeout expired, and the run cannot be stopped: {error}");
+                self.unknown(key, Some(&id), reason, None).await
+            }
             WaitOutcome::Lost(error) => {
                 let reason = format!("the state of the run cannot be read: {error}");
                 self.unknown(key, Some(&id), reason, None).await
