@@ -38,14 +38,22 @@ pub struct HudiConfig {
 impl HudiConfig {
     /// Creates the configuration of a table without cleaning rules, for a function of 512 MB.
     pub fn new(table: impl Into<String>) -> Self {
-        let memory = DEFAULT_MEMORY << 20;
-        Self {
+        let config = Self {
             table: table.into(),
             profile: Profile::default(),
-            max_bytes: (memory / RAW_SHARE).min(MAX_RAW),
-            memory: usize::try_from(memory).unwrap_or(usize::MAX),
+            max_bytes: 0,
+            memory: 0,
             lease: LeaseTimes::default().validity,
-        }
+        };
+        config.with_memory(DEFAULT_MEMORY)
+    }
+
+    /// Sets the function's memory in MiB, and the limit of raw files that follows from it.
+    fn with_memory(mut self, mebibytes: u64) -> Self {
+        let bytes = mebibytes << 20;
+        self.memory = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.max_bytes = (bytes / RAW_SHARE).min(MAX_RAW);
+        self
     }
 
     /// Reads the configuration from variables, usually the environment's.
@@ -70,9 +78,7 @@ impl HudiConfig {
         }
         if let Some(memory) = set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|text| text.parse::<u64>().ok())
         {
-            let memory = memory << 20;
-            config.memory = usize::try_from(memory).unwrap_or(usize::MAX);
-            config.max_bytes = (memory / RAW_SHARE).min(MAX_RAW);
+            config = config.with_memory(memory);
         }
         if let Some(text) = set("HUDI_MAX_BYTES") {
             config.max_bytes =
