@@ -1,13 +1,12 @@
 //! The contract of the handler `hudi`, version 1: events of S3, messages of SQS that contain them, and calls.
 
-use std::borrow::Cow;
-
 pub use aws_lambda_events::{
     eventbridge::EventBridgeEvent,
     s3::{S3Event, S3EventRecord},
     sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage},
 };
 use hudi_scd::SourceFile;
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -433,24 +432,8 @@ impl RawFile {
 
 /// Decodes a key in an event of S3, which is encoded as the value of an HTML form.
 fn decoded(key: &str) -> String {
-    let mut out = Vec::with_capacity(key.len());
-    let mut rest = key.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
-        rest = tail;
-        match (first, tail.get(..2).and_then(hex)) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            (b'+', _) => out.push(b' '),
-            _ => out.push(*first),
-        }
-    }
-    match String::from_utf8_lossy(&out) {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    }
+    let with_spaces = key.replace('+', " ");
+    percent_decode_str(&with_spaces).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
