@@ -184,7 +184,7 @@ impl StoredTexts {
         }
     }
 
-    /// Returns the incoming row of a stored row with this text and this value; `None` if there is none.
+    /// Returns the incoming row for a stored row with this text and this value; `None` if no row has them.
     pub(crate) fn owner(&self, field: &str, text: u32, value: &str) -> Option<u32> {
         let owners = self.owners[text as usize];
         match KeyEncoding::of_stored(field, value, self.texts.value(text as usize)) {

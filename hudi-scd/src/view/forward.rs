@@ -68,7 +68,7 @@ impl Step {
                 _ if !is_new => {}
                 Action::Commit | Action::ReplaceCommit => step.commits.push(entry.clone()),
                 Action::Clean => step.cleans.push(entry.clone()),
-                // Of a commit that is known, or of one that left the metadata files of its partitions.
+                // A rollback of a known commit, or of one that left the metadata files of its partitions.
                 _ => return None,
             }
         }

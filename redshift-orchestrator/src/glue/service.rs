@@ -146,7 +146,7 @@ impl JobRunPage {
 /// [`ErrorKind::TooManyStatements`].
 #[async_trait]
 pub trait JobService: fmt::Debug + Send + Sync {
-    /// Returns a job; `None` if there is none of this name.
+    /// Returns a job; `None` if no job has this name.
     async fn job(&self, name: &str) -> Result<Option<Job>>;
 
     /// Creates a job.

@@ -540,7 +540,7 @@ async fn a_first_submit_that_is_dropped_in_the_queue_of_its_rate_releases_its_pe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_is_over_after_the_longest_run_even_if_nobody_described_its_statement() {
+async fn a_session_ends_after_the_longest_run_even_if_nobody_described_its_statement() {
     let fleet = Limit::new(service(10), 100).with_sessions(1);
     let kept = statement().with_session_keep_alive(secs(60));
     fleet.submit(&kept, None).await.unwrap();

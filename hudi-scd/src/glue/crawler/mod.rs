@@ -48,7 +48,7 @@ impl HudiTable {
 /// The calls about crawlers. [`GlueCatalog`] sends them to the service.
 #[async_trait]
 pub trait Crawlers: Send + Sync {
-    /// Returns a crawler; `None` if there is none of this name.
+    /// Returns a crawler; `None` if no crawler has this name.
     async fn crawler(&self, name: &str) -> Result<Option<Crawler>, CatalogError>;
 
     /// Replaces all targets of a crawler.

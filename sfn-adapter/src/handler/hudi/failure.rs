@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn places_are_words_and_local_copies_have_the_names_of_their_files() {
         let error = TableError::new(ErrorKind::InvalidInput, "\"x\" is not a date such as 2025-03-01")
-            .with_context("file", "/tmp/a/000001.csv")
+            .with_context("file", "local/000001.csv")
             .with_context("line", 3)
             .with_context("column", "birth_date")
             .with_context("hint", "define it with --schema");

@@ -52,7 +52,7 @@ pub(super) struct Taker<'a> {
     pub(super) table: Table,
 }
 
-/// What the stream of rows tells besides rows.
+/// Results of the stream of rows, besides the rows.
 #[derive(Default)]
 struct Notes {
     /// Unpacked bytes of the new files.
