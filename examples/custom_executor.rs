@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
     Column, Description, Field, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter,
     StatementId, StatementPage, Submitted, Target, WaitTime,
@@ -84,11 +84,11 @@ impl Fixture for Audited<LocalExecutor<Scripted>> {
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() {
     let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
-    let rows = ScriptedRun::finished(Duration::ZERO).with_result(vec![Column::new("n", "int4")], rows);
+    let rows = ScriptedExecution::finished(Duration::ZERO).with_result(vec![Column::new("n", "int4")], rows);
     let script = Script::new()
         .on("rows", rows)
-        .on("failure", ScriptedRun::failed(Duration::ZERO, "ERROR: division by zero"))
-        .on("nap", ScriptedRun::finished(Duration::from_secs(600)));
+        .on("failure", ScriptedExecution::failed(Duration::ZERO, "ERROR: division by zero"))
+        .on("nap", ScriptedExecution::finished(Duration::from_secs(600)));
     let executor = Audited { inner: LocalExecutor::scripted(script), audit: Mutex::default() };
 
     conformance::all(&executor).await;

@@ -18,7 +18,7 @@ use aws_sdk_redshiftdata::{
     types::StatusString,
 };
 use redshift_data_emulator::Emulator;
-use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 use tokio::sync::oneshot;
 
 /// The code under test: runs a procedure and returns the number of rows that it loaded.
@@ -42,12 +42,12 @@ async fn load(client: &Client, sql: &str) -> Result<i64> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let script = Script::new()
-        .on("load_sales()", ScriptedRun::finished(Duration::from_millis(200)).with_affected_rows(340))
-        .otherwise(ScriptedRun::failed(Duration::ZERO, "ERROR: procedure does not exist"));
+        .on("load_sales()", ScriptedExecution::finished(Duration::from_millis(200)).with_affected_rows(340))
+        .otherwise(ScriptedExecution::failed(Duration::ZERO, "ERROR: procedure does not exist"));
     let warehouse = LocalExecutor::scripted(script);
 
     // Port 0: the operating system chooses a free one.
-    let emulator = Emulator::new(warehouse.clone()).listen("127.0.0.1:0".parse()?).await?;
+    let emulator = Emulator::new(warehouse.clone()).bind("127.0.0.1:0".parse()?).await?;
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))

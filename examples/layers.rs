@@ -13,7 +13,9 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures::future::join_all;
-use redshift_data_local::{Fault, Faults, Faulty, Limits, LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{
+    Fault, Faults, Faulty, Limits, LocalExecutor, Script, Scripted, ScriptedExecution,
+};
 use redshift_orchestrator::{
     ClientToken, Result, Statement, StatementExecutor, WaitTime,
     layer::{Limit, Rate, RequestRates, Retry, Traced},
@@ -47,7 +49,7 @@ async fn main() {
 fn service() -> (LocalExecutor<Scripted>, Faulty<LocalExecutor<Scripted>>) {
     let mut limits = Limits::default();
     limits.active_statements = ACTIVE;
-    let run = ScriptedRun::finished(Duration::from_secs(20));
+    let run = ScriptedExecution::finished(Duration::from_secs(20));
     let cluster = LocalExecutor::scripted(Script::new().otherwise(run).with_limits(limits));
     let faults = Faults::seeded(7).with_everywhere(Fault::LostReply, 0.1);
     (cluster.clone(), Faulty::new(cluster, faults))

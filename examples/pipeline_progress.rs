@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{Observer, Orchestrator, Pipeline, ProgressEvent, Result, Run, StepKey};
 use tokio::time::Instant;
 
@@ -68,13 +68,16 @@ impl Observer for Printer {
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<()> {
     let script = Script::new()
-        .on("load_customers", ScriptedRun::finished(Duration::from_secs(40)))
-        .on("load_products", ScriptedRun::finished(Duration::from_secs(15)))
+        .on("load_customers", ScriptedExecution::finished(Duration::from_secs(40)))
+        .on("load_products", ScriptedExecution::finished(Duration::from_secs(15)))
         .on_each(
             "load_sales",
             [
-                ScriptedRun::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation"),
-                ScriptedRun::finished(Duration::from_secs(90)),
+                ScriptedExecution::failed(
+                    Duration::from_secs(3),
+                    "ERROR: 1023 Serializable isolation violation",
+                ),
+                ScriptedExecution::finished(Duration::from_secs(90)),
             ],
         );
     let printer = Arc::new(Printer { started: Instant::now(), lines: Mutex::default() });

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
     Result, Statement, StatementExecutor, Status,
     wait::{Exponential, Fixed, Learned, LongPoll, PollStrategy, RequestCounts, Wait, WaitOutcome},
@@ -44,7 +44,7 @@ async fn main() -> Result<()> {
 
 /// Waits for the statement with a strategy, and prints and returns the number of polls and the delay.
 async fn measure(name: &str, strategy: &dyn PollStrategy) -> Result<(u32, Duration)> {
-    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(EXECUTING)));
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(EXECUTING)));
     let started = Instant::now();
     let id = service.submit(&Statement::sql("CALL load_sales()"), None).await?.id;
 

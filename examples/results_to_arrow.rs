@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::TryStreamExt;
-use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
     Column, Field, ResultFormat, Statement, StatementExecutor, StatementExecutorExt, WaitTime,
     arrow::{
-        BatchOptions,
+        RecordBatchOptions,
         arrow_array::{cast::AsArray, types::Decimal128Type},
         arrow_schema::DataType,
     },
@@ -31,8 +31,9 @@ async fn main() -> Result<()> {
     let id = executor.submit(&query, Some(WaitTime::MAX)).await?.id;
 
     // The types follow the columns of the result; single columns can be overridden.
-    let options = BatchOptions::default().with_rows(1_000).with_type("ticket", DataType::Int64);
-    let mut batches = executor.batches(&id, options).await?;
+    let options =
+        RecordBatchOptions::default().with_batch_size(1_000).with_column_type("ticket", DataType::Int64);
+    let mut batches = executor.record_batches(&id, options).await?;
     for field in batches.schema().fields() {
         println!("{:<8} {}", field.name(), field.data_type());
     }
@@ -57,7 +58,7 @@ fn warehouse() -> impl StatementExecutor {
         |ticket| vec![Field::Long(ticket), Field::String("19.95".into()), Field::String("2025-03-01".into())];
     let mut limits = Limits::default();
     limits.rows_per_page = 700;
-    let run =
-        ScriptedRun::finished(Duration::from_secs(8)).with_result(columns, (1..=2_500).map(row).collect());
+    let run = ScriptedExecution::finished(Duration::from_secs(8))
+        .with_result(columns, (1..=2_500).map(row).collect());
     LocalExecutor::scripted(Script::new().otherwise(run).with_limits(limits))
 }

@@ -12,12 +12,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun};
+use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedExecution};
 use redshift_orchestrator::{Orchestrator, Result, Statement, StepKey, journal::MemoryJournal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let call = ScriptedRun::finished(Duration::from_millis(500)).with_affected_rows(340);
+    let call = ScriptedExecution::finished(Duration::from_millis(500)).with_affected_rows(340);
     let warehouse = LocalExecutor::scripted(Script::new().on("CALL mystore.load_sale", call));
     // The first response is lost, so the client cannot know whether the procedure was submitted.
     let network =
@@ -33,9 +33,9 @@ async fn main() -> Result<()> {
     println!(
         "first run: {} after {:.1} s; {} submits, {} fault retried, {} rows",
         first.kind,
-        first.executing().unwrap_or_default().as_secs_f64(),
+        first.execution_time().unwrap_or_default().as_secs_f64(),
         first.requests.submits,
-        first.requests.retried_faults(),
+        first.requests.total_retried_errors(),
         first.description.and_then(|description| description.result_rows).unwrap_or_default(),
     );
 

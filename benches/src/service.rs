@@ -14,7 +14,7 @@ pub fn emulate(script: Script) -> Result<String> {
     thread::spawn(move || {
         let serve = async {
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listening = Emulator::new(LocalExecutor::scripted(script)).listen(any).await?;
+            let listening = Emulator::new(LocalExecutor::scripted(script)).bind(any).await?;
             // The receiver may be gone.
             let _ = tell.send(listening.url());
             listening.serve_until(std::future::pending()).await;

@@ -84,7 +84,7 @@ impl Progress {
                 record.cycle,
                 record.warehouse.statements,
                 seconds(record.warehouse.elapsed),
-                record.warehouse.retried_faults(),
+                record.warehouse.total_retried_errors(),
                 seconds(record.tables.iter().map(|table| table.elapsed).sum()),
                 seconds(record.lookups.latest + record.lookups.as_of_sale),
             );
@@ -134,9 +134,12 @@ pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
     for (name, value) in [
         ("statements", grouped(warehouse.statements.into())),
         ("retries", grouped(warehouse.retries.into())),
-        ("faults retried", format!("{} ({})", grouped(warehouse.retried_faults().into()), faults.join(", "))),
+        (
+            "faults retried",
+            format!("{} ({})", grouped(warehouse.total_retried_errors().into()), faults.join(", ")),
+        ),
         ("time waiting", seconds(warehouse.waiting)),
-        ("time executing", seconds(warehouse.executing)),
+        ("time executing", seconds(warehouse.execution_time)),
         ("Hudi commits", grouped(totals.commits)),
         ("versions kept", format!("{} per file group, at most {VERSIONS_ALLOWED}", totals.versions)),
         ("bytes on disk", bytes(totals.bytes)),

@@ -31,7 +31,7 @@ pub(crate) struct WarehouseRecord {
     pub(crate) faults: BTreeMap<String, u32>,
     /// Sum over all statements, including concurrent ones.
     pub(crate) waiting: Duration,
-    pub(crate) executing: Duration,
+    pub(crate) execution_time: Duration,
     pub(crate) elapsed: Duration,
 }
 
@@ -65,7 +65,7 @@ impl WarehouseRecord {
         let totals = report.totals();
         let mut faults: BTreeMap<String, u32> = BTreeMap::new();
         let attempts = report.steps().iter().flat_map(|step| &step.attempts);
-        for (kind, count) in attempts.flat_map(|attempt: &AttemptReport| &attempt.faults) {
+        for (kind, count) in attempts.flat_map(|attempt: &AttemptReport| &attempt.retried_errors) {
             *faults.entry((*kind).to_owned()).or_default() += count;
         }
         Self {
@@ -73,23 +73,23 @@ impl WarehouseRecord {
             retries: totals.retries,
             faults,
             waiting: totals.waiting,
-            executing: totals.executing,
+            execution_time: totals.execution_time,
             elapsed: report.elapsed,
         }
     }
 
     /// Adds a statement that ran outside the pipeline.
     pub(crate) fn add(&mut self, outcome: &Outcome) {
-        let executing = outcome.executing().unwrap_or_default();
+        let execution_time = outcome.execution_time().unwrap_or_default();
         self.statements += 1;
-        self.executing += executing;
-        self.waiting += outcome.elapsed.saturating_sub(executing);
-        for (kind, count) in &outcome.requests.faults {
+        self.execution_time += execution_time;
+        self.waiting += outcome.elapsed.saturating_sub(execution_time);
+        for (kind, count) in &outcome.requests.retried_errors {
             *self.faults.entry(kind.to_string()).or_default() += count;
         }
     }
 
-    pub(crate) fn retried_faults(&self) -> u32 {
+    pub(crate) fn total_retried_errors(&self) -> u32 {
         self.faults.values().sum()
     }
 }
@@ -111,7 +111,7 @@ impl Totals {
             sum.statements += one.statements;
             sum.retries += one.retries;
             sum.waiting += one.waiting;
-            sum.executing += one.executing;
+            sum.execution_time += one.execution_time;
             sum.elapsed += one.elapsed;
             for (kind, count) in &one.faults {
                 *sum.faults.entry(kind.clone()).or_default() += count;

@@ -116,7 +116,7 @@ impl Warehouse {
     pub(crate) async fn analyze(&self, dir: &RunDir) -> Result<Outcome> {
         let key = StepKey::new(dir.manifest.cycle_run(0), "analyze");
         let outcome = self.orchestrator.run(&key, Statement::sql("ANALYZE")).await?;
-        if !outcome.is_finished() {
+        if !outcome.is_success() {
             bail!("ANALYZE {}", outcome.kind);
         }
         Ok(outcome)

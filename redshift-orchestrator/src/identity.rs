@@ -109,7 +109,7 @@ impl Namespace {
     /// has no target.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::KeyConflict`].
+    /// Returns [`ErrorKind::StepKeyConflict`].
     pub(crate) fn check_record(
         &self,
         key: &StepKey,
@@ -178,7 +178,7 @@ pub(crate) fn key_conflict(key: &StepKey, was: &str, is: &str) -> Error {
         "the journal contains this attempt for {was}, not for {is}; use another name for the run, or a journal \
          of its own"
     );
-    Error::new(ErrorKind::KeyConflict, text).with_context("step", key)
+    Error::new(ErrorKind::StepKeyConflict, text).with_context("step", key)
 }
 
 /// Returns `true` if a statement with this creation time was submitted before the intent was written,

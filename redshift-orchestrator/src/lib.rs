@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun};
+//! use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedExecution};
 //! use redshift_orchestrator::{Orchestrator, Pipeline, Run};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> redshift_orchestrator::Result<()> {
@@ -31,8 +31,8 @@
 //!
 //! // The first load of sales conflicts with another transaction. The network loses half of the replies.
 //! let script = Script::new().on_each("load_sales", [
-//!     ScriptedRun::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
-//!     ScriptedRun::finished(Duration::from_secs(40)),
+//!     ScriptedExecution::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
+//!     ScriptedExecution::finished(Duration::from_secs(40)),
 //! ]);
 //! let service = LocalExecutor::scripted(script);
 //! let network = Faulty::new(service.clone(), Faults::seeded(7).with(Operation::Submit, Fault::LostReply, 0.5));
@@ -60,7 +60,7 @@
 //! | results as your own types | [`StatementExecutorExt::rows`] |
 //! | results as Arrow record batches | [`arrow`](arrow/index.html) |
 //! | account limits, retries, traces | [`layer`] |
-//! | progress and messages | [`Observer`]; [`Messages`] delivers what procedures `RAISE` |
+//! | progress and messages | [`Observer`]; [`MessageSource`] delivers what procedures `RAISE` |
 //! | errors and how to handle them | [`ErrorKind`] for requests, [`FailureKind`] for statements |
 //! | databases, schemas, tables, columns, sessions | [`Catalog`] |
 //! | a local Data API for other programs | the package `redshift-data-emulator` |
@@ -151,7 +151,7 @@ pub use clock::{Clock, SystemClock, TokioClock};
 #[cfg(feature = "data-api")]
 pub use data_api::DataApiExecutor;
 pub use identity::{BatchPart, StepKey};
-pub use messages::{Message, Messages, SystemMessages};
+pub use messages::{Message, MessageSource, ProcedureMessages};
 pub use observer::{Observer, ProgressEvent};
 pub use orchestrator::{
     AttemptOptions, BatchOutcome, Orchestrator, Origin, Outcome, OutcomeKind, Unknown, UnknownReason,

@@ -1,4 +1,4 @@
-//! [`Messages`]: messages that stored procedures raise while they run (`RAISE NOTICE` and others).
+//! [`MessageSource`]: messages that stored procedures raise while they run (`RAISE NOTICE` and others).
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 /// An orchestrator [with such a source](crate::Orchestrator::with_messages) passes new messages to its
 /// observer as [`ProgressEvent::Message`](crate::ProgressEvent::Message).
 #[async_trait]
-pub trait Messages: fmt::Debug + Send + Sync {
+pub trait MessageSource: fmt::Debug + Send + Sync {
     /// Returns all messages of a statement so far, in order. `last` is `true` for the last call, after the
     /// statement has ended.
     ///
@@ -58,7 +58,7 @@ const LAST_READ: Duration = Duration::from_secs(30);
 /// The last messages are read in a separate task. They delay the ending by at most a second, and are reported
 /// when they arrive, as long as the process runs.
 pub(crate) async fn reporting<T>(
-    source: Arc<dyn Messages>,
+    source: Arc<dyn MessageSource>,
     id: StatementId,
     report: impl Fn(&Message) + Send + Sync + 'static,
     ending: impl Future<Output = T>,
@@ -90,7 +90,7 @@ fn unreached<T>(never: Infallible) -> T {
 
 /// Reader of the messages of one statement, which reports each message once.
 struct Reader<F> {
-    source: Arc<dyn Messages>,
+    source: Arc<dyn MessageSource>,
     id: StatementId,
     report: F,
     reported: usize,
@@ -115,7 +115,7 @@ impl<F: Fn(&Message)> Reader<F> {
 /// seconds per statement and every 5 seconds in total, and once more at the end. The queries prevent a
 /// serverless workgroup from pausing.
 #[derive(Clone, Debug)]
-pub struct SystemMessages {
+pub struct ProcedureMessages {
     executor: Arc<dyn StatementExecutor>,
     interval: Duration,
     gate: Arc<Mutex<Option<Instant>>>,
@@ -124,7 +124,7 @@ pub struct SystemMessages {
 /// Minimum time between two queries, for any statements.
 const SPACING: Duration = Duration::from_secs(5);
 
-impl SystemMessages {
+impl ProcedureMessages {
     /// Creates a source that reads through this executor.
     pub fn new(executor: Arc<dyn StatementExecutor>) -> Self {
         Self { executor, interval: Duration::from_secs(15), gate: Arc::default() }
@@ -165,7 +165,7 @@ impl SystemMessages {
 }
 
 #[async_trait]
-impl Messages for SystemMessages {
+impl MessageSource for ProcedureMessages {
     async fn messages(&self, id: &StatementId, last: bool) -> Result<Vec<Message>> {
         let mut gate = match last {
             true => self.gate.lock().await,
@@ -201,7 +201,7 @@ fn calls(about: &Description) -> bool {
 }
 
 #[async_trait]
-impl<M: Messages + ?Sized> Messages for Arc<M> {
+impl<M: MessageSource + ?Sized> MessageSource for Arc<M> {
     async fn messages(&self, id: &StatementId, last: bool) -> Result<Vec<Message>> {
         (**self).messages(id, last).await
     }

@@ -9,10 +9,10 @@ use arrow_array::{
 use arrow_schema::DataType;
 use futures::TryStreamExt;
 use proptest::prelude::*;
-use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
     Column, Field, ResultFormat, Statement, StatementExecutor, StatementExecutorExt, WaitTime,
-    arrow::{BatchOptions, arrow_array, arrow_schema},
+    arrow::{RecordBatchOptions, arrow_array, arrow_schema},
 };
 
 /// Runs a statement with this result, and returns its batches.
@@ -21,17 +21,17 @@ fn batches(
     columns: &[Column],
     rows: &[Vec<Field>],
     rows_per_page: usize,
-    options: &BatchOptions,
+    options: &RecordBatchOptions,
 ) -> Vec<RecordBatch> {
     let mut limits = Limits::default();
     limits.rows_per_page = rows_per_page;
-    let run = ScriptedRun::finished(Duration::ZERO).with_result(columns.to_vec(), rows.to_vec());
+    let run = ScriptedExecution::finished(Duration::ZERO).with_result(columns.to_vec(), rows.to_vec());
     let service = LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(run));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
         let statement = Statement::sql("SELECT").with_result_format(format);
         let id = service.submit(&statement, Some(WaitTime::MAX)).await.unwrap().id;
-        service.batches(&id, options.clone()).await.unwrap().try_collect().await.unwrap()
+        service.record_batches(&id, options.clone()).await.unwrap().try_collect().await.unwrap()
     })
 }
 
@@ -99,7 +99,7 @@ proptest! {
     fn a_result_gives_the_same_batches_as_json_and_as_csv_and_loses_nothing(
         (columns, rows) in typed(), rows_per_page in 1_usize..5, size in 1_usize..6,
     ) {
-        let options = BatchOptions::default().with_rows(size);
+        let options = RecordBatchOptions::default().with_batch_size(size);
         let read = |format| batches(format, &columns, &rows, rows_per_page, &options);
         let (json, csv) = (read(ResultFormat::Json), read(ResultFormat::Csv));
         prop_assert_eq!(&json, &csv);

@@ -110,13 +110,13 @@ async fn all_failures_of_an_executor_are_reported() {
     let failures = conformance::failures(&over(Incomplete)).await;
     let names: Vec<_> = failures.iter().map(|failure| failure.scenario).collect();
     let expected = [
-        "a_wait_ends_with_its_time",
-        "a_cancel_aborts_what_runs_and_nothing_else",
-        "a_session_takes_one_statement_at_a_time",
-        "a_sub_statement_can_be_waited_for",
+        "a_long_poll_ends_after_its_wait_time",
+        "cancel_aborts_a_running_statement_and_no_other",
+        "a_session_runs_one_statement_at_a_time",
+        "a_sub_statement_can_be_described_with_a_wait",
         "an_unknown_id_is_not_found",
-        "a_record_expires_after_24_hours",
-        "a_listing_finds_statements_by_name",
+        "a_statement_record_expires_after_24_hours",
+        "a_listing_filters_by_name_prefix",
     ];
     for name in &expected {
         assert!(names.contains(name), "{name} passed");

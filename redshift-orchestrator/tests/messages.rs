@@ -7,10 +7,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
-    Column, Field, Message, Messages, Observer, Orchestrator, ProgressEvent, Result, Statement, StatementId,
-    StepKey, SystemMessages,
+    Column, Field, Message, MessageSource, Observer, Orchestrator, ProcedureMessages, ProgressEvent, Result,
+    Statement, StatementId, StepKey,
 };
 use tokio::time::{Instant, sleep};
 
@@ -29,12 +29,12 @@ impl Observer for Heard {
 async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_told_once() {
     let columns = || vec![Column::new("log_level", "varchar"), Column::new("message", "varchar")];
     let row = |text: &str| vec![Field::String("NOTICE".into()), Field::String(text.into())];
-    let script = Script::new().on("CALL", ScriptedRun::finished(Duration::from_secs(40))).on_each(
+    let script = Script::new().on("CALL", ScriptedExecution::finished(Duration::from_secs(40))).on_each(
         "sys_procedure_messages",
         [
-            ScriptedRun::finished(Duration::ZERO).with_result(columns(), vec![row("one")]),
-            ScriptedRun::finished(Duration::ZERO).with_result(columns(), vec![row("one"), row("two")]),
-            ScriptedRun::finished(Duration::ZERO)
+            ScriptedExecution::finished(Duration::ZERO).with_result(columns(), vec![row("one")]),
+            ScriptedExecution::finished(Duration::ZERO).with_result(columns(), vec![row("one"), row("two")]),
+            ScriptedExecution::finished(Duration::ZERO)
                 .with_result(columns(), vec![row("one"), row("two"), row("three")]),
         ],
     );
@@ -42,7 +42,7 @@ async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_tol
     let heard = Heard::default();
     let orchestrator = Orchestrator::new(service.clone())
         .with_observer(heard.clone())
-        .with_messages(SystemMessages::new(service.clone()));
+        .with_messages(ProcedureMessages::new(service.clone()));
     let key = StepKey::new("r", "s");
     orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
     assert_eq!(*heard.0.lock().unwrap(), ["NOTICE: one", "NOTICE: two", "NOTICE: three"]);
@@ -58,7 +58,7 @@ async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_tol
 struct Slow;
 
 #[async_trait]
-impl Messages for Slow {
+impl MessageSource for Slow {
     async fn messages(&self, _: &StatementId, last: bool) -> Result<Vec<Message>> {
         sleep(Duration::from_secs(10)).await;
         Ok(if last { vec![Message::new("INFO", "done")] } else { Vec::new() })
@@ -71,7 +71,7 @@ impl Messages for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn slow_messages_delay_an_ending_by_at_most_a_second_and_are_reported_later() {
-    let script = Script::new().on("CALL", ScriptedRun::finished(Duration::from_secs(40)));
+    let script = Script::new().on("CALL", ScriptedExecution::finished(Duration::from_secs(40)));
     let service = Arc::new(LocalExecutor::scripted(script));
     let heard = Heard::default();
     let orchestrator = Orchestrator::new(service).with_observer(heard.clone()).with_messages(Slow);

@@ -7,7 +7,7 @@ use jiff::{Timestamp, civil};
 use proptest::prelude::*;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
     Column, ErrorKind, Field, ResultFormat, Statement, StatementExecutor, StatementExecutorExt, WaitTime,
 };
@@ -28,7 +28,7 @@ fn rows_as<T: DeserializeOwned + Send>(
     let columns = columns.iter().map(|(name, kind)| Column::new(*name, *kind)).collect();
     let mut limits = Limits::default();
     limits.rows_per_page = 3;
-    let run = ScriptedRun::finished(Duration::ZERO).with_result(columns, records);
+    let run = ScriptedExecution::finished(Duration::ZERO).with_result(columns, records);
     let service = LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(run));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {

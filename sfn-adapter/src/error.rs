@@ -159,7 +159,7 @@ fn qualified(error: &ServiceError) -> &'static str {
     match (error.kind(), modelled(error)) {
         // Cases in which the error kind is more precise than the code.
         (ErrorKind::Throttled, _) => "ThrottlingException",
-        (ErrorKind::Expired, _) => "StatementExpired",
+        (ErrorKind::RecordExpired, _) => "StatementExpired",
         (ErrorKind::Denied | ErrorKind::CredentialsExpired, _) => "AccessDeniedException",
         (_, Some(name)) => name,
         (ErrorKind::NotSent, None) => "NotSent",
@@ -250,7 +250,7 @@ mod tests {
         "RedshiftData.ExecuteStatementException"
     )]
     #[case(
-        answered(ErrorKind::Expired, "ValidationException"),
+        answered(ErrorKind::RecordExpired, "ValidationException"),
         "ValidationException",
         "RedshiftData.StatementExpired"
     )]

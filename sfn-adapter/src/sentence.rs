@@ -46,14 +46,14 @@ fn remedy(kind: ErrorKind) -> &'static str {
             "it may have taken effect, so retry it with the same event"
         }
         ErrorKind::NotFound => "check the id, the region and the function's role",
-        ErrorKind::Expired => "the service keeps records for 24 hours, so look in SYS_QUERY_HISTORY",
+        ErrorKind::RecordExpired => "the service keeps records for 24 hours, so look in SYS_QUERY_HISTORY",
         ErrorKind::SessionGone => "open another session",
         ErrorKind::SessionBusy => "retry after the statement of the session has ended",
         ErrorKind::Invalid => "correct the request, because a retry does not help",
         ErrorKind::Denied => "correct the function's role or the database's credentials",
         ErrorKind::CredentialsExpired => "retry after the function's credentials are renewed",
         ErrorKind::Unsupported => "use another action",
-        ErrorKind::Database => "retry when the database can be reached",
+        ErrorKind::DatabaseUnreachable => "retry when the database can be reached",
         _ => "look at the statement before running it again",
     }
 }

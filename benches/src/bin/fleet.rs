@@ -25,7 +25,7 @@ use clap::Parser;
 use redshift_orchestrator::{
     StatementExecutor, StatementId,
     layer::{Fleet, Request, RequestRates},
-    wait::{Exponential, Fixed, LongPoll, PollStrategy, Progress, RequestCounts, Wait, WaitOutcome},
+    wait::{Exponential, Fixed, LongPoll, PollStrategy, RequestCounts, Wait, WaitOutcome, WaitProgress},
 };
 use tokio::{
     task::JoinSet,
@@ -170,7 +170,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
 
 /// A client's loop, with the SDK's standard retry below each poll.
 async fn poll(service: &Service, id: &StatementId, strategy: &dyn PollStrategy, mut draw: fastrand::Rng) {
-    let mut progress = Progress::default();
+    let mut progress = WaitProgress::default();
     loop {
         sleep(strategy.next(&progress).pause).await;
         for attempt in 0..3 {

@@ -30,7 +30,7 @@ use benches::{
     results::Section,
 };
 use clap::{Parser, ValueEnum};
-use redshift_data_local::{Limits, LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{Limits, LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
     Orchestrator, Statement, StatementExecutor, StepKey, WaitTime,
     journal::MemoryJournal,
@@ -127,8 +127,9 @@ fn measure(way: Way, count: usize) -> Result<()> {
     runtime.block_on(async {
         let mut limits = Limits::default();
         limits.active_statements = usize::MAX;
-        let service =
-            LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(ScriptedRun::finished(RUNS)));
+        let service = LocalExecutor::scripted(
+            Script::new().with_limits(limits).otherwise(ScriptedExecution::finished(RUNS)),
+        );
         let service = Arc::new(service);
         let (memory, processor) = (resident_bytes(), cpu_time());
         let mut tasks = JoinSet::new();
@@ -180,5 +181,5 @@ async fn wait(service: Arc<LocalExecutor<Scripted>>) -> Result<bool> {
 
 async fn orchestrate(orchestrator: Orchestrator, number: usize) -> Result<bool> {
     let key = StepKey::new("run", number.to_string());
-    Ok(orchestrator.run(&key, statement()).await?.is_finished())
+    Ok(orchestrator.run(&key, statement()).await?.is_success())
 }

@@ -34,7 +34,7 @@ use benches::{
 };
 use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
-use redshift_data_local::{Limits, Script, ScriptedRun};
+use redshift_data_local::{Limits, Script, ScriptedExecution};
 use redshift_orchestrator::{
     DataApiExecutor, Orchestrator, Statement, StatementExecutor, StepKey, Target, WaitTime,
     journal::{FileJournal, MemoryJournal},
@@ -61,8 +61,8 @@ async fn run(smoke: bool) -> Result<()> {
     limits.active_statements = usize::MAX;
     let script = Script::new()
         .with_limits(limits)
-        .on("CALL nothing", ScriptedRun::finished(Duration::ZERO))
-        .on("CALL brief", ScriptedRun::finished(Duration::from_millis(20)));
+        .on("CALL nothing", ScriptedExecution::finished(Duration::ZERO))
+        .on("CALL brief", ScriptedExecution::finished(Duration::from_millis(20)));
     let url = emulate(script)?;
     let [bare, executor, memory, disk] =
         std::array::from_fn(|_| DataApiExecutor::new(&sdk_config(&url), target()));
@@ -163,7 +163,7 @@ impl Way {
                 static NUMBER: AtomicU64 = AtomicU64::new(0);
                 let step = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
                 let outcome = orchestrator.run(&StepKey::new("run", step), Statement::sql(sql)).await?;
-                ensure!(outcome.is_finished(), "{outcome:?}");
+                ensure!(outcome.is_success(), "{outcome:?}");
                 Ok(())
             }
         }

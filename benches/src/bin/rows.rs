@@ -3,7 +3,7 @@
 //! The same rows are served from loopback in the form in which the service sends them: JSON in pages, and CSV
 //! in pages that consist of pieces of about a megabyte each. For JSON, rows of the caller's own struct
 //! ([`StatementExecutorExt::rows`]) are compared with `serde_json` parsing the same bodies into [`Value`] in
-//! memory, without types or network. For CSV, Arrow batches ([`StatementExecutorExt::batches`]) are compared
+//! memory, without types or network. For CSV, Arrow batches ([`StatementExecutorExt::record_batches`]) are compared
 //! with `arrow-csv` reading the same text in memory in one piece, without network or pages, and with an empty
 //! string read as NULL.
 //!
@@ -28,7 +28,7 @@ use futures::TryStreamExt;
 use redshift_orchestrator::{
     Column, DataApiExecutor, Description, Error, ErrorKind, Field, PageData, PageToken, ResultPage,
     Statement, StatementExecutor, StatementExecutorExt, StatementFilter, StatementId, StatementPage,
-    Submitted, Target, WaitTime, arrow::BatchOptions,
+    Submitted, Target, WaitTime, arrow::RecordBatchOptions,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
     let json_bytes: usize = bodies[0].iter().map(String::len).sum();
     let executor = DataApiExecutor::new(&sdk_config(&serve(bodies.clone())?), Target::cluster("dwh", "dev"));
     let (json_id, csv_id) = (StatementId::new(JSON), StatementId::new(CSV));
-    let schema = executor.batches(&csv_id, BatchOptions::default()).await?.schema();
+    let schema = executor.record_batches(&csv_id, RecordBatchOptions::default()).await?.schema();
 
     let mut taken: [Vec<f64>; 6] = Default::default();
     for turn in 0..=turns {
@@ -130,7 +130,7 @@ async fn in_structs<E: StatementExecutor>(executor: &E, id: &StatementId) -> Res
 }
 
 async fn in_batches<E: StatementExecutor>(executor: &E, id: &StatementId) -> Result<usize> {
-    let batches = executor.batches(id, BatchOptions::default()).await?;
+    let batches = executor.record_batches(id, RecordBatchOptions::default()).await?;
     Ok(batches.try_fold(0, async |sum, batch| Ok(sum + batch.num_rows())).await?)
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn write(dir: &RunDir, cycles: &[CycleRecord], proof: &Proof, rows: u
     let mut gantts = Vec::new();
     // The cycle with the most faults is the most interesting one to show.
     let tried = cycles.iter().skip(1).filter(|cycle| !cycle.resumed);
-    let tried = tried.max_by_key(|cycle| cycle.warehouse.retried_faults());
+    let tried = tried.max_by_key(|cycle| cycle.warehouse.total_retried_errors());
     for (title, cycle) in [("The initial load", cycles.first()), ("The cycle with the most faults", tried)] {
         let Some(cycle) = cycle else { continue };
         let svg = fs::read_to_string(dir.file("gantt").join(format!("{:02}.svg", cycle.cycle)))?;
@@ -110,10 +110,10 @@ impl Story<'_> {
         let (first, last) = (self.cycles.get(1), self.cycles.last());
         let tiles = [
             ("Statements", grouped(warehouse.statements.into()), format!("{} retries", warehouse.retries)),
-            ("Faults retried", grouped(warehouse.retried_faults().into()), faults.join(", ")),
+            ("Faults retried", grouped(warehouse.total_retried_errors().into()), faults.join(", ")),
             (
                 "Executing",
-                seconds(warehouse.executing),
+                seconds(warehouse.execution_time),
                 format!("{} of waiting, summed over statements", seconds(warehouse.waiting)),
             ),
             ("Hudi commits", grouped(totals.commits), format!("{} on disk", bytes(totals.bytes))),
@@ -216,7 +216,7 @@ impl Story<'_> {
             series: vec![
                 Series {
                     name: "executing".to_owned(),
-                    points: self.after_initial_load(|cycle| cycle.warehouse.executing.as_secs_f64()),
+                    points: self.after_initial_load(|cycle| cycle.warehouse.execution_time.as_secs_f64()),
                 },
                 Series {
                     name: "waiting".to_owned(),

@@ -58,7 +58,7 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let otherwise = "the journal has no unfinished run; name a run with --run-id";
     let run = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
     let entries: Vec<_> = journal
-        .run(&run.run)
+        .entries(&run.run)
         .await?
         .into_iter()
         .filter(|entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_)))
@@ -106,7 +106,7 @@ async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Duration) 
         },
     };
     let strategy = LongPoll::default();
-    let wait = Wait::new(executor, &id, &strategy).with_timeout(Duration::ZERO).with_grace(grace);
+    let wait = Wait::new(executor, &id, &strategy).with_timeout(Duration::ZERO).with_cancel_grace(grace);
     Ok(match wait.until_ended(&mut RequestCounts::default()).await {
         WaitOutcome::Ended(description) => Fate::EndedBefore(description),
         WaitOutcome::TimedOut { cancellation, .. } => match cancellation {
@@ -122,7 +122,7 @@ async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Duration) 
 }
 
 async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<StatementId>> {
-    let (filter, mut page) = (StatementFilter::named(name), None);
+    let (filter, mut page) = (StatementFilter::default().with_name_prefix(name), None);
     loop {
         let listed = executor.list(&filter, page).await?;
         // The service's filter matches a prefix.
@@ -135,7 +135,11 @@ async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<Sta
 }
 
 fn record(entry: &Entry, description: &Description) -> Record {
-    Record::new(SystemClock.now(), entry.key.clone(), Event::Ended(RecordedOutcome::of(description)))
+    Record::new(
+        SystemClock.now(),
+        entry.key.clone(),
+        Event::Ended(RecordedOutcome::from_description(description)),
+    )
 }
 
 fn tell(as_json: bool, entry: &Entry, fate: &Fate) {

@@ -51,7 +51,7 @@ impl RunValues {
         for (name, value) in &self.parameters {
             run = run.with_parameter(name, value);
         }
-        run.with_tags(&self.tags).with_only(&self.only)
+        run.with_tags(&self.tags).with_steps(&self.only)
     }
 }
 
@@ -144,7 +144,7 @@ impl ServiceOptions {
     /// Returns the database that statements run in; options take precedence over the pipeline file.
     pub(crate) fn target(&self, pipeline: Option<&Pipeline>) -> Result<Target> {
         use redshift_orchestrator::{Auth, Compute};
-        let file = pipeline.and_then(Pipeline::target);
+        let file = pipeline.and_then(Pipeline::declared_target);
         // The emulator is a single database, whatever its name.
         let emulator = self.endpoint_url.is_some();
         let database = self.database.clone().or_else(|| file.map(|target| target.database().to_owned()));

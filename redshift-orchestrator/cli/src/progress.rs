@@ -134,7 +134,7 @@ impl Observer for Progress {
             (Some((bars, whole)), event) => {
                 self.draw(key, event, bars, whole);
                 let is_said = match event {
-                    ProgressEvent::Ended { outcome } => !outcome.is_finished(),
+                    ProgressEvent::Ended { outcome } => !outcome.is_success(),
                     ProgressEvent::Submitted { reattached, .. } => *reattached,
                     ProgressEvent::Polled { .. } => false,
                     _ => true,
@@ -216,7 +216,7 @@ mod tests {
             .build()
             .unwrap();
         let script = Script::new()
-            .on("bad", local::ScriptedRun::failed(Duration::from_secs(9), "ERROR: no such table"));
+            .on("bad", local::ScriptedExecution::failed(Duration::from_secs(9), "ERROR: no such table"));
         let terminal = Terminal::default();
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 20);
         let progress = Progress::drawn(&pipeline, &Run::new("r"), target).unwrap();

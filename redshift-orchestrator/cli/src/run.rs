@@ -12,7 +12,7 @@ use redshift_orchestrator::{
     Clock, Error, ErrorKind, Observer, Orchestrator, Pipeline, Report, Result, Run, StatementExecutor,
     SystemClock,
     journal::{Journal, RunEntry, RunOutcome},
-    pipeline::{Overlap, Stop},
+    pipeline::{Overlap, StopSignal},
 };
 use serde_json::json;
 
@@ -151,7 +151,7 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
         let otherwise =
             "every run in the journal has finished; name a run with --run-id, or start one with `run`";
         let before = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
-        let mut run = Run::new(&before.run).with_tags(before.begun.tags).with_only(before.begun.only);
+        let mut run = Run::new(&before.run).with_tags(before.begun.tags).with_steps(before.begun.steps);
         for (name, value) in
             before.begun.parameters.iter().chain(options.parameters.iter().map(|(n, v)| (n, v)))
         {
@@ -204,8 +204,8 @@ impl Common {
             ready = ready => ready?,
             () = interrupts.next() => return Ok(Exit::Interrupted),
         };
-        let stop = Stop::new();
-        let mut run = run.with_target(service.place).with_stop(stop.clone());
+        let stop = StopSignal::new();
+        let mut run = run.with_target_label(service.place).with_stop_signal(stop.clone());
         if self.queue {
             run = run.with_overlap(Overlap::Queue);
         }
@@ -250,7 +250,7 @@ impl Common {
         &self,
         work: impl Future<Output = Result<Report>>,
         interrupts: &mut Interrupts,
-        stop: &Stop,
+        stop: &StopSignal,
         executor: Arc<dyn StatementExecutor>,
         active: Active,
     ) -> Result<(Option<Report>, bool)> {

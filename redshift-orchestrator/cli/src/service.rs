@@ -6,8 +6,8 @@ use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_redshiftdata::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
 use redshift_data_local::LocalExecutor;
 use redshift_orchestrator::{
-    Compute, DataApiExecutor, Error, ErrorKind, Messages, Pipeline, Result, StatementExecutor,
-    SystemMessages, Target, layer::Fleet,
+    Compute, DataApiExecutor, Error, ErrorKind, MessageSource, Pipeline, ProcedureMessages, Result,
+    StatementExecutor, Target, layer::Fleet,
 };
 
 use crate::options::ServiceOptions;
@@ -17,7 +17,7 @@ pub(crate) struct Service {
     pub(crate) executor: Arc<dyn StatementExecutor>,
     pub(crate) place: String,
     /// The source of procedures' messages.
-    pub(crate) messages: Option<Arc<dyn Messages>>,
+    pub(crate) messages: Option<Arc<dyn MessageSource>>,
 }
 
 impl ServiceOptions {
@@ -45,7 +45,7 @@ impl ServiceOptions {
         };
         let sdk = self.with_credentials(sdk).await?;
         let executor = Arc::new(Fleet::new(DataApiExecutor::new(&sdk, target)));
-        let messages = Arc::new(SystemMessages::new(executor.clone()));
+        let messages = Arc::new(ProcedureMessages::new(executor.clone()));
         Ok(Service { executor, place, messages: Some(messages) })
     }
 

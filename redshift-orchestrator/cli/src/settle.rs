@@ -1,7 +1,10 @@
 //! `settle`: records the outcome that a person found for a statement whose outcome is unknown.
 
 use clap::{Args, ValueEnum};
-use redshift_orchestrator::{Clock, Error, ErrorKind, Result, SystemClock, journal::SettledOutcome};
+use redshift_orchestrator::{
+    Clock, Error, ErrorKind, Result, SystemClock,
+    journal::{SettledOutcome, Settlement},
+};
 use serde_json::json;
 
 use crate::{
@@ -63,7 +66,7 @@ enum Found {
 pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
     let journal = options.journal.location(&options.pipeline.pipeline).open_existing(false).await?;
     let attempts: Vec<_> = journal
-        .run(&options.run_id)
+        .entries(&options.run_id)
         .await?
         .into_iter()
         .filter(|entry| entry.key.step == options.step)
@@ -78,7 +81,7 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
         .with_context("run", options.run_id)
         .with_context("step", options.step));
     };
-    let found = match options.found {
+    let outcome = match options.found {
         Found::Finished => SettledOutcome::Finished,
         Found::Failed => SettledOutcome::Failed,
         Found::NotRun => SettledOutcome::NeverRan,
@@ -86,16 +89,9 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
     let settled = options.found.to_possible_value();
     let settled = settled.as_ref().map_or("", |value| value.get_name());
     let key = last.key;
-    let by = options.by.or_else(|| std::env::var("USER").ok());
-    redshift_orchestrator::journal::settle(
-        &*journal,
-        SystemClock.now(),
-        &key,
-        found,
-        by,
-        Some(options.because),
-    )
-    .await?;
+    let mut settlement = Settlement::new(outcome).with_reason(options.because);
+    settlement.operator = options.by.or_else(|| std::env::var("USER").ok());
+    redshift_orchestrator::journal::settle(&*journal, SystemClock.now(), &key, settlement).await?;
     if options.output.json {
         show::line(
             &json!({"event": "settled", "run": key.run, "step": key.step, "attempt": key.attempt, "as": settled}),

@@ -77,7 +77,7 @@ fn as_json(event: &ProgressEvent<'_>) -> Value {
             "statement_id": outcome.id.as_ref().map(StatementId::as_str),
             "failure": outcome.failure(),
             "text": outcome.kind.to_string(),
-            "executing": outcome.executing().map(|duration| duration.as_secs_f64()),
+            "executing": outcome.execution_time().map(|duration| duration.as_secs_f64()),
         }),
         ProgressEvent::Unproved { error } => {
             json!({"event": "unproved", "kind": error.kind().as_str(), "error": error.to_string()})

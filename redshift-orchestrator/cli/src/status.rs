@@ -76,7 +76,7 @@ pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
 
 impl StatusOptions {
     async fn show(&self, journal: &dyn Journal, run: &RunEntry) -> Result<()> {
-        let mut steps = journal.run(&run.run).await?;
+        let mut steps = journal.entries(&run.run).await?;
         steps.sort_by_key(|entry| entry.intended_at);
         // The list shows the steps only of runs that need attention.
         let whole = self.run_id.is_some() || !is_finished(run);
@@ -135,7 +135,7 @@ fn step(entry: &Entry) -> String {
         text += &format!("\n        {}", reason.trim_end().replace('\n', "\n        "));
     }
     if is_unknown(entry) {
-        text += &format!("\n      look at\n        {}", entry.what_to_check().replace('\n', "\n        "));
+        text += &format!("\n      look at\n        {}", entry.manual_check().replace('\n', "\n        "));
         text += "\n      then record the outcome with `settle`";
     }
     text
@@ -181,7 +181,7 @@ fn as_json(run: &RunEntry, steps: &[Entry]) -> Value {
                     EntryState::NotSubmitted(reason) | EntryState::Unknown(reason) => Some(reason.clone()),
                     _ => None,
                 },
-                "check": is_unknown(entry).then(|| entry.what_to_check()),
+                "check": is_unknown(entry).then(|| entry.manual_check()),
             })
         })
         .collect();
@@ -195,7 +195,7 @@ fn as_json(run: &RunEntry, steps: &[Entry]) -> Value {
         "begun_at": run.begun_at.to_string(),
         "ended_at": run.ended.map(|(at, _)| at.to_string()),
         "tags": run.begun.tags,
-        "only": run.begun.only,
+        "only": run.begun.steps,
         "steps": steps,
     })
 }

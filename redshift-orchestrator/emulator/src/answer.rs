@@ -126,7 +126,7 @@ pub(super) fn description(description: &Description) -> Value {
     let object = Object::default()
         .with("Id", description.id.as_str())
         .with_target(description.target.as_ref())
-        .with("Duration", nanoseconds(description.duration))
+        .with("Duration", nanoseconds(description.execution_time))
         .with_some("Error", description.error.as_deref())
         .with("Status", description.status.as_str())
         .with_time("CreatedAt", description.created_at)
@@ -151,7 +151,7 @@ pub(super) fn description(description: &Description) -> Value {
 fn sub_statement(sub: &SubStatement) -> Value {
     Object::default()
         .with("Id", sub.id.as_str())
-        .with("Duration", nanoseconds(sub.duration))
+        .with("Duration", nanoseconds(sub.execution_time))
         .with_some("Error", sub.error.as_deref())
         .with("Status", sub.status.as_str())
         .with_time("CreatedAt", sub.created_at)

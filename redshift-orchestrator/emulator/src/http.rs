@@ -39,21 +39,21 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Emulator<E> {
     executor: E,
-    exposed: bool,
+    remote_access: bool,
     seed: u64,
 }
 
 impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
     /// Creates an emulator in front of this executor.
     pub fn new(executor: E) -> Self {
-        Self { executor, exposed: false, seed: 0 }
+        Self { executor, remote_access: false, seed: 0 }
     }
 
-    /// Allows addresses that other machines can reach. Every client that can connect can run any SQL, because
+    /// Allows addresses that other machines can reach. Default: `false`. Every client that can connect can run any SQL, because
     /// credentials are not checked.
     #[must_use]
-    pub fn exposed(mut self) -> Self {
-        self.exposed = true;
+    pub fn with_remote_access(mut self, allowed: bool) -> Self {
+        self.remote_access = allowed;
         self
     }
 
@@ -65,67 +65,67 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
     }
 
     /// Binds the address; port 0 selects a free port. Connections that arrive before
-    /// [`serve_until`](Listening::serve_until) wait to be served.
+    /// [`serve_until`](BoundEmulator::serve_until) wait to be served.
     ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that is not a loopback address, unless
-    /// [`exposed`](Self::exposed); otherwise the system's error, usually that the port is in use.
-    pub async fn listen(self, address: SocketAddr) -> io::Result<Listening<E>> {
-        if !self.exposed && !address.ip().is_loopback() {
+    /// [`with_remote_access`](Self::with_remote_access); otherwise the system's error, usually that the port is in use.
+    pub async fn bind(self, address: SocketAddr) -> io::Result<BoundEmulator<E>> {
+        if !self.remote_access && !address.ip().is_loopback() {
             let text =
                 format!("{address} is not a loopback address, and the emulator does not check credentials");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Listening { emulator: self, listener, address })
+        Ok(BoundEmulator { emulator: self, listener, address })
     }
 
     /// Serves without a network: requests and responses are values. An SDK's client can be tested with it on
     /// paused time; its connector passes the requests.
-    pub fn in_process(self) -> InProcess<E> {
+    pub fn in_process(self) -> InProcessEmulator<E> {
         let (stop, stopping) = watch::channel(false);
-        InProcess { front: Arc::new(Front::new(self, stopping)), _stop: Arc::new(stop) }
+        InProcessEmulator { front: Arc::new(Front::new(self, stopping)), _stop: Arc::new(stop) }
     }
 }
 
 /// An emulator that is called rather than connected to. Clones share one emulator.
-pub struct InProcess<E> {
+pub struct InProcessEmulator<E> {
     front: Arc<Front<E>>,
     /// While this exists, held requests are not answered early.
     _stop: Arc<watch::Sender<bool>>,
 }
 
-impl<E: StatementExecutor + Catalog + 'static> InProcess<E> {
+impl<E: StatementExecutor + Catalog + 'static> InProcessEmulator<E> {
     /// Returns the response, or `None` where a networked emulator closes the connection without one.
     ///
     /// A submitted statement keeps running when the future is dropped.
-    pub async fn answer(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
+    pub async fn handle(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
         self.front.respond(request.map(Full::new)).await.ok()
     }
 }
 
-impl<E> Clone for InProcess<E> {
+impl<E> Clone for InProcessEmulator<E> {
     fn clone(&self) -> Self {
         Self { front: self.front.clone(), _stop: self._stop.clone() }
     }
 }
 
-impl<E: fmt::Debug> fmt::Debug for InProcess<E> {
+impl<E: fmt::Debug> fmt::Debug for InProcessEmulator<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("InProcess").field(&self.front.service.executor).finish()
+        f.debug_tuple("InProcessEmulator").field(&self.front.service.executor).finish()
     }
 }
 
 /// An emulator with a bound address.
 #[derive(Debug)]
-pub struct Listening<E> {
+pub struct BoundEmulator<E> {
     emulator: Emulator<E>,
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl<E: StatementExecutor + Catalog + 'static> Listening<E> {
+impl<E: StatementExecutor + Catalog + 'static> BoundEmulator<E> {
     /// Returns the address, with its port.
     pub fn address(&self) -> SocketAddr {
         self.address

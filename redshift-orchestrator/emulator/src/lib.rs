@@ -21,7 +21,7 @@
 //! use redshift_data_local::{LocalExecutor, Script};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
-//! let emulator = Emulator::new(LocalExecutor::scripted(Script::new())).listen("127.0.0.1:0".parse().unwrap()).await?;
+//! let emulator = Emulator::new(LocalExecutor::scripted(Script::new())).bind("127.0.0.1:0".parse().unwrap()).await?;
 //! let endpoint = emulator.url();
 //! let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
 //! let serving = tokio::spawn(emulator.serve_until(async { stopped.await.unwrap_or(()) }));
@@ -44,7 +44,7 @@
 //! # Unlike the service
 //!
 //! * Any credentials are accepted: signatures are not checked. The emulator therefore listens on loopback
-//!   addresses only, unless [`Emulator::exposed`] is called.
+//!   addresses only, unless [`Emulator::with_remote_access`] is set.
 //! * All callers share one role and one session of it (`RoleLevel` has no effect), and every cluster,
 //!   workgroup and database name stands for the executor's one database. Names are returned and filtered as
 //!   they were given.
@@ -71,4 +71,4 @@ mod service;
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}
 
-pub use http::{Emulator, InProcess, Listening};
+pub use http::{BoundEmulator, Emulator, InProcessEmulator};

@@ -138,11 +138,11 @@ async fn serve(
 ) -> Result<()> {
     // The seed itself is used for the ids of statements.
     let emulator = Emulator::new(executor).with_seed(!seed);
-    let emulator = if options.exposed { emulator.exposed() } else { emulator };
+    let emulator = emulator.with_remote_access(options.exposed);
     // Registered before listening, so that an early stop is not lost.
     let stop = stop()
         .map_err(|error| Error::new(ErrorKind::Other, "signals cannot be received").with_source(error))?;
-    let listening = emulator.listen(options.listen).await.map_err(|error| {
+    let listening = emulator.bind(options.listen).await.map_err(|error| {
         Error::new(
             ErrorKind::Invalid,
             "the emulator cannot listen on this address; see --listen and --exposed",

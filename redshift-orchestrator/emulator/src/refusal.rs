@@ -71,12 +71,15 @@ impl Refusal {
             K::TooManySessions => "ActiveSessionsExceededException",
             K::TooManyWaiters => "ActiveWaitingRequestsExceededException",
             K::NotFound => "ResourceNotFoundException",
-            K::Expired | K::SessionGone | K::SessionBusy | K::Invalid | K::Unsupported | K::Definition => {
-                "ValidationException"
-            }
+            K::RecordExpired
+            | K::SessionGone
+            | K::SessionBusy
+            | K::Invalid
+            | K::Unsupported
+            | K::Definition => "ValidationException",
             K::Denied => "AccessDeniedException",
             K::CredentialsExpired => "ExpiredTokenException",
-            K::Database if operation.connects() => "DatabaseConnectionException",
+            K::DatabaseUnreachable if operation.connects() => "DatabaseConnectionException",
             // `ServiceFault`, `Journal`, `Overlap`, `IdentityConflict`, `Other`, and future kinds.
             _ => internal,
         };
@@ -147,12 +150,12 @@ mod tests {
             (Operation::ExecuteStatement, K::TooManySessions, "ActiveSessionsExceededException", 400),
             (Operation::DescribeStatement, K::TooManyWaiters, "ActiveWaitingRequestsExceededException", 400),
             (Operation::DescribeStatement, K::NotFound, "ResourceNotFoundException", 400),
-            (Operation::DescribeStatement, K::Expired, "ValidationException", 400),
+            (Operation::DescribeStatement, K::RecordExpired, "ValidationException", 400),
             (Operation::ExecuteStatement, K::SessionBusy, "ValidationException", 400),
             (Operation::ExecuteStatement, K::Denied, "AccessDeniedException", 400),
             (Operation::ExecuteStatement, K::ServiceFault, "ExecuteStatementException", 500),
-            (Operation::BatchExecuteStatement, K::Database, "BatchExecuteStatementException", 500),
-            (Operation::ListTables, K::Database, "DatabaseConnectionException", 500),
+            (Operation::BatchExecuteStatement, K::DatabaseUnreachable, "BatchExecuteStatementException", 500),
+            (Operation::ListTables, K::DatabaseUnreachable, "DatabaseConnectionException", 500),
             (Operation::ListStatements, K::Other, "InternalServerException", 500),
         ] {
             let worded = Refusal::of(operation, &Error::new(kind, "text")).worded().unwrap();

@@ -14,7 +14,7 @@ use super::{
 use redshift_orchestrator::{
     ClientToken, Compute, Description, ExecutionMode, PageData, PageToken, Result, ResultFormat, ResultPage,
     SessionId, Statement, StatementExecutor, StatementFilter, StatementId, Status, Target, WaitTime,
-    catalog::{Catalog, Page, Scope, SessionFilter, SessionStatus},
+    catalog::{Catalog, CatalogFilter, Page, SessionFilter, SessionStatus},
 };
 
 /// The service, independent of the transport.
@@ -115,21 +115,21 @@ impl<E: StatementExecutor + Catalog> Service<E> {
                 listing("Sessions", page, answer::session)
             }
             Operation::ListDatabases => {
-                listing("Databases", self.executor.databases(&scope(members), from).await?, |name| {
+                listing("Databases", self.executor.databases(&filter(members), from).await?, |name| {
                     name.as_str().into()
                 })
             }
             Operation::ListSchemas => {
-                listing("Schemas", self.executor.schemas(&scope(members), from).await?, |name| {
+                listing("Schemas", self.executor.schemas(&filter(members), from).await?, |name| {
                     name.as_str().into()
                 })
             }
             Operation::ListTables => {
-                listing("Tables", self.executor.tables(&scope(members), from).await?, answer::table)
+                listing("Tables", self.executor.tables(&filter(members), from).await?, answer::table)
             }
             _ => {
                 let table = members.table.clone();
-                let page = self.executor.columns(&scope(members), from).await?;
+                let page = self.executor.columns(&filter(members), from).await?;
                 let mut answer = listing("ColumnList", page, answer::column);
                 if let (Some(object), Some(table)) = (answer.as_object_mut(), table) {
                     object.insert("TableName".to_owned(), table.into());
@@ -275,15 +275,15 @@ fn session_filter(members: Members) -> SessionFilter {
     filter
 }
 
-fn scope(members: Members) -> Scope {
+fn filter(members: Members) -> CatalogFilter {
     let connected = members.connected_database.as_deref().or(members.database.as_deref());
-    let mut scope = Scope::default();
-    scope.target = target(&members, connected);
-    scope.page_size = page_size(&members);
-    scope.database = members.database;
-    scope.schema = members.schema.or(members.schema_pattern).filter(|text| !text.is_empty());
-    scope.table = members.table.or(members.table_pattern).filter(|text| !text.is_empty());
-    scope
+    let mut filter = CatalogFilter::default();
+    filter.target = target(&members, connected);
+    filter.page_size = page_size(&members);
+    filter.database = members.database;
+    filter.schema = members.schema.or(members.schema_pattern).filter(|text| !text.is_empty());
+    filter.table = members.table.or(members.table_pattern).filter(|text| !text.is_empty());
+    filter
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use super::{LocalExecutor, Scripted, session};
 use redshift_orchestrator::{
     Column, PageToken, Result,
-    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table, fits},
+    catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table, fits},
 };
 
 /// Default page size of the service's catalog listings.
@@ -27,8 +27,8 @@ pub(super) fn cut_sessions(
 }
 
 /// Returns the requested page of a complete listing.
-pub(super) fn cut<T>(entries: Vec<T>, scope: &Scope, page: Option<PageToken>) -> Result<Page<T>> {
-    let size = scope.page_size.filter(|size| *size > 0).unwrap_or(PAGE).min(PAGE);
+pub(super) fn cut<T>(entries: Vec<T>, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<T>> {
+    let size = filter.page_size.filter(|size| *size > 0).unwrap_or(PAGE).min(PAGE);
     Page::cut(entries, size.into(), page)
 }
 
@@ -39,37 +39,37 @@ fn fit(pattern: Option<&str>, name: &str) -> bool {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Catalog for LocalExecutor<Scripted> {
-    /// Returns the database that the scope names. A script has no other databases.
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        let connected = scope.target.as_ref().map(|target| target.database());
-        let database = connected.or(scope.database.as_deref()).unwrap_or(DATABASE);
-        cut(vec![database.to_owned()], scope, page)
+    /// Returns the database that the filter names. A script has no other databases.
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        let connected = filter.target.as_ref().map(|target| target.database());
+        let database = connected.or(filter.database.as_deref()).unwrap_or(DATABASE);
+        cut(vec![database.to_owned()], filter, page)
     }
 
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
         let mut schemas: Vec<_> =
             self.backend().tables().iter().map(|(table, _)| table.schema.clone()).collect();
         schemas.sort();
         schemas.dedup();
-        schemas.retain(|schema| fit(scope.schema.as_deref(), schema));
-        cut(schemas, scope, page)
+        schemas.retain(|schema| fit(filter.schema.as_deref(), schema));
+        cut(schemas, filter, page)
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
         let mut tables: Vec<_> = self.backend().tables().iter().map(|(table, _)| table.clone()).collect();
         tables.retain(|table| {
-            fit(scope.schema.as_deref(), &table.schema) && fit(scope.table.as_deref(), &table.name)
+            fit(filter.schema.as_deref(), &table.schema) && fit(filter.table.as_deref(), &table.name)
         });
         tables.sort_by(|one, other| (&one.schema, &one.name).cmp(&(&other.schema, &other.name)));
-        cut(tables, scope, page)
+        cut(tables, filter, page)
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
         let is = |wanted: Option<&str>, name: &str| wanted.is_none_or(|wanted| wanted == name);
         let columns = self.backend().tables().iter().filter(|(table, _)| {
-            is(scope.schema.as_deref(), &table.schema) && is(scope.table.as_deref(), &table.name)
+            is(filter.schema.as_deref(), &table.schema) && is(filter.table.as_deref(), &table.name)
         });
-        cut(columns.flat_map(|(_, columns)| columns.clone()).collect(), scope, page)
+        cut(columns.flat_map(|(_, columns)| columns.clone()).collect(), filter, page)
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {

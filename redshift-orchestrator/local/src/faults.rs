@@ -15,7 +15,7 @@ use super::{limits, record::split};
 use redshift_orchestrator::{
     Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
-    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
 };
 
 /// A fault of a request or of its response.
@@ -38,7 +38,7 @@ pub enum Fault {
     /// The service fails. Nothing happens, and the caller cannot know it ([`ErrorKind::ServiceFault`], status
     /// 500).
     InternalError,
-    /// The record of the statement expires early and stays expired ([`ErrorKind::Expired`]). Applies to
+    /// The record of the statement expires early and stays expired ([`ErrorKind::RecordExpired`]). Applies to
     /// requests about one statement: describe, cancel, result.
     Expiry,
     /// The response is delayed by this duration.
@@ -181,16 +181,16 @@ impl Faults {
 
 /// The number of faults that occurred, by operation and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Injected(BTreeMap<(Operation, &'static str), u64>);
+pub struct InjectedFaults(BTreeMap<(Operation, &'static str), u64>);
 
-impl Injected {
-    /// Total number of faults.
+impl InjectedFaults {
+    /// Returns the total number of faults.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// Number of faults of one operation.
-    pub fn of(&self, operation: Operation) -> u64 {
+    /// Returns the number of faults of one operation.
+    pub fn count(&self, operation: Operation) -> u64 {
         self.iter().filter(|(of, ..)| *of == operation).map(|(.., count)| count).sum()
     }
 
@@ -236,7 +236,7 @@ impl EarlyExpired {
 pub struct Faulty<E> {
     inner: E,
     rates: Vec<(Operation, Fault, f64)>,
-    drawn: Mutex<(fastrand::Rng, Injected)>,
+    drawn: Mutex<(fastrand::Rng, InjectedFaults)>,
     /// Statements whose records expired early.
     expired: Mutex<EarlyExpired>,
     on_submitted: Option<OnSubmitted>,
@@ -245,7 +245,7 @@ pub struct Faulty<E> {
 impl<E> Faulty<E> {
     /// Wraps `inner`, whose requests then suffer these faults.
     pub fn new(inner: E, faults: Faults) -> Self {
-        let drawn = Mutex::new((fastrand::Rng::with_seed(faults.seed), Injected::default()));
+        let drawn = Mutex::new((fastrand::Rng::with_seed(faults.seed), InjectedFaults::default()));
         Self { inner, rates: faults.rates, drawn, expired: Mutex::default(), on_submitted: None }
     }
 
@@ -261,7 +261,7 @@ impl<E> Faulty<E> {
     }
 
     /// Returns the faults so far.
-    pub fn injected(&self) -> Injected {
+    pub fn injected(&self) -> InjectedFaults {
         self.drawn().1.clone()
     }
 
@@ -270,7 +270,7 @@ impl<E> Faulty<E> {
         &self.inner
     }
 
-    fn drawn(&self) -> MutexGuard<'_, (fastrand::Rng, Injected)> {
+    fn drawn(&self) -> MutexGuard<'_, (fastrand::Rng, InjectedFaults)> {
         self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -337,7 +337,7 @@ impl<E> Faulty<E> {
             }
             Some(Fault::DroppedConnection) => error(ErrorKind::NotSent, "connection refused"),
             Some(Fault::LostRequest) => error(ErrorKind::Disconnected, "connection reset"),
-            Some(Fault::Expiry) => error(ErrorKind::Expired, "the record has expired"),
+            Some(Fault::Expiry) => error(ErrorKind::RecordExpired, "the record has expired"),
             Some(Fault::InternalError) => error(ErrorKind::ServiceFault, "an internal error occurred"),
             Some(Fault::LostReply) => {
                 // The executor would have returned this error without an effect; the error response is lost
@@ -397,20 +397,20 @@ impl<E: StatementExecutor> StatementExecutor for Faulty<E> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: Catalog> Catalog for Faulty<E> {
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.pass(Operation::Databases, self.inner.databases(scope, page)).await
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.pass(Operation::Databases, self.inner.databases(filter, page)).await
     }
 
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.pass(Operation::Schemas, self.inner.schemas(scope, page)).await
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.pass(Operation::Schemas, self.inner.schemas(filter, page)).await
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        self.pass(Operation::Tables, self.inner.tables(scope, page)).await
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        self.pass(Operation::Tables, self.inner.tables(filter, page)).await
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        self.pass(Operation::Columns, self.inner.columns(scope, page)).await
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        self.pass(Operation::Columns, self.inner.columns(filter, page)).await
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {

@@ -8,7 +8,7 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
-use super::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedRun};
+use super::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedExecution};
 use redshift_orchestrator::{
     Column, Error, ErrorKind, Field, Result,
     catalog::Table,
@@ -262,7 +262,7 @@ impl LimitsFile {
 }
 
 impl RuleFile {
-    fn into_runs(self) -> Result<(String, Vec<ScriptedRun>)> {
+    fn into_runs(self) -> Result<(String, Vec<ScriptedExecution>)> {
         let Self { contains, runs, takes, fails, rows, columns, result } = self;
         let alone = RunFile { takes, fails, rows, columns, result };
         let refuse = |text| Err(Error::new(ErrorKind::Definition, text).with_context("contains", &contains));
@@ -291,15 +291,15 @@ impl RunFile {
             && self.result.is_none()
     }
 
-    fn into_run(self, of: &str) -> Result<ScriptedRun> {
+    fn into_run(self, of: &str) -> Result<ScriptedExecution> {
         let takes = self.takes.unwrap_or_default();
         let refuse = |text| Err(Error::new(ErrorKind::Definition, text).with_context("statement", of));
         let mut run = match &self.fails {
             Some(_) if self.rows.is_some() || self.columns.is_some() || self.result.is_some() => {
                 return refuse("a run that fails can have neither rows nor a result");
             }
-            Some(error) => return Ok(ScriptedRun::failed(takes, error)),
-            None => ScriptedRun::finished(takes),
+            Some(error) => return Ok(ScriptedExecution::failed(takes, error)),
+            None => ScriptedExecution::finished(takes),
         };
         if let Some(rows) = self.rows {
             run = run.with_affected_rows(rows);

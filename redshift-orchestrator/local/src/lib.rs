@@ -15,11 +15,11 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+//! use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 //! use redshift_orchestrator::{Statement, StatementExecutor, Status, WaitTime};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> redshift_orchestrator::Result<()> {
-//! let script = Script::new().on("CALL load_sales", ScriptedRun::finished(Duration::from_secs(90)).with_affected_rows(17));
+//! let script = Script::new().on("CALL load_sales", ScriptedExecution::finished(Duration::from_secs(90)).with_affected_rows(17));
 //! let service = LocalExecutor::scripted(script);
 //!
 //! let id = service.submit(&Statement::sql("CALL load_sales(7)"), None).await?.id;
@@ -55,9 +55,9 @@ mod table;
 pub mod on_postgres {}
 
 pub use backend::Backend;
-pub use faults::{Fault, Faults, Faulty, Injected, Operation};
+pub use faults::{Fault, Faults, Faulty, InjectedFaults, Operation};
 pub use limits::Limits;
 pub use machine::{Latency, LocalExecutor};
 #[cfg(feature = "postgres")]
 pub use postgres::{Notice, Postgres, PostgresBuilder};
-pub use scripted::{Effect, Script, Scripted, ScriptedRun};
+pub use scripted::{Effect, Script, Scripted, ScriptedExecution};

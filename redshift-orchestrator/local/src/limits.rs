@@ -175,7 +175,9 @@ pub(super) fn not_found(id: &StatementId) -> Error {
 
 pub(super) fn expired(id: &StatementId, at: Timestamp) -> Error {
     let text = format!("Could not retrieve the query result as it has expired after {}", at.as_second());
-    Error::new(ErrorKind::Expired, text).with_code("ValidationException").with_context("statement_id", id)
+    Error::new(ErrorKind::RecordExpired, text)
+        .with_code("ValidationException")
+        .with_context("statement_id", id)
 }
 
 pub(super) fn no_result(id: &StatementId) -> Error {

@@ -90,7 +90,7 @@ impl Record {
     pub(crate) fn describe(&self) -> Description {
         let mut description = Description::new(self.id.clone(), self.status.clone());
         description.error = self.error.clone();
-        description.duration = self.duration;
+        description.execution_time = self.duration;
         description.redshift_pid = self.pid;
         description.query_uuid = Some(self.id.as_str().to_owned());
         description.session_id = self.statement.session().cloned();
@@ -116,7 +116,7 @@ impl Record {
         let part = self.part(Some(number))?;
         let mut description = Description::new(self.id.sub_statement(number), part.status.clone());
         description.error = part.error.clone();
-        description.duration = part.duration;
+        description.execution_time = part.duration;
         description.result_rows = part.rows;
         description.result_size = part.size;
         description.has_result_set = part.has_result_set;
@@ -166,7 +166,7 @@ impl Record {
     fn sub(&self, number: usize, part: &Part) -> SubStatement {
         let mut sub = SubStatement::new(self.id.sub_statement(number), part.status.clone());
         sub.error = part.error.clone();
-        sub.duration = part.duration;
+        sub.execution_time = part.duration;
         sub.result_rows = part.rows;
         sub.result_size = part.size;
         sub.has_result_set = part.has_result_set;

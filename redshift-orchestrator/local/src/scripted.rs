@@ -31,14 +31,14 @@ use redshift_orchestrator::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use redshift_data_local::{ScriptedRun, Script};
+/// use redshift_data_local::{ScriptedExecution, Script};
 ///
 /// let script = Script::new()
-///     .on("CALL load_sales", ScriptedRun::finished(Duration::from_secs(90)))
+///     .on("CALL load_sales", ScriptedExecution::finished(Duration::from_secs(90)))
 ///     // The first run fails, and every later run finishes.
 ///     .on_each("CALL load_items", [
-///         ScriptedRun::failed(Duration::from_secs(2), "ERROR: 1023 Serializable isolation violation on table"),
-///         ScriptedRun::finished(Duration::from_secs(3)),
+///         ScriptedExecution::failed(Duration::from_secs(2), "ERROR: 1023 Serializable isolation violation on table"),
+///         ScriptedExecution::finished(Duration::from_secs(3)),
 ///     ]);
 /// # let _ = script;
 /// ```
@@ -46,8 +46,8 @@ use redshift_orchestrator::{
 /// `Debug` prints neither the SQL nor the results.
 #[derive(Clone)]
 pub struct Script {
-    rules: Vec<(String, Vec<ScriptedRun>)>,
-    otherwise: ScriptedRun,
+    rules: Vec<(String, Vec<ScriptedExecution>)>,
+    otherwise: ScriptedExecution,
     limits: Limits,
     latency: Latency,
     concurrency: Option<usize>,
@@ -59,7 +59,7 @@ pub struct Script {
 
 /// One run of a scripted statement: its duration and its outcome.
 #[derive(Clone, PartialEq)]
-pub struct ScriptedRun {
+pub struct ScriptedExecution {
     duration: Duration,
     error: Option<String>,
     affected: Option<u64>,
@@ -68,7 +68,7 @@ pub struct ScriptedRun {
     commit: Duration,
 }
 
-impl ScriptedRun {
+impl ScriptedExecution {
     /// A run that takes `duration` and finishes.
     pub fn finished(duration: Duration) -> Self {
         Self {
@@ -129,7 +129,7 @@ impl Script {
     pub fn new() -> Self {
         Self {
             rules: Vec::new(),
-            otherwise: ScriptedRun::finished(Duration::ZERO),
+            otherwise: ScriptedExecution::finished(Duration::ZERO),
             limits: Limits::default(),
             latency: Latency::default(),
             concurrency: None,
@@ -142,20 +142,24 @@ impl Script {
 
     /// Sets the run of statements whose SQL contains `text`.
     #[must_use]
-    pub fn on(self, text: impl Into<String>, run: ScriptedRun) -> Self {
+    pub fn on(self, text: impl Into<String>, run: ScriptedExecution) -> Self {
         self.on_each(text, [run])
     }
 
     /// Sets the runs of statements whose SQL contains `text`, one after the other. The last run repeats.
     #[must_use]
-    pub fn on_each(mut self, text: impl Into<String>, runs: impl IntoIterator<Item = ScriptedRun>) -> Self {
+    pub fn on_each(
+        mut self,
+        text: impl Into<String>,
+        runs: impl IntoIterator<Item = ScriptedExecution>,
+    ) -> Self {
         self.rules.push((text.into(), runs.into_iter().collect()));
         self
     }
 
     /// Sets the run of statements that no rule matches.
     #[must_use]
-    pub fn otherwise(mut self, run: ScriptedRun) -> Self {
+    pub fn otherwise(mut self, run: ScriptedExecution) -> Self {
         self.otherwise = run;
         self
     }
@@ -275,7 +279,7 @@ impl LocalExecutor<Scripted> {
     }
 
     /// Returns the number of effects of statements with this name.
-    pub fn effects_of(&self, name: &str) -> usize {
+    pub fn effect_count(&self, name: &str) -> usize {
         self.backend().played().effects.iter().filter(|effect| effect.name.as_deref() == Some(name)).count()
     }
 }
@@ -291,7 +295,7 @@ impl Scripted {
     }
 
     /// Returns the next run of this SQL.
-    fn next(&self, sql: &str) -> &ScriptedRun {
+    fn next(&self, sql: &str) -> &ScriptedExecution {
         let Some(rule) = self.script.rule(sql) else { return &self.script.otherwise };
         let runs = &self.script.rules[rule].1;
         let mut played = self.played();
@@ -319,7 +323,7 @@ impl Scripted {
     }
 
     /// Returns the ending of a run, and keeps its result.
-    fn ended(&self, job: &Job<'_>, index: usize, run: &ScriptedRun) -> Part {
+    fn ended(&self, job: &Job<'_>, index: usize, run: &ScriptedExecution) -> Part {
         let mut part = Part::new(Status::Finished);
         part.duration = Some(run.duration);
         if let Some(error) = &run.error {
@@ -457,9 +461,9 @@ impl fmt::Debug for Script {
     }
 }
 
-impl fmt::Debug for ScriptedRun {
+impl fmt::Debug for ScriptedExecution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScriptedRun")
+        f.debug_struct("ScriptedExecution")
             .field("duration", &self.duration)
             .field("fails", &self.error.is_some())
             .field("affected", &self.affected)

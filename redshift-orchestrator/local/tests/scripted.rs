@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use redshift_data_local::{
-    Fault, Faults, Faulty, Latency, Limits, LocalExecutor, Operation, Script, Scripted, ScriptedRun,
+    Fault, Faults, Faulty, Latency, Limits, LocalExecutor, Operation, Script, Scripted, ScriptedExecution,
 };
 use redshift_orchestrator::{
     Catalog, ClientToken, Column, ErrorKind, ExecutionMode, Field, PageData, PageToken, Statement,
@@ -32,7 +32,7 @@ async fn status(service: &LocalExecutor<Scripted>, id: &StatementId) -> Status {
 #[tokio::test(start_paused = true)]
 async fn a_statement_stays_in_each_state_as_declared() {
     let latency = Latency { submitted: secs(2), picked: secs(3) };
-    let script = Script::new().with_latency(latency).otherwise(ScriptedRun::finished(secs(5)));
+    let script = Script::new().with_latency(latency).otherwise(ScriptedExecution::finished(secs(5)));
     let service = LocalExecutor::scripted(script.starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
     let id = submit(&service, Statement::sql("SELECT 1")).await;
     let mut seen = Vec::new();
@@ -45,14 +45,14 @@ async fn a_statement_stays_in_each_state_as_declared() {
         ["SUBMITTED"; 2].into_iter().chain(["PICKED"; 3]).chain(["STARTED"; 5]).chain(["FINISHED"]);
     assert!(seen.iter().map(String::as_str).eq(expected), "{seen:?}");
     let done = service.describe(&id, None).await.unwrap();
-    assert_eq!(done.duration, Some(secs(5)), "the database's time, without the queue");
+    assert_eq!(done.execution_time, Some(secs(5)), "the database's time, without the queue");
     assert_eq!(done.created_at.unwrap().to_string(), "2026-01-01T00:00:00Z");
     assert_eq!(done.updated_at.unwrap().to_string(), "2026-01-01T00:00:10Z");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_long_poll_is_answered_at_the_end_or_when_its_time_is_over() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(secs(45))));
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(secs(45))));
     let begin = Instant::now();
     let submitted = service.submit(&Statement::sql("SELECT 1"), wait(30)).await.unwrap();
     assert_eq!((submitted.status, begin.elapsed()), (Some(Status::Started), secs(30)));
@@ -66,7 +66,7 @@ async fn a_long_poll_is_answered_at_the_end_or_when_its_time_is_over() {
 async fn all_waiters_are_woken_and_one_too_many_is_refused() {
     let mut limits = Limits::default();
     limits.waiters_per_statement = 3;
-    let script = Script::new().with_limits(limits).otherwise(ScriptedRun::finished(secs(7)));
+    let script = Script::new().with_limits(limits).otherwise(ScriptedExecution::finished(secs(7)));
     let service = LocalExecutor::scripted(script);
     let id = submit(&service, Statement::sql("SELECT 1")).await;
     let begin = Instant::now();
@@ -97,20 +97,23 @@ async fn a_token_stands_for_its_statement_for_8_hours() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_is_forgotten_24_hours_after_its_end() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(secs(10))));
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(secs(10))));
     let id = submit(&service, Statement::sql("SELECT 1").with_name("a")).await;
     sleep(secs(9) + Duration::from_hours(24)).await;
     assert_eq!(status(&service, &id).await, Status::Finished);
     sleep(secs(2)).await;
     let error = service.describe(&id, None).await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::Expired, Some("ValidationException")));
-    assert_eq!(service.list(&StatementFilter::named("a"), None).await.unwrap().statements, []);
+    assert_eq!((error.kind(), error.code()), (ErrorKind::RecordExpired, Some("ValidationException")));
+    assert_eq!(
+        service.list(&StatementFilter::default().with_name_prefix("a"), None).await.unwrap().statements,
+        []
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_statement_has_no_effect_whatever_its_state() {
     let latency = Latency { submitted: secs(10), picked: secs(10) };
-    let script = Script::new().with_latency(latency).otherwise(ScriptedRun::finished(secs(10)));
+    let script = Script::new().with_latency(latency).otherwise(ScriptedExecution::finished(secs(10)));
     for at in [5, 15, 25] {
         let service = LocalExecutor::scripted(script.clone());
         let id = submit(&service, Statement::sql("CALL load()")).await;
@@ -128,8 +131,8 @@ async fn a_cancelled_statement_has_no_effect_whatever_its_state() {
 #[tokio::test(start_paused = true)]
 async fn a_failing_transaction_batch_takes_no_effect_and_an_auto_commit_one_does() {
     let script = Script::new()
-        .on("bad", ScriptedRun::failed(secs(2), "ERROR: division by zero"))
-        .otherwise(ScriptedRun::finished(secs(1)).with_affected_rows(3));
+        .on("bad", ScriptedExecution::failed(secs(2), "ERROR: division by zero"))
+        .otherwise(ScriptedExecution::finished(secs(1)).with_affected_rows(3));
     let service = LocalExecutor::scripted(script);
     let batch = Statement::batch(["good 1", "bad", "good 2"]);
     let id = submit(&service, batch.clone()).await;
@@ -164,9 +167,12 @@ async fn runs_of_a_rule_follow_each_other() {
     let script = Script::new()
         .on_each(
             "load",
-            [ScriptedRun::failed(secs(1), "ERROR: deadlock detected"), ScriptedRun::finished(secs(1))],
+            [
+                ScriptedExecution::failed(secs(1), "ERROR: deadlock detected"),
+                ScriptedExecution::finished(secs(1)),
+            ],
         )
-        .on("l", ScriptedRun::finished(secs(9)));
+        .on("l", ScriptedExecution::finished(secs(9)));
     let service = LocalExecutor::scripted(script);
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -178,7 +184,7 @@ async fn runs_of_a_rule_follow_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn with_one_slot_statements_run_one_after_the_other_in_their_order() {
-    let script = Script::new().with_concurrency(1).otherwise(ScriptedRun::finished(secs(10)));
+    let script = Script::new().with_concurrency(1).otherwise(ScriptedExecution::finished(secs(10)));
     let service = LocalExecutor::scripted(script.starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
     for name in ["a", "b", "c"] {
         submit(&service, Statement::sql("SELECT 1").with_name(name)).await;
@@ -193,14 +199,15 @@ async fn with_one_slot_statements_run_one_after_the_other_in_their_order() {
 
 #[tokio::test(start_paused = true)]
 async fn listings_are_newest_first_by_prefix_and_in_pages() {
-    let service =
-        LocalExecutor::scripted(Script::new().on("fail", ScriptedRun::failed(Duration::ZERO, "ERROR: no")));
+    let service = LocalExecutor::scripted(
+        Script::new().on("fail", ScriptedExecution::failed(Duration::ZERO, "ERROR: no")),
+    );
     for n in 0..7 {
         submit(&service, Statement::sql("SELECT 1").with_name(format!("run-1/{n}"))).await;
         submit(&service, Statement::sql("fail").with_name(format!("run-2/{n}"))).await;
     }
     sleep(secs(1)).await;
-    let mut filter = StatementFilter::named("run-1/");
+    let mut filter = StatementFilter::default().with_name_prefix("run-1/");
     filter.page_size = Some(3);
     let (mut names, mut pages, mut page) = (Vec::new(), Vec::new(), None);
     loop {
@@ -228,7 +235,7 @@ async fn results_are_paged_and_refused_in_the_services_words() {
     let rows = (0..5).map(|n| vec![Field::Long(n)]).collect();
     let script = Script::new()
         .with_limits(limits)
-        .on("SELECT", ScriptedRun::finished(secs(5)).with_result(vec![Column::new("n", "int8")], rows));
+        .on("SELECT", ScriptedExecution::finished(secs(5)).with_result(vec![Column::new("n", "int8")], rows));
     let service = LocalExecutor::scripted(script);
     let id = submit(&service, Statement::sql("SELECT n")).await;
     let early = service.result(&id, None).await.unwrap_err();
@@ -245,8 +252,9 @@ async fn results_are_paged_and_refused_in_the_services_words() {
 async fn what_the_service_refuses_is_refused() {
     let mut limits = Limits::default();
     limits.active_statements = 2;
-    let service =
-        LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(ScriptedRun::finished(secs(60))));
+    let service = LocalExecutor::scripted(
+        Script::new().with_limits(limits).otherwise(ScriptedExecution::finished(secs(60))),
+    );
     let with = |name: &str, value: &str| Statement::sql("CALL p(:a)").with_parameter(name, value);
     for (statement, part) in [
         (Statement::sql("  -- nothing"), "empty"),
@@ -288,7 +296,7 @@ async fn ids_and_times_of_a_script_are_the_same_every_time() {
             Script::new()
                 .starting_at("2026-01-01T00:00:00Z".parse().unwrap())
                 .with_seed(7)
-                .otherwise(ScriptedRun::finished(secs(1))),
+                .otherwise(ScriptedExecution::finished(secs(1))),
         );
         let id = submit(&service, Statement::sql("SELECT 1")).await;
         service.describe(&id, wait(30)).await.unwrap()
@@ -326,11 +334,11 @@ async fn a_record_that_expires_early_is_gone_for_every_request() {
     let id = service.submit(&batch, None).await.unwrap().id;
     assert_eq!(service.list(&StatementFilter::default(), None).await.unwrap().statements.len(), 1);
     let error = service.describe(&id.sub_statement(2), None).await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::Expired, Some("ValidationException")));
+    assert_eq!((error.kind(), error.code()), (ErrorKind::RecordExpired, Some("ValidationException")));
     assert!(error.message().contains("has expired after"), "{error}");
     assert!(service.list(&StatementFilter::default(), None).await.unwrap().statements.is_empty());
-    assert_eq!(service.cancel(&id).await.unwrap_err().kind(), ErrorKind::Expired);
-    assert_eq!(service.result(&id, None).await.unwrap_err().kind(), ErrorKind::Expired);
+    assert_eq!(service.cancel(&id).await.unwrap_err().kind(), ErrorKind::RecordExpired);
+    assert_eq!(service.result(&id, None).await.unwrap_err().kind(), ErrorKind::RecordExpired);
     assert_eq!(service.injected().total(), 1);
 }
 
@@ -384,7 +392,7 @@ async fn the_hook_sees_the_effect_before_the_caller_hears_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_is_busy_then_available_then_closed_by_its_keep_alive() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(secs(10))));
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(secs(10))));
     let statement = Statement::sql("SELECT 1");
     let first = service.submit(&statement.clone().with_session_keep_alive(secs(60)), None).await.unwrap();
     let session = first.session_id.unwrap();
@@ -449,10 +457,10 @@ async fn a_bounded_number_of_expired_statements_is_remembered() {
         kinds
     };
     sleep(Duration::from_hours(25)).await;
-    assert_eq!(kinds().await, [ErrorKind::NotFound, ErrorKind::Expired, ErrorKind::Expired]);
+    assert_eq!(kinds().await, [ErrorKind::NotFound, ErrorKind::RecordExpired, ErrorKind::RecordExpired]);
     // The service reports the expiry even days later.
     sleep(Duration::from_hours(240)).await;
-    assert_eq!(kinds().await, [ErrorKind::NotFound, ErrorKind::Expired, ErrorKind::Expired]);
+    assert_eq!(kinds().await, [ErrorKind::NotFound, ErrorKind::RecordExpired, ErrorKind::RecordExpired]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -465,7 +473,7 @@ async fn effects_are_not_kept_without_a_reader() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_run_is_started_until_it_has_been_rolled_back() {
-    let run = ScriptedRun::finished(secs(60)).with_rollback(secs(600));
+    let run = ScriptedExecution::finished(secs(60)).with_rollback(secs(600));
     let service = LocalExecutor::scripted(Script::new().otherwise(run));
     let id = submit(&service, Statement::sql("CALL load()")).await;
     sleep(secs(10)).await;
@@ -481,7 +489,7 @@ async fn a_cancelled_run_is_started_until_it_has_been_rolled_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_during_the_commit_is_accepted_and_comes_too_late() {
-    let run = ScriptedRun::finished(secs(60)).with_commit(secs(20));
+    let run = ScriptedExecution::finished(secs(60)).with_commit(secs(20));
     for (cancelled_after, expected) in [(39, Status::Aborted), (41, Status::Finished)] {
         let service = LocalExecutor::scripted(Script::new().otherwise(run.clone()));
         let id = submit(&service, Statement::sql("CALL load()")).await;

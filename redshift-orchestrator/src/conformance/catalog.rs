@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ErrorKind, PageToken, SessionId, Statement, StatementExecutor, WaitTime,
-    catalog::{Catalog, Scope, SessionFilter, SessionStatus},
+    catalog::{Catalog, CatalogFilter, SessionFilter, SessionStatus},
 };
 
 /// Runs every scenario for executors with a catalog: databases, tables page by page, sessions.
@@ -32,19 +32,19 @@ where
 }
 
 async fn the_own_database_is_listed(executor: &impl Catalog) {
-    let databases = executor.databases(&Scope::all(), None).await.expect("databases");
+    let databases = executor.databases(&CatalogFilter::default(), None).await.expect("databases");
     assert!(!databases.entries.is_empty(), "there is the one that it runs in");
 }
 
 /// The pages of a listing together are equal to one large page. Only the service's own page tokens are
 /// accepted.
 async fn tables_are_listed_in_pages(executor: &impl Catalog) {
-    let whole = executor.tables(&Scope::all(), None).await.expect("tables");
+    let whole = executor.tables(&CatalogFilter::default(), None).await.expect("tables");
     let (mut found, mut page) = (Vec::new(), None);
-    let mut scope = Scope::all();
-    scope.page_size = Some(7);
+    let mut filter = CatalogFilter::default();
+    filter.page_size = Some(7);
     while found.len() < 50 {
-        let answer = executor.tables(&scope, page).await.expect("tables");
+        let answer = executor.tables(&filter, page).await.expect("tables");
         assert!(answer.entries.len() <= 7);
         found.extend(answer.entries);
         page = answer.next;
@@ -53,11 +53,12 @@ async fn tables_are_listed_in_pages(executor: &impl Catalog) {
         }
     }
     assert_eq!(found[..], whole.entries[..found.len()], "page by page as at once");
-    let nothing = executor.tables(&Scope::schema("no such schema"), None).await.expect("tables");
+    let nothing =
+        executor.tables(&CatalogFilter::default().with_schema("no such schema"), None).await.expect("tables");
     assert!(nothing.entries.is_empty());
-    for scope in [Scope::schema("no such schema"), Scope::all()] {
+    for filter in [CatalogFilter::default().with_schema("no such schema"), CatalogFilter::default()] {
         let forged =
-            executor.schemas(&scope, Some(PageToken::new("forged"))).await.expect_err("no page has it");
+            executor.schemas(&filter, Some(PageToken::new("forged"))).await.expect_err("no page has it");
         assert_eq!(forged.kind(), ErrorKind::Invalid, "{forged}");
     }
 }

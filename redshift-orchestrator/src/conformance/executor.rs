@@ -15,7 +15,7 @@ scenarios! {
     Fixture;
 
     /// A query finishes, and its rows can be fetched.
-    async fn a_query_ends_with_its_rows(fixture) {
+    async fn a_query_finishes_with_its_rows(fixture) {
         let done = run(fixture, &Statement::sql(fixture.sql(SampleSql::Rows))).await;
         assert_eq!((&done.status, &done.error), (&Status::Finished, &None));
         assert!(done.has_result_set);
@@ -24,7 +24,7 @@ scenarios! {
     }
 
     /// A failed statement has a status with the database's error text; the request itself succeeds.
-    async fn a_failure_is_a_status_with_its_reason(fixture) {
+    async fn a_failed_statement_has_an_error_text(fixture) {
         let done = run(fixture, &Statement::sql(fixture.sql(SampleSql::Failure))).await;
         assert_eq!(done.status, Status::Failed);
         let error = done.error.as_deref().unwrap_or_default();
@@ -34,7 +34,7 @@ scenarios! {
     }
 
     /// Submits with the same token are one statement.
-    async fn a_repeated_token_is_one_statement(fixture) {
+    async fn a_repeated_client_token_returns_the_same_statement(fixture) {
         let what = format!("token{}", fixture.salt());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what))).with_client_token(token(&what));
         let mut ids = Vec::new();
@@ -48,7 +48,7 @@ scenarios! {
     }
 
     /// Submits with different tokens, or without a token, are separate statements.
-    async fn other_tokens_are_other_statements(fixture) {
+    async fn different_client_tokens_create_different_statements(fixture) {
         let what = format!("others{}", fixture.salt());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what)));
         for (n, statement) in [
@@ -63,7 +63,7 @@ scenarios! {
     }
 
     /// A submit with a wait returns the final status.
-    async fn a_submit_with_a_wait_tells_the_end(fixture) {
+    async fn a_submit_with_a_wait_returns_the_final_status(fixture) {
         let statement = Statement::sql(fixture.sql(SampleSql::Rows));
         let submitted = fixture.executor().submit(&statement, Some(WaitTime::MAX)).await.expect("submit");
         assert_eq!(submitted.status, Some(Status::Finished));
@@ -72,7 +72,7 @@ scenarios! {
     }
 
     /// A wait that times out returns the current status.
-    async fn a_wait_ends_with_its_time(fixture) {
+    async fn a_long_poll_ends_after_its_wait_time(fixture) {
         let id = submit(fixture, &Statement::sql(fixture.sql(SampleSql::LongRunning))).await;
         let wait = WaitTime::at_most(Duration::from_secs(1));
         let described = fixture.executor().describe(&id, wait).await.expect("describe");
@@ -83,7 +83,7 @@ scenarios! {
     }
 
     /// A cancelled statement ends aborted. A statement that has ended cannot be cancelled.
-    async fn a_cancel_aborts_what_runs_and_nothing_else(fixture) {
+    async fn cancel_aborts_a_running_statement_and_no_other(fixture) {
         let what = format!("cancel{}", fixture.salt());
         let nap = fixture.sql(SampleSql::LongRunning);
         let batch = Statement::batch([fixture.sql(SampleSql::Effect(&what)), nap]);
@@ -97,7 +97,7 @@ scenarios! {
     }
 
     /// A result requested as CSV has the same rows, page by page.
-    async fn a_result_comes_as_csv_if_asked_for(fixture) {
+    async fn a_result_is_csv_on_request(fixture) {
         let statement = Statement::sql(fixture.sql(SampleSql::Rows)).with_result_format(ResultFormat::Csv);
         let done = run(fixture, &statement).await;
         assert_eq!(done.result_format, Some(ResultFormat::Csv));
@@ -117,7 +117,7 @@ scenarios! {
     }
 
     /// A statement that violates the service's rules is rejected before anything runs.
-    async fn what_breaks_a_rule_is_refused(fixture) {
+    async fn invalid_requests_are_rejected(fixture) {
         let what = format!("refused{}", fixture.salt());
         let sql = fixture.sql(SampleSql::Effect(&what));
         for statement in [
@@ -137,7 +137,7 @@ scenarios! {
 
     /// A kept session runs one statement at a time, and an unknown session runs none. An executor without
     /// sessions returns an error.
-    async fn a_session_takes_one_statement_at_a_time(fixture) {
+    async fn a_session_runs_one_statement_at_a_time(fixture) {
         let opens = Statement::sql(fixture.sql(SampleSql::Rows)).with_session_keep_alive(Duration::from_secs(3600));
         let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => return,
@@ -165,7 +165,7 @@ scenarios! {
     }
 
     /// A sub-statement of a running batch can be waited for by itself, and its result can be fetched.
-    async fn a_sub_statement_can_be_waited_for(fixture) {
+    async fn a_sub_statement_can_be_described_with_a_wait(fixture) {
         let batch = Statement::batch([fixture.sql(SampleSql::Rows), fixture.sql(SampleSql::LongRunning)]).with_execution_mode(ExecutionMode::AutoCommit);
         let id = submit(fixture, &batch).await;
         let first = end(fixture, &id.sub_statement(1)).await;
@@ -179,15 +179,15 @@ scenarios! {
     }
 
     /// A client token identifies its statement for 8 hours, and can be reused after that.
-    async fn a_token_is_forgotten_after_8_hours(fixture) {
+    async fn a_client_token_expires_after_8_hours(fixture) {
         let what = format!("late{}", fixture.salt());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what))).with_client_token(token(&what));
         let first = run(fixture, &statement).await.id;
-        if !fixture.pass(Duration::from_mins(7 * 60 + 55)).await {
+        if !fixture.advance(Duration::from_mins(7 * 60 + 55)).await {
             return;
         }
         assert_eq!(submit(fixture, &statement).await, first, "just before");
-        fixture.pass(Duration::from_mins(10)).await;
+        fixture.advance(Duration::from_mins(10)).await;
         let second = run(fixture, &statement).await.id;
         assert_ne!(second, first, "just after");
         assert_eq!(fixture.effects(&what).await, 2);
@@ -195,15 +195,15 @@ scenarios! {
 
     /// The record of a statement is kept for 24 hours after its end. After that, the error differs from that
     /// of an unknown id, and no listing contains the statement.
-    async fn a_record_expires_after_24_hours(fixture) {
+    async fn a_statement_record_expires_after_24_hours(fixture) {
         let name = format!("expiring{}", fixture.salt());
         let named = Statement::sql(fixture.sql(SampleSql::Rows)).with_name(&name);
         let id = run(fixture, &named).await.id;
-        if !fixture.pass(Duration::from_mins(23 * 60 + 50)).await {
+        if !fixture.advance(Duration::from_mins(23 * 60 + 50)).await {
             return;
         }
         assert_eq!(numbers(fixture, &id).await, [1, 2, 3], "just before");
-        fixture.pass(Duration::from_mins(20)).await;
+        fixture.advance(Duration::from_mins(20)).await;
         let executor = fixture.executor();
         for error in [
             executor.describe(&id, None).await.expect_err("describe"),
@@ -211,9 +211,9 @@ scenarios! {
             executor.cancel(&id).await.expect_err("cancel"),
             executor.result(&id, None).await.expect_err("result"),
         ] {
-            assert_eq!(error.kind(), ErrorKind::Expired, "{error}");
+            assert_eq!(error.kind(), ErrorKind::RecordExpired, "{error}");
         }
-        let listed = executor.list(&StatementFilter::named(&name), None).await.expect("list");
+        let listed = executor.list(&StatementFilter::default().with_name_prefix(&name), None).await.expect("list");
         assert!(listed.statements.is_empty());
     }
 
@@ -225,13 +225,13 @@ scenarios! {
             opened => opened.expect("submit"),
         };
         let within = Statement::sql(fixture.sql(SampleSql::Rows)).in_session(opened.session_id.expect("a session"));
-        if !fixture.pass(Duration::from_mins(9)).await {
+        if !fixture.advance(Duration::from_mins(9)).await {
             return;
         }
         assert_eq!(run(fixture, &within).await.status, Status::Finished, "its time begins anew with each use");
-        fixture.pass(Duration::from_mins(9)).await;
+        fixture.advance(Duration::from_mins(9)).await;
         assert_eq!(run(fixture, &within).await.status, Status::Finished, "and again");
-        fixture.pass(Duration::from_mins(11)).await;
+        fixture.advance(Duration::from_mins(11)).await;
         let gone = fixture.executor().submit(&within, None).await.expect_err("it was idle for too long");
         assert_eq!(gone.kind(), ErrorKind::SessionGone, "{gone}");
     }
@@ -282,7 +282,7 @@ scenarios! {
     }
 
     /// In an auto-commit batch, a failure does not affect the other statements.
-    async fn an_auto_commit_batch_goes_on_after_a_failure(fixture) {
+    async fn an_auto_commit_batch_continues_after_a_failure(fixture) {
         let (first, last) = (format!("kept{}", fixture.salt()), format!("reached{}", fixture.salt()));
         let batch = Statement::batch([
             fixture.sql(SampleSql::Effect(&first)),
@@ -297,7 +297,7 @@ scenarios! {
 
     /// Named parameters reach the SQL; a parameter that does not occur in the SQL is rejected before anything
     /// runs.
-    async fn parameters_are_named(fixture) {
+    async fn parameters_are_bound_by_name(fixture) {
         let what = format!("parameter{}", fixture.salt());
         let sql = fixture.sql(SampleSql::EffectOf("what"));
         let done = run(fixture, &Statement::sql(&sql).with_parameter("what", &what)).await;
@@ -311,7 +311,7 @@ scenarios! {
     }
 
     /// A listing finds statements by the prefix of their name, newest first, in any status, page by page.
-    async fn a_listing_finds_statements_by_name(fixture) {
+    async fn a_listing_filters_by_name_prefix(fixture) {
         let prefix = format!("conformance{}/", fixture.salt());
         let mut expected = Vec::new();
         for (n, sample) in [SampleSql::Rows, SampleSql::Failure, SampleSql::Rows].into_iter().enumerate() {
@@ -320,7 +320,7 @@ scenarios! {
         }
         let running = Statement::sql(fixture.sql(SampleSql::LongRunning)).with_name(format!("{prefix}nap"));
         expected.insert(0, submit(fixture, &running).await);
-        let mut filter = StatementFilter::named(&prefix);
+        let mut filter = StatementFilter::default().with_name_prefix(&prefix);
         filter.page_size = Some(3);
         let (mut found, mut page) = (Vec::new(), None);
         loop {

@@ -31,7 +31,7 @@ use crate::{
     ClientToken, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
     journal::{
         Claim, EntryState, Event, Journal, KeepReason, Prune, Pruned, Record, RecordedOutcome, RunBegun,
-        RunCursor, RunEvent, RunOutcome, RunRecord, SettledOutcome, prune,
+        RunCursor, RunEvent, RunOutcome, RunRecord, SettledOutcome, Settlement, prune,
     },
 };
 
@@ -54,15 +54,15 @@ scenarios! {
     JournalFixture;
 
     /// An unknown run has no records.
-    async fn an_unknown_run_is_empty(fixture) {
+    async fn an_unknown_run_has_no_entries(fixture) {
         let journal = open(fixture).await;
         let run = format!("unheard{}", fixture.salt());
-        assert_eq!(journal.run(&run).await.expect("run"), []);
+        assert_eq!(journal.entries(&run).await.expect("entries"), []);
         assert_eq!(journal.entry(&StepKey::new(&run, "a")).await.expect("entry"), None);
     }
 
     /// The next process reads exactly the records that were appended.
-    async fn records_are_there_for_the_next_process(fixture) {
+    async fn records_are_visible_to_the_next_process(fixture) {
         let run = format!("kept{}", fixture.salt());
         {
             let journal = open(fixture).await;
@@ -76,7 +76,7 @@ scenarios! {
             }
         }
         let journal = open(fixture).await;
-        let entries = journal.run(&run).await.expect("run");
+        let entries = journal.entries(&run).await.expect("entries");
         let found: Vec<_> = entries.iter().map(|entry| (entry.key.step.as_str(), entry.key.attempt, &entry.state)).collect();
         assert_eq!(found, [("a", 1, &EntryState::Ended(ended())), ("b", 1, &EntryState::Open)]);
         assert_eq!((&entries[0].id, entries[0].intended_at), (&Some(StatementId::new("id-a")), at()));
@@ -85,12 +85,12 @@ scenarios! {
     }
 
     /// The last record of a key wins; a repeated intent starts over.
-    async fn the_last_record_of_a_key_counts(fixture) {
+    async fn the_last_record_of_a_key_applies(fixture) {
         let run = format!("folded{}", fixture.salt());
         let journal = open(fixture).await;
         let not_submitted = || Event::NotSubmitted { error: "not sent: connection refused".into() };
         let unknown = || Event::Unknown { reason: "its submit got no response".into() };
-        let settled = |found| Event::Settled { found, by: Some("ada".into()), because: Some("no rows".into()) };
+        let settled = |outcome| Event::Settled(Settlement::new(outcome).with_operator("ada").with_reason("no rows"));
         for (event, state) in [
             (intent("t"), EntryState::Open),
             (not_submitted(), EntryState::NotSubmitted("not sent: connection refused".into())),
@@ -106,12 +106,12 @@ scenarios! {
         }
         let again = StepKey { attempt: 2, ..StepKey::new(&run, "a") };
         journal.append(Record { at: at(), key: again.clone(), event: intent("t2") }).await.expect("append");
-        let attempts: Vec<_> = journal.run(&run).await.expect("run").iter().map(|entry| entry.key.attempt).collect();
+        let attempts: Vec<_> = journal.entries(&run).await.expect("entries").iter().map(|entry| entry.key.attempt).collect();
         assert_eq!(attempts, [1, 2]);
     }
 
     /// Names of runs and steps can contain any characters, and runs with a common prefix are separate.
-    async fn names_may_hold_anything(fixture) {
+    async fn names_may_contain_any_characters(fixture) {
         let salt = fixture.salt();
         let runs = ["odd", "odd/2026-11-23 06:30", "odd/../x", "odd%2F", "größe 😀", "odd.json", "a\"b\\c\n"];
         let runs: Vec<_> = runs.iter().map(|run| format!("{run}{salt}")).collect();
@@ -123,27 +123,27 @@ scenarios! {
         }
         let journal = open(fixture).await;
         for run in &runs {
-            let entries = journal.run(run).await.expect("run");
+            let entries = journal.entries(run).await.expect("entries");
             let keys: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
             assert_eq!(keys, [StepKey::new(run, "s/ü \"1\"\n")], "{run}");
         }
     }
 
     /// All concurrently appended records are kept.
-    async fn what_is_appended_at_the_same_time_is_all_kept(fixture) {
+    async fn concurrent_appends_are_all_kept(fixture) {
         let run = format!("crowd{}", fixture.salt());
         let steps: BTreeSet<_> = (0..60).map(|number| format!("s{number:02}")).collect();
         {
             let journal = open(fixture).await;
             join_all(steps.iter().map(|step| append(&journal, &run, step, intent(step)))).await;
-            assert_eq!(journal.run(&run).await.expect("run").len(), steps.len());
+            assert_eq!(journal.entries(&run).await.expect("entries").len(), steps.len());
         }
-        let kept = open(fixture).await.run(&run).await.expect("run");
+        let kept = open(fixture).await.entries(&run).await.expect("entries");
         assert_eq!(kept.into_iter().map(|entry| entry.key.step).collect::<BTreeSet<_>>(), steps);
     }
 
     /// A record whose future was dropped is either stored or not; later records are kept.
-    async fn a_dropped_append_breaks_nothing(fixture) {
+    async fn a_dropped_append_leaves_the_journal_usable(fixture) {
         let run = format!("dropped{}", fixture.salt());
         {
             let journal = open(fixture).await;
@@ -152,32 +152,32 @@ scenarios! {
             let _ = tokio::time::timeout(Duration::ZERO, journal.append(record)).await;
             append(&journal, &run, "after", intent("t")).await;
         }
-        let kept = open(fixture).await.run(&run).await.expect("run");
+        let kept = open(fixture).await.entries(&run).await.expect("entries");
         let steps: Vec<_> = kept.iter().map(|entry| entry.key.step.as_str()).filter(|step| *step != "dropped").collect();
         assert_eq!(steps, ["after", "before"]);
     }
 
     /// While one process runs a run, a second one can neither open the journal nor claim the run. After the
     /// first one has ended, it can.
-    async fn a_run_has_one_process_at_a_time(fixture) {
+    async fn a_run_is_active_in_one_process_at_a_time(fixture) {
         let run = format!("claimed{}", fixture.salt());
-        let claim = Claim { pipeline: format!("nightly{}", fixture.salt()), run: run.clone(), since: at() };
+        let claim = Claim::new(format!("nightly{}", fixture.salt()), &run, at()).with_exclusive(true);
         let first = open(fixture).await;
-        let active = first.claim(&claim, true).await.expect("claim");
+        let active = first.claim(&claim).await.expect("claim");
         let begun = RunEvent::RunBegun(RunBegun { pipeline: claim.pipeline.clone(), ..RunBegun::default() });
         first.append_run(RunRecord { at: at(), run: run.clone(), event: begun }).await.expect("append");
         append(&first, &run, "a", intent("t")).await;
         let refused = match fixture.open().await {
             Err(error) => error,
-            Ok(second) => second.claim(&claim, true).await.expect_err("a process is running it"),
+            Ok(second) => second.claim(&claim).await.expect_err("a process is running it"),
         };
         assert_eq!((refused.kind(), refused.context("active_run")), (ErrorKind::Overlap, Some(run.as_str())), "{refused}");
         let over = RunEvent::RunEnded { result: RunOutcome::Finished };
         first.append_run(RunRecord { at: at(), run: run.clone(), event: over }).await.expect("append");
         drop((active, first));
         let second = open(fixture).await;
-        let _active = second.claim(&claim, true).await.expect("the first one is gone");
-        assert_eq!(second.run(&run).await.expect("run").len(), 1, "and what it wrote is seen");
+        let _active = second.claim(&claim).await.expect("the first one is gone");
+        assert_eq!(second.entries(&run).await.expect("entries").len(), 1, "and what it wrote is seen");
     }
 
     /// Runs are listed newest first, page by page, and found by name. A listing can begin after a run or
@@ -221,7 +221,7 @@ scenarios! {
     }
 
     /// A resumed run is listed with the time of its last start and without an end.
-    async fn the_last_beginning_of_a_run_counts(fixture) {
+    async fn the_last_begin_record_of_a_run_applies(fixture) {
         let run = format!("again{}", fixture.salt());
         let begun = |value: &str| RunEvent::RunBegun(RunBegun {
             pipeline: "again".into(),
@@ -281,8 +281,8 @@ scenarios! {
                 journal.append(Record { at, key, event }).await.expect("append");
             }
         }
-        let claim = |run: &str| Claim { pipeline: name(run), run: name(run), since: at() };
-        let _active = journal.claim(&claim("active"), false).await.expect("claim");
+        let claim = |run: &str| Claim::new(name(run), name(run), at());
+        let _active = journal.claim(&claim("active")).await.expect("claim");
         let ninety = Prune::before(at() - 90 * day);
         let only_ours = |pruned: Pruned| {
             let ours = |run: &String| runs.iter().any(|(name, _, _)| *run == format!("{name}{}", fixture.salt()));
@@ -311,12 +311,12 @@ scenarios! {
         for (run, _, _) in &runs {
             let is_gone = run.starts_with("old");
             assert_eq!(journal.run_entry(&name(run)).await.expect("run_entry").is_none(), is_gone, "{run}");
-            assert_eq!(journal.run(&name(run)).await.expect("run").is_empty(), is_gone, "{run}");
+            assert_eq!(journal.entries(&name(run)).await.expect("entries").is_empty(), is_gone, "{run}");
             assert_eq!(journal.entry(&StepKey::new(name(run), "a")).await.expect("entry").is_none(), is_gone, "{run}");
         }
-        let _active = journal.claim(&claim("old"), true).await.expect("a removed run can be begun anew");
+        let _active = journal.claim(&claim("old").with_exclusive(true)).await.expect("a removed run can be begun anew");
         append(&journal, &name("old"), "a", intent("t2")).await;
-        assert_eq!(journal.run(&name("old")).await.expect("run").len(), 1);
+        assert_eq!(journal.entries(&name("old")).await.expect("entries").len(), 1);
         let failed = prune(&journal, &ninety.with_failed(true)).await.expect("prune");
         assert_eq!(only_ours(failed).0, [name("active"), name("failed")], "and the one that is not active any more");
     }
@@ -348,7 +348,7 @@ fn ended() -> RecordedOutcome {
         error: Some("ERROR: \"quoted\"\nand on two lines".into()),
         failure: Some(FailureKind::Sql),
         timed_out: true,
-        executing: Some(Duration::from_millis(1_500)),
+        execution_time: Some(Duration::from_millis(1_500)),
         rows: Some(7),
         has_result_set: true,
     }

@@ -10,7 +10,7 @@
 //! ```
 //! use std::time::Duration;
 //! use redshift_orchestrator::{Column, Field, conformance::{self, Fixture, SampleSql}};
-//! use redshift_data_local::{LocalExecutor, ScriptedRun, Script, Scripted};
+//! use redshift_data_local::{LocalExecutor, ScriptedExecution, Script, Scripted};
 //!
 //! struct MyFixture(LocalExecutor<Scripted>);
 //!
@@ -35,12 +35,12 @@
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
 //! let script = Script::new()
-//!     .on("rows", ScriptedRun::finished(Duration::ZERO).with_result(
+//!     .on("rows", ScriptedExecution::finished(Duration::ZERO).with_result(
 //!         vec![Column::new("n", "int4")],
 //!         (1..=3).map(|n| vec![Field::Long(n)]).collect(),
 //!     ))
-//!     .on("failure", ScriptedRun::failed(Duration::ZERO, "ERROR: division by zero"))
-//!     .on("nap", ScriptedRun::finished(Duration::from_secs(600)));
+//!     .on("failure", ScriptedExecution::failed(Duration::ZERO, "ERROR: division by zero"))
+//!     .on("nap", ScriptedExecution::finished(Duration::from_secs(600)));
 //! conformance::all(&MyFixture(LocalExecutor::scripted(script))).await;
 //! # }
 //! ```
@@ -112,7 +112,7 @@ pub trait Fixture: Sync {
 
     /// Advances the service's time. Returns `false` if this is not possible, which skips the scenarios of
     /// expiring tokens and records.
-    fn pass(&self, time: Duration) -> impl Future<Output = bool> + Send {
+    fn advance(&self, time: Duration) -> impl Future<Output = bool> + Send {
         let _ = time;
         async { false }
     }

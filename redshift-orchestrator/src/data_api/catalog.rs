@@ -10,19 +10,19 @@ use super::{
 };
 use crate::{
     Column, PageToken, Result, SessionId, StatementId,
-    catalog::{Catalog, Page, Scope, Session, SessionFilter, SessionStatus, Table},
+    catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, SessionStatus, Table},
 };
 
 impl DataApiExecutor {
-    fn fields(&self, scope: &Scope) -> TargetFields {
-        TargetFields::at(scope.target.as_ref().unwrap_or(&self.target))
+    fn fields(&self, filter: &CatalogFilter) -> TargetFields {
+        TargetFields::at(filter.target.as_ref().unwrap_or(&self.target))
     }
 
     /// Returns the database whose objects are listed, which the service requires, and the database to connect
     /// to, if it differs.
-    fn databases_of(&self, scope: &Scope) -> (String, Option<String>) {
-        let connected = scope.target.as_ref().unwrap_or(&self.target).database().to_owned();
-        match &scope.database {
+    fn databases_of(&self, filter: &CatalogFilter) -> (String, Option<String>) {
+        let connected = filter.target.as_ref().unwrap_or(&self.target).database().to_owned();
+        match &filter.database {
             Some(database) if *database != connected => (database.clone(), Some(connected)),
             _ => (connected, None),
         }
@@ -31,9 +31,9 @@ impl DataApiExecutor {
 
 /// The request builders of the listings have no common type.
 macro_rules! list {
-    ($self:ident . $operation:ident ($name:literal, $scope:ident, $page:ident) $(. $set:ident ($value:expr))*) => {{
-        let call = RequestContext::new($name).withholding_secret($scope.target.as_ref().unwrap_or(&$self.target));
-        let fields = $self.fields($scope);
+    ($self:ident . $operation:ident ($name:literal, $filter:ident, $page:ident) $(. $set:ident ($value:expr))*) => {{
+        let call = RequestContext::new($name).withholding_secret($filter.target.as_ref().unwrap_or(&$self.target));
+        let fields = $self.fields($filter);
         $self
             .client
             .$operation()
@@ -41,7 +41,7 @@ macro_rules! list {
             .set_workgroup_name(fields.workgroup)
             .set_db_user(fields.db_user)
             .set_secret_arn(fields.secret_arn)
-            .set_max_results($scope.page_size.map(i32::from))
+            .set_max_results($filter.page_size.map(i32::from))
             .set_next_token($page.as_ref().map(|page| page.as_str().to_owned()))
             $(.$set($value))*
             .customize()
@@ -55,43 +55,43 @@ macro_rules! list {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Catalog for DataApiExecutor {
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        let (database, _) = self.databases_of(scope);
-        let output = list!(self.list_databases("ListDatabases", scope, page).database(database));
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        let (database, _) = self.databases_of(filter);
+        let output = list!(self.list_databases("ListDatabases", filter, page).database(database));
         paged(page.as_ref(), output.databases, output.next_token, |name| name)
     }
 
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        let (database, connected) = self.databases_of(scope);
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        let (database, connected) = self.databases_of(filter);
         let output = list!(
-            self.list_schemas("ListSchemas", scope, page)
+            self.list_schemas("ListSchemas", filter, page)
                 .database(database)
                 .set_connected_database(connected)
-                .set_schema_pattern(scope.schema.clone())
+                .set_schema_pattern(filter.schema.clone())
         );
         paged(page.as_ref(), output.schemas, output.next_token, |name| name)
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        let (database, connected) = self.databases_of(scope);
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        let (database, connected) = self.databases_of(filter);
         let output = list!(
-            self.list_tables("ListTables", scope, page)
+            self.list_tables("ListTables", filter, page)
                 .database(database)
                 .set_connected_database(connected)
-                .set_schema_pattern(scope.schema.clone())
-                .set_table_pattern(scope.table.clone())
+                .set_schema_pattern(filter.schema.clone())
+                .set_table_pattern(filter.table.clone())
         );
         paged(page.as_ref(), output.tables, output.next_token, table)
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        let (database, connected) = self.databases_of(scope);
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        let (database, connected) = self.databases_of(filter);
         let output = list!(
-            self.describe_table("DescribeTable", scope, page)
+            self.describe_table("DescribeTable", filter, page)
                 .database(database)
                 .set_connected_database(connected)
-                .set_schema(scope.schema.clone())
-                .set_table(scope.table.clone())
+                .set_schema(filter.schema.clone())
+                .set_table(filter.table.clone())
         );
         paged(page.as_ref(), output.column_list, output.next_token, convert::column)
     }

@@ -242,7 +242,7 @@ pub(super) fn description(output: DescribeStatementOutput) -> Description {
         output.sub_statements.unwrap_or_default().into_iter().map(sub_statement).collect();
     let mut description = Description::new(StatementId::new(output.id), status);
     description.error = text(output.error);
-    description.duration = duration(output.duration, ended);
+    description.execution_time = duration(output.duration, ended);
     description.result_rows = amount(output.result_rows, ended);
     description.result_size = amount(output.result_size, ended);
     description.has_result_set = output.has_result_set.unwrap_or(false);
@@ -277,7 +277,7 @@ fn sub_statement(data: SubStatementData) -> SubStatement {
     let ended = status.is_terminal();
     let mut sub = SubStatement::new(StatementId::new(data.id), status);
     sub.error = text(data.error);
-    sub.duration = duration(data.duration, ended);
+    sub.execution_time = duration(data.duration, ended);
     sub.result_rows = amount(data.result_rows, ended);
     sub.result_size = amount(data.result_size, ended);
     sub.has_result_set = data.has_result_set.unwrap_or(false);

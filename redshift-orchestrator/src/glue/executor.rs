@@ -33,7 +33,7 @@ fn described(id: &StatementId, run: &JobRun) -> Description {
         JobRunState::Other(text) => Status::Other(text.clone()),
     };
     let mut description = Description::new(id.clone(), status);
-    description.duration = run.execution;
+    description.execution_time = run.execution_time;
     if run.state.is_terminal() && run.state != JobRunState::Succeeded {
         let text = run.error.as_deref().unwrap_or("the service gives no reason");
         description.error = Some(format!("{}: {text}", run.state));

@@ -1,13 +1,13 @@
-//! [`JobOutcome`]: the end of a job run.
+//! [`JobOutcome`]: the outcome of a job run.
 
 use std::{fmt, time::Duration};
 
 use super::JobRunState;
 
-/// The end of a job run.
+/// How a job run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum JobEnding {
+pub enum JobOutcomeKind {
     /// It succeeded.
     Succeeded,
     /// It failed: by its own error, by the job's timeout, or because it was queued for too long. The text
@@ -28,11 +28,11 @@ pub enum JobEnding {
         /// The reason.
         reason: String,
         /// Instructions for the operator.
-        what_to_check: String,
+        manual_check: String,
     },
 }
 
-/// The end of a run, and where to read more.
+/// The outcome of a job run, with the place of its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobOutcome {
@@ -40,12 +40,12 @@ pub struct JobOutcome {
     pub job: String,
     /// The id of the run, if it is known.
     pub run_id: Option<String>,
-    /// Its end.
-    pub ending: JobEnding,
-    /// The state in the last response; `None` if the end was read from the journal.
+    /// How it ended.
+    pub kind: JobOutcomeKind,
+    /// The state in the last response; `None` if the outcome was read from the journal.
     pub state: Option<JobRunState>,
     /// The time that the run took.
-    pub execution: Option<Duration>,
+    pub execution_time: Option<Duration>,
     /// A link to the log, or its name.
     pub log: Option<String>,
 }
@@ -53,7 +53,7 @@ pub struct JobOutcome {
 impl JobOutcome {
     /// Returns `true` if the run succeeded.
     pub fn is_success(&self) -> bool {
-        self.ending == JobEnding::Succeeded
+        self.kind == JobOutcomeKind::Succeeded
     }
 }
 
@@ -63,13 +63,13 @@ impl fmt::Display for JobOutcome {
             Some(id) => write!(f, "run {id} of job {} ", self.job)?,
             None => write!(f, "the run of job {} ", self.job)?,
         }
-        match &self.ending {
-            JobEnding::Succeeded => f.write_str("succeeded")?,
-            JobEnding::Failed { error } => write!(f, "failed, {error}")?,
-            JobEnding::Stopped { error } => write!(f, "was stopped, {error}")?,
-            JobEnding::TimedOut => f.write_str("was stopped after its timeout")?,
-            JobEnding::Unknown { reason, what_to_check } => {
-                return write!(f, "is unknown: {reason}; {what_to_check}");
+        match &self.kind {
+            JobOutcomeKind::Succeeded => f.write_str("succeeded")?,
+            JobOutcomeKind::Failed { error } => write!(f, "failed, {error}")?,
+            JobOutcomeKind::Stopped { error } => write!(f, "was stopped, {error}")?,
+            JobOutcomeKind::TimedOut => f.write_str("was stopped after its timeout")?,
+            JobOutcomeKind::Unknown { reason, manual_check } => {
+                return write!(f, "is unknown: {reason}; {manual_check}");
             }
         }
         match (&self.log, self.is_success()) {

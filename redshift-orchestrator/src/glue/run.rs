@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Ensured, JobDefinition, JobRun, JobService,
     executor::Runs,
-    outcome::{JobEnding, JobOutcome},
+    outcome::{JobOutcome, JobOutcomeKind},
 };
 use crate::{
     Backoff, ClientToken, Clock, Description, Error, ErrorKind, FailureKind, Result, Statement, StatementId,
@@ -144,14 +144,14 @@ impl GlueJob {
     /// run has the additional argument [`RUN_TOKEN`], a digest of job, key and arguments.
     ///
     /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is
-    /// not found is [unknown](JobEnding::Unknown), and never started again. If the future is dropped, the run
+    /// not found is [unknown](JobOutcomeKind::Unknown), and never started again. If the future is dropped, the run
     /// continues, and the next call finds it. Concurrent calls with the same key, of this value and its clones,
     /// start one run.
     ///
     /// # Errors
     /// An error means that nothing runs, except [`ErrorKind::Journal`]: the run may then exist, and the next call
     /// finds it. The kinds are [`ErrorKind::Invalid`] for arguments that Glue would drop;
-    /// [`ErrorKind::KeyConflict`] if the journal contains this attempt for another job or for a statement, which
+    /// [`ErrorKind::StepKeyConflict`] if the journal contains this attempt for another job or for a statement, which
     /// may run; [`ErrorKind::TooManyStatements`] or
     /// [`ErrorKind::Throttled`] if Glue refused the start for the whole [admission
     /// wait](Self::with_admission_wait); [`ErrorKind::Journal`]; [`ErrorKind::Denied`],
@@ -171,11 +171,11 @@ impl GlueJob {
             }
             EntryState::Ended(recorded) => Ok(self.recorded(&entry, &recorded)),
             EntryState::Settled(SettledOutcome::Finished) => {
-                Ok(self.outcome(entry.id.as_ref(), JobEnding::Succeeded, None))
+                Ok(self.outcome(entry.id.as_ref(), JobOutcomeKind::Succeeded, None))
             }
             EntryState::Settled(SettledOutcome::Failed) => {
-                let ending = JobEnding::Failed { error: "an operator recorded the failure".into() };
-                Ok(self.outcome(entry.id.as_ref(), ending, None))
+                let kind = JobOutcomeKind::Failed { error: "an operator recorded the failure".into() };
+                Ok(self.outcome(entry.id.as_ref(), kind, None))
             }
             EntryState::Open | EntryState::Unknown(_) => {
                 let known = age(self.clock.now(), entry.intended_at);
@@ -391,17 +391,17 @@ impl GlueJob {
             error: description.error.clone(),
             failure: failure(&description.status, timed_out),
             timed_out,
-            executing: description.duration,
+            execution_time: description.execution_time,
             rows: None,
             has_result_set: false,
         };
         self.record(key, Event::Ended(recorded.clone())).await?;
-        Ok(self.outcome(Some(id), ending(&recorded), last))
+        Ok(self.outcome(Some(id), outcome_kind(&recorded), last))
     }
 
     fn recorded(&self, entry: &Entry, recorded: &RecordedOutcome) -> JobOutcome {
-        let mut outcome = self.outcome(entry.id.as_ref(), ending(recorded), None);
-        outcome.execution = recorded.executing;
+        let mut outcome = self.outcome(entry.id.as_ref(), outcome_kind(recorded), None);
+        outcome.execution_time = recorded.execution_time;
         outcome
     }
 
@@ -413,18 +413,18 @@ impl GlueJob {
         token: Option<&ClientToken>,
     ) -> Result<JobOutcome> {
         self.record(key, Event::Unknown { reason: reason.clone() }).await?;
-        let what_to_check = match (id, token) {
+        let manual_check = match (id, token) {
             (Some(id), _) => format!("look at run {id} of job {}", self.job),
             (None, Some(token)) => {
                 format!("look for a run of job {} whose argument {RUN_TOKEN} is {}", self.job, token.as_str())
             }
             (None, None) => format!("look at the runs of job {}", self.job),
         };
-        let what_to_check = format!("{what_to_check}; then settle the step {key} in the journal");
-        Ok(self.outcome(id, JobEnding::Unknown { reason, what_to_check }, None))
+        let manual_check = format!("{manual_check}; then settle the step {key} in the journal");
+        Ok(self.outcome(id, JobOutcomeKind::Unknown { reason, manual_check }, None))
     }
 
-    fn outcome(&self, id: Option<&StatementId>, ending: JobEnding, last: Option<JobRun>) -> JobOutcome {
+    fn outcome(&self, id: Option<&StatementId>, kind: JobOutcomeKind, last: Option<JobRun>) -> JobOutcome {
         let group = last.as_ref().and_then(|run| run.log_group.clone());
         let group = group.unwrap_or_else(|| "/aws-glue/jobs".into());
         let log = id.map(|id| match &self.region {
@@ -439,8 +439,8 @@ impl GlueJob {
         JobOutcome {
             job: self.job.clone(),
             run_id: id.map(|id| id.as_str().to_owned()),
-            ending,
-            execution: last.as_ref().and_then(|run| run.execution),
+            kind,
+            execution_time: last.as_ref().and_then(|run| run.execution_time),
             state: last.map(|run| run.state),
             log,
         }
@@ -465,12 +465,12 @@ fn failure(status: &Status, timed_out: bool) -> Option<FailureKind> {
     }
 }
 
-fn ending(recorded: &RecordedOutcome) -> JobEnding {
+fn outcome_kind(recorded: &RecordedOutcome) -> JobOutcomeKind {
     let error = recorded.error.clone().unwrap_or_default();
     match recorded.status {
-        Status::Finished => JobEnding::Succeeded,
-        Status::Aborted if recorded.timed_out => JobEnding::TimedOut,
-        Status::Aborted => JobEnding::Stopped { error },
-        _ => JobEnding::Failed { error },
+        Status::Finished => JobOutcomeKind::Succeeded,
+        Status::Aborted if recorded.timed_out => JobOutcomeKind::TimedOut,
+        Status::Aborted => JobOutcomeKind::Stopped { error },
+        _ => JobOutcomeKind::Failed { error },
     }
 }

@@ -101,7 +101,7 @@ pub struct JobRun {
     /// The service's message on a run that did not succeed.
     pub error: Option<String>,
     /// The time that the run took.
-    pub execution: Option<Duration>,
+    pub execution_time: Option<Duration>,
     /// The log group of its output; the streams are named by the run's id.
     pub log_group: Option<String>,
     /// Its arguments.
@@ -115,7 +115,7 @@ impl JobRun {
             id: id.into(),
             state,
             error: None,
-            execution: None,
+            execution_time: None,
             log_group: None,
             arguments: BTreeMap::new(),
         }
@@ -262,7 +262,10 @@ fn described(run: SdkRun) -> JobRun {
         id: run.id.unwrap_or_default(),
         state: run.job_run_state.as_ref().map_or_else(|| "".into(), |state| state.as_str().into()),
         error: run.error_message.or(run.state_detail).filter(|text| !text.is_empty()),
-        execution: u64::try_from(run.execution_time).ok().filter(|secs| *secs > 0).map(Duration::from_secs),
+        execution_time: u64::try_from(run.execution_time)
+            .ok()
+            .filter(|secs| *secs > 0)
+            .map(Duration::from_secs),
         log_group: run.log_group_name,
         arguments: run.arguments.unwrap_or_default().into_iter().collect(),
     }

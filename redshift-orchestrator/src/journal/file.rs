@@ -346,12 +346,12 @@ impl Journal for FileJournal {
         Ok(self.group.read(|index| index.entry(key)))
     }
 
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        Ok(self.group.read(|index| index.run(run)))
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        Ok(self.group.read(|index| index.entries(run)))
     }
 
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.claims.claim(claim, alone)
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
+        self.claims.claim(claim)
     }
 
     async fn append_run(&self, record: RunRecord) -> Result<()> {
@@ -415,9 +415,7 @@ fn in_use(path: &Path, file: &mut File) -> Error {
     let runs = read(path, file).map(|(index, _)| index.all_runs()).unwrap_or_default();
     let active = runs.into_iter().find(|entry| entry.ended.is_none() && !entry.begun.pipeline.is_empty());
     let error = match active {
-        Some(entry) => {
-            Claim { pipeline: entry.begun.pipeline, run: entry.run, since: entry.begun_at }.refusal()
-        }
+        Some(entry) => Claim::new(entry.begun.pipeline, entry.run, entry.begun_at).refusal(),
         None => Error::new(
             ErrorKind::Overlap,
             "another process has this journal open; wait until it ends, or use another journal for this run",
@@ -530,7 +528,7 @@ mod tests {
             error: Some("ERROR: no such table".into()),
             failure: Some(FailureKind::Sql),
             timed_out: false,
-            executing: Some(std::time::Duration::from_millis(1_500)),
+            execution_time: Some(std::time::Duration::from_millis(1_500)),
             rows: None,
             has_result_set: false,
         });
@@ -542,11 +540,11 @@ mod tests {
                 record("a", ended),
                 record(
                     "a",
-                    Event::Settled {
-                        found: SettledOutcome::Finished,
-                        by: Some("ada".into()),
-                        because: Some("the rows are there".into()),
-                    },
+                    Event::Settled(
+                        crate::journal::Settlement::new(SettledOutcome::Finished)
+                            .with_operator("ada")
+                            .with_reason("the rows are there"),
+                    ),
                 ),
                 intent("b"),
             ] {
@@ -555,12 +553,12 @@ mod tests {
         }
         insta::assert_snapshot!(std::fs::read_to_string(&path).unwrap());
         let journal = FileJournal::open(&path).unwrap();
-        let run = journal.run("r").await.unwrap();
+        let run = journal.entries("r").await.unwrap();
         assert_eq!(run.len(), 2);
         assert_eq!(run[0].state, EntryState::Settled(SettledOutcome::Finished));
         assert_eq!(run[0].id, Some(StatementId::new("id-a")));
         assert_eq!(run[1].state, EntryState::Open);
-        assert!(journal.run("other").await.unwrap().is_empty());
+        assert!(journal.entries("other").await.unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -651,7 +649,7 @@ mod tests {
         journal.append(submitted("a")).await.unwrap();
         drop(journal);
         let journal = FileJournal::open(&path).unwrap();
-        let run = journal.run("r").await.unwrap();
+        let run = journal.entries("r").await.unwrap();
         assert_eq!((run.len(), run[0].id.is_some()), (2, true));
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
     }
@@ -771,7 +769,7 @@ mod tests {
 
     async fn entries(journal: &FileJournal) -> Vec<Vec<Entry>> {
         futures::future::join_all(
-            (0..20).map(|number| async move { journal.run(&format!("r{number}")).await.unwrap() }),
+            (0..20).map(|number| async move { journal.entries(&format!("r{number}")).await.unwrap() }),
         )
         .await
     }
@@ -844,7 +842,7 @@ mod tests {
             drop(journal);
             let journal = FileJournal::open(&path).unwrap();
             let steps: Vec<_> =
-                journal.run("r").await.unwrap().into_iter().map(|entry| entry.key.step).collect();
+                journal.entries("r").await.unwrap().into_iter().map(|entry| entry.key.step).collect();
             assert_eq!(steps, ["b", "c"], "{failing}");
         }
     }

@@ -56,12 +56,12 @@ impl Journal for MemoryJournal {
         Ok(self.with(|kept| kept.index.entry(key)))
     }
 
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        Ok(self.with(|kept| kept.index.run(run)))
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        Ok(self.with(|kept| kept.index.entries(run)))
     }
 
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.with(|kept| kept.claims.claim(claim, alone))
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
+        self.with(|kept| kept.claims.claim(claim))
     }
 
     async fn append_run(&self, record: RunRecord) -> Result<()> {

@@ -57,7 +57,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClientToken, Error, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
-    orchestrator::what_to_check,
+    orchestrator::manual_check,
 };
 
 mod file;
@@ -96,15 +96,15 @@ pub trait Journal: fmt::Debug + Send + Sync {
     async fn entry(&self, key: &StepKey) -> Result<Option<Entry>>;
 
     /// Returns the attempts of a run, ordered by step and attempt number.
-    async fn run(&self, run: &str) -> Result<Vec<Entry>>;
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>>;
 
-    /// Makes a run active until the returned guard is dropped or the process dies. With `alone`, other runs
-    /// of the same pipeline are rejected during this time. A second process is never admitted to the same
-    /// run.
+    /// Makes a run active until the returned guard is dropped or the process dies. During this time, an
+    /// [exclusive](Claim::is_exclusive) claim excludes other exclusive claims of the same pipeline. A second
+    /// process is never admitted to the same run.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Overlap`] with `active_run` and `active_since` in its context.
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun>;
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun>;
 
     /// Makes a record about a run durable.
     async fn append_run(&self, record: RunRecord) -> Result<()>;
@@ -137,12 +137,12 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
         (**self).entry(key).await
     }
 
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        (**self).run(run).await
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        (**self).entries(run).await
     }
 
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        (**self).claim(claim, alone).await
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
+        (**self).claim(claim).await
     }
 
     async fn append_run(&self, record: RunRecord) -> Result<()> {
@@ -219,16 +219,7 @@ pub enum Event {
         reason: String,
     },
     /// An operator recorded the outcome.
-    Settled {
-        /// The outcome.
-        found: SettledOutcome,
-        /// Name of the operator.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        by: Option<String>,
-        /// Reason given by the operator.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        because: Option<String>,
-    },
+    Settled(Settlement),
 }
 
 /// How a statement ended.
@@ -247,8 +238,13 @@ pub struct RecordedOutcome {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub timed_out: bool,
     /// Execution time in the database, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::seconds::optional")]
-    pub executing: Option<Duration>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::seconds::optional",
+        rename = "executing"
+    )]
+    pub execution_time: Option<Duration>,
     /// Number of rows in the result, or of rows that the statement affected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
@@ -268,6 +264,49 @@ pub enum SettledOutcome {
     Failed,
     /// The statement never ran; the same attempt may be submitted.
     NeverRan,
+}
+
+/// Outcome that an operator recorded, with the operator's name and reason.
+///
+/// ```
+/// use redshift_orchestrator::journal::{SettledOutcome, Settlement};
+///
+/// let settlement = Settlement::new(SettledOutcome::Finished).with_operator("ada").with_reason("the rows are in fact_sales");
+/// assert_eq!(settlement.operator.as_deref(), Some("ada"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Settlement {
+    /// The outcome.
+    #[serde(rename = "found")]
+    pub outcome: SettledOutcome,
+    /// Name of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "by")]
+    pub operator: Option<String>,
+    /// Reason given by the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "because")]
+    pub reason: Option<String>,
+}
+
+impl Settlement {
+    /// Creates a settlement without a name and a reason.
+    pub fn new(outcome: SettledOutcome) -> Self {
+        Self { outcome, operator: None, reason: None }
+    }
+
+    /// Sets the name of the operator.
+    #[must_use]
+    pub fn with_operator(mut self, operator: impl Into<String>) -> Self {
+        self.operator = Some(operator.into());
+        self
+    }
+
+    /// Sets the reason for the outcome, such as the places that were checked.
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
 }
 
 /// State of one attempt at a step: its folded records.
@@ -300,13 +339,12 @@ impl Entry {
 
     /// Returns instructions for an investigation by hand: the service's record and listing, and Redshift's
     /// query log.
-    pub fn what_to_check(&self) -> String {
-        what_to_check(&self.name, self.id.as_ref(), self.intended_at)
+    pub fn manual_check(&self) -> String {
+        manual_check(&self.name, self.id.as_ref(), self.intended_at)
     }
 }
 
-/// Records the outcome that an operator determined for a statement whose outcome is unknown, with the
-/// operator's name and reason.
+/// Records the outcome that an operator determined for a statement whose outcome is unknown.
 ///
 /// # Errors
 /// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt, or contains its ending.
@@ -314,14 +352,12 @@ pub async fn settle(
     journal: &dyn Journal,
     at: Timestamp,
     key: &StepKey,
-    found: SettledOutcome,
-    by: Option<String>,
-    because: Option<String>,
+    settlement: Settlement,
 ) -> Result<()> {
     let refused = |message: &str| Error::new(ErrorKind::Invalid, message).with_context("step", key);
     match journal.entry(key).await?.map(|entry| entry.state) {
         Some(EntryState::Open | EntryState::Unknown(_)) => {
-            let event = Event::Settled { found, by, because };
+            let event = Event::Settled(settlement);
             journal.append(Record { at, key: key.clone(), event }).await
         }
         Some(_) => Err(refused("this attempt has already ended")),
@@ -403,7 +439,7 @@ impl Index {
             Event::Ended(ended) => EntryState::Ended(ended),
             Event::NotSubmitted { error } => EntryState::NotSubmitted(error),
             Event::Unknown { reason } => EntryState::Unknown(reason),
-            Event::Settled { found, .. } => EntryState::Settled(found),
+            Event::Settled(settlement) => EntryState::Settled(settlement.outcome),
         };
         if let Some(entry) = self.steps.get_mut(&key) {
             // Two processes waited for the statement, and one of them received its ending.
@@ -429,11 +465,11 @@ impl Index {
         self.steps.get(key).cloned()
     }
 
-    pub(crate) fn run(&self, run: &str) -> Vec<Entry> {
-        self.entries(run).cloned().collect()
+    pub(crate) fn entries(&self, run: &str) -> Vec<Entry> {
+        self.entries_in(run).cloned().collect()
     }
 
-    fn entries(&self, run: &str) -> impl Iterator<Item = &Entry> {
+    fn entries_in(&self, run: &str) -> impl Iterator<Item = &Entry> {
         let first = StepKey { run: run.to_owned(), step: String::new(), attempt: 0, part: None };
         self.steps.range(first..).map(|(_, entry)| entry).take_while(move |entry| entry.key.run == run)
     }
@@ -465,7 +501,7 @@ impl Index {
             if let Some(entry) = self.runs.remove(run) {
                 self.by_time.remove(&(entry.first_begun_at, entry.run));
             }
-            let keys: Vec<_> = self.entries(run).map(|entry| entry.key.clone()).collect();
+            let keys: Vec<_> = self.entries_in(run).map(|entry| entry.key.clone()).collect();
             keys.iter().for_each(|key| drop(self.steps.remove(key)));
         }
     }

@@ -159,14 +159,14 @@ async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<L
     let (pipeline, run) = (entry.begun.pipeline.clone(), entry.run.clone());
     let claim = match prune.dry_run {
         true => None,
-        false => match journal.claim(&Claim { pipeline, run, since: entry.begun_at }, false).await {
+        false => match journal.claim(&Claim::new(pipeline, run, entry.begun_at)).await {
             Ok(active) => Some(active),
             Err(error) if error.kind() == ErrorKind::Overlap => return keep(KeepReason::Active),
             Err(error) => return Err(error),
         },
     };
     // The run is read again under the claim, because it may have been resumed since it was listed.
-    let steps = journal.run(&entry.run).await?;
+    let steps = journal.entries(&entry.run).await?;
     let Some(now) = journal.run_entry(&entry.run).await? else { return Ok(Look::Gone) };
     let now = RunEntry { is_active: now.is_active && claim.is_none(), ..now };
     match prune.keeps(&now, &steps) {

@@ -60,12 +60,12 @@ pub struct RunBegun {
     /// Values of the parameters, without those of secret parameters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// Tags of the selected steps. If `tags` and `only` are both empty, all steps are selected.
+    /// Tags of the selected steps. If `tags` and `steps` are both empty, all steps are selected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Names of the selected steps.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "only")]
+    pub steps: Vec<String>,
     /// Id of the process that began the run. All active runs of one file belong to one process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<u32>,
@@ -85,7 +85,7 @@ impl fmt::Debug for RunBegun {
             .field("target", &self.target)
             .field("parameters", &self.parameters.keys())
             .field("tags", &self.tags)
-            .field("only", &self.only)
+            .field("steps", &self.steps)
             .field("process", &self.process)
             .finish()
     }
@@ -187,7 +187,7 @@ impl RunCursor {
     }
 
     /// Creates a cursor after `run`, whose first record has the time `at`.
-    pub fn behind(at: Timestamp, run: impl Into<String>) -> Self {
+    pub fn after(at: Timestamp, run: impl Into<String>) -> Self {
         Self { at, run: Some(run.into()) }
     }
 
@@ -258,12 +258,28 @@ pub struct Claim {
     pub run: String,
     /// Time since which the run is active.
     pub since: Timestamp,
+    /// `true` if no other exclusive claim of the pipeline may exist at the same time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_exclusive: bool,
 }
 
 impl Claim {
-    /// Creates a claim.
+    /// Creates a claim that may overlap with other runs of the pipeline.
     pub fn new(pipeline: impl Into<String>, run: impl Into<String>, since: Timestamp) -> Self {
-        Self { pipeline: pipeline.into(), run: run.into(), since }
+        Self { pipeline: pipeline.into(), run: run.into(), since, is_exclusive: false }
+    }
+
+    /// Excludes other exclusive claims of the pipeline. Default: `false`.
+    #[must_use]
+    pub fn with_exclusive(mut self, is_exclusive: bool) -> Self {
+        self.is_exclusive = is_exclusive;
+        self
+    }
+
+    /// Returns `true` if the two runs cannot be active at the same time.
+    fn excludes(&self, other: &Self) -> bool {
+        let are_exclusive = self.is_exclusive && other.is_exclusive;
+        self.run == other.run || (are_exclusive && self.pipeline == other.pipeline)
     }
 
     /// Returns the error for another run that is rejected because of this one.
@@ -280,22 +296,19 @@ impl Claim {
 
 /// Active runs of a journal that only one process can open.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claims(Arc<Mutex<Vec<(Claim, bool)>>>);
+pub(crate) struct Claims(Arc<Mutex<Vec<Claim>>>);
 
 /// Withdraws its claim when dropped.
 struct Claimed(Claims, Claim);
 
 impl Claims {
     /// Adds a claim, unless the run must not overlap with an active one. The same run is never active twice.
-    pub(crate) fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+    pub(crate) fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
         let mut active = self.lock();
-        let excludes = |other: &Claim, theirs| {
-            other.run == claim.run || (alone && theirs && other.pipeline == claim.pipeline)
-        };
-        match active.iter().find(|(other, theirs)| excludes(other, *theirs)) {
-            Some((other, _)) => Err(other.refusal()),
+        match active.iter().find(|other| other.excludes(claim)) {
+            Some(other) => Err(other.refusal()),
             None => {
-                active.push((claim.clone(), alone));
+                active.push(claim.clone());
                 Ok(ActiveRun::new(Claimed(self.clone(), claim.clone())))
             }
         }
@@ -307,16 +320,16 @@ impl Claims {
     }
 
     fn is_active(&self, run: &str) -> bool {
-        self.lock().iter().any(|(claim, _)| claim.run == run)
+        self.lock().iter().any(|claim| claim.run == run)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Claim, bool)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Claim>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.0.lock().retain(|(claim, _)| *claim != self.1);
+        self.0.lock().retain(|claim| *claim != self.1);
     }
 }

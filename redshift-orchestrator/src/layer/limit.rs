@@ -18,7 +18,7 @@ use super::semaphore::{AdaptiveSemaphore, Permit, Waiter};
 use crate::{
     ClientToken, Column, Description, ErrorKind, PageToken, Result, ResultPage, SessionId, Statement,
     StatementExecutor, StatementFilter, StatementId, StatementPage, StatementSummary, Submitted, WaitTime,
-    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
     clock::after,
     layer::queue_time::{Queue, bounded, observed, queued},
     service::Pages,
@@ -244,7 +244,7 @@ impl<E: StatementExecutor> Limit<E> {
 
     /// Lists the statements of this name; the responses release permits.
     async fn look_up(&self, name: &str) -> Result<()> {
-        let filter = StatementFilter::named(name);
+        let filter = StatementFilter::default().with_name_prefix(name);
         let (mut page, mut pages) = (None, Pages::default());
         loop {
             let Ok(answer) = bounded(LIST_TIMEOUT, None, self.list(&filter, page)).await else {
@@ -582,7 +582,7 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
         asking.answered();
         let is_over = match &answer {
             Ok(description) => description.status.is_terminal(),
-            Err(error) => matches!(error.kind(), ErrorKind::Expired | ErrorKind::NotFound),
+            Err(error) => matches!(error.kind(), ErrorKind::RecordExpired | ErrorKind::NotFound),
         };
         if is_over {
             self.in_use.change(|held| held.ended(id, Instant::now()));
@@ -613,20 +613,20 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: Catalog> Catalog for Limit<E> {
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.inner.databases(scope, page).await
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.inner.databases(filter, page).await
     }
 
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.inner.schemas(scope, page).await
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.inner.schemas(filter, page).await
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        self.inner.tables(scope, page).await
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        self.inner.tables(filter, page).await
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        self.inner.columns(scope, page).await
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        self.inner.columns(filter, page).await
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {

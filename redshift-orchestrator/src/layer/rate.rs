@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement, StatementExecutor,
     StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
-    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
     clock::after,
     layer::queue_time::queued,
 };
@@ -262,20 +262,20 @@ impl<E: StatementExecutor> StatementExecutor for Rate<E> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: Catalog> Catalog for Rate<E> {
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.send(Request::ListDatabases, self.inner.databases(scope, page)).await
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.send(Request::ListDatabases, self.inner.databases(filter, page)).await
     }
 
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.send(Request::ListSchemas, self.inner.schemas(scope, page)).await
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.send(Request::ListSchemas, self.inner.schemas(filter, page)).await
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        self.send(Request::ListTables, self.inner.tables(scope, page)).await
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        self.send(Request::ListTables, self.inner.tables(filter, page)).await
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        self.send(Request::DescribeTable, self.inner.columns(scope, page)).await
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        self.send(Request::DescribeTable, self.inner.columns(filter, page)).await
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {

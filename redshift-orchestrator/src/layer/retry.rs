@@ -14,7 +14,7 @@ use super::queue_time::unless_queued_at;
 use crate::{
     Backoff, Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement,
     StatementExecutor, StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
-    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
     orchestrator::TOKEN_WINDOW,
 };
 
@@ -190,20 +190,20 @@ impl<E: StatementExecutor> StatementExecutor for Retry<E> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: Catalog> Catalog for Retry<E> {
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.repeat("databases", |_| true, || self.inner.databases(scope, page.clone())).await
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.repeat("databases", |_| true, || self.inner.databases(filter, page.clone())).await
     }
 
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        self.repeat(&scope.schema, |_| true, || self.inner.schemas(scope, page.clone())).await
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.repeat(&filter.schema, |_| true, || self.inner.schemas(filter, page.clone())).await
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        self.repeat(&scope.table, |_| true, || self.inner.tables(scope, page.clone())).await
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        self.repeat(&filter.table, |_| true, || self.inner.tables(filter, page.clone())).await
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        self.repeat(&scope.table, |_| true, || self.inner.columns(scope, page.clone())).await
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        self.repeat(&filter.table, |_| true, || self.inner.columns(filter, page.clone())).await
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {

@@ -9,7 +9,7 @@ use tracing::{Instrument, Span, debug, debug_span, warn};
 use crate::{
     Column, Description, PageToken, Result, ResultPage, Statement, StatementExecutor, StatementFilter,
     StatementId, StatementPage, Submitted, WaitTime,
-    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
 };
 
 /// Reports each request to `tracing`: a span at level debug with the operation and the statement's name or
@@ -75,23 +75,23 @@ impl<E: StatementExecutor> StatementExecutor for Traced<E> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: Catalog> Catalog for Traced<E> {
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        traced(debug_span!("databases"), self.inner.databases(scope, page)).await
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        traced(debug_span!("databases"), self.inner.databases(filter, page)).await
     }
 
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        let span = debug_span!("schemas", schema = scope.schema.as_deref());
-        traced(span, self.inner.schemas(scope, page)).await
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        let span = debug_span!("schemas", schema = filter.schema.as_deref());
+        traced(span, self.inner.schemas(filter, page)).await
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        let span = debug_span!("tables", schema = scope.schema.as_deref(), table = scope.table.as_deref());
-        traced(span, self.inner.tables(scope, page)).await
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        let span = debug_span!("tables", schema = filter.schema.as_deref(), table = filter.table.as_deref());
+        traced(span, self.inner.tables(filter, page)).await
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        let span = debug_span!("columns", schema = scope.schema.as_deref(), table = scope.table.as_deref());
-        traced(span, self.inner.columns(scope, page)).await
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        let span = debug_span!("columns", schema = filter.schema.as_deref(), table = filter.table.as_deref());
+        traced(span, self.inner.columns(filter, page)).await
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {

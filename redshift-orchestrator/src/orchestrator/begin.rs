@@ -105,7 +105,7 @@ impl Call<'_> {
     /// the id, the client token, the name.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::KeyConflict`](crate::ErrorKind::KeyConflict) if the intent belongs to another
+    /// Returns [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict) if the intent belongs to another
     /// scope, pipeline or target.
     pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
         let namespace = &self.orchestrator.namespace;

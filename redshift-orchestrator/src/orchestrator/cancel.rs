@@ -34,7 +34,7 @@ impl Orchestrator {
         let cancellation = self.wait_for(id).cancel(&mut RequestCounts::default()).await;
         if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation
         {
-            self.record(key, Event::Ended(RecordedOutcome::of(description))).await?;
+            self.record(key, Event::Ended(RecordedOutcome::from_description(description))).await?;
         }
         Ok(cancellation)
     }

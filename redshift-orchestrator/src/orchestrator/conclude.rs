@@ -72,7 +72,7 @@ impl Call<'_> {
             ErrorKind::IdentityConflict => {
                 return Err(self.orchestrator.record_conflict(self.key, error).await);
             }
-            ErrorKind::Expired => UnknownReason::RecordExpired,
+            ErrorKind::RecordExpired => UnknownReason::RecordExpired,
             ErrorKind::NotFound => UnknownReason::IdNotKnown,
             _ => otherwise,
         };
@@ -123,7 +123,7 @@ impl Call<'_> {
 
 impl RecordedOutcome {
     /// Returns the part of a description that a journal keeps. The error text is redacted.
-    pub fn of(description: &Description) -> Self {
+    pub fn from_description(description: &Description) -> Self {
         Self::redacted(description, |text| match Redactor::of_described(description) {
             Some(redactor) => redactor.apply(&text),
             None => text,
@@ -140,7 +140,7 @@ impl RecordedOutcome {
             error,
             failure: (description.status == Status::Failed).then_some(failure),
             timed_out: false,
-            executing: description.duration,
+            execution_time: description.execution_time,
             rows: description.result_rows,
             has_result_set: description.has_result_set,
         }
@@ -153,7 +153,7 @@ impl RecordedOutcome {
             Status::Aborted => OutcomeKind::Aborted,
             _ => {
                 let text = self.error.as_deref().unwrap_or_default();
-                let kind = self.failure.unwrap_or_else(|| FailureKind::of_text(text));
+                let kind = self.failure.unwrap_or_else(|| FailureKind::from_error_text(text));
                 let error =
                     self.error.clone().unwrap_or_else(|| "the database returned no error text".to_owned());
                 OutcomeKind::Failed { kind, error }
@@ -165,7 +165,7 @@ impl RecordedOutcome {
     fn description(&self, id: StatementId) -> Description {
         let mut description = Description::new(id, self.status.clone());
         description.error.clone_from(&self.error);
-        description.duration = self.executing;
+        description.execution_time = self.execution_time;
         description.result_rows = self.rows;
         description.has_result_set = self.has_result_set;
         description
@@ -194,12 +194,12 @@ pub(super) fn recorded(entry: &Entry, timeout: Duration) -> Option<(OutcomeKind,
 /// the first error text of its statements, with the number of that statement.
 fn error_text(description: &Description) -> Option<(FailureKind, String)> {
     let own = description.error.clone().filter(|error| !error.is_empty());
-    let own = own.map(|error| (FailureKind::of_text(&error), error));
+    let own = own.map(|error| (FailureKind::from_error_text(&error), error));
     own.or_else(|| {
         description.sub_statements.iter().enumerate().find_map(|(index, sub)| {
             let error = sub.error.as_ref()?;
             let text = format!("statement {} of the batch: {error}", index + 1);
-            Some((FailureKind::of_text(error), text))
+            Some((FailureKind::from_error_text(error), text))
         })
     })
 }

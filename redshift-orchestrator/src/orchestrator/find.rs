@@ -29,7 +29,7 @@ impl Call<'_> {
         error: Option<Error>,
     ) -> Result<Outcome> {
         if self.age(&entry) >= RECORD_WINDOW {
-            return self.unknown(entry, origin, UnknownReason::TooLate, error).await;
+            return self.unknown(entry, origin, UnknownReason::SubmitTooOld, error).await;
         }
         match self.find(&entry).await {
             Ok(Some(id)) => {
@@ -46,7 +46,7 @@ impl Call<'_> {
     async fn find(&mut self, entry: &Entry) -> Result<Option<StatementId>> {
         let deadline = after(Instant::now(), self.orchestrator.retry_timeout);
         let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
-        let filter = StatementFilter::named(&entry.name);
+        let filter = StatementFilter::default().with_name_prefix(&entry.name);
         let (mut found, mut page, mut pages) = (None, None, Pages::default());
         loop {
             let listed = self.list(&filter, page, deadline, &mut pauses).await?;

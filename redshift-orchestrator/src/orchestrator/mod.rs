@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    Backoff, Clock, Messages, Observer, ProgressEvent, Result, Statement, StatementExecutor, StatementId,
-    StepKey, SystemClock,
+    Backoff, Clock, MessageSource, Observer, ProgressEvent, Result, Statement, StatementExecutor,
+    StatementId, StepKey, SystemClock,
     identity::Namespace,
-    journal::{self, Event, Journal, MemoryJournal, Record, SettledOutcome},
+    journal::{self, Event, Journal, MemoryJournal, Record, SettledOutcome, Settlement},
     observer::Unobserved,
     wait::{Durations, LongPoll, PollStrategy, Wait},
 };
@@ -32,7 +32,7 @@ use turns::Turns;
 
 pub(crate) use divide::{is_done, is_finished};
 pub use options::AttemptOptions;
-pub(crate) use outcome::what_to_check;
+pub(crate) use outcome::manual_check;
 pub use outcome::{BatchOutcome, Origin, Outcome, OutcomeKind, Unknown, UnknownReason};
 pub(crate) use parts::LastPart;
 
@@ -73,7 +73,7 @@ pub(crate) use parts::LastPart;
 /// let orchestrator = Orchestrator::new(executor).with_journal(FileJournal::open("journal.jsonl")?);
 /// let key = StepKey::new("cycle-007", "load-sales");
 /// let outcome = orchestrator.run(&key, Statement::sql("CALL mystore.load_sales(7)")).await?;
-/// assert!(outcome.is_finished(), "{}", outcome.kind);
+/// assert!(outcome.is_success(), "{}", outcome.kind);
 /// # Ok(())
 /// # }
 /// ```
@@ -84,7 +84,7 @@ pub struct Orchestrator {
     strategy: Arc<dyn PollStrategy>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
-    messages: Option<Arc<dyn Messages>>,
+    messages: Option<Arc<dyn MessageSource>>,
     backoff: Backoff,
     retry_timeout: Duration,
     cancel_grace: Option<Duration>,
@@ -166,7 +166,7 @@ impl Orchestrator {
     ///
     /// # Errors
     /// An error means that the statement did not run ([`Invalid`](crate::ErrorKind::Invalid),
-    /// [`Denied`](crate::ErrorKind::Denied), [`KeyConflict`](crate::ErrorKind::KeyConflict), …), with two
+    /// [`Denied`](crate::ErrorKind::Denied), [`StepKeyConflict`](crate::ErrorKind::StepKeyConflict), …), with two
     /// exceptions. If [`Error::submitted`](crate::Error::submitted) returns a statement, it was submitted and
     /// the journal failed afterwards; the next call with the same key finds it. With
     /// [`IdentityConflict`](crate::ErrorKind::IdentityConflict), the service returned a statement of another
@@ -231,7 +231,7 @@ impl Orchestrator {
         options: AttemptOptions,
     ) -> Result<BatchOutcome> {
         key.check()?;
-        let known = self.journal.run(&key.run).await?;
+        let known = self.journal.entries(&key.run).await?;
         let (mut results, mut count) = (Vec::new(), 1);
         self.run_parts_in_order(
             key,
@@ -255,8 +255,8 @@ impl Orchestrator {
     /// # Errors
     /// Returns [`Invalid`](crate::ErrorKind::Invalid) if the journal does not contain this attempt, or contains
     /// its outcome.
-    pub async fn settle(&self, key: &StepKey, found: SettledOutcome) -> Result<()> {
-        journal::settle(&*self.journal, self.clock.now(), key, found, None, None).await
+    pub async fn settle(&self, key: &StepKey, outcome: SettledOutcome) -> Result<()> {
+        journal::settle(&*self.journal, self.clock.now(), key, Settlement::new(outcome)).await
     }
 
     async fn record(&self, key: &StepKey, event: Event) -> Result<()> {
@@ -269,7 +269,7 @@ impl Orchestrator {
             .with_backoff(self.backoff)
             .with_expired_credentials_limit(self.retry_timeout);
         match self.cancel_grace {
-            Some(grace) => wait.with_grace(grace),
+            Some(grace) => wait.with_cancel_grace(grace),
             None => wait,
         }
     }

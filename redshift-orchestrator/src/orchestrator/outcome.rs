@@ -46,7 +46,7 @@ pub struct BatchOutcome {
 impl BatchOutcome {
     /// Returns `true` if every part ran and finished.
     pub fn is_success(&self) -> bool {
-        self.skipped == 0 && self.parts.iter().all(Outcome::is_finished)
+        self.skipped == 0 && self.parts.iter().all(Outcome::is_success)
     }
 }
 
@@ -120,7 +120,7 @@ pub enum UnknownReason {
     /// The submit may have taken effect, its token is older than 8 hours, and no listing contains the name.
     NotListed,
     /// The submit may have taken effect, and more than 24 hours have passed since.
-    TooLate,
+    SubmitTooOld,
     /// The submit may have taken effect, and the service did not respond successfully in time.
     NoResponse,
     /// The service denies access to the statement.
@@ -139,7 +139,7 @@ impl UnknownReason {
             Self::RecordExpired => "the service's record of it expired after 24 hours",
             Self::IdNotKnown => "the service does not know its id",
             Self::NotListed => "its submit was more than 8 hours ago and no listing shows it",
-            Self::TooLate => "its submit was more than 24 hours ago",
+            Self::SubmitTooOld => "its submit was more than 24 hours ago",
             Self::NoResponse => "its submit got no response",
             Self::AccessDenied => "the service denies access to it",
             Self::NotCancelled => "its timeout expired and it could not be cancelled",
@@ -157,8 +157,8 @@ impl fmt::Display for UnknownReason {
 impl Unknown {
     /// Returns instructions for an investigation by hand: the service's record, its listing by name (24
     /// hours), and Redshift's query log (7 days).
-    pub fn what_to_check(&self) -> String {
-        what_to_check(&self.name, self.id.as_ref(), self.intended_at)
+    pub fn manual_check(&self) -> String {
+        manual_check(&self.name, self.id.as_ref(), self.intended_at)
     }
 }
 
@@ -170,7 +170,7 @@ impl Unknown {
 /// by time and text. The statement was submitted within 8 hours of the intent and queued for at most a day. A
 /// query with the status `success` proves nothing until its transaction has committed, and only superusers
 /// can see this.
-pub(crate) fn what_to_check(name: &str, id: Option<&StatementId>, intended_at: Timestamp) -> String {
+pub(crate) fn manual_check(name: &str, id: Option<&StatementId>, intended_at: Timestamp) -> String {
     const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
     let record =
         id.map_or_else(String::new, |id| format!("aws redshift-data describe-statement --id {id}\n"));
@@ -207,13 +207,13 @@ impl fmt::Display for Unknown {
 
 impl Outcome {
     /// Returns `true` if the statement succeeded.
-    pub fn is_finished(&self) -> bool {
+    pub fn is_success(&self) -> bool {
         self.kind == OutcomeKind::Finished
     }
 
     /// Returns the execution time in the database.
-    pub fn executing(&self) -> Option<Duration> {
-        self.description.as_ref().and_then(|description| description.duration)
+    pub fn execution_time(&self) -> Option<Duration> {
+        self.description.as_ref().and_then(|description| description.execution_time)
     }
 
     /// Returns the reason of a failure; `None` if the statement finished or its outcome is unknown.

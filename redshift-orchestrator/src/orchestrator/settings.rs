@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Orchestrator;
 use crate::{
-    Backoff, Clock, Messages, Observer,
+    Backoff, Clock, MessageSource, Observer,
     identity::Namespace,
     journal::Journal,
     wait::{Durations, PollStrategy},
@@ -15,7 +15,7 @@ impl Orchestrator {
     ///
     /// A journal finds an outcome by run, step and attempt. Orchestrators with different targets or scopes
     /// therefore need journals of their own, or different names of runs; with equal names, the second one gets
-    /// [`ErrorKind::KeyConflict`](crate::ErrorKind::KeyConflict).
+    /// [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict).
     #[must_use]
     pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
         self.journal = Arc::new(journal);
@@ -55,7 +55,7 @@ impl Orchestrator {
     /// Sets the source of messages that stored procedures raise while they run; they are passed to the
     /// [observer](Self::with_observer). Default: none.
     #[must_use]
-    pub fn with_messages(mut self, messages: impl Messages + 'static) -> Self {
+    pub fn with_messages(mut self, messages: impl MessageSource + 'static) -> Self {
         self.messages = Some(Arc::new(messages));
         self
     }
@@ -78,7 +78,7 @@ impl Orchestrator {
 
     /// Sets the time to wait for the end of a cancelled statement. Default: the time that the statement ran,
     /// and at least 15 minutes, because a cancelled statement ends only after its rollback
-    /// ([`Wait::with_grace`](crate::wait::Wait::with_grace)).
+    /// ([`Wait::with_cancel_grace`](crate::wait::Wait::with_cancel_grace)).
     ///
     /// A statement that has not ended by then is [timed out](crate::OutcomeKind::TimedOut) with
     /// `cancel_pending`.

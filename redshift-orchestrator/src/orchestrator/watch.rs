@@ -42,7 +42,7 @@ impl Call<'_> {
         let waited = self.watch(&entry, &id, origin, &mut requests).await;
         self.requests = requests;
         if let Some(description) = waited.ended().filter(|ended| ended.status == Status::Finished) {
-            let duration = description.duration.unwrap_or_else(|| began.elapsed());
+            let duration = description.execution_time.unwrap_or_else(|| began.elapsed());
             self.orchestrator.durations.add(&self.key.step, duration);
         }
         Box::pin(self.conclude(entry, id, origin, waited)).await

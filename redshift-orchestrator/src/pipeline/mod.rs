@@ -55,7 +55,7 @@ pub use language::{
 };
 #[cfg(feature = "schema")]
 pub use language::{json_schema, schema_file};
-pub use model::{OnFailure, Overlap, Pipeline, RetryPolicy, Run, Step, StepStatement, Stop};
+pub use model::{OnFailure, Overlap, Pipeline, RetryPolicy, Run, Step, StepStatement, StopSignal};
 #[doc(hidden)]
 pub use report::printable;
 pub use report::{AttemptReport, Plan, Report, StepReport, StepStatus, Totals};

@@ -16,7 +16,7 @@ use crate::{Column, Compute, PageToken, Result, SessionId, StatementId, Target};
 /// # For callers
 ///
 /// Every listing is paginated. Request the first page without a `page`, and each further page with the
-/// [`Page::next`] of the previous one and the same scope or filter.
+/// [`Page::next`] of the previous one and the same filter.
 ///
 /// # For implementors
 ///
@@ -24,18 +24,18 @@ use crate::{Column, Compute, PageToken, Result, SessionId, StatementId, Target};
 #[async_trait]
 pub trait Catalog: fmt::Debug + Send + Sync {
     /// Lists the databases to which the caller may connect, by name.
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>>;
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>>;
 
-    /// Lists the schemas of a database, by name. [`Scope::schema`] is a pattern.
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>>;
+    /// Lists the schemas of a database, by name. [`CatalogFilter::schema`] is a pattern.
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>>;
 
-    /// Lists the tables and views of a database, by schema and name. [`Scope::schema`] and [`Scope::table`]
+    /// Lists the tables and views of a database, by schema and name. [`CatalogFilter::schema`] and [`CatalogFilter::table`]
     /// are patterns.
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>>;
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>>;
 
-    /// Lists the columns of a table in their order, each with its schema and table. [`Scope::schema`] and
-    /// [`Scope::table`] are names; without them, the columns of all matching tables are listed.
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>>;
+    /// Lists the columns of a table in their order, each with its schema and table. [`CatalogFilter::schema`] and
+    /// [`CatalogFilter::table`] are names; without them, the columns of all matching tables are listed.
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>>;
 
     /// Lists the sessions of the last 24 hours.
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>>;
@@ -44,20 +44,20 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<C: Catalog + ?Sized> Catalog for Arc<C> {
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        (**self).databases(scope, page).await
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        (**self).databases(filter, page).await
     }
 
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        (**self).schemas(scope, page).await
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        (**self).schemas(filter, page).await
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        (**self).tables(scope, page).await
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        (**self).tables(filter, page).await
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        (**self).columns(scope, page).await
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        (**self).columns(filter, page).await
     }
 
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
@@ -68,14 +68,14 @@ impl<C: Catalog + ?Sized> Catalog for Arc<C> {
 /// Selection of a part of the catalog. Default: everything that is visible from the executor's own target.
 ///
 /// ```
-/// use redshift_orchestrator::catalog::Scope;
+/// use redshift_orchestrator::catalog::CatalogFilter;
 ///
-/// let scope = Scope::schema("mystore").with_table("dim_%");
-/// assert_eq!(scope.schema.as_deref(), Some("mystore"));
+/// let filter = CatalogFilter::default().with_schema("mystore").with_table("dim_%");
+/// assert_eq!(filter.schema.as_deref(), Some("mystore"));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Scope {
+pub struct CatalogFilter {
     /// Database and user for the connection, in place of the executor's own target.
     pub target: Option<Target>,
     /// Database whose objects are listed, if it is not the one of the connection.
@@ -89,15 +89,12 @@ pub struct Scope {
     pub page_size: Option<u16>,
 }
 
-impl Scope {
-    /// Selects the whole catalog.
-    pub fn all() -> Self {
-        Self::default()
-    }
-
+impl CatalogFilter {
     /// Selects a schema, or the schemas that match the pattern.
-    pub fn schema(schema: impl Into<String>) -> Self {
-        Self { schema: Some(schema.into()), ..Self::default() }
+    #[must_use]
+    pub fn with_schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = Some(schema.into());
+        self
     }
 
     /// Selects a table, or the tables that match the pattern.

@@ -39,7 +39,7 @@ pub enum ErrorKind {
     NotFound,
     /// The service has deleted the record of this id, which it does 24 hours after the statement. No further
     /// information is available.
-    Expired,
+    RecordExpired,
     /// The session is closed, expired or broken. Open another session.
     SessionGone,
     /// The session is running another statement. Retry after that statement has ended.
@@ -54,7 +54,7 @@ pub enum ErrorKind {
     /// The executor does not support this operation. The message names an alternative.
     Unsupported,
     /// The database could not be reached for a metadata request. Retry.
-    Database,
+    DatabaseUnreachable,
     /// The journal could not be read or written. Nothing is submitted without a journal entry.
     Journal,
     /// The pipeline is already active in this or another process; nothing was submitted. Start this run after
@@ -69,7 +69,7 @@ pub enum ErrorKind {
     IdentityConflict,
     /// The journal contains the attempt for a statement of another pipeline, scope or target, or for a job of
     /// Glue; nothing was submitted. Use another name for the run, or a journal for each target.
-    KeyConflict,
+    StepKeyConflict,
     /// A response that this version does not know. It is kept as received, and never retried automatically.
     Other,
 }
@@ -86,19 +86,19 @@ impl ErrorKind {
             Self::Disconnected => "disconnected",
             Self::ServiceFault => "service fault",
             Self::NotFound => "not found",
-            Self::Expired => "expired",
+            Self::RecordExpired => "record expired",
             Self::SessionGone => "session gone",
             Self::SessionBusy => "session busy",
             Self::Invalid => "invalid request",
             Self::Denied => "access denied",
             Self::CredentialsExpired => "credentials expired",
             Self::Unsupported => "unsupported",
-            Self::Database => "database unreachable",
+            Self::DatabaseUnreachable => "database unreachable",
             Self::Journal => "journal",
             Self::Overlap => "overlap",
             Self::Definition => "pipeline definition",
             Self::IdentityConflict => "identity conflict",
-            Self::KeyConflict => "key conflict",
+            Self::StepKeyConflict => "step key conflict",
             Self::Other => "unknown response",
         }
     }
@@ -124,7 +124,7 @@ impl ErrorKind {
                 | Self::ServiceFault
                 | Self::SessionBusy
                 | Self::CredentialsExpired
-                | Self::Database
+                | Self::DatabaseUnreachable
         )
     }
 }

@@ -180,7 +180,7 @@ pub struct Description {
     /// Error text of the database, if it failed.
     pub error: Option<String>,
     /// Execution time in the database.
-    pub duration: Option<Duration>,
+    pub execution_time: Option<Duration>,
     /// Number of rows in the result, or of rows that the statement affected.
     pub result_rows: Option<u64>,
     /// Size of the result in bytes.
@@ -220,7 +220,7 @@ impl Description {
             id,
             status,
             error: None,
-            duration: None,
+            execution_time: None,
             result_rows: None,
             result_size: None,
             has_result_set: false,
@@ -258,7 +258,7 @@ pub struct SubStatement {
     /// Error text of the database, if it failed.
     pub error: Option<String>,
     /// Execution time in the database.
-    pub duration: Option<Duration>,
+    pub execution_time: Option<Duration>,
     /// Number of rows in the result, or of rows that the statement affected.
     pub result_rows: Option<u64>,
     /// Size of the result in bytes.
@@ -284,7 +284,7 @@ impl SubStatement {
             id,
             status,
             error: None,
-            duration: None,
+            execution_time: None,
             result_rows: None,
             result_size: None,
             has_result_set: false,
@@ -303,7 +303,7 @@ impl fmt::Debug for Description {
             .field("id", &self.id)
             .field("status", &self.status)
             .field("has_error", &self.error.is_some())
-            .field("duration", &self.duration)
+            .field("execution_time", &self.execution_time)
             .field("result_rows", &self.result_rows)
             .field("has_result_set", &self.has_result_set)
             .field("redshift_query_id", &self.redshift_query_id)
@@ -322,7 +322,7 @@ impl fmt::Debug for SubStatement {
             .field("id", &self.id)
             .field("status", &self.status)
             .field("has_error", &self.error.is_some())
-            .field("duration", &self.duration)
+            .field("execution_time", &self.execution_time)
             .field("result_rows", &self.result_rows)
             .finish_non_exhaustive()
     }
@@ -348,9 +348,11 @@ pub struct StatementFilter {
 }
 
 impl StatementFilter {
-    /// Selects all statements, in any status, whose name begins with `prefix`.
-    pub fn named(prefix: impl Into<String>) -> Self {
-        Self { name_prefix: Some(prefix.into()), ..Self::default() }
+    /// Selects only statements whose name begins with `prefix`.
+    #[must_use]
+    pub fn with_name_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.name_prefix = Some(prefix.into());
+        self
     }
 }
 

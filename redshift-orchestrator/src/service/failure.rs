@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Reason why a step failed. It determines whether a retry can help.
 ///
 /// For a statement that ended `FAILED`, the reason is only in the database's error text, from which
-/// [`FailureKind::of_text`] derives the kind. A step's `retry` lists the kinds after which it is safe to run
+/// [`FailureKind::from_error_text`] derives the kind. A step's `retry` lists the kinds after which it is safe to run
 /// *that step* again. An unknown outcome has no kind, because its step must not be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -80,7 +80,7 @@ impl FailureKind {
     ///    [`Connection`](Self::Connection) failure.
     ///
     /// An unrecognised text yields [`Sql`](Self::Sql), which a step retries only if its `retry` lists it.
-    pub fn of_text(text: &str) -> Self {
+    pub fn from_error_text(text: &str) -> Self {
         let message = Message::read(text);
         message.by_sqlstate().or_else(|| message.by_code()).unwrap_or_else(|| message.by_words())
     }
@@ -442,7 +442,7 @@ mod tests {
             ("ERROR: role 16384 was concurrently dropped", ConcurrentDdl),
             ("ERROR: relation \"my sales\" was concurrently dropped", ConcurrentDdl),
         ] {
-            assert_eq!(FailureKind::of_text(text), kind, "{text}");
+            assert_eq!(FailureKind::from_error_text(text), kind, "{text}");
         }
     }
 
@@ -473,14 +473,14 @@ mod tests {
             "ERROR: upstream said: deadlock detected [ErrorId: 1-64da9ea9]",
             "ERROR: order 7 [ErrorId: see deadlock detected]",
         ] {
-            assert_eq!(FailureKind::of_text(text), FailureKind::Sql, "{text}");
+            assert_eq!(FailureKind::from_error_text(text), FailureKind::Sql, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_has_a_kind(text in "\\PC{0,60}(\\[SQLSTATE [0-9A-Zä]{4,5}[\\])]|\n-----*\ncode: [0-9ä]{0,12})?") {
-            let _ = FailureKind::of_text(&text);
+            let _ = FailureKind::from_error_text(&text);
         }
     }
 

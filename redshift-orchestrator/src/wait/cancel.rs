@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Description, Error, ErrorKind, FailureKind, Status, clock::after, layer::queue_time::bounded};
 
-/// Minimum of the default of [`Wait::with_grace`]. It is long enough for short outages of the service.
+/// Minimum of the default of [`Wait::with_cancel_grace`]. It is long enough for short outages of the service.
 const LEAST_GRACE: Duration = Duration::from_secs(15 * 60);
 
 impl Wait<'_> {
@@ -81,7 +81,7 @@ pub(crate) fn is_cancelled(description: &Description) -> bool {
         Status::Failed => description
             .error
             .as_deref()
-            .is_some_and(|text| FailureKind::of_text(text) == FailureKind::Aborted),
+            .is_some_and(|text| FailureKind::from_error_text(text) == FailureKind::Aborted),
         _ => false,
     }
 }

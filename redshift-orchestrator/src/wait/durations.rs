@@ -51,10 +51,10 @@ impl Durations {
     ) -> Result<Self> {
         let durations = Self::new();
         for run in runs {
-            for entry in journal.run(run.as_ref()).await? {
+            for entry in journal.entries(run.as_ref()).await? {
                 if let EntryState::Ended(ended) = entry.state
                     && ended.status == Status::Finished
-                    && let Some(took) = ended.executing
+                    && let Some(took) = ended.execution_time
                 {
                     durations.add(&entry.key.step, took);
                 }

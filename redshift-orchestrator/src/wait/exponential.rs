@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NextPoll, PollStrategy, Progress};
+use super::{NextPoll, PollStrategy, WaitProgress};
 
 /// Polls with growing pauses up to a maximum.
 ///
@@ -58,7 +58,7 @@ impl Default for Exponential {
 }
 
 impl PollStrategy for Exponential {
-    fn next(&self, progress: &Progress) -> NextPoll {
+    fn next(&self, progress: &WaitProgress) -> NextPoll {
         NextPoll::after(self.pause(progress.polls))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NextPoll, PollStrategy, Progress};
+use super::{NextPoll, PollStrategy, WaitProgress};
 
 /// Polls at a fixed interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ impl Fixed {
 }
 
 impl PollStrategy for Fixed {
-    fn next(&self, _: &Progress) -> NextPoll {
+    fn next(&self, _: &WaitProgress) -> NextPoll {
         NextPoll::after(self.0)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NextPoll, PollStrategy, Progress};
+use super::{NextPoll, PollStrategy, WaitProgress};
 
 /// Adds jitter to another strategy, so that waits that began at the same time spread out.
 ///
@@ -30,7 +30,7 @@ impl<S> Jittered<S> {
 }
 
 impl<S: PollStrategy> PollStrategy for Jittered<S> {
-    fn next(&self, progress: &Progress) -> NextPoll {
+    fn next(&self, progress: &WaitProgress) -> NextPoll {
         let NextPoll { pause, wait } = self.inner.next(progress);
         let mut draw = fastrand::Rng::with_seed(self.seed ^ progress.salt.rotate_left(progress.polls));
         NextPoll { pause: moved(pause, self.share, draw.f64()), wait }

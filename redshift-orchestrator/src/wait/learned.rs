@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LongPoll, NextPoll, PollStrategy, Progress};
+use super::{LongPoll, NextPoll, PollStrategy, WaitProgress};
 
 /// Sends the first poll shortly before the usual end of the step, then continues with long polls.
 ///
@@ -23,7 +23,7 @@ impl Learned {
 }
 
 impl PollStrategy for Learned {
-    fn next(&self, progress: &Progress) -> NextPoll {
+    fn next(&self, progress: &WaitProgress) -> NextPoll {
         let then = self.then.next(progress);
         let quiet = progress.expected.unwrap_or_default().mul_f64(0.9).saturating_sub(progress.elapsed);
         // A short statement, which ends within a single long poll, gains nothing from the pause.

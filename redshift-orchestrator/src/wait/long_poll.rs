@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Exponential, LongPollSupport, NextPoll, PollStrategy, Progress};
+use super::{Exponential, LongPollSupport, NextPoll, PollStrategy, WaitProgress};
 use crate::WaitTime;
 
 /// Polls with requests whose response the service delays until the statement has ended, for up to 30 seconds.
@@ -43,7 +43,7 @@ impl Default for LongPoll {
 }
 
 impl PollStrategy for LongPoll {
-    fn next(&self, progress: &Progress) -> NextPoll {
+    fn next(&self, progress: &WaitProgress) -> NextPoll {
         match progress.long_polls {
             LongPollSupport::Supported => NextPoll { pause: Duration::ZERO, wait: Some(self.wait) },
             LongPollSupport::Refused { times, ago } => {

@@ -45,7 +45,7 @@ pub use learned::Learned;
 pub use long_poll::LongPoll;
 pub use outcome::{CancelOutcome, RequestCounts, WaitOutcome};
 use poll::Polled;
-pub use strategy::{LongPollSupport, NextPoll, PollStrategy, Progress};
+pub use strategy::{LongPollSupport, NextPoll, PollStrategy, WaitProgress};
 
 /// Event that occurs while waiting.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl<'a> Wait<'a> {
     /// A cancelled statement ends after Redshift has rolled it back. AWS documents no bound for that time. A
     /// rollback undoes the statement's writes, so it is not expected to take longer than the statement ran.
     #[must_use]
-    pub fn with_grace(mut self, grace: Duration) -> Self {
+    pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
     }

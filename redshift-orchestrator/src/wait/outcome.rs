@@ -45,7 +45,7 @@ pub enum CancelOutcome {
     /// The statement had ended before: finished, failed, or aborted by another client.
     EndedBefore(Description),
     /// The service accepted the cancellation, but the statement had not ended within the [grace
-    /// time](super::Wait::with_grace), or its status could not be read because the credentials
+    /// time](super::Wait::with_cancel_grace), or its status could not be read because the credentials
     /// had expired. Contains the last description since, if there was one.
     Pending(Option<Description>),
     /// The statement could not be cancelled and may still be running.
@@ -65,13 +65,13 @@ pub struct RequestCounts {
     /// Number of list requests.
     pub lists: u32,
     /// Number of retried errors, by kind.
-    pub faults: BTreeMap<ErrorKind, u32>,
+    pub retried_errors: BTreeMap<ErrorKind, u32>,
 }
 
 impl RequestCounts {
     /// Returns the total number of retried errors.
-    pub fn retried_faults(&self) -> u32 {
-        self.faults.values().sum()
+    pub fn total_retried_errors(&self) -> u32 {
+        self.retried_errors.values().sum()
     }
 
     /// Returns the total number of requests.
@@ -85,12 +85,12 @@ impl RequestCounts {
         self.describes += other.describes;
         self.cancels += other.cancels;
         self.lists += other.lists;
-        for (kind, count) in &other.faults {
-            *self.faults.entry(*kind).or_default() += count;
+        for (kind, count) in &other.retried_errors {
+            *self.retried_errors.entry(*kind).or_default() += count;
         }
     }
 
     pub(crate) fn retried(&mut self, kind: ErrorKind) {
-        *self.faults.entry(kind).or_default() += 1;
+        *self.retried_errors.entry(kind).or_default() += 1;
     }
 }

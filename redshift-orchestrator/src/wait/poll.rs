@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{LongPollSupport, Progress, RequestCounts, Wait, WaitEvent};
+use super::{LongPollSupport, RequestCounts, Wait, WaitEvent, WaitProgress};
 use crate::{
     Description, Error, ErrorKind, Result, WaitTime,
     clock::after,
@@ -26,7 +26,8 @@ impl Wait<'_> {
     pub(super) fn state<'s>(&self, requests: &'s mut RequestCounts) -> State<'s> {
         let mut hasher = DefaultHasher::new();
         self.id.hash(&mut hasher);
-        let progress = Progress { expected: self.expected, salt: hasher.finish(), ..Progress::default() };
+        let progress =
+            WaitProgress { expected: self.expected, salt: hasher.finish(), ..WaitProgress::default() };
         State { progress, refused_at: None, lost: 0, failed_at: None, expired_for: Duration::ZERO, requests }
     }
 
@@ -158,7 +159,7 @@ pub(super) enum Polled {
 
 /// State of a wait: its progress and the behaviour of the service.
 pub(super) struct State<'a> {
-    pub(super) progress: Progress,
+    pub(super) progress: WaitProgress,
     refused_at: Option<Instant>,
     /// Number of long polls lost in a row.
     lost: u32,

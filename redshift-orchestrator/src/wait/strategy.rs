@@ -15,11 +15,11 @@ use crate::WaitTime;
 /// | [`Jittered`](super::Jittered) | close to that of another strategy | close to those of another strategy | many waits that begin at the same time |
 pub trait PollStrategy: fmt::Debug + Send + Sync {
     /// Returns the next poll.
-    fn next(&self, progress: &Progress) -> NextPoll;
+    fn next(&self, progress: &WaitProgress) -> NextPoll;
 }
 
 impl<S: PollStrategy + ?Sized> PollStrategy for Arc<S> {
-    fn next(&self, progress: &Progress) -> NextPoll {
+    fn next(&self, progress: &WaitProgress) -> NextPoll {
         (**self).next(progress)
     }
 }
@@ -48,10 +48,10 @@ impl NextPoll {
     }
 }
 
-/// Progress of the wait for one statement.
+/// WaitProgress of the wait for one statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Progress {
+pub struct WaitProgress {
     /// Number of responses.
     pub polls: u32,
     /// Time since the submit, as far as this process knows.

@@ -69,7 +69,7 @@ async fn a_description_of_a_batch_has_everything_the_service_says() {
     .await;
     assert_eq!(description.status, Status::Failed);
     assert_eq!(description.error.as_deref(), Some("Query #2 failed with ERROR: Divide by zero"));
-    assert_eq!(description.duration, Some(Duration::from_millis(1500)));
+    assert_eq!(description.execution_time, Some(Duration::from_millis(1500)));
     assert_eq!((description.result_rows, description.result_size), (None, Some(0)));
     assert_eq!((description.redshift_pid, description.redshift_query_id), (Some(1_073_815_778), None));
     assert_eq!(description.query_uuid.as_deref(), Some("0d5e1a3c-0000-4000-8000-000000000001"));
@@ -93,13 +93,16 @@ async fn a_description_of_a_batch_has_everything_the_service_says() {
     assert!(!format!("{description:?}").contains("SELECT"), "SQL is not printed");
     assert_eq!(second.error.as_deref(), Some("ERROR: Divide by zero"));
     assert_eq!((second.result_rows, second.result_size), (None, None));
-    assert_eq!((third.status.clone(), third.duration, third.result_rows), (Status::Submitted, None, None));
+    assert_eq!(
+        (third.status.clone(), third.execution_time, third.result_rows),
+        (Status::Submitted, None, None)
+    );
 }
 
 #[tokio::test]
 async fn a_running_statement_has_no_numbers_yet() {
     let description = described(json!({ "Id": ID, "Status": "STARTED" })).await;
-    assert_eq!(description.duration, None);
+    assert_eq!(description.execution_time, None);
     assert_eq!(description.result_rows, None);
     assert_eq!(description.redshift_pid, None);
     assert_eq!(description.execution_mode, None);
@@ -228,7 +231,10 @@ async fn a_listing_comes_page_by_page() {
         }),
     )])
     .await;
-    let page = executor(&server.url()).list(&StatementFilter::named("load-"), None).await.unwrap();
+    let page = executor(&server.url())
+        .list(&StatementFilter::default().with_name_prefix("load-"), None)
+        .await
+        .unwrap();
     assert_eq!(page.next.as_ref().unwrap().as_str(), "p2");
     assert_eq!((page.statements[0].status.clone(), page.statements[0].is_batch), (Status::Aborted, true));
     assert_eq!(page.statements[0].name.as_deref(), Some("load-7"));

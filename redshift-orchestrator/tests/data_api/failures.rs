@@ -56,7 +56,7 @@ async fn submit_error(reply: Reply) -> Error {
     400,
     "ValidationException",
     "Could not retrieve the query result as it has expired after 1660000000",
-    Expired
+    RecordExpired
 )]
 #[case(400, "ResourceNotFoundException", "Query does not exist.", NotFound)]
 #[case(400, "ValidationException", "Session is not available", SessionGone)]
@@ -100,8 +100,8 @@ async fn submit_error(reply: Reply) -> Error {
 #[case(500, "InternalFailure", "", ServiceFault)]
 #[case(503, "ServiceUnavailable", "", ServiceFault)]
 #[case(503, "ServiceUnavailableException", "", ServiceFault)]
-#[case(500, "DatabaseConnectionException", "", Database)]
-#[case(400, "QueryTimeoutException", "", Database)]
+#[case(500, "DatabaseConnectionException", "", DatabaseUnreachable)]
+#[case(400, "QueryTimeoutException", "", DatabaseUnreachable)]
 // Unknown codes.
 #[case(400, "WeatherException", "rain", Other)]
 #[case(403, "WeatherException", "rain", Denied)]

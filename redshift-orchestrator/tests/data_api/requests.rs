@@ -162,7 +162,7 @@ async fn a_listing_asks_for_every_status_unless_told_otherwise() {
     let server = Server::start(|_| Reply::json(200, json!({ "Statements": [] }))).await;
     let executor = executor(&server.url());
     executor.list(&StatementFilter::default(), None).await.unwrap();
-    let mut filter = StatementFilter::named("load-");
+    let mut filter = StatementFilter::default().with_name_prefix("load-");
     filter.status = Some(Status::Aborted);
     filter.own_session_only = true;
     filter.compute = Some(Compute::Cluster("dwh".to_owned()));

@@ -13,12 +13,12 @@ use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
     ErrorKind, Orchestrator, Result, Statement, StepKey, TokioClock,
     glue::{
-        Ensured, GlueJob, JobDefinition, JobEnding, JobRunState,
+        Ensured, GlueJob, JobDefinition, JobOutcomeKind, JobRunState,
         aws_sdk_glue::types::{ExecutionProperty, Job, JobCommand, WorkerType},
     },
     journal::{
         ActiveRun, Claim, Entry, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage, RunRecord,
-        SettledOutcome, settle,
+        SettledOutcome, Settlement, settle,
     },
 };
 use rstest::rstest;
@@ -45,7 +45,7 @@ async fn a_run_is_started_once_and_its_end_is_remembered() {
     let began = Instant::now();
     let outcome = job.run(&key(), &[("--cycle", "7")]).await.unwrap();
     assert_eq!(outcome.to_string(), "run jr_0 of job clean succeeded");
-    assert_eq!((outcome.state, outcome.execution), (Some(JobRunState::Succeeded), Some(90 * SECOND)));
+    assert_eq!((outcome.state, outcome.execution_time), (Some(JobRunState::Succeeded), Some(90 * SECOND)));
     assert!(outcome.log.unwrap().ends_with("log-group/$252Faws-glue$252Fjobs$252Ferror/log-events/jr_0"));
     assert!(began.elapsed() < 121 * SECOND, "{:?}", began.elapsed());
     let calls = service.calls();
@@ -74,7 +74,7 @@ async fn each_end_is_told_with_the_log(#[case] end: JobRunState, #[case] text: &
     assert_eq!(outcome.to_string(), format!("run jr_0 of job clean {text}; {log}"));
     assert_eq!(outcome.state, Some(end));
     // The journal tells the same.
-    assert_eq!(job(&service, &journal).run(&key(), &[]).await.unwrap().ending, outcome.ending);
+    assert_eq!(job(&service, &journal).run(&key(), &[]).await.unwrap().kind, outcome.kind);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,10 +119,10 @@ async fn a_run_is_stopped_after_its_timeout() {
     service.state().next.0 = 3600 * SECOND;
     let job = job(&service, &journal).with_timeout(120 * SECOND);
     let outcome = job.run(&key(), &[]).await.unwrap();
-    assert_eq!(outcome.ending, JobEnding::TimedOut);
+    assert_eq!(outcome.kind, JobOutcomeKind::TimedOut);
     assert_eq!(outcome.state, Some(JobRunState::Stopped));
     assert_eq!(service.calls().iter().filter(|call| **call == "stop").count(), 1);
-    assert_eq!(job.run(&key(), &[]).await.unwrap().ending, JobEnding::TimedOut);
+    assert_eq!(job.run(&key(), &[]).await.unwrap().kind, JobOutcomeKind::TimedOut);
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,13 +151,13 @@ async fn a_start_that_cannot_be_proved_is_unknown_and_never_repeated() {
     let job = job(&service, &journal);
     service.state().fault = Some(Fault::LostRequest);
     let outcome = job.run(&key(), &[]).await.unwrap();
-    let JobEnding::Unknown { what_to_check, .. } = &outcome.ending else { panic!("{outcome}") };
-    assert!(what_to_check.contains("whose argument --run-token is ro2-"), "{what_to_check}");
-    assert!(matches!(job.run(&key(), &[]).await.unwrap().ending, JobEnding::Unknown { .. }));
+    let JobOutcomeKind::Unknown { manual_check, .. } = &outcome.kind else { panic!("{outcome}") };
+    assert!(manual_check.contains("whose argument --run-token is ro2-"), "{manual_check}");
+    assert!(matches!(job.run(&key(), &[]).await.unwrap().kind, JobOutcomeKind::Unknown { .. }));
     assert_eq!(service.started(), 0);
 
     let at = "2026-03-02T00:00:00Z".parse().unwrap();
-    settle(&journal, at, &key(), SettledOutcome::NeverRan, None, None).await.unwrap();
+    settle(&journal, at, &key(), Settlement::new(SettledOutcome::NeverRan)).await.unwrap();
     assert!(job.run(&key(), &[]).await.unwrap().is_success());
     assert_eq!(service.started(), 1);
 }
@@ -181,12 +181,12 @@ async fn no_schedule_of_faults_and_deaths_starts_a_second_run() {
             }
         };
         assert!(service.started() <= 1, "seed {seed}: {} runs", service.started());
-        match outcome.ending {
-            JobEnding::Succeeded => {
+        match outcome.kind {
+            JobOutcomeKind::Succeeded => {
                 assert_eq!(service.started(), 1, "seed {seed}");
                 succeeded += 1;
             }
-            JobEnding::Unknown { .. } => unknown += 1,
+            JobOutcomeKind::Unknown { .. } => unknown += 1,
             other => panic!("seed {seed}: {other:?}"),
         }
     }
@@ -263,20 +263,20 @@ async fn a_record_of_other_work_under_the_same_key_is_a_conflict() {
     job(&service, &journal).run(&key(), &[]).await.unwrap();
     let other = GlueJob::new(service.clone(), journal.clone(), "other");
     let error = other.run(&key(), &[]).await.unwrap_err();
-    assert_eq!((error.kind(), service.started()), (ErrorKind::KeyConflict, 1));
+    assert_eq!((error.kind(), service.started()), (ErrorKind::StepKeyConflict, 1));
     assert!(error.to_string().contains("for glue/clean, not for glue/other"), "{error}");
 
     let sql = LocalExecutor::scripted(Script::new());
     let orchestrator = Orchestrator::new(sql.clone()).with_journal(journal.clone());
     let statement = || Statement::sql("CALL clean()");
     let error = orchestrator.run(&key(), statement()).await.unwrap_err();
-    assert_eq!((error.kind(), sql.effects().len()), (ErrorKind::KeyConflict, 0));
+    assert_eq!((error.kind(), sql.effects().len()), (ErrorKind::StepKeyConflict, 0));
     assert!(error.to_string().contains("for `glue/clean`, not for an SQL statement"), "{error}");
 
     let second = key().with_attempt(2);
     orchestrator.run(&second, statement()).await.unwrap();
     let error = job(&service, &journal).run(&second, &[]).await.unwrap_err();
-    assert_eq!((error.kind(), service.started()), (ErrorKind::KeyConflict, 1));
+    assert_eq!((error.kind(), service.started()), (ErrorKind::StepKeyConflict, 1));
 }
 
 /// A journal whose records take 10 ms.
@@ -294,12 +294,12 @@ impl Journal for SlowJournal {
         self.0.entry(key).await
     }
 
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.0.run(run).await
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        self.0.entries(run).await
     }
 
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.0.claim(claim, alone).await
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
+        self.0.claim(claim).await
     }
 
     async fn append_run(&self, record: RunRecord) -> Result<()> {

@@ -69,7 +69,7 @@ impl Run {
         let mut run = JobRun::new(format!("jr_{number}"), self.state());
         run.arguments = self.arguments.clone();
         if run.state.is_terminal() {
-            run.execution = Some(self.takes);
+            run.execution_time = Some(self.takes);
         }
         if run.state == JobRunState::Failed {
             run.error = Some("ValueError: no such column".into());

@@ -7,7 +7,8 @@ use hyper::{Request, Response};
 use redshift_orchestrator::{
     ErrorKind,
     glue::{
-        Ensured, GlueJob, GlueService, JobDefinition, JobEnding, JobService, RUN_TOKEN, aws_sdk_glue::Client,
+        Ensured, GlueJob, GlueService, JobDefinition, JobOutcomeKind, JobService, RUN_TOKEN,
+        aws_sdk_glue::Client,
     },
     journal::MemoryJournal,
 };
@@ -157,6 +158,6 @@ async fn a_run_that_the_service_forgot_is_unknown() {
     });
     let job = GlueJob::new(Arc::new(service), MemoryJournal::new(), "clean");
     let outcome = job.run(&key(), &[]).await.unwrap();
-    let JobEnding::Unknown { what_to_check, .. } = &outcome.ending else { panic!("{outcome}") };
-    assert!(what_to_check.contains("look at run jr_1 of job clean"), "{what_to_check}");
+    let JobOutcomeKind::Unknown { manual_check, .. } = &outcome.kind else { panic!("{outcome}") };
+    assert!(manual_check.contains("look at run jr_1 of job clean"), "{manual_check}");
 }

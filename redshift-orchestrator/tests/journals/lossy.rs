@@ -15,7 +15,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
-use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
     ClientToken, Orchestrator, Pipeline, Run as PipelineRun, StepKey, TokioClock,
     journal::{Claim, Event, Journal, ObjectStoreJournal, Record},
@@ -162,7 +162,7 @@ async fn lost_requests_and_answers_do_not_end_a_run() {
         .unwrap();
     for seed in 0..200 {
         let world = World::new();
-        let minutes = ScriptedRun::finished(Duration::from_secs(300));
+        let minutes = ScriptedExecution::finished(Duration::from_secs(300));
         let service = LocalExecutor::scripted(Script::new().otherwise(minutes));
         let orchestrator = || {
             Orchestrator::new(service.clone()).with_clock(world.clock).with_journal(world.journal(seed, 0.1))
@@ -180,13 +180,15 @@ async fn lost_requests_and_answers_do_not_end_a_run() {
 async fn a_lease_is_kept_through_lost_answers() {
     for seed in 0..100 {
         let world = World::new();
-        let claim = |run: &str| Claim::new("nightly", run, "2026-11-23T06:30:00Z".parse().unwrap());
+        let claim = |run: &str| {
+            Claim::new("nightly", run, "2026-11-23T06:30:00Z".parse().unwrap()).with_exclusive(true)
+        };
         let mine = world.journal(seed, 0.2);
         // A second attempt finds the object of the first one, and must recognise it as its own.
-        let Ok(active) = mine.claim(&claim("one"), true).await else { continue };
+        let Ok(active) = mine.claim(&claim("one")).await else { continue };
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_secs(13)).await;
-            let refused = world.journal(seed, 0.0).claim(&claim("two"), true).await;
+            let refused = world.journal(seed, 0.0).claim(&claim("two")).await;
             assert!(refused.is_err(), "seed {seed}");
         }
         drop(active);
@@ -206,7 +208,7 @@ async fn a_journal_recovers_when_its_store_does() {
         Record::new("2026-11-23T06:30:00Z".parse().unwrap(), StepKey::new("r", step), event)
     };
     let steps = async |journal: &ObjectStoreJournal| {
-        let run = journal.run("r").await.unwrap();
+        let run = journal.entries("r").await.unwrap();
         run.into_iter().map(|entry| entry.key.step).collect::<Vec<_>>()
     };
     for away in [Away::LosesRequests, Away::LosesAnswers] {
@@ -262,5 +264,5 @@ async fn an_owner_that_was_taken_for_dead_stays_refused_when_its_store_recovers(
         let error = first.append(record(step)).await.unwrap_err();
         assert!(error.to_string().contains("another process writes"), "{error}");
     }
-    assert_eq!(world.journal(0, 0.0).run("r").await.unwrap().len(), 2);
+    assert_eq!(world.journal(0, 0.0).entries("r").await.unwrap().len(), 2);
 }

@@ -106,10 +106,10 @@ async fn all_failures_of_a_journal_are_reported() {
     let failures = journal::failures(&Forgetful::default()).await;
     let names: Vec<_> = failures.iter().map(|failure| failure.scenario).collect();
     let expected = [
-        "records_are_there_for_the_next_process",
-        "the_last_record_of_a_key_counts",
+        "records_are_visible_to_the_next_process",
+        "the_last_record_of_a_key_applies",
         "runs_are_listed_newest_first_in_pages",
-        "the_last_beginning_of_a_run_counts",
+        "the_last_begin_record_of_a_run_applies",
         "prune_removes_old_finished_runs_only",
     ];
     assert_eq!(names, expected);

@@ -7,7 +7,7 @@ use redshift_orchestrator::{
     ClientToken, StatementId, StepKey,
     journal::{
         Event, FileJournal, Journal, MemoryJournal, ObjectStoreJournal, Prune, Record, RunBegun, RunCursor,
-        RunEvent, RunOutcome, RunRecord, SettledOutcome, prune,
+        RunEvent, RunOutcome, RunRecord, SettledOutcome, Settlement, prune,
     },
 };
 
@@ -42,7 +42,7 @@ async fn check(name: &str, journal: &dyn Journal) {
         let step = |event| Record::new(at, key.clone(), event);
         journal.append(step(Event::Intent { token, name: run.to_owned(), target: None })).await.unwrap();
         journal.append(step(Event::Submitted { id: StatementId::new("id") })).await.unwrap();
-        let settled = Event::Settled { found: SettledOutcome::Finished, by: None, because: None };
+        let settled = Event::Settled(Settlement::new(SettledOutcome::Finished));
         journal.append(step(settled)).await.unwrap();
         journal.append_run(record(RunEvent::RunEnded { result: RunOutcome::Finished })).await.unwrap();
     }
@@ -60,7 +60,7 @@ async fn check(name: &str, journal: &dyn Journal) {
         assert_eq!((listed.len(), set), (NAMES.len(), NAMES.into()), "{name}, pages of {limit}");
     }
     for run in NAMES {
-        let entries = journal.run(run).await.unwrap();
+        let entries = journal.entries(run).await.unwrap();
         assert_eq!((entries.len(), entries[0].name.as_str()), (1, run), "{name}");
         assert_eq!(journal.run_entry(run).await.unwrap().unwrap().run, run, "{name}");
     }

@@ -157,7 +157,7 @@ async fn write(journal: &ObjectStoreJournal, run: &str, at: &str, is_finished: b
     journal.append(record(Event::Intent { token, name, target: None })).await.unwrap();
     journal.append(record(Event::Submitted { id: id.clone() })).await.unwrap();
     if is_finished {
-        let ended = RecordedOutcome::of(&Description::new(id, Status::Finished));
+        let ended = RecordedOutcome::from_description(&Description::new(id, Status::Finished));
         journal.append(record(Event::Ended(ended))).await.unwrap();
         let ended = RunEvent::RunEnded { result: RunOutcome::Finished };
         journal.append_run(about(run, at, ended)).await.unwrap();
@@ -170,7 +170,7 @@ async fn entries(
 ) -> Vec<redshift_orchestrator::Result<Vec<Entry>>> {
     let mut entries = Vec::new();
     for run in runs {
-        entries.push(journal.run(run).await);
+        entries.push(journal.entries(run).await);
     }
     entries
 }
@@ -212,7 +212,7 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
         let is_absent = matches!(next.run_entry(OLD[0]).await, Ok(None));
         if is_absent {
             let claim = Claim::new("nightly", OLD[0], "2026-11-23T06:30:00Z".parse().unwrap());
-            drop(next.claim(&claim, false).await.unwrap());
+            drop(next.claim(&claim).await.unwrap());
             write(&next, OLD[0], "2026-11-23T06:30:00Z", false).await;
             begun_anew += 1;
         }

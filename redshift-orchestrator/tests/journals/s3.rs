@@ -69,8 +69,8 @@ async fn of_sixteen_that_claim_a_pipeline_at_once_one_has_it() {
     let journals: Vec<_> = (0..16).map(|_| bucket.journal()).collect();
     let claims = journals.iter().enumerate().map(|(number, journal)| {
         let since = "2026-11-23T06:30:00Z".parse().unwrap();
-        let claim = Claim::new("nightly", format!("run-{number}"), since);
-        async move { journal.claim(&claim, true).await }
+        let claim = Claim::new("nightly", format!("run-{number}"), since).with_exclusive(true);
+        async move { journal.claim(&claim).await }
     });
     let claimed = join_all(claims).await;
     assert_eq!(claimed.iter().filter(|claim| claim.is_ok()).count(), 1);
@@ -87,7 +87,7 @@ async fn of_eight_that_write_one_run_at_once_one_goes_on() {
     let journals: Vec<_> = (0..8).map(|_| bucket.journal()).collect();
     // All journals loaded the run before any of them wrote.
     for journal in &journals {
-        assert!(journal.run("r").await.unwrap().is_empty());
+        assert!(journal.entries("r").await.unwrap().is_empty());
     }
     let writes = journals.iter().enumerate().map(|(number, journal)| async move {
         let mut written = Vec::new();
@@ -103,7 +103,7 @@ async fn of_eight_that_write_one_run_at_once_one_goes_on() {
     });
     let written: Vec<_> = join_all(writes).await;
     assert_eq!(written.iter().filter(|steps| !steps.is_empty()).count(), 1, "{written:?}");
-    let kept = bucket.journal().run("r").await.unwrap();
+    let kept = bucket.journal().entries("r").await.unwrap();
     assert_eq!(kept.len(), 5, "what was said to be written is there, and nothing else");
 }
 

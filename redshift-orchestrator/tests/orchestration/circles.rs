@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use redshift_orchestrator::{
     Column, Description, Error, ErrorKind, Field, Orchestrator, OutcomeKind, PageData, PageToken, Result,
     ResultPage, Statement, StatementExecutor, StatementExecutorExt, StatementFilter, StatementId,
-    StatementPage, StepKey, Submitted, WaitTime, arrow::BatchOptions,
+    StatementPage, StepKey, Submitted, WaitTime, arrow::RecordBatchOptions,
 };
 use tokio::time::timeout;
 
@@ -57,7 +57,7 @@ async fn rows_and_batches_of_pages_that_go_round_are_an_error() {
     let id = StatementId::new("id");
     let error = timeout(HOUR, Circling.rows::<i64>(&id)).await.unwrap().unwrap_err();
     assert!(error.kind() == ErrorKind::Other && error.message().contains("cycle"), "{error}");
-    let batches = Circling.batches(&id, BatchOptions::default()).await.unwrap();
+    let batches = Circling.record_batches(&id, RecordBatchOptions::default()).await.unwrap();
     let error = timeout(HOUR, batches.try_collect::<Vec<_>>()).await.unwrap().unwrap_err();
     assert!(error.message().contains("cycle"), "{error}");
 }

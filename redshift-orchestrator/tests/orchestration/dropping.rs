@@ -37,7 +37,7 @@ fn statement() -> Statement {
 
 impl World {
     fn new(seconds: u64) -> Self {
-        let script = Script::new().otherwise(local::ScriptedRun::finished(secs(seconds)));
+        let script = Script::new().otherwise(local::ScriptedExecution::finished(secs(seconds)));
         Self { service: LocalExecutor::scripted(script), journal: MemoryJournal::new() }
     }
 
@@ -59,7 +59,7 @@ impl World {
     /// statement ran.
     async fn again(&self) -> (Origin, usize) {
         let outcome = self.over(self.service.clone()).run(&key(), statement()).await.unwrap();
-        assert!(outcome.is_finished(), "{outcome:?}");
+        assert!(outcome.is_success(), "{outcome:?}");
         (outcome.origin, self.service.effects().len())
     }
 }
@@ -151,7 +151,7 @@ async fn what_ended_is_not_cancelled_by_dropping_its_orchestrator() {
     let cancels = Arc::new(AtomicBool::new(false));
     let orchestrator =
         world.over(Cancels { inner: world.service.clone(), seen: cancels.clone() }).with_cancel_on_drop(true);
-    assert!(orchestrator.run(&key(), statement()).await.unwrap().is_finished());
+    assert!(orchestrator.run(&key(), statement()).await.unwrap().is_success());
     drop(orchestrator);
     sleep(secs(10)).await;
     assert!(!cancels.load(Ordering::Relaxed));
@@ -223,7 +223,7 @@ async fn a_dropped_pipeline_cancels_what_runs_if_it_is_to() {
     assert!(timeout(secs(50), run).await.is_err());
     sleep(secs(500)).await;
     assert_eq!(world.service.effects(), []);
-    let entries = world.journal.run("run").await.unwrap();
+    let entries = world.journal.entries("run").await.unwrap();
     assert_eq!(entries.len(), 2);
     assert!(
         entries

@@ -96,7 +96,8 @@ fn unknown(outcome: &Outcome) -> Option<UnknownReason> {
 /// Returns the result of the next process, after a death and a number of hours: the reason for an unknown
 /// outcome, or the origin; and the total number of effects.
 async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Origin, UnknownReason>, usize) {
-    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
     world.die_at(death, after).await;
     sleep(hours(down)).await;
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
@@ -119,26 +120,27 @@ async fn a_death_before_the_submit_is_settled_by_the_token_for_8_hours_and_then_
     assert_eq!(found(0, true, 0.1).await, (Ok(Origin::Reattached), 1));
     assert_eq!(found(0, true, 6.5).await, (Ok(Origin::Reattached), 1));
     assert_eq!(found(0, true, 8.0).await, (Err(UnknownReason::NotListed), 0));
-    assert_eq!(found(0, true, 24.0).await, (Err(UnknownReason::TooLate), 0));
+    assert_eq!(found(0, true, 24.0).await, (Err(UnknownReason::SubmitTooOld), 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown() {
     assert_eq!(found(1, false, 0.1).await, (Ok(Origin::Reattached), 1));
     assert_eq!(found(1, false, 8.0).await, (Ok(Origin::Reattached), 1));
-    assert_eq!(found(1, false, 24.0).await, (Err(UnknownReason::TooLate), 1));
+    assert_eq!(found(1, false, 24.0).await, (Err(UnknownReason::SubmitTooOld), 1));
 }
 
 /// Regression: in a busy account, a listing took longer than a minute and always timed out, so the statement
 /// stayed unknown.
 #[tokio::test(start_paused = true)]
 async fn a_listing_may_take_longer_than_a_minute() {
-    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
     world.die_at(1, false).await;
     sleep(hours(10.0)).await;
     let orchestrator = world.over(SlowListing(world.service.clone()));
     let outcome = orchestrator.run(&key(), statement()).await.unwrap();
-    assert!(outcome.is_finished(), "{}", outcome.kind);
+    assert!(outcome.is_success(), "{}", outcome.kind);
     assert_eq!(outcome.requests.lists, 1);
 }
 
@@ -147,8 +149,8 @@ async fn a_listing_may_take_longer_than_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired() {
     let script = Script::new()
-        .on("CALL long()", local::ScriptedRun::finished(hours(10.0)))
-        .otherwise(local::ScriptedRun::finished(Duration::from_secs(60)));
+        .on("CALL long()", local::ScriptedExecution::finished(hours(10.0)))
+        .otherwise(local::ScriptedExecution::finished(Duration::from_secs(60)));
     let world = World::new(script);
     world.die_at(1, false).await;
     assert_eq!(world.effects(), 1);
@@ -156,7 +158,7 @@ async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired
     let full = Arc::new(Limit::new(world.service.clone(), 1));
     let long = full.submit(&Statement::sql("CALL long()"), None).await.unwrap();
     let outcome = world.over(full).run(&key(), statement()).await.unwrap();
-    assert!(outcome.is_finished(), "{}", outcome.kind);
+    assert!(outcome.is_success(), "{}", outcome.kind);
     assert_eq!(outcome.origin, Origin::Reattached);
     assert!(!world.service.describe(&long.id, None).await.unwrap().status.is_terminal());
     assert_eq!(world.service.effects().iter().filter(|effect| effect.sql == "CALL load()").count(), 1);
@@ -211,7 +213,8 @@ async fn a_death_after_the_ending_was_durable_needs_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_for_one_key_at_the_same_time_are_one_statement() {
-    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(60))));
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
     let orchestrator = world.orchestrator();
     let key = key();
     // Calls with the same key may even pass different statements.
@@ -220,7 +223,7 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
         orchestrator.run(&key, Statement::sql(sql))
     });
     let outcomes = futures::future::try_join_all(calls).await.unwrap();
-    assert!(outcomes.iter().all(|outcome| outcome.is_finished() && outcome.id == outcomes[0].id));
+    assert!(outcomes.iter().all(|outcome| outcome.is_success() && outcome.id == outcomes[0].id));
     assert_eq!(outcomes.iter().map(|outcome| outcome.requests.submits).sum::<u32>(), 1);
     assert_eq!(world.effects(), 1);
 }
@@ -230,8 +233,9 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_does_not_hide_what_another_call_was_told() {
     for seed in 0..50 {
-        let world =
-            World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(3_600))));
+        let world = World::new(
+            Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(3_600))),
+        );
         let faults = Faults::seeded(seed).with(Operation::Submit, Fault::Throttle, 0.6);
         let faulty = Faulty::new(world.service.clone(), faults);
         let orchestrator = world.over(faulty).with_retry_timeout(Duration::from_secs(2));
@@ -246,7 +250,7 @@ async fn a_refusal_does_not_hide_what_another_call_was_told() {
         let entry = world.journal.entry(&key).await.unwrap().unwrap();
         assert!(entry.id.is_some() && entry.state == EntryState::Open, "seed {seed}: {entry:?}");
         sleep(hours(9.0)).await;
-        assert!(world.orchestrator().run(&key, statement()).await.unwrap().is_finished());
+        assert!(world.orchestrator().run(&key, statement()).await.unwrap().is_success());
         assert_eq!(world.effects(), 1, "seed {seed}");
     }
 }
@@ -257,7 +261,7 @@ async fn lost_answers_run_nothing_twice() {
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 0.9);
     let outcome =
         world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
-    assert!(outcome.is_finished() && outcome.requests.submits > 1, "{outcome:?}");
+    assert!(outcome.is_success() && outcome.requests.submits > 1, "{outcome:?}");
     assert_eq!(world.effects(), 1);
 }
 
@@ -268,7 +272,7 @@ async fn what_was_never_answered_is_looked_up_by_its_name() {
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
     let outcome =
         world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
-    assert!(outcome.is_finished(), "{outcome:?}");
+    assert!(outcome.is_success(), "{outcome:?}");
     assert_eq!((outcome.origin, outcome.requests.lists, world.effects()), (Origin::Reattached, 1, 1));
 }
 
@@ -280,10 +284,10 @@ async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_l
         world.over(Faulty::new(world.service.clone(), faults)).run(&key(), statement()).await.unwrap();
     let OutcomeKind::Unknown(unknown) = &outcome.kind else { panic!("{outcome:?}") };
     assert_eq!(unknown.reason, UnknownReason::NoResponse);
-    insta::assert_snapshot!(format!("{}\n{}", outcome.kind, unknown.what_to_check()));
+    insta::assert_snapshot!(format!("{}\n{}", outcome.kind, unknown.manual_check()));
     // The service responds again, and the token is still valid: the next process resolves the statement.
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
-    assert!(outcome.is_finished(), "{outcome:?}");
+    assert!(outcome.is_success(), "{outcome:?}");
     assert_eq!(world.effects(), 1);
 }
 
@@ -297,7 +301,7 @@ async fn what_was_certainly_not_sent_is_an_error_and_may_be_run_again() {
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
     assert!(matches!(entry.state, EntryState::NotSubmitted(_)), "{entry:?}");
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
-    assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Submitted));
+    assert_eq!((outcome.is_success(), outcome.origin), (true, Origin::Submitted));
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,11 +315,11 @@ async fn an_unknown_is_settled_by_hand() {
         let orchestrator = world.orchestrator();
         for _ in 0..3 {
             let outcome = orchestrator.run(&key(), statement()).await.unwrap();
-            assert_eq!(unknown(&outcome), Some(UnknownReason::TooLate));
+            assert_eq!(unknown(&outcome), Some(UnknownReason::SubmitTooOld));
         }
         orchestrator.settle(&key(), found).await.unwrap();
         let outcome = orchestrator.run(&key(), statement()).await.unwrap();
-        assert_eq!(outcome.is_finished(), found != SettledOutcome::Failed);
+        assert_eq!(outcome.is_success(), found != SettledOutcome::Failed);
         assert_eq!(world.effects(), effects);
         let again = orchestrator.settle(&key(), SettledOutcome::Finished).await.unwrap_err();
         assert_eq!(again.kind(), ErrorKind::Invalid);
@@ -329,7 +333,7 @@ async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
     // old name.
     world.die_at(1, false).await;
     let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()")).await.unwrap();
-    assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Reattached));
+    assert_eq!((outcome.is_success(), outcome.origin), (true, Origin::Reattached));
     assert_eq!(world.service.effects()[0].sql, "CALL load()");
     assert_eq!(world.effects(), 1);
     // It cannot be determined whether the statement was ever submitted.
@@ -342,7 +346,7 @@ async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
-    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(hours(2.0))));
+    let world = World::new(Script::new().otherwise(local::ScriptedExecution::finished(hours(2.0))));
     let limit = Duration::from_secs(90);
     let outcome = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!(outcome.kind, timed_out(limit));
@@ -357,13 +361,15 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_and_says_so() {
     // The statement ends while the cancel is in flight.
-    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(65))));
     let slow = Faults::seeded(0).with(Operation::Submit, Fault::Delay(Duration::from_secs(6)), 1.0);
     let slow = Faulty::new(world.service.clone(), slow);
     let outcome =
         world.over(slow).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
     assert_eq!((&outcome.kind, outcome.requests.cancels), (&OutcomeKind::Finished, 0));
-    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(65))));
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(65))));
     let late = LateCancel(world.service.clone());
     let outcome =
         world.over(late).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
@@ -512,7 +518,7 @@ async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_s
         let expired = ExpiredCredentials { inner: world.service.clone(), submits: Mutex::new(times) };
         let outcome = world.over(expired).run(&key(), statement()).await;
         match is_accepted {
-            true => assert!(outcome.unwrap().is_finished()),
+            true => assert!(outcome.unwrap().is_success()),
             false => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CredentialsExpired),
         }
         let entry = world.journal.entry(&key()).await.unwrap().unwrap();
@@ -522,7 +528,7 @@ async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_s
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
-    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(hours(1.0))));
+    let world = World::new(Script::new().otherwise(local::ScriptedExecution::finished(hours(1.0))));
     let throttled = Faults::seeded(0).with(Operation::Cancel, Fault::Throttle, 1.0);
     let throttled = Faulty::new(world.service.clone(), throttled);
     let limit = Duration::from_secs(60);
@@ -567,7 +573,8 @@ impl StatementExecutor for LateCancel {
 
 #[tokio::test(start_paused = true)]
 async fn what_runs_taught_is_kept_from_process_to_process() {
-    let world = World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(90))));
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(90))));
     let first = world.orchestrator();
     first.run(&key(), statement()).await.unwrap();
     assert_eq!(first.durations().expected("step"), Some(Duration::from_secs(90)));
@@ -576,14 +583,14 @@ async fn what_runs_taught_is_kept_from_process_to_process() {
     assert_eq!(read, *first.durations());
     let second = world.orchestrator().with_strategy(Learned::default()).with_durations(read);
     let outcome = second.run(&StepKey::new("next", "step"), statement()).await.unwrap();
-    assert_eq!((outcome.is_finished(), outcome.requests.describes), (true, 1));
+    assert_eq!((outcome.is_success(), outcome.requests.describes), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_carries_the_databases_words_and_its_kind() {
     let words = "ERROR: 1023 DETAIL: Serializable isolation violation on table - 107";
     let world =
-        World::new(Script::new().otherwise(local::ScriptedRun::failed(Duration::from_secs(1), words)));
+        World::new(Script::new().otherwise(local::ScriptedExecution::failed(Duration::from_secs(1), words)));
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     assert_eq!(
         outcome.kind,
@@ -629,7 +636,7 @@ async fn nothing_is_submitted_without_the_journal_and_nothing_submitted_is_forgo
         assert_eq!(world.effects(), usize::from(fails_from > 0));
         // Once there is free space again, the next process finds the existing statement.
         let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
-        assert!(outcome.is_finished());
+        assert!(outcome.is_success());
         assert_eq!(world.effects(), 1);
     }
 }
@@ -643,7 +650,7 @@ async fn the_intent_is_written_before_the_submit() {
         assert!(matches!(records.as_slice(), [Record { event: Event::Intent { .. }, .. }]), "{records:?}");
     };
     let watched = Faulty::new(world.service.clone(), Faults::seeded(0)).with_on_submitted(seen);
-    assert!(world.over(watched).run(&key(), statement()).await.unwrap().is_finished());
+    assert!(world.over(watched).run(&key(), statement()).await.unwrap().is_success());
 }
 
 #[tokio::test(start_paused = true)]
@@ -662,7 +669,7 @@ async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
     let batch = || Statement::batch(["-- today\nCALL load(:day)", "SELECT 1"]).with_parameter("day", "7");
     let named = world.orchestrator().with_names_in_sql(true);
     let outcome = named.run(&key, batch()).await.unwrap();
-    assert!(outcome.is_finished(), "{outcome:?}");
+    assert!(outcome.is_success(), "{outcome:?}");
     let effects = world.service.effects();
     let digest = outcome.name.rsplit(' ').next().unwrap();
     let comment = format!("/* redshift-orchestrator sales 06_30 _/ DROP/load _it_/1 {digest} */ ");
@@ -678,7 +685,7 @@ async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_is_not_answered_says_what_to_look_at() {
     let world =
-        World::new(Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(90_000))));
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(90_000))));
     let faults = Faults::seeded(1).with(Operation::Cancel, Fault::LostReply, 1.0).with(
         Operation::Describe,
         Fault::LostReply,
@@ -692,7 +699,7 @@ async fn a_cancel_that_is_not_answered_says_what_to_look_at() {
         .unwrap();
     let OutcomeKind::Unknown(unknown) = &outcome.kind else { panic!("{outcome:?}") };
     assert_eq!(unknown.reason, UnknownReason::NotCancelled);
-    let (check, id) = (unknown.what_to_check(), unknown.id.clone().unwrap());
+    let (check, id) = (unknown.manual_check(), unknown.id.clone().unwrap());
     assert!(check.contains(&format!("describe-statement --id {id}\n")), "{check}");
     let digest = outcome.name.rsplit(' ').next().unwrap();
     assert!(check.contains(&format!("query_text LIKE '%{digest}%'")), "{check}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
     AttemptOptions, Backoff, Description, Error, ErrorKind, Orchestrator, OutcomeKind, PageToken, Pipeline,
     Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId, StatementPage,
@@ -25,7 +25,10 @@ async fn a_pipeline_may_have_the_longest_timeout_and_pause() {
     .unwrap();
     let script = Script::new().on_each(
         "SELECT 1",
-        [ScriptedRun::failed(Duration::ZERO, "ERROR: no"), ScriptedRun::finished(Duration::from_secs(60))],
+        [
+            ScriptedExecution::failed(Duration::ZERO, "ERROR: no"),
+            ScriptedExecution::finished(Duration::from_secs(60)),
+        ],
     );
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
     let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
@@ -34,7 +37,7 @@ async fn a_pipeline_may_have_the_longest_timeout_and_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn every_setting_may_be_the_longest_duration() {
-    let run = ScriptedRun::finished(Duration::from_secs(600));
+    let run = ScriptedExecution::finished(Duration::from_secs(600));
     let service = LocalExecutor::scripted(Script::new().otherwise(run));
     let orchestrator = Orchestrator::new(Retry::new(Fleet::new(service)).with_retry_timeout(LONGEST))
         .with_retry_timeout(LONGEST)

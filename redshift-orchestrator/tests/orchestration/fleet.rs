@@ -11,12 +11,12 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use redshift_data_local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
     Catalog, ClientToken, Description, Error, ErrorKind, Orchestrator, PageToken, Result, ResultPage,
     Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, Status, StepKey, Submitted,
     WaitTime,
-    catalog::Scope,
+    catalog::CatalogFilter,
     layer::{Fleet, Limit, Rate, Request, RequestRates},
     wait::{Fixed, LongPoll, RequestCounts, Wait, WaitOutcome},
 };
@@ -37,7 +37,9 @@ fn limited(seconds: u64, statements: usize, sessions: usize) -> LocalExecutor<Sc
     let mut limits = Limits::default();
     limits.active_statements = statements;
     limits.active_sessions = sessions;
-    LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(ScriptedRun::finished(secs(seconds))))
+    LocalExecutor::scripted(
+        Script::new().with_limits(limits).otherwise(ScriptedExecution::finished(secs(seconds))),
+    )
 }
 
 fn statement() -> Statement {
@@ -121,7 +123,7 @@ async fn a_throttle_is_told_and_heeded_at_once_however_many_queue() {
 async fn the_catalog_has_its_own_rates() {
     let rate = Rate::new(service(1), RequestRates::default());
     let begun = Instant::now();
-    let all = Scope::all();
+    let all = CatalogFilter::default();
     join_all((0..7).map(|_| rate.tables(&all, None))).await;
     assert_eq!(begun.elapsed().as_secs(), 2);
     rate.schemas(&all, None).await.unwrap();
@@ -173,7 +175,7 @@ async fn room_is_learned_from_refusals_and_tried_again() {
     for outcome in join_all(waits).await {
         let outcome = outcome.unwrap();
         // Waiting for capacity is neither a fault nor a lost submit.
-        assert!(outcome.is_finished() && outcome.requests.faults.is_empty(), "{outcome:?}");
+        assert!(outcome.is_success() && outcome.requests.retried_errors.is_empty(), "{outcome:?}");
         assert_eq!(outcome.requests.submits, 1);
     }
 }
@@ -186,7 +188,7 @@ async fn a_queue_of_hours_makes_no_statement_unknown() {
     let orchestrator = Orchestrator::new(Fleet::new(service.clone()));
     let keys: Vec<_> = (0..30).map(|number| StepKey::new("run", number.to_string())).collect();
     let outcomes = join_all(keys.iter().map(|key| orchestrator.run(key, statement()))).await;
-    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|outcome| outcome.is_finished())));
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|outcome| outcome.is_success())));
     assert_eq!(service.effects().len(), 30);
 }
 
@@ -240,7 +242,7 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
     let key = StepKey::new("run", "step");
     let run = async {
         let outcome = orchestrator.run(&key, statement()).await.unwrap();
-        assert!(outcome.is_finished() && outcome.requests.faults.is_empty(), "{outcome:?}");
+        assert!(outcome.is_success() && outcome.requests.retried_errors.is_empty(), "{outcome:?}");
         assert_eq!(outcome.requests.submits, 1);
     };
     // The fleet describes the first statement after a minute, which postpones its next describe.
@@ -326,7 +328,7 @@ async fn a_doubtful_submit_that_a_listing_shows_keeps_its_permit_until_the_state
     let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
     fleet.submit(&doubtful(), None).await.unwrap_err();
     assert_eq!(fleet.active(), 1);
-    let listed = fleet.list(&StatementFilter::named("doubtful"), None).await.unwrap();
+    let listed = fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
     let id = &listed.statements[0].id;
     assert_eq!(fleet.active(), 1, "it runs");
     fleet.describe(id, Some(WaitTime::MAX)).await.unwrap();
@@ -339,7 +341,7 @@ async fn a_doubtful_submit_whose_statement_has_ended_when_it_is_listed_releases_
     fleet.submit(&doubtful(), None).await.unwrap_err();
     sleep(secs(20)).await;
     // A listing by a prefix of the name is sufficient.
-    fleet.list(&StatementFilter::named("doubt"), None).await.unwrap();
+    fleet.list(&StatementFilter::default().with_name_prefix("doubt"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
 
@@ -347,9 +349,9 @@ async fn a_doubtful_submit_whose_statement_has_ended_when_it_is_listed_releases_
 async fn a_doubtful_submit_that_no_listing_shows_releases_its_permit() {
     let fleet = Limit::new(LosesFirst::new(service(10), false), 2);
     fleet.submit(&doubtful(), None).await.unwrap_err();
-    fleet.list(&StatementFilter::named("another"), None).await.unwrap();
+    fleet.list(&StatementFilter::default().with_name_prefix("another"), None).await.unwrap();
     assert_eq!(fleet.active(), 1, "the listing says nothing about it");
-    fleet.list(&StatementFilter::named("doubtful"), None).await.unwrap();
+    fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
 
@@ -386,7 +388,7 @@ async fn a_doubtful_session_is_known_once_its_statement_is_listed() {
     let fleet = Limit::new(LosesFirst::new(service(10), true), 2).with_sessions(1);
     let kept = doubtful().with_session_keep_alive(secs(60));
     fleet.submit(&kept, None).await.unwrap_err();
-    let listed = fleet.list(&StatementFilter::named("doubtful"), None).await.unwrap();
+    let listed = fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
     assert_eq!(fleet.open_sessions(), 1);
     fleet.describe(&listed.statements[0].id, Some(WaitTime::MAX)).await.unwrap();
     sleep(secs(60)).await;
@@ -454,7 +456,7 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
         _ => None,
     });
     assert_eq!(cancelled, Some(20.0));
-    assert!(requests.faults.is_empty(), "{requests:?}");
+    assert!(requests.retried_errors.is_empty(), "{requests:?}");
     assert_eq!(begun.elapsed().as_secs(), 100);
 }
 
@@ -463,8 +465,10 @@ async fn three_thousand_waits_share_100_questions_a_second() {
     let latency = Latency { submitted: secs(1), picked: secs(1) };
     let mut limits = Limits::default();
     limits.active_statements = 10_000;
-    let script =
-        Script::new().with_limits(limits).with_latency(latency).otherwise(ScriptedRun::finished(secs(600)));
+    let script = Script::new()
+        .with_limits(limits)
+        .with_latency(latency)
+        .otherwise(ScriptedExecution::finished(secs(600)));
     let service = LocalExecutor::scripted(script);
     let ids: Vec<_> =
         join_all((0..3_000).map(|_| async { service.submit(&statement(), None).await.unwrap().id })).await;
@@ -477,7 +481,7 @@ async fn three_thousand_waits_share_100_questions_a_second() {
         (begun.elapsed().as_secs_f64() - 602.0, requests)
     });
     let ended = join_all(waits).await;
-    assert!(ended.iter().all(|(_, requests)| requests.faults.is_empty()), "no question was given up");
+    assert!(ended.iter().all(|(_, requests)| requests.retried_errors.is_empty()), "no question was given up");
     let mean = ended.iter().map(|(late, _)| late).sum::<f64>() / 3_000.0;
     // All statements end at the same instant. At any time, nearly all of them have a poll in flight.
     assert!(mean < 1.0, "{mean}");

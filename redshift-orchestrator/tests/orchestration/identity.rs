@@ -65,7 +65,7 @@ async fn a_scope_distinguishes_equal_keys_of_executors_without_a_target() {
     for scope in ["a", "b", "b"] {
         let orchestrator = Orchestrator::new(service.clone()).with_scope(scope);
         let key = StepKey::new("r", "s");
-        assert!(orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap().is_finished());
+        assert!(orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap().is_success());
     }
     assert_eq!(service.effects().len(), 2);
     let nameless = Orchestrator::new(service).with_scope("");
@@ -82,13 +82,13 @@ async fn one_journal_for_two_targets_never_returns_the_outcome_of_the_other() {
             .with_journal(journal.clone())
     };
     let (key, statement) = (StepKey::new("r", "statistics"), Statement::sql("CALL load()"));
-    assert!(on("dev").run(&key, statement.clone()).await.unwrap().is_finished());
+    assert!(on("dev").run(&key, statement.clone()).await.unwrap().is_success());
     for (other, was) in [
         (on("prod"), "workgroup/dev/mystore, not for workgroup/prod/mystore"),
         (on("dev").with_scope("a"), "no scope and no pipeline, not for the scope or pipeline `a`"),
     ] {
         let error = other.run(&key, statement.clone()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::KeyConflict);
+        assert_eq!(error.kind(), ErrorKind::StepKeyConflict);
         assert!(error.to_string().contains(was), "{error}");
         assert!(error.to_string().contains("another name for the run"), "{error}");
     }
@@ -96,7 +96,7 @@ async fn one_journal_for_two_targets_never_returns_the_outcome_of_the_other() {
     assert_eq!(report.step("statistics").unwrap().status, StepStatus::NotSubmitted, "{report}");
     // A step that was redefined keeps the outcome that its attempt had.
     let redefined = on("dev").run(&key, Statement::sql("CALL load_better()")).await.unwrap();
-    assert_eq!((redefined.is_finished(), redefined.origin), (true, Origin::Journal));
+    assert_eq!((redefined.is_success(), redefined.origin), (true, Origin::Journal));
     assert_eq!(service.effects().len(), 1);
 }
 
@@ -114,7 +114,7 @@ async fn an_intent_of_an_earlier_version_names_no_target_and_is_continued() {
     let clock = redshift_orchestrator::TokioClock::starting_at(at);
     let orchestrator = Orchestrator::new(prod).with_journal(journal).with_clock(clock);
     let outcome = orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
-    assert_eq!((outcome.is_finished(), outcome.origin), (true, Origin::Reattached));
+    assert_eq!((outcome.is_success(), outcome.origin), (true, Origin::Reattached));
 }
 
 /// A service that treats all tokens as equal, and returns the first statement for every submit.

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun};
+use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedExecution};
 use redshift_orchestrator::{
     ClientToken, ErrorKind, Statement, StatementExecutor, StatementId, Status, WaitTime,
     layer::{Fleet, Limit, Rate, Request, RequestRates, Retry, Traced},
@@ -18,7 +18,9 @@ fn statement() -> Statement {
 }
 
 fn service(seconds: u64) -> LocalExecutor<redshift_data_local::Scripted> {
-    LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(seconds))))
+    LocalExecutor::scripted(
+        Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(seconds))),
+    )
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,8 @@ async fn report() -> (Pipeline, Report) {
     let long = "w".repeat(200);
     let error = "ERROR: \u{1b}[2J\u{0}\u{7}<b>&amp;</b> ]]>\n\tsecond line \u{fffe}";
     let script = Script::new()
-        .on("broken", local::ScriptedRun::failed(Duration::from_secs(1_000), error))
-        .otherwise(local::ScriptedRun::finished(Duration::ZERO));
+        .on("broken", local::ScriptedExecution::failed(Duration::from_secs(1_000), error))
+        .otherwise(local::ScriptedExecution::finished(Duration::ZERO));
     let mut builder = Pipeline::builder("<p> & \"q\"").with_concurrency(1);
     for (number, name) in ODD.into_iter().chain([long.as_str()]).enumerate() {
         builder = builder.with_step(Step::sql(name, "SELECT 'broken'"));
@@ -96,7 +96,8 @@ async fn a_plan_of_odd_names_is_a_table_and_a_chart() {
 #[tokio::test(start_paused = true)]
 async fn a_run_of_no_time_and_one_of_many_days_are_drawn() {
     for seconds in [0, 1, 86_000] {
-        let script = Script::new().otherwise(local::ScriptedRun::finished(Duration::from_secs(seconds)));
+        let script =
+            Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(seconds)));
         let pipeline = (0..3)
             .fold(Pipeline::builder("p").with_concurrency(1), |builder, n| {
                 builder.with_step(Step::sql(format!("s{n}"), format!("SELECT {n}")))

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
     AttemptOptions, BatchPart, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, OutcomeKind,
     Pipeline, Report, Statement, StepKey, Target, TokioClock,
     journal::{Journal, MemoryJournal, RunOutcome, SettledOutcome},
-    pipeline::{self, RetryPolicy, Step, Stop},
+    pipeline::{self, RetryPolicy, Step, StopSignal},
 };
 use tokio::time::{sleep, timeout};
 
@@ -19,19 +19,19 @@ fn long(count: usize) -> Statement {
 #[tokio::test(start_paused = true)]
 async fn a_long_batch_runs_in_order_each_part_once() {
     let script = Script::new()
-        .on("(050", ScriptedRun::failed(Duration::from_secs(1), "ERROR: division by zero"))
-        .otherwise(ScriptedRun::finished(Duration::from_secs(1)));
+        .on("(050", ScriptedExecution::failed(Duration::from_secs(1), "ERROR: division by zero"))
+        .otherwise(ScriptedExecution::finished(Duration::from_secs(1)));
     let service = LocalExecutor::scripted(script);
     let journal = MemoryJournal::new();
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
     let key = StepKey::new("run", "load");
     let outcomes = orchestrator.run_batch(&key, long(100)).await.unwrap();
-    let finished: Vec<_> = outcomes.parts.iter().map(|outcome| outcome.is_finished()).collect();
+    let finished: Vec<_> = outcomes.parts.iter().map(|outcome| outcome.is_success()).collect();
     assert_eq!(finished, [true, false, true], "the failure of one leaves the others as they are");
     let numbers: Vec<_> = service.effects().iter().map(|effect| effect.sql[22..25].to_owned()).collect();
     let expected: Vec<_> = (0..100).filter(|n| *n != 50).map(|n| format!("{n:03}")).collect();
     assert_eq!(numbers, expected);
-    assert_eq!(journal.run("run").await.unwrap().len(), 3);
+    assert_eq!(journal.entries("run").await.unwrap().len(), 3);
     // A second call runs nothing twice.
     let again = orchestrator.run_batch(&key, long(100)).await.unwrap();
     assert!(again.parts.iter().all(|outcome| outcome.origin == Origin::Journal));
@@ -41,7 +41,7 @@ async fn a_long_batch_runs_in_order_each_part_once() {
 #[tokio::test(start_paused = true)]
 async fn the_parts_share_their_time_and_end_with_it() {
     let service =
-        LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(1))));
+        LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(1))));
     let orchestrator = Orchestrator::new(service.clone());
     let options = AttemptOptions::default().with_timeout(Duration::from_secs(60));
     let key = StepKey::new("run", "load");
@@ -53,15 +53,15 @@ async fn the_parts_share_their_time_and_end_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_whose_time_is_over_between_two_parts_is_no_success() {
     let service =
-        LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(1))));
+        LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(1))));
     let orchestrator = Orchestrator::new(service.clone());
     let key = StepKey::new("run", "load");
     let within = |seconds| AttemptOptions::default().with_timeout(Duration::from_secs(seconds));
     let first = orchestrator.run_batch_with(&key, long(120), within(41)).await.unwrap();
-    assert!(first.parts[0].is_finished());
+    assert!(first.parts[0].is_success());
     // The first part is in the journal, and there is no time for another one.
     let again = orchestrator.run_batch_with(&key, long(120), within(0)).await.unwrap();
-    assert!(again.parts.iter().all(|part| part.is_finished()));
+    assert!(again.parts.iter().all(|part| part.is_success()));
     assert_eq!((again.parts.len(), again.skipped, again.is_success()), (1, 2, false));
 }
 
@@ -140,7 +140,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 fn service() -> LocalExecutor<Scripted> {
-    LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(seconds(1.0))))
+    LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(seconds(1.0))))
 }
 
 /// Returns the numbers that were inserted, in order.
@@ -190,11 +190,11 @@ async fn a_long_step_that_dies_anywhere_in_it_runs_each_statement_once() {
 #[tokio::test(start_paused = true)]
 async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_named() {
     let script = || {
-        let deadlock = ScriptedRun::failed(seconds(1.0), "ERROR: deadlock detected");
-        Script::new().on_each("(050", [deadlock, ScriptedRun::finished(seconds(1.0))])
+        let deadlock = ScriptedExecution::failed(seconds(1.0), "ERROR: deadlock detected");
+        Script::new().on_each("(050", [deadlock, ScriptedExecution::finished(seconds(1.0))])
     };
     let retried = async |script: Script, kinds: &[FailureKind]| {
-        let service = LocalExecutor::scripted(script.otherwise(ScriptedRun::finished(seconds(1.0))));
+        let service = LocalExecutor::scripted(script.otherwise(ScriptedExecution::finished(seconds(1.0))));
         let orchestrator = Orchestrator::new(service.clone());
         let step = load(0..100).with_retry(RetryPolicy::new(2).on(kinds.iter().copied()));
         let report = pipeline(step).run(&orchestrator, pipeline::Run::new("r")).await.unwrap();
@@ -206,7 +206,7 @@ async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_name
     let both: Vec<_> = (0..100).filter(|number| *number != 50).chain(0..100).chain([999]).collect();
     assert_eq!(inserted(&service), both, "as a short batch would");
     // The second failure is not in the list of the step's `retry`.
-    let twice = script().on("(090", ScriptedRun::failed(seconds(1.0), "ERROR: division by zero"));
+    let twice = script().on("(090", ScriptedExecution::failed(seconds(1.0), "ERROR: division by zero"));
     let (report, _) = retried(twice, &[FailureKind::Deadlock]).await;
     assert_eq!(parts_of(&report).len(), 3);
     let text = report.to_string();
@@ -246,13 +246,13 @@ async fn a_long_step_that_was_redefined_half_way_is_refused_and_one_that_finishe
 async fn a_request_to_stop_is_heard_between_the_parts() {
     let (service, journal) = (service(), MemoryJournal::new());
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
-    let stop = Stop::new();
+    let stop = StopSignal::new();
     let asking = async {
         sleep(seconds(50.0)).await;
         stop.request();
     };
     let pipeline = pipeline(load(0..100));
-    let run = pipeline.run(&orchestrator, pipeline::Run::new("r").with_stop(stop.clone()));
+    let run = pipeline.run(&orchestrator, pipeline::Run::new("r").with_stop_signal(stop.clone()));
     let report = tokio::join!(run, asking).0.unwrap();
     let statuses: Vec<_> = report.steps().iter().map(|step| step.status.as_str()).collect();
     assert_eq!((statuses, service.effects().len()), (vec!["not started"; 2], 80));

@@ -23,12 +23,18 @@ fn seconds(seconds: f64) -> Duration {
 async fn a_run_is_reported_as_text_json_and_picture() {
     let conflict = "ERROR: 1023 DETAIL: Serializable isolation violation on table - 107";
     let script = Script::new()
-        .on("dim_customer", local::ScriptedRun::finished(seconds(4.2)).with_affected_rows(120))
-        .on("dim_item", local::ScriptedRun::finished(seconds(2.1)))
-        .on("dim_store", local::ScriptedRun::failed(seconds(0.4), "ERROR: column \"region\" does not exist"))
+        .on("dim_customer", local::ScriptedExecution::finished(seconds(4.2)).with_affected_rows(120))
+        .on("dim_item", local::ScriptedExecution::finished(seconds(2.1)))
+        .on(
+            "dim_store",
+            local::ScriptedExecution::failed(seconds(0.4), "ERROR: column \"region\" does not exist"),
+        )
         .on_each(
             "fact_sales",
-            [local::ScriptedRun::failed(seconds(3.0), conflict), local::ScriptedRun::finished(seconds(5.5))],
+            [
+                local::ScriptedExecution::failed(seconds(3.0), conflict),
+                local::ScriptedExecution::finished(seconds(5.5)),
+            ],
         );
     let service = LocalExecutor::scripted(script);
     let faults = Faults::seeded(3).with(Operation::Submit, Fault::LostReply, 0.3).with(
@@ -63,7 +69,7 @@ fn row() -> Pipeline {
 }
 
 fn slow_row() -> LocalExecutor<local::Scripted> {
-    LocalExecutor::scripted(Script::new().on("two", local::ScriptedRun::finished(seconds(300.0))))
+    LocalExecutor::scripted(Script::new().on("two", local::ScriptedExecution::finished(seconds(300.0))))
 }
 
 fn statuses(report: &Report) -> Vec<&'static str> {
@@ -109,8 +115,8 @@ async fn a_failed_run_goes_on_with_a_new_attempt_at_the_step_that_failed() {
     let script = Script::new().on_each(
         "two",
         [
-            local::ScriptedRun::failed(seconds(1.0), "ERROR: no such table"),
-            local::ScriptedRun::finished(seconds(1.0)),
+            local::ScriptedExecution::failed(seconds(1.0), "ERROR: no such table"),
+            local::ScriptedExecution::finished(seconds(1.0)),
         ],
     );
     let service = LocalExecutor::scripted(script);
@@ -132,15 +138,15 @@ async fn only_named_failures_are_tried_again() {
     let script = Script::new().on_each(
         "work",
         [
-            local::ScriptedRun::failed(seconds(1.0), conflict),
-            local::ScriptedRun::failed(seconds(1.0), conflict),
-            local::ScriptedRun::failed(seconds(1.0), "ERROR: division by zero"),
-            local::ScriptedRun::finished(seconds(1.0)),
+            local::ScriptedExecution::failed(seconds(1.0), conflict),
+            local::ScriptedExecution::failed(seconds(1.0), conflict),
+            local::ScriptedExecution::failed(seconds(1.0), "ERROR: division by zero"),
+            local::ScriptedExecution::finished(seconds(1.0)),
         ],
     );
     let pipeline = Pipeline::builder("p")
         .with_step(Step::sql("work", "SELECT 'work'").with_retry(
-            RetryPolicy::new(9).on([FailureKind::SerializationConflict]).with_backoff(seconds(2.0)),
+            RetryPolicy::new(9).on([FailureKind::SerializationConflict]).with_initial_backoff(seconds(2.0)),
         ))
         .build()
         .unwrap();
@@ -158,8 +164,8 @@ async fn only_named_failures_are_tried_again() {
 async fn a_failure_means_to_others_what_its_step_says() {
     let run = async |on_failure: OnFailure| {
         let script = Script::new()
-            .on("bad", local::ScriptedRun::failed(seconds(1.0), "ERROR: bad"))
-            .otherwise(local::ScriptedRun::finished(seconds(2.0)));
+            .on("bad", local::ScriptedExecution::failed(seconds(1.0), "ERROR: bad"))
+            .otherwise(local::ScriptedExecution::finished(seconds(2.0)));
         let pipeline = Pipeline::builder("p")
             .with_concurrency(2)
             .with_on_failure(on_failure)
@@ -187,7 +193,7 @@ async fn a_failure_means_to_others_what_its_step_says() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_statements_run_at_a_time_than_allowed() {
-    let script = Script::new().otherwise(local::ScriptedRun::finished(seconds(10.0)));
+    let script = Script::new().otherwise(local::ScriptedExecution::finished(seconds(10.0)));
     let pipeline = (0..7)
         .fold(Pipeline::builder("p").with_concurrency(3), |builder, n| {
             builder.with_step(Step::sql(format!("s{n}"), format!("SELECT {n}")))
@@ -224,8 +230,8 @@ async fn an_observer_sees_a_run_as_it_goes() {
     let script = Script::new().on_each(
         "two",
         [
-            local::ScriptedRun::failed(seconds(40.0), "ERROR: deadlock detected"),
-            local::ScriptedRun::failed(seconds(1.0), "ERROR: no such table"),
+            local::ScriptedExecution::failed(seconds(40.0), "ERROR: deadlock detected"),
+            local::ScriptedExecution::failed(seconds(1.0), "ERROR: no such table"),
         ],
     );
     let pipeline = Pipeline::builder("p")

@@ -6,7 +6,7 @@ use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{
     Clock, ErrorKind, Orchestrator, Pipeline, Report, Run, TokioClock,
     journal::{Journal, MemoryJournal, RunOutcome},
-    pipeline::{OnFailure, Overlap, RetryPolicy, Step, Stop},
+    pipeline::{OnFailure, Overlap, RetryPolicy, Step, StopSignal},
 };
 use tokio::time::{sleep, timeout};
 
@@ -25,7 +25,7 @@ fn row() -> Pipeline {
 }
 
 fn service() -> LocalExecutor<local::Scripted> {
-    LocalExecutor::scripted(Script::new().otherwise(local::ScriptedRun::finished(seconds(10))))
+    LocalExecutor::scripted(Script::new().otherwise(local::ScriptedExecution::finished(seconds(10))))
 }
 
 fn statuses(report: &Report) -> Vec<&'static str> {
@@ -39,10 +39,10 @@ async fn a_step_that_is_not_selected_does_nothing_and_keeps_the_order() {
     assert!(report.is_success());
     assert_eq!(statuses(&report), ["finished", "not selected", "finished"]);
     assert_eq!(report.step("three").unwrap().attempts[0].started, seconds(10), "still after `one`");
-    let report = row().run(&orchestrator, Run::new("two").with_only(["two"])).await.unwrap();
+    let report = row().run(&orchestrator, Run::new("two").with_steps(["two"])).await.unwrap();
     assert_eq!(statuses(&report), ["not selected", "finished", "not selected"]);
     let report =
-        row().run(&orchestrator, Run::new("both").with_tags(["first"]).with_only(["two"])).await.unwrap();
+        row().run(&orchestrator, Run::new("both").with_tags(["first"]).with_steps(["two"])).await.unwrap();
     assert_eq!(statuses(&report), ["finished", "finished", "not selected"]);
     // Runs the remaining steps, under the same name.
     let report = row().run(&orchestrator, Run::new("both")).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_step_that_is_not_selected_does_nothing_and_keeps_the_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_reaches_through_steps_that_are_not_selected() {
-    let script = Script::new().on("'one'", local::ScriptedRun::failed(seconds(1), "ERROR: no"));
+    let script = Script::new().on("'one'", local::ScriptedExecution::failed(seconds(1), "ERROR: no"));
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
     let report = row().run(&orchestrator, Run::new("r").with_tags(["odd"])).await.unwrap();
     assert_eq!(statuses(&report), ["failed", "skipped", "skipped"]);
@@ -62,7 +62,7 @@ async fn a_tag_or_step_that_is_not_there_is_named() {
     let orchestrator = Orchestrator::new(service());
     let error = row().run(&orchestrator, Run::new("r").with_tags(["firs"])).await.unwrap_err();
     assert!(error.to_string().contains("did you mean `first`?"), "{error}");
-    let error = row().run(&orchestrator, Run::new("r").with_only(["twoo", "one"])).await.unwrap_err();
+    let error = row().run(&orchestrator, Run::new("r").with_steps(["twoo", "one"])).await.unwrap_err();
     assert!(error.to_string().contains("no step `twoo`; did you mean `two`?"), "{error}");
 }
 
@@ -100,13 +100,13 @@ async fn a_run_that_is_dropped_makes_way() {
 async fn a_run_that_is_asked_to_stop_waits_for_what_runs_and_begins_nothing_further() {
     let journal = MemoryJournal::new();
     let orchestrator = Orchestrator::new(service()).with_journal(journal.clone());
-    let stop = Stop::new();
+    let stop = StopSignal::new();
     let asking = async {
         sleep(seconds(15)).await;
         stop.request();
     };
     let pipeline = row();
-    let run = pipeline.run(&orchestrator, Run::new("r").with_stop(stop.clone()));
+    let run = pipeline.run(&orchestrator, Run::new("r").with_stop_signal(stop.clone()));
     let report = tokio::join!(run, asking).0.unwrap();
     assert_eq!(statuses(&report), ["finished", "finished", "not started"]);
     assert_eq!(report.elapsed, seconds(20));
@@ -117,21 +117,22 @@ async fn a_run_that_is_asked_to_stop_waits_for_what_runs_and_begins_nothing_furt
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_before_another_attempt_ends_with_the_run() {
-    let script = Script::new().on("work", local::ScriptedRun::failed(seconds(1), "ERROR: deadlock detected"));
+    let script =
+        Script::new().on("work", local::ScriptedExecution::failed(seconds(1), "ERROR: deadlock detected"));
     let pipeline = Pipeline::builder("p")
         .with_on_failure(OnFailure::Continue)
         .with_step(Step::sql("work", "SELECT 'work'").with_retry(
-            RetryPolicy::new(9).on(redshift_orchestrator::FailureKind::ALL).with_backoff(seconds(60)),
+            RetryPolicy::new(9).on(redshift_orchestrator::FailureKind::ALL).with_initial_backoff(seconds(60)),
         ))
         .build()
         .unwrap();
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
-    let stop = Stop::new();
+    let stop = StopSignal::new();
     let asking = async {
         sleep(seconds(10)).await;
         stop.request();
     };
-    let run = pipeline.run(&orchestrator, Run::new("r").with_stop(stop.clone()));
+    let run = pipeline.run(&orchestrator, Run::new("r").with_stop_signal(stop.clone()));
     let report = tokio::join!(run, asking).0.unwrap();
     assert_eq!((statuses(&report), report.elapsed), (vec!["failed"], seconds(10)));
 }
@@ -139,8 +140,8 @@ async fn a_pause_before_another_attempt_ends_with_the_run() {
 #[tokio::test(start_paused = true)]
 async fn a_run_of_another_pipeline_or_target_is_not_gone_on_with() {
     let orchestrator = Orchestrator::new(service());
-    row().run(&orchestrator, Run::new("r").with_target("aws:dev")).await.unwrap();
-    let error = row().run(&orchestrator, Run::new("r").with_target("aws:prod")).await.unwrap_err();
+    row().run(&orchestrator, Run::new("r").with_target_label("aws:dev")).await.unwrap();
+    let error = row().run(&orchestrator, Run::new("r").with_target_label("aws:prod")).await.unwrap_err();
     assert!(error.to_string().contains("was started on `aws:dev`"), "{error}");
     let other = Pipeline::builder("other").with_step(Step::sql("one", "SELECT 'one'")).build().unwrap();
     let error = other.run(&orchestrator, Run::new("r")).await.unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{Limits, LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
     Backoff, ErrorKind, Statement, StatementExecutor, StatementId, Status,
     wait::{
@@ -24,7 +24,7 @@ async fn asked_for(
     waits: Waits,
     limits: Limits,
 ) -> Vec<(f64, u8)> {
-    let script = Script::new().otherwise(ScriptedRun::finished(secs(seconds))).with_limits(limits);
+    let script = Script::new().otherwise(ScriptedExecution::finished(secs(seconds))).with_limits(limits);
     let service = Noted::new(LocalExecutor::scripted(script), waits);
     let id = service.submit(&Statement::sql("CALL work()"), None).await.unwrap().id;
     let mut requests = RequestCounts::default();
@@ -120,7 +120,7 @@ async fn limited(told: &Told) -> (WaitOutcome, RequestCounts) {
     let mut requests = RequestCounts::default();
     let ending = Wait::new(told, &StatementId::new("told"), &LongPoll::default())
         .with_timeout(secs(60.0))
-        .with_grace(secs(20.0))
+        .with_cancel_grace(secs(20.0))
         .with_backoff(Backoff::new(secs(1.0)))
         .until_ended(&mut requests)
         .await;
@@ -195,7 +195,7 @@ async fn a_cancel_without_an_answer_is_sent_again() {
     let WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. } = ending else {
         panic!("{ending:?}")
     };
-    assert_eq!((requests.cancels, requests.faults[&ErrorKind::Disconnected]), (2, 1));
+    assert_eq!((requests.cancels, requests.retried_errors[&ErrorKind::Disconnected]), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +228,7 @@ async fn a_cancellation_is_repeated_while_the_statement_waits_in_the_queue() {
         matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. }),
         "{ending:?}"
     );
-    assert_eq!((requests.cancels, requests.retried_faults()), (3, 1));
+    assert_eq!((requests.cancels, requests.total_retried_errors()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,7 +322,7 @@ async fn expired_credentials_are_retried_until_they_are_renewed() {
     );
     let (ending, requests) = limited(&told).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
-    assert_eq!(requests.faults[&ErrorKind::CredentialsExpired], 3);
+    assert_eq!(requests.retried_errors[&ErrorKind::CredentialsExpired], 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,7 +358,7 @@ async fn faults_are_retried_for_as_long_as_the_limit_allows() {
     );
     let (ending, requests) = limited(&told).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
-    assert_eq!((requests.describes, requests.retried_faults()), (5, 4));
+    assert_eq!((requests.describes, requests.total_retried_errors()), (5, 4));
     let pauses: Vec<_> = told.instants().windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (pause, least) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0]) {
         assert!((least..=2.0 * least).contains(pause), "{pauses:?}");
@@ -372,12 +372,12 @@ async fn a_question_that_is_never_answered_is_asked_again() {
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert_eq!(told.instants()[0], 0.0);
     assert!((41.0..=43.0).contains(&told.instants()[1]), "{:?}", told.instants());
-    assert_eq!(requests.faults[&ErrorKind::Disconnected], 1);
+    assert_eq!(requests.retried_errors[&ErrorKind::Disconnected], 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_the_service_forgot_is_lost() {
-    for kind in [ErrorKind::Expired, ErrorKind::NotFound, ErrorKind::Denied, ErrorKind::Other] {
+    for kind in [ErrorKind::RecordExpired, ErrorKind::NotFound, ErrorKind::Denied, ErrorKind::Other] {
         let told = Told::new([fails(kind)], []);
         let (ending, _) = limited(&told).await;
         assert!(matches!(&ending, WaitOutcome::Lost(error) if error.kind() == kind), "{ending:?}");
@@ -411,13 +411,13 @@ async fn the_last_second_before_a_deadline_is_not_a_busy_loop() {
     let told = Told::new([after(30.0, Status::Started), now(Status::Started)], [now(true)]);
     let id = StatementId::new("told");
     let strategy = LongPoll::default();
-    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(30.5)).with_grace(secs(5.0));
+    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(30.5)).with_cancel_grace(secs(5.0));
     let _ = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(told.asked().len() < 20, "{:?}", told.asked());
     // Nor does a strategy without pauses spin.
     let told = Told::new([now(Status::Started)], [now(true)]);
     let strategy = Fixed::new(Duration::ZERO);
-    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(1.0)).with_grace(secs(0.1));
+    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(1.0)).with_cancel_grace(secs(0.1));
     let _ = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(told.asked().len() <= 115, "{}", told.asked().len());
 }

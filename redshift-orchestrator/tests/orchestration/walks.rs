@@ -19,13 +19,13 @@ struct Drawn {
     times_out: bool,
 }
 
-fn draw(rng: &mut fastrand::Rng, with_stop: bool) -> (usize, Vec<Drawn>) {
+fn draw(rng: &mut fastrand::Rng, with_stop_signal: bool) -> (usize, Vec<Drawn>) {
     let count = rng.usize(1..12);
     let steps = (0..count).map(|number| {
         let kinds = [OnFailure::SkipDependents, OnFailure::Continue, OnFailure::Stop];
         Drawn {
             after: (0..number).filter(|_| rng.f32() < 0.25).collect(),
-            on_failure: kinds[rng.usize(0..if with_stop { 3 } else { 2 })],
+            on_failure: kinds[rng.usize(0..if with_stop_signal { 3 } else { 2 })],
             fails: rng.f32() < 0.3,
             seconds: rng.u64(1..40),
             times_out: rng.f32() < 0.1,
@@ -41,8 +41,8 @@ async fn run(concurrency: usize, steps: &[Drawn]) -> Report {
         let sql = format!("SELECT 'step {number}.'");
         let duration = Duration::from_secs(if drawn.times_out { 500 } else { drawn.seconds });
         let ends = match drawn.fails && !drawn.times_out {
-            true => local::ScriptedRun::failed(duration, "ERROR: drawn"),
-            false => local::ScriptedRun::finished(duration),
+            true => local::ScriptedExecution::failed(duration, "ERROR: drawn"),
+            false => local::ScriptedExecution::finished(duration),
         };
         script = script.on(format!("'step {number}.'"), ends);
         let after = drawn.after.iter().map(|number| format!("s{number}"));

@@ -38,12 +38,12 @@ impl<I: Intercept> Journal for Intercepted<I> {
         self.0.inner().entry(key).await
     }
 
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.0.inner().run(run).await
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        self.0.inner().entries(run).await
     }
 
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.0.inner().claim(claim, alone).await
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
+        self.0.inner().claim(claim).await
     }
 
     async fn append_run(&self, record: RunRecord) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redshift_data_local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
     Column, Field, StatementExecutor,
     catalog::Table,
@@ -18,10 +18,10 @@ pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
         .with_limits(limits)
         .with_table(Table::new("mystore", "fact_sales"), [Column::new("id", "int8")])
         .with_latency(Latency { submitted: step, picked: step })
-        .on("SELECT n", ScriptedRun::finished(step).with_result(vec![Column::new("n", "int4")], rows))
-        .on("1 / 0", ScriptedRun::failed(step, "ERROR: division by zero"))
-        .on("nap", ScriptedRun::finished(Duration::from_hours(1)))
-        .otherwise(ScriptedRun::finished(step));
+        .on("SELECT n", ScriptedExecution::finished(step).with_result(vec![Column::new("n", "int4")], rows))
+        .on("1 / 0", ScriptedExecution::failed(step, "ERROR: division by zero"))
+        .on("nap", ScriptedExecution::finished(Duration::from_hours(1)))
+        .otherwise(ScriptedExecution::finished(step));
     LocalExecutor::scripted(script)
 }
 
@@ -55,7 +55,7 @@ impl<E: StatementExecutor> Fixture for Over<E> {
         self.service.effects().iter().filter(|effect| effect.sql.contains(&format!("'{what}'"))).count()
     }
 
-    async fn pass(&self, time: Duration) -> bool {
+    async fn advance(&self, time: Duration) -> bool {
         if self.is_paused {
             tokio::time::sleep(time).await;
         }

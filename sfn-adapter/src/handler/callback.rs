@@ -87,7 +87,7 @@ impl<E: StatementExecutor + ?Sized, T: TaskTokens + ?Sized> Answerer<'_, E, T> {
                     description.status
                 ),
             }),
-            Err(Error::Service(error)) if error.kind() == ErrorKind::Expired => {
+            Err(Error::Service(error)) if error.kind() == ErrorKind::RecordExpired => {
                 Ok(State::expired(id, &error))
             }
             Err(error) => Err(error),
@@ -151,7 +151,7 @@ mod tests {
     fn service() -> MockStatementExecutor {
         let mut executor = MockStatementExecutor::new();
         executor.expect_describe().returning(|id, _| match id.as_str() {
-            "EXPIRED" => Err(ServiceError::new(ErrorKind::Expired, "it has expired")),
+            "EXPIRED" => Err(ServiceError::new(ErrorKind::RecordExpired, "it has expired")),
             "DENIED" => Err(ServiceError::new(ErrorKind::Denied, "not allowed")),
             ID => Ok(Description::new(id.clone(), Status::Finished)),
             status => {

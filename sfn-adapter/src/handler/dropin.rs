@@ -45,7 +45,7 @@ where
             tracing::info!(
                 statement_id = id.as_str(),
                 status = description.status.as_str(),
-                duration_ms = description.duration.map(|duration| duration.as_millis() as u64),
+                duration_ms = description.execution_time.map(|duration| duration.as_millis() as u64),
                 rows = description.result_rows,
                 "described"
             );

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use redshift_data_emulator::Emulator;
-use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{Column, Field};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ struct Function {
 impl Function {
     async fn over(script: Script) -> Self {
         let service = LocalExecutor::scripted(script);
-        let emulator = Emulator::new(service.clone()).listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let emulator = Emulator::new(service.clone()).bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let endpoint = emulator.url();
         tokio::spawn(emulator.serve_until(std::future::pending()));
         Self { service, endpoint }
@@ -62,7 +62,7 @@ fn about(action: &str, id: &Value) -> Value {
 
 #[tokio::test]
 async fn a_retried_submit_runs_the_procedure_once_and_the_wait_sees_its_end() {
-    let short = ScriptedRun::finished(Duration::from_millis(300));
+    let short = ScriptedExecution::finished(Duration::from_millis(300));
     let function = Function::over(Script::new().otherwise(short)).await;
     let first = function.reply(submit("sales", 1)).await;
     let again = function.reply(submit("sales", 1)).await;
@@ -76,7 +76,7 @@ async fn a_retried_submit_runs_the_procedure_once_and_the_wait_sees_its_end() {
         assert_eq!((&ended["error"], &ended["cause"]), (&Value::Null, &Value::Null));
     }
     assert_eq!(function.service.effects().len(), 2);
-    assert_eq!(function.service.effects_of("7f3a/0/sales/1"), 1);
+    assert_eq!(function.service.effect_count("7f3a/0/sales/1"), 1);
 
     let late = function.reply(about("cancel", &first["id"])).await;
     assert_eq!(late["outcome"], "succeeded", "a cancellation that is too late is no error");
@@ -85,7 +85,8 @@ async fn a_retried_submit_runs_the_procedure_once_and_the_wait_sees_its_end() {
 #[tokio::test]
 async fn a_failure_has_the_text_of_the_database() {
     let text = "ERROR: 1023 Serializable isolation violation on table";
-    let function = Function::over(Script::new().otherwise(ScriptedRun::failed(Duration::ZERO, text))).await;
+    let function =
+        Function::over(Script::new().otherwise(ScriptedExecution::failed(Duration::ZERO, text))).await;
     let mut event = submit("sales", 1);
     event["wait_seconds"] = json!(10);
     let ended = function.reply(event).await;
@@ -101,7 +102,7 @@ async fn a_failure_has_the_text_of_the_database() {
 
 #[tokio::test]
 async fn a_running_statement_is_cancelled() {
-    let long = ScriptedRun::finished(Duration::from_secs(3_600));
+    let long = ScriptedExecution::finished(Duration::from_secs(3_600));
     let function = Function::over(Script::new().otherwise(long)).await;
     let submitted = function.reply(submit("sales", 1)).await;
     let mut event = about("cancel", &submitted["id"]);
@@ -116,7 +117,7 @@ async fn a_result_is_read_and_one_that_is_too_large_is_refused() {
     let result = |count: i64| {
         let row = |n| vec![Field::Long(n), Field::String("x".repeat(4_000))];
         let columns = vec![Column::new("n", "int8"), Column::new("x", "varchar")];
-        ScriptedRun::finished(Duration::ZERO).with_result(columns, (0..count).map(row).collect())
+        ScriptedExecution::finished(Duration::ZERO).with_result(columns, (0..count).map(row).collect())
     };
     let script = Script::new().on("small", result(2)).on("large", result(300));
     let function = Function::over(script).await;

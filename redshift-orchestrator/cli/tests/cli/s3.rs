@@ -16,7 +16,7 @@ async fn of_two_processes_one_runs_the_pipeline_and_the_other_is_refused() {
     let bucket = Bucket::new("processes");
     let script = Script::from_toml("[[statement]]\ncontains = 'load'\ntakes = '8s'").unwrap();
     let service = LocalExecutor::scripted(script);
-    let emulator = Emulator::new(service.clone()).listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let emulator = Emulator::new(service.clone()).bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = emulator.url();
     let serving = tokio::spawn(emulator.serve_until(std::future::pending()));
     let directory = tempfile::tempdir().unwrap();

@@ -52,7 +52,7 @@ async fn errors_and_messages_of_the_server_tell_no_sql_of_ours() {
         let key = StepKey::new(format!("secrets-{}", std::process::id()), format!("s{number}"));
         match orchestrator.run(&key, statement).await {
             Ok(outcome) => {
-                assert!(!outcome.is_finished(), "{number}");
+                assert!(!outcome.is_success(), "{number}");
                 search(&format!("statement {number}"), format!("{outcome:?} {}", outcome.kind));
             }
             Err(error) => search(&format!("statement {number}"), format!("{error} {error:?}")),
@@ -66,7 +66,7 @@ async fn errors_and_messages_of_the_server_tell_no_sql_of_ours() {
         .with_execution_mode(ExecutionMode::AutoCommit)
         .with_secret("sesame-value");
     let key = StepKey::new(format!("secrets-{}", std::process::id()), "talks");
-    assert!(talking.run(&key, talks).await.unwrap().is_finished());
+    assert!(talking.run(&key, talks).await.unwrap().is_success());
     let said = heard.0.lock().unwrap().clone();
     assert!(said.contains("of day today with …"), "{said}");
     search("a notice", said);

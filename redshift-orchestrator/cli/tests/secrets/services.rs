@@ -31,8 +31,8 @@ impl Observer for Heard {
 
 fn script() -> Script {
     Script::new()
-        .on_each("UPDATE account", [local::ScriptedRun::failed(Duration::from_millis(5), SAID)])
-        .otherwise(local::ScriptedRun::finished(Duration::ZERO))
+        .on_each("UPDATE account", [local::ScriptedExecution::failed(Duration::from_millis(5), SAID)])
+        .otherwise(local::ScriptedExecution::finished(Duration::ZERO))
 }
 
 fn pipeline() -> Pipeline {
@@ -58,7 +58,7 @@ async fn run_and_search(what: &str, executor: impl StatementExecutor + 'static) 
     search(what, format!("{report} {report:?} {} {}", report.to_json(), report.to_svg()));
     search(what, &*heard.0.lock().unwrap());
     search(what, std::fs::read_to_string(&path).unwrap());
-    search(what, format!("{:?} {orchestrator:?}", journal.run("r").await.unwrap()));
+    search(what, format!("{:?} {orchestrator:?}", journal.entries("r").await.unwrap()));
     let statement = Statement::sql(SQL)
         .with_parameter("pin", PIN)
         .with_target(Target::cluster("c", "d").with_secret(ARN));
@@ -91,7 +91,7 @@ async fn the_local_executor_behind_every_layer() {
 async fn the_real_sdk_against_the_emulator() {
     capture::listen();
     let emulator = Emulator::new(Traced::new(LocalExecutor::scripted(script())));
-    let listening = emulator.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listening = emulator.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = listening.url();
     let serving = tokio::spawn(listening.serve_until(std::future::pending()));
     let credentials = Credentials::new("any", "sesame-key", Some("sesame-token".into()), None, "test");

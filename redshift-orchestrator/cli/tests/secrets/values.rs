@@ -10,7 +10,7 @@ use crate::{ARN, MARK, PIN, SAID, SQL, search};
 
 fn pipeline() -> Pipeline {
     Pipeline::builder("p")
-        .with_target(Target::cluster("dwh", "dev").with_secret(ARN))
+        .with_declared_target(Target::cluster("dwh", "dev").with_secret(ARN))
         .with_secret_parameter("pin")
         .with_parameter("open", Some("told"))
         .with_step(Step::sql("a", SQL).with_parameter("pin", "${pin}"))
@@ -33,7 +33,7 @@ fn debug_of_what_is_public_prints_none() {
     let mut sub = SubStatement::new(StatementId::new("id:1"), Status::Failed);
     (sub.sql, sub.error) = (Some(SqlText::new(SQL)), Some(SAID.to_owned()));
     description.sub_statements.push(sub);
-    let script = Script::new().on(SQL, local::ScriptedRun::failed(std::time::Duration::ZERO, SAID));
+    let script = Script::new().on(SQL, local::ScriptedExecution::failed(std::time::Duration::ZERO, SAID));
     let pipeline = pipeline();
     let run = Run::new("r").with_parameter("pin", PIN);
     let mut begun = RunBegun::default();

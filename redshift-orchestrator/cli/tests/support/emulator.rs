@@ -35,7 +35,7 @@ impl Emulator {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let serve = async move {
             let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listening = Library::new(executor.await).listen(any_port).await.unwrap();
+            let listening = Library::new(executor.await).bind(any_port).await.unwrap();
             ready.send(listening.url()).unwrap();
             listening.serve_until(async { stopped.await.unwrap_or(()) }).await;
         };

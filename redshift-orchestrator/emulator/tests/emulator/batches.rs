@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use redshift_data_local::{Limits, LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{Limits, LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
     Column, ErrorKind, Field, ResultFormat, Statement, StatementExecutor, StatementExecutorExt, StatementId,
     WaitTime,
     arrow::{
-        BatchOptions,
+        RecordBatchOptions,
         arrow_array::{Array, Int64Array, RecordBatch, cast::AsArray, types::Decimal128Type},
         arrow_schema::DataType,
     },
@@ -42,7 +42,7 @@ fn sales() -> LocalExecutor<Scripted> {
             coupon,
         ]
     });
-    let run = ScriptedRun::finished(Duration::ZERO).with_result(columns, rows.collect());
+    let run = ScriptedExecution::finished(Duration::ZERO).with_result(columns, rows.collect());
     let mut limits = Limits::default();
     limits.rows_per_page = 30;
     LocalExecutor::scripted(Script::new().with_limits(limits).otherwise(run))
@@ -57,7 +57,8 @@ async fn run(executor: &impl StatementExecutor, format: ResultFormat) -> Stateme
 async fn csv_pages_become_batches_digit_for_digit() {
     let executor = Served::new(sales()).await.into_executor();
     let id = run(&executor, ResultFormat::Csv).await;
-    let batches = executor.batches(&id, BatchOptions::default().with_rows(100)).await.unwrap();
+    let batches =
+        executor.record_batches(&id, RecordBatchOptions::default().with_batch_size(100)).await.unwrap();
     assert_eq!(batches.total_rows(), Some(ROWS as u64));
     assert_eq!(batches.schema().field(1).data_type(), &DataType::Decimal128(20, 2));
     let batches: Vec<RecordBatch> = batches.try_collect().await.unwrap();
@@ -89,9 +90,9 @@ async fn json_and_csv_give_the_same_batches_here_and_there() {
     let mut results = Vec::new();
     for format in [ResultFormat::Csv, ResultFormat::Json] {
         let id = run(&service, format).await;
-        let here = service.batches(&id, BatchOptions::default()).await.unwrap();
+        let here = service.record_batches(&id, RecordBatchOptions::default()).await.unwrap();
         results.push(here.try_collect::<Vec<_>>().await.unwrap());
-        let there = there.batches(&id, BatchOptions::default()).await.unwrap();
+        let there = there.record_batches(&id, RecordBatchOptions::default()).await.unwrap();
         results.push(there.try_collect::<Vec<_>>().await.unwrap());
     }
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
@@ -101,8 +102,10 @@ async fn json_and_csv_give_the_same_batches_here_and_there() {
 async fn the_stream_ends_with_the_error_that_names_row_and_column() {
     let executor = Served::new(sales()).await.into_executor();
     let id = run(&executor, ResultFormat::Csv).await;
-    let options = BatchOptions::default().with_rows(10).with_type("price", DataType::Decimal128(17, 2));
-    let mut batches = executor.batches(&id, options).await.unwrap();
+    let options = RecordBatchOptions::default()
+        .with_batch_size(10)
+        .with_column_type("price", DataType::Decimal128(17, 2));
+    let mut batches = executor.record_batches(&id, options).await.unwrap();
     let mut whole = 0;
     let error = loop {
         match batches.next().await.unwrap() {
@@ -122,8 +125,12 @@ async fn the_stream_ends_with_the_error_that_names_row_and_column() {
 
 #[tokio::test]
 async fn a_statement_without_a_result_has_no_batches() {
-    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedRun::finished(Duration::ZERO)));
+    let service =
+        LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::ZERO)));
     let executor = Served::new(service).await.into_executor();
     let id = run(&executor, ResultFormat::Csv).await;
-    assert!(executor.batches(&id, BatchOptions::default()).await.is_err(), "there is nothing to fetch");
+    assert!(
+        executor.record_batches(&id, RecordBatchOptions::default()).await.is_err(),
+        "there is nothing to fetch"
+    );
 }

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
-use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedRun};
+use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, ScriptedExecution};
 use redshift_orchestrator::{
     Column, Compute, Description, ErrorKind, Field, PageData, Statement, StatementExecutor, StatementFilter,
     Status, WaitTime,
-    catalog::{Catalog, Scope, SessionFilter, Table},
+    catalog::{Catalog, CatalogFilter, SessionFilter, Table},
 };
 
 use crate::support::Served;
@@ -18,14 +18,17 @@ fn script() -> Script {
     Script::new()
         .on(
             "SELECT",
-            ScriptedRun::finished(Duration::ZERO)
+            ScriptedExecution::finished(Duration::ZERO)
                 .with_result(columns, vec![vec![Field::Long(7), Field::Null]]),
         )
         .on(
             "CALL broken",
-            ScriptedRun::failed(Duration::ZERO, "ERROR: 1023 Serializable isolation violation on table"),
+            ScriptedExecution::failed(
+                Duration::ZERO,
+                "ERROR: 1023 Serializable isolation violation on table",
+            ),
         )
-        .on("CALL slow", ScriptedRun::finished(Duration::from_secs(600)))
+        .on("CALL slow", ScriptedExecution::finished(Duration::from_secs(600)))
         .with_table(Table::new("mystore", "sale"), [Column::new("id", "int4")])
 }
 
@@ -45,7 +48,7 @@ async fn a_description_is_transmitted_exactly() {
             to_the_millisecond(here, RoundMode::Trunc)
         );
     }
-    let filter = StatementFilter::named("bo");
+    let filter = StatementFilter::default().with_name_prefix("bo");
     let there = executor.list(&filter, None).await.unwrap().statements.remove(0);
     let here = service.list(&filter, None).await.unwrap().statements.remove(0);
     assert_eq!(
@@ -82,11 +85,11 @@ async fn a_result_and_the_catalog_are_transmitted_exactly() {
     let page = executor.result(&id, None).await.unwrap();
     assert_eq!(page.data, PageData::Records(vec![vec![Field::Long(7), Field::Null]]));
     assert_eq!(page.total_rows, Some(1));
-    let scope = Scope::schema("mystore");
-    assert_eq!(executor.tables(&scope, None).await.unwrap(), service.tables(&scope, None).await.unwrap());
-    let column = &executor.columns(&scope, None).await.unwrap().entries[0];
+    let filter = CatalogFilter::default().with_schema("mystore");
+    assert_eq!(executor.tables(&filter, None).await.unwrap(), service.tables(&filter, None).await.unwrap());
+    let column = &executor.columns(&filter, None).await.unwrap().entries[0];
     assert_eq!((column.name.as_str(), column.table.as_deref()), ("id", Some("sale")));
-    assert_eq!(executor.databases(&Scope::all(), None).await.unwrap().entries, ["dev"]);
+    assert_eq!(executor.databases(&CatalogFilter::default(), None).await.unwrap().entries, ["dev"]);
     assert!(executor.sessions(&SessionFilter::default(), None).await.unwrap().entries.is_empty());
 }
 

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use redshift_data_emulator::Emulator;
-use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted, ScriptedRun};
+use redshift_data_local::{
+    Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted, ScriptedExecution,
+};
 use redshift_orchestrator::{
     DataApiExecutor, ErrorKind, Orchestrator, OutcomeKind, Pipeline, Run as PipelineRun, Statement,
     StatementExecutor, StepKey, Target, WaitTime, catalog::Catalog, conformance, pipeline::Step,
@@ -20,7 +22,7 @@ fn executor(service: impl StatementExecutor + Catalog + 'static) -> DataApiExecu
     let emulator = Emulator::new(service).in_process();
     let config = connector::sdk_config(move |request| {
         let emulator = emulator.clone();
-        async move { emulator.answer(request).await }.boxed()
+        async move { emulator.handle(request).await }.boxed()
     });
     DataApiExecutor::new(&config, Target::cluster("dwh", "dev"))
 }
@@ -40,7 +42,7 @@ async fn the_data_api_on_a_connector_conforms() {
 #[tokio::test(start_paused = true)]
 async fn a_statement_of_four_hours_takes_a_question_every_30_seconds() {
     let takes = Duration::from_secs(4 * 3_600 - 10);
-    let script = Script::new().otherwise(ScriptedRun::finished(takes));
+    let script = Script::new().otherwise(ScriptedExecution::finished(takes));
     let orchestrator = Orchestrator::new(executor(LocalExecutor::scripted(script)));
     let begin = Instant::now();
     let outcome =

@@ -96,7 +96,7 @@ async fn it_listens_to_its_own_machine_only() {
     use redshift_data_emulator::Emulator;
     use redshift_data_local::{LocalExecutor, Script};
     let service = LocalExecutor::scripted(Script::new());
-    let refused = Emulator::new(service.clone()).listen("0.0.0.0:0".parse().unwrap()).await.unwrap_err();
+    let refused = Emulator::new(service.clone()).bind("0.0.0.0:0".parse().unwrap()).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
-    assert!(Emulator::new(service).exposed().listen("0.0.0.0:0".parse().unwrap()).await.is_ok());
+    assert!(Emulator::new(service).with_remote_access(true).bind("0.0.0.0:0".parse().unwrap()).await.is_ok());
 }

@@ -33,7 +33,7 @@ impl Served {
     }
 
     pub(crate) async fn new(executor: impl StatementExecutor + Catalog + 'static) -> Self {
-        let emulator = Emulator::new(executor).listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let emulator = Emulator::new(executor).bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = emulator.address();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(emulator.serve_until(async { stopped.await.unwrap_or(()) }));

@@ -72,11 +72,11 @@ async fn the_next_run_recovers_as_documented_hours_later() {
         // The intent is durable, and nothing was sent.
         (0, true, 7.0, (Ok(Origin::Reattached), 1)),
         (0, true, 8.0, (Err(U::NotListed), 0)),
-        (0, true, 24.0, (Err(U::TooLate), 0)),
+        (0, true, 24.0, (Err(U::SubmitTooOld), 0)),
         // The service has the statement, and its id was not recorded.
         (1, false, 7.0, (Ok(Origin::Reattached), 1)),
         (1, false, 8.5, (Ok(Origin::Reattached), 1)),
-        (1, false, 24.5, (Err(U::TooLate), 1)),
+        (1, false, 24.5, (Err(U::SubmitTooOld), 1)),
         // The id is recorded, and the ending is not.
         (1, true, 23.9, (Ok(Origin::Reattached), 1)),
         (1, true, 24.1, (Err(U::RecordExpired), 1)),
@@ -117,9 +117,9 @@ async fn a_token_and_a_record_expire_by_the_clock_for_every_process() {
     // running then.
     for service in [service, other, start().await] {
         assert_eq!(listed(service.clone()).await, std::slice::from_ref(&second));
-        assert_eq!(service.describe(&first, None).await.unwrap_err().kind(), ErrorKind::Expired);
-        assert_eq!(service.result(&first, None).await.unwrap_err().kind(), ErrorKind::Expired);
-        assert_eq!(service.cancel(&first).await.unwrap_err().kind(), ErrorKind::Expired);
+        assert_eq!(service.describe(&first, None).await.unwrap_err().kind(), ErrorKind::RecordExpired);
+        assert_eq!(service.result(&first, None).await.unwrap_err().kind(), ErrorKind::RecordExpired);
+        assert_eq!(service.cancel(&first).await.unwrap_err().kind(), ErrorKind::RecordExpired);
         assert_eq!(service.describe(&second, None).await.unwrap().status, Status::Finished);
     }
 }

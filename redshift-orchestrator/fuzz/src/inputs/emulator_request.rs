@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Request;
 use redshift_data_emulator::Emulator;
-use redshift_data_local::{LocalExecutor, Script, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{Column, Field, catalog::Table};
 use serde_json::Value;
 
@@ -39,11 +39,11 @@ pub(super) fn feed(data: &[u8]) {
         .with_table(Table::new("mystore", "fact_sales"), [Column::new("id", "int8")])
         .on(
             "SELECT n",
-            ScriptedRun::finished(Duration::from_secs(2))
+            ScriptedExecution::finished(Duration::from_secs(2))
                 .with_result(vec![Column::new("n", "int4")], (0..3).map(|n| vec![Field::Long(n)]).collect()),
         )
-        .on("slow", ScriptedRun::finished(Duration::from_hours(1)))
-        .on("fail", ScriptedRun::failed(Duration::from_secs(1), "ERROR: division by zero"));
+        .on("slow", ScriptedExecution::finished(Duration::from_hours(1)))
+        .on("fail", ScriptedExecution::failed(Duration::from_secs(1), "ERROR: division by zero"));
     block_on(async {
         let emulator = Emulator::new(LocalExecutor::scripted(script)).in_process();
         let mut id = "d9b6c0c9-0747-4bf4-b142-e8883122f766".to_owned();
@@ -56,7 +56,7 @@ pub(super) fn feed(data: &[u8]) {
                 .body(body);
             // The name of the operation may not be a valid header.
             let Ok(request) = request else { continue };
-            let answer = emulator.answer(request).await.expect("no fault is configured");
+            let answer = emulator.handle(request).await.expect("no fault is configured");
             let body: Value = serde_json::from_slice(answer.body()).expect("JSON");
             match answer.status().as_u16() {
                 200 => {}

@@ -61,13 +61,13 @@ fn feed_as(data: &[u8], object: &[u8]) {
     }
     block_on(async {
         if let Ok(journal) = opened {
-            let _ = (journal.runs(2, None).await, journal.run("r").await);
+            let _ = (journal.runs(2, None).await, journal.entries("r").await);
         }
         let store = Arc::new(InMemory::new());
         store.put(&Path::from("j/runs/r/0000000001.jsonl"), object.to_vec().into()).await.expect("in memory");
         let journal = ObjectStoreJournal::new(store, "j");
         let _ = journal.runs(2, None).await;
-        if journal.run("r").await.is_ok() {
+        if journal.entries("r").await.is_ok() {
             reconcile(journal).await;
         }
     });

@@ -8,7 +8,7 @@ use hyper::Response;
 use redshift_orchestrator::{
     DataApiExecutor, ErrorKind, PageToken, ResultFormat, Statement, StatementExecutor, StatementExecutorExt,
     StatementFilter, StatementId, Target, WaitTime,
-    catalog::{Catalog, Scope, SessionFilter},
+    catalog::{Catalog, CatalogFilter, SessionFilter},
 };
 
 use super::{block_on, connector};
@@ -95,10 +95,10 @@ async fn answered(executor: &DataApiExecutor, operation: &str) {
         "CancelStatement" => drop(executor.cancel(&id).await),
         "ListStatements" => drop(executor.list(&StatementFilter::default(), page).await),
         "ListSessions" => drop(executor.sessions(&SessionFilter::default(), page).await),
-        "ListDatabases" => drop(executor.databases(&Scope::all(), page).await),
-        "ListSchemas" => drop(executor.schemas(&Scope::all(), page).await),
-        "ListTables" => drop(executor.tables(&Scope::all(), page).await),
-        "DescribeTable" => drop(executor.columns(&Scope::all(), page).await),
+        "ListDatabases" => drop(executor.databases(&CatalogFilter::default(), page).await),
+        "ListSchemas" => drop(executor.schemas(&CatalogFilter::default(), page).await),
+        "ListTables" => drop(executor.tables(&CatalogFilter::default(), page).await),
+        "DescribeTable" => drop(executor.columns(&CatalogFilter::default(), page).await),
         _ => {
             // Every request for the rows of a result gets the same reply. A page that has a next page is
             // therefore its own next page.

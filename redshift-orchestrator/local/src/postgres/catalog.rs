@@ -15,7 +15,7 @@ use crate::{
 };
 use redshift_orchestrator::{
     Column, PageToken, Result,
-    catalog::{Catalog, Page, Scope, Session, SessionFilter, Table},
+    catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
 };
 
 const DATABASES: &str =
@@ -70,29 +70,29 @@ fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Catalog for LocalExecutor<Postgres> {
-    async fn databases(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
+    async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
         let rows = self.backend().ask(DATABASES, &[]).await?;
-        cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, scope, page)
+        cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, filter, page)
     }
 
-    /// Lists the schemas of the connected database, even if the scope names another database.
-    async fn schemas(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<String>> {
-        let rows = self.backend().ask(SCHEMAS, &[&scope.schema]).await?;
-        cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, scope, page)
+    /// Lists the schemas of the connected database, even if the filter names another database.
+    async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        let rows = self.backend().ask(SCHEMAS, &[&filter.schema]).await?;
+        cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, filter, page)
     }
 
-    async fn tables(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Table>> {
-        let rows = self.backend().ask(TABLES, &[&scope.schema, &scope.table]).await?;
+    async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        let rows = self.backend().ask(TABLES, &[&filter.schema, &filter.table]).await?;
         let table = |row: &Row| {
             let table = Table::new(get::<String>(row, 0)?, get::<String>(row, 1)?);
             Ok(table.with_kind(get::<String>(row, 2)?))
         };
-        cut(rows.iter().map(table).collect::<Result<_>>()?, scope, page)
+        cut(rows.iter().map(table).collect::<Result<_>>()?, filter, page)
     }
 
-    async fn columns(&self, scope: &Scope, page: Option<PageToken>) -> Result<Page<Column>> {
-        let rows = self.backend().ask(COLUMNS, &[&scope.schema, &scope.table]).await?;
-        cut(rows.iter().map(column).collect::<Result<_>>()?, scope, page)
+    async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        let rows = self.backend().ask(COLUMNS, &[&filter.schema, &filter.table]).await?;
+        cut(rows.iter().map(column).collect::<Result<_>>()?, filter, page)
     }
 
     /// Lists the sessions of this process and the recorded sessions of others.

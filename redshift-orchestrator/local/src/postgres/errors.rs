@@ -78,7 +78,7 @@ pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Erro
         None => "the database cannot be reached".to_owned(),
     };
     let hosts: Vec<_> = config.get_hosts().iter().map(|host| format!("{host:?}")).collect();
-    Error::new(ErrorKind::Database, message)
+    Error::new(ErrorKind::DatabaseUnreachable, message)
         .with_context("database", config.get_dbname().unwrap_or("(default)"))
         .with_context("host", hosts.join(" "))
         .with_source(error)
@@ -90,7 +90,7 @@ pub(super) fn catalog(error: tokio_postgres::Error) -> Error {
         Some(refusal) => text(refusal),
         None => "the connection to the database was lost".to_owned(),
     };
-    Error::new(ErrorKind::Database, message).with_source(error)
+    Error::new(ErrorKind::DatabaseUnreachable, message).with_source(error)
 }
 
 /// The error of a failed request about the records. If the connection broke, the request may have taken

@@ -216,7 +216,7 @@ impl Lease {
             Self::Worker(link, _) => link.as_ref(),
         };
         link.ok_or_else(|| {
-            Error::new(redshift_orchestrator::ErrorKind::Database, "the connection was discarded")
+            Error::new(redshift_orchestrator::ErrorKind::DatabaseUnreachable, "the connection was discarded")
         })
     }
 

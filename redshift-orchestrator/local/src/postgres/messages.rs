@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redshift_orchestrator::{Message, Messages, Result, StatementId};
+use redshift_orchestrator::{Message, MessageSource, Result, StatementId};
 
 use super::Postgres;
 use crate::LocalExecutor;
 
 #[async_trait]
-impl Messages for LocalExecutor<Postgres> {
+impl MessageSource for LocalExecutor<Postgres> {
     async fn messages(&self, id: &StatementId, _last: bool) -> Result<Vec<Message>> {
         Ok(self.notices(id).into_iter().map(|notice| Message::new(notice.severity, notice.message)).collect())
     }

@@ -181,7 +181,7 @@ impl PostgresBuilder {
     /// earlier process.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the URL is not valid, [`ErrorKind::Database`] if the server cannot be
+    /// [`ErrorKind::Invalid`] if the URL is not valid, [`ErrorKind::DatabaseUnreachable`] if the server cannot be
     /// reached, [`ErrorKind::Unsupported`] if the records have another version.
     pub async fn start(self) -> Result<LocalExecutor<Postgres>> {
         let config = read(&self.url)?;

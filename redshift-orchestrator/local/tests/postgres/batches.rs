@@ -6,7 +6,7 @@ use redshift_data_local::{Limits, LocalExecutor, Postgres};
 use redshift_orchestrator::{
     ErrorKind, ResultFormat, Statement, StatementExecutor, StatementExecutorExt, WaitTime,
     arrow::{
-        BatchOptions,
+        RecordBatchOptions,
         arrow_array::{
             Array, RecordBatch,
             cast::AsArray,
@@ -29,7 +29,7 @@ async fn batches(
     let statement = Statement::sql(sql).with_result_format(format);
     let id = service.submit(&statement, Some(WaitTime::MAX)).await?.id;
     assert_eq!(service.describe(&id, None).await?.error, None);
-    service.batches(&id, BatchOptions::default().with_rows(64)).await?.try_collect().await
+    service.record_batches(&id, RecordBatchOptions::default().with_batch_size(64)).await?.try_collect().await
 }
 
 /// Each value, and a number that PostgreSQL computes from it.

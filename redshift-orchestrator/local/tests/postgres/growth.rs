@@ -37,7 +37,7 @@ async fn a_listing_reads_a_page_and_not_all_records() {
     assert!(read - before < 2_000, "{} records were read for three pages", read - before);
 
     // A name is found without reading the other records.
-    let found = service.list(&StatementFilter::named("ours"), None).await.unwrap();
+    let found = service.list(&StatementFilter::default().with_name_prefix("ours"), None).await.unwrap();
     assert_eq!(found.statements.iter().map(|one| &one.id).collect::<Vec<_>>(), [&ours]);
     assert_eq!(found.next, None);
     let mut failed = StatementFilter::default();
@@ -61,7 +61,7 @@ async fn what_expired_is_forgotten_in_memory_and_in_the_database() {
 
     clock.turn(25.0);
     let error = service.describe(&with_rows, None).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Expired);
+    assert_eq!(error.kind(), ErrorKind::RecordExpired);
     assert_eq!(service.notices(&noisy), []);
     submit("SELECT 2").await;
     assert_eq!(count("SELECT count(*) FROM redshift_data_local.result_page").await, 1);
@@ -72,5 +72,5 @@ async fn what_expired_is_forgotten_in_memory_and_in_the_database() {
     submit("SELECT 3").await;
     assert_eq!(count("SELECT count(*) FROM redshift_data_local.statement").await, 1);
     let error = service.describe(&with_rows, None).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Expired);
+    assert_eq!(error.kind(), ErrorKind::RecordExpired);
 }

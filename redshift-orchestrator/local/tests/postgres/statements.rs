@@ -205,12 +205,12 @@ async fn records_are_remembered_for_24_hours() {
     drop(service);
     let service = database.service().with_clock(clock(23)).start().await.unwrap();
     assert_eq!(rows(&service, &done.id).await, [vec![Field::Long(1)]]);
-    let listed = service.list(&StatementFilter::named("mystore/"), None).await.unwrap();
+    let listed = service.list(&StatementFilter::default().with_name_prefix("mystore/"), None).await.unwrap();
     assert_eq!(listed.statements.len(), 1);
     drop(service);
     let service = database.service().with_clock(clock(25)).start().await.unwrap();
     let error = service.describe(&done.id, None).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Expired);
+    assert_eq!(error.kind(), ErrorKind::RecordExpired);
     assert_eq!(error.message(), "Could not retrieve the query result as it has expired after 1767312000");
 }
 
@@ -413,7 +413,7 @@ async fn an_unreachable_server_and_a_bad_url_say_so() {
         .start()
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Database);
+    assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable);
     assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     let error = redshift_data_local::LocalExecutor::postgres("not a url").start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);

@@ -319,14 +319,14 @@ impl Journal for ObjectStoreJournal {
         Ok(self.0.group(&key.run).await?.read(|index| index.entry(key)))
     }
 
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        Ok(self.0.group(run).await?.read(|index| index.run(run)))
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        Ok(self.0.group(run).await?.read(|index| index.entries(run)))
     }
 
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
         let inner = &self.0;
         let mut leases = Vec::new();
-        if alone {
+        if claim.is_exclusive {
             leases.push(inner.take(inner.pipeline_lease(&claim.pipeline), claim).await?);
         }
         match inner.take(inner.run_lease(&claim.run), claim).await {
@@ -466,7 +466,7 @@ fn cursor(place: &Path) -> Option<RunCursor> {
     let mut parts = place.as_ref().rsplit('/');
     let (run, countdown) = (decoded(parts.next()?)?, parts.next()?.parse::<i128>().ok()?);
     let at = Timestamp::from_nanosecond(Timestamp::MAX.as_nanosecond() - countdown).ok()?;
-    Some(RunCursor::behind(at, run))
+    Some(RunCursor::after(at, run))
 }
 
 /// Decodes the name of a run from a part of a path.
@@ -606,7 +606,7 @@ mod tests {
     }
 
     fn claim(run: &str) -> Claim {
-        Claim { pipeline: "nightly".into(), run: run.into(), since: "2026-11-23T06:30:00Z".parse().unwrap() }
+        Claim::new("nightly", run, "2026-11-23T06:30:00Z".parse().unwrap()).with_exclusive(true)
     }
 
     fn step(run: &str, step: &str, event: Event) -> Record {
@@ -640,11 +640,11 @@ mod tests {
             ObjectStoreJournal::new(store.clone(), "etl/journal").with_clock(clock)
         };
         let first = at("2026-11-23T06:30:00Z");
-        let _active = first.claim(&claim("a"), true).await.unwrap();
+        let _active = first.claim(&claim("a")).await.unwrap();
         first.append_run(begun("a")).await.unwrap();
         first.append_run(about("a", RunEvent::RunEnded { result: RunOutcome::Finished })).await.unwrap();
         let second = at("2026-11-23T06:27:00Z");
-        assert!(second.claim(&claim("a"), true).await.is_ok());
+        assert!(second.claim(&claim("a")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -652,7 +652,7 @@ mod tests {
         let store = Arc::new(InMemory::new());
         let first = journal(&store);
         let run = "sales 2026/11/23%";
-        let active = first.claim(&claim(run), true).await.unwrap();
+        let active = first.claim(&claim(run)).await.unwrap();
         first.append_run(begun(run)).await.unwrap();
         first.append(intent(run, "a")).await.unwrap();
         first.append(step(run, "a", Event::Submitted { id: StatementId::new("id-a") })).await.unwrap();
@@ -662,24 +662,27 @@ mod tests {
         let runs = second.runs(10, None).await.unwrap().runs;
         assert_eq!((runs.len(), runs[0].run.as_str(), runs[0].is_active), (1, run, false));
         assert_eq!(runs[0].ended.unwrap().1, RunOutcome::Failed);
-        assert_eq!(second.run(run).await.unwrap()[0].id, Some(StatementId::new("id-a")));
-        assert!(second.claim(&claim(run), true).await.is_ok(), "its lease was released");
+        assert_eq!(second.entries(run).await.unwrap()[0].id, Some(StatementId::new("id-a")));
+        assert!(second.claim(&claim(run)).await.is_ok(), "its lease was released");
     }
 
     #[tokio::test(start_paused = true)]
     async fn two_processes_cannot_be_at_one_pipeline_and_a_dead_one_makes_way() {
         let store = Arc::new(InMemory::new());
         let (first, second) = (journal(&store), journal(&store));
-        let active = first.claim(&claim("one"), true).await.unwrap();
+        let active = first.claim(&claim("one")).await.unwrap();
         first.append_run(begun("one")).await.unwrap();
         sleep(Duration::from_secs(100)).await;
         // The lease is renewed during this time.
-        let error = second.claim(&claim("two"), true).await.unwrap_err();
+        let error = second.claim(&claim("two")).await.unwrap_err();
         assert_eq!((error.kind(), error.context("active_run")), (ErrorKind::Overlap, Some("one")));
         assert!(second.runs(10, None).await.unwrap().runs[0].is_active);
         // A run that allows overlap excludes only a second process of the same run.
-        assert!(second.claim(&claim("beside"), false).await.is_ok());
-        assert_eq!(second.claim(&claim("one"), false).await.unwrap_err().kind(), ErrorKind::Overlap);
+        assert!(second.claim(&claim("beside").with_exclusive(false)).await.is_ok());
+        assert_eq!(
+            second.claim(&claim("one").with_exclusive(false)).await.unwrap_err().kind(),
+            ErrorKind::Overlap
+        );
         // The process dies: its tasks stop, and nothing is released.
         std::mem::forget(active);
         for lease in first.0.leases().drain().flat_map(|(_, leases)| leases) {
@@ -687,7 +690,7 @@ mod tests {
             std::mem::forget(lease.try_lock_owned());
         }
         sleep(Duration::from_secs(31)).await;
-        let _active = second.claim(&claim("two"), true).await.unwrap();
+        let _active = second.claim(&claim("two")).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -696,13 +699,13 @@ mod tests {
         let (first, second) = (journal(&store), journal(&store));
         first.append_run(begun("one")).await.unwrap();
         first.append(intent("one", "a")).await.unwrap();
-        let _active = second.claim(&claim("one"), true).await.unwrap();
+        let _active = second.claim(&claim("one")).await.unwrap();
         second.append_run(begun("one")).await.unwrap();
         let error = first.append(intent("one", "b")).await.unwrap_err();
         assert!(error.to_string().contains("another process"), "{error}");
         assert!(first.append(intent("one", "c")).await.is_err());
         second.append(intent("one", "b")).await.unwrap();
-        assert_eq!(journal(&store).run("one").await.unwrap().len(), 2);
+        assert_eq!(journal(&store).entries("one").await.unwrap().len(), 2);
     }
 
     /// Regression: a renewal that waited for the lock during a release renewed the lease afterwards, and the
@@ -717,13 +720,13 @@ mod tests {
                 ThrottleConfig { wait_put_per_call: Duration::from_secs(1), ..ThrottleConfig::default() },
             );
             let (first, second) = (journal_on(Arc::new(slow)), journal(&store));
-            let active = first.claim(&claim("one"), true).await.unwrap();
+            let active = first.claim(&claim("one")).await.unwrap();
             first.append_run(begun("one")).await.unwrap();
             sleep(Duration::from_millis(tenths * 100)).await;
             let ended = RunEvent::RunEnded { result: RunOutcome::Finished };
             first.append_run(about("one", ended)).await.unwrap();
             sleep(Duration::from_secs(5)).await;
-            let second = second.claim(&claim("two"), true).await;
+            let second = second.claim(&claim("two")).await;
             assert!(second.is_ok(), "released after {tenths} tenths of a second");
             drop(active);
         }
@@ -739,7 +742,7 @@ mod tests {
             .unwrap();
         let objects = journal.0.objects(&journal.0.directory("r")).await.unwrap();
         assert!(objects.len() <= 2, "{objects:?}");
-        assert_eq!(journal.run("r").await.unwrap().len(), 50);
+        assert_eq!(journal.entries("r").await.unwrap().len(), 50);
     }
 
     #[tokio::test(start_paused = true)]
@@ -752,10 +755,10 @@ mod tests {
         let path = numbered(&first.0.directory("r"), 2);
         let text = store.get(&path).await.unwrap().bytes().await.unwrap();
         store.delete(&path).await.unwrap();
-        let error = journal(&store).run("r").await.unwrap_err();
+        let error = journal(&store).entries("r").await.unwrap_err();
         assert!(error.context("object").unwrap().ends_with("0000000003.jsonl"), "{error}");
         store.put(&path, [&text[..], b"{}\n"].concat().into()).await.unwrap();
-        let error = journal(&store).run("r").await.unwrap_err();
+        let error = journal(&store).entries("r").await.unwrap_err();
         assert_eq!((error.kind(), error.context("line")), (ErrorKind::Journal, Some("3")));
     }
 }

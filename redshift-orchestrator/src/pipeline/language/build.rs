@@ -145,7 +145,7 @@ impl RetryDefinition {
     fn build(self) -> RetryPolicy {
         let retry = RetryPolicy::new(self.attempts).on(self.on);
         match self.backoff {
-            Some(backoff) => retry.with_backoff(backoff.0),
+            Some(backoff) => retry.with_initial_backoff(backoff.0),
             None => retry,
         }
     }

@@ -122,7 +122,7 @@ impl PipelineBuilder {
 
     /// Sets the database of the definition, for the code that creates an executor.
     #[must_use]
-    pub fn with_target(mut self, target: Target) -> Self {
+    pub fn with_declared_target(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
     }

@@ -8,7 +8,7 @@ mod selection;
 mod step;
 pub(super) mod suggest;
 
-pub use overlap::{Overlap, Stop};
+pub use overlap::{Overlap, StopSignal};
 pub use pipeline::Pipeline;
 pub use run::Run;
 pub use step::{OnFailure, RetryPolicy, Step, StepStatement};

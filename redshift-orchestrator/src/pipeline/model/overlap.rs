@@ -1,4 +1,4 @@
-//! [`Overlap`] and [`Stop`]: conditions under which a run does not begin or ends early.
+//! [`Overlap`] and [`StopSignal`]: conditions under which a run does not begin or ends early.
 
 use std::{fmt, sync::Arc};
 
@@ -23,9 +23,9 @@ pub enum Overlap {
 /// Request to stop a run. No further step is started; the run waits for the statements that are running. All
 /// clones are the same request.
 #[derive(Clone)]
-pub struct Stop(Arc<watch::Sender<bool>>);
+pub struct StopSignal(Arc<watch::Sender<bool>>);
 
-impl Stop {
+impl StopSignal {
     /// Creates a stop that has not been requested yet.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
@@ -48,14 +48,14 @@ impl Stop {
     }
 }
 
-impl Default for Stop {
+impl Default for StopSignal {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Stop {
+impl fmt::Debug for StopSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Stop").field(&self.is_requested()).finish()
+        f.debug_tuple("StopSignal").field(&self.is_requested()).finish()
     }
 }

@@ -49,7 +49,7 @@ impl Pipeline {
 
     /// Returns the database of the definition, for the code that creates an executor. Statements run in the
     /// executor's database.
-    pub fn target(&self) -> Option<&Target> {
+    pub fn declared_target(&self) -> Option<&Target> {
         self.target.as_ref()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Overlap, Stop};
+use super::{Overlap, StopSignal};
 
 /// One run of a pipeline: its name and the values of its parameters.
 ///
@@ -13,10 +13,10 @@ pub struct Run {
     pub(in crate::pipeline) name: String,
     pub(in crate::pipeline) parameters: BTreeMap<String, String>,
     pub(in crate::pipeline) tags: Vec<String>,
-    pub(in crate::pipeline) only: Vec<String>,
+    pub(in crate::pipeline) steps: Vec<String>,
     pub(in crate::pipeline) target: Option<String>,
     pub(in crate::pipeline) overlap: Option<Overlap>,
-    pub(in crate::pipeline) stop: Stop,
+    pub(in crate::pipeline) stop: StopSignal,
 }
 
 impl Run {
@@ -26,10 +26,10 @@ impl Run {
             name: name.into(),
             parameters: BTreeMap::new(),
             tags: Vec::new(),
-            only: Vec::new(),
+            steps: Vec::new(),
             target: None,
             overlap: None,
-            stop: Stop::new(),
+            stop: StopSignal::new(),
         }
     }
 
@@ -40,7 +40,7 @@ impl Run {
         self
     }
 
-    /// Selects the steps with one of these tags, in addition to those [selected by name](Self::with_only).
+    /// Selects the steps with one of these tags, in addition to those [selected by name](Self::with_steps).
     /// Default: all steps.
     #[must_use]
     pub fn with_tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
@@ -51,16 +51,16 @@ impl Run {
     /// Selects these steps, in addition to those with one of the run's [tags](Self::with_tags). Default: all
     /// steps.
     #[must_use]
-    pub fn with_only<S: Into<String>>(mut self, steps: impl IntoIterator<Item = S>) -> Self {
-        self.only.extend(steps.into_iter().map(Into::into));
+    pub fn with_steps<S: Into<String>>(mut self, steps: impl IntoIterator<Item = S>) -> Self {
+        self.steps.extend(steps.into_iter().map(Into::into));
         self
     }
 
-    /// Sets the target in a form chosen by the caller. Resuming a run that began on another target is an
+    /// Sets a label for the target, such as `aws:eu-west-1:workgroup/dwh/mystore`. Default: the executor's target. Resuming a run that began on another target is an
     /// error, because steps that finished there did not finish here.
     #[must_use]
-    pub fn with_target(mut self, target: impl Into<String>) -> Self {
-        self.target = Some(target.into());
+    pub fn with_target_label(mut self, label: impl Into<String>) -> Self {
+        self.target = Some(label.into());
         self
     }
 
@@ -74,7 +74,7 @@ impl Run {
     /// Sets a request to stop the run early. Once the stop is requested, no further step is started, and the
     /// run waits for the statements that are running.
     #[must_use]
-    pub fn with_stop(mut self, stop: Stop) -> Self {
+    pub fn with_stop_signal(mut self, stop: StopSignal) -> Self {
         self.stop = stop;
         self
     }
@@ -90,8 +90,8 @@ impl Run {
     }
 
     /// Returns the selected steps. If there are neither tags nor names, all steps are selected.
-    pub fn only(&self) -> &[String] {
-        &self.only
+    pub fn steps(&self) -> &[String] {
+        &self.steps
     }
 
     /// Returns the values of the parameters.

@@ -22,7 +22,7 @@ impl Pipeline {
                 )));
             }
         }
-        for name in run.only() {
+        for name in run.steps() {
             if !self.steps.iter().any(|step| step.name == *name) {
                 return Err(self.not_there(format!(
                     "the pipeline has no step `{name}`{}",
@@ -30,9 +30,9 @@ impl Pipeline {
                 )));
             }
         }
-        let all = run.tags().is_empty() && run.only().is_empty();
+        let all = run.tags().is_empty() && run.steps().is_empty();
         let is_selected = |step: &Step| {
-            all || run.only().contains(&step.name) || step.tags.iter().any(|tag| run.tags().contains(tag))
+            all || run.steps().contains(&step.name) || step.tags.iter().any(|tag| run.tags().contains(tag))
         };
         Ok(self.steps.iter().map(is_selected).collect())
     }

@@ -91,7 +91,7 @@ impl RetryPolicy {
 
     /// Sets the first pause, which doubles with each attempt. Default: one second.
     #[must_use]
-    pub fn with_backoff(mut self, first: Duration) -> Self {
+    pub fn with_initial_backoff(mut self, first: Duration) -> Self {
         self.backoff = first;
         self
     }

@@ -30,8 +30,8 @@ pub struct AttemptReport {
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub ended: Duration,
     /// Execution time in the database.
-    #[serde(serialize_with = "crate::seconds::optional::serialize")]
-    pub executing: Option<Duration>,
+    #[serde(serialize_with = "crate::seconds::optional::serialize", rename = "executing")]
+    pub execution_time: Option<Duration>,
     /// Remaining time: requests, the service's queue, and the time until the end was noticed.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub waiting: Duration,
@@ -42,7 +42,8 @@ pub struct AttemptReport {
     /// Error text of the database or the service.
     pub error: Option<String>,
     /// Instructions for an investigation by hand, if the outcome cannot be proved.
-    pub check: Option<String>,
+    #[serde(rename = "check")]
+    pub manual_check: Option<String>,
     /// `true` if its statement may still be running: its outcome is unknown, or its cancellation has not
     /// taken effect yet.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -54,7 +55,8 @@ pub struct AttemptReport {
     /// Number of polls.
     pub describes: u32,
     /// Number of retried errors, by kind.
-    pub faults: BTreeMap<&'static str, u32>,
+    #[serde(rename = "faults")]
+    pub retried_errors: BTreeMap<&'static str, u32>,
 }
 
 impl AttemptReport {
@@ -72,17 +74,17 @@ impl AttemptReport {
             origin: "submitted",
             started,
             ended,
-            executing: None,
+            execution_time: None,
             waiting: ended.saturating_sub(started),
             result: "not submitted",
             failure: Some(FailureKind::NotSubmitted),
             error: None,
-            check: None,
+            manual_check: None,
             may_still_run: false,
             rows: None,
             submits: 0,
             describes: 0,
-            faults: BTreeMap::new(),
+            retried_errors: BTreeMap::new(),
         };
         match result {
             Ok(outcome) => report.fill(outcome),
@@ -92,15 +94,15 @@ impl AttemptReport {
     }
 
     fn fill(&mut self, outcome: Outcome) {
-        self.executing = outcome.executing();
+        self.execution_time = outcome.execution_time();
         self.may_still_run = outcome.may_still_run();
-        self.waiting = (self.ended - self.started).saturating_sub(self.executing.unwrap_or_default());
+        self.waiting = (self.ended - self.started).saturating_sub(self.execution_time.unwrap_or_default());
         self.failure = outcome.failure();
         self.rows = outcome.description.and_then(|description| description.result_rows);
         self.submits = outcome.requests.submits;
         self.describes = outcome.requests.describes;
-        self.faults =
-            outcome.requests.faults.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect();
+        self.retried_errors =
+            outcome.requests.retried_errors.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect();
         self.origin = match outcome.origin {
             Origin::Submitted => "submitted",
             Origin::Reattached => "reattached",
@@ -124,7 +126,7 @@ impl AttemptReport {
             }
             OutcomeKind::Unknown(unknown) => {
                 self.error = Some(unknown.to_string());
-                self.check = Some(unknown.what_to_check());
+                self.manual_check = Some(unknown.manual_check());
             }
         }
         self.statement_id = outcome.id;
@@ -146,7 +148,7 @@ impl AttemptReport {
     }
 
     /// Returns the total number of retried errors.
-    pub fn retried_faults(&self) -> u32 {
-        self.faults.values().sum()
+    pub fn total_retried_errors(&self) -> u32 {
+        self.retried_errors.values().sum()
     }
 }

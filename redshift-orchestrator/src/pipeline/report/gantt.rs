@@ -92,7 +92,7 @@ impl<'a> Chart<'a> {
                 plural(totals.statements, "statement", "statements"),
                 report.elapsed.as_secs_f64(),
                 plural(totals.retries, "retry", "retries"),
-                plural(totals.retried_faults, "fault retried", "faults retried"),
+                plural(totals.retried_errors, "fault retried", "faults retried"),
             ))
         ));
         let mut x = WIDTH - 330.0;
@@ -174,7 +174,7 @@ impl<'a> Chart<'a> {
     fn bar(&mut self, step: &StepReport, attempt: &AttemptReport, y: f64) {
         let (from, to) = (self.x(attempt.started), self.x(attempt.ended));
         let executing =
-            attempt.executing.unwrap_or_default().min(attempt.ended.saturating_sub(attempt.started));
+            attempt.execution_time.unwrap_or_default().min(attempt.ended.saturating_sub(attempt.started));
         let begun = self.x(attempt.ended - executing);
         let (wait, run) = match (attempt.origin, attempt.result) {
             ("journal", _) => ("done", "done"),
@@ -189,9 +189,9 @@ impl<'a> Chart<'a> {
             attempt.waiting.as_secs_f64(),
             executing.as_secs_f64()
         );
-        if attempt.retried_faults() > 0 {
+        if attempt.total_retried_errors() > 0 {
             let faults: Vec<_> =
-                attempt.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+                attempt.retried_errors.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             let _ = write!(title, ", retried {}", faults.join(", "));
         }
         if let Some(error) = &attempt.error {
@@ -209,7 +209,7 @@ impl<'a> Chart<'a> {
                 (to - begun).max(2.0)
             ));
         }
-        if attempt.retried_faults() > 0 {
+        if attempt.total_retried_errors() > 0 {
             self.write(format_args!(
                 "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.5\" class=\"fault\"/>",
                 from + 7.0,

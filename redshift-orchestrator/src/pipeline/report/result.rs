@@ -39,7 +39,7 @@ impl Report {
     }
 
     /// Returns `true` if some steps were not started because the run was stopped.
-    pub fn is_cut_short(&self) -> bool {
+    pub fn has_not_started(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.status, StepStatus::NotStarted { .. }))
     }
 

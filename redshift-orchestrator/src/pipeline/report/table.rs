@@ -38,7 +38,7 @@ impl fmt::Display for Report {
             let sum = |part: fn(&AttemptReport) -> Duration| {
                 step.attempts.iter().map(part).sum::<Duration>().as_secs_f64()
             };
-            let faults: u32 = step.attempts.iter().map(AttemptReport::retried_faults).sum();
+            let faults: u32 = step.attempts.iter().map(AttemptReport::total_retried_errors).sum();
             let statement = match (&step.status, step.last_attempt()) {
                 (StepStatus::Skipped { because_of } | StepStatus::NotStarted { because_of }, _) => {
                     format!("because of {because_of}")
@@ -57,7 +57,7 @@ impl fmt::Display for Report {
                 step.status.as_str(),
                 step.attempt_count(),
                 sum(|attempt| attempt.waiting),
-                sum(|attempt| attempt.executing.unwrap_or_default()),
+                sum(|attempt| attempt.execution_time.unwrap_or_default()),
             );
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -92,7 +92,7 @@ impl AttemptReport {
         let id = self.statement_id.as_ref().map_or("no statement", StatementId::as_str);
         let error = printable(self.error.as_deref().unwrap_or("no error text").trim_end());
         writeln!(f, "\n{step} {}, {}, {id}\n  {}", self.result, self.title(), error.replace('\n', "\n  "))?;
-        match &self.check {
+        match &self.manual_check {
             Some(check) => writeln!(f, "  look at\n    {}", check.replace('\n', "\n    ")),
             None => Ok(()),
         }

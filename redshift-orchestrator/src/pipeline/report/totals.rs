@@ -19,10 +19,11 @@ pub struct Totals {
     /// Number of polls.
     pub describes: u32,
     /// Number of retried errors.
-    pub retried_faults: u32,
+    #[serde(rename = "retried_faults")]
+    pub retried_errors: u32,
     /// Execution time in the database in seconds, added up over concurrent statements.
-    #[serde(serialize_with = "crate::seconds::serialize")]
-    pub executing: Duration,
+    #[serde(serialize_with = "crate::seconds::serialize", rename = "executing")]
+    pub execution_time: Duration,
     /// Remaining time of the statements in seconds.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub waiting: Duration,
@@ -35,8 +36,8 @@ impl Totals {
         self.retries += other.retries;
         self.submits += other.submits;
         self.describes += other.describes;
-        self.retried_faults += other.retried_faults;
-        self.executing += other.executing;
+        self.retried_errors += other.retried_errors;
+        self.execution_time += other.execution_time;
         self.waiting += other.waiting;
     }
 }
@@ -51,8 +52,8 @@ impl Report {
                 totals.statements += u32::from(attempt.statement_id.is_some());
                 totals.submits += attempt.submits;
                 totals.describes += attempt.describes;
-                totals.retried_faults += attempt.retried_faults();
-                totals.executing += attempt.executing.unwrap_or_default();
+                totals.retried_errors += attempt.total_retried_errors();
+                totals.execution_time += attempt.execution_time.unwrap_or_default();
                 totals.waiting += attempt.waiting;
             }
         }

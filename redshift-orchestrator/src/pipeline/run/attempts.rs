@@ -9,7 +9,7 @@ use crate::{
     StepKey,
     journal::Entry,
     orchestrator::LastPart,
-    pipeline::{AttemptReport, Step, StepReport, StepStatus, Stop},
+    pipeline::{AttemptReport, Step, StepReport, StepStatus, StopSignal},
 };
 
 /// Attempts at one step.
@@ -22,7 +22,7 @@ pub(super) struct StepAttempts<'a> {
     pub(super) known: Vec<Entry>,
     /// Time at which the run began.
     pub(super) begun: Instant,
-    pub(super) stop: &'a Stop,
+    pub(super) stop: &'a StopSignal,
 }
 
 /// Result of an attempt.
@@ -131,7 +131,7 @@ fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
         Err(error)
             if matches!(
                 error.kind(),
-                ErrorKind::Journal | ErrorKind::Definition | ErrorKind::KeyConflict
+                ErrorKind::Journal | ErrorKind::Definition | ErrorKind::StepKeyConflict
             ) =>
         {
             (StepStatus::NotSubmitted, None)

@@ -17,9 +17,10 @@ impl Pipeline {
     /// Makes the run active in the journal. With [`Overlap::Queue`], waits while another run is active.
     pub(super) async fn claim(&self, orchestrator: &Orchestrator, run: &Run) -> Result<ActiveRun> {
         let overlap = run.overlap.unwrap_or(self.overlap);
-        let claim = Claim { pipeline: self.name.clone(), run: run.name.clone(), since: orchestrator.now() };
+        let claim =
+            Claim::new(&self.name, &run.name, orchestrator.now()).with_exclusive(overlap != Overlap::Allow);
         loop {
-            match orchestrator.journal().claim(&claim, overlap != Overlap::Allow).await {
+            match orchestrator.journal().claim(&claim).await {
                 Err(error)
                     if error.kind() == ErrorKind::Overlap
                         && overlap == Overlap::Queue

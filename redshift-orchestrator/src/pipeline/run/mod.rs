@@ -60,10 +60,10 @@ impl Pipeline {
         if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
             run.check_against(&self.name, &before.begun)?;
         }
-        self.check_covers(&journal.run(run.name()).await?)?;
+        self.check_covers(&journal.entries(run.name()).await?)?;
         let begun = RunEvent::RunBegun(self.begun(run));
         journal.append_run(RunRecord::new(orchestrator.now(), &run.name, begun)).await?;
-        journal.run(run.name()).await
+        journal.entries(run.name()).await
     }
 
     /// Rejects a definition that lacks a step whose statement an earlier process submitted and whose outcome
@@ -88,7 +88,7 @@ impl Pipeline {
             target: run.target.clone(),
             parameters: run.parameters.clone().into_iter().filter(|(name, _)| is_open(name)).collect(),
             tags: run.tags.clone(),
-            only: run.only.clone(),
+            steps: run.steps.clone(),
             process: Some(std::process::id()),
         }
     }
@@ -110,7 +110,7 @@ impl Pipeline {
         let result = match report {
             report if report.is_success() => RunOutcome::Finished,
             report if report.has_unknown() => RunOutcome::Unknown,
-            report if report.is_cut_short() && !is_stopped_by_step => RunOutcome::Stopped,
+            report if report.has_not_started() && !is_stopped_by_step => RunOutcome::Stopped,
             _ => RunOutcome::Failed,
         };
         let ended = RunRecord::new(orchestrator.now(), &report.run, RunEvent::RunEnded { result });

@@ -9,7 +9,7 @@ use super::{STOP, attempts::StepAttempts, known::Known};
 use crate::{
     Orchestrator, ProgressEvent, Statement, StepKey,
     journal::Entry,
-    pipeline::{OnFailure, Pipeline, Run, Step, StepReport, StepStatus, Stop},
+    pipeline::{OnFailure, Pipeline, Run, Step, StepReport, StepStatus, StopSignal},
 };
 
 /// State of a run of the pipeline. Steps are identified by their position in the definition.
@@ -17,7 +17,7 @@ pub(super) struct Walk<'a> {
     pipeline: &'a Pipeline,
     orchestrator: &'a Orchestrator,
     run: &'a str,
-    stop: &'a Stop,
+    stop: &'a StopSignal,
     begun: Instant,
     steps: Vec<StepState>,
     /// Steps that can be started: their dependencies have ended.

@@ -17,7 +17,7 @@ pub trait StatementExecutorExt: StatementExecutor {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use redshift_data_local::{LocalExecutor, ScriptedRun, Script};
+    /// # use redshift_data_local::{LocalExecutor, ScriptedExecution, Script};
     /// # use redshift_orchestrator::*;
     /// #[derive(serde::Deserialize, PartialEq, Debug)]
     /// struct Sale { ticket: i64, price: String, coupon: Option<String> }
@@ -25,7 +25,7 @@ pub trait StatementExecutorExt: StatementExecutor {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<()> {
     /// # let columns = vec![Column::new("ticket", "int8"), Column::new("price", "numeric"), Column::new("coupon", "varchar")];
     /// # let row = vec![Field::Long(1), Field::String("12345678901234567.89".into()), Field::Null];
-    /// # let run = ScriptedRun::finished(Duration::ZERO).with_result(columns, vec![row]);
+    /// # let run = ScriptedExecution::finished(Duration::ZERO).with_result(columns, vec![row]);
     /// # let executor = LocalExecutor::scripted(Script::new().otherwise(run));
     /// let id = executor.submit(&Statement::sql("SELECT ticket, price, coupon FROM sales"), None).await?.id;
     /// # executor.describe(&id, Some(WaitTime::MAX)).await?;
@@ -63,12 +63,12 @@ pub trait StatementExecutorExt: StatementExecutor {
     /// options. The stream yields [`ErrorKind::Invalid`] with row and column for a value that does not fit
     /// its type, and [`ErrorKind::Other`] for invalid CSV or an unexpected number of rows.
     #[cfg(feature = "arrow")]
-    async fn batches(
+    async fn record_batches(
         &self,
         id: &StatementId,
-        options: crate::arrow::BatchOptions,
-    ) -> Result<crate::arrow::Batches<'_>> {
-        crate::arrow::Batches::open(self, id, options).await
+        options: crate::arrow::RecordBatchOptions,
+    ) -> Result<crate::arrow::RecordBatches<'_>> {
+        crate::arrow::RecordBatches::open(self, id, options).await
     }
 
     /// Returns all records of a result, over all pages, with its columns.

@@ -154,12 +154,12 @@ impl Journal for DiskJournal {
         self.index.entry(key).await
     }
 
-    async fn run(&self, run: &str) -> Result<Vec<Entry>> {
-        self.index.run(run).await
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        self.index.entries(run).await
     }
 
-    async fn claim(&self, claim: &Claim, alone: bool) -> Result<ActiveRun> {
-        self.index.claim(claim, alone).await
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
+        self.index.claim(claim).await
     }
 
     async fn append_run(&self, record: RunRecord) -> Result<()> {

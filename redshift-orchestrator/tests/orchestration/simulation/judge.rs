@@ -147,7 +147,7 @@ impl Evidence {
             PATIENCE
         } else if is(UnknownReason::NotListed) {
             TOKENS_FADE
-        } else if is(UnknownReason::TooLate) || is(UnknownReason::RecordExpired) {
+        } else if is(UnknownReason::SubmitTooOld) || is(UnknownReason::RecordExpired) {
             RECORDS_FADE
         } else {
             Duration::MAX

@@ -97,8 +97,8 @@ impl Storage {
     /// Returns the attempts of the run.
     async fn entries(&self, clock: TokioClock) -> Result<Vec<Entry>, String> {
         let read = match self {
-            Self::Disk(disk) => disk.read().await?.run(RUN).await,
-            Self::Objects(objects) => objects.read(clock).run(RUN).await,
+            Self::Disk(disk) => disk.read().await?.entries(RUN).await,
+            Self::Objects(objects) => objects.read(clock).entries(RUN).await,
         };
         read.map_err(|error| error.to_string())
     }
@@ -430,7 +430,7 @@ impl Ended {
 }
 
 async fn settle_all(orchestrator: &Orchestrator) -> Result<(), String> {
-    for entry in orchestrator.journal().run(RUN).await.map_err(|error| error.to_string())? {
+    for entry in orchestrator.journal().entries(RUN).await.map_err(|error| error.to_string())? {
         if matches!(entry.state, EntryState::Unknown(_)) {
             // If the journal fails at this moment, that is equivalent to an operator who forgot to settle.
             let _ = orchestrator.settle(&entry.key, SettledOutcome::NeverRan).await;

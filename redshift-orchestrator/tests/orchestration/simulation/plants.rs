@@ -201,7 +201,10 @@ impl StatementExecutor for Below {
         match self.flaw {
             Some(Flaw::NamesWithoutPipeline) => {
                 let name = filter.name_prefix.clone().unwrap_or_default();
-                let mut page = self.process.list(&StatementFilter::named(self.key(&name)), page).await?;
+                let mut page = self
+                    .process
+                    .list(&StatementFilter::default().with_name_prefix(self.key(&name)), page)
+                    .await?;
                 for statement in &mut page.statements {
                     (statement.name, statement.created_at) = (Some(name.clone()), None);
                 }

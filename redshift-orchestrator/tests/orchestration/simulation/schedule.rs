@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use redshift_data_local::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedRun};
+use redshift_data_local::{Fault, Faults, Latency, Limits, Operation, Script, ScriptedExecution};
 use redshift_orchestrator::{
     FailureKind, Pipeline, Target,
     pipeline::{OnFailure, RetryPolicy, Step},
@@ -126,8 +126,8 @@ fn work(draw: &mut fastrand::Rng, is_crowded: bool) -> (Vec<(Pipeline, Target)>,
         let name = number.to_string();
         let takes = if is_crowded { hours(draw) } else { duration(draw) };
         let cancelling = Cancelling::drawn(draw, takes);
-        let good = cancelling.of(ScriptedRun::finished(takes));
-        let bad = |error| cancelling.of(ScriptedRun::failed(takes, error));
+        let good = cancelling.of(ScriptedExecution::finished(takes));
+        let bad = |error| cancelling.of(ScriptedExecution::failed(takes, error));
         let runs = match draw.u8(0..6) {
             0 => vec![bad(conflict), good],
             1 => vec![bad("ERROR: no such table"), good],
@@ -187,7 +187,7 @@ impl Cancelling {
         Self { rollback, commit }
     }
 
-    fn of(&self, run: ScriptedRun) -> ScriptedRun {
+    fn of(&self, run: ScriptedExecution) -> ScriptedExecution {
         run.with_rollback(self.rollback).with_commit(self.commit)
     }
 }

@@ -68,7 +68,7 @@ impl Lambda {
         let calls = pipeline.steps().iter();
         let calls =
             calls.map(|step| (step.name().to_owned(), matches!(step.statement(), StepStatement::Call(_))));
-        Self { arn: arn.to_owned(), target: pipeline.target().cloned(), calls: calls.collect() }
+        Self { arn: arn.to_owned(), target: pipeline.declared_target().cloned(), calls: calls.collect() }
     }
 
     /// Invokes the handler with an event.

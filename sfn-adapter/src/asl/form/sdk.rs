@@ -45,7 +45,7 @@ pub(super) struct Sdk {
 
 impl Sdk {
     pub(super) fn new(pipeline: &Pipeline) -> Self {
-        Self { pipeline: pipeline.name().to_owned(), target: pipeline.target().cloned() }
+        Self { pipeline: pipeline.name().to_owned(), target: pipeline.declared_target().cloned() }
     }
 
     /// Returns the members that name the database and the user.
@@ -267,7 +267,7 @@ mod tests {
                     text if text.ends_with(' ') => format!("{text}1"),
                     text => text.to_owned(),
                 };
-                assert_eq!(FailureKind::of_text(&text), kind, "{text}");
+                assert_eq!(FailureKind::from_error_text(&text), kind, "{text}");
             }
         }
     }

@@ -173,12 +173,12 @@ impl State {
             terminal: description.status.is_terminal(),
             error: outcome.error_name().map(str::to_owned),
             failure: match outcome {
-                Outcome::Failed => Some(FailureKind::of_text(cause.as_deref().unwrap_or_default())),
+                Outcome::Failed => Some(FailureKind::from_error_text(cause.as_deref().unwrap_or_default())),
                 Outcome::Aborted => Some(FailureKind::Aborted),
                 Outcome::Running | Outcome::Succeeded | Outcome::Unknown => None,
             },
             cause,
-            seconds: seconds(description.duration),
+            seconds: seconds(description.execution_time),
             rows: description.result_rows,
             has_result: description.has_result_set,
             session: description.session_id.as_ref().map(ToString::to_string),
@@ -266,7 +266,7 @@ impl SubState {
             id: sub.id.to_string(),
             status: sub.status.to_string(),
             cause: sub.error.as_deref().map(|error| cut(error, LONGEST_SUB_CAUSE)),
-            seconds: seconds(sub.duration),
+            seconds: seconds(sub.execution_time),
             rows: sub.result_rows,
             has_result: sub.has_result_set,
         }

@@ -2,7 +2,7 @@
 
 use redshift_orchestrator::{
     Catalog, PageToken, StatementExecutor, StatementFilter, Status,
-    catalog::{Scope, SessionFilter, SessionStatus},
+    catalog::{CatalogFilter, SessionFilter, SessionStatus},
 };
 use serde_json::{Value, json};
 
@@ -51,24 +51,24 @@ where
             (found.entries.iter().map(entry).collect(), found.next)
         }
         Listed::Databases => {
-            let scope = scope(list)?;
-            let found = invocation.long_request(|| catalog.databases(&scope, page())).await?;
+            let filter = filter(list)?;
+            let found = invocation.long_request(|| catalog.databases(&filter, page())).await?;
             (found.entries.into_iter().map(Value::from).collect(), found.next)
         }
         Listed::Schemas => {
-            let scope = scope(list)?;
-            let found = invocation.long_request(|| catalog.schemas(&scope, page())).await?;
+            let filter = filter(list)?;
+            let found = invocation.long_request(|| catalog.schemas(&filter, page())).await?;
             (found.entries.into_iter().map(Value::from).collect(), found.next)
         }
         Listed::Tables => {
-            let scope = scope(list)?;
-            let found = invocation.long_request(|| catalog.tables(&scope, page())).await?;
+            let filter = filter(list)?;
+            let found = invocation.long_request(|| catalog.tables(&filter, page())).await?;
             let entry = |t: &redshift_orchestrator::catalog::Table| json!({ "schema": t.schema, "name": t.name, "kind": t.kind });
             (found.entries.iter().map(entry).collect(), found.next)
         }
         Listed::Columns => {
-            let scope = scope(list)?;
-            let found = invocation.long_request(|| catalog.columns(&scope, page())).await?;
+            let filter = filter(list)?;
+            let found = invocation.long_request(|| catalog.columns(&filter, page())).await?;
             let entry = |c: &redshift_orchestrator::Column| {
                 json!({
                     "schema": c.schema, "table": c.table, "name": c.name, "type": c.type_name,
@@ -123,12 +123,12 @@ fn small(size: u16) -> u8 {
     size.min(100) as u8
 }
 
-fn scope(list: &List) -> Result<Scope, Error> {
-    let mut scope = Scope::all();
-    scope.target = list.target.as_ref().map(|target| target.resolve()).transpose()?;
-    scope.database.clone_from(&list.database);
-    scope.schema.clone_from(&list.schema);
-    scope.table.clone_from(&list.table);
-    scope.page_size = list.page_size.map(|size| size.min(1_000));
-    Ok(scope)
+fn filter(list: &List) -> Result<CatalogFilter, Error> {
+    let mut filter = CatalogFilter::default();
+    filter.target = list.target.as_ref().map(|target| target.resolve()).transpose()?;
+    filter.database.clone_from(&list.database);
+    filter.schema.clone_from(&list.schema);
+    filter.table.clone_from(&list.table);
+    filter.page_size = list.page_size.map(|size| size.min(1_000));
+    Ok(filter)
 }

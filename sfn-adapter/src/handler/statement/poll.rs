@@ -102,7 +102,7 @@ pub(super) fn state(invocation: &Invocation, description: &Description, first: O
     tracing::info!(
         statement_id = description.id.as_str(),
         status = description.status.as_str(),
-        duration_ms = description.duration.map(|duration| duration.as_millis() as u64),
+        duration_ms = description.execution_time.map(|duration| duration.as_millis() as u64),
         rows = description.result_rows,
         "described"
     );
@@ -120,7 +120,7 @@ fn reported(
 ) -> Result<State, Error> {
     match described {
         Ok(description) => Ok(state(invocation, &description, first)),
-        Err(Error::Service(error)) if error.kind() == ErrorKind::Expired => {
+        Err(Error::Service(error)) if error.kind() == ErrorKind::RecordExpired => {
             tracing::warn!(statement_id = id.as_str(), "the record has expired");
             Ok(State::expired(id.as_str(), &error))
         }

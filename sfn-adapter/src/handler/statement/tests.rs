@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedRun};
+use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
     Column, Description, Error as ServiceError, ErrorKind, Field, MockStatementExecutor, PageData,
     ResultPage, StatementId, Status, Submitted, catalog::Table, jiff::Timestamp,
@@ -69,7 +69,7 @@ fn described(status: Status) -> Description {
 
 #[tokio::test(start_paused = true)]
 async fn a_repeated_invocation_runs_the_procedure_once() {
-    let service = scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(3))));
+    let service = scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(3))));
     let first = state(run(&service, &invocation(30), &submit_event(|_| ())).await);
     let again = state(run(&service, &invocation(30), &submit_event(|_| ())).await);
     assert_eq!(first.id, again.id);
@@ -145,7 +145,7 @@ async fn bad_input_reaches_nobody(#[case] event: String, #[case] message: &str) 
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_with_the_statement() {
-    let service = scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(40))));
+    let service = scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(40))));
     let submitted = state(run(&service, &invocation(30), &submit_event(|_| ())).await);
     let start = Instant::now();
     let reply = state(run(&service, &invocation(300), &event("wait", json!({ "id": submitted.id }))).await);
@@ -155,7 +155,7 @@ async fn a_wait_ends_with_the_statement() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_too_short_returns_the_status_in_time() {
-    let service = scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(600))));
+    let service = scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(600))));
     let submitted = state(run(&service, &invocation(30), &submit_event(|_| ())).await);
     for (remaining, members, limit) in [
         (45, json!({ "id": submitted.id }), 44_500),
@@ -250,14 +250,14 @@ async fn a_submit_with_a_wait_returns_the_id_whatever_becomes_of_the_wait() {
     assert_eq!((reply.id.as_str(), reply.outcome), (ID, Outcome::Running));
 
     let error = "ERROR: relation \"sale\" does not exist";
-    let service = scripted(Script::new().otherwise(ScriptedRun::failed(Duration::from_secs(2), error)));
+    let service = scripted(Script::new().otherwise(ScriptedExecution::failed(Duration::from_secs(2), error)));
     let reply = state(run(&service, &invocation(30), &waiting).await);
     assert_eq!((reply.outcome, reply.cause.as_deref()), (Outcome::Failed, Some(error)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn pauses_grow_with_the_age_of_the_statement() {
-    let service = scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(3_600))));
+    let service = scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(3_600))));
     let submitted = state(run(&service, &invocation(30), &submit_event(|_| ())).await);
     let start = now();
     let mut pauses = Vec::new();
@@ -272,7 +272,7 @@ async fn pauses_grow_with_the_age_of_the_statement() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_statement_ends_and_an_ended_one_is_no_error() {
-    let service = scripted(Script::new().otherwise(ScriptedRun::finished(Duration::from_secs(60))));
+    let service = scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(60))));
     let submitted = state(run(&service, &invocation(30), &submit_event(|_| ())).await);
     let cancel = event("cancel", json!({ "id": submitted.id, "wait_seconds": 20 }));
     for _ in 0..2 {
@@ -306,9 +306,9 @@ async fn an_event_may_ask_for_errors(#[case] status: Status, #[case] expected: O
 #[tokio::test]
 async fn a_record_that_has_expired_is_an_end_with_an_unknown_outcome() {
     let mut executor = MockStatementExecutor::new();
-    executor
-        .expect_describe()
-        .returning(|_, _| Err(ServiceError::new(ErrorKind::Expired, "it has expired after 1795934472")));
+    executor.expect_describe().returning(|_, _| {
+        Err(ServiceError::new(ErrorKind::RecordExpired, "it has expired after 1795934472"))
+    });
     let reply = state(mocked(&executor, 30, &event("status", json!({ "id": ID }))).await);
     assert_eq!((reply.status.as_str(), reply.outcome, reply.terminal), ("EXPIRED", Outcome::Unknown, true));
     assert!(reply.cause.unwrap().contains(ID));

@@ -122,10 +122,10 @@ async fn no_statement_is_lost(played: &Played) {
     let executor = DataApiExecutor::new(&sdk_config(&played.emulator.url), Target::cluster("dwh", "dev"));
     let journal = FileJournal::open(played.directory.path().join(JOURNAL)).unwrap();
     for (run, _) in &played.ledger {
-        let entries = journal.run(run).await.unwrap();
+        let entries = journal.entries(run).await.unwrap();
         assert!(entries.iter().all(|entry| matches!(entry.state, EntryState::Ended(_))), "{entries:?}");
         let known: BTreeSet<_> = entries.into_iter().filter_map(|entry| entry.id).collect();
-        let filter = StatementFilter::named(format!("killed/{run}/"));
+        let filter = StatementFilter::default().with_name_prefix(format!("killed/{run}/"));
         let (mut recorded, mut page) = (BTreeSet::new(), None);
         loop {
             let answer = executor.list(&filter, page).await.unwrap();

@@ -5,7 +5,7 @@ use std::{sync::Arc, vec};
 use arrow_array::RecordBatch;
 use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 
-use super::{BatchOptions, column::Builder, csv};
+use super::{RecordBatchOptions, column::Builder, csv};
 use crate::{Column, Error, ErrorKind, Field, PageData, Result, StatementId};
 
 /// Maximum size of a batch's texts in bytes. An Arrow column of texts holds less than 2 GiB.
@@ -15,7 +15,7 @@ const MOST_BYTES: usize = 256 << 20;
 #[derive(Debug)]
 pub(super) struct Decoder {
     id: StatementId,
-    options: BatchOptions,
+    options: RecordBatchOptions,
     columns: Vec<Column>,
     schema: SchemaRef,
     total_rows: Option<u64>,
@@ -51,7 +51,7 @@ impl Decoder {
         id: &StatementId,
         columns: Vec<Column>,
         total_rows: Option<u64>,
-        options: BatchOptions,
+        options: RecordBatchOptions,
     ) -> Result<Self> {
         let mut builders = Vec::with_capacity(columns.len());
         let mut fields = Vec::with_capacity(columns.len());
@@ -221,7 +221,7 @@ fn unfit(column: &Column, builder: &Builder, text: &str, number: u64, id: &State
         shown.push('…');
     }
     let message = format!(
-        "column `{}` ({}): `{shown}` is not a valid {}; BatchOptions::with_type can set another type, such as Utf8",
+        "column `{}` ({}): `{shown}` is not a valid {}; RecordBatchOptions::with_column_type can set another type, such as Utf8",
         column.name,
         column.type_name,
         builder.name()
@@ -252,7 +252,7 @@ mod tests {
     fn batches(
         columns: &[Column],
         total_rows: Option<u64>,
-        options: BatchOptions,
+        options: RecordBatchOptions,
         pages: &[&[&str]],
     ) -> Result<Vec<RecordBatch>> {
         let pages = pages.iter().map(|pieces| pieces.iter().map(|&piece| piece.to_owned()).collect());
@@ -262,7 +262,7 @@ mod tests {
     fn decode(
         columns: &[Column],
         total_rows: Option<u64>,
-        options: BatchOptions,
+        options: RecordBatchOptions,
         pages: impl Iterator<Item = PageData>,
     ) -> Result<Vec<RecordBatch>> {
         let mut decoder = Decoder::new(&StatementId::new("id"), columns.to_vec(), total_rows, options)?;
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn the_header_is_no_row_and_null_is_no_empty_text() {
         let page = ["n,note\r\n1,\r\n,\"\"\r\n3,\"a, \"\"b\"\"\r\nc\"\r\n"];
-        let all = batches(&two_columns(), Some(3), BatchOptions::default(), &[&page]).unwrap();
+        let all = batches(&two_columns(), Some(3), RecordBatchOptions::default(), &[&page]).unwrap();
         assert_eq!(all.len(), 1);
         assert_eq!(all[0]["n"].as_ref(), &Int32Array::from(vec![Some(1), None, Some(3)]));
         assert_eq!(notes(&all[0]), [None, Some(""), Some("a, \"b\"\r\nc")]);
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_text_of_ones_own_is_null_if_the_query_says_it_so() {
         let page = ["n,note\r\n1,\\N\r\n,\r\n\\N,\"\\N\"\r\n"];
-        let options = BatchOptions::default().with_null("\\N");
+        let options = RecordBatchOptions::default().with_null_marker("\\N");
         let all = batches(&two_columns(), None, options, &[&page]).unwrap();
         assert_eq!(all[0]["n"].as_ref(), &Int32Array::from(vec![Some(1), None, None]));
         assert_eq!(notes(&all[0]), [None, Some(""), Some("\\N")]);
@@ -309,7 +309,8 @@ mod tests {
     fn batches_have_their_rows_however_pages_and_pieces_are_cut() {
         let pages: [&[&str]; 4] =
             [&["n,no", "te\r\n1,a\r", "\n2,"], &[], &["", "\"b", "\"\"\"\r\n3,c\r\n"], &["4,d"]];
-        let all = batches(&two_columns(), Some(4), BatchOptions::default().with_rows(3), &pages).unwrap();
+        let all = batches(&two_columns(), Some(4), RecordBatchOptions::default().with_batch_size(3), &pages)
+            .unwrap();
         assert_eq!(all.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [3, 1]);
         assert_eq!(notes(&all[0]), [Some("a"), Some("b\""), Some("c")]);
         assert_eq!(notes(&all[1]), [Some("d")]);
@@ -318,35 +319,37 @@ mod tests {
     #[test]
     fn a_result_without_rows_has_no_batch_with_or_without_its_header() {
         for pages in [&[][..], &[&[][..]], &[&["n,note\r\n"][..]]] {
-            assert!(batches(&two_columns(), Some(0), BatchOptions::default(), pages).unwrap().is_empty());
+            assert!(
+                batches(&two_columns(), Some(0), RecordBatchOptions::default(), pages).unwrap().is_empty()
+            );
         }
     }
 
     #[test]
     fn an_empty_line_is_the_null_of_a_result_of_one_column() {
         let page = ["note\r\n\r\nx\r\n\r\n"];
-        let all = batches(&two_columns()[1..], Some(3), BatchOptions::default(), &[&page]).unwrap();
+        let all = batches(&two_columns()[1..], Some(3), RecordBatchOptions::default(), &[&page]).unwrap();
         assert_eq!(notes(&all[0]), [None, Some("x"), None]);
     }
 
     #[test]
     fn a_header_that_a_further_page_repeats_is_no_row_but_a_row_like_it_is_one() {
         let pages: [&[&str]; 2] = [&["n,note\r\n1,a\r\n"], &["n,note\r\n2,b\r\n"]];
-        let all = batches(&two_columns(), Some(2), BatchOptions::default(), &pages).unwrap();
+        let all = batches(&two_columns(), Some(2), RecordBatchOptions::default(), &pages).unwrap();
         assert_eq!(notes(&all[0]), [Some("a"), Some("b")]);
         let pages: [&[&str]; 2] = [&["note\r\nnote\r\n"], &["note\r\nx\r\n"]];
-        let all = batches(&two_columns()[1..], Some(3), BatchOptions::default(), &pages).unwrap();
+        let all = batches(&two_columns()[1..], Some(3), RecordBatchOptions::default(), &pages).unwrap();
         assert_eq!(notes(&all[0]), [Some("note"), Some("note"), Some("x")]);
     }
 
     #[test]
     fn what_does_not_fit_names_its_row_its_column_and_the_way_out() {
         let fails = |columns: &[Column], total, pages: &[&[&str]]| {
-            batches(columns, total, BatchOptions::default(), pages).unwrap_err().to_string()
+            batches(columns, total, RecordBatchOptions::default(), pages).unwrap_err().to_string()
         };
         assert_eq!(
             fails(&two_columns(), None, &[&["n,note\r\n1,a\r\n"], &["1.5,b\r\n"]]),
-            "invalid request: column `n` (int4): `1.5` is not a valid 32-bit integer; BatchOptions::with_type can set another \
+            "invalid request: column `n` (int4): `1.5` is not a valid 32-bit integer; RecordBatchOptions::with_column_type can set another \
              type, such as Utf8 { row: 2, statement_id: id }"
         );
         assert_eq!(
@@ -369,9 +372,9 @@ mod tests {
     fn the_caller_may_choose_another_type() {
         let columns = [Column::new("total", "numeric")];
         let page: [&[&str]; 1] = [&["total\r\n12345678901234567890.12\r\n"]];
-        let all = batches(&columns, Some(1), BatchOptions::default(), &page).unwrap();
+        let all = batches(&columns, Some(1), RecordBatchOptions::default(), &page).unwrap();
         assert_eq!(all[0]["total"].as_ref(), &StringArray::from(vec!["12345678901234567890.12"]));
-        let options = BatchOptions::default().with_type("total", DataType::Decimal128(38, 2));
+        let options = RecordBatchOptions::default().with_column_type("total", DataType::Decimal128(38, 2));
         let all = batches(&columns, Some(1), options, &page).unwrap();
         assert_eq!(all[0]["total"].as_primitive::<Decimal128Type>().value(0), 1_234_567_890_123_456_789_012);
         for odd in [
@@ -379,7 +382,7 @@ mod tests {
             DataType::Decimal128(77, 0),
             DataType::Timestamp(arrow_schema::TimeUnit::Second, None),
         ] {
-            let options = BatchOptions::default().with_type("total", odd);
+            let options = RecordBatchOptions::default().with_column_type("total", odd);
             let error = batches(&columns, None, options, &page).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.message().starts_with("column `total` (numeric) cannot be read as"), "{error}");
@@ -433,7 +436,7 @@ mod tests {
         fn no_page_makes_it_panic(pieces in prop::collection::vec("[n1,\"\\r\\né]{0,9}", 0..6)) {
             let pages: Vec<Vec<&str>> = pieces.iter().map(|piece| vec![piece.as_str()]).collect();
             let pages: Vec<&[&str]> = pages.iter().map(Vec::as_slice).collect();
-            let _ = batches(&two_columns(), None, BatchOptions::default(), &pages);
+            let _ = batches(&two_columns(), None, RecordBatchOptions::default(), &pages);
         }
     }
 }

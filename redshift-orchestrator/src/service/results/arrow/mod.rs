@@ -1,25 +1,25 @@
 //! Results as a stream of Arrow record batches.
 //!
-//! [`StatementExecutorExt::batches`](crate::StatementExecutorExt::batches) reads a result page by page and
+//! [`StatementExecutorExt::record_batches`](crate::StatementExecutorExt::record_batches) reads a result page by page and
 //! returns it in batches. It is intended for results in CSV format, which are several times smaller than the
 //! service's JSON; JSON results produce the same batches.
 //!
 //! ```
 //! # use std::time::Duration;
-//! # use redshift_data_local::{LocalExecutor, ScriptedRun, Script};
+//! # use redshift_data_local::{LocalExecutor, ScriptedExecution, Script};
 //! # use redshift_orchestrator::*;
 //! use futures::TryStreamExt;
-//! use redshift_orchestrator::arrow::{BatchOptions, arrow_array::{Array, Int64Array, cast::AsArray}};
+//! use redshift_orchestrator::arrow::{RecordBatchOptions, arrow_array::{Array, Int64Array, cast::AsArray}};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<()> {
 //! # let columns = vec![Column::new("ticket", "int8"), Column::new("coupon", "varchar")];
 //! # let rows = [("", Field::Null), ("", Field::String(String::new()))].into_iter().zip(1..).map(|((_, coupon), n)| vec![Field::Long(n), coupon]);
-//! # let run = ScriptedRun::finished(Duration::ZERO).with_result(columns, rows.collect());
+//! # let run = ScriptedExecution::finished(Duration::ZERO).with_result(columns, rows.collect());
 //! # let executor = LocalExecutor::scripted(Script::new().otherwise(run));
 //! let statement = Statement::sql("SELECT ticket, coupon FROM sales").with_result_format(ResultFormat::Csv);
 //! let id = executor.submit(&statement, None).await?.id;
 //! # executor.describe(&id, Some(WaitTime::MAX)).await?;
-//! let mut batches = executor.batches(&id, BatchOptions::default()).await?;
+//! let mut batches = executor.record_batches(&id, RecordBatchOptions::default()).await?;
 //! assert_eq!(batches.schema().field(0).name(), "ticket");
 //! while let Some(batch) = batches.try_next().await? {
 //!     assert_eq!(batch["ticket"].as_ref(), &Int64Array::from(vec![1, 2]));
@@ -36,7 +36,7 @@
 //! | `int2`, `int4`, `int8`, `oid` | `Int16`, `Int32`, `Int64`, `Int64` |
 //! | `float4`, `float8` | `Float32`, `Float64` |
 //! | `numeric` of known precision | `Decimal128`, exact; a value that does not fit is an error, and is never rounded |
-//! | `numeric` of unknown precision (sums in PostgreSQL) | `Utf8`; [`BatchOptions::with_type`] converts it to a decimal |
+//! | `numeric` of unknown precision (sums in PostgreSQL) | `Utf8`; [`RecordBatchOptions::with_column_type`] converts it to a decimal |
 //! | `date`, `time` | `Date32`, `Time64` in microseconds |
 //! | `timestamp`, `timestamptz` | `Timestamp` in microseconds, without a zone or in UTC |
 //! | `varbyte`, `bytea` | `Binary` |
@@ -48,7 +48,7 @@
 //!
 //! In CSV, an empty field without quotes is NULL, and `""` is an empty text. PostgreSQL and the executors of
 //! this crate write it this way; AWS does not document the format of the service. If the difference matters,
-//! select a marker (`NVL(note, '\\N')`) and set [`BatchOptions::with_null`], or request JSON, which
+//! select a marker (`NVL(note, '\\N')`) and set [`RecordBatchOptions::with_null_marker`], or request JSON, which
 //! distinguishes the two.
 
 use std::{
@@ -77,13 +77,13 @@ mod value;
 
 /// Options for converting a result to batches.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BatchOptions {
+pub struct RecordBatchOptions {
     rows: usize,
     null: Option<String>,
     types: Vec<(String, DataType)>,
 }
 
-impl Default for BatchOptions {
+impl Default for RecordBatchOptions {
     /// Batches of 8,192 rows, as in DataFusion. Empty fields without quotes are NULL, and the types are those
     /// of the table in [the module](self).
     fn default() -> Self {
@@ -91,11 +91,11 @@ impl Default for BatchOptions {
     }
 }
 
-impl BatchOptions {
+impl RecordBatchOptions {
     /// Sets the number of rows per batch, at least 1. A batch has fewer rows only if it is the last one or
     /// its texts reach 256 MiB.
     #[must_use]
-    pub fn with_rows(mut self, rows: usize) -> Self {
+    pub fn with_batch_size(mut self, rows: usize) -> Self {
         self.rows = rows.max(1);
         self
     }
@@ -103,7 +103,7 @@ impl BatchOptions {
     /// Sets the text that is read as NULL in CSV unless it is in quotes. An empty field without quotes is
     /// then an empty text in a text column, and NULL in all others.
     #[must_use]
-    pub fn with_null(mut self, null: impl Into<String>) -> Self {
+    pub fn with_null_marker(mut self, null: impl Into<String>) -> Self {
         self.null = Some(null.into());
         self
     }
@@ -111,7 +111,7 @@ impl BatchOptions {
     /// Sets the type of the columns with this name. It must be one of the types in the table in [the
     /// module](self).
     #[must_use]
-    pub fn with_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
+    pub fn with_column_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.types.push((column.into(), data_type));
         self
     }
@@ -136,17 +136,17 @@ impl BatchOptions {
 /// consumed.
 ///
 /// The stream ends after an error. Dropping it has no effect on the result, which can be read again.
-pub struct Batches<'a> {
+pub struct RecordBatches<'a> {
     schema: SchemaRef,
     total_rows: Option<u64>,
     batches: BoxStream<'a, Result<RecordBatch>>,
 }
 
-impl<'a> Batches<'a> {
+impl<'a> RecordBatches<'a> {
     pub(super) async fn open<E: StatementExecutor + ?Sized>(
         executor: &'a E,
         id: &StatementId,
-        options: BatchOptions,
+        options: RecordBatchOptions,
     ) -> Result<Self> {
         let page = executor.result(id, None).await?;
         let total_rows = page.total_rows;
@@ -172,7 +172,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-impl Stream for Batches<'_> {
+impl Stream for RecordBatches<'_> {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -180,9 +180,9 @@ impl Stream for Batches<'_> {
     }
 }
 
-impl fmt::Debug for Batches<'_> {
+impl fmt::Debug for RecordBatches<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batches")
+        f.debug_struct("RecordBatches")
             .field("schema", &self.schema)
             .field("total_rows", &self.total_rows)
             .finish_non_exhaustive()

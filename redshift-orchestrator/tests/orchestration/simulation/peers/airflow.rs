@@ -23,7 +23,7 @@ pub(super) async fn run(process: &Process, books: &Books, step: &Step) -> Result
                 submit(&client, books, step).await?
             }
             Ok(_) => id,
-            Err(error) if matches!(error.kind(), ErrorKind::Expired | ErrorKind::NotFound) => {
+            Err(error) if matches!(error.kind(), ErrorKind::RecordExpired | ErrorKind::NotFound) => {
                 submit(&client, books, step).await?
             }
             Err(error) => return Err(error),
