@@ -140,7 +140,7 @@ impl Namespace {
     ///
     /// # Errors
     /// Returns [`ErrorKind::IdentityConflict`].
-    pub(crate) fn check_answer(
+    pub(crate) fn check_response(
         &self,
         statement: &Statement,
         intended_at: Timestamp,

@@ -106,12 +106,12 @@ impl Redactor {
 
     /// Replaces quotations in the error and in its sources.
     pub(crate) fn apply_to(&self, error: Error) -> Error {
-        error.map_words(|text| self.apply(text))
+        error.map_messages(|text| self.apply(text))
     }
 
     /// Returns a copy of the error without quotations.
-    pub(crate) fn retold(&self, error: &Error) -> Error {
-        error.retold(|text| self.apply(text))
+    pub(crate) fn redacted(&self, error: &Error) -> Error {
+        error.clone_with_messages(|text| self.apply(text))
     }
 
     /// Returns the ranges of consecutive words that also occur in the SQL.

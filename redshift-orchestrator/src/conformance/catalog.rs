@@ -44,10 +44,10 @@ async fn tables_are_listed_in_pages(executor: &impl Catalog) {
     let mut filter = CatalogFilter::default();
     filter.page_size = Some(7);
     while found.len() < 50 {
-        let answer = executor.tables(&filter, page).await.expect("tables");
-        assert!(answer.entries.len() <= 7);
-        found.extend(answer.entries);
-        page = answer.next;
+        let response = executor.tables(&filter, page).await.expect("tables");
+        assert!(response.entries.len() <= 7);
+        found.extend(response.entries);
+        page = response.next;
         if page.is_none() {
             break;
         }
@@ -75,7 +75,7 @@ where
         Statement::sql(fixture.sql(SampleSql::Rows)).with_session_keep_alive(Duration::from_secs(3600));
     let session = match executor.submit(&opens, Some(WaitTime::MAX)).await {
         Err(error) if error.kind() == ErrorKind::Unsupported => return,
-        opened => opened.expect("submit").session_id.expect("the session that was asked for"),
+        opened => opened.expect("submit").session_id.expect("the requested session"),
     };
     let of = |id: &SessionId| SessionFilter { id: Some(id.clone()), ..SessionFilter::default() };
     let listed = executor.sessions(&of(&session), None).await.expect("sessions").entries;

@@ -103,11 +103,11 @@ scenarios! {
         assert_eq!(done.result_format, Some(ResultFormat::Csv));
         let (mut text, mut page) = (String::new(), None);
         loop {
-            let answer = fixture.executor().result(&done.id, page).await.expect("result");
-            assert_eq!(answer.columns[0].name, "n");
-            let PageData::Csv(pieces) = answer.data else { panic!("not the format that was chosen") };
+            let response = fixture.executor().result(&done.id, page).await.expect("result");
+            assert_eq!(response.columns[0].name, "n");
+            let PageData::Csv(pieces) = response.data else { panic!("not the format that was chosen") };
             text.extend(pieces);
-            page = answer.next;
+            page = response.next;
             if page.is_none() {
                 break;
             }
@@ -143,7 +143,7 @@ scenarios! {
             Err(error) if error.kind() == ErrorKind::Unsupported => return,
             opened => opened.expect("submit"),
         };
-        let session = opened.session_id.expect("the session that was asked for");
+        let session = opened.session_id.expect("the requested session");
         let what = format!("session{}", fixture.salt());
         let within = |sql: String| Statement::sql(sql).in_session(session.clone());
         let done = run(fixture, &within(fixture.sql(SampleSql::Effect(&what)))).await;
@@ -324,11 +324,11 @@ scenarios! {
         filter.page_size = Some(3);
         let (mut found, mut page) = (Vec::new(), None);
         loop {
-            let answer = fixture.executor().list(&filter, page).await.expect("list");
-            assert!(answer.statements.len() <= 3);
-            assert!(answer.statements.iter().all(|one| one.name.as_deref().is_some_and(|name| name.starts_with(&prefix))));
-            found.extend(answer.statements.into_iter().map(|statement| statement.id));
-            page = answer.next;
+            let response = fixture.executor().list(&filter, page).await.expect("list");
+            assert!(response.statements.len() <= 3);
+            assert!(response.statements.iter().all(|one| one.name.as_deref().is_some_and(|name| name.starts_with(&prefix))));
+            found.extend(response.statements.into_iter().map(|statement| statement.id));
+            page = response.next;
             if page.is_none() {
                 break;
             }

@@ -39,15 +39,15 @@ pub(super) async fn cancelled<F: Fixture>(fixture: &F, id: &StatementId) {
 pub(super) async fn numbers<F: Fixture>(fixture: &F, id: &StatementId) -> Vec<i64> {
     let (mut numbers, mut page) = (Vec::new(), None);
     loop {
-        let answer = fixture.executor().result(id, page).await.expect("result");
-        assert_eq!(answer.columns.len(), 1);
-        assert_eq!(answer.columns[0].name, "n");
-        let PageData::Records(records) = answer.data else { panic!("not the format that was chosen") };
+        let response = fixture.executor().result(id, page).await.expect("result");
+        assert_eq!(response.columns.len(), 1);
+        assert_eq!(response.columns[0].name, "n");
+        let PageData::Records(records) = response.data else { panic!("not the format that was chosen") };
         numbers.extend(records.into_iter().flatten().map(|field| match field {
             Field::Long(number) => number,
             other => panic!("not a whole number: {other:?}"),
         }));
-        page = answer.next;
+        page = response.next;
         if page.is_none() {
             return numbers;
         }

@@ -117,14 +117,14 @@ impl Catalog for DataApiExecutor {
 }
 
 fn paged<S, T>(
-    asked: Option<&PageToken>,
+    requested: Option<&PageToken>,
     entries: Option<Vec<S>>,
     next: Option<String>,
     convert: impl Fn(S) -> T,
 ) -> Result<Page<T>> {
     Ok(Page {
         entries: entries.unwrap_or_default().into_iter().map(convert).collect(),
-        next: super::onward(asked, convert::text(next).map(PageToken::new))?,
+        next: super::checked_next(requested, convert::text(next).map(PageToken::new))?,
     })
 }
 

@@ -210,10 +210,10 @@ impl RequestContext {
             SdkError::ServiceError(service) => service,
             failure => return Meaning::Error(self.on_the_way(failure)),
         };
-        let answer = service.err();
-        let message = answer.message().unwrap_or_default();
+        let service_error = service.err();
+        let message = service_error.message().unwrap_or_default();
         let status = service.raw().status().as_u16();
-        let kind = match classify(answer.code(), &self.withhold(message), status) {
+        let kind = match classify(service_error.code(), &self.withhold(message), status) {
             AlreadyEnded => return Meaning::AlreadyEnded,
             Kind(kind) => self.of_all_attempts(kind),
         };
@@ -225,10 +225,10 @@ impl RequestContext {
             "" => self.describe(kind, format!("HTTP status {status} without a message"), statement_id),
             message => self.describe(kind, self.withhold(message), statement_id),
         };
-        if let Some(id) = answer.request_id() {
+        if let Some(id) = service_error.request_id() {
             error = error.with_context("request_id", id);
         }
-        if let Some(code) = answer.code() {
+        if let Some(code) = service_error.code() {
             error = error.with_code(code);
         }
         if let Some(pause) = retry_after(service.raw()) {

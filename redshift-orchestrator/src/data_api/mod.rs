@@ -257,13 +257,13 @@ impl StatementExecutor for DataApiExecutor {
 
     /// The first page costs an additional request, for the format set at submit.
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        if let Some(asked) = page {
-            let mut answer = match asked.as_str().strip_prefix(CSV_PAGE) {
+        if let Some(requested) = page {
+            let mut response = match requested.as_str().strip_prefix(CSV_PAGE) {
                 Some(token) => self.csv_result(id, Some(token.to_owned())).await?,
-                None => self.json_result(id, Some(asked.as_str().to_owned())).await?,
+                None => self.json_result(id, Some(requested.as_str().to_owned())).await?,
             };
-            answer.next = onward(Some(&asked), answer.next)?;
-            return Ok(answer);
+            response.next = checked_next(Some(&requested), response.next)?;
+            return Ok(response);
         }
         match self.result_format(id).await? {
             ResultFormat::Json => self.json_result(id, None).await,
@@ -299,9 +299,9 @@ impl StatementExecutor for DataApiExecutor {
             None => request,
         };
         let output = request.send().await.map_err(|error| call.error(error, None))?;
-        let mut answer = convert::statement_page(output);
-        answer.next = onward(page.as_ref(), answer.next)?;
-        Ok(answer)
+        let mut response = convert::statement_page(output);
+        response.next = checked_next(page.as_ref(), response.next)?;
+        Ok(response)
     }
 
     fn target(&self) -> Option<Target> {
@@ -311,8 +311,8 @@ impl StatementExecutor for DataApiExecutor {
 
 /// Returns the next page. A page that names itself as the next page is an error: following it would never
 /// end.
-fn onward(asked: Option<&PageToken>, next: Option<PageToken>) -> Result<Option<PageToken>> {
-    if next.is_some() && next.as_ref() == asked {
+fn checked_next(requested: Option<&PageToken>, next: Option<PageToken>) -> Result<Option<PageToken>> {
+    if next.is_some() && next.as_ref() == requested {
         return Err(Error::new(ErrorKind::Other, "the service returned a page as its own next page"));
     }
     Ok(next)

@@ -40,36 +40,36 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenUp {
     /// There was no response in time.
-    Late,
+    TimedOut,
     /// At its deadline or later, the request was in a queue. It was not sent again.
-    Unsent,
+    NotSent,
 }
 
 /// Waits for the response to `request` for at most `limit` after it was sent. A request that is in a queue at
-/// `useless_from`, or enters one later, is not sent.
+/// `send_deadline`, or enters one later, is not sent.
 pub(crate) fn bounded<F: Future>(
     limit: Duration,
-    useless_from: Option<Instant>,
+    send_deadline: Option<Instant>,
     request: F,
 ) -> impl Future<Output = Result<F::Output, GivenUp>> {
-    Queue::new().bounded(limit, useless_from, request)
+    Queue::new().bounded(limit, send_deadline, request)
 }
 
-/// Waits for the response to `request`, unless the request is in a queue at `useless_from` or later: it is
+/// Waits for the response to `request`, unless the request is in a queue at `send_deadline` or later: it is
 /// then not sent. The time in the queues also counts as such for an enclosing [`bounded`].
 pub(crate) async fn unless_queued_at<F: Future>(
-    useless_from: Instant,
+    send_deadline: Instant,
     request: F,
 ) -> Result<F::Output, GivenUp> {
     let (queue, request) = observed(request);
     let mut request = pin!(request);
-    if let Ok(answer) = timeout_at(useless_from, &mut request).await {
-        return Ok(answer);
+    if let Ok(response) = timeout_at(send_deadline, &mut request).await {
+        return Ok(response);
     }
     tokio::select! {
         biased;
-        answer = request => Ok(answer),
-        () = queue.stands() => Err(GivenUp::Unsent),
+        response = request => Ok(response),
+        () = queue.wait_until_queued() => Err(GivenUp::NotSent),
     }
 }
 
@@ -84,14 +84,14 @@ pub(crate) fn observed<F: Future>(request: F) -> (Arc<Queue>, impl Future<Output
 pub(crate) async fn queued<F: Future>(wait: F) -> F::Output {
     // Without an enclosing `bounded` there is nothing to mark.
     let queue = QUEUE.try_with(Arc::clone).ok();
-    let _stay = queue.map(Stay::begin);
+    let _in_queue = queue.map(InQueue::begin);
     wait.await
 }
 
 /// Guard for the time in one queue. The time starts when the guard is created and ends when it is dropped.
-struct Stay(Arc<Queue>);
+struct InQueue(Arc<Queue>);
 
-impl Stay {
+impl InQueue {
     fn begin(queue: Arc<Queue>) -> Self {
         queue.state().depth += 1;
         queue.entered.notify_waiters();
@@ -99,7 +99,7 @@ impl Stay {
     }
 }
 
-impl Drop for Stay {
+impl Drop for InQueue {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.depth -= 1;
@@ -129,7 +129,7 @@ impl Queue {
     }
 
     /// Waits until the request is in a queue.
-    pub(crate) async fn stands(&self) {
+    pub(crate) async fn wait_until_queued(&self) {
         while self.sent_at().is_some() {
             self.entered.notified().await;
         }
@@ -138,7 +138,7 @@ impl Queue {
     pub(crate) async fn bounded<F: Future>(
         self: Arc<Self>,
         limit: Duration,
-        useless_from: Option<Instant>,
+        send_deadline: Option<Instant>,
         request: F,
     ) -> Result<F::Output, GivenUp> {
         let mut request = pin!(QUEUE.scope(self.clone(), request));
@@ -147,18 +147,18 @@ impl Queue {
             // While the request is in a queue, `limit` has not started to run, so the next check after that
             // time is early enough.
             let late = self.sent_at().unwrap_or(now) + limit;
-            let is_useless = useless_from.is_some_and(|useless| useless <= now);
-            let look = useless_from.filter(|_| !is_useless).map_or(late, |useless| useless.min(late));
+            let is_past_deadline = send_deadline.is_some_and(|deadline| deadline <= now);
+            let next_check = send_deadline.filter(|_| !is_past_deadline).map_or(late, |deadline| deadline.min(late));
             tokio::select! {
                 biased;
-                answer = &mut request => return Ok(answer),
-                () = self.stands(), if is_useless => return Err(GivenUp::Unsent),
-                () = sleep_until(look) => {}
+                response = &mut request => return Ok(response),
+                () = self.wait_until_queued(), if is_past_deadline => return Err(GivenUp::NotSent),
+                () = sleep_until(next_check) => {}
             }
             let now = Instant::now();
             match self.sent_at() {
-                Some(sent) if sent + limit <= now => return Err(GivenUp::Late),
-                None if useless_from.is_some_and(|useless| useless <= now) => return Err(GivenUp::Unsent),
+                Some(sent) if sent + limit <= now => return Err(GivenUp::TimedOut),
+                None if send_deadline.is_some_and(|deadline| deadline <= now) => return Err(GivenUp::NotSent),
                 _ => {}
             }
         }
@@ -200,18 +200,18 @@ mod tests {
             queued(sleep(7 * SECOND)).await;
             sleep(100 * SECOND).await;
         };
-        assert_eq!(bounded(10 * SECOND, None, request).await, Err(GivenUp::Late));
+        assert_eq!(bounded(10 * SECOND, None, request).await, Err(GivenUp::TimedOut));
         assert_eq!(begun.elapsed().as_secs(), 17);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_is_not_sent_after_its_deadline_and_is_waited_for_once_sent() {
         let begun = Instant::now();
-        let useless = Some(begun + 3 * SECOND);
-        let unsent = bounded(10 * SECOND, useless, queued(sleep(60 * SECOND))).await;
-        assert_eq!((unsent, begun.elapsed().as_secs()), (Err(GivenUp::Unsent), 3));
-        let useless = Some(Instant::now() + 3 * SECOND);
-        assert_eq!(bounded(10 * SECOND, useless, sleep(9 * SECOND)).await, Ok(()));
+        let deadline = Some(begun + 3 * SECOND);
+        let unsent = bounded(10 * SECOND, deadline, queued(sleep(60 * SECOND))).await;
+        assert_eq!((unsent, begun.elapsed().as_secs()), (Err(GivenUp::NotSent), 3));
+        let deadline = Some(Instant::now() + 3 * SECOND);
+        assert_eq!(bounded(10 * SECOND, deadline, sleep(9 * SECOND)).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -224,6 +224,6 @@ mod tests {
             sleep(SECOND).await;
         };
         let unsent = bounded(60 * SECOND, Some(begun + SECOND), request).await;
-        assert_eq!((unsent, begun.elapsed().as_secs()), (Err(GivenUp::Unsent), 2));
+        assert_eq!((unsent, begun.elapsed().as_secs()), (Err(GivenUp::NotSent), 2));
     }
 }

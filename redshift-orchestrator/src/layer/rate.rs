@@ -125,8 +125,8 @@ impl RequestRates {
     }
 
     /// Updates the rate from the response.
-    fn learn<T>(&self, request: Request, answer: &Result<T>) {
-        if let Err(error) = answer
+    fn learn<T>(&self, request: Request, response: &Result<T>) {
+        if let Err(error) = response
             && error.kind() == ErrorKind::Throttled
         {
             self.0[request as usize].throttled(error);
@@ -217,9 +217,9 @@ impl<E> Rate<E> {
 
     async fn send<T>(&self, request: Request, sent: impl Future<Output = Result<T>>) -> Result<T> {
         self.rates.take(request).await;
-        let answer = sent.await;
-        self.rates.learn(request, &answer);
-        answer
+        let response = sent.await;
+        self.rates.learn(request, &response);
+        response
     }
 }
 

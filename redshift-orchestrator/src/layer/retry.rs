@@ -72,7 +72,7 @@ impl<E> Retry<E> {
         let mut failing_since = None;
         loop {
             let error = match request().await {
-                Ok(answer) => return Ok(answer),
+                Ok(response) => return Ok(response),
                 Err(error) => error,
             };
             let begun: Instant = *failing_since.get_or_insert_with(Instant::now);
@@ -97,19 +97,19 @@ impl Doubt {
     /// Sends the submit. If it repeats a doubtful one, it is not sent after the token may have expired.
     async fn submit<T>(&self, submit: impl Future<Output = Result<T>>) -> Result<T> {
         let expires_at = self.expires_at();
-        let answer = match expires_at {
+        let response = match expires_at {
             None => submit.await,
             Some(expires_at) => unless_queued_at(expires_at, submit).await.unwrap_or_else(|_| {
                 let text = "the submit waited for a permit until its client token expired";
                 Err(Error::new(ErrorKind::NotSent, text))
             }),
         };
-        if let (None, Err(error)) = (expires_at, &answer)
+        if let (None, Err(error)) = (expires_at, &response)
             && error.kind().may_have_taken_effect()
         {
-            *self.lock() = Some((error.retold(str::to_owned), Instant::now() + TOKEN_WINDOW));
+            *self.lock() = Some((error.clone_with_messages(str::to_owned), Instant::now() + TOKEN_WINDOW));
         }
-        answer
+        response
     }
 
     /// Returns the error for the caller: the doubtful one, if there is one and the last one hides it.
@@ -161,15 +161,15 @@ impl<E: StatementExecutor> StatementExecutor for Retry<E> {
             may_have_taken_effect |= error.kind().may_have_taken_effect();
             true
         };
-        let answer = self.repeat(id, is_safe, || self.inner.cancel(id)).await;
+        let response = self.repeat(id, is_safe, || self.inner.cancel(id)).await;
         let doubtful = || Error::new(ErrorKind::Disconnected, "a cancel got no response and was repeated");
-        match answer {
+        match response {
             // A statement that the first cancel ended rejects the second one.
             Ok(false) if may_have_taken_effect => Err(doubtful()),
             Err(error) if may_have_taken_effect && !error.kind().may_have_taken_effect() => {
                 Err(doubtful().with_source(error))
             }
-            answer => answer,
+            response => response,
         }
     }
 

@@ -28,13 +28,13 @@ impl<E> Traced<E> {
 async fn traced<T>(span: Span, request: impl Future<Output = Result<T>>) -> Result<T> {
     async {
         let begun = Instant::now();
-        let answer = request.await;
+        let response = request.await;
         let seconds = begun.elapsed().as_secs_f64();
-        match &answer {
-            Ok(_) => debug!(seconds, "answered"),
-            Err(error) => warn!(seconds, kind = %error.kind(), %error, "refused or lost"),
+        match &response {
+            Ok(_) => debug!(seconds, "succeeded"),
+            Err(error) => warn!(seconds, kind = %error.kind(), %error, "rejected or lost"),
         }
-        answer
+        response
     }
     .instrument(span)
     .await

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     TOKEN_WINDOW,
     call::{Call, salt},
-    conclude::recorded,
+    conclude::recorded_outcome,
     submit::{self, Submission},
 };
 use crate::{
@@ -35,8 +35,8 @@ impl Call<'_> {
             state: EntryState::Open,
         };
         let entry = Box::new(entry);
-        match Box::pin(self.submit(&entry, false)).await? {
-            Submission::Accepted(id) => self.accepted(entry, id, Origin::Submitted).await,
+        match Box::pin(self.submit_until_response(&entry, false)).await? {
+            Submission::Submitted(id) => self.wait_after_submit(entry, id, Origin::Submitted).await,
             Submission::NotSubmitted(error) => {
                 self.record(Event::NotSubmitted { error: error.to_string() }).await?;
                 Err(error.with_context("step", self.key))
@@ -54,7 +54,7 @@ impl Call<'_> {
     /// Returns an error of the journal if the id could not be recorded, and
     /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict) if the service returned a statement
     /// of another caller.
-    async fn submit(&mut self, entry: &Entry, mut may_have_taken_effect: bool) -> Result<Submission> {
+    async fn submit_until_response(&mut self, entry: &Entry, mut may_have_taken_effect: bool) -> Result<Submission> {
         let mut failing_since = None;
         let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
         loop {
@@ -64,11 +64,11 @@ impl Call<'_> {
             let token_expires_at =
                 may_have_taken_effect.then(|| Instant::now() + TOKEN_WINDOW.saturating_sub(self.age(entry)));
             let submission =
-                submit::once(self.orchestrator, self.key, &self.statement, entry, token_expires_at);
+                submit::submit_once(self.orchestrator, self.key, &self.statement, entry, token_expires_at);
             let error = match submission.await? {
-                Submission::Accepted(id) => {
-                    self.submitted = Some(self.started.elapsed());
-                    return Ok(Submission::Accepted(id));
+                Submission::Submitted(id) => {
+                    self.submitted_after = Some(self.started.elapsed());
+                    return Ok(Submission::Submitted(id));
                 }
                 Submission::NotSubmitted(error) => error,
                 Submission::Unproved(error) => {
@@ -110,7 +110,7 @@ impl Call<'_> {
     pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
         let namespace = &self.orchestrator.namespace;
         namespace.check_record(self.key, &self.statement, &entry.name, entry.target.as_deref())?;
-        if let Some((kind, description)) = recorded(&entry, self.timeout) {
+        if let Some((kind, description)) = recorded_outcome(&entry, self.timeout) {
             return Ok(self.outcome(entry.name, entry.id, kind, description, Origin::Journal));
         }
         if let Some(id) = entry.id.clone() {
@@ -118,8 +118,8 @@ impl Call<'_> {
         }
         let is_redefined = entry.token != self.token;
         if !is_redefined && self.age(&entry) < TOKEN_WINDOW {
-            return match self.submit(&entry, true).await? {
-                Submission::Accepted(id) => self.accepted(entry, id, Origin::Reattached).await,
+            return match self.submit_until_response(&entry, true).await? {
+                Submission::Submitted(id) => self.wait_after_submit(entry, id, Origin::Reattached).await,
                 Submission::NotSubmitted(error) | Submission::Unproved(error) => {
                     self.look_up(entry, Origin::Reattached, UnknownReason::NoResponse, Some(error)).await
                 }

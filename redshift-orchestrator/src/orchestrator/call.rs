@@ -32,7 +32,7 @@ pub(super) struct Call<'a> {
     /// Created when a message about the statement is redacted for the first time.
     redactor: OnceLock<Redactor>,
     /// Time from the start until the service accepted the statement.
-    pub(super) submitted: Option<Duration>,
+    pub(super) submitted_after: Option<Duration>,
 }
 
 impl<'a> Call<'a> {
@@ -74,7 +74,7 @@ impl<'a> Call<'a> {
             started: Instant::now(),
             requests: RequestCounts::default(),
             redactor: OnceLock::new(),
-            submitted: None,
+            submitted_after: None,
         })
     }
 
@@ -85,13 +85,13 @@ impl<'a> Call<'a> {
     /// Counts and reports an error after which the request is repeated.
     pub(super) fn count_retry(&mut self, error: &Error) {
         self.requests.retried(error.kind());
-        self.retried(error);
+        self.report_retry(error);
     }
 
     /// Reports an error after which the request is repeated.
-    pub(super) fn retried(&self, error: &Error) {
-        let retold = self.redactor().map(|redactor| redactor.retold(error));
-        let error = retold.as_ref().unwrap_or(error);
+    pub(super) fn report_retry(&self, error: &Error) {
+        let redacted = self.redactor().map(|redactor| redactor.redacted(error));
+        let error = redacted.as_ref().unwrap_or(error);
         self.orchestrator.observe(self.key, &ProgressEvent::RequestRetried { error });
     }
 

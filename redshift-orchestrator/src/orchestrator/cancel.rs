@@ -31,7 +31,7 @@ impl Orchestrator {
     }
 
     pub(super) async fn cancel_statement(&self, key: &StepKey, id: &StatementId) -> Result<CancelOutcome> {
-        let cancellation = self.wait_for(id).cancel(&mut RequestCounts::default()).await;
+        let cancellation = self.new_wait(id).cancel(&mut RequestCounts::default()).await;
         if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation
         {
             self.record(key, Event::Ended(RecordedOutcome::from_description(description))).await?;

@@ -114,7 +114,7 @@ impl Call<'_> {
             kind,
             description,
             requests: std::mem::take(&mut self.requests),
-            submitted_after: self.submitted,
+            submitted_after: self.submitted_after,
             elapsed: self.started.elapsed(),
             origin,
         }
@@ -173,7 +173,7 @@ impl RecordedOutcome {
 }
 
 /// Returns the outcome and the description that the journal contains; `None` if the outcome is open.
-pub(super) fn recorded(entry: &Entry, timeout: Duration) -> Option<(OutcomeKind, Option<Description>)> {
+pub(super) fn recorded_outcome(entry: &Entry, timeout: Duration) -> Option<(OutcomeKind, Option<Description>)> {
     match &entry.state {
         EntryState::Ended(ended) => {
             Some((ended.kind(timeout), entry.id.clone().map(|id| ended.description(id))))

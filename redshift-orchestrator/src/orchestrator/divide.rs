@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Returns the statements to run for this key, in order: the statement itself, or its parts with keys of
-/// their own. `known` contains the journal entries of earlier processes, which may include other keys.
+/// their own. `entries` contains the journal entries of earlier processes, which may include other keys.
 ///
 /// # Errors
 /// Returns [`ErrorKind::Invalid`] if the batch is too long and cannot be divided, and
@@ -18,7 +18,7 @@ pub(crate) fn divide(
     namespace: &Namespace,
     key: &StepKey,
     statement: &Statement,
-    known: &[Entry],
+    entries: &[Entry],
 ) -> Result<Vec<(StepKey, Statement)>> {
     let parts = statement.parts().map_err(|error| error.with_context("step", key))?;
     let of = u32::try_from(parts.len()).unwrap_or(u32::MAX);
@@ -29,7 +29,7 @@ pub(crate) fn divide(
             of => (key.with_part(BatchPart { number, of }), part),
         })
         .collect();
-    let before: Vec<_> = known
+    let before: Vec<_> = entries
         .iter()
         .filter(|entry| entry.key.step == key.step && entry.key.attempt == key.attempt)
         .filter(|entry| !entry.did_not_run())

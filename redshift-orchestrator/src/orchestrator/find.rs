@@ -34,8 +34,8 @@ impl Call<'_> {
         match self.find(&entry).await {
             Ok(Some(id)) => {
                 self.orchestrator.record_id(self.key, &id, &entry.name).await?;
-                self.submitted = Some(self.started.elapsed());
-                self.accepted(entry, id, Origin::Reattached).await
+                self.submitted_after = Some(self.started.elapsed());
+                self.wait_after_submit(entry, id, Origin::Reattached).await
             }
             Ok(None) => self.unknown(entry, origin, reason, error).await,
             Err(listing) => self.unknown(entry, origin, reason, Some(error.unwrap_or(listing))).await,

@@ -25,7 +25,7 @@ mod parts;
 mod settings;
 mod submit;
 pub(crate) mod turns;
-mod watch;
+mod wait;
 
 use call::Call;
 use turns::Turns;
@@ -231,12 +231,12 @@ impl Orchestrator {
         options: AttemptOptions,
     ) -> Result<BatchOutcome> {
         key.check()?;
-        let known = self.journal.entries(&key.run).await?;
+        let entries = self.journal.entries(&key.run).await?;
         let (mut results, mut count) = (Vec::new(), 1);
         self.run_parts_in_order(
             key,
             &statement,
-            &known,
+            &entries,
             options.timeout,
             || false,
             |key, result| {
@@ -264,7 +264,7 @@ impl Orchestrator {
     }
 
     /// Creates a wait for a statement, with the orchestrator's settings.
-    fn wait_for<'a>(&'a self, id: &'a StatementId) -> Wait<'a> {
+    fn new_wait<'a>(&'a self, id: &'a StatementId) -> Wait<'a> {
         let wait = Wait::new(&*self.executor, id, &*self.strategy)
             .with_backoff(self.backoff)
             .with_expired_credentials_limit(self.retry_timeout);

@@ -24,7 +24,7 @@ impl Orchestrator {
     /// Runs a statement, or the parts of a longer batch one after the other, and calls `ended` with the
     /// result of each.
     ///
-    /// `timeout` applies to all parts together. `is_stopped` is called between two parts. `known`
+    /// `timeout` applies to all parts together. `is_stopped` is called between two parts. `entries`
     /// contains the journal's entries of earlier calls for this attempt; other entries are ignored.
     ///
     /// # Errors
@@ -33,13 +33,13 @@ impl Orchestrator {
         &self,
         key: &StepKey,
         statement: &Statement,
-        known: &[Entry],
+        entries: &[Entry],
         timeout: Option<Duration>,
         is_stopped: impl Fn() -> bool + Send,
         mut ended: impl FnMut(&StepKey, Result<Outcome>) + Send,
     ) -> Result<LastPart> {
         let deadline = timeout.map(|timeout| after(Instant::now(), timeout));
-        for (key, part) in divide(&self.namespace, key, statement, known)? {
+        for (key, part) in divide(&self.namespace, key, statement, entries)? {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if key.part.is_some_and(|part| part.number > 1) {
                 if left.is_some_and(|left| left.is_zero()) {

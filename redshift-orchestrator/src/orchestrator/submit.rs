@@ -17,7 +17,7 @@ pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// Result of one submit, and of all submits of a call together.
 pub(super) enum Submission {
     /// The service accepted the statement, and the journal contains the id.
-    Accepted(StatementId),
+    Submitted(StatementId),
     /// The statement did not run.
     NotSubmitted(Error),
     /// The statement may run: the submit, or an earlier one with the same token, may have taken effect.
@@ -43,7 +43,7 @@ impl Submission {
 /// # Errors
 /// Returns an error of the journal if the id could not be recorded, and [`ErrorKind::IdentityConflict`] if the
 /// service returned a statement of another caller.
-pub(super) async fn once(
+pub(super) async fn submit_once(
     orchestrator: &Orchestrator,
     key: &StepKey,
     statement: &Arc<Statement>,
@@ -51,7 +51,7 @@ pub(super) async fn once(
     token_expires_at: Option<Instant>,
 ) -> Result<Submission> {
     let (respond, response) = oneshot::channel();
-    tokio::spawn(deliver(
+    tokio::spawn(send_and_record(
         orchestrator.clone(),
         key.clone(),
         statement.clone(),
@@ -63,7 +63,7 @@ pub(super) async fn once(
     response.await.unwrap_or_else(|_| Ok(Submission::failed(lost())))
 }
 
-async fn deliver(
+async fn send_and_record(
     orchestrator: Orchestrator,
     key: StepKey,
     statement: Arc<Statement>,
@@ -76,7 +76,7 @@ async fn deliver(
     let request = queue.clone().bounded(REQUEST_LIMIT, token_expires_at, request);
     let dropped_unsent = async {
         respond.closed().await;
-        queue.stands().await;
+        queue.wait_until_queued().await;
     };
     let response = tokio::select! {
         biased;
@@ -84,18 +84,18 @@ async fn deliver(
         () = dropped_unsent => return,
     };
     let submission = match response {
-        Ok(Ok(submitted)) => orchestrator.accept(&key, &statement, &entry, submitted).await,
+        Ok(Ok(submitted)) => orchestrator.check_and_record(&key, &statement, &entry, submitted).await,
         Ok(Err(error)) => Ok(Submission::failed(error)),
-        Err(GivenUp::Late) => {
+        Err(GivenUp::TimedOut) => {
             Ok(Submission::failed(Error::new(ErrorKind::Disconnected, "no response in time")))
         }
-        Err(GivenUp::Unsent) => Ok(Submission::Unproved(Error::new(
+        Err(GivenUp::NotSent) => Ok(Submission::Unproved(Error::new(
             ErrorKind::NotSent,
             "the submit waited for a permit until its client token expired",
         ))),
     };
     // An error that no caller receives needs no record, because the journal contains the intent.
-    if let Err(Ok(Submission::Accepted(id))) = respond.send(submission)
+    if let Err(Ok(Submission::Submitted(id))) = respond.send(submission)
         && orchestrator.cancel_on_drop
     {
         // The id is in the journal, whatever the result.
@@ -105,7 +105,7 @@ async fn deliver(
 
 impl Orchestrator {
     /// Records the id that the service returned, if it is that of this statement.
-    async fn accept(
+    async fn check_and_record(
         &self,
         key: &StepKey,
         statement: &Statement,
@@ -114,12 +114,12 @@ impl Orchestrator {
     ) -> Result<Submission> {
         let Submitted { id, created_at, target, .. } = submitted;
         if let Err(error) =
-            self.namespace.check_answer(statement, entry.intended_at, &id, created_at, target.as_ref())
+            self.namespace.check_response(statement, entry.intended_at, &id, created_at, target.as_ref())
         {
             return Err(self.record_conflict(key, error).await);
         }
         self.record_id(key, &id, &entry.name).await?;
-        Ok(Submission::Accepted(id))
+        Ok(Submission::Submitted(id))
     }
 
     /// Records the id of a statement.

@@ -221,7 +221,7 @@ impl Error {
     }
 
     /// Applies `change` to the message of the error and to the messages of its sources.
-    pub(crate) fn map_words(mut self, change: impl Fn(&str) -> String) -> Self {
+    pub(crate) fn map_messages(mut self, change: impl Fn(&str) -> String) -> Self {
         let told = self.causes();
         let changed = change(&told);
         if told != changed {
@@ -231,8 +231,8 @@ impl Error {
         self
     }
 
-    /// Like [`map_words`](Self::map_words), for a borrowed error. The sources become a single text.
-    pub(crate) fn retold(&self, change: impl Fn(&str) -> String) -> Self {
+    /// Like [`map_messages`](Self::map_messages), for a borrowed error. The sources become a single text.
+    pub(crate) fn clone_with_messages(&self, change: impl Fn(&str) -> String) -> Self {
         let causes = Some(self.causes()).filter(|causes| !causes.is_empty());
         Self(Box::new(Inner {
             kind: self.0.kind,

@@ -25,9 +25,9 @@ impl Wait<'_> {
         let mut is_ours = false;
         loop {
             state.requests.cancels += 1;
-            let answer = bounded(grace.min(SLACK), None, self.executor.cancel(self.id)).await;
+            let response = bounded(grace.min(SLACK), None, self.executor.cancel(self.id)).await;
             let deadline = *deadline.get_or_insert_with(|| after(Instant::now(), grace));
-            let accepted = match answer.unwrap_or_else(|_| Err(self.no_answer())) {
+            let accepted = match response.unwrap_or_else(|_| Err(self.no_response())) {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Other errors describe the state of the statement, which the next poll reports more

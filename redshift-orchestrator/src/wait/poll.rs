@@ -71,11 +71,11 @@ impl Wait<'_> {
                     WaitTime::at_most(wait.duration().min(deadline.saturating_duration_since(instant)))
                 }
             });
-            let answer = match self.describe(wait, deadline.filter(|_| !first), state).await {
-                Some(answer) => answer,
+            let response = match self.describe(wait, deadline.filter(|_| !first), state).await {
+                Some(response) => response,
                 None => return Polled::OutOfTime(seen),
             };
-            let error = match answer {
+            let error = match response {
                 Ok(description) if description.status.is_terminal() => {
                     return Polled::Ended(Box::new(description));
                 }
@@ -117,34 +117,34 @@ impl Wait<'_> {
         deadline: Option<Instant>,
         state: &mut State<'_>,
     ) -> Option<Result<Description>> {
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let held = wait.map_or(Duration::ZERO, WaitTime::duration);
-        let answer = match bounded(held + SLACK, deadline, self.executor.describe(self.id, wait)).await {
-            Ok(answer) => answer.and_then(|seen| (self.check)(&seen).map(|()| seen)),
-            Err(GivenUp::Unsent) => return None,
-            Err(GivenUp::Late) => Err(self.no_answer()),
+        let response = match bounded(held + SLACK, deadline, self.executor.describe(self.id, wait)).await {
+            Ok(response) => response.and_then(|seen| (self.check)(&seen).map(|()| seen)),
+            Err(GivenUp::NotSent) => return None,
+            Err(GivenUp::TimedOut) => Err(self.no_response()),
         };
         state.requests.describes += 1;
         if wait.is_some() {
-            let is_lost = matches!(&answer, Err(error) if error.kind() == ErrorKind::Disconnected);
+            let is_lost = matches!(&response, Err(error) if error.kind() == ErrorKind::Disconnected);
             state.lost = if is_lost { state.lost + 1 } else { 0 };
         }
-        match &answer {
+        match &response {
             Ok(description) => {
                 (state.failed_at, state.expired_for) = (None, Duration::ZERO);
                 state.progress.polls += 1;
                 (self.watch)(WaitEvent::Polled(&description.status));
-                let early = wait.is_some() && asked.elapsed() < held / 2 && !description.status.is_terminal();
+                let early = wait.is_some() && sent_at.elapsed() < held / 2 && !description.status.is_terminal();
                 state.learn(wait.is_some(), early);
             }
             Err(error) if error.kind() == ErrorKind::TooManyWaiters => state.learn(wait.is_some(), true),
             Err(_) if wait.is_some() && state.lost >= LOST_IN_A_ROW => state.learn(true, true),
             Err(_) => {}
         }
-        Some(answer)
+        Some(response)
     }
 
-    pub(super) fn no_answer(&self) -> Error {
+    pub(super) fn no_response(&self) -> Error {
         Error::new(ErrorKind::Disconnected, "no response in time").with_context("statement_id", self.id)
     }
 }

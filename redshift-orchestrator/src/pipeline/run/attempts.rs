@@ -19,7 +19,7 @@ pub(super) struct StepAttempts<'a> {
     pub(super) statement: Statement,
     pub(super) key: StepKey,
     /// Journal entries of earlier processes for the step's last attempt.
-    pub(super) known: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     /// Time at which the run began.
     pub(super) begun: Instant,
     pub(super) stop: &'a StopSignal,
@@ -87,7 +87,7 @@ impl StepAttempts<'_> {
         let parts = orchestrator.run_parts_in_order(
             &self.key,
             &self.statement,
-            &self.known,
+            &self.entries,
             self.step.timeout,
             is_stopped,
             ended,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 mod attempts;
 mod claim;
-mod known;
+mod recorded;
 mod walk;
 
 use super::{Pipeline, Report, Run};
@@ -40,13 +40,13 @@ impl Pipeline {
         let statements = self.statements(&run)?;
         let selected = self.selected(&run)?;
         let active = self.claim(orchestrator, &run).await?;
-        let known = self.record_begun(orchestrator, &run).await?;
+        let entries = self.record_begun(orchestrator, &run).await?;
         let started_at = orchestrator.now();
-        let mut walk = Walk::new(self, orchestrator, &run, statements, &selected, &known);
+        let mut walk = Walk::new(self, orchestrator, &run, statements, &selected, &entries);
         walk.run_steps().await;
-        walk.add_what_finished_before().await;
+        walk.add_finished_before().await;
         let is_stopped_by_step = walk.is_stopped_by_step();
-        let report = self.report(&run, walk, started_at, !known.is_empty());
+        let report = self.report(&run, walk, started_at, !entries.is_empty());
         self.record_ended(orchestrator, &report, is_stopped_by_step).await;
         drop(active);
         Ok(report)
@@ -60,7 +60,7 @@ impl Pipeline {
         if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
             run.check_against(&self.name, &before.begun)?;
         }
-        self.check_covers(&journal.entries(run.name()).await?)?;
+        self.check_has_steps(&journal.entries(run.name()).await?)?;
         let begun = RunEvent::RunBegun(self.begun(run));
         journal.append_run(RunRecord::new(orchestrator.now(), &run.name, begun)).await?;
         journal.entries(run.name()).await
@@ -68,10 +68,10 @@ impl Pipeline {
 
     /// Rejects a definition that lacks a step whose statement an earlier process submitted and whose outcome
     /// is open.
-    fn check_covers(&self, known: &[Entry]) -> Result<()> {
+    fn check_has_steps(&self, entries: &[Entry]) -> Result<()> {
         let has = |name: &str| self.steps.iter().any(|step| step.name() == name);
         let may_run = |entry: &&Entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_));
-        let Some(left) = known.iter().filter(may_run).find(|entry| !has(&entry.key.step)) else {
+        let Some(left) = entries.iter().filter(may_run).find(|entry| !has(&entry.key.step)) else {
             return Ok(());
         };
         let message = "the outcome of this step of the run is not known yet, and the pipeline no longer has the step; restore the step, \

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
-use super::{STOP, attempts::StepAttempts, known::Known};
+use super::{STOP, attempts::StepAttempts, recorded::RecordedStep};
 use crate::{
     Orchestrator, ProgressEvent, Statement, StepKey,
     journal::Entry,
@@ -30,7 +30,7 @@ pub(super) struct Walk<'a> {
 struct StepState {
     statement: Statement,
     is_selected: bool,
-    known: Known,
+    recorded: RecordedStep,
     is_started: bool,
     /// Number of dependencies for which the step still waits.
     waiting_for: usize,
@@ -38,7 +38,7 @@ struct StepState {
 }
 
 impl<'a> Walk<'a> {
-    /// Creates the state of a run whose journal contains the entries `known`. `statements` and `selected` have
+    /// Creates the state of a run whose journal contains these entries. `statements` and `selected` have
     /// an element for each step.
     pub(super) fn new(
         pipeline: &'a Pipeline,
@@ -46,14 +46,14 @@ impl<'a> Walk<'a> {
         run: &'a Run,
         statements: Vec<Statement>,
         selected: &[bool],
-        known: &[Entry],
+        entries: &[Entry],
     ) -> Self {
         let steps = pipeline.steps.iter().zip(statements).zip(selected).zip(pipeline.graph.dependencies());
         let state =
             |(((step, statement), is_selected), dependencies): (((&Step, _), &bool), &usize)| StepState {
                 statement,
                 is_selected: *is_selected,
-                known: Known::of(step.name(), known),
+                recorded: RecordedStep::of(step.name(), entries),
                 is_started: false,
                 waiting_for: *dependencies,
                 report: None,
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
         // Statements submitted by an earlier process are already active. The run waits for them first,
         // regardless of the results of other steps.
         for number in 0..self.steps.len() {
-            if self.steps[number].known.is_open {
+            if self.steps[number].recorded.is_open {
                 running.push(self.start(number));
             }
         }
@@ -87,19 +87,19 @@ impl<'a> Walk<'a> {
                 if self.steps[number].is_selected {
                     running.push(self.start(number));
                 } else {
-                    self.pass(number);
+                    self.leave_out(number);
                 }
             }
             let Some((number, report)) = running.next().await else { return };
-            self.ended(number, report);
+            self.record_end(number, report);
         }
     }
 
     /// Adds steps that finished in an earlier process and were not reached by this one, from the journal.
-    pub(super) async fn add_what_finished_before(&mut self) {
+    pub(super) async fn add_finished_before(&mut self) {
         for number in 0..self.steps.len() {
             let step = &self.steps[number];
-            if step.known.is_finished && step.is_selected && !step.is_started {
+            if step.recorded.is_finished && step.is_selected && !step.is_started {
                 let (number, report) = self.start(number).await;
                 self.steps[number].report = Some(report);
             }
@@ -131,7 +131,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Leaves out a step that is not selected. Its dependents do not wait for it.
-    fn pass(&mut self, number: usize) {
+    fn leave_out(&mut self, number: usize) {
         let step = &self.pipeline.steps[number];
         self.steps[number].report = Some(StepStatus::NotSelected.of(step, Vec::new()));
         self.release_dependents(number);
@@ -144,8 +144,8 @@ impl<'a> Walk<'a> {
             orchestrator: self.orchestrator,
             step,
             statement: state.statement.clone(),
-            key: StepKey::new(self.run, step.name()).with_attempt(state.known.attempt),
-            known: std::mem::take(&mut state.known.last),
+            key: StepKey::new(self.run, step.name()).with_attempt(state.recorded.attempt),
+            entries: std::mem::take(&mut state.recorded.entries),
             begun: self.begun,
             stop: self.stop,
         };
@@ -153,7 +153,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Records the result of a step and its effect on other steps.
-    fn ended(&mut self, number: usize, report: StepReport) {
+    fn record_end(&mut self, number: usize, report: StepReport) {
         let step = &self.pipeline.steps[number];
         let effect = match &report.status {
             StepStatus::Finished => Some(OnFailure::Continue),

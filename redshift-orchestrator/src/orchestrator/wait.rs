@@ -18,7 +18,7 @@ use crate::{
 
 impl Call<'_> {
     /// Waits for the statement whose id has just been recorded.
-    pub(super) async fn accepted(
+    pub(super) async fn wait_after_submit(
         &mut self,
         mut entry: Box<Entry>,
         id: StatementId,
@@ -39,7 +39,7 @@ impl Call<'_> {
     ) -> Result<Outcome> {
         self.turn = None;
         let (began, mut requests) = (Instant::now(), std::mem::take(&mut self.requests));
-        let waited = self.watch(&entry, &id, origin, &mut requests).await;
+        let waited = self.wait_until_ended(&entry, &id, origin, &mut requests).await;
         self.requests = requests;
         if let Some(description) = waited.ended().filter(|ended| ended.status == Status::Finished) {
             let duration = description.execution_time.unwrap_or_else(|| began.elapsed());
@@ -48,7 +48,7 @@ impl Call<'_> {
         Box::pin(self.conclude(entry, id, origin, waited)).await
     }
 
-    async fn watch(
+    async fn wait_until_ended(
         &self,
         entry: &Entry,
         id: &StatementId,
@@ -57,10 +57,10 @@ impl Call<'_> {
     ) -> WaitOutcome {
         let orchestrator = self.orchestrator;
         let report = |event: WaitEvent<'_>| self.report(event);
-        let check = |seen: &Description| self.check(entry, seen);
+        let check = |seen: &Description| self.check_identity(entry, seen);
         let before_cancel = || -> BoxFuture<'_, ()> { Box::pin(self.record_overdue(entry)) };
         let mut wait = orchestrator
-            .wait_for(id)
+            .new_wait(id)
             .with_timeout(self.timeout)
             .with_expected(orchestrator.durations.expected(&self.key.step))
             .with_watch(&report)
@@ -86,14 +86,14 @@ impl Call<'_> {
             WaitEvent::Polled(status) => {
                 self.orchestrator.observe(self.key, &ProgressEvent::Polled { status });
             }
-            WaitEvent::Retried(error) => self.retried(error),
+            WaitEvent::Retried(error) => self.report_retry(error),
         }
     }
 
     /// Rejects the description of a statement that cannot be this one.
-    fn check(&self, entry: &Entry, seen: &Description) -> Result<()> {
+    fn check_identity(&self, entry: &Entry, seen: &Description) -> Result<()> {
         let (namespace, target) = (&self.orchestrator.namespace, seen.target.as_ref());
-        namespace.check_answer(&self.statement, entry.intended_at, &seen.id, seen.created_at, target)
+        namespace.check_response(&self.statement, entry.intended_at, &seen.id, seen.created_at, target)
     }
 
     /// Records that the timeout expired. The cancel is sent in any case; without this record, an abort would

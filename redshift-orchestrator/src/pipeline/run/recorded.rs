@@ -1,4 +1,4 @@
-//! [`Known`]: the state of a step that earlier processes recorded in the journal.
+//! [`RecordedStep`]: the state of a step that earlier processes recorded in the journal.
 
 use crate::{
     journal::{Entry, EntryState, SettledOutcome},
@@ -6,21 +6,21 @@ use crate::{
 };
 
 /// State of a step in the journal: its last attempt.
-pub(super) struct Known {
+pub(super) struct RecordedStep {
     /// Number of the attempt with which this run continues: the last one, or the next one if that failed.
     pub(super) attempt: u32,
     /// `true` if its statement may be active in the service.
     pub(super) is_open: bool,
     pub(super) is_finished: bool,
     /// One entry, or one for each part of a long batch that was started.
-    pub(super) last: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
 }
 
-impl Known {
+impl RecordedStep {
     pub(super) fn of(step: &str, entries: &[Entry]) -> Self {
         let of_step = || entries.iter().filter(|entry| entry.key.step == step);
         let Some(attempt) = of_step().map(|entry| entry.key.attempt).max() else {
-            return Self { attempt: 1, is_open: false, is_finished: false, last: Vec::new() };
+            return Self { attempt: 1, is_open: false, is_finished: false, entries: Vec::new() };
         };
         let last: Vec<_> = of_step().filter(|entry| entry.key.attempt == attempt).collect();
         let is_open =
@@ -34,7 +34,7 @@ impl Known {
             attempt: attempt + u32::from(failed && !is_open),
             is_open,
             is_finished: is_done(&last),
-            last: last.into_iter().cloned().collect(),
+            entries: last.into_iter().cloned().collect(),
         }
     }
 }
