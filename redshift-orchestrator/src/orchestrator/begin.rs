@@ -47,6 +47,34 @@ impl Call<'_> {
         }
     }
 
+    /// Determines the fate of an earlier intent, beginning with the strongest evidence: the recorded outcome,
+    /// the id, the client token, the name.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict) if the intent belongs to another
+    /// scope, pipeline or target.
+    pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
+        let namespace = &self.orchestrator.namespace;
+        namespace.check_record(self.key, &self.statement, &entry.name, entry.target.as_deref())?;
+        if let Some((kind, description)) = recorded_outcome(&entry, self.timeout) {
+            return Ok(self.outcome(entry.name, entry.id, kind, description, Origin::Journal));
+        }
+        if let Some(id) = entry.id.clone() {
+            return self.wait(entry, id, Origin::Reattached).await;
+        }
+        let is_redefined = entry.token != self.token;
+        if !is_redefined && self.age(&entry) < TOKEN_WINDOW {
+            return match self.submit_until_response(&entry, true).await? {
+                Submission::Submitted(id) => self.wait_after_submit(entry, id, Origin::Reattached).await,
+                Submission::NotSubmitted(error) | Submission::Unproved(error) => {
+                    self.look_up(entry, Origin::Reattached, UnknownReason::NoResponse, Some(error)).await
+                }
+            };
+        }
+        let reason = if is_redefined { UnknownReason::Redefined } else { UnknownReason::NotListed };
+        self.look_up(entry, Origin::Reattached, reason, None).await
+    }
+
     /// Submits until the service has responded, always with the same token, as long as the service remembers
     /// the token.
     ///
@@ -99,33 +127,5 @@ impl Call<'_> {
             true => self.orchestrator.retry_timeout,
             false => self.orchestrator.retry_timeout.min(self.timeout),
         }
-    }
-
-    /// Determines the fate of an earlier intent, beginning with the strongest evidence: the recorded outcome,
-    /// the id, the client token, the name.
-    ///
-    /// # Errors
-    /// Returns [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict) if the intent belongs to another
-    /// scope, pipeline or target.
-    pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
-        let namespace = &self.orchestrator.namespace;
-        namespace.check_record(self.key, &self.statement, &entry.name, entry.target.as_deref())?;
-        if let Some((kind, description)) = recorded_outcome(&entry, self.timeout) {
-            return Ok(self.outcome(entry.name, entry.id, kind, description, Origin::Journal));
-        }
-        if let Some(id) = entry.id.clone() {
-            return self.wait(entry, id, Origin::Reattached).await;
-        }
-        let is_redefined = entry.token != self.token;
-        if !is_redefined && self.age(&entry) < TOKEN_WINDOW {
-            return match self.submit_until_response(&entry, true).await? {
-                Submission::Submitted(id) => self.wait_after_submit(entry, id, Origin::Reattached).await,
-                Submission::NotSubmitted(error) | Submission::Unproved(error) => {
-                    self.look_up(entry, Origin::Reattached, UnknownReason::NoResponse, Some(error)).await
-                }
-            };
-        }
-        let reason = if is_redefined { UnknownReason::Redefined } else { UnknownReason::NotListed };
-        self.look_up(entry, Origin::Reattached, reason, None).await
     }
 }

@@ -95,46 +95,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds steps that finished in an earlier process and were not reached by this one, from the journal.
-    pub(super) async fn add_finished_before(&mut self) {
-        for number in 0..self.steps.len() {
-            let step = &self.steps[number];
-            if step.recorded.is_finished && step.is_selected && !step.is_started {
-                let (number, report) = self.start(number).await;
-                self.steps[number].report = Some(report);
-            }
-        }
-    }
-
-    /// Returns the time since the run began.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
-    }
-
-    /// Returns `true` if the failure of a step stopped the run.
-    pub(super) fn is_stopped_by_step(&self) -> bool {
-        self.stopped_by.is_some()
-    }
-
-    /// Returns a report for each step, also for those that were not started.
-    pub(super) fn into_reports(self) -> Vec<StepReport> {
-        let because_of = self.stopped_by.map_or(STOP, |number| self.pipeline.steps[number].name());
-        let not_started = || StepStatus::NotStarted { because_of: because_of.to_owned() };
-        let steps = self.steps.into_iter().zip(&self.pipeline.steps);
-        steps
-            .map(|(state, step)| state.report.unwrap_or_else(|| not_started().of(step, Vec::new())))
-            .collect()
-    }
-
     fn is_stopped(&self) -> bool {
         self.stopped_by.is_some() || self.stop.is_requested()
-    }
-
-    /// Leaves out a step that is not selected. Its dependents do not wait for it.
-    fn leave_out(&mut self, number: usize) {
-        let step = &self.pipeline.steps[number];
-        self.steps[number].report = Some(StepStatus::NotSelected.of(step, Vec::new()));
-        self.release_dependents(number);
     }
 
     fn start(&mut self, number: usize) -> BoxFuture<'a, (usize, StepReport)> {
@@ -150,6 +112,13 @@ impl<'a> Walk<'a> {
             stop: self.stop,
         };
         Box::pin(async move { (number, attempts.run_until_done().await) })
+    }
+
+    /// Leaves out a step that is not selected. Its dependents do not wait for it.
+    fn leave_out(&mut self, number: usize) {
+        let step = &self.pipeline.steps[number];
+        self.steps[number].report = Some(StepStatus::NotSelected.of(step, Vec::new()));
+        self.release_dependents(number);
     }
 
     /// Records the result of a step and its effect on other steps.
@@ -197,6 +166,37 @@ impl<'a> Walk<'a> {
             self.orchestrator.observe(&key, &ProgressEvent::Skipped { because_of });
             open.extend_from_slice(self.pipeline.graph.dependents(number));
         }
+    }
+
+    /// Adds steps that finished in an earlier process and were not reached by this one, from the journal.
+    pub(super) async fn add_finished_before(&mut self) {
+        for number in 0..self.steps.len() {
+            let step = &self.steps[number];
+            if step.recorded.is_finished && step.is_selected && !step.is_started {
+                let (number, report) = self.start(number).await;
+                self.steps[number].report = Some(report);
+            }
+        }
+    }
+
+    /// Returns `true` if the failure of a step stopped the run.
+    pub(super) fn is_stopped_by_step(&self) -> bool {
+        self.stopped_by.is_some()
+    }
+
+    /// Returns the time since the run began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Returns a report for each step, also for those that were not started.
+    pub(super) fn into_reports(self) -> Vec<StepReport> {
+        let because_of = self.stopped_by.map_or(STOP, |number| self.pipeline.steps[number].name());
+        let not_started = || StepStatus::NotStarted { because_of: because_of.to_owned() };
+        let steps = self.steps.into_iter().zip(&self.pipeline.steps);
+        steps
+            .map(|(state, step)| state.report.unwrap_or_else(|| not_started().of(step, Vec::new())))
+            .collect()
     }
 }
 
