@@ -108,9 +108,9 @@ async fn run(smoke: bool) -> Result<()> {
     let (count, rounds) = if smoke { (5, 1) } else { (1_000, 50) };
     let mut apart = Vec::new();
     for (together, turns) in [(1, count), (many, rounds)] {
-        let before = journal.syncs();
+        let before = journal.sync_count();
         let [memory, disk] = take_turns([&ways[2], &on_disk], "CALL nothing()", together, turns).await?;
-        let syncs = (journal.syncs() - before) as f64 / ((turns + WARM_UP) * together) as f64;
+        let syncs = (journal.sync_count() - before) as f64 / ((turns + WARM_UP) * together) as f64;
         let name = if together == 1 { "one at a time".to_owned() } else { format!("{together} at a time") };
         apart.push([name, micros(disk - memory), format!("{syncs:.2}")]);
     }

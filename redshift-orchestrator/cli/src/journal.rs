@@ -25,7 +25,7 @@ impl JournalLocation {
     pub(crate) async fn open(self, queue: bool) -> Result<Arc<dyn Journal>> {
         match self.bucket()? {
             Some((bucket, prefix)) => s3(&bucket, &prefix, self.aws).await,
-            None if queue => FileJournal::open_when_free(&self.text).await.map(shared),
+            None if queue => FileJournal::open_when_unlocked(&self.text).await.map(shared),
             None => FileJournal::open_async(&self.text).await.map(shared),
         }
     }

@@ -35,7 +35,7 @@ scenarios! {
 
     /// Submits with the same token are one statement.
     async fn a_repeated_client_token_returns_the_same_statement(fixture) {
-        let what = format!("token{}", fixture.salt());
+        let what = format!("token{}", fixture.name_suffix());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what))).with_client_token(token(&what));
         let mut ids = Vec::new();
         for _ in 0..3 {
@@ -49,7 +49,7 @@ scenarios! {
 
     /// Submits with different tokens, or without a token, are separate statements.
     async fn different_client_tokens_create_different_statements(fixture) {
-        let what = format!("others{}", fixture.salt());
+        let what = format!("others{}", fixture.name_suffix());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what)));
         for (n, statement) in [
             statement.clone().with_client_token(token(&format!("{what}-1"))),
@@ -84,7 +84,7 @@ scenarios! {
 
     /// A cancelled statement ends aborted. A statement that has ended cannot be cancelled.
     async fn cancel_aborts_a_running_statement_and_no_other(fixture) {
-        let what = format!("cancel{}", fixture.salt());
+        let what = format!("cancel{}", fixture.name_suffix());
         let nap = fixture.sql(SampleSql::LongRunning);
         let batch = Statement::batch([fixture.sql(SampleSql::Effect(&what)), nap]);
         let id = submit(fixture, &batch).await;
@@ -118,7 +118,7 @@ scenarios! {
 
     /// A statement that violates the service's rules is rejected before anything runs.
     async fn invalid_requests_are_rejected(fixture) {
-        let what = format!("refused{}", fixture.salt());
+        let what = format!("refused{}", fixture.name_suffix());
         let sql = fixture.sql(SampleSql::Effect(&what));
         for statement in [
             Statement::sql(format!("{sql}; {sql}")),
@@ -144,7 +144,7 @@ scenarios! {
             opened => opened.expect("submit"),
         };
         let session = opened.session_id.expect("the requested session");
-        let what = format!("session{}", fixture.salt());
+        let what = format!("session{}", fixture.name_suffix());
         let within = |sql: String| Statement::sql(sql).in_session(session.clone());
         let done = run(fixture, &within(fixture.sql(SampleSql::Effect(&what)))).await;
         assert_eq!((&done.status, &done.session_id), (&Status::Finished, &Some(session.clone())));
@@ -180,7 +180,7 @@ scenarios! {
 
     /// A client token identifies its statement for 8 hours, and can be reused after that.
     async fn a_client_token_expires_after_8_hours(fixture) {
-        let what = format!("late{}", fixture.salt());
+        let what = format!("late{}", fixture.name_suffix());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what))).with_client_token(token(&what));
         let first = run(fixture, &statement).await.id;
         if !fixture.advance(Duration::from_mins(7 * 60 + 55)).await {
@@ -196,7 +196,7 @@ scenarios! {
     /// The record of a statement is kept for 24 hours after its end. After that, the error differs from that
     /// of an unknown id, and no listing contains the statement.
     async fn a_statement_record_expires_after_24_hours(fixture) {
-        let name = format!("expiring{}", fixture.salt());
+        let name = format!("expiring{}", fixture.name_suffix());
         let named = Statement::sql(fixture.sql(SampleSql::Rows)).with_name(&name);
         let id = run(fixture, &named).await.id;
         if !fixture.advance(Duration::from_mins(23 * 60 + 50)).await {
@@ -252,7 +252,7 @@ scenarios! {
 
     /// A batch runs its statements in order, each with its own id and result.
     async fn a_batch_has_sub_statements(fixture) {
-        let what = format!("batch{}", fixture.salt());
+        let what = format!("batch{}", fixture.name_suffix());
         let batch = Statement::batch([fixture.sql(SampleSql::Effect(&what)), fixture.sql(SampleSql::Rows)]);
         let done = run(fixture, &batch).await;
         assert_eq!((&done.status, done.execution_mode), (&Status::Finished, Some(ExecutionMode::Transaction)));
@@ -268,7 +268,7 @@ scenarios! {
 
     /// A failure in a transaction batch undoes the effects of all its statements.
     async fn a_failing_transaction_batch_has_no_effect(fixture) {
-        let (first, last) = (format!("undone{}", fixture.salt()), format!("unreached{}", fixture.salt()));
+        let (first, last) = (format!("undone{}", fixture.name_suffix()), format!("unreached{}", fixture.name_suffix()));
         let batch = Statement::batch([
             fixture.sql(SampleSql::Effect(&first)),
             fixture.sql(SampleSql::Failure),
@@ -283,7 +283,7 @@ scenarios! {
 
     /// In an auto-commit batch, a failure does not affect the other statements.
     async fn an_auto_commit_batch_continues_after_a_failure(fixture) {
-        let (first, last) = (format!("kept{}", fixture.salt()), format!("reached{}", fixture.salt()));
+        let (first, last) = (format!("kept{}", fixture.name_suffix()), format!("reached{}", fixture.name_suffix()));
         let batch = Statement::batch([
             fixture.sql(SampleSql::Effect(&first)),
             fixture.sql(SampleSql::Failure),
@@ -298,7 +298,7 @@ scenarios! {
     /// Named parameters reach the SQL; a parameter that does not occur in the SQL is rejected before anything
     /// runs.
     async fn parameters_are_bound_by_name(fixture) {
-        let what = format!("parameter{}", fixture.salt());
+        let what = format!("parameter{}", fixture.name_suffix());
         let sql = fixture.sql(SampleSql::EffectOf("what"));
         let done = run(fixture, &Statement::sql(&sql).with_parameter("what", &what)).await;
         assert_eq!((&done.status, &done.error), (&Status::Finished, &None));
@@ -312,7 +312,7 @@ scenarios! {
 
     /// A listing finds statements by the prefix of their name, newest first, in any status, page by page.
     async fn a_listing_filters_by_name_prefix(fixture) {
-        let prefix = format!("conformance{}/", fixture.salt());
+        let prefix = format!("conformance{}/", fixture.name_suffix());
         let mut expected = Vec::new();
         for (n, sample) in [SampleSql::Rows, SampleSql::Failure, SampleSql::Rows].into_iter().enumerate() {
             let named = Statement::sql(fixture.sql(sample)).with_name(format!("{prefix}{n}"));

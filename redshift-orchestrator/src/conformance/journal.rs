@@ -45,7 +45,7 @@ pub trait JournalFixture: Sync {
 
     /// Returns a text that becomes part of the names of runs. It must differ between uses of the same
     /// storage.
-    fn salt(&self) -> &str {
+    fn name_suffix(&self) -> &str {
         ""
     }
 }
@@ -56,14 +56,14 @@ scenarios! {
     /// An unknown run has no records.
     async fn an_unknown_run_has_no_entries(fixture) {
         let journal = open(fixture).await;
-        let run = format!("unheard{}", fixture.salt());
+        let run = format!("unheard{}", fixture.name_suffix());
         assert_eq!(journal.entries(&run).await.expect("entries"), []);
         assert_eq!(journal.entry(&StepKey::new(&run, "a")).await.expect("entry"), None);
     }
 
     /// The next process reads exactly the records that were appended.
     async fn records_are_visible_to_the_next_process(fixture) {
-        let run = format!("kept{}", fixture.salt());
+        let run = format!("kept{}", fixture.name_suffix());
         {
             let journal = open(fixture).await;
             for (step, event) in [
@@ -86,7 +86,7 @@ scenarios! {
 
     /// The last record of a key wins; a repeated intent starts over.
     async fn the_last_record_of_a_key_applies(fixture) {
-        let run = format!("folded{}", fixture.salt());
+        let run = format!("folded{}", fixture.name_suffix());
         let journal = open(fixture).await;
         let not_submitted = || Event::NotSubmitted { error: "not sent: connection refused".into() };
         let unknown = || Event::Unknown { reason: "its submit got no response".into() };
@@ -112,9 +112,9 @@ scenarios! {
 
     /// Names of runs and steps can contain any characters, and runs with a common prefix are separate.
     async fn names_may_contain_any_characters(fixture) {
-        let salt = fixture.salt();
+        let suffix = fixture.name_suffix();
         let runs = ["odd", "odd/2026-11-23 06:30", "odd/../x", "odd%2F", "größe 😀", "odd.json", "a\"b\\c\n"];
-        let runs: Vec<_> = runs.iter().map(|run| format!("{run}{salt}")).collect();
+        let runs: Vec<_> = runs.iter().map(|run| format!("{run}{suffix}")).collect();
         {
             let journal = open(fixture).await;
             for run in &runs {
@@ -131,7 +131,7 @@ scenarios! {
 
     /// All concurrently appended records are kept.
     async fn concurrent_appends_are_all_kept(fixture) {
-        let run = format!("crowd{}", fixture.salt());
+        let run = format!("crowd{}", fixture.name_suffix());
         let steps: BTreeSet<_> = (0..60).map(|number| format!("s{number:02}")).collect();
         {
             let journal = open(fixture).await;
@@ -144,7 +144,7 @@ scenarios! {
 
     /// A record whose future was dropped is either stored or not; later records are kept.
     async fn a_dropped_append_leaves_the_journal_usable(fixture) {
-        let run = format!("dropped{}", fixture.salt());
+        let run = format!("dropped{}", fixture.name_suffix());
         {
             let journal = open(fixture).await;
             append(&journal, &run, "before", intent("t")).await;
@@ -160,8 +160,8 @@ scenarios! {
     /// While one process runs a run, a second one can neither open the journal nor claim the run. After the
     /// first one has ended, it can.
     async fn a_run_is_active_in_one_process_at_a_time(fixture) {
-        let run = format!("claimed{}", fixture.salt());
-        let claim = Claim::new(format!("nightly{}", fixture.salt()), &run, at()).with_exclusive(true);
+        let run = format!("claimed{}", fixture.name_suffix());
+        let claim = Claim::new(format!("nightly{}", fixture.name_suffix()), &run, at()).with_exclusive(true);
         let first = open(fixture).await;
         let active = first.claim(&claim).await.expect("claim");
         let begun = RunEvent::RunBegun(RunBegun { pipeline: claim.pipeline.clone(), ..RunBegun::default() });
@@ -183,13 +183,13 @@ scenarios! {
     /// Runs are listed newest first, page by page, and found by name. A listing can begin after a run or
     /// before a time.
     async fn runs_are_listed_newest_first_in_pages(fixture) {
-        let names: Vec<_> = (0..5).map(|number| format!("page {number}/%é{}", fixture.salt())).collect();
+        let names: Vec<_> = (0..5).map(|number| format!("page {number}/%é{}", fixture.name_suffix())).collect();
         // These runs are newer than those of the other scenarios.
         let time = |number: i64| at() + Duration::from_secs(3_600 + 60 * number.unsigned_abs());
         {
             let journal = open(fixture).await;
             for (number, run) in (0_i64..).zip(&names) {
-                let pipeline = format!("paged{}", fixture.salt());
+                let pipeline = format!("paged{}", fixture.name_suffix());
                 let begun = RunEvent::RunBegun(RunBegun { pipeline, ..RunBegun::default() });
                 journal.append_run(RunRecord { at: time(number), run: run.clone(), event: begun }).await.expect("append");
             }
@@ -213,7 +213,7 @@ scenarios! {
         for entry in &listed {
             assert_eq!(journal.run_entry(&entry.run).await.expect("run_entry").as_ref(), Some(entry));
         }
-        assert_eq!(journal.run_entry(&format!("unheard{}", fixture.salt())).await.expect("run_entry"), None);
+        assert_eq!(journal.run_entry(&format!("unheard{}", fixture.name_suffix())).await.expect("run_entry"), None);
         let before = journal.runs(1, Some(&RunCursor::before(time(3)))).await.expect("runs");
         assert_eq!(before.runs.first(), listed.get(2), "not the run that began at that time");
         let first = journal.runs(0, None).await.expect("runs");
@@ -222,7 +222,7 @@ scenarios! {
 
     /// A resumed run is listed with the time of its last start and without an end.
     async fn the_last_begin_record_of_a_run_applies(fixture) {
-        let run = format!("again{}", fixture.salt());
+        let run = format!("again{}", fixture.name_suffix());
         let begun = |value: &str| RunEvent::RunBegun(RunBegun {
             pipeline: "again".into(),
             parameters: [("p".to_owned(), value.to_owned())].into(),
@@ -253,7 +253,7 @@ scenarios! {
         let day = Duration::from_secs(86_400);
         // These runs are older than those of the other scenarios.
         let old = at() - 200 * day;
-        let name = |what: &str| format!("{what}{}", fixture.salt());
+        let name = |what: &str| format!("{what}{}", fixture.name_suffix());
         let begin = |at| (at, RunEvent::RunBegun(RunBegun { pipeline: name("pruned"), ..RunBegun::default() }));
         let end = |at, result| (at, RunEvent::RunEnded { result });
         let done = Event::Ended(RecordedOutcome { status: Status::Finished, ..ended() });
@@ -285,7 +285,7 @@ scenarios! {
         let _active = journal.claim(&claim("active")).await.expect("claim");
         let ninety = Prune::before(at() - 90 * day);
         let only_ours = |pruned: Pruned| {
-            let ours = |run: &String| runs.iter().any(|(name, _, _)| *run == format!("{name}{}", fixture.salt()));
+            let ours = |run: &String| runs.iter().any(|(name, _, _)| *run == format!("{name}{}", fixture.name_suffix()));
             let removed: Vec<_> = pruned.removed.into_iter().filter(|run| ours(run)).collect();
             let kept: Vec<_> = pruned.kept.into_iter().filter(|kept| ours(&kept.run)).map(|kept| (kept.run, kept.reason)).collect();
             (removed, kept)

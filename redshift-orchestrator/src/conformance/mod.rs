@@ -106,7 +106,7 @@ pub trait Fixture: Sync {
 
     /// Returns a text that becomes part of names and tokens. It must differ between runs against the same
     /// service.
-    fn salt(&self) -> &str {
+    fn name_suffix(&self) -> &str {
         ""
     }
 

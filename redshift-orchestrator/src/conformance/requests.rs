@@ -6,7 +6,7 @@ use crate::{
 };
 
 pub(super) fn token(text: &str) -> ClientToken {
-    ClientToken::new(text).expect("a token of at most 64 characters: use a shorter salt")
+    ClientToken::new(text).expect("a token of at most 64 characters: use a shorter name suffix")
 }
 
 pub(super) async fn submit<F: Fixture>(fixture: &F, statement: &Statement) -> StatementId {

@@ -349,7 +349,7 @@ impl GlueJob {
             wait = wait.with_timeout(timeout);
         }
         if let Some(known) = known {
-            wait = wait.attached_after(known);
+            wait = wait.with_time_since_submit(known);
         }
         let ended = wait.until_ended(&mut RequestCounts::default()).await;
         let last = runs.last.lock().unwrap_or_else(PoisonError::into_inner).take();

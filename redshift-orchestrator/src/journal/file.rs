@@ -99,7 +99,7 @@ impl FileJournal {
     ///
     /// # Errors
     /// Returns the errors of [`open`](Self::open), except for the overlap.
-    pub async fn open_when_free(path: impl AsRef<Path>) -> Result<Self> {
+    pub async fn open_when_unlocked(path: impl AsRef<Path>) -> Result<Self> {
         loop {
             match Self::open_async(&path).await {
                 Err(error) if error.kind() == ErrorKind::Overlap => {
@@ -152,7 +152,7 @@ impl FileJournal {
     }
 
     /// Returns the number of syncs to disk. Concurrent appends share a sync.
-    pub fn syncs(&self) -> u64 {
+    pub fn sync_count(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
 
@@ -694,7 +694,7 @@ mod tests {
         // The machine may be busy; the test succeeds if one of five attempts is fast enough.
         for _ in 0..5 {
             let begun = std::time::Instant::now();
-            assert!(futures::poll!(std::pin::pin!(FileJournal::open_when_free(&path))).is_pending());
+            assert!(futures::poll!(std::pin::pin!(FileJournal::open_when_unlocked(&path))).is_pending());
             shortest = shortest.min(begun.elapsed());
         }
         assert!(shortest < Duration::from_millis(50), "{shortest:?}");
@@ -742,11 +742,11 @@ mod tests {
         let steps: Vec<_> = (0..200).map(|step| format!("s{step}")).collect();
         let appends = steps.iter().map(|step| journal.append(intent(step)));
         futures::future::try_join_all(appends).await.unwrap();
-        assert!(journal.syncs() <= 2, "{} syncs for 200 records", journal.syncs());
+        assert!(journal.sync_count() <= 2, "{} syncs for 200 records", journal.sync_count());
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 201);
         journal.append(intent("a")).await.unwrap();
         journal.append(submitted("a")).await.unwrap();
-        assert!(journal.syncs() <= 4);
+        assert!(journal.sync_count() <= 4);
     }
 
     const STEPS: [&str; 6] = ["create", "lock", "write", "sync", "rename", "sync the directory"];

@@ -209,7 +209,7 @@ impl<E: StatementExecutor> Limit<E> {
                 // The response releases the permit; an error changes nothing. A separate timeout keeps this
                 // request from counting as part of the waiting submit.
                 let _ = bounded(DESCRIBE_TIMEOUT, None, self.describe(&id, None)).await;
-                // A service that does not respond is asked again after a pause.
+                // A service that does not respond is polled again after a pause.
                 self.held().described(&id, Instant::now());
             }
             self.pause_until(Held::next_due).await;
@@ -247,10 +247,10 @@ impl<E: StatementExecutor> Limit<E> {
         let filter = StatementFilter::default().with_name_prefix(name);
         let (mut page, mut pages) = (None, Pages::default());
         loop {
-            let Ok(answer) = bounded(LIST_TIMEOUT, None, self.list(&filter, page)).await else {
+            let Ok(response) = bounded(LIST_TIMEOUT, None, self.list(&filter, page)).await else {
                 return Ok(());
             };
-            page = pages.turn(answer?.next)?;
+            page = pages.turn(response?.next)?;
             if page.is_none() {
                 return Ok(());
             }
@@ -275,8 +275,8 @@ impl<E: StatementExecutor> Limit<E> {
                 Admission::new(&self.in_use, queue, statement, first, false)
             }
         };
-        let answer = request.as_mut().await;
-        let error = match &answer {
+        let response = request.as_mut().await;
+        let error = match &response {
             Ok(submitted) => {
                 let ended = submitted.status.as_ref().is_some_and(|status| status.is_terminal());
                 let session = statement.session().or(submitted.session_id.as_ref()).cloned();
@@ -285,7 +285,7 @@ impl<E: StatementExecutor> Limit<E> {
                     self.in_use
                         .change(|held| held.accepted(&submitted.id, ended, session, keep_alive, permits));
                 }
-                return Some(answer);
+                return Some(response);
             }
             Err(error) => error.kind(),
         };
@@ -306,7 +306,7 @@ impl<E: StatementExecutor> Limit<E> {
                 }
             }
         }
-        Some(answer)
+        Some(response)
     }
 
     /// Acquires permits for a submit.
@@ -390,7 +390,7 @@ impl Drop for Admission<'_> {
 
 /// Marks a statement as described while its describe is in flight. If that is dropped without a response, the
 /// earlier time is restored.
-struct Asking<'a> {
+struct DescribeInFlight<'a> {
     in_use: &'a InUse,
     id: &'a StatementId,
     /// The times of the earlier describe and of this one; `None` for a statement that is not known to be
@@ -398,19 +398,19 @@ struct Asking<'a> {
     times: Option<(Instant, Instant)>,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> DescribeInFlight<'a> {
     fn begin(in_use: &'a InUse, id: &'a StatementId) -> Self {
         let now = Instant::now();
         let before = in_use.lock().described(id, now);
         Self { in_use, id, times: before.map(|before| (before, now)) }
     }
 
-    fn answered(mut self) {
+    fn end(mut self) {
         self.times = None;
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for DescribeInFlight<'_> {
     fn drop(&mut self) {
         let Some((before, now)) = self.times else { return };
         self.in_use.change(|held| {
@@ -570,24 +570,24 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let waiters = (self.statements.waiter(), self.sessions.waiter());
         loop {
-            if let Some(answer) = self.try_submit(statement, wait, &waiters).await {
-                return answer;
+            if let Some(response) = self.try_submit(statement, wait, &waiters).await {
+                return response;
             }
         }
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        let asking = Asking::begin(&self.in_use, id);
-        let answer = self.inner.describe(id, wait).await;
-        asking.answered();
-        let is_over = match &answer {
+        let in_flight = DescribeInFlight::begin(&self.in_use, id);
+        let response = self.inner.describe(id, wait).await;
+        in_flight.end();
+        let is_over = match &response {
             Ok(description) => description.status.is_terminal(),
             Err(error) => matches!(error.kind(), ErrorKind::RecordExpired | ErrorKind::NotFound),
         };
         if is_over {
             self.in_use.change(|held| held.ended(id, Instant::now()));
         }
-        answer
+        response
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
@@ -599,9 +599,9 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        let answer = self.inner.list(filter, page).await?;
-        self.in_use.change(|held| held.listed(filter, &answer));
-        Ok(answer)
+        let response = self.inner.list(filter, page).await?;
+        self.in_use.change(|held| held.listed(filter, &response));
+        Ok(response)
     }
 
     fn target(&self) -> Option<crate::Target> {

@@ -148,7 +148,8 @@ impl Queue {
             // time is early enough.
             let late = self.sent_at().unwrap_or(now) + limit;
             let is_past_deadline = send_deadline.is_some_and(|deadline| deadline <= now);
-            let next_check = send_deadline.filter(|_| !is_past_deadline).map_or(late, |deadline| deadline.min(late));
+            let next_check =
+                send_deadline.filter(|_| !is_past_deadline).map_or(late, |deadline| deadline.min(late));
             tokio::select! {
                 biased;
                 response = &mut request => return Ok(response),
@@ -158,7 +159,9 @@ impl Queue {
             let now = Instant::now();
             match self.sent_at() {
                 Some(sent) if sent + limit <= now => return Err(GivenUp::TimedOut),
-                None if send_deadline.is_some_and(|deadline| deadline <= now) => return Err(GivenUp::NotSent),
+                None if send_deadline.is_some_and(|deadline| deadline <= now) => {
+                    return Err(GivenUp::NotSent);
+                }
                 _ => {}
             }
         }

@@ -82,7 +82,11 @@ impl Call<'_> {
     /// Returns an error of the journal if the id could not be recorded, and
     /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict) if the service returned a statement
     /// of another caller.
-    async fn submit_until_response(&mut self, entry: &Entry, mut may_have_taken_effect: bool) -> Result<Submission> {
+    async fn submit_until_response(
+        &mut self,
+        entry: &Entry,
+        mut may_have_taken_effect: bool,
+    ) -> Result<Submission> {
         let mut failing_since = None;
         let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
         loop {

@@ -73,7 +73,7 @@ impl Call<'_> {
                 return Err(self.orchestrator.record_conflict(self.key, error).await);
             }
             ErrorKind::RecordExpired => UnknownReason::RecordExpired,
-            ErrorKind::NotFound => UnknownReason::IdNotKnown,
+            ErrorKind::NotFound => UnknownReason::IdNotFound,
             _ => otherwise,
         };
         self.unknown(entry, origin, reason, Some(error)).await
@@ -173,7 +173,10 @@ impl RecordedOutcome {
 }
 
 /// Returns the outcome and the description that the journal contains; `None` if the outcome is open.
-pub(super) fn recorded_outcome(entry: &Entry, timeout: Duration) -> Option<(OutcomeKind, Option<Description>)> {
+pub(super) fn recorded_outcome(
+    entry: &Entry,
+    timeout: Duration,
+) -> Option<(OutcomeKind, Option<Description>)> {
     match &entry.state {
         EntryState::Ended(ended) => {
             Some((ended.kind(timeout), entry.id.clone().map(|id| ended.description(id))))

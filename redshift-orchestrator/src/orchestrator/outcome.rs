@@ -116,7 +116,7 @@ pub enum UnknownReason {
     RecordExpired,
     /// The service does not know the id. The account, region or role may differ from the ones used for the
     /// submit.
-    IdNotKnown,
+    IdNotFound,
     /// The submit may have taken effect, its token is older than 8 hours, and no listing contains the name.
     NotListed,
     /// The submit may have taken effect, and more than 24 hours have passed since.
@@ -137,7 +137,7 @@ impl UnknownReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RecordExpired => "the service's record of it expired after 24 hours",
-            Self::IdNotKnown => "the service does not know its id",
+            Self::IdNotFound => "the service does not know its id",
             Self::NotListed => "its submit was more than 8 hours ago and no listing shows it",
             Self::SubmitTooOld => "its submit was more than 24 hours ago",
             Self::NoResponse => "its submit got no response",

@@ -67,7 +67,7 @@ impl Call<'_> {
             .with_before_cancel(&before_cancel)
             .with_check(&check);
         if origin == Origin::Reattached {
-            wait = wait.attached_after(self.age(entry));
+            wait = wait.with_time_since_submit(self.age(entry));
         }
         let until_ended = Box::pin(wait.until_ended(requests));
         let mut on_drop = CancelOnDrop { orchestrator, key: self.key, id: Some(id) };

@@ -148,7 +148,7 @@ impl<'a> Wait<'a> {
     /// Sets the time since the submit. The statement may have ended already, therefore the first poll is sent
     /// at once.
     #[must_use]
-    pub fn attached_after(mut self, age: Duration) -> Self {
+    pub fn with_time_since_submit(mut self, age: Duration) -> Self {
         self.age = Some(age);
         self
     }

@@ -134,7 +134,8 @@ impl Wait<'_> {
                 (state.failed_at, state.expired_for) = (None, Duration::ZERO);
                 state.progress.polls += 1;
                 (self.watch)(WaitEvent::Polled(&description.status));
-                let early = wait.is_some() && sent_at.elapsed() < held / 2 && !description.status.is_terminal();
+                let early =
+                    wait.is_some() && sent_at.elapsed() < held / 2 && !description.status.is_terminal();
                 state.learn(wait.is_some(), early);
             }
             Err(error) if error.kind() == ErrorKind::TooManyWaiters => state.learn(wait.is_some(), true),

@@ -390,13 +390,14 @@ async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
     let id = StatementId::new("told");
     let strategy = Fixed::new(secs(10.0));
     // The statement finished long after its timeout, and is not cancelled.
-    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(7_200.0));
+    let wait =
+        Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).with_time_since_submit(secs(7_200.0));
     let ending = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert_eq!(told.asked(), [Asked::Describe(0.0, 0)]);
 
     let told = Told::new([now(Status::Started), now(Status::Started), now(Status::Aborted)], [now(true)]);
-    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).attached_after(secs(45.0));
+    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).with_time_since_submit(secs(45.0));
     let ending = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, WaitOutcome::TimedOut { .. }), "{ending:?}");
     assert_eq!(
