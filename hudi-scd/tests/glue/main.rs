@@ -6,6 +6,7 @@ mod automatic;
 #[path = "../common/mod.rs"]
 mod common;
 mod crawler;
+mod crawlers;
 mod faults;
 mod memory;
 mod recorded;
