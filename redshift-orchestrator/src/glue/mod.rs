@@ -46,6 +46,6 @@ mod service;
 
 pub use aws_sdk_glue;
 pub use definition::{Ensured, JobDefinition};
-pub use outcome::{JobOutcome, JobOutcomeKind};
+pub use outcome::{JobOutcome, JobOutcomeKind, JobStart};
 pub use run::{GlueJob, RUN_TOKEN};
 pub use service::{GlueService, JobRun, JobRunPage, JobRunState, JobService};

@@ -50,6 +50,16 @@ pub struct JobOutcome {
     pub log: Option<String>,
 }
 
+/// The result of [`GlueJob::start`](super::GlueJob::start).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobStart {
+    /// There is a run with this id, started by this call or an earlier one.
+    Started(String),
+    /// There is nothing to follow: the end is recorded, or the start cannot be proved.
+    Over(JobOutcome),
+}
+
 impl JobOutcome {
     /// Returns `true` if the run succeeded.
     pub fn is_success(&self) -> bool {

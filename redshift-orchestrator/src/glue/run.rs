@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Ensured, JobDefinition, JobRun, JobService,
     executor::Runs,
-    outcome::{JobOutcome, JobOutcomeKind},
+    outcome::{JobOutcome, JobOutcomeKind, JobStart},
+    service::log,
 };
 use crate::{
     Backoff, ClientToken, Clock, Description, Error, ErrorKind, FailureKind, Result, Statement, StatementId,
@@ -47,6 +48,14 @@ pub struct GlueJob {
     region: Option<String>,
     /// Shared by the clones.
     turns: Turns,
+}
+
+/// The result of starting or finding the run of an attempt.
+enum Begun {
+    /// A run to wait for. `known` is its age if an earlier call started it.
+    Run { id: StatementId, known: Option<Duration>, overdue: bool },
+    /// There is nothing to wait for.
+    Over(JobOutcome),
 }
 
 impl GlueJob {
@@ -157,6 +166,28 @@ impl GlueJob {
     /// wait](Self::with_admission_wait); [`ErrorKind::Journal`]; [`ErrorKind::Denied`],
     /// [`ErrorKind::NotFound`] and others if Glue refused it for good.
     pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
+        match self.begun(key, arguments).await? {
+            Begun::Run { id, known, overdue } => self.wait(key, id, known, overdue).await,
+            Begun::Over(outcome) => Ok(outcome),
+        }
+    }
+
+    /// Starts the run of an attempt, unless an earlier call has done so, and does not wait for its end.
+    ///
+    /// It is for callers that follow the run themselves, such as a state machine that polls. The end of the
+    /// run is not recorded, so a later call returns the run's id again.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn start(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobStart> {
+        Ok(match self.begun(key, arguments).await? {
+            Begun::Run { id, .. } => JobStart::Started(id.as_str().to_owned()),
+            Begun::Over(outcome) => JobStart::Over(outcome),
+        })
+    }
+
+    /// Starts or finds the run of an attempt.
+    async fn begun(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<Begun> {
         let token = self.token(key, arguments)?;
         let turn = self.turns.take(key).await;
         let Some(entry) = self.journal.entry(key).await? else {
@@ -165,25 +196,20 @@ impl GlueJob {
         if !entry.did_not_run() {
             self.check_record(key, &entry)?;
         }
+        let over = |kind| Ok(Begun::Over(self.outcome(entry.id.as_ref(), kind, None)));
         match entry.state.clone() {
             EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
                 self.begin(key, token, arguments, turn).await
             }
-            EntryState::Ended(recorded) => Ok(self.recorded(&entry, &recorded)),
-            EntryState::Settled(SettledOutcome::Finished) => {
-                Ok(self.outcome(entry.id.as_ref(), JobOutcomeKind::Succeeded, None))
-            }
+            EntryState::Ended(recorded) => Ok(Begun::Over(self.recorded(&entry, &recorded))),
+            EntryState::Settled(SettledOutcome::Finished) => over(JobOutcomeKind::Succeeded),
             EntryState::Settled(SettledOutcome::Failed) => {
-                let kind = JobOutcomeKind::Failed { error: "an operator recorded the failure".into() };
-                Ok(self.outcome(entry.id.as_ref(), kind, None))
+                over(JobOutcomeKind::Failed { error: "an operator recorded the failure".into() })
             }
             EntryState::Open | EntryState::Unknown(_) => {
                 let known = age(self.clock.now(), entry.intended_at);
                 match entry.id.clone() {
-                    Some(id) => {
-                        drop(turn);
-                        self.wait(key, id, Some(known), entry.overdue).await
-                    }
+                    Some(id) => Ok(Begun::Run { id, known: Some(known), overdue: entry.overdue }),
                     None => {
                         let limit = LOOK_UP.saturating_sub(known);
                         self.look_up(key, &entry.token, limit, None, turn).await
@@ -232,15 +258,15 @@ impl GlueJob {
         key.client_token(None, &statement)
     }
 
-    /// Records the intent, starts the run and waits for it. The turn is held until the id is recorded, or that
-    /// nothing was started.
+    /// Records the intent and starts the run. The turn is held until the id is recorded, or that nothing was
+    /// started.
     async fn begin(
         &self,
         key: &StepKey,
         token: ClientToken,
         arguments: &[(&str, &str)],
         turn: Box<Turn>,
-    ) -> Result<JobOutcome> {
+    ) -> Result<Begun> {
         let (name, target) = (self.name(key), Some(self.target()));
         self.record(key, Event::Intent { token: token.clone(), name, target }).await?;
         let mut all: BTreeMap<String, String> =
@@ -269,18 +295,18 @@ impl GlueJob {
         }
     }
 
-    /// Records the id, ends the turn and waits.
+    /// Records the id, and ends the turn.
     async fn started(
         &self,
         key: &StepKey,
         id: StatementId,
         known: Option<Duration>,
         turn: Box<Turn>,
-    ) -> Result<JobOutcome> {
+    ) -> Result<Begun> {
         let written = self.record(key, Event::Submitted { id: id.clone() }).await;
         written.map_err(|error| error.with_context("job_run", id.as_str()))?;
         drop(turn);
-        self.wait(key, id, known, false).await
+        Ok(Begun::Run { id, known, overdue: false })
     }
 
     /// Lists the runs until one has the token, at least once.
@@ -291,7 +317,7 @@ impl GlueJob {
         limit: Duration,
         cause: Option<Error>,
         turn: Box<Turn>,
-    ) -> Result<JobOutcome> {
+    ) -> Result<Begun> {
         let began = Instant::now();
         loop {
             let found = self.find(token).await;
@@ -304,7 +330,8 @@ impl GlueJob {
             };
             if began.elapsed() + LOOK_UP_PAUSE > limit {
                 let cause = cause.map(|error| format!("{error}; ")).unwrap_or_default();
-                return self.unknown(key, None, format!("{cause}{reason}"), Some(token)).await;
+                let reason = format!("{cause}{reason}");
+                return self.unknown(key, None, reason, Some(token)).await.map(Begun::Over);
             }
             sleep(LOOK_UP_PAUSE).await;
         }
@@ -425,17 +452,8 @@ impl GlueJob {
     }
 
     fn outcome(&self, id: Option<&StatementId>, kind: JobOutcomeKind, last: Option<JobRun>) -> JobOutcome {
-        let group = last.as_ref().and_then(|run| run.log_group.clone());
-        let group = group.unwrap_or_else(|| "/aws-glue/jobs".into());
-        let log = id.map(|id| match &self.region {
-            None => format!("log groups {group}/output and {group}/error, stream {id}"),
-            // The console encodes a slash twice, with a dollar sign in place of the percent sign.
-            Some(region) => format!(
-                "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logsV2:log-groups/log-group/\
-                 {}/log-events/{id}",
-                format!("{group}/error").replace('/', "$252F")
-            ),
-        });
+        let group = last.as_ref().and_then(|run| run.log_group.as_deref());
+        let log = id.map(|id| log(group, id.as_str(), self.region.as_deref()));
         JobOutcome {
             job: self.job.clone(),
             run_id: id.map(|id| id.as_str().to_owned()),

@@ -120,6 +120,25 @@ impl JobRun {
             arguments: BTreeMap::new(),
         }
     }
+
+    /// Returns a link to the log of errors in the console of a region, or the names of log groups and stream.
+    pub fn log(&self, region: Option<&str>) -> String {
+        log(self.log_group.as_deref(), &self.id, region)
+    }
+}
+
+/// Returns a link to the log of a run, or its name.
+pub(super) fn log(group: Option<&str>, id: &str, region: Option<&str>) -> String {
+    let group = group.unwrap_or("/aws-glue/jobs");
+    match region {
+        None => format!("log groups {group}/output and {group}/error, stream {id}"),
+        // The console encodes a slash twice, with a dollar sign in place of the percent sign.
+        Some(region) => format!(
+            "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logsV2:log-groups/log-group/\
+             {}/log-events/{id}",
+            format!("{group}/error").replace('/', "$252F")
+        ),
+    }
 }
 
 /// One page of the runs of a job, newest first.

@@ -13,7 +13,7 @@ use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
     ErrorKind, Orchestrator, Result, Statement, StepKey, TokioClock,
     glue::{
-        Ensured, GlueJob, JobDefinition, JobOutcomeKind, JobRunState,
+        Ensured, GlueJob, JobDefinition, JobOutcomeKind, JobRunState, JobStart,
         aws_sdk_glue::types::{ExecutionProperty, Job, JobCommand, WorkerType},
     },
     journal::{
@@ -57,6 +57,32 @@ async fn a_run_is_started_once_and_its_end_is_remembered() {
 
     job.run(&key().with_attempt(2), &[("--cycle", "7")]).await.unwrap();
     assert_eq!(service.started(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_does_not_wait_and_is_not_repeated() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    let (began, job) = (Instant::now(), job(&service, &journal));
+    service.state().fault = Some(Fault::LostReply);
+    let key = key();
+    let started = || job.start(&key, &[("--cycle", "7")]);
+    assert_eq!(started().await.unwrap(), JobStart::Started("jr_0".to_owned()));
+    assert_eq!((began.elapsed(), service.started()), (Duration::ZERO, 1));
+    assert_eq!(started().await.unwrap(), JobStart::Started("jr_0".to_owned()));
+    // A caller that waits takes over, and records the end.
+    assert!(job.run(&key, &[("--cycle", "7")]).await.unwrap().is_success());
+    let JobStart::Over(outcome) = started().await.unwrap() else { panic!() };
+    assert!(outcome.is_success());
+    assert_eq!(service.started(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_be_proved_is_over_and_unknown() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    service.state().fault = Some(Fault::LostRequest);
+    let JobStart::Over(outcome) = job(&service, &journal).start(&key(), &[]).await.unwrap() else { panic!() };
+    assert!(matches!(outcome.kind, JobOutcomeKind::Unknown { .. }), "{outcome}");
+    assert_eq!(service.started(), 0);
 }
 
 #[rstest]
