@@ -10,10 +10,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{
-    Error,
-    contract::{VERSION, members},
-};
+use crate::{Error, contract::members};
 
 /// `detail-type` of the events of EventBridge.
 pub const DETAIL_TYPE: &str = "Object Created";
@@ -320,16 +317,7 @@ impl Request {
 
 impl Action {
     fn read(mut event: Map<String, Value>) -> Result<Self, Error> {
-        match event.remove("version") {
-            Some(version) if version == VERSION => Self::of_members(event),
-            Some(_) => {
-                Err(Error::BadInput(format!("`version` of the event is not known; send version {VERSION}")))
-            }
-            None => Err(Error::BadInput(format!("the event lacks the member `version`; send {VERSION}"))),
-        }
-    }
-
-    fn of_members(mut event: Map<String, Value>) -> Result<Self, Error> {
+        members::take_version(&mut event)?;
         // Read by its tag, an action loses the names of members in messages.
         if event.get("action").and_then(Value::as_str) == Some("upsert") {
             event.remove("action");
@@ -484,7 +472,7 @@ mod tests {
 
     #[rstest]
     #[case(json!({ "version": 1, "action": "show" }), Ok(Action::Show(NoMembers {})))]
-    #[case(json!({ "version": 2, "action": "show" }), Err("`version` of the event is not known; send version 1"))]
+    #[case(json!({ "version": 2, "action": "show" }), Err("`version` of the event is not supported; this function supports version 1"))]
     #[case(json!({ "action": "show" }), Err("the event lacks the member `version`; send 1"))]
     #[case(json!({ "version": 1, "action": "drop" }), Err("`action` of the event has an unknown value; use `upsert`, `clean`, `archive`, `validate`, `show`"))]
     #[case(json!({ "version": 1, "action": "show", "x": 1 }), Err("the event has no member `x`; remove it"))]

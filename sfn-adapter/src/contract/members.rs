@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::VERSION;
 use crate::Error;
 
 /// Parses the text of an event as a JSON object.
@@ -15,6 +16,17 @@ pub(super) fn object(event: &str) -> Result<Map<String, Value>, Error> {
         Err(error) => return Err(Error::BadInput(format!("the event is not valid JSON: {error}"))),
     };
     Err(Error::BadInput(format!("the event is {is}; send a JSON object")))
+}
+
+/// Removes the member `version`, and checks it.
+pub(super) fn take_version(event: &mut Map<String, Value>) -> Result<(), Error> {
+    match event.remove("version") {
+        Some(version) if version == VERSION => Ok(()),
+        Some(_) => Err(Error::BadInput(format!(
+            "`version` of the event is not supported; this function supports version {VERSION}"
+        ))),
+        None => Err(Error::BadInput(format!("the event lacks the member `version`; send {VERSION}"))),
+    }
 }
 
 /// Reads the members of `place`, the event or a member of it.

@@ -295,6 +295,16 @@ fn first() -> u32 {
     1
 }
 
+impl Identity {
+    /// Refuses empty names, which would make different attempts the same.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.execution.is_empty() || self.step.is_empty() {
+            return Err(Error::BadInput("`identity` has an empty `execution` or `step`".to_owned()));
+        }
+        Ok(())
+    }
+}
+
 impl Request {
     /// Reads a request from an event's text.
     ///
@@ -303,26 +313,13 @@ impl Request {
     /// member, or lacks a member. The message names the member, and quotes no value.
     pub fn parse(event: &str) -> Result<Self, Error> {
         let mut event = members::object(event)?;
-        check_version(event.remove("version"))?;
+        members::take_version(&mut event)?;
         let identity = match event.remove("identity") {
             None | Some(Value::Null) => None,
             Some(identity) => Some(members::read::<Identity>("identity", identity)?),
         };
-        if identity.as_ref().is_some_and(|identity| identity.execution.is_empty() || identity.step.is_empty())
-        {
-            return Err(Error::BadInput("`identity` has an empty `execution` or `step`".to_owned()));
-        }
+        identity.as_ref().map_or(Ok(()), Identity::check)?;
         Ok(Self { identity, action: Action::read(event)? })
-    }
-}
-
-fn check_version(version: Option<Value>) -> Result<(), Error> {
-    match version.as_ref().map(Value::as_u64) {
-        Some(Some(version)) if version == u64::from(VERSION) => Ok(()),
-        None => Err(Error::BadInput(format!("the event lacks the member `version`; send {VERSION}"))),
-        _ => Err(Error::BadInput(format!(
-            "`version` of the event is not supported; this function supports version {VERSION}"
-        ))),
     }
 }
 
