@@ -5,7 +5,7 @@ use redshift_orchestrator::Target;
 use crate::{Call, Error, ErrorNames};
 
 /// The environment variables that the function reads.
-pub const VARIABLES: [&str; 17] = [
+pub const VARIABLES: [&str; 18] = [
     "SFN_ADAPTER_HANDLER",
     "REGION",
     "AWS_REGION",
@@ -22,6 +22,7 @@ pub const VARIABLES: [&str; 17] = [
     "HUDI_PROFILE",
     "HUDI_MAX_BYTES",
     "HUDI_LEASE_SECONDS",
+    "GLUE_JOURNAL",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
 ];
 
@@ -39,6 +40,9 @@ pub enum HandlerName {
     /// Raw files into a Hudi table, and its maintenance.
     #[cfg(feature = "hudi")]
     Hudi,
+    /// Jobs, the catalog and crawlers of AWS Glue.
+    #[cfg(feature = "glue")]
+    Glue,
 }
 
 impl HandlerName {
@@ -50,6 +54,8 @@ impl HandlerName {
         Self::Callback,
         #[cfg(feature = "hudi")]
         Self::Hudi,
+        #[cfg(feature = "glue")]
+        Self::Glue,
     ];
 
     /// Returns the name in the variable.
@@ -61,6 +67,8 @@ impl HandlerName {
             Self::Callback => "callback",
             #[cfg(feature = "hudi")]
             Self::Hudi => "hudi",
+            #[cfg(feature = "glue")]
+            Self::Glue => "glue",
         }
     }
 
@@ -134,8 +142,8 @@ impl Config {
     }
 }
 
-/// Reads the region, which is all that the handler `callback` needs.
-#[cfg(feature = "callback")]
+/// Reads the region, which is all that the handlers `callback` and `glue` need.
+#[cfg(any(feature = "callback", feature = "glue"))]
 pub(crate) fn region(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
     let variables = Variables(&variable);
     let region = variables.region();

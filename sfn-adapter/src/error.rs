@@ -48,6 +48,14 @@ pub enum Error {
         /// The reason, and the remedy.
         cause: String,
     },
+    /// A job, the catalog, a crawler or the journal of Glue is the reason.
+    #[error("{cause}")]
+    Glue {
+        /// The error name: one of [`Error::GLUE`].
+        name: &'static str,
+        /// The reason, and the remedy.
+        cause: String,
+    },
     /// A defect of the function itself. Its log has the details.
     #[error("the function panicked; see its log for the place")]
     Internal,
@@ -105,13 +113,42 @@ impl Error {
         "Hudi.Unsupported",
     ];
 
+    /// The names of errors of the handler `glue`.
+    pub const GLUE: [&'static str; 16] = [
+        "Glue.Conflict",
+        "Glue.Deadline",
+        "Glue.Denied",
+        "Glue.Failed",
+        "Glue.ForeignTable",
+        "Glue.Invalid",
+        "Glue.NotFound",
+        "Glue.Other",
+        "Glue.Running",
+        "Glue.Stopped",
+        "Glue.Throttled",
+        "Glue.TimedOut",
+        "Glue.TooManyRuns",
+        "Glue.Unavailable",
+        "Glue.Unknown",
+        "Glue.Unsupported",
+    ];
+
+    /// The name of an error at the deadline of the handler `glue`.
+    #[cfg(feature = "glue")]
+    pub(crate) const GLUE_DEADLINE: &'static str = "Glue.Deadline";
+
     /// The name of an error at the function's own deadline.
     #[cfg(feature = "hudi")]
     pub(crate) const HUDI_DEADLINE: &'static str = "Hudi.Deadline";
 
     /// Returns `true` if the message may quote SQL or values, which are not logged.
     pub(crate) fn may_quote(&self) -> bool {
-        matches!(self, Self::Statement { .. } | Self::Hudi { name: "Hudi.InvalidInput", .. })
+        matches!(
+            self,
+            Self::Statement { .. }
+                | Self::Hudi { name: "Hudi.InvalidInput", .. }
+                | Self::Glue { name: "Glue.Failed" | "Glue.Stopped" | "Glue.TimedOut", .. }
+        )
     }
 
     /// Returns the same error for another message of the event.
@@ -132,7 +169,9 @@ impl Error {
             Self::Internal => "SfnAdapter.Internal".into(),
             Self::TooLarge(_) => "SfnAdapter.TooLarge".into(),
             Self::Tasks(_) => "SfnAdapter.Tasks".into(),
-            Self::Statement { name, .. } | Self::Hudi { name, .. } => (*name).into(),
+            Self::Statement { name, .. } | Self::Hudi { name, .. } | Self::Glue { name, .. } => {
+                (*name).into()
+            }
             Self::Service(error) => match names {
                 ErrorNames::Boto3 => boto3(error).into(),
                 ErrorNames::Qualified => format!("RedshiftData.{}", qualified(error)).into(),
@@ -176,6 +215,7 @@ impl ErrorNames {
         let own = ["BadInput", "Config", "Deadline", "Internal", "Tasks", "TooLarge"];
         let own = own.map(|name| format!("SfnAdapter.{name}")).into_iter();
         let own = own.chain(Error::STATEMENT.map(str::to_owned)).chain(Error::HUDI.map(str::to_owned));
+        let own = own.chain(Error::GLUE.map(str::to_owned));
         let (prefix, more): (_, &[&str]) = match self {
             Self::Boto3 => ("", &["ClientError", "ConnectionClosedError", "EndpointConnectionError"]),
             Self::Qualified => (
@@ -316,6 +356,22 @@ mod tests {
                 "Hudi.TooLarge",
                 "Hudi.Unknown",
                 "Hudi.Unsupported",
+                "Glue.Conflict",
+                "Glue.Deadline",
+                "Glue.Denied",
+                "Glue.Failed",
+                "Glue.ForeignTable",
+                "Glue.Invalid",
+                "Glue.NotFound",
+                "Glue.Other",
+                "Glue.Running",
+                "Glue.Stopped",
+                "Glue.Throttled",
+                "Glue.TimedOut",
+                "Glue.TooManyRuns",
+                "Glue.Unavailable",
+                "Glue.Unknown",
+                "Glue.Unsupported",
                 "ActiveSessionsExceededException",
                 "ActiveStatementsExceededException",
                 "ActiveWaitingRequestsExceededException",
@@ -356,6 +412,22 @@ mod tests {
                 "Hudi.TooLarge",
                 "Hudi.Unknown",
                 "Hudi.Unsupported",
+                "Glue.Conflict",
+                "Glue.Deadline",
+                "Glue.Denied",
+                "Glue.Failed",
+                "Glue.ForeignTable",
+                "Glue.Invalid",
+                "Glue.NotFound",
+                "Glue.Other",
+                "Glue.Running",
+                "Glue.Stopped",
+                "Glue.Throttled",
+                "Glue.TimedOut",
+                "Glue.TooManyRuns",
+                "Glue.Unavailable",
+                "Glue.Unknown",
+                "Glue.Unsupported",
                 "RedshiftData.AccessDeniedException",
                 "RedshiftData.ActiveSessionsExceededException",
                 "RedshiftData.ActiveStatementsExceededException",

@@ -56,6 +56,12 @@ impl Invocation {
         self.clock.now()
     }
 
+    /// Returns the clock.
+    #[cfg(feature = "glue")]
+    pub(crate) fn clock(&self) -> TokioClock {
+        self.clock
+    }
+
     /// Returns the time that is left before the reply.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

@@ -15,6 +15,8 @@ mod invocation;
 mod lake;
 pub mod lambda;
 mod sentence;
+#[cfg(feature = "glue")]
+mod tables;
 mod tasks;
 
 pub use call::Call;
@@ -25,4 +27,6 @@ pub use identity::{TASK_PREFIX, task_name, task_token};
 pub use invocation::Invocation;
 #[cfg(feature = "hudi")]
 pub use lake::Lake;
+#[cfg(feature = "glue")]
+pub use tables::Tables;
 pub use tasks::{Answered, TaskTokens};

@@ -1,12 +1,12 @@
 //! The schema files are those of the types, and the fixtures are read by them.
 
-#![cfg(all(feature = "schema", feature = "callback", feature = "hudi"))]
+#![cfg(all(feature = "schema", feature = "callback", feature = "glue", feature = "hudi"))]
 #![allow(clippy::unwrap_used)]
 
 use std::{env, fs, path::PathBuf};
 
 use serde_json::Value;
-use sfn_adapter::contract::{callback, dropin, hudi, schema, statement};
+use sfn_adapter::contract::{callback, dropin, glue, hudi, schema, statement};
 
 fn folder(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), name].iter().collect()
@@ -73,6 +73,20 @@ fn events_and_replies_of_the_fixtures_survive_a_round_trip() {
     }
     for (name, text) in fixtures("hudi.", ".reply.json") {
         let reply: hudi::Reply = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            serde_json::to_value(&reply).unwrap(),
+            serde_json::from_str::<Value>(&text).unwrap(),
+            "{name}"
+        );
+    }
+    for (name, text) in fixtures("glue.", ".event.json") {
+        let action = glue::Action::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut expected: Value = serde_json::from_str(&text).unwrap();
+        expected.as_object_mut().unwrap().remove("version");
+        assert_eq!(serde_json::to_value(&action).unwrap(), expected, "{name}");
+    }
+    for (name, text) in fixtures("glue.", ".reply.json") {
+        let reply: glue::Reply = serde_json::from_str(&text).unwrap();
         assert_eq!(
             serde_json::to_value(&reply).unwrap(),
             serde_json::from_str::<Value>(&text).unwrap(),

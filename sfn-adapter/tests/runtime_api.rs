@@ -6,6 +6,9 @@
 #[path = "runtime_api/callback.rs"]
 #[cfg(feature = "callback")]
 mod callback;
+#[path = "runtime_api/glue.rs"]
+#[cfg(feature = "glue")]
+mod glue;
 #[path = "../../redshift-orchestrator/tests/support/http.rs"]
 mod http;
 #[path = "runtime_api/hudi.rs"]

@@ -1,5 +1,7 @@
 //! Thin implementations of the handlers' traits over the AWS SDK.
 
+#[cfg(feature = "glue")]
+mod glue;
 #[cfg(feature = "hudi")]
 mod lake;
 #[cfg(feature = "callback")]
@@ -10,6 +12,8 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig, timeout::TimeoutConfig};
 use redshift_orchestrator::{DataApiExecutor, Target};
 
+#[cfg(feature = "glue")]
+pub use glue::{S3Tables, glue, journal};
 #[cfg(feature = "hudi")]
 pub use lake::S3Lake;
 #[cfg(feature = "callback")]

@@ -5,6 +5,7 @@
 //! | `redshift` | [`dropin::Request`] | [`dropin::Reply`]: the shapes of the reference solution |
 //! | `statement` | [`statement::Request`], version 1 | [`statement::Reply`] |
 //! | `hudi` | an event of S3, directly, through EventBridge or SQS, or [`hudi::Action`](hudi/index.html), version 1 | [`hudi::Reply`](hudi/index.html), or SQS's list of failed messages |
+//! | `glue` | [`glue::Action`](glue/index.html), version 1 | [`glue::Reply`](glue/index.html) |
 //! | `callback` | an event of EventBridge, directly or through SQS | [`callback::Reply`](callback/index.html), or SQS's list of failed messages |
 //!
 //! The JSON Schemas are in the directory `schemas` of the crate, and examples of each event and reply in
@@ -13,6 +14,8 @@
 #[cfg(feature = "callback")]
 pub mod callback;
 pub mod dropin;
+#[cfg(feature = "glue")]
+pub mod glue;
 #[cfg(feature = "hudi")]
 pub mod hudi;
 mod members;
@@ -20,7 +23,7 @@ mod members;
 pub mod schema;
 pub mod statement;
 
-/// Version of the contracts of `statement` and `hudi`, and of the replies of `callback`.
+/// Version of the contracts of `statement`, `hudi` and `glue`, and of the replies of `callback`.
 pub const VERSION: u32 = 1;
 
 /// Maximum size of a reply in bytes. Step Functions passes at most 256 KiB between two states; the difference is

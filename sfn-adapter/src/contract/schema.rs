@@ -14,8 +14,12 @@ pub fn files() -> BTreeMap<&'static str, String> {
         ("redshift.reply.json", of::<dropin::Reply>("Reply of the handler redshift")),
         ("statement.event.json", statement_event()),
         ("statement.reply.json", of::<statement::Reply>("Reply of the handler statement, version 1")),
+        #[cfg(feature = "glue")]
+        ("glue.event.json", with_version(of::<super::glue::Action>("Event of the handler glue, version 1"))),
+        #[cfg(feature = "glue")]
+        ("glue.reply.json", of::<super::glue::Reply>("Reply of the handler glue, version 1")),
         #[cfg(feature = "hudi")]
-        ("hudi.event.json", hudi_event()),
+        ("hudi.event.json", with_version(of::<super::hudi::Action>("Call of the handler hudi, version 1"))),
         #[cfg(feature = "hudi")]
         ("hudi.reply.json", of::<super::hudi::Reply>("Reply of the handler hudi, version 1")),
         #[cfg(feature = "callback")]
@@ -34,10 +38,9 @@ fn of<T: JsonSchema>(title: &str) -> Value {
     schema
 }
 
-/// Returns the schema of the calls: that of each action, with the version.
-#[cfg(feature = "hudi")]
-fn hudi_event() -> Value {
-    let schema = of::<super::hudi::Action>("Call of the handler hudi, version 1");
+/// Adds the version to each action.
+#[cfg(any(feature = "glue", feature = "hudi"))]
+fn with_version(schema: Value) -> Value {
     with_members(schema, &[("version", version())])
 }
 

@@ -4,12 +4,15 @@
 //! |---|---|---|
 //! | [`redshift`] | [`StatementExecutor`](redshift_orchestrator::StatementExecutor) | replaces the reference solution's function |
 //! | [`statement`] | [`StatementExecutor`](redshift_orchestrator::StatementExecutor), [`Catalog`](redshift_orchestrator::Catalog) | submits, polls, cancels, reads results, lists |
+//! | [`glue`](glue()) | [`GlueServices`] | starts and follows jobs, registers tables, keeps crawlers away |
 //! | [`hudi`](hudi()) | [`Lake`](crate::Lake) | takes raw files into a Hudi table, each once |
 //! | [`callback`](callback()) | [`StatementExecutor`](redshift_orchestrator::StatementExecutor), [`TaskTokens`](crate::TaskTokens) | answers tasks when their statements end |
 
 #[cfg(feature = "callback")]
 mod callback;
 mod dropin;
+#[cfg(feature = "glue")]
+mod glue;
 #[cfg(feature = "hudi")]
 mod hudi;
 #[cfg(any(feature = "callback", feature = "hudi"))]
@@ -19,6 +22,8 @@ mod statement;
 #[cfg(feature = "callback")]
 pub use callback::callback;
 pub use dropin::redshift;
+#[cfg(feature = "glue")]
+pub use glue::{GlueServices, JournalPlace, glue};
 #[cfg(feature = "hudi")]
 pub use hudi::{ColumnType, DateColumn, HudiConfig, Profile, hudi};
 pub use statement::statement;

@@ -18,6 +18,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{Instrument, field::Empty};
 
+#[cfg(any(feature = "callback", feature = "glue"))]
+use crate::config;
 use crate::{
     Call, Config, Error, ErrorNames, HandlerName, Invocation, Reported, Warehouse, aws,
     contract::{dropin, statement},
@@ -27,7 +29,9 @@ use crate::{
 #[cfg(feature = "hudi")]
 use crate::{Lake, contract::hudi, handler::HudiConfig};
 #[cfg(feature = "callback")]
-use crate::{TaskTokens, config, contract::callback};
+use crate::{TaskTokens, contract::callback};
+#[cfg(feature = "glue")]
+use crate::{contract::glue, handler::GlueServices};
 
 /// Namespace of the metrics, unless the variable `METRICS_NAMESPACE` sets another one.
 const NAMESPACE: &str = "sfn-adapter";
@@ -65,6 +69,9 @@ pub enum Handler {
         /// The configuration.
         config: Box<HudiConfig>,
     },
+    /// [`handler::glue`](crate::handler::glue()).
+    #[cfg(feature = "glue")]
+    Glue(Box<GlueServices>),
 }
 
 /// A reply of any handler.
@@ -81,6 +88,9 @@ pub enum Reply {
     /// A response of the handler `hudi`.
     #[cfg(feature = "hudi")]
     Hudi(hudi::Response),
+    /// A reply of the handler `glue`.
+    #[cfg(feature = "glue")]
+    Glue(glue::Reply),
 }
 
 /// A handler, set up once and invoked many times.
@@ -201,6 +211,13 @@ impl Handler {
                 let config = HudiConfig::from_variables(variable)?;
                 Self::Hudi { lake: Arc::new(aws::S3Lake::new(&config.table)), config: Box::new(config) }
             }
+            #[cfg(feature = "glue")]
+            HandlerName::Glue => {
+                let region = config::region(variable)?;
+                let journal = variable("GLUE_JOURNAL").filter(|url| !url.trim().is_empty());
+                let journal = journal.map(|url| aws::journal(url.trim())).transpose()?;
+                Self::Glue(Box::new(aws::glue(&aws::sdk(&region).await, region, journal)))
+            }
         })
     }
 
@@ -212,6 +229,8 @@ impl Handler {
             Self::Callback { .. } => HandlerName::Callback,
             #[cfg(feature = "hudi")]
             Self::Hudi { .. } => HandlerName::Hudi,
+            #[cfg(feature = "glue")]
+            Self::Glue(_) => HandlerName::Glue,
         }
     }
 
@@ -233,6 +252,11 @@ impl Handler {
             Self::Hudi { lake, config } => {
                 let reply = Box::pin(handler::hudi(lake.as_ref(), config, invocation, event)).await;
                 reply.map(Reply::Hudi)
+            }
+            #[cfg(feature = "glue")]
+            Self::Glue(services) => {
+                let reply = Box::pin(handler::glue(services, invocation, event)).await;
+                reply.map(Reply::Glue)
             }
         }
     }
@@ -271,6 +295,8 @@ impl Reply {
             }
             #[cfg(feature = "hudi")]
             Self::Hudi(hudi::Response::Reply(_)) => metrics,
+            #[cfg(feature = "glue")]
+            Self::Glue(reply) => measured_glue(reply, metrics),
         }
     }
 }
@@ -299,6 +325,34 @@ fn measured_upserts(upserted: &[hudi::Upserted], metrics: Metrics) -> Metrics {
         .with("FilesTakenIn", Unit::Count, count(|upserted| upserted.files.new))
         .with("FilesKnown", Unit::Count, count(|upserted| upserted.files.known))
         .with("RowsTakenIn", Unit::Count, count(|upserted| upserted.rows.rows))
+}
+
+#[cfg(feature = "glue")]
+fn measured_glue(reply: &glue::Reply, metrics: Metrics) -> Metrics {
+    match reply {
+        glue::Reply::Start(state) | glue::Reply::Status(state) | glue::Reply::Stop(state) => {
+            let metrics = metrics.about("job_run", state.run.as_deref().unwrap_or_default());
+            let name = match state.outcome {
+                glue::Outcome::Running => return metrics,
+                glue::Outcome::Succeeded => "Succeeded",
+                glue::Outcome::Failed => "Failed",
+                glue::Outcome::Stopped => "Stopped",
+                glue::Outcome::TimedOut => "TimedOut",
+                glue::Outcome::Unknown => "Unknown",
+            };
+            metrics.counting(name).with("RunSeconds", Unit::Seconds, state.seconds)
+        }
+        glue::Reply::Sync(synced) => metrics.about("table", &synced.table).with(
+            "CatalogChanges",
+            Unit::Count,
+            f64::from(synced.changed),
+        ),
+        glue::Reply::Exclude(excluded) => metrics.about("crawler", &excluded.crawler).with(
+            "PatternsAdded",
+            Unit::Count,
+            excluded.added.len() as f64,
+        ),
+    }
 }
 
 #[cfg(feature = "callback")]
@@ -350,6 +404,8 @@ pub fn init_logs(level: Option<&str>) {
     let ours =
         ["sfn_adapter", "redshift_orchestrator", "hudi_scd", "bootstrap"].map(|target| (target, level));
     let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
+    // The runtime logs each error with its text, which may quote data. This shell has logged it already.
+    let filter = filter.with_target("lambda_runtime::layers", LevelFilter::OFF);
     let lines = subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
     // A second call changes nothing.
     let _ = subscriber::registry().with(lines).with(filter).try_init();

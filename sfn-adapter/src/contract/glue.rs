@@ -1,0 +1,510 @@
+//! The contract of the handler `glue`, version 1: runs of jobs, tables in the catalog, and exclusions of crawlers.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hudi_scd::glue::{SyncOptions, SyncReport, crawler::Exclusion};
+use redshift_orchestrator::glue::{JobOutcome, JobOutcomeKind, JobRun, JobRunState};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use super::statement::Identity;
+use crate::{
+    Error,
+    contract::{VERSION, members},
+    sentence::cut,
+};
+
+/// An event of the handler, with its members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Action {
+    /// Starts a run of a job, at most one for an identity.
+    Start(Start),
+    /// Returns the state of a run.
+    Status(Status),
+    /// Requests the end of a run, and returns its state.
+    Stop(Stop),
+    /// Registers a Hudi table in the catalog, or brings its entry to the table's state.
+    Sync(Sync),
+    /// Keeps a crawler away from Hudi tables.
+    Exclude(Exclude),
+}
+
+/// Members of the action `start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Start {
+    /// The attempt of a state machine that the run belongs to.
+    pub identity: Identity,
+    /// Name of the job.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub job: String,
+    /// Arguments of the run, in place of the job's own. Names begin with `--`. Glue logs them, so they hold no
+    /// secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, String>,
+}
+
+/// Members of the action `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Status {
+    /// Name of the job.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub job: String,
+    /// Id of the run, from the reply to its start.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub run: String,
+    /// Replies with an error, which `Retry` and `Catch` match, unless the run has succeeded: `Glue.Running`,
+    /// `Glue.Failed`, `Glue.Stopped` or `Glue.TimedOut`. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raise: bool,
+}
+
+/// Members of the action `stop`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Stop {
+    /// Name of the job.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub job: String,
+    /// Id of the run, from the reply to its start.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub run: String,
+}
+
+/// Members of the action `sync`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sync {
+    /// URL of the table, such as `s3://lake/clean/customer`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub table: String,
+    /// Name of the database in the catalog. It is created if it is missing.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub database: String,
+    /// Name of the table in the catalog. Default: the table's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Options of Hudi's own sync by their names, such as
+    /// `hoodie.datasource.hive_sync.support_timestamp`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// Replaces a table of another tool under the same name. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takeover: bool,
+}
+
+/// Members of the action `exclude`. It has one of `tables` and `database`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("oneOf" = [{"required": ["tables"]}, {"required": ["database"]}])))]
+pub struct Exclude {
+    /// Name of the crawler.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub crawler: String,
+    /// URLs of the tables' folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub tables: Option<Vec<String>>,
+    /// Database of the catalog, all of whose Hudi tables are excluded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Maximum time in seconds to wait for the end of the crawler's run, because Glue refuses to change a
+    /// crawler that runs. It ends with the function's remaining time. Default: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<u32>,
+}
+
+/// Reply of the handler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Reply {
+    /// A run was started, or found.
+    Start(RunState),
+    /// The state of a run.
+    Status(RunState),
+    /// The state of a run after the request to stop it.
+    Stop(RunState),
+    /// The catalog is as the table is.
+    Sync(Synced),
+    /// The crawler keeps away from the tables.
+    Exclude(Excluded),
+}
+
+/// State of a run. Every member is always present, so that a path of a state machine finds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RunState {
+    /// Version of the contract.
+    pub version: u32,
+    /// Name of the job.
+    pub job: String,
+    /// Id of the run; `null` if it is unknown.
+    pub run: Option<String>,
+    /// State in the service, such as `RUNNING`; `null` in the reply to `start`.
+    pub state: Option<String>,
+    /// The state as a state machine branches on it.
+    pub outcome: Outcome,
+    /// `true` if the state will not change any more.
+    pub terminal: bool,
+    /// Error name for a `Fail` state (`ErrorPath`): `Glue.Failed`, `Glue.Stopped`, `Glue.TimedOut` or
+    /// `Glue.Unknown`; `null` while the run lasts and after it has succeeded.
+    pub error: Option<String>,
+    /// Text for a `Fail` state (`CausePath`). Present whenever `error` is.
+    pub cause: Option<String>,
+    /// Time in seconds that the run has taken; 0 until the service reports it.
+    pub seconds: f64,
+    /// A link to the log of errors, or its name; `null` if the run is unknown.
+    pub log: Option<String>,
+    /// Pause in whole seconds before the next poll, for `SecondsPath`: half of `seconds`, at least 15, and at
+    /// most 300.
+    pub next_poll_seconds: u32,
+}
+
+/// The state of a run as a state machine branches on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Outcome {
+    /// Not ended yet. Poll again.
+    Running,
+    /// `SUCCEEDED`.
+    Succeeded,
+    /// `FAILED`, `ERROR` or `EXPIRED`.
+    Failed,
+    /// `STOPPED`, by a request.
+    Stopped,
+    /// `TIMEOUT`: ended by the job's own timeout.
+    TimedOut,
+    /// It cannot be proved that the run was started, or that it was not. It is not started again before an
+    /// operator has settled it.
+    Unknown,
+}
+
+/// Reply to `sync`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Synced {
+    /// Version of the contract.
+    pub version: u32,
+    /// The table in the catalog, `database.table`.
+    pub table: String,
+    /// `true` if the catalog differed.
+    pub changed: bool,
+    /// `true` if the table was created in the catalog.
+    pub created: bool,
+    /// The changes of the table's description, one sentence each, at most 100.
+    pub changes: Vec<String>,
+    /// Number of created partitions.
+    pub partitions_created: u64,
+    /// Number of partitions described anew.
+    pub partitions_updated: u64,
+    /// Number of dropped partitions.
+    pub partitions_dropped: u64,
+}
+
+/// Reply to `exclude`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Excluded {
+    /// Version of the contract.
+    pub version: u32,
+    /// Name of the crawler.
+    pub crawler: String,
+    /// The added patterns, by the target's path.
+    pub added: Vec<Pattern>,
+    /// The tables that the crawler still reads, because no pattern excludes them, one sentence each.
+    pub left: Vec<String>,
+    /// Time in seconds that the crawler's run was waited for.
+    pub waited_seconds: f64,
+}
+
+/// An exclusion pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Pattern {
+    /// Path of the crawler's target.
+    pub target: String,
+    /// The pattern, relative to the path.
+    pub pattern: String,
+}
+
+/// Maximum length of a cause in characters. Step Functions accepts 32,768.
+const LONGEST_CAUSE: usize = 4_000;
+
+/// Maximum number of sentences in a reply.
+const MAX_CHANGES: usize = 100;
+
+/// The pause before the next poll in seconds, at the least and at the most.
+const PAUSES: (u64, u64) = (15, 300);
+
+impl Action {
+    /// Reads an event's text.
+    ///
+    /// # Errors
+    /// Returns [`Error::BadInput`] if the event is not a JSON object, has another version, an unknown action or
+    /// member, or lacks a member. The message names the member, and quotes no value.
+    pub fn parse(event: &str) -> Result<Self, Error> {
+        let mut event = members::object(event)?;
+        members::take_version(&mut event)?;
+        let action = Self::read(event)?;
+        action.check()?;
+        Ok(action)
+    }
+
+    /// Reads each action without its tag, which would lose the names of members in messages.
+    fn read(mut event: Map<String, Value>) -> Result<Self, Error> {
+        const KNOWN: &str = "use `start`, `status`, `stop`, `sync` or `exclude`";
+        let action = event.remove("action");
+        let event = Value::Object(event);
+        match action.as_ref().map(Value::as_str) {
+            None => Err(Error::BadInput(format!("the event lacks the member `action`; {KNOWN}"))),
+            Some(Some("start")) => members::read("", event).map(Self::Start),
+            Some(Some("status")) => members::read("", event).map(Self::Status),
+            Some(Some("stop")) => members::read("", event).map(Self::Stop),
+            Some(Some("sync")) => members::read("", event).map(Self::Sync),
+            Some(Some("exclude")) => members::read("", event).map(Self::Exclude),
+            Some(_) => Err(Error::BadInput(format!("`action` of the event has an unknown value; {KNOWN}"))),
+        }
+    }
+
+    /// Refuses empty names, which the service would refuse with less to go by.
+    fn check(&self) -> Result<(), Error> {
+        let names: Vec<(&str, &str)> = match self {
+            Self::Start(start) => {
+                start.identity.check()?;
+                vec![("job", &start.job)]
+            }
+            Self::Status(status) => vec![("job", &status.job), ("run", &status.run)],
+            Self::Stop(stop) => vec![("job", &stop.job), ("run", &stop.run)],
+            Self::Sync(sync) => vec![("table", &sync.table), ("database", &sync.database)],
+            Self::Exclude(exclude) => vec![("crawler", &exclude.crawler)],
+        };
+        match names.into_iter().find(|(_, value)| value.is_empty()) {
+            Some((name, _)) => Err(Error::BadInput(format!("`{name}` of the event is empty"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the name of the action.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Status(_) => "status",
+            Self::Stop(_) => "stop",
+            Self::Sync(_) => "sync",
+            Self::Exclude(_) => "exclude",
+        }
+    }
+}
+
+impl Sync {
+    /// Returns the options of the sync.
+    ///
+    /// # Errors
+    /// Returns [`Error::BadInput`] for an option of Hudi's sync that is unknown, has no meaning here, or has an
+    /// invalid value.
+    pub fn options(&self) -> Result<SyncOptions, Error> {
+        let mut options = SyncOptions::new(&self.database, &self.table).with_takeover(self.takeover);
+        if let Some(name) = &self.name {
+            options = options.with_table(name);
+        }
+        for (name, value) in &self.options {
+            options = options.with_hudi_option(name, value).map_err(|error| {
+                Error::BadInput(format!("`options` of the event: {}: {name}", error.message()))
+            })?;
+        }
+        Ok(options)
+    }
+}
+
+impl Outcome {
+    fn of(state: &JobRunState) -> Self {
+        match state {
+            JobRunState::Succeeded => Self::Succeeded,
+            JobRunState::Failed | JobRunState::Error | JobRunState::Expired => Self::Failed,
+            JobRunState::Stopped => Self::Stopped,
+            JobRunState::Timeout => Self::TimedOut,
+            _ => Self::Running,
+        }
+    }
+
+    /// Returns the name for `ErrorEquals`; `None` for a run that succeeded.
+    pub fn error_name(self) -> Option<&'static str> {
+        match self {
+            Self::Succeeded => None,
+            Self::Running => Some("Glue.Running"),
+            Self::Failed => Some("Glue.Failed"),
+            Self::Stopped => Some("Glue.Stopped"),
+            Self::TimedOut => Some("Glue.TimedOut"),
+            Self::Unknown => Some("Glue.Unknown"),
+        }
+    }
+}
+
+impl RunState {
+    /// Creates the state of a run that was just started, or found.
+    pub fn started(job: &str, run: &str, region: Option<&str>) -> Self {
+        let found = JobRun::new(run, JobRunState::Starting);
+        Self { state: None, ..Self::described(job, &found, region) }
+    }
+
+    /// Creates the state of a run as the service describes it.
+    pub fn described(job: &str, run: &JobRun, region: Option<&str>) -> Self {
+        let outcome = Outcome::of(&run.state);
+        let cause = run.error.as_deref().unwrap_or("Glue gives no reason; see the log");
+        let seconds = run.execution_time.map_or(0.0, |time| time.as_secs_f64());
+        Self {
+            version: VERSION,
+            job: job.to_owned(),
+            run: Some(run.id.clone()),
+            state: Some(run.state.to_string()),
+            outcome,
+            terminal: run.state.is_terminal(),
+            error: None,
+            cause: None,
+            seconds,
+            log: Some(run.log(region)),
+            next_poll_seconds: pause(run.execution_time.unwrap_or_default()),
+        }
+        .with_cause(format!("{}: {cause}", run.state))
+    }
+
+    /// Creates the state of an attempt whose end is recorded, or cannot be proved.
+    pub fn over(outcome: &JobOutcome) -> Self {
+        let (end, cause) = match &outcome.kind {
+            JobOutcomeKind::Succeeded => (Outcome::Succeeded, String::new()),
+            JobOutcomeKind::Failed { error } => (Outcome::Failed, error.clone()),
+            JobOutcomeKind::Stopped { error } => (Outcome::Stopped, error.clone()),
+            JobOutcomeKind::TimedOut => {
+                (Outcome::TimedOut, "the run was stopped after its timeout".to_owned())
+            }
+            JobOutcomeKind::Unknown { reason, manual_check } => {
+                (Outcome::Unknown, format!("{reason}; {manual_check}"))
+            }
+            _ => (Outcome::Unknown, outcome.to_string()),
+        };
+        let time = outcome.execution_time.unwrap_or_default();
+        Self {
+            version: VERSION,
+            job: outcome.job.clone(),
+            run: outcome.run_id.clone(),
+            state: outcome.state.as_ref().map(ToString::to_string),
+            outcome: end,
+            terminal: true,
+            error: None,
+            cause: None,
+            seconds: time.as_secs_f64(),
+            log: outcome.log.clone(),
+            next_poll_seconds: pause(time),
+        }
+        .with_cause(cause)
+    }
+
+    /// Adds the error name, and the cause with it.
+    fn with_cause(mut self, cause: String) -> Self {
+        if self.outcome != Outcome::Running {
+            self.error = self.outcome.error_name().map(str::to_owned);
+            self.cause = self.error.is_some().then(|| cut(&cause, LONGEST_CAUSE));
+        }
+        self
+    }
+}
+
+fn pause(age: Duration) -> u32 {
+    let half = (age.as_secs() / 2).clamp(PAUSES.0, PAUSES.1);
+    u32::try_from(half).unwrap_or(u32::MAX)
+}
+
+impl From<&SyncReport> for Synced {
+    fn from(report: &SyncReport) -> Self {
+        Self {
+            version: VERSION,
+            table: report.table.clone(),
+            changed: !report.is_unchanged(),
+            created: report.created,
+            changes: report.changes.iter().take(MAX_CHANGES).map(|text| cut(text, 500)).collect(),
+            partitions_created: report.partitions_created as u64,
+            partitions_updated: report.partitions_updated as u64,
+            partitions_dropped: report.partitions_dropped as u64,
+        }
+    }
+}
+
+impl From<&Exclusion> for Excluded {
+    fn from(exclusion: &Exclusion) -> Self {
+        let pattern = |(target, pattern): &(String, String)| Pattern {
+            target: target.clone(),
+            pattern: pattern.clone(),
+        };
+        Self {
+            version: VERSION,
+            crawler: exclusion.crawler.clone(),
+            added: exclusion.added.iter().map(pattern).collect(),
+            left: exclusion.left.iter().map(ToString::to_string).collect(),
+            waited_seconds: exclusion.waited.as_secs_f64(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({ "action": "stop", "version": 2 }), "`version` of the event is not supported; this function supports version 1")]
+    #[case(json!({ "version": 1 }), "the event lacks the member `action`; use `start`, `status`, `stop`, `sync` or `exclude`")]
+    #[case(json!({ "version": 1, "action": "drop" }), "`action` of the event has an unknown value; use `start`, `status`, `stop`, `sync` or `exclude`")]
+    #[case(json!({ "version": 1, "action": "start", "job": "x" }), "the event lacks the member `identity`")]
+    #[case(json!({ "version": 1, "action": "start", "job": "x", "identity": { "execution": "", "step": "s" } }), "`identity` has an empty `execution` or `step`")]
+    #[case(json!({ "version": 1, "action": "status", "job": "x" }), "the event lacks the member `run`")]
+    #[case(json!({ "version": 1, "action": "status", "job": "", "run": "jr_1" }), "`job` of the event is empty")]
+    #[case(json!({ "version": 1, "action": "stop", "job": "x", "run": "jr_1", "raise": true }), "the event has no member `raise`; use `job` or `run`")]
+    fn events_are_explained(#[case] event: Value, #[case] message: &str) {
+        assert_eq!(Action::parse(&event.to_string()).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn an_option_that_makes_no_sense_is_named() {
+        let event = json!({
+            "version": 1, "action": "sync", "table": "s3://lake/customer", "database": "clean",
+            "options": { "hoodie.datasource.hive_sync.support_timestamp": "yes" },
+        });
+        let Action::Sync(sync) = Action::parse(&event.to_string()).unwrap() else { panic!() };
+        let message = sync.options().unwrap_err().to_string();
+        assert!(message.contains("support_timestamp"), "{message}");
+    }
+
+    #[rstest]
+    #[case("SUCCEEDED", Outcome::Succeeded, None)]
+    #[case("FAILED", Outcome::Failed, Some("Glue.Failed"))]
+    #[case("ERROR", Outcome::Failed, Some("Glue.Failed"))]
+    #[case("EXPIRED", Outcome::Failed, Some("Glue.Failed"))]
+    #[case("STOPPED", Outcome::Stopped, Some("Glue.Stopped"))]
+    #[case("TIMEOUT", Outcome::TimedOut, Some("Glue.TimedOut"))]
+    #[case("STOPPING", Outcome::Running, None)]
+    #[case("WAITING", Outcome::Running, None)]
+    #[case("NEWER", Outcome::Running, None)]
+    fn each_state_has_an_outcome(#[case] state: &str, #[case] outcome: Outcome, #[case] error: Option<&str>) {
+        let described = RunState::described("clean", &JobRun::new("jr_1", state.into()), None);
+        assert_eq!((described.outcome, described.error.as_deref()), (outcome, error));
+        assert_eq!(described.cause.is_some(), error.is_some());
+        assert_eq!(described.terminal, outcome != Outcome::Running);
+    }
+
+    #[test]
+    fn pauses_grow_with_the_run() {
+        assert_eq!([0, 30, 100, 7_200].map(|age| pause(Duration::from_secs(age))), [15, 15, 50, 300]);
+    }
+}
