@@ -20,7 +20,8 @@ ARNS = {"WarehouseArn": "arn:aws:redshift:eu-west-1:111122223333:cluster:dwh",
 OF_TYPES = {"AWS::Serverless::Function": "arn:aws:lambda:eu-west-1:111122223333:function:x",
             "AWS::SQS::Queue": "arn:aws:sqs:eu-west-1:111122223333:x",
             "AWS::Logs::LogGroup": "arn:aws:logs:eu-west-1:111122223333:log-group:x:*",
-            "AWS::Events::Rule": "arn:aws:events:eu-west-1:111122223333:rule/x"}
+            "AWS::Events::Rule": "arn:aws:events:eu-west-1:111122223333:rule/x",
+            "AWS::IAM::Role": "arn:aws:iam::111122223333:role/x"}
 
 
 class NoManagedPolicies:
@@ -57,7 +58,7 @@ def policies(resources):
         if resource["Type"] == "AWS::IAM::Policy":
             yield name, properties["PolicyDocument"]
         for policy in properties.get("Policies", []):
-            yield name, policy
+            yield name, policy.get("PolicyDocument", policy)
 
 
 def check(path):

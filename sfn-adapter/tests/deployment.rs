@@ -1,6 +1,6 @@
 //! The README and the deployment files agree with the code.
 
-#![cfg(all(feature = "callback", feature = "hudi"))]
+#![cfg(all(feature = "callback", feature = "glue", feature = "hudi"))]
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
@@ -64,9 +64,11 @@ fn functions(template: &Value) -> Vec<(String, &Value)> {
 #[test]
 fn the_templates_choose_known_handlers_with_variables_that_the_function_reads() {
     let handlers: Vec<_> = HandlerName::ALL.iter().map(|handler| handler.as_str()).collect();
-    for (text, number) in
-        [(include_str!("../deploy/machine.json"), 2), (include_str!("../deploy/hudi.json"), 1)]
-    {
+    for (text, number) in [
+        (include_str!("../deploy/machine.json"), 2),
+        (include_str!("../deploy/hudi.json"), 1),
+        (include_str!("../deploy/glue.json"), 1),
+    ] {
         let template = parsed(text);
         let functions = functions(&template);
         assert_eq!(functions.len(), number);
@@ -98,6 +100,31 @@ fn only_actions_without_a_resource_are_allowed_anywhere() {
 }
 
 #[test]
+fn every_template_has_alarms_and_logs_with_an_end() {
+    for text in [
+        include_str!("../deploy/template.json"),
+        include_str!("../deploy/machine.json"),
+        include_str!("../deploy/hudi.json"),
+        include_str!("../deploy/glue.json"),
+    ] {
+        let template = parsed(text);
+        let of = |kind: &str| -> Vec<&Value> {
+            let resources = template["Resources"].as_object().unwrap().values();
+            resources.filter(|resource| resource["Type"] == kind).collect()
+        };
+        let kinds = ["AWS::CloudWatch::Alarm", "AWS::Logs::LogGroup"].map(of);
+        assert!(kinds.iter().all(|found| !found.is_empty()));
+        for alarm in &kinds[0] {
+            assert_eq!(alarm["Properties"]["AlarmActions"][0]["Ref"], "AlarmTopicArn");
+        }
+        for logs in &kinds[1] {
+            assert!(logs["Properties"]["RetentionInDays"].is_u64());
+        }
+        assert_eq!(template["Parameters"]["Architecture"].get("Default").unwrap_or(&"arm64".into()), "arm64");
+    }
+}
+
+#[test]
 fn the_template_sets_every_variable_that_the_function_needs() {
     let template = parsed(include_str!("../deploy/template.json"));
     let function = &template["Resources"]["Function"]["Properties"];
@@ -106,7 +133,8 @@ fn the_template_sets_every_variable_that_the_function_needs() {
     let allowed = actions(&function["Policies"][0]["Statement"]);
     assert_eq!(allowed, actions(&policy["Statement"])[..3]);
     let variables = &function["Environment"]["Variables"];
-    for name in ["REGION", "CLUSTER_NAME", "PROCEDURE", "SECRET_ARN", "DATABASE", "SCHEMA"] {
+    for name in ["REGION", "CLUSTER_NAME", "WORKGROUP_NAME", "PROCEDURE", "SECRET_ARN", "DATABASE", "SCHEMA"]
+    {
         assert!(variables[name]["Ref"].is_string(), "{name}");
     }
     for reference in variables.as_object().unwrap().values().map(|variable| variable["Ref"].as_str().unwrap())
